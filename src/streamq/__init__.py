@@ -1,0 +1,91 @@
+"""streamq: see what work that runs on Temporal produces, while it runs.
+
+The application API. Driver authors import :mod:`streamq.driver` and :mod:`streamq.testing`;
+Temporal users :mod:`streamq.temporal`; the HTTP gateway is :mod:`streamq.gateway`.
+"""
+
+from ._capabilities import Capabilities, LatencyClass
+from ._drivers import installed_drivers, load_driver
+from ._errors import (
+    AccessDeniedError,
+    BackendError,
+    BackendLoadError,
+    BackendNotFoundError,
+    BackendUnavailableError,
+    CapabilityError,
+    ChunkTooLargeError,
+    ClosedError,
+    ConfigurationError,
+    CorruptRecordError,
+    CursorError,
+    FencedError,
+    IdleTimeoutError,
+    ProducerGoneError,
+    SealedError,
+    SerializationError,
+    StorageFullError,
+    StreamCancelledError,
+    StreamFailedError,
+    StreamNotFoundError,
+    StreamqError,
+    TrimmedError,
+)
+from ._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
+from ._open import Opening, describe, open_queue, open_reader, open_writer
+from ._reader import ReaderStatistics, StreamReader
+from ._settings import Settings, load_settings
+from ._tail import StreamStatus
+from ._values import Encoding
+from ._writer import OnRetry, StreamWriter, WriterStatistics
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccessDeniedError",
+    "BackendError",
+    "BackendLoadError",
+    "BackendNotFoundError",
+    "BackendUnavailableError",
+    "Capabilities",
+    "CapabilityError",
+    "Chunk",
+    "ChunkTooLargeError",
+    "ClosedError",
+    "ConfigurationError",
+    "CorruptRecordError",
+    "CursorError",
+    "Encoding",
+    "Event",
+    "FencedError",
+    "Gap",
+    "IdleTimeoutError",
+    "LatencyClass",
+    "OnRetry",
+    "Opening",
+    "ProducerGoneError",
+    "ReaderStatistics",
+    "Reset",
+    "Seal",
+    "SealState",
+    "SealedError",
+    "SerializationError",
+    "Settings",
+    "StorageFullError",
+    "StreamCancelledError",
+    "StreamFailedError",
+    "StreamId",
+    "StreamNotFoundError",
+    "StreamReader",
+    "StreamStatus",
+    "StreamWriter",
+    "StreamqError",
+    "TrimmedError",
+    "WriterStatistics",
+    "describe",
+    "installed_drivers",
+    "load_driver",
+    "load_settings",
+    "open_queue",
+    "open_reader",
+    "open_writer",
+]

@@ -1,0 +1,99 @@
+"""A place in a stream as an opaque, URL-safe token: valid in another process, later."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass
+
+from ._errors import CursorError
+from ._events import StreamId
+from .driver import START
+
+_VERSION = 1
+_HEAD = struct.Struct(">B8sQQQQ")
+_CRC_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stream has been told: everything needed to judge the next record.
+
+    Attributes:
+        epoch: Newest epoch seen, 0 before the first.
+        attempt: Its dense number, 0 before the first.
+        next_seq: Position that the next chunk of this epoch has.
+        offset: Offset of the last event, 0 before the first.
+    """
+
+    epoch: int = 0
+    attempt: int = 0
+    next_seq: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a stream.
+
+    Attributes:
+        progress: What had been delivered.
+        position: The driver's position from which the next event's record will be read. In the
+            middle of a packed record it is the position *before* that record, and the chunks
+            already delivered are recognised by ``progress``.
+    """
+
+    progress: Progress = Progress()
+    position: str = START
+
+    def encode(self, stream: StreamId) -> str:
+        """Return the token: URL-safe text without padding, scoped to ``stream``."""
+        p = self.progress
+        body = (
+            _HEAD.pack(_VERSION, _scope(stream), p.epoch, p.attempt, p.next_seq, p.offset)
+            + self.position.encode()
+        )
+        body += zlib.crc32(body).to_bytes(_CRC_BYTES, "big")
+        return base64.urlsafe_b64encode(body).decode("ascii").rstrip("=")
+
+    @classmethod
+    def decode(cls, token: str, stream: StreamId) -> Cursor:
+        """Read a token that :meth:`encode` made for the same stream.
+
+        Raises:
+            CursorError: It is malformed or belongs to another stream.
+        """
+        try:
+            body = base64.b64decode(token + "=" * (-len(token) % 4), altchars="-_", validate=True)
+            if len(body) < _HEAD.size + _CRC_BYTES:
+                raise ValueError("too short")
+            body, crc = body[:-_CRC_BYTES], body[-_CRC_BYTES:]
+            if zlib.crc32(body).to_bytes(_CRC_BYTES, "big") != crc:
+                raise ValueError("checksum mismatch")
+            version, scope, *numbers = _HEAD.unpack_from(body)
+            position = body[_HEAD.size :].decode()
+        except (ValueError, binascii.Error, struct.error) as exc:
+            shown = token if len(token) <= 40 else token[:37] + "..."
+            raise CursorError(
+                f"{shown!r} is not a cursor ({exc}); pass one that a reader returned, unchanged",
+                stream=str(stream),
+            ) from exc
+        if version != _VERSION:
+            raise CursorError(
+                f"cursor has version {version}; this streamq reads version {_VERSION}",
+                stream=str(stream),
+            )
+        if scope != _scope(stream):
+            raise CursorError(
+                f"this cursor belongs to another stream than {stream}; read the stream that it "
+                "came from, or start from the beginning",
+                stream=str(stream),
+            )
+        return cls(Progress(*numbers), position)
+
+
+def _scope(stream: StreamId) -> bytes:
+    return hashlib.blake2b(str(stream).encode(), digest_size=8).digest()

@@ -1,0 +1,187 @@
+"""Every error streamq raises: one base, leaves named for the situation, never for the backend."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StreamqError(Exception):
+    """Base of every streamq error.
+
+    Attributes:
+        code: Stable machine-readable name of the situation.
+        backend: Driver name when a backend was involved, else ``None``.
+        stream: ``tenant/name`` of the stream concerned, else ``None``.
+        retryable: Whether the same call may succeed later without any change by the caller.
+    """
+
+    code: ClassVar[str] = "streamq"
+    retryable: bool = False
+
+    def __init__(
+        self, message: str, *, backend: str | None = None, stream: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.backend = backend
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigurationError(StreamqError):
+    """A setting is unknown, malformed or contradicts another one."""
+
+    code = "configuration"
+
+
+class BackendNotFoundError(ConfigurationError):
+    """No installed driver has the requested name."""
+
+    code = "backend_not_found"
+
+
+class BackendLoadError(ConfigurationError):
+    """A driver is installed but cannot be used: broken import, duplicate name, wrong type."""
+
+    code = "backend_load"
+
+
+class CapabilityError(StreamqError):
+    """The caller requires something that the selected backend does not declare."""
+
+    code = "capability"
+
+
+class BackendUnavailableError(StreamqError):
+    """The backend cannot be reached, or did not answer in time."""
+
+    code = "backend_unavailable"
+    retryable = True
+
+
+class AccessDeniedError(StreamqError):
+    """The backend refused our credentials or permissions."""
+
+    code = "access_denied"
+
+
+class StorageFullError(StreamqError):
+    """The backend has no room for the data (memory or disk)."""
+
+    code = "storage_full"
+    retryable = True
+
+
+class BackendError(StreamqError):
+    """The backend answered with an error that fits no other class."""
+
+    code = "backend"
+
+
+class StreamNotFoundError(StreamqError):
+    """The stream does not exist, or has expired."""
+
+    code = "stream_not_found"
+
+
+class TrimmedError(StreamqError):
+    """Events that the reader asked for are no longer stored.
+
+    Attributes:
+        oldest: Offset of the oldest event that can still be read.
+    """
+
+    code = "trimmed"
+
+    def __init__(
+        self, message: str, *, oldest: int, backend: str | None = None, stream: str | None = None
+    ) -> None:
+        super().__init__(message, backend=backend, stream=stream)
+        self.oldest = oldest
+
+
+class CursorError(StreamqError):
+    """A cursor is malformed, or belongs to another stream."""
+
+    code = "cursor"
+
+
+class CorruptRecordError(StreamqError):
+    """Stored bytes are not a valid record: truncated, altered or of an unknown version."""
+
+    code = "corrupt_record"
+
+
+class FencedError(StreamqError):
+    """A newer attempt has taken the stream over; this writer must stop."""
+
+    code = "fenced"
+
+
+class SealedError(StreamqError):
+    """The stream has ended; nothing can be added to it."""
+
+    code = "sealed"
+
+
+class ClosedError(StreamqError):
+    """The writer, reader or queue was closed by its owner."""
+
+    code = "closed"
+
+
+class ChunkTooLargeError(StreamqError):
+    """A chunk is larger than the limit in force; nothing of it was stored."""
+
+    code = "chunk_too_large"
+
+
+class SerializationError(StreamqError):
+    """A value cannot be turned into bytes, or bytes cannot be turned back; nothing was stored."""
+
+    code = "serialization"
+
+
+class IdleTimeoutError(StreamqError):
+    """Nothing arrived within the reader's idle deadline; the producer may be gone."""
+
+    code = "idle_timeout"
+
+
+class ProducerGoneError(StreamqError):
+    """The producer's workflow ended without sealing the stream.
+
+    Attributes:
+        status: How the workflow ended, in Temporal's terms (``TERMINATED``, ``FAILED``, ...).
+    """
+
+    code = "producer_gone"
+
+    def __init__(self, message: str, *, status: str, stream: str | None = None) -> None:
+        super().__init__(message, stream=stream)
+        self.status = status
+
+
+class StreamFailedError(StreamqError):
+    """The producer sealed the stream with ERROR.
+
+    Attributes:
+        error_type: The producer's name for its failure.
+    """
+
+    code = "stream_failed"
+
+    def __init__(
+        self, message: str, *, error_type: str, retryable: bool, stream: str | None = None
+    ) -> None:
+        super().__init__(message, stream=stream)
+        self.error_type = error_type
+        self.retryable = retryable
+
+
+class StreamCancelledError(StreamqError):
+    """The producer was cancelled and sealed the stream CANCELLED."""
+
+    code = "stream_cancelled"

@@ -1,0 +1,174 @@
+"""What a reader sees: chunks, resets, gaps and the seal, numbered by one dense offset."""
+
+from __future__ import annotations
+
+import base64
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ._values import Encoding, decode_value
+
+
+@dataclass(frozen=True, slots=True)
+class StreamId:
+    """Identity of a stream: ``tenant/name``.
+
+    Attributes:
+        tenant: Isolation scope, 1 to 64 characters of ``[A-Za-z0-9._-]``.
+        name: 1 to 1024 bytes of UTF-8 without control characters; ``/`` is allowed.
+
+    Raises:
+        ValueError: A part is outside these bounds.
+    """
+
+    tenant: str
+    name: str
+
+    def __post_init__(self) -> None:
+        tenant_ok = 0 < len(self.tenant) <= 64 and all(
+            c.isascii() and (c.isalnum() or c in "._-") for c in self.tenant
+        )
+        if not tenant_ok:
+            raise ValueError(
+                f"tenant {self.tenant!r} must be 1 to 64 letters, digits, '.', '_' or '-'"
+            )
+        try:
+            size = len(self.name.encode())
+        except UnicodeEncodeError:
+            raise ValueError(f"stream name {self.name!r} is not valid Unicode") from None
+        if not 0 < size <= 1024:
+            raise ValueError(f"stream name must be 1 to 1024 bytes, not {size}")
+        if not self.name.isprintable():
+            raise ValueError(f"stream name {self.name!r} has control or unprintable characters")
+
+    def __str__(self) -> str:
+        return f"{self.tenant}/{self.name}"
+
+
+class SealState(enum.IntEnum):
+    """How a stream ended."""
+
+    END = 0
+    ERROR = 1
+    CANCELLED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One value that the producer sent.
+
+    Attributes:
+        offset: Dense number of this event in the stream, from 1, the same for every reader.
+        attempt: Which attempt of the producer sent it, 1, 2, 3, ...
+        seq: Position within the attempt, from 0 (goes on across attempts that resume).
+        encoding: How ``data`` is encoded.
+        data: The encoded bytes.
+    """
+
+    offset: int
+    attempt: int
+    seq: int
+    encoding: Encoding
+    data: bytes
+
+    @property
+    def value(self) -> object:
+        """The value as it was sent; decoded at each access.
+
+        Raises:
+            SerializationError: The bytes do not have the encoding that they claim.
+        """
+        return decode_value(self.encoding, self.data)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as JSON-ready data; bytes become ``{"base64": ...}``."""
+        value = self.value
+        if isinstance(value, bytes):
+            value = {"base64": base64.b64encode(value).decode("ascii")}
+        return {
+            "event": "chunk",
+            "offset": self.offset,
+            "attempt": self.attempt,
+            "seq": self.seq,
+            "value": value,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A new attempt starts over: forget every chunk seen so far.
+
+    Attributes:
+        offset: Dense number of this event.
+        attempt: The attempt that now begins.
+    """
+
+    offset: int
+    attempt: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as JSON-ready data."""
+        return {"event": "reset", "offset": self.offset, "attempt": self.attempt}
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events that are no longer stored; only sent to readers that asked for gaps as events.
+
+    Attributes:
+        first: Offset of the first missing event.
+        offset: Offset of the last missing event.
+        attempt: Attempt of the first event after the gap.
+    """
+
+    first: int
+    offset: int
+    attempt: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as JSON-ready data."""
+        return {
+            "event": "gap",
+            "first": self.first,
+            "offset": self.offset,
+            "attempt": self.attempt,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The ending of a stream; always the last event.
+
+    Attributes:
+        offset: Dense number of this event.
+        attempt: The attempt that ended.
+        state: END, ERROR or CANCELLED.
+        error_type: The producer's name for its failure (ERROR only).
+        message: What the producer said about the ending.
+        retryable: Whether the producer called its failure retryable (ERROR only).
+    """
+
+    offset: int
+    attempt: int
+    state: SealState
+    error_type: str = ""
+    message: str = ""
+    retryable: bool = False
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as JSON-ready data."""
+        data: dict[str, object] = {
+            "event": "end",
+            "offset": self.offset,
+            "attempt": self.attempt,
+            "state": self.state.name,
+        }
+        if self.message:
+            data["message"] = self.message
+        if self.state is SealState.ERROR:
+            data |= {"error_type": self.error_type, "retryable": self.retryable}
+        return data
+
+
+Event: TypeAlias = Chunk | Reset | Gap | Seal

@@ -1,0 +1,299 @@
+"""Opening things: queues by configuration, writers and readers by stream name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Generator
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Generic, Literal, Protocol, TypeVar
+
+from ._capabilities import Capabilities
+from ._cursor import Cursor, Progress
+from ._drivers import installed_drivers, load_driver
+from ._errors import (
+    BackendLoadError,
+    CapabilityError,
+    ConfigurationError,
+    FencedError,
+    SealedError,
+    StreamNotFoundError,
+)
+from ._events import StreamId
+from ._reader import StreamReader
+from ._retry import RetryPolicy
+from ._settings import Settings, build, check_variables, load_settings
+from ._tail import StreamStatus, read_tail
+from ._wire import MAX_EPOCH, Record, RecordKind
+from ._writer import OnRetry, StreamWriter
+from .driver import ChunkQueue, Entry, QueueOptions
+
+
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
+T = TypeVar("T", bound=_Closable)
+
+
+class Opening(Generic[T]):
+    """Something being opened: ``await`` it to own it, or ``async with`` it to have it closed."""
+
+    def __init__(self, opener: Callable[[], Awaitable[T]]) -> None:
+        self._opener = opener
+        self._entered: AbstractAsyncContextManager[T] | T | None = None
+
+    def __await__(self) -> Generator[object, None, T]:
+        return self._opener().__await__()
+
+    async def __aenter__(self) -> T:
+        opened = await self._opener()
+        self._entered = opened
+        if isinstance(opened, AbstractAsyncContextManager):
+            await opened.__aenter__()
+        return opened
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        entered = self._entered
+        if isinstance(entered, AbstractAsyncContextManager):
+            await entered.__aexit__(kind, exc, tb)
+        elif entered is not None:
+            await entered.aclose()
+
+
+def open_queue(settings: Settings | None = None) -> Opening[ChunkQueue]:
+    """Connect to the configured backend.
+
+    Args:
+        settings: What is in effect; by default read from the environment, ``.env`` and
+            ``streamq.toml``.
+
+    Raises:
+        ConfigurationError: A setting is unknown or invalid, or the backend is not installed.
+        BackendUnavailableError: It cannot be reached. Not retried here: a wrong address should be
+            told at once.
+        AccessDeniedError: It refuses our credentials.
+    """
+
+    async def opener() -> ChunkQueue:
+        chosen = settings or load_settings()
+        driver = load_driver(chosen.backend)
+        check_variables(chosen, driver.settings_type, installed_drivers())
+        driver_settings = build(driver.settings_type)
+        return await driver.open(QueueOptions(ttl=chosen.ttl), driver_settings)
+
+    return Opening(opener)
+
+
+def open_writer(
+    stream: str | StreamId,
+    *,
+    queue: ChunkQueue | None = None,
+    settings: Settings | None = None,
+    epoch: int | None = None,
+    on_retry: OnRetry = OnRetry.RESTART,
+    require: Collection[str] = (),
+) -> Opening[StreamWriter]:
+    """Open a stream for writing as a new attempt, which fences every older one.
+
+    The stream comes into being here. In order: the attempt is announced (from then on nothing older
+    can be stored), then the tail is read, then chunks are counted on from it.
+
+    Args:
+        stream: Name within the configured tenant, or a full identity.
+        queue: An open queue to use; it stays open. By default one is opened, and closed with the
+            writer.
+        settings: Limits and defaults; by default what is configured.
+        epoch: Place of this attempt among all runs of the producer: larger is newer. By default
+            the wall clock in microseconds.
+        on_retry: What readers see if an earlier attempt wrote to the stream.
+        require: Names of capabilities without which the backend is refused.
+
+    Raises:
+        FencedError: A newer attempt has opened the stream already.
+        SealedError: The stream has ended.
+        CapabilityError: The backend does not do what is required.
+        ConfigurationError: As for :func:`open_queue`, or the name is not usable.
+    """
+
+    async def opener() -> StreamWriter:
+        chosen = settings or load_settings()
+        identity = stream_id(stream, chosen)
+        number = time.time_ns() // 1_000 if epoch is None else epoch
+        if not 0 < number <= MAX_EPOCH:
+            raise ConfigurationError(f"epoch {number} is outside 1 to 2**63-1")
+        owned = None if queue else await open_queue(chosen)
+        used = queue or owned
+        assert used is not None
+        try:
+            check_capabilities(used, require)
+            retry = RetryPolicy(deadline_seconds=chosen.retry_seconds)
+            state = await retry.run(lambda: _take_over(used, identity, number, on_retry))
+        except BaseException:
+            if owned:
+                await owned.aclose()
+            raise
+        return StreamWriter(
+            used,
+            identity,
+            state,
+            on_retry=on_retry,
+            max_chunk_bytes=chosen.max_chunk_bytes,
+            buffer_bytes=chosen.buffer_bytes,
+            retry=retry,
+            on_close=owned.aclose if owned else None,
+        )
+
+    return Opening(opener)
+
+
+def open_reader(
+    stream: str | StreamId,
+    *,
+    from_: Literal["beginning", "tail"] | str = "beginning",
+    queue: ChunkQueue | None = None,
+    settings: Settings | None = None,
+    must_exist: bool = False,
+    gaps_as_events: bool = False,
+    idle_seconds: float | None = None,
+    require: Collection[str] = (),
+) -> Opening[StreamReader]:
+    """Open a stream for reading.
+
+    Args:
+        stream: Name within the configured tenant, or a full identity.
+        from_: ``"beginning"``; ``"tail"`` for what comes after now (resolved once, here); or a
+            cursor that an earlier reader of this stream returned.
+        queue: An open queue to use; it stays open. By default one is opened, and closed with the
+            reader.
+        settings: Limits and defaults; by default what is configured.
+        must_exist: Refuse a stream that does not exist, instead of waiting for it.
+        gaps_as_events: Deliver :class:`Gap` where events are no longer stored, instead of raising.
+        idle_seconds: Deadline for the next event when iterating; by default what is configured.
+        require: Names of capabilities without which the backend is refused.
+
+    Raises:
+        StreamNotFoundError: ``must_exist`` and it does not.
+        CursorError: The cursor is malformed or belongs to another stream.
+        CapabilityError: The backend does not do what is required.
+        ConfigurationError: As for :func:`open_queue`, or the name is not usable.
+    """
+
+    async def opener() -> StreamReader:
+        chosen = settings or load_settings()
+        identity = stream_id(stream, chosen)
+        cursor = Cursor() if from_ in ("beginning", "tail") else Cursor.decode(from_, identity)
+        owned = None if queue else await open_queue(chosen)
+        used = queue or owned
+        assert used is not None
+        retry = RetryPolicy(deadline_seconds=chosen.retry_seconds)
+        try:
+            check_capabilities(used, require)
+            if must_exist:
+                await retry.run(lambda: used.describe(identity))
+            if from_ == "tail":
+                try:
+                    cursor = (await retry.run(lambda: read_tail(used, identity))).cursor()
+                except StreamNotFoundError:
+                    cursor = Cursor()
+        except BaseException:
+            if owned:
+                await owned.aclose()
+            raise
+        return StreamReader(
+            used,
+            identity,
+            cursor,
+            idle_seconds=chosen.idle_seconds if idle_seconds is None else idle_seconds,
+            retry=retry,
+            gaps_as_events=gaps_as_events,
+            on_close=owned.aclose if owned else None,
+        )
+
+    return Opening(opener)
+
+
+async def describe(
+    stream: str | StreamId, *, queue: ChunkQueue, settings: Settings | None = None
+) -> StreamStatus:
+    """Return where a stream stands: attempt, newest offset, ending, size.
+
+    Raises:
+        StreamNotFoundError: It does not exist, or has expired.
+    """
+    chosen = settings or load_settings()
+    return (await read_tail(queue, stream_id(stream, chosen))).status
+
+
+def stream_id(stream: str | StreamId, settings: Settings) -> StreamId:
+    """Return the identity of a stream given by name.
+
+    Raises:
+        ConfigurationError: The name or the tenant is not usable.
+    """
+    if isinstance(stream, StreamId):
+        return stream
+    try:
+        return StreamId(settings.tenant, stream)
+    except ValueError as exc:
+        raise ConfigurationError(str(exc)) from None
+
+
+def check_capabilities(queue: ChunkQueue, require: Collection[str]) -> None:
+    """Refuse a queue that does not declare what is required.
+
+    Raises:
+        CapabilityError: Names what is missing and the installed backends that have it.
+        ConfigurationError: A required name is not a capability.
+    """
+    flags = Capabilities.flags()
+    for name in require:
+        if name not in flags:
+            raise ConfigurationError(f"{name!r} is not a capability; known are: {', '.join(flags)}")
+    missing = [name for name in require if not getattr(queue.capabilities, name)]
+    if not missing:
+        return
+    able = []
+    for name in installed_drivers():
+        try:
+            capabilities = load_driver(name).capabilities
+        except BackendLoadError:
+            continue  # a broken driver is no advice; selecting it says what is wrong
+        if all(getattr(capabilities, flag) for flag in require):
+            able.append(name)
+    advice = f"STREAMQ_BACKEND={' or '.join(able)} could" if able else "no installed backend could"
+    raise CapabilityError(
+        f"backend {queue.backend!r} does not offer {', '.join(missing)}; {advice}",
+        backend=queue.backend,
+    )
+
+
+async def _take_over(
+    queue: ChunkQueue, stream: StreamId, epoch: int, on_retry: OnRetry
+) -> Progress:
+    """Fence older attempts, then read the tail, never the other way round."""
+    opening = Record(
+        RecordKind.OPEN,
+        epoch,
+        restarts=on_retry is OnRetry.RESTART,
+        created_ms=time.time_ns() // 1_000_000,
+    )
+    await queue.append(stream, [Entry(epoch, opening.index, opening.encode())])
+    tail = await read_tail(queue, stream)
+    if tail.state.seal is not None:
+        raise SealedError(
+            f"stream {stream} is already sealed {tail.state.seal.state.name}; write to another "
+            "stream (or topic), or delete this one first",
+            backend=queue.backend,
+            stream=str(stream),
+        )
+    if tail.newest.epoch > epoch or tail.newest.kind is not RecordKind.OPEN:
+        raise FencedError(
+            f"epoch {epoch} of stream {stream} is superseded or was used before (newest is "
+            f"{tail.newest.epoch}); stop this attempt",
+            backend=queue.backend,
+            stream=str(stream),
+        )
+    return tail.state.progress

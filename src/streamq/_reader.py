@@ -1,0 +1,300 @@
+"""The consumer's side of a stream: events by cursor, resumable, with a deadline on every wait."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from ._cursor import Cursor, Progress
+from ._errors import (
+    ClosedError,
+    IdleTimeoutError,
+    StreamCancelledError,
+    StreamFailedError,
+    StreamqError,
+)
+from ._events import Chunk, Event, Reset, Seal, SealState, StreamId
+from ._retry import RetryPolicy
+from ._sequencer import Sequencer
+from ._wire import Record
+from .driver import ChunkQueue
+
+_READ_RECORDS = 256
+_READ_BYTES = 1_048_576
+_LONGEST_WAIT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderStatistics:
+    """What a reader has seen so far.
+
+    Attributes:
+        events: Events delivered.
+        records: Records read from the backend.
+        stale_records: Records of superseded attempts that were dropped.
+        duplicate_records: Records read again and dropped.
+    """
+
+    events: int
+    records: int
+    stale_records: int
+    duplicate_records: int
+
+
+@dataclass(slots=True)
+class _Told:
+    """Events of one record that are not all delivered yet."""
+
+    events: deque[Event]
+    before: str
+    after: str
+    epoch: int
+
+
+class StreamReader:
+    """Reads one stream, event by event or batch by batch.
+
+    Get one from :func:`streamq.open_reader`. Iterating gives every :class:`Chunk`, :class:`Reset`
+    (and :class:`Gap`, if asked for) and, last, the :class:`Seal`; then the iteration ends. There is
+    no background task: a reader that is not asked does not read.
+
+    For one task at a time. Cancelling a call loses nothing: the next call goes on.
+    """
+
+    def __init__(
+        self,
+        queue: ChunkQueue,
+        stream: StreamId,
+        cursor: Cursor,
+        *,
+        idle_seconds: float,
+        retry: RetryPolicy,
+        gaps_as_events: bool = False,
+        on_close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.stream = stream
+        """Which stream."""
+        self.seal: Seal | None = None
+        """The ending, once it has been delivered."""
+        self._queue = queue
+        self._idle_seconds = idle_seconds
+        self._retry = retry
+        self._on_close = on_close
+        self._closed = False
+        self._position = cursor.position
+        self._cursor = cursor
+        self._sequencer = Sequencer(
+            cursor.progress,
+            gaps_as_events=gaps_as_events,
+            reorder_bytes=0 if queue.capabilities.ordered else _READ_BYTES,
+        )
+        self._told: deque[_Told] = deque()
+        self._failure: StreamqError | None = None
+        self._events = self._records = 0
+
+    @property
+    def cursor(self) -> str:
+        """Token of the place after the last event delivered; give it to a later reader.
+
+        After the seal it names the place before it, so that the later reader ends at once.
+        """
+        return self._cursor.encode(self.stream)
+
+    @property
+    def offset(self) -> int:
+        """Offset of the last event delivered, 0 before the first."""
+        return self.seal.offset if self.seal else self._cursor.progress.offset
+
+    def statistics(self) -> ReaderStatistics:
+        """Return counters; cheap, at any time."""
+        return ReaderStatistics(
+            events=self._events,
+            records=self._records,
+            stale_records=self._sequencer.stale_records,
+            duplicate_records=self._sequencer.duplicate_records,
+        )
+
+    async def read_batch(
+        self,
+        *,
+        max_events: int = 1_000,
+        max_bytes: int = _READ_BYTES,
+        max_wait: float = _LONGEST_WAIT_SECONDS,
+    ) -> list[Event]:
+        """Return the next events, waiting for the first one only.
+
+        Args:
+            max_events: Most events to return, at least 1.
+            max_bytes: Stop before exceeding this many bytes of chunk data, but return one event.
+            max_wait: Seconds to wait for the first event.
+
+        Returns:
+            Events in order; empty after ``max_wait``, and after the seal has been delivered.
+
+        Raises:
+            TrimmedError: Events are no longer stored and gaps were not asked for.
+            CorruptRecordError: Stored bytes are not a valid record.
+            BackendUnavailableError: The backend stayed unreachable for the retry deadline.
+            ClosedError: The reader is closed.
+        """
+        until = time.monotonic() + max_wait
+        while not self._told and self.seal is None:
+            self._check_open()
+            left = until - time.monotonic()
+            if not await self._fetch(max(left, 0.0)) and left <= 0:
+                break
+        batch: list[Event] = []
+        size = 0
+        while self._told and len(batch) < max_events:
+            event = self._told[0].events[0]
+            if isinstance(event, Chunk):
+                size += len(event.data)
+                if batch and size > max_bytes:
+                    break
+            batch.append(self._deliver())
+        return batch
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event.
+
+        Raises:
+            StopAsyncIteration: The seal has been delivered.
+            IdleTimeoutError: Nothing arrived within the idle deadline.
+            StreamqError: As for :meth:`read_batch`.
+        """
+        if not self._told:
+            if self.seal is not None:
+                raise StopAsyncIteration
+            until = time.monotonic() + self._idle_seconds
+            while not self._told:
+                self._check_open()
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise IdleTimeoutError(
+                        f"nothing arrived on stream {self.stream} for {self._idle_seconds:g} s; "
+                        "the producer may be gone (STREAMQ_IDLE_SECONDS is the deadline)",
+                        backend=self._queue.backend,
+                        stream=str(self.stream),
+                    )
+                await self._fetch(min(left, _LONGEST_WAIT_SECONDS))
+        return self._deliver()
+
+    async def collect(self) -> list[object]:
+        """Read to the end and return the values that count: those after the last reset.
+
+        Raises:
+            StreamFailedError: The producer failed.
+            StreamCancelledError: The producer was cancelled.
+            StreamqError: As for iteration.
+        """
+        values: list[object] = []
+        async for event in self:
+            if isinstance(event, Chunk):
+                values.append(event.value)
+            elif isinstance(event, Reset):
+                values.clear()
+        raise_for_seal(self.seal, self.stream)
+        return values
+
+    async def aclose(self) -> None:
+        """Stop reading. Idempotent; a call that is waiting raises ``ClosedError``."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._on_close is not None:
+            closing, self._on_close = self._on_close, None
+            await closing()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this reader is closed", stream=str(self.stream))
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+
+    async def _fetch(self, max_wait: float) -> bool:
+        """Read once from the backend; return whether anything came."""
+        found = await self._retry.run(
+            lambda: self._queue.read(
+                self.stream,
+                self._position,
+                max_records=_READ_RECORDS,
+                max_bytes=_READ_BYTES,
+                max_wait=max_wait,
+            )
+        )
+        self._check_open()
+        # From here to the end there is no await: cancellation cannot tear it.
+        for stored in found:
+            try:
+                events = self._sequencer.feed(Record.decode(stored.data))
+            except StreamqError as exc:
+                # What came before the bad record is delivered first, then the error, for good.
+                exc.backend, exc.stream = self._queue.backend, str(self.stream)
+                self._failure = exc
+                break
+            self._records += 1
+            if events:
+                self._told.append(
+                    _Told(deque(events), self._position, stored.position, self._sequencer.epoch)
+                )
+            elif not self._told:
+                # Nothing to tell (an OPEN, a duplicate): move the cursor past it.
+                self._cursor = Cursor(self._sequencer.progress, stored.position)
+            self._position = stored.position
+        if self._failure is not None and not self._told:
+            raise self._failure
+        return bool(found)
+
+    def _deliver(self) -> Event:
+        told = self._told[0]
+        event = told.events.popleft()
+        self._events += 1
+        if isinstance(event, Seal):
+            # The cursor stays before the seal: a reader that resumes there is told the ending
+            # again at once, instead of waiting for something that never comes.
+            self._told.clear()
+            self.seal = event
+            return event
+        next_seq = event.seq + 1 if isinstance(event, Chunk) else 0
+        progress = Progress(told.epoch, event.attempt, next_seq, event.offset)
+        if told.events:
+            self._cursor = Cursor(progress, told.before)
+        else:
+            self._told.popleft()
+            self._cursor = Cursor(progress, told.after)
+        return event
+
+
+def raise_for_seal(seal: Seal | None, stream: StreamId) -> None:
+    """Raise if the ending was not END.
+
+    Raises:
+        StreamFailedError: ERROR.
+        StreamCancelledError: CANCELLED.
+    """
+    if seal is None or seal.state is SealState.END:
+        return
+    detail = f": {seal.message}" if seal.message else ""
+    if seal.state is SealState.CANCELLED:
+        raise StreamCancelledError(f"the producer of {stream} was cancelled{detail}")
+    raise StreamFailedError(
+        f"the producer of {stream} failed with {seal.error_type}{detail}",
+        error_type=seal.error_type,
+        retryable=seal.retryable,
+        stream=str(stream),
+    )

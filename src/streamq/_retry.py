@@ -1,0 +1,53 @@
+"""The one retry policy: jittered backoff with a deadline. Drivers never retry."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ._errors import StreamqError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How transient backend failures are retried.
+
+    Attributes:
+        deadline_seconds: Give up once this long has passed since the first failure.
+        first_seconds: Longest pause before the first retry; doubles each time.
+        longest_seconds: Longest pause ever.
+    """
+
+    deadline_seconds: float = 30.0
+    first_seconds: float = 0.02
+    longest_seconds: float = 1.0
+
+    async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Await ``operation()`` again and again while it fails with a retryable error.
+
+        The pause is uniform between half and all of the current limit, so that many clients of a
+        server that comes back do not arrive at once.
+
+        Raises:
+            StreamqError: The last error, once the deadline has passed; others pass at once.
+        """
+        limit, give_up = self.first_seconds, 0.0
+        while True:
+            try:
+                return await operation()
+            except StreamqError as exc:
+                if not exc.retryable:
+                    raise
+                now = time.monotonic()
+                give_up = give_up or now + self.deadline_seconds
+                if now >= give_up:
+                    raise
+                pause = min(limit * random.uniform(0.5, 1.0), give_up - now)
+            await asyncio.sleep(pause)
+            limit = min(limit * 2, self.longest_seconds)

@@ -1,0 +1,223 @@
+"""Typed configuration: environment variables, then ``.env``, then ``streamq.toml``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ._errors import ConfigurationError
+
+PREFIX = "STREAMQ_"
+CONFIG_FILE_VARIABLE = "STREAMQ_CONFIG_FILE"
+_DOTENV = ".env"
+_OFFICIAL_PLUGINS = frozenset({"redis", "kafka", "sqs", "s3sns"})
+
+
+class _TomlTable(PydanticBaseSettingsSource):
+    """Feeds one table of ``streamq.toml`` into a settings class."""
+
+    def __init__(self, settings_cls: type[BaseSettings], table: Mapping[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._table = table
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self._table.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(self._table)
+
+
+class _Base(BaseSettings):
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_file=_DOTENV, env_file_encoding="utf-8"
+    )
+
+    toml_table: ClassVar[str] = ""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path, document = read_config_file()
+        table = (
+            document.get(cls.toml_table, {})
+            if cls.toml_table
+            else {key: value for key, value in document.items() if not isinstance(value, dict)}
+        )
+        for key in table:
+            if key not in cls.model_fields:
+                where = f"[{cls.toml_table}] in {path}" if cls.toml_table else str(path)
+                raise ConfigurationError(
+                    f"unknown setting {key!r} in {where}{did_you_mean(key, cls.model_fields)}"
+                )
+        return (
+            init_settings,
+            env_settings,
+            dotenv_settings,
+            _TomlTable(settings_cls, table),
+            file_secret_settings,
+        )
+
+
+class DriverSettings(_Base):
+    """Base of a driver's settings.
+
+    A subclass sets ``model_config = SettingsConfigDict(env_prefix="STREAMQ_<NAME>_")`` and
+    ``toml_table = "<name>"``, describes every field, and keeps secrets in ``SecretStr``.
+    """
+
+
+class Settings(_Base):
+    """What streamq itself can be configured with; each driver adds its own prefix.
+
+    Create it with :func:`load_settings`, which also refuses mistyped variables.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    backend: str = Field(default="sqlite", description="which driver carries the streams")
+    tenant: str = Field(
+        default="default", description="isolation scope that every stream name belongs to"
+    )
+    ttl_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=86_400.0, description="how long a stream is kept after its last append"
+    )
+    max_chunk_bytes: Annotated[int, Field(gt=0)] = Field(
+        default=1_048_576, description="largest encoded chunk that send_chunk accepts"
+    )
+    buffer_bytes: Annotated[int, Field(gt=0)] = Field(
+        default=4_194_304, description="unsent bytes a writer holds before send_chunk waits"
+    )
+    retry_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=30.0, description="how long an unreachable backend is retried before giving up"
+    )
+    idle_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=300.0, description="how long a reader waits for the next event before it raises"
+    )
+    temporal_address: str = Field(
+        default="127.0.0.1:7233", description="Temporal frontend, host:port"
+    )
+    temporal_namespace: str = Field(default="default", description="Temporal namespace")
+    gateway_host: str = Field(default="127.0.0.1", description="address that `streamq serve` binds")
+    gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        default=8330, description="port that `streamq serve` binds; 0 picks a free one"
+    )
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @property
+    def ttl(self) -> timedelta:
+        """:attr:`ttl_seconds` as a duration."""
+        return timedelta(seconds=self.ttl_seconds)
+
+
+def read_config_file() -> tuple[Path, dict[str, Any]]:
+    """Read ``streamq.toml`` from the working directory, or the file that STREAMQ_CONFIG_FILE names.
+
+    Returns:
+        The path and the document, empty if the default file does not exist.
+
+    Raises:
+        ConfigurationError: The named file does not exist, or a file is not valid TOML.
+    """
+    named = os.environ.get(CONFIG_FILE_VARIABLE)
+    path = Path(named or "streamq.toml")
+    try:
+        return path, tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if named:
+            raise ConfigurationError(
+                f"{CONFIG_FILE_VARIABLE} names {named!r}, which does not exist"
+            ) from None
+        return path, {}
+    except (OSError, ValueError) as exc:
+        raise ConfigurationError(f"cannot read {path}: {exc}") from exc
+
+
+SettingsT = TypeVar("SettingsT", bound=_Base)
+
+
+def build(settings_type: type[SettingsT], /, **overrides: object) -> SettingsT:
+    """Create settings from every source.
+
+    Raises:
+        ConfigurationError: A value is missing or invalid; the message names the variable and the
+            reason, and never the value of a secret.
+    """
+    try:
+        return settings_type(**overrides)
+    except ValidationError as exc:
+        prefix = settings_type.model_config.get("env_prefix", PREFIX)
+        problems = []
+        for error in exc.errors(include_url=False, include_context=False):
+            field = str(error["loc"][0]) if error["loc"] else "?"
+            annotation = str(getattr(settings_type.model_fields.get(field), "annotation", ""))
+            seen = "" if "Secret" in annotation else f" (value seen: {error['input']!r})"
+            problems.append(f"{prefix}{field.upper()}: {error['msg']}{seen}")
+        raise ConfigurationError("invalid setting: " + "; ".join(problems)) from None
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Return the settings in effect.
+
+    Args:
+        **overrides: Field values that win over every source.
+
+    Raises:
+        ConfigurationError: A value is invalid, or the configuration file is.
+    """
+    return build(Settings, **overrides)
+
+
+def check_variables(
+    settings: Settings, driver_settings: type[DriverSettings], drivers: Iterable[str]
+) -> None:
+    """Refuse ``STREAMQ_`` variables that nothing reads, so that a typing error is never silent.
+
+    Variables of drivers that are not selected are left alone; those of the selected one must be
+    fields of its settings.
+
+    Args:
+        settings: The core settings in effect.
+        driver_settings: Settings class of the selected driver.
+        drivers: Names of all installed drivers.
+
+    Raises:
+        ConfigurationError: A variable is unknown; names it and the closest known one.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_FILE_VARIABLE}
+    own_prefix = driver_settings.model_config.get("env_prefix", "").upper()
+    known |= {own_prefix + name.upper() for name in driver_settings.model_fields}
+    others = tuple(
+        f"{PREFIX}{name.upper()}_" for name in {*drivers, *_OFFICIAL_PLUGINS} - {settings.backend}
+    )
+    for variable in sorted({*os.environ, *dotenv_values(_DOTENV)}):
+        name = variable.upper()
+        if name.startswith(PREFIX) and name not in known and not name.startswith(others):
+            raise ConfigurationError(
+                f"unknown variable {variable}{did_you_mean(name, known)} "
+                "(`streamq config` lists what is read)"
+            )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the closest known name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,224 @@
+"""Wire format v1: what is stored for each record. Byte by byte in docs/wire-format.md."""
+
+from __future__ import annotations
+
+import enum
+import zlib
+from dataclasses import dataclass
+
+from ._errors import CorruptRecordError
+from ._events import SealState
+from ._values import Encoding
+
+VERSION = 1
+MAX_EPOCH = 2**63 - 1
+"""Largest epoch: it has to fit SQLite's signed integers as well as a Redis entry id."""
+
+_DATA, _RESTART, _SEALED = 1, 2, 4
+_FLAGS = _DATA | _RESTART | _SEALED
+_CRC_BYTES = 4
+_ENCODINGS = tuple(Encoding)
+_SEAL_STATES = {state.value: state for state in SealState}
+
+
+class RecordKind(enum.Enum):
+    """OPEN announces an attempt and fences older ones; DATA carries chunks and perhaps the seal."""
+
+    OPEN = "open"
+    DATA = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class SealBody:
+    """The seal as stored: :class:`streamq.Seal` without its place in the stream."""
+
+    state: SealState
+    error_type: str = ""
+    message: str = ""
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One stored unit: the announcement of an attempt, or packed chunks with an optional seal.
+
+    Attributes:
+        kind: OPEN or DATA.
+        epoch: Which run of the producer wrote it; grows with every run, 1 to 2**63-1.
+        restarts: Whether this epoch starts over (``Reset``) instead of going on.
+        attempt: Dense number of the epoch, 1, 2, ...; 0 in OPEN, written before it is known.
+        seq: Position of the first chunk within the attempt; 0 in OPEN.
+        offset: Offset of the first event in this record; 0 in OPEN.
+        chunks: Encoded chunks, in order.
+        seal: The ending, after the last chunk, or ``None``.
+        created_ms: OPEN only: when the attempt was opened, Unix milliseconds, producer's clock.
+    """
+
+    kind: RecordKind
+    epoch: int
+    restarts: bool
+    attempt: int = 0
+    seq: int = 0
+    offset: int = 0
+    chunks: tuple[tuple[Encoding, bytes], ...] = ()
+    seal: SealBody | None = None
+    created_ms: int = 0
+
+    @property
+    def index(self) -> int:
+        """Place within the epoch, growing: 0 for OPEN, else one past the last chunk or seal."""
+        return self.seq + len(self.chunks) + (self.seal is not None)
+
+    def encode(self) -> bytes:
+        """Return the bytes of this record in wire format v1."""
+        is_data = self.kind is RecordKind.DATA
+        flags = _DATA * is_data | _RESTART * self.restarts | _SEALED * (self.seal is not None)
+        out = bytearray((VERSION, flags))
+        _put_varint(out, self.epoch)
+        if not is_data:
+            _put_varint(out, self.created_ms)
+        else:
+            for number in (self.attempt, self.seq, self.offset, len(self.chunks)):
+                _put_varint(out, number)
+            for encoding, data in self.chunks:
+                _put_varint(out, len(data) << 2 | encoding)
+                out += data
+            if self.seal is not None:
+                out.append(self.seal.state)
+                if self.seal.state is SealState.ERROR:
+                    out.append(self.seal.retryable)
+                    _put_text(out, self.seal.error_type)
+                _put_text(out, self.seal.message)
+        out += zlib.crc32(out).to_bytes(_CRC_BYTES, "little")
+        return bytes(out)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Record:
+        """Read one record.
+
+        Args:
+            data: Exactly the bytes that :meth:`encode` returned, by any version 1 writer.
+
+        Raises:
+            CorruptRecordError: The bytes are truncated, altered, or of an unknown version.
+        """
+        if len(data) < 2 + _CRC_BYTES:
+            raise CorruptRecordError(f"record of {len(data)} bytes is truncated")
+        if data[0] != VERSION:
+            raise CorruptRecordError(
+                f"record has wire format version {data[0]}; this streamq reads version {VERSION}"
+            )
+        body, crc = data[:-_CRC_BYTES], data[-_CRC_BYTES:]
+        if zlib.crc32(body) != int.from_bytes(crc, "little"):
+            raise CorruptRecordError(
+                f"record of {len(data)} bytes fails its checksum: truncated or altered in storage"
+            )
+        flags = body[1]
+        if flags & ~_FLAGS:
+            raise CorruptRecordError(f"record has unknown flags {flags:#04x}")
+        scan = _Scanner(body, 2)
+        epoch = scan.varint()
+        if not 0 < epoch <= MAX_EPOCH:
+            raise CorruptRecordError(f"record has epoch {epoch}, outside 1 to 2**63-1")
+        restarts = bool(flags & _RESTART)
+        if not flags & _DATA:
+            if flags & _SEALED:
+                raise CorruptRecordError("an OPEN record carries a seal")
+            created_ms = scan.varint()
+            scan.expect_end()
+            return cls(RecordKind.OPEN, epoch, restarts, created_ms=created_ms)
+        attempt, seq, offset, count = scan.varint(), scan.varint(), scan.varint(), scan.varint()
+        if attempt == 0 or offset == 0:
+            raise CorruptRecordError("a DATA record has attempt or offset 0")
+        chunks = scan.chunks(count)
+        seal = scan.seal() if flags & _SEALED else None
+        if not chunks and seal is None:
+            raise CorruptRecordError("a DATA record has neither chunks nor a seal")
+        scan.expect_end()
+        return cls(RecordKind.DATA, epoch, restarts, attempt, seq, offset, chunks, seal)
+
+
+def _put_varint(out: bytearray, number: int) -> None:
+    """Append an unsigned LEB128 number."""
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+
+
+def _put_text(out: bytearray, text: str) -> None:
+    data = text.encode("utf-8", "replace")
+    _put_varint(out, len(data))
+    out += data
+
+
+class _Scanner:
+    """Reads the body of a record from left to right, never past its end."""
+
+    def __init__(self, data: bytes, start: int) -> None:
+        self._data = data
+        self._at = start
+
+    def varint(self) -> int:
+        data, at = self._data, self._at
+        number = shift = 0
+        while True:
+            if at >= len(data):
+                raise CorruptRecordError("record is truncated inside a number")
+            byte = data[at]
+            at += 1
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+            if shift > 63:
+                raise CorruptRecordError("record has a number of more than 64 bits")
+        if number >= 2**64:
+            raise CorruptRecordError("record has a number of more than 64 bits")
+        self._at = at
+        return number
+
+    def take(self, size: int) -> bytes:
+        end = self._at + size
+        if end > len(self._data):
+            raise CorruptRecordError(
+                f"record announces {size} bytes where {len(self._data) - self._at} are left"
+            )
+        taken = self._data[self._at : end]
+        self._at = end
+        return taken
+
+    def chunks(self, count: int) -> tuple[tuple[Encoding, bytes], ...]:
+        # Every chunk takes at least one byte: refuse a hostile count before looping over it.
+        if count > len(self._data) - self._at:
+            raise CorruptRecordError(f"record announces {count} chunks, more than it has bytes")
+        chunks = []
+        for _ in range(count):
+            head = self.varint()
+            if head & 3 >= len(_ENCODINGS):
+                raise CorruptRecordError(f"chunk has unknown encoding {head & 3}")
+            chunks.append((_ENCODINGS[head & 3], self.take(head >> 2)))
+        return tuple(chunks)
+
+    def seal(self) -> SealBody:
+        code = self.take(1)[0]
+        state = _SEAL_STATES.get(code)
+        if state is None:
+            raise CorruptRecordError(f"seal has unknown state {code}")
+        if state is not SealState.ERROR:
+            return SealBody(state, message=self._text())
+        retryable = self.take(1)[0]
+        if retryable > 1:
+            raise CorruptRecordError(f"seal has retryable flag {retryable}")
+        error_type = self._text()
+        return SealBody(state, error_type, self._text(), bool(retryable))
+
+    def _text(self) -> str:
+        try:
+            return self.take(self.varint()).decode()
+        except UnicodeDecodeError as exc:
+            raise CorruptRecordError(f"record has text that is not UTF-8: {exc}") from exc
+
+    def expect_end(self) -> None:
+        if self._at != len(self._data):
+            raise CorruptRecordError(f"record has {len(self._data) - self._at} bytes too many")

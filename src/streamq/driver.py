@@ -1,0 +1,252 @@
+"""The contract for driver authors: what a backend has to do, and what it may leave to streamq.
+
+A driver is small: it makes one round trip and reports. Packing, sequencing, batching, retry,
+deduplication, endings and capability checks live once, in streamq itself. A driver never retries,
+never swallows an error and never looks inside the bytes that it stores.
+
+A driver package registers a :class:`Driver` subclass under its backend name in the entry point
+group ``streamq.drivers``.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from ._capabilities import Capabilities, LatencyClass
+from ._errors import (
+    AccessDeniedError,
+    BackendError,
+    BackendUnavailableError,
+    ClosedError,
+    FencedError,
+    SealedError,
+    StorageFullError,
+    StreamNotFoundError,
+    StreamqError,
+)
+from ._events import StreamId
+from ._settings import DriverSettings
+
+START = ""
+"""The position before the first record of any stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record to be stored.
+
+    ``(epoch, index)`` identifies it within its stream and orders it: entries of one epoch have a
+    growing index, and a larger epoch supersedes every smaller one.
+
+    Attributes:
+        epoch: Which run of the producer wrote it, 1 to 2**63-1.
+        index: Place within the epoch; 0 is the record that opens the epoch and fences older ones.
+        data: The bytes to store, opaque to the driver.
+    """
+
+    epoch: int
+    index: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record as read.
+
+    Attributes:
+        position: Where reading goes on after this record: short, printable, meaningful to this
+            driver only, valid in other processes and later.
+        data: Exactly the bytes that were appended.
+    """
+
+    position: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What a backend knows of a stream without reading it.
+
+    Attributes:
+        stream: Which stream.
+        last: The newest records, newest first, as many as were asked for and exist.
+        records: How many records are stored, if cheap to know.
+        size_bytes: How much they take, if cheap to know.
+        expires_in: Time until the stream disappears by itself, if it does.
+    """
+
+    stream: StreamId
+    last: tuple[Stored, ...] = ()
+    records: int | None = None
+    size_bytes: int | None = None
+    expires_in: timedelta | None = None
+
+
+class ChunkQueue(abc.ABC):
+    """An open connection to a backend. Safe to use from many tasks of one event loop.
+
+    Every method raises errors of :mod:`streamq` only: :class:`~streamq.BackendUnavailableError`
+    when the backend cannot be reached or does not answer, :class:`~streamq.AccessDeniedError` for
+    credentials and permissions, :class:`~streamq.StorageFullError` when it has no room,
+    :class:`~streamq.BackendError` for any other answer, and :class:`~streamq.ClosedError` after
+    :meth:`aclose`.
+    """
+
+    backend: str
+    """The driver's name, for messages."""
+
+    capabilities: Capabilities
+    """What this queue promises."""
+
+    @abc.abstractmethod
+    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+        """Store entries, in order, durably as far as declared, and make blocked readers see them.
+
+        The stream comes into being with its first entry; its time to live starts anew.
+
+        * An entry whose ``(epoch, index)`` is already stored is skipped without error: that is how
+          an append whose acknowledgement was lost is repeated.
+        * If an entry of a newer epoch is stored, nothing older may be added
+          (``capabilities.fenced``).
+
+        Cancellation: a prefix of the entries is stored, in order and each one whole, or none;
+        repeating the call is always safe.
+
+        Raises:
+            FencedError: A newer epoch has been opened; nothing was added after that.
+        """
+
+    @abc.abstractmethod
+    async def read(
+        self,
+        stream: StreamId,
+        after: str,
+        *,
+        max_records: int,
+        max_bytes: int,
+        max_wait: float,
+    ) -> Sequence[Stored]:
+        """Return stored records after a position, oldest first, waiting if there are none.
+
+        Reading never removes anything and may be repeated (``capabilities.replay``). The wait ends
+        as soon as there is one record; a stream that does not exist yet is waited for as well.
+
+        Args:
+            stream: Which stream.
+            after: A position of this stream, or :data:`START`. If its record is no longer stored,
+                reading goes on with the oldest record that is; streamq notices what is missing.
+            max_records: Most records to return, at least 1.
+            max_bytes: Stop before exceeding this many bytes, but always return one record.
+            max_wait: Seconds to wait for the first record; 0 returns at once.
+
+        Returns:
+            At least one record, or an empty sequence after ``max_wait``.
+
+        Cancellation: nothing is lost; the same call can be repeated.
+        """
+
+    @abc.abstractmethod
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        """Return what is known of a stream, with its ``last`` newest records.
+
+        Everything whose append had returned before the call is reflected, across processes.
+
+        Raises:
+            StreamNotFoundError: The stream does not exist, or has expired.
+        """
+
+    @abc.abstractmethod
+    async def delete(self, stream: StreamId) -> None:
+        """Remove a stream and everything in it; no error if there is none."""
+
+    @abc.abstractmethod
+    def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
+        """Iterate over the streams of a tenant whose name starts with ``prefix``, in any order."""
+
+    @abc.abstractmethod
+    async def aclose(self) -> None:
+        """Release everything. Idempotent; a blocked :meth:`read` raises ``ClosedError`` at once."""
+
+    async def commit(self, stream: StreamId, upto: str) -> None:  # noqa: B027 - optional
+        """Tell the backend that no reader will ask for records up to ``upto`` again.
+
+        Only backends without replay need it (SQS deletes messages); the default does nothing.
+        """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class QueueOptions:
+    """What every queue is opened with, whatever the backend.
+
+    Attributes:
+        ttl: How long a stream is kept after its last append.
+    """
+
+    ttl: timedelta
+
+
+SettingsT = TypeVar("SettingsT", bound=DriverSettings)
+
+
+class Driver(abc.ABC, Generic[SettingsT]):
+    """Factory of queues for one backend: the object behind the entry point. Never instantiated."""
+
+    name: ClassVar[str]
+    """The backend's name, equal to the name of the entry point."""
+
+    summary: ClassVar[str]
+    """One line for tables."""
+
+    capabilities: ClassVar[Capabilities]
+    """What queues of this driver promise at best; readable without connecting to anything."""
+
+    settings_type: ClassVar[type[DriverSettings]]
+    """The driver's settings class, with the environment prefix ``STREAMQ_<NAME>_``."""
+
+    @classmethod
+    @abc.abstractmethod
+    async def open(cls, options: QueueOptions, settings: SettingsT) -> ChunkQueue:
+        """Connect, and prove that the backend answers.
+
+        Raises:
+            BackendUnavailableError: It cannot be reached.
+            AccessDeniedError: It refuses our credentials.
+            ConfigurationError: The settings contradict each other or what the backend can do.
+        """
+
+
+AnyDriver = type[Driver[Any]]
+
+__all__ = [
+    "START",
+    "AccessDeniedError",
+    "AnyDriver",
+    "BackendError",
+    "BackendUnavailableError",
+    "Capabilities",
+    "ChunkQueue",
+    "ClosedError",
+    "Driver",
+    "DriverSettings",
+    "Entry",
+    "FencedError",
+    "LatencyClass",
+    "QueueOptions",
+    "SealedError",
+    "StorageFullError",
+    "Stored",
+    "StreamId",
+    "StreamInfo",
+    "StreamNotFoundError",
+    "StreamqError",
+]

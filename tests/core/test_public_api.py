@@ -1,0 +1,62 @@
+"""The public surface is exactly what is listed, and errors carry what scripts need."""
+
+import inspect
+from types import ModuleType
+
+import pytest
+
+import streamq
+import streamq.driver
+from streamq import Capabilities, LatencyClass, StreamqError
+
+
+@pytest.mark.parametrize("module", [streamq, streamq.driver])
+def test_all_lists_every_public_name(module: ModuleType) -> None:
+    """What is importable is supported, and the other way round."""
+    public = {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and not inspect.ismodule(value)
+        and getattr(value, "__module__", "streamq").startswith("streamq")
+    }
+    aliases = {"Event", "AnyDriver"}  # type aliases do not know where they were defined
+    assert public - {"SettingsT"} | aliases & set(module.__all__) == set(module.__all__)
+
+
+def errors() -> list[type[StreamqError]]:
+    found = [e for e in vars(streamq).values() if inspect.isclass(e)]
+    return [e for e in found if issubclass(e, StreamqError) and e is not StreamqError]
+
+
+@pytest.mark.parametrize("error", errors(), ids=lambda e: e.__name__)
+def test_every_error_has_its_own_code_and_a_docstring(error: type[StreamqError]) -> None:
+    """Scripts branch on the code; it must be stable and unambiguous."""
+    assert error.code in vars(error).values(), "inherits somebody else's code"
+    assert [e.code for e in errors()].count(error.code) == 1
+    assert error.__doc__
+
+
+def test_only_passing_conditions_are_retryable() -> None:
+    """Retrying a typing error for thirty seconds helps nobody."""
+    retryable = {e.__name__ for e in errors() if e.retryable}
+    assert retryable == {"BackendUnavailableError", "StorageFullError"}
+
+
+def test_capabilities_know_their_flags() -> None:
+    """What can be required is derived from the declaration itself."""
+    capabilities = Capabilities(
+        replay=True,
+        fan_out=True,
+        ordered=True,
+        fenced=True,
+        durable=False,
+        cross_process=False,
+        cross_host=False,
+        expires=True,
+        max_record_bytes=10,
+        latency=LatencyClass.MILLISECONDS,
+    )
+    data = capabilities.to_dict()
+    assert data["latency"] == "milliseconds"
+    assert set(Capabilities.flags()) == {n for n, v in data.items() if isinstance(v, bool)}

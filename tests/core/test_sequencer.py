@@ -1,0 +1,280 @@
+"""The sequencer as a pure state machine, case by case and against a model."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamq import (
+    Chunk,
+    CursorError,
+    Encoding,
+    Event,
+    Gap,
+    Reset,
+    Seal,
+    SealState,
+    TrimmedError,
+)
+from streamq._cursor import Progress
+from streamq._sequencer import Sequencer, fold_tail
+from streamq._wire import Record, RecordKind, SealBody
+
+END = SealBody(SealState.END)
+
+
+def opened(epoch: int, restarts: bool = True) -> Record:
+    return Record(RecordKind.OPEN, epoch, restarts)
+
+
+def data(
+    epoch: int,
+    attempt: int,
+    seq: int,
+    offset: int,
+    *texts: str,
+    seal: SealBody | None = None,
+    restarts: bool = True,
+) -> Record:
+    chunks = tuple((Encoding.TEXT, text.encode()) for text in texts)
+    return Record(RecordKind.DATA, epoch, restarts, attempt, seq, offset, chunks, seal)
+
+
+def told(sequencer: Sequencer, *records: Record) -> list[str]:
+    """Events in a short form: ``3a`` is chunk "a" at offset 3."""
+    short = []
+    for record in records:
+        for event in sequencer.feed(record):
+            match event:
+                case Chunk():
+                    short.append(f"{event.offset}{event.value}")
+                case Reset():
+                    short.append(f"{event.offset}R{event.attempt}")
+                case Gap():
+                    short.append(f"{event.first}-{event.offset}G{event.attempt}")
+                case Seal():
+                    short.append(f"{event.offset}{event.state.name}")
+    return short
+
+
+def test_chunks_come_once_and_in_order() -> None:
+    """The plain case: one attempt, packed records, one of them delivered twice."""
+    sequencer = Sequencer()
+    first, second = data(1, 1, 0, 1, "a", "b"), data(1, 1, 2, 3, "c", seal=END)
+    assert told(sequencer, opened(1), first, first, second) == ["1a", "2b", "3c", "4END"]
+    assert sequencer.duplicate_records == 1
+
+
+def test_overlapping_record_tells_only_what_is_new() -> None:
+    """A record packed again differently, or resumed in its middle, must not repeat a chunk."""
+    sequencer = Sequencer()
+    overlap = data(1, 1, 1, 2, "b", "c")
+    assert told(sequencer, data(1, 1, 0, 1, "a", "b"), overlap) == ["1a", "2b", "3c"]
+
+
+def test_new_attempt_that_restarts_tells_a_reset_and_stale_records_are_dropped() -> None:
+    """A retried activity must not tell its story twice, nor blend two stories."""
+    sequencer = Sequencer()
+    events = told(
+        sequencer,
+        opened(1),
+        data(1, 1, 0, 1, "a", "b"),
+        opened(2),
+        data(1, 1, 2, 3, "stale"),
+        data(2, 2, 0, 4, "A", seal=END),
+    )
+    assert events == ["1a", "2b", "3R2", "4A", "5END"]
+    assert sequencer.stale_records == 1
+
+
+def test_takeover_before_anything_was_told_is_silent() -> None:
+    """There is nothing to forget yet, so no reset; the attempt is counted all the same."""
+    sequencer = Sequencer()
+    assert told(sequencer, opened(1), opened(2), data(2, 2, 0, 1, "A")) == ["1A"]
+    assert sequencer.attempt == 2
+
+
+def test_new_attempt_that_resumes_goes_on_without_a_reset() -> None:
+    """With resume the reader sees one story, told by two attempts."""
+    sequencer = Sequencer()
+    events = told(
+        sequencer,
+        opened(1, restarts=False),
+        data(1, 1, 0, 1, "a", restarts=False),
+        opened(2, restarts=False),
+        data(2, 2, 1, 2, "b", restarts=False),
+    )
+    assert events == ["1a", "2b"]
+    assert sequencer.attempt == 2
+
+
+def test_repeated_announcement_counts_once() -> None:
+    """An OPEN whose acknowledgement was lost is stored again by some backends."""
+    sequencer = Sequencer()
+    assert told(sequencer, opened(1), opened(1), data(1, 1, 0, 1, "a"), opened(1)) == ["1a"]
+    assert sequencer.attempt == 1
+
+
+def test_nothing_is_told_after_the_seal() -> None:
+    """A stream ends once; a later attempt does not reopen it for anybody."""
+    sequencer = Sequencer()
+    assert told(sequencer, data(1, 1, 0, 1, "a", seal=END)) == ["1a", "2END"]
+    assert told(sequencer, opened(2), data(2, 2, 0, 4, "b")) == []
+
+
+def test_missing_events_raise_and_leave_the_state_untouched() -> None:
+    """Trimmed history is an error that names what can still be read, again and again."""
+    sequencer = Sequencer()
+    told(sequencer, data(1, 1, 0, 1, "a"))
+    for _ in range(2):
+        with pytest.raises(TrimmedError, match="events 2 to 4") as caught:
+            sequencer.feed(data(1, 1, 4, 5, "e"))
+        assert caught.value.oldest == 5
+    assert sequencer.progress == Progress(1, 1, 1, 1)
+
+
+def test_missing_events_are_a_gap_for_readers_that_ask_for_it() -> None:
+    """A viewer may prefer to go on, but must be able to say what is missing."""
+    sequencer = Sequencer(gaps_as_events=True)
+    records = data(1, 1, 0, 1, "a"), data(1, 1, 4, 5, "e"), data(1, 1, 5, 6, "f")
+    assert told(sequencer, *records) == ["1a", "2-4G1", "5e", "6f"]
+
+
+def test_reset_lost_in_a_gap_is_part_of_the_gap() -> None:
+    """A reset told at a guessed offset would number it differently for different readers."""
+    sequencer = Sequencer(gaps_as_events=True)
+    events = told(sequencer, data(1, 1, 0, 1, "a"), data(2, 2, 3, 9, "D"))
+    assert events == ["1a", "2-8G2", "9D"]
+
+
+def test_trimmed_head_is_noticed_from_the_beginning() -> None:
+    """Reading "from the beginning" of a trimmed stream must not pass for the whole story."""
+    with pytest.raises(TrimmedError) as caught:
+        Sequencer().feed(data(1, 1, 6, 7, "g"))
+    assert caught.value.oldest == 7
+
+
+def test_stream_that_began_again_is_not_taken_for_the_old_one() -> None:
+    """After deletion or expiry a name may be used again; an old cursor must say so."""
+    sequencer = Sequencer(Progress(1, 1, 5, 5))
+    sequencer.feed(opened(9))
+    with pytest.raises(CursorError, match="began again"):
+        sequencer.feed(data(9, 1, 0, 1, "new"))
+
+
+def test_early_records_wait_where_the_backend_may_reorder() -> None:
+    """A standard SQS queue delivers in any order; the reader must not see that."""
+    sequencer = Sequencer(reorder_bytes=10_000)
+    records = [data(1, 1, i, i + 1, str(i)) for i in range(4)]
+    assert told(sequencer, records[2], records[3], records[0]) == ["10"]
+    assert told(sequencer, records[1]) == ["21", "32", "43"]
+
+
+def test_early_records_are_bounded() -> None:
+    """What never heals must surface, not grow without bound."""
+    sequencer = Sequencer(reorder_bytes=200)
+    sequencer.feed(data(1, 1, 5, 6, "x" * 100))
+    with pytest.raises(TrimmedError):
+        sequencer.feed(data(1, 1, 6, 7, "x" * 100))
+
+
+# --- against a model -------------------------------------------------------------------------
+
+
+@dataclass
+class Log:
+    """A log as a fencing backend keeps it, with the events that every reader must see."""
+
+    records: list[Record] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    sealed: bool = False
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> Log:
+    """Any number of attempts with any packing, some resuming, perhaps sealed."""
+    log = Log()
+    offset = next_seq = 0
+    attempts = draw(st.integers(1, 4))
+    for attempt in range(1, attempts + 1):
+        epoch = attempt * 10
+        restarts = draw(st.booleans())
+        log.records.append(opened(epoch, restarts))
+        if restarts:
+            next_seq = 0
+            if offset:
+                offset += 1
+                log.events.append(f"{offset}R{attempt}")
+        for size in draw(st.lists(st.integers(1, 4), max_size=3)):
+            texts = [f"c{attempt}.{next_seq + i}" for i in range(size)]
+            log.records.append(
+                data(epoch, attempt, next_seq, offset + 1, *texts, restarts=restarts)
+            )
+            log.events += [f"{offset + 1 + i}{text}" for i, text in enumerate(texts)]
+            next_seq += size
+            offset += size
+    if draw(st.booleans()):
+        log.records.append(data(epoch, attempt, next_seq, offset + 1, seal=END, restarts=restarts))
+        log.events.append(f"{offset + 1}END")
+        log.sealed = True
+    return log
+
+
+@given(logs(), st.data())
+def test_duplicates_and_stale_repeats_change_nothing(log: Log, draw: st.DataObject) -> None:
+    """However often old records turn up again, every reader sees the same events."""
+    sequencer = Sequencer()
+    seen: list[str] = []
+    for i, record in enumerate(log.records):
+        seen += told(sequencer, record)
+        if draw.draw(st.booleans()):
+            seen += told(sequencer, log.records[draw.draw(st.integers(0, i))])
+    assert seen == log.events
+
+
+@given(logs(), st.data())
+def test_resuming_at_any_event_goes_on_with_the_next(log: Log, draw: st.DataObject) -> None:
+    """A cursor taken after any event, even inside a packed record, loses and repeats nothing."""
+    # The place after the seal is never handed out: a reader's cursor stays before it.
+    place = draw.draw(st.integers(0, len(log.events) - log.sealed))
+    first = Sequencer()
+    delivered: list[tuple[Event, int, int]] = []
+    for i, record in enumerate(log.records):
+        for event in first.feed(record):
+            delivered.append((event, first.epoch, i))
+    if place:
+        event, epoch, i = delivered[place - 1]
+        next_seq = event.seq + 1 if isinstance(event, Chunk) else 0
+        resumed = Sequencer(Progress(epoch, event.attempt, next_seq, event.offset))
+        rest = log.records[i:]
+    else:
+        resumed, rest = Sequencer(), log.records
+    assert told(resumed, *rest) == log.events[place:]
+
+
+@given(logs())
+def test_tail_alone_says_where_the_stream_stands(log: Log) -> None:
+    """A writer that takes over must count on exactly as a reader of everything would."""
+    reader = Sequencer()
+    for record in log.records:
+        reader.feed(record)
+    state = fold_tail(reversed(log.records))
+    if state is None:
+        assert all(record.kind is RecordKind.OPEN for record in log.records)
+        return
+    assert state.progress == reader.progress
+    assert state.seal == reader.seal
+
+
+@given(logs(), st.data())
+def test_trimming_is_never_silent(log: Log, draw: st.DataObject) -> None:
+    """With any head cut off a reader raises, or tells a gap that accounts for every offset."""
+    cut = draw.draw(st.integers(0, len(log.records)))
+    sequencer = Sequencer(gaps_as_events=True)
+    offsets: list[int] = []
+    for record in log.records[cut:]:
+        for event in sequencer.feed(record):
+            first = event.first if isinstance(event, Gap) else event.offset
+            offsets += range(first, event.offset + 1)
+    assert offsets == list(range(1, len(offsets) + 1))

@@ -1,0 +1,449 @@
+"""The writer: natural batching, the bounded buffer, endings, faults."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import pytest
+
+from streamq import (
+    BackendUnavailableError,
+    Chunk,
+    ChunkTooLargeError,
+    ClosedError,
+    ConfigurationError,
+    Event,
+    FencedError,
+    OnRetry,
+    Reset,
+    Seal,
+    SealedError,
+    SealState,
+    SerializationError,
+    Settings,
+    StreamCancelledError,
+    StreamFailedError,
+    describe,
+    load_settings,
+    open_reader,
+    open_writer,
+)
+from streamq._wire import Record
+from streamq.driver import ChunkQueue, Entry, StreamId
+
+Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
+
+
+class Faulty(Protocol):
+    """What these tests use of the fixture."""
+
+    before: list[Exception | None]
+    after: list[Exception | None]
+    appends: list[list[Entry]]
+    gate: asyncio.Event
+
+
+class FaultyChunkQueue(Faulty, ChunkQueue):
+    """A queue with scripted faults; the real one is the ``faulty`` fixture."""
+
+
+async def events_of(name: str, queue: ChunkQueue, settings: Settings) -> list[Event]:
+    async with open_reader(name, queue=queue, settings=settings) as reader:
+        return [event async for event in reader]
+
+
+def chunks_in(entry: Entry) -> int:
+    return len(Record.decode(entry.data).chunks)
+
+
+async def test_chunks_and_end_reach_a_reader(queue: ChunkQueue, settings: Settings) -> None:
+    """The plain case, with every kind of value."""
+    values = ["text", b"bytes", {"a": [1]}, 7, None, ""]
+    async with open_writer("s", queue=queue, settings=settings) as stream:
+        for value in values:
+            await stream.send_chunk(value)
+    async with open_reader("s", queue=queue, settings=settings) as reader:
+        assert await reader.collect() == values
+        assert reader.seal == Seal(7, 1, SealState.END)
+
+
+async def test_first_chunk_is_sent_at_once_and_the_next_are_packed(
+    faulty: FaultyChunkQueue, settings: Settings, eventually: Eventually
+) -> None:
+    """Natural batching: lowest latency when idle, one round trip for all that came meanwhile."""
+    async with open_writer("s", queue=faulty, settings=settings) as stream:
+        faulty.appends.clear()
+        faulty.gate.clear()
+        await stream.send_chunk("0")
+        await eventually(lambda: len(faulty.appends) == 1)
+        for i in range(1, 100):
+            await stream.send_chunk(str(i))
+        assert stream.position == 100
+        assert stream.durable_position == 0
+        faulty.gate.set()
+        await stream.flush()
+        assert stream.durable_position == 100
+    sizes = [[chunks_in(entry) for entry in entries] for entries in faulty.appends]
+    assert sizes == [[1], [99], [0]]
+
+
+async def test_seal_travels_with_the_last_chunks(
+    faulty: FaultyChunkQueue, settings: Settings
+) -> None:
+    """The ending is atomic with the last record: no reader sees all chunks and no end."""
+    stream = await open_writer("s", queue=faulty, settings=settings)
+    faulty.appends.clear()
+    await stream.send_chunk("a")
+    await stream.send_chunk("b")
+    await stream.finish()
+    await stream.aclose()
+    assert len(faulty.appends) == 1
+    record = Record.decode(faulty.appends[0][0].data)
+    assert len(record.chunks) == 2
+    assert record.seal is not None
+
+
+async def test_full_buffer_makes_the_producer_wait_and_loses_nothing(
+    faulty: FaultyChunkQueue, settings: Settings, eventually: Eventually
+) -> None:
+    """A slow backend slows the producer down instead of eating its memory."""
+    small = settings.model_copy(update={"buffer_bytes": 1_000})
+    stream = await open_writer("s", queue=faulty, settings=small)
+    faulty.gate.clear()
+
+    async def produce() -> None:
+        for i in range(50):
+            await stream.send_chunk(f"{i:090}")
+
+    producing = asyncio.create_task(produce())
+    await eventually(lambda: stream.statistics().waits > 0)
+    assert not producing.done()
+    assert stream.statistics().buffered_bytes <= 1_000
+    faulty.gate.set()
+    await producing
+    await stream.finish()
+    await stream.aclose()
+    events = await events_of("s", faulty, settings)
+    assert [int(str(e.value)) for e in events if isinstance(e, Chunk)] == list(range(50))
+
+
+async def test_cancelled_wait_for_room_sends_nothing_of_the_chunk(
+    faulty: FaultyChunkQueue, settings: Settings, eventually: Eventually
+) -> None:
+    """After a cancelled send_chunk the producer knows that the chunk was not accepted."""
+    small = settings.model_copy(update={"buffer_bytes": 10})
+    stream = await open_writer("s", queue=faulty, settings=small)
+    faulty.gate.clear()
+    await stream.send_chunk("first")
+    second = asyncio.create_task(stream.send_chunk("second"))
+    await eventually(lambda: stream.statistics().waits == 1)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    faulty.gate.set()
+    await stream.finish()
+    await stream.aclose()
+    events = await events_of("s", faulty, settings)
+    assert [e.value for e in events if isinstance(e, Chunk)] == ["first"]
+
+
+async def test_many_chunks_become_records_of_bounded_size(
+    faulty: FaultyChunkQueue, settings: Settings
+) -> None:
+    """A reader with a byte limit must be able to take a little of a large stream."""
+    async with open_writer("s", queue=faulty, settings=settings) as stream:
+        for _ in range(3_000):
+            await stream.send_chunk("x" * 100)
+    data = [entry.data for entries in faulty.appends for entry in entries]
+    assert max(len(d) for d in data) <= 65_536 + 64
+    assert sum(len(d) for d in data) > 300_000
+
+
+async def test_unserialisable_chunk_leaves_the_stream_usable(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """One bad value is the caller's error, not the stream's end; nothing half-done is stored."""
+    async with open_writer("s", queue=queue, settings=settings) as stream:
+        await stream.send_chunk("a")
+        with pytest.raises(SerializationError):
+            await stream.send_chunk(object())
+        await stream.send_chunk("b")
+    events = await events_of("s", queue, settings)
+    assert [e.value for e in events if isinstance(e, Chunk)] == ["a", "b"]
+
+
+async def test_chunk_limit_holds_at_the_limit_and_one_past_it(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """An oversized chunk is refused before anything of it is stored."""
+    small = settings.model_copy(update={"max_chunk_bytes": 100})
+    async with open_writer("s", queue=queue, settings=small) as stream:
+        await stream.send_chunk("x" * 100)
+        with pytest.raises(ChunkTooLargeError, match="101 bytes exceeds the limit of 100"):
+            await stream.send_chunk("y" * 101)
+    events = await events_of("s", queue, settings)
+    assert [e.value for e in events if isinstance(e, Chunk)] == ["x" * 100]
+
+
+async def test_backend_outage_is_retried_within_the_deadline(
+    faulty: FaultyChunkQueue, settings: Settings
+) -> None:
+    """A short outage must not be visible to anybody."""
+    async with open_writer("s", queue=faulty, settings=settings) as stream:
+        faulty.before += [BackendUnavailableError("down"), BackendUnavailableError("down")]
+        await stream.send_chunk("a")
+    events = await events_of("s", faulty, settings)
+    assert len(events) == 2
+
+
+async def test_lost_acknowledgement_does_not_tell_anything_twice(
+    faulty: FaultyChunkQueue, settings: Settings
+) -> None:
+    """The append was stored, the answer was lost, the writer repeats it: once for the reader."""
+    async with open_writer("s", queue=faulty, settings=settings) as stream:
+        faulty.after += [BackendUnavailableError("connection reset")]
+        await stream.send_chunk("a")
+        await stream.flush()
+        await stream.send_chunk("b")
+    events = await events_of("s", faulty, settings)
+    assert [e.value for e in events if isinstance(e, Chunk)] == ["a", "b"]
+
+
+async def test_outage_beyond_the_deadline_is_told_to_every_later_call(
+    faulty: FaultyChunkQueue, settings: Settings
+) -> None:
+    """A dead background task must never go unnoticed."""
+    impatient = settings.model_copy(update={"retry_seconds": 0.0})
+    stream = await open_writer("s", queue=faulty, settings=impatient)
+    faulty.before += [BackendUnavailableError("down")]
+    await stream.send_chunk("a")
+    for call in (stream.flush, stream.finish, lambda: stream.send_chunk("b")):
+        with pytest.raises(BackendUnavailableError, match="down"):
+            await call()
+    await stream.aclose()
+
+
+async def test_unexpected_driver_error_is_told_too(
+    faulty: FaultyChunkQueue, settings: Settings
+) -> None:
+    """Even a driver's defect ends in a typed error, not in a writer that waits for ever."""
+    stream = await open_writer("s", queue=faulty, settings=settings)
+    faulty.before += [RuntimeError("defect")]
+    await stream.send_chunk("a")
+    with pytest.raises(Exception, match="failed unexpectedly: RuntimeError: defect"):
+        await stream.flush()
+    await stream.aclose()
+
+
+async def test_newer_attempt_fences_the_older_writer(queue: ChunkQueue, settings: Settings) -> None:
+    """A stalled attempt that wakes up late cannot mix into the new story, and learns of it."""
+    old = await open_writer("s", queue=queue, settings=settings, epoch=10)
+    await old.send_chunk("old")
+    await old.flush()
+    new = await open_writer("s", queue=queue, settings=settings, epoch=20)
+    await old.send_chunk("too late")
+    with pytest.raises(FencedError):
+        await old.flush()
+    await new.send_chunk("new")
+    await new.finish()
+    await old.aclose()
+    await new.aclose()
+    events = await events_of("s", queue, settings)
+    shown = [e.value if isinstance(e, Chunk) else type(e).__name__ for e in events]
+    assert shown == ["old", "Reset", "new", "Seal"]
+    assert [e.offset for e in events] == [1, 2, 3, 4]
+    assert isinstance(events[1], Reset)
+    assert events[1].attempt == new.attempt == 2
+
+
+async def test_older_attempt_that_opens_later_is_refused(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """It does not matter which attempt opened the stream first, only which is newer."""
+    async with open_writer("s", queue=queue, settings=settings, epoch=20) as stream:
+        with pytest.raises(FencedError):
+            await open_writer("s", queue=queue, settings=settings, epoch=10)
+        await stream.send_chunk("a")
+    assert len(await events_of("s", queue, settings)) == 2
+
+
+async def test_resuming_attempt_goes_on_after_the_last_durable_chunk(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """With resume the reader sees one story, and the producer knows where to go on."""
+    first = await open_writer("s", queue=queue, settings=settings, on_retry=OnRetry.RESUME)
+    for text in "abc":
+        await first.send_chunk(text)
+    await first.flush()
+    await first.aclose()
+    async with open_writer("s", queue=queue, settings=settings, on_retry=OnRetry.RESUME) as second:
+        assert second.position == second.resumed_from == 3
+        assert second.attempt == 2
+        await second.send_chunk("d")
+    events = await events_of("s", queue, settings)
+    assert [e.value for e in events if isinstance(e, Chunk)] == ["a", "b", "c", "d"]
+    assert [e.offset for e in events] == [1, 2, 3, 4, 5]
+
+
+async def test_attempts_that_store_nothing_are_counted_all_the_same(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """Offsets and attempt numbers stay equal for writer and reader however many attempts die."""
+    first = await open_writer("s", queue=queue, settings=settings)
+    await first.send_chunk("a")
+    await first.aclose()
+    for _ in range(40):
+        await (await open_writer("s", queue=queue, settings=settings)).aclose()
+    async with open_writer("s", queue=queue, settings=settings) as last:
+        assert last.attempt == 42
+        await last.send_chunk("b")
+    events = await events_of("s", queue, settings)
+    assert [e.offset for e in events] == list(range(1, 45))
+    assert [e.attempt for e in events] == [*range(1, 43), 42, 42]
+
+
+async def test_sealed_stream_cannot_be_opened_or_written_again(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """A stream ends exactly once."""
+    stream = await open_writer("s", queue=queue, settings=settings)
+    await stream.finish()
+    await stream.finish()
+    with pytest.raises(SealedError):
+        await stream.send_chunk("late")
+    with pytest.raises(SealedError):
+        await stream.fail("late")
+    await stream.aclose()
+    with pytest.raises(SealedError, match="already sealed END"):
+        await open_writer("s", queue=queue, settings=settings)
+    assert len(await events_of("s", queue, settings)) == 1
+
+
+async def test_exception_seals_error_and_cancellation_seals_cancelled(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """However the producer ends, its readers are told, after everything it had sent."""
+
+    async def fail() -> None:
+        async with open_writer("e", queue=queue, settings=settings) as stream:
+            await stream.send_chunk("a")
+            raise ValueError("bad row")
+
+    with pytest.raises(ValueError, match="bad row"):
+        await fail()
+    events = await events_of("e", queue, settings)
+    assert events[-1] == Seal(2, 1, SealState.ERROR, "ValueError", "bad row")
+    async with open_reader("e", queue=queue, settings=settings) as reader:
+        with pytest.raises(StreamFailedError, match="ValueError: bad row"):
+            await reader.collect()
+
+    started = asyncio.Event()
+
+    async def produce() -> None:
+        async with open_writer("c", queue=queue, settings=settings) as stream:
+            await stream.send_chunk("a")
+            started.set()
+            await asyncio.Event().wait()
+
+    producing = asyncio.create_task(produce())
+    await started.wait()
+    producing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await producing
+    events = await events_of("c", queue, settings)
+    assert events[-1] == Seal(2, 1, SealState.CANCELLED)
+    async with open_reader("c", queue=queue, settings=settings) as reader:
+        with pytest.raises(StreamCancelledError):
+            await reader.collect()
+
+
+async def test_closing_without_a_seal_sends_what_was_accepted(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """An attempt that will be retried leaves the stream open and loses nothing it accepted."""
+    stream = await open_writer("s", queue=queue, settings=settings)
+    await stream.send_chunk("a")
+    await stream.aclose()
+    await stream.aclose()
+    with pytest.raises(ClosedError):
+        await stream.send_chunk("b")
+    status = await describe("s", queue=queue, settings=settings)
+    assert (status.offset, status.seal) == (1, None)
+
+
+async def test_closing_an_unreachable_writer_is_bounded(
+    faulty: FaultyChunkQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shutdown must not hang on a dead backend, and a waiting call is told."""
+    stream = await open_writer("s", queue=faulty, settings=settings)
+    monkeypatch.setattr(stream, "_seal_timeout", 0.05)
+    faulty.gate.clear()
+    await stream.send_chunk("a")
+    finishing = asyncio.create_task(stream.finish())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(2):
+        await stream.aclose()
+        with pytest.raises(ClosedError):
+            await finishing
+
+
+async def test_writers_of_many_tasks_keep_the_order_of_calls(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """Several tasks of one activity may share its stream."""
+    sent: list[str] = []
+    async with open_writer("s", queue=queue, settings=settings) as stream:
+
+        async def produce(who: str) -> None:
+            for i in range(50):
+                sent.append(f"{who}{i}")
+                await stream.send_chunk(sent[-1])
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(produce(who) for who in "abc"))
+    events = await events_of("s", queue, settings)
+    assert [e.value for e in events if isinstance(e, Chunk)] == sent
+
+
+@pytest.mark.parametrize("epoch", [0, -1, 2**63])
+async def test_epoch_outside_its_range_is_refused(
+    queue: ChunkQueue, settings: Settings, epoch: int
+) -> None:
+    """An epoch that a backend cannot store must not become a stream that cannot be fenced."""
+    with pytest.raises(ConfigurationError, match="epoch"):
+        await open_writer("s", queue=queue, settings=settings, epoch=epoch)
+
+
+async def test_epoch_used_before_is_refused(queue: ChunkQueue, settings: Settings) -> None:
+    """Two producers with one epoch would overwrite each other's positions unnoticed."""
+    async with open_writer("s", queue=queue, settings=settings, epoch=5) as stream:
+        await stream.send_chunk("a")
+        await stream.flush()
+        with pytest.raises(FencedError, match="used before"):
+            await open_writer("s", queue=queue, settings=settings, epoch=5)
+
+
+async def test_writer_owns_only_the_queue_it_opened(settings: Settings) -> None:
+    """One call is enough for a script: it opens, seals and closes everything."""
+    async with open_reader("s", settings=settings) as reader:
+        async with open_writer("s", settings=settings) as stream:
+            await stream.send_chunk("a")
+        assert await reader.collect() == ["a"]
+
+
+async def test_bad_stream_name_is_a_configuration_error(settings: Settings) -> None:
+    """Nothing is opened for a name that could not be stored."""
+    with pytest.raises(ConfigurationError, match="unprintable"):
+        await open_writer("a\nb", settings=settings)
+    with pytest.raises(ConfigurationError, match="tenant"):
+        await open_writer("a", settings=load_settings(backend="memory", tenant="a b"))
+
+
+async def test_full_identity_wins_over_the_configured_tenant(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """A gateway for several tenants names the tenant itself."""
+    identity = StreamId("other", "s")
+    async with open_writer(identity, queue=queue, settings=settings) as stream:
+        await stream.send_chunk("a")
+    assert (await describe(identity, queue=queue, settings=settings)).offset == 2
