@@ -62,6 +62,10 @@ def compare(
     return Row(what, b, s, (min(ratios), max(ratios)), bar, met)
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def show(title: str, rows: Sequence[Row], *, as_json: bool) -> bool:
     """Print the rows; return whether every promise was met."""
     if as_json:
@@ -73,12 +77,13 @@ def show(title: str, rows: Sequence[Row], *, as_json: bool) -> bool:
         for row in rows:
             table.add_row(
                 row.what,
-                "" if row.bare is None else f"{row.bare:,.3g}",
-                f"{row.streamq:,.3g}",
+                "" if row.bare is None else _number(row.bare),
+                _number(row.streamq),
                 "" if row.ratio is None else f"{row.ratio:.2f}",
                 f"{row.spread[0]:,.2f} to {row.spread[1]:,.2f}",
                 row.bar,
                 {None: "", True: "yes", False: "[bold red]no[/]"}[row.met],
             )
-        Console().print(table)
+        console = Console()
+        Console(width=console.width if console.is_terminal else 120).print(table)
     return all(row.met is not False for row in rows)

@@ -21,6 +21,7 @@ import sys
 import time
 import uuid
 from multiprocessing.synchronize import Event as ProcessEvent
+from typing import Any
 
 import redis.asyncio
 
@@ -104,13 +105,13 @@ async def latency_bare(url: str, streams: int, chunks: int, rate: float) -> list
     producer.start()
     ages: list[float] = []
     async with redis.asyncio.from_url(url, socket_timeout=60) as client:
-        last: dict[str, str] = dict.fromkeys(keys, "0")
+        last: dict[Any, Any] = {key.encode(): b"0" for key in keys}
         go.set()
         while len(ages) < streams * chunks:
-            for key, entries in await client.xread(last, block=30_000):  # type: ignore[arg-type]
-                for _, fields in entries:
-                    ages.append(age_ms(fields[b"d"]))
-                last[key.decode()] = entries[-1][0].decode()
+            answer: Any = await client.xread(last, block=30_000)
+            for key, entries in answer:
+                ages.extend(age_ms(fields[b"d"]) for _, fields in entries)
+                last[key] = entries[-1][0]
     await asyncio.to_thread(producer.join)
     return ages
 

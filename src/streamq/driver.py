@@ -22,6 +22,7 @@ from ._errors import (
     BackendError,
     BackendUnavailableError,
     ClosedError,
+    CursorError,
     FencedError,
     SealedError,
     StorageFullError,
@@ -29,6 +30,7 @@ from ._errors import (
     StreamqError,
 )
 from ._events import StreamId
+from ._position import BEFORE_ALL, decode_position, encode_position
 from ._settings import DriverSettings
 
 START = ""
@@ -108,13 +110,22 @@ class ChunkQueue(abc.ABC):
 
         The stream comes into being with its first entry; its time to live starts anew.
 
-        * An entry whose ``(epoch, index)`` is already stored is skipped without error: that is how
-          an append whose acknowledgement was lost is repeated.
-        * If an entry of a newer epoch is stored, nothing older may be added
-          (``capabilities.fenced``).
+        With ``capabilities.fenced``, which is about the newest entry that is stored:
+
+        * An entry of the same epoch whose index is at or below the newest one is skipped without
+          error: that is how an append whose acknowledgement was lost is repeated.
+        * If the newest entry has a newer epoch, nothing older is added: ``FencedError``. (A repeat
+          of what was stored before the takeover may be skipped instead.)
+
+        Without it entries are stored as they come, and readers sort them out.
 
         Cancellation: a prefix of the entries is stored, in order and each one whole, or none;
         repeating the call is always safe.
+
+        Args:
+            stream: Which stream.
+            entries: In order; none is a call without effect. streamq itself keeps each below
+                ``capabilities.max_record_bytes``.
 
         Raises:
             FencedError: A newer epoch has been opened; nothing was added after that.
@@ -147,6 +158,9 @@ class ChunkQueue(abc.ABC):
             At least one record, or an empty sequence after ``max_wait``.
 
         Cancellation: nothing is lost; the same call can be repeated.
+
+        Raises:
+            CursorError: ``after`` is not a position that this driver could have returned.
         """
 
     @abc.abstractmethod
@@ -228,6 +242,7 @@ class Driver(abc.ABC, Generic[SettingsT]):
 AnyDriver = type[Driver[Any]]
 
 __all__ = [
+    "BEFORE_ALL",
     "START",
     "AccessDeniedError",
     "AnyDriver",
@@ -236,6 +251,7 @@ __all__ = [
     "Capabilities",
     "ChunkQueue",
     "ClosedError",
+    "CursorError",
     "Driver",
     "DriverSettings",
     "Entry",
@@ -249,4 +265,6 @@ __all__ = [
     "StreamInfo",
     "StreamNotFoundError",
     "StreamqError",
+    "decode_position",
+    "encode_position",
 ]

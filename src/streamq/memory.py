@@ -1,0 +1,351 @@
+"""The memory driver: streams inside one process, for tests and for learning how a driver works."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Annotated, NoReturn
+from weakref import WeakValueDictionary
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from ._position import Key, decode_position, encode_position
+from .driver import (
+    Capabilities,
+    ChunkQueue,
+    ClosedError,
+    Driver,
+    DriverSettings,
+    Entry,
+    FencedError,
+    LatencyClass,
+    QueueOptions,
+    StorageFullError,
+    Stored,
+    StreamId,
+    StreamInfo,
+    StreamNotFoundError,
+)
+
+_NAME = "memory"
+_RECORD_OVERHEAD_BYTES = 200  # so that empty records are bounded as well
+_SWEEP_SECONDS = 1.0
+
+_CAPABILITIES = Capabilities(
+    replay=True,
+    fan_out=True,
+    ordered=True,
+    fenced=True,
+    durable=False,
+    cross_process=False,
+    cross_host=False,
+    expires=True,
+    max_record_bytes=64 * 2**20,
+    latency=LatencyClass.MICROSECONDS,
+)
+
+
+class MemorySettings(DriverSettings):
+    """Settings of the memory driver."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAMQ_MEMORY_")
+
+    toml_table = "memory"
+
+    store: Annotated[str, Field(min_length=1)] = Field(
+        default="default",
+        description="queues of one process with the same store name share their streams",
+    )
+    max_bytes: Annotated[int, Field(gt=0)] = Field(
+        default=256 * 2**20, description="bytes that the store holds before an append is refused"
+    )
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A blocked read, in whatever event loop it runs."""
+
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[None]
+
+    def wake(self) -> None:
+        """Wake the read from any thread."""
+        try:
+            self.loop.call_soon_threadsafe(self._resolve)
+        except RuntimeError:  # that loop has been closed, and its reads with it
+            return
+
+    def _resolve(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Records of one stream; ``keys[i]`` identifies ``records[i]``."""
+
+    expires_at: float
+    keys: list[Key] = field(default_factory=list)
+    records: list[Stored] = field(default_factory=list)
+    size_bytes: int = 0
+
+    @property
+    def cost_bytes(self) -> int:
+        return self.size_bytes + len(self.records) * _RECORD_OVERHEAD_BYTES
+
+
+class _Store:
+    """The streams that queues of one name share. Every method needs :attr:`lock` to be held."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._streams: dict[StreamId, _Stream] = {}
+        self._waiters: dict[StreamId, set[_Waiter]] = {}
+        self._cost_bytes = 0
+        self._next_sweep = 0.0
+
+    def find(self, stream: StreamId) -> _Stream | None:
+        """Return a stream unless it has expired."""
+        found = self._streams.get(stream)
+        if found is not None and found.expires_at <= time.monotonic():
+            self.remove(stream)
+            return None
+        return found
+
+    def remove(self, stream: StreamId) -> None:
+        """Forget a stream, if it is there."""
+        found = self._streams.pop(stream, None)
+        if found is not None:
+            self._cost_bytes -= found.cost_bytes
+
+    def append(
+        self, stream: StreamId, entries: Sequence[Entry], ttl: timedelta, max_bytes: int
+    ) -> None:
+        """Add what is new, all of it or nothing, and wake the stream's readers."""
+        now = time.monotonic()
+        if now >= self._next_sweep:
+            self._sweep(now)
+        found = self.find(stream)
+        keys = found.keys if found is not None else []
+        newest = keys[-1] if keys else (0, -1)
+        fresh: list[Entry] = []
+        for entry in entries:
+            if entry.epoch < newest[0]:
+                raise FencedError(
+                    f"epoch {newest[0]} has taken over stream {stream}; epoch {entry.epoch} must "
+                    "stop",
+                    backend=_NAME,
+                    stream=str(stream),
+                )
+            if (entry.epoch, entry.index) > newest:
+                fresh.append(entry)
+                newest = (entry.epoch, entry.index)
+        size = sum(len(entry.data) for entry in fresh)
+        cost = size + len(fresh) * _RECORD_OVERHEAD_BYTES
+        if self._cost_bytes + cost > max_bytes:
+            self._sweep(now)
+            if self._cost_bytes + cost > max_bytes:
+                raise StorageFullError(
+                    f"the memory store holds {self._cost_bytes} of at most {max_bytes} bytes and "
+                    f"cannot take {cost} more; delete streams, shorten the TTL or raise "
+                    "STREAMQ_MEMORY_MAX_BYTES",
+                    backend=_NAME,
+                    stream=str(stream),
+                )
+        if found is None:
+            if not fresh:
+                return
+            found = self._streams[stream] = _Stream(now)
+        found.expires_at = now + ttl.total_seconds()
+        found.size_bytes += size
+        self._cost_bytes += cost
+        for entry in fresh:
+            key = (entry.epoch, entry.index)
+            found.keys.append(key)
+            found.records.append(Stored(encode_position(key), bytes(entry.data)))
+        for waiter in self._waiters.get(stream, ()):
+            waiter.wake()
+
+    def select(
+        self, stream: StreamId, after: Key, max_records: int, max_bytes: int
+    ) -> list[Stored]:
+        """Return records after a key, within the bounds but at least one if there is one."""
+        found = self.find(stream)
+        if found is None:
+            return []
+        start = bisect_right(found.keys, after)
+        selected: list[Stored] = []
+        size = 0
+        for record in found.records[start : start + max_records]:
+            size += len(record.data)
+            if selected and size > max_bytes:
+                break
+            selected.append(record)
+        return selected
+
+    def describe(self, stream: StreamId, last: int) -> StreamInfo | None:
+        """Return what is known of a stream, or ``None`` if there is none."""
+        found = self.find(stream)
+        if found is None:
+            return None
+        return StreamInfo(
+            stream,
+            tuple(reversed(found.records[-last:])) if last > 0 else (),
+            len(found.records),
+            found.size_bytes,
+            timedelta(seconds=max(0.0, found.expires_at - time.monotonic())),
+        )
+
+    def names(self) -> list[StreamId]:
+        """Return every stream, perhaps with some that have expired."""
+        return list(self._streams)
+
+    def add_waiter(self, stream: StreamId, waiter: _Waiter) -> None:
+        self._waiters.setdefault(stream, set()).add(waiter)
+
+    def discard_waiter(self, stream: StreamId, waiter: _Waiter) -> None:
+        waiters = self._waiters[stream]
+        waiters.discard(waiter)
+        if not waiters:
+            del self._waiters[stream]
+
+    def _sweep(self, now: float) -> None:
+        self._next_sweep = now + _SWEEP_SECONDS
+        expired = [name for name, found in self._streams.items() if found.expires_at <= now]
+        for name in expired:
+            self.remove(name)
+
+
+class _Stores:
+    """The stores that open queues hold on to; a store goes away with its last queue."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stores: WeakValueDictionary[str, _Store] = WeakValueDictionary()
+
+    def get(self, name: str) -> _Store:
+        with self._lock:
+            store = self._stores.get(name)
+            if store is None:
+                store = self._stores[name] = _Store()
+            return store
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._stores
+
+
+_stores = _Stores()
+
+
+class _MemoryQueue(ChunkQueue):
+    backend = _NAME
+
+    def __init__(self, options: QueueOptions, settings: MemorySettings, store: _Store) -> None:
+        self.capabilities = _CAPABILITIES
+        self._options = options
+        self._max_bytes = settings.max_bytes
+        self._open_store: _Store | None = store
+        self._waiting: set[_Waiter] = set()
+
+    @property
+    def _store(self) -> _Store:
+        store = self._open_store
+        if store is None:
+            raise ClosedError("this memory queue has been closed", backend=_NAME)
+        return store
+
+    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+        store = self._store
+        with store.lock:
+            store.append(stream, entries, self._options.ttl, self._max_bytes)
+        # Everything else may be waiting for this loop: a producer must not starve its readers.
+        await asyncio.sleep(0)
+
+    async def read(
+        self,
+        stream: StreamId,
+        after: str,
+        *,
+        max_records: int,
+        max_bytes: int,
+        max_wait: float,
+    ) -> Sequence[Stored]:
+        key = decode_position(after, backend=_NAME, stream=stream)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + max_wait
+        while True:
+            store = self._store
+            waiter = _Waiter(loop, loop.create_future())
+            with store.lock:
+                found = store.select(stream, key, max_records, max_bytes)
+                left = deadline - loop.time()
+                if found or left <= 0:
+                    return found
+                store.add_waiter(stream, waiter)
+            self._waiting.add(waiter)
+            try:
+                await asyncio.wait((waiter.future,), timeout=left)
+            finally:
+                self._waiting.discard(waiter)
+                with store.lock:
+                    store.discard_waiter(stream, waiter)
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        store = self._store
+        with store.lock:
+            info = store.describe(stream, last)
+        if info is None:
+            _raise_not_found(stream)
+        return info
+
+    async def delete(self, stream: StreamId) -> None:
+        store = self._store
+        with store.lock:
+            store.remove(stream)
+
+    async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
+        store = self._store
+        with store.lock:
+            names = store.names()
+        for name in names:
+            if name.tenant == tenant and name.name.startswith(prefix):
+                with store.lock:
+                    info = store.describe(name, 0)
+                if info is not None:
+                    yield info
+
+    async def aclose(self) -> None:
+        self._open_store = None
+        for waiter in tuple(self._waiting):
+            waiter.wake()
+
+
+def _raise_not_found(stream: StreamId) -> NoReturn:
+    raise StreamNotFoundError(
+        f"there is no stream {stream} in this process's memory, or it has expired",
+        backend=_NAME,
+        stream=str(stream),
+    )
+
+
+class MemoryDriver(Driver[MemorySettings]):
+    """Streams in the memory of one process, gone when its last queue is closed.
+
+    Queues may live in different event loops and threads of the process.
+    """
+
+    name = _NAME
+    summary = "in this process's memory; for tests and demos"
+    capabilities = _CAPABILITIES
+    settings_type = MemorySettings
+
+    @classmethod
+    async def open(cls, options: QueueOptions, settings: MemorySettings) -> ChunkQueue:
+        """Return a queue on the named store, which comes into being with its first queue."""
+        return _MemoryQueue(options, settings, _stores.get(settings.store))
