@@ -82,17 +82,22 @@ class Chunk:
         return decode_value(self.encoding, self.data)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the event as JSON-ready data; bytes become ``{"base64": ...}``."""
-        value = self.value
-        if isinstance(value, bytes):
-            value = {"base64": base64.b64encode(value).decode("ascii")}
-        return {
+        """Return the event as JSON-ready data, the value under ``value``, or bytes under ``base64``.
+
+        Raises:
+            SerializationError: The bytes do not have the encoding that they claim.
+        """
+        data: dict[str, object] = {
             "event": "chunk",
             "offset": self.offset,
             "attempt": self.attempt,
             "seq": self.seq,
-            "value": value,
         }
+        if self.encoding is Encoding.BYTES:
+            data["base64"] = base64.b64encode(self.data).decode("ascii")
+        else:
+            data["value"] = self.value
+        return data
 
 
 @dataclass(frozen=True, slots=True)

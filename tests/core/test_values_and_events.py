@@ -77,7 +77,7 @@ def test_events_have_a_json_form() -> None:
         ),
         (
             Chunk(2, 1, 1, Encoding.BYTES, b"\x00\x01"),
-            {"event": "chunk", "offset": 2, "attempt": 1, "seq": 1, "value": {"base64": "AAE="}},
+            {"event": "chunk", "offset": 2, "attempt": 1, "seq": 1, "base64": "AAE="},
         ),
         (Reset(3, 2), {"event": "reset", "offset": 3, "attempt": 2}),
         (Gap(4, 6, 2), {"event": "gap", "first": 4, "offset": 6, "attempt": 2}),

@@ -1,0 +1,249 @@
+"""The routes of the gateway and what their parameters mean."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from streamq._errors import BackendUnavailableError, StreamNotFoundError, StreamqError
+from streamq._events import StreamId
+from streamq._open import describe
+from streamq._settings import Settings, load_settings
+from streamq.driver import ChunkQueue, StreamInfo
+
+from ._gateway import Gateway
+from ._options import GatewayOptions
+from ._page import page_routes
+from ._problems import BadRequestError, Problem
+from ._sse import EventStream
+
+_logger = logging.getLogger("streamq.gateway")
+
+_MAX_WAIT_SECONDS = 300.0
+_MAX_OFFSET_DIGITS = 18
+_MAX_LISTED = 1_000
+_LISTED = 100
+_READY_SECONDS = 2.0
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def create_app(
+    queue: ChunkQueue | None = None,
+    settings: Settings | None = None,
+    *,
+    options: GatewayOptions | None = None,
+) -> Starlette:
+    """Return the gateway as an ASGI application.
+
+    Routes:
+
+    * ``GET /streams/{name}/events``: the stream as Server-Sent Events. Where to begin:
+      the ``Last-Event-ID`` header, else ``?after=OFFSET`` (or ``?last_event_id=``), else
+      ``?from=beginning`` (default) or ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a
+      stream that does not exist yet.
+    * ``GET /streams/{name}``: where it stands. ``GET /streams?prefix=&limit=``: which there are.
+    * ``GET /``: a page that shows a stream arriving, ``/?stream=NAME``.
+    * ``GET /healthz``: this process answers. ``GET /readyz``: the backend answers, too.
+
+    Mounted under a prefix, its lifespan is not run by the parent: the queue is then opened on first
+    use, and ``await app.state.gateway.aclose()`` closes what was opened. Or pass an open queue, or
+    run ``app.router.lifespan_context(app)`` in the parent's lifespan.
+
+    Args:
+        queue: An open queue to use; it stays open. By default the configured one is opened.
+        settings: Tenant and limits; by default what is configured.
+        options: Bounds and deadlines of connections.
+
+    Raises:
+        ConfigurationError: A setting is invalid.
+    """
+    gateway = Gateway(queue, settings or load_settings(), options or GatewayOptions())
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with gateway.running():
+            yield
+
+    app = Starlette(
+        routes=[
+            *page_routes(),
+            Route("/healthz", _healthz, methods=["GET"]),
+            Route("/readyz", _readyz, methods=["GET"]),
+            Route("/streams", _list, methods=["GET"]),
+            Route("/streams/{name:path}/events", _events, methods=["GET"]),
+            Route("/streams/{name:path}", _status, methods=["GET"]),
+        ],
+        lifespan=lifespan,
+        exception_handlers={
+            StreamqError: _on_streamq_error,
+            HTTPException: _on_http_exception,
+            Exception: _on_exception,
+        },
+    )
+    app.state.gateway = gateway
+    return app
+
+
+async def _events(request: Request) -> Response:
+    gateway, stream = _gateway(request), _stream(request)
+    after = _start(request)
+    wait = request.query_params.get("wait")
+    wait_seconds = 0.0 if wait is None else _number("wait", wait, _MAX_WAIT_SECONDS)
+    follower = await gateway.follow(stream, after, may_be_missing=wait is not None)
+    if follower is None:
+        return Response(status_code=204, headers=_NO_STORE)
+    opening = follower.offset if after is None else None
+    return EventStream(gateway, follower, opening=opening, wait_seconds=wait_seconds)
+
+
+async def _status(request: Request) -> Response:
+    gateway, stream = _gateway(request), _stream(request)
+    try:
+        status = await describe(stream, queue=await gateway.open(), settings=gateway.settings)
+    except StreamNotFoundError as exc:  # a driver's message may tell where it looked
+        raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
+    expires = status.expires_in
+    return JSONResponse(
+        {
+            "tenant": stream.tenant,
+            "name": stream.name,
+            "attempt": status.attempt,
+            "offset": status.offset,
+            "state": status.seal.state.name if status.seal else "OPEN",
+            "seal": status.seal.to_dict() if status.seal else None,
+            "records": status.records,
+            "size_bytes": status.size_bytes,
+            "expires_in_seconds": None if expires is None else expires.total_seconds(),
+        },
+        headers=_NO_STORE,
+    )
+
+
+async def _list(request: Request) -> Response:
+    gateway = _gateway(request)
+    prefix = request.query_params.get("prefix", "")
+    limit = int(_number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
+    queue = await gateway.open()
+    found: list[StreamInfo] = []
+    infos = queue.streams(gateway.settings.tenant, prefix)
+    try:
+        async for info in infos:
+            found.append(info)
+            if len(found) == _MAX_LISTED:
+                break
+    finally:
+        if isinstance(infos, AsyncGenerator):
+            await infos.aclose()
+    # Every append starts the time to live anew, so what expires last was written to last.
+    found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
+    listed = [
+        {
+            "name": info.stream.name,
+            "records": info.records,
+            "size_bytes": info.size_bytes,
+            "expires_in_seconds": info.expires_in and info.expires_in.total_seconds(),
+        }
+        for info in found[:limit]
+    ]
+    return JSONResponse(
+        {"streams": listed, "is_complete": len(found) < _MAX_LISTED and len(found) <= limit},
+        headers=_NO_STORE,
+    )
+
+
+async def _healthz(request: Request) -> Response:
+    statistics = _gateway(request).statistics()
+    return JSONResponse(
+        {"status": "ok", "streams": statistics.streams, "connections": statistics.connections},
+        headers=_NO_STORE,
+    )
+
+
+async def _readyz(request: Request) -> Response:
+    gateway = _gateway(request)
+    queue = await gateway.open()
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            await queue.describe(StreamId(gateway.settings.tenant, "streamq-readyz"))
+    except StreamNotFoundError:
+        pass  # an answer
+    except TimeoutError as exc:
+        raise BackendUnavailableError(
+            f"no answer within {_READY_SECONDS:g} s", backend=queue.backend
+        ) from exc
+    return JSONResponse({"status": "ok", "backend": queue.backend}, headers=_NO_STORE)
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+def _stream(request: Request) -> StreamId:
+    try:
+        return StreamId(_gateway(request).settings.tenant, request.path_params["name"])
+    except ValueError as exc:
+        raise BadRequestError(str(exc)) from None
+
+
+def _start(request: Request) -> int | None:
+    """Return the offset to go on after; ``None`` is the live tail.
+
+    The header wins: a browser that reconnects repeats the original address with it.
+    """
+    query = request.query_params
+    header = request.headers.get("last-event-id", "")
+    if header:
+        return _offset("Last-Event-ID", header)
+    given = [name for name in ("after", "last_event_id", "from") if name in query]
+    if len(given) > 1:
+        raise BadRequestError(f"{' and '.join(given)} exclude each other; give one of them")
+    if not given:
+        return 0
+    if given[0] != "from":
+        return _offset(given[0], query[given[0]])
+    if query["from"] not in ("beginning", "tail"):
+        raise BadRequestError(f"from is {query['from']!r}; it can be 'beginning' or 'tail'")
+    return 0 if query["from"] == "beginning" else None
+
+
+def _offset(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_OFFSET_DIGITS):
+        raise BadRequestError(
+            f"{name} is {text[:40]!r}; it has to be the id of an event of this stream, a number"
+        )
+    return int(text)
+
+
+def _number(name: str, text: str, most: float) -> float:
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text) <= most):
+        raise BadRequestError(f"{name} is {text[:40]!r}; it can be 0 to {most:g}")
+    return float(text)
+
+
+async def _on_streamq_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, StreamqError)
+    problem = Problem.of(exc)
+    if problem.status >= 500:
+        _logger.warning("%s: %s", exc.code, exc)
+    return problem.response(_gateway(request).options.retry_seconds)
+
+
+async def _on_http_exception(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "http")
+    return JSONResponse(
+        {"error": code, "message": exc.detail}, exc.status_code, headers=exc.headers
+    )
+
+
+async def _on_exception(_request: Request, _exc: Exception) -> Response:
+    return JSONResponse({"error": "internal", "message": "the gateway failed; see its log"}, 500)

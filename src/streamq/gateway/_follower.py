@@ -1,0 +1,89 @@
+"""One client's way through a stream: from the hub's ring, and from the log when it is behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from streamq._reader import StreamReader
+
+from ._frames import clip, encode_event
+from ._hub import Hub
+
+_BATCH_BYTES = 65_536
+
+
+class Follower:
+    """Delivers every event after ``offset`` once, as encoded frames, at the client's pace.
+
+    Args:
+        hub: The stream.
+        offset: Offset of the last event that the client has.
+    """
+
+    def __init__(self, hub: Hub, offset: int) -> None:
+        self.hub = hub
+        self.offset = offset
+        """Offset of the last event handed out."""
+        self.is_ended = False
+        """Whether that was the seal."""
+        self._log: StreamReader | None = None
+
+    async def read(self, max_wait: float) -> bytes:
+        """Return the next frames, about 64 KiB at most.
+
+        Returns:
+            Whole frames; nothing after ``max_wait``, and after the seal.
+
+        Raises:
+            StreamqError: What stopped the hub's reader, or this client's own.
+        """
+        until = time.monotonic() + max_wait
+        while not self.is_ended:
+            left = max(until - time.monotonic(), 0.0)
+            data = await (self._read_ring(left) if self._log is None else self._read_log(left))
+            if data or time.monotonic() >= until:
+                return data
+        return b""
+
+    async def aclose(self) -> None:
+        """Release the reader of its own, if there is one. Idempotent."""
+        if self._log is not None:
+            log, self._log = self._log, None
+            await log.aclose()
+
+    async def _read_ring(self, max_wait: float) -> bytes:
+        hub = self.hub
+        changed = hub.changed  # taken before looking, so that nothing is missed in between
+        found = hub.ring.after(self.offset)
+        if found is None:
+            self._log = await hub.open_log(self.offset)
+            return b""
+        data, self.offset = found
+        if hub.is_ended and self.offset >= hub.ring.offset:
+            self.is_ended = True
+        elif not data:
+            hub.raise_failure()
+            try:
+                async with asyncio.timeout(max_wait):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+        return data
+
+    async def _read_log(self, max_wait: float) -> bytes:
+        log = self._log
+        assert log is not None
+        events = await log.read_batch(max_bytes=_BATCH_BYTES, max_wait=max_wait)
+        frames: list[bytes] = []
+        for event in events:
+            missing = clip(event, self.offset)
+            if missing is not None:
+                frame = encode_event(missing)
+                frames.append(frame.data)
+                self.offset = frame.offset
+        self.is_ended = log.seal is not None
+        if self.is_ended or self.hub.ring.after(self.offset) is not None:
+            await self.aclose()
+        await asyncio.sleep(0)  # a log that never blocks must not hold up the others
+        return b"".join(frames)

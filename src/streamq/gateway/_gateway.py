@@ -1,0 +1,240 @@
+"""What the application owns: the queue, one hub per watched stream, and the open connections."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamq._errors import CapabilityError, ClosedError, CursorError, StreamNotFoundError
+from streamq._events import StreamId
+from streamq._open import open_queue
+from streamq._settings import Settings
+from streamq.driver import ChunkQueue
+
+from ._follower import Follower
+from ._hub import Hub
+from ._options import GatewayOptions
+
+_SERVER_POLL_SECONDS = 0.25
+
+
+class Stoppable(Protocol):
+    """An open connection."""
+
+    def stop(self) -> None:
+        """End it now, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatistics:
+    """What the gateway is doing.
+
+    Attributes:
+        streams: Streams that are being read, or were a moment ago.
+        connections: Open SSE connections.
+    """
+
+    streams: int
+    connections: int
+
+
+class Gateway:
+    """The gateway behind an application; reach it as ``app.state.gateway``.
+
+    The queue is opened by the application's lifespan, or on first use where the lifespan is not run
+    (Starlette and FastAPI do not run that of a mounted application). In that case call
+    :meth:`aclose` when the parent shuts down.
+
+    Args:
+        queue: An open queue to use; it stays open. By default the configured one is opened, and
+            closed with the gateway.
+        settings: Tenant and limits.
+        options: Bounds and deadlines of connections.
+    """
+
+    def __init__(
+        self, queue: ChunkQueue | None, settings: Settings, options: GatewayOptions
+    ) -> None:
+        self.settings = settings
+        self.options = options
+        self._given = queue
+        self._owned: ChunkQueue | None = None
+        self._opening = asyncio.Lock()
+        self._is_closing = False
+        self._hubs: dict[StreamId, Hub] = {}
+        self._connections: set[Stoppable] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watcher: asyncio.Task[None] | None = None
+
+    def statistics(self) -> GatewayStatistics:
+        """Return counters; cheap, at any time."""
+        return GatewayStatistics(len(self._hubs), len(self._connections))
+
+    async def open(self) -> ChunkQueue:
+        """Return the queue, opening the configured one if need be.
+
+        Raises:
+            ClosedError: The gateway is shutting down.
+            StreamqError: As for :func:`streamq.open_queue`; the next call tries again.
+        """
+        if self._is_closing:
+            raise ClosedError("the gateway is shutting down")
+        if self._given is not None:
+            return self._given
+        async with self._opening:
+            if self._owned is None:
+                self._owned = await open_queue(self.settings)
+            return self._owned
+
+    async def aclose(self) -> None:
+        """End every connection, stop reading, and close the queue if it was opened here.
+
+        Idempotent. Producers notice nothing. The gateway can be used again afterwards.
+        """
+        self._is_closing = True
+        try:
+            self.stop_connections()
+            if self._watcher is not None:
+                self._watcher.cancel()
+                await asyncio.gather(self._watcher, return_exceptions=True)
+            hubs, self._hubs = list(self._hubs.values()), {}
+            for hub in hubs:
+                if hub.linger is not None:
+                    hub.linger.cancel()
+            await asyncio.gather(*(hub.aclose() for hub in hubs), *self._tasks)
+            owned, self._owned = self._owned, None
+            if owned is not None:
+                await owned.aclose()
+        finally:
+            self._is_closing = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open the queue, and close everything at the end."""
+        await self.open()
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+    def stop_connections(self) -> None:
+        """End every open connection; clients will reconnect and go on where they were."""
+        for connection in list(self._connections):
+            connection.stop()
+
+    @asynccontextmanager
+    async def connection(self, connection: Stoppable) -> AsyncIterator[None]:
+        """Count a connection, and stop it when the gateway or its server goes down."""
+        self._connections.add(connection)
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.create_task(self._watch_server(), name="streamq-server-watcher")
+        try:
+            yield
+        finally:
+            self._connections.discard(connection)
+
+    async def follow(
+        self, stream: StreamId, after: int | None, *, may_be_missing: bool = False
+    ) -> Follower | None:
+        """Join a stream as a client; :meth:`leave` it with what this returns.
+
+        Args:
+            stream: Which stream.
+            after: Offset of the last event that the client has, or ``None`` for the live tail.
+            may_be_missing: Accept a stream that does not exist yet.
+
+        Returns:
+            The way through the stream, or ``None`` if the client already has its end.
+
+        Raises:
+            StreamNotFoundError: It does not exist.
+            CursorError: The client claims an event that the stream does not have.
+            CapabilityError: The tail is asked for, and the backend cannot tell it.
+            StreamqError: The backend cannot be asked.
+        """
+        hub = self._join(await self.open(), stream)
+        try:
+            place = await hub.opened()
+            if after is None or after > max(hub.ring.offset, place.offset or 0):
+                place = await hub.look()
+            if not hub.has_appeared and (after or not may_be_missing):
+                raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
+            if after is None:
+                if place.offset is None:
+                    raise CapabilityError("the end of this stream cannot be told without reading")
+                after = place.tail.progress.offset if place.tail else hub.ring.offset
+            newest = max(hub.ring.offset, place.offset or 0)
+            if (hub.is_ended or place.is_sealed) and after >= newest:
+                self._leave(hub)
+                return None
+            if place.offset is not None and after > newest:
+                raise CursorError(
+                    f"event {after} is beyond the newest event {newest} of stream {stream}; it was "
+                    "deleted, or had expired, and began again: read it from the beginning",
+                    stream=str(stream),
+                )
+        except BaseException:
+            self._leave(hub)
+            raise
+        return Follower(hub, after)
+
+    async def leave(self, follower: Follower) -> None:
+        """Take a client out again; the last one leaves the stream to be closed after a while."""
+        try:
+            await follower.aclose()
+        finally:
+            self._leave(follower.hub)
+
+    def _join(self, queue: ChunkQueue, stream: StreamId) -> Hub:
+        hub = self._hubs.get(stream)
+        if hub is None or hub.failure is not None:
+            hub = self._hubs[stream] = Hub(queue, stream, self.settings, self.options)
+        hub.clients += 1
+        if hub.linger is not None:
+            hub.linger.cancel()
+            hub.linger = None
+        return hub
+
+    def _leave(self, hub: Hub) -> None:
+        hub.clients -= 1
+        if hub.clients:
+            return
+        if hub.failure is not None:  # nothing runs any more, nobody else will join it
+            self._forget(hub)
+        else:
+            loop = asyncio.get_running_loop()
+            hub.linger = loop.call_later(self.options.linger_seconds, self._retire, hub)
+
+    def _forget(self, hub: Hub) -> None:
+        if self._hubs.get(hub.stream) is hub:
+            del self._hubs[hub.stream]
+
+    def _retire(self, hub: Hub) -> None:
+        self._forget(hub)
+        task = asyncio.create_task(hub.aclose())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch_server(self) -> None:
+        """Stop all connections as soon as uvicorn wants to exit; runs while there are any.
+
+        uvicorn runs the lifespan's end only when every connection is closed, and by default waits
+        for that without limit. It has no other way of telling an application; its signal handler
+        is a method of the server, whose ``should_exit`` is public.
+        """
+        while self._connections:
+            if _server_is_exiting():
+                self.stop_connections()
+            await asyncio.sleep(_SERVER_POLL_SECONDS)
+
+
+def _server_is_exiting() -> bool:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        server = getattr(signal.getsignal(number), "__self__", None)
+        if getattr(server, "should_exit", False) is True:
+            return True
+    return False

@@ -1,0 +1,157 @@
+"""Running the gateway inside the current event loop, for ``streamq serve``, demos and tests."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from streamq._errors import ConfigurationError, StreamqError
+
+from ._gateway import Gateway
+
+_BACKLOG = 2_048
+_STOP_POLL_SECONDS = 0.05
+
+
+class GatewayServer:
+    """A running server; get one from :func:`serve`.
+
+    Attributes:
+        host: Address it listens on.
+        port: Port it listens on.
+        url: Where to find it, without a slash at the end.
+    """
+
+    def __init__(self, host: str, port: int, task: asyncio.Task[None]) -> None:
+        self.host = host
+        self.port = port
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        self.url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+        self._task = task
+
+    async def wait(self) -> None:
+        """Wait until the server stops, which it only does by itself when it fails."""
+        await asyncio.shield(self._task)
+
+
+@asynccontextmanager
+async def serve(
+    app: Starlette, host: str = "127.0.0.1", port: int = 0, *, shutdown_seconds: float = 3.0
+) -> AsyncIterator[GatewayServer]:
+    """Serve an application as long as the context lasts; it accepts requests once entered.
+
+    Signal handlers and logging are left alone. At the end open event streams are ended in order at
+    once, and whatever else is still going on is cut off after ``shutdown_seconds``.
+
+    Args:
+        app: What :func:`create_app` returned, or a Starlette application that mounts it. Its
+            lifespan is run here.
+        host: Address or name to listen on.
+        port: 0 picks a free one.
+        shutdown_seconds: Bound of the shutdown.
+
+    Raises:
+        ConfigurationError: The address cannot be used, e.g. because the port is taken.
+        StreamqError: The application's lifespan cannot open the queue.
+    """
+    listener = await _bind(host, port)
+    try:
+        async with app.router.lifespan_context(app):
+            config = uvicorn.Config(
+                app,
+                lifespan="off",  # run here, where its errors keep their types
+                log_config=None,
+                access_log=False,  # addresses may carry tickets
+                ws="none",
+                server_header=False,
+                timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
+            )
+            server = _Server(config)
+            task = asyncio.create_task(server.serve(sockets=[listener]), name="streamq-gateway")
+            try:
+                await _ready(server, task)
+                bound = listener.getsockname()
+                yield GatewayServer(bound[0], bound[1], task)
+            finally:
+                await _stop(server, task, list(_gateways(app)))
+    finally:
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_ready.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # they belong to the program that we are part of
+
+
+async def _bind(host: str, port: int) -> socket.socket:
+    """Listen. Done here because uvicorn exits the process when it cannot."""
+    loop = asyncio.get_running_loop()
+    listener: socket.socket | None = None
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except (OSError, OverflowError) as exc:
+        if listener is not None:
+            listener.close()
+        if isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"port {port} on {host} is already in use; stop what listens there, or choose "
+                "another one (STREAMQ_GATEWAY_PORT, 0 picks a free one)"
+            ) from exc
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {exc}") from exc
+    return listener
+
+
+async def _ready(server: _Server, task: asyncio.Task[None]) -> None:
+    ready = asyncio.create_task(server.is_ready.wait())
+    try:
+        await asyncio.wait((ready, task), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ready.cancel()
+        await asyncio.gather(ready, return_exceptions=True)
+    if not server.is_ready.is_set():
+        await task
+        raise StreamqError("the HTTP server stopped while it was starting")
+
+
+async def _stop(server: _Server, task: asyncio.Task[None], gateways: list[Gateway]) -> None:
+    server.should_exit = True
+    while not task.done():
+        for gateway in gateways:  # again and again: one more may come in until the socket is closed
+            gateway.stop_connections()
+        await asyncio.wait((task,), timeout=_STOP_POLL_SECONDS)
+    for connection in list(server.server_state.connections):  # cut off, with data never taken
+        connection.transport.abort()
+    await task
+
+
+def _gateways(app: object) -> Iterator[Gateway]:
+    """Find the gateways in an application and in what it mounts."""
+    if isinstance(app, Starlette):
+        gateway = getattr(app.state, "gateway", None)
+        if isinstance(gateway, Gateway):
+            yield gateway
+        for route in app.routes:
+            if isinstance(route, Mount):
+                yield from _gateways(route.app)

@@ -1,0 +1,363 @@
+"""One read for all clients of a stream; clients that are slow, leave, or lose the backend."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from streamq import CorruptRecordError, Settings, StreamId, open_writer
+from streamq.driver import Entry
+from streamq.gateway import GatewayOptions, create_app
+
+if TYPE_CHECKING:
+    from tests.gateway.conftest import Serve, WatchedQueue
+
+TEXT = "0123456789" * 10
+
+
+class DirectClient:
+    """Calls the application without a network, and takes bytes only when it is told to."""
+
+    def __init__(self, app: Any, name: str, query: str = "") -> None:
+        self.received = bytearray()
+        self.taking = asyncio.Event()
+        self.blocked = asyncio.Event()
+        self._started = asyncio.Event()
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": f"/streams/{name}/events",
+            "raw_path": b"",
+            "root_path": "",
+            "query_string": query.encode(),
+            "headers": [],
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+        }
+        self.done = asyncio.create_task(app(scope, self._receive, self._send))
+
+    async def _receive(self) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        self.received += message.get("body", b"")
+        if message["type"] == "http.response.body":
+            self.blocked.set()
+            await self.taking.wait()
+
+    @property
+    def ids(self) -> list[int]:
+        return [int(line[4:]) for line in self.received.split(b"\n") if line.startswith(b"id: ")]
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for something that announces itself to nobody."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def test_fifty_clients_cost_one_read(start: Serve, queue: WatchedQueue) -> None:
+    """What watching costs the broker does not depend on how many people watch."""
+    served = await start()
+    clients = [asyncio.create_task(served.values("s", "wait=10")) for _ in range(50)]
+    await eventually(lambda: served.gateway.statistics().connections == 50)
+    async with open_writer("s", queue=queue) as writer:
+        for i in range(20):
+            await writer.send_chunk(i)
+            await writer.flush()
+    assert await asyncio.gather(*clients) == [list(range(20))] * 50
+    assert queue.most_reading == 1
+    assert queue.records_read <= 22  # the opening, the chunks, the seal: once each
+
+
+async def test_clients_that_come_late_share_what_is_in_memory(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A page that is opened during the stream is served from the ring, not from the broker."""
+    served = await start()
+    async with open_writer("s", queue=queue) as writer, served.events("s") as source:
+        events = source.aiter_sse()
+        await writer.send_chunk("a")
+        await anext(events)
+        before = queue.records_read
+        async with served.events("s") as late:
+            assert (await anext(late.aiter_sse())).id == "1"
+        assert queue.records_read == before
+
+
+async def test_a_slow_client_gets_everything_once_and_holds_up_nobody(
+    queue: WatchedQueue, settings: Settings
+) -> None:
+    """Its part of the log is read again for it alone, and when it has caught up it shares again."""
+    app = create_app(queue, settings, options=GatewayOptions(ring_bytes=2_000))
+    async with app.router.lifespan_context(app):
+        async with open_writer("s", queue=queue) as writer:
+            await writer.send_chunk(TEXT)
+            await writer.flush()
+            slow, quick = DirectClient(app, "s"), DirectClient(app, "s")
+            quick.taking.set()
+            await slow.blocked.wait()
+            for _ in range(1_000):
+                await writer.send_chunk(TEXT)
+                if writer.position % 50 == 0:
+                    await writer.flush()
+            await writer.flush()
+            await eventually(lambda: quick.ids[-1:] == [1_001])
+            assert slow.ids == []  # nothing beyond the opening that it refuses to take
+            slow.taking.set()
+            await eventually(lambda: slow.ids[-1:] == [1_001])
+            await eventually(lambda: queue.reading == 1)
+            await writer.send_chunk("live again")
+        await asyncio.gather(slow.done, quick.done)
+    assert slow.ids == quick.ids == list(range(1, 1_004))
+    assert 2 <= queue.most_reading <= 3  # one for all, and one of each that was behind
+
+
+async def test_falling_behind_does_not_read_the_log_from_its_beginning(
+    queue: WatchedQueue, settings: Settings
+) -> None:
+    """Else a client that is always a little slow makes the broker's work quadratic."""
+    app = create_app(queue, settings, options=GatewayOptions(ring_bytes=1_000))
+    async with app.router.lifespan_context(app), open_writer("s", queue=queue) as writer:
+        quick = DirectClient(app, "s")
+        quick.taking.set()
+        for _ in range(5_000):
+            await writer.send_chunk(TEXT)
+            if writer.position % 100 == 0:
+                await writer.flush()
+        await writer.flush()
+        await eventually(lambda: quick.ids[-1:] == [5_000])
+        before = queue.records_read
+        late = DirectClient(app, "s", "after=4900")
+        late.taking.set()
+        await eventually(lambda: late.ids[-1:] == [5_000])
+        assert late.ids == list(range(4_901, 5_001))
+        assert queue.records_read - before <= 15  # of 50
+        await writer.finish()
+        await asyncio.gather(quick.done, late.done)
+
+
+async def test_a_late_client_is_told_what_the_ring_has_forgotten(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """Whoever wants the beginning of a long stream gets it, then joins the others."""
+    served = await start(ring_bytes=1_000)
+    async with open_writer("s", queue=queue) as writer:
+        for _ in range(300):
+            await writer.send_chunk(TEXT)
+        await writer.flush()
+        async with served.events("s") as source:
+            events = source.aiter_sse()
+            seen = [int((await anext(events)).id) for _ in range(300)]
+            await writer.send_chunk("live")
+            assert (await anext(events)).id == "301"
+        assert seen == list(range(1, 301))
+
+
+async def test_the_tail_of_a_long_stream_is_not_read_from_its_beginning(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A look at what is new must not move a gigabyte."""
+    async with open_writer("s", queue=queue) as writer:
+        for _ in range(3_000):
+            await writer.send_chunk(TEXT)
+            if writer.position % 50 == 0:
+                await writer.flush()
+        served = await start(ring_bytes=10_000)
+        async with served.events("s", "from=tail") as source:
+            await writer.send_chunk("new")
+            await writer.finish()
+            ids = [event.id async for event in source.aiter_sse() if event.data]
+        assert ids == ["3001", "3002"]
+        assert queue.records_read <= 5
+    assert [int(event.id) for event in await served.collect("s")] == list(range(1, 3_003))
+
+
+async def test_a_client_that_leaves_takes_nobody_with_it(start: Serve, queue: WatchedQueue) -> None:
+    """Neither the producer nor the other clients notice a closed tab."""
+    served = await start()
+    async with open_writer("s", queue=queue) as writer, served.events("s") as stays:
+        events = stays.aiter_sse()
+        async with served.events("s") as leaves:
+            await writer.send_chunk("a")
+            await anext(leaves.aiter_sse())
+            assert (await anext(events)).id == "1"
+        await eventually(lambda: served.gateway.statistics().connections == 1)
+        await writer.send_chunk("b")
+        assert (await anext(events)).id == "2"
+        assert queue.reading == 1
+
+
+async def test_the_last_client_to_leave_turns_off_the_light(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A process that has shown many streams does not go on reading them all."""
+    served = await start(linger_seconds=0.02)
+    async with open_writer("s", queue=queue) as writer:
+        async with served.events("s") as source:
+            await writer.send_chunk("a")
+            await anext(source.aiter_sse())
+            assert queue.reading == 1
+        async with asyncio.timeout(5):
+            await queue.idle()
+        await eventually(lambda: served.gateway.statistics().streams == 0)
+        await writer.send_chunk("b")
+    assert await served.values("s") == ["a", "b"]
+
+
+async def test_a_client_that_comes_back_soon_finds_the_stream_open(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A reload of the page does not make the broker send everything again."""
+    served = await start(linger_seconds=30)
+    async with open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("a")
+        async with served.events("s") as source:
+            await anext(source.aiter_sse())
+        await eventually(lambda: served.gateway.statistics().connections == 0)
+        before = queue.records_read
+        async with served.events("s") as source:
+            assert (await anext(source.aiter_sse())).id == "1"
+        assert queue.records_read == before
+
+
+async def test_a_finished_stream_is_not_kept(start: Serve, queue: WatchedQueue) -> None:
+    """Its reader is closed at the end, and its memory is free a moment after."""
+    served = await start(linger_seconds=0.05)
+    async with open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("a")
+    assert await served.values("s") == ["a"]
+    assert queue.reading == 0
+    await eventually(lambda: served.gateway.statistics().streams == 0)
+
+
+async def test_when_the_backend_fails_every_client_is_told(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """The worst failure of such a gateway is a listener that waits for ever and hears nothing."""
+    served = await start()
+    async with open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("a")
+        await writer.flush()
+        clients = [asyncio.create_task(served.collect("s")) for _ in range(5)]
+        await eventually(
+            lambda: served.gateway.statistics().connections == 5 and queue.records_read == 2
+        )
+        queue.take_down()
+        for events in await asyncio.gather(*clients):
+            chunk, error = events
+            assert chunk.id == "1"
+            assert error.event == "error"
+            assert error.json() == {
+                "error": "backend_unavailable",
+                "message": "the backend cannot be reached at the moment; try again",
+                "retryable": True,
+            }
+            assert error.retry == 2_000
+        queue.bring_up()
+        await writer.send_chunk("b")
+        await writer.finish()
+    assert [event.id for event in await served.collect("s", last_event_id="1")] == ["2", "3"]
+
+
+async def test_a_blip_of_the_backend_goes_unnoticed(start: Serve, queue: WatchedQueue) -> None:
+    """What the retry policy rides out does not concern the client."""
+    served = await start()
+    served.gateway.settings = served.gateway.settings.model_copy(update={"retry_seconds": 10})
+    async with open_writer("s", queue=queue) as writer, served.events("s") as source:
+        events = source.aiter_sse()
+        await writer.send_chunk("a")
+        await anext(events)
+        queue.take_down()
+        await queue.idle()
+        queue.bring_up()
+        await writer.send_chunk("b")
+        assert (await anext(events)).id == "2"
+
+
+async def test_a_failure_for_good_asks_for_patience(start: Serve, queue: WatchedQueue) -> None:
+    """What precedes a damaged record is delivered; reconnecting at once would not help."""
+    async with open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("a")
+        await writer.flush()
+        identity = StreamId("default", "s")
+        await queue.append(identity, [Entry(writer.epoch, 2, b"damaged")])
+        served = await start()
+        chunk, error = await served.collect("s", "from=beginning")
+    assert chunk.json()["value"] == "a"
+    assert error.json()["error"] == CorruptRecordError.code
+    assert error.json()["retryable"] is False
+    assert error.retry == 10_000
+
+
+async def test_a_stream_that_is_deleted_does_not_leave_listeners(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """Nothing will ever come from it, so its listeners are told."""
+    served = await start(heartbeat_seconds=0.03)
+    async with open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("a")
+        await writer.flush()
+        async with served.events("s") as source:
+            events = source.aiter_sse()
+            assert (await anext(events)).id == "1"
+            await queue.delete(StreamId("default", "s"))
+            error = await anext(events)
+            assert error.json()["error"] == "stream_not_found"
+
+
+async def test_a_client_that_takes_nothing_is_dropped(
+    queue: WatchedQueue, settings: Settings
+) -> None:
+    """A peer that vanished behind a proxy never says goodbye."""
+    app = create_app(queue, settings, options=GatewayOptions(send_timeout_seconds=0.02))
+    async with app.router.lifespan_context(app), open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("a")
+        await writer.flush()
+        vanished = DirectClient(app, "s")
+        async with asyncio.timeout(5):
+            await vanished.done
+        assert app.state.gateway.statistics().connections == 0
+
+
+async def test_a_chunk_larger_than_the_ring_is_delivered(start: Serve, queue: WatchedQueue) -> None:
+    """The bound is on what is kept, not on what can be sent."""
+    served = await start(ring_bytes=10)
+    async with served.events("s", "wait=5") as source, open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("x" * 100_000)
+        await writer.finish()
+        events = [event async for event in source.aiter_sse()]
+    assert [len(json.loads(event.data).get("value", "")) for event in events] == [100_000, 0]
+
+
+async def test_clients_at_different_paces_all_see_the_same(
+    queue: WatchedQueue, settings: Settings
+) -> None:
+    """However a client alternates between ring and log, it sees every event once and in order."""
+    app = create_app(queue, settings, options=GatewayOptions(ring_bytes=3_000))
+    async with app.router.lifespan_context(app):
+        async with open_writer("s", queue=queue) as writer:
+            await writer.send_chunk(0)
+            await writer.flush()
+            readers = [DirectClient(app, "s", f"after={i % 2}") for i in range(10)]
+
+            async def dither(reader: DirectClient, every: int) -> None:
+                while not reader.done.done():
+                    reader.taking.set()
+                    for _ in range(every):
+                        await asyncio.sleep(0)
+                    reader.taking.clear()
+                    for _ in range(every * 3):
+                        await asyncio.sleep(0)
+
+            pacers = [asyncio.create_task(dither(r, i + 1)) for i, r in enumerate(readers)]
+            for i in range(1, 2_000):
+                await writer.send_chunk(i)
+                if i % 7 == 0:
+                    await asyncio.sleep(0)
+        await asyncio.gather(*(reader.done for reader in readers), *pacers)
+    for i, reader in enumerate(readers):
+        assert reader.ids == list(range(1 + i % 2, 2_002))
