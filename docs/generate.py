@@ -1,0 +1,103 @@
+"""Write the fact tables of the documents from the code that they describe.
+
+python docs/generate.py            # renew them
+python docs/generate.py --check    # exit code 1 if one is out of date
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from streamq import Capabilities, Settings, installed_drivers, load_driver
+from streamq.driver import DriverSettings
+
+DOCS = Path(__file__).parent
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [list(head)]
+    lines += [["---"] * len(lines[0])]
+    lines += [list(row) for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def capabilities() -> str:
+    """Return what every installed backend declares."""
+    drivers = [load_driver(name) for name in installed_drivers()]
+    rows = []
+    for field in dataclasses.fields(Capabilities):
+        shown = [driver.capabilities.to_dict()[field.name] for driver in drivers]
+        cells = [_cell(value) for value in shown]
+        rows.append([f"`{field.name}`", *cells, field.metadata["help"]])
+    return table(["", *(f"`{driver.name}`" for driver in drivers), "meaning"], rows)
+
+
+def _cell(value: bool | int | str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _plain(default: object) -> object:
+    return default.get_secret_value() if isinstance(default, SecretStr) else default
+
+
+def settings(settings_type: type[Settings] | type[DriverSettings]) -> str:
+    """Return the variables that a settings class reads."""
+    prefix = str(settings_type.model_config.get("env_prefix", ""))
+    return table(
+        ("variable", "default", "meaning"),
+        (
+            (f"`{prefix}{name.upper()}`", f"`{_plain(field.default)}`", field.description or "")
+            for name, field in settings_type.model_fields.items()
+        ),
+    )
+
+
+def generators() -> dict[str, Callable[[], str]]:
+    """Return what to write at each marker."""
+    found: dict[str, Callable[[], str]] = {"capabilities": capabilities}
+    found["settings"] = partial(settings, Settings)
+    for name in installed_drivers():
+        found[f"settings {name}"] = partial(settings, load_driver(name).settings_type)
+    return found
+
+
+def renewed(text: str) -> str:
+    """Return a document with its tables renewed."""
+    known = generators()
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{known[match[2]]()}\n{match[3]}"
+
+    pattern = r"(<!-- begin ([a-z ]+) -->)\n.*?(<!-- end \2 -->)"
+    return re.sub(pattern, fill, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    """Renew or check every document."""
+    check = "--check" in sys.argv
+    stale = []
+    for path in sorted(DOCS.glob("*.md")):
+        text = path.read_text()
+        new = renewed(text)
+        if new != text:
+            stale.append(path.name)
+            if not check:
+                path.write_text(new)
+    outcome = "is out of date: run python docs/generate.py" if check else "renewed"
+    for name in stale:
+        print(name, outcome)
+    return 1 if stale and check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
