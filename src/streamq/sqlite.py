@@ -12,12 +12,15 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from . import _sqlite_store as store
 from ._errors import ConfigurationError
 from ._position import decode_position
-from ._sqlite_errors import BACKEND
-from ._sqlite_threads import Job, Read, Reader, Writer
-from ._sqlite_wakeup import Doorbells
+from ._sqlite import _store as store
+from ._sqlite._errors import BACKEND
+from ._sqlite._reading import Reader
+from ._sqlite._tail import Read
+from ._sqlite._thread import Job
+from ._sqlite._wakeup import Doorbells
+from ._sqlite._writing import Writer
 from .driver import (
     AccessDeniedError,
     Capabilities,

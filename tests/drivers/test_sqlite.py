@@ -17,8 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from streamq import ConfigurationError, _sqlite_errors, _sqlite_store, _sqlite_threads
-from streamq._sqlite_wakeup import Doorbells
+from streamq import ConfigurationError
+from streamq._sqlite import _errors as sqlite_errors
+from streamq._sqlite import _store as sqlite_store
+from streamq._sqlite import _tail as sqlite_tail
+from streamq._sqlite import _writing as sqlite_writing
+from streamq._sqlite._wakeup import Doorbells
 from streamq.driver import (
     START,
     AccessDeniedError,
@@ -86,7 +90,7 @@ async def open_queue(path: Path) -> AsyncIterator[OpenQueue]:
 @pytest.fixture
 def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let blocked reads depend on being woken."""
-    monkeypatch.setattr(_sqlite_threads, "_POLL_SECONDS", 600.0)
+    monkeypatch.setattr(sqlite_tail, "_POLL_SECONDS", 600.0)
 
 
 @asynccontextmanager
@@ -245,7 +249,7 @@ async def test_lost_wake_up_costs_time_but_no_data(
 ) -> None:
     """A wake-up is only a hint: where the system refuses it, readers look by themselves."""
     monkeypatch.setattr(Doorbells, "ring", lambda self: None)
-    monkeypatch.setattr(_sqlite_threads, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_tail, "_POLL_SECONDS", 0.05)
     queue, other = await open_queue(), await open_queue()
     read = await blocked_read(queue)
     await other.append(STREAM, [Entry(1, 0, b"x")])
@@ -294,7 +298,7 @@ async def test_doorbell_is_taken_away_when_nobody_waits(
     path: Path, open_queue: OpenQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that polled once must not be woken by every append of the machine ever after."""
-    monkeypatch.setattr(_sqlite_threads, "_KEEP_BELL_SECONDS", 0.02)
+    monkeypatch.setattr(sqlite_tail, "_KEEP_BELL_SECONDS", 0.02)
     queue = await open_queue()
     read = await blocked_read(queue)
     read.cancel()
@@ -343,7 +347,7 @@ async def test_newer_schema_is_refused(path: Path, open_queue: OpenQueue) -> Non
     """After a downgrade, the old version must not write what the new one cannot read."""
     await (await open_queue()).aclose()
     with sqlite3.connect(path) as connection:
-        connection.execute(f"PRAGMA user_version = {_sqlite_store.SCHEMA_VERSION + 1}")
+        connection.execute(f"PRAGMA user_version = {sqlite_store.SCHEMA_VERSION + 1}")
     connection.close()
     with pytest.raises(ConfigurationError, match="upgrade streamq"):
         await open_queue()
@@ -432,7 +436,7 @@ async def test_full_disk_is_storage_full_and_keeps_what_is_stored(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk is for the operator to fix; the stream goes on where it stopped."""
-    connect = _sqlite_store.connect
+    connect = sqlite_store.connect
 
     def connect_to_small_disk(
         path: Path, *, synchronous: str, busy_seconds: float
@@ -441,7 +445,7 @@ async def test_full_disk_is_storage_full_and_keeps_what_is_stored(
         connection.execute("PRAGMA max_page_count = 40")
         return connection
 
-    monkeypatch.setattr(_sqlite_store, "connect", connect_to_small_disk)
+    monkeypatch.setattr(sqlite_store, "connect", connect_to_small_disk)
     async with queue_factory(SqliteDriver, SqliteSettings(path=path)) as open_queue:
         queue = await open_queue()
         await queue.append(STREAM, [Entry(1, 0, b"x")])
@@ -470,8 +474,8 @@ async def test_expired_records_are_removed_from_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody runs a cleaning job for an embedded default: the file must not grow for ever."""
-    monkeypatch.setattr(_sqlite_threads, "_SWEEP_SECONDS", 0.0)
-    monkeypatch.setattr(_sqlite_threads, "_SWEEP_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_writing, "_SWEEP_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_writing, "_SWEEP_AGAIN_SECONDS", 0.0)
     ttl = timedelta(milliseconds=20)
     async with queue_factory(SqliteDriver, SqliteSettings(path=path), ttl=ttl) as open_queue:
         queue = await open_queue()
@@ -499,7 +503,7 @@ def test_every_exception_of_the_client_is_translated(
     exception: type[Exception], path: Path
 ) -> None:
     """Users catch StreamqError; an sqlite3 exception that leaks is one they cannot foresee."""
-    with pytest.raises(StreamqError) as caught, _sqlite_errors.translated(path):
+    with pytest.raises(StreamqError) as caught, sqlite_errors.translated(path):
         raise exception("trouble")
     assert isinstance(caught.value.__cause__, exception)
     assert str(path) in str(caught.value)
@@ -530,4 +534,4 @@ def test_result_codes_become_the_situation(
     """Whether core retries depends on the class of the error alone."""
     exception = sqlite3.OperationalError("trouble")
     exception.sqlite_errorcode = code
-    assert type(_sqlite_errors.translate(exception, path)) is error
+    assert type(sqlite_errors.translate(exception, path)) is error

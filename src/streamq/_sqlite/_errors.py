@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ._errors import (
+from streamq._errors import (
     AccessDeniedError,
     BackendError,
     BackendUnavailableError,

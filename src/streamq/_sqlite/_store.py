@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from ._errors import ConfigurationError, FencedError, StreamNotFoundError
-from ._events import StreamId
-from ._position import Key, encode_position
-from ._sqlite_errors import BACKEND
-from .driver import Entry, Stored, StreamInfo
+from streamq._errors import ConfigurationError, FencedError, StreamNotFoundError
+from streamq._events import StreamId
+from streamq._position import Key, encode_position
+from streamq.driver import Entry, Stored, StreamInfo
+
+from ._errors import BACKEND
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x73747271  # "strq": tells our files from other people's
