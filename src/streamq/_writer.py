@@ -95,6 +95,7 @@ class StreamWriter:
         buffer_bytes: int,
         retry: RetryPolicy,
         seal_timeout: float = 10.0,
+        discards: bool = False,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.stream = stream
@@ -105,6 +106,8 @@ class StreamWriter:
         """The attempt's place among all runs of the producer; larger is newer."""
         self.resumed_from = progress.next_seq
         """Chunks of earlier attempts that stay valid; 0 unless this attempt resumes."""
+        self.discards = discards
+        """Whether chunks go nowhere, because the stream was sealed before this attempt began."""
         self._queue = queue
         self._restarts = on_retry is OnRetry.RESTART
         body_bytes = queue.capabilities.max_record_bytes - _RECORD_OVERHEAD
@@ -201,6 +204,15 @@ class StreamWriter:
             StreamqError: What stopped the writer, if it was stopped.
         """
         await self._drain()
+
+    async def wait_stopped(self) -> StreamqError | None:
+        """Wait until nothing more will be sent: the writer has sealed, failed or been closed.
+
+        Returns:
+            What stopped it, if it failed. Cancellation has no effect on the writer.
+        """
+        await asyncio.wait([self._pump])
+        return self._error
 
     async def finish(self) -> None:
         """Seal the stream END, after every accepted chunk; returns once that is durable.

@@ -1,0 +1,32 @@
+"""Streaming from Temporal activities, and reading their streams.
+
+On the worker: :class:`StreamqPlugin` and :func:`streaming_activity`. Outside: :func:`subscribe`.
+The workflow ``streamq.Stream`` runs any streaming activity by name.
+"""
+
+from ._activity import streaming_activity
+from ._names import DEFAULT_TOPIC, stream_name, stream_topic
+from ._plugin import StreamqPlugin
+from ._poll import POLL_ACTIVITY, PollRequest, PollResult, poll
+from ._request import StreamProgress, StreamRequest, StreamResult
+from ._subscribe import Subscription, subscribe
+from ._workflow import STREAM_WORKFLOW, StreamWorkflow
+
+__all__ = [
+    "DEFAULT_TOPIC",
+    "POLL_ACTIVITY",
+    "STREAM_WORKFLOW",
+    "PollRequest",
+    "PollResult",
+    "StreamProgress",
+    "StreamRequest",
+    "StreamResult",
+    "StreamWorkflow",
+    "StreamqPlugin",
+    "Subscription",
+    "poll",
+    "stream_name",
+    "stream_topic",
+    "streaming_activity",
+    "subscribe",
+]

@@ -1,0 +1,195 @@
+"""One attempt of a streaming activity: whose stream, which epoch, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import temporalio.exceptions
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from streamq._errors import FencedError, SealedError, StreamqError
+from streamq._events import StreamId
+from streamq._open import open_writer, stream_id
+from streamq._retry import RetryPolicy
+from streamq._writer import OnRetry, StreamWriter
+
+from ._chain import find_first_run_id, is_over
+from ._context import ActivityContext, activity_context
+from ._discard import discarding_writer
+from ._failure import application_error, is_final, is_retryable
+from ._names import DEFAULT_TOPIC, stream_name
+from ._pulse import Pulse
+
+_SEAL_SECONDS = 10.0
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FENCED_HINT = "; a newer attempt, or another activity that writes to the same topic, took it over"
+
+logger = logging.getLogger("streamq.temporal")
+
+R = TypeVar("R")
+
+
+def attempt_epoch(info: activity.Info) -> int:
+    """Return the epoch of an attempt: the server's time of scheduling it, then its number.
+
+    It grows with every next attempt, when the activity is scheduled anew, and across workflow retry
+    and reset, where the attempt number alone would start at 1 again. Fits 53 bits.
+    """
+    scheduled_ms = (info.current_attempt_scheduled_time - _UNIX_EPOCH) // timedelta(milliseconds=1)
+    return scheduled_ms * 1000 + min(info.attempt, 999)
+
+
+async def run_attempt(
+    function: Callable[[StreamWriter], Awaitable[R]], *, topic: str | None, on_retry: OnRetry
+) -> R:
+    """Run the user's function with the writer of this attempt, and end the stream accordingly."""
+    context = activity_context()
+    info = activity.info()
+    async with Pulse(info) as pulse:
+        try:
+            stream = await _stream(context, info, topic)
+            writer = await _open(context, info, stream, on_retry)
+        except FencedError as exc:
+            # Unless it is stale this attempt may try again: with clocks that disagree between
+            # hosts of the server a next attempt is newer, whoever was first here.
+            raise ApplicationError(f"{exc}{_FENCED_HINT}", type="FencedError") from exc
+        except StreamqError as exc:
+            raise application_error(exc) from exc
+        attempt = _Attempt(context, info, writer)
+        try:
+            return await attempt.run(pulse, function)
+        finally:
+            await _shielded(writer.aclose())
+
+
+async def _stream(context: ActivityContext, info: activity.Info, topic: str | None) -> StreamId:
+    workflow_id, origin = info.workflow_id, context.origin
+    if workflow_id is None or info.workflow_run_id is None:
+        raise ApplicationError(
+            "a streaming activity needs a workflow: its stream is named after it",
+            type="ConfigurationError",
+            non_retryable=True,
+        )
+    if origin is not None:
+        first, chosen = origin.first_execution_run_id, origin.topic or topic
+    else:
+        # Scheduled by a worker without the plugin, or by another SDK.
+        retry = RetryPolicy(deadline_seconds=context.settings.retry_seconds)
+        client = activity.client()
+        first = await find_first_run_id(client, workflow_id, info.workflow_run_id, retry)
+        chosen = topic
+    return stream_id(stream_name(workflow_id, first, chosen or DEFAULT_TOPIC), context.settings)
+
+
+async def _open(
+    context: ActivityContext, info: activity.Info, stream: StreamId, on_retry: OnRetry
+) -> StreamWriter:
+    epoch = attempt_epoch(info)
+    try:
+        return await open_writer(
+            stream, queue=context.queue, settings=context.settings, epoch=epoch, on_retry=on_retry
+        )
+    except SealedError as exc:
+        logger.warning(
+            "%s. Activity %s (attempt %d) runs on for its result; readers are told nothing more. "
+            "If these are two different calls, give each its own topic.",
+            exc,
+            info.activity_type,
+            info.attempt,
+        )
+        return discarding_writer(
+            context.queue, stream, context.settings, attempt=info.attempt, epoch=epoch
+        )
+
+
+class _Attempt:
+    def __init__(self, context: ActivityContext, info: activity.Info, writer: StreamWriter) -> None:
+        self._context = context
+        self._info = info
+        self._writer = writer
+        self._started = time.monotonic()
+
+    async def run(self, pulse: Pulse, function: Callable[[StreamWriter], Awaitable[R]]) -> R:
+        writer = self._writer
+        try:
+            result = await pulse.guard(writer, function(writer))
+            if not writer.is_sealed:
+                await writer.finish()
+        except (asyncio.CancelledError, temporalio.exceptions.CancelledError) as exc:
+            # Cancellation that leaked out of the user's own tasks is a failure like any other.
+            by_temporal = activity.is_cancelled()
+            await _shielded(self._cancelled() if by_temporal else self._failed(exc))
+            raise
+        except StreamqError as exc:
+            hint = _FENCED_HINT if isinstance(exc, FencedError) else ""
+            error = application_error(exc, hint=hint)
+            if not isinstance(exc, FencedError):
+                await _shielded(self._failed(error))
+            raise error from exc
+        except Exception as exc:
+            await _shielded(self._failed(exc))
+            raise
+        return result
+
+    async def _cancelled(self) -> None:
+        """Seal CANCELLED if nobody will go on; else leave the stream to the next attempt."""
+        details = activity.cancellation_details()
+        if details is None:
+            return
+        reason = "cancelled"
+        if details.not_found:
+            # Said of a superseded attempt and of a run that was reset or retried as well.
+            reason = "the workflow has ended"
+            if not await self._workflow_is_over():
+                return
+        elif not details.cancel_requested:
+            return  # worker shutdown, timeout, pause, reset: an attempt will follow
+        await self._seal(self._writer.cancel(reason), "CANCELLED")
+
+    async def _workflow_is_over(self) -> bool:
+        name = self._writer.stream.name
+        workflow_id, first_run_id, _ = name.rsplit("/", 2)
+        return await is_over(activity.client(), workflow_id, first_run_id)
+
+    async def _failed(self, error: BaseException) -> None:
+        elapsed = timedelta(seconds=time.monotonic() - self._started)
+        if is_final(error, self._info, elapsed):
+            retryable = is_retryable(error, self._info)
+            await self._seal(self._writer.fail(error, retryable=retryable), "ERROR")
+
+    async def _seal(self, sealing: Coroutine[Any, Any, None], state: str) -> None:
+        try:
+            async with asyncio.timeout(_SEAL_SECONDS):
+                await sealing
+        except SealedError:
+            pass  # by the user's function, or its END was on the way: it stands
+        except (StreamqError, TimeoutError) as exc:
+            logger.warning(
+                "stream %s could not be sealed %s (%s: %s); readers that watch the workflow learn "
+                "of its end from there",
+                self._writer.stream,
+                state,
+                type(exc).__name__,
+                exc,
+            )
+
+
+async def _shielded(ending: Coroutine[Any, Any, None]) -> None:
+    """Await to the end whatever cancellation arrives; what is awaited bounds itself.
+
+    Cancellation that arrives meanwhile is not lost: the caller is about to end in any case.
+    """
+    task = asyncio.create_task(ending)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+    await task

@@ -1,0 +1,79 @@
+"""What a streaming activity needs to know from outside: its queue, and whose stream it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import PayloadConverter
+from temporalio.exceptions import ApplicationError
+
+from streamq._settings import Settings
+from streamq.driver import ChunkQueue
+
+HEADER = "streamq"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an activity was scheduled, as far as the activity cannot know it by itself.
+
+    Attributes:
+        first_execution_run_id: First run of the workflow's chain; the activity knows the current
+            run only.
+        topic: Chosen by the workflow for this call, if it was.
+    """
+
+    first_execution_run_id: str
+    topic: str | None = None
+
+    def to_headers(self, headers: Mapping[str, Payload]) -> dict[str, Payload]:
+        """Return the headers with this origin added."""
+        data: dict[str, str] = {"first_execution_run_id": self.first_execution_run_id}
+        if self.topic is not None:
+            data["topic"] = self.topic
+        [payload] = PayloadConverter.default.to_payloads([data])
+        return {**headers, HEADER: payload}
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, Payload]) -> Origin | None:
+        """Return the origin that the headers tell, or ``None`` without one that can be read."""
+        payload = headers.get(HEADER)
+        if payload is None:
+            return None
+        try:
+            [data] = PayloadConverter.default.from_payloads([payload])
+            return cls(str(data["first_execution_run_id"]), data.get("topic"))
+        except Exception:  # noqa: BLE001 - whatever another SDK wrote there: describe instead
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityContext:
+    """What the plugin gives every activity of its worker."""
+
+    queue: ChunkQueue
+    settings: Settings
+    origin: Origin | None
+
+
+current: ContextVar[ActivityContext | None] = ContextVar("streamq_activity", default=None)
+
+
+def activity_context() -> ActivityContext:
+    """Return the context of the running activity.
+
+    Raises:
+        ApplicationError: The worker runs without the plugin; not retryable.
+    """
+    context = current.get()
+    if context is None:
+        raise ApplicationError(
+            "this worker has no stream queue: add StreamqPlugin to the worker or to its client "
+            "(Worker(..., plugins=[StreamqPlugin()]))",
+            type="ConfigurationError",
+            non_retryable=True,
+        )
+    return context

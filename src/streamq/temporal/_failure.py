@@ -1,0 +1,99 @@
+"""Failures of a streaming activity: will Temporal try again, and what it is told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
+
+from streamq._errors import (
+    CapabilityError,
+    ChunkTooLargeError,
+    ConfigurationError,
+    CorruptRecordError,
+    CursorError,
+    FencedError,
+    SealedError,
+    SerializationError,
+    StreamqError,
+    TrimmedError,
+)
+
+_NEVER_BETTER = (
+    CapabilityError,
+    ChunkTooLargeError,
+    ConfigurationError,
+    CorruptRecordError,
+    CursorError,
+    FencedError,
+    SealedError,
+    SerializationError,
+    TrimmedError,
+)
+"""What the next attempt would meet again. The others (outages, credentials) can be mended from
+outside, so they are left to the activity's retry policy."""
+
+
+def application_error(error: StreamqError, *, hint: str = "") -> ApplicationError:
+    """Return the Temporal failure for a streamq error; its type is the error's class name."""
+    return ApplicationError(
+        f"{error}{hint}",
+        {"code": error.code, "backend": error.backend, "stream": error.stream},
+        type=type(error).__name__,
+        non_retryable=isinstance(error, _NEVER_BETTER),
+    )
+
+
+def is_retryable(error: BaseException, info: activity.Info) -> bool:
+    """Whether the failure itself allows another attempt, however many there were."""
+    if isinstance(error, CancelledError | TerminatedError):
+        return False
+    if isinstance(error, ApplicationError):
+        if error.non_retryable:
+            return False
+        name = error.type or ""
+    else:
+        name = type(error).__name__
+    policy = info.retry_policy
+    return not (policy and name in (policy.non_retryable_error_types or ()))
+
+
+def is_final(error: BaseException, info: activity.Info, elapsed: timedelta) -> bool:
+    """Whether the server will not schedule another attempt after this failure.
+
+    The rules are those of the server's retry of activities. Without a known retry policy another
+    attempt is assumed: a stream left open is ended by its readers, who watch the workflow; a sealed
+    one could not go on.
+
+    Args:
+        error: What the activity fails with.
+        info: The attempt.
+        elapsed: Time since ``info.started_time``, measured here so that the worker's and the
+            server's clocks are never compared.
+    """
+    details = activity.cancellation_details()
+    if details is not None and details.cancel_requested:
+        return True
+    if not is_retryable(error, info):
+        return True
+    policy = info.retry_policy
+    if policy is None:
+        return False
+    if policy.maximum_attempts and info.attempt >= policy.maximum_attempts:
+        return True
+    if info.schedule_to_close_timeout:
+        pause = getattr(error, "next_retry_delay", None) or _pause(info)
+        next_start = info.started_time + elapsed + pause
+        return next_start >= info.scheduled_time + info.schedule_to_close_timeout
+    return False
+
+
+def _pause(info: activity.Info) -> timedelta:
+    policy = info.retry_policy
+    assert policy is not None
+    longest = policy.maximum_interval or policy.initial_interval * 100
+    # The exponent is bounded: a thousand attempts later the product would overflow.
+    factor = policy.backoff_coefficient ** min(info.attempt - 1, 64)
+    seconds = min(policy.initial_interval.total_seconds() * factor, longest.total_seconds())
+    return timedelta(seconds=seconds)

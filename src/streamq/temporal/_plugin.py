@@ -1,0 +1,100 @@
+"""The plugin: everything a worker needs to stream, in one object."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from streamq._open import open_queue
+from streamq._settings import Settings, load_settings
+from streamq.driver import ChunkQueue
+
+from ._interceptor import StreamqInterceptor
+from ._poll import poll
+from ._workflow import StreamWorkflow
+
+
+class StreamqPlugin(SimplePlugin):
+    """Makes streaming activities work on a worker.
+
+    Pass it to ``Client.connect(plugins=[...])``, from where workers inherit it, or to
+    ``Worker(plugins=[...])``. It registers the poll activity and the workflow ``streamq.Stream``,
+    lets workflows tell their activities the first run id, passes ``streamq`` through the workflow
+    sandbox, and opens the queue when the worker starts: a backend that cannot be reached stops the
+    worker there, with a clear error. Workers of one process that share the plugin share the queue;
+    it is closed when the last of them stops. For workers of one event loop.
+
+    Args:
+        queue: An open queue to use; it stays open. By default one is opened as configured.
+        settings: Limits, and which backend to open; by default what is configured.
+    """
+
+    def __init__(self, queue: ChunkQueue | None = None, settings: Settings | None = None) -> None:
+        self._given = queue
+        self._given_settings = settings
+        self._resources: tuple[ChunkQueue, Settings] | None = None
+        self._workers = 0
+        self._lock = asyncio.Lock()
+        super().__init__(
+            "streamq.StreamqPlugin",
+            interceptors=[StreamqInterceptor(lambda: self._resources)],
+            activities=_with_poll,
+            workflows=_with_workflow,
+            workflow_runner=_pass_through,
+        )
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        """Run the worker with an open queue.
+
+        Raises:
+            StreamqError: As for :func:`streamq.open_queue`.
+        """
+        await self._acquire()
+        try:
+            await next(worker)
+        finally:
+            await self._release()
+
+    async def _acquire(self) -> None:
+        async with self._lock:
+            if self._resources is None:
+                settings = self._given_settings or load_settings()
+                self._resources = (self._given or await open_queue(settings), settings)
+            self._workers += 1
+
+    async def _release(self) -> None:
+        async with self._lock:
+            self._workers -= 1
+            if self._workers or self._resources is None:
+                return
+            (queue, _), self._resources = self._resources, None
+            if queue is not self._given:
+                await queue.aclose()
+
+
+# Given to both the client and the worker, the plugin is applied twice: add everything once.
+
+
+def _with_poll(existing: Sequence[Callable[..., Any]] | None) -> Sequence[Callable[..., Any]]:
+    found = list(existing or ())
+    return found if poll in found else [*found, poll]
+
+
+def _with_workflow(existing: Sequence[type] | None) -> Sequence[type]:
+    found = list(existing or ())
+    return found if StreamWorkflow in found else [*found, StreamWorkflow]
+
+
+def _pass_through(existing: WorkflowRunner | None) -> WorkflowRunner:
+    if existing is None:
+        existing = SandboxedWorkflowRunner()
+    if not isinstance(existing, SandboxedWorkflowRunner):
+        return existing
+    restrictions = existing.restrictions.with_passthrough_modules("streamq")
+    return dataclasses.replace(existing, restrictions=restrictions)

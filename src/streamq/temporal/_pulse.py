@@ -1,0 +1,93 @@
+"""Heartbeats of one attempt, and the eye on its writer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import Self, TypeVar
+
+from temporalio import activity
+
+from streamq._errors import StreamqError
+from streamq._writer import StreamWriter
+
+_SHORTEST_SECONDS = 0.2
+_LONGEST_SECONDS = 10.0
+_WITHOUT_TIMEOUT_SECONDS = 3.0
+
+R = TypeVar("R")
+
+
+def heartbeat_seconds(info: activity.Info) -> float:
+    """Return the interval of heartbeats: a third of the timeout, within bounds.
+
+    An activity without a heartbeat timeout sends them too: cancellation arrives by no other way.
+    """
+    if info.heartbeat_timeout is None:
+        return _WITHOUT_TIMEOUT_SECONDS
+    third = info.heartbeat_timeout.total_seconds() / 3
+    return min(max(third, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+
+
+class Pulse:
+    """Sends heartbeats with the durable position while entered, whatever the activity waits for.
+
+    One task, owned by the context manager. :meth:`guard` also keeps an eye on the writer: when that
+    has been stopped in the background (fenced, or the backend stayed away too long), the user's
+    function is cancelled instead of working for hours for nobody.
+    """
+
+    def __init__(self, info: activity.Info) -> None:
+        self._interval = heartbeat_seconds(info)
+        self._attempt = info.attempt
+        self._beats = not info.is_local  # a local activity has no heartbeats
+        self._writer: StreamWriter | None = None
+        self._failure: StreamqError | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="streamq-heartbeat")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def guard(self, writer: StreamWriter, work: Awaitable[R]) -> R:
+        """Await the user's work, cancelling it if the writer stops.
+
+        Raises:
+            StreamqError: What stopped the writer, if the work gave way to it.
+        """
+        self._writer = writer
+        task = asyncio.current_task()
+        assert task is not None
+        watch = asyncio.create_task(self._watch(writer, task), name="streamq-watch-writer")
+        try:
+            return await work
+        except asyncio.CancelledError:
+            # Only if Temporal did not ask for cancellation as well.
+            if self._failure is not None and task.cancelling() == 1:
+                raise self._failure from None
+            raise
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+            if self._failure is not None:
+                task.uncancel()
+
+    async def _watch(self, writer: StreamWriter, work: asyncio.Task[object]) -> None:
+        failure = await writer.wait_stopped()
+        if failure is not None:
+            self._failure = failure
+            work.cancel("the stream's writer has stopped")
+
+    async def _run(self) -> None:
+        while self._beats:
+            position = self._writer.durable_position if self._writer else None
+            activity.heartbeat({"position": position, "attempt": self._attempt})
+            await asyncio.sleep(self._interval)

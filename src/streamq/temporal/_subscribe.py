@@ -1,0 +1,196 @@
+"""Reading a workflow's stream from outside, to its end or to the workflow's."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from temporalio.client import WorkflowHandle
+
+from streamq._errors import ClosedError, ProducerGoneError
+from streamq._events import Event, Seal, StreamId
+from streamq._open import open_queue, open_reader, stream_id
+from streamq._reader import StreamReader
+from streamq._retry import RetryPolicy
+from streamq._settings import Settings, load_settings
+from streamq.driver import ChunkQueue
+
+from ._chain import find_first_run_id, wait_closed
+from ._names import DEFAULT_TOPIC, check_topic, stream_name
+
+_GRACE_SECONDS = 1.5
+
+
+def subscribe(
+    handle: WorkflowHandle[Any, Any],
+    topic: str = DEFAULT_TOPIC,
+    *,
+    from_: Literal["beginning", "tail"] | str = "beginning",
+    queue: ChunkQueue | None = None,
+    settings: Settings | None = None,
+) -> Subscription:
+    """Read the stream of a workflow while it is written, or afterwards.
+
+    Use it as ``async with subscribe(handle) as events:`` and iterate. The chunks come straight from
+    the queue; Temporal is asked for the first run id, if the handle does not know it, and once
+    more, by one long poll, for the end of the workflow. There is no idle deadline: the stream's
+    seal or the workflow's end ends the iteration.
+
+    Args:
+        handle: Of the workflow; with or without a run id. Any run of the chain will do.
+        topic: Which of the workflow's streams.
+        from_: ``"beginning"``; ``"tail"`` for what comes after now; or a cursor.
+        queue: An open queue to use; it stays open. By default one is opened and closed.
+        settings: Limits and defaults; by default what is configured.
+
+    Raises:
+        ConfigurationError: The topic is not usable.
+    """
+    return Subscription(handle, check_topic(topic), from_, queue, settings)
+
+
+class Subscription:
+    """Events of one workflow's stream: an async context manager and async iterator.
+
+    Iterating gives the events of :class:`streamq.StreamReader`, the seal last. For one task at a
+    time. Cancelling the iteration loses nothing.
+
+    Entering raises:
+        StreamNotFoundError: There is no such workflow.
+        BackendUnavailableError: Temporal (``backend == "temporal"``) or the queue is unreachable.
+        AccessDeniedError: One of them refuses our credentials.
+        StreamqError: As for :func:`streamq.open_reader`.
+
+    Iterating raises:
+        ProducerGoneError: The workflow ended without sealing the stream, and nothing more came for
+            a short while. Continue-as-new, retry and reset are not the end.
+        BackendUnavailableError: The queue, or Temporal, stayed unreachable.
+        StreamqError: As for :class:`streamq.StreamReader`.
+    """
+
+    def __init__(
+        self,
+        handle: WorkflowHandle[Any, Any],
+        topic: str,
+        from_: str,
+        queue: ChunkQueue | None,
+        settings: Settings | None,
+    ) -> None:
+        self._handle = handle
+        self._topic = topic
+        self._from = from_
+        self._given = queue
+        self._settings = settings or load_settings()
+        self._owned: ChunkQueue | None = None
+        self._reader: StreamReader | None = None
+        self._watch: asyncio.Task[str] | None = None
+        self._waiting: asyncio.Timeout | None = None
+
+    async def __aenter__(self) -> Self:
+        handle, client, chosen = self._handle, self._handle._client, self._settings
+        first = handle.first_execution_run_id
+        if first is None:
+            run_id = handle.run_id or handle.result_run_id
+            retry = RetryPolicy(deadline_seconds=chosen.retry_seconds)
+            first = await find_first_run_id(client, handle.id, run_id, retry)
+        stream = stream_id(stream_name(handle.id, first, self._topic), chosen)
+        queue = self._given
+        if queue is None:
+            queue = self._owned = await open_queue(chosen)
+        try:
+            self._reader = await open_reader(
+                stream, from_=self._from, queue=queue, settings=chosen, idle_seconds=math.inf
+            )
+        except BaseException:
+            await self._close_queue()
+            raise
+        self._watch = asyncio.create_task(
+            wait_closed(client, handle.id, first, patience_seconds=chosen.idle_seconds),
+            name=f"streamq-watch {handle.id}",
+        )
+        self._watch.add_done_callback(self._on_closed)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+        if self._reader is not None:
+            await self._reader.aclose()
+        await self._close_queue()
+
+    @property
+    def stream(self) -> StreamId:
+        """Which stream."""
+        return self._open_reader().stream
+
+    @property
+    def cursor(self) -> str:
+        """Token of the place after the last event delivered."""
+        return self._open_reader().cursor
+
+    @property
+    def seal(self) -> Seal | None:
+        """The ending, once it has been delivered."""
+        return self._open_reader().seal
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event.
+
+        Raises:
+            StopAsyncIteration: The seal has been delivered.
+            StreamqError: As the class says.
+        """
+        reader, watch = self._open_reader(), self._watch
+        if watch is None:
+            raise ClosedError("this subscription is closed", stream=str(reader.stream))
+        if not watch.done():
+            try:
+                # The end of the workflow ends the wait through this timeout, whatever it waits for.
+                async with asyncio.timeout(None) as self._waiting:
+                    return await reader.__anext__()
+            except TimeoutError:
+                if not watch.done():
+                    raise
+            finally:
+                self._waiting = None
+        return await self._rest(reader, watch)
+
+    async def _rest(self, reader: StreamReader, watch: asyncio.Task[str]) -> Event:
+        """Return what was still on its way when the workflow ended."""
+        if reader.seal is not None:
+            raise StopAsyncIteration
+        batch = await reader.read_batch(max_events=1, max_wait=_GRACE_SECONDS)
+        if batch:
+            return batch[0]
+        status = watch.result()  # or the reason why it cannot be told
+        raise ProducerGoneError(
+            f"workflow {self._handle.id!r} ended ({status}) without sealing stream "
+            f"{reader.stream}; what was delivered is all there is",
+            status=status,
+            stream=str(reader.stream),
+        )
+
+    def _open_reader(self) -> StreamReader:
+        if self._reader is None:
+            raise ClosedError("enter the subscription first: async with subscribe(...) as events")
+        return self._reader
+
+    def _on_closed(self, watch: asyncio.Task[str]) -> None:
+        if not watch.cancelled():
+            watch.exception()  # it is told to the reader; one that has left does not want it
+        if self._waiting is not None:
+            self._waiting.reschedule(asyncio.get_running_loop().time())
+
+    async def _close_queue(self) -> None:
+        owned, self._owned = self._owned, None
+        if owned is not None:
+            await owned.aclose()

@@ -1,0 +1,236 @@
+"""The plugin: what a worker with it, or without it, does."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client, WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+from streamq import (
+    BackendNotFoundError,
+    BackendUnavailableError,
+    Settings,
+    StreamWriter,
+    load_settings,
+)
+from streamq.driver import ChunkQueue, Entry, Stored, StreamId, StreamInfo
+from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+
+from .conftest import Run, Start
+from .test_streaming import failure_of, read_all, told
+from .workflows import Foreign, TwoTopics, say, say_it
+
+
+@pytest.fixture(autouse=True)
+def _importable_by_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+
+
+async def start_two_topics(
+    client: Client, task_queue: str, activity_queue: str
+) -> WorkflowHandle[Any, Any]:
+    return await client.start_workflow(
+        TwoTopics.run, activity_queue, id=f"wf-{uuid.uuid4().hex}", task_queue=task_queue
+    )
+
+
+async def test_a_workflow_chooses_the_topic_of_each_call(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """Two calls of the same activity write two streams, without the activity knowing."""
+    plugin = StreamqPlugin(queue, settings)
+    worker = Worker(
+        client, task_queue=task_queue, workflows=[TwoTopics], activities=[say], plugins=[plugin]
+    )
+    async with worker:
+        handle = await start_two_topics(client, task_queue, task_queue)
+        assert await handle.result() == ["draft", "final"]
+        for topic in ("draft", "final"):
+            async with subscribe(handle, topic, queue=queue, settings=settings) as events:
+                assert told([event async for event in events]) == [topic, "END"]
+
+
+async def test_a_workflow_without_the_plugin_can_use_a_worker_with_it(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """Workflows in other SDKs send no header: the activity asks Temporal for the first run id."""
+
+    plugin = StreamqPlugin(queue, settings)
+    async with (
+        Worker(client, task_queue=task_queue, workflows=[Foreign]),
+        Worker(client, task_queue=f"{task_queue}-a", activities=[say_it], plugins=[plugin]),
+    ):
+        handle = await client.start_workflow(
+            Foreign.run, f"{task_queue}-a", id=f"wf-{uuid.uuid4().hex}", task_queue=task_queue
+        )
+        await handle.result()
+        async with subscribe(handle, "spoken", queue=queue, settings=settings) as events:
+            assert told([event async for event in events]) == ["hello", "END"]
+
+
+async def test_a_worker_without_the_plugin_says_what_to_do(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """Forgetting the plugin is a clear failure at the first call, not a silent stream."""
+    plugin = StreamqPlugin(queue, settings)
+    async with (
+        Worker(client, task_queue=task_queue, workflows=[TwoTopics], plugins=[plugin]),
+        Worker(client, task_queue=f"{task_queue}-a", activities=[say]),
+    ):
+        handle = await start_two_topics(client, task_queue, f"{task_queue}-a")
+        failure = await failure_of(handle)
+    assert isinstance(failure, ApplicationError)
+    assert failure.non_retryable
+    assert "add StreamqPlugin" in failure.message
+
+
+async def test_the_client_hands_the_plugin_to_its_workers(
+    temporal_address: str, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """Given to the client once, it is there on every worker."""
+    plugin = StreamqPlugin(queue, settings)
+    client = await Client.connect(temporal_address, plugins=[plugin])
+    async with Worker(client, task_queue=task_queue, workflows=[TwoTopics], activities=[say]):
+        handle = await start_two_topics(client, task_queue, task_queue)
+        assert await handle.result() == ["draft", "final"]
+
+
+async def test_given_to_both_client_and_worker_it_is_applied_once(
+    temporal_address: str, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """Temporal warns about it; it must work all the same."""
+    plugin = StreamqPlugin(queue, settings)
+    client = await Client.connect(temporal_address, plugins=[plugin])
+    with pytest.warns(UserWarning, match="same plugin type"):
+        worker = Worker(client, task_queue=task_queue, activities=[say], plugins=[plugin])
+    async with worker:
+        handle = await client.start_workflow(
+            "streamq.Stream",
+            {"activity": "say", "args": ["x"]},
+            id=f"wf-{uuid.uuid4().hex}",
+            task_queue=task_queue,
+        )
+        assert (await handle.result())["result"] == "x"
+
+
+async def test_workers_share_a_queue_that_the_plugin_opens_and_closes(
+    client: Client, task_queue: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection for all workers of a process, released with the last of them."""
+    monkeypatch.setenv("STREAMQ_MEMORY_STORE", task_queue)
+    queues: list[ChunkQueue] = []
+
+    @streaming_activity
+    async def spy(stream: StreamWriter) -> None:
+        queues.append(stream._queue)
+
+    plugin = StreamqPlugin(settings=load_settings(backend="memory"))
+    async with Worker(client, task_queue=task_queue, activities=[spy], plugins=[plugin]):
+        async with Worker(client, task_queue="other", activities=[spy], plugins=[plugin]):
+            pass
+        await (await start("spy")).result()
+        await (await start("spy", task_queue=task_queue)).result()
+    assert queues[0] is queues[1]
+    with pytest.raises(Exception, match="closed"):
+        await queues[0].describe(StreamId("default", "any"))
+
+
+async def test_a_backend_that_is_not_there_stops_the_worker_at_its_start(
+    client: Client, task_queue: str
+) -> None:
+    """A wrong setting is told when the worker starts, not by every activity."""
+    plugin = StreamqPlugin(settings=load_settings(backend="nosuch"))
+    worker = Worker(client, task_queue=task_queue, activities=[say], plugins=[plugin])
+    with pytest.raises(BackendNotFoundError, match="nosuch"):
+        await worker.run()
+
+
+class Outage(ChunkQueue):
+    """A queue in front of another one that can be cut off."""
+
+    def __init__(self, inner: ChunkQueue) -> None:
+        self._inner = inner
+        self.backend, self.capabilities = inner.backend, inner.capabilities
+        self.down = False
+
+    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+        if self.down:
+            raise BackendUnavailableError("the backend is away", backend=self.backend)
+        await self._inner.append(stream, entries)
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        return await self._inner.read(
+            stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
+        )
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        return await self._inner.describe(stream, last=last)
+
+    async def delete(self, stream: StreamId) -> None:
+        await self._inner.delete(stream)
+
+    def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
+        return self._inner.streams(tenant, prefix)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def test_an_outage_beyond_the_deadline_stops_the_attempt_and_the_next_goes_on(
+    client: Client, queue: ChunkQueue, task_queue: str, start: Start
+) -> None:
+    """Work for a stream that cannot be written is stopped promptly, and tried again by Temporal."""
+    outage = Outage(queue)
+    settings = load_settings(backend="memory", retry_seconds=0.2)
+    stopped: list[str] = []
+
+    @streaming_activity
+    async def produce(stream: StreamWriter) -> int:
+        await stream.send_chunk("before")
+        await stream.flush()
+        if activity.info().attempt > 1:
+            return activity.info().attempt
+        outage.down = True
+        await stream.send_chunk("lost")
+        try:
+            await asyncio.Event().wait()  # it does not look at the stream for hours
+        except asyncio.CancelledError:
+            outage.down = False
+            stopped.append("promptly")
+            raise
+        return 0
+
+    plugin = StreamqPlugin(outage, settings)
+    async with Worker(client, task_queue=task_queue, activities=[produce], plugins=[plugin]):
+        handle = await start("produce")
+        assert (await handle.result())["result"] == 2
+        story = told(await read_all(handle, queue, settings))
+    assert stopped == ["promptly"]
+    assert story == ["before", "RESET 2", "before", "END"]
+
+
+async def test_a_chunk_that_is_too_large_is_a_final_failure(
+    run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
+) -> None:
+    """No retry makes a chunk smaller: fail once, with the name of the error."""
+
+    @streaming_activity
+    async def produce(stream: StreamWriter) -> None:
+        await stream.send_chunk("x" * (settings.max_chunk_bytes + 1))
+
+    async with run_worker(produce):
+        handle = await start("produce")
+        failure = await failure_of(handle)
+        assert told(await read_all(handle, queue, settings)) == ["ERROR"]
+    assert isinstance(failure, ApplicationError)
+    assert (failure.type, failure.non_retryable) == ("ChunkTooLargeError", True)

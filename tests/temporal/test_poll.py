@@ -1,0 +1,105 @@
+"""The poll activity, called as an activity but without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from streamq import Settings, open_writer
+from streamq.driver import ChunkQueue
+from streamq.temporal import PollRequest, PollResult, poll
+from streamq.temporal._context import ActivityContext, current
+
+Poll = Callable[..., Awaitable[PollResult]]
+STREAM = "wf/run/default"
+
+
+@pytest.fixture
+def polled(queue: ChunkQueue, settings: Settings) -> Poll:
+    async def run(**options: Any) -> PollResult:
+        current.set(ActivityContext(queue, settings, None))
+        return await ActivityEnvironment().run(poll, PollRequest(STREAM, **options))
+
+    return run
+
+
+async def test_the_same_cursor_gives_the_same_events(
+    polled: Poll, queue: ChunkQueue, settings: Settings
+) -> None:
+    """A poll whose result was lost is made again and must lose nothing."""
+    async with open_writer(STREAM, queue=queue, settings=settings) as writer:
+        for i in range(10):
+            await writer.send_chunk(i)
+    first = await polled(max_events=4)
+    second = await polled(cursor=first.cursor, max_events=4)
+    assert second == await polled(cursor=first.cursor, max_events=4)
+    third = await polled(cursor=second.cursor)
+    values = [event.get("value") for event in first.events + second.events + third.events]
+    assert values == [*range(10), None]
+    assert [first.sealed, second.sealed, third.sealed] == [False, False, True]
+
+
+async def test_a_batch_stays_below_the_byte_limit(
+    polled: Poll, queue: ChunkQueue, settings: Settings
+) -> None:
+    """What is returned is bounded as JSON, where control characters take six bytes each."""
+    async with open_writer(STREAM, queue=queue, settings=settings) as writer:
+        for _ in range(4):
+            await writer.send_chunk("\x01" * 1_000)
+    first = await polled(max_bytes=13_000)
+    assert first.count == 2
+    rest = await polled(cursor=first.cursor)
+    assert (rest.count, rest.sealed) == (3, True)
+
+
+async def test_a_chunk_too_large_for_temporal_is_a_clear_failure(
+    polled: Poll, queue: ChunkQueue, settings: Settings
+) -> None:
+    """Temporal's own refusal would be retried for ever without a reason."""
+    async with open_writer(STREAM, queue=queue, settings=settings) as writer:
+        await writer.send_chunk("\x01" * 1_000_000)
+    with pytest.raises(ApplicationError, match="delivery 'none'") as caught:
+        await polled()
+    assert caught.value.non_retryable
+    assert (await polled(values=False)).bytes == 1_000_000
+
+
+async def test_the_window_collects_but_never_delays_the_first_chunk(
+    polled: Poll, queue: ChunkQueue, settings: Settings
+) -> None:
+    """The window trades latency for history, except where people wait for the first word."""
+    async with open_writer(STREAM, queue=queue, settings=settings) as writer:
+        await writer.send_chunk("first")
+        began = time.monotonic()
+        first = await polled(window_seconds=60)
+        assert time.monotonic() - began < 5
+        await writer.send_chunk("second")
+        poll_task = asyncio.ensure_future(
+            polled(cursor=first.cursor, window_seconds=60, max_events=2)
+        )
+        await asyncio.sleep(0.05)
+        assert not poll_task.done()
+        await writer.send_chunk("third")
+        assert [event["value"] for event in (await poll_task).events] == ["second", "third"]
+
+
+async def test_an_empty_poll_returns_in_time_with_a_usable_cursor(polled: Poll) -> None:
+    """A stream that does not exist yet is waited for, within the bound."""
+    empty = await polled(max_wait_seconds=0.05)
+    assert (empty.count, empty.sealed) == (0, False)
+    assert await polled(cursor=empty.cursor, max_wait_seconds=0.05) == empty
+
+
+async def test_a_cursor_of_another_stream_is_not_retried(
+    queue: ChunkQueue, settings: Settings, polled: Poll
+) -> None:
+    """Errors that no retry can mend end the poll, with the name of the error as type."""
+    with pytest.raises(ApplicationError) as caught:
+        await polled(cursor="nonsense")
+    assert (caught.value.type, caught.value.non_retryable) == ("CursorError", True)
