@@ -1,6 +1,7 @@
 """The reader: cursors, batches, tail, deadlines, damage."""
 
 import asyncio
+import dataclasses
 import itertools
 import time
 
@@ -368,3 +369,15 @@ async def test_required_capability_that_is_missing_is_refused_at_open(
         await describe("s", queue=queue, settings=settings)
     with pytest.raises(ConfigurationError, match="'speed' is not a capability"):
         await open_reader("s", queue=queue, settings=settings, require={"speed"})
+
+
+async def test_tail_of_a_backend_that_does_not_fence_is_refused_not_guessed(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """Where stale records may follow an announcement, the newest records prove nothing."""
+    await write("s", queue, settings, "a")
+    queue.capabilities = dataclasses.replace(queue.capabilities, fenced=False)
+    with pytest.raises(CapabilityError, match="does not fence"):
+        await open_reader("s", from_="tail", queue=queue, settings=settings)
+    with pytest.raises(CapabilityError, match="does not fence"):
+        await open_writer("t", queue=queue, settings=settings)

@@ -447,3 +447,21 @@ async def test_full_identity_wins_over_the_configured_tenant(
     async with open_writer(identity, queue=queue, settings=settings) as stream:
         await stream.send_chunk("a")
     assert (await describe(identity, queue=queue, settings=settings)).offset == 2
+
+
+async def test_whoever_waits_for_the_writer_to_stop_learns_why(
+    faulty: FaultyChunkQueue, settings: Settings
+) -> None:
+    """An activity stops working for nobody as soon as its writer has failed."""
+    impatient = settings.model_copy(update={"retry_seconds": 0.0})
+    stream = await open_writer("s", queue=faulty, settings=impatient)
+    faulty.before += [BackendUnavailableError("down")]
+    await stream.send_chunk("a")
+    async with asyncio.timeout(5):
+        assert isinstance(await stream.wait_stopped(), BackendUnavailableError)
+    await stream.aclose()
+
+    async with open_writer("t", queue=faulty, settings=settings) as stream:
+        await stream.finish()
+        async with asyncio.timeout(5):
+            assert await stream.wait_stopped() is None

@@ -1,0 +1,56 @@
+"""The one retry policy."""
+
+import time
+
+import pytest
+
+from streamq import BackendError, BackendUnavailableError
+from streamq._retry import RetryPolicy
+
+
+class Flaky:
+    """Fails a number of times, then answers."""
+
+    def __init__(self, failures: int, error: Exception) -> None:
+        self.failures = failures
+        self.error = error
+        self.calls = 0
+
+    async def __call__(self) -> str:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise self.error
+        return "answer"
+
+
+async def test_passing_failure_is_retried_until_it_passes() -> None:
+    """A short outage costs time, nothing else."""
+    operation = Flaky(3, BackendUnavailableError("down"))
+    assert await RetryPolicy(first_seconds=0.001).run(operation) == "answer"
+    assert operation.calls == 4
+
+
+async def test_lasting_failure_is_told_at_once() -> None:
+    """Waiting cannot mend what is wrong for good."""
+    operation = Flaky(1, BackendError("no such database"))
+    with pytest.raises(BackendError):
+        await RetryPolicy().run(operation)
+    assert operation.calls == 1
+
+
+async def test_deadline_ends_the_retries_with_the_last_error() -> None:
+    """No call waits for ever for a server that is gone."""
+    operation = Flaky(1_000_000, BackendUnavailableError("down"))
+    start = time.monotonic()
+    with pytest.raises(BackendUnavailableError, match="down"):
+        await RetryPolicy(deadline_seconds=0.05, first_seconds=0.001).run(operation)
+    assert operation.calls > 2
+    assert 0.05 <= time.monotonic() - start < 5
+
+
+async def test_deadline_of_zero_means_a_single_try() -> None:
+    """Callers that want no retry say so with the same setting."""
+    operation = Flaky(1, BackendUnavailableError("down"))
+    with pytest.raises(BackendUnavailableError):
+        await RetryPolicy(deadline_seconds=0).run(operation)
+    assert operation.calls == 1
