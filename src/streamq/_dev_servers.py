@@ -57,6 +57,7 @@ class TemporalDevServer:
 
     Attributes:
         port: The port in use.
+        http_port: Port of the server's HTTP interface.
         namespace: The namespace.
     """
 
@@ -73,7 +74,7 @@ class TemporalDevServer:
         self.namespace = namespace
         self._binary = binary
         self._wants_free_port = port == 0
-        self._http_port = self._attempt = 0
+        self.http_port = self._attempt = 0
         self._deadline = 0.0
         self._database = database
         self._dynamic_config = dict(dynamic_config)
@@ -179,10 +180,10 @@ class TemporalDevServer:
             self._dir = Path(tempfile.mkdtemp(prefix="streamq-temporal-"))
         if self._wants_free_port and self.port == 0:
             self.port = _free_port()
-        self._http_port = _free_port()
+        self.http_port = _free_port()
         command = [
             *(str(binary), "server", "start-dev", "--headless", "--log-level", "error"),
-            *("--ip", "127.0.0.1", "--port", str(self.port), "--http-port", str(self._http_port)),
+            *("--ip", "127.0.0.1", "--port", str(self.port), "--http-port", str(self.http_port)),
         ]
         if self.namespace != "default":
             command += ["--namespace", self.namespace]
@@ -219,7 +220,7 @@ class TemporalDevServer:
 
     def _answers(self) -> bool:
         """Ask for the namespace through the server's HTTP interface."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._http_port, timeout=1)
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=1)
         try:
             connection.request("GET", f"/api/v1/namespaces/{self.namespace}")
             return connection.getresponse().status == http.client.OK

@@ -23,7 +23,7 @@ from ._events import StreamId
 from ._reader import StreamReader
 from ._retry import RetryPolicy
 from ._settings import Settings, build, check_variables, load_settings
-from ._tail import StreamStatus, read_tail
+from ._tail import StreamStatus, check_fenced, read_tail
 from ._wire import MAX_EPOCH, Record, RecordKind
 from ._writer import OnRetry, StreamWriter
 from .driver import ChunkQueue, Entry, QueueOptions
@@ -274,6 +274,7 @@ async def _take_over(
     queue: ChunkQueue, stream: StreamId, epoch: int, on_retry: OnRetry
 ) -> Progress:
     """Fence older attempts, then read the tail, never the other way round."""
+    check_fenced(queue)
     opening = Record(
         RecordKind.OPEN,
         epoch,

@@ -80,6 +80,20 @@ class Tail:
         return Cursor(Progress(p.epoch, p.attempt, p.next_seq, seal.offset - 1), before)
 
 
+def check_fenced(queue: ChunkQueue) -> None:
+    """Refuse a backend whose newest records prove nothing, since stale ones may be among them.
+
+    Raises:
+        CapabilityError: It does not fence.
+    """
+    if not queue.capabilities.fenced:
+        raise CapabilityError(
+            f"backend {queue.backend!r} does not fence stale attempts; the end of a stream cannot "
+            "be told from its newest records alone",
+            backend=queue.backend,
+        )
+
+
 async def read_tail(queue: ChunkQueue, stream: StreamId) -> Tail:
     """Learn where a stream stands.
 
@@ -88,13 +102,7 @@ async def read_tail(queue: ChunkQueue, stream: StreamId) -> Tail:
         CapabilityError: The backend does not fence, so that its tail alone says nothing certain.
         CorruptRecordError: One of its newest records is damaged.
     """
-    if not queue.capabilities.fenced:
-        raise CapabilityError(
-            f"backend {queue.backend!r} does not fence stale attempts; the end of a stream cannot "
-            "be told from its newest records alone",
-            backend=queue.backend,
-            stream=str(stream),
-        )
+    check_fenced(queue)
     look = _FIRST_LOOK
     while True:
         info = await queue.describe(stream, last=look)

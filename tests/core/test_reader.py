@@ -381,3 +381,6 @@ async def test_tail_of_a_backend_that_does_not_fence_is_refused_not_guessed(
         await open_reader("s", from_="tail", queue=queue, settings=settings)
     with pytest.raises(CapabilityError, match="does not fence"):
         await open_writer("t", queue=queue, settings=settings)
+    queue.capabilities = dataclasses.replace(queue.capabilities, fenced=True)
+    with pytest.raises(StreamNotFoundError):
+        await describe("t", queue=queue, settings=settings)
