@@ -38,7 +38,7 @@ $(READY): pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 	@echo "setting up $(VENV) ..." >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt \
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt \
 		-e '.[demo]' $(foreach p,$(wildcard plugins/*/),-e '$(p)[embedded]') --group dev
 	@touch $@
 

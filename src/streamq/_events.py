@@ -82,7 +82,7 @@ class Chunk:
         return decode_value(self.encoding, self.data)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the event as JSON-ready data, the value under ``value``, or bytes under ``base64``.
+        """Return the event as JSON-ready data: the value in ``value``, or bytes in ``base64``.
 
         Raises:
             SerializationError: The bytes do not have the encoding that they claim.

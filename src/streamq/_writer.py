@@ -401,4 +401,6 @@ def _error_seal(error: BaseException | str, *, retryable: bool) -> SealBody:
     kind = "Error" if isinstance(error, str) else type(error).__name__
     # Temporal's ApplicationError carries the failure's real name in ``type``.
     kind = str(getattr(error, "type", None) or kind)
-    return SealBody(SealState.ERROR, kind[:200], str(error)[:_SEAL_TEXT_CHARS], retryable)
+    # Temporal's errors put their type before their text when they are printed.
+    text = str(getattr(error, "message", None) or error)
+    return SealBody(SealState.ERROR, kind[:200], text[:_SEAL_TEXT_CHARS], retryable)

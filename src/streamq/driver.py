@@ -11,7 +11,8 @@ group ``streamq.drivers``.
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -237,6 +238,15 @@ class Driver(abc.ABC, Generic[SettingsT]):
             AccessDeniedError: It refuses our credentials.
             ConfigurationError: The settings contradict each other or what the backend can do.
         """
+
+    @classmethod
+    def embedded(cls, settings: SettingsT) -> AbstractContextManager[Mapping[str, str]] | None:
+        """Return a small real server for demos, if the driver brings one and none is configured.
+
+        Entering the result starts the server and gives the environment variables that lead to it;
+        leaving stops it. :class:`streamq.devserver.DevServer` does most of the work.
+        """
+        return None
 
 
 AnyDriver = type[Driver[Any]]

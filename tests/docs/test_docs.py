@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamq._dev_servers import TemporalDevServer
+from streamq.devserver import TemporalDevServer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/*/README.md")]

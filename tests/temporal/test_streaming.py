@@ -146,7 +146,7 @@ async def test_a_final_failure_seals_error(
         events = await read_all(handle, queue, settings)
         failure = await failure_of(handle)
     assert told(events) == ["half", "ERROR"]
-    assert events[-1] == Seal(2, 1, SealState.ERROR, "ModelError", "ModelError: no such model")
+    assert events[-1] == Seal(2, 1, SealState.ERROR, "ModelError", "no such model")
     assert isinstance(failure, ApplicationError)
     assert failure.type == "ModelError"
 

@@ -24,10 +24,11 @@ from streamq import (
     load_settings,
     open_writer,
 )
+from streamq.devserver import free_port
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, stream_name, streaming_activity, subscribe
 
-from .conftest import Run, Start, free_port
+from .conftest import Run, Start
 from .test_streaming import read_all, told
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator, Mapping
 
 from streamq import ConfigurationError
 from streamq.driver import (
@@ -16,6 +18,7 @@ from streamq.driver import (
 from ._errors import BACKEND
 from ._queue import RedisQueue
 from ._settings import RedisSettings
+from .embedded import EmbeddedRedis
 
 _OLDEST = (6, 2)
 
@@ -72,3 +75,16 @@ class RedisDriver(Driver[RedisSettings]):
             await queue.aclose()
             raise
         return queue
+
+    @classmethod
+    def embedded(
+        cls, settings: RedisSettings
+    ) -> contextlib.AbstractContextManager[Mapping[str, str]] | None:
+        """Return an embedded server, unless a URL is configured."""
+        return None if "url" in settings.model_fields_set else _embedded()
+
+
+@contextlib.contextmanager
+def _embedded() -> Iterator[Mapping[str, str]]:
+    with EmbeddedRedis() as server:
+        yield {"STREAMQ_REDIS_URL": server.url}

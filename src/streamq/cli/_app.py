@@ -1,0 +1,100 @@
+"""Putting the commands together, and turning every failure into one line and an exit code."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import streamq
+from streamq._errors import StreamqError
+
+from ._backends import backends
+from ._config import config
+from ._demo import demo
+from ._serve import serve
+from ._tail import tail
+from ._terminal import SIGINT_EXIT, SIGPIPE_EXIT, forget_stdout, show_error
+
+# Typer has click inside or beside it, depending on its version: ask it for the common base of
+# everything that can be wrong with arguments.
+_UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"streamq {streamq.__version__}")
+        raise typer.Exit
+
+
+def _streamq(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """See what work that runs on Temporal produces, while it runs.
+
+    Configured by STREAMQ_... variables, .env and streamq.toml: `streamq config` shows them.
+
+    \b
+    Examples:
+      streamq demo                             see it work, nothing else needed
+      STREAMQ_BACKEND=redis streamq demo       the same on another backend
+      streamq backends                         what is installed, and what it can do
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Run the command line and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a producer sent is shown as far as the terminal can, and never a reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    app = typer.Typer(
+        name="streamq",
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_streamq)
+    for command in (demo, tail, serve, backends, config):
+        app.command()(command)
+    try:
+        main = typer.main.get_command(app)
+        code = main.main(arguments, prog_name="streamq", standalone_mode=False)
+        if sys.stdout is not None:  # it is None when the process was started without
+            sys.stdout.flush()
+    except StreamqError as exc:
+        show_error(str(exc))
+        return 2
+    except _UsageProblem as exc:
+        show_error(_usage(exc))
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        return SIGINT_EXIT
+    except SystemExit as exc:
+        if not isinstance(exc.__context__, BrokenPipeError):
+            raise
+        forget_stdout()  # typer made an exit code of its own out of a reader that has left
+        return SIGPIPE_EXIT
+    except OSError as exc:
+        forget_stdout()
+        if isinstance(exc, BrokenPipeError):
+            return SIGPIPE_EXIT
+        show_error(str(exc))
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def _usage(exc: Exception) -> str:
+    message = exc.format_message() if hasattr(exc, "format_message") else str(exc)
+    context = getattr(exc, "ctx", None)
+    command = context.command_path if context is not None else "streamq"
+    return f"{message.strip().rstrip('.')}; see `{command} --help`"

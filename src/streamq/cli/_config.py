@@ -1,0 +1,130 @@
+"""``streamq config``: what is in effect and where it comes from, with secrets masked."""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+from dotenv import dotenv_values
+from pydantic import SecretBytes, SecretStr
+from pydantic_settings import BaseSettings
+from rich.table import Table
+from rich.text import Text
+
+from streamq._drivers import installed_drivers, load_driver
+from streamq._settings import (
+    CONFIG_FILE_VARIABLE,
+    build,
+    check_variables,
+    load_settings,
+    read_config_file,
+)
+
+from ._terminal import show_json, show_table, stdout
+
+_MASK = "**********"
+_DOTENV = ".env"
+_USER_INFO = re.compile(r"(?<=://)[^\s]*@")
+_SECRET_PARAMETER = re.compile(
+    r"(?i)([?&;][^=&;\s]*(?:password|passwd|secret|token|key|sig)[^=&;\s]*=)[^&;\s]+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting in effect.
+
+    Attributes:
+        variable: Environment variable that sets it.
+        value: JSON-ready value, masked if it is secret.
+        source: ``environment``, ``.env``, the configuration file's path, or ``default``.
+        description: What it means.
+    """
+
+    variable: str
+    value: bool | int | float | str | None
+    source: str
+    description: str
+
+
+def config(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
+) -> None:
+    """Show the settings in effect and their sources.
+
+    For each its value, where it comes from and what it means. The environment wins over .env, which
+    wins over streamq.toml. Secrets are masked. A mistyped STREAMQ_... variable is an error.
+
+    \b
+    Examples:
+      streamq config
+      STREAMQ_BACKEND=redis streamq config --json
+    """
+    settings = load_settings()
+    driver = load_driver(settings.backend)
+    check_variables(settings, driver.settings_type, installed_drivers())
+    found = [*_in_effect(settings), *_in_effect(build(driver.settings_type)), _config_file()]
+    if as_json:
+        show_json({"backend": settings.backend, "settings": [asdict(s) for s in found]})
+        return
+    console = stdout()
+    table = Table("variable", "value", "source", "meaning")
+    for setting in found:
+        chosen = "" if setting.source == "default" else "bold"
+        table.add_row(
+            Text(setting.variable, style=chosen),
+            Text("" if setting.value is None else str(setting.value), style=chosen),
+            Text(setting.source),
+            Text(setting.description, style="dim"),
+        )
+    show_table(table, console)
+
+
+def mask(value: object) -> bool | int | float | str | None:
+    """Return a value as it may be shown: JSON-ready, without anything secret in it."""
+    if isinstance(value, SecretStr | SecretBytes):
+        return _MASK if value.get_secret_value() else ""
+    if isinstance(value, enum.Enum):
+        return mask(value.value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = _USER_INFO.sub(f"{_MASK}@", str(value))
+    return _SECRET_PARAMETER.sub(rf"\g<1>{_MASK}", text)
+
+
+def _in_effect(settings: BaseSettings) -> Iterator[Setting]:
+    kind = type(settings)
+    prefix = kind.model_config.get("env_prefix", "")
+    environment = {name.upper() for name in os.environ}
+    dotenv = {name.upper() for name in dotenv_values(_DOTENV)}
+    path, document = read_config_file()
+    name_of_table = str(getattr(kind, "toml_table", ""))
+    table = document.get(name_of_table, {}) if name_of_table else document
+    for name, field in kind.model_fields.items():
+        variable = f"{prefix}{name}".upper()
+        if variable in environment:
+            source = "environment"
+        elif variable in dotenv:
+            source = _DOTENV
+        elif name in table:
+            source = str(path)
+        else:
+            source = "default"
+        yield Setting(variable, mask(getattr(settings, name)), source, field.description or "")
+
+
+def _config_file() -> Setting:
+    path, document = read_config_file()
+    named = CONFIG_FILE_VARIABLE in os.environ
+    missing = "" if document or named else " (there is none)"
+    return Setting(
+        CONFIG_FILE_VARIABLE,
+        str(path),
+        "environment" if named else "default",
+        f"configuration file in TOML{missing}",
+    )

@@ -1,0 +1,191 @@
+"""The activities of ``streamq demo``. They are ordinary ones: copy what you need.
+
+Each gets the stream that it writes as its first parameter; Temporal passes the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import functools
+import json
+import os
+import re
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx
+from temporalio.exceptions import ApplicationError
+
+from streamq import StreamWriter
+from streamq.temporal import streaming_activity
+
+_BLOCK = 16_384
+_STOP_SECONDS = 1.0
+
+
+@streaming_activity
+async def stream_text(stream: StreamWriter, text: str, words_per_second: float) -> None:
+    """Send a text word by word."""
+    for word in split_words(text):
+        await stream.send_chunk(word)
+        await asyncio.sleep(1 / words_per_second if words_per_second else 0)
+
+
+@streaming_activity
+async def stream_file(stream: StreamWriter, path: str, words_per_second: float) -> None:
+    """Send a text file: word by word, or in blocks as fast as possible with a pace of 0."""
+    opened = functools.partial(open, path, encoding="utf-8", errors="replace", newline="")
+    with await asyncio.to_thread(opened) as file:
+        while block := await asyncio.to_thread(file.read, _BLOCK):
+            if not words_per_second:
+                await stream.send_chunk(block)
+                continue
+            block += await asyncio.to_thread(file.readline, _BLOCK)  # whole words
+            for word in split_words(block):
+                await stream.send_chunk(word)
+                await asyncio.sleep(1 / words_per_second)
+
+
+@streaming_activity
+async def stream_command(stream: StreamWriter, command: str) -> None:
+    """Run a shell command and send what it prints, as it prints it."""
+    process = await asyncio.create_subprocess_shell(
+        command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
+    )
+    assert process.stdout is not None
+    try:
+        async for text in decoded(process.stdout.read):
+            await stream.send_chunk(text)
+        status = await process.wait()
+    except BaseException:  # cancelled, above all
+        await stop_group(process)
+        raise
+    if status:
+        how = f"exit status {status}" if status > 0 else f"signal {-status}"
+        # Final: to run a command again is for people to decide.
+        raise ApplicationError(
+            f"the command ended with {how}", type="CommandFailed", non_retryable=True
+        )
+
+
+@streaming_activity
+async def stream_stdin(stream: StreamWriter) -> None:
+    """Send what arrives on this process's standard input, as it arrives."""
+    async for text in decoded(read_stdin):
+        await stream.send_chunk(text)
+
+
+@streaming_activity
+async def stream_completion(stream: StreamWriter, prompt: str, model: str) -> None:
+    """Send the answer of a language model, token by token, from an OpenAI-compatible server."""
+    # The key is read where it is used: it never passes through Temporal's history.
+    key = os.environ.get("OPENAI_API_KEY", "")
+    base = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+    question = {"model": model, "messages": [{"role": "user", "content": prompt}], "stream": True}
+    try:
+        async with (
+            httpx.AsyncClient(timeout=60) as client,
+            client.stream(
+                "POST",
+                f"{base.rstrip('/')}/chat/completions",
+                json=question,
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+            ) as response,
+        ):
+            if response.is_error:
+                raise refused(response.status_code, await response.aread())
+            async for token in tokens(response):
+                await stream.send_chunk(token)
+    except httpx.HTTPError as exc:
+        raise ApplicationError(
+            f"the model's server fails: {type(exc).__name__}: {exc}", type="ModelUnavailable"
+        ) from None
+
+
+def split_words(text: str) -> Iterator[str]:
+    """Yield the words with the white space after them; joined they are the text."""
+    for found in re.finditer(r"\S+\s*|\s+", text):
+        yield found.group()
+
+
+async def decoded(read: Callable[[int], Any]) -> AsyncIterator[str]:
+    """Yield text as its bytes arrive, never half of a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while data := await read(_BLOCK):
+        if text := decoder.decode(data):
+            yield text
+    if text := decoder.decode(b"", final=True):
+        yield text
+
+
+async def stop_group(process: Process) -> None:
+    """End a process that leads its own group, and everything it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+async def read_stdin(size: int) -> bytes:
+    """Wait for data without a thread, which could not be stopped; a file is always ready."""
+    loop, fd = asyncio.get_running_loop(), sys.stdin.fileno()
+    ready = asyncio.Event()
+    with contextlib.suppress(PermissionError):  # epoll takes no ordinary files
+        loop.add_reader(fd, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(fd)
+    return os.read(fd, size)
+
+
+async def tokens(response: httpx.Response) -> AsyncIterator[str]:
+    """Yield the pieces of a streamed chat completion.
+
+    Raises:
+        ApplicationError: The server reports an error, or the answer breaks off.
+    """
+    async for line in response.aiter_lines():
+        if not line.startswith("data:"):
+            continue
+        data = line.removeprefix("data:").strip()
+        if data == "[DONE]":
+            return
+        try:
+            event = json.loads(data)
+            problem = event.get("error")
+            pieces = [choice.get("delta", {}).get("content") for choice in event.get("choices", ())]
+        except (ValueError, AttributeError, TypeError):
+            raise ApplicationError(
+                f"the model's server sends something else than chat completions: {data[:200]!r}",
+                type="ModelFailed",
+                non_retryable=True,
+            ) from None
+        if problem:
+            raise ApplicationError(f"the model's server reports: {problem}", type="ModelFailed")
+        for piece in pieces:
+            if piece:
+                yield piece
+    raise ApplicationError("the model's answer broke off", type="ModelUnavailable")
+
+
+def refused(status: int, body: bytes) -> ApplicationError:
+    """Return the failure for an HTTP status; trying again helps with overload only."""
+    text = body[:500].decode("utf-8", "replace")
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        text = str(json.loads(body)["error"]["message"])
+    key = os.environ.get("OPENAI_API_KEY")
+    if key:
+        text = text.replace(key, "**********")
+    return ApplicationError(
+        f"the model's server refuses with HTTP status {status}: {' '.join(text.split())}",
+        type="ModelFailed",
+        non_retryable=status not in (408, 409, 429) and status < 500,
+    )

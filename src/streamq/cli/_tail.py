@@ -1,0 +1,191 @@
+"""``streamq tail``: print a stream as it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shlex
+import sys
+import time
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from streamq._errors import BackendUnavailableError, IdleTimeoutError, StreamNotFoundError
+from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
+from streamq._open import open_queue, open_reader, stream_id
+from streamq._reader import StreamReader
+from streamq._settings import load_settings
+from streamq._values import Encoding
+from streamq.driver import START, ChunkQueue
+
+from ._terminal import ending, run_async, stderr
+
+_LONGEST_WAIT_SECONDS = 5.0
+
+
+def tail(
+    stream: Annotated[
+        str, typer.Argument(metavar="STREAM", help="Name of the stream, within the tenant.")
+    ],
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="beginning|tail|CURSOR",
+            help="Where to begin; 'tail' is what comes after now.",
+        ),
+    ] = "beginning",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print every event as one line of JSON with its cursor.")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option(help="Go on until the stream ends, or stop at what is stored now.")
+    ] = True,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="Wait this long for the stream to exist."),
+    ] = 0.0,
+) -> int:
+    """Print a stream as it arrives, until it ends.
+
+    Text appears raw, other values as one line of JSON each. Notices go to stderr. The exit code is
+    0 if the stream ended well (or with --no-follow has not ended yet), 1 if it ended with an error
+    or was cancelled, 2 if it cannot be read.
+
+    \b
+    Examples:
+      streamq tail my-stream
+      streamq tail my-stream --from tail --wait 60
+      streamq tail my-stream --json --no-follow | jq -r 'select(.event == "chunk").value'
+    """
+    settings = load_settings()
+    identity = stream_id(stream, settings)
+    printer = _JsonPrinter() if as_json else _TextPrinter()
+
+    async def work() -> int:
+        async with open_queue(settings) as queue:
+            # All of a stream that did not exist before is "after now".
+            is_new = wait > 0 and await _wait_for(queue, identity, wait)
+            try:
+                reader = await open_reader(
+                    identity,
+                    from_="beginning" if is_new and from_ == "tail" else from_,
+                    queue=queue,
+                    settings=settings,
+                    must_exist=True,
+                )
+            except StreamNotFoundError as exc:
+                raise StreamNotFoundError(
+                    f"{exc}; check its name, STREAMQ_BACKEND and STREAMQ_TENANT, or let --wait "
+                    "SECONDS wait for it",
+                    stream=str(identity),
+                ) from exc
+            async with reader:
+                try:
+                    seal = await _print_all(reader, printer, follow=follow)
+                except (asyncio.CancelledError, IdleTimeoutError, BackendUnavailableError):
+                    printer.stopped(reader)
+                    raise
+        printer.ended(seal, identity)
+        return 0 if seal is None or seal.state is SealState.END else 1
+
+    return run_async(work)
+
+
+async def _wait_for(queue: ChunkQueue, stream: StreamId, seconds: float) -> bool:
+    """Wait until the stream exists, or the time is up; return whether it has come into being."""
+    with contextlib.suppress(StreamNotFoundError):
+        await queue.describe(stream)
+        return False
+    notice = Text(f"-- waiting up to {seconds:g} s for stream {stream}", style="dim")
+    stderr().print(notice, soft_wrap=True)
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        max_wait = min(left, _LONGEST_WAIT_SECONDS)
+        if await queue.read(stream, START, max_records=1, max_bytes=1, max_wait=max_wait):
+            return True
+    return False
+
+
+async def _print_all(
+    reader: StreamReader, printer: _TextPrinter | _JsonPrinter, *, follow: bool
+) -> Seal | None:
+    if follow:
+        async for event in reader:
+            printer.show(event, reader)
+        return reader.seal
+    while batch := await reader.read_batch(max_events=1, max_wait=0):
+        printer.show(batch[0], reader)
+    return reader.seal
+
+
+class _TextPrinter:
+    """Chunks to stdout as they are, everything else as notices to stderr."""
+
+    def __init__(self) -> None:
+        self._notices = stderr()
+        self._in_line = False
+        self._chunks = self._bytes = self._attempt = 0
+
+    def show(self, event: Event, reader: StreamReader) -> None:
+        self._attempt = event.attempt
+        if isinstance(event, Chunk):
+            self._chunks += 1
+            self._bytes += len(event.data)
+            self._write(event)
+        elif isinstance(event, Reset):
+            self._chunks = self._bytes = 0
+            self._notice(f"attempt {event.attempt} starts over: what came before no longer counts")
+        elif isinstance(event, Gap):
+            self._notice(f"events {event.first} to {event.offset} are no longer stored")
+
+    def ended(self, seal: Seal | None, stream: StreamId) -> None:
+        counts = f"{self._chunks} chunks, {self._bytes} bytes, attempt {self._attempt}"
+        if seal is None:
+            self._notice(f"open so far: {counts}")
+        elif seal.state is SealState.END:
+            self._notice(f"END: {counts}", "green")
+        else:
+            self._notice(f"{ending(seal)} (after {counts})", "red")
+
+    def stopped(self, reader: StreamReader) -> None:
+        """Say how to go on, to a person who interrupted."""
+        if sys.stderr.isatty():
+            name = shlex.quote(reader.stream.name)
+            self._notice(f"go on with: streamq tail {name} --from {reader.cursor}")
+
+    def _write(self, chunk: Chunk) -> None:
+        out = sys.stdout.buffer
+        out.write(chunk.data)
+        if chunk.encoding is Encoding.JSON:
+            out.write(b"\n")
+            self._in_line = False
+        elif chunk.data:
+            self._in_line = not chunk.data.endswith(b"\n")
+        out.flush()
+
+    def _notice(self, message: str, style: str = "") -> None:
+        if self._in_line and sys.stdout.isatty():
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        self._in_line = False
+        line = Text(f"-- {' '.join(message.split())}", style=f"dim {style}".strip())
+        self._notices.print(line, soft_wrap=True)
+
+
+class _JsonPrinter:
+    """Every event to stdout as one line of JSON, with the cursor after it."""
+
+    def show(self, event: Event, reader: StreamReader) -> None:
+        line = json.dumps({**event.to_dict(), "cursor": reader.cursor}, ensure_ascii=False)
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    def ended(self, seal: Seal | None, stream: StreamId) -> None:
+        """The seal was the last line."""
+
+    def stopped(self, reader: StreamReader) -> None:
+        """The last line has the cursor."""

@@ -1,0 +1,227 @@
+"""One server process: started on a free port, watched until it serves, ended with us."""
+
+from __future__ import annotations
+
+import abc
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+from streamq._errors import BackendUnavailableError, ConfigurationError
+
+READY_POLL_SECONDS = 0.005
+"""How often to ask :meth:`DevServer.is_ready`."""
+
+_START_SECONDS = 20.0
+_ATTEMPTS = 3
+# Waits for the end of its standard input, which comes also when our process is killed outright.
+_GUARDIAN = 'cat >/dev/null; kill -9 "$1" 2>/dev/null; [ -z "$2" ] || rm -rf "$2"'
+
+
+class DevServer(abc.ABC):
+    """A loopback server that lives as long as a ``with`` block, and never longer than this process.
+
+    Args:
+        port: Port to listen on; 0 takes a free one, and keeps it when started again after
+            :meth:`kill`.
+        data_dir: Where the server keeps its files; by default a temporary directory, removed at
+            the end. A given one is kept, so that a later server can go on with it.
+        stop_seconds: How long the server may take to stop before it is killed; 0 kills at once.
+
+    Attributes:
+        port: The port in use.
+    """
+
+    backend: ClassVar[str]
+    """What the server is, for messages."""
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        data_dir: str | os.PathLike[str] | None = None,
+        stop_seconds: float = 5.0,
+    ) -> None:
+        self.port = port
+        self._wants_free_port = port == 0
+        self._given_dir = data_dir
+        self._stop_seconds = stop_seconds
+        self._dir: Path | None = None
+        self._attempt = 0
+        self._deadline = 0.0
+        self._server: subprocess.Popen[bytes] | None = None
+        self._guardian: subprocess.Popen[bytes] | None = None
+
+    @abc.abstractmethod
+    def command(self, data_dir: Path) -> Sequence[str]:
+        """Return the program and its arguments, for :attr:`port`; called before each launch.
+
+        Raises:
+            ConfigurationError: There is no program to run.
+        """
+
+    @abc.abstractmethod
+    def answers(self, log: Path) -> bool:
+        """Whether the server serves; ``log`` is what it has printed so far. Quick, never raises."""
+
+    @property
+    def address(self) -> str:
+        """Where clients connect: host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        if self._server is None:
+            raise RuntimeError(f"the {self.backend} server is not running")
+        return self._server.pid
+
+    def start(self) -> Self:
+        """Start the server and wait until it serves.
+
+        Raises:
+            ConfigurationError: There is no program to run.
+            BackendUnavailableError: It does not start; the message ends with its log.
+        """
+        self.launch()
+        while not self.is_ready():
+            time.sleep(READY_POLL_SECONDS)
+        return self
+
+    def launch(self) -> None:
+        """Start the server without waiting; ask :meth:`is_ready` after it.
+
+        Raises:
+            ConfigurationError: There is no program to run.
+        """
+        if self._server is None:
+            self._deadline = time.monotonic() + _START_SECONDS
+            self._attempt = 0
+            self._launch()
+
+    def is_ready(self) -> bool:
+        """Whether the launched server serves; to be asked until it does.
+
+        Raises:
+            BackendUnavailableError: It has ended, or is not ready in time; the message ends with
+                its log. Nothing is left running.
+        """
+        if self._server is not None and self._server.poll() is None:
+            if self.answers(self._log()):
+                return True
+            if time.monotonic() < self._deadline:
+                return False
+        elif self._wants_free_port and self._attempt < _ATTEMPTS:
+            # Somebody else may have taken the free port meanwhile.
+            self._end(grace_seconds=0)
+            self.port = 0
+            self._launch()
+            return False
+        log = " / ".join(self._log().read_text(errors="replace").strip().splitlines()[-3:])
+        port = self.port
+        self.stop()
+        raise BackendUnavailableError(
+            f"the {self.backend} server does not start on port {port}: {log or 'it said nothing'}",
+            backend=self.backend,
+        )
+
+    def stop(self) -> None:
+        """Stop the server and remove its temporary files. Idempotent."""
+        self._end(grace_seconds=self._stop_seconds)
+        if self._wants_free_port:
+            self.port = 0
+        if self._dir is not None and self._given_dir is None:
+            shutil.rmtree(self._dir, ignore_errors=True)
+        self._dir = None
+
+    def kill(self) -> None:
+        """End the server as a crash would, keeping its files; :meth:`start` may follow."""
+        self._end(grace_seconds=0)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _launch(self) -> None:
+        self._attempt += 1
+        if self._dir is None:
+            self._dir = self._make_dir()
+        if self.port == 0:
+            self.port = free_port()
+        try:
+            command = self.command(self._dir)
+            with self._log().open("wb") as output:
+                # A session of its own: Ctrl-C is for us, who stop clients before their server.
+                self._server = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as exc:
+            self.stop()
+            raise ConfigurationError(
+                f"cannot run {command[0]}: {exc.strerror}", backend=self.backend
+            ) from exc
+        except BaseException:
+            self.stop()
+            raise
+        temporary = str(self._dir) if self._given_dir is None else ""
+        self._guardian = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARDIAN, "sh", str(self._server.pid), temporary],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _make_dir(self) -> Path:
+        if self._given_dir is None:
+            return Path(tempfile.mkdtemp(prefix=f"streamq-{self.backend}-"))
+        given = Path(self._given_dir)
+        given.mkdir(parents=True, exist_ok=True)
+        return given
+
+    def _log(self) -> Path:
+        assert self._dir is not None
+        return self._dir / "server.log"
+
+    def _end(self, *, grace_seconds: float) -> None:
+        guardian, self._guardian = self._guardian, None
+        server, self._server = self._server, None
+        if guardian is not None:
+            # First, so that it cannot hit a process that gets the server's id after it.
+            guardian.kill()
+            guardian.wait()
+            if guardian.stdin is not None:
+                guardian.stdin.close()
+        if server is None:
+            return
+        if grace_seconds:
+            server.terminate()
+            try:
+                server.wait(grace_seconds)
+            except subprocess.TimeoutExpired:
+                server.kill()
+        else:
+            server.kill()
+        server.wait()
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,137 @@
+"""The command as a whole: help, errors, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import streamq
+
+from .conftest import Cli, one_error, read_until
+
+COMMANDS = ["demo", "tail", "serve", "backends", "config"]
+
+
+def test_every_help_has_examples(cli: Cli) -> None:
+    """An example says in a line what a description says in ten."""
+    for shown in cli.run_each([["--help"], *([name, "--help"] for name in COMMANDS)]):
+        assert shown.code == 0
+        assert "Examples:" in shown.out
+        assert "\x1b" not in shown.out
+
+
+def test_without_a_command_the_help_is_shown(cli: Cli) -> None:
+    """The first thing people type tells them the second."""
+    shown = cli.run()
+    assert shown.code == 0
+    assert all(f"\n  {name} " in shown.out for name in COMMANDS)
+
+
+def test_version(cli: Cli) -> None:
+    """A bug report can say which version it is about."""
+    assert cli.run("--version").out == f"streamq {streamq.__version__}\n"
+
+
+def test_the_installed_script_is_the_same_command(cli: Cli) -> None:
+    """The entry point leads to where the tests look."""
+    script = str(Path(sys.executable).with_name("streamq"))
+    process = cli.start("--version", program=[script])
+    assert cli.finish(process).out == f"streamq {streamq.__version__}\n"
+
+
+def test_completion_of_the_shell_is_available(cli: Cli) -> None:
+    """The shell can complete commands."""
+    shown = cli.run("--show-completion", "bash")
+    assert shown.code == 0
+    assert "_STREAMQ_COMPLETE" in shown.out
+
+
+def test_wrong_usage_is_one_line_with_the_way_to_help(cli: Cli) -> None:
+    """A typing error must not fill the screen."""
+    wrong = {
+        "nope": ["nope"],
+        "--json": ["backends", "--jsno"],
+        "STREAM": ["tail"],
+        "(b)": ["tail", "a", "b"],
+        "--wait": ["tail", "a", "--wait", "soon"],
+        "--port": ["serve", "--port", "99999"],
+        "pigeon": ["demo", "--delivery", "pigeon"],
+        "--pace": ["demo", "--pace", "-1"],
+    }
+    for expected, finished in zip(wrong, cli.run_each(list(wrong.values())), strict=True):
+        message = one_error(finished)
+        assert expected in message
+        assert "--help`" in message
+
+
+def test_a_mistyped_variable_is_refused_by_every_command(cli: Cli) -> None:
+    """A setting that nothing reads would otherwise be ignored in silence."""
+    commands = [["config"], ["tail", "a"], ["serve"], ["demo"]]
+    for finished in cli.run_each(commands, env={"STREAMQ_BACKND": "memory"}):
+        message = one_error(finished)
+        assert "STREAMQ_BACKND" in message
+        assert "did you mean 'STREAMQ_BACKEND'?" in message
+
+
+def test_an_unknown_backend_comes_with_a_suggestion(cli: Cli) -> None:
+    """The nearest name that exists saves a search."""
+    commands = [["config"], ["backends"], ["tail", "a"], ["demo"]]
+    for finished in cli.run_each(commands, env={"STREAMQ_BACKEND": "sqlit"}):
+        assert "did you mean 'sqlite'?" in one_error(finished)
+
+
+def test_missing_packages_are_named_with_the_way_to_get_them(cli: Cli) -> None:
+    """The core package installs the command without what it needs to run."""
+    code = (
+        "import sys; sys.modules['typer'] = None\n"
+        "from streamq.cli import main\nsys.exit(main(['backends']))"
+    )
+    process = cli.start(program=[sys.executable, "-c", code])
+    assert "pip install 'streamq[cli]'" in one_error(cli.finish(process))
+
+
+def test_packages_that_only_one_command_needs_are_named_when_it_runs(cli: Cli) -> None:
+    """Without the gateway's packages the other commands go on working."""
+    code = (
+        "import sys; sys.modules['starlette'] = None\n"
+        "from streamq.cli import main\nsys.exit(main(['serve']))"
+    )
+    process = cli.start(program=[sys.executable, "-c", code])
+    assert "pip install 'streamq[gateway]'" in one_error(cli.finish(process))
+
+
+def test_a_reader_that_leaves_is_no_error(cli: Cli) -> None:
+    """`streamq ... | head -1` is everyday use."""
+    process = cli.start("demo", "--exec", "while :; do echo more; done")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    read_until(process, "more")
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(30) == 141
+    cli.wait_until_none_alive()
+
+
+def test_no_color_is_respected_on_a_terminal(cli: Cli) -> None:
+    """People who asked for no colours get none."""
+    plain, coloured = (
+        on_terminal(cli, "backends", env=env) for env in ({"NO_COLOR": "1"}, {"COLORTERM": "1"})
+    )
+    assert "\x1b[32m" in coloured
+    assert "\x1b[32m" not in plain
+
+
+def on_terminal(cli: Cli, *arguments: str, env: dict[str, str]) -> str:
+    ours, theirs = os.openpty()
+    process = cli.start(*arguments, env={"TERM": "xterm", **env}, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    try:
+        while data := os.read(ours, 4096):
+            seen += data
+    except OSError:
+        pass  # how Linux tells that the other side is closed
+    os.close(ours)
+    assert process.wait(30) == 0
+    return seen.decode()

@@ -1,0 +1,100 @@
+"""``streamq config``."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from pydantic import SecretStr
+
+from streamq import Settings, installed_drivers, load_driver
+from streamq.cli._config import mask
+
+from .conftest import Cli, one_error
+
+
+def test_json_and_table_have_the_same_facts(cli: Cli) -> None:
+    """People and programs are told the same."""
+    as_json, as_table = cli.run_each([["config", "--json"], ["config"]])
+    found = json.loads(as_json.out)
+    assert found["backend"] == "sqlite"
+    rows = [re.split(r" {3,}", line) for line in as_table.out.splitlines()[1:]]
+    expected = [
+        [each["variable"], str(each["value"]), each["source"], each["description"]]
+        for each in found["settings"]
+    ]
+    assert rows == expected
+
+
+@pytest.mark.parametrize("name", installed_drivers())
+def test_every_setting_is_described(name: str) -> None:
+    """A variable without a meaning is a riddle."""
+    fields = load_driver(name).settings_type.model_fields | Settings.model_fields
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
+def test_the_source_of_every_value_is_told(cli: Cli) -> None:
+    """Three places can set a variable; the answer is which one did."""
+    (cli.directory / ".env").write_text("STREAMQ_TENANT=from-dotenv\nSTREAMQ_TTL_SECONDS=5\n")
+    (cli.directory / "streamq.toml").write_text(
+        'tenant = "from-toml"\nretry_seconds = 7\n[sqlite]\nbusy_seconds = 9\n'
+    )
+    out = cli.run("config", "--json", env={"STREAMQ_TTL_SECONDS": "6"}).out
+    found = {each["variable"]: each for each in json.loads(out)["settings"]}
+
+    def fact(variable: str) -> tuple[object, str]:
+        return found[variable]["value"], found[variable]["source"]
+
+    assert fact("STREAMQ_TTL_SECONDS") == (6.0, "environment")
+    assert fact("STREAMQ_TENANT") == ("from-dotenv", ".env")
+    assert fact("STREAMQ_RETRY_SECONDS") == (7.0, "streamq.toml")
+    assert fact("STREAMQ_SQLITE_BUSY_SECONDS") == (9.0, "streamq.toml")
+    assert fact("STREAMQ_IDLE_SECONDS") == (300.0, "default")
+
+
+def test_secrets_are_masked(cli: Cli) -> None:
+    """The output ends up in tickets and chats."""
+    env = {
+        "STREAMQ_BACKEND": "redis",
+        "STREAMQ_REDIS_URL": "redis://somebody:hunter2@localhost:6379/0",
+    }
+    for shown in cli.run_each([["config"], ["config", "--json"]], env=env):
+        assert shown.code == 0
+        assert "STREAMQ_REDIS_URL" in shown.out
+        assert "**********" in shown.out
+        assert "hunter2" not in shown.out + shown.err
+
+
+def test_an_invalid_secret_is_not_repeated(cli: Cli) -> None:
+    """An error message must not give away what the table hides."""
+    env = {"STREAMQ_BACKEND": "redis", "STREAMQ_REDIS_URL": "http://somebody:hunter2@localhost"}
+    message = one_error(cli.run("config", env=env))
+    assert "STREAMQ_REDIS_URL" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (SecretStr("hunter2"), "**********"),
+        (SecretStr(""), ""),
+        ("http://somebody:hunter2@host/path", "http://**********@host/path"),
+        ("amqp://a:hunter2/@:x@host", "amqp://**********@host"),
+        ("https://host/?token=hunter2&a=b", "https://host/?token=**********&a=b"),
+        ("https://host/path", "https://host/path"),
+        (5.0, 5.0),
+        (None, None),
+        (True, True),
+    ],
+)
+def test_values_are_shown_without_credentials(value: object, shown: object) -> None:
+    """A plugin may keep a URL in a plain setting."""
+    assert mask(value) == shown
+
+
+def test_an_invalid_value_is_one_line(cli: Cli) -> None:
+    """The variable and the reason are all that is needed."""
+    message = one_error(cli.run("config", env={"STREAMQ_TTL_SECONDS": "soon"}))
+    assert "STREAMQ_TTL_SECONDS" in message
+    assert "soon" in message

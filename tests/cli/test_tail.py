@@ -1,0 +1,213 @@
+"""``streamq tail``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from streamq import open_writer
+from streamq.driver import ChunkQueue
+
+from .conftest import DATABASE, Cli, one_error, read_until
+
+
+async def test_text_is_printed_as_it_was_sent(cli: Cli, queue: ChunkQueue) -> None:
+    """The output can be piped on like that of any program."""
+    async with open_writer("s", queue=queue) as stream:
+        for chunk in ("one ", "two\n", "", {"a": [1, "ü"]}, b"\xff\n", "end"):
+            await stream.send_chunk(chunk)
+    process = cli.start("tail", "s")
+    out, err = process.communicate(timeout=30)
+    assert out == b'one two\n{"a":[1,"\xc3\xbc"]}\n\xff\nend'
+    assert process.returncode == 0
+    assert err.decode().startswith("-- END: 6 chunks")
+
+
+async def test_json_has_every_event_and_its_cursor(cli: Cli, queue: ChunkQueue) -> None:
+    """A program can stop anywhere and go on later."""
+    async with open_writer("s", queue=queue) as stream:
+        for chunk in ("one", 2, "three"):
+            await stream.send_chunk(chunk)
+    lines = [json.loads(line) for line in cli.run("tail", "s", "--json").out.splitlines()]
+    assert [line["event"] for line in lines] == ["chunk", "chunk", "chunk", "end"]
+    assert [line.get("value") for line in lines] == ["one", 2, "three", None]
+    rest = cli.run("tail", "s", "--json", "--from", lines[0]["cursor"]).out
+    assert [json.loads(line) for line in rest.splitlines()] == lines[1:]
+
+
+async def test_a_stream_is_followed_while_another_process_writes_it(
+    cli: Cli, queue: ChunkQueue
+) -> None:
+    """That is what the command is for."""
+    process = cli.start("tail", "s", "--wait", "20")
+    async with open_writer("s", queue=queue) as stream:
+        for word in ("one\n", "two\n", "three\n"):
+            await stream.send_chunk(word)
+            await stream.flush()
+            assert read_until(process, word) == word
+        assert process.poll() is None
+    assert cli.finish(process).code == 0
+
+
+async def test_what_comes_after_now_is_all_of_a_stream_that_is_waited_for(
+    cli: Cli, queue: ChunkQueue
+) -> None:
+    """Waiting for a stream and then missing how it begins would be absurd."""
+    process = cli.start("tail", "s", "--from", "tail", "--wait", "20", "--json")
+    read_until(process, "waiting", from_stderr=True)
+    async with open_writer("s", queue=queue) as stream:
+        await stream.send_chunk("one")
+    assert '"one"' in cli.finish(process).out
+
+
+async def test_only_what_comes_after_now(cli: Cli, queue: ChunkQueue) -> None:
+    """Of a long stream one may want the rest only."""
+    async with open_writer("s", queue=queue) as stream:
+        await stream.send_chunk("old")
+        await stream.flush()
+        shown = cli.run("tail", "s", "--from", "tail", "--no-follow")
+    assert shown.code == 0
+    assert shown.out == ""
+
+
+async def test_without_following_an_open_stream_is_printed_as_far_as_it_is(
+    cli: Cli, queue: ChunkQueue
+) -> None:
+    """A script can look without waiting."""
+    async with open_writer("s", queue=queue) as stream:
+        await stream.send_chunk("so far")
+        await stream.flush()
+        shown = cli.run("tail", "s", "--no-follow")
+    assert (shown.code, shown.out) == (0, "so far")
+    assert "-- open so far: 1 chunks" in shown.err
+
+
+async def test_a_reset_is_noticed(cli: Cli, queue: ChunkQueue) -> None:
+    """Text that was taken back must not look like text that counts."""
+    first = await open_writer("s", queue=queue, epoch=1)
+    await first.send_chunk("draft")
+    await first.aclose()
+    async with open_writer("s", queue=queue, epoch=2) as second:
+        await second.send_chunk("final")
+    shown = cli.run("tail", "s")
+    assert shown.out == "draftfinal"
+    assert "-- attempt 2 starts over" in shown.err
+    assert "-- END: 1 chunks, 5 bytes, attempt 2" in shown.err
+
+
+@pytest.mark.parametrize("ending", ["fail", "cancel"])
+async def test_an_ending_that_is_not_good_is_exit_code_1(
+    cli: Cli, queue: ChunkQueue, ending: str
+) -> None:
+    """A script can tell a whole text from a broken one."""
+    async with open_writer("s", queue=queue) as stream:
+        await stream.send_chunk("part")
+        if ending == "fail":
+            await stream.fail(ValueError("the model caught fire"))
+        else:
+            await stream.cancel()
+    shown = cli.run("tail", "s")
+    assert (shown.code, shown.out) == (1, "part")
+    wanted = "ERROR: ValueError: the model caught fire" if ending == "fail" else "CANCELLED"
+    assert shown.err.startswith(f"-- {wanted}")
+
+
+def test_a_missing_stream_is_one_line_with_the_next_step(cli: Cli) -> None:
+    """Waiting for ever for a mistyped name helps nobody."""
+    ways = [[], ["--from", "tail"], ["--no-follow"]]
+    for finished in cli.run_each([["tail", "nothing-there", *options] for options in ways]):
+        message = one_error(finished)
+        assert "default/nothing-there" in message
+        assert "--wait" in message
+
+
+def test_waiting_has_an_end(cli: Cli) -> None:
+    """The name may be mistyped all the same."""
+    shown = cli.run("tail", "nothing-there", "--wait", "0.1")
+    assert shown.code == 2
+    notice, error = shown.err.splitlines()
+    assert notice == "-- waiting up to 0.1 s for stream default/nothing-there"
+    assert error.startswith("error: ")
+
+
+async def test_a_cursor_of_another_stream_is_refused(cli: Cli, queue: ChunkQueue) -> None:
+    """Going on at the wrong place would lose data in silence."""
+    for name in ("a", "b"):
+        async with open_writer(name, queue=queue) as stream:
+            await stream.send_chunk(name)
+    cursor = json.loads(cli.run("tail", "a", "--json").out.splitlines()[0])["cursor"]
+    assert "another stream" in one_error(cli.run("tail", "b", "--from", cursor))
+    assert "not a cursor" in one_error(cli.run("tail", "b", "--from", "yesterday"))
+
+
+async def test_damaged_records_are_one_line(cli: Cli, queue: ChunkQueue) -> None:
+    """Disks do lie; a traceback would only hide it."""
+    async with open_writer("s", queue=queue) as stream:
+        await stream.send_chunk("fine")
+        await stream.flush()
+        await stream.send_chunk("to be damaged")
+    with closing(sqlite3.connect(cli.directory / DATABASE)) as database, database:
+        database.execute(
+            "UPDATE records SET data = ? WHERE id = (SELECT max(id) FROM records)",
+            (b"\x00garbage" * 5,),
+        )
+    shown = cli.run("tail", "s")
+    assert shown.out == "fine"
+    one_error(shown)
+
+
+def test_a_file_that_is_no_database_is_one_line(cli: Cli) -> None:
+    """The configured path may lead to something else."""
+    path = cli.directory / "notes.txt"
+    path.write_text("not a database, but long enough to be looked at " * 50)
+    message = one_error(cli.run("tail", "s", env={"STREAMQ_SQLITE_PATH": str(path)}))
+    assert "notes.txt" in message
+
+
+def test_an_unusable_name_is_one_line(cli: Cli) -> None:
+    """Names have bounds that other languages must keep, too."""
+    assert "name" in one_error(cli.run("tail", ""))
+
+
+async def test_an_idle_stream_is_given_up(cli: Cli, queue: ChunkQueue) -> None:
+    """No wait is without a deadline."""
+    async with open_writer("s", queue=queue) as stream:
+        await stream.send_chunk("x")
+        await stream.flush()
+        shown = cli.run("tail", "s", env={"STREAMQ_IDLE_SECONDS": "0.2"})
+    assert "STREAMQ_IDLE_SECONDS" in one_error(shown)
+
+
+async def test_after_an_interruption_the_terminal_says_how_to_go_on(
+    cli: Cli, queue: ChunkQueue
+) -> None:
+    """Ctrl-C in the middle of a long stream loses nothing."""
+    ours, theirs = os.openpty()
+    async with open_writer("it's a name", queue=queue) as stream:
+        await stream.send_chunk("one ")
+        await stream.send_chunk("two ")
+        await stream.flush()
+        process = cli.start("tail", "it's a name", stderr=theirs)
+        os.close(theirs)
+        assert read_until(process, "two ") == "one two "
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        notice = os.read(ours, 4096).decode()
+        os.close(ours)
+        await stream.send_chunk("three")
+    assert "streamq tail 'it'\"'\"'s a name' --from " in notice
+    cursor = notice.split("--from ")[1].split()[0].removesuffix("\x1b[0m")
+    assert cli.run("tail", "it's a name", "--from", cursor).out == "three"
+
+
+def test_a_backend_that_is_down_is_one_line_without_credentials(cli: Cli) -> None:
+    """The message is for people, and for logs that others read."""
+    env = {"STREAMQ_BACKEND": "redis", "STREAMQ_REDIS_URL": "redis://me:hunter2@127.0.0.1:1/0"}
+    message = one_error(cli.run("tail", "s", env=env))
+    assert "127.0.0.1:1" in message
+    assert "hunter2" not in message
