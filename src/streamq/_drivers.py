@@ -8,11 +8,10 @@ import inspect
 from stevedore import NamedExtensionManager
 
 from ._errors import BackendLoadError, BackendNotFoundError
-from ._settings import did_you_mean
+from ._settings import OFFICIAL_PLUGINS, did_you_mean
 from .driver import AnyDriver, Driver
 
 GROUP = "streamq.drivers"
-_OFFICIAL = ("redis",)
 
 
 class _FreshManager(NamedExtensionManager[AnyDriver]):
@@ -85,8 +84,8 @@ def load_driver(name: str) -> AnyDriver:
 
 def _not_found(name: str) -> str:
     installed = installed_drivers()
-    message = f"unknown backend {name!r}{did_you_mean(name, [*installed, *_OFFICIAL])}"
-    if name in _OFFICIAL:
+    message = f"unknown backend {name!r}{did_you_mean(name, [*installed, *OFFICIAL_PLUGINS])}"
+    if name in OFFICIAL_PLUGINS:
         message = f"backend {name!r} is not installed; run: pip install streamq-{name}"
     return f"{message} (installed: {', '.join(installed)})"
 

@@ -121,9 +121,24 @@ class FencedError(StreamqError):
 
 
 class SealedError(StreamqError):
-    """The stream has ended; nothing can be added to it."""
+    """The stream has ended; nothing can be added to it.
+
+    Attributes:
+        producer: Who sealed it, as that writer called itself; empty if it did not.
+    """
 
     code = "sealed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        producer: str = "",
+        backend: str | None = None,
+        stream: str | None = None,
+    ) -> None:
+        super().__init__(message, backend=backend, stream=stream)
+        self.producer = producer
 
 
 class ClosedError(StreamqError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Generator
 from contextlib import AbstractAsyncContextManager
@@ -23,7 +25,7 @@ from ._events import StreamId
 from ._reader import StreamReader
 from ._retry import RetryPolicy
 from ._settings import Settings, build, check_variables, load_settings
-from ._tail import StreamStatus, check_fenced, read_tail
+from ._tail import StreamStatus, Tail, check_fenced, read_tail
 from ._wire import MAX_EPOCH, Record, RecordKind
 from ._writer import OnRetry, StreamWriter
 from .driver import ChunkQueue, Entry, QueueOptions
@@ -94,6 +96,8 @@ def open_writer(
     settings: Settings | None = None,
     epoch: int | None = None,
     on_retry: OnRetry = OnRetry.RESTART,
+    producer: str = "",
+    seals_failures: bool = True,
     require: Collection[str] = (),
 ) -> Opening[StreamWriter]:
     """Open a stream for writing as a new attempt, which fences every older one.
@@ -109,6 +113,10 @@ def open_writer(
         epoch: Place of this attempt among all runs of the producer: larger is newer. By default
             the wall clock in microseconds.
         on_retry: What readers see if an earlier attempt wrote to the stream.
+        producer: Who writes, stored with the seal; ``SealedError.producer`` tells it to whoever
+            finds the stream sealed.
+        seals_failures: Whether leaving ``async with`` by an exception seals the stream and closes
+            the writer. Pass ``False`` where something else decides whether there is a next attempt.
         require: Names of capabilities without which the backend is refused.
 
     Raises:
@@ -130,7 +138,7 @@ def open_writer(
         try:
             check_capabilities(used, require)
             retry = RetryPolicy(deadline_seconds=chosen.retry_seconds)
-            state = await retry.run(lambda: _take_over(used, identity, number, on_retry))
+            state = await _take_over(used, identity, number, on_retry, retry)
         except BaseException:
             if owned:
                 await owned.aclose()
@@ -143,6 +151,8 @@ def open_writer(
             max_chunk_bytes=chosen.max_chunk_bytes,
             buffer_bytes=chosen.buffer_bytes,
             retry=retry,
+            producer=producer,
+            seals_failures=seals_failures,
             on_close=owned.aclose if owned else None,
         )
 
@@ -271,30 +281,41 @@ def check_capabilities(queue: ChunkQueue, require: Collection[str]) -> None:
 
 
 async def _take_over(
-    queue: ChunkQueue, stream: StreamId, epoch: int, on_retry: OnRetry
+    queue: ChunkQueue, stream: StreamId, epoch: int, on_retry: OnRetry, retry: RetryPolicy
 ) -> Progress:
     """Fence older attempts, then read the tail, never the other way round."""
     check_fenced(queue)
+    # A stream that has ended is left alone: another OPEN would renew its time to live.
+    with contextlib.suppress(StreamNotFoundError):
+        _refuse_sealed(await retry.run(lambda: read_tail(queue, stream)), queue)
     opening = Record(
         RecordKind.OPEN,
         epoch,
         restarts=on_retry is OnRetry.RESTART,
         created_ms=time.time_ns() // 1_000_000,
+        nonce=os.urandom(8),
     )
-    await queue.append(stream, [Entry(epoch, opening.index, opening.encode())])
-    tail = await read_tail(queue, stream)
-    if tail.state.seal is not None:
-        raise SealedError(
-            f"stream {stream} is already sealed {tail.state.seal.state.name}; write to another "
-            "stream (or topic), or delete this one first",
-            backend=queue.backend,
-            stream=str(stream),
-        )
-    if tail.newest.epoch > epoch or tail.newest.kind is not RecordKind.OPEN:
+    entry = Entry(epoch, opening.index, opening.encode())
+    await retry.run(lambda: queue.append(stream, [entry]))
+    tail = await retry.run(lambda: read_tail(queue, stream))
+    _refuse_sealed(tail, queue)
+    if tail.info.last[0].data != entry.data:
         raise FencedError(
-            f"epoch {epoch} of stream {stream} is superseded or was used before (newest is "
-            f"{tail.newest.epoch}); stop this attempt",
+            f"epoch {epoch} of stream {stream} is superseded or in use by another writer (newest "
+            f"is {tail.newest.epoch}); stop this attempt",
             backend=queue.backend,
             stream=str(stream),
         )
     return tail.state.progress
+
+
+def _refuse_sealed(tail: Tail, queue: ChunkQueue) -> None:
+    seal = tail.state.seal
+    if seal is not None:
+        raise SealedError(
+            f"stream {tail.info.stream} is already sealed {seal.state.name}; write to another "
+            "stream (or topic), or delete this one first",
+            producer=tail.state.sealed_by,
+            backend=queue.backend,
+            stream=str(tail.info.stream),
+        )

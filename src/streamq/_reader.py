@@ -204,7 +204,11 @@ class StreamReader:
         return values
 
     async def aclose(self) -> None:
-        """Stop reading. Idempotent; a call that is waiting raises ``ClosedError``."""
+        """Stop reading. Idempotent.
+
+        A call that another task is waiting in raises ``ClosedError`` when its wait ends; at once if
+        the reader opened its queue itself.
+        """
         if self._closed:
             return
         self._closed = True

@@ -36,12 +36,14 @@ class Sequencer:
         self.next_seq = progress.next_seq
         self.offset = progress.offset
         self.seal: Seal | None = None
+        self.sealed_by = ""
         self.stale_records = 0
         self.duplicate_records = 0
         self._gaps_as_events = gaps_as_events
         self._reorder_bytes = reorder_bytes
         self._early: dict[int, Record] = {}
         self._early_bytes = 0
+        self._taken_over_at = 0
 
     @property
     def progress(self) -> Progress:
@@ -61,98 +63,90 @@ class Sequencer:
         if record.epoch < self.epoch:
             self.stale_records += 1
             return []
+        before = self.progress, self._taken_over_at
+        if record.epoch > self.epoch:
+            self._take_over(record)
         if record.kind is RecordKind.OPEN:
-            return self._takeover(record) if record.epoch > self.epoch else []
-        before = self.progress
-        resets = self._takeover(record) if record.epoch > self.epoch else []
+            return []
         try:
-            events = self._data(record, resets, before.offset)
+            events = self._tell(record)
         except (TrimmedError, CursorError):
-            self._restore(before)
+            progress, self._taken_over_at = before
+            self.epoch, self.attempt = progress.epoch, progress.attempt
+            self.next_seq = progress.next_seq
             raise
         while self._early and self.seal is None:
-            early = self._early.pop(self.next_seq, None)
+            early = self._early.pop(self.offset + 1, None)
             if early is None:
                 break
             self._early_bytes -= _size(early)
-            events += self._data(early, [], self.offset)
+            events += self._tell(early)
         return events
 
-    def _restore(self, before: Progress) -> None:
-        self.epoch, self.attempt = before.epoch, before.attempt
-        self.next_seq, self.offset = before.next_seq, before.offset
-
-    def _takeover(self, record: Record) -> list[Event]:
+    def _take_over(self, record: Record) -> None:
         """Begin a new epoch; older ones are stale from here on."""
         self.epoch = record.epoch
         self.attempt += 1
+        if record.restarts:
+            self.next_seq = 0
+        self._taken_over_at = self.offset
         self._early.clear()
         self._early_bytes = 0
-        if not record.restarts:
-            return []
-        self.next_seq = 0
-        if self.offset == 0:
-            return []
-        self.offset += 1
-        return [Reset(self.offset, self.attempt)]
 
-    def _data(self, record: Record, resets: list[Event], told: int) -> list[Event]:
-        """Tell a DATA record of the current epoch.
-
-        Args:
-            record: The record.
-            resets: What its takeover told, if it began the epoch.
-            told: Offset of the last event before that.
-        """
-        if record.index <= self.next_seq:
+    def _tell(self, record: Record) -> list[Event]:
+        """Return the events of a DATA record of the current epoch that have not been told."""
+        first, expected = record.offset, self.offset + 1
+        if first <= self._taken_over_at:
+            raise CursorError(
+                f"the stream began again: event {first} of a newer attempt comes after event "
+                f"{self._taken_over_at}. It was deleted or had expired since; read it from the "
+                "beginning"
+            )
+        if record.last_offset < expected:
             self.duplicate_records += 1
-            return resets
-        skip = max(self.next_seq - record.seq, 0)
-        found = record.offset + skip
-        events = resets
-        if found != self.offset + 1:
-            if found > self.offset + 1 and self._hold_back(record):
-                return resets
-            events = self._gap(record, told + 1, found)
-        attempt = self.attempt = record.attempt
-        seq, offset = record.seq, record.offset
-        for i in range(skip, len(record.chunks)):
+            return []
+        events: list[Event] = []
+        if first > expected:
+            if self._hold_back(record):
+                return []
+            if not self._gaps_as_events:
+                raise TrimmedError(
+                    f"events {expected} to {first - 1} are no longer stored; the oldest that can "
+                    f"be read is {first}",
+                    oldest=first,
+                )
+            events.append(Gap(expected, first - 1, record.attempt))
+        self.attempt = record.attempt
+        if record.resets and first >= expected:
+            events.append(Reset(first, record.attempt))
+        # Chunk i has the offset first_chunk + i; those before ``expected`` have been told.
+        first_chunk = first + record.resets
+        for i in range(max(expected - first_chunk, 0), len(record.chunks)):
             encoding, data = record.chunks[i]
-            events.append(Chunk(offset + i, attempt, seq + i, encoding, data))
-        self.next_seq = seq + len(record.chunks)
-        self.offset = offset + len(record.chunks) - 1
+            events.append(Chunk(first_chunk + i, record.attempt, record.seq + i, encoding, data))
+        self.next_seq = record.seq + len(record.chunks)
+        self.offset = record.last_offset
         if record.seal is not None:
             body = record.seal
-            self.offset += 1
+            self.sealed_by = body.producer
             self.seal = Seal(
-                self.offset, attempt, body.state, body.error_type, body.message, body.retryable
+                self.offset,
+                record.attempt,
+                body.state,
+                body.error_type,
+                body.message,
+                body.retryable,
             )
             events.append(self.seal)
         return events
-
-    def _gap(self, record: Record, expected: int, found: int) -> list[Event]:
-        """Tell that events are missing. A reset that might be among them is part of the gap."""
-        if found <= expected:
-            raise CursorError(
-                f"the stream began again: event {found} follows event {expected - 1}. It was "
-                "deleted or had expired since; read it from the beginning"
-            )
-        if not self._gaps_as_events:
-            raise TrimmedError(
-                f"events {expected} to {found - 1} are no longer stored; the oldest that can be "
-                f"read is {found}",
-                oldest=found,
-            )
-        self.next_seq = max(self.next_seq, record.seq)
-        return [Gap(expected, found - 1, record.attempt)]
 
     def _hold_back(self, record: Record) -> bool:
         """Keep an early record for later, if the backend may reorder and there is room."""
         size = _size(record)
         if self._early_bytes + size > self._reorder_bytes:
             return False
-        if record.seq not in self._early:
-            self._early[record.seq] = record
+        if record.offset not in self._early:
+            self._early[record.offset] = record
             self._early_bytes += size
         return True
 

@@ -19,7 +19,9 @@ from ._errors import ConfigurationError
 PREFIX = "STREAMQ_"
 CONFIG_FILE_VARIABLE = "STREAMQ_CONFIG_FILE"
 _DOTENV = ".env"
-_OFFICIAL_PLUGINS = frozenset({"redis", "kafka", "sqs", "s3sns"})
+_LONGEST_SECONDS = 10 * 365 * 86_400.0
+OFFICIAL_PLUGINS = ("redis",)
+"""Backends that streamq itself provides as plugins, installed or not."""
 
 
 class _TomlTable(PydanticBaseSettingsSource):
@@ -93,7 +95,7 @@ class Settings(_Base):
     tenant: str = Field(
         default="default", description="isolation scope that every stream name belongs to"
     )
-    ttl_seconds: Annotated[float, Field(gt=0)] = Field(
+    ttl_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = Field(
         default=86_400.0, description="how long a stream is kept after its last append"
     )
     max_chunk_bytes: Annotated[int, Field(gt=0)] = Field(
@@ -102,10 +104,10 @@ class Settings(_Base):
     buffer_bytes: Annotated[int, Field(gt=0)] = Field(
         default=4_194_304, description="unsent bytes a writer holds before send_chunk waits"
     )
-    retry_seconds: Annotated[float, Field(ge=0)] = Field(
+    retry_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = Field(
         default=30.0, description="how long an unreachable backend is retried before giving up"
     )
-    idle_seconds: Annotated[float, Field(gt=0)] = Field(
+    idle_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = Field(
         default=300.0, description="how long a reader waits for the next event before it raises"
     )
     temporal_address: str = Field(
@@ -189,7 +191,7 @@ def load_settings(**overrides: object) -> Settings:
 def check_variables(
     settings: Settings, driver_settings: type[DriverSettings], drivers: Iterable[str]
 ) -> None:
-    """Refuse ``STREAMQ_`` variables that nothing reads, so that a typing error is never silent.
+    """Refuse ``STREAMQ_`` variables and tables that nothing reads: no typing error is silent.
 
     Variables of drivers that are not selected are left alone; those of the selected one must be
     fields of its settings.
@@ -206,8 +208,15 @@ def check_variables(
     own_prefix = driver_settings.model_config.get("env_prefix", "").upper()
     known |= {own_prefix + name.upper() for name in driver_settings.model_fields}
     others = tuple(
-        f"{PREFIX}{name.upper()}_" for name in {*drivers, *_OFFICIAL_PLUGINS} - {settings.backend}
+        f"{PREFIX}{name.upper()}_" for name in {*drivers, *OFFICIAL_PLUGINS} - {settings.backend}
     )
+    path, document = read_config_file()
+    tables = {*drivers, *OFFICIAL_PLUGINS}
+    for key, value in document.items():
+        if isinstance(value, dict) and key not in tables:
+            raise ConfigurationError(
+                f"table [{key}] in {path} belongs to no backend{did_you_mean(key, tables)}"
+            )
     for variable in sorted({*os.environ, *dotenv_values(_DOTENV)}):
         name = variable.upper()
         if name.startswith(PREFIX) and name not in known and not name.startswith(others):

@@ -13,9 +13,12 @@ from ._values import Encoding
 VERSION = 1
 MAX_EPOCH = 2**63 - 1
 """Largest epoch: it has to fit SQLite's signed integers as well as a Redis entry id."""
+MAX_NUMBER = 2**62
+"""Largest attempt, seq and offset in a record: what is counted on from them stays in 63 bits."""
 
-_DATA, _RESTART, _SEALED = 1, 2, 4
-_FLAGS = _DATA | _RESTART | _SEALED
+_DATA, _RESTART, _SEALED, _RESETS = 1, 2, 4, 8
+_FLAGS = _DATA | _RESTART | _SEALED | _RESETS
+_NONCE_BYTES = 8
 _CRC_BYTES = 4
 _ENCODINGS = tuple(Encoding)
 _SEAL_STATES = {state.value: state for state in SealState}
@@ -30,12 +33,17 @@ class RecordKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SealBody:
-    """The seal as stored: :class:`streamq.Seal` without its place in the stream."""
+    """The seal as stored: :class:`streamq.Seal` without its place in the stream.
+
+    Attributes:
+        producer: Whose seal it is, in the words of whoever opened the writer; may be empty.
+    """
 
     state: SealState
     error_type: str = ""
     message: str = ""
     retryable: bool = False
+    producer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +53,15 @@ class Record:
     Attributes:
         kind: OPEN or DATA.
         epoch: Which run of the producer wrote it; grows with every run, 1 to 2**63-1.
-        restarts: Whether this epoch starts over (``Reset``) instead of going on.
+        restarts: Whether the positions of this epoch start over instead of going on.
         attempt: Dense number of the epoch, 1, 2, ...; 0 in OPEN, written before it is known.
         seq: Position of the first chunk within the attempt; 0 in OPEN.
         offset: Offset of the first event in this record; 0 in OPEN.
+        resets: Whether the first event is a ``Reset``, before any chunk.
         chunks: Encoded chunks, in order.
         seal: The ending, after the last chunk, or ``None``.
         created_ms: OPEN only: when the attempt was opened, Unix milliseconds, producer's clock.
+        nonce: OPEN only: eight random bytes, which tell two writers of one epoch apart.
     """
 
     kind: RecordKind
@@ -62,21 +72,32 @@ class Record:
     offset: int = 0
     chunks: tuple[tuple[Encoding, bytes], ...] = ()
     seal: SealBody | None = None
+    resets: bool = False
     created_ms: int = 0
+    nonce: bytes = bytes(_NONCE_BYTES)
 
     @property
     def index(self) -> int:
-        """Place within the epoch, growing: 0 for OPEN, else one past the last chunk or seal."""
-        return self.seq + len(self.chunks) + (self.seal is not None)
+        """Place within the epoch, growing: 0 for OPEN, else from 1 by chunk and seal."""
+        if self.kind is RecordKind.OPEN:
+            return 0
+        return self.seq + len(self.chunks) + (self.seal is not None) + 1
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of the last event in this record."""
+        return self.offset + self.resets + len(self.chunks) + (self.seal is not None) - 1
 
     def encode(self) -> bytes:
         """Return the bytes of this record in wire format v1."""
         is_data = self.kind is RecordKind.DATA
-        flags = _DATA * is_data | _RESTART * self.restarts | _SEALED * (self.seal is not None)
+        flags = _DATA * is_data | _RESTART * self.restarts
+        flags |= _SEALED * (self.seal is not None) | _RESETS * self.resets
         out = bytearray((VERSION, flags))
         _put_varint(out, self.epoch)
         if not is_data:
             _put_varint(out, self.created_ms)
+            out += self.nonce
         else:
             for number in (self.attempt, self.seq, self.offset, len(self.chunks)):
                 _put_varint(out, number)
@@ -89,6 +110,7 @@ class Record:
                     out.append(self.seal.retryable)
                     _put_text(out, self.seal.error_type)
                 _put_text(out, self.seal.message)
+                _put_text(out, self.seal.producer)
         out += zlib.crc32(out).to_bytes(_CRC_BYTES, "little")
         return bytes(out)
 
@@ -122,20 +144,23 @@ class Record:
             raise CorruptRecordError(f"record has epoch {epoch}, outside 1 to 2**63-1")
         restarts = bool(flags & _RESTART)
         if not flags & _DATA:
-            if flags & _SEALED:
-                raise CorruptRecordError("an OPEN record carries a seal")
-            created_ms = scan.varint()
+            if flags & (_SEALED | _RESETS):
+                raise CorruptRecordError("an OPEN record carries a seal or a reset")
+            created_ms, nonce = scan.varint(), scan.take(_NONCE_BYTES)
             scan.expect_end()
-            return cls(RecordKind.OPEN, epoch, restarts, created_ms=created_ms)
+            return cls(RecordKind.OPEN, epoch, restarts, created_ms=created_ms, nonce=nonce)
         attempt, seq, offset, count = scan.varint(), scan.varint(), scan.varint(), scan.varint()
         if attempt == 0 or offset == 0:
             raise CorruptRecordError("a DATA record has attempt or offset 0")
+        if max(attempt, seq, offset) > MAX_NUMBER:
+            raise CorruptRecordError("a DATA record has an attempt, seq or offset above 2**62")
         chunks = scan.chunks(count)
         seal = scan.seal() if flags & _SEALED else None
-        if not chunks and seal is None:
-            raise CorruptRecordError("a DATA record has neither chunks nor a seal")
+        resets = bool(flags & _RESETS)
+        if not chunks and seal is None and not resets:
+            raise CorruptRecordError("a DATA record has neither reset, chunks nor seal")
         scan.expect_end()
-        return cls(RecordKind.DATA, epoch, restarts, attempt, seq, offset, chunks, seal)
+        return cls(RecordKind.DATA, epoch, restarts, attempt, seq, offset, chunks, seal, resets)
 
 
 def _put_varint(out: bytearray, number: int) -> None:
@@ -206,12 +231,11 @@ class _Scanner:
         if state is None:
             raise CorruptRecordError(f"seal has unknown state {code}")
         if state is not SealState.ERROR:
-            return SealBody(state, message=self._text())
+            return SealBody(state, message=self._text(), producer=self._text())
         retryable = self.take(1)[0]
         if retryable > 1:
             raise CorruptRecordError(f"seal has retryable flag {retryable}")
-        error_type = self._text()
-        return SealBody(state, error_type, self._text(), bool(retryable))
+        return SealBody(state, self._text(), self._text(), bool(retryable), self._text())
 
     def _text(self) -> str:
         try:

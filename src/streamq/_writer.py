@@ -94,8 +94,10 @@ class StreamWriter:
         max_chunk_bytes: int,
         buffer_bytes: int,
         retry: RetryPolicy,
+        producer: str = "",
         seal_timeout: float = 10.0,
         discards: bool = False,
+        seals_failures: bool = True,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.stream = stream
@@ -110,6 +112,8 @@ class StreamWriter:
         """Whether chunks go nowhere, because the stream was sealed before this attempt began."""
         self._queue = queue
         self._restarts = on_retry is OnRetry.RESTART
+        self._producer = producer
+        self._seals_failures = seals_failures
         body_bytes = queue.capabilities.max_record_bytes - _RECORD_OVERHEAD
         self._max_chunk_bytes = min(max_chunk_bytes, body_bytes - _CHUNK_OVERHEAD)
         self._record_bytes = min(_TARGET_RECORD_BYTES, body_bytes)
@@ -119,16 +123,23 @@ class StreamWriter:
         self._on_close = on_close
         self._sent_seq = progress.next_seq  # seq of the next chunk to hand to the backend
         self._durable_seq = progress.next_seq
-        self._base_offset = progress.offset + 1 - progress.next_seq  # offset of seq 0
+        self._next_offset = progress.offset + 1
+        # What earlier attempts told is taken back by a Reset, which is sent at once.
+        self._resets = self._restarts and progress.offset > 0
         self._pending: deque[tuple[Encoding, bytes]] = deque()
         self._seal: SealBody | None = None
         self._sealed = False
         self._closed = False
         self._error: StreamqError | None = None
         self._buffered = self._chunks = self._chunk_bytes = self._records = self._waits = 0
+        self._waiting = 0
+        self._admission = asyncio.Lock()
         self._wake = asyncio.Event()
+        if self._resets:
+            self._wake.set()
         self._progressed = asyncio.Event()
         self._pump = asyncio.create_task(self._run(), name=f"streamq-writer {stream}")
+        self._pump.add_done_callback(self._on_stopped)
 
     @property
     def position(self) -> int:
@@ -158,7 +169,7 @@ class StreamWriter:
 
     @property
     def _unacknowledged(self) -> int:
-        return self._sent_seq - self._durable_seq + len(self._pending)
+        return self._sent_seq - self._durable_seq + len(self._pending) + self._resets
 
     async def send_chunk(self, value: object) -> None:
         """Accept one chunk for sending.
@@ -186,16 +197,29 @@ class StreamWriter:
             )
         self._check_writable()
         size += _CHUNK_OVERHEAD
-        if self._buffered and self._buffered + size > self._buffer_bytes:
-            self._waits += 1
-            while self._buffered and self._buffered + size > self._buffer_bytes:
-                await self._wait_progress()
-                self._check_writable()
+        if self._waiting or self._is_full(size):
+            await self._wait_for_room(size)
         self._pending.append((encoding, data))
         self._buffered += size
         self._chunks += 1
         self._chunk_bytes += size - _CHUNK_OVERHEAD
         self._wake.set()
+
+    def _is_full(self, size: int) -> bool:
+        return self._buffered > 0 and self._buffered + size > self._buffer_bytes
+
+    async def _wait_for_room(self, size: int) -> None:
+        """Wait for room in the buffer, behind every earlier caller."""
+        self._waits += 1
+        self._waiting += 1
+        try:
+            async with self._admission:
+                while self._is_full(size):
+                    self._check_writable()
+                    await self._wait_progress()
+            self._check_writable()
+        finally:
+            self._waiting -= 1
 
     async def flush(self) -> None:
         """Wait until every accepted chunk is durable.
@@ -224,20 +248,23 @@ class StreamWriter:
             SealedError: The stream was sealed otherwise (``fail``, ``cancel``).
             StreamqError: What stopped the writer, if it was stopped.
         """
-        await self._finish(SealBody(SealState.END))
+        await self._finish(self._seal_body(SealState.END))
 
-    async def fail(self, error: BaseException | str, *, retryable: bool = False) -> None:
+    async def fail(
+        self, error: BaseException | str, *, error_type: str = "", retryable: bool = False
+    ) -> None:
         """Seal the stream ERROR, after every accepted chunk. Same rules as :meth:`finish`.
 
         Args:
-            error: The failure; its type's name and its text become visible to every reader.
+            error: The failure; its text becomes visible to every reader.
+            error_type: The failure's name for readers, by default the exception's class.
             retryable: What to tell readers about trying again.
         """
-        await self._finish(_error_seal(error, retryable=retryable))
+        await self._finish(self._error_seal(error, error_type, retryable))
 
     async def cancel(self, reason: str = "") -> None:
         """Seal the stream CANCELLED, after every accepted chunk. Same rules as :meth:`finish`."""
-        await self._finish(SealBody(SealState.CANCELLED, message=reason[:_SEAL_TEXT_CHARS]))
+        await self._finish(self._seal_body(SealState.CANCELLED, message=reason))
 
     async def aclose(self) -> None:
         """Stop: send what was accepted and a seal that was asked for (bounded wait), then release.
@@ -254,11 +281,13 @@ class StreamWriter:
                     await self._drain()
         finally:
             self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
-            self._progressed.set()
-            if self._on_close is not None:
-                closing, self._on_close = self._on_close, None
-                await closing()
+            try:
+                await asyncio.gather(self._pump, return_exceptions=True)
+            finally:
+                self._progressed.set()
+                if self._on_close is not None:
+                    closing, self._on_close = self._on_close, None
+                    await closing()
 
     async def __aenter__(self) -> Self:
         return self
@@ -271,12 +300,23 @@ class StreamWriter:
                 return
             if exc is None:
                 await self.finish()
+            elif not self._seals_failures:
+                return
             elif isinstance(exc, asyncio.CancelledError):
-                self._ask_seal(SealBody(SealState.CANCELLED))  # aclose waits for it
+                self._ask_seal(self._seal_body(SealState.CANCELLED))  # aclose waits for it
             else:
-                self._ask_seal(_error_seal(exc, retryable=False))
+                self._ask_seal(self._error_seal(exc, "", retryable=False))
         finally:
-            await self.aclose()
+            if self._seals_failures:
+                await self.aclose()
+
+    def _seal_body(self, state: SealState, *, message: str = "") -> SealBody:
+        return SealBody(state, message=message[:_SEAL_TEXT_CHARS], producer=self._producer)
+
+    def _error_seal(self, error: BaseException | str, name: str, retryable: bool) -> SealBody:
+        name = name or ("Error" if isinstance(error, str) else type(error).__name__)
+        text = str(error)[:_SEAL_TEXT_CHARS]
+        return SealBody(SealState.ERROR, name[:200], text, retryable, self._producer)
 
     async def _finish(self, seal: SealBody) -> None:
         if self._seal is None:
@@ -286,13 +326,17 @@ class StreamWriter:
             raise self._already_sealed()
         await self._drain()
 
+    @property
+    def _has_open_seal(self) -> bool:
+        return self._seal is not None and not self._sealed
+
     def _ask_seal(self, seal: SealBody) -> None:
         self._seal = seal
         self._wake.set()
 
     async def _drain(self) -> None:
         """Wait until every accepted chunk, and the seal if one was asked for, is durable."""
-        while self._unacknowledged or (self._seal is not None and not self._sealed):
+        while self._unacknowledged or self._has_open_seal:
             self._raise_error()
             await self._wait_progress()
         self._raise_error()
@@ -328,7 +372,7 @@ class StreamWriter:
             while not self._sealed:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._pending or (self._seal is not None and not self._sealed):
+                while self._pending or self._resets or self._has_open_seal:
                     await self._send_round()
         except StreamqError as exc:
             exc.stream = exc.stream or str(self.stream)
@@ -340,20 +384,31 @@ class StreamWriter:
                 stream=str(self.stream),
             )
             self._error.__cause__ = exc
-        finally:
-            self._progressed.set()
+
+    def _on_stopped(self, pump: asyncio.Task[None]) -> None:
+        if pump.cancelled() and not self._closed:
+            # Not by us: whoever did it must not leave callers waiting.
+            self._error = ClosedError(
+                "the task that sends the chunks was cancelled", stream=str(self.stream)
+            )
+        self._progressed.set()
 
     async def _send_round(self) -> None:
         entries, buffered, sealed = self._pack()
         await self._retry.run(lambda: self._queue.append(self.stream, entries))
         self._durable_seq = self._sent_seq
+        self._resets = False
         self._buffered -= buffered
         self._records += len(entries)
         self._sealed = sealed
         self._progressed.set()
 
     def _pack(self) -> tuple[list[Entry], int, bool]:
-        """Take what is pending, up to one append's worth, and pack it into records."""
+        """Take what is pending, up to one append's worth, and pack it into records.
+
+        Returns:
+            The records, the bytes of buffer they free, and whether the seal is in the last one.
+        """
         entries: list[Entry] = []
         taken = 0
         pending = self._pending
@@ -367,40 +422,36 @@ class StreamWriter:
                 size += cost
                 chunks.append(pending.popleft())
             taken += size
-            room = size + self._seal_bytes() <= self._queue.capabilities.max_record_bytes
-            seal = self._seal if not pending and room else None
-            entries.append(self._entry(tuple(chunks), seal))
+            fits = size + self._seal_bytes() <= self._queue.capabilities.max_record_bytes
+            seal = self._seal if not pending and fits else None
+            entries.append(self._entry(tuple(chunks), seal, resets=self._resets and not entries))
             if seal is not None:
                 return entries, taken, True
-        if self._seal is not None and not pending:
-            entries.append(self._entry((), self._seal))
-            return entries, taken, True
-        return entries, taken, False
+        if pending:
+            return entries, taken, False
+        if self._seal is not None or not entries:  # the seal alone, or the reset alone
+            entries.append(self._entry((), self._seal, resets=self._resets and not entries))
+        return entries, taken, self._seal is not None
 
     def _seal_bytes(self) -> int:
         seal = self._seal
-        extra = 4 * (len(seal.error_type) + len(seal.message)) if seal else 0
-        return _RECORD_OVERHEAD + extra
+        texts = seal and len(seal.error_type) + len(seal.message) + len(seal.producer)
+        return _RECORD_OVERHEAD + 4 * (texts or 0)
 
-    def _entry(self, chunks: tuple[tuple[Encoding, bytes], ...], seal: SealBody | None) -> Entry:
+    def _entry(
+        self, chunks: tuple[tuple[Encoding, bytes], ...], seal: SealBody | None, *, resets: bool
+    ) -> Entry:
         record = Record(
             RecordKind.DATA,
             self.epoch,
             self._restarts,
             self.attempt,
             self._sent_seq,
-            self._base_offset + self._sent_seq,
+            self._next_offset,
             chunks,
             seal,
+            resets,
         )
         self._sent_seq += len(chunks)
+        self._next_offset = record.last_offset + 1
         return Entry(self.epoch, record.index, record.encode())
-
-
-def _error_seal(error: BaseException | str, *, retryable: bool) -> SealBody:
-    kind = "Error" if isinstance(error, str) else type(error).__name__
-    # Temporal's ApplicationError carries the failure's real name in ``type``.
-    kind = str(getattr(error, "type", None) or kind)
-    # Temporal's errors put their type before their text when they are printed.
-    text = str(getattr(error, "message", None) or error)
-    return SealBody(SealState.ERROR, kind[:200], text[:_SEAL_TEXT_CHARS], retryable)

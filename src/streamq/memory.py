@@ -128,6 +128,8 @@ class _Store:
         self, stream: StreamId, entries: Sequence[Entry], ttl: timedelta, max_bytes: int
     ) -> None:
         """Add what is new, all of it or nothing, and wake the stream's readers."""
+        if not entries:
+            return
         now = time.monotonic()
         if now >= self._next_sweep:
             self._sweep(now)

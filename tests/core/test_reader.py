@@ -221,6 +221,7 @@ async def test_tail_after_a_takeover_numbers_on(queue: ChunkQueue, settings: Set
         open_writer("s", queue=queue, settings=settings) as second,
         open_reader("s", from_="tail", queue=queue, settings=settings) as reader,
     ):
+        assert await anext(reader) == Reset(2, 2)
         await second.send_chunk("A")
         event = await anext(reader)
     assert (event.offset, event.attempt) == (3, 2)

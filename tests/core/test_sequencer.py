@@ -36,9 +36,10 @@ def data(
     *texts: str,
     seal: SealBody | None = None,
     restarts: bool = True,
+    resets: bool = False,
 ) -> Record:
     chunks = tuple((Encoding.TEXT, text.encode()) for text in texts)
-    return Record(RecordKind.DATA, epoch, restarts, attempt, seq, offset, chunks, seal)
+    return Record(RecordKind.DATA, epoch, restarts, attempt, seq, offset, chunks, seal, resets)
 
 
 def told(sequencer: Sequencer, *records: Record) -> list[str]:
@@ -82,10 +83,18 @@ def test_new_attempt_that_restarts_tells_a_reset_and_stale_records_are_dropped()
         data(1, 1, 0, 1, "a", "b"),
         opened(2),
         data(1, 1, 2, 3, "stale"),
-        data(2, 2, 0, 4, "A", seal=END),
+        data(2, 2, 0, 3, "A", resets=True, seal=END),
     )
     assert events == ["1a", "2b", "3R2", "4A", "5END"]
     assert sequencer.stale_records == 1
+
+
+def test_reset_may_come_alone_before_the_first_chunk() -> None:
+    """A new attempt that thinks for a while is announced to its readers at once."""
+    sequencer = Sequencer()
+    alone = data(2, 2, 0, 2, resets=True)
+    events = told(sequencer, data(1, 1, 0, 1, "a"), opened(2), alone, data(2, 2, 0, 3, "A"))
+    assert events == ["1a", "2R2", "3A"]
 
 
 def test_takeover_before_anything_was_told_is_silent() -> None:
@@ -144,8 +153,15 @@ def test_missing_events_are_a_gap_for_readers_that_ask_for_it() -> None:
 def test_reset_lost_in_a_gap_is_part_of_the_gap() -> None:
     """A reset told at a guessed offset would number it differently for different readers."""
     sequencer = Sequencer(gaps_as_events=True)
-    events = told(sequencer, data(1, 1, 0, 1, "a"), data(2, 2, 3, 9, "D"))
-    assert events == ["1a", "2-8G2", "9D"]
+    records = data(1, 1, 0, 1, "a"), opened(2), data(2, 2, 3, 9, "D")
+    assert told(sequencer, *records) == ["1a", "2-8G2", "9D"]
+
+
+def test_reset_after_a_gap_keeps_its_own_number() -> None:
+    """The offset of a reset is stored with it, so that a gap before it cannot shift it."""
+    sequencer = Sequencer(Progress(1, 1, 5, 5), gaps_as_events=True)
+    events = told(sequencer, opened(2), data(2, 2, 0, 11, "A", resets=True))
+    assert events == ["6-10G2", "11R2", "12A"]
 
 
 def test_trimmed_head_is_noticed_from_the_beginning() -> None:
@@ -193,7 +209,10 @@ class Log:
 
 @st.composite
 def logs(draw: st.DrawFn) -> Log:
-    """Any number of attempts with any packing, some resuming, perhaps sealed."""
+    """Any number of attempts with any packing, some resuming, perhaps sealed.
+
+    An attempt may die before it has stored its reset; then nobody is told of it.
+    """
     log = Log()
     offset = next_seq = 0
     attempts = draw(st.integers(1, 4))
@@ -201,23 +220,39 @@ def logs(draw: st.DrawFn) -> Log:
         epoch = attempt * 10
         restarts = draw(st.booleans())
         log.records.append(opened(epoch, restarts))
+        sizes = draw(st.lists(st.integers(1, 4), max_size=3))
+        sealed = attempt == attempts and draw(st.booleans())
+        resets = restarts and offset > 0
+        if resets and draw(st.booleans()):
+            sizes.insert(0, 0)  # the reset in a record of its own
         if restarts:
             next_seq = 0
-            if offset:
+        for i, size in enumerate([*sizes, 0] if sealed else sizes):
+            texts = [f"c{attempt}.{next_seq + j}" for j in range(size)]
+            seal = END if sealed and i == len(sizes) else None
+            log.records.append(
+                data(
+                    epoch,
+                    attempt,
+                    next_seq,
+                    offset + 1,
+                    *texts,
+                    seal=seal,
+                    restarts=restarts,
+                    resets=resets,
+                )
+            )
+            if resets:
                 offset += 1
                 log.events.append(f"{offset}R{attempt}")
-        for size in draw(st.lists(st.integers(1, 4), max_size=3)):
-            texts = [f"c{attempt}.{next_seq + i}" for i in range(size)]
-            log.records.append(
-                data(epoch, attempt, next_seq, offset + 1, *texts, restarts=restarts)
-            )
-            log.events += [f"{offset + 1 + i}{text}" for i, text in enumerate(texts)]
+                resets = False
+            for text in texts:
+                offset += 1
+                log.events.append(f"{offset}{text}")
             next_seq += size
-            offset += size
-    if draw(st.booleans()):
-        log.records.append(data(epoch, attempt, next_seq, offset + 1, seal=END, restarts=restarts))
-        log.events.append(f"{offset + 1}END")
-        log.sealed = True
+        if sealed:
+            log.events.append(f"{offset + 1}END")
+            log.sealed = True
     return log
 
 

@@ -85,6 +85,9 @@ def test_unknown_key_of_a_driver_table_is_an_error(elsewhere: Path) -> None:
     [
         ("STREAMQ_TTL_SECONDS", "soon"),
         ("STREAMQ_TTL_SECONDS", "0"),
+        ("STREAMQ_TTL_SECONDS", "inf"),
+        ("STREAMQ_TTL_SECONDS", "nan"),
+        ("STREAMQ_IDLE_SECONDS", "1e30"),
         ("STREAMQ_GATEWAY_PORT", "70000"),
         ("STREAMQ_MAX_CHUNK_BYTES", "-1"),
     ],
@@ -128,6 +131,13 @@ def test_mistyped_variable_in_dotenv_is_an_error_too(elsewhere: Path) -> None:
     """The file is read like the environment, so it is checked like it."""
     (elsewhere / ".env").write_text("STREAMQ_BAKEND=redis\n")
     with pytest.raises(ConfigurationError, match="STREAMQ_BAKEND"):
+        check_variables(Settings(backend="fake"), FakeSettings, ["fake"])
+
+
+def test_table_of_no_backend_is_an_error(elsewhere: Path) -> None:
+    """A mistyped table would leave a backend on its defaults in silence."""
+    (elsewhere / "streamq.toml").write_text("[fakee]\nretries = 1\n")
+    with pytest.raises(ConfigurationError, match=r"\[fakee\].*did you mean 'fake'"):
         check_variables(Settings(backend="fake"), FakeSettings, ["fake"])
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq import CorruptRecordError, Encoding, SealState
-from streamq._wire import MAX_EPOCH, Record, RecordKind, SealBody
+from streamq._wire import MAX_EPOCH, MAX_NUMBER, Record, RecordKind, SealBody
 
 DOCS = Path(__file__).parents[2] / "docs"
 VECTORS = json.loads((DOCS / "wire-format-v1.json").read_text())
@@ -22,6 +22,7 @@ def record_from(fields: dict[str, Any]) -> Record:
             fields["epoch"],
             fields["restarts"],
             created_ms=fields["created_ms"],
+            nonce=bytes.fromhex(fields["nonce"]),
         )
     seal = fields["seal"]
     return Record(
@@ -33,6 +34,7 @@ def record_from(fields: dict[str, Any]) -> Record:
         fields["offset"],
         tuple((Encoding[c["encoding"]], bytes.fromhex(c["hex"])) for c in fields["chunks"]),
         seal and SealBody(**{**seal, "state": SealState[seal["state"]]}),
+        fields["resets"],
     )
 
 
@@ -60,16 +62,18 @@ def test_documented_example_is_the_first_vector() -> None:
 
 
 uint64 = st.integers(0, 2**64 - 1)
+numbers = st.integers(0, MAX_NUMBER)
 seals = st.builds(
-    lambda state, kind, text, retryable: (
-        SealBody(state, kind, text, retryable)
+    lambda state, kind, text, retryable, producer: (
+        SealBody(state, kind, text, retryable, producer)
         if state is SealState.ERROR
-        else SealBody(state, message=text)
+        else SealBody(state, message=text, producer=producer)
     ),
     st.sampled_from(SealState),
     st.text(max_size=20),
     st.text(max_size=50),
     st.booleans(),
+    st.text(max_size=20),
 )
 chunk_lists = st.lists(
     st.tuples(st.sampled_from(Encoding), st.binary(max_size=300)), max_size=20
@@ -79,18 +83,20 @@ data_records = st.builds(
     st.just(RecordKind.DATA),
     st.integers(1, MAX_EPOCH),
     st.booleans(),
-    st.integers(1, 2**64 - 1),
-    uint64,
-    st.integers(1, 2**64 - 1),
+    st.integers(1, MAX_NUMBER),
+    numbers,
+    st.integers(1, MAX_NUMBER),
     chunk_lists,
     st.none() | seals,
-).filter(lambda r: bool(r.chunks or r.seal))
+    st.booleans(),
+).filter(lambda r: bool(r.chunks or r.seal or r.resets))
 open_records = st.builds(
     Record,
     st.just(RecordKind.OPEN),
     st.integers(1, MAX_EPOCH),
     st.booleans(),
     created_ms=uint64,
+    nonce=st.binary(min_size=8, max_size=8),
 )
 
 

@@ -23,6 +23,7 @@ from streamq import (
     Settings,
     StreamCancelledError,
     StreamFailedError,
+    StreamWriter,
     describe,
     load_settings,
     open_reader,
@@ -414,13 +415,104 @@ async def test_epoch_outside_its_range_is_refused(
         await open_writer("s", queue=queue, settings=settings, epoch=epoch)
 
 
-async def test_epoch_used_before_is_refused(queue: ChunkQueue, settings: Settings) -> None:
-    """Two producers with one epoch would overwrite each other's positions unnoticed."""
+@pytest.mark.parametrize("chunks", [0, 1])
+async def test_two_writers_cannot_hold_one_epoch(
+    queue: ChunkQueue, settings: Settings, chunks: int
+) -> None:
+    """Activities scheduled in one millisecond may get the same epoch: one of them must be told."""
     async with open_writer("s", queue=queue, settings=settings, epoch=5) as stream:
-        await stream.send_chunk("a")
+        for _ in range(chunks):
+            await stream.send_chunk("a")
         await stream.flush()
-        with pytest.raises(FencedError, match="used before"):
+        with pytest.raises(FencedError, match="in use by another writer"):
             await open_writer("s", queue=queue, settings=settings, epoch=5)
+        await stream.send_chunk("b")
+    events = await events_of("s", queue, settings)
+    assert len(events) == chunks + 2
+
+
+async def test_lost_acknowledgement_of_the_announcement_is_repeated_with_the_same_bytes(
+    faulty: FaultyChunkQueue, settings: Settings
+) -> None:
+    """A repeated OPEN is this writer's own, not another writer of its epoch."""
+    faulty.after += [BackendUnavailableError("connection reset")]
+    async with open_writer("s", queue=faulty, settings=settings) as stream:
+        await stream.send_chunk("a")
+    assert faulty.appends[0] == faulty.appends[1]
+    assert len(await events_of("s", faulty, settings)) == 2
+
+
+async def test_callers_that_wait_for_room_keep_their_order(
+    faulty: FaultyChunkQueue, settings: Settings, eventually: Eventually
+) -> None:
+    """A small chunk must not overtake a large one that was sent before it."""
+    small = settings.model_copy(update={"buffer_bytes": 100})
+    stream = await open_writer("s", queue=faulty, settings=small)
+    faulty.gate.clear()
+    await stream.send_chunk("first")
+    sending = []
+    for i, chunk in enumerate(["B" * 95, "small", "C" * 95, "tiny"]):
+        sending.append(asyncio.create_task(stream.send_chunk(chunk)))
+        await eventually(lambda i=i: stream.statistics().waits == i + 1)  # type: ignore[misc]
+    faulty.gate.set()
+    await asyncio.gather(*sending)
+    await stream.finish()
+    await stream.aclose()
+    events = await events_of("s", faulty, settings)
+    values = [str(e.value) for e in events if isinstance(e, Chunk)]
+    assert [value[:5] for value in values] == ["first", "BBBBB", "small", "CCCCC", "tiny"]
+
+
+async def test_refused_open_of_a_sealed_stream_leaves_it_alone(
+    faulty: FaultyChunkQueue, settings: Settings
+) -> None:
+    """Knocking at an ended stream must neither grow it nor keep it alive; the error says whose."""
+    async with open_writer("s", queue=faulty, settings=settings, producer="run/7") as stream:
+        await stream.send_chunk("a")
+    faulty.appends.clear()
+    with pytest.raises(SealedError) as caught:
+        await open_writer("s", queue=faulty, settings=settings)
+    assert caught.value.producer == "run/7"
+    assert faulty.appends == []
+
+
+async def test_block_left_by_an_exception_can_leave_the_stream_open(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """Where a next attempt will follow, the end of this one is not the end of the stream."""
+    opened: list[StreamWriter] = []
+
+    async def fail() -> None:
+        async with open_writer("s", queue=queue, settings=settings, seals_failures=False) as stream:
+            opened.append(stream)
+            await stream.send_chunk("a")
+            raise ValueError("passing")
+
+    with pytest.raises(ValueError, match="passing"):
+        await fail()
+    await opened[0].send_chunk("b")
+    await opened[0].aclose()
+    status = await describe("s", queue=queue, settings=settings)
+    assert (status.offset, status.seal) == (2, None)
+
+
+async def test_cancelled_sender_is_told_to_every_later_call(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """Whoever cancels all tasks at shutdown must not leave a flush waiting for ever."""
+    stream = await open_writer("s", queue=queue, settings=settings)
+    for task in asyncio.all_tasks():
+        if task.get_name().startswith("streamq-writer"):
+            task.cancel()
+    await stream.wait_stopped()
+
+    async def send() -> None:
+        await stream.send_chunk("a")
+
+    for call in (stream.finish, send):
+        with pytest.raises(ClosedError, match="was cancelled"):
+            await call()
+    await stream.aclose()
 
 
 async def test_writer_owns_only_the_queue_it_opened(settings: Settings) -> None:

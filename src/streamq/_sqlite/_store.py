@@ -139,6 +139,8 @@ def append(
     Raises:
         FencedError: Raised before anything is written.
     """
+    if not entries:
+        return False
     now = _now_ms()
     row = connection.execute(
         "SELECT id, epoch, idx, expires_ms FROM streams WHERE tenant = ? AND name = ?",

@@ -91,14 +91,31 @@ async def _open(
     context: ActivityContext, info: activity.Info, stream: StreamId, on_retry: OnRetry
 ) -> StreamWriter:
     epoch = attempt_epoch(info)
+    origin = context.origin
+    run_id = origin.original_run_id if origin else info.workflow_run_id
+    producer = f"{run_id}/{info.activity_id}"
     try:
         return await open_writer(
-            stream, queue=context.queue, settings=context.settings, epoch=epoch, on_retry=on_retry
+            stream,
+            queue=context.queue,
+            settings=context.settings,
+            epoch=epoch,
+            on_retry=on_retry,
+            producer=producer,
+            seals_failures=False,  # there may be a next attempt
         )
     except SealedError as exc:
+        is_repeated = exc.producer == producer or (origin and origin.workflow_attempt > 1)
+        if not is_repeated:
+            raise ApplicationError(
+                f"stream {stream} was ended by another call of this workflow. Give each call its "
+                "own topic: with stream_topic('...') around it, or @streaming_activity(topic=...)",
+                type="SealedError",
+                non_retryable=True,
+            ) from exc
         logger.warning(
-            "%s. Activity %s (attempt %d) runs on for its result; readers are told nothing more. "
-            "If these are two different calls, give each its own topic.",
+            "%s. Activity %s (attempt %d) does its work again for the result; readers are told "
+            "nothing more.",
             exc,
             info.activity_type,
             info.attempt,
@@ -158,10 +175,18 @@ class _Attempt:
         return await is_over(activity.client(), workflow_id, first_run_id)
 
     async def _failed(self, error: BaseException) -> None:
+        """Seal ERROR if neither the activity nor its workflow will be tried again."""
+        origin = self._context.origin
+        if origin is not None and origin.workflow_retries:
+            return
         elapsed = timedelta(seconds=time.monotonic() - self._started)
         if is_final(error, self._info, elapsed):
             retryable = is_retryable(error, self._info)
-            await self._seal(self._writer.fail(error, retryable=retryable), "ERROR")
+            # An ApplicationError puts its type before its message when it is printed.
+            text = error.message if isinstance(error, ApplicationError) else str(error)
+            name = error.type if isinstance(error, ApplicationError) else None
+            name = name or type(error).__name__
+            await self._seal(self._writer.fail(text, error_type=name, retryable=retryable), "ERROR")
 
     async def _seal(self, sealing: Coroutine[Any, Any, None], state: str) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,18 +24,21 @@ class Origin:
     Attributes:
         first_execution_run_id: First run of the workflow's chain; the activity knows the current
             run only.
+        original_run_id: The current run, or the one that it was reset from.
+        workflow_attempt: Which attempt of the workflow this is, from 1.
+        workflow_retries: Whether the workflow will be tried again if it fails.
         topic: Chosen by the workflow for this call, if it was.
     """
 
     first_execution_run_id: str
+    original_run_id: str
+    workflow_attempt: int
+    workflow_retries: bool
     topic: str | None = None
 
     def to_headers(self, headers: Mapping[str, Payload]) -> dict[str, Payload]:
         """Return the headers with this origin added."""
-        data: dict[str, str] = {"first_execution_run_id": self.first_execution_run_id}
-        if self.topic is not None:
-            data["topic"] = self.topic
-        [payload] = PayloadConverter.default.to_payloads([data])
+        [payload] = PayloadConverter.default.to_payloads([dataclasses.asdict(self)])
         return {**headers, HEADER: payload}
 
     @classmethod
@@ -45,7 +49,7 @@ class Origin:
             return None
         try:
             [data] = PayloadConverter.default.from_payloads([payload])
-            return cls(str(data["first_execution_run_id"]), data.get("topic"))
+            return cls(**data)
         except Exception:  # noqa: BLE001 - whatever another SDK wrote there: describe instead
             return None
 

@@ -83,4 +83,13 @@ class _WorkflowOutbound(WorkflowOutboundInterceptor):
 
 
 def _origin() -> Origin:
-    return Origin(workflow.info().first_execution_run_id, chosen_topic())
+    info = workflow.info()
+    policy = info.retry_policy
+    retries = policy is not None and info.attempt != policy.maximum_attempts
+    return Origin(
+        info.first_execution_run_id,
+        info.original_execution_run_id,
+        info.attempt,
+        retries,
+        chosen_topic(),
+    )

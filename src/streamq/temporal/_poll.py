@@ -120,8 +120,11 @@ def _check(request: PollRequest) -> None:
         raise ConfigurationError(
             f"window_seconds {request.window_seconds} is outside 0 to {_LONGEST_WAIT_SECONDS:g}"
         )
-    if request.max_events < 1 or request.max_bytes < 1:
-        raise ConfigurationError("max_events and max_bytes must be at least 1")
+    if request.max_events < 1 or not 1 <= request.max_bytes <= _PAYLOAD_BYTES:
+        raise ConfigurationError(
+            f"max_events must be at least 1, and max_bytes 1 to {_PAYLOAD_BYTES}, not "
+            f"{request.max_events} and {request.max_bytes}"
+        )
 
 
 class _Poll:

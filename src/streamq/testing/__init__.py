@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    "streamq.testing._driver_suite", "streamq.testing._reading", "streamq.testing._waiting"
+    *(f"streamq.testing.{name}" for name in ("_driver_suite", "_reading", "_streams", "_waiting"))
 )
 
 from ._driver_suite import DriverSuite  # noqa: E402 - after asserts are registered for rewriting

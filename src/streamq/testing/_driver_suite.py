@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 
 import pytest
 
@@ -18,6 +19,7 @@ from streamq.driver import (
 
 from ._harness import OpenQueue, data_of, entries, new_stream, numbered, require
 from ._reading import ReadingChecks
+from ._streams import StreamChecks
 from ._waiting import WaitingChecks
 
 TRICKY_NAMES = (
@@ -43,7 +45,7 @@ TRICKY_NAMES = (
 )
 
 
-class DriverSuite(ReadingChecks, WaitingChecks):
+class DriverSuite(ReadingChecks, WaitingChecks, StreamChecks):
     """Everything that :mod:`streamq.driver` demands, as tests; subclass it in a driver's own tests.
 
     Capabilities that the opened queue declares are mandatory; tests of others are skipped with the
@@ -60,7 +62,30 @@ class DriverSuite(ReadingChecks, WaitingChecks):
                         yield open_queue
     """
 
+    @staticmethod
+    async def is_gone(queue: ChunkQueue, stream: StreamId) -> bool:
+        """Whether the stream does not exist."""
+        try:
+            await queue.describe(stream)
+        except StreamNotFoundError:
+            return True
+        return False
+
     # -- append: repeats and fencing ---------------------------------------------------------
+
+    async def test_append_of_nothing_has_no_effect(
+        self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
+    ) -> None:
+        """It must neither create a stream nor bring an expired one back."""
+        await queue.append(stream, [])
+        with pytest.raises(StreamNotFoundError):
+            await queue.describe(stream)
+        brief = await open_queue(ttl=self.short_ttl)
+        await brief.append(stream, entries(b"a", epoch=9))
+        await self.eventually(partial(self.is_gone, queue, stream), "the stream has expired")
+        await brief.append(stream, [])
+        with pytest.raises(StreamNotFoundError):
+            await queue.describe(stream)
 
     async def test_repeated_append_is_skipped(self, queue: ChunkQueue, stream: StreamId) -> None:
         """A lost acknowledgement makes core append again; readers must not see the text twice."""
@@ -341,15 +366,7 @@ class DriverSuite(ReadingChecks, WaitingChecks):
         left = (await queue.describe(stream)).expires_in
         assert left is not None
         assert left <= self.short_ttl
-
-        async def gone() -> bool:
-            try:
-                await queue.describe(stream)
-            except StreamNotFoundError:
-                return True
-            return False
-
-        await self.eventually(gone, "the stream has expired")
+        await self.eventually(partial(self.is_gone, queue, stream), "the stream has expired")
         assert list(await self.read(queue, stream, max_wait=0)) == []
         assert [info async for info in queue.streams(stream.tenant)] == []
         await queue.append(stream, entries(b"new-0"))
