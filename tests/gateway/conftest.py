@@ -27,6 +27,8 @@ class WatchedQueue(ChunkQueue):
         self.backend = inner.backend
         self.capabilities = inner.capabilities
         self.down: StreamqError | None = None
+        self.describe_down = False
+        self.failed_describes = 0
         self.reading = 0
         self.most_reading = 0
         self.records_read = 0
@@ -89,6 +91,9 @@ class WatchedQueue(ChunkQueue):
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         self._check()
+        if self.describe_down:
+            self.failed_describes += 1
+            raise BackendUnavailableError("no route to secret-host:6379")
         return await self.inner.describe(stream, last=last)
 
     async def delete(self, stream: StreamId) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ import streamq.gateway
 from streamq import (
     AccessDeniedError,
     BackendUnavailableError,
+    ClosedError,
     ConfigurationError,
     Settings,
     StreamqError,
@@ -24,7 +26,9 @@ from streamq import (
     open_queue,
     open_writer,
 )
+from streamq.driver import ChunkQueue, QueueOptions
 from streamq.gateway import Gateway, GatewayOptions, create_app, serve
+from streamq.memory import MemoryDriver, MemorySettings
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Serve, WatchedQueue
@@ -199,6 +203,47 @@ async def test_a_mounted_gateway_opens_its_queue_on_first_use(sqlite: Settings) 
     parent = Starlette(routes=[Mount("/live", app=app)], lifespan=lifespan)
     async with serve(parent) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert (await client.get("/live/readyz")).status_code == 200
+
+
+async def test_a_queue_that_is_being_opened_is_closed_with_the_gateway(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow connect during shutdown must not leave a connection that nobody closes."""
+    entered, proceed = asyncio.Event(), asyncio.Event()
+    opened: list[ChunkQueue] = []
+    closed: list[ChunkQueue] = []
+    open_memory = MemoryDriver.open
+
+    async def open_slowly(options: QueueOptions, settings: MemorySettings) -> ChunkQueue:
+        entered.set()
+        await proceed.wait()
+        queue = await open_memory(options, settings)
+        close = queue.aclose
+
+        async def aclose() -> None:
+            closed.append(queue)
+            await close()
+
+        monkeypatch.setattr(queue, "aclose", aclose)
+        opened.append(queue)
+        return queue
+
+    monkeypatch.setattr(MemoryDriver, "open", open_slowly)
+    gateway: Gateway = create_app(settings=settings).state.gateway
+    opening = [asyncio.create_task(gateway.open()) for _ in range(2)]
+    await entered.wait()
+    closing = asyncio.create_task(gateway.aclose())
+    await asyncio.sleep(0)  # it has begun
+    proceed.set()
+    await closing
+    for outcome in await asyncio.gather(*opening, return_exceptions=True):
+        assert isinstance(outcome, ClosedError)
+    assert len(opened) == 1
+    assert closed == opened
+    await gateway.open()  # it can be used again
+    await gateway.aclose()
+    assert len(opened) == 2
+    assert closed == opened
 
 
 async def test_a_given_queue_stays_open(queue: WatchedQueue, settings: Settings) -> None:

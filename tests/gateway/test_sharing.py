@@ -284,7 +284,7 @@ async def test_a_failure_for_good_asks_for_patience(start: Serve, queue: Watched
         await writer.send_chunk("a")
         await writer.flush()
         identity = StreamId("default", "s")
-        await queue.append(identity, [Entry(writer.epoch, 2, b"damaged")])
+        await queue.append(identity, [Entry(writer.epoch, 1_000, b"damaged")])
         served = await start()
         chunk, error = await served.collect("s", "from=beginning")
     assert chunk.json()["value"] == "a"
@@ -307,6 +307,68 @@ async def test_a_stream_that_is_deleted_does_not_leave_listeners(
             await queue.delete(StreamId("default", "s"))
             error = await anext(events)
             assert error.json()["error"] == "stream_not_found"
+
+
+async def test_an_outage_during_silence_goes_unnoticed(start: Serve, queue: WatchedQueue) -> None:
+    """That nobody can say whether the stream still exists does not mean that it is gone."""
+    served = await start(heartbeat_seconds=0.02)
+    async with open_writer("s", queue=queue) as writer, served.events("s") as source:
+        events = source.aiter_sse()
+        await writer.send_chunk("a")
+        await anext(events)
+        queue.describe_down = True
+        await eventually(lambda: queue.failed_describes >= 10)  # past the retry deadline of 50 ms
+        queue.describe_down = False
+        await writer.send_chunk("b")
+        assert (await anext(events)).id == "2"
+
+
+async def test_silence_beyond_the_idle_deadline_is_told_to_every_client(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A stream whose producer died without a seal must not keep its listeners for ever."""
+    served = await start()
+    served.gateway.settings = served.gateway.settings.model_copy(update={"idle_seconds": 0.3})
+    async with open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("a")
+        await writer.flush()
+        for chunk, error in await asyncio.gather(*(served.collect("s") for _ in range(3))):
+            assert (chunk.event, chunk.id, error.event) == ("chunk", "1", "error")
+            assert error.json() == {
+                "error": "idle_timeout",
+                "message": "nothing has arrived on stream default/s for 0.3 s; its producer may "
+                "be gone",
+                "retryable": True,
+            }
+            assert error.retry == 2_000
+        # Who comes back by id waits again, and misses nothing of a producer that was only slow.
+        async with served.events("s", last_event_id="1") as source:
+            await writer.send_chunk("b")
+            assert (await anext(source.aiter_sse())).id == "2"
+
+
+async def test_the_idle_deadline_begins_anew_with_every_event(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A slow producer is not a dead one."""
+    served = await start(heartbeat_seconds=0.05)
+    served.gateway.settings = served.gateway.settings.model_copy(update={"idle_seconds": 0.6})
+    async with open_writer("s", queue=queue) as writer, served.events("s") as source:
+        events = source.aiter_sse()
+        started = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() < started + 1.0:
+            await writer.send_chunk("x")
+            assert (await anext(events)).event == "chunk"
+            await asyncio.sleep(0.1)  # a pause of the producer is what this is about
+        assert (await anext(events)).json()["error"] == "idle_timeout"
+
+
+async def test_a_stream_that_is_awaited_is_not_idle(start: Serve, queue: WatchedQueue) -> None:
+    """How long to wait for a stream to begin is said by ``?wait=``, not by the idle deadline."""
+    served = await start(heartbeat_seconds=0.02)
+    served.gateway.settings = served.gateway.settings.model_copy(update={"idle_seconds": 0.05})
+    (error,) = await served.collect("never", "wait=1")
+    assert error.json()["error"] == "stream_not_found"
 
 
 async def test_a_client_that_takes_nothing_is_dropped(

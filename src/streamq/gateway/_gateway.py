@@ -20,6 +20,7 @@ from ._hub import Hub
 from ._options import GatewayOptions
 
 _SERVER_POLL_SECONDS = 0.25
+_CLOSING = "the gateway is shutting down"
 
 
 class Stoppable(Protocol):
@@ -64,7 +65,7 @@ class Gateway:
         self._given = queue
         self._owned: ChunkQueue | None = None
         self._opening = asyncio.Lock()
-        self._is_closing = False
+        self._closing = 0
         self._hubs: dict[StreamId, Hub] = {}
         self._connections: set[Stoppable] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,21 +82,26 @@ class Gateway:
             ClosedError: The gateway is shutting down.
             StreamqError: As for :func:`streamq.open_queue`; the next call tries again.
         """
-        if self._is_closing:
-            raise ClosedError("the gateway is shutting down")
+        self._check_open()
         if self._given is not None:
             return self._given
         async with self._opening:
+            self._check_open()
             if self._owned is None:
-                self._owned = await open_queue(self.settings)
+                opened = await open_queue(self.settings)
+                if self._closing:
+                    await opened.aclose()
+                    raise ClosedError(_CLOSING)
+                self._owned = opened
             return self._owned
 
     async def aclose(self) -> None:
         """End every connection, stop reading, and close the queue if it was opened here.
 
-        Idempotent. Producers notice nothing. The gateway can be used again afterwards.
+        Idempotent. Producers notice nothing. The gateway can be used again afterwards. An
+        :meth:`open` in progress is waited for, and raises ``ClosedError``.
         """
-        self._is_closing = True
+        self._closing += 1
         try:
             self.stop_connections()
             if self._watcher is not None:
@@ -106,11 +112,12 @@ class Gateway:
                 if hub.linger is not None:
                     hub.linger.cancel()
             await asyncio.gather(*(hub.aclose() for hub in hubs), *self._tasks)
-            owned, self._owned = self._owned, None
-            if owned is not None:
-                await owned.aclose()
+            async with self._opening:  # what is being opened is closed before this returns
+                owned, self._owned = self._owned, None
+                if owned is not None:
+                    await owned.aclose()
         finally:
-            self._is_closing = False
+            self._closing -= 1
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -188,6 +195,10 @@ class Gateway:
             await follower.aclose()
         finally:
             self._leave(follower.hub)
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise ClosedError(_CLOSING)
 
     def _join(self, queue: ChunkQueue, stream: StreamId) -> Hub:
         hub = self._hubs.get(stream)

@@ -3,21 +3,26 @@
 The hub encodes every event once into a ring that its clients read at their own pace. A client never
 holds anything in the hub: whoever asks for events that the ring has forgotten is given a reader of
 its own (:meth:`Hub.open_log`) until it has caught up. A failure of the reader task is kept and
-raised to every client.
+raised to every client; so is silence beyond the idle deadline, by which a stream whose producer is
+gone without a seal lets go of its listeners.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from bisect import bisect_right
 from dataclasses import dataclass
 
 from streamq._cursor import Cursor
 from streamq._errors import (
+    BackendUnavailableError,
     CapabilityError,
     ClosedError,
     CorruptRecordError,
+    IdleTimeoutError,
     StreamNotFoundError,
     StreamqError,
 )
@@ -110,6 +115,7 @@ class Hub:
         self._settings = settings
         self._options = options
         self._place = Place(exists=False)
+        self._silent_since: float | None = None
         self._opened = asyncio.Event()
         self._is_reading = False
         self._anchors: list[tuple[int, str]] = []
@@ -141,10 +147,7 @@ class Hub:
         Raises:
             StreamqError: The backend cannot be asked.
         """
-        retry_seconds = min(self._settings.retry_seconds, _OPEN_RETRY_SECONDS)
-        retry = RetryPolicy(deadline_seconds=retry_seconds)
-        self._place = await _locate(self._queue, self.stream, retry)
-        return self._place
+        return await self._look(min(self._settings.retry_seconds, _OPEN_RETRY_SECONDS))
 
     def raise_failure(self) -> None:
         """Raise what stopped the reader task, if it was stopped."""
@@ -163,6 +166,14 @@ class Hub:
         """Stop reading. Clients that are left get ``ClosedError``."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _look(self, retry_seconds: float) -> Place:
+        retry = RetryPolicy(deadline_seconds=retry_seconds)
+        self._place = await _locate(self._queue, self.stream, retry)
+        if self._place.exists and self._silent_since is None:
+            # Before that the deadline is how long each client wants to wait for the stream.
+            self._silent_since = time.monotonic()
+        return self._place
 
     async def _open_reader(self, start: str, settings: Settings) -> StreamReader:
         return await open_reader(
@@ -186,7 +197,9 @@ class Hub:
             while not self.is_ended:
                 await self._read(reader)
         except StreamqError as exc:
-            _logger.warning("reading %s stopped: %s: %s", self.stream, exc.code, exc)
+            # A forgotten tab on an abandoned stream would otherwise warn for ever.
+            level = logging.INFO if isinstance(exc, IdleTimeoutError) else logging.WARNING
+            _logger.log(level, "reading %s stopped: %s: %s", self.stream, exc.code, exc)
             self.failure = exc
         except Exception as exc:  # every client is told, the log has the traceback
             _logger.exception("reading %s stopped unexpectedly", self.stream)
@@ -204,18 +217,12 @@ class Hub:
         return encoded > self._options.ring_bytes
 
     async def _read(self, reader: StreamReader) -> None:
-        # Looking before and after the silence: a stream that expires or is deleted while nobody
-        # writes is told, instead of being listened to for ever.
-        events = await reader.read_batch(
-            max_bytes=_BATCH_BYTES, max_wait=self._options.heartbeat_seconds
-        )
+        max_wait = max(min(self._options.heartbeat_seconds, self._idle_left()), 0.0)
+        events = await reader.read_batch(max_bytes=_BATCH_BYTES, max_wait=max_wait)
         if not events:
-            if self.has_appeared and not (await self.look()).exists:
-                raise StreamNotFoundError(
-                    f"stream {self.stream} is gone: it was deleted or has expired",
-                    stream=str(self.stream),
-                )
+            await self._check_silence()
             return
+        self._silent_since = time.monotonic()
         frames: list[Frame] = []
         try:
             for event in events:
@@ -226,6 +233,38 @@ class Hub:
             self._add_anchor(reader, frames)
             self._announce()
         await asyncio.sleep(0)  # clients get their turn before the ring moves on
+
+    async def _check_silence(self) -> None:
+        """Tell clients about a stream that nothing more will come from, as far as can be known.
+
+        Raises:
+            StreamNotFoundError: The stream existed before the silence, and does not any more.
+            IdleTimeoutError: The silence is longer than the idle deadline.
+            StreamqError: The backend cannot be asked, and not for the moment only.
+        """
+        if self.has_appeared:
+            try:
+                # Asked once: what is written meanwhile must not wait for retries.
+                place = await self._look(retry_seconds=0.0)
+            except BackendUnavailableError as exc:  # not known to be gone; asked again later
+                _logger.info("cannot tell whether %s still exists: %s", self.stream, exc)
+            else:
+                if not place.exists:
+                    raise StreamNotFoundError(
+                        f"stream {self.stream} is gone: it was deleted or has expired",
+                        stream=str(self.stream),
+                    )
+        if self._idle_left() <= 0:
+            raise IdleTimeoutError(
+                f"nothing has arrived on stream {self.stream} for "
+                f"{self._settings.idle_seconds:g} s; its producer may be gone",
+                stream=str(self.stream),
+            )
+
+    def _idle_left(self) -> float:
+        if self._silent_since is None:
+            return math.inf
+        return self._silent_since + self._settings.idle_seconds - time.monotonic()
 
     def _add_anchor(self, reader: StreamReader, frames: list[Frame]) -> None:
         """Remember now and then where the log can be entered, so that nobody reads it all again."""

@@ -13,6 +13,7 @@ from streamq._errors import (
     CapabilityError,
     ClosedError,
     CursorError,
+    IdleTimeoutError,
     StorageFullError,
     StreamNotFoundError,
     StreamqError,
@@ -25,12 +26,13 @@ class BadRequestError(StreamqError):
     code = "bad_request"
 
 
-# Messages of these speak about the caller's request; all others may speak about our side (hosts,
-# files) and are only logged.
-_CALLERS: dict[type[StreamqError], int] = {
+# Messages of these speak about the caller's request or the stream; all others may speak about our
+# side (hosts, files) and are only logged.
+_TOLD: dict[type[StreamqError], int] = {
     BadRequestError: 400,
     StreamNotFoundError: 404,
     CursorError: 409,
+    IdleTimeoutError: 504,
 }
 
 _OUTSIDE: dict[type[StreamqError], tuple[int, str]] = {
@@ -40,6 +42,9 @@ _OUTSIDE: dict[type[StreamqError], tuple[int, str]] = {
     AccessDeniedError: (502, "the backend refuses the gateway's credentials"),
     CapabilityError: (501, "the backend cannot do what this request needs"),
 }
+
+# Not for a program that reads once, but for a client that reconnects by itself.
+_RETRYABLE = (ClosedError, IdleTimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +66,13 @@ class Problem:
     @classmethod
     def of(cls, exc: StreamqError) -> Problem:
         """Return what to tell a client about ``exc``; the caller logs the rest."""
-        if type(exc) in _CALLERS:
-            return cls(_CALLERS[type(exc)], exc.code, exc.message, retryable=False)
+        retryable = exc.retryable or isinstance(exc, _RETRYABLE)
+        if type(exc) in _TOLD:
+            return cls(_TOLD[type(exc)], exc.code, exc.message, retryable)
         status, message = _OUTSIDE.get(
             type(exc), (500, "the gateway cannot deliver this stream; its log says why")
         )
-        return cls(status, exc.code, message, exc.retryable or isinstance(exc, ClosedError))
+        return cls(status, exc.code, message, retryable)
 
     def response(self, retry_seconds: float) -> JSONResponse:
         """Return the problem as JSON, with ``Retry-After`` if trying again makes sense."""

@@ -21,7 +21,7 @@ function newWatch(name) {
   return {
     name, source: null, timer: 0, retries: 0, offset: 0, attempt: 0, chunks: 0, attemptChunks: 0,
     connected: performance.now(), firstMs: null, times: [], over: false, pending: [], chars: 0,
-    frame: 0,
+    frame: 0, silent: false, leaving: false,
   };
 }
 
@@ -87,6 +87,8 @@ function connect(w) {
       w.offset = event.offset;
       w.retries = 0;
       connection("live");
+      if (w.silent) show("notice", "");
+      w.silent = false;
     }
     handle(w, event);
   });
@@ -99,19 +101,25 @@ function connect(w) {
   source.addEventListener("error", (message) => {
     if (w !== watched || w.over || typeof message.data === "string") return;
     if (source.readyState === EventSource.CLOSED) refused(w);
-    else connection("reconnecting");
+    else if (!w.leaving) connection("reconnecting");
+    w.leaving = false;
   });
 }
 
 // The connection is open, which with ?wait= says nothing about the stream.
 async function opened(w) {
+  w.leaving = false;
   const status = await ask(address(w.name));
   if (w !== watched || w.over) return;
   if (status.code === 404) {
     waiting();
   } else {
-    connection("live");
-    show("notice", "");
+    if (w.silent) {
+      silent();
+    } else {
+      connection("live");
+      show("notice", "");
+    }
     show("empty", w.chunks ? "" : "Open; nothing has been written to it so far.");
     attempt(w, status.body && status.body.attempt);
   }
@@ -120,6 +128,15 @@ async function opened(w) {
 function waiting() {
   connection("waiting", "waiting for it to start");
   show("empty", "There is no stream of this name yet. It will show up here as soon as it starts.");
+}
+
+// Nothing has come for as long as the gateway waits. It goes on listening whenever the browser has
+// reconnected, which is no news for whoever watches.
+function silent() {
+  output.className = "";
+  connection("waiting", "waiting for the producer");
+  show("notice", "Nothing has arrived for a while; the producer may be gone. " +
+    "Still listening: whatever comes next will show up here.");
 }
 
 // The server answered with something other than a stream: find out why, and perhaps try again.
@@ -207,6 +224,9 @@ function end(w, event) {
 function told(w, event) {
   if (event.error === "stream_not_found" && !w.offset) {
     waiting();
+  } else if (event.error === "idle_timeout") {
+    w.silent = w.leaving = true;
+    silent();
   } else {
     show("notice", event.message);
     connection("reconnecting");

@@ -1,0 +1,209 @@
+"""What the page shows, in a real browser; skipped where there is no Chromium on the path.
+
+The browser is driven through its DevTools pipe (NUL-terminated JSON on file descriptors 3 and 4),
+which needs neither a driver nor a port: https://chromedevtools.github.io/devtools-protocol/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+from streamq import open_writer
+
+if TYPE_CHECKING:
+    from tests.gateway.conftest import Serve, WatchedQueue
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_BINARY = next((path for name in _NAMES if (path := shutil.which(name))), None)
+_ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--disable-sync",
+    "--no-first-run",
+)
+_HOSTILE = (
+    "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> & &amp; 🌊\u2028end"
+)
+
+pytestmark = pytest.mark.skipif(_BINARY is None, reason=f"none of {', '.join(_NAMES)} is on PATH")
+
+
+class Browser:
+    """One tab of a headless browser."""
+
+    def __init__(self, commands: asyncio.StreamWriter, answers: asyncio.StreamReader) -> None:
+        self._commands = commands
+        self._answers = answers
+        self._session: str | None = None
+        self._number = 0
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send a command of the protocol, and wait for its answer."""
+        self._number += 1
+        command: dict[str, Any] = {"id": self._number, "method": method, "params": params}
+        if self._session is not None:
+            command["sessionId"] = self._session
+        self._commands.write(json.dumps(command).encode() + b"\0")
+        await self._commands.drain()
+        while True:
+            answer = json.loads((await self._answers.readuntil(b"\0"))[:-1])
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    async def open(self, url: str) -> None:
+        """Open a page."""
+        target = (await self.call("Target.createTarget", url=url))["targetId"]
+        attached = await self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+
+    async def value(self, expression: str) -> Any:
+        """Evaluate JavaScript in the page."""
+        done = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return done["result"].get("value")
+
+    async def until(self, expression: str) -> None:
+        """Wait until something is true of the page; it tells nobody when that is."""
+        try:
+            async with asyncio.timeout(8):
+                while await self.value(f"Boolean({expression})") is not True:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            pytest.fail(f"never: {expression}; the page says: {await self.text('body')}")
+
+    async def text(self, selector: str) -> str | None:
+        """Return the text of an element as stored, or nothing if it is hidden."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        shown: str | None = await self.value(f"{found}.hidden ? null : {found}.textContent")
+        return shown
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    assert _BINARY is not None
+    redirect = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null'
+    profile = f"--user-data-dir={tmp_path}"
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", redirect, "sh", _BINARY, *_ARGUMENTS, profile, "--remote-debugging-pipe"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=2**24,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield Browser(process.stdin, process.stdout)
+    finally:
+        process.stdin.close()  # which ends the browser
+        try:
+            async with asyncio.timeout(5):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def test_the_page_shows_a_stream_with_a_retry_as_it_is(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """Text of a model is text, whatever it looks like; what was superseded is marked as such."""
+    name = "page/a b&c"
+    first = await open_writer(name, queue=queue, epoch=1)
+    for text in ("a dra", "ft <b>bold</b>"):
+        await first.send_chunk(text)
+    await first.aclose()
+    async with open_writer(name, queue=queue, epoch=2) as second:
+        await second.send_chunk(_HOSTILE)
+        await second.send_chunk({"tool": "<i>", "n": 1})
+        await second.send_chunk(b"\x00\xff")
+        await second.send_chunk("last")
+    served = await start()
+
+    await browser.open(f"{served.server.url}/?stream={quote(name, safe='')}")
+
+    await browser.until("document.querySelector('#ending.badge.END')")
+    assert await browser.text("#title") == name
+    assert await browser.text("#ending") == "END"
+    assert await browser.text("#connection") == "ended"
+    assert await browser.text("#attempt") == "attempt 2"
+    assert await browser.text("#notice") is None
+    parts = (
+        "[...document.getElementById('output').childNodes].map(n => [n.nodeName, n.textContent])"
+    )
+    assert await browser.value(parts) == [
+        ["#text", _HOSTILE],
+        ["DIV", '{"tool":"<i>","n":1}'],
+        ["DIV", "2 bytes  AP8="],
+        ["#text", "last"],
+    ]
+    assert await browser.text("#superseded summary") == "attempt 1 (superseded), 2 chunks"
+    assert await browser.text("#superseded .old-text") == "a draft <b>bold</b>"
+    assert await browser.text("#chunks") == "6"
+    assert await browser.text("#offset") == "8"
+    assert (await browser.text("#first") or "").endswith("s")
+    assert await browser.value("window.hacked") is None
+    assert (
+        await browser.value("document.querySelectorAll('#scroller script, #scroller img').length")
+        == 0
+    )
+
+
+async def test_the_page_shows_how_a_producer_failed(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """A stream that failed must not look like one that is complete."""
+    writer = await open_writer("failed", queue=queue)
+    await writer.fail(ValueError("no more <tokens>"))
+    await writer.aclose()
+    served = await start()
+
+    await browser.open(f"{served.server.url}/?stream=failed")
+
+    await browser.until("document.querySelector('#ending.badge.ERROR')")
+    assert await browser.text("#ending") == "ERROR · ValueError: no more <tokens>"
+
+
+async def test_the_page_says_that_a_producer_may_be_gone_and_goes_on_listening(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """Silence is told in words, without flicker while the browser reconnects again and again."""
+    served = await start(heartbeat_seconds=0.05, retry_seconds=0.05)
+    served.gateway.settings = served.gateway.settings.model_copy(update={"idle_seconds": 0.2})
+    async with open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("a")
+        await writer.flush()
+        await browser.open(f"{served.server.url}/?stream=s")
+        await browser.until(
+            "document.getElementById('notice')?.textContent.includes('may be gone')"
+        )
+        await browser.value(
+            "window.seen = new Set();"
+            "const dot = document.getElementById('connection');"
+            "new MutationObserver(() => seen.add(dot.textContent))"
+            ".observe(dot, {childList: true, characterData: true, subtree: true});"
+            "window.opens = 0; const before = opened; opened = (w) => { opens++; before(w); };"
+        )
+        await browser.until("opens >= 2")
+        assert await browser.value("[...seen]") == []
+        assert await browser.text("#connection") == "waiting for the producer"
+        assert "Still listening" in (await browser.text("#notice") or "")
+        await writer.send_chunk("b")
+        await writer.flush()
+        await browser.until("document.getElementById('output').textContent === 'ab'")
+        assert "live" in await browser.value("[...seen]")
