@@ -36,7 +36,7 @@ setup: $(READY) ## Only set up .venv.
 $(READY): pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 	@test -n "$(PYTHON)" || { echo "streamq needs Python 3.11 or newer; none was found on PATH" >&2; exit 2; }
 	@echo "setting up $(VENV) ..." >&2
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt \
 		-e '.[demo]' $(foreach p,$(wildcard plugins/*/),-e '$(p)[embedded]') --group dev

@@ -31,6 +31,7 @@ from streamq_redis.embedded import EmbeddedRedis
 
 CHUNK_BYTES = 100
 STAMP = 20
+_SILENCE_MS = 15_000
 
 
 def stamped() -> str:
@@ -62,9 +63,9 @@ def produce_bare(url: str, keys: list[str], chunks: int, rate: float, go: Proces
 
     async def run() -> None:
         async with redis.asyncio.from_url(url, max_connections=4_096) as client:
-            await client.ping()
+            await asyncio.gather(*(client.ping() for _ in keys))  # opens the pool beforehand
             await asyncio.to_thread(go.wait)
-            start = time.monotonic()
+            start = time.monotonic() + 0.1
             await asyncio.gather(
                 *(one(client, key, start + i / len(keys) / rate) for i, key in enumerate(keys))
             )
@@ -108,10 +109,13 @@ async def latency_bare(url: str, streams: int, chunks: int, rate: float) -> list
         last: dict[Any, Any] = {key.encode(): b"0" for key in keys}
         go.set()
         while len(ages) < streams * chunks:
-            answer: Any = await client.xread(last, block=30_000)
+            answer: Any = await client.xread(last, block=_SILENCE_MS)
+            if not answer:
+                raise SystemExit("the bare producer has stopped sending")
             for key, entries in answer:
                 ages.extend(age_ms(fields[b"d"]) for _, fields in entries)
                 last[key] = entries[-1][0]
+        await client.unlink(*keys)
     await asyncio.to_thread(producer.join)
     return ages
 
@@ -126,7 +130,7 @@ async def latency_streamq(
     settings = settings_for(url)
     ages: list[float] = []
     async with redis.asyncio.from_url(url) as client:
-        others = len(await client.client_list())
+        others = await client_ids(client)
         async with open_queue(settings) as queue:
 
             async def read(name: str) -> None:
@@ -137,12 +141,18 @@ async def latency_streamq(
 
             reading = asyncio.gather(*(read(name) for name in names))
             await asyncio.sleep(0.2)  # let every reader block before the producer begins
-            connections = len(await client.client_list()) - others
+            connections = len(await client_ids(client) - others)
             producer.start()
             go.set()
             await reading
     await asyncio.to_thread(producer.join)
     return ages, connections
+
+
+async def client_ids(client: redis.asyncio.Redis) -> set[str]:
+    """Return the ids of streamq's connections to the server."""
+    found: Any = await client.client_list()
+    return {str(each["id"]) for each in found if each["name"].startswith("streamq")}
 
 
 # --- throughput -----------------------------------------------------------------------------------
@@ -199,7 +209,7 @@ async def run(url: str, rounds: int, chunks: int) -> list[Row]:
 
     bare_rate, our_rate = [], []
     for _ in range(rounds):
-        bare_rate.append(max([await throughput_bare(url, 20_000, n) for n in (100, 500)]))
+        bare_rate.append(max([await throughput_bare(url, 50_000, n) for n in (100, 500)]))
         our_rate.append(await throughput_streamq(url, 50_000))
     rows.append(compare("100-byte chunks/s, one producer", bare_rate, our_rate, at_least=1.5))
 
