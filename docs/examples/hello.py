@@ -46,6 +46,7 @@ async def main() -> None:
             Poem.run, "lighthouse", id=f"poem-{uuid.uuid4()}", task_queue="poems"
         )
         async with subscribe(handle) as events:
+            print(f"streamq tail {events.stream.name}")
             async for event in events:
                 match event:
                     case Chunk():

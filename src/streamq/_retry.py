@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,8 @@ from typing import TypeVar
 from ._errors import StreamqError
 
 T = TypeVar("T")
+
+_logger = logging.getLogger("streamq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,18 @@ class RetryPolicy:
         limit, give_up = self.first_seconds, 0.0
         while True:
             try:
-                return await operation()
+                result = await operation()
+                if give_up:
+                    _logger.info("the backend answers again")
+                return result
             except StreamqError as exc:
                 if not exc.retryable:
                     raise
                 now = time.monotonic()
-                give_up = give_up or now + self.deadline_seconds
+                if not give_up:
+                    give_up = now + self.deadline_seconds
+                    if self.deadline_seconds:
+                        _logger.warning("%s; trying again for %g s", exc, self.deadline_seconds)
                 if now >= give_up:
                     raise
                 pause = min(limit * random.uniform(0.5, 1.0), give_up - now)

@@ -30,6 +30,19 @@ async def test_passing_failure_is_retried_until_it_passes() -> None:
     assert operation.calls == 4
 
 
+async def test_an_outage_is_logged_once_when_it_begins_and_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever operates a worker must see that it waits for its backend, without a flood."""
+    caplog.set_level("INFO", "streamq")
+    operation = Flaky(5, BackendUnavailableError("cannot reach Redis"))
+    await RetryPolicy(first_seconds=0.001, deadline_seconds=9).run(operation)
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot reach Redis; trying again for 9 s",
+        "the backend answers again",
+    ]
+
+
 async def test_lasting_failure_is_told_at_once() -> None:
     """Waiting cannot mend what is wrong for good."""
     operation = Flaky(1, BackendError("no such database"))

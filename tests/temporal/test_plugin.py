@@ -234,3 +234,18 @@ async def test_a_chunk_that_is_too_large_is_a_final_failure(
         assert told(await read_all(handle, queue, settings)) == ["ERROR"]
     assert isinstance(failure, ApplicationError)
     assert (failure.type, failure.non_retryable) == ("ChunkTooLargeError", True)
+
+
+async def test_a_worker_that_cannot_start_ends_async_with_instead_of_hanging(
+    client: Client, task_queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The README's way to run a worker: a mistake in the configuration must come out of it."""
+    plugin = StreamqPlugin(settings=load_settings(backend="reddis"))
+
+    async def run() -> None:
+        async with Worker(client, task_queue=task_queue, activities=[say], plugins=[plugin]):
+            await asyncio.Event().wait()
+
+    with pytest.raises(BackendNotFoundError, match="did you mean 'redis'"):
+        await asyncio.wait_for(run(), 10)
+    assert "this worker does not start: unknown backend 'reddis'" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from temporalio import workflow
@@ -25,7 +26,8 @@ from streamq import (
     open_writer,
 )
 from streamq.devserver import free_port
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, QueueOptions
+from streamq.sqlite import SqliteDriver, SqliteSettings
 from streamq.temporal import StreamqPlugin, stream_name, streaming_activity, subscribe
 
 from .conftest import Run, Start
@@ -173,3 +175,24 @@ async def test_continue_as_new_and_workflow_retry_are_followed(
         )
         assert told(await read_all(handle, queue, settings)) == ["at last", "END"]
         assert await handle.result() == "at last"
+
+
+async def test_a_reader_on_another_backend_than_the_worker_is_told_so(
+    run_worker: Run, start: Start, settings: Settings, tmp_path: Path
+) -> None:
+    """The commonest mistake with two processes: each looks into a file of its own."""
+
+    @streaming_activity
+    async def produce(stream: StreamWriter) -> None:
+        await stream.send_chunk("elsewhere")
+
+    sqlite = SqliteSettings(path=tmp_path / "other.db")
+    async with (
+        await SqliteDriver.open(QueueOptions(ttl=timedelta(minutes=5)), sqlite) as other,
+        run_worker(produce),
+    ):
+        handle = await start("produce")
+        await handle.result()
+        async with subscribe(handle, queue=other, settings=settings) as events:
+            with pytest.raises(ProducerGoneError, match="the worker writes elsewhere"):
+                await anext(events)

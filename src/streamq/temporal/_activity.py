@@ -114,7 +114,8 @@ def _check(function: Callable[..., Awaitable[Any]]) -> dict[str, inspect.Paramet
         )
     if not inspect.iscoroutinefunction(function):
         raise TypeError(
-            f"{shown} is not 'async def'; synchronous streaming activities come in a later release"
+            f"{shown} is not 'async def'; declare it so, and call blocking code with "
+            "asyncio.to_thread (synchronous streaming activities come in a later release)"
         )
     parameters = dict(inspect.signature(function).parameters)
     found = parameters.get(_PARAMETER)

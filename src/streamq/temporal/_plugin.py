@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from streamq.driver import ChunkQueue
 from ._interceptor import StreamqInterceptor
 from ._poll import poll
 from ._workflow import StreamWorkflow
+
+_logger = logging.getLogger("streamq.temporal")
 
 
 class StreamqPlugin(SimplePlugin):
@@ -55,7 +58,16 @@ class StreamqPlugin(SimplePlugin):
         Raises:
             StreamqError: As for :func:`streamq.open_queue`.
         """
-        await self._acquire()
+        try:
+            await self._acquire()
+        except BaseException as exc:
+            _logger.error("this worker does not start: %s", exc)
+            # ``async with Worker(...)`` waits for the end of a worker that never began, unless it
+            # is told; the SDK does so itself where its own start fails.
+            ended = getattr(worker, "_shutdown_complete_event", None)
+            if ended is not None:
+                ended.set()
+            raise
         try:
             await next(worker)
         finally:

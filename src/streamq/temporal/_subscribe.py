@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from temporalio.client import WorkflowHandle
 
-from streamq._errors import ClosedError, ProducerGoneError
+from streamq._errors import ClosedError, ProducerGoneError, StreamNotFoundError
 from streamq._events import Event, Seal, StreamId
 from streamq._open import open_queue, open_reader, stream_id
 from streamq._reader import StreamReader
@@ -172,12 +172,28 @@ class Subscription:
         if batch:
             return batch[0]
         status = watch.result()  # or the reason why it cannot be told
+        detail = f"without sealing stream {reader.stream}; what was delivered is all there is"
+        if not reader.offset and not await self._exists(reader.stream):
+            detail = (
+                f"and there is no stream {reader.stream} here: nothing was streamed under this "
+                "topic, or the worker writes elsewhere (compare STREAMQ_BACKEND, its location and "
+                "STREAMQ_TENANT on both sides; a relative STREAMQ_SQLITE_PATH counts from each "
+                "one's working directory)"
+            )
         raise ProducerGoneError(
-            f"workflow {self._handle.id!r} ended ({status}) without sealing stream "
-            f"{reader.stream}; what was delivered is all there is",
+            f"workflow {self._handle.id!r} ended ({status}) {detail}",
             status=status,
             stream=str(reader.stream),
         )
+
+    async def _exists(self, stream: StreamId) -> bool:
+        queue = self._given or self._owned
+        assert queue is not None
+        try:
+            await queue.describe(stream)
+        except StreamNotFoundError:
+            return False
+        return True
 
     def _open_reader(self) -> StreamReader:
         if self._reader is None:
