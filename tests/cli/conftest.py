@@ -17,12 +17,15 @@ from typing import IO
 
 import pytest
 
+from streamq.cli import main
 from streamq.devserver import TemporalDevServer
 from streamq.driver import ChunkQueue, QueueOptions
 from streamq.sqlite import SqliteDriver, SqliteSettings
 
 DATABASE = Path(".streamq/streams.db")
 """Where the sqlite backend keeps its streams by default, from the working directory."""
+
+PROCESSES = Path("/proc")
 
 TIMEOUT = 30
 
@@ -32,6 +35,34 @@ class Finished:
     code: int
     out: str
     err: str
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Runs the command in this process: for what it prints, where nothing else is tested."""
+
+    directory: Path
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> Finished:
+        with self.monkeypatch.context() as changed:
+            changed.chdir(self.directory)
+            for name in os.environ:
+                if is_ours(name):
+                    changed.delenv(name)
+            for name, value in (env or {}).items():
+                changed.setenv(name, value)
+            self.capsys.readouterr()
+            code = main(arguments)
+            printed = self.capsys.readouterr()
+        return Finished(code, printed.out, printed.err)
+
+    def run_each(
+        self, commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None
+    ) -> list[Finished]:
+        """Run commands one after the other."""
+        return [self.run(*command, env=env) for command in commands]
 
 
 @dataclass
@@ -85,7 +116,7 @@ class Cli:
     def alive(self) -> list[str]:
         """Return the command lines of all processes that come from here."""
         found = []
-        for place in Path("/proc").glob("[0-9]*"):
+        for place in processes():
             try:
                 if self.mark.encode() in (place / "environ").read_bytes():
                     command = (place / "cmdline").read_bytes()
@@ -99,10 +130,17 @@ class Cli:
         wait_until(lambda: not self.alive())
 
 
+def processes() -> list[Path]:
+    """Return where the kernel tells about every process."""
+    if not PROCESSES.exists():
+        pytest.skip("there is no /proc to see in what is left running")
+    return list(PROCESSES.glob("[0-9]*"))
+
+
 def descendants(pid: int) -> dict[int, str]:
     """Return the programs that a process has started, and those that these have, by process id."""
     found: dict[int, str] = {}
-    for place in Path("/proc").glob("[0-9]*"):
+    for place in processes():
         try:
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
             if parent == pid:
@@ -111,6 +149,13 @@ def descendants(pid: int) -> dict[int, str]:
         except (OSError, IndexError):
             continue  # gone meanwhile
     return found
+
+
+def is_ours(variable: str) -> bool:
+    """Whether an environment variable changes what the command does or how it looks."""
+    return variable.upper().startswith(
+        ("STREAMQ_", "OPENAI_", "PYTHON", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
+    )
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -133,12 +178,7 @@ def bytecode(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def cli(tmp_path: Path, bytecode: Path) -> Iterator[Cli]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith(("STREAMQ_", "OPENAI_", "PYTHON", "COLUMNS"))
-        and name not in ("NO_COLOR", "FORCE_COLOR")
-    }
+    kept = {name: value for name, value in os.environ.items() if not is_ours(name)}
     environment = {**kept, "PYTHONPYCACHEPREFIX": str(bytecode)}
     runner = Cli(tmp_path, environment)
     yield runner
@@ -149,6 +189,13 @@ def cli(tmp_path: Path, bytecode: Path) -> Iterator[Cli]:
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+@pytest.fixture
+def inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Inside:
+    return Inside(tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

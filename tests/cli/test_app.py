@@ -6,31 +6,35 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 import streamq
+from streamq.devserver import TemporalDevServer
 
-from .conftest import Cli, one_error, read_until
+from .conftest import Cli, Inside, one_error, read_until
 
+FULL = Path("/dev/full")
 COMMANDS = ["demo", "tail", "serve", "backends", "config"]
 
 
-def test_every_help_has_examples(cli: Cli) -> None:
+def test_every_help_has_examples(inside: Inside) -> None:
     """An example says in a line what a description says in ten."""
-    for shown in cli.run_each([["--help"], *([name, "--help"] for name in COMMANDS)]):
+    for shown in inside.run_each([["--help"], *([name, "--help"] for name in COMMANDS)]):
         assert shown.code == 0
         assert "Examples:" in shown.out
         assert "\x1b" not in shown.out
 
 
-def test_without_a_command_the_help_is_shown(cli: Cli) -> None:
+def test_without_a_command_the_help_is_shown(inside: Inside) -> None:
     """The first thing people type tells them the second."""
-    shown = cli.run()
+    shown = inside.run()
     assert shown.code == 0
     assert all(f"\n  {name} " in shown.out for name in COMMANDS)
 
 
-def test_version(cli: Cli) -> None:
+def test_version(inside: Inside) -> None:
     """A bug report can say which version it is about."""
-    assert cli.run("--version").out == f"streamq {streamq.__version__}\n"
+    assert inside.run("--version").out == f"streamq {streamq.__version__}\n"
 
 
 def test_the_installed_script_is_the_same_command(cli: Cli) -> None:
@@ -47,7 +51,7 @@ def test_completion_of_the_shell_is_available(cli: Cli) -> None:
     assert "_STREAMQ_COMPLETE" in shown.out
 
 
-def test_wrong_usage_is_one_line_with_the_way_to_help(cli: Cli) -> None:
+def test_wrong_usage_is_one_line_with_the_way_to_help(inside: Inside) -> None:
     """A typing error must not fill the screen."""
     wrong = {
         "nope": ["nope"],
@@ -59,25 +63,48 @@ def test_wrong_usage_is_one_line_with_the_way_to_help(cli: Cli) -> None:
         "pigeon": ["demo", "--delivery", "pigeon"],
         "--pace": ["demo", "--pace", "-1"],
     }
-    for expected, finished in zip(wrong, cli.run_each(list(wrong.values())), strict=True):
+    for expected, finished in zip(wrong, inside.run_each(list(wrong.values())), strict=True):
         message = one_error(finished)
         assert expected in message
         assert "--help`" in message
 
 
-def test_a_mistyped_variable_is_refused_by_every_command(cli: Cli) -> None:
+def test_wrong_usage_is_told_by_the_process_too(cli: Cli) -> None:
+    """Nothing but the line and the exit code leaves it, and no variable is missed."""
+    wrong: list[tuple[list[str], dict[str, str]]] = [
+        (["backends", "--jsno"], {}),
+        (["config"], {"STREAMQ_BACKND": "memory"}),
+        (["config"], {"STREAMQ_BACKEND": "sqlit"}),
+    ]
+    processes = [cli.start(*arguments, env=env) for arguments, env in wrong]
+    for expected, process in zip(
+        ("--jsno", "'STREAMQ_BACKEND'", "'sqlite'"), processes, strict=True
+    ):
+        assert expected in one_error(cli.finish(process))
+    assert cli.run("--help").code == 0
+
+
+@pytest.mark.skipif(not FULL.exists(), reason=f"there is no {FULL}")
+def test_an_error_that_cannot_be_printed_still_has_its_exit_code(cli: Cli) -> None:
+    """A full disk must not turn a wrong option into a crash."""
+    with FULL.open("wb") as full:
+        process = cli.start("backends", "--jsno", stderr=full.fileno())
+    assert cli.finish(process).code == 2
+
+
+def test_a_mistyped_variable_is_refused_by_every_command(inside: Inside) -> None:
     """A setting that nothing reads would otherwise be ignored in silence."""
     commands = [["config"], ["tail", "a"], ["serve"], ["demo"]]
-    for finished in cli.run_each(commands, env={"STREAMQ_BACKND": "memory"}):
+    for finished in inside.run_each(commands, env={"STREAMQ_BACKND": "memory"}):
         message = one_error(finished)
         assert "STREAMQ_BACKND" in message
         assert "did you mean 'STREAMQ_BACKEND'?" in message
 
 
-def test_an_unknown_backend_comes_with_a_suggestion(cli: Cli) -> None:
+def test_an_unknown_backend_comes_with_a_suggestion(inside: Inside) -> None:
     """The nearest name that exists saves a search."""
     commands = [["config"], ["backends"], ["tail", "a"], ["demo"]]
-    for finished in cli.run_each(commands, env={"STREAMQ_BACKEND": "sqlit"}):
+    for finished in inside.run_each(commands, env={"STREAMQ_BACKEND": "sqlit"}):
         assert "did you mean 'sqlite'?" in one_error(finished)
 
 
@@ -101,9 +128,10 @@ def test_packages_that_only_one_command_needs_are_named_when_it_runs(cli: Cli) -
     assert "pip install 'streamq[gateway]'" in one_error(cli.finish(process))
 
 
-def test_a_reader_that_leaves_is_no_error(cli: Cli) -> None:
+def test_a_reader_that_leaves_is_no_error(cli: Cli, temporal: TemporalDevServer) -> None:
     """`streamq ... | head -1` is everyday use."""
-    process = cli.start("demo", "--exec", "while :; do echo more; done")
+    env = {"STREAMQ_TEMPORAL_ADDRESS": temporal.address}
+    process = cli.start("demo", "--exec", "while :; do echo more; done", env=env)
     assert process.stdout is not None
     assert process.stderr is not None
     read_until(process, "more")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from streamq import installed_drivers, load_driver
 
-from .conftest import Cli, one_error
+from .conftest import Cli, Inside, one_error
 
 
-def test_json_has_what_the_drivers_declare(cli: Cli) -> None:
+def test_json_has_what_the_drivers_declare(inside: Inside) -> None:
     """Programs can choose a backend by what it promises."""
-    found = json.loads(cli.run("backends", "--json").out)
+    found = json.loads(inside.run("backends", "--json").out)
     assert found["selected"] == "sqlite"
     assert {each["name"]: each["distribution"] for each in found["backends"]} == installed_drivers()
     for each in found["backends"]:
@@ -23,9 +23,9 @@ def test_json_has_what_the_drivers_declare(cli: Cli) -> None:
         assert each["error"] is None
 
 
-def test_the_table_has_the_same_facts(cli: Cli) -> None:
+def test_the_table_has_the_same_facts(inside: Inside) -> None:
     """People and programs are told the same."""
-    as_json, as_table = cli.run_each([["backends", "--json"], ["backends"]])
+    as_json, as_table = inside.run_each([["backends", "--json"], ["backends"]])
     facts, lines = json.loads(as_json.out)["backends"], as_table.out.splitlines()
     header = next(line for line in lines if line.startswith("capability"))
     rows = {line.split()[0]: line for line in lines[lines.index(header) + 1 :]}
@@ -40,9 +40,9 @@ def test_the_table_has_the_same_facts(cli: Cli) -> None:
             assert cell == expected
 
 
-def test_the_selected_backend_is_marked(cli: Cli) -> None:
+def test_the_selected_backend_is_marked(inside: Inside) -> None:
     """It shows what a program started here would use."""
-    out = cli.run("backends", env={"STREAMQ_BACKEND": "Redis"}).out
+    out = inside.run("backends", env={"STREAMQ_BACKEND": "Redis"}).out
     assert "redis (selected)" in out
     assert out.count("(selected)") == 1
 
@@ -54,13 +54,13 @@ def test_a_driver_that_cannot_be_loaded_is_listed_with_the_reason(cli: Cli) -> N
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: streamq-broken\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[streamq.drivers]\nbroken = no_such_module:Driver\n")
     env = {"PYTHONPATH": str(Path(info).parent)}
-    shown = cli.run("backends", env=env)
+    shown, as_json = cli.run_each([["backends"], ["backends", "--json"]], env=env)
     assert shown.code == 0
     assert any(
         line.startswith("broken") and "streamq-broken" in line and "no_such_module" in line
         for line in shown.out.splitlines()
     )
-    facts = json.loads(cli.run("backends", "--json", env=env).out)["backends"]
+    facts = json.loads(as_json.out)["backends"]
     broken = {each["name"]: each for each in facts}["broken"]
     assert "no_such_module" in broken["error"]
     assert broken["capabilities"] is None

@@ -11,12 +11,12 @@ from pydantic import SecretStr
 from streamq import Settings, installed_drivers, load_driver
 from streamq.cli._config import mask
 
-from .conftest import Cli, one_error
+from .conftest import Inside, one_error
 
 
-def test_json_and_table_have_the_same_facts(cli: Cli) -> None:
+def test_json_and_table_have_the_same_facts(inside: Inside) -> None:
     """People and programs are told the same."""
-    as_json, as_table = cli.run_each([["config", "--json"], ["config"]])
+    as_json, as_table = inside.run_each([["config", "--json"], ["config"]])
     found = json.loads(as_json.out)
     assert found["backend"] == "sqlite"
     rows = [re.split(r" {3,}", line) for line in as_table.out.splitlines()[1:]]
@@ -34,13 +34,13 @@ def test_every_setting_is_described(name: str) -> None:
     assert [name for name, field in fields.items() if not field.description] == []
 
 
-def test_the_source_of_every_value_is_told(cli: Cli) -> None:
+def test_the_source_of_every_value_is_told(inside: Inside) -> None:
     """Three places can set a variable; the answer is which one did."""
-    (cli.directory / ".env").write_text("STREAMQ_TENANT=from-dotenv\nSTREAMQ_TTL_SECONDS=5\n")
-    (cli.directory / "streamq.toml").write_text(
+    (inside.directory / ".env").write_text("STREAMQ_TENANT=from-dotenv\nSTREAMQ_TTL_SECONDS=5\n")
+    (inside.directory / "streamq.toml").write_text(
         'tenant = "from-toml"\nretry_seconds = 7\n[sqlite]\nbusy_seconds = 9\n'
     )
-    out = cli.run("config", "--json", env={"STREAMQ_TTL_SECONDS": "6"}).out
+    out = inside.run("config", "--json", env={"STREAMQ_TTL_SECONDS": "6"}).out
     found = {each["variable"]: each for each in json.loads(out)["settings"]}
 
     def fact(variable: str) -> tuple[object, str]:
@@ -53,23 +53,23 @@ def test_the_source_of_every_value_is_told(cli: Cli) -> None:
     assert fact("STREAMQ_IDLE_SECONDS") == (300.0, "default")
 
 
-def test_secrets_are_masked(cli: Cli) -> None:
+def test_secrets_are_masked(inside: Inside) -> None:
     """The output ends up in tickets and chats."""
     env = {
         "STREAMQ_BACKEND": "redis",
         "STREAMQ_REDIS_URL": "redis://somebody:hunter2@localhost:6379/0",
     }
-    for shown in cli.run_each([["config"], ["config", "--json"]], env=env):
+    for shown in inside.run_each([["config"], ["config", "--json"]], env=env):
         assert shown.code == 0
         assert "STREAMQ_REDIS_URL" in shown.out
         assert "**********" in shown.out
         assert "hunter2" not in shown.out + shown.err
 
 
-def test_an_invalid_secret_is_not_repeated(cli: Cli) -> None:
+def test_an_invalid_secret_is_not_repeated(inside: Inside) -> None:
     """An error message must not give away what the table hides."""
     env = {"STREAMQ_BACKEND": "redis", "STREAMQ_REDIS_URL": "http://somebody:hunter2@localhost"}
-    message = one_error(cli.run("config", env=env))
+    message = one_error(inside.run("config", env=env))
     assert "STREAMQ_REDIS_URL" in message
     assert "hunter2" not in message
 
@@ -93,8 +93,8 @@ def test_values_are_shown_without_credentials(value: object, shown: object) -> N
     assert mask(value) == shown
 
 
-def test_an_invalid_value_is_one_line(cli: Cli) -> None:
+def test_an_invalid_value_is_one_line(inside: Inside) -> None:
     """The variable and the reason are all that is needed."""
-    message = one_error(cli.run("config", env={"STREAMQ_TTL_SECONDS": "soon"}))
+    message = one_error(inside.run("config", env={"STREAMQ_TTL_SECONDS": "soon"}))
     assert "STREAMQ_TTL_SECONDS" in message
     assert "soon" in message

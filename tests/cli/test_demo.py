@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -57,9 +58,11 @@ def test_chunks_can_pass_through_the_workflow(cli: Cli, temporal: TemporalDevSer
     assert 20 < found["history_events"] < WORDS
 
 
-def test_without_a_terminal_the_text_grows_as_it_arrives(cli: Cli) -> None:
+def test_without_a_terminal_the_text_grows_as_it_arrives(
+    cli: Cli, temporal: TemporalDevServer
+) -> None:
     """`make demo | cat` shows words, not a wall of text at the end; and they can be read again."""
-    process = cli.start("demo", "--pace", "200")
+    process = cli.start("demo", "--pace", "200", "--temporal-address", temporal.address)
     begun = read_until(process, "The words you are")
     assert "open http://127.0.0.1:" in begun
     assert process.poll() is None
@@ -96,9 +99,11 @@ def test_on_a_terminal_a_panel_shows_the_text(cli: Cli) -> None:
     assert "Traceback" not in text
 
 
-def test_a_retry_is_told_once_and_seen(cli: Cli) -> None:
+def test_a_retry_is_told_once_and_seen(cli: Cli, temporal: TemporalDevServer) -> None:
     """A failing attempt shows what happens to what it had streamed."""
-    process = cli.start("demo", "--fail-once", "--pace", "300")
+    process = cli.start(
+        "demo", "--fail-once", "--pace", "300", "--temporal-address", temporal.address
+    )
     shown = cli.finish(process)
     assert shown.code == 0
     assert shown.err == ""
@@ -109,9 +114,9 @@ def test_a_retry_is_told_once_and_seen(cli: Cli) -> None:
     assert re.search(r"^attempts +2$", shown.out, re.MULTILINE)
 
 
-def test_the_page_stays_if_asked_until_ctrl_c(cli: Cli) -> None:
+def test_the_page_stays_if_asked_until_ctrl_c(cli: Cli, temporal: TemporalDevServer) -> None:
     """There is time to look at the page, and leaving it is no failure."""
-    process = cli.start("demo", "--pace", "0", "--keep")
+    process = cli.start("demo", "--pace", "0", "--keep", "--temporal-address", temporal.address)
     out = read_until(process, "until Ctrl-C.")
     page = re.search(r"^open (http://\S+)$", out, re.MULTILINE)
     assert page is not None
@@ -125,7 +130,9 @@ def test_the_page_stays_if_asked_until_ctrl_c(cli: Cli) -> None:
     cli.wait_until_none_alive()
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_everything_in_order(cli: Cli, sent: signal.Signals, code: int) -> None:
     """No server, worker or command outlives the demo, and the stream has an ending."""
     process = cli.start("demo", "--exec", "echo started; sleep 1000 & sleep 1000")
@@ -152,6 +159,29 @@ def test_a_killed_demo_takes_its_servers_along(cli: Cli) -> None:
     process.kill()
     process.wait()
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in servers))
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_it_at_once(cli: Cli, sent: signal.Signals, code: int) -> None:
+    """Whoever presses Ctrl-C twice does not want to wait, and still leaves nothing running."""
+    process = cli.start("demo", "--exec", "trap '' TERM; echo started; sleep 1000; sleep 1000")
+    read_until(process, "\nstarted")
+    process.send_signal(sent)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.05)
+    process.send_signal(sent)
+    assert process.wait(1) == code
+    cli.wait_until_none_alive()
+
+
+def test_a_killed_demo_takes_its_command_along(cli: Cli, temporal: TemporalDevServer) -> None:
+    """Not even `kill -9` leaves a command behind."""
+    env = {"STREAMQ_TEMPORAL_ADDRESS": temporal.address}
+    process = cli.start("demo", "--exec", "echo started; sleep 1000 & sleep 1000", env=env)
+    read_until(process, "\nstarted")
+    process.kill()
+    process.wait()
+    cli.wait_until_none_alive()
 
 
 def test_an_early_signal_leaves_nothing_behind(cli: Cli) -> None:

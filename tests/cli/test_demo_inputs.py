@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
+from streamq import ConfigurationError
+from streamq.cli._demo_plan import choose_source
 from streamq.devserver import TemporalDevServer
 
 from .conftest import Cli, one_error, read_until
@@ -29,6 +33,15 @@ def test_output_of_a_command_arrives_while_it_runs(cli: Cli) -> None:
     finished = cli.finish(process)
     assert finished.code == 0
     assert "\nlast\n" in f"\n{finished.out}"
+
+
+def test_what_a_command_leaves_in_the_background_is_not_waited_for(cli: Cli) -> None:
+    """A daemon that keeps the output open would hold the demo for ever."""
+    holder = "setsid sleep 20 & echo $! > holder; echo last"
+    shown = cli.run("demo", "--exec", holder)
+    assert (shown.code, shown.err) == (0, "")
+    assert "\nlast\n" in shown.out
+    os.kill(int((cli.directory / "holder").read_text()), signal.SIGKILL)  # it runs still
 
 
 def test_half_a_character_is_not_shown_as_two_broken_ones(cli: Cli) -> None:
@@ -96,21 +109,32 @@ def test_standard_input_may_be_a_file(cli: Cli) -> None:
 
 def test_unusable_inputs_are_one_line_and_nothing_starts(cli: Cli) -> None:
     """What cannot work is told before any server runs."""
-    wrong = {
-        "--file /no/such/file": ["--file", "/no/such/file"],
-        "--file .": ["--file", "."],
-        "--file and --exec": ["--file", "x", "--exec", "true"],
-        "--file and --stdin": ["--file", "x", "--stdin"],
-        "--exec needs a command": ["--exec", " "],
-        "--pace is for files": ["--exec", "true", "--pace", "5"],
-        "read twice": ["--stdin", "--fail-once"],
-        "--model needs": ["--model", "x"],
-        "OPENAI_API_KEY": ["--prompt", "hello"],
-    }
-    commands = [["demo", *options] for options in wrong.values()]
-    for expected, finished in zip(wrong, cli.run_each(commands), strict=True):
-        assert expected in one_error(finished)
+    assert "--file /no/such/file" in one_error(cli.run("demo", "--file", "/no/such/file"))
     assert cli.alive() == []
+
+
+@pytest.mark.parametrize(
+    ("expected", "options"),
+    [
+        ("--file .", {"file": "."}),
+        ("--file and --exec", {"file": "x", "command": "true"}),
+        ("--file and --stdin", {"file": "x", "stdin": True}),
+        ("--exec needs a command", {"command": " "}),
+        ("--pace is for files", {"command": "true", "pace": 5.0}),
+        ("read twice", {"stdin": True, "fail_once": True}),
+        ("--model needs", {"model": "x"}),
+        ("OPENAI_API_KEY", {"prompt": "hello"}),
+    ],
+)
+def test_inputs_that_cannot_work_are_refused(
+    expected: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the option to change."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    nothing = dict.fromkeys(("file", "command", "prompt", "model", "pace"))
+    with pytest.raises(ConfigurationError, match=re.escape(expected)):
+        choose_source(**{**nothing, "stdin": False, "fail_once": False, **options})
 
 
 @pytest.fixture(autouse=True)

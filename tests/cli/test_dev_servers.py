@@ -43,6 +43,21 @@ def test_a_server_that_does_not_start_is_told_with_its_own_words() -> None:
         server.start()
 
 
+def test_a_start_that_is_interrupted_leaves_nothing() -> None:
+    """Ctrl-C comes when it comes; nobody else could stop the server."""
+    pids = []
+
+    class Interrupted(TemporalDevServer):
+        def answers(self, log: Path) -> bool:
+            pids.append(self.pid)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Interrupted().start()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
 def test_a_port_that_is_taken_is_told() -> None:
     """A fixed port is not exchanged for another one in silence."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 success, 1 the stream did not end well, 2 wrong usage, configuration or
-        circumstances (told in one line on stderr), 130 Ctrl-C, 143 SIGTERM.
+        circumstances (told in one line on stderr), 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
     """
     try:
         from ._app import run

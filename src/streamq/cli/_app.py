@@ -17,7 +17,7 @@ from ._config import config
 from ._demo import demo
 from ._serve import serve
 from ._tail import tail
-from ._terminal import SIGINT_EXIT, SIGPIPE_EXIT, forget_stdout, show_error
+from ._terminal import SIGINT_EXIT, SIGPIPE_EXIT, forget, show_error
 
 # Typer has click inside or beside it, depending on its version: ask it for the common base of
 # everything that can be wrong with arguments.
@@ -82,10 +82,10 @@ def run(arguments: Sequence[str] | None) -> int:
     except SystemExit as exc:
         if not isinstance(exc.__context__, BrokenPipeError):
             raise
-        forget_stdout()  # typer made an exit code of its own out of a reader that has left
+        forget(sys.stdout)  # typer made an exit code of its own out of a reader that has left
         return SIGPIPE_EXIT
     except OSError as exc:
-        forget_stdout()
+        forget(sys.stdout)
         if isinstance(exc, BrokenPipeError):
             return SIGPIPE_EXIT
         show_error(str(exc))

@@ -14,7 +14,7 @@ import os
 import re
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -22,10 +22,12 @@ import httpx
 from temporalio.exceptions import ApplicationError
 
 from streamq import StreamWriter
+from streamq.devserver import Guardian
 from streamq.temporal import streaming_activity
 
 _BLOCK = 16_384
 _STOP_SECONDS = 1.0
+_SILENCE_SECONDS = 0.3
 
 
 @streaming_activity
@@ -54,17 +56,10 @@ async def stream_file(stream: StreamWriter, path: str, words_per_second: float) 
 @streaming_activity
 async def stream_command(stream: StreamWriter, command: str) -> None:
     """Run a shell command and send what it prints, as it prints it."""
-    process = await asyncio.create_subprocess_shell(
-        command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
-    )
-    assert process.stdout is not None
-    try:
-        async for text in decoded(process.stdout.read):
+    async with running(command) as (process, output):
+        async for text in decoded(functools.partial(read_output, process, output)):
             await stream.send_chunk(text)
         status = await process.wait()
-    except BaseException:  # cancelled, above all
-        await stop_group(process)
-        raise
     if status:
         how = f"exit status {status}" if status > 0 else f"signal {-status}"
         # Final: to run a command again is for people to decide.
@@ -123,6 +118,51 @@ async def decoded(read: Callable[[int], Any]) -> AsyncIterator[str]:
         yield text
 
 
+@contextlib.asynccontextmanager
+async def running(command: str) -> AsyncIterator[tuple[Process, int]]:
+    """Run a shell command as a group of its own; yield it and where its output can be read.
+
+    Nothing of the group is left at the end, not even if this process is killed outright.
+    """
+    # A pipe of our own: asyncio's keeps a process from ending while anything holds the other end.
+    output, theirs = os.pipe()
+    try:
+        os.set_blocking(output, False)
+        try:
+            process = await asyncio.create_subprocess_shell(
+                command, stdin=DEVNULL, stdout=theirs, stderr=STDOUT, start_new_session=True
+            )
+        finally:
+            os.close(theirs)
+        with contextlib.ExitStack() as guarded:
+            try:
+                guarded.enter_context(Guardian(process.pid))
+                yield process, output
+            finally:
+                await stop_group(process)
+    finally:
+        os.close(output)
+
+
+async def read_output(process: Process, output: int, size: int) -> bytes:
+    """Wait for output; nothing, once all is read or the command has ended and is silent.
+
+    What it has left in the background may hold the pipe for ever.
+    """
+    has_fallen_silent = False
+    while True:
+        has_ended = process.returncode is not None
+        with contextlib.suppress(BlockingIOError):
+            return os.read(output, size)
+        if has_fallen_silent:
+            return b""
+        try:
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                await readable(output)
+        except TimeoutError:
+            has_fallen_silent = has_ended
+
+
 async def stop_group(process: Process) -> None:
     """End a process that leads its own group, and everything it has started."""
     with contextlib.suppress(ProcessLookupError):
@@ -134,8 +174,15 @@ async def stop_group(process: Process) -> None:
 
 
 async def read_stdin(size: int) -> bytes:
+    """Wait for standard input."""
+    fd = sys.stdin.fileno()
+    await readable(fd)
+    return os.read(fd, size)
+
+
+async def readable(fd: int) -> None:
     """Wait for data without a thread, which could not be stopped; a file is always ready."""
-    loop, fd = asyncio.get_running_loop(), sys.stdin.fileno()
+    loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     with contextlib.suppress(PermissionError):  # epoll takes no ordinary files
         loop.add_reader(fd, ready.set)
@@ -143,7 +190,6 @@ async def read_stdin(size: int) -> bytes:
             await ready.wait()
         finally:
             loop.remove_reader(fd)
-    return os.read(fd, size)
 
 
 async def tokens(response: httpx.Response) -> AsyncIterator[str]:

@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from types import FrameType
+from typing import Any, TextIO
 
 from rich.box import ROUNDED
 from rich.console import Console
@@ -21,6 +22,7 @@ from streamq._errors import ConfigurationError
 from streamq._events import Seal
 
 # As the shell counts: 128 and the number of the signal.
+SIGHUP_EXIT = 129
 SIGINT_EXIT = 130
 SIGPIPE_EXIT = 141
 SIGTERM_EXIT = 143
@@ -41,7 +43,10 @@ def stderr() -> Console:
 def show_error(message: str) -> None:
     """Print one line on stderr, whatever the message contains."""
     line = Text.assemble(("error:", "bold red"), " ", " ".join(message.split()))
-    stderr().print(line, soft_wrap=True)
+    try:
+        stderr().print(line, soft_wrap=True)
+    except OSError:  # nobody can be told, but the exit code still tells
+        forget(sys.stderr)
 
 
 def ending(seal: Seal) -> str:
@@ -93,39 +98,56 @@ def run_async(
 ) -> int:
     """Run a command's coroutine and return its exit code.
 
-    Ctrl-C and SIGTERM cancel it, so that it can put everything away.
+    Ctrl-C, SIGTERM and SIGHUP cancel it, so that it can put everything away. A second one ends the
+    process at once: what it has started has guardians.
 
     Args:
         work: Makes the coroutine.
         on_sigterm: Exit code after SIGTERM.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C, after everything has been put away.
     """
-    was_terminated = False
+    codes = {
+        signal.SIGINT: SIGINT_EXIT,
+        signal.SIGTERM: on_sigterm,
+        signal.SIGHUP: SIGHUP_EXIT,
+    }
+    signals: list[int] = []
+    task: asyncio.Task[int] | None = None
+
+    # Not a handler of the loop: that could not end a process whose loop is busy or stuck.
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        if len(signals) > 1:
+            os._exit(128 + number)
+        if task is not None:
+            task.get_loop().call_soon_threadsafe(task.cancel)
 
     async def guarded() -> int:
+        nonlocal task
         task = asyncio.current_task()
-        assert task is not None
-
-        def terminate() -> None:
-            nonlocal was_terminated
-            was_terminated = True
-            task.cancel()
-
-        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+        if signals:
+            raise asyncio.CancelledError
         return await work()
 
+    previous = {}
+    for number in codes:
+        # What the one who started us has turned off, as nohup does, stays so.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            with contextlib.suppress(ValueError):  # only the main thread can
+                previous[number] = signal.signal(number, interrupt)
     try:
         return asyncio.run(guarded())
     except asyncio.CancelledError:
-        if was_terminated:
-            return on_sigterm
+        if signals:
+            return codes[signal.Signals(signals[0])]
         raise
+    finally:
+        if not signals:  # else the process is about to end, and a second signal is still welcome
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
-def forget_stdout() -> None:
+def forget(stream: TextIO | None) -> None:
     """Keep the interpreter from complaining at its end about what could not be written."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if stream is not None:  # it is when the process was started without
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -4,6 +4,7 @@ A driver that can bring a small server of its own subclasses :class:`DevServer` 
 :meth:`streamq.driver.Driver.embedded`.
 """
 
+from ._guardian import Guardian
 from ._process import READY_POLL_SECONDS, DevServer, free_port
 from ._temporal import FAST, TemporalDevServer, find_temporal
 
@@ -11,6 +12,7 @@ __all__ = [
     "FAST",
     "READY_POLL_SECONDS",
     "DevServer",
+    "Guardian",
     "TemporalDevServer",
     "find_temporal",
     "free_port",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import os
 import shutil
 import socket
@@ -16,13 +17,13 @@ from typing import ClassVar, Self
 
 from streamq._errors import BackendUnavailableError, ConfigurationError
 
+from ._guardian import Guardian
+
 READY_POLL_SECONDS = 0.005
 """How often to ask :meth:`DevServer.is_ready`."""
 
 _START_SECONDS = 20.0
 _ATTEMPTS = 3
-# Waits for the end of its standard input, which comes also when our process is killed outright.
-_GUARDIAN = 'cat >/dev/null; kill -9 "$1" 2>/dev/null; [ -z "$2" ] || rm -rf "$2"'
 
 
 class DevServer(abc.ABC):
@@ -57,7 +58,7 @@ class DevServer(abc.ABC):
         self._attempt = 0
         self._deadline = 0.0
         self._server: subprocess.Popen[bytes] | None = None
-        self._guardian: subprocess.Popen[bytes] | None = None
+        self._guardian: Guardian | None = None
 
     @abc.abstractmethod
     def command(self, data_dir: Path) -> Sequence[str]:
@@ -90,9 +91,13 @@ class DevServer(abc.ABC):
             ConfigurationError: There is no program to run.
             BackendUnavailableError: It does not start; the message ends with its log.
         """
-        self.launch()
-        while not self.is_ready():
-            time.sleep(READY_POLL_SECONDS)
+        try:
+            self.launch()
+            while not self.is_ready():
+                time.sleep(READY_POLL_SECONDS)
+        except BaseException:  # Ctrl-C, above all: nobody else will stop it
+            self.stop()
+            raise
         return self
 
     def launch(self) -> None:
@@ -134,12 +139,9 @@ class DevServer(abc.ABC):
 
     def stop(self) -> None:
         """Stop the server and remove its temporary files. Idempotent."""
-        self._end(grace_seconds=self._stop_seconds)
+        self._end(grace_seconds=self._stop_seconds, remove=True)
         if self._wants_free_port:
             self.port = 0
-        if self._dir is not None and self._given_dir is None:
-            shutil.rmtree(self._dir, ignore_errors=True)
-        self._dir = None
 
     def kill(self) -> None:
         """End the server as a crash would, keeping its files; :meth:`start` may follow."""
@@ -160,10 +162,18 @@ class DevServer(abc.ABC):
         if self.port == 0:
             self.port = free_port()
         try:
-            command = self.command(self._dir)
+            self._server = self._spawn(self.command(self._dir))
+            temporary = self._dir if self._given_dir is None else None
+            self._guardian = Guardian(self._server.pid, directory=temporary)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _spawn(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        try:
             with self._log().open("wb") as output:
                 # A session of its own: Ctrl-C is for us, who stop clients before their server.
-                self._server = subprocess.Popen(
+                return subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -171,21 +181,9 @@ class DevServer(abc.ABC):
                     start_new_session=True,
                 )
         except OSError as exc:
-            self.stop()
             raise ConfigurationError(
                 f"cannot run {command[0]}: {exc.strerror}", backend=self.backend
             ) from exc
-        except BaseException:
-            self.stop()
-            raise
-        temporary = str(self._dir) if self._given_dir is None else ""
-        self._guardian = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARDIAN, "sh", str(self._server.pid), temporary],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
 
     def _make_dir(self) -> Path:
         if self._given_dir is None:
@@ -198,26 +196,23 @@ class DevServer(abc.ABC):
         assert self._dir is not None
         return self._dir / "server.log"
 
-    def _end(self, *, grace_seconds: float) -> None:
-        guardian, self._guardian = self._guardian, None
+    def _end(self, *, grace_seconds: float, remove: bool = False) -> None:
         server, self._server = self._server, None
-        if guardian is not None:
-            # First, so that it cannot hit a process that gets the server's id after it.
-            guardian.kill()
-            guardian.wait()
-            if guardian.stdin is not None:
-                guardian.stdin.close()
-        if server is None:
-            return
-        if grace_seconds:
-            server.terminate()
-            try:
-                server.wait(grace_seconds)
-            except subprocess.TimeoutExpired:
-                server.kill()
-        else:
+        if server is not None:
+            if grace_seconds:
+                server.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    server.wait(grace_seconds)
             server.kill()
-        server.wait()
+            server.wait()
+        if remove:
+            if self._dir is not None and self._given_dir is None:
+                shutil.rmtree(self._dir, ignore_errors=True)
+            self._dir = None
+        # Last: until here we can be killed, and it has to do the rest.
+        guardian, self._guardian = self._guardian, None
+        if guardian is not None:
+            guardian.dismiss()
 
 
 def free_port() -> int:
