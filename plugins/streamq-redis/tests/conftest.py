@@ -39,7 +39,8 @@ def binary(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def server(binary: Path) -> Iterator[EmbeddedRedis]:
     """Return a server that all tests share."""
-    with EmbeddedRedis(binary=binary) as running:
+    # Persistent, so that the driver declares what it can and the suite holds it to that.
+    with EmbeddedRedis(binary=binary, appendonly=True) as running:
         yield running
 
 

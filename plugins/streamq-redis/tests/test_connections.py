@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ Bare = redis.asyncio.Redis
 # What the README of this plugin tells operators to grant.
 ACL_RULES = ["~streamq:*", "+ping", "+xadd", "+xrange", "+xrevrange", "+xread", "+xlen"]
 ACL_RULES += ["+pttl", "+pexpire", "+unlink", "+multi", "+exec", "+scan"]
-ACL_OPTIONAL = ["+client|unblock", "+info", "+memory|usage"]
+ACL_OPTIONAL = ["+client|unblock", "+info", "+memory|usage", "+xinfo|stream"]
 
 
 def follow(
@@ -62,6 +63,7 @@ class Proxy:
         self._context = context
         self._writers: list[asyncio.StreamWriter] = []
         self.is_mute = False
+        self.keeps_open = False
         self.port = 0
 
     @asynccontextmanager
@@ -95,7 +97,8 @@ class Proxy:
         except OSError:
             pass
         finally:
-            target.close()
+            if not self.keeps_open:
+                target.close()
 
 
 # -- how few -------------------------------------------------------------------------------------
@@ -108,13 +111,19 @@ async def test_200_streams_need_three_connections(
     server = start_server()
     queue = await open_at(server.url)
     streams = [StreamId("t", f"s{i}") for i in range(200)]
-    reads = [follow(queue, stream) for stream in streams]
-    await asyncio.sleep(0.1)
-    await asyncio.gather(*(queue.append(stream, [Entry(1, 0, b"x")]) for stream in streams))
-    assert all(await asyncio.gather(*reads))
     async with redis.asyncio.Redis.from_url(server.url) as bare:
-        ours = [each for each in await bare.client_list() if each["name"] == "streamq"]
-    assert len(ours) == 3
+
+        async def ours() -> set[str]:
+            return {each["id"] for each in await bare.client_list() if each["name"] == "streamq"}
+
+        reads = [follow(queue, stream) for stream in streams]
+        await asyncio.sleep(0.1)
+        blocked = await ours()
+        await asyncio.gather(*(queue.append(stream, [Entry(1, 0, b"x")]) for stream in streams))
+        assert all(await asyncio.gather(*reads))
+        after = await ours()
+    assert [len(blocked), len(after)] == [2, 3]
+    assert blocked < after
 
 
 async def test_readers_of_one_stream_share_one_read(
@@ -227,6 +236,26 @@ async def test_another_protocol_is_recognised(open_at: OpenAt) -> None:
         await open_at(f"redis://127.0.0.1:{port}")
     server.close()
     await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"+OK\r\n", b":1\r\n", b"$-1\r\n", b"*0\r\n", b"$abc\r\n", b"*1\r\n" * 5000, b"+" * 200_000],
+    ids=["text", "number", "nil", "empty", "no length", "nested", "endless"],
+)
+async def test_strange_answers_are_told_as_ours(open_at: OpenAt, answer: bytes) -> None:
+    """Whatever listens there, no foreign exception comes out of the driver."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises((BackendError, BackendUnavailableError)):
+            await open_at(f"redis://127.0.0.1:{port}", connect_timeout_seconds=0.5)
 
 
 @pytest.mark.parametrize("login", ["", ":wrong-secret@", "nobody:wrong-secret@"])
@@ -442,6 +471,75 @@ async def test_dropped_connection_of_an_idle_queue_goes_unnoticed(
     await asyncio.sleep(0.05)
     await queue.append(stream, [Entry(1, 1, b"y")])
     assert len(await follow(queue, stream)) == 2
+
+
+async def test_half_open_blocking_connection_is_given_up_without_a_storm(
+    start_server: StartServer, open_at: OpenAt, stream: StreamId
+) -> None:
+    """The server has forgotten the reading client: asking again and again must end."""
+    server = start_server()
+    async with Proxy(server.port).running() as proxy:
+        queue = await open_at(f"redis://127.0.0.1:{proxy.port}")
+        async with redis.asyncio.Redis.from_url(server.url) as bare:
+            read = follow(queue, stream)
+            await asyncio.sleep(0.1)
+            (blocked,) = [each for each in await bare.client_list() if each["cmd"] == "xread"]
+            proxy.keeps_open = True
+            await bare.client_kill_filter(_id=blocked["id"])
+            before = (await bare.info("commandstats"))["cmdstat_client|unblock"]["calls"]
+            others = [follow(queue, StreamId("t", f"s{i}")) for i in range(50)]
+            async with asyncio.timeout(4):
+                for each in (read, *others):
+                    with pytest.raises(BackendUnavailableError):
+                        await each
+            after = (await bare.info("commandstats"))["cmdstat_client|unblock"]["calls"]
+        assert after - before < 100
+        await queue.aclose()
+
+
+async def test_stalled_event_loop_drops_no_healthy_connection(
+    open_at: OpenAt, server: EmbeddedRedis, stream: StreamId
+) -> None:
+    """A worker that computes for too long finds the answers waiting in the socket."""
+    queue = await open_at(server.url, operation_timeout_seconds=0.2)
+    await queue.append(stream, [Entry(1, 0, b"x")])
+    stalled = asyncio.ensure_future(queue.append(stream, [Entry(1, 1, b"y")]))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    time.sleep(0.4)  # noqa: ASYNC251 - this is the case
+    await stalled
+
+
+async def test_cancelled_close_still_closes(start_server: StartServer, open_at: OpenAt) -> None:
+    """A worker that is being shut down cancels everything, and must not leak connections."""
+    server = start_server()
+    queue = await open_at(server.url)
+    await queue.append(StreamId("t", "s"), [Entry(1, 0, b"x")])
+    closing = asyncio.ensure_future(queue.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    async with redis.asyncio.Redis.from_url(server.url) as bare, asyncio.timeout(2):
+        while any(each["name"] == "streamq" for each in await bare.client_list()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_close_while_connecting_leaks_nothing(
+    start_server: StartServer, open_at: OpenAt
+) -> None:
+    """At whatever step the blocking connection is, closing ends it."""
+    server = start_server()
+    async with redis.asyncio.Redis.from_url(server.url) as bare:
+        for turns in range(40):
+            queue = await open_at(server.url)
+            read = follow(queue, StreamId("t", "s"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await queue.aclose()
+            await asyncio.gather(read, return_exceptions=True)
+        async with asyncio.timeout(2):
+            while any(each["name"] == "streamq" for each in await bare.client_list()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
 # -- told ----------------------------------------------------------------------------------------

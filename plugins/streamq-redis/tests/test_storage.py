@@ -93,6 +93,42 @@ async def test_stale_attempt_is_fenced_with_a_clear_message(
     assert await ids(bare, key) == ["1-0", "2-0"]
 
 
+async def test_fence_holds_after_the_newest_record_was_removed(
+    open_queue: OpenQueue, bare: Bare, stream: StreamId, key: bytes
+) -> None:
+    """An operator's XDEL must not have a stale append reported as stored."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"x")])
+    await queue.append(stream, [Entry(2, 0, b"y")])
+    await bare.xdel(key, "2-0")
+    with pytest.raises(FencedError):
+        await queue.append(stream, [Entry(1, 1, b"z")])
+
+
+async def test_large_records_are_not_fetched_beyond_what_was_asked_for(
+    open_queue: OpenQueue, bare: Bare, stream: StreamId
+) -> None:
+    """A first read of 16 records of any size never ends on a slow link."""
+    queue = await open_queue()
+    for i in range(16):
+        await queue.append(stream, [Entry(1, i, bytes(500_000))])
+    before = (await bare.info("stats"))["total_net_output_bytes"]
+    found = await queue.read(stream, "", max_records=100, max_bytes=1000, max_wait=0)
+    after = (await bare.info("stats"))["total_net_output_bytes"]
+    assert len(found) == 1
+    assert after - before < 2 * 500_000 + 100_000
+
+
+async def test_small_records_are_read_in_one_call_from_the_first(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """Careful with large records, yet a replay of small ones stays quick."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, i, b"%d" % i) for i in range(300)])
+    found = await queue.read(stream, "", max_records=200, max_bytes=10**6, max_wait=0)
+    assert [b"%d" % i for i in range(200)] == [record.data for record in found]
+
+
 async def test_fenced_batch_stores_nothing(
     open_queue: OpenQueue, bare: Bare, stream: StreamId, key: bytes
 ) -> None:
@@ -199,12 +235,12 @@ async def test_full_memory_stores_a_batch_whole_or_not_at_all(
 
 
 async def test_only_a_server_with_a_log_is_called_durable(
-    start_server: StartServer, open_at: OpenAt, server: EmbeddedRedis
+    start_server: StartServer, open_at: OpenAt
 ) -> None:
     """Who requires durability is refused by a server that keeps nothing."""
     durable = start_server(appendonly=True)
     assert (await open_at(durable.url)).capabilities.durable
-    assert not (await open_at(server.url)).capabilities.durable
+    assert not (await open_at(start_server().url)).capabilities.durable
 
 
 async def test_durable_records_survive_a_crash(start_server: StartServer, open_at: OpenAt) -> None:

@@ -92,7 +92,9 @@ class LiveView(View):
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        self._live = Live(self, console=self.console, refresh_per_second=_FRAMES_PER_SECOND)
+        self._live = Live(
+            self, console=self.console, refresh_per_second=_FRAMES_PER_SECOND, transient=True
+        )
         self._live.start()
         return self
 
@@ -125,14 +127,18 @@ class LiveView(View):
         live, self._live = self._live, None
         if live is not None:
             live.stop()
+            self.console.print(self)  # once more, and now in full: what scrolled out of it as well
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw the panel with as much of the end of the text as fits."""
+        """Draw the panel: while live with as much of the end of the text as fits."""
         watch = self._stopwatch
         width = max(min(options.max_width - _ECHO_WIDTH, _WIDTH), 20)
         height = max(options.size.height - _OTHER_LINES, 3)
-        end = Text.from_ansi("".join(self._parts.copy())[-width * height :].rstrip("\n"))
-        lines = end.wrap(console, max(width - 4, 1))[-height:]
+        text = "".join(self._parts.copy())
+        if self._live is not None:
+            text = text[-width * height :]
+        wrapped = Text.from_ansi(text.rstrip("\n")).wrap(console, max(width - 4, 1))
+        lines = wrapped[-height:] if self._live is not None else list(wrapped)
         state, style = self._state
         facts = [f"{watch.chunks} chunks", f"{watch.elapsed_seconds:.1f} s"]
         if rate := watch.chunks_per_second:

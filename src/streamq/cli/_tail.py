@@ -79,8 +79,9 @@ def tail(
                 )
             except StreamNotFoundError as exc:
                 raise StreamNotFoundError(
-                    f"{exc}; check its name, STREAMQ_BACKEND and STREAMQ_TENANT, or let --wait "
-                    "SECONDS wait for it",
+                    f"{exc}; check its name (workflow id/first run id/topic), STREAMQ_BACKEND "
+                    "and where that keeps its data (a relative STREAMQ_SQLITE_PATH counts from "
+                    "this directory), STREAMQ_TENANT, or let --wait SECONDS wait for it",
                     stream=str(identity),
                 ) from exc
             async with reader:

@@ -78,6 +78,7 @@ class Appender:
             if reply is not None:
                 await self._settle(wire, stream, key, entries, [reply])
                 return
+        asked = time.monotonic()  # the server sets the time to live after this, never before
         replies = await wire.call(
             ("MULTI",),
             *(_xadd(key, entry) for entry in entries),
@@ -88,7 +89,7 @@ class Appender:
         if not isinstance(done, list):
             # EXECABORT only says that a command was refused; that command's own error says why.
             raise next(reply for reply in replies if isinstance(reply, rx.RedisError))
-        self._remember(key)
+        self._remember(key, asked)
         await self._settle(wire, stream, key, entries, done)
 
     async def _settle(
@@ -110,17 +111,25 @@ class Appender:
 
     async def _check_refused(self, wire: Wire, stream: StreamId, key: bytes, entry: Entry) -> None:
         """Tell an entry that is repeated, which is success, from one that is fenced."""
-        (newest,) = await wire.call(("XREVRANGE", key, "+", "-", "COUNT", 1))
+        # An operator may have removed the newest entries; the server remembers the last id, if the
+        # ACL lets us ask for it.
+        facts, newest = await wire.call(
+            ("XINFO", "STREAM", key), ("XREVRANGE", key, "+", "-", "COUNT", 1)
+        )
         if isinstance(newest, rx.RedisError):
             raise newest
-        top = parse_entries(newest)
-        if not top:
+        last = [each.position for each in parse_entries(newest)]
+        if isinstance(facts, list) and b"last-generated-id" in facts:
+            number = facts[facts.index(b"last-generated-id") + 1]
+            assert isinstance(number, bytes)
+            last = [number.decode()]
+        if not last:
             raise BackendUnavailableError(
                 f"stream {stream} was deleted during an append; append again",
                 backend=BACKEND,
                 stream=str(stream),
             )
-        epoch = int(top[0].position.partition("-")[0])
+        epoch = int(last[0].partition("-")[0])
         if epoch > entry.epoch:
             raise FencedError(
                 f"stream {stream} has been taken over: it holds records of epoch {epoch}, this "
@@ -129,8 +138,8 @@ class Appender:
                 stream=str(stream),
             )
 
-    def _remember(self, key: bytes) -> None:
-        self._due[key] = time.monotonic() + self._lag
+    def _remember(self, key: bytes, asked: float) -> None:
+        self._due[key] = asked + self._lag
         self._due.move_to_end(key)
         if len(self._due) > _REMEMBERED_STREAMS:
             self._due.popitem(last=False)

@@ -124,6 +124,18 @@ def to_streamq(error: Exception, address: str, stream: str | None = None) -> Str
     return BackendError(f"Redis at {address} answered: {why}", backend=BACKEND, stream=stream)
 
 
+def known(error: Exception) -> Exception:
+    """Return an error of a connection as one that :func:`to_streamq` has a word for.
+
+    redis-py's parsers raise ValueError, RecursionError and others at what is not Redis.
+    """
+    if isinstance(error, (*_CLIENT_CLASSES, OSError, StreamqError)):
+        return error
+    found = rx.InvalidResponse(f"{type(error).__name__}: {error}"[:200])
+    found.__cause__ = error
+    return found
+
+
 class redis_errors:
     """Context manager that turns every error of the client into one of streamq's.
 

@@ -27,7 +27,7 @@ class Link:
         """Return the connection; connect if there is none.
 
         Raises:
-            ClosedError: :meth:`aclose` has been called.
+            ClosedError: :meth:`close` has been called.
         """
         wire = self._wire
         if wire is not None and wire.is_open:
@@ -45,14 +45,19 @@ class Link:
                 raise closed_error() from None
             raise
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close it for good; whatever waits fails with ``ClosedError``."""
         self._is_closed = True
         if self._connecting is not None:
             self._connecting.cancel()
-            await asyncio.wait({self._connecting})
         if self._wire is not None:
             self._wire.abort(closed_error())
+
+    async def gone(self) -> None:
+        """Wait until what :meth:`close` has ended is gone; cancelling only stops the wait."""
+        if self._connecting is not None:
+            await asyncio.wait({self._connecting})
+        if self._wire is not None:
             await self._wire.gone()
 
     async def _connect(self) -> Wire:

@@ -19,12 +19,14 @@ from streamq.driver import Stored
 from ._errors import is_wrong_type
 from ._link import Link
 from ._taps import Id, Tap, parse_entries
-from ._wire import Command, Reply, closed_error
+from ._wire import Command, Reply, Wire, closed_error
 
-_ENTRIES_AT_ONCE = 16
+_ENTRIES_AT_ONCE = 16  # at most, of each stream
 _LINGER_SECONDS = 3.0
 _SHORT_BLOCK_SECONDS = 0.1
-_UNBLOCK_AGAIN_SECONDS = 0.001
+_UNBLOCK_AGAIN_SECONDS, _UNBLOCK_SLOWEST_SECONDS = 0.001, 0.05
+_UNBLOCK_GIVE_UP_SECONDS = 1.0
+_READ_BYTES = 1_048_576
 
 
 class Pump:
@@ -46,6 +48,8 @@ class Pump:
         self._block_seconds = block_seconds
         self._taps: dict[bytes, Tap] = {}
         self._issued = 0
+        self._interrupting = 0
+        self._record_bytes = 1_024
         self._is_reading = False
         self._is_scheduled = False
         self._is_closed = False
@@ -104,7 +108,11 @@ class Pump:
         if self._is_closed or not self._taps:
             return
         if self._is_reading:
-            self._interrupt(self._issued)
+            wire = self._link.current
+            if wire is not None and self._interrupting != self._issued:
+                self._interrupting = self._issued
+                until = self._loop.time() + _UNBLOCK_GIVE_UP_SECONDS
+                self._interrupt(wire, self._issued, _UNBLOCK_AGAIN_SECONDS, until)
             return
         wire = self._link.current
         if wire is None:
@@ -112,8 +120,10 @@ class Pump:
             return
         block = self._block_seconds if wire.may_unblock else _SHORT_BLOCK_SECONDS
         taps = self._taps.values()
+        # Many streams, or large records: fewer of each, so that one reply stays small.
+        count = max(1, min(_ENTRIES_AT_ONCE, _READ_BYTES // (len(taps) * self._record_bytes)))
         read: Command = (
-            *("XREAD", "COUNT", _ENTRIES_AT_ONCE, "BLOCK", int(block * 1000), "STREAMS"),
+            *("XREAD", "COUNT", count, "BLOCK", int(block * 1000), "STREAMS"),
             *[tap.key for tap in taps],
             *[tap.cursor for tap in taps],
         )
@@ -123,6 +133,15 @@ class Pump:
 
     def _on_reply(self, number: int, replies: list[Reply], error: Exception | None) -> None:
         self._is_reading = False
+        try:
+            self._take(number, replies, error)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, no reader may wait on in silence
+            self._retire_all(rx.InvalidResponse(f"XREAD: {type(exc).__name__}: {exc}"))
+        self._sweep()
+        if self._taps:
+            self._schedule()
+
+    def _take(self, number: int, replies: list[Reply], error: Exception | None) -> None:
         reply = replies[0] if replies else None
         if error is not None:
             self._retire_all(error)
@@ -130,15 +149,16 @@ class Pump:
             # One key of another type fails the read of all: each reader asks for its own.
             self._retire_all(None if is_wrong_type(reply) else reply)
         elif isinstance(reply, list):
+            records = size = 0
             for key, entries in reply:  # type: ignore[misc]
+                found: list[Stored] = parse_entries(entries)
+                records += len(found)
+                size += sum(len(each.data) for each in found)
                 tap = self._taps.get(key)  # type: ignore[arg-type]
-                if tap is not None and tap.valid_from <= number:
-                    found: list[Stored] = parse_entries(entries)
-                    if found:
-                        tap.push(found)
-        self._sweep()
-        if self._taps:
-            self._schedule()
+                if tap is not None and tap.valid_from <= number and found:
+                    tap.push(found)
+            if records:
+                self._record_bytes = max(1, size // records, self._record_bytes // 2)
 
     def _sweep(self) -> None:
         now = self._loop.time()
@@ -159,26 +179,36 @@ class Pump:
 
     # -- inside: interrupting it ---------------------------------------------------------------
 
-    def _interrupt(self, number: int) -> None:
+    def _interrupt(self, wire: Wire, number: int, delay: float, until: float) -> None:
         if not self._is_reading or number != self._issued:
             return
-        wire, commands = self._link.current, self._commands.current
-        if wire is None or not wire.may_unblock:
+        commands = self._commands.current
+        if not wire.is_open or not wire.may_unblock:
             return
         if commands is None:
             # It has gone since the reader asked over it: the server is most likely gone, too.
             wire.abort(rx.ConnectionError("connection lost"))
             return
         unblock: Command = ("CLIENT", "UNBLOCK", wire.server.client_id)
-        commands.submit([unblock], partial(self._on_unblocked, number))
+        commands.submit([unblock], partial(self._on_unblocked, wire, number, delay, until))
 
-    def _on_unblocked(self, number: int, replies: list[Reply], error: Exception | None) -> None:
-        wire = self._link.current
-        if wire is None:
-            return
+    def _on_unblocked(
+        self,
+        wire: Wire,
+        number: int,
+        delay: float,
+        until: float,
+        replies: list[Reply],
+        error: Exception | None,
+    ) -> None:
         if error is not None:
             wire.abort(rx.ConnectionError("connection lost"))
         elif isinstance(replies[0], rx.RedisError):
             wire.may_unblock = False
-        elif replies[0] == 0:
-            self._loop.call_later(_UNBLOCK_AGAIN_SECONDS, self._interrupt, number)
+        elif replies[0] == 0 and self._is_reading and number == self._issued:
+            if self._loop.time() >= until:
+                # The server knows nothing of a read that we wait for: half-open.
+                wire.abort(rx.ConnectionError("connection lost"))
+                return
+            slower = min(2 * delay, _UNBLOCK_SLOWEST_SECONDS)
+            self._loop.call_later(delay, self._interrupt, wire, number, slower, until)

@@ -33,7 +33,7 @@ from ._settings import RedisSettings, address_of, make_pool
 from ._taps import Id, fit, parse_entries
 from ._wire import Command, Reply, Server, Wire, check_unblock, closed_error, connect
 
-_FIRST_PAGE, _LARGEST_PAGE = 16, 512
+_FIRST_PAGE, _LARGEST_PAGE = 2, 512
 _REMEMBERED_SIZES = 4_096
 _SCAN_COUNT = 1_000
 
@@ -185,7 +185,10 @@ class RedisQueue(ChunkQueue):
     async def aclose(self) -> None:
         self._is_closed = True
         self._pump.close()
-        await asyncio.gather(self._writing.aclose(), self._asking.aclose(), self._blocking.aclose())
+        links = (self._writing, self._asking, self._blocking)
+        for link in links:  # first all that cannot be cancelled
+            link.close()
+        await asyncio.gather(*(link.gone() for link in links))
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -202,25 +205,59 @@ class RedisQueue(ChunkQueue):
 
     async def _connect_blocking(self) -> Wire:
         wire = await self._connect()
-        await check_unblock(wire)
+        try:
+            await check_unblock(wire)
+        except BaseException:
+            wire.abort(closed_error() if self._is_closed else rx.ConnectionError("not needed"))
+            await wire.gone()
+            raise
         return wire
 
     async def _fetch(self, key: bytes, start: Id, max_records: int, max_bytes: int) -> list[Stored]:
-        # Ask for about as much as may be returned, by the size of this stream's last records.
-        typical = self._record_bytes.get(key)
-        page = _FIRST_PAGE if typical is None else min(max_bytes // typical, _LARGEST_PAGE)
-        count = max(1, min(page, max_records))
-        wire = self._asking.current or await self._asking.wire()
-        (reply,) = await wire.call(
-            ("XRANGE", key, f"({encode_position(start)}", "+", "COUNT", count)
-        )
-        records = parse_entries(_checked(reply))
-        if records:
-            self._record_bytes[key] = 1 + sum(len(each.data) for each in records) // len(records)
-            self._record_bytes.move_to_end(key)
-            if len(self._record_bytes) > _REMEMBERED_SIZES:
-                self._record_bytes.popitem(last=False)
-        return fit(records, max_records, max_bytes)
+        # Ask for about as much as may be returned, by the size of this stream's last records; while
+        # nothing is known of them, for few, and for twice as many each time.
+        found: list[Stored] = []
+        room, count = max_bytes, _FIRST_PAGE // 2
+        while True:
+            typical = self._record_bytes.get(key)
+            if found or typical is None:
+                count *= 2
+            page = count if typical is None else room // typical
+            if not found and typical is not None:
+                count = page
+            count = max(1, min(count, page, _LARGEST_PAGE, max_records - len(found)))
+            place = found[-1].position if found else encode_position(start)
+            try:
+                wire = self._asking.current or await self._asking.wire()
+                (reply,) = await wire.call(("XRANGE", key, f"({place}", "+", "COUNT", count))
+                records = parse_entries(_checked(reply))
+            except (rx.RedisError, OSError) as exc:
+                if isinstance(exc, rx.TimeoutError):
+                    # A slow link: half as many next time.
+                    self._learn(key, max_bytes // max(1, count // 2))
+                if found:
+                    return found
+                raise
+            if not records:
+                return found
+            self._learn(key, sum(len(each.data) for each in records) // len(records))
+            fitting = fit(records, max_records - len(found), room if found else max_bytes)
+            size = sum(len(each.data) for each in fitting)
+            if size > room and found:
+                return found
+            found += fitting
+            room -= size
+            is_all = len(records) < count or len(fitting) < len(records)
+            if is_all or count == _LARGEST_PAGE or len(found) >= max_records:
+                return found
+            if room < self._record_bytes[key]:
+                return found
+
+    def _learn(self, key: bytes, record_bytes: int) -> None:
+        self._record_bytes[key] = 1 + record_bytes
+        self._record_bytes.move_to_end(key)
+        if len(self._record_bytes) > _REMEMBERED_SIZES:
+            self._record_bytes.popitem(last=False)
 
     @staticmethod
     def _facts(key: bytes) -> list[Command]:

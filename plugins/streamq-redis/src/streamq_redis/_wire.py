@@ -24,13 +24,14 @@ from redis.asyncio.connection import AbstractConnection
 from streamq import ConfigurationError
 from streamq.driver import ClosedError
 
-from ._errors import BACKEND
+from ._errors import BACKEND, known
 
 Reply: TypeAlias = "bytes | int | rx.ResponseError | list[Reply] | None"
 Command: TypeAlias = "tuple[bytes | str | int, ...]"
 
 _UNSENT_BYTES = 1_048_576
 _CLOSE_SECONDS = 1.0
+_LAST_CHANCE_SECONDS = 0.05
 _CLIENT_NAME = "streamq"
 
 
@@ -89,6 +90,7 @@ class Wire:
         self._is_asked = asyncio.Event()
         self._has_room = asyncio.Event()
         self._watch: asyncio.TimerHandle | None = None
+        self._overdue: _Request | None = None
         self._lost: Exception | None = None
         self._serving = asyncio.ensure_future(self._serve())
 
@@ -162,7 +164,7 @@ class Wire:
                 tasks.create_task(self._send())
                 tasks.create_task(self._receive())
         except* Exception as group:  # noqa: BLE001 - whatever it is, nobody must wait on
-            self._lose(group.exceptions[0])
+            self._lose(known(group.exceptions[0]))
         finally:
             self._lose(rx.ConnectionError("connection closed"))
             # A socket that takes nothing any more is not waited for.
@@ -200,11 +202,16 @@ class Wire:
         self._watch = None
         if not self._requests:
             return
-        deadline = self._requests[0].deadline
-        if deadline <= self._loop.time():
-            self.abort(rx.TimeoutError("no answer; the connection was dropped"))
-        else:
+        request = self._requests[0]
+        deadline = request.deadline
+        if deadline > self._loop.time():
             self._watch = self._loop.call_at(deadline, self._check)
+        elif request is not self._overdue:
+            # If it was our event loop that stood still, the answer is here, only not yet read.
+            self._overdue = request
+            self._watch = self._loop.call_later(_LAST_CHANCE_SECONDS, self._check)
+        else:
+            self.abort(rx.TimeoutError("no answer; the connection was dropped"))
 
     def _lose(self, reason: Exception) -> None:
         if self._lost is not None:
@@ -238,6 +245,8 @@ async def connect(pool: ConnectionPool, *, timeout_seconds: float, patience: flo
         await connection.disconnect(nowait=True)
         if isinstance(exc, TimeoutError):
             raise rx.ConnectionError(f"no answer within {timeout_seconds:g} s") from None
+        if isinstance(exc, Exception) and (ours := known(exc)) is not exc:
+            raise ours from exc
         raise
     return Wire(connection, server, patience)
 
@@ -257,12 +266,13 @@ async def _greet(connection: AbstractConnection) -> Server:
     await connection.send_command("PING")  # refused by a server that is loading its data
     with contextlib.suppress(rx.NoPermissionError):
         await connection.read_response()
+    if not isinstance(greeting, list):
+        raise rx.InvalidResponse(f"HELLO was answered by a {type(greeting).__name__}")
     facts = dict(zip(greeting[::2], greeting[1::2], strict=False))
-    return Server(
-        client_id=int(facts[b"id"]),
-        version=facts[b"version"].decode(),
-        is_cluster=facts[b"mode"] == b"cluster",
-    )
+    number, version = facts.get(b"id"), facts.get(b"version")
+    if not isinstance(number, int) or not isinstance(version, bytes):
+        raise rx.InvalidResponse("the answer to HELLO has no id or no version")
+    return Server(number, version.decode(), is_cluster=facts.get(b"mode") == b"cluster")
 
 
 async def check_unblock(wire: Wire) -> None:
