@@ -83,7 +83,11 @@ def _show(found: list[BackendFacts]) -> None:
     show_table(overview, console)
 
     usable = [(facts["name"], caps) for facts in found if (caps := facts["capabilities"])]
-    table = Table("capability", *(name for name, _ in usable), "meaning")
+    table = Table()
+    longest = max(len(field.name) for field in dataclasses.fields(Capabilities))
+    table.add_column("capability", min_width=longest)
+    for title in (*(name for name, _ in usable), "meaning"):
+        table.add_column(title)
     for field in dataclasses.fields(Capabilities):
         cells = [_cell(field.name, caps[field.name]) for _, caps in usable]
         table.add_row(field.name, *cells, Text(field.metadata["help"], style="dim"))

@@ -73,7 +73,11 @@ def config(
         show_json({"backend": settings.backend, "settings": [asdict(s) for s in found]})
         return
     console = stdout()
-    table = Table("variable", "value", "source", "meaning")
+    table = Table()
+    longest = max(len(setting.variable) for setting in found)
+    table.add_column("variable", min_width=longest)  # to be copied, so never shortened
+    for title in ("value", "source", "meaning"):
+        table.add_column(title, overflow="fold")
     for setting in found:
         chosen = "" if setting.source == "default" else "bold"
         table.add_row(
