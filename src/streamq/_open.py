@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Generic, Literal, Protocol, TypeVar
@@ -132,17 +132,10 @@ def open_writer(
         number = time.time_ns() // 1_000 if epoch is None else epoch
         if not 0 < number <= MAX_EPOCH:
             raise ConfigurationError(f"epoch {number} is outside 1 to 2**63-1")
-        owned = None if queue else await open_queue(chosen)
-        used = queue or owned
-        assert used is not None
-        try:
+        retry = RetryPolicy(deadline_seconds=chosen.retry_seconds)
+        async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
-            retry = RetryPolicy(deadline_seconds=chosen.retry_seconds)
             state = await _take_over(used, identity, number, on_retry, retry)
-        except BaseException:
-            if owned:
-                await owned.aclose()
-            raise
         return StreamWriter(
             used,
             identity,
@@ -153,7 +146,7 @@ def open_writer(
             retry=retry,
             producer=producer,
             seals_failures=seals_failures,
-            on_close=owned.aclose if owned else None,
+            on_close=on_close,
         )
 
     return Opening(opener)
@@ -195,11 +188,8 @@ def open_reader(
         chosen = settings or load_settings()
         identity = stream_id(stream, chosen)
         cursor = Cursor() if from_ in ("beginning", "tail") else Cursor.decode(from_, identity)
-        owned = None if queue else await open_queue(chosen)
-        used = queue or owned
-        assert used is not None
         retry = RetryPolicy(deadline_seconds=chosen.retry_seconds)
-        try:
+        async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
             if must_exist:
                 await retry.run(lambda: used.describe(identity))
@@ -208,10 +198,6 @@ def open_reader(
                     cursor = (await retry.run(lambda: read_tail(used, identity))).cursor()
                 except StreamNotFoundError:
                     cursor = Cursor()
-        except BaseException:
-            if owned:
-                await owned.aclose()
-            raise
         return StreamReader(
             used,
             identity,
@@ -219,7 +205,7 @@ def open_reader(
             idle_seconds=chosen.idle_seconds if idle_seconds is None else idle_seconds,
             retry=retry,
             gaps_as_events=gaps_as_events,
-            on_close=owned.aclose if owned else None,
+            on_close=on_close,
         )
 
     return Opening(opener)
@@ -278,6 +264,25 @@ def check_capabilities(queue: ChunkQueue, require: Collection[str]) -> None:
         f"backend {queue.backend!r} does not offer {', '.join(missing)}; {advice}",
         backend=queue.backend,
     )
+
+
+@contextlib.asynccontextmanager
+async def _using(
+    queue: ChunkQueue | None, settings: Settings
+) -> AsyncIterator[tuple[ChunkQueue, Callable[[], Awaitable[None]] | None]]:
+    """Give the queue to use and what closes it: nothing, if it is the caller's.
+
+    One that is opened here outlives the block, unless the block fails.
+    """
+    if queue is not None:
+        yield queue, None
+        return
+    owned = await open_queue(settings)
+    try:
+        yield owned, owned.aclose
+    except BaseException:
+        await owned.aclose()
+        raise
 
 
 async def _take_over(

@@ -215,17 +215,13 @@ class RedisQueue(ChunkQueue):
 
     async def _fetch(self, key: bytes, start: Id, max_records: int, max_bytes: int) -> list[Stored]:
         # Ask for about as much as may be returned, by the size of this stream's last records; while
-        # nothing is known of them, for few, and for twice as many each time.
+        # nothing is known of them, for few. Then for twice as many each time.
+        typical = self._record_bytes.get(key)
+        count = _FIRST_PAGE if typical is None else max_bytes // typical
         found: list[Stored] = []
-        room, count = max_bytes, _FIRST_PAGE // 2
+        room = max_bytes
         while True:
-            typical = self._record_bytes.get(key)
-            if found or typical is None:
-                count *= 2
-            page = count if typical is None else room // typical
-            if not found and typical is not None:
-                count = page
-            count = max(1, min(count, page, _LARGEST_PAGE, max_records - len(found)))
+            count = max(1, min(count, _LARGEST_PAGE, max_records - len(found)))
             place = found[-1].position if found else encode_position(start)
             try:
                 wire = self._asking.current or await self._asking.wire()
@@ -240,24 +236,26 @@ class RedisQueue(ChunkQueue):
                 raise
             if not records:
                 return found
-            self._learn(key, sum(len(each.data) for each in records) // len(records))
-            fitting = fit(records, max_records - len(found), room if found else max_bytes)
+            typical = self._learn(key, sum(len(each.data) for each in records) // len(records))
+            fitting = fit(records, max_records - len(found), room)
             size = sum(len(each.data) for each in fitting)
             if size > room and found:
                 return found
             found += fitting
             room -= size
             is_all = len(records) < count or len(fitting) < len(records)
-            if is_all or count == _LARGEST_PAGE or len(found) >= max_records:
+            is_enough = count == _LARGEST_PAGE or len(found) >= max_records or room < typical
+            if is_all or is_enough:
                 return found
-            if room < self._record_bytes[key]:
-                return found
+            count = min(2 * count, room // typical)
 
-    def _learn(self, key: bytes, record_bytes: int) -> None:
-        self._record_bytes[key] = 1 + record_bytes
+    def _learn(self, key: bytes, record_bytes: int) -> int:
+        """Remember how large the records of a stream are; never 0, to be divided by."""
+        self._record_bytes[key] = typical = 1 + record_bytes
         self._record_bytes.move_to_end(key)
         if len(self._record_bytes) > _REMEMBERED_SIZES:
             self._record_bytes.popitem(last=False)
+        return typical
 
     @staticmethod
     def _facts(key: bytes) -> list[Command]:
