@@ -56,6 +56,36 @@ class Entry:
     data: bytes
 
 
+def new_entries(
+    entries: Sequence[Entry], newest: tuple[int, int], *, backend: str, stream: StreamId
+) -> list[Entry]:
+    """Return the entries that are still to be stored, by the rules of :meth:`ChunkQueue.append`.
+
+    For drivers that fence by themselves, within whatever makes their append atomic.
+
+    Args:
+        entries: What is appended.
+        newest: ``(epoch, index)`` of the newest entry stored, ``(0, -1)`` if there is none.
+        backend: The driver's name, for the message.
+        stream: Which stream, for the message.
+
+    Raises:
+        FencedError: One of them has an older epoch.
+    """
+    fresh: list[Entry] = []
+    for entry in entries:
+        if entry.epoch < newest[0]:
+            raise FencedError(
+                f"epoch {newest[0]} has taken over stream {stream}; epoch {entry.epoch} must stop",
+                backend=backend,
+                stream=str(stream),
+            )
+        if (entry.epoch, entry.index) > newest:
+            fresh.append(entry)
+            newest = (entry.epoch, entry.index)
+    return fresh
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A record as read.
@@ -277,4 +307,5 @@ __all__ = [
     "StreamqError",
     "decode_position",
     "encode_position",
+    "new_entries",
 ]

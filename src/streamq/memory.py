@@ -23,7 +23,6 @@ from .driver import (
     Driver,
     DriverSettings,
     Entry,
-    FencedError,
     LatencyClass,
     QueueOptions,
     StorageFullError,
@@ -31,6 +30,7 @@ from .driver import (
     StreamId,
     StreamInfo,
     StreamNotFoundError,
+    new_entries,
 )
 
 _NAME = "memory"
@@ -136,18 +136,7 @@ class _Store:
         found = self.find(stream)
         keys = found.keys if found is not None else []
         newest = keys[-1] if keys else (0, -1)
-        fresh: list[Entry] = []
-        for entry in entries:
-            if entry.epoch < newest[0]:
-                raise FencedError(
-                    f"epoch {newest[0]} has taken over stream {stream}; epoch {entry.epoch} must "
-                    "stop",
-                    backend=_NAME,
-                    stream=str(stream),
-                )
-            if (entry.epoch, entry.index) > newest:
-                fresh.append(entry)
-                newest = (entry.epoch, entry.index)
+        fresh = new_entries(entries, newest, backend=_NAME, stream=stream)
         size = sum(len(entry.data) for entry in fresh)
         cost = size + len(fresh) * _RECORD_OVERHEAD_BYTES
         if self._cost_bytes + cost > max_bytes:
@@ -161,8 +150,6 @@ class _Store:
                     stream=str(stream),
                 )
         if found is None:
-            if not fresh:
-                return
             found = self._streams[stream] = _Stream(now)
         found.expires_at = now + ttl.total_seconds()
         found.size_bytes += size

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from streamq._errors import ConfigurationError, FencedError, StreamNotFoundError
+from streamq._errors import ConfigurationError, StreamNotFoundError
 from streamq._events import StreamId
 from streamq._position import Key, encode_position
-from streamq.driver import Entry, Stored, StreamInfo
+from streamq.driver import Entry, Stored, StreamInfo, new_entries
 
 from ._errors import BACKEND
 
@@ -148,24 +148,14 @@ def append(
     ).fetchone()
     expired = row is not None and row[3] <= now
     newest: Key = (0, -1) if row is None or expired else (row[1], row[2])
-    fresh: list[Entry] = []
-    for entry in entries:
-        if entry.epoch < newest[0]:
-            raise FencedError(
-                f"epoch {newest[0]} has taken over stream {stream}; epoch {entry.epoch} must stop",
-                backend=BACKEND,
-                stream=str(stream),
-            )
-        if (entry.epoch, entry.index) > newest:
-            fresh.append(entry)
-            newest = (entry.epoch, entry.index)
+    fresh = new_entries(entries, newest, backend=BACKEND, stream=stream)
+    if fresh:
+        newest = (fresh[-1].epoch, fresh[-1].index)
     expires_ms = now + int(ttl.total_seconds() * 1000)
-    if expired and fresh:
+    if expired:
         _bury(connection, [row[0]])
         row = None
     if row is None:
-        if not fresh:
-            return False
         cursor = connection.execute(
             "INSERT INTO streams (tenant, name, epoch, idx, records, size_bytes, expires_ms)"
             " VALUES (?, ?, 0, 0, 0, 0, 0)",
