@@ -136,10 +136,14 @@ class ChunkQueue(abc.ABC):
     """What this queue promises."""
 
     @abc.abstractmethod
-    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
         """Store entries, in order, durably as far as declared, and make blocked readers see them.
 
-        The stream comes into being with its first entry; its time to live starts anew.
+        The stream comes into being with its first entry. From then on it has a time to live
+        (``capabilities.expires``), which every append starts anew, in one step with storing: a
+        producer that dies right after its first record leaves nothing behind for ever.
 
         With ``capabilities.fenced``, which is about the newest entry that is stored:
 
@@ -157,6 +161,8 @@ class ChunkQueue(abc.ABC):
             stream: Which stream.
             entries: In order; none is a call without effect. streamq itself keeps each below
                 ``capabilities.max_record_bytes``.
+            ttl: Time to live from now, by default ``QueueOptions.ttl``. streamq passes a shorter
+                one with the record that ends the stream. A repeat sets it again.
 
         Raises:
             FencedError: A newer epoch has been opened; nothing was added after that.
@@ -222,6 +228,14 @@ class ChunkQueue(abc.ABC):
         Only backends without replay need it (SQS deletes messages); the default does nothing.
         """
 
+    async def sweep(self) -> int:
+        """Remove what has expired and still takes room; return how many streams that were.
+
+        Only for backends that need somebody to do it. The default does nothing: the server does it
+        by itself. Any number of processes may call it at the same time.
+        """
+        return 0
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -234,7 +248,7 @@ class QueueOptions:
     """What every queue is opened with, whatever the backend.
 
     Attributes:
-        ttl: How long a stream is kept after its last append.
+        ttl: How long a stream is kept after its last append, unless that says otherwise.
     """
 
     ttl: timedelta

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -113,7 +112,7 @@ class _Store:
     def find(self, stream: StreamId) -> _Stream | None:
         """Return a stream unless it has expired."""
         found = self._streams.get(stream)
-        if found is not None and found.expires_at <= time.monotonic():
+        if found is not None and found.expires_at <= _now():
             self.remove(stream)
             return None
         return found
@@ -130,9 +129,9 @@ class _Store:
         """Add what is new, all of it or nothing, and wake the stream's readers."""
         if not entries:
             return
-        now = time.monotonic()
+        now = _now()
         if now >= self._next_sweep:
-            self._sweep(now)
+            self.sweep(now)
         found = self.find(stream)
         keys = found.keys if found is not None else []
         newest = keys[-1] if keys else (0, -1)
@@ -140,7 +139,7 @@ class _Store:
         size = sum(len(entry.data) for entry in fresh)
         cost = size + len(fresh) * _RECORD_OVERHEAD_BYTES
         if self._cost_bytes + cost > max_bytes:
-            self._sweep(now)
+            self.sweep(now)
             if self._cost_bytes + cost > max_bytes:
                 raise StorageFullError(
                     f"the memory store holds {self._cost_bytes} of at most {max_bytes} bytes and "
@@ -188,7 +187,7 @@ class _Store:
             tuple(reversed(found.records[-last:])) if last > 0 else (),
             len(found.records),
             found.size_bytes,
-            timedelta(seconds=max(0.0, found.expires_at - time.monotonic())),
+            timedelta(seconds=max(0.0, found.expires_at - _now())),
         )
 
     def names(self) -> list[StreamId]:
@@ -204,11 +203,13 @@ class _Store:
         if not waiters:
             del self._waiters[stream]
 
-    def _sweep(self, now: float) -> None:
+    def sweep(self, now: float) -> int:
+        """Forget every stream that has expired; return how many those were."""
         self._next_sweep = now + _SWEEP_SECONDS
         expired = [name for name, found in self._streams.items() if found.expires_at <= now]
         for name in expired:
             self.remove(name)
+        return len(expired)
 
 
 class _Stores:
@@ -249,10 +250,12 @@ class _MemoryQueue(ChunkQueue):
             raise ClosedError("this memory queue has been closed", backend=_NAME)
         return store
 
-    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
         store = self._store
         with store.lock:
-            store.append(stream, entries, self._options.ttl, self._max_bytes)
+            store.append(stream, entries, ttl or self._options.ttl, self._max_bytes)
         # Everything else may be waiting for this loop: a producer must not starve its readers.
         await asyncio.sleep(0)
 
@@ -309,10 +312,20 @@ class _MemoryQueue(ChunkQueue):
                 if info is not None:
                     yield info
 
+    async def sweep(self) -> int:
+        store = self._store
+        with store.lock:
+            return store.sweep(_now())
+
     async def aclose(self) -> None:
         self._open_store = None
         for waiter in tuple(self._waiting):
             waiter.wake()
+
+
+def _now() -> float:
+    # The clock of the running loop: the same in all of them, and one that tests can control.
+    return asyncio.get_running_loop().time()
 
 
 def _raise_not_found(stream: StreamId) -> NoReturn:

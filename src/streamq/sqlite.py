@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -113,10 +115,12 @@ class _SqliteQueue(ChunkQueue):
             await self.aclose()
             raise
 
-    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        ttl = ttl or self._options.ttl
         await self._write(
-            stream,
-            partial(store.append, stream=stream, entries=tuple(entries), ttl=self._options.ttl),
+            stream, partial(store.append, stream=stream, entries=tuple(entries), ttl=ttl)
         )
 
     async def read(
@@ -163,6 +167,19 @@ class _SqliteQueue(ChunkQueue):
                 return
             after = page[-1].stream.name
 
+    async def sweep(self) -> int:
+        gone = 0
+
+        def step(connection: sqlite3.Connection) -> bool:
+            nonlocal gone
+            gone += store.sweep(connection)
+            return False
+
+        # In steps, so that writers do not wait for all of it.
+        while await self._query(None, store.has_expired):
+            await self._write(None, step)
+        return gone
+
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
@@ -173,10 +190,10 @@ class _SqliteQueue(ChunkQueue):
         # A commit that waits for another process's lock is finished by its thread, without us.
         await asyncio.wait((self._writer.ended, self._reader.ended), timeout=_CLOSE_SECONDS)
 
-    async def _write(self, stream: StreamId, run: Callable[..., bool]) -> None:
+    async def _write(self, stream: StreamId | None, run: Callable[..., bool]) -> None:
         self._check_open()
         future: asyncio.Future[bool] = self._loop.create_future()
-        self._writer.submit(Job(run, future, str(stream)))
+        self._writer.submit(Job(run, future, "" if stream is None else str(stream)))
         await future
 
     async def _query(self, stream: StreamId | None, run: Callable[..., T]) -> T:

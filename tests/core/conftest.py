@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 
 import pytest
 
@@ -28,12 +29,14 @@ class FaultyQueue(ChunkQueue):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
         self.appends.append(list(entries))
         await self.gate.wait()
         if self.before and (error := self.before.popleft()):
             raise error
-        await self.inner.append(stream, entries)
+        await self.inner.append(stream, entries, ttl=ttl)
         if self.after and (error := self.after.popleft()):
             raise error
 

@@ -41,10 +41,12 @@ class UnreliableQueue(ChunkQueue):
         if self._chance.random() < share:
             raise BackendUnavailableError("injected")
 
-    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
         self._may_fail(0.1)
         stored = self._chance.randrange(len(entries) + 1) if self._chance.random() < 0.1 else None
-        await self._inner.append(stream, entries[:stored])
+        await self._inner.append(stream, entries[:stored], ttl=ttl)
         if stored is not None:
             self._may_fail(1)
         self._may_fail(0.1)

@@ -57,9 +57,11 @@ class WatchedQueue(ChunkQueue):
         if self.down is not None:
             raise self.down
 
-    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
         self._check()
-        await self.inner.append(stream, entries)
+        await self.inner.append(stream, entries, ttl=ttl)
 
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +162,12 @@ class Outage(ChunkQueue):
         self.backend, self.capabilities = inner.backend, inner.capabilities
         self.down = False
 
-    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
         if self.down:
             raise BackendUnavailableError("the backend is away", backend=self.backend)
-        await self._inner.append(stream, entries)
+        await self._inner.append(stream, entries, ttl=ttl)
 
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float

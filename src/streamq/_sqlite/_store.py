@@ -187,30 +187,37 @@ def delete(connection: sqlite3.Connection, stream: StreamId) -> bool:
     return False
 
 
-def sweep(connection: sqlite3.Connection) -> bool:
-    """Remove some of what has expired, in a transaction of its own; tell whether more is left."""
+def has_expired(connection: sqlite3.Connection) -> bool:
+    """Tell whether :func:`sweep` would find something."""
     (work,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM buried)"
         " OR EXISTS (SELECT 1 FROM streams WHERE expires_ms <= ?)",
         (_now_ms(),),
     ).fetchone()
-    if not work:
-        return False
-    with transaction(connection):
-        expired = connection.execute(
-            "SELECT id FROM streams WHERE expires_ms <= ? LIMIT ?", (_now_ms(), _JANITOR_STREAMS)
-        ).fetchall()
-        _bury(connection, [key for (key,) in expired])
-        room = _JANITOR_RECORDS
-        for row in connection.execute("SELECT stream FROM buried LIMIT 100").fetchall():
-            room -= connection.execute(
-                "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE stream = ? LIMIT ?)",
-                (*row, room),
-            ).rowcount
-            if room <= 0:
-                break
-            connection.execute("DELETE FROM buried WHERE stream = ?", row)
-    return True
+    return bool(work)
+
+
+def sweep(connection: sqlite3.Connection) -> int:
+    """Remove some of what has expired, within a write transaction.
+
+    Returns:
+        How many streams are completely gone now.
+    """
+    expired = connection.execute(
+        "SELECT id FROM streams WHERE expires_ms <= ? LIMIT ?", (_now_ms(), _JANITOR_STREAMS)
+    ).fetchall()
+    _bury(connection, [key for (key,) in expired])
+    room, gone = _JANITOR_RECORDS, 0
+    for row in connection.execute("SELECT stream FROM buried LIMIT 100").fetchall():
+        room -= connection.execute(
+            "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE stream = ? LIMIT ?)",
+            (*row, room),
+        ).rowcount
+        if room <= 0:
+            break
+        connection.execute("DELETE FROM buried WHERE stream = ?", row)
+        gone += 1
+    return gone
 
 
 def _bury(connection: sqlite3.Connection, keys: Collection[int]) -> None:

@@ -112,7 +112,10 @@ class Writer(QueueThread):
         more = False
         try:
             with translated(self._path):
-                more = store.sweep(connection)
+                more = store.has_expired(connection)
+                if more:
+                    with store.transaction(connection):
+                        store.sweep(connection)
         except StreamqError as exc:
             # Nobody waits for this; the next append meets the same trouble and reports it.
             _log.warning("removing expired streams failed: %s", exc)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 
 from streamq._cursor import Progress
 from streamq._events import StreamId
@@ -40,7 +41,9 @@ class _Nowhere(ChunkQueue):
         self.backend = limits.backend
         self.capabilities = limits.capabilities
 
-    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
         """Forget the entries."""
 
     async def read(

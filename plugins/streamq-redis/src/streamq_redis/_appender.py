@@ -55,7 +55,7 @@ class Appender:
         seconds = ttl.total_seconds()
         # The time to live is renewed now and then, and set longer by that lag: never too short.
         self._lag = min(seconds / 8, _LONGEST_LAG_SECONDS)
-        self._pexpire = max(1, int((seconds + self._lag) * 1000))
+        self._pexpire = _milliseconds(ttl + self.lag)
         self._due: OrderedDict[bytes, float] = OrderedDict()
 
     @property
@@ -64,16 +64,19 @@ class Appender:
         return timedelta(seconds=self._lag)
 
     def forget(self, key: bytes) -> None:
-        """The stream has been deleted."""
+        """Set the time to live with the next append: the stream has been deleted, say."""
         self._due.pop(key, None)
 
-    async def append(self, stream: StreamId, key: bytes, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, stream: StreamId, key: bytes, entries: Sequence[Entry], ttl: timedelta | None = None
+    ) -> None:
         """Store entries; as :meth:`streamq.driver.ChunkQueue.append`, with the client's errors."""
         if not entries:
             return
         wire = self._link.current or await self._link.wire()
         await wire.writable()
-        if len(entries) == 1 and self._due.get(key, 0.0) > time.monotonic():
+        is_due = ttl is not None or self._due.get(key, 0.0) <= time.monotonic()
+        if len(entries) == 1 and not is_due:
             (reply,) = await wire.call(_xadd(key, entries[0], "NOMKSTREAM"))
             if reply is not None:
                 await self._settle(wire, stream, key, entries, [reply])
@@ -82,14 +85,17 @@ class Appender:
         replies = await wire.call(
             ("MULTI",),
             *(_xadd(key, entry) for entry in entries),
-            ("PEXPIRE", key, self._pexpire),
+            ("PEXPIRE", key, self._pexpire if ttl is None else _milliseconds(ttl)),
             ("EXEC",),
         )
         done = replies[-1]
         if not isinstance(done, list):
             # EXECABORT only says that a command was refused; that command's own error says why.
             raise next(reply for reply in replies if isinstance(reply, rx.RedisError))
-        self._remember(key, asked)
+        if ttl is None:
+            self._remember(key, asked)
+        else:
+            self.forget(key)  # the next append without a time of its own sets the usual one
         await self._settle(wire, stream, key, entries, done)
 
     async def _settle(
@@ -143,6 +149,10 @@ class Appender:
         self._due.move_to_end(key)
         if len(self._due) > _REMEMBERED_STREAMS:
             self._due.popitem(last=False)
+
+
+def _milliseconds(ttl: timedelta) -> int:
+    return max(1, ttl // timedelta(milliseconds=1))
 
 
 def _xadd(key: bytes, entry: Entry, *options: str) -> Command:

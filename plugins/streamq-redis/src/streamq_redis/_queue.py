@@ -81,10 +81,12 @@ class RedisQueue(ChunkQueue):
 
     # -- the contract: docstrings are inherited ------------------------------------------------
 
-    async def append(self, stream: StreamId, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
         self._check_open()
         with redis_errors(self._address, stream):
-            await self._appender.append(stream, self._keys.key(stream), entries)
+            await self._appender.append(stream, self._keys.key(stream), entries, ttl)
 
     async def read(
         self,
