@@ -12,6 +12,7 @@ from ._errors import (
     BackendLoadError,
     BackendNotFoundError,
     BackendUnavailableError,
+    BufferFullError,
     CapabilityError,
     ChunkTooLargeError,
     ClosedError,
@@ -21,6 +22,7 @@ from ._errors import (
     FencedError,
     IdleTimeoutError,
     ProducerGoneError,
+    ReplayError,
     SealedError,
     SerializationError,
     StorageFullError,
@@ -36,7 +38,7 @@ from ._reader import ReaderStatistics, StreamReader
 from ._settings import Settings, load_settings
 from ._tail import StreamStatus
 from ._values import Encoding
-from ._writer import OnRetry, StreamWriter, WriterStatistics
+from ._writer import OnFull, OnRetry, StreamWriter, WriterStatistics
 
 __version__ = "0.1.0"
 
@@ -46,6 +48,7 @@ __all__ = [
     "BackendLoadError",
     "BackendNotFoundError",
     "BackendUnavailableError",
+    "BufferFullError",
     "Capabilities",
     "CapabilityError",
     "Chunk",
@@ -60,10 +63,12 @@ __all__ = [
     "Gap",
     "IdleTimeoutError",
     "LatencyClass",
+    "OnFull",
     "OnRetry",
     "Opening",
     "ProducerGoneError",
     "ReaderStatistics",
+    "ReplayError",
     "Reset",
     "Seal",
     "SealState",

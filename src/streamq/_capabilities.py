@@ -31,7 +31,9 @@ class Capabilities:
     cross_process: bool = field(metadata={"help": "producer and reader may be different processes"})
     cross_host: bool = field(metadata={"help": "producer and reader may be different machines"})
     expires: bool = field(metadata={"help": "streams disappear by themselves after their TTL"})
-    max_record_bytes: int = field(metadata={"help": "largest record that can be stored"})
+    max_record_bytes: int = field(
+        metadata={"help": "largest record that can be stored, at least 4096"}
+    )
     latency: LatencyClass = field(metadata={"help": "typical time from append to a blocked reader"})
 
     @classmethod

@@ -153,6 +153,29 @@ class ChunkTooLargeError(StreamqError):
     code = "chunk_too_large"
 
 
+class BufferFullError(StreamqError):
+    """The writer's buffer has no room and its policy is not to wait; nothing was accepted."""
+
+    code = "buffer_full"
+    retryable = True
+
+
+class ReplayError(StreamqError):
+    """An attempt that replays did not send again what an earlier attempt had stored.
+
+    Attributes:
+        seq: Position of the chunk that differs or is missing.
+    """
+
+    code = "replay"
+
+    def __init__(
+        self, message: str, *, seq: int, backend: str | None = None, stream: str | None = None
+    ) -> None:
+        super().__init__(message, backend=backend, stream=stream)
+        self.seq = seq
+
+
 class SerializationError(StreamqError):
     """A value cannot be turned into bytes, or bytes cannot be turned back; nothing was stored."""
 

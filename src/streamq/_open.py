@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import Generic, Literal, Protocol, TypeVar
 
 from ._capabilities import Capabilities
-from ._cursor import Cursor, Progress
+from ._cursor import Cursor
 from ._drivers import installed_drivers, load_driver
 from ._errors import (
+    BackendError,
     BackendLoadError,
     CapabilityError,
     ConfigurationError,
@@ -22,12 +23,14 @@ from ._errors import (
     StreamNotFoundError,
 )
 from ._events import StreamId
+from ._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
 from ._reader import StreamReader
+from ._replay import durable_fingerprints
 from ._retry import RetryPolicy
 from ._settings import Settings, build, check_variables, load_settings
 from ._tail import StreamStatus, Tail, check_fenced, read_tail
 from ._wire import MAX_EPOCH, Record, RecordKind
-from ._writer import OnRetry, StreamWriter
+from ._writer import OnFull, OnRetry, StreamWriter
 from .driver import ChunkQueue, Entry, QueueOptions
 
 
@@ -96,6 +99,7 @@ def open_writer(
     settings: Settings | None = None,
     epoch: int | None = None,
     on_retry: OnRetry = OnRetry.RESTART,
+    on_full: OnFull = OnFull.BLOCK,
     producer: str = "",
     seals_failures: bool = True,
     require: Collection[str] = (),
@@ -113,8 +117,9 @@ def open_writer(
         epoch: Place of this attempt among all runs of the producer: larger is newer. By default
             the wall clock in microseconds.
         on_retry: What readers see if an earlier attempt wrote to the stream.
-        producer: Who writes, stored with the seal; ``SealedError.producer`` tells it to whoever
-            finds the stream sealed.
+        on_full: What ``send_chunk`` does while ``STREAMQ_BUFFER_BYTES`` are not acknowledged yet.
+        producer: Who writes, at most 2,000 bytes, stored with the seal; ``SealedError.producer``
+            tells it to whoever finds the stream sealed.
         seals_failures: Whether leaving ``async with`` by an exception seals the stream and closes
             the writer. Pass ``False`` where something else decides whether there is a next attempt.
         require: Names of capabilities without which the backend is refused.
@@ -132,19 +137,23 @@ def open_writer(
         number = time.time_ns() // 1_000 if epoch is None else epoch
         if not 0 < number <= MAX_EPOCH:
             raise ConfigurationError(f"epoch {number} is outside 1 to 2**63-1")
-        retry = RetryPolicy(deadline_seconds=chosen.retry_seconds)
+        if len(producer.encode()) > MAX_PRODUCER_BYTES:
+            raise ConfigurationError(
+                f"producer {producer[:40]!r}... is longer than {MAX_PRODUCER_BYTES} bytes"
+            )
+        retry = retry_policy(chosen)
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
-            state = await _take_over(used, identity, number, on_retry, retry)
+            outbox = await _take_over(used, identity, number, on_retry, retry, producer)
         return StreamWriter(
             used,
             identity,
-            state,
-            on_retry=on_retry,
+            outbox,
             max_chunk_bytes=chosen.max_chunk_bytes,
             buffer_bytes=chosen.buffer_bytes,
             retry=retry,
-            producer=producer,
+            on_full=on_full,
+            sealed_ttl=chosen.sealed_ttl,
             seals_failures=seals_failures,
             on_close=on_close,
         )
@@ -188,7 +197,7 @@ def open_reader(
         chosen = settings or load_settings()
         identity = stream_id(stream, chosen)
         cursor = Cursor() if from_ in ("beginning", "tail") else Cursor.decode(from_, identity)
-        retry = RetryPolicy(deadline_seconds=chosen.retry_seconds)
+        retry = retry_policy(chosen)
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
             if must_exist:
@@ -221,6 +230,13 @@ async def describe(
     """
     chosen = settings or load_settings()
     return (await read_tail(queue, stream_id(stream, chosen))).status
+
+
+def retry_policy(settings: Settings) -> RetryPolicy:
+    """Return how calls to the backend are retried and bounded."""
+    return RetryPolicy(
+        deadline_seconds=settings.retry_seconds, call_seconds=settings.operation_seconds
+    )
 
 
 def stream_id(stream: str | StreamId, settings: Settings) -> StreamId:
@@ -286,10 +302,16 @@ async def _using(
 
 
 async def _take_over(
-    queue: ChunkQueue, stream: StreamId, epoch: int, on_retry: OnRetry, retry: RetryPolicy
-) -> Progress:
+    queue: ChunkQueue,
+    stream: StreamId,
+    epoch: int,
+    on_retry: OnRetry,
+    retry: RetryPolicy,
+    producer: str,
+) -> Outbox:
     """Fence older attempts, then read the tail, never the other way round."""
     check_fenced(queue)
+    _check_record_bytes(queue)
     # A stream that has ended is left alone: another OPEN would renew its time to live.
     with contextlib.suppress(StreamNotFoundError):
         _refuse_sealed(await retry.run(lambda: read_tail(queue, stream)), queue)
@@ -300,7 +322,7 @@ async def _take_over(
         created_ms=time.time_ns() // 1_000_000,
         nonce=os.urandom(8),
     )
-    entry = Entry(epoch, opening.index, opening.encode())
+    entry = Entry(epoch, 0, opening.encode())
     await retry.run(lambda: queue.append(stream, [entry]))
     tail = await retry.run(lambda: read_tail(queue, stream))
     _refuse_sealed(tail, queue)
@@ -311,7 +333,28 @@ async def _take_over(
             backend=queue.backend,
             stream=str(stream),
         )
-    return tail.state.progress
+    progress = tail.state.progress
+    durable = None
+    if on_retry is OnRetry.REPLAY and progress.next_seq:
+        durable = await durable_fingerprints(queue, stream, epoch, retry)
+    return Outbox(
+        progress,
+        stream=stream,
+        restarts=opening.restarts,
+        max_record_bytes=queue.capabilities.max_record_bytes,
+        durable=durable,
+        producer=producer,
+    )
+
+
+def _check_record_bytes(queue: ChunkQueue) -> None:
+    limit = queue.capabilities.max_record_bytes
+    if limit < SMALLEST_RECORD_BYTES:
+        raise BackendError(
+            f"backend {queue.backend!r} stores records of at most {limit} bytes; streamq needs "
+            f"{SMALLEST_RECORD_BYTES}",
+            backend=queue.backend,
+        )
 
 
 def _refuse_sealed(tail: Tail, queue: ChunkQueue) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
+import dataclasses
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -15,17 +16,19 @@ from ._errors import (
     IdleTimeoutError,
     StreamCancelledError,
     StreamFailedError,
+    StreamNotFoundError,
     StreamqError,
 )
 from ._events import Chunk, Event, Reset, Seal, SealState, StreamId
 from ._retry import RetryPolicy
 from ._sequencer import Sequencer
 from ._wire import Record
-from .driver import ChunkQueue
+from .driver import START, ChunkQueue, Stored
 
 _READ_RECORDS = 256
 _READ_BYTES = 1_048_576
 _LONGEST_WAIT_SECONDS = 20.0
+_EXISTENCE_SECONDS = 5.0  # between two looks whether an idle stream is still there
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +37,20 @@ class ReaderStatistics:
 
     Attributes:
         events: Events delivered.
+        chunks: Chunks among them.
+        chunk_bytes: Their encoded bytes.
         records: Records read from the backend.
+        buffered_bytes: Bytes of chunks that have been read and not yet delivered: at most one read
+            from the backend, or one chunk.
         stale_records: Records of superseded attempts that were dropped.
         duplicate_records: Records read again and dropped.
     """
 
     events: int
+    chunks: int
+    chunk_bytes: int
     records: int
+    buffered_bytes: int
     stale_records: int
     duplicate_records: int
 
@@ -83,10 +93,14 @@ class StreamReader:
         self._queue = queue
         self._idle_seconds = idle_seconds
         self._retry = retry
+        self._single_try = dataclasses.replace(retry, deadline_seconds=0.0)
         self._on_close = on_close
         self._closed = False
         self._position = cursor.position
+        self._whole_position = cursor.position  # before the parts of a chunk that is not complete
         self._cursor = cursor
+        self._clock = asyncio.get_running_loop().time
+        self._next_look = 0.0
         self._sequencer = Sequencer(
             cursor.progress,
             gaps_as_events=gaps_as_events,
@@ -94,7 +108,8 @@ class StreamReader:
         )
         self._told: deque[_Told] = deque()
         self._failure: StreamqError | None = None
-        self._events = self._records = 0
+        self._events = self._chunks = self._chunk_bytes = self._records = 0
+        self._buffered = 0
 
     @property
     def cursor(self) -> str:
@@ -113,7 +128,10 @@ class StreamReader:
         """Return counters; cheap, at any time."""
         return ReaderStatistics(
             events=self._events,
+            chunks=self._chunks,
+            chunk_bytes=self._chunk_bytes,
             records=self._records,
+            buffered_bytes=self._buffered,
             stale_records=self._sequencer.stale_records,
             duplicate_records=self._sequencer.duplicate_records,
         )
@@ -137,14 +155,16 @@ class StreamReader:
 
         Raises:
             TrimmedError: Events are no longer stored and gaps were not asked for.
+            StreamNotFoundError: The stream was there and has vanished: expired, deleted, or lost by
+                the server.
             CorruptRecordError: Stored bytes are not a valid record.
             BackendUnavailableError: The backend stayed unreachable for the retry deadline.
             ClosedError: The reader is closed.
         """
-        until = time.monotonic() + max_wait
+        until = self._clock() + max_wait
         while not self._told and self.seal is None:
             self._check_open()
-            left = until - time.monotonic()
+            left = until - self._clock()
             if not await self._fetch(max(left, 0.0)) and left <= 0:
                 break
         batch: list[Event] = []
@@ -172,10 +192,10 @@ class StreamReader:
         if not self._told:
             if self.seal is not None:
                 raise StopAsyncIteration
-            until = time.monotonic() + self._idle_seconds
+            until = self._clock() + self._idle_seconds
             while not self._told:
                 self._check_open()
-                left = until - time.monotonic()
+                left = until - self._clock()
                 if left <= 0:
                     raise IdleTimeoutError(
                         f"nothing arrived on stream {self.stream} for {self._idle_seconds:g} s; "
@@ -232,18 +252,14 @@ class StreamReader:
 
     async def _fetch(self, max_wait: float) -> bool:
         """Read once from the backend; return whether anything came."""
-        found = await self._retry.run(
-            lambda: self._queue.read(
-                self.stream,
-                self._position,
-                max_records=_READ_RECORDS,
-                max_bytes=_READ_BYTES,
-                max_wait=max_wait,
-            )
-        )
+        found = await self._read(max_wait)
         self._check_open()
+        if not found:
+            await self._look_after_it()
+            return False
         # From here to the end there is no await: cancellation cannot tear it.
         for stored in found:
+            before = self._whole_position
             try:
                 events = self._sequencer.feed(Record.decode(stored.data))
             except StreamqError as exc:
@@ -252,22 +268,67 @@ class StreamReader:
                 self._failure = exc
                 break
             self._records += 1
+            self._position = stored.position
+            if not self._sequencer.has_parts:
+                self._whole_position = stored.position
             if events:
+                self._buffered += sum(len(e.data) for e in events if isinstance(e, Chunk))
                 self._told.append(
-                    _Told(deque(events), self._position, stored.position, self._sequencer.epoch)
+                    _Told(deque(events), before, self._whole_position, self._sequencer.epoch)
                 )
             elif not self._told:
                 # Nothing to tell (an OPEN, a duplicate): move the cursor past it.
-                self._cursor = Cursor(self._sequencer.progress, stored.position)
-            self._position = stored.position
+                self._cursor = Cursor(self._sequencer.progress, self._whole_position)
         if self._failure is not None and not self._told:
             raise self._failure
-        return bool(found)
+        return True
+
+    async def _read(self, max_wait: float) -> Sequence[Stored]:
+        attempts = 0
+
+        async def read() -> Sequence[Stored]:
+            nonlocal attempts
+            attempts += 1
+            return await self._queue.read(
+                self.stream,
+                self._position,
+                max_records=_READ_RECORDS,
+                max_bytes=_READ_BYTES,
+                # After an outage look at once: the server may have lost the stream.
+                max_wait=max_wait if attempts == 1 else 0.0,
+            )
+
+        found = await self._retry.run(read, wait_seconds=max_wait)
+        if attempts > 1:
+            self._next_look = 0.0
+        return found
+
+    async def _look_after_it(self) -> None:
+        """Raise if the stream that is waited for was there and is not any more."""
+        now = self._clock()
+        if self._position == START or now < self._next_look:
+            return
+        self._next_look = now + _EXISTENCE_SECONDS
+        try:
+            await self._single_try.run(lambda: self._queue.describe(self.stream))
+        except StreamNotFoundError as exc:
+            raise StreamNotFoundError(
+                f"stream {self.stream} has vanished after event {self._sequencer.offset}: it has "
+                "expired, was deleted, or the server has lost it",
+                backend=self._queue.backend,
+                stream=str(self.stream),
+            ) from exc
+        except StreamqError:
+            return  # that proves nothing; if the backend is away, the next read says so
 
     def _deliver(self) -> Event:
         told = self._told[0]
         event = told.events.popleft()
         self._events += 1
+        if isinstance(event, Chunk):
+            self._chunks += 1
+            self._chunk_bytes += len(event.data)
+            self._buffered -= len(event.data)
         if isinstance(event, Seal):
             # The cursor stays before the seal: a reader that resumes there is told the ending
             # again at once, instead of waiting for something that never comes.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ._errors import StreamqError
+from ._errors import BackendUnavailableError, StreamqError
 
 T = TypeVar("T")
 
@@ -19,38 +19,46 @@ _logger = logging.getLogger("streamq")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How transient backend failures are retried.
+    """How transient backend failures are retried, and how long a single call may take.
 
     Attributes:
         deadline_seconds: Give up once this long has passed since the first failure.
+        call_seconds: A call that takes longer is cancelled and counts as a failure: whatever is
+            wrong with a driver or a connection, nobody waits for ever.
         first_seconds: Longest pause before the first retry; doubles each time.
         longest_seconds: Longest pause ever.
     """
 
     deadline_seconds: float = 30.0
+    call_seconds: float = math.inf
     first_seconds: float = 0.02
     longest_seconds: float = 1.0
 
-    async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
+    async def run(self, operation: Callable[[], Awaitable[T]], *, wait_seconds: float = 0.0) -> T:
         """Await ``operation()`` again and again while it fails with a retryable error.
 
         The pause is uniform between half and all of the current limit, so that many clients of a
         server that comes back do not arrive at once.
 
+        Args:
+            operation: Makes the call.
+            wait_seconds: How long the call may wait by agreement, beyond ``call_seconds``.
+
         Raises:
             StreamqError: The last error, once the deadline has passed; others pass at once.
         """
         limit, give_up = self.first_seconds, 0.0
+        clock = asyncio.get_running_loop().time
         while True:
             try:
-                result = await operation()
+                result = await self._call(operation, wait_seconds)
                 if give_up:
                     _logger.info("the backend answers again")
                 return result
             except StreamqError as exc:
                 if not exc.retryable:
                     raise
-                now = time.monotonic()
+                now = clock()
                 if not give_up:
                     give_up = now + self.deadline_seconds
                     if self.deadline_seconds:
@@ -60,3 +68,17 @@ class RetryPolicy:
                 pause = min(limit * random.uniform(0.5, 1.0), give_up - now)
             await asyncio.sleep(pause)
             limit = min(limit * 2, self.longest_seconds)
+
+    async def _call(self, operation: Callable[[], Awaitable[T]], wait_seconds: float) -> T:
+        if self.call_seconds == math.inf:
+            return await operation()
+        try:
+            async with asyncio.timeout(self.call_seconds + wait_seconds) as patience:
+                return await operation()
+        except TimeoutError as exc:
+            if not patience.expired():
+                raise
+            raise BackendUnavailableError(
+                f"the backend has not answered a call for {self.call_seconds:g} s "
+                "(STREAMQ_OPERATION_SECONDS is the limit)"
+            ) from exc

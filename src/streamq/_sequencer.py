@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ._cursor import Progress
-from ._errors import CursorError, TrimmedError
+from ._errors import CorruptRecordError, CursorError, TrimmedError
 from ._events import Chunk, Event, Gap, Reset, Seal
-from ._wire import Record, RecordKind
+from ._wire import MAX_CHUNK_BYTES, Record, RecordKind
 
 
 class Sequencer:
@@ -20,8 +20,9 @@ class Sequencer:
     Args:
         progress: What has been told already; the default is a reader at the very beginning.
         gaps_as_events: Tell missing events as :class:`Gap` instead of raising.
-        reorder_bytes: Bytes of early records to hold back until those before them arrive; 0 for
-            backends that keep order, where an early record proves that something is missing.
+        reorder_bytes: Bytes of early records to hold back until those before them arrive; what is
+            missing before the first of them when there are more is a gap. 0 for backends that keep
+            order, where an early record proves that something is missing.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Sequencer:
         self.duplicate_records = 0
         self._gaps_as_events = gaps_as_events
         self._reorder_bytes = reorder_bytes
-        self._early: dict[int, Record] = {}
+        self._early: dict[tuple[int, int], Record] = {}
         self._early_bytes = 0
+        self._parts: list[bytes] = []  # of the chunk after ``offset``
+        self._parts_bytes = 0
         self._taken_over_at = 0
 
     @property
@@ -50,10 +53,16 @@ class Sequencer:
         """What has been told, as a value."""
         return Progress(self.epoch, self.attempt, self.next_seq, self.offset)
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether the next chunk is known in part: whoever goes on later needs those records."""
+        return bool(self._parts)
+
     def feed(self, record: Record) -> list[Event]:
         """Judge the next record and return the events it tells, often none.
 
         Raises:
+            CorruptRecordError: A chunk in parts is larger than any chunk may be.
             TrimmedError: Events before this record are missing and gaps are not wanted as events.
                 The state is as before; feeding the same record raises again.
             CursorError: The stream was deleted or expired and began again under the same name.
@@ -76,11 +85,16 @@ class Sequencer:
             self.next_seq = progress.next_seq
             raise
         while self._early and self.seal is None:
-            early = self._early.pop(self.offset + 1, None)
-            if early is None:
-                break
+            place = self.offset + 1, len(self._parts)
+            is_next = place in self._early
+            if not is_next:
+                if self._early_bytes <= self._reorder_bytes:
+                    break
+                place = min(self._early)  # no room to wait any longer for what is before it
+            early = self._early[place]
+            events += self._tell(early, may_wait=is_next)
+            del self._early[place]
             self._early_bytes -= _size(early)
-            events += self._tell(early)
         return events
 
     def _take_over(self, record: Record) -> None:
@@ -92,8 +106,9 @@ class Sequencer:
         self._taken_over_at = self.offset
         self._early.clear()
         self._early_bytes = 0
+        self._forget_parts()
 
-    def _tell(self, record: Record) -> list[Event]:
+    def _tell(self, record: Record, *, may_wait: bool = True) -> list[Event]:
         """Return the events of a DATA record of the current epoch that have not been told."""
         first, expected = record.offset, self.offset + 1
         if first <= self._taken_over_at:
@@ -102,20 +117,17 @@ class Sequencer:
                 f"{self._taken_over_at}. It was deleted or had expired since; read it from the "
                 "beginning"
             )
+        if record.parts > 1:
+            return self._tell_part(record, expected, may_wait)
         if record.last_offset < expected:
             self.duplicate_records += 1
             return []
         events: list[Event] = []
         if first > expected:
-            if self._hold_back(record):
+            if may_wait and self._hold_back(record):
                 return []
-            if not self._gaps_as_events:
-                raise TrimmedError(
-                    f"events {expected} to {first - 1} are no longer stored; the oldest that can "
-                    f"be read is {first}",
-                    oldest=first,
-                )
-            events.append(Gap(expected, first - 1, record.attempt))
+            events.append(self._gap(expected, first - 1, record))
+        self._forget_parts()
         self.attempt = record.attempt
         if record.resets and first >= expected:
             events.append(Reset(first, record.attempt))
@@ -140,14 +152,58 @@ class Sequencer:
             events.append(self.seal)
         return events
 
+    def _tell_part(self, record: Record, expected: int, may_wait: bool) -> list[Event]:
+        """Add a part to the chunk that is being put together; tell it with the last one."""
+        have, (encoding, data) = len(self._parts), record.chunks[0]
+        if record.offset < expected or (record.offset == expected and record.part < have):
+            self.duplicate_records += 1
+            return []
+        events: list[Event] = []
+        if record.offset > expected or record.part > have:
+            if may_wait and self._hold_back(record):
+                return []
+            # Without its first part the chunk itself is missing as well.
+            missing = record.offset if record.part else record.offset - 1
+            events.append(self._gap(expected, missing, record))
+            self._forget_parts()
+            self.attempt, self.next_seq = record.attempt, record.seq + (record.part > 0)
+            self.offset = missing
+            if record.part:
+                return events
+        if self._parts_bytes + len(data) > MAX_CHUNK_BYTES:
+            raise CorruptRecordError(f"the parts of a chunk exceed {MAX_CHUNK_BYTES} bytes")
+        self._parts.append(data)
+        self._parts_bytes += len(data)
+        self.attempt = record.attempt
+        if record.completes:
+            whole = b"".join(self._parts)
+            self._forget_parts()
+            self.offset, self.next_seq = record.offset, record.seq + 1
+            events.append(Chunk(record.offset, record.attempt, record.seq, encoding, whole))
+        return events
+
+    def _forget_parts(self) -> None:
+        if self._parts:
+            self._parts, self._parts_bytes = [], 0
+
+    def _gap(self, first: int, last: int, record: Record) -> Gap:
+        """Return the gap before a record, or raise if gaps are not wanted."""
+        if not self._gaps_as_events:
+            raise TrimmedError(
+                f"events {first} to {last} are no longer stored; the oldest that can be read is "
+                f"{last + 1}",
+                oldest=last + 1,
+            )
+        return Gap(first, last, record.attempt)
+
     def _hold_back(self, record: Record) -> bool:
-        """Keep an early record for later, if the backend may reorder and there is room."""
-        size = _size(record)
-        if self._early_bytes + size > self._reorder_bytes:
+        """Keep an early record for later, if the backend may reorder."""
+        if not self._reorder_bytes:
             return False
-        if record.offset not in self._early:
-            self._early[record.offset] = record
-            self._early_bytes += size
+        place = record.offset, record.part
+        if place not in self._early:
+            self._early[place] = record
+            self._early_bytes += _size(record)
         return True
 
 
@@ -171,9 +227,17 @@ def fold_tail(newest_first: Iterable[Record]) -> Sequencer | None:
         if record.kind is RecordKind.OPEN:
             opens.append(record)
             continue
-        base = Progress(record.epoch, record.attempt, record.seq, record.offset - 1)
-        sequencer = Sequencer(base)
-        sequencer.feed(record)
+        if record.parts > 1:
+            # The parts before it need not be here to know where the stream stands.
+            sequencer = Sequencer(
+                Progress(
+                    record.epoch, record.attempt, record.seq + record.completes, record.last_offset
+                )
+            )
+        else:
+            base = Progress(record.epoch, record.attempt, record.seq, record.offset - 1)
+            sequencer = Sequencer(base)
+            sequencer.feed(record)
         for opened in reversed(opens):
             sequencer.feed(opened)
         return sequencer

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ._errors import ConfigurationError
+from ._wire import MAX_CHUNK_BYTES
 
 PREFIX = "STREAMQ_"
 CONFIG_FILE_VARIABLE = "STREAMQ_CONFIG_FILE"
@@ -98,7 +99,11 @@ class Settings(_Base):
     ttl_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = Field(
         default=86_400.0, description="how long a stream is kept after its last append"
     )
-    max_chunk_bytes: Annotated[int, Field(gt=0)] = Field(
+    sealed_ttl_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = Field(
+        default=21_600.0,
+        description="how long a stream is kept after its end, if that is shorter",
+    )
+    max_chunk_bytes: Annotated[int, Field(gt=0, le=MAX_CHUNK_BYTES)] = Field(
         default=1_048_576, description="largest encoded chunk that send_chunk accepts"
     )
     buffer_bytes: Annotated[int, Field(gt=0)] = Field(
@@ -106,6 +111,10 @@ class Settings(_Base):
     )
     retry_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = Field(
         default=30.0, description="how long an unreachable backend is retried before giving up"
+    )
+    operation_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = Field(
+        default=30.0,
+        description="how long one call to the backend may take, beyond what it waits for",
     )
     idle_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = Field(
         default=300.0, description="how long a reader waits for the next event before it raises"
@@ -128,6 +137,11 @@ class Settings(_Base):
     def ttl(self) -> timedelta:
         """:attr:`ttl_seconds` as a duration."""
         return timedelta(seconds=self.ttl_seconds)
+
+    @property
+    def sealed_ttl(self) -> timedelta:
+        """:attr:`sealed_ttl_seconds` as a duration, never longer than :attr:`ttl`."""
+        return min(timedelta(seconds=self.sealed_ttl_seconds), self.ttl)
 
 
 def read_config_file() -> tuple[Path, dict[str, Any]]:

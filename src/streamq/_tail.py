@@ -71,13 +71,20 @@ class Tail:
         """The place after the newest event; before the seal, so that a late reader learns of it."""
         stored, seal = self.info.last, self.state.seal
         if seal is None:
-            return Cursor(self.state.progress, stored[0].position)
+            # Before the parts of a chunk that is not complete: it will be told.
+            at = self.newest.part + 1 if _is_incomplete(self.newest) else 0
+            position = stored[at].position if at < len(stored) else START
+            return Cursor(self.state.progress, position)
         for i, record in enumerate(stored):
             if Record.decode(record.data).seal is not None:
                 before = stored[i + 1].position if i + 1 < len(stored) else START
                 break
         p = self.state.progress
         return Cursor(Progress(p.epoch, p.attempt, p.next_seq, seal.offset - 1), before)
+
+
+def _is_incomplete(record: Record) -> bool:
+    return record.parts > 1 and not record.completes
 
 
 def check_fenced(queue: ChunkQueue) -> None:
@@ -117,6 +124,8 @@ async def read_tail(queue: ChunkQueue, stream: StreamId) -> Tail:
             state = Sequencer()
             for record in reversed(records):
                 state.feed(record)
-        if state is not None:
+        # With an incomplete chunk, as far as the record before its first part.
+        needed = records[0].part + 2 if records and _is_incomplete(records[0]) else 0
+        if state is not None and (len(records) >= needed or len(records) < look):
             return Tail(info, state, records[0])
-        look *= _GROWTH
+        look = max(look * _GROWTH, needed)

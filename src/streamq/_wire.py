@@ -16,8 +16,11 @@ MAX_EPOCH = 2**63 - 1
 MAX_NUMBER = 2**62
 """Largest attempt, seq and offset in a record: what is counted on from them stays in 63 bits."""
 
-_DATA, _RESTART, _SEALED, _RESETS = 1, 2, 4, 8
-_FLAGS = _DATA | _RESTART | _SEALED | _RESETS
+MAX_CHUNK_BYTES = 2**30
+"""Largest chunk, whole or in parts: what a reader may be made to hold on the word of a writer."""
+
+_DATA, _RESTART, _SEALED, _RESETS, _PART = 1, 2, 4, 8, 16
+_FLAGS = _DATA | _RESTART | _SEALED | _RESETS | _PART
 _NONCE_BYTES = 8
 _CRC_BYTES = 4
 _ENCODINGS = tuple(Encoding)
@@ -60,6 +63,9 @@ class Record:
         resets: Whether the first event is a ``Reset``, before any chunk.
         chunks: Encoded chunks, in order.
         seal: The ending, after the last chunk, or ``None``.
+        part: Which part of a chunk that is larger than a record, from 0; the record then holds
+            nothing else. Its seq and offset are those of the chunk.
+        parts: How many parts that chunk has; 1 if the chunks are whole.
         created_ms: OPEN only: when the attempt was opened, Unix milliseconds, producer's clock.
         nonce: OPEN only: eight random bytes, which tell two writers of one epoch apart.
     """
@@ -73,26 +79,27 @@ class Record:
     chunks: tuple[tuple[Encoding, bytes], ...] = ()
     seal: SealBody | None = None
     resets: bool = False
+    part: int = 0
+    parts: int = 1
     created_ms: int = 0
     nonce: bytes = bytes(_NONCE_BYTES)
 
     @property
-    def index(self) -> int:
-        """Place within the epoch, growing: 0 for OPEN, else from 1 by chunk and seal."""
-        if self.kind is RecordKind.OPEN:
-            return 0
-        return self.seq + len(self.chunks) + (self.seal is not None) + 1
+    def completes(self) -> int:
+        """How many chunks are complete with this record: none before the last part of one."""
+        return len(self.chunks) if self.part == self.parts - 1 else 0
 
     @property
     def last_offset(self) -> int:
-        """Offset of the last event in this record."""
-        return self.offset + self.resets + len(self.chunks) + (self.seal is not None) - 1
+        """Offset of the last event that is complete with this record."""
+        return self.offset + self.resets + self.completes + (self.seal is not None) - 1
 
     def encode(self) -> bytes:
         """Return the bytes of this record in wire format v1."""
         is_data = self.kind is RecordKind.DATA
         flags = _DATA * is_data | _RESTART * self.restarts
         flags |= _SEALED * (self.seal is not None) | _RESETS * self.resets
+        flags |= _PART * (self.parts > 1)
         out = bytearray((VERSION, flags))
         _put_varint(out, self.epoch)
         if not is_data:
@@ -101,6 +108,9 @@ class Record:
         else:
             for number in (self.attempt, self.seq, self.offset, len(self.chunks)):
                 _put_varint(out, number)
+            if self.parts > 1:
+                _put_varint(out, self.part)
+                _put_varint(out, self.parts)
             for encoding, data in self.chunks:
                 _put_varint(out, len(data) << 2 | encoding)
                 out += data
@@ -144,8 +154,8 @@ class Record:
             raise CorruptRecordError(f"record has epoch {epoch}, outside 1 to 2**63-1")
         restarts = bool(flags & _RESTART)
         if not flags & _DATA:
-            if flags & (_SEALED | _RESETS):
-                raise CorruptRecordError("an OPEN record carries a seal or a reset")
+            if flags & (_SEALED | _RESETS | _PART):
+                raise CorruptRecordError("an OPEN record carries a seal, a reset or a part")
             created_ms, nonce = scan.varint(), scan.take(_NONCE_BYTES)
             scan.expect_end()
             return cls(RecordKind.OPEN, epoch, restarts, created_ms=created_ms, nonce=nonce)
@@ -154,13 +164,31 @@ class Record:
             raise CorruptRecordError("a DATA record has attempt or offset 0")
         if max(attempt, seq, offset) > MAX_NUMBER:
             raise CorruptRecordError("a DATA record has an attempt, seq or offset above 2**62")
+        part, parts = (scan.varint(), scan.varint()) if flags & _PART else (0, 1)
         chunks = scan.chunks(count)
         seal = scan.seal() if flags & _SEALED else None
         resets = bool(flags & _RESETS)
         if not chunks and seal is None and not resets:
             raise CorruptRecordError("a DATA record has neither reset, chunks nor seal")
         scan.expect_end()
-        return cls(RecordKind.DATA, epoch, restarts, attempt, seq, offset, chunks, seal, resets)
+        if flags & _PART:
+            if len(chunks) != 1 or seal is not None or resets:
+                raise CorruptRecordError("a record with a part of a chunk holds something else")
+            if not part < parts or not 1 < parts <= MAX_CHUNK_BYTES:
+                raise CorruptRecordError(f"a record has part {part} of {parts} of a chunk")
+        return cls(
+            RecordKind.DATA,
+            epoch,
+            restarts,
+            attempt,
+            seq,
+            offset,
+            chunks,
+            seal,
+            resets,
+            part,
+            parts,
+        )
 
 
 def _put_varint(out: bytearray, number: int) -> None:

@@ -1,52 +1,54 @@
-"""The producer's side of a stream: natural batching, one bounded buffer, exactly one seal."""
+"""The producer's side of a stream: one bounded buffer, one task that sends, exactly one seal."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import enum
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from ._cursor import Progress
 from ._errors import (
+    BufferFullError,
     ChunkTooLargeError,
     ClosedError,
-    SealedError,
+    ReplayError,
     StreamqError,
 )
 from ._events import SealState, StreamId
+from ._outbox import Batch, Outbox
 from ._retry import RetryPolicy
-from ._values import Encoding, encode_value
-from ._wire import Record, RecordKind, SealBody
-from .driver import ChunkQueue, Entry
-
-_TARGET_RECORD_BYTES = 65_536
-"""Small chunks are packed into records of about this size: large enough to amortise a round trip,
-small enough that a reader with a byte limit never holds much more than it asked for."""
-
-_APPEND_BYTES = 1_048_576
-"""Most bytes handed to the backend in one append."""
-
-_RECORD_OVERHEAD = 64
-"""Upper bound of the header, seal marker and checksum around the chunks of one record."""
-
-_CHUNK_OVERHEAD = 6
-_SEAL_TEXT_CHARS = 2_000
+from ._values import encode_value
+from .driver import ChunkQueue
 
 
 class OnRetry(enum.Enum):
     """What readers see when a new attempt takes a stream over.
 
-    RESTART tells them to forget what they saw (``Reset``); RESUME goes on after the last durable
-    chunk.
+    RESTART tells them to forget what they saw (``Reset``), for output that differs each time.
+    RESUME goes on after the last durable chunk: the producer asks ``position`` where that is.
+    REPLAY is for a producer that sends the same chunks again from the first: those that are
+    durable are compared and dropped, the others are sent.
     """
 
     RESTART = "restart"
     RESUME = "resume"
+    REPLAY = "replay"
+
+
+class OnFull(enum.Enum):
+    """What ``send_chunk`` does while the buffer is full because the backend is slow or away.
+
+    BLOCK waits for room. ERROR raises ``BufferFullError``. DROP lets the chunk go, counted in
+    ``statistics().dropped_chunks``; it takes no place in the stream, and readers see no gap.
+    """
+
+    BLOCK = "block"
+    ERROR = "error"
+    DROP = "drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +58,19 @@ class WriterStatistics:
     Attributes:
         chunks: Chunks accepted by ``send_chunk``.
         chunk_bytes: Their encoded bytes.
-        durable_chunks: Chunks that the backend has acknowledged.
-        records: Records those were packed into.
+        replayed_chunks: Those among them that an earlier attempt had stored.
+        durable_chunks: Chunks that the backend has acknowledged to this attempt.
+        dropped_chunks: Chunks let go because the buffer was full (``OnFull.DROP``).
+        records: Records that the acknowledged chunks were packed into.
         buffered_bytes: Bytes accepted and not yet acknowledged.
         waits: How often ``send_chunk`` had to wait for room in the buffer.
     """
 
     chunks: int
     chunk_bytes: int
+    replayed_chunks: int
     durable_chunks: int
+    dropped_chunks: int
     records: int
     buffered_bytes: int
     waits: int
@@ -88,13 +94,13 @@ class StreamWriter:
         self,
         queue: ChunkQueue,
         stream: StreamId,
-        progress: Progress,
+        outbox: Outbox,
         *,
-        on_retry: OnRetry,
         max_chunk_bytes: int,
         buffer_bytes: int,
         retry: RetryPolicy,
-        producer: str = "",
+        on_full: OnFull = OnFull.BLOCK,
+        sealed_ttl: timedelta | None = None,
         seal_timeout: float = 10.0,
         discards: bool = False,
         seals_failures: bool = True,
@@ -102,40 +108,31 @@ class StreamWriter:
     ) -> None:
         self.stream = stream
         """Which stream."""
-        self.attempt = progress.attempt
+        self.attempt = outbox.attempt
         """Dense number of this attempt, 1 for the first."""
-        self.epoch = progress.epoch
+        self.epoch = outbox.epoch
         """The attempt's place among all runs of the producer; larger is newer."""
-        self.resumed_from = progress.next_seq
-        """Chunks of earlier attempts that stay valid; 0 unless this attempt resumes."""
+        self.resumed_from = outbox.resumed_from
+        """Chunks of earlier attempts that stay valid; 0 unless this attempt resumes or replays."""
         self.discards = discards
         """Whether chunks go nowhere, because the stream was sealed before this attempt began."""
         self._queue = queue
-        self._restarts = on_retry is OnRetry.RESTART
-        self._producer = producer
-        self._seals_failures = seals_failures
-        body_bytes = queue.capabilities.max_record_bytes - _RECORD_OVERHEAD
-        self._max_chunk_bytes = min(max_chunk_bytes, body_bytes - _CHUNK_OVERHEAD)
-        self._record_bytes = min(_TARGET_RECORD_BYTES, body_bytes)
+        self._outbox = outbox
+        self._max_chunk_bytes = max_chunk_bytes
         self._buffer_bytes = buffer_bytes
         self._retry = retry
+        self._on_full = on_full
+        self._sealed_ttl = sealed_ttl
+        self._seals_failures = seals_failures
         self._seal_timeout = seal_timeout
         self._on_close = on_close
-        self._sent_seq = progress.next_seq  # seq of the next chunk to hand to the backend
-        self._durable_seq = progress.next_seq
-        self._next_offset = progress.offset + 1
-        # What earlier attempts told is taken back by a Reset, which is sent at once.
-        self._resets = self._restarts and progress.offset > 0
-        self._pending: deque[tuple[Encoding, bytes]] = deque()
-        self._seal: SealBody | None = None
-        self._sealed = False
         self._closed = False
         self._error: StreamqError | None = None
-        self._buffered = self._chunks = self._chunk_bytes = self._records = self._waits = 0
-        self._waiting = 0
+        self._chunks = self._chunk_bytes = self._replayed = self._dropped = 0
+        self._records = self._waits = self._waiting = 0
         self._admission = asyncio.Lock()
         self._wake = asyncio.Event()
-        if self._resets:
+        if outbox.has_work:  # the reset
             self._wake.set()
         self._progressed = asyncio.Event()
         self._pump = asyncio.create_task(self._run(), name=f"streamq-writer {stream}")
@@ -143,44 +140,48 @@ class StreamWriter:
 
     @property
     def position(self) -> int:
-        """How many chunks of this stream are valid and accepted: the seq of the next chunk."""
-        return self._sent_seq + len(self._pending)
+        """Seq of the next chunk to send: how many of the stream are valid and accepted.
+
+        It begins after the last durable chunk with ``OnRetry.RESUME``, with ``REPLAY`` at 0.
+        """
+        return self._outbox.position
 
     @property
     def durable_position(self) -> int:
-        """How many of them the backend has acknowledged."""
-        return self._durable_seq
+        """How many chunks the backend holds that are valid."""
+        return self._outbox.durable_seq
 
     @property
     def is_sealed(self) -> bool:
         """Whether the ending is durably stored."""
-        return self._sealed
+        return self._outbox.is_sealed
 
     def statistics(self) -> WriterStatistics:
         """Return counters; cheap, at any time."""
         return WriterStatistics(
             chunks=self._chunks,
             chunk_bytes=self._chunk_bytes,
-            durable_chunks=self._durable_seq - self.resumed_from,
+            replayed_chunks=self._replayed,
+            durable_chunks=self._outbox.durable_seq - self.resumed_from,
+            dropped_chunks=self._dropped,
             records=self._records,
-            buffered_bytes=self._buffered,
+            buffered_bytes=self._outbox.buffered_bytes,
             waits=self._waits,
         )
-
-    @property
-    def _unacknowledged(self) -> int:
-        return self._sent_seq - self._durable_seq + len(self._pending) + self._resets
 
     async def send_chunk(self, value: object) -> None:
         """Accept one chunk for sending.
 
-        Returns at once while the buffer has room; else waits until the backend has caught up.
-        Cancellation while waiting: nothing of the chunk is sent.
+        Returns at once while the buffer has room; else does what ``on_full`` says, by default it
+        waits until the backend has caught up. A chunk larger than a record of the backend is stored
+        in parts, which readers join. Cancellation while waiting: nothing of the chunk is sent.
 
         Raises:
             SerializationError: The value is not text, bytes or JSON-serialisable.
             ChunkTooLargeError: The encoded value exceeds the limit. Nothing of it is stored and
                 the stream stays usable.
+            BufferFullError: There is no room, with ``OnFull.ERROR``; nothing of it is stored.
+            ReplayError: With ``OnRetry.REPLAY``: an earlier attempt stored another chunk here.
             FencedError: A newer attempt has taken the stream over.
             SealedError: The stream has been sealed by this writer.
             ClosedError: The writer is closed.
@@ -189,32 +190,45 @@ class StreamWriter:
         size = len(data)
         if size > self._max_chunk_bytes:
             raise ChunkTooLargeError(
-                f"chunk of {size} bytes exceeds the limit of {self._max_chunk_bytes} for backend "
-                f"{self._queue.backend!r} (STREAMQ_MAX_CHUNK_BYTES and the backend's own); send it "
-                "in smaller chunks",
+                f"chunk of {size} bytes exceeds the limit of {self._max_chunk_bytes} "
+                "(STREAMQ_MAX_CHUNK_BYTES); send it in smaller chunks",
                 backend=self._queue.backend,
                 stream=str(self.stream),
             )
         self._check_writable()
-        size += _CHUNK_OVERHEAD
-        if self._waiting or self._is_full(size):
+        outbox = self._outbox
+        is_repeat = outbox.is_replaying
+        if not is_repeat and (self._waiting or not self._has_room(size)):
+            if self._on_full is OnFull.DROP:
+                self._dropped += 1
+                return
             await self._wait_for_room(size)
-        self._pending.append((encoding, data))
-        self._buffered += size
+        outbox.accept(encoding, data)
         self._chunks += 1
-        self._chunk_bytes += size - _CHUNK_OVERHEAD
-        self._wake.set()
+        self._chunk_bytes += size
+        if is_repeat:
+            self._replayed += 1
+        else:
+            self._wake.set()
 
-    def _is_full(self, size: int) -> bool:
-        return self._buffered > 0 and self._buffered + size > self._buffer_bytes
+    def _has_room(self, size: int) -> bool:
+        return self._outbox.has_room(size, self._buffer_bytes)
 
     async def _wait_for_room(self, size: int) -> None:
         """Wait for room in the buffer, behind every earlier caller."""
+        if self._on_full is OnFull.ERROR:
+            raise BufferFullError(
+                f"{self._outbox.buffered_bytes} bytes wait for backend {self._queue.backend!r}; "
+                f"{size} more exceed the limit of {self._buffer_bytes} (STREAMQ_BUFFER_BYTES). "
+                "Send it again later, or open the writer with OnFull.BLOCK",
+                backend=self._queue.backend,
+                stream=str(self.stream),
+            )
         self._waits += 1
         self._waiting += 1
         try:
             async with self._admission:
-                while self._is_full(size):
+                while not self._has_room(size):
                     self._check_writable()
                     await self._wait_progress()
             self._check_writable()
@@ -246,9 +260,10 @@ class StreamWriter:
 
         Raises:
             SealedError: The stream was sealed otherwise (``fail``, ``cancel``).
+            ReplayError: With ``OnRetry.REPLAY``: not all durable chunks were sent again.
             StreamqError: What stopped the writer, if it was stopped.
         """
-        await self._finish(self._seal_body(SealState.END))
+        await self._finish(SealState.END)
 
     async def fail(
         self, error: BaseException | str, *, error_type: str = "", retryable: bool = False
@@ -260,11 +275,16 @@ class StreamWriter:
             error_type: The failure's name for readers, by default the exception's class.
             retryable: What to tell readers about trying again.
         """
-        await self._finish(self._error_seal(error, error_type, retryable))
+        await self._finish(
+            SealState.ERROR,
+            error_type=error_type or _type_name(error),
+            message=str(error),
+            retryable=retryable,
+        )
 
     async def cancel(self, reason: str = "") -> None:
         """Seal the stream CANCELLED, after every accepted chunk. Same rules as :meth:`finish`."""
-        await self._finish(self._seal_body(SealState.CANCELLED, message=reason))
+        await self._finish(SealState.CANCELLED, message=reason)
 
     async def aclose(self) -> None:
         """Stop: send what was accepted and a seal that was asked for (bounded wait), then release.
@@ -296,47 +316,55 @@ class StreamWriter:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         try:
-            if self._seal is not None:
+            if self._outbox.seal is not None:
                 return
             if exc is None:
-                await self.finish()
+                await self._end()
             elif not self._seals_failures:
                 return
             elif isinstance(exc, asyncio.CancelledError):
-                self._ask_seal(self._seal_body(SealState.CANCELLED))  # aclose waits for it
+                self._ask_seal(SealState.CANCELLED)  # aclose waits for it
             else:
-                self._ask_seal(self._error_seal(exc, "", retryable=False))
+                self._ask_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
         finally:
             if self._seals_failures:
                 await self.aclose()
 
-    def _seal_body(self, state: SealState, *, message: str = "") -> SealBody:
-        return SealBody(state, message=message[:_SEAL_TEXT_CHARS], producer=self._producer)
+    async def _end(self) -> None:
+        try:
+            await self.finish()
+        except ReplayError as exc:
+            if self._seals_failures:
+                self._ask_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
+            raise
 
-    def _error_seal(self, error: BaseException | str, name: str, retryable: bool) -> SealBody:
-        name = name or ("Error" if isinstance(error, str) else type(error).__name__)
-        text = str(error)[:_SEAL_TEXT_CHARS]
-        return SealBody(SealState.ERROR, name[:200], text, retryable, self._producer)
-
-    async def _finish(self, seal: SealBody) -> None:
-        if self._seal is None:
+    async def _finish(
+        self,
+        state: SealState,
+        *,
+        error_type: str = "",
+        message: str = "",
+        retryable: bool = False,
+    ) -> None:
+        if self._outbox.seal is None:
             self._check_writable()
-            self._ask_seal(seal)
-        elif self._seal.state is not seal.state:
-            raise self._already_sealed()
+        self._ask_seal(state, error_type=error_type, message=message, retryable=retryable)
         await self._drain()
 
-    @property
-    def _has_open_seal(self) -> bool:
-        return self._seal is not None and not self._sealed
-
-    def _ask_seal(self, seal: SealBody) -> None:
-        self._seal = seal
+    def _ask_seal(
+        self,
+        state: SealState,
+        *,
+        error_type: str = "",
+        message: str = "",
+        retryable: bool = False,
+    ) -> None:
+        self._outbox.ask_seal(state, error_type=error_type, message=message, retryable=retryable)
         self._wake.set()
 
     async def _drain(self) -> None:
         """Wait until every accepted chunk, and the seal if one was asked for, is durable."""
-        while self._unacknowledged or self._has_open_seal:
+        while self._outbox.has_work:
             self._raise_error()
             await self._wait_progress()
         self._raise_error()
@@ -349,17 +377,9 @@ class StreamWriter:
 
     def _check_writable(self) -> None:
         self._raise_error()
-        if self._seal is not None:
-            raise self._already_sealed()
+        self._outbox.check_open()
         if self._closed:
             raise ClosedError("this writer is closed", stream=str(self.stream))
-
-    def _already_sealed(self) -> SealedError:
-        state = self._seal.state.name if self._seal else "?"
-        return SealedError(
-            f"stream {self.stream} is already sealed {state}; nothing can be added to it",
-            stream=str(self.stream),
-        )
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -369,11 +389,11 @@ class StreamWriter:
     async def _run(self) -> None:
         """Send what is pending until the seal is durable, an error stops it, or it is cancelled."""
         try:
-            while not self._sealed:
+            while not self._outbox.is_sealed:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._pending or self._resets or self._has_open_seal:
-                    await self._send_round()
+                while (batch := self._outbox.pack()) is not None:
+                    await self._send(batch)
         except StreamqError as exc:
             exc.stream = exc.stream or str(self.stream)
             self._error = exc
@@ -393,65 +413,13 @@ class StreamWriter:
             )
         self._progressed.set()
 
-    async def _send_round(self) -> None:
-        entries, buffered, sealed = self._pack()
-        await self._retry.run(lambda: self._queue.append(self.stream, entries))
-        self._durable_seq = self._sent_seq
-        self._resets = False
-        self._buffered -= buffered
-        self._records += len(entries)
-        self._sealed = sealed
+    async def _send(self, batch: Batch) -> None:
+        ttl = self._sealed_ttl if batch.seals else None
+        await self._retry.run(lambda: self._queue.append(self.stream, batch.entries, ttl=ttl))
+        self._outbox.acknowledge()
+        self._records += len(batch.entries)
         self._progressed.set()
 
-    def _pack(self) -> tuple[list[Entry], int, bool]:
-        """Take what is pending, up to one append's worth, and pack it into records.
 
-        Returns:
-            The records, the bytes of buffer they free, and whether the seal is in the last one.
-        """
-        entries: list[Entry] = []
-        taken = 0
-        pending = self._pending
-        while pending and taken < _APPEND_BYTES:
-            chunks: list[tuple[Encoding, bytes]] = []
-            size = 0
-            while pending:
-                cost = len(pending[0][1]) + _CHUNK_OVERHEAD
-                if chunks and size + cost > self._record_bytes:
-                    break
-                size += cost
-                chunks.append(pending.popleft())
-            taken += size
-            fits = size + self._seal_bytes() <= self._queue.capabilities.max_record_bytes
-            seal = self._seal if not pending and fits else None
-            entries.append(self._entry(tuple(chunks), seal, resets=self._resets and not entries))
-            if seal is not None:
-                return entries, taken, True
-        if pending:
-            return entries, taken, False
-        if self._seal is not None or not entries:  # the seal alone, or the reset alone
-            entries.append(self._entry((), self._seal, resets=self._resets and not entries))
-        return entries, taken, self._seal is not None
-
-    def _seal_bytes(self) -> int:
-        seal = self._seal
-        texts = seal and len(seal.error_type) + len(seal.message) + len(seal.producer)
-        return _RECORD_OVERHEAD + 4 * (texts or 0)
-
-    def _entry(
-        self, chunks: tuple[tuple[Encoding, bytes], ...], seal: SealBody | None, *, resets: bool
-    ) -> Entry:
-        record = Record(
-            RecordKind.DATA,
-            self.epoch,
-            self._restarts,
-            self.attempt,
-            self._sent_seq,
-            self._next_offset,
-            chunks,
-            seal,
-            resets,
-        )
-        self._sent_seq += len(chunks)
-        self._next_offset = record.last_offset + 1
-        return Entry(self.epoch, record.index, record.encode())
+def _type_name(error: BaseException | str) -> str:
+    return "Error" if isinstance(error, str) else type(error).__name__

@@ -40,7 +40,7 @@ def test_every_error_has_its_own_code_and_a_docstring(error: type[StreamqError])
 def test_only_passing_conditions_are_retryable() -> None:
     """Retrying a typing error for thirty seconds helps nobody."""
     retryable = {e.__name__ for e in errors() if e.retryable}
-    assert retryable == {"BackendUnavailableError", "StorageFullError"}
+    assert retryable == {"BackendUnavailableError", "BufferFullError", "StorageFullError"}
 
 
 def test_capabilities_know_their_flags() -> None:

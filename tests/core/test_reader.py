@@ -46,7 +46,8 @@ def values(events: list[Event]) -> list[object]:
 
 async def append(queue: ChunkQueue, name: str, record: Record) -> None:
     """Store a record directly, as another writer's bytes."""
-    entry = Entry(record.epoch, record.index, record.encode())
+    index = record.seq + len(record.chunks) + 1
+    entry = Entry(record.epoch, index, record.encode())
     await queue.append(StreamId("default", name), [entry])
 
 

@@ -118,6 +118,9 @@ async def write(queue: ChunkQueue, name: str, settings: Settings, chance: random
         if policy is OnRetry.RESTART and story:
             story.append(("reset", attempt))
         stalled = asyncio.create_task(write_on(previous)) if previous else None
+        if policy is OnRetry.REPLAY:
+            for value in current(story):
+                await writer.send_chunk(value)
         for i in range(chance.randrange(40)):
             await writer.send_chunk(f"{attempt}.{i}")
             story.append(("chunk", f"{attempt}.{i}"))
@@ -130,6 +133,12 @@ async def write(queue: ChunkQueue, name: str, settings: Settings, chance: random
     await writer.finish()
     await writer.aclose()
     return [*story, ("seal", "END")]
+
+
+def current(story: Story) -> list[object]:
+    """The chunks that count: those after the last reset."""
+    resets = [i for i, (kind, _) in enumerate(story) if kind == "reset"]
+    return [value for kind, value in story[resets[-1] if resets else 0 :] if kind == "chunk"]
 
 
 def told(events: list[Event]) -> Story:

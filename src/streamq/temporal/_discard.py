@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from streamq._cursor import Progress
 from streamq._events import StreamId
+from streamq._outbox import Outbox
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings
-from streamq._writer import OnRetry, StreamWriter
+from streamq._writer import StreamWriter
 from streamq.driver import ChunkQueue, Entry, Stored, StreamInfo, StreamNotFoundError
 
 
@@ -22,11 +23,16 @@ def discarding_writer(
     before Temporal had the result (or the workflow was retried as a whole). The work is done again
     for its result; nothing is told twice. Values and limits are checked as ever.
     """
+    outbox = Outbox(
+        Progress(epoch, attempt),
+        stream=stream,
+        restarts=True,
+        max_record_bytes=queue.capabilities.max_record_bytes,
+    )
     return StreamWriter(
         _Nowhere(queue),
         stream,
-        Progress(epoch, attempt),
-        on_retry=OnRetry.RESTART,
+        outbox,
         max_chunk_bytes=settings.max_chunk_bytes,
         buffer_bytes=settings.buffer_bytes,
         retry=RetryPolicy(),

@@ -1,0 +1,285 @@
+"""What a writer has accepted and not yet stored: numbering, packing, the byte bound, one seal.
+
+A pure state machine: no clock, no I/O. :class:`~streamq.StreamWriter` puts chunks in and carries
+batches to the backend, one at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ._cursor import Progress
+from ._errors import ReplayError, SealedError
+from ._events import SealState, StreamId
+from ._replay import fingerprint
+from ._values import Encoding
+from ._wire import Record, RecordKind, SealBody
+from .driver import Entry
+
+_TARGET_RECORD_BYTES = 65_536
+"""Small chunks are packed into records of about this size: large enough to amortise a round trip,
+small enough that a reader with a byte limit never holds much more than it asked for."""
+
+_APPEND_BYTES = 1_048_576
+"""Most bytes handed to the backend in one append."""
+
+_RECORD_OVERHEAD = 64
+"""Upper bound of the header, seal marker and checksum around the chunks of one record."""
+
+CHUNK_OVERHEAD = 6
+"""Upper bound of what a record adds to each chunk."""
+
+SMALLEST_RECORD_BYTES = 4_096
+"""Every backend has to store records of this size: a seal is never split."""
+
+MAX_PRODUCER_BYTES = 2_000
+_ERROR_TYPE_CHARS = 200
+_MESSAGE_CHARS = 2_000
+
+
+class _Piece(NamedTuple):
+    """A chunk, or one part of a chunk that is larger than a record."""
+
+    encoding: Encoding
+    data: bytes
+    part: int = 0
+    parts: int = 1
+
+    @property
+    def cost(self) -> int:
+        return len(self.data) + CHUNK_OVERHEAD
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What goes to the backend in one append; repeating it changes nothing.
+
+    Attributes:
+        entries: The records, in order; never empty.
+        frees_bytes: Bytes of buffer that become free once it is stored.
+        next_seq: Seq after its last complete chunk.
+        seals: Whether the last record ends the stream.
+    """
+
+    entries: tuple[Entry, ...]
+    frees_bytes: int
+    next_seq: int
+    seals: bool
+
+
+class Outbox:
+    """Chunks of one attempt between ``send_chunk`` and the acknowledgement.
+
+    At most one batch is on its way: :meth:`pack` gives it, and gives the same one again until
+    :meth:`acknowledge` is called.
+
+    Args:
+        progress: Where this attempt begins: its epoch and attempt, the seq and offset before it.
+        stream: Which stream, for messages.
+        restarts: Whether it takes back what earlier attempts told.
+        max_record_bytes: Largest record that the backend stores, at least
+            :data:`SMALLEST_RECORD_BYTES`.
+        durable: For an attempt that replays: fingerprints by seq of the chunks that are stored
+            already. What is sent again is compared with them and dropped.
+        producer: Stored with the seal; at most 2,000 bytes.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        *,
+        stream: StreamId,
+        restarts: bool,
+        max_record_bytes: int,
+        durable: Mapping[int, bytes] | None = None,
+        producer: str = "",
+    ) -> None:
+        self.epoch = progress.epoch
+        self.attempt = progress.attempt
+        self.resumed_from = progress.next_seq
+        self.buffered_bytes = 0
+        self.is_sealed = False
+        self.durable_seq = progress.next_seq
+        self.seal: SealBody | None = None
+        self._stream = str(stream)
+        self._restarts = restarts
+        self._producer = producer
+        self._durable = durable
+        # What earlier attempts told is taken back by a Reset, which is sent at once.
+        self._resets = restarts and progress.offset > 0
+        self._position = 0 if durable is not None else progress.next_seq
+        self._sent_seq = progress.next_seq
+        self._next_offset = progress.offset + 1
+        self._next_index = 1  # 0 is the record that opened the epoch
+        self._pending: deque[_Piece] = deque()
+        self._on_its_way: Batch | None = None
+        self._max_record_bytes = max_record_bytes
+        self._body_bytes = max_record_bytes - _RECORD_OVERHEAD
+        self._record_bytes = min(_TARGET_RECORD_BYTES, self._body_bytes)
+
+    @property
+    def position(self) -> int:
+        """Seq of the next chunk to be accepted."""
+        return self._position
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the next chunk is expected to be one that is stored already."""
+        return self._position < self.resumed_from
+
+    @property
+    def has_work(self) -> bool:
+        """Whether :meth:`pack` would return something."""
+        return (
+            self._on_its_way is not None
+            or bool(self._pending)
+            or self._resets
+            or (self.seal is not None and not self.is_sealed)
+        )
+
+    def has_room(self, size: int, limit: int) -> bool:
+        """Whether a chunk of ``size`` bytes fits below ``limit``; one always fits when empty."""
+        return not self.buffered_bytes or self.buffered_bytes + size + CHUNK_OVERHEAD <= limit
+
+    def accept(self, encoding: Encoding, data: bytes) -> None:
+        """Take a chunk, however large: what is larger than a record is cut into parts.
+
+        Raises:
+            SealedError: A seal was asked for.
+            ReplayError: The chunk is not the one that an earlier attempt stored at this place.
+                Nothing is taken; the same chunk may be corrected and sent again.
+        """
+        self.check_open()
+        if self.is_replaying:
+            known = (self._durable or {}).get(self._position)
+            # What has been trimmed cannot be compared, and nobody can read it any more.
+            if known is not None and known != fingerprint(encoding, data):
+                raise ReplayError(
+                    f"chunk {self._position} of stream {self._stream} differs from the one that an "
+                    "earlier attempt stored; OnRetry.REPLAY is for output that is the same each "
+                    "time, OnRetry.RESTART for any other",
+                    seq=self._position,
+                    stream=self._stream,
+                )
+            self._position += 1
+            return
+        self._position += 1
+        limit = self._body_bytes - CHUNK_OVERHEAD
+        parts = max(-(-len(data) // limit), 1)
+        for part in range(parts):
+            cut = data if parts == 1 else data[part * limit : (part + 1) * limit]
+            piece = _Piece(encoding, cut, part, parts)
+            self._pending.append(piece)
+            self.buffered_bytes += piece.cost
+
+    def check_open(self) -> None:
+        """Raise if nothing can be accepted any more.
+
+        Raises:
+            SealedError: A seal was asked for.
+        """
+        if self.seal is not None:
+            raise SealedError(
+                f"stream {self._stream} is already sealed {self.seal.state.name}; nothing can be "
+                "added to it",
+                stream=self._stream,
+            )
+
+    def ask_seal(
+        self, state: SealState, *, error_type: str = "", message: str = "", retryable: bool = False
+    ) -> None:
+        """End the stream after everything accepted; asking for the same ending again is harmless.
+
+        Raises:
+            SealedError: Another ending was asked for.
+            ReplayError: END, while an earlier attempt had sent more than was sent again.
+        """
+        if self.seal is not None:
+            if self.seal.state is not state:
+                self.check_open()
+            return
+        if state is SealState.END and self.is_replaying:
+            raise ReplayError(
+                f"only {self._position} of the {self.resumed_from} chunks that earlier attempts "
+                f"stored in {self._stream} were sent again; OnRetry.REPLAY needs all of them",
+                seq=self._position,
+                stream=self._stream,
+            )
+        error_type = error_type[:_ERROR_TYPE_CHARS]
+        room = self._body_bytes - 4 * len(error_type) - len(self._producer.encode())
+        message = message[: min(_MESSAGE_CHARS, room // 4)]
+        self.seal = SealBody(state, error_type, message, retryable, self._producer)
+
+    def pack(self) -> Batch | None:
+        """Return the batch to store next; the same one until it is acknowledged."""
+        if self._on_its_way is None and self.has_work:
+            self._on_its_way = self._pack()
+        return self._on_its_way
+
+    def acknowledge(self) -> None:
+        """The batch that :meth:`pack` returned is stored."""
+        batch, self._on_its_way = self._on_its_way, None
+        if batch is None:
+            return
+        self.durable_seq = batch.next_seq
+        self.buffered_bytes -= batch.frees_bytes
+        self.is_sealed = batch.seals
+
+    def _pack(self) -> Batch:
+        entries: list[Entry] = []
+        taken = 0
+        pending = self._pending
+        seal: SealBody | None = None
+        while pending and taken < _APPEND_BYTES:
+            if pending[0].parts > 1:
+                if self._resets:  # on its own: a part shares its record with nothing
+                    entries.append(self._entry())
+                piece = pending.popleft()
+                taken += piece.cost
+                entries.append(self._entry((piece,)))
+                continue
+            pieces: list[_Piece] = []
+            size = 0
+            while pending and pending[0].parts == 1:
+                if pieces and size + pending[0].cost > self._record_bytes:
+                    break
+                size += pending[0].cost
+                pieces.append(pending.popleft())
+            taken += size
+            fits = size + self._seal_bytes() <= self._max_record_bytes
+            seal = self.seal if not pending and fits else None
+            entries.append(self._entry(tuple(pieces), seal))
+        if not pending and seal is None and (self.seal is not None or not entries):
+            seal = self.seal  # the seal alone, or the reset alone
+            entries.append(self._entry((), seal))
+        return Batch(tuple(entries), taken, self._sent_seq, seal is not None)
+
+    def _seal_bytes(self) -> int:
+        seal = self.seal
+        if seal is None:
+            return _RECORD_OVERHEAD
+        texts = 4 * (len(seal.error_type) + len(seal.message)) + len(seal.producer.encode())
+        return _RECORD_OVERHEAD + texts
+
+    def _entry(self, pieces: tuple[_Piece, ...] = (), seal: SealBody | None = None) -> Entry:
+        resets, self._resets = self._resets, False
+        record = Record(
+            RecordKind.DATA,
+            self.epoch,
+            self._restarts,
+            self.attempt,
+            self._sent_seq,
+            self._next_offset,
+            tuple((piece.encoding, piece.data) for piece in pieces),
+            seal,
+            resets,
+            pieces[0].part if pieces else 0,
+            pieces[0].parts if pieces else 1,
+        )
+        self._sent_seq += record.completes
+        self._next_offset = record.last_offset + 1
+        self._next_index += 1
+        return Entry(self.epoch, self._next_index - 1, record.encode())
