@@ -2,6 +2,8 @@
 
 import signal
 
+pytest_plugins = ["streamq.testing.plugin"]
+
 # A job that a shell runs in the background ignores Ctrl-C, and so would every process that the
 # tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

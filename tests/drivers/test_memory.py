@@ -7,6 +7,7 @@ import gc
 import threading
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -14,23 +15,58 @@ import pytest
 from streamq import memory
 from streamq.driver import START, ChunkQueue, Entry, QueueOptions, StorageFullError, StreamId
 from streamq.memory import MemoryDriver, MemorySettings
-from streamq.testing import DriverSuite, OpenQueue, queue_factory
+from streamq.testing import BackendHarness, DriverSuite, queue_factory
 
 OPTIONS = QueueOptions(ttl=timedelta(minutes=1))
 STREAM = StreamId("test", "stream")
+_STORE_BYTES = 160 * 2**20
+
+
+class MemoryHarness(BackendHarness):
+    """A store of this process."""
+
+    driver = MemoryDriver
+
+    def settings(self) -> MemorySettings:
+        """Return settings that lead to the check's own store."""
+        return MemorySettings(store=str(self.directory), max_bytes=_STORE_BYTES)
+
+    @property
+    def store(self) -> memory._Store:
+        """Return the store; at least one queue has it open."""
+        return memory._stores.get(str(self.directory))
+
+    async def peek(self, stream: StreamId) -> list[bytes]:
+        """Return what the store holds."""
+        with self.store.lock:
+            found = self.store.find(stream)
+            return [] if found is None else [record.data for record in found.records]
+
+    async def trim(self, stream: StreamId, keep: int) -> None:
+        """Forget the oldest records."""
+        with self.store.lock:
+            found = self.store.find(stream)
+            assert found is not None
+            del found.keys[:-keep]
+            del found.records[:-keep]
+
+    @asynccontextmanager
+    async def full(self) -> AsyncIterator[MemorySettings]:
+        """Fill the store with a stream of somebody else."""
+        async with queue_factory(MemoryDriver, self.settings()) as open_queue:
+            queue = await open_queue()
+            filler = StreamId("filler", "filler")
+            free = _STORE_BYTES - self.store._cost_bytes - 1000
+            await queue.append(filler, [Entry(1, 0, bytes(free))])
+            yield self.settings()
+            await queue.delete(filler)
 
 
 class TestConformance(DriverSuite):
-    """The driver contract."""
+    """The driver contract, without a server and without waiting."""
 
-    short_ttl = timedelta(seconds=0.3)
-
-    @pytest.fixture
-    async def open_queue(self) -> AsyncIterator[OpenQueue]:
-        async with queue_factory(
-            MemoryDriver, MemorySettings(store=uuid.uuid4().hex)
-        ) as open_queue:
-            yield open_queue
+    harness_type = MemoryHarness
+    virtual_time = True
 
 
 @pytest.fixture

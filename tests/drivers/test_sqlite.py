@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import sqlite3
 import sys
@@ -36,9 +37,10 @@ from streamq.driver import (
     StreamqError,
 )
 from streamq.sqlite import SqliteDriver, SqliteSettings
-from streamq.testing import DriverSuite, OpenQueue, queue_factory
+from streamq.testing import BackendHarness, DriverSuite, OpenQueue, queue_factory
 
 STREAM = StreamId("test", "stream")
+_ID = "(SELECT id FROM streams WHERE tenant = ? AND name = ?)"
 
 _WRITER = """
 import asyncio, sys
@@ -63,15 +65,78 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+class SqliteHarness(BackendHarness):
+    """A database in the check's own directory."""
+
+    driver = SqliteDriver
+    short_ttl = timedelta(seconds=0.4)
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.path = directory / "streams.db"
+
+    def settings(self) -> SqliteSettings:
+        """Return settings that lead to the database."""
+        return SqliteSettings(path=self.path, busy_seconds=0.5)
+
+    async def peek(self, stream: StreamId) -> list[bytes]:
+        """Return what is in the table."""
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            rows = connection.execute(
+                f"SELECT data FROM records WHERE stream = {_ID} ORDER BY epoch, idx",
+                (stream.tenant, stream.name),
+            )
+            return [row[0] for row in rows]
+
+    async def trim(self, stream: StreamId, keep: int) -> None:
+        """Delete the oldest rows."""
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(
+                f"DELETE FROM records WHERE stream = {_ID} AND id NOT IN (SELECT id FROM records "
+                f"WHERE stream = {_ID} ORDER BY epoch DESC, idx DESC LIMIT ?)",
+                (stream.tenant, stream.name, stream.tenant, stream.name, keep),
+            )
+
+    async def restart(self) -> None:
+        """Go on with the files as they are at this moment, which is what `kill -9` leaves."""
+        crashed = self.path.with_name(f"after-{self.path.name}")
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{self.path}{suffix}", f"{crashed}{suffix}")
+        self.path = crashed
+
+    @asynccontextmanager
+    async def full(self) -> AsyncIterator[SqliteSettings]:
+        """Let connections that are opened now write no further than the file is long."""
+        connect = sqlite_store.connect
+
+        def connect_to_full_disk(
+            path: Path, *, synchronous: str, busy_seconds: float
+        ) -> sqlite3.Connection:
+            connection = connect(path, synchronous=synchronous, busy_seconds=busy_seconds)
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {pages + 40}")
+            return connection
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sqlite_store, "connect", connect_to_full_disk)
+            yield self.settings()
+
+    @asynccontextmanager
+    async def read_only(self) -> AsyncIterator[SqliteSettings]:
+        """Take the permission to write to the directory away."""
+        self.directory.chmod(0o500)
+        try:
+            if os.access(self.directory, os.W_OK):
+                pytest.skip("this user may write to read-only directories (root)")
+            yield self.settings()
+        finally:
+            self.directory.chmod(0o700)
+
+
 class TestConformance(DriverSuite):
     """The driver contract."""
 
-    short_ttl = timedelta(seconds=0.4)
-
-    @pytest.fixture
-    async def open_queue(self, path: Path) -> AsyncIterator[OpenQueue]:
-        async with queue_factory(SqliteDriver, SqliteSettings(path=path)) as open_queue:
-            yield open_queue
+    harness_type = SqliteHarness
 
 
 @pytest.fixture

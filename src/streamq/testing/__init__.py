@@ -1,17 +1,57 @@
-"""Tools for testing drivers: the conformance suite that a driver's own tests subclass.
+"""The conformance kit: what the author of a driver proves it with, and tools for testing on top.
 
-Needs ``pytest`` and ``pytest-asyncio`` in auto mode; nothing else in streamq imports them.
+Needs ``pytest`` and ``pytest-asyncio``; nothing else in streamq imports it.
 """
 
 from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite(
-    *(f"streamq.testing.{name}" for name in ("_driver_suite", "_reading", "_streams", "_waiting"))
+_WITH_ASSERTS = (
+    *("_checks", "_streams", "_basics", "_ordering", "_replay", "_late_join", "_trimming"),
+    *("_attempts", "_lifecycle", "_limits", "_waiting", "_expiry", "_listing"),
 )
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _WITH_ASSERTS))
 
-from ._driver_suite import DriverSuite  # noqa: E402 - after asserts are registered for rewriting
-from ._harness import OpenQueue, new_stream, queue_factory  # noqa: E402
+from ._checks import needs, new_stream, requires  # noqa: E402 - asserts are registered first
+from ._faulty_queue import (  # noqa: E402
+    Block,
+    Call,
+    Delay,
+    Empty,
+    Fail,
+    Fault,
+    FaultyQueue,
+    LoseAcknowledgement,
+    Pass,
+    StorePrefix,
+    Twice,
+)
+from ._harness import MANDATORY_HOOKS, BackendHarness, OpenQueue, queue_factory  # noqa: E402
+from ._suite import DriverSuite  # noqa: E402
+from ._virtual_time import DeadlockError, VirtualTimeLoop, run_in_virtual_time  # noqa: E402
 
-__all__ = ["DriverSuite", "OpenQueue", "new_stream", "queue_factory"]
+__all__ = [
+    "MANDATORY_HOOKS",
+    "BackendHarness",
+    "Block",
+    "Call",
+    "DeadlockError",
+    "Delay",
+    "DriverSuite",
+    "Empty",
+    "Fail",
+    "Fault",
+    "FaultyQueue",
+    "LoseAcknowledgement",
+    "OpenQueue",
+    "Pass",
+    "StorePrefix",
+    "Twice",
+    "VirtualTimeLoop",
+    "needs",
+    "new_stream",
+    "queue_factory",
+    "requires",
+    "run_in_virtual_time",
+]

@@ -1,24 +1,22 @@
-"""What the checks stand on: fixtures, unique streams, and reading until enough has arrived."""
+"""What the kit cannot know about a backend: how to reach it, look into it, and do it harm."""
 
 from __future__ import annotations
 
-import asyncio
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+import abc
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from typing import Any, ClassVar, TypeAlias, TypeVar
-
-import pytest
+from pathlib import Path
+from typing import ClassVar, NoReturn, Self, TypeAlias
 
 from streamq.driver import (
-    START,
+    AnyDriver,
     ChunkQueue,
     Driver,
-    Entry,
+    DriverSettings,
     QueueOptions,
     SettingsT,
-    Stored,
     StreamId,
 )
 
@@ -26,8 +24,175 @@ OpenQueue: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
 """Opens one more connection to the backend under test; takes an optional ``ttl: timedelta``."""
 
 LONG_TTL = timedelta(minutes=5)
-PLENTY_BYTES = 64 * 2**20
-T = TypeVar("T")
+
+MANDATORY_HOOKS: Mapping[str, tuple[str, ...]] = {
+    "durable": ("restart",),
+    "cross_host": ("break_connections", "hang", "unreachable"),
+}
+"""Hooks that a harness has to supply once the backend declares a capability: its checks fail then,
+instead of being skipped."""
+
+
+class BackendHarness(abc.ABC):
+    """One backend as the kit sees it: settings that lead there, and hooks that do things to it.
+
+    Only :attr:`driver` and :meth:`settings` are required. Every hook may be left out: its checks
+    are then skipped and say so, or fail where :data:`MANDATORY_HOOKS` demands it. A hook acts on
+    the backend past the driver under test, never through it, and returns when what it does has
+    taken effect. Where a hook cannot work on the machine at hand, it calls ``pytest.skip`` with the
+    reason.
+
+    Each check gets a harness of its own. To share a server between checks, start it in a pytest
+    fixture of a larger scope and hand it to the harness; every check uses streams that no other
+    check knows.
+
+    Args:
+        directory: An empty directory that belongs to this check.
+    """
+
+    driver: ClassVar[AnyDriver]
+    """The driver under test."""
+
+    patience_seconds: ClassVar[float] = 15.0
+    """How long to wait for something that has to happen before a check fails."""
+
+    short_ttl: ClassVar[timedelta] = timedelta(seconds=0.6)
+    """A time to live for checks that wait for a stream to expire. The shorter, the quicker."""
+
+    answer_seconds: ClassVar[float] = 10.0
+    """Within this time, a call to a server that does not answer has failed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def label(self) -> str:
+        """What to call the backend in reports, such as ``redis (Valkey 9)``."""
+        return self.driver.name
+
+    @abc.abstractmethod
+    def settings(self) -> DriverSettings:
+        """Return how every connection reaches the one backend that they share."""
+
+    async def start(self) -> None:  # noqa: B027 - optional
+        """Start what the check needs; called once, in the check's event loop."""
+
+    async def stop(self) -> None:  # noqa: B027 - optional
+        """Stop what :meth:`start` and the hooks started; all queues are closed by then."""
+
+    # -- looking past the driver ---------------------------------------------------------------
+
+    async def peek(self, stream: StreamId) -> list[bytes]:
+        """Return the records that the backend holds for a stream, oldest first.
+
+        Proves that the driver stores what it was given, byte by byte and nothing else.
+        """
+        _not_supplied(self.peek)
+
+    async def trim(self, stream: StreamId, keep: int) -> None:
+        """Remove the oldest records of a stream, as an operator or a retention rule does.
+
+        Proves that readers are told what is missing, and never skip it in silence.
+
+        Args:
+            stream: It exists.
+            keep: How many of the newest records stay, at least 1.
+        """
+        _not_supplied(self.trim)
+
+    # -- faults on the way ---------------------------------------------------------------------
+
+    async def break_connections(self) -> None:
+        """Cut every connection that clients have now; new ones work.
+
+        Proves that a dropped connection costs an error that is retried, and nothing else.
+        """
+        _not_supplied(self.break_connections)
+
+    def slow(self, seconds: float) -> AbstractAsyncContextManager[None]:
+        """Inside, the backend takes about this much longer to answer.
+
+        Proves that slowness is neither an error nor a cause of disorder.
+        """
+        _not_supplied(self.slow)
+
+    # -- faults of the server ------------------------------------------------------------------
+
+    async def restart(self) -> None:
+        """End the backend without any warning, and start it again on the data it left.
+
+        :meth:`settings` leads to it afterwards. Without a server, whatever a machine that loses
+        every process leaves behind.
+
+        Proves ``durable``: what was acknowledged is still there.
+        """
+        _not_supplied(self.restart)
+
+    def hang(self) -> AbstractAsyncContextManager[None]:
+        """Inside, the backend accepts connections at most, and answers nothing.
+
+        Proves that no call waits for longer than :attr:`answer_seconds`.
+        """
+        _not_supplied(self.hang)
+
+    def full(self) -> AbstractAsyncContextManager[DriverSettings]:
+        """Inside, there is no room for one more MiB; gives the settings to see that with.
+
+        Proves that it is told as ``StorageFullError``, and that it passes.
+        """
+        _not_supplied(self.full)
+
+    # -- refusals ------------------------------------------------------------------------------
+
+    def read_only(self) -> AbstractAsyncContextManager[DriverSettings]:
+        """Inside, the settings that this gives lead to a backend where nothing can be written.
+
+        Proves that it is told as ``AccessDeniedError`` or ``BackendUnavailableError``.
+        """
+        _not_supplied(self.read_only)
+
+    def wrong_credentials(self) -> tuple[DriverSettings, str]:
+        """Return settings that the backend refuses, and the secret in them.
+
+        Proves ``AccessDeniedError``, and that no message contains the secret.
+        """
+        _not_supplied(self.wrong_credentials)
+
+    def unreachable(self) -> DriverSettings:
+        """Return settings that lead to where nothing listens.
+
+        Proves ``BackendUnavailableError``, at open, within :attr:`answer_seconds`.
+        """
+        _not_supplied(self.unreachable)
+
+    # -- what the kit asks ---------------------------------------------------------------------
+
+    def supplies(self, hook: str) -> bool:
+        """Whether the harness has a hook of this name."""
+        return getattr(type(self), hook) is not getattr(BackendHarness, hook)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+
+HOOKS = (
+    *("peek", "trim", "break_connections", "slow", "restart", "hang", "full", "read_only"),
+    *("wrong_credentials", "unreachable"),
+)
+"""The optional parts of a harness."""
+
+
+def describe_hook(hook: str) -> str:
+    """Return the first line of a hook's contract."""
+    return (inspect.getdoc(getattr(BackendHarness, hook)) or "").partition("\n")[0]
+
+
+def _not_supplied(hook: Callable[..., object]) -> NoReturn:
+    raise NotImplementedError(f"this harness does not supply {hook.__name__}()")
 
 
 @asynccontextmanager
@@ -53,119 +218,3 @@ async def queue_factory(
     finally:
         for queue in opened:
             await queue.aclose()
-
-
-def new_stream(name: str = "") -> StreamId:
-    """Return a stream that no other test uses, in a tenant of its own."""
-    token = uuid.uuid4().hex
-    return StreamId(f"t-{token[:12]}", name or f"s-{token}")
-
-
-def entries(*data: bytes, epoch: int = 1, first: int = 0) -> list[Entry]:
-    """Number records within one epoch."""
-    return [Entry(epoch, first + i, item) for i, item in enumerate(data)]
-
-
-def numbered(count: int, label: str = "r") -> list[bytes]:
-    """Return recognisable payloads, all different."""
-    return [f"{label}{i}".encode() for i in range(count)]
-
-
-def data_of(records: Iterable[Stored]) -> list[bytes]:
-    """Return what was stored, without positions."""
-    return [record.data for record in records]
-
-
-def require(queue: ChunkQueue, *flags: str) -> None:
-    """Skip the test unless the queue declares these capabilities."""
-    for flag in flags:
-        if not getattr(queue.capabilities, flag):
-            pytest.skip(f"{queue.backend} does not declare {flag!r}")
-
-
-class Harness:
-    """Fixtures and helpers of :class:`streamq.testing.DriverSuite`.
-
-    Attributes:
-        patience: Seconds to wait for something that has to happen before the test fails.
-        short_ttl: Time to live for tests that wait for a stream to expire.
-    """
-
-    patience: ClassVar[float] = 15.0
-    short_ttl: ClassVar[timedelta] = timedelta(seconds=0.6)
-
-    @pytest.fixture
-    async def open_queue(self) -> AsyncIterator[OpenQueue]:
-        """Return a function that opens one more connection; the driver's tests override this."""
-        raise NotImplementedError("override the open_queue fixture; queue_factory helps")
-        yield  # noqa: PT022 - makes it an async generator, as overriding fixtures are
-
-    @pytest.fixture
-    async def queue(self, open_queue: OpenQueue) -> ChunkQueue:
-        """Return an open queue."""
-        return await open_queue()
-
-    @pytest.fixture
-    def stream(self) -> StreamId:
-        """Return a stream that no other test uses."""
-        return new_stream()
-
-    async def read(
-        self,
-        queue: ChunkQueue,
-        stream: StreamId,
-        after: str = START,
-        *,
-        max_records: int = 1000,
-        max_bytes: int = PLENTY_BYTES,
-        max_wait: float | None = None,
-    ) -> Sequence[Stored]:
-        """Read once, with generous bounds, and never wait longer than twice our patience."""
-        wait = self.patience if max_wait is None else max_wait
-        async with asyncio.timeout(2 * self.patience):
-            return await queue.read(
-                stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=wait
-            )
-
-    async def read_many(
-        self, queue: ChunkQueue, stream: StreamId, count: int, after: str = START
-    ) -> list[Stored]:
-        """Read on until ``count`` records have come, or nothing more does."""
-        found: list[Stored] = []
-        while len(found) < count:
-            batch = await self.read(queue, stream, after)
-            if not batch:
-                break
-            found += batch
-            after = batch[-1].position
-        return found
-
-    async def expect(
-        self, queue: ChunkQueue, stream: StreamId, expected: list[bytes], after: str = START
-    ) -> list[Stored]:
-        """Read the stream to its end and compare: nothing missing, nothing extra, in order."""
-        found = await self.read_many(queue, stream, len(expected), after)
-        tail = found[-1].position if found else after
-        found += await self.read(queue, stream, tail, max_wait=0)
-        if queue.capabilities.ordered:
-            assert expected == data_of(found)
-        else:
-            assert sorted(expected) == sorted(data_of(found))
-        return found
-
-    async def blocked(self, read: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a read that has nothing to return yet, and see that it waits."""
-        task = asyncio.ensure_future(read)
-        # No event tells that somebody waits: the only proof is that the read does not return.
-        done, _ = await asyncio.wait({task}, timeout=0.05)
-        assert not done, "a read with nothing to return came back before its max_wait"
-        return task
-
-    async def eventually(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
-        """Ask again until the condition holds; fail when our patience is over."""
-        try:
-            async with asyncio.timeout(self.patience):
-                while not await condition():  # noqa: ASYNC110 - a backend has no event for this
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            pytest.fail(f"still not so after {self.patience:g} s: {what}")

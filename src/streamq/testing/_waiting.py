@@ -7,7 +7,8 @@ import statistics
 
 from streamq.driver import START, ChunkQueue, LatencyClass, StreamId
 
-from ._harness import Harness, OpenQueue, data_of, entries, new_stream, numbered, require
+from ._checks import Checks, data_of, entries, new_stream, requires
+from ._harness import OpenQueue
 
 # Far above what each class means, so that a busy CI machine passes and a poll interval does not.
 _SLOWEST_MEDIAN_SECONDS = {
@@ -18,8 +19,10 @@ _SLOWEST_MEDIAN_SECONDS = {
 }
 
 
-class WaitingChecks(Harness):
-    """What a read does when there is nothing to return yet."""
+class WaitingChecks(Checks):
+    """How long reads block, what wakes them, and that nobody is forgotten."""
+
+    group = "waiting"
 
     async def test_zero_wait_returns_at_once(self, queue: ChunkQueue, stream: StreamId) -> None:
         """Core drains a stream without waiting before it decides what to do next."""
@@ -78,6 +81,7 @@ class WaitingChecks(Harness):
         await queue.append(stream, entries(b"mine"))
         assert data_of(await waiting) == [b"mine"]
 
+    @requires("latency")
     async def test_latency_is_of_the_declared_class(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
@@ -94,38 +98,6 @@ class WaitingChecks(Harness):
             taken.append(clock() - started)
             position = batch[-1].position
         assert statistics.median(taken) < _SLOWEST_MEDIAN_SECONDS[queue.capabilities.latency]
-
-    async def test_cancelled_read_loses_nothing(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """Browsers disconnect in the middle of a poll all the time."""
-        position = START
-        for i in range(10):
-            waiting = asyncio.ensure_future(self.read(queue, stream, position))
-            await asyncio.wait({waiting}, timeout=0.01)
-            if i % 2:
-                waiting.cancel()
-            append = asyncio.ensure_future(queue.append(stream, entries(b"%d" % i, first=i)))
-            await asyncio.sleep(0)
-            waiting.cancel()
-            await asyncio.gather(append, waiting, return_exceptions=True)
-            batch = await self.read(queue, stream, position)
-            assert [b"%d" % i] == data_of(batch)
-            position = batch[-1].position
-
-    async def test_ten_readers_each_see_everything(
-        self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
-    ) -> None:
-        """Several people watch the same run; none of them takes chunks away from another."""
-        require(queue, "fan_out")
-        other = await open_queue()
-        data = numbered(40)
-        readers = [
-            asyncio.ensure_future(self.read_many((queue, other)[i % 2], stream, len(data)))
-            for i in range(10)
-        ]
-        for first in range(0, len(data), 4):
-            await queue.append(stream, entries(*data[first : first + 4], first=first))
-        for found in await asyncio.gather(*readers):
-            assert data == data_of(found)
 
     async def test_many_streams_are_read_at_once(
         self, queue: ChunkQueue, open_queue: OpenQueue

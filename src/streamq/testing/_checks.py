@@ -1,0 +1,283 @@
+"""What all checks stand on: fixtures, markers, unique streams, reading until enough has arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+import pytest_asyncio
+
+from streamq.driver import (
+    START,
+    Capabilities,
+    ChunkQueue,
+    DriverSettings,
+    Entry,
+    QueueOptions,
+    Stored,
+    StreamId,
+    StreamNotFoundError,
+)
+
+from ._harness import HOOKS, LONG_TTL, MANDATORY_HOOKS, BackendHarness, OpenQueue
+
+PLENTY_BYTES = 256 * 2**20
+T = TypeVar("T")
+Check = TypeVar("Check", bound=Callable[..., object])
+
+OPENED = pytest.StashKey[tuple[str, dict[str, bool | int | str]]]()
+"""In the stash of a test: label of the backend, and what the queue under test declares."""
+
+_CONDITIONS = "_streamq_conditions"
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """When a check applies.
+
+    Attributes:
+        capabilities: What has to be declared; the check is what holds the driver to it.
+        hooks: What the harness has to supply.
+    """
+
+    capabilities: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
+
+
+def requires(*capabilities: str) -> Callable[[Check], Check]:
+    """Mark a check that holds a backend to capabilities, and skip it where one is undeclared.
+
+    Args:
+        capabilities: Names of fields of :class:`streamq.Capabilities`.
+    """
+    unknown = set(capabilities) - set(Capabilities.__dataclass_fields__)
+    if unknown:
+        raise ValueError(f"{sorted(unknown)} are no capabilities")
+
+    def mark(check: Check) -> Check:
+        found = conditions_of(check)
+        setattr(check, _CONDITIONS, Conditions(capabilities + found.capabilities, found.hooks))
+        return check
+
+    return mark
+
+
+def needs(*hooks: str) -> Callable[[Check], Check]:
+    """Mark a check that needs hooks of the harness.
+
+    Where one is not supplied the check is skipped, or fails if a declared capability makes the hook
+    mandatory.
+
+    Args:
+        hooks: Names of methods of :class:`BackendHarness`.
+    """
+    unknown = set(hooks) - set(HOOKS)
+    if unknown:
+        raise ValueError(f"{sorted(unknown)} are no hooks of BackendHarness")
+
+    def mark(check: Check) -> Check:
+        found = conditions_of(check)
+        setattr(check, _CONDITIONS, Conditions(found.capabilities, hooks + found.hooks))
+        return check
+
+    return mark
+
+
+def conditions_of(check: object) -> Conditions:
+    """Return when a check applies."""
+    found = getattr(check, _CONDITIONS, None)
+    return found if isinstance(found, Conditions) else Conditions()
+
+
+def new_stream(name: str = "") -> StreamId:
+    """Return a stream that no other test uses, in a tenant of its own."""
+    token = uuid.uuid4().hex
+    return StreamId(f"t-{token[:12]}", name or f"s-{token}")
+
+
+def entries(*data: bytes, epoch: int = 1, first: int = 0) -> list[Entry]:
+    """Number records within one epoch."""
+    return [Entry(epoch, first + i, item) for i, item in enumerate(data)]
+
+
+def numbered(count: int, label: str = "r") -> list[bytes]:
+    """Return recognisable payloads, all different."""
+    return [f"{label}{i}".encode() for i in range(count)]
+
+
+def data_of(records: Iterable[Stored]) -> list[bytes]:
+    """Return what was stored, without positions."""
+    return [record.data for record in records]
+
+
+class Checks:
+    """Fixtures and helpers of :class:`streamq.testing.DriverSuite`."""
+
+    group: ClassVar[str] = ""
+    """What the checks of a class are about, in one or two words."""
+
+    harness_type: ClassVar[type[BackendHarness]]
+    """The harness to make for each check; or override the fixture :meth:`harness`."""
+
+    virtual_time: ClassVar[bool] = False
+    """Run every check on a :class:`VirtualTimeLoop`; for backends inside this process only."""
+
+    # -- fixtures ------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> BackendHarness:
+        """Return the harness, not started. Override it to hand over what pytest fixtures made."""
+        made = getattr(self, "harness_type", None)
+        if made is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} sets neither harness_type nor a fixture called harness"
+            )
+        found = made(tmp_path)
+        assert isinstance(found, BackendHarness)
+        return found
+
+    @pytest_asyncio.fixture
+    async def backend(self, harness: BackendHarness) -> AsyncIterator[BackendHarness]:
+        """Return the harness, started."""
+        async with harness:
+            yield harness
+
+    @pytest_asyncio.fixture
+    async def open_with(
+        self, backend: BackendHarness
+    ) -> AsyncIterator[Callable[[DriverSettings], Awaitable[ChunkQueue]]]:
+        """Return a function that opens a queue with other settings than the usual ones."""
+        async with AsyncExitStack() as stack:
+
+            async def open_with(settings: DriverSettings, ttl: timedelta = LONG_TTL) -> ChunkQueue:
+                queue = await backend.driver.open(QueueOptions(ttl=ttl), settings)
+                stack.push_async_callback(queue.aclose)
+                return queue
+
+            yield open_with
+
+    @pytest_asyncio.fixture
+    async def open_queue(
+        self, backend: BackendHarness, open_with: Callable[..., Awaitable[ChunkQueue]]
+    ) -> OpenQueue:
+        """Return a function that opens one more connection."""
+
+        async def open_queue(ttl: timedelta = LONG_TTL) -> ChunkQueue:
+            return await open_with(backend.settings(), ttl=ttl)
+
+        return open_queue
+
+    @pytest_asyncio.fixture
+    async def queue(self, open_queue: OpenQueue) -> ChunkQueue:
+        """Return an open queue."""
+        return await open_queue()
+
+    @pytest_asyncio.fixture
+    async def other(self, open_queue: OpenQueue) -> ChunkQueue:
+        """Return a second connection."""
+        return await open_queue()
+
+    @pytest.fixture
+    def stream(self) -> StreamId:
+        """Return a stream that no other test uses."""
+        return new_stream()
+
+    @pytest.fixture(autouse=True)
+    def _conditions(
+        self, request: pytest.FixtureRequest, backend: BackendHarness, queue: ChunkQueue
+    ) -> None:
+        self.patience = backend.patience_seconds
+        request.node.stash[OPENED] = (backend.label, queue.capabilities.to_dict())
+        conditions = conditions_of(request.function)
+        for flag in conditions.capabilities:
+            if not getattr(queue.capabilities, flag):
+                pytest.skip(f"{queue.backend} does not declare {flag!r}")
+        for hook in conditions.hooks:
+            if backend.supplies(hook):
+                continue
+            named = f"{type(backend).__name__} does not supply {hook}()"
+            for flag, mandatory in MANDATORY_HOOKS.items():
+                if hook in mandatory and getattr(queue.capabilities, flag):
+                    pytest.fail(
+                        f"{named}, without which {queue.backend} cannot prove {flag!r}, which it "
+                        "declares",
+                        pytrace=False,
+                    )
+            pytest.skip(named)
+
+    # -- helpers -------------------------------------------------------------------------------
+
+    async def read(
+        self,
+        queue: ChunkQueue,
+        stream: StreamId,
+        after: str = START,
+        *,
+        max_records: int = 1000,
+        max_bytes: int = PLENTY_BYTES,
+        max_wait: float | None = None,
+    ) -> Sequence[Stored]:
+        """Read once, with generous bounds, and never wait longer than twice our patience."""
+        wait = self.patience if max_wait is None else max_wait
+        async with asyncio.timeout(2 * self.patience):
+            return await queue.read(
+                stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=wait
+            )
+
+    async def read_many(
+        self, queue: ChunkQueue, stream: StreamId, count: int, after: str = START
+    ) -> list[Stored]:
+        """Read on until ``count`` records have come, or nothing more does."""
+        found: list[Stored] = []
+        while len(found) < count:
+            batch = await self.read(queue, stream, after)
+            if not batch:
+                break
+            found += batch
+            after = batch[-1].position
+        return found
+
+    async def expect(
+        self, queue: ChunkQueue, stream: StreamId, expected: list[bytes], after: str = START
+    ) -> list[Stored]:
+        """Read the stream to its end and compare: nothing missing, nothing extra, in order."""
+        found = await self.read_many(queue, stream, len(expected), after)
+        tail = found[-1].position if found else after
+        found += await self.read(queue, stream, tail, max_wait=0)
+        if queue.capabilities.ordered:
+            assert expected == data_of(found)
+        else:
+            assert sorted(expected) == sorted(data_of(found))
+        return found
+
+    async def blocked(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a call that has nothing to return yet, and see that it waits."""
+        task = asyncio.ensure_future(call)
+        # No event tells that somebody waits: the only proof is that the read does not return.
+        done, _ = await asyncio.wait({task}, timeout=0.05)
+        assert not done, "a call with nothing to return came back before its max_wait"
+        return task
+
+    async def is_gone(self, queue: ChunkQueue, stream: StreamId) -> bool:
+        """Whether the stream does not exist."""
+        try:
+            await queue.describe(stream)
+        except StreamNotFoundError:
+            return True
+        return False
+
+    async def eventually(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        """Ask again until the condition holds; fail when our patience is over."""
+        try:
+            async with asyncio.timeout(self.patience):
+                while not await condition():  # noqa: ASYNC110 - a backend has no event for this
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            pytest.fail(f"still not so after {self.patience:g} s: {what}")

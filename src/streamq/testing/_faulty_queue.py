@@ -1,0 +1,382 @@
+"""A queue that fails by script, in front of any real one."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import dataclasses
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from streamq.driver import (
+    BackendError,
+    BackendUnavailableError,
+    Capabilities,
+    ChunkQueue,
+    Entry,
+    Stored,
+    StreamId,
+    StreamInfo,
+)
+
+METHODS = ("append", "read", "describe", "delete", "streams", "commit", "sweep")
+"""The methods that faults can be scripted for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a method, with the arguments that faults and tests look at.
+
+    Attributes:
+        method: Its name, one of :data:`METHODS`.
+        stream: Which stream, if it is about one.
+        entries: What is appended.
+        ttl: With which time to live.
+        after: After which position is read.
+        max_records: How many records at most.
+        max_wait: For how long.
+    """
+
+    method: str
+    stream: StreamId | None = None
+    entries: tuple[Entry, ...] = ()
+    ttl: timedelta | None = None
+    after: str = ""
+    max_records: int = 0
+    max_wait: float = 0.0
+
+
+Forward: TypeAlias = Callable[[Call], Awaitable[Any]]
+"""Makes the real call, with the arguments of the given one."""
+
+
+class Fault(abc.ABC):
+    """What happens to one call. Subclass it for a fault of your own."""
+
+    @abc.abstractmethod
+    async def apply(self, call: Call, forward: Forward) -> Any:
+        """Do it: make the real call with ``forward``, perhaps; return its result or raise."""
+
+
+def _lost(error: Exception | None, call: Call) -> Exception:
+    if error is not None:
+        return error.with_traceback(None)
+    return BackendUnavailableError(
+        f"injected into {call.method}", stream=None if call.stream is None else str(call.stream)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pass(Fault):
+    """Nothing: the call is made."""
+
+    async def apply(self, call: Call, forward: Forward) -> Any:
+        return await forward(call)
+
+
+@dataclass(frozen=True, slots=True)
+class Fail(Fault):
+    """The call fails before anything happens, by default as unavailable."""
+
+    error: Exception | None = None
+
+    async def apply(self, call: Call, forward: Forward) -> Any:
+        raise _lost(self.error, call)
+
+
+@dataclass(frozen=True, slots=True)
+class LoseAcknowledgement(Fault):
+    """The call is made, and then reported as failed."""
+
+    error: Exception | None = None
+
+    async def apply(self, call: Call, forward: Forward) -> Any:
+        await forward(call)
+        raise _lost(self.error, call)
+
+
+@dataclass(frozen=True, slots=True)
+class StorePrefix(Fault):
+    """An append stores only its first records, and fails."""
+
+    records: int
+    error: Exception | None = None
+
+    async def apply(self, call: Call, forward: Forward) -> Any:
+        await forward(dataclasses.replace(call, entries=call.entries[: self.records]))
+        raise _lost(self.error, call)
+
+
+@dataclass(frozen=True, slots=True)
+class Twice(Fault):
+    """The call is made twice, as by a client that repeats what it believes lost."""
+
+    async def apply(self, call: Call, forward: Forward) -> Any:
+        await forward(call)
+        return await forward(call)
+
+
+@dataclass(frozen=True, slots=True)
+class Delay(Fault):
+    """The call is made later, by the clock of the loop.
+
+    Attributes:
+        seconds: How much later.
+        then: What happens then.
+    """
+
+    seconds: float
+    then: Fault = field(default_factory=Pass)
+
+    async def apply(self, call: Call, forward: Forward) -> Any:
+        await asyncio.sleep(self.seconds)
+        return await self.then.apply(call, forward)
+
+
+@dataclass(frozen=True, slots=True)
+class Empty(Fault):
+    """A read returns nothing, at once."""
+
+    async def apply(self, call: Call, forward: Forward) -> Any:
+        return ()
+
+
+class Block(Fault):
+    """The call waits until it is released.
+
+    Args:
+        then: What happens then.
+    """
+
+    def __init__(self, then: Fault | None = None) -> None:
+        self._then = then or Pass()
+        self._reached = asyncio.Event()
+        self._released = asyncio.Event()
+
+    async def reached(self) -> None:
+        """Wait until a call is blocked here."""
+        await self._reached.wait()
+
+    def release(self) -> None:
+        """Let it go on, and every later one."""
+        self._released.set()
+
+    async def apply(self, call: Call, forward: Forward) -> Any:
+        self._reached.set()
+        await self._released.wait()
+        return await self._then.apply(call, forward)
+
+
+Chooser: TypeAlias = Callable[[Call], Fault | None]
+"""Picks what happens to a call, or nothing."""
+
+
+class FaultyQueue(ChunkQueue):
+    """Passes calls on to a real queue, unless the script has a fault for them.
+
+    Order of precedence: an outage (:meth:`take_down`), the next scripted fault of the method,
+    what happens :meth:`always`. Appends that exceed ``capabilities.max_record_bytes`` are refused,
+    so that a smaller limit can be tried on a queue that would take more.
+
+    Args:
+        inner: The real queue; closed together with this one.
+        capabilities: What to declare instead of what ``inner`` does.
+
+    Attributes:
+        calls: Every call so far, in order.
+        running: How many calls of each method are under way.
+        most_running: The largest number of them at any one time.
+    """
+
+    def __init__(self, inner: ChunkQueue, *, capabilities: Capabilities | None = None) -> None:
+        self.backend = inner.backend
+        self.capabilities = capabilities or inner.capabilities
+        self.inner = inner
+        self.calls: list[Call] = []
+        self.running: Counter[str] = Counter()
+        self.most_running: Counter[str] = Counter()
+        self._scripts: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self._always: dict[str, Chooser] = {}
+        self._outage: Exception | None = None
+        self._interrupted = asyncio.Event()
+        self._has_ended = asyncio.Event()
+
+    # -- the script ----------------------------------------------------------------------------
+
+    def script(self, method: str, *faults: Fault) -> None:
+        """Let the next calls of a method meet these faults, one each, after those scripted before.
+
+        Raises:
+            ValueError: There is no such method.
+        """
+        self._scripts[_known(method)].extend(faults)
+
+    def always(self, method: str, fault: Fault | Chooser) -> None:
+        """Let every call of a method that meets no scripted fault meet this one.
+
+        Args:
+            method: Its name.
+            fault: What happens, or a function that picks it for each call.
+
+        Raises:
+            ValueError: There is no such method.
+        """
+        self._always[_known(method)] = (lambda _: fault) if isinstance(fault, Fault) else fault
+
+    def heal(self) -> None:
+        """Forget all faults that have not happened yet, and end an outage."""
+        self._scripts.clear()
+        self._always.clear()
+        self.bring_up()
+
+    def take_down(self, error: Exception | None = None) -> None:
+        """Fail every call from now on, also those that are waiting, by default as unavailable."""
+        self._outage = error or BackendUnavailableError(
+            "injected: the backend is away", backend=self.backend
+        )
+        self._interrupted.set()
+
+    def bring_up(self) -> None:
+        """End an outage."""
+        self._outage = None
+        self._interrupted.clear()
+
+    @property
+    def unused(self) -> dict[str, int]:
+        """How many scripted faults have not happened yet, by method."""
+        return {method: len(faults) for method, faults in self._scripts.items() if faults}
+
+    def count(self, method: str) -> int:
+        """Return how many calls of a method there have been."""
+        return sum(call.method == _known(method) for call in self.calls)
+
+    async def idle(self, method: str) -> None:
+        """Wait until no call of a method is under way."""
+        while self.running[_known(method)]:
+            self._has_ended.clear()
+            await self._has_ended.wait()
+
+    # -- the contract: docstrings are inherited ------------------------------------------------
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        await self._call(
+            Call(method="append", stream=stream, entries=tuple(entries), ttl=ttl), self._append
+        )
+
+    async def read(
+        self,
+        stream: StreamId,
+        after: str,
+        *,
+        max_records: int,
+        max_bytes: int,
+        max_wait: float,
+    ) -> Sequence[Stored]:
+        async def forward(call: Call) -> Sequence[Stored]:
+            return await self.inner.read(
+                stream,
+                call.after,
+                max_records=call.max_records,
+                max_bytes=max_bytes,
+                max_wait=call.max_wait,
+            )
+
+        call = Call(
+            method="read", stream=stream, after=after, max_records=max_records, max_wait=max_wait
+        )
+        found: Sequence[Stored] = await self._call(call, forward)
+        return found
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        async def forward(_: Call) -> StreamInfo:
+            return await self.inner.describe(stream, last=last)
+
+        info: StreamInfo = await self._call(Call(method="describe", stream=stream), forward)
+        return info
+
+    async def delete(self, stream: StreamId) -> None:
+        await self._call(Call(method="delete", stream=stream), lambda _: self.inner.delete(stream))
+
+    async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
+        async def forward(_: Call) -> list[StreamInfo]:
+            return [info async for info in self.inner.streams(tenant, prefix)]
+
+        for info in await self._call(Call(method="streams"), forward):
+            yield info
+
+    async def commit(self, stream: StreamId, upto: str) -> None:
+        await self._call(
+            Call(method="commit", stream=stream, after=upto),
+            lambda call: self.inner.commit(stream, call.after),
+        )
+
+    async def sweep(self) -> int:
+        swept: int = await self._call(Call(method="sweep"), lambda _: self.inner.sweep())
+        return swept
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    async def _append(self, call: Call) -> None:
+        assert call.stream is not None
+        limit = self.capabilities.max_record_bytes
+        for entry in call.entries:
+            if len(entry.data) > limit:
+                raise BackendError(
+                    f"a record of {len(entry.data)} bytes exceeds max_record_bytes={limit}",
+                    backend=self.backend,
+                    stream=str(call.stream),
+                )
+        await self.inner.append(call.stream, call.entries, ttl=call.ttl)
+
+    async def _call(self, call: Call, forward: Forward) -> Any:
+        self.calls.append(call)
+        method = call.method
+        self.running[method] += 1
+        self.most_running[method] = max(self.most_running[method], self.running[method])
+        try:
+            self._check_up()
+            fault = self._next(call)
+            if method != "read" and not isinstance(fault, (Block, Delay)):
+                return await fault.apply(call, forward)
+            return await self._interruptible(fault.apply(call, forward))
+        finally:
+            self.running[method] -= 1
+            self._has_ended.set()
+
+    def _next(self, call: Call) -> Fault:
+        scripted = self._scripts[call.method]
+        if scripted:
+            return scripted.popleft()
+        choose = self._always.get(call.method)
+        return (choose(call) if choose else None) or Pass()
+
+    async def _interruptible(self, work: Any) -> Any:
+        """Await what may take long, unless an outage comes first."""
+        working = asyncio.ensure_future(work)
+        interrupted = asyncio.ensure_future(self._interrupted.wait())
+        try:
+            await asyncio.wait((working, interrupted), return_when=asyncio.FIRST_COMPLETED)
+            self._check_up()
+            return await working
+        finally:
+            for task in (working, interrupted):
+                task.cancel()
+            await asyncio.gather(working, interrupted, return_exceptions=True)
+
+    def _check_up(self) -> None:
+        if self._outage is not None:
+            raise _lost(self._outage, Call(method=""))
+
+
+def _known(method: str) -> str:
+    if method not in METHODS:
+        raise ValueError(f"{method!r} is not one of {', '.join(METHODS)}")
+    return method

@@ -1,0 +1,63 @@
+"""Checks of listing: streams are found by tenant and prefix, and only those."""
+
+from __future__ import annotations
+
+from streamq.driver import ChunkQueue, StreamId
+
+from ._checks import Checks, entries, new_stream
+from ._harness import OpenQueue
+from ._names import TRICKY_NAMES
+
+
+class ListingChecks(Checks):
+    """Streams are found by tenant and prefix, and only those."""
+
+    group = "listing"
+
+    async def test_streams_lists_one_tenant_by_prefix(
+        self, queue: ChunkQueue, open_queue: OpenQueue
+    ) -> None:
+        """`streamq ls` of one customer must never show another customer's streams."""
+        mine, other = new_stream().tenant, new_stream().tenant
+        longer = f"{mine}-2"
+        for tenant, name in [(mine, "run/1"), (mine, "run/2"), (mine, "job"), (other, "run/3")]:
+            await queue.append(StreamId(tenant, name), entries(b"x"))
+        await queue.append(StreamId(longer, "run/4"), entries(b"x"))
+        reader = await open_queue()
+        for tenant, prefix, expected in [
+            (mine, "", ["job", "run/1", "run/2"]),
+            (mine, "run/", ["run/1", "run/2"]),
+            (mine, "run/2", ["run/2"]),
+            (mine, "nothing", []),
+            (other, "", ["run/3"]),
+            (longer, "", ["run/4"]),
+        ]:
+            listed = [info.stream async for info in reader.streams(tenant, prefix)]
+            assert [StreamId(tenant, name) for name in expected] == sorted(
+                listed, key=lambda stream: stream.name
+            )
+
+    async def test_prefix_is_taken_literally(self, queue: ChunkQueue) -> None:
+        """`%`, `_`, `*`, `?`, `[` are letters of a name, whatever the backend's patterns."""
+        tenant = new_stream().tenant
+        for name in TRICKY_NAMES:
+            await queue.append(StreamId(tenant, name), entries(b"x"))
+        for prefix in (
+            "a%",
+            "a_",
+            "a*",
+            "a?",
+            "a[",
+            "a\\",
+            "a'",
+            "{",
+            "a",
+            " ",
+            "P",
+            "gr",
+            "é",
+            "é" * 512,
+        ):
+            assert sorted(name for name in TRICKY_NAMES if name.startswith(prefix)) == sorted(
+                [info.stream.name async for info in queue.streams(tenant, prefix)]
+            )

@@ -1,0 +1,54 @@
+"""The conformance suite: every group of checks in one class."""
+
+from __future__ import annotations
+
+import pytest
+
+from ._attempts import AttemptChecks
+from ._basics import BasicChecks
+from ._expiry import ExpiryChecks
+from ._late_join import LateJoinChecks
+from ._lifecycle import LifecycleChecks
+from ._limits import LimitChecks
+from ._listing import ListingChecks
+from ._ordering import OrderingChecks
+from ._replay import ReplayChecks
+from ._trimming import TrimmingChecks
+from ._waiting import WaitingChecks
+
+
+class DriverSuite(
+    BasicChecks,
+    OrderingChecks,
+    ReplayChecks,
+    LateJoinChecks,
+    TrimmingChecks,
+    AttemptChecks,
+    LifecycleChecks,
+    LimitChecks,
+    WaitingChecks,
+    ExpiryChecks,
+    ListingChecks,
+):
+    """Everything that :mod:`streamq.driver` demands, one test for each guarantee.
+
+    Subclass it in a driver's own tests. What the opened queue declares is mandatory; checks of
+    other capabilities are skipped with the reason. Every check uses streams of its own, so that a
+    shared server needs no cleaning.
+
+    Example:
+        ::
+
+            class MemoryHarness(BackendHarness):
+                driver = MemoryDriver
+
+                def settings(self) -> MemorySettings:
+                    return MemorySettings(store=str(self.directory))
+
+
+            class TestMemory(DriverSuite):
+                harness_type = MemoryHarness
+                virtual_time = True
+    """
+
+    pytestmark = pytest.mark.asyncio
