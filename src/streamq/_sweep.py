@@ -1,0 +1,381 @@
+"""Putting away what crashed producers left: which streams, what is done with each, the account."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Literal, NamedTuple
+
+from ._errors import (
+    ConfigurationError,
+    CorruptRecordError,
+    FencedError,
+    SealedError,
+    StreamNotFoundError,
+    StreamqError,
+)
+from ._events import StreamId
+from ._open import open_writer, retry_policy
+from ._settings import Settings
+from ._tail import Tail, read_tail
+from ._wire import Record, RecordKind
+from ._writer import OnRetry
+from .driver import START, ChunkQueue, StreamInfo
+
+SWEEPER = "streamq.sweep"
+"""Whose seal it is when a sweep ends a stream: :attr:`streamq.SealedError.producer`."""
+
+GONE = "ProducerGone"
+"""The error type of that seal."""
+
+_AT_ONCE = 16
+_MOST_FINDINGS = 1_000
+_PAGE_RECORDS = 1_000
+_PAGE_BYTES = 4_194_304
+
+# A run id has always been a UUID. Topics have no slash, workflow ids may.
+_WORKFLOW_STREAM = re.compile(
+    r"(?P<workflow_id>.+)/(?P<run_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[^/]+"
+)
+
+
+class Life(enum.Enum):
+    """Whether the workflow behind a stream can still write to it."""
+
+    RUNNING = "running"
+    OVER = "over"
+    UNSURE = "unsure"
+
+
+class Verdict(NamedTuple):
+    """What is known of the workflow behind a stream, and in words why."""
+
+    life: Life
+    reason: str
+
+
+Judge = Callable[[str, str], Awaitable[Verdict]]
+"""Tells of a chain of runs, by workflow id and first run id, whether it is over; never raises."""
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What to sweep, and how boldly; plain JSON for other SDKs.
+
+    Attributes:
+        tenant: Whose streams, by default the configured tenant's.
+        prefix: Only streams whose name starts with it.
+        grace_seconds: How long a workflow must have been over before its streams are ended: its
+            activities may still be doing that themselves.
+        unknown: Also end streams whose workflow the namespace does not know. It may have been
+            deleted or be past its retention, but it may also run in another namespace.
+        delete_persistent_seconds: Delete streams that never expire, though the backend lets streams
+            expire, once their newest attempt began this long ago and no workflow runs behind them.
+            By default they are only reported.
+        dry_run: Only tell what would be done.
+    """
+
+    tenant: str | None = None
+    prefix: str = ""
+    grace_seconds: float = 60.0
+    unknown: bool = False
+    delete_persistent_seconds: float | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class SweepFinding:
+    """A stream that was dealt with, or that could not be.
+
+    Attributes:
+        stream: Its name, within the tenant.
+        done: ``sealed``: it has ended with an error, as its readers now know. ``deleted``: it had
+            no time to live. ``kept``: nothing, since it is not certain enough. ``failed``: nothing,
+            because of an error. In a dry run what would be done.
+        reason: Why, in words.
+    """
+
+    stream: str
+    done: Literal["sealed", "deleted", "kept", "failed"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """The account of a sweep.
+
+    Attributes:
+        tenant: Whose streams.
+        prefix: How the names of those looked at begin.
+        backend: Where they are.
+        dry_run: Whether nothing was touched.
+        streams: How many were looked at.
+        ended: How many of them had ended already.
+        open: How many have not ended and are of no workflow; nobody but their reader can tell.
+        running: How many belong to a workflow that runs.
+        sealed: How many were ended, because their workflow is over.
+        deleted: How many were deleted that never would have expired.
+        kept: How many were left for want of certainty.
+        failed: How many could not be dealt with.
+        expired: How many had expired and still took room, of all tenants. Not known in a dry run.
+        findings: The streams counted as sealed, deleted, kept or failed; the first thousand.
+        problems: What kept the sweep from doing all of its work.
+    """
+
+    tenant: str
+    prefix: str
+    backend: str
+    dry_run: bool
+    streams: int = 0
+    ended: int = 0
+    open: int = 0
+    running: int = 0
+    sealed: int = 0
+    deleted: int = 0
+    kept: int = 0
+    failed: int = 0
+    expired: int | None = None
+    findings: list[SweepFinding] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+async def judge_nothing(workflow_id: str, first_run_id: str) -> Verdict:
+    """Judge for a sweep that is not to ask Temporal: whether a workflow runs is not certain."""
+    return Verdict(Life.UNSURE, f"Temporal was not to be asked whether {workflow_id!r} runs")
+
+
+def workflow_of(name: str) -> tuple[str, str] | None:
+    """Return workflow id and first run id, if the stream is named after a workflow."""
+    match = _WORKFLOW_STREAM.fullmatch(name)
+    return (match["workflow_id"], match["run_id"]) if match else None
+
+
+async def sweep(
+    queue: ChunkQueue,
+    settings: Settings,
+    request: SweepRequest,
+    judge: Judge,
+    *,
+    on_progress: Callable[[int], None] = lambda streams: None,
+) -> SweepSummary:
+    """Remove what has expired, end what nobody will end, and report what never expires.
+
+    A stream is ended in this order: its newest attempt is noted, the judge is asked, then a newer
+    attempt is opened, which fences what was noted and is itself fenced by anything later, then the
+    judge is asked again. So an attempt that begins meanwhile wins. Any number of sweeps may run at
+    the same time. Cancellation: a stream may be left fenced without its seal; the next sweep ends
+    it.
+
+    Args:
+        queue: The backend; stays open.
+        settings: Limits, and the tenant if the request names none.
+        request: What to do.
+        judge: Knows whether workflows run.
+        on_progress: Called after each stream with the number looked at so far.
+
+    Raises:
+        ConfigurationError: The request makes no sense.
+        StreamqError: The backend cannot list its streams or remove what has expired. What fails
+            for one stream is a finding instead.
+    """
+    _check(request)
+    return await _Sweep(queue, settings, request, judge, on_progress).run()
+
+
+def _check(request: SweepRequest) -> None:
+    for name in ("grace_seconds", "delete_persistent_seconds"):
+        seconds = getattr(request, name)
+        if seconds is not None and not 0 <= seconds < math.inf:
+            raise ConfigurationError(f"{name} must be a number of at least 0, not {seconds}")
+    if request.tenant is not None:
+        try:
+            StreamId(request.tenant, "any")
+        except ValueError as exc:
+            raise ConfigurationError(str(exc)) from None
+
+
+class _Sweep:
+    def __init__(
+        self,
+        queue: ChunkQueue,
+        settings: Settings,
+        request: SweepRequest,
+        judge: Judge,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self._queue = queue
+        self._settings = settings
+        self._request = request
+        self._judge = judge
+        self._on_progress = on_progress
+        self._retry = retry_policy(settings)
+        self._counts: Counter[str] = Counter()
+        self._findings: list[SweepFinding] = []
+        self._problems: list[str] = []
+
+    async def run(self) -> SweepSummary:
+        request, queue = self._request, self._queue
+        tenant = request.tenant or self._settings.tenant
+        if queue.capabilities.fenced:
+            await self._look_at_all(tenant)
+        else:
+            self._problems.append(
+                f"backend {queue.backend!r} does not fence attempts, so that streams cannot be "
+                "ended from outside; only expired ones are removed"
+            )
+        # Last, so that what was deleted and what expired meanwhile is gone as well.
+        expired = None if request.dry_run else await self._retry.run(queue.sweep)
+        return SweepSummary(
+            tenant,
+            request.prefix,
+            queue.backend,
+            request.dry_run,
+            **self._counts,
+            expired=expired,
+            findings=sorted(self._findings, key=lambda finding: finding.stream),
+            problems=self._problems,
+        )
+
+    async def _look_at_all(self, tenant: str) -> None:
+        room = asyncio.Semaphore(_AT_ONCE)
+        try:
+            async with asyncio.TaskGroup() as looks:
+                async for info in self._queue.streams(tenant, self._request.prefix):
+                    await room.acquire()
+                    look = looks.create_task(self._look(info))
+                    look.add_done_callback(lambda _: room.release())
+        except* StreamqError as group:
+            raise group.exceptions[0] from None
+
+    async def _look(self, info: StreamInfo) -> None:
+        try:
+            await self._deal_with(info)
+        except StreamNotFoundError:
+            pass  # deleted or expired since it was listed
+        except StreamqError as exc:
+            self._find(info.stream, "failed", str(exc))
+        self._counts["streams"] += 1
+        self._on_progress(self._counts["streams"])
+
+    async def _deal_with(self, info: StreamInfo) -> None:
+        stream = info.stream
+        tail = await self._retry.run(lambda: read_tail(self._queue, stream))
+        is_persistent = tail.info.expires_in is None and self._queue.capabilities.expires
+        workflow = workflow_of(stream.name)
+        if tail.state.seal is not None:
+            if is_persistent:
+                await self._persistent(tail)
+            else:
+                self._counts["ended"] += 1
+        elif workflow is None:
+            if is_persistent:
+                await self._persistent(tail)
+            else:
+                self._counts["open"] += 1
+        else:
+            verdict = await self._judge(*workflow)
+            if verdict.life is Life.RUNNING and is_persistent:
+                self._find(stream, "kept", f"it never expires, and {verdict.reason}")
+            elif verdict.life is Life.RUNNING:
+                self._counts["running"] += 1
+            elif verdict.life is Life.UNSURE:
+                self._find(stream, "kept", verdict.reason)
+            elif self._request.dry_run:
+                self._find(stream, "sealed", verdict.reason)
+            else:
+                await self._seal(tail, workflow)
+
+    async def _seal(self, tail: Tail, workflow: tuple[str, str]) -> None:
+        stream = tail.info.stream
+        try:
+            writer = await open_writer(
+                stream,
+                queue=self._queue,
+                settings=self._settings,
+                # The next one, not one of today: whatever is opened later must win.
+                epoch=tail.newest.epoch + 1,
+                on_retry=OnRetry.RESUME,
+                producer=SWEEPER,
+                seals_failures=False,
+            )
+            try:
+                verdict = await self._judge(*workflow)
+                if verdict.life is not Life.OVER:
+                    self._find(stream, "kept", f"since it was looked at: {verdict.reason}")
+                    return
+                await writer.fail(
+                    f"{verdict.reason} without sealing the stream; streamq sweep ended it",
+                    error_type=GONE,
+                )
+            finally:
+                await writer.aclose()
+        except (FencedError, SealedError):
+            self._find(stream, "kept", "somebody else took it over or ended it at the same moment")
+            return
+        self._find(stream, "sealed", verdict.reason)
+
+    async def _persistent(self, tail: Tail) -> None:
+        """Report a stream that never expires, or delete it; no workflow needs it any more."""
+        stream, limit = tail.info.stream, self._request.delete_persistent_seconds
+        if limit is None:
+            self._find(stream, "kept", "it never expires: somebody took its time to live away")
+            return
+        opened_ms = await self._newest_opening(stream)
+        if opened_ms is None:
+            self._find(stream, "kept", "it never expires, and does not tell how old it is")
+            return
+        age = timedelta(seconds=max(0, int(time.time() - opened_ms / 1000)))
+        if age.total_seconds() < limit:
+            self._find(stream, "kept", f"it never expires; its newest attempt began {age} ago")
+            return
+        if not self._request.dry_run:
+            now = await self._retry.run(lambda: self._queue.describe(stream, last=1))
+            if now.expires_in is not None or now.last[0].position != tail.info.last[0].position:
+                self._find(stream, "kept", "it was written to at the same moment")
+                return
+            await self._retry.run(lambda: self._queue.delete(stream))
+        self._find(stream, "deleted", f"it never expired; its newest attempt began {age} ago")
+
+    async def _newest_opening(self, stream: StreamId) -> int | None:
+        """Read the stream through for the time at which its newest attempt was opened."""
+        position, newest = START, None
+        while True:
+            page = await self._retry.run(
+                partial(
+                    self._queue.read,
+                    stream,
+                    position,
+                    max_records=_PAGE_RECORDS,
+                    max_bytes=_PAGE_BYTES,
+                    max_wait=0.0,
+                )
+            )
+            if not page:
+                return newest
+            for stored in page:
+                try:
+                    record = Record.decode(stored.data)
+                except CorruptRecordError as exc:
+                    exc.backend, exc.stream = self._queue.backend, str(stream)
+                    raise
+                if record.kind is RecordKind.OPEN:
+                    newest = record.created_ms
+            position = page[-1].position
+
+    def _find(
+        self,
+        stream: StreamId,
+        done: Literal["sealed", "deleted", "kept", "failed"],
+        reason: str,
+    ) -> None:
+        self._counts[done] += 1
+        if len(self._findings) < _MOST_FINDINGS:
+            self._findings.append(SweepFinding(stream.name, done, reason))
