@@ -1,0 +1,306 @@
+"""A TCP proxy in front of a loopback server that does what networks do: reset, stall, refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import socket
+import struct
+from types import TracebackType
+from typing import Self
+
+_PIECE_BYTES = 65_536
+_BACKLOG = 1_024
+_RESET = struct.pack("ii", 1, 0)  # linger on, for 0 s: closing sends RST instead of FIN
+
+
+class Direction(enum.Enum):
+    """Which way bytes go through a :class:`FaultProxy`."""
+
+    TO_SERVER = "to server"
+    TO_CLIENT = "to client"
+
+
+class FaultProxy:
+    """Carries TCP connections to a server, and breaks them on demand.
+
+    Use it as ``async with FaultProxy(host, port) as proxy`` and let clients connect to
+    :attr:`address`. Every fault can be switched on and off at any time, for connections that are
+    open as well as for later ones; none of the calls waits for anything. Whatever a fault does not
+    touch is passed on unchanged and in order, the end of either direction included.
+
+    Each connection keeps at most about 256 KiB in either direction. Beyond that the sender is not
+    read from, so that it feels a slow or held receiver as it would without the proxy.
+
+    A server that cannot be reached shows as a connection that is accepted and then reset; so does
+    one that resets. For one event loop, on POSIX.
+
+    Args:
+        host: Where the server is.
+        port: Its port.
+        listen_port: Port to listen on, on loopback; 0 takes a free one.
+
+    Attributes:
+        port: The port in use, from entering until the end also while connections are refused.
+        delay_seconds: How long each piece that has arrived (64 KiB at most) is kept back before it
+            is passed on, in either direction. May be set at any time; later pieces wait behind.
+
+    Entering raises:
+        OSError: The port to listen on is taken.
+    """
+
+    def __init__(self, host: str, port: int, *, listen_port: int = 0) -> None:
+        self.port = listen_port
+        self.delay_seconds = 0.0
+        self._server = host, port
+        self._flowing = {direction: asyncio.Event() for direction in Direction}
+        self._allowance: int | None = None
+        self._connections: dict[asyncio.Task[None], _Connection] = {}
+        self._guard: socket.socket | None = None
+        self._listener: socket.socket | None = None
+        self.release()
+
+    @property
+    def address(self) -> str:
+        """Where clients connect: host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open at the moment."""
+        return len(self._connections)
+
+    def cut(self) -> int:
+        """Reset every present connection at both ends; what was on its way is lost.
+
+        Returns:
+            How many connections that were.
+        """
+        present = list(self._connections.items())
+        for task, connection in present:
+            connection.reset()
+            task.cancel()
+        return len(present)
+
+    def cut_after(self, n_bytes: int) -> None:
+        """Reset the connection that carries the ``n_bytes``-th byte from now, right after it.
+
+        Bytes of both directions and of all connections count. Happens once; asking again, or
+        :meth:`heal`, replaces what was asked before. Usually tears a message in two.
+
+        Raises:
+            ValueError: ``n_bytes`` is not positive.
+        """
+        if n_bytes <= 0:
+            raise ValueError(f"n_bytes is {n_bytes}; cut() resets at once")
+        self._allowance = n_bytes
+
+    def refuse(self) -> None:
+        """Refuse new connections, as a server that is not running does; present ones stay."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
+
+    def accept(self) -> None:
+        """Accept new connections again, on the same port."""
+        if self._guard is not None and self._listener is None:
+            self._listener = self._bind()
+            self._listener.listen(_BACKLOG)
+            asyncio.get_running_loop().add_reader(self._listener, self._on_connection)
+
+    def hold(self, direction: Direction | None = None) -> None:
+        """Pass nothing on: connections stay open, are accepted, and say nothing.
+
+        With a direction the other one still works: the server gets requests whose answers never
+        come, or the client is told things while what it says is not heard. The end of a connection
+        is not passed on either, as when a cable is pulled.
+
+        Args:
+            direction: What to hold; by default both.
+        """
+        for held in Direction if direction is None else (direction,):
+            self._flowing[held].clear()
+
+    def release(self, direction: Direction | None = None) -> None:
+        """Pass on what was held, and what follows.
+
+        Args:
+            direction: What to release; by default both.
+        """
+        for released in Direction if direction is None else (direction,):
+            self._flowing[released].set()
+
+    def half_close(self, direction: Direction) -> int:
+        """End one direction of every present connection; the other one goes on.
+
+        The receiver sees the end of what it is sent. What the sender still sends is thrown away.
+
+        Returns:
+            How many connections that were.
+        """
+        present = list(self._connections.values())
+        for connection in present:
+            connection.half_close(direction)
+        return len(present)
+
+    def heal(self) -> None:
+        """Take every fault away that lasts: delay, hold, refusal and a cut that is still to come.
+
+        Connections that a fault has ended stay ended.
+        """
+        self.delay_seconds = 0.0
+        self._allowance = None
+        self.release()
+        self.accept()
+
+    async def aclose(self) -> None:
+        """Reset every connection and stop listening. Idempotent."""
+        self.refuse()
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.close()
+        tasks = list(self._connections)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        # Bound, but never listening: keeps the port ours while connections are refused.
+        self._guard = self._bind()
+        self.port = self._guard.getsockname()[1]
+        try:
+            self.accept()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _bind(self) -> socket.socket:
+        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            bound.setblocking(False)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            bound.bind(("127.0.0.1", self.port))
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+
+    def _on_connection(self) -> None:
+        assert self._listener is not None
+        try:
+            accepted, _ = self._listener.accept()
+        except OSError:
+            return  # it has gone already
+        accepted.setblocking(False)
+        connection = _Connection(accepted)
+        task = asyncio.create_task(self._carry(connection), name=f"fault-proxy {self.port}")
+        self._connections[task] = connection
+        task.add_done_callback(self._connections.pop)
+
+    async def _carry(self, connection: _Connection) -> None:
+        """Pass bytes on in both directions until both have ended, or one end breaks."""
+        try:
+            await connection.open(*self._server)
+            async with asyncio.TaskGroup() as pumps:
+                for direction in Direction:
+                    pumps.create_task(self._pump(connection, direction))
+            await connection.close()
+        except* OSError:
+            pass  # the other end is told the same way
+        finally:
+            connection.reset()
+            await connection.close()
+
+    async def _pump(self, connection: _Connection, direction: Direction) -> None:
+        source, sink = connection.way(direction)
+        flowing = self._flowing[direction]
+        while data := await source.read(_PIECE_BYTES):
+            if self.delay_seconds > 0:
+                await asyncio.sleep(self.delay_seconds)
+            await _until_set(flowing)
+            cuts = self._allowance is not None and len(data) >= self._allowance
+            if self._allowance is not None:
+                data = data[: self._allowance]
+                self._allowance = None if cuts else self._allowance - len(data)
+            if not connection.is_half_closed(direction):
+                sink.write(data)
+                await sink.drain()
+            if cuts:
+                raise ConnectionResetError("cut by the proxy")
+        await _until_set(flowing)
+        connection.half_close(direction)
+
+
+class _Connection:
+    """Both ends of one connection."""
+
+    def __init__(self, accepted: socket.socket) -> None:
+        self._accepted: socket.socket | None = accepted
+        self._ends: dict[Direction, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
+        self._half_closed: set[Direction] = set()
+
+    async def open(self, host: str, port: int) -> None:
+        """Connect to the server.
+
+        Raises:
+            OSError: That is not possible.
+        """
+        accepted, limit = self._accepted, _PIECE_BYTES
+        self._ends[Direction.TO_CLIENT] = await asyncio.open_connection(sock=accepted, limit=limit)
+        self._accepted = None
+        self._ends[Direction.TO_SERVER] = await asyncio.open_connection(host, port, limit=limit)
+        for _, writer in self._ends.values():
+            writer.transport.set_write_buffer_limits(high=_PIECE_BYTES)
+
+    def way(self, direction: Direction) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return what to read from and what to write to."""
+        (other,) = set(Direction) - {direction}
+        return self._ends[other][0], self._ends[direction][1]
+
+    def is_half_closed(self, direction: Direction) -> bool:
+        """Whether nothing more is passed on in this direction."""
+        return direction in self._half_closed
+
+    def half_close(self, direction: Direction) -> None:
+        """Tell the receiver of one direction that nothing more comes."""
+        self._half_closed.add(direction)
+        if direction in self._ends:
+            writer = self._ends[direction][1]
+            with contextlib.suppress(OSError):  # it is not connected any more
+                if not writer.is_closing():
+                    writer.write_eof()
+
+    def reset(self) -> None:
+        """End both directions at once with a reset at both ends; no effect on a closed one."""
+        if self._accepted is not None:
+            self._accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        for _, writer in self._ends.values():
+            with contextlib.suppress(OSError):  # it is closed
+                end = writer.get_extra_info("socket")
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            writer.transport.abort()
+
+    async def close(self) -> None:
+        """Release both ends, after what they still have to send."""
+        accepted, self._accepted = self._accepted, None
+        if accepted is not None:
+            accepted.close()
+        for _, writer in self._ends.values():
+            writer.close()
+        for _, writer in self._ends.values():
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+async def _until_set(event: asyncio.Event) -> None:
+    while not event.is_set():  # it may have been cleared again before we run
+        await event.wait()
