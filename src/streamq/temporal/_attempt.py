@@ -17,6 +17,7 @@ from streamq._errors import FencedError, SealedError, StreamqError
 from streamq._events import StreamId
 from streamq._open import open_writer, stream_id
 from streamq._retry import RetryPolicy
+from streamq._sweep import SWEEPER
 from streamq._writer import OnRetry, StreamWriter
 
 from ._chain import find_first_run_id, is_over
@@ -105,7 +106,11 @@ async def _open(
             seals_failures=False,  # there may be a next attempt
         )
     except SealedError as exc:
-        is_repeated = exc.producer == producer or (origin and origin.workflow_attempt > 1)
+        # Of a sweep: it took the workflow for over, and then that was reset. Readers have been told
+        # of an end, so that there is nobody left to tell.
+        is_repeated = exc.producer in (producer, SWEEPER) or (
+            origin and origin.workflow_attempt > 1
+        )
         if not is_repeated:
             raise ApplicationError(
                 f"stream {stream} was ended by another call of this workflow. Give each call its "

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import temporalio.api.history.v1
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     WorkflowExecutionStatus,
@@ -43,6 +45,15 @@ _TRANSIENT = {
 }
 _DENIED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}
 
+_STATUSES = {status.value: status for status in WorkflowExecutionStatus}
+_OVER = {
+    WorkflowExecutionStatus.COMPLETED,
+    WorkflowExecutionStatus.FAILED,
+    WorkflowExecutionStatus.CANCELED,
+    WorkflowExecutionStatus.TERMINATED,
+    WorkflowExecutionStatus.TIMED_OUT,
+}
+
 _CLOSED_BY = {
     "workflow_execution_completed_event_attributes": WorkflowExecutionStatus.COMPLETED,
     "workflow_execution_failed_event_attributes": WorkflowExecutionStatus.FAILED,
@@ -68,7 +79,7 @@ def rpc_error(error: RPCError, doing: str) -> StreamqError:
 
 
 @contextmanager
-def _connecting() -> Iterator[None]:
+def connecting() -> Iterator[None]:
     """A lazy client connects at its first call, and fails with a bare ``RuntimeError``."""
     try:
         yield
@@ -78,11 +89,26 @@ def _connecting() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a workflow as the server describes it."""
+    """One run of a workflow as the server describes it.
+
+    Attributes:
+        run_id: Which run.
+        first_run_id: The first run of its chain.
+        status: Where it stands; ``None`` if this SDK has no name for that.
+        started_at: When it began, by the server's clock.
+        closed_at: When it ended, if it has.
+    """
 
     run_id: str
     first_run_id: str
     status: WorkflowExecutionStatus | None
+    started_at: datetime
+    closed_at: datetime | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended and is not followed by another one of its chain, if the newest."""
+        return self.status in _OVER
 
 
 async def describe_run(client: Client, workflow_id: str, run_id: str | None = None) -> Run:
@@ -91,17 +117,30 @@ async def describe_run(client: Client, workflow_id: str, run_id: str | None = No
     Raises:
         RPCError: The call failed.
     """
-    handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=run_id)
-    with _connecting():
-        found = await handle.describe(rpc_timeout=_RPC_TIMEOUT)
-    first = found.raw_info.first_run_id
+    # Not by a handle: that fails for a status that is newer than this SDK (PAUSED).
+    request = DescribeWorkflowExecutionRequest(
+        namespace=client.namespace,
+        execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id or ""),
+    )
+    with connecting():
+        answer = await client.workflow_service.describe_workflow_execution(
+            request, retry=True, timeout=_RPC_TIMEOUT
+        )
+    found = answer.workflow_execution_info
+    newest_id, first = found.execution.run_id, found.first_run_id
     if not first:
         # Servers before 1.24 do not describe it; the first event of the run tells.
-        handle = client.get_workflow_handle(workflow_id, run_id=found.run_id)
+        handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=newest_id)
         async for event in handle.fetch_history_events(page_size=1, rpc_timeout=_RPC_TIMEOUT):
             first = event.workflow_execution_started_event_attributes.first_execution_run_id
             break
-    return Run(found.run_id, first or found.run_id, found.status)
+    return Run(
+        newest_id,
+        first or newest_id,
+        _STATUSES.get(found.status),
+        found.start_time.ToDatetime(UTC),
+        found.close_time.ToDatetime(UTC) if found.HasField("close_time") else None,
+    )
 
 
 async def find_first_run_id(
@@ -130,9 +169,7 @@ async def is_over(client: Client, workflow_id: str, first_run_id: str) -> bool:
         newest = await describe_run(client, workflow_id)
     except RPCError as exc:
         return exc.status is RPCStatusCode.NOT_FOUND
-    return (
-        newest.first_run_id != first_run_id or newest.status is not WorkflowExecutionStatus.RUNNING
-    )
+    return newest.first_run_id != first_run_id or newest.is_over
 
 
 async def wait_closed(
@@ -198,7 +235,7 @@ def _close_events(
 async def _next_page(pages: WorkflowHistoryEventAsyncIterator) -> tuple[str, str | None]:
     """Poll once; return how the run closed (empty while it runs) and the run that follows it."""
     try:
-        with _connecting():
+        with connecting():
             await pages.fetch_next_page()
     except RPCError as exc:
         if exc.status is not RPCStatusCode.NOT_FOUND:

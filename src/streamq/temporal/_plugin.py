@@ -18,6 +18,7 @@ from streamq.driver import ChunkQueue
 
 from ._interceptor import StreamqInterceptor
 from ._poll import poll
+from ._sweep import SweepWorkflow, sweep
 from ._workflow import StreamWorkflow
 
 _logger = logging.getLogger("streamq.temporal")
@@ -27,11 +28,11 @@ class StreamqPlugin(SimplePlugin):
     """Makes streaming activities work on a worker.
 
     Pass it to ``Client.connect(plugins=[...])``, from where workers inherit it, or to
-    ``Worker(plugins=[...])``. It registers the poll activity and the workflow ``streamq.Stream``,
-    lets workflows tell their activities the first run id, passes ``streamq`` through the workflow
-    sandbox, and opens the queue when the worker starts: a backend that cannot be reached stops the
-    worker there, with a clear error. Workers of one process that share the plugin share the queue;
-    it is closed when the last of them stops. For workers of one event loop.
+    ``Worker(plugins=[...])``. It registers the poll activity and the workflows ``streamq.Stream``
+    and ``streamq.Sweep``, lets workflows tell their activities the first run id, passes ``streamq``
+    through the workflow sandbox, and opens the queue when the worker starts: a backend that cannot
+    be reached stops the worker there, with a clear error. Workers of one process that share the
+    plugin share the queue; it is closed when the last of them stops. For workers of one event loop.
 
     Args:
         queue: An open queue to use; it stays open. By default one is opened as configured.
@@ -47,8 +48,8 @@ class StreamqPlugin(SimplePlugin):
         super().__init__(
             "streamq.StreamqPlugin",
             interceptors=[StreamqInterceptor(lambda: self._resources)],
-            activities=_with_poll,
-            workflows=_with_workflow,
+            activities=_with_activities,
+            workflows=_with_workflows,
             workflow_runner=_pass_through,
         )
 
@@ -93,14 +94,16 @@ class StreamqPlugin(SimplePlugin):
 # Given to both the client and the worker, the plugin is applied twice: add everything once.
 
 
-def _with_poll(existing: Sequence[Callable[..., Any]] | None) -> Sequence[Callable[..., Any]]:
+def _with_activities(
+    existing: Sequence[Callable[..., Any]] | None,
+) -> Sequence[Callable[..., Any]]:
     found = list(existing or ())
-    return found if poll in found else [*found, poll]
+    return [*found, *(each for each in (poll, sweep) if each not in found)]
 
 
-def _with_workflow(existing: Sequence[type] | None) -> Sequence[type]:
+def _with_workflows(existing: Sequence[type] | None) -> Sequence[type]:
     found = list(existing or ())
-    return found if StreamWorkflow in found else [*found, StreamWorkflow]
+    return [*found, *(each for each in (StreamWorkflow, SweepWorkflow) if each not in found)]
 
 
 def _pass_through(existing: WorkflowRunner | None) -> WorkflowRunner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from temporalio.converter import value_to_type
 from temporalio.exceptions import ApplicationError
@@ -13,6 +13,11 @@ from streamq._errors import ConfigurationError
 from streamq._settings import did_you_mean
 
 from ._names import DEFAULT_TOPIC, check_topic
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
 
 LONGEST_WINDOW_SECONDS = 900.0
 
@@ -105,35 +110,41 @@ def read_request(data: dict[str, Any] | StreamRequest) -> StreamRequest:
         ApplicationError: A field is unknown, missing or makes no sense; not retryable.
     """
     try:
-        request = data if isinstance(data, StreamRequest) else _from_json(data)
+        request = data if isinstance(data, StreamRequest) else from_json(StreamRequest, data)
         check_topic(request.topic)
     except ConfigurationError as exc:
-        raise _invalid(str(exc)) from None
+        raise invalid_request(str(exc)) from None
     if request.start_to_close_seconds <= 0 or request.heartbeat_seconds <= 0:
-        raise _invalid("start_to_close_seconds and heartbeat_seconds must be positive")
+        raise invalid_request("start_to_close_seconds and heartbeat_seconds must be positive")
     if request.max_attempts < 0 or not 0 <= request.window_seconds <= LONGEST_WINDOW_SECONDS:
-        raise _invalid(
+        raise invalid_request(
             "max_attempts must not be negative, and window_seconds must be within 0 to "
             f"{LONGEST_WINDOW_SECONDS:g}"
         )
     return request
 
 
-def _from_json(data: dict[str, Any]) -> StreamRequest:
-    known = [known.name for known in dataclasses.fields(StreamRequest)]
+def from_json(kind: type[R], data: dict[str, Any]) -> R:
+    """Return plain data as the dataclass that it is meant for.
+
+    Raises:
+        ConfigurationError: A field is unknown, missing or of another type.
+    """
+    known = [known.name for known in dataclasses.fields(kind)]
     for name in data:
         if name not in known:
             raise ConfigurationError(f"unknown field {name!r}{did_you_mean(name, known)}")
     if not isinstance(data.get("args", []), list):  # a string would pass as a sequence
         raise ConfigurationError(f"args must be a list, not {data['args']!r}")
     try:
-        request: StreamRequest = value_to_type(StreamRequest, data)
+        request: R = value_to_type(kind, data)
     except (TypeError, ValueError) as exc:
-        raise ConfigurationError(f"{exc}: {exc.__cause__ or 'see StreamRequest'}") from None
+        raise ConfigurationError(f"{exc}: {exc.__cause__ or f'see {kind.__name__}'}") from None
     return request
 
 
-def _invalid(message: str) -> ApplicationError:
+def invalid_request(message: str) -> ApplicationError:
+    """Return the failure of a workflow that was asked for nonsense."""
     return ApplicationError(
         f"invalid request: {message}", type="ConfigurationError", non_retryable=True
     )
