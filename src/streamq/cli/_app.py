@@ -16,6 +16,7 @@ from ._backends import backends
 from ._config import config
 from ._demo import demo
 from ._serve import serve
+from ._sweep import sweep
 from ._tail import tail
 from ._terminal import SIGINT_EXIT, SIGPIPE_EXIT, forget, show_error
 
@@ -64,7 +65,7 @@ def run(arguments: Sequence[str] | None) -> int:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_streamq)
-    for command in (demo, tail, serve, backends, config):
+    for command in (demo, tail, serve, sweep, backends, config):
         app.command()(command)
     try:
         main = typer.main.get_command(app)
