@@ -14,21 +14,22 @@ import redis.asyncio
 
 from streamq.devserver import free_port
 from streamq.driver import StreamId
-from streamq.testing import BackendHarness, DriverSuite
+from streamq.testing import BackendHarness, DriverSuite, FaultProxy
 from streamq_redis import RedisDriver, RedisSettings
 from streamq_redis._keys import KeySpace
 from streamq_redis.embedded import EmbeddedRedis
 
 
 class RedisHarness(BackendHarness):
-    """A server of the suite's own, which all its checks share."""
+    """A server of the suite's own, which all its checks share, behind a proxy of the check's."""
 
     driver = RedisDriver
-    answer_seconds = 4.0
+    answer_seconds = 6.0
 
     def __init__(self, directory: Path, server: EmbeddedRedis, label: str) -> None:
         super().__init__(directory)
         self.server = server
+        self.proxy = FaultProxy("127.0.0.1", server.port)
         self._label = label
 
     @property
@@ -38,13 +39,21 @@ class RedisHarness(BackendHarness):
 
     def settings(self) -> RedisSettings:
         """Return settings that lead to the server, with deadlines that suit a test."""
-        return self._settings_for(self.server.url)
+        return self._settings_for(f"redis://{self.proxy.address}/0")
+
+    async def start(self) -> None:
+        """Put a proxy in front of the server."""
+        await self.proxy.__aenter__()
+
+    async def stop(self) -> None:
+        """Take the proxy away."""
+        await self.proxy.aclose()
 
     def _settings_for(self, url: str) -> RedisSettings:
         return RedisSettings(
             url=url,  # type: ignore[arg-type]  # pydantic makes the secret
-            connect_timeout_seconds=1.0,
-            operation_timeout_seconds=1.0,
+            connect_timeout_seconds=2.0,
+            operation_timeout_seconds=2.0,
             block_seconds=1.0,
         )
 
@@ -66,9 +75,15 @@ class RedisHarness(BackendHarness):
             await client.xtrim(KeySpace("streamq").key(stream), maxlen=keep, approximate=False)
 
     async def break_connections(self) -> None:
-        """Let the server close all others."""
-        async with self.client() as client:
-            await client.client_kill_filter(_type="normal", skipme=True)
+        """Reset them at both ends."""
+        self.proxy.cut()
+
+    @asynccontextmanager
+    async def slow(self, seconds: float) -> AsyncIterator[None]:
+        """Keep every answer back, and every request."""
+        self.proxy.delay_seconds = seconds / 2
+        yield
+        self.proxy.heal()
 
     async def restart(self) -> None:
         """Kill the server and start it again on its append-only file."""

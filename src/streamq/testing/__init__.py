@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 
 _WITH_ASSERTS = (
-    *("_checks", "_streams", "_basics", "_ordering", "_replay", "_late_join", "_trimming"),
-    *("_attempts", "_lifecycle", "_limits", "_waiting", "_expiry", "_listing"),
+    *("_checks", "_streams", "_interrupting", "_basics", "_ordering", "_replay", "_late_join"),
+    *("_trimming", "_endings", "_attempts", "_lifecycle", "_faults", "_limits", "_refusals"),
+    *("_declarations", "_waiting", "_expiry", "_listing"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _WITH_ASSERTS))
 
@@ -28,6 +29,7 @@ from ._faulty_queue import (  # noqa: E402
     Twice,
 )
 from ._harness import MANDATORY_HOOKS, BackendHarness, OpenQueue, queue_factory  # noqa: E402
+from ._proxy import Direction, FaultProxy  # noqa: E402
 from ._suite import DriverSuite  # noqa: E402
 from ._virtual_time import DeadlockError, VirtualTimeLoop, run_in_virtual_time  # noqa: E402
 
@@ -38,10 +40,12 @@ __all__ = [
     "Call",
     "DeadlockError",
     "Delay",
+    "Direction",
     "DriverSuite",
     "Empty",
     "Fail",
     "Fault",
+    "FaultProxy",
     "FaultyQueue",
     "LoseAcknowledgement",
     "OpenQueue",

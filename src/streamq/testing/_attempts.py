@@ -6,12 +6,15 @@ import asyncio
 
 import pytest
 
-from streamq import FencedError, OnRetry, Reset, open_writer
+from streamq import FencedError, OnRetry, ReplayError, Reset, StreamNotFoundError
 from streamq.driver import ChunkQueue, StreamId
 
 from ._checks import data_of, entries, requires
 from ._harness import OpenQueue
-from ._streams import StreamChecks, values
+from ._streams import StreamChecks, told, valid_values, values
+
+_POLICIES = pytest.mark.parametrize("policy", list(OnRetry), ids=lambda policy: policy.value)
+_RESUMING = (OnRetry.RESUME, OnRetry.REPLAY)
 
 
 class AttemptChecks(StreamChecks):
@@ -84,10 +87,10 @@ class AttemptChecks(StreamChecks):
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """A worker dies, another takes over: the second story once, the first marked as void."""
-        first = await open_writer(stream, queue=queue, epoch=10)
+        first = await self.writer(queue, stream, epoch=10)
         await first.send_chunk("old")
         await first.flush()
-        async with open_writer(stream, queue=other, epoch=20) as second:
+        async with self.writer(other, stream, epoch=20) as second:
             await second.send_chunk("new")
             await second.flush()
             await first.send_chunk("too late")
@@ -104,23 +107,149 @@ class AttemptChecks(StreamChecks):
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """With resume, readers see one story told by two attempts."""
-        first = await open_writer(stream, queue=queue, on_retry=OnRetry.RESUME, epoch=10)
+        first = await self.writer(queue, stream, on_retry=OnRetry.RESUME, epoch=10)
         for text in "abc":
             await first.send_chunk(text)
         await first.flush()
         await first.aclose()
-        async with open_writer(stream, queue=other, on_retry=OnRetry.RESUME, epoch=20) as second:
+        async with self.writer(other, stream, on_retry=OnRetry.RESUME, epoch=20) as second:
             assert second.position == 3
             await second.send_chunk("d")
         assert values(await self.read_all(queue, stream)) == ["a", "b", "c", "d"]
+
+    @requires("fenced", "replay")
+    async def test_replaying_attempt_sends_everything_again_and_is_told_once(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A deterministic producer need not know where it stopped."""
+        first = await self.writer(queue, stream, on_retry=OnRetry.REPLAY, epoch=10)
+        for text in "abc":
+            await first.send_chunk(text)
+        await first.flush()
+        await first.aclose()
+        async with self.writer(other, stream, on_retry=OnRetry.REPLAY, epoch=20) as second:
+            for text in "abcde":
+                await second.send_chunk(text)
+        assert told(await self.read_all(queue, stream)) == [*"abcde", "END"]
+
+    @requires("fenced", "replay")
+    async def test_replay_that_differs_is_refused_and_changes_nothing(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """Two halves of two different answers are worse than no answer."""
+        first = await self.writer(queue, stream, on_retry=OnRetry.REPLAY, epoch=10)
+        for text in "abc":
+            await first.send_chunk(text)
+        await first.flush()
+        await first.aclose()
+        async with self.writer(other, stream, on_retry=OnRetry.REPLAY, epoch=20) as second:
+            await second.send_chunk("a")
+            with pytest.raises(ReplayError) as caught:
+                await second.send_chunk("x")
+            assert caught.value.seq == 1
+            await second.send_chunk("b")
+            await second.send_chunk("c")
+        assert told(await self.read_all(queue, stream)) == [*"abc", "END"]
 
     @requires("fenced", "replay")
     async def test_two_writers_cannot_hold_one_epoch(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """Skipping repeats must not make a second writer's chunks vanish."""
-        async with open_writer(stream, queue=queue, epoch=5) as first:
+        async with self.writer(queue, stream, epoch=5) as first:
             with pytest.raises(FencedError):
-                await open_writer(stream, queue=other, epoch=5)
+                await self.writer(other, stream, epoch=5)
             await first.send_chunk("a")
         assert values(await self.read_all(other, stream)) == ["a"]
+
+    @requires("fenced", "replay")
+    async def test_older_attempt_that_opens_after_a_newer_one_is_refused(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A worker that froze before its first word wakes up when its successor is at work."""
+        async with self.writer(queue, stream, epoch=20) as newer:
+            with pytest.raises(FencedError):
+                await self.writer(other, stream, epoch=10)
+            await newer.send_chunk("a")
+            await newer.flush()
+            with pytest.raises(FencedError):
+                await self.writer(other, stream, epoch=10)
+            await newer.send_chunk("b")
+        self.expect_same([await self.read_all(other, stream)], ["a", "b", "END"])
+
+    @_POLICIES
+    @requires("fenced", "replay", "fan_out")
+    async def test_attempt_that_keeps_writing_during_the_takeover_is_not_blended_in(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, policy: OnRetry
+    ) -> None:
+        """Fence first, then read the tail: whatever the old attempt got in before the fence is
+        counted, and nothing of it comes after; early and late readers agree on every offset."""
+        early = [self.follow(each, stream) for each in (queue, other)]
+        total = 60
+        first = await self.writer(queue, stream, epoch=10, on_retry=policy)
+        has_begun = asyncio.Event()
+
+        async def keep_writing() -> None:
+            for i in range(100_000):
+                await first.send_chunk(str(i))
+                await first.flush()
+                if i == 5:
+                    has_begun.set()
+
+        stalled = asyncio.create_task(keep_writing())
+        async with asyncio.timeout(self.patience):
+            await has_begun.wait()
+            second = await self.writer(other, stream, epoch=20, on_retry=policy)
+            with pytest.raises(FencedError):
+                await stalled
+        await first.aclose()
+        assert (second.resumed_from > 5) == (policy in _RESUMING)
+        begin = second.position if policy is OnRetry.RESUME else 0
+        for i in range(begin, max(total, second.resumed_from)):
+            await second.send_chunk(str(i))
+        await second.finish()
+        await second.aclose()
+        late = await self.read_all(queue, stream)
+        assert valid_values(late) == [str(i) for i in range(max(total, second.resumed_from))]
+        self.expect_same([late, *(await asyncio.gather(*early))], told(late))
+        resets = sum(isinstance(event, Reset) for event in late)
+        assert resets == (policy is OnRetry.RESTART)
+
+    @requires("fenced", "replay", "fan_out")
+    async def test_offsets_are_dense_and_equal_through_many_takeovers(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """One number serves as browser id, log line and cursor: it has to mean one thing."""
+        early = [self.follow(each, stream) for each in (queue, other)]
+        story: list[object] = []
+        policies = [OnRetry.RESTART, OnRetry.RESUME, OnRetry.RESTART, OnRetry.RESUME]
+        for attempt, policy in enumerate(policies, 1):
+            writer = await self.writer(
+                (queue, other)[attempt % 2], stream, epoch=attempt * 10, on_retry=policy
+            )
+            assert writer.attempt == attempt
+            if policy is OnRetry.RESTART and attempt > 1:
+                story.append(f"RESET {attempt}")
+            for i in range(attempt):
+                await writer.send_chunk(f"{attempt}.{i}")
+                story.append(f"{attempt}.{i}")
+            await writer.flush()
+            early.append(self.follow(queue, stream))
+            if attempt == len(policies):
+                await writer.finish()
+            await writer.aclose()
+        late = await self.read_all(other, stream)
+        self.expect_same([*(await asyncio.gather(*early)), late], [*story, "END"])
+
+    @requires("fenced", "replay")
+    async def test_attempt_that_wrote_nothing_is_counted_and_takes_nothing_back(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A worker that died at once leaves no trace in the text."""
+        with pytest.raises(StreamNotFoundError):
+            await queue.describe(stream)
+        await (await self.writer(queue, stream, epoch=10)).aclose()
+        async with self.writer(other, stream, epoch=20) as second:
+            assert second.attempt == 2
+            await second.send_chunk("a")
+        self.expect_same([await self.read_all(queue, stream)], ["a", "END"])

@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 
-from streamq import CorruptRecordError, Seal, SealState, describe, open_reader, open_writer
+from streamq import CorruptRecordError, Seal, SealState, describe
 from streamq.driver import ChunkQueue, Entry, StreamId, StreamNotFoundError
 
-from ._checks import data_of, entries, numbered, requires
+from ._checks import data_of, entries, needs, numbered, requires
 from ._harness import BackendHarness, OpenQueue
 from ._streams import StreamChecks, values
 
@@ -170,9 +170,9 @@ class BasicChecks(StreamChecks):
     ) -> None:
         """Gateways and command lines ask before they read."""
         with pytest.raises(StreamNotFoundError):
-            await describe(stream, queue=other)
+            await describe(stream, queue=other, settings=self.settings())
         await self.write(queue, stream, "a", "b")
-        status = await describe(stream, queue=other)
+        status = await describe(stream, queue=other, settings=self.settings())
         assert (status.offset, status.attempt) == (3, 1)
         assert status.seal == Seal(3, 1, SealState.END)
 
@@ -181,11 +181,33 @@ class BasicChecks(StreamChecks):
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
         """Whatever happens to bytes in storage, a reader never shows altered text."""
-        writer = await open_writer(stream, queue=queue, epoch=5)
+        writer = await self.writer(queue, stream, epoch=5)
         await writer.send_chunk("good")
         await writer.aclose()
         await queue.append(stream, [Entry(5, 99, b"\x01\x07 not a record")])
-        async with open_reader(stream, queue=queue, idle_seconds=self.patience) as reader:
+        async with self.reader(queue, stream) as reader:
             assert values([await anext(reader)]) == ["good"]
             with pytest.raises(CorruptRecordError):
                 await anext(reader)
+
+    @needs("peek")
+    async def test_backend_holds_exactly_what_was_appended(
+        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
+    ) -> None:
+        """What another tool finds in the backend is what was sent, byte by byte, and no more."""
+        data = [b"", bytes(range(256)), b"\0\r\n", b"last"]
+        await queue.append(stream, entries(*data[:2]))
+        await queue.append(stream, entries(*data[2:], first=2))
+        assert await backend.peek(stream) == data
+        await self.expect(queue, stream, data)
+        if queue.capabilities.replay:
+            assert await backend.peek(stream) == data
+
+    @needs("peek")
+    async def test_delete_leaves_nothing_in_the_backend(
+        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
+    ) -> None:
+        """Who deletes a stream may be obliged to: hiding it is not enough."""
+        await queue.append(stream, entries(b"secret"))
+        await queue.delete(stream)
+        assert await backend.peek(stream) == []

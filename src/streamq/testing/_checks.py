@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from streamq.driver import (
     START,
+    BackendUnavailableError,
     Capabilities,
     ChunkQueue,
     DriverSettings,
@@ -264,6 +265,17 @@ class Checks:
         done, _ = await asyncio.wait({task}, timeout=0.05)
         assert not done, "a call with nothing to return came back before its max_wait"
         return task
+
+    async def until_answered(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Repeat a call while it fails as core would repeat it; nothing else may come out."""
+        async with asyncio.timeout(self.patience):
+            while True:
+                try:
+                    await call()
+                except BackendUnavailableError:
+                    await asyncio.sleep(0.02)
+                else:
+                    return
 
     async def is_gone(self, queue: ChunkQueue, stream: StreamId) -> bool:
         """Whether the stream does not exist."""

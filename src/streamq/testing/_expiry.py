@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from streamq.driver import ChunkQueue, StreamId
+import pytest
 
-from ._checks import Checks, data_of, entries, requires
+from streamq.driver import ChunkQueue, StreamId, StreamNotFoundError
+
+from ._checks import data_of, entries, new_stream, requires
 from ._harness import BackendHarness, OpenQueue
+from ._streams import StreamChecks, told
 
 
-class ExpiryChecks(Checks):
+class ExpiryChecks(StreamChecks):
     """Streams disappear by themselves, not too early and not too late."""
 
     group = "expiry"
@@ -55,3 +58,85 @@ class ExpiryChecks(Checks):
         left = (await queue.describe(stream)).expires_in
         assert left is not None
         assert left.total_seconds() > self.patience
+
+    @requires("expires")
+    async def test_append_can_shorten_the_ttl_and_the_next_one_restores_it(
+        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
+    ) -> None:
+        """What has ended is kept for a shorter time, by the very append that ends it."""
+        lasting, ending = new_stream(), new_stream()
+        for each in (lasting, ending):
+            await queue.append(each, entries(b"a"))
+            await queue.append(each, entries(b"b", first=1), ttl=backend.short_ttl)
+            left = (await queue.describe(each)).expires_in
+            assert left is not None
+            assert left <= backend.short_ttl
+        await queue.append(lasting, entries(b"c", first=2))
+        await self.eventually(partial(self.is_gone, queue, ending), "the stream has expired")
+        left = (await queue.describe(lasting)).expires_in
+        assert left is not None
+        assert left > backend.short_ttl
+
+    @requires("expires", "fenced")
+    async def test_repeated_append_sets_the_shorter_ttl_again(
+        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
+    ) -> None:
+        """The acknowledgement of the last record may be lost like any other."""
+        await queue.append(stream, entries(b"a"))
+        for _ in range(2):
+            await queue.append(stream, entries(b"b", first=1), ttl=backend.short_ttl)
+        left = (await queue.describe(stream)).expires_in
+        assert left is not None
+        assert left <= backend.short_ttl
+        await self.eventually(partial(self.is_gone, queue, stream), "the stream has expired")
+
+    @requires("expires", "fenced", "replay")
+    async def test_sealed_stream_expires_by_its_own_ttl(
+        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
+    ) -> None:
+        """Thousands of finished runs must not be kept for as long as one that is still going."""
+        seconds = backend.short_ttl.total_seconds()
+        settings = self.settings(sealed_ttl_seconds=seconds)
+        async with self.writer(queue, stream, settings=settings) as writer:
+            await writer.send_chunk("a")
+            await writer.flush()
+            left = (await queue.describe(stream)).expires_in
+            assert left is not None
+            assert left > backend.short_ttl
+            await writer.finish()
+        assert told(await self.read_all(queue, stream)) == ["a", "END"]
+        await self.eventually(partial(self.is_gone, queue, stream), "the stream has expired")
+
+    @requires("expires", "fenced", "replay")
+    async def test_reader_of_a_stream_that_vanished_is_told(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """Waiting for a stream that is gone would take for ever."""
+        writer = await self.writer(queue, stream)
+        await writer.send_chunk("a")
+        await writer.flush()
+        await writer.aclose()
+        async with self.reader(other, stream) as reader:
+            assert told([await anext(reader)]) == ["a"]
+            await queue.delete(stream)
+            with pytest.raises(StreamNotFoundError):
+                await reader.read_batch(max_wait=0.1)
+
+    async def test_sweep_removes_what_has_expired_and_nothing_else(
+        self, open_queue: OpenQueue, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
+    ) -> None:
+        """A cleaning job runs on every machine at once, beside the producers."""
+        brief = await open_queue(ttl=backend.short_ttl)
+        gone = [new_stream() for _ in range(5)]
+        for each in gone:
+            await brief.append(each, entries(b"old"))
+        await queue.append(stream, entries(b"a"))
+        if queue.capabilities.expires:
+            for each in gone:
+                await self.eventually(partial(self.is_gone, queue, each), "it has expired")
+        swept = await asyncio.gather(queue.sweep(), brief.sweep(), queue.sweep())
+        assert all(count >= 0 for count in swept)
+        assert sum(swept) <= len(gone) or not queue.capabilities.expires
+        assert data_of(await self.read(queue, stream)) == [b"a"]
+        if queue.capabilities.expires and backend.supplies("peek"):
+            assert [await backend.peek(each) for each in gone] == [[]] * len(gone)

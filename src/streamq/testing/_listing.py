@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from streamq.driver import ChunkQueue, StreamId
 
 from ._checks import Checks, entries, new_stream
@@ -61,3 +63,19 @@ class ListingChecks(Checks):
             assert sorted(name for name in TRICKY_NAMES if name.startswith(prefix)) == sorted(
                 [info.stream.name async for info in queue.streams(tenant, prefix)]
             )
+
+    async def test_listing_is_complete_beyond_one_page(self, queue: ChunkQueue) -> None:
+        """A cleaning job that sees the first thousand only leaves the rest for ever."""
+        tenant = new_stream().tenant
+        names = [f"{i:04}" for i in range(1_100)]
+        for first in range(0, len(names), 100):
+            await asyncio.gather(
+                *(
+                    queue.append(StreamId(tenant, name), entries(b"x"))
+                    for name in names[first : first + 100]
+                )
+            )
+        listed = [info.stream.name async for info in queue.streams(tenant)]
+        assert len(set(listed)) == len(names)
+        assert sorted(set(listed)) == names
+        assert len(listed) == len(names), "streams are listed twice"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from streamq import open_reader
 from streamq.driver import ChunkQueue, StreamId
 
 from ._checks import data_of, entries, numbered, requires
@@ -93,13 +92,11 @@ class ReplayChecks(StreamChecks):
         """Packing is invisible: every place of a stream can be resumed, over another connection."""
         await self.write(queue, stream, *map(str, range(12)))
         cursors = []
-        async with open_reader(stream, queue=queue, idle_seconds=self.patience) as reader:
+        async with self.reader(queue, stream) as reader:
             async for _ in reader:
                 cursors.append(reader.cursor)
             assert reader.statistics().records < 12, "the chunks should be packed for this test"
         for place, cursor in enumerate(cursors[:-1], 1):
-            async with open_reader(
-                stream, from_=cursor, queue=other, idle_seconds=self.patience
-            ) as reader:
+            async with self.reader(other, stream, cursor) as reader:
                 events = [event async for event in reader]
             assert values(events) == [str(i) for i in range(place, 12)]

@@ -6,12 +6,16 @@ import pytest
 
 from ._attempts import AttemptChecks
 from ._basics import BasicChecks
+from ._declarations import DeclarationChecks
+from ._endings import EndingChecks
 from ._expiry import ExpiryChecks
+from ._faults import FaultChecks
 from ._late_join import LateJoinChecks
 from ._lifecycle import LifecycleChecks
 from ._limits import LimitChecks
 from ._listing import ListingChecks
 from ._ordering import OrderingChecks
+from ._refusals import RefusalChecks
 from ._replay import ReplayChecks
 from ._trimming import TrimmingChecks
 from ._waiting import WaitingChecks
@@ -23,9 +27,13 @@ class DriverSuite(
     ReplayChecks,
     LateJoinChecks,
     TrimmingChecks,
+    EndingChecks,
     AttemptChecks,
     LifecycleChecks,
+    FaultChecks,
     LimitChecks,
+    RefusalChecks,
+    DeclarationChecks,
     WaitingChecks,
     ExpiryChecks,
     ListingChecks,

@@ -1,0 +1,143 @@
+"""Checks of capabilities: what is declared is kept elsewhere; here, what is not is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import pickle
+import sys
+
+import pytest
+
+from streamq import CapabilityError, installed_drivers, load_driver
+from streamq.driver import Capabilities, ChunkQueue, LatencyClass, StreamId
+
+from ._checks import data_of, entries, requires
+from ._harness import BackendHarness, OpenQueue
+from ._streams import StreamChecks
+
+_SMALLEST_RECORD_BYTES = 4_096
+
+
+class DeclarationChecks(StreamChecks):
+    """What is declared holds; what is not declared is refused when somebody asks for it."""
+
+    group = "capabilities"
+
+    async def test_declared_capabilities_can_be_required(
+        self, queue: ChunkQueue, stream: StreamId
+    ) -> None:
+        """`require=` is how an application says what it cannot do without."""
+        declared = [name for name in Capabilities.flags() if getattr(queue.capabilities, name)]
+        await (await self.reader(queue, stream, require=declared)).aclose()
+
+    async def test_undeclared_capabilities_are_refused_at_open(
+        self, queue: ChunkQueue, stream: StreamId
+    ) -> None:
+        """Nothing is emulated silently: the refusal names what is missing and who has it."""
+        for name in Capabilities.flags():
+            if getattr(queue.capabilities, name):
+                continue
+            able = [
+                other
+                for other in installed_drivers()
+                if getattr(load_driver(other).capabilities, name)
+            ]
+            with pytest.raises(CapabilityError, match=name) as caught:
+                await self.reader(queue, stream, require=[name])
+            assert caught.value.backend == queue.backend
+            for other in able:
+                assert other in str(caught.value)
+
+    async def test_queue_declares_no_more_than_its_driver(
+        self, queue: ChunkQueue, backend: BackendHarness
+    ) -> None:
+        """People choose by the driver's table, before anything is open."""
+        promised, kept = backend.driver.capabilities, queue.capabilities
+        assert [name for name in Capabilities.flags() if getattr(kept, name)] == [
+            name for name in Capabilities.flags() if getattr(kept, name) and getattr(promised, name)
+        ]
+        assert kept.max_record_bytes <= promised.max_record_bytes
+        classes = list(LatencyClass)
+        assert classes.index(kept.latency) >= classes.index(promised.latency)
+
+    async def test_declaration_is_usable(self, queue: ChunkQueue, backend: BackendHarness) -> None:
+        """Tables, requirements and the writer's packing are computed from it."""
+        driver = backend.driver
+        for capabilities in (queue.capabilities, driver.capabilities):
+            for field in dataclasses.fields(Capabilities):
+                if field.name in Capabilities.flags():
+                    assert isinstance(getattr(capabilities, field.name), bool)
+            assert isinstance(capabilities.latency, LatencyClass)
+            assert capabilities.max_record_bytes >= _SMALLEST_RECORD_BYTES
+            assert capabilities.cross_process or not capabilities.cross_host
+        assert queue.backend == driver.name
+
+    async def test_driver_says_what_it_is(self, backend: BackendHarness) -> None:
+        """`streamq backends`, `streamq config` and error messages are made of this."""
+        driver = backend.driver
+        assert driver.name
+        assert driver.name == driver.name.strip().lower()
+        assert driver.summary
+        assert "\n" not in driver.summary
+        settings = driver.settings_type
+        assert settings.model_config.get("env_prefix") == f"STREAMQ_{driver.name.upper()}_"
+        assert settings.toml_table == driver.name
+        for name, field in settings.model_fields.items():
+            assert field.description, f"setting {name!r} is not described"
+        assert isinstance(backend.settings(), settings)
+
+    async def test_driver_is_found_by_its_name(self, backend: BackendHarness) -> None:
+        """`STREAMQ_BACKEND=<name>` is all that a user has to set."""
+        driver = backend.driver
+        if driver.name not in installed_drivers():
+            pytest.skip(
+                f"no installed distribution registers {driver.name!r} in streamq.drivers; "
+                "a driver that is published has to"
+            )
+        assert load_driver(driver.name) is driver
+
+    @requires("durable")
+    async def test_records_outlive_the_connections(
+        self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
+    ) -> None:
+        """What was acknowledged is still there when every client has been restarted."""
+        await queue.append(stream, entries(b"a", b"b"))
+        await queue.aclose()
+        await self.expect(await open_queue(), stream, [b"a", b"b"])
+
+    @requires("cross_process", "replay")
+    async def test_another_process_reads_ours_and_we_read_its(
+        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
+    ) -> None:
+        """A worker writes, a gateway reads: two processes that share nothing but the settings."""
+        await queue.append(stream, entries(b"ours"))
+        tail = (await self.read(queue, stream))[-1].position
+        waiting = asyncio.ensure_future(self.read(queue, stream, tail, max_wait=4 * self.patience))
+        try:
+            arguments = pickle.dumps((backend.driver, backend.settings(), stream, self.patience))
+        except (pickle.PicklingError, AttributeError, TypeError) as exc:
+            pytest.fail(
+                f"another process cannot import {backend.driver.__qualname__}, or be handed its "
+                f"settings: {exc}; define both at the top of a module",
+                pytrace=False,
+            )
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "streamq.testing._other_process"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            path = json.dumps(["", *sys.path]).encode()
+            async with asyncio.timeout(4 * self.patience):
+                seen, said = await process.communicate(path + b"\n" + arguments)
+                assert process.returncode == 0, said.decode(errors="replace")
+                assert seen == b"ours"
+                assert data_of(await waiting) == [b"theirs"]
+        finally:
+            waiting.cancel()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
