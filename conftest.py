@@ -2,7 +2,7 @@
 
 import signal
 
-pytest_plugins = ["streamq.testing.plugin"]
+pytest_plugins = ["streamq.testing.plugin", "pytester"]
 
 # A job that a shell runs in the background ignores Ctrl-C, and so would every process that the
 # tests start and interrupt.

@@ -22,21 +22,22 @@ from ._waiting import WaitingChecks
 
 
 class DriverSuite(
-    BasicChecks,
-    OrderingChecks,
-    ReplayChecks,
-    LateJoinChecks,
-    TrimmingChecks,
-    EndingChecks,
-    AttemptChecks,
-    LifecycleChecks,
-    FaultChecks,
-    LimitChecks,
-    RefusalChecks,
-    DeclarationChecks,
-    WaitingChecks,
-    ExpiryChecks,
+    # pytest runs the checks of the last base first: what everything else stands on.
     ListingChecks,
+    ExpiryChecks,
+    WaitingChecks,
+    DeclarationChecks,
+    RefusalChecks,
+    LimitChecks,
+    FaultChecks,
+    LifecycleChecks,
+    AttemptChecks,
+    EndingChecks,
+    TrimmingChecks,
+    LateJoinChecks,
+    ReplayChecks,
+    OrderingChecks,
+    BasicChecks,
 ):
     """Everything that :mod:`streamq.driver` demands, one test for each guarantee.
 

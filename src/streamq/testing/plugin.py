@@ -1,19 +1,46 @@
-"""The pytest plugin of the kit: virtual time for suites that ask for it.
+"""The pytest plugin of the kit: virtual time for suites that ask for it, and the capability report.
 
 Enable it in the top ``conftest.py``::
 
     pytest_plugins = ["streamq.testing.plugin"]
+
+Options:
+    ``--streamq-report FILE``: write the capability report as JSON to a file, and print it as tables
+    at the end of the run. ``-v`` prints the tables, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ._checks import Checks
+from ._checks import OPENED, Checks, conditions_of
+from ._report import FAILED, PASSED, SKIPPED, Outcome, Report
 from ._virtual_time import VirtualTimeLoop
+
+_OPTION = "--streamq-report"
+_ATTRIBUTE = "streamq_check"
+_REPORT = pytest.StashKey[Report]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for the report."""
+    parser.getgroup("streamq").addoption(
+        _OPTION,
+        metavar="FILE",
+        help="write what the conformance suites proved to FILE, as JSON, and print it as tables",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin a report."""
+    config.stash[_REPORT] = Report()
+    config.pluginmanager.register(_Collector(config.stash[_REPORT]), "streamq-report")
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
@@ -31,3 +58,83 @@ def pytest_asyncio_loop_factories(
         return {"virtual time": VirtualTimeLoop}
     # pytest-asyncio takes an answer from everybody, once there is this hook at all.
     return others or {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell the report of a check what it is a check of, so that it can be counted anywhere."""
+    report = yield
+    suite = getattr(item, "cls", None)
+    if isinstance(item, pytest.Function) and suite is not None and issubclass(suite, Checks):
+        label, declared = item.stash.get(OPENED, ("", None))
+        setattr(
+            report,
+            _ATTRIBUTE,
+            {
+                "suite": f"{item.nodeid.partition('::')[0]}::{suite.__qualname__}",
+                "backend": label,
+                "name": item.name,
+                "group": _group_of(suite, item.function.__name__),
+                "guarantee": (item.function.__doc__ or "").strip().partition("\n\n")[0],
+                "capabilities": conditions_of(item.function).capabilities,
+                "declared": declared,
+            },
+        )
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables, and write the file, if that was asked for."""
+    config = terminalreporter.config
+    report, path = config.stash[_REPORT], config.getoption(_OPTION)
+    if path:
+        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+    if not path and config.get_verbosity() <= 0:
+        return
+    for suite in report.suites():
+        terminalreporter.section(f"streamq conformance: {suite.backend or 'not opened'}")
+        terminalreporter.write_line(suite.suite)
+        terminalreporter.write_line("")
+        for line in suite.lines():
+            terminalreporter.write_line(line)
+    if path:
+        terminalreporter.write_line("")
+        terminalreporter.write_line(f"streamq conformance report written to {path}")
+
+
+class _Collector:
+    """Takes the reports of checks, also those that another process sends."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        check: dict[str, Any] | None = getattr(report, _ATTRIBUTE, None)
+        if check is None or (report.passed and report.when != "call"):
+            return
+        facts = {**check, "capabilities": tuple(check["capabilities"])}
+        outcome, reason = PASSED, ""
+        if report.skipped:
+            outcome, reason = SKIPPED, _reason(report)
+        elif report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            outcome = FAILED
+            reason = str(getattr(crash, "message", report.longrepr)).partition("\n")[0]
+        self._report.add(Outcome(node=report.nodeid, outcome=outcome, reason=reason, **facts))
+
+
+def _reason(report: pytest.TestReport) -> str:
+    if isinstance(report.longrepr, tuple):
+        return report.longrepr[2].removeprefix("Skipped: ")
+    return str(getattr(report, "wasxfail", report.longrepr))
+
+
+def _group_of(suite: type, check: str) -> str:
+    """Return the group of the class that the check comes from; the author's own ones have none."""
+    for origin in suite.__mro__:
+        if check in vars(origin):
+            return str(vars(origin).get("group", "own")) or "own"
+    return "own"
