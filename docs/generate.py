@@ -7,6 +7,7 @@ python docs/generate.py --check    # exit code 1 if one is out of date
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from pydantic import SecretStr
 
 from streamq import Capabilities, Settings, installed_drivers, load_driver
 from streamq.driver import DriverSettings
+from streamq.testing import _catalogue as kit
 
 DOCS = Path(__file__).parent
 
@@ -62,10 +64,45 @@ def settings(settings_type: type[Settings] | type[DriverSettings]) -> str:
     )
 
 
+def hooks() -> str:
+    """Return what a harness may supply, and what for."""
+    return table(
+        ("hook", "what it does", "what its checks prove", "mandatory for"),
+        (
+            (
+                f"`{hook.signature}`",
+                hook.does,
+                hook.proves,
+                ", ".join(f"`{flag}`" for flag in hook.mandatory_for),
+            )
+            for hook in kit.hooks()
+        ),
+    )
+
+
+def checks() -> str:
+    """Return every check of the suite, by group."""
+    parts = []
+    for group, found in itertools.groupby(kit.catalogue(), lambda check: check.group):
+        rows = (
+            (
+                f"`{check.name.removeprefix('test_')}`",
+                check.guarantee,
+                ", ".join(f"`{flag}`" for flag in check.conditions.capabilities),
+                ", ".join(f"`{hook}`" for hook in check.conditions.hooks),
+            )
+            for check in found
+        )
+        heads = ("check", "why anyone cares", "requires", "needs")
+        parts.append(f"### {group.capitalize()}\n\n{table(heads, rows)}")
+    return "\n\n".join(parts)
+
+
 def generators() -> dict[str, Callable[[], str]]:
     """Return what to write at each marker."""
     found: dict[str, Callable[[], str]] = {"capabilities": capabilities}
     found["settings"] = partial(settings, Settings)
+    found["hooks"], found["checks"] = hooks, checks
     for name in installed_drivers():
         found[f"settings {name}"] = partial(settings, load_driver(name).settings_type)
     return found

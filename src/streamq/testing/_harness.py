@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -184,11 +183,6 @@ HOOKS = (
     *("wrong_credentials", "unreachable"),
 )
 """The optional parts of a harness."""
-
-
-def describe_hook(hook: str) -> str:
-    """Return the first line of a hook's contract."""
-    return (inspect.getdoc(getattr(BackendHarness, hook)) or "").partition("\n")[0]
 
 
 def _not_supplied(hook: Callable[..., object]) -> NoReturn:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from ._catalogue import group_of, guarantee_of
 from ._checks import OPENED, Checks, conditions_of
 from ._report import FAILED, PASSED, SKIPPED, Outcome, Report
 from ._virtual_time import VirtualTimeLoop
@@ -76,8 +77,8 @@ def pytest_runtest_makereport(
                 "suite": f"{item.nodeid.partition('::')[0]}::{suite.__qualname__}",
                 "backend": label,
                 "name": item.name,
-                "group": _group_of(suite, item.function.__name__),
-                "guarantee": (item.function.__doc__ or "").strip().partition("\n\n")[0],
+                "group": group_of(suite, item.function.__name__),
+                "guarantee": guarantee_of(item.function),
                 "capabilities": conditions_of(item.function).capabilities,
                 "declared": declared,
             },
@@ -130,11 +131,3 @@ def _reason(report: pytest.TestReport) -> str:
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2].removeprefix("Skipped: ")
     return str(getattr(report, "wasxfail", report.longrepr))
-
-
-def _group_of(suite: type, check: str) -> str:
-    """Return the group of the class that the check comes from; the author's own ones have none."""
-    for origin in suite.__mro__:
-        if check in vars(origin):
-            return str(vars(origin).get("group", "own")) or "own"
-    return "own"

@@ -1,0 +1,89 @@
+"""What the suite is made of, as data: for the report, and for the documentation."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ._checks import Conditions, conditions_of
+from ._harness import HOOKS, MANDATORY_HOOKS, BackendHarness
+from ._suite import DriverSuite
+
+OWN_GROUP = "own"
+"""The group of checks that an author adds to a suite."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFacts:
+    """One check.
+
+    Attributes:
+        name: Its name, without parameters.
+        group: What it is about.
+        guarantee: Why anyone cares, in one sentence.
+        conditions: When it applies.
+    """
+
+    name: str
+    group: str
+    guarantee: str
+    conditions: Conditions
+
+
+@dataclass(frozen=True, slots=True)
+class HookFacts:
+    """One optional part of a harness.
+
+    Attributes:
+        signature: How it is called.
+        does: What it does.
+        proves: What its checks prove.
+        mandatory_for: Capabilities that cannot be declared without it.
+    """
+
+    signature: str
+    does: str
+    proves: str
+    mandatory_for: tuple[str, ...]
+
+
+def catalogue(suite: type = DriverSuite) -> Iterator[CheckFacts]:
+    """Iterate over the checks of a suite, in the order in which pytest runs them."""
+    seen: set[str] = set()
+    for origin in reversed(suite.__mro__):
+        for name in vars(origin):
+            if name.startswith("test_") and name not in seen:
+                seen.add(name)
+                check = getattr(suite, name)
+                yield CheckFacts(
+                    name, group_of(suite, name), guarantee_of(check), conditions_of(check)
+                )
+
+
+def hooks() -> Iterator[HookFacts]:
+    """Iterate over the hooks that a harness may supply."""
+    for name in HOOKS:
+        hook = getattr(BackendHarness, name)
+        paragraphs = [" ".join(part.split()) for part in (inspect.getdoc(hook) or "").split("\n\n")]
+        proves = next(part for part in paragraphs if part.startswith("Proves "))
+        parameters = [each for each in inspect.signature(hook).parameters if each != "self"]
+        yield HookFacts(
+            f"{name}({', '.join(parameters)})",
+            paragraphs[0],
+            proves.removeprefix("Proves ").removeprefix("that "),
+            tuple(flag for flag, needed in MANDATORY_HOOKS.items() if name in needed),
+        )
+
+
+def group_of(suite: type, check: str) -> str:
+    """Return the group of the class that a check comes from."""
+    for origin in suite.__mro__:
+        if check in vars(origin):
+            return str(vars(origin).get("group") or OWN_GROUP)
+    return OWN_GROUP
+
+
+def guarantee_of(check: object) -> str:
+    """Return the sentence that says why anyone cares about a check."""
+    return " ".join((inspect.getdoc(check) or "").partition("\n\n")[0].split())

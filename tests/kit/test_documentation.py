@@ -1,0 +1,81 @@
+"""The page about the kit: its programs run as they stand there."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+import textwrap
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from streamq import BackendUnavailableError, testing
+from streamq.driver import START, Entry, QueueOptions
+from streamq.memory import MemoryDriver, MemorySettings
+from streamq.testing import FaultyQueue, new_stream
+
+PAGE = Path(__file__).parents[2] / "docs/conformance.md"
+BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+
+_ACME = """
+from streamq.memory import MemoryDriver, MemorySettings
+
+class AcmeDriver(MemoryDriver):
+    pass
+
+def AcmeSettings(path):
+    return MemorySettings(store=str(path))
+"""
+
+
+def block_with(text: str) -> str:
+    """Return the only program on the page that contains a text."""
+    (found,) = [block for block in BLOCKS if text in block]
+    return found
+
+
+def test_complete_test_file_is_complete(pytester: pytest.Pytester) -> None:
+    """What a stranger copies from the top of the page passes, with another driver behind it."""
+    pytester.makepyfile(acme=_ACME, test_acme=BLOCKS[0])
+    pytester.makeconftest(BLOCKS[1])
+    found = pytester.runpytest_subprocess(
+        *("-p", "no:cacheprovider", "-q", "-k", "bytes or order or takeover"),
+        *("-o", "asyncio_default_fixture_loop_scope=function"),
+    )
+    assert found.ret == 0, found.stdout.str()
+    assert found.parseoutcomes()["passed"] > 3
+
+
+async def test_script_of_faults_does_what_the_page_says() -> None:
+    """The example counts three appends, and every other one of its lines is true as well."""
+    options = QueueOptions(ttl=timedelta(minutes=1))
+    inner = await MemoryDriver.open(options, MemorySettings(store=uuid.uuid4().hex))
+    queue, stream = FaultyQueue(inner), new_stream()
+    lines = block_with("faulty.script").splitlines()
+    names = {**vars(testing), "queue": queue}
+    exec("\n".join(lines[:3]), names)
+    faulty = names["faulty"]
+    entries = [Entry(1, 0, b"a"), Entry(1, 1, b"b")]
+    await faulty.append(stream, entries[:1])
+    for _ in range(2):
+        with pytest.raises(BackendUnavailableError):
+            await faulty.append(stream, entries)
+    exec("\n".join(lines[3:]), names)
+    with pytest.raises(BackendUnavailableError):
+        await faulty.read(stream, START, max_records=1, max_bytes=1, max_wait=1.0)
+    assert await faulty.read(stream, START, max_records=1, max_bytes=1, max_wait=0.0)
+    await faulty.aclose()
+
+
+def test_hour_of_silence_returns_at_once() -> None:
+    """The promise of virtual time, in the words of the page."""
+    exec(block_with("an_hour_of_silence"), {**vars(testing), "asyncio": asyncio})
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_program_is_python(block: str) -> None:
+    """A program with a typing error teaches nobody."""
+    ast.parse(textwrap.dedent(block))
