@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from streamq import Chunk, StreamNotFoundError, TrimmedError, open_reader, open_writer
 from streamq.devserver import free_port
 from streamq.driver import StreamId
-from streamq.testing import BackendHarness, DriverSuite, FaultProxy
+from streamq.testing import BackendHarness, DriverSuite, FaultProxy, new_stream, queue_factory
 from streamq_redis import RedisDriver, RedisSettings
 from streamq_redis._keys import KeySpace
 from streamq_redis.embedded import EmbeddedRedis
@@ -82,8 +83,10 @@ class RedisHarness(BackendHarness):
     async def slow(self, seconds: float) -> AsyncIterator[None]:
         """Keep every answer back, and every request."""
         self.proxy.delay_seconds = seconds / 2
-        yield
-        self.proxy.heal()
+        try:
+            yield
+        finally:
+            self.proxy.heal()
 
     async def restart(self) -> None:
         """Kill the server and start it again on its append-only file."""
@@ -149,3 +152,28 @@ class TestRedis(DriverSuite):
     def harness(self, tmp_path: Path, binary: Path, suite_server: EmbeddedRedis) -> RedisHarness:
         """Return a harness on the suite's server."""
         return RedisHarness(tmp_path, suite_server, f"redis ({binary.stem})")
+
+
+async def test_stream_that_a_server_without_persistence_has_lost_is_told(
+    binary: Path, tmp_path: Path
+) -> None:
+    """With persistence off a crash loses the stream: that is an error, never a shorter text."""
+    with EmbeddedRedis(binary=binary) as server:
+        async with (
+            RedisHarness(tmp_path, server, "volatile") as harness,
+            queue_factory(RedisDriver, harness.settings()) as open_queue,
+        ):
+            queue, stream = await open_queue(), new_stream()
+            assert not queue.capabilities.durable
+            async with open_writer(stream, queue=queue) as writer:
+                await writer.send_chunk("a")
+                await writer.flush()
+                async with open_reader(stream, queue=queue, idle_seconds=10) as reader:
+                    assert isinstance(await anext(reader), Chunk)
+                    await harness.restart()
+                    with pytest.raises(StreamNotFoundError, match="has vanished after event 1"):
+                        await anext(reader)
+            # The writer went on after the crash, and sealed.
+            async with open_reader(stream, queue=queue, idle_seconds=10) as reader:
+                with pytest.raises(TrimmedError):
+                    await anext(reader)

@@ -50,6 +50,18 @@ class DeclarationChecks(StreamChecks):
             for other in able:
                 assert other in str(caught.value)
 
+    async def test_writers_refuse_a_backend_that_does_not_fence(
+        self, queue: ChunkQueue, stream: StreamId
+    ) -> None:
+        """Without a fence nobody can tell where an attempt has to go on; before anything is stored,
+        the writer has to say so."""
+        if queue.capabilities.fenced:
+            await (await self.writer(queue, stream, require=["fenced"])).aclose()
+            return
+        with pytest.raises(CapabilityError, match="fence"):
+            await self.writer(queue, stream)
+        assert await self.is_gone(queue, stream)
+
     async def test_queue_declares_no_more_than_its_driver(
         self, queue: ChunkQueue, backend: BackendHarness
     ) -> None:
