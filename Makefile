@@ -7,8 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+CHAOS_SECONDS ?= 120
+CHAOS_SEED ?= 7
 
-.PHONY: help demo test lint format bench setup lock clean
+.PHONY: help demo test lint format bench chaos setup lock clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -30,6 +32,9 @@ format: $(READY) ## Put the sources into the house style.
 
 bench: $(READY) ## Measure latency and throughput beside a bare client in the same run.
 	@$(BIN)/python -m benchmarks.latency $(ARGS)
+
+chaos: $(READY) ## Break everything for CHAOS_SECONDS=120, by CHAOS_SEED=7, and count what is lost.
+	@$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED) $(ARGS)
 
 setup: $(READY) ## Only set up .venv.
 

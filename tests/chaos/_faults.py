@@ -1,0 +1,97 @@
+"""Carrying a schedule out: each fault begins at its time and is taken back at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from streamq.testing import Direction, FaultProxy
+
+from ._processes import Victim
+from ._schedule import Fault, FaultKind
+
+_HOLDS = {
+    FaultKind.HOLD: None,
+    FaultKind.HOLD_TO_SERVER: Direction.TO_SERVER,
+    FaultKind.HOLD_TO_CLIENT: Direction.TO_CLIENT,
+}
+_HALF_CLOSES = {
+    FaultKind.HALF_CLOSE_TO_SERVER: Direction.TO_SERVER,
+    FaultKind.HALF_CLOSE_TO_CLIENT: Direction.TO_CLIENT,
+}
+
+
+class Saboteur:
+    """Makes faults happen.
+
+    Args:
+        victims: Processes by the name that the schedule gives them.
+        links: Proxies likewise.
+
+    Attributes:
+        done: How many faults have happened, those left out that found nothing to break.
+    """
+
+    def __init__(self, victims: Mapping[str, Victim], links: Mapping[str, FaultProxy]) -> None:
+        self.done = 0
+        self._victims = victims
+        self._links = links
+
+    async def run(self, schedule: Sequence[Fault]) -> None:
+        """Carry out a schedule that begins now; return when everything is over and healed."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        async with asyncio.TaskGroup() as tasks:
+            for fault in schedule:
+                await asyncio.sleep(max(began + fault.at - clock(), 0.0))
+                tasks.create_task(self._do(fault))
+        for link in self._links.values():
+            link.heal()
+
+    async def _do(self, fault: Fault) -> None:
+        if fault.kind is FaultKind.KILL:
+            await self._kill(self._victims[fault.target], fault.seconds)
+        elif fault.kind is FaultKind.PAUSE:
+            await self._pause(self._victims[fault.target], fault.seconds)
+        else:
+            await self._break(self._links[fault.target], fault)
+
+    async def _kill(self, victim: Victim, seconds: float) -> None:
+        self.done += victim.is_wanted
+        await asyncio.to_thread(victim.kill)
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(victim.start)
+
+    async def _pause(self, victim: Victim, seconds: float) -> None:
+        paused = victim.pause()
+        self.done += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            victim.resume(paused)
+
+    async def _break(self, link: FaultProxy, fault: Fault) -> None:
+        kind = fault.kind
+        if kind is FaultKind.CUT:
+            self.done += link.cut() > 0
+        elif kind in _HALF_CLOSES:
+            self.done += link.half_close(_HALF_CLOSES[kind]) > 0
+        elif kind is FaultKind.CUT_AFTER:
+            link.cut_after(fault.amount)
+            self.done += 1
+        elif kind is FaultKind.DELAY:
+            link.delay_seconds = fault.amount / 1000
+            self.done += 1
+            await asyncio.sleep(fault.seconds)
+            link.delay_seconds = 0.0
+        elif kind is FaultKind.REFUSE:
+            link.refuse()
+            link.cut()  # else nobody would connect
+            self.done += 1
+            await asyncio.sleep(fault.seconds)
+            link.accept()
+        else:
+            link.hold(_HOLDS[kind])
+            self.done += 1
+            await asyncio.sleep(fault.seconds)
+            link.release(_HOLDS[kind])

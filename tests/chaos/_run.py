@@ -1,0 +1,264 @@
+"""One run: servers, processes, streams, faults; then everything heals and has to end well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.service import RPCError
+
+from streamq import load_settings
+from streamq.devserver import TemporalDevServer, free_port
+from streamq.temporal import STREAM_WORKFLOW, StreamRequest, stream_name
+from streamq.testing import FaultProxy
+from streamq_redis.embedded import EmbeddedRedis
+
+from ._checker import Verdict, check
+from ._faults import Saboteur
+from ._ledger import Ledger, LedgerTail
+from ._processes import Fleet, ServerVictim, Victim
+from ._records import read_records
+from ._schedule import (
+    GATEWAY,
+    HEARTBEAT_SECONDS,
+    HTTP_LINK,
+    READER_LINK,
+    READERS,
+    REDIS,
+    TEMPORAL_LINKS,
+    WORKER_LINK,
+    WORKERS,
+    make_schedule,
+)
+from ._setup import TASK_QUEUE, Setup
+from ._worker import arguments_of
+from ._workload import STREAMS_PER_SECOND, make_plan
+
+LATE_READER = "late-1"
+SETTLE_SECONDS = 60.0
+"""How long workflows and readers may take to come to their end after the last fault."""
+
+_LATE_SECONDS = 30.0
+_LOOK_SECONDS = 0.1
+_CRASH_PAUSE_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run is doing.
+
+    Attributes:
+        phase: In a word.
+        seconds: Since the first fault.
+        faults, streams, completed, ended, events, crashes: Counters; ``ended`` counts endings seen
+            by all readers together, ``crashes`` processes that ended by themselves.
+    """
+
+    phase: str = "starting"
+    seconds: float = 0.0
+    faults: int = 0
+    streams: int = 0
+    completed: int = 0
+    ended: int = 0
+    events: int = 0
+    crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a run.
+
+    Attributes:
+        faults: How many happened.
+        verdict: Of the checker.
+        crashes: How often a process of the run ended by itself, and was started again.
+        streams: How many there were.
+    """
+
+    faults: int
+    verdict: Verdict
+    crashes: int
+    streams: int
+
+
+class Run:
+    """A chaos run.
+
+    Args:
+        seed: Decides what happens and when.
+        seconds: How long faults go on.
+        directory: For ledgers and logs; must exist.
+        show: Called about ten times a second.
+    """
+
+    def __init__(
+        self, seed: int, seconds: float, directory: Path, show: Callable[[Progress], None]
+    ) -> None:
+        self._seed = seed
+        self._seconds = seconds
+        self._directory = directory
+        self._show = show
+        self._progress = Progress()
+        self._outcomes: dict[str, str] = {}
+        self._readers: dict[str, LedgerTail] = {}
+        self._ended: dict[str, int] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> Result:
+        """Run, and judge. Cancellation stops everything that was started.
+
+        Raises:
+            StreamqError: A server does not start.
+        """
+        async with AsyncExitStack() as stack:
+            temporal = TemporalDevServer()
+            redis = EmbeddedRedis(
+                port=free_port(), appendonly=True, arguments=("--appendfsync", "always")
+            )
+            for server in (temporal, redis):
+                await asyncio.to_thread(server.start)
+                stack.callback(server.stop)
+            gateway_port = free_port()
+            ports = {WORKER_LINK: redis.port, READER_LINK: redis.port, HTTP_LINK: gateway_port}
+            ports |= dict.fromkeys(TEMPORAL_LINKS.values(), temporal.port)
+            links = {
+                name: await stack.enter_async_context(FaultProxy("127.0.0.1", port))
+                for name, port in ports.items()
+            }
+            setup = Setup(
+                directory=self._directory,
+                temporal_address=temporal.address,
+                worker_temporal_addresses={
+                    worker: links[link].address for worker, link in TEMPORAL_LINKS.items()
+                },
+                worker_redis_url=f"redis://{links[WORKER_LINK].address}/0",
+                reader_redis_url=f"redis://{links[READER_LINK].address}/0",
+                gateway_port=gateway_port,
+                http_port=links[HTTP_LINK].port,
+            )
+            setup.attempts_directory.mkdir()
+            fleet = stack.enter_context(Fleet())
+            streams = stack.enter_context(Ledger(setup.streams_path))
+            client = await Client.connect(temporal.address)
+            for name in (*WORKERS, *READERS, GATEWAY):
+                await asyncio.to_thread(fleet.add, name, setup)
+                if name in READERS:
+                    self._watch(name, setup)
+            victims: dict[str, Victim] = {**fleet.children, REDIS: ServerVictim(REDIS, redis)}
+            saboteur = Saboteur(victims, links)
+            with _background(self._look(fleet, saboteur)):
+                await self._break_things(saboteur, client, streams)
+                await self._settle(fleet, setup)
+        readers = (*READERS, LATE_READER)
+        verdict = check(read_records(setup, readers, self._outcomes), readers)
+        return Result(saboteur.done, verdict, self._progress.crashes, self._progress.streams)
+
+    async def _break_things(self, saboteur: Saboteur, client: Client, streams: Ledger) -> None:
+        self._progress.phase = "breaking"
+        starting = asyncio.create_task(self._start_streams(client, streams))
+        try:
+            await saboteur.run(make_schedule(self._seed, self._seconds))
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+
+    async def _start_streams(self, client: Client, streams: Ledger) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        tenant = load_settings().tenant
+        for number in range(int(self._seconds * STREAMS_PER_SECOND)):
+            await asyncio.sleep(max(began + number / STREAMS_PER_SECOND - clock(), 0.0))
+            plan = make_plan(self._seed, number)
+            # Shielded, so that none is started and not written down.
+            handle = await asyncio.shield(
+                client.start_workflow(
+                    STREAM_WORKFLOW,
+                    StreamRequest(
+                        plan.policy, arguments_of(plan), heartbeat_seconds=HEARTBEAT_SECONDS
+                    ),
+                    id=plan.name,
+                    task_queue=TASK_QUEUE,
+                    # How soon the death of a worker in the middle of a workflow task is noticed.
+                    task_timeout=timedelta(seconds=1),
+                )
+            )
+            run_id = str(handle.first_execution_run_id)
+            name = f"{tenant}/{stream_name(handle.id, run_id)}"
+            streams.write(t="stream", s=name, run=run_id, plan=asdict(plan))
+            self._progress.streams += 1
+            waiting = asyncio.create_task(self._wait_completed(name, handle))
+            self._waiting.add(waiting)
+
+    async def _wait_completed(self, name: str, handle: WorkflowHandle[Any, Any]) -> None:
+        try:
+            await handle.result()
+        except WorkflowFailureError as exc:
+            self._outcomes[name] = f"FAILED: {exc.cause}: {getattr(exc.cause, 'cause', None)}"
+        except RPCError as exc:
+            self._outcomes[name] = f"UNKNOWN: {exc}"
+        else:
+            self._outcomes[name] = "COMPLETED"
+        self._progress.completed += 1
+
+    async def _settle(self, fleet: Fleet, setup: Setup) -> None:
+        """Let everything come to its end; what does not in time will be found by the checker."""
+        self._progress.phase = "settling"
+        await self._until(lambda: self._has_settled(READERS), SETTLE_SECONDS)
+        self._progress.phase = "reading late"
+        await asyncio.to_thread(fleet.add, LATE_READER, setup)
+        self._watch(LATE_READER, setup)
+        await self._until(lambda: self._has_settled((LATE_READER,)), _LATE_SECONDS)
+        for waiting in self._waiting:
+            waiting.cancel()
+        await asyncio.gather(*self._waiting, return_exceptions=True)
+
+    def _has_settled(self, readers: tuple[str, ...]) -> bool:
+        streams = self._progress.streams
+        return self._progress.completed == streams and all(
+            self._ended[reader] == streams for reader in readers
+        )
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while not condition() and clock() < deadline:  # noqa: ASYNC110 - files have no event
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _watch(self, reader: str, setup: Setup) -> None:
+        self._readers[reader] = LedgerTail(setup.reader_path(reader))
+        self._ended[reader] = 0
+
+    async def _look(self, fleet: Fleet, saboteur: Saboteur) -> None:
+        """Follow the readers' logs, and start again what has ended by itself."""
+        progress, clock = self._progress, asyncio.get_running_loop().time
+        began = clock()
+        while True:
+            for reader, tail in self._readers.items():
+                for line in tail.read():
+                    progress.events += 1
+                    self._ended[reader] += line["k"] in ("end", "error")
+            for child in list(fleet.children.values()):
+                if child.has_crashed:
+                    progress.crashes += 1
+                    await asyncio.sleep(_CRASH_PAUSE_SECONDS)
+                    if child.has_crashed:
+                        await asyncio.to_thread(child.start)
+            progress.ended = sum(self._ended.values())
+            progress.faults, progress.seconds = saboteur.done, clock() - began
+            self._show(progress)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+@contextmanager
+def _background(work: Any) -> Iterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()

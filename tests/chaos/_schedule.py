@@ -1,0 +1,145 @@
+"""What goes wrong, and when: a pure function of the seed and the length of the run."""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WORKERS = ("worker-1", "worker-2", "worker-3", "worker-4")
+READERS = ("direct-1", "direct-2", "subscribe-1", "sse-1")
+GATEWAY = "gateway"
+REDIS = "redis"
+WORKER_LINK = "link-workers"
+READER_LINK = "link-readers"
+HTTP_LINK = "link-http"
+LINKS = (WORKER_LINK, READER_LINK, HTTP_LINK)
+TEMPORAL_LINKS = {worker: f"link-temporal-{worker}" for worker in WORKERS}
+"""From each worker to Temporal. A worker that is cut off there goes on writing while another one
+has been given its work."""
+
+HEARTBEAT_SECONDS = 1.5
+"""The activities' heartbeat timeout: who is silent for longer is replaced."""
+
+FAULTS_PER_SECOND = 2.25
+
+_RECOVERY_SECONDS = 0.25
+"""Shortest time between two faults of one target, so that each of them meets something alive."""
+
+
+class FaultKind(enum.Enum):
+    """What can go wrong."""
+
+    KILL = "kill"  # SIGKILL, and started again after a while
+    PAUSE = "pause"  # SIGSTOP, SIGCONT after a while
+    CUT = "cut"  # every connection is reset
+    CUT_AFTER = "cut-after"  # one is reset after so many bytes
+    HOLD = "hold"  # a black hole in both directions
+    HOLD_TO_SERVER = "hold-to-server"
+    HOLD_TO_CLIENT = "hold-to-client"
+    HALF_CLOSE_TO_SERVER = "half-close-to-server"
+    HALF_CLOSE_TO_CLIENT = "half-close-to-client"
+    REFUSE = "refuse"  # new connections
+    DELAY = "delay"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        at: Seconds after the start of the run.
+        kind: What happens.
+        target: To what: a process, a server or a link.
+        seconds: How long it lasts; for KILL, until it is started again. 0 for what is over at once.
+        amount: Bytes for CUT_AFTER, milliseconds for DELAY, else 0.
+    """
+
+    at: float
+    kind: FaultKind
+    target: str
+    seconds: float = 0.0
+    amount: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.at:8.3f} {self.kind.value} {self.target}"
+        if self.seconds:
+            text += f" for {self.seconds:.3f} s"
+        if self.amount:
+            text += f", {self.amount} {'ms' if self.kind is FaultKind.DELAY else 'bytes'}"
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Something that goes wrong now and then.
+
+    Attributes:
+        weight: How often, compared with the others.
+        shortest, longest: Bounds of its length in seconds.
+        least, most: Bounds of its amount.
+    """
+
+    weight: int
+    kind: FaultKind
+    targets: Sequence[str]
+    shortest: float = 0.0
+    longest: float = 0.0
+    least: int = 0
+    most: int = 0
+
+
+_TEMPORAL = tuple(TEMPORAL_LINKS.values())
+_SOURCES = (
+    _Source(14, FaultKind.KILL, WORKERS, 0.1, 1.5),
+    _Source(12, FaultKind.KILL, READERS, 0.1, 1.5),
+    _Source(4, FaultKind.KILL, (GATEWAY,), 0.1, 1.0),
+    _Source(5, FaultKind.KILL, (REDIS,), 0.05, 1.0),
+    # Long enough for the successor to take over after the first pause between attempts, 1 s.
+    _Source(5, FaultKind.PAUSE, WORKERS, HEARTBEAT_SECONDS + 1.5, HEARTBEAT_SECONDS + 3.0),
+    _Source(5, FaultKind.PAUSE, READERS, 0.2, 3.0),
+    _Source(2, FaultKind.PAUSE, (GATEWAY,), 0.2, 3.0),
+    _Source(3, FaultKind.PAUSE, (REDIS,), 0.2, 3.0),
+    _Source(5, FaultKind.HOLD, _TEMPORAL, HEARTBEAT_SECONDS + 1.5, HEARTBEAT_SECONDS + 3.0),
+    _Source(2, FaultKind.CUT, _TEMPORAL),
+    _Source(12, FaultKind.CUT, LINKS),
+    _Source(10, FaultKind.CUT_AFTER, LINKS, least=1, most=50_000),
+    _Source(3, FaultKind.HOLD, LINKS, 0.2, 3.5),
+    _Source(2, FaultKind.HOLD_TO_SERVER, LINKS, 0.2, 3.5),
+    _Source(3, FaultKind.HOLD_TO_CLIENT, LINKS, 0.2, 3.5),
+    _Source(2, FaultKind.HALF_CLOSE_TO_SERVER, LINKS),
+    _Source(2, FaultKind.HALF_CLOSE_TO_CLIENT, LINKS),
+    _Source(4, FaultKind.REFUSE, LINKS, 0.2, 2.0),
+    _Source(8, FaultKind.DELAY, LINKS, 0.5, 3.0, least=2, most=120),
+)
+
+
+def make_schedule(seed: int, seconds: float) -> list[Fault]:
+    """Return the faults of a run in the order of their times, all of them over by its end.
+
+    The same arguments give the same faults in every process. Two faults of one target never
+    overlap; faults of different targets do.
+    """
+    chance = random.Random(f"streamq chaos, seed {seed}, {seconds:g} s")
+    count = int(seconds * FAULTS_PER_SECOND)
+    free_at: dict[str, float] = {}
+    faults: list[Fault] = []
+    for place in range(count):
+        at = round((place + chance.random()) / FAULTS_PER_SECOND, 3)
+        able = [
+            source
+            for source in _SOURCES
+            if at + source.shortest < seconds
+            and any(free_at.get(target, 0.0) <= at for target in source.targets)
+        ]
+        if not able:
+            continue
+        (source,) = chance.choices(able, [source.weight for source in able])
+        target = chance.choice([one for one in source.targets if free_at.get(one, 0.0) <= at])
+        lasts = min(chance.uniform(source.shortest, source.longest), seconds - at)
+        # Small amounts are the interesting ones: they tear the first message.
+        amount = int(source.least + (source.most - source.least) * chance.random() ** 3)
+        faults.append(Fault(at, source.kind, target, round(lasts, 3), amount))
+        free_at[target] = at + lasts + _RECOVERY_SECONDS
+    return faults

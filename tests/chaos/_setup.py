@@ -1,0 +1,83 @@
+"""What every process of a run is told, and where it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamq import BackendUnavailableError, Settings, load_settings, open_queue
+from streamq.driver import ChunkQueue
+
+TASK_QUEUE = "chaos"
+_RETRY_PAUSE_SECONDS = 0.1
+
+_SETTINGS = {
+    "STREAMQ_BACKEND": "redis",
+    # Half-open connections are to be noticed within the run, many times.
+    "STREAMQ_REDIS_CONNECT_TIMEOUT_SECONDS": "2",
+    "STREAMQ_REDIS_OPERATION_TIMEOUT_SECONDS": "2",
+    "STREAMQ_REDIS_BLOCK_SECONDS": "1",
+    # Smaller than what the large streams have in flight, so that writers wait.
+    "STREAMQ_BUFFER_BYTES": "400000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Where everything is.
+
+    Attributes:
+        directory: Of ledgers, reader logs and process logs.
+        temporal_address: Of the Temporal server.
+        worker_temporal_addresses: How each worker reaches it.
+        worker_redis_url: How workers reach the backend.
+        reader_redis_url: How readers and the gateway do.
+        gateway_port: Where the gateway listens.
+        http_port: Where clients of the gateway connect.
+    """
+
+    directory: Path
+    temporal_address: str
+    worker_temporal_addresses: Mapping[str, str]
+    worker_redis_url: str
+    reader_redis_url: str
+    gateway_port: int
+    http_port: int
+
+    @property
+    def streams_path(self) -> Path:
+        """Ledger of the streams, in the order of their start."""
+        return self.directory / "streams.jsonl"
+
+    @property
+    def attempts_directory(self) -> Path:
+        """Directory of the attempts' ledgers."""
+        return self.directory / "attempts"
+
+    def reader_path(self, reader: str) -> Path:
+        """Log of a reader."""
+        return self.directory / f"reader-{reader}.jsonl"
+
+    def log_path(self, name: str) -> Path:
+        """What a process says."""
+        return self.directory / f"{name}.log"
+
+
+def configure(redis_url: str) -> Settings:
+    """Configure streamq in this process, whatever the environment of the run says."""
+    for name in [name for name in os.environ if name.startswith("STREAMQ_")]:
+        del os.environ[name]
+    os.environ.update(_SETTINGS, STREAMQ_REDIS_URL=redis_url)
+    return load_settings()
+
+
+async def open_patiently(settings: Settings) -> ChunkQueue:
+    """Open the queue as soon as the backend is there."""
+    while True:
+        try:
+            return await open_queue(settings)
+        except BackendUnavailableError:
+            await asyncio.sleep(_RETRY_PAUSE_SECONDS)

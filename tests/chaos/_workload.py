@@ -1,0 +1,88 @@
+"""What is streamed: a pure function of the seed and the stream's number."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+
+POLICIES = ("restart", "resume", "replay")
+STREAMS_PER_SECOND = 3.0
+
+_FILLER = "lorem ipsum \u2028 dolor\nsit \u00e4m\u00e9t \U0001f30a "
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What the producer of one stream does.
+
+    Attributes:
+        name: Id of the workflow.
+        policy: What a next attempt does: the activity's name.
+        chunks: How many to send.
+        largest_bytes: Bound of their sizes; most are much smaller.
+        pause_seconds: Between two chunks; 0 sends as fast as it goes.
+        flush_every: How many chunks to send between two waits for the acknowledgement.
+    """
+
+    name: str
+    policy: str
+    chunks: int
+    largest_bytes: int
+    pause_seconds: float
+    flush_every: int
+
+
+_SHAPES = (
+    # weight, chunks, largest chunk, pause
+    (4, (30, 120), 200, (0.02, 0.06)),  # tokens of a model
+    (3, (100, 300), 2_000, (0.002, 0.01)),
+    (2, (200, 600), 1_000, (0.0, 0.0)),  # as fast as it goes
+    (2, (5, 25), 300_000, (0.05, 0.2)),
+    (1, (1, 5), 100, (0.3, 1.0)),  # mostly silence
+    (1, (0, 1), 50, (0.0, 0.0)),  # nothing, or hardly anything
+)
+
+
+def make_plan(seed: int, number: int) -> StreamPlan:
+    """Return the plan of a stream; the same arguments give the same plan."""
+    chance = random.Random(f"streamq chaos, seed {seed}, stream {number}")
+    (shape,) = chance.choices(_SHAPES, [shape[0] for shape in _SHAPES])
+    _, counts, largest, pauses = shape
+    return StreamPlan(
+        name=f"chaos-{seed}-{number}",
+        policy=POLICIES[number % len(POLICIES)],
+        chunks=chance.randint(*counts),
+        largest_bytes=largest,
+        pause_seconds=round(chance.uniform(*pauses), 4),
+        flush_every=chance.choice((1, 5, 20, 100)),
+    )
+
+
+def make_value(plan: StreamPlan, seq: int, teller: str) -> object:
+    """Return a chunk: text, bytes or JSON that no other place of any stream has.
+
+    Args:
+        plan: Of the stream.
+        seq: Place in the stream.
+        teller: Who sends it: an attempt that starts over sends other values than the one before.
+    """
+    chance = random.Random(f"{plan.name} {seq} {teller}")
+    size = int(plan.largest_bytes * chance.random() ** 4)
+    text = f"{plan.name} {teller} {seq} " + _FILLER * (size // len(_FILLER.encode()))
+    kind = chance.randrange(6)
+    if kind == 0:
+        return text.encode() + bytes(range(256))
+    if kind == 1:
+        return {"text": text, "seq": seq, "ratio": seq / 7, "nothing": None, "list": [1, "2"]}
+    return text
+
+
+def digest(value: object) -> str:
+    """Return what stands for a value in ledgers and logs."""
+    if isinstance(value, bytes):
+        data = b"bytes " + value
+    else:
+        data = b"json " + json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.blake2b(data, digest_size=10).hexdigest()

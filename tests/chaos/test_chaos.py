@@ -1,0 +1,85 @@
+"""A short run, as ``make chaos`` does it; the long ones are for whoever changes the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ._schedule import make_schedule
+
+_ROOT = Path(__file__).parents[2]
+_SECONDS = 30
+_SEED = 7
+
+
+def start(*arguments: str, temporary: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.chaos", *arguments],
+        cwd=_ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.timeout(170)
+def test_nothing_is_lost_duplicated_reordered_or_hung(tmp_path: Path) -> None:
+    """What streamq promises, with everything failing that can: the shortest run worth its time."""
+    run = start("--seconds", str(_SECONDS), "--seed", str(_SEED), temporary=tmp_path)
+    with run:
+        out, err = run.communicate()
+    last = out.splitlines()[-1]
+    found = re.fullmatch(
+        r"chaos: faults=(\d+) chunks=(\d+) lost=0 duplicated=0 reordered=0 hung=0", last
+    )
+    assert found, out + err
+    assert run.returncode == 0
+    # A cut that meets no connection does not count.
+    assert int(found[1]) >= 0.9 * len(make_schedule(_SEED, _SECONDS))
+    assert int(found[2]) > 1_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to see processes")
+def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
+    """A dozen processes left behind would spoil the next run, and the machine."""
+    with start("--seconds", "60", temporary=tmp_path) as run:
+        try:
+            until(lambda: any(tmp_path.glob("streamq-chaos-*/streams.jsonl")), "a stream starts")
+            assert len(processes(tmp_path)) > 10
+            run.send_signal(signal.SIGINT)
+            out, err = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == 130, out + err
+    assert "Traceback" not in err
+    until(lambda: not processes(tmp_path), "every process has ended")
+    assert not list(tmp_path.iterdir())
+
+
+def processes(temporary: Path) -> list[int]:
+    """Return who has inherited a run's environment: everything that it started."""
+    mark = f"TMPDIR={temporary}".encode()
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            if mark in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+    return found
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Look until something is so; processes have no event that can be waited for."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, f"still not so: {what}"
+        time.sleep(0.05)

@@ -1,0 +1,84 @@
+"""The plan of a run: the same for the same seed, and worth running."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ._schedule import HEARTBEAT_SECONDS, TEMPORAL_LINKS, WORKERS, FaultKind, make_schedule
+from ._workload import POLICIES, digest, make_plan, make_value
+
+_ROOT = Path(__file__).parents[2]
+_ALWAYS = range(20)
+
+
+def test_another_process_prints_the_same_schedule_for_the_same_seed() -> None:
+    """Whoever is told a seed must get the very faults that found the defect."""
+    expected = [str(fault) for fault in make_schedule(7, 120)]
+    for hash_seed in ("1", "2"):
+        printed = subprocess.run(
+            [sys.executable, "-m", "tests.chaos", "--schedule", "--seconds", "120", "--seed", "7"],
+            cwd=_ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert printed.stdout.splitlines() == expected
+
+
+def test_another_seed_is_another_schedule() -> None:
+    """Else it would be one test only, whatever is asked for."""
+    assert make_schedule(7, 120) != make_schedule(8, 120)
+
+
+@pytest.mark.parametrize("seed", _ALWAYS)
+def test_two_minutes_hold_two_hundred_faults_of_every_kind(seed: int) -> None:
+    """A run that leaves a kind out proves nothing about it."""
+    faults = make_schedule(seed, 120)
+    assert len(faults) >= 230  # some will find nothing to break
+    assert {fault.kind for fault in faults} == set(FaultKind)
+
+
+@pytest.mark.parametrize("seed", _ALWAYS)
+def test_faults_of_one_target_do_not_overlap_and_end_with_the_run(seed: int) -> None:
+    """A process that is down cannot be killed: the count would be a lie."""
+    free_at: Counter[str] = Counter()
+    before = 0.0
+    for fault in make_schedule(seed, 60):
+        assert before <= fault.at
+        assert free_at[fault.target] <= fault.at
+        before, free_at[fault.target] = fault.at, fault.at + fault.seconds  # type: ignore[assignment]
+        assert fault.at + fault.seconds <= 60.001
+
+
+def test_stale_attempts_wake_up_after_their_successors_took_over() -> None:
+    """The race that fencing is for needs a silence longer than the heartbeat timeout."""
+    silences = [
+        fault.seconds
+        for fault in make_schedule(7, 120)
+        if (fault.kind is FaultKind.PAUSE and fault.target in WORKERS)
+        or (fault.kind is FaultKind.HOLD and fault.target in TEMPORAL_LINKS.values())
+    ]
+    long_enough = [seconds for seconds in silences if seconds > HEARTBEAT_SECONDS + 1]
+    assert len(long_enough) >= 10
+
+
+def test_streams_differ_in_policy_and_values_are_never_the_same_twice() -> None:
+    """Equal chunks would hide that one was told in the place of another."""
+    plans = [make_plan(7, number) for number in range(30)]
+    assert {plan.policy for plan in plans} == set(POLICIES)
+    told = [
+        digest(make_value(plan, seq, teller))
+        for plan in plans
+        for seq in range(min(plan.chunks, 20))
+        for teller in ("epoch 1", "epoch 2")
+    ]
+    assert len(told) == len(set(told))
+    assert plans == [make_plan(7, number) for number in range(30)]
