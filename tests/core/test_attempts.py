@@ -3,7 +3,6 @@
 import pytest
 
 from streamq import (
-    BackendUnavailableError,
     Chunk,
     ConfigurationError,
     FencedError,
@@ -16,8 +15,9 @@ from streamq import (
     open_writer,
 )
 from streamq.driver import ChunkQueue
+from streamq.testing import FaultyQueue, LoseAcknowledgement
 
-from .test_writer import FaultyChunkQueue, events_of
+from .test_writer import events_of
 
 
 async def test_newer_attempt_fences_the_older_writer(queue: ChunkQueue, settings: Settings) -> None:
@@ -130,10 +130,10 @@ async def test_two_writers_cannot_hold_one_epoch(
 
 
 async def test_lost_acknowledgement_of_the_announcement_is_repeated_with_the_same_bytes(
-    faulty: FaultyChunkQueue, settings: Settings
+    faulty: FaultyQueue, settings: Settings
 ) -> None:
     """A repeated OPEN is this writer's own, not another writer of its epoch."""
-    faulty.after += [BackendUnavailableError("connection reset")]
+    faulty.script("append", LoseAcknowledgement())
     async with open_writer("s", queue=faulty, settings=settings) as stream:
         await stream.send_chunk("a")
     assert faulty.appends[0] == faulty.appends[1]
@@ -141,12 +141,12 @@ async def test_lost_acknowledgement_of_the_announcement_is_repeated_with_the_sam
 
 
 async def test_refused_open_of_a_sealed_stream_leaves_it_alone(
-    faulty: FaultyChunkQueue, settings: Settings
+    faulty: FaultyQueue, settings: Settings
 ) -> None:
     """Knocking at an ended stream must neither grow it nor keep it alive; the error says whose."""
     async with open_writer("s", queue=faulty, settings=settings, producer="run/7") as stream:
         await stream.send_chunk("a")
-    faulty.appends.clear()
+    faulty.calls.clear()
     with pytest.raises(SealedError) as caught:
         await open_writer("s", queue=faulty, settings=settings)
     assert caught.value.producer == "run/7"

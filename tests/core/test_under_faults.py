@@ -1,16 +1,16 @@
 """Random attempts, faults and interruptions against a model: what every reader must have seen."""
 
 import asyncio
+import dataclasses
 import random
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from streamq import (
-    BackendUnavailableError,
     Chunk,
     Event,
     FencedError,
@@ -22,59 +22,50 @@ from streamq import (
     open_reader,
     open_writer,
 )
-from streamq.driver import ChunkQueue, Entry, QueueOptions, Stored, StreamId, StreamInfo
+from streamq.driver import ChunkQueue, QueueOptions
 from streamq.sqlite import SqliteDriver, SqliteSettings
+from streamq.testing import (
+    Call,
+    Fail,
+    Fault,
+    FaultyQueue,
+    Forward,
+    LoseAcknowledgement,
+    StorePrefix,
+)
 
 Story = list[tuple[str, object]]
 
 
-class UnreliableQueue(ChunkQueue):
-    """Fails now and then: before an append, in its middle, after it; and in every kind of read."""
+@dataclasses.dataclass(frozen=True)
+class Little(Fault):
+    """A read returns a few records only, and does not wait for long."""
 
-    def __init__(self, inner: ChunkQueue, chance: random.Random) -> None:
-        self.backend = inner.backend
-        self.capabilities = inner.capabilities
-        self._inner = inner
-        self._chance = chance
+    max_records: int
 
-    def _may_fail(self, share: float) -> None:
-        if self._chance.random() < share:
-            raise BackendUnavailableError("injected")
+    async def apply(self, call: Call, forward: Forward) -> object:
+        wait = min(call.max_wait, 0.05)
+        return await forward(dataclasses.replace(call, max_records=self.max_records, max_wait=wait))
 
-    async def append(
-        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
-    ) -> None:
-        self._may_fail(0.1)
-        stored = self._chance.randrange(len(entries) + 1) if self._chance.random() < 0.1 else None
-        await self._inner.append(stream, entries[:stored], ttl=ttl)
-        if stored is not None:
-            self._may_fail(1)
-        self._may_fail(0.1)
 
-    async def read(
-        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
-    ) -> Sequence[Stored]:
-        self._may_fail(0.1)
-        return await self._inner.read(
-            stream,
-            after,
-            max_records=self._chance.randrange(1, 5),
-            max_bytes=max_bytes,
-            max_wait=min(max_wait, 0.05),
-        )
+def unreliable(queue: ChunkQueue, chance: random.Random) -> FaultyQueue:
+    """Fail now and then: before an append, in its middle, after it; and in every kind of read."""
+    faulty = FaultyQueue(queue)
 
-    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        self._may_fail(0.1)
-        return await self._inner.describe(stream, last=last)
+    def of_append(call: Call) -> Fault | None:
+        lot = chance.random()
+        if lot < 0.1:
+            return Fail()
+        if lot < 0.2:
+            return StorePrefix(chance.randrange(len(call.entries) + 1))
+        return LoseAcknowledgement() if lot < 0.3 else None
 
-    async def delete(self, stream: StreamId) -> None:
-        await self._inner.delete(stream)
-
-    def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        return self._inner.streams(tenant, prefix)
-
-    async def aclose(self) -> None:
-        """The inner queue belongs to somebody else."""
+    faulty.always("append", of_append)
+    faulty.always(
+        "read", lambda _: Fail() if chance.random() < 0.1 else Little(chance.randrange(1, 5))
+    )
+    faulty.always("describe", lambda _: Fail() if chance.random() < 0.1 else None)
+    return faulty
 
 
 async def read(
@@ -175,15 +166,15 @@ async def test_every_reader_sees_the_story_once_whatever_fails(
     """Lost acknowledgements, partial appends, takeovers, stale writers, cancelled reads: nothing
     is lost, repeated, reordered or blended, and all readers agree on every offset."""
     chance = random.Random(seed)
-    unreliable = UnreliableQueue(backend, chance)
+    faulty = unreliable(backend, chance)
     small = settings.model_copy(update={"buffer_bytes": chance.choice([60, 1_000, 10**6])})
     name = uuid.uuid4().hex
     readers = [
-        asyncio.create_task(read(unreliable, name, small, random.Random(seed * 10 + i)))
+        asyncio.create_task(read(faulty, name, small, random.Random(seed * 10 + i)))
         for i in range(3)
     ]
-    story = await write(unreliable, name, small, chance)
-    late = await read(unreliable, name, small, random.Random(seed * 10 + 9))
+    story = await write(faulty, name, small, chance)
+    late = await read(faulty, name, small, random.Random(seed * 10 + 9))
     for events in (*await asyncio.gather(*readers), late):
         assert told(events) == story
         assert [event.offset for event in events] == list(range(1, len(story) + 1))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import pytest
 
@@ -26,21 +25,9 @@ from streamq import (
 )
 from streamq._wire import Record
 from streamq.driver import ChunkQueue, Entry, StreamId
+from streamq.testing import Block, Fail, FaultyQueue, LoseAcknowledgement
 
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
-
-
-class Faulty(Protocol):
-    """What these tests use of the fixture."""
-
-    before: list[Exception | None]
-    after: list[Exception | None]
-    appends: list[list[Entry]]
-    gate: asyncio.Event
-
-
-class FaultyChunkQueue(Faulty, ChunkQueue):
-    """A queue with scripted faults; the real one is the ``faulty`` fixture."""
 
 
 async def events_of(name: str, queue: ChunkQueue, settings: Settings) -> list[Event]:
@@ -64,31 +51,29 @@ async def test_chunks_and_end_reach_a_reader(queue: ChunkQueue, settings: Settin
 
 
 async def test_first_chunk_is_sent_at_once_and_the_next_are_packed(
-    faulty: FaultyChunkQueue, settings: Settings, eventually: Eventually
+    faulty: FaultyQueue, settings: Settings, eventually: Eventually
 ) -> None:
     """Natural batching: lowest latency when idle, one round trip for all that came meanwhile."""
     async with open_writer("s", queue=faulty, settings=settings) as stream:
-        faulty.appends.clear()
-        faulty.gate.clear()
+        faulty.calls.clear()
+        faulty.always("append", gate := Block())
         await stream.send_chunk("0")
         await eventually(lambda: len(faulty.appends) == 1)
         for i in range(1, 100):
             await stream.send_chunk(str(i))
         assert stream.position == 100
         assert stream.durable_position == 0
-        faulty.gate.set()
+        gate.release()
         await stream.flush()
         assert stream.durable_position == 100
     sizes = [[chunks_in(entry) for entry in entries] for entries in faulty.appends]
     assert sizes == [[1], [99], [0]]
 
 
-async def test_seal_travels_with_the_last_chunks(
-    faulty: FaultyChunkQueue, settings: Settings
-) -> None:
+async def test_seal_travels_with_the_last_chunks(faulty: FaultyQueue, settings: Settings) -> None:
     """The ending is atomic with the last record: no reader sees all chunks and no end."""
     stream = await open_writer("s", queue=faulty, settings=settings)
-    faulty.appends.clear()
+    faulty.calls.clear()
     await stream.send_chunk("a")
     await stream.send_chunk("b")
     await stream.finish()
@@ -100,12 +85,12 @@ async def test_seal_travels_with_the_last_chunks(
 
 
 async def test_full_buffer_makes_the_producer_wait_and_loses_nothing(
-    faulty: FaultyChunkQueue, settings: Settings, eventually: Eventually
+    faulty: FaultyQueue, settings: Settings, eventually: Eventually
 ) -> None:
     """A slow backend slows the producer down instead of eating its memory."""
     small = settings.model_copy(update={"buffer_bytes": 1_000})
     stream = await open_writer("s", queue=faulty, settings=small)
-    faulty.gate.clear()
+    faulty.always("append", gate := Block())
 
     async def produce() -> None:
         for i in range(50):
@@ -115,7 +100,7 @@ async def test_full_buffer_makes_the_producer_wait_and_loses_nothing(
     await eventually(lambda: stream.statistics().waits > 0)
     assert not producing.done()
     assert stream.statistics().buffered_bytes <= 1_000
-    faulty.gate.set()
+    gate.release()
     await producing
     await stream.finish()
     await stream.aclose()
@@ -124,19 +109,19 @@ async def test_full_buffer_makes_the_producer_wait_and_loses_nothing(
 
 
 async def test_cancelled_wait_for_room_sends_nothing_of_the_chunk(
-    faulty: FaultyChunkQueue, settings: Settings, eventually: Eventually
+    faulty: FaultyQueue, settings: Settings, eventually: Eventually
 ) -> None:
     """After a cancelled send_chunk the producer knows that the chunk was not accepted."""
     small = settings.model_copy(update={"buffer_bytes": 10})
     stream = await open_writer("s", queue=faulty, settings=small)
-    faulty.gate.clear()
+    faulty.always("append", gate := Block())
     await stream.send_chunk("first")
     second = asyncio.create_task(stream.send_chunk("second"))
     await eventually(lambda: stream.statistics().waits == 1)
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
-    faulty.gate.set()
+    gate.release()
     await stream.finish()
     await stream.aclose()
     events = await events_of("s", faulty, settings)
@@ -144,7 +129,7 @@ async def test_cancelled_wait_for_room_sends_nothing_of_the_chunk(
 
 
 async def test_many_chunks_become_records_of_bounded_size(
-    faulty: FaultyChunkQueue, settings: Settings
+    faulty: FaultyQueue, settings: Settings
 ) -> None:
     """A reader with a byte limit must be able to take a little of a large stream."""
     async with open_writer("s", queue=faulty, settings=settings) as stream:
@@ -182,22 +167,22 @@ async def test_chunk_limit_holds_at_the_limit_and_one_past_it(
 
 
 async def test_backend_outage_is_retried_within_the_deadline(
-    faulty: FaultyChunkQueue, settings: Settings
+    faulty: FaultyQueue, settings: Settings
 ) -> None:
     """A short outage must not be visible to anybody."""
     async with open_writer("s", queue=faulty, settings=settings) as stream:
-        faulty.before += [BackendUnavailableError("down"), BackendUnavailableError("down")]
+        faulty.script("append", Fail(), Fail())
         await stream.send_chunk("a")
     events = await events_of("s", faulty, settings)
     assert len(events) == 2
 
 
 async def test_lost_acknowledgement_does_not_tell_anything_twice(
-    faulty: FaultyChunkQueue, settings: Settings
+    faulty: FaultyQueue, settings: Settings
 ) -> None:
     """The append was stored, the answer was lost, the writer repeats it: once for the reader."""
     async with open_writer("s", queue=faulty, settings=settings) as stream:
-        faulty.after += [BackendUnavailableError("connection reset")]
+        faulty.script("append", LoseAcknowledgement())
         await stream.send_chunk("a")
         await stream.flush()
         await stream.send_chunk("b")
@@ -206,12 +191,12 @@ async def test_lost_acknowledgement_does_not_tell_anything_twice(
 
 
 async def test_outage_beyond_the_deadline_is_told_to_every_later_call(
-    faulty: FaultyChunkQueue, settings: Settings
+    faulty: FaultyQueue, settings: Settings
 ) -> None:
     """A dead background task must never go unnoticed."""
     impatient = settings.model_copy(update={"retry_seconds": 0.0})
     stream = await open_writer("s", queue=faulty, settings=impatient)
-    faulty.before += [BackendUnavailableError("down")]
+    faulty.script("append", Fail(BackendUnavailableError("down")))
     await stream.send_chunk("a")
     for call in (stream.flush, stream.finish, lambda: stream.send_chunk("b")):
         with pytest.raises(BackendUnavailableError, match="down"):
@@ -219,12 +204,10 @@ async def test_outage_beyond_the_deadline_is_told_to_every_later_call(
     await stream.aclose()
 
 
-async def test_unexpected_driver_error_is_told_too(
-    faulty: FaultyChunkQueue, settings: Settings
-) -> None:
+async def test_unexpected_driver_error_is_told_too(faulty: FaultyQueue, settings: Settings) -> None:
     """Even a driver's defect ends in a typed error, not in a writer that waits for ever."""
     stream = await open_writer("s", queue=faulty, settings=settings)
-    faulty.before += [RuntimeError("defect")]
+    faulty.script("append", Fail(RuntimeError("defect")))
     await stream.send_chunk("a")
     with pytest.raises(Exception, match="failed unexpectedly: RuntimeError: defect"):
         await stream.flush()
@@ -284,12 +267,12 @@ async def test_closing_without_a_seal_sends_what_was_accepted(
 
 
 async def test_closing_an_unreachable_writer_is_bounded(
-    faulty: FaultyChunkQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    faulty: FaultyQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shutdown must not hang on a dead backend, and a waiting call is told."""
     stream = await open_writer("s", queue=faulty, settings=settings)
     monkeypatch.setattr(stream, "_seal_timeout", 0.05)
-    faulty.gate.clear()
+    faulty.always("append", Block())
     await stream.send_chunk("a")
     finishing = asyncio.create_task(stream.finish())
     await asyncio.sleep(0)
@@ -318,18 +301,18 @@ async def test_writers_of_many_tasks_keep_the_order_of_calls(
 
 
 async def test_callers_that_wait_for_room_keep_their_order(
-    faulty: FaultyChunkQueue, settings: Settings, eventually: Eventually
+    faulty: FaultyQueue, settings: Settings, eventually: Eventually
 ) -> None:
     """A small chunk must not overtake a large one that was sent before it."""
     small = settings.model_copy(update={"buffer_bytes": 100})
     stream = await open_writer("s", queue=faulty, settings=small)
-    faulty.gate.clear()
+    faulty.always("append", gate := Block())
     await stream.send_chunk("first")
     sending = []
     for i, chunk in enumerate(["B" * 95, "small", "C" * 95, "tiny"]):
         sending.append(asyncio.create_task(stream.send_chunk(chunk)))
         await eventually(lambda i=i: stream.statistics().waits == i + 1)  # type: ignore[misc]
-    faulty.gate.set()
+    gate.release()
     await asyncio.gather(*sending)
     await stream.finish()
     await stream.aclose()
@@ -384,12 +367,12 @@ async def test_full_identity_wins_over_the_configured_tenant(
 
 
 async def test_whoever_waits_for_the_writer_to_stop_learns_why(
-    faulty: FaultyChunkQueue, settings: Settings
+    faulty: FaultyQueue, settings: Settings
 ) -> None:
     """An activity stops working for nobody as soon as its writer has failed."""
     impatient = settings.model_copy(update={"retry_seconds": 0.0})
     stream = await open_writer("s", queue=faulty, settings=impatient)
-    faulty.before += [BackendUnavailableError("down")]
+    faulty.script("append", Fail(BackendUnavailableError("down")))
     await stream.send_chunk("a")
     async with asyncio.timeout(5):
         assert isinstance(await stream.wait_stopped(), BackendUnavailableError)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,101 +12,32 @@ import httpx
 import pytest
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 
-from streamq import BackendUnavailableError, Settings, StreamqError, load_settings
-from streamq.driver import ChunkQueue, Entry, QueueOptions, Stored, StreamId, StreamInfo
+from streamq import Settings, load_settings
+from streamq.driver import ChunkQueue, QueueOptions, Stored, StreamId
 from streamq.gateway import Gateway, GatewayOptions, GatewayServer, create_app, serve
 from streamq.memory import MemoryDriver, MemorySettings
+from streamq.testing import FaultyQueue
 
 
-class WatchedQueue(ChunkQueue):
-    """Passes calls on to a real queue; counts what is going on, and can be taken down."""
+class WatchedQueue(FaultyQueue):
+    """Counts the records that are read, and can withhold the oldest ones."""
 
     def __init__(self, inner: ChunkQueue) -> None:
-        self.inner = inner
-        self.backend = inner.backend
-        self.capabilities = inner.capabilities
-        self.down: StreamqError | None = None
-        self.describe_down = False
-        self.failed_describes = 0
-        self.reading = 0
-        self.most_reading = 0
+        super().__init__(inner)
         self.records_read = 0
         self.trimmed = 0
         """How many of the oldest records to withhold."""
-        self._interrupt = asyncio.Event()
-        self._idle = asyncio.Event()
-
-    def take_down(self, error: StreamqError | None = None) -> None:
-        """Fail every call from now on, also those that are waiting."""
-        self.down = error or BackendUnavailableError("no route to secret-host:6379")
-        self._interrupt.set()
-
-    def bring_up(self) -> None:
-        """Work again."""
-        self.down = None
-        self._interrupt.clear()
-
-    async def idle(self) -> None:
-        """Wait until nobody reads."""
-        while self.reading:
-            self._idle.clear()
-            await self._idle.wait()
-
-    def _check(self) -> None:
-        if self.down is not None:
-            raise self.down
-
-    async def append(
-        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
-    ) -> None:
-        self._check()
-        await self.inner.append(stream, entries, ttl=ttl)
 
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
     ) -> Sequence[Stored]:
-        self._check()
-        self.reading += 1
-        self.most_reading = max(self.most_reading, self.reading)
-        reading = asyncio.ensure_future(
-            self.inner.read(
-                stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
-            )
+        found = await super().read(
+            stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
         )
-        interrupted = asyncio.ensure_future(self._interrupt.wait())
-        try:
-            await asyncio.wait((reading, interrupted), return_when=asyncio.FIRST_COMPLETED)
-            self._check()
-            found = await reading
-            if after == "" and self.trimmed:
-                found = found[self.trimmed :]
-            self.records_read += len(found)
-            return found
-        finally:
-            reading.cancel()
-            interrupted.cancel()
-            await asyncio.gather(reading, interrupted, return_exceptions=True)
-            self.reading -= 1
-            if not self.reading:
-                self._idle.set()
-
-    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        self._check()
-        if self.describe_down:
-            self.failed_describes += 1
-            raise BackendUnavailableError("no route to secret-host:6379")
-        return await self.inner.describe(stream, last=last)
-
-    async def delete(self, stream: StreamId) -> None:
-        self._check()
-        await self.inner.delete(stream)
-
-    def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        self._check()
-        return self.inner.streams(tenant, prefix)
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
+        if after == "" and self.trimmed:
+            found = found[self.trimmed :]
+        self.records_read += len(found)
+        return found
 
 
 class Served:

@@ -84,7 +84,7 @@ async def test_going_down_ends_open_streams_at_once(
         assert time.monotonic() - started < 1.5
         for response in await asyncio.gather(*clients):  # ended in order, not cut off
             assert response.content.startswith(b"retry: 2000\nid: 1\n")
-    assert queue.reading == 0
+    assert queue.running["read"] == 0
 
 
 async def test_a_client_that_takes_nothing_does_not_hold_up_the_end(

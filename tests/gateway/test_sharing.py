@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from streamq import CorruptRecordError, Settings, StreamId, open_writer
 from streamq.driver import Entry
 from streamq.gateway import GatewayOptions, create_app
+from streamq.testing import Fail
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Serve, WatchedQueue
@@ -69,7 +70,7 @@ async def test_fifty_clients_cost_one_read(start: Serve, queue: WatchedQueue) ->
             await writer.send_chunk(i)
             await writer.flush()
     assert await asyncio.gather(*clients) == [list(range(20))] * 50
-    assert queue.most_reading == 1
+    assert queue.most_running["read"] == 1
     assert queue.records_read <= 22  # the opening, the chunks, the seal: once each
 
 
@@ -109,11 +110,11 @@ async def test_a_slow_client_gets_everything_once_and_holds_up_nobody(
             assert slow.ids == []  # nothing beyond the opening that it refuses to take
             slow.taking.set()
             await eventually(lambda: slow.ids[-1:] == [1_001])
-            await eventually(lambda: queue.reading == 1)
+            await eventually(lambda: queue.running["read"] == 1)
             await writer.send_chunk("live again")
         await asyncio.gather(slow.done, quick.done)
     assert slow.ids == quick.ids == list(range(1, 1_004))
-    assert 2 <= queue.most_reading <= 3  # one for all, and one of each that was behind
+    assert 2 <= queue.most_running["read"] <= 3  # one for all, and one of each that was behind
 
 
 async def test_falling_behind_does_not_read_the_log_from_its_beginning(
@@ -188,7 +189,7 @@ async def test_a_client_that_leaves_takes_nobody_with_it(start: Serve, queue: Wa
         await eventually(lambda: served.gateway.statistics().connections == 1)
         await writer.send_chunk("b")
         assert (await anext(events)).id == "2"
-        assert queue.reading == 1
+        assert queue.running["read"] == 1
 
 
 async def test_the_last_client_to_leave_turns_off_the_light(
@@ -200,9 +201,9 @@ async def test_the_last_client_to_leave_turns_off_the_light(
         async with served.events("s") as source:
             await writer.send_chunk("a")
             await anext(source.aiter_sse())
-            assert queue.reading == 1
+            assert queue.running["read"] == 1
         async with asyncio.timeout(5):
-            await queue.idle()
+            await queue.idle("read")
         await eventually(lambda: served.gateway.statistics().streams == 0)
         await writer.send_chunk("b")
     assert await served.values("s") == ["a", "b"]
@@ -230,7 +231,7 @@ async def test_a_finished_stream_is_not_kept(start: Serve, queue: WatchedQueue) 
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("a")
     assert await served.values("s") == ["a"]
-    assert queue.reading == 0
+    assert queue.running["read"] == 0
     await eventually(lambda: served.gateway.statistics().streams == 0)
 
 
@@ -272,7 +273,7 @@ async def test_a_blip_of_the_backend_goes_unnoticed(start: Serve, queue: Watched
         await writer.send_chunk("a")
         await anext(events)
         queue.take_down()
-        await queue.idle()
+        await queue.idle("read")
         queue.bring_up()
         await writer.send_chunk("b")
         assert (await anext(events)).id == "2"
@@ -316,9 +317,11 @@ async def test_an_outage_during_silence_goes_unnoticed(start: Serve, queue: Watc
         events = source.aiter_sse()
         await writer.send_chunk("a")
         await anext(events)
-        queue.describe_down = True
-        await eventually(lambda: queue.failed_describes >= 10)  # past the retry deadline of 50 ms
-        queue.describe_down = False
+        queue.always("describe", Fail())
+        before = queue.count("describe")
+        # Past the retry deadline of 50 ms.
+        await eventually(lambda: queue.count("describe") >= before + 10)
+        queue.heal()
         await writer.send_chunk("b")
         assert (await anext(events)).id == "2"
 

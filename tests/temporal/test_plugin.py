@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,13 @@ from temporalio.worker import Worker
 
 from streamq import (
     BackendNotFoundError,
-    BackendUnavailableError,
     Settings,
     StreamWriter,
     load_settings,
 )
-from streamq.driver import ChunkQueue, Entry, Stored, StreamId, StreamInfo
+from streamq.driver import ChunkQueue, StreamId
 from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+from streamq.testing import Fail, FaultyQueue
 
 from .conftest import Run, Start
 from .test_streaming import failure_of, read_all, told
@@ -154,46 +152,11 @@ async def test_a_backend_that_is_not_there_stops_the_worker_at_its_start(
         await worker.run()
 
 
-class Outage(ChunkQueue):
-    """A queue in front of another one that can be cut off."""
-
-    def __init__(self, inner: ChunkQueue) -> None:
-        self._inner = inner
-        self.backend, self.capabilities = inner.backend, inner.capabilities
-        self.down = False
-
-    async def append(
-        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
-    ) -> None:
-        if self.down:
-            raise BackendUnavailableError("the backend is away", backend=self.backend)
-        await self._inner.append(stream, entries, ttl=ttl)
-
-    async def read(
-        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
-    ) -> Sequence[Stored]:
-        return await self._inner.read(
-            stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
-        )
-
-    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        return await self._inner.describe(stream, last=last)
-
-    async def delete(self, stream: StreamId) -> None:
-        await self._inner.delete(stream)
-
-    def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        return self._inner.streams(tenant, prefix)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
 async def test_an_outage_beyond_the_deadline_stops_the_attempt_and_the_next_goes_on(
     client: Client, queue: ChunkQueue, task_queue: str, start: Start
 ) -> None:
     """Work for a stream that cannot be written is stopped promptly, and tried again by Temporal."""
-    outage = Outage(queue)
+    outage = FaultyQueue(queue)
     settings = load_settings(backend="memory", retry_seconds=0.2)
     stopped: list[str] = []
 
@@ -203,12 +166,12 @@ async def test_an_outage_beyond_the_deadline_stops_the_attempt_and_the_next_goes
         await stream.flush()
         if activity.info().attempt > 1:
             return activity.info().attempt
-        outage.down = True
+        outage.always("append", Fail())
         await stream.send_chunk("lost")
         try:
             await asyncio.Event().wait()  # it does not look at the stream for hours
         except asyncio.CancelledError:
-            outage.down = False
+            outage.heal()
             stopped.append("promptly")
             raise
         return 0

@@ -249,6 +249,11 @@ class FaultyQueue(ChunkQueue):
         """How many scripted faults have not happened yet, by method."""
         return {method: len(faults) for method, faults in self._scripts.items() if faults}
 
+    @property
+    def appends(self) -> list[tuple[Entry, ...]]:
+        """What every append so far was to store, in order."""
+        return [call.entries for call in self.calls if call.method == "append"]
+
     def count(self, method: str) -> int:
         """Return how many calls of a method there have been."""
         return sum(call.method == _known(method) for call in self.calls)
