@@ -1,6 +1,6 @@
 """The conformance kit: what the author of a driver proves it with, and tools for testing on top.
 
-Needs ``pytest`` and ``pytest-asyncio``; nothing else in streamq imports it.
+Needs the extra ``testing`` (pytest, pytest-asyncio); nothing else in streamq imports it.
 """
 
 from __future__ import annotations

@@ -108,7 +108,8 @@ class DeclarationChecks(StreamChecks):
                 f"no installed distribution registers {driver.name!r} in streamq.drivers; "
                 "a driver that is published has to"
             )
-        assert load_driver(driver.name) is driver
+        registered = load_driver(driver.name)
+        assert registered is driver, f"the name {driver.name!r} belongs to another driver"
 
     @requires("durable")
     async def test_records_outlive_the_connections(
