@@ -99,10 +99,10 @@ class Outbox:
     ) -> None:
         self.epoch = progress.epoch
         self.attempt = progress.attempt
-        self.resumed_from = progress.next_seq
+        self.resumed_from = 0 if restarts else progress.next_seq
         self.buffered_bytes = 0
         self.is_sealed = False
-        self.durable_seq = progress.next_seq
+        self.durable_seq = self.resumed_from
         self.seal: SealBody | None = None
         self._stream = str(stream)
         self._restarts = restarts
@@ -110,8 +110,8 @@ class Outbox:
         self._durable = durable
         # What earlier attempts told is taken back by a Reset, which is sent at once.
         self._resets = restarts and progress.offset > 0
-        self._position = 0 if durable is not None else progress.next_seq
-        self._sent_seq = progress.next_seq
+        self._position = 0 if durable is not None else self.resumed_from
+        self._sent_seq = self.resumed_from
         self._next_offset = progress.offset + 1
         self._next_index = 1  # 0 is the record that opened the epoch
         self._pending: deque[_Piece] = deque()

@@ -101,8 +101,7 @@ class Sequencer:
         """Begin a new epoch; older ones are stale from here on."""
         self.epoch = record.epoch
         self.attempt += 1
-        if record.restarts:
-            self.next_seq = 0
+        # ``next_seq`` stays: an attempt that starts over may die before it has said so.
         self._taken_over_at = self.offset
         self._early.clear()
         self._early_bytes = 0
@@ -159,17 +158,22 @@ class Sequencer:
             self.duplicate_records += 1
             return []
         events: list[Event] = []
-        if record.offset > expected or record.part > have:
-            if may_wait and self._hold_back(record):
-                return []
-            # Without its first part the chunk itself is missing as well.
-            missing = record.offset if record.part else record.offset - 1
-            events.append(self._gap(expected, missing, record))
+        is_early = record.offset > expected or record.part > have
+        if is_early and may_wait and self._hold_back(record):
+            return []
+        if record.offset > expected:
+            events.append(self._gap(expected, record.offset - 1, record))
             self._forget_parts()
-            self.attempt, self.next_seq = record.attempt, record.seq + (record.part > 0)
-            self.offset = missing
-            if record.part:
-                return events
+            self.attempt, self.next_seq = record.attempt, record.seq
+            self.offset = record.offset - 1
+        if record.part > len(self._parts):
+            # Its first part is missing: so is the chunk, if it ever becomes one.
+            self._forget_parts()
+            if record.completes:
+                events.append(self._gap(record.offset, record.offset, record))
+                self.attempt, self.next_seq = record.attempt, record.seq + 1
+                self.offset = record.offset
+            return events
         if self._parts_bytes + len(data) > MAX_CHUNK_BYTES:
             raise CorruptRecordError(f"the parts of a chunk exceed {MAX_CHUNK_BYTES} bytes")
         self._parts.append(data)
