@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -12,6 +13,8 @@ from streamq.driver import ChunkQueue, StreamId, StreamNotFoundError
 from ._checks import data_of, entries, new_stream, requires
 from ._harness import BackendHarness, OpenQueue
 from ._streams import StreamChecks, told
+
+_SHORTER = timedelta(seconds=60)
 
 
 class ExpiryChecks(StreamChecks):
@@ -59,23 +62,26 @@ class ExpiryChecks(StreamChecks):
         assert left is not None
         assert left.total_seconds() > self.patience
 
+    async def expires_within(self, queue: ChunkQueue, stream: StreamId, ttl: timedelta) -> bool:
+        """Whether a stream will be gone after this time."""
+        left = (await queue.describe(stream)).expires_in
+        assert left is not None
+        return left <= ttl
+
     @requires("expires")
     async def test_append_can_shorten_the_ttl_and_the_next_one_restores_it(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
         """What has ended is kept for a shorter time, by the very append that ends it."""
-        lasting, ending = new_stream(), new_stream()
-        for each in (lasting, ending):
-            await queue.append(each, entries(b"a"))
-            await queue.append(each, entries(b"b", first=1), ttl=backend.short_ttl)
-            left = (await queue.describe(each)).expires_in
-            assert left is not None
-            assert left <= backend.short_ttl
-        await queue.append(lasting, entries(b"c", first=2))
+        ending = new_stream()
+        await queue.append(stream, entries(b"a"))
+        await queue.append(stream, entries(b"b", first=1), ttl=_SHORTER)
+        assert await self.expires_within(queue, stream, _SHORTER)
+        await queue.append(stream, entries(b"c", first=2))
+        assert not await self.expires_within(queue, stream, _SHORTER)
+        await queue.append(ending, entries(b"a"))
+        await queue.append(ending, entries(b"b", first=1), ttl=backend.short_ttl)
         await self.eventually(partial(self.is_gone, queue, ending), "the stream has expired")
-        left = (await queue.describe(lasting)).expires_in
-        assert left is not None
-        assert left > backend.short_ttl
 
     @requires("expires", "fenced")
     async def test_repeated_append_sets_the_shorter_ttl_again(
@@ -83,11 +89,11 @@ class ExpiryChecks(StreamChecks):
     ) -> None:
         """The acknowledgement of the last record may be lost like any other."""
         await queue.append(stream, entries(b"a"))
+        last = entries(b"b", first=1)
         for _ in range(2):
-            await queue.append(stream, entries(b"b", first=1), ttl=backend.short_ttl)
-        left = (await queue.describe(stream)).expires_in
-        assert left is not None
-        assert left <= backend.short_ttl
+            await queue.append(stream, last, ttl=_SHORTER)
+            assert await self.expires_within(queue, stream, _SHORTER)
+        await queue.append(stream, last, ttl=backend.short_ttl)
         await self.eventually(partial(self.is_gone, queue, stream), "the stream has expired")
 
     @requires("expires", "fenced", "replay")
@@ -95,17 +101,19 @@ class ExpiryChecks(StreamChecks):
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
         """Thousands of finished runs must not be kept for as long as one that is still going."""
-        seconds = backend.short_ttl.total_seconds()
-        settings = self.settings(sealed_ttl_seconds=seconds)
+        settings = self.settings(sealed_ttl_seconds=_SHORTER.total_seconds())
         async with self.writer(queue, stream, settings=settings) as writer:
             await writer.send_chunk("a")
             await writer.flush()
-            left = (await queue.describe(stream)).expires_in
-            assert left is not None
-            assert left > backend.short_ttl
+            assert not await self.expires_within(queue, stream, _SHORTER)
             await writer.finish()
+        assert await self.expires_within(queue, stream, _SHORTER)
         assert told(await self.read_all(queue, stream)) == ["a", "END"]
-        await self.eventually(partial(self.is_gone, queue, stream), "the stream has expired")
+        brief = self.settings(sealed_ttl_seconds=backend.short_ttl.total_seconds())
+        ending = new_stream()
+        async with self.writer(queue, ending, settings=brief) as writer:
+            await writer.send_chunk("a")
+        await self.eventually(partial(self.is_gone, queue, ending), "the stream has expired")
 
     @requires("expires", "fenced", "replay")
     async def test_reader_of_a_stream_that_vanished_is_told(

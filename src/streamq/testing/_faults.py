@@ -12,6 +12,7 @@ from streamq.driver import ChunkQueue, StreamId, StreamNotFoundError
 
 from ._checks import data_of, entries, needs, new_stream, numbered, requires
 from ._faulty_queue import (
+    Block,
     Call,
     Delay,
     Empty,
@@ -114,6 +115,26 @@ class FaultChecks(StreamChecks):
             async with self.writer(faulty, stream, epoch=2) as second:
                 await second.send_chunk("found")
             assert [event async for event in reader] == await self.read_all(queue, stream)
+
+    @requires("fenced", "replay")
+    async def test_call_that_a_driver_never_answers_ends_all_the_same(
+        self, queue: ChunkQueue, stream: StreamId
+    ) -> None:
+        """Whatever is wrong with a driver, streamq's own deadline ends the wait of its users."""
+        faulty = FaultyQueue(queue)
+        brief = self.settings(retry_seconds=0.1, operation_seconds=0.1)
+        writer = await self.writer(faulty, stream, settings=brief)
+        reader = await self.reader(faulty, stream, settings=brief)
+        faulty.always("append", Block())
+        faulty.always("read", Block())
+        async with asyncio.timeout(self.patience):
+            await writer.send_chunk("a")
+            with pytest.raises(BackendUnavailableError):
+                await writer.flush()
+            with pytest.raises(BackendUnavailableError):
+                await reader.read_batch(max_wait=0.1)
+        await writer.aclose()
+        await reader.aclose()
 
     # -- connections ---------------------------------------------------------------------------
 
@@ -264,9 +285,13 @@ class FaultChecks(StreamChecks):
         async def reading() -> None:
             assert list(await self.read(queue, stream, tail, max_wait=0.1)) == []
 
+        async def reading_before() -> None:
+            assert list(await self.read(queue, stream, tail, max_wait=0.5)) == []
+
+        blocked = await self.blocked(reading_before())
         async with backend.hang():
-            calls = (append, describe, listing, opening, reading)
-            tasks = [asyncio.ensure_future(call()) for call in calls]
+            calls = (append, describe, listing, opening, reading, reading_before)
+            tasks = [*(asyncio.ensure_future(call()) for call in calls[:-1]), blocked]
             _, late = await asyncio.wait(tasks, timeout=limit)
             names = [call.__name__ for call, task in zip(calls, tasks, strict=True) if task in late]
             for task in tasks:
@@ -274,7 +299,7 @@ class FaultChecks(StreamChecks):
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert not names, f"still waiting after {limit:g} s: {', '.join(names)}"
         for call, outcome in zip(calls, outcomes, strict=True):
-            if call is not reading or outcome is not None:
+            if call not in (reading, reading_before) or outcome is not None:
                 assert isinstance(outcome, BackendUnavailableError), (call.__name__, outcome)
         # And the queue heals by itself.
         await self.until_answered(lambda: queue.append(stream, entries(b"b", b"c", first=1)))

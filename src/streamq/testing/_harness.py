@@ -59,7 +59,7 @@ class BackendHarness(abc.ABC):
     """A time to live for checks that wait for a stream to expire. The shorter, the quicker."""
 
     answer_seconds: ClassVar[float] = 10.0
-    """Within this time, a call to a server that does not answer has failed."""
+    """Within this time, and the wait that it asked for, a call that is not answered has failed."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
