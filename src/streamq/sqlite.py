@@ -178,6 +178,8 @@ class _SqliteQueue(ChunkQueue):
         # In steps, so that writers do not wait for all of it.
         while await self._query(None, store.has_expired):
             await self._write(None, step)
+        # Rings every doorbell, which takes those of killed readers away.
+        await self._write(None, lambda connection: True)
         return gone
 
     async def aclose(self) -> None:
