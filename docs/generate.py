@@ -71,13 +71,18 @@ def hooks() -> str:
         (
             (
                 f"`{hook.signature}`",
-                hook.does,
-                hook.proves,
+                _markdown(hook.does),
+                _markdown(hook.proves),
                 ", ".join(f"`{flag}`" for flag in hook.mandatory_for),
             )
             for hook in kit.hooks()
         ),
     )
+
+
+def _markdown(text: str) -> str:
+    """Return a docstring's text with its literals and references as Markdown has them."""
+    return re.sub(r":\w+:`~?([^`]+)`|``([^`]+)``", lambda m: f"`{m[1] or m[2]}`", text)
 
 
 def checks() -> str:
@@ -87,7 +92,7 @@ def checks() -> str:
         rows = (
             (
                 f"`{check.name.removeprefix('test_')}`",
-                check.guarantee,
+                _markdown(check.guarantee),
                 ", ".join(f"`{flag}`" for flag in check.conditions.capabilities),
                 ", ".join(f"`{hook}`" for hook in check.conditions.hooks),
             )
