@@ -18,8 +18,12 @@ from streamq.driver import ChunkQueue, QueueOptions
 from streamq.memory import MemoryDriver, MemorySettings
 from streamq.temporal import StreamqPlugin, StreamRequest
 
-# So that a long history can be tested: the default is 4,096.
-_DYNAMIC_CONFIG = {**FAST, "limit.historyCount.suggestContinueAsNew": "150"}
+_DYNAMIC_CONFIG = {
+    **FAST,
+    # So that a long history can be tested: the default is 4,096.
+    "limit.historyCount.suggestContinueAsNew": "150",
+    "frontend.WorkflowPauseEnabled": "true",
+}
 
 
 @pytest.fixture(scope="session")

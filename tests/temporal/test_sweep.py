@@ -14,6 +14,7 @@ from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import (
     DeleteWorkflowExecutionRequest,
+    PauseWorkflowExecutionRequest,
     ResetWorkflowExecutionRequest,
 )
 from temporalio.client import (
@@ -176,6 +177,22 @@ async def reset(client: Client, handle: Handle) -> None:
             reason="test",
         )
     )
+
+
+async def test_a_paused_workflow_is_not_over(
+    client: Client, queue: ChunkQueue, settings: Settings
+) -> None:
+    """It will go on; that the SDK has no name for its state must not break the sweep."""
+    handle = await begin(client)
+    await abandon(queue, settings, name_of(handle))
+    await client.workflow_service.pause_workflow_execution(
+        PauseWorkflowExecutionRequest(
+            namespace=client.namespace, workflow_id=handle.id, request_id=handle.id
+        )
+    )
+    summary = await sweep_queue(queue, settings, client, NOW)
+    assert done(summary) == {name_of(handle): "kept"}
+    assert "neither running nor over" in summary.findings[0].reason
 
 
 async def test_a_workflow_that_is_not_known_may_run_elsewhere(
