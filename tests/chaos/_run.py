@@ -41,10 +41,13 @@ from ._worker import arguments_of
 from ._workload import STREAMS_PER_SECOND, make_plan
 
 LATE_READER = "late-1"
-SETTLE_SECONDS = 60.0
-"""How long workflows and readers may take to come to their end after the last fault."""
+WORKFLOW_SECONDS = 150.0
+"""How long workflows may take to complete after the last fault: before the next attempt of what has
+failed often, Temporal waits for up to 100 s."""
 
-_LATE_SECONDS = 30.0
+READER_SECONDS = 30.0
+"""How long a reader may take to see every end, after the last workflow."""
+
 _LOOK_SECONDS = 0.1
 _CRASH_PAUSE_SECONDS = 0.5
 
@@ -208,21 +211,19 @@ class Run:
 
     async def _settle(self, fleet: Fleet, setup: Setup) -> None:
         """Let everything come to its end; what does not in time will be found by the checker."""
-        self._progress.phase = "settling"
-        await self._until(lambda: self._has_settled(READERS), SETTLE_SECONDS)
+        self._progress.phase, streams = "settling", self._progress.streams
+        await self._until(lambda: self._progress.completed == streams, WORKFLOW_SECONDS)
+        await self._until(lambda: self._have_ended(READERS), READER_SECONDS)
         self._progress.phase = "reading late"
         await asyncio.to_thread(fleet.add, LATE_READER, setup)
         self._watch(LATE_READER, setup)
-        await self._until(lambda: self._has_settled((LATE_READER,)), _LATE_SECONDS)
+        await self._until(lambda: self._have_ended((LATE_READER,)), READER_SECONDS)
         for waiting in self._waiting:
             waiting.cancel()
         await asyncio.gather(*self._waiting, return_exceptions=True)
 
-    def _has_settled(self, readers: tuple[str, ...]) -> bool:
-        streams = self._progress.streams
-        return self._progress.completed == streams and all(
-            self._ended[reader] == streams for reader in readers
-        )
+    def _have_ended(self, readers: tuple[str, ...]) -> bool:
+        return all(self._ended[reader] == self._progress.streams for reader in readers)
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         clock = asyncio.get_running_loop().time
