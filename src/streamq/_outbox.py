@@ -252,7 +252,7 @@ class Outbox:
             fits = size + self._seal_bytes() <= self._max_record_bytes
             seal = self.seal if not pending and fits else None
             entries.append(self._entry(tuple(pieces), seal))
-        if not pending and seal is None and (self.seal is not None or not entries):
+        if not entries:
             seal = self.seal  # the seal alone, or the reset alone
             entries.append(self._entry((), seal))
         return Batch(tuple(entries), taken, self._sent_seq, seal is not None)

@@ -1,0 +1,191 @@
+"""Every interleaving of attempts, faults, trimming and readers; and that a bug would be found."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from streamq import _outbox, _sequencer, driver
+
+from .interleavings import Interleavings, machine
+
+TestInterleavings = Interleavings.TestCase
+TestInterleavings.settings = settings(
+    max_examples=150,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A bug, as a change of the source."""
+
+    module: str
+    old: str
+    new: str
+
+
+MODULES = {"sequencer": _sequencer, "outbox": _outbox, "driver": driver}
+
+MUTATIONS = {
+    "stale records are told": Mutation(
+        "sequencer", "if record.epoch < self.epoch:", "if record.epoch < 0:"
+    ),
+    "a takeover is not counted": Mutation("sequencer", "self.attempt += 1", "pass"),
+    "duplicates are told again": Mutation(
+        "sequencer", "if record.last_offset < expected:", "if record.last_offset < 0:"
+    ),
+    "the middle of a record is told again": Mutation(
+        "sequencer", "range(max(expected - first_chunk, 0), ", "range(0, "
+    ),
+    "one chunk too many is skipped in the middle": Mutation(
+        "sequencer", "max(expected - first_chunk, 0)", "max(expected - first, 0)"
+    ),
+    "a gap is passed over": Mutation(
+        "sequencer", "events.append(self._gap(expected, first - 1, record))", "pass"
+    ),
+    "the reset is not told": Mutation(
+        "sequencer", "if record.resets and first >= expected:", "if False:"
+    ),
+    "the reset is told again": Mutation(
+        "sequencer", "if record.resets and first >= expected:", "if record.resets:"
+    ),
+    "parts of an attempt that died are kept": Mutation(
+        "sequencer",
+        "        self._early_bytes = 0\n        self._forget_parts()",
+        "        self._early_bytes = 0",
+    ),
+    "a chunk is told with a part missing": Mutation(
+        "sequencer", "if record.part > len(self._parts):", "if False:"
+    ),
+    "a repeated part is added": Mutation(
+        "sequencer", "and record.part < have):", "and record.part < 0):"
+    ),
+    "the offset does not grow with a joined chunk": Mutation(
+        "sequencer",
+        "self.offset, self.next_seq = record.offset, record.seq + 1",
+        "self.next_seq = record.seq + 1",
+    ),
+    "a chunk without its head is passed over": Mutation(
+        "sequencer", "events.append(self._gap(record.offset, record.offset, record))", "pass"
+    ),
+    "a chunk that never became one is missed": Mutation(
+        "sequencer",
+        "            if record.completes:\n                events.append(self._gap(record",
+        "            if True:\n                events.append(self._gap(record",
+    ),
+    "the tail forgets the attempts that followed": Mutation(
+        "sequencer", "for opened in reversed(opens):", "for opened in opens[:0]:"
+    ),
+    "the tail counts an incomplete chunk": Mutation(
+        "sequencer",
+        "record.seq + record.completes, record.last_offset",
+        "record.seq + 1, record.offset",
+    ),
+    "the seal ends nothing": Mutation("sequencer", "self.seal = Seal(", "_ = Seal("),
+    "offsets start at the wrong place": Mutation(
+        "outbox", "self._next_offset = progress.offset + 1", "self._next_offset = 1"
+    ),
+    "an attempt that restarts goes on counting": Mutation(
+        "outbox", "self.resumed_from = 0 if restarts else", "self.resumed_from ="
+    ),
+    "an announcement alone starts over": Mutation(
+        "sequencer",
+        "self.attempt += 1\n",
+        "self.attempt += 1\n        self.next_seq = 0 if record.restarts else self.next_seq\n",
+    ),
+    "an attempt that resumes starts at 0": Mutation(
+        "outbox", "self._sent_seq = self.resumed_from", "self._sent_seq = 0"
+    ),
+    "the reset is forgotten": Mutation(
+        "outbox", "self._resets = restarts and progress.offset > 0", "self._resets = False"
+    ),
+    "the reset is sent with every record": Mutation(
+        "outbox", "resets, self._resets = self._resets, False", "resets = self._resets"
+    ),
+    "indexes repeat": Mutation("outbox", "self._next_index += 1", "pass"),
+    "a batch is packed anew for its repetition": Mutation(
+        "outbox", "if self._on_its_way is None and self.has_work:", "if self.has_work:"
+    ),
+    "the seal does not wait for the chunks": Mutation(
+        "outbox", "self.seal if not pending and fits else None", "self.seal if fits else None"
+    ),
+    "the seal is sent before the chunks": Mutation("outbox", "if not entries:", "if self.seal:"),
+    "the last part is left out": Mutation(
+        "outbox", "for part in range(parts):", "for part in range(max(parts - 1, 1)):"
+    ),
+    "a part counts as a chunk": Mutation(
+        "outbox", "self._sent_seq += record.completes", "self._sent_seq += len(record.chunks)"
+    ),
+    "replayed chunks are not compared": Mutation(
+        "outbox", "if known is not None and known != fingerprint(encoding, data):", "if False:"
+    ),
+    "replayed chunks are sent again": Mutation(
+        "outbox", "            self._position += 1\n            return\n", "            pass\n"
+    ),
+    "a replay may end early": Mutation(
+        "outbox", "if state is SealState.END and self.is_replaying:", "if False:"
+    ),
+    "the buffer never empties": Mutation(
+        "outbox", "self.buffered_bytes -= batch.frees_bytes", "self.buffered_bytes -= 10**9"
+    ),
+    "a stale attempt may write": Mutation(
+        "driver", "if entry.epoch < newest[0]:", "if False:"
+    ),
+    "repeats are stored twice": Mutation(
+        "driver", "if (entry.epoch, entry.index) > newest:", "if True:"
+    ),
+}  # fmt: skip
+
+
+def mutated(mutation: Mutation) -> ModuleType:
+    """Return a copy of a module with a bug in it."""
+    original = MODULES[mutation.module]
+    path = Path(str(original.__file__))
+    source = path.read_text()
+    assert source.count(mutation.old) >= 1, f"{path.name} has changed: {mutation.old!r} is gone"
+    spec = importlib.util.spec_from_loader(original.__name__, loader=None)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__package__ = "streamq"
+    changed = source.replace(mutation.old, mutation.new)
+    exec(compile(changed, str(path), "exec"), module.__dict__)
+    return module
+
+
+def hunt(mutation: Mutation, examples: int) -> None:
+    buggy = machine(**{mutation.module: mutated(mutation)})
+    run_state_machine_as_test(
+        seed(7)(buggy),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=60,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
+            report_multiple_bugs=False,
+        ),
+    )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_copy_without_a_bug_passes(module: str) -> None:
+    """What finds the bugs below must be the bugs, not the way they are put in."""
+    hunt(Mutation(module, "return", "return"), 50)
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_seeded_bug_is_found(name: str) -> None:
+    """A test against a model proves something only if it fails when the code is wrong."""
+    with pytest.raises(Exception):  # noqa: B017, PT011 - an assertion, or the buggy code's own
+        hunt(MUTATIONS[name], 1_000)
