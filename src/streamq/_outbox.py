@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TypeAlias
 
 from ._cursor import Progress
 from ._errors import ReplayError, SealedError
@@ -40,17 +40,16 @@ _ERROR_TYPE_CHARS = 200
 _MESSAGE_CHARS = 2_000
 
 
-class _Piece(NamedTuple):
-    """A chunk, or one part of a chunk that is larger than a record."""
+_Whole: TypeAlias = tuple[Encoding, bytes]
 
-    encoding: Encoding
-    data: bytes
-    part: int = 0
-    parts: int = 1
 
-    @property
-    def cost(self) -> int:
-        return len(self.data) + CHUNK_OVERHEAD
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One part of a chunk that is larger than a record."""
+
+    chunk: _Whole
+    part: int
+    parts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ class Outbox:
         self._sent_seq = self.resumed_from
         self._next_offset = progress.offset + 1
         self._next_index = 1  # 0 is the record that opened the epoch
-        self._pending: deque[_Piece] = deque()
+        self._pending: deque[_Whole | _Part] = deque()
         self._on_its_way: Batch | None = None
         self._max_record_bytes = max_record_bytes
         self._body_bytes = max_record_bytes - _RECORD_OVERHEAD
@@ -152,28 +151,35 @@ class Outbox:
             ReplayError: The chunk is not the one that an earlier attempt stored at this place.
                 Nothing is taken; the same chunk may be corrected and sent again.
         """
-        self.check_open()
-        if self.is_replaying:
-            known = (self._durable or {}).get(self._position)
-            # What has been trimmed cannot be compared, and nobody can read it any more.
-            if known is not None and known != fingerprint(encoding, data):
-                raise ReplayError(
-                    f"chunk {self._position} of stream {self._stream} differs from the one that an "
-                    "earlier attempt stored; OnRetry.REPLAY is for output that is the same each "
-                    "time, OnRetry.RESTART for any other",
-                    seq=self._position,
-                    stream=self._stream,
-                )
-            self._position += 1
+        if self.seal is not None:
+            self.check_open()
+        if self._position < self.resumed_from:
+            self._compare(encoding, data)
             return
         self._position += 1
         limit = self._body_bytes - CHUNK_OVERHEAD
-        parts = max(-(-len(data) // limit), 1)
+        if len(data) <= limit:
+            self._pending.append((encoding, data))
+            self.buffered_bytes += len(data) + CHUNK_OVERHEAD
+            return
+        parts = -(-len(data) // limit)
         for part in range(parts):
-            cut = data if parts == 1 else data[part * limit : (part + 1) * limit]
-            piece = _Piece(encoding, cut, part, parts)
-            self._pending.append(piece)
-            self.buffered_bytes += piece.cost
+            cut = data[part * limit : (part + 1) * limit]
+            self._pending.append(_Part((encoding, cut), part, parts))
+            self.buffered_bytes += len(cut) + CHUNK_OVERHEAD
+
+    def _compare(self, encoding: Encoding, data: bytes) -> None:
+        known = (self._durable or {}).get(self._position)
+        # What has been trimmed cannot be compared, and nobody can read it any more.
+        if known is not None and known != fingerprint(encoding, data):
+            raise ReplayError(
+                f"chunk {self._position} of stream {self._stream} differs from the one that an "
+                "earlier attempt stored; OnRetry.REPLAY is for output that is the same each "
+                "time, OnRetry.RESTART for any other",
+                seq=self._position,
+                stream=self._stream,
+            )
+        self._position += 1
 
     def check_open(self) -> None:
         """Raise if nothing can be accepted any more.
@@ -234,28 +240,39 @@ class Outbox:
         pending = self._pending
         seal: SealBody | None = None
         while pending and taken < _APPEND_BYTES:
-            if pending[0].parts > 1:
+            head = pending[0]
+            if isinstance(head, _Part):
                 if self._resets:  # on its own: a part shares its record with nothing
                     entries.append(self._entry())
-                piece = pending.popleft()
-                taken += piece.cost
-                entries.append(self._entry((piece,)))
+                pending.popleft()
+                taken += len(head.chunk[1]) + CHUNK_OVERHEAD
+                entries.append(self._entry((head.chunk,), part=head.part, parts=head.parts))
                 continue
-            pieces: list[_Piece] = []
-            size = 0
-            while pending and pending[0].parts == 1:
-                if pieces and size + pending[0].cost > self._record_bytes:
-                    break
-                size += pending[0].cost
-                pieces.append(pending.popleft())
+            chunks, size = self._take_whole()
             taken += size
             fits = size + self._seal_bytes() <= self._max_record_bytes
             seal = self.seal if not pending and fits else None
-            entries.append(self._entry(tuple(pieces), seal))
+            entries.append(self._entry(chunks, seal))
         if not entries:
             seal = self.seal  # the seal alone, or the reset alone
             entries.append(self._entry((), seal))
         return Batch(tuple(entries), taken, self._sent_seq, seal is not None)
+
+    def _take_whole(self) -> tuple[tuple[_Whole, ...], int]:
+        """Take as many chunks as fit into one record, at least one; with the bytes they take."""
+        pending, size = self._pending, 0
+        chunks: list[_Whole] = []
+        while pending:
+            head = pending[0]
+            if isinstance(head, _Part):
+                break
+            cost = len(head[1]) + CHUNK_OVERHEAD
+            if chunks and size + cost > self._record_bytes:
+                break
+            size += cost
+            chunks.append(head)
+            pending.popleft()
+        return tuple(chunks), size
 
     def _seal_bytes(self) -> int:
         seal = self.seal
@@ -264,7 +281,14 @@ class Outbox:
         texts = 4 * (len(seal.error_type) + len(seal.message)) + len(seal.producer.encode())
         return _RECORD_OVERHEAD + texts
 
-    def _entry(self, pieces: tuple[_Piece, ...] = (), seal: SealBody | None = None) -> Entry:
+    def _entry(
+        self,
+        chunks: tuple[_Whole, ...] = (),
+        seal: SealBody | None = None,
+        *,
+        part: int = 0,
+        parts: int = 1,
+    ) -> Entry:
         resets, self._resets = self._resets, False
         record = Record(
             RecordKind.DATA,
@@ -273,11 +297,11 @@ class Outbox:
             self.attempt,
             self._sent_seq,
             self._next_offset,
-            tuple((piece.encoding, piece.data) for piece in pieces),
+            chunks,
             seal,
             resets,
-            pieces[0].part if pieces else 0,
-            pieces[0].parts if pieces else 1,
+            part,
+            parts,
         )
         self._sent_seq += record.completes
         self._next_offset = record.last_offset + 1

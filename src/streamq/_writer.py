@@ -195,10 +195,12 @@ class StreamWriter:
                 backend=self._queue.backend,
                 stream=str(self.stream),
             )
-        self._check_writable()
+        if self._error is not None or self._closed:
+            self._check_writable()
         outbox = self._outbox
         is_repeat = outbox.is_replaying
         if not is_repeat and (self._waiting or not self._has_room(size)):
+            outbox.check_open()
             if self._on_full is OnFull.DROP:
                 self._dropped += 1
                 return

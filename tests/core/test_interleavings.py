@@ -120,7 +120,7 @@ MUTATIONS = {
     ),
     "the seal is sent before the chunks": Mutation("outbox", "if not entries:", "if self.seal:"),
     "the last part is left out": Mutation(
-        "outbox", "for part in range(parts):", "for part in range(max(parts - 1, 1)):"
+        "outbox", "for part in range(parts):", "for part in range(parts - 1):"
     ),
     "a part counts as a chunk": Mutation(
         "outbox", "self._sent_seq += record.completes", "self._sent_seq += len(record.chunks)"
@@ -129,7 +129,9 @@ MUTATIONS = {
         "outbox", "if known is not None and known != fingerprint(encoding, data):", "if False:"
     ),
     "replayed chunks are sent again": Mutation(
-        "outbox", "            self._position += 1\n            return\n", "            pass\n"
+        "outbox",
+        "            self._compare(encoding, data)\n            return\n",
+        "            pass\n",
     ),
     "a replay may end early": Mutation(
         "outbox", "if state is SealState.END and self.is_replaying:", "if False:"
