@@ -141,9 +141,9 @@ def open_writer(
             raise ConfigurationError(
                 f"producer {producer[:40]!r}... is longer than {MAX_PRODUCER_BYTES} bytes"
             )
-        retry = retry_policy(chosen)
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
+            retry = retry_policy(chosen, used)
             outbox = await _take_over(used, identity, number, on_retry, retry, producer)
         return StreamWriter(
             used,
@@ -197,9 +197,9 @@ def open_reader(
         chosen = settings or load_settings()
         identity = stream_id(stream, chosen)
         cursor = Cursor() if from_ in ("beginning", "tail") else Cursor.decode(from_, identity)
-        retry = retry_policy(chosen)
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
+            retry = retry_policy(chosen, used)
             if must_exist:
                 await retry.run(lambda: used.describe(identity))
             if from_ == "tail":
@@ -232,10 +232,12 @@ async def describe(
     return (await read_tail(queue, stream_id(stream, chosen))).status
 
 
-def retry_policy(settings: Settings) -> RetryPolicy:
+def retry_policy(settings: Settings, queue: ChunkQueue) -> RetryPolicy:
     """Return how calls to the backend are retried and bounded."""
     return RetryPolicy(
-        deadline_seconds=settings.retry_seconds, call_seconds=settings.operation_seconds
+        deadline_seconds=settings.retry_seconds,
+        call_seconds=settings.operation_seconds,
+        backend=queue.backend,
     )
 
 
@@ -335,7 +337,7 @@ async def _take_over(
         )
     progress = tail.state.progress
     durable = None
-    if on_retry is OnRetry.REPLAY and progress.next_seq:
+    if on_retry is OnRetry.REPLAY:
         durable = await durable_fingerprints(queue, stream, epoch, retry)
     return Outbox(
         progress,

@@ -7,14 +7,13 @@ batches to the backend, one at a time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from ._cursor import Progress
 from ._errors import ReplayError, SealedError
 from ._events import SealState, StreamId
-from ._replay import fingerprint
+from ._replay import Fingerprints, fingerprint
 from ._values import Encoding
 from ._wire import Record, RecordKind, SealBody
 from .driver import Entry
@@ -81,8 +80,8 @@ class Outbox:
         restarts: Whether it takes back what earlier attempts told.
         max_record_bytes: Largest record that the backend stores, at least
             :data:`SMALLEST_RECORD_BYTES`.
-        durable: For an attempt that replays: fingerprints by seq of the chunks that are stored
-            already. What is sent again is compared with them and dropped.
+        durable: For an attempt that replays: fingerprints of the chunks that are stored already.
+            What is sent again is compared with them and dropped.
         producer: Stored with the seal; at most 2,000 bytes.
     """
 
@@ -93,7 +92,7 @@ class Outbox:
         stream: StreamId,
         restarts: bool,
         max_record_bytes: int,
-        durable: Mapping[int, bytes] | None = None,
+        durable: Fingerprints | None = None,
         producer: str = "",
     ) -> None:
         self.epoch = progress.epoch
@@ -169,7 +168,7 @@ class Outbox:
             self.buffered_bytes += len(cut) + CHUNK_OVERHEAD
 
     def _compare(self, encoding: Encoding, data: bytes) -> None:
-        known = (self._durable or {}).get(self._position)
+        known = self._durable.get(self._position) if self._durable else None
         # What has been trimmed cannot be compared, and nobody can read it any more.
         if known is not None and known != fingerprint(encoding, data):
             raise ReplayError(

@@ -13,31 +13,57 @@ from ._values import Encoding
 from ._wire import Record
 from .driver import START, ChunkQueue, Stored
 
+_SIZE = 8
 _READ_RECORDS = 1_000
 _READ_BYTES = 4_194_304
 
 
 def fingerprint(encoding: Encoding, data: bytes) -> bytes:
     """Return eight bytes that differ when the chunks do."""
-    return hashlib.blake2b(data, digest_size=8, salt=bytes((encoding,))).digest()
+    return hashlib.blake2b(data, digest_size=_SIZE, salt=bytes((encoding,))).digest()
+
+
+class Fingerprints:
+    """Fingerprints of consecutive chunks, eight bytes each, however long the stream is."""
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._data = bytearray()
+
+    def add(self, seq: int, value: bytes) -> None:
+        """Add the next chunk's; after a gap, those before it are forgotten."""
+        if seq != self._first + len(self._data) // _SIZE:
+            self._first = seq
+            self._data.clear()
+        self._data += value
+
+    def get(self, seq: int) -> bytes | None:
+        """Return the fingerprint of a chunk, if it is known."""
+        at = (seq - self._first) * _SIZE
+        return bytes(self._data[at : at + _SIZE]) or None if at >= 0 else None
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._first = 0
+        self._data.clear()
 
 
 async def durable_fingerprints(
     queue: ChunkQueue, stream: StreamId, epoch: int, retry: RetryPolicy
-) -> dict[int, bytes]:
+) -> Fingerprints:
     """Read what earlier attempts stored, to its end.
 
     To be called after the epoch has been opened, so that nothing older can follow.
 
     Returns:
-        Fingerprints by seq of the chunks that count: those after the last reset that are stored.
+        Fingerprints of the chunks that count: those after the last reset that are stored.
 
     Raises:
         CorruptRecordError: A stored record is damaged.
         BackendUnavailableError: The backend stayed unreachable for the retry deadline.
     """
     sequencer = Sequencer(gaps_as_events=True)
-    found: dict[int, bytes] = {}
+    found = Fingerprints()
     position = START
     while sequencer.epoch < epoch:
         records = await retry.run(partial(_read, queue, stream, position))
@@ -46,7 +72,7 @@ async def durable_fingerprints(
         for stored in records:
             for event in sequencer.feed(Record.decode(stored.data)):
                 if isinstance(event, Chunk):
-                    found[event.seq] = fingerprint(event.encoding, event.data)
+                    found.add(event.seq, fingerprint(event.encoding, event.data))
                 elif isinstance(event, Reset):
                     found.clear()
         position = records[-1].position

@@ -25,12 +25,14 @@ class RetryPolicy:
         deadline_seconds: Give up once this long has passed since the first failure.
         call_seconds: A call that takes longer is cancelled and counts as a failure: whatever is
             wrong with a driver or a connection, nobody waits for ever.
+        backend: Whose calls they are, for messages.
         first_seconds: Longest pause before the first retry; doubles each time.
         longest_seconds: Longest pause ever.
     """
 
     deadline_seconds: float = 30.0
     call_seconds: float = math.inf
+    backend: str | None = None
     first_seconds: float = 0.02
     longest_seconds: float = 1.0
 
@@ -79,6 +81,7 @@ class RetryPolicy:
             if not patience.expired():
                 raise
             raise BackendUnavailableError(
-                f"the backend has not answered a call for {self.call_seconds:g} s "
-                "(STREAMQ_OPERATION_SECONDS is the limit)"
+                f"backend {self.backend!r} has not answered a call for {self.call_seconds:g} s "
+                "(STREAMQ_OPERATION_SECONDS is the limit)",
+                backend=self.backend,
             ) from exc

@@ -216,7 +216,7 @@ class _Sweep:
         self._request = request
         self._judge = judge
         self._on_progress = on_progress
-        self._retry = retry_policy(settings)
+        self._retry = retry_policy(settings, queue)
         self._counts: Counter[str] = Counter()
         self._findings: list[SweepFinding] = []
         self._problems: list[str] = []

@@ -162,7 +162,8 @@ class ChunkQueue(abc.ABC):
             entries: In order; none is a call without effect. streamq itself keeps each below
                 ``capabilities.max_record_bytes``.
             ttl: Time to live from now, by default ``QueueOptions.ttl``. streamq passes a shorter
-                one with the record that ends the stream. A repeat sets it again.
+                one with the record that ends the stream. A repeat sets it again; an append that is
+                refused shortens nothing.
 
         Raises:
             FencedError: A newer epoch has been opened; nothing was added after that.

@@ -34,7 +34,7 @@ from streamq import _sequencer as real_sequencer
 from streamq import driver as real_driver
 from streamq._cursor import Progress
 from streamq._errors import ReplayError
-from streamq._replay import fingerprint
+from streamq._replay import Fingerprints, fingerprint
 from streamq._wire import Record, RecordKind
 from streamq.driver import Entry
 
@@ -238,7 +238,7 @@ class Interleavings(RuleBasedStateMachine):
         attempt.known = [] if restarts else self.current()
         durable = None
         if attempt.policy is OnRetry.REPLAY:
-            durable = dict(self._fingerprints())
+            durable = self._fingerprints()
         attempt.outbox = self.outbox.Outbox(
             state.progress,
             stream=_STREAM,
@@ -251,13 +251,13 @@ class Interleavings(RuleBasedStateMachine):
         if attempt.policy is OnRetry.RESUME:
             assert attempt.outbox.position == len(attempt.known)
 
-    def _fingerprints(self) -> list[tuple[int, bytes]]:
+    def _fingerprints(self) -> Fingerprints:
         reader = self.sequencer.Sequencer(gaps_as_events=True)
-        found: list[tuple[int, bytes]] = []
+        found = Fingerprints()
         for record in self.records():
             for event in reader.feed(record):
                 if isinstance(event, Chunk):
-                    found.append((event.seq, fingerprint(event.encoding, event.data)))
+                    found.add(event.seq, fingerprint(event.encoding, event.data))
                 elif isinstance(event, Reset):
                     found.clear()
         return found

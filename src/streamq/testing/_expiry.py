@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from streamq.driver import ChunkQueue, StreamId, StreamNotFoundError
+from streamq.driver import ChunkQueue, FencedError, StreamId, StreamNotFoundError
 
 from ._checks import data_of, entries, new_stream, requires
 from ._harness import BackendHarness, OpenQueue
@@ -95,6 +95,17 @@ class ExpiryChecks(StreamChecks):
             assert await self.expires_within(queue, stream, _SHORTER)
         await queue.append(stream, last, ttl=backend.short_ttl)
         await self.eventually(partial(self.is_gone, queue, stream), "the stream has expired")
+
+    @requires("expires", "fenced")
+    async def test_refused_append_shortens_nothing(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A stale attempt that ends late must not take the stream away from its successor."""
+        await queue.append(stream, entries(b"old-0"))
+        await queue.append(stream, entries(b"new-0", epoch=2))
+        with pytest.raises(FencedError):
+            await other.append(stream, entries(b"old-1", first=1), ttl=_SHORTER)
+        assert not await self.expires_within(queue, stream, _SHORTER)
 
     @requires("expires", "fenced", "replay")
     async def test_sealed_stream_expires_by_its_own_ttl(

@@ -85,18 +85,22 @@ class Appender:
         replies = await wire.call(
             ("MULTI",),
             *(_xadd(key, entry) for entry in entries),
-            ("PEXPIRE", key, self._pexpire if ttl is None else _milliseconds(ttl)),
+            ("PEXPIRE", key, self._pexpire),
             ("EXEC",),
         )
         done = replies[-1]
         if not isinstance(done, list):
             # EXECABORT only says that a command was refused; that command's own error says why.
             raise next(reply for reply in replies if isinstance(reply, rx.RedisError))
-        if ttl is None:
-            self._remember(key, asked)
-        else:
-            self.forget(key)  # the next append without a time of its own sets the usual one
+        self._remember(key, asked)
         await self._settle(wire, stream, key, entries, done)
+        if ttl is not None:
+            # Not inside the transaction: a stale writer, which is refused there, must not shorten
+            # the life of a stream that goes on.
+            (reply,) = await wire.call(("PEXPIRE", key, _milliseconds(ttl)))
+            if isinstance(reply, rx.RedisError):
+                raise reply
+            self.forget(key)  # the next append without a time of its own sets the usual one
 
     async def _settle(
         self,
