@@ -102,16 +102,22 @@ class AttemptChecks(StreamChecks):
         assert events[1] == Reset(2, 2)
         assert [event.offset for event in events] == [1, 2, 3, 4]
 
+    async def die_after(
+        self, queue: ChunkQueue, stream: StreamId, policy: OnRetry, texts: str
+    ) -> None:
+        """Write as an attempt that ends without an ending."""
+        writer = await self.writer(queue, stream, on_retry=policy, epoch=10)
+        for text in texts:
+            await writer.send_chunk(text)
+        await writer.flush()
+        await writer.aclose()
+
     @requires("fenced", "replay")
     async def test_resuming_attempt_goes_on_after_the_last_durable_chunk(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """With resume, readers see one story told by two attempts."""
-        first = await self.writer(queue, stream, on_retry=OnRetry.RESUME, epoch=10)
-        for text in "abc":
-            await first.send_chunk(text)
-        await first.flush()
-        await first.aclose()
+        await self.die_after(queue, stream, OnRetry.RESUME, "abc")
         async with self.writer(other, stream, on_retry=OnRetry.RESUME, epoch=20) as second:
             assert second.position == 3
             await second.send_chunk("d")
@@ -122,11 +128,7 @@ class AttemptChecks(StreamChecks):
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """A deterministic producer need not know where it stopped."""
-        first = await self.writer(queue, stream, on_retry=OnRetry.REPLAY, epoch=10)
-        for text in "abc":
-            await first.send_chunk(text)
-        await first.flush()
-        await first.aclose()
+        await self.die_after(queue, stream, OnRetry.REPLAY, "abc")
         async with self.writer(other, stream, on_retry=OnRetry.REPLAY, epoch=20) as second:
             for text in "abcde":
                 await second.send_chunk(text)
@@ -137,11 +139,7 @@ class AttemptChecks(StreamChecks):
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """Two halves of two different answers are worse than no answer."""
-        first = await self.writer(queue, stream, on_retry=OnRetry.REPLAY, epoch=10)
-        for text in "abc":
-            await first.send_chunk(text)
-        await first.flush()
-        await first.aclose()
+        await self.die_after(queue, stream, OnRetry.REPLAY, "abc")
         async with self.writer(other, stream, on_retry=OnRetry.REPLAY, epoch=20) as second:
             await second.send_chunk("a")
             with pytest.raises(ReplayError) as caught:
