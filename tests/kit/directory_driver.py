@@ -1,0 +1,199 @@
+"""A third-party driver, written from the documentation alone: streams in a directory of files.
+
+A stream is ``streams/<digest>/``: a file for each record, and ``head``. Replacing ``head`` makes an
+append happen, removing it a delete: readers need no lock. All is done within the event loop.
+"""
+
+import asyncio
+import errno
+import fcntl
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from streamq import driver as sd
+
+POLL_SECONDS, LOCK_SECONDS = 0.01, 5.0
+FILE_NAME = "{:020d}-{:020d}".format
+ERRORS: dict[int, type[sd.StreamqError]] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), sd.StorageFullError),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), sd.AccessDeniedError),
+    -1: sd.BackendError,  # Not the file system's: a head that is damaged.
+}
+
+
+class DirectorySettings(sd.DriverSettings):
+    model_config = SettingsConfigDict(env_prefix="STREAMQ_DIRECTORY_")
+    toml_table: ClassVar[str] = "directory"
+    path: Path = Field(Path(".streamq/files"), description="directory on a local disk; is created")
+
+
+class _Head(NamedTuple):
+    stream: str
+    life: int  # Another one after a delete: nobody takes two streams for one.
+    epoch: int  # Of the newest record, as the next one.
+    last: int
+    expires: float
+
+
+def _head(folder: Path) -> _Head | None:
+    with suppress(FileNotFoundError):
+        head = _Head(*json.loads((folder / "head").read_bytes()))
+        return head if head.expires > time.time() else None
+    return None
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.with_name("unfinished").write_bytes(data)
+    path.with_name("unfinished").replace(path)  # If the writer is killed, it is whole or not there.
+
+
+def _remove(folder: Path) -> bool:
+    with suppress(FileNotFoundError):
+        (folder / "head").unlink(missing_ok=True)
+        shutil.rmtree(folder)
+        return True
+    return False
+
+
+class DirectoryQueue(sd.ChunkQueue):
+    backend = "directory"
+
+    def __init__(self, options: sd.QueueOptions, path: Path) -> None:
+        self.capabilities, self._options = DirectoryDriver.capabilities, options
+        self._streams, self._lock, self._closed = path / "streams", path / "lock", False
+        with self._call():
+            self._streams.mkdir(parents=True, exist_ok=True)
+
+    def _folder(self, stream: sd.StreamId) -> Path:
+        return self._streams / hashlib.sha256(str(stream).encode()).hexdigest()
+
+    @contextmanager
+    def _call(self, where: str | None = None) -> Iterator[None]:
+        if self._closed:
+            raise sd.ClosedError("the queue was closed; open another", backend=self.backend)
+        try:
+            yield
+        except (OSError, ValueError, TypeError) as exc:
+            error = ERRORS.get(getattr(exc, "errno", -1) or 0, sd.BackendUnavailableError)
+            message = f"{exc if exc.args else 'another writer keeps its lock'}; look at the disk"
+            raise error(message, backend=self.backend, stream=where) from exc
+
+    @asynccontextmanager
+    async def _locked(self, where: str | None = None) -> AsyncIterator[None]:
+        with self._call(where), self._lock.open("ab") as lock:
+            async with asyncio.timeout(LOCK_SECONDS):
+                while True:
+                    with self._call(where), suppress(BlockingIOError):
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    await asyncio.sleep(POLL_SECONDS)
+            yield
+
+    async def append(
+        self, stream: sd.StreamId, entries: Sequence[sd.Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        if not entries:
+            return
+        async with self._locked(str(stream)):
+            head = _head(folder := self._folder(stream))
+            if not head:
+                _remove(folder)
+                folder.mkdir()
+            newest = (head.epoch, head.last) if head else (0, -1)
+            for entry in sd.new_entries(entries, newest, backend=self.backend, stream=stream):
+                newest = (entry.epoch, entry.index)
+                _put(folder / FILE_NAME(*newest), entry.data)
+            expires = time.time() + (ttl or self._options.ttl).total_seconds()
+            head = _Head(str(stream), head.life if head else time.time_ns(), *newest, expires)
+            _put(folder / "head", json.dumps(head).encode())
+
+    def _look(self, stream: sd.StreamId, after: str, chosen: slice, room: float) -> list[sd.Stored]:
+        folder = self._folder(stream)
+        with self._call(str(stream)):
+            while (head := _head(folder)) and (newest := FILE_NAME(head.epoch, head.last)) > after:
+                records, size = list[sd.Stored](), 0
+                with suppress(FileNotFoundError):  # Trimmed or deleted meanwhile: look again.
+                    files = sorted(f for f in folder.iterdir() if after < f.name <= newest)
+                    for file in files[chosen]:
+                        size += len(data := file.read_bytes())
+                        if records and size > room:
+                            break
+                        epoch, index = map(int, file.name.split("-"))
+                        records.append(sd.Stored(sd.encode_position((epoch, index)), data))
+                    if (again := _head(folder)) and again.life == head.life:
+                        return records
+        return []
+
+    async def read(
+        self, stream: sd.StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[sd.Stored]:
+        name = FILE_NAME(*sd.decode_position(after, backend=self.backend, stream=stream))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max_wait):
+                while not (records := self._look(stream, name, slice(max_records), max_bytes)):  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)  # Appends of other processes ring no bell.
+        return records
+
+    async def describe(self, stream: sd.StreamId, *, last: int = 0) -> sd.StreamInfo:
+        with self._call(str(stream)):
+            head = _head(self._folder(stream))
+        if head is None:
+            message = f"stream {stream} does not exist or has expired; check its name"
+            raise sd.StreamNotFoundError(message, backend=self.backend, stream=str(stream))
+        records = self._look(stream, "", slice(None, -last - 1, -1), float("inf"))
+        expires_in = timedelta(seconds=head.expires - time.time())
+        return sd.StreamInfo(stream, tuple(records), expires_in=expires_in)
+
+    async def delete(self, stream: sd.StreamId) -> None:
+        async with self._locked(str(stream)):
+            _remove(self._folder(stream))
+
+    async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[sd.StreamInfo]:
+        with self._call():
+            for head in map(_head, list(self._streams.iterdir())):
+                if head and head.stream.startswith(f"{tenant}/{prefix}"):
+                    with suppress(sd.StreamNotFoundError):
+                        yield await self.describe(sd.StreamId(*head.stream.split("/", 1)))
+
+    async def sweep(self) -> int:
+        removed = 0
+        with self._call():
+            for folder in list(self._streams.iterdir()):
+                async with self._locked():
+                    removed += not _head(folder) and _remove(folder)
+        return removed
+
+    async def aclose(self) -> None:
+        self._closed = True
+
+
+class DirectoryDriver(sd.Driver[DirectorySettings]):
+    name = "directory"
+    summary = "a directory of files, for the processes of one machine"
+    settings_type = DirectorySettings
+    capabilities = sd.Capabilities(
+        replay=True,
+        fan_out=True,
+        ordered=True,
+        fenced=True,
+        durable=True,
+        cross_process=True,
+        cross_host=False,
+        expires=True,
+        max_record_bytes=1 << 20,
+        latency=sd.LatencyClass.TENS_OF_MILLISECONDS,
+    )
+
+    @classmethod
+    async def open(cls, options: sd.QueueOptions, settings: DirectorySettings) -> DirectoryQueue:
+        return DirectoryQueue(options, settings.path)
