@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+BENCH ?= latency
 CHAOS_SECONDS ?= 120
 CHAOS_SEED ?= 7
 
@@ -30,8 +31,8 @@ format: $(READY) ## Put the sources into the house style.
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-bench: $(READY) ## Measure latency and throughput beside a bare client in the same run.
-	@$(BIN)/python -m benchmarks.latency $(ARGS)
+bench: $(READY) ## Measure latency and throughput beside a bare client (BENCH=cancel: cancellation).
+	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 chaos: $(READY) ## Break everything for CHAOS_SECONDS=120, by CHAOS_SEED=7, and count what is lost.
 	@$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED) $(ARGS)

@@ -119,6 +119,11 @@ class Settings(_Base):
     idle_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = Field(
         default=300.0, description="how long a reader waits for the next event before it raises"
     )
+    cancel_seconds: Annotated[float, Field(ge=0.1, le=_LONGEST_SECONDS)] = Field(
+        default=1.0,
+        description="how long a cancellation takes at most to reach an activity: the interval of "
+        "its heartbeats, each of which Temporal Cloud bills",
+    )
     temporal_address: str = Field(
         default="127.0.0.1:7233", description="Temporal frontend, host:port"
     )

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 from temporalio import activity
 
 from streamq._errors import ConfigurationError
-from streamq._writer import OnRetry, StreamWriter
+from streamq._writer import OnFull, OnRetry, StreamWriter
 
 from ._attempt import run_attempt
 from ._names import check_topic
@@ -81,6 +81,7 @@ def _decorate(
     name: str | None,
     topic: str | None,
     on_retry: OnRetry,
+    on_full: OnFull,
 ) -> Callable[..., Awaitable[Any]]:
     parameters = _check(function)
     place = list(parameters).index(_PARAMETER)
@@ -93,7 +94,7 @@ def _decorate(
                 return function(*args, **{**kwargs, _PARAMETER: writer})
             return function(*args[:place], writer, *args[place:], **kwargs)
 
-        return await run_attempt(call, topic=topic, on_retry=on_retry)
+        return await run_attempt(call, topic=topic, on_retry=on_retry, on_full=on_full)
 
     # Temporal converts payloads by the signature and the annotations; it must not see the writer.
     shown = [parameter for key, parameter in parameters.items() if key != _PARAMETER]
@@ -155,7 +156,11 @@ def streaming_activity(function: _Keyword3[A, B, C, R], /) -> Callable[[A, B, C]
 def streaming_activity(function: Callable[..., Awaitable[R]], /) -> Callable[..., Awaitable[R]]: ...
 @overload
 def streaming_activity(
-    *, name: str | None = None, topic: str | None = None, on_retry: OnRetry = OnRetry.RESTART
+    *,
+    name: str | None = None,
+    topic: str | None = None,
+    on_retry: OnRetry = OnRetry.RESTART,
+    on_full: OnFull = OnFull.BLOCK,
 ) -> _Decorator: ...
 def streaming_activity(
     function: Callable[..., Awaitable[Any]] | None = None,
@@ -164,6 +169,7 @@ def streaming_activity(
     name: str | None = None,
     topic: str | None = None,
     on_retry: OnRetry = OnRetry.RESTART,
+    on_full: OnFull = OnFull.BLOCK,
 ) -> Any:
     """Make an ``async def`` function an activity that streams.
 
@@ -176,8 +182,9 @@ def streaming_activity(
     * Returning seals END, before the activity completes. If that cannot be stored the attempt
       fails, and Temporal tries again.
     * Raising seals ERROR if Temporal will not try again (not retryable, attempts or time used up).
-      Otherwise the stream stays open for the next attempt, which readers see as a ``Reset``, or as
-      nothing at all with ``OnRetry.RESUME`` and ``stream.position``.
+      Otherwise the stream stays open for the next attempt, which readers see as a ``Reset``; or as
+      nothing at all with ``OnRetry.RESUME`` and ``stream.position``, or with ``OnRetry.REPLAY`` and
+      the same chunks again (other ones are a ``ReplayError``, which is final).
     * Cancellation seals CANCELLED when it was requested or the workflow has ended. Shutdown of the
       worker, a timeout, pause and reset leave the stream open.
     * A superseded attempt (``FencedError``) stops and seals nothing.
@@ -194,17 +201,20 @@ def streaming_activity(
         topic: Which of the workflow's streams to write; :func:`stream_topic` in the workflow wins.
             Two calls in one workflow need two topics.
         on_retry: What readers see of the next attempt.
+        on_full: What ``send_chunk`` does while the backend is slower than the function.
 
     Raises:
         TypeError: The function is not ``async def`` or has no parameter ``stream``.
-        ConfigurationError: The topic is not usable.
+        ConfigurationError: The topic is not usable, or an option is no member of its enum.
     """
     if topic is not None:
         check_topic(topic)
     if not isinstance(on_retry, OnRetry):
         raise ConfigurationError(f"on_retry {on_retry!r} is not a member of OnRetry")
+    if not isinstance(on_full, OnFull):
+        raise ConfigurationError(f"on_full {on_full!r} is not a member of OnFull")
 
     def decorator(found: Callable[..., Awaitable[Any]], /) -> Callable[..., Awaitable[Any]]:
-        return _decorate(found, name, topic, on_retry)
+        return _decorate(found, name, topic, on_retry, on_full)
 
     return decorator if function is None else decorator(function)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import temporalio.exceptions
 from temporalio import activity
@@ -18,7 +19,8 @@ from streamq._events import StreamId
 from streamq._open import open_writer, stream_id
 from streamq._retry import RetryPolicy
 from streamq._sweep import SWEEPER
-from streamq._writer import OnRetry, StreamWriter
+from streamq._tail import read_tail
+from streamq._writer import OnFull, OnRetry, StreamWriter
 
 from ._chain import find_first_run_id, is_over
 from ._context import ActivityContext, activity_context
@@ -39,34 +41,76 @@ R = TypeVar("R")
 def attempt_epoch(info: activity.Info) -> int:
     """Return the epoch of an attempt: the server's time of scheduling it, then its number.
 
-    It grows with every next attempt, when the activity is scheduled anew, and across workflow retry
-    and reset, where the attempt number alone would start at 1 again. Fits 53 bits.
+    It grows with every next attempt, when the activity is scheduled anew or reset, and across
+    workflow retry and reset, where the attempt number alone would start at 1 again. Fits 53 bits.
+
+    All attempts of a local activity have one time, the worker's, so that the number is not cut off:
+    it counts microseconds of which an attempt takes more than one.
     """
     scheduled_ms = (info.current_attempt_scheduled_time - _UNIX_EPOCH) // timedelta(milliseconds=1)
-    return scheduled_ms * 1000 + min(info.attempt, 999)
+    return scheduled_ms * 1000 + info.attempt
 
 
 async def run_attempt(
-    function: Callable[[StreamWriter], Awaitable[R]], *, topic: str | None, on_retry: OnRetry
+    function: Callable[[StreamWriter], Awaitable[R]],
+    *,
+    topic: str | None,
+    on_retry: OnRetry,
+    on_full: OnFull,
 ) -> R:
     """Run the user's function with the writer of this attempt, and end the stream accordingly."""
     context = activity_context()
     info = activity.info()
-    async with Pulse(info) as pulse:
+    async with Pulse(info, context.settings.cancel_seconds) as pulse:
+        opening = asyncio.create_task(_open(context, info, topic, on_retry, on_full))
         try:
-            stream = await _stream(context, info, topic)
-            writer = await _open(context, info, stream, on_retry)
-        except FencedError as exc:
-            # Unless it is stale this attempt may try again: with clocks that disagree between
-            # hosts of the server a next attempt is newer, whoever was first here.
-            raise ApplicationError(f"{exc}{_FENCED_HINT}", type="FencedError") from exc
-        except StreamqError as exc:
-            raise application_error(exc) from exc
+            writer = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await _shielded(_end_unopened(context, info, opening))
+            raise
         attempt = _Attempt(context, info, writer)
         try:
             return await attempt.run(pulse, function)
         finally:
-            await _shielded(writer.aclose())
+            await _shielded(attempt.release())
+
+
+async def _end_unopened(
+    context: ActivityContext, info: activity.Info, opening: asyncio.Task[StreamWriter]
+) -> None:
+    """Tell the readers of earlier attempts that this one was cancelled, if it can still open."""
+    wanted = _may_be_the_end(activity.cancellation_details())
+    await asyncio.wait([opening], timeout=_SEAL_SECONDS if wanted else 0)
+    opening.cancel()
+    [writer] = await asyncio.gather(opening, return_exceptions=True)
+    if isinstance(writer, StreamWriter):
+        attempt = _Attempt(context, info, writer)
+        await attempt.cancelled()
+        await attempt.release()
+    elif wanted:
+        logger.warning(
+            "activity %s was cancelled before it could open its stream, which has no ending "
+            "therefore; readers that watch the workflow learn of its end from there",
+            info.activity_type,
+        )
+
+
+async def _open(
+    context: ActivityContext,
+    info: activity.Info,
+    topic: str | None,
+    on_retry: OnRetry,
+    on_full: OnFull,
+) -> StreamWriter:
+    try:
+        stream = await _stream(context, info, topic)
+        return await _open_writer(context, info, stream, on_retry, on_full)
+    except FencedError as exc:
+        # Unless it is stale this attempt may try again: with clocks that disagree between
+        # hosts of the server a next attempt is newer, whoever was first here.
+        raise ApplicationError(f"{exc}{_FENCED_HINT}", type="FencedError") from exc
+    except StreamqError as exc:
+        raise application_error(exc) from exc
 
 
 async def _stream(context: ActivityContext, info: activity.Info, topic: str | None) -> StreamId:
@@ -88,8 +132,12 @@ async def _stream(context: ActivityContext, info: activity.Info, topic: str | No
     return stream_id(stream_name(workflow_id, first, chosen or DEFAULT_TOPIC), context.settings)
 
 
-async def _open(
-    context: ActivityContext, info: activity.Info, stream: StreamId, on_retry: OnRetry
+async def _open_writer(
+    context: ActivityContext,
+    info: activity.Info,
+    stream: StreamId,
+    on_retry: OnRetry,
+    on_full: OnFull,
 ) -> StreamWriter:
     epoch = attempt_epoch(info)
     origin = context.origin
@@ -102,10 +150,19 @@ async def _open(
             settings=context.settings,
             epoch=epoch,
             on_retry=on_retry,
+            on_full=on_full,
             producer=producer,
             seals_failures=False,  # there may be a next attempt
         )
     except SealedError as exc:
+        newest = (await read_tail(context.queue, stream)).newest.epoch
+        if newest > epoch:
+            # This attempt stalled until a newer one had done everything.
+            raise FencedError(
+                f"epoch {newest} has written and ended stream {stream}; epoch {epoch} must stop",
+                backend=exc.backend,
+                stream=exc.stream,
+            ) from exc
         # Of a sweep: it took the workflow for over, and then that was reset. Readers have been told
         # of an end, so that there is nobody left to tell.
         is_repeated = exc.producer in (producer, SWEEPER) or (
@@ -136,6 +193,7 @@ class _Attempt:
         self._info = info
         self._writer = writer
         self._started = time.monotonic()
+        self._gave_up = False
 
     async def run(self, pulse: Pulse, function: Callable[[StreamWriter], Awaitable[R]]) -> R:
         writer = self._writer
@@ -146,7 +204,7 @@ class _Attempt:
         except (asyncio.CancelledError, temporalio.exceptions.CancelledError) as exc:
             # Cancellation that leaked out of the user's own tasks is a failure like any other.
             by_temporal = activity.is_cancelled()
-            await _shielded(self._cancelled() if by_temporal else self._failed(exc))
+            await _shielded(self.cancelled() if by_temporal else self._failed(exc))
             raise
         except StreamqError as exc:
             hint = _FENCED_HINT if isinstance(exc, FencedError) else ""
@@ -159,19 +217,23 @@ class _Attempt:
             raise
         return result
 
-    async def _cancelled(self) -> None:
+    async def release(self) -> None:
+        """Close the writer: at once if the deadline for its seal has passed already."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0 if self._gave_up else None):
+                await self._writer.aclose()
+
+    async def cancelled(self) -> None:
         """Seal CANCELLED if nobody will go on; else leave the stream to the next attempt."""
         details = activity.cancellation_details()
-        if details is None:
-            return
+        if not _may_be_the_end(details):
+            return  # worker shutdown, timeout, pause, reset: an attempt will follow
         reason = "cancelled"
         if details.not_found:
             # Said of a superseded attempt and of a run that was reset or retried as well.
             reason = "the workflow has ended"
             if not await self._workflow_is_over():
                 return
-        elif not details.cancel_requested:
-            return  # worker shutdown, timeout, pause, reset: an attempt will follow
         await self._seal(self._writer.cancel(reason), "CANCELLED")
 
     async def _workflow_is_over(self) -> bool:
@@ -200,6 +262,7 @@ class _Attempt:
         except SealedError:
             pass  # by the user's function, or its END was on the way: it stands
         except (StreamqError, TimeoutError) as exc:
+            self._gave_up = True
             logger.warning(
                 "stream %s could not be sealed %s (%s: %s); readers that watch the workflow learn "
                 "of its end from there",
@@ -208,6 +271,12 @@ class _Attempt:
                 type(exc).__name__,
                 exc,
             )
+
+
+def _may_be_the_end(
+    details: activity.ActivityCancellationDetails | None,
+) -> TypeGuard[activity.ActivityCancellationDetails]:
+    return details is not None and (details.not_found or details.cancel_requested)
 
 
 async def _shielded(ending: Coroutine[Any, Any, None]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import Worker, WorkflowRunner
+from temporalio.worker import Worker, WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from streamq._open import open_queue
@@ -20,6 +22,10 @@ from ._interceptor import StreamqInterceptor
 from ._poll import poll
 from ._sweep import SweepWorkflow, sweep
 from ._workflow import StreamWorkflow
+
+_DEFAULT_THROTTLE: timedelta = (
+    inspect.signature(Worker).parameters["max_heartbeat_throttle_interval"].default
+)
 
 _logger = logging.getLogger("streamq.temporal")
 
@@ -33,6 +39,10 @@ class StreamqPlugin(SimplePlugin):
     through the workflow sandbox, and opens the queue when the worker starts: a backend that cannot
     be reached stops the worker there, with a clear error. Workers of one process that share the
     plugin share the queue; it is closed when the last of them stops. For workers of one event loop.
+
+    It also lowers the worker's ``max_heartbeat_throttle_interval`` to ``STREAMQ_CANCEL_SECONDS``,
+    so that cancellation reaches activities in that time. The option concerns every activity of the
+    worker that sends heartbeats. One that was passed to ``Worker`` is left as it is.
 
     Args:
         queue: An open queue to use; it stays open. By default one is opened as configured.
@@ -52,6 +62,29 @@ class StreamqPlugin(SimplePlugin):
             workflows=_with_workflows,
             workflow_runner=_pass_through,
         )
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """Add what the class says to a worker that is being made.
+
+        Raises:
+            ConfigurationError: A setting is invalid.
+        """
+        config = super().configure_worker(config)
+        longest = (self._given_settings or load_settings()).cancel_seconds
+        chosen = config.get("max_heartbeat_throttle_interval", _DEFAULT_THROTTLE)
+        if chosen.total_seconds() <= longest:
+            return config
+        # An equal value that the user passed is another object than the default.
+        if chosen is _DEFAULT_THROTTLE:
+            config["max_heartbeat_throttle_interval"] = timedelta(seconds=longest)
+        else:
+            _logger.info(
+                "this worker's own max_heartbeat_throttle_interval of %g s is kept; cancellation "
+                "may take that long to arrive, not STREAMQ_CANCEL_SECONDS=%g",
+                chosen.total_seconds(),
+                longest,
+            )
+        return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
         """Run the worker with an open queue.

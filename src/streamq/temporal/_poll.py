@@ -106,7 +106,7 @@ async def poll(request: PollRequest) -> PollResult:
             queue=context.queue,
             settings=context.settings,
         ) as reader:
-            return await _Poll(request, reader).run()
+            return await _Poll(request, reader, context.settings.cancel_seconds).run()
     except StreamqError as exc:
         raise application_error(exc) from exc
 
@@ -128,10 +128,12 @@ def _check(request: PollRequest) -> None:
 
 
 class _Poll:
-    def __init__(self, request: PollRequest, reader: StreamReader) -> None:
+    def __init__(
+        self, request: PollRequest, reader: StreamReader, longest_beat_seconds: float
+    ) -> None:
         self._request = request
         self._reader = reader
-        self._beat_seconds = heartbeat_seconds(activity.info())
+        self._beat_seconds = heartbeat_seconds(activity.info(), longest_beat_seconds)
         self._beat_at = 0.0
         self._events: list[dict[str, Any]] = []
         self._sealed = False

@@ -12,22 +12,19 @@ from temporalio import activity
 from streamq._errors import StreamqError
 from streamq._writer import StreamWriter
 
-_SHORTEST_SECONDS = 0.2
-_LONGEST_SECONDS = 10.0
-_WITHOUT_TIMEOUT_SECONDS = 3.0
+_PART_OF_TIMEOUT = 1 / 3
 
 R = TypeVar("R")
 
 
-def heartbeat_seconds(info: activity.Info) -> float:
-    """Return the interval of heartbeats: a third of the timeout, within bounds.
+def heartbeat_seconds(info: activity.Info, longest_seconds: float) -> float:
+    """Return the interval of heartbeats: a third of the timeout, or less if that is too long.
 
     An activity without a heartbeat timeout sends them too: cancellation arrives by no other way.
     """
-    if info.heartbeat_timeout is None:
-        return _WITHOUT_TIMEOUT_SECONDS
-    third = info.heartbeat_timeout.total_seconds() / 3
-    return min(max(third, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+    if not info.heartbeat_timeout:
+        return longest_seconds
+    return min(info.heartbeat_timeout.total_seconds() * _PART_OF_TIMEOUT, longest_seconds)
 
 
 class Pulse:
@@ -36,10 +33,15 @@ class Pulse:
     One task, owned by the context manager. :meth:`guard` also keeps an eye on the writer: when that
     has been stopped in the background (fenced, or the backend stayed away too long), the user's
     function is cancelled instead of working for hours for nobody.
+
+    Args:
+        info: The attempt.
+        longest_seconds: Longest interval. It says how soon cancellation arrives, as far as the
+            worker's throttle lets heartbeats through.
     """
 
-    def __init__(self, info: activity.Info) -> None:
-        self._interval = heartbeat_seconds(info)
+    def __init__(self, info: activity.Info, longest_seconds: float) -> None:
+        self._interval = heartbeat_seconds(info, longest_seconds)
         self._attempt = info.attempt
         self._beats = not info.is_local  # a local activity has no heartbeats
         self._writer: StreamWriter | None = None
