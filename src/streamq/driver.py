@@ -23,6 +23,7 @@ from ._errors import (
     BackendError,
     BackendUnavailableError,
     ClosedError,
+    ConfigurationError,
     CursorError,
     FencedError,
     SealedError,
@@ -187,9 +188,9 @@ class ChunkQueue(abc.ABC):
         Args:
             stream: Which stream.
             after: A position of this stream, or :data:`START`. If its record is no longer stored,
-                reading goes on with the oldest record that is; streamq notices what is missing.
+                reading goes on with the oldest one after it; streamq notices what is missing.
             max_records: Most records to return, at least 1.
-            max_bytes: Stop before exceeding this many bytes, but always return one record.
+            max_bytes: Stop before exceeding this many bytes of data, but always return one record.
             max_wait: Seconds to wait for the first record; 0 returns at once.
 
         Returns:
@@ -217,7 +218,11 @@ class ChunkQueue(abc.ABC):
 
     @abc.abstractmethod
     def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        """Iterate over the streams of a tenant whose name starts with ``prefix``, in any order."""
+        """Iterate over the streams of a tenant whose name starts with ``prefix``, in any order.
+
+        The prefix is taken literally. None has expired; ``last`` may be empty. A stream that comes
+        or goes meanwhile may be left out, and is no error.
+        """
 
     @abc.abstractmethod
     async def aclose(self) -> None:
@@ -306,6 +311,7 @@ __all__ = [
     "Capabilities",
     "ChunkQueue",
     "ClosedError",
+    "ConfigurationError",
     "CursorError",
     "Driver",
     "DriverSettings",

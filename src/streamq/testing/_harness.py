@@ -84,6 +84,8 @@ class BackendHarness(abc.ABC):
     async def peek(self, stream: StreamId) -> list[bytes]:
         """Return the records that the backend holds for a stream, oldest first.
 
+        Of a stream that does not exist these are none: an empty list, whatever the backend says.
+
         Proves that the driver stores what it was given, byte by byte and nothing else.
         """
         _not_supplied(self.peek)
@@ -136,6 +138,9 @@ class BackendHarness(abc.ABC):
 
     def full(self) -> AbstractAsyncContextManager[DriverSettings]:
         """Inside, there is no room for one more MiB; gives the settings to see that with.
+
+        These settings lead to the streams that :meth:`settings` leads to, or to a copy of them,
+        and what is there can be read.
 
         Proves that it is told as ``StorageFullError``, and that it passes.
         """

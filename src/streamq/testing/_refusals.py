@@ -108,14 +108,17 @@ class RefusalChecks(Checks):
     ) -> None:
         """A full disk is for the operator to fix; the stream goes on where it stopped."""
         await queue.append(stream, entries(b"a"))
-        large = bytes(2**20)
+        size = min(2**20, queue.capabilities.max_record_bytes)
+        large = [bytes(size)] * (2**20 // size)
         async with backend.full() as settings:
             full = await open_with(settings)
             with pytest.raises(StorageFullError) as caught:
-                await full.append(stream, entries(large, first=1))
+                await full.append(stream, entries(*large, first=1))
             assert (caught.value.backend, caught.value.stream) == (queue.backend, str(stream))
-            assert data_of((await full.describe(stream, last=2)).last) == [b"a"]
+            *prefix, oldest = data_of((await full.describe(stream, last=len(large) + 1)).last)
+            assert (oldest, prefix) == (b"a", large[: len(prefix)])
+            assert len(prefix) < len(large)
         again = await open_queue()
-        await again.append(stream, entries(large, first=1))
-        newest = (await again.describe(stream, last=3)).last
-        assert [len(record.data) for record in newest] == [2**20, 1]
+        await again.append(stream, entries(*large, first=1))
+        newest = (await again.describe(stream, last=len(large))).last
+        assert [len(record.data) for record in newest] == [size] * len(large)
