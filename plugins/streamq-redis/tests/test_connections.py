@@ -36,7 +36,7 @@ Bare = redis.asyncio.Redis
 # What the README of this plugin tells operators to grant.
 ACL_RULES = ["~streamq:*", "+ping", "+xadd", "+xrange", "+xrevrange", "+xread", "+xlen"]
 ACL_RULES += ["+pttl", "+pexpire", "+unlink", "+multi", "+exec", "+scan"]
-ACL_OPTIONAL = ["+client|unblock", "+info", "+memory|usage", "+xinfo|stream"]
+ACL_OPTIONAL = ["+client|unblock", "+info", "+memory|usage", "+xinfo|stream", "+config|get"]
 
 
 def follow(

@@ -238,8 +238,10 @@ async def test_only_a_server_with_a_log_is_called_durable(
     start_server: StartServer, open_at: OpenAt
 ) -> None:
     """Who requires durability is refused by a server that keeps nothing."""
-    durable = start_server(appendonly=True)
+    durable = start_server(appendonly=True, arguments=("--appendfsync", "always"))
     assert (await open_at(durable.url)).capabilities.durable
+    nearly = start_server(appendonly=True, arguments=("--appendfsync", "everysec"))
+    assert not (await open_at(nearly.url)).capabilities.durable
     assert not (await open_at(start_server().url)).capabilities.durable
 
 

@@ -46,7 +46,8 @@ class RedisDriver(Driver[RedisSettings]):
     async def open(cls, options: QueueOptions, settings: RedisSettings) -> ChunkQueue:
         """Connect, and check that the server can do what is needed.
 
-        ``durable`` is promised by the queue only if the server keeps an append-only file and lets
+        ``durable`` is promised by the queue only if the server has every record in its
+        append-only file before it answers (``appendonly yes``, ``appendfsync always``) and lets
         us see so.
 
         Raises:

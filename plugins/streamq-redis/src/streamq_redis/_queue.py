@@ -74,9 +74,13 @@ class RedisQueue(ChunkQueue):
         """Connect once, and learn from the server what this queue can promise."""
         with redis_errors(self._address):
             wire = await self._asking.wire()
-            (facts,) = await wire.call(("INFO", "persistence"))
+            facts, policy = await wire.call(
+                ("INFO", "persistence"), ("CONFIG", "GET", "appendfsync")
+            )
         has_log = isinstance(facts, bytes) and b"aof_enabled:1" in facts
-        self.capabilities = dataclasses.replace(self.capabilities, durable=has_log)
+        # With "everysec" a record may be acknowledged before it has left the server's memory.
+        is_synced = isinstance(policy, list) and b"always" in policy
+        self.capabilities = dataclasses.replace(self.capabilities, durable=has_log and is_synced)
         return wire.server
 
     # -- the contract: docstrings are inherited ------------------------------------------------
