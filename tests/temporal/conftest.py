@@ -39,7 +39,7 @@ async def client(temporal_address: str) -> Client:
 
 @pytest.fixture
 def settings() -> Settings:
-    return load_settings(backend="memory", retry_seconds=5, idle_seconds=20)
+    return load_settings(backend="memory", retry_seconds=5, idle_seconds=20, cancel_seconds=0.2)
 
 
 @pytest.fixture

@@ -108,7 +108,9 @@ def info(**changes: Any) -> Info:
 def test_epochs_grow_with_every_run_of_the_producer() -> None:
     """Also where the attempt number starts at 1 again: another schedule is a newer epoch."""
     now = datetime(2026, 11, 22, tzinfo=UTC)
-    attempts = [(now, 1), (now, 2), (now + timedelta(milliseconds=1), 1)]
+    later = now + timedelta(seconds=1)
+    # The many in one moment are those of a local activity: all have the time of the first.
+    attempts = [(now, 1), (now, 2), (now, 999), (now, 1_000), (now, 1_001), (later, 1)]
     epochs = [
         attempt_epoch(info(current_attempt_scheduled_time=time, attempt=attempt))
         for time, attempt in attempts

@@ -10,15 +10,12 @@ from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 
 from streamq import (
     Chunk,
     Event,
-    FencedError,
     OnRetry,
     Reset,
     Seal,
@@ -258,77 +255,6 @@ async def test_termination_stops_the_activity_and_seals(
             story += [event async for event in events]
         await stopped.wait()
     assert told(story) == ["working", "CANCELLED"]
-
-
-async def test_a_workflow_reset_starts_the_stream_over(
-    run_worker: Run, start: Start, client: Client, queue: ChunkQueue, settings: Settings
-) -> None:
-    """The activity of the run that was reset stops without an ending: another one follows."""
-    runs = 0
-    stopped = asyncio.Event()
-
-    @streaming_activity
-    async def produce(stream: StreamWriter) -> None:
-        nonlocal runs
-        runs += 1
-        await stream.send_chunk(f"run {runs}")
-        if runs == 1:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                stopped.set()
-        await stopped.wait()
-
-    async with run_worker(produce):
-        handle = await start("produce", heartbeat_seconds=0.5)
-        async with subscribe(handle, queue=queue, settings=settings) as events:
-            story = [await anext(events)]
-            await client.workflow_service.reset_workflow_execution(
-                ResetWorkflowExecutionRequest(
-                    namespace=client.namespace,
-                    workflow_execution=WorkflowExecution(workflow_id=handle.id),
-                    workflow_task_finish_event_id=4,
-                    request_id=handle.id,
-                    reason="test",
-                )
-            )
-            story += [event async for event in events]
-    assert told(story) == ["run 1", "RESET 2", "run 2", "END"]
-
-
-async def test_a_stale_attempt_that_wakes_late_is_fenced(
-    run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
-) -> None:
-    """Two attempts at the same time must not be mixed: the older one is refused."""
-    newer_open, older_fenced = asyncio.Event(), asyncio.Event()
-
-    @streaming_activity
-    async def produce(stream: StreamWriter) -> str:
-        number = activity.info().attempt
-        await stream.send_chunk(f"by attempt {number}")
-        await stream.flush()
-        if number == 2:
-            newer_open.set()
-            await older_fenced.wait()
-            return "newer"
-        while not newer_open.is_set():
-            try:
-                await newer_open.wait()
-            except asyncio.CancelledError:
-                continue  # deaf to its own timeout
-        try:
-            await stream.send_chunk("stale")
-            await stream.flush()
-        except FencedError:
-            older_fenced.set()
-            raise
-        return "older"
-
-    async with run_worker(produce):
-        handle = await start("produce", start_to_close_seconds=0.5)
-        events = await read_all(handle, queue, settings)
-        assert (await handle.result())["result"] == "newer"
-    assert told(events) == ["by attempt 1", "RESET 2", "by attempt 2", "END"]
 
 
 async def test_a_sealed_stream_is_not_told_again(

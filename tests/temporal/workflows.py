@@ -6,9 +6,19 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
 
 from streamq import StreamWriter
-from streamq.temporal import stream_topic, streaming_activity
+from streamq.temporal import (
+    PollRequest,
+    SealRequest,
+    poll,
+    seal,
+    stream_name,
+    stream_topic,
+    streaming_activity,
+)
 
 TEN_SECONDS = timedelta(seconds=10)
 
@@ -101,3 +111,103 @@ class RetriedAsAWhole:
     @workflow.run
     async def run(self) -> str:
         return await _say_slowly("only")
+
+
+@workflow.defn
+class Anew:
+    """Schedules an activity anew when its only attempt has timed out."""
+
+    @workflow.run
+    async def run(self) -> str:
+        try:
+            return await self._say(timedelta(seconds=0.5))
+        except ActivityError:
+            return await self._say(TEN_SECONDS)
+
+    async def _say(self, longest: timedelta) -> str:
+        said: str = await workflow.execute_activity(
+            "say_slowly",
+            "anew",
+            start_to_close_timeout=longest,
+            heartbeat_timeout=TEN_SECONDS,
+            retry_policy=RetryPolicy(maximum_attempts=1),
+        )
+        return said
+
+
+@workflow.defn
+class Locally:
+    """One call, as a local activity."""
+
+    @workflow.run
+    async def run(self) -> str:
+        said: str = await workflow.execute_local_activity(
+            "say_slowly", "local", start_to_close_timeout=TEN_SECONDS
+        )
+        return said
+
+
+@workflow.defn
+class WithoutHeartbeatTimeout:
+    """One call, whose author forgot the heartbeat timeout."""
+
+    @workflow.run
+    async def run(self) -> str:
+        said: str = await workflow.execute_activity(
+            "say_slowly", "words", start_to_close_timeout=timedelta(hours=1)
+        )
+        return said
+
+
+@workflow.defn
+class GoesOn:
+    """Lives on after its activity has timed out without an ending of the stream."""
+
+    def __init__(self) -> None:
+        self._seals = self._ends = False
+
+    @workflow.signal
+    def seal_it(self) -> None:
+        self._seals = True
+
+    @workflow.signal
+    def end(self) -> None:
+        self._ends = True
+
+    @workflow.run
+    async def run(self) -> list[bool]:
+        try:
+            await workflow.execute_activity(
+                "say_slowly",
+                "words",
+                start_to_close_timeout=timedelta(seconds=0.5),
+                retry_policy=RetryPolicy(maximum_attempts=1),
+            )
+        except ActivityError as exc:
+            await workflow.wait_condition(lambda: self._seals)
+            info = workflow.info()
+            name = stream_name(info.workflow_id, info.first_execution_run_id)
+            request = SealRequest(name, message=str(exc.cause), error_type="Timeout")
+            did = [
+                await workflow.execute_activity(seal, request, start_to_close_timeout=TEN_SECONDS)
+                for _ in range(2)
+            ]
+        await workflow.wait_condition(lambda: self._ends)
+        return did
+
+
+@workflow.defn
+class Watches:
+    """Reads another workflow's stream by polling, and waits for more than there is."""
+
+    @workflow.run
+    async def run(self, stream: str) -> None:
+        cursor = None
+        while True:
+            found = await workflow.execute_activity(
+                poll,
+                PollRequest(stream, cursor),
+                start_to_close_timeout=timedelta(minutes=2),
+                heartbeat_timeout=TEN_SECONDS,
+            )
+            cursor = found.cursor

@@ -12,6 +12,7 @@ from ._names import DEFAULT_TOPIC, stream_name, stream_topic
 from ._plugin import StreamqPlugin
 from ._poll import POLL_ACTIVITY, PollRequest, PollResult, poll
 from ._request import StreamProgress, StreamRequest, StreamResult
+from ._seal import SEAL_ACTIVITY, SealRequest, seal
 from ._subscribe import Subscription, subscribe
 from ._sweep import SWEEP_WORKFLOW, SweepWorkflow
 from ._sweep_schedule import schedule_sweep, unschedule_sweep
@@ -20,10 +21,12 @@ from ._workflow import STREAM_WORKFLOW, StreamWorkflow
 __all__ = [
     "DEFAULT_TOPIC",
     "POLL_ACTIVITY",
+    "SEAL_ACTIVITY",
     "STREAM_WORKFLOW",
     "SWEEP_WORKFLOW",
     "PollRequest",
     "PollResult",
+    "SealRequest",
     "StreamProgress",
     "StreamRequest",
     "StreamResult",
@@ -36,6 +39,7 @@ __all__ = [
     "SweepWorkflow",
     "poll",
     "schedule_sweep",
+    "seal",
     "stream_name",
     "stream_topic",
     "streaming_activity",

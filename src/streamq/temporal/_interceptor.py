@@ -82,14 +82,19 @@ class _WorkflowOutbound(WorkflowOutboundInterceptor):
         return super().start_local_activity(input)
 
 
-def _origin() -> Origin:
+def workflow_retries() -> bool:
+    """Whether the running workflow will be tried again if it fails; its retry policy says so."""
     info = workflow.info()
     policy = info.retry_policy
-    retries = policy is not None and info.attempt != policy.maximum_attempts
+    return policy is not None and info.attempt != policy.maximum_attempts
+
+
+def _origin() -> Origin:
+    info = workflow.info()
     return Origin(
         info.first_execution_run_id,
         info.original_execution_run_id,
         info.attempt,
-        retries,
+        workflow_retries(),
         chosen_topic(),
     )

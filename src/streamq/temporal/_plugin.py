@@ -20,6 +20,7 @@ from streamq.driver import ChunkQueue
 
 from ._interceptor import StreamqInterceptor
 from ._poll import poll
+from ._seal import seal
 from ._sweep import SweepWorkflow, sweep
 from ._workflow import StreamWorkflow
 
@@ -34,7 +35,8 @@ class StreamqPlugin(SimplePlugin):
     """Makes streaming activities work on a worker.
 
     Pass it to ``Client.connect(plugins=[...])``, from where workers inherit it, or to
-    ``Worker(plugins=[...])``. It registers the poll activity and the workflows ``streamq.Stream``
+    ``Worker(plugins=[...])``. It registers the activities ``streamq.poll``
+    and ``streamq.seal`` and the workflows ``streamq.Stream``
     and ``streamq.Sweep``, lets workflows tell their activities the first run id, passes ``streamq``
     through the workflow sandbox, and opens the queue when the worker starts: a backend that cannot
     be reached stops the worker there, with a clear error. Workers of one process that share the
@@ -131,7 +133,7 @@ def _with_activities(
     existing: Sequence[Callable[..., Any]] | None,
 ) -> Sequence[Callable[..., Any]]:
     found = list(existing or ())
-    return [*found, *(each for each in (poll, sweep) if each not in found)]
+    return [*found, *(each for each in (poll, seal, sweep) if each not in found)]
 
 
 def _with_workflows(existing: Sequence[type] | None) -> Sequence[type]:

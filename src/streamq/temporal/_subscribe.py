@@ -30,13 +30,15 @@ def subscribe(
     from_: Literal["beginning", "tail"] | str = "beginning",
     queue: ChunkQueue | None = None,
     settings: Settings | None = None,
+    idle_seconds: float = math.inf,
 ) -> Subscription:
     """Read the stream of a workflow while it is written, or afterwards.
 
     Use it as ``async with subscribe(handle) as events:`` and iterate. The chunks come straight from
     the queue; Temporal is asked for the first run id, if the handle does not know it, and once
-    more, by one long poll, for the end of the workflow. There is no idle deadline: the stream's
-    seal or the workflow's end ends the iteration.
+    more, by one long poll, for the end of the workflow. The stream's seal ends the iteration, or
+    the workflow's end. Give an idle deadline as well where the workflow may go on for days after
+    an activity that could not seal its stream.
 
     Args:
         handle: Of the workflow; with or without a run id. Any run of the chain will do.
@@ -44,11 +46,12 @@ def subscribe(
         from_: ``"beginning"``; ``"tail"`` for what comes after now; or a cursor.
         queue: An open queue to use; it stays open. By default one is opened and closed.
         settings: Limits and defaults; by default what is configured.
+        idle_seconds: How long to wait for the next event; by default as long as the workflow runs.
 
     Raises:
         ConfigurationError: The topic is not usable.
     """
-    return Subscription(handle, check_topic(topic), from_, queue, settings)
+    return Subscription(handle, check_topic(topic), from_, queue, settings, idle_seconds)
 
 
 class Subscription:
@@ -66,6 +69,7 @@ class Subscription:
     Iterating raises:
         ProducerGoneError: The workflow ended without sealing the stream, and nothing more came for
             a short while. Continue-as-new, retry and reset are not the end.
+        IdleTimeoutError: Nothing came within the idle deadline, if there is one.
         BackendUnavailableError: The queue, or Temporal, stayed unreachable.
         StreamqError: As for :class:`streamq.StreamReader`.
     """
@@ -77,12 +81,14 @@ class Subscription:
         from_: str,
         queue: ChunkQueue | None,
         settings: Settings | None,
+        idle_seconds: float,
     ) -> None:
         self._handle = handle
         self._topic = topic
         self._from = from_
         self._given = queue
         self._settings = settings or load_settings()
+        self._idle_seconds = idle_seconds
         self._owned: ChunkQueue | None = None
         self._reader: StreamReader | None = None
         self._watch: asyncio.Task[str] | None = None
@@ -101,7 +107,11 @@ class Subscription:
             queue = self._owned = await open_queue(chosen)
         try:
             self._reader = await open_reader(
-                stream, from_=self._from, queue=queue, settings=chosen, idle_seconds=math.inf
+                stream,
+                from_=self._from,
+                queue=queue,
+                settings=chosen,
+                idle_seconds=self._idle_seconds,
             )
         except BaseException:
             await self._close_queue()

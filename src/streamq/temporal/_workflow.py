@@ -10,9 +10,10 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.workflow import ActivityCancellationType, ActivityHandle
 
+from ._interceptor import workflow_retries
 from ._names import stream_name, stream_topic
 from ._poll import PollRequest, PollResult, poll
 from ._request import (
@@ -22,6 +23,7 @@ from ._request import (
     StreamResult,
     read_request,
 )
+from ._seal import SealRequest, seal
 
 STREAM_WORKFLOW = "streamq.Stream"
 
@@ -30,6 +32,7 @@ _FIRST_WAIT_SECONDS = 60.0
 _POLL_GRACE_SECONDS = 60.0
 _SEAL_GRACE_SECONDS = 1.0
 _POLL_HEARTBEAT = timedelta(seconds=10)
+_SEAL_TIMEOUT = timedelta(seconds=10)
 _COUNTING_EVENTS = 100_000
 _RECENT_EVENTS = 100
 _RECENT_BYTES = 262_144  # a query's answer has Temporal's payload limit
@@ -40,7 +43,9 @@ class StreamWorkflow:
     """Runs a streaming activity and, with delivery ``poll``, follows its stream meanwhile.
 
     The workflow fails with the activity's failure. Its cancellation is passed on to the activity
-    and waited for, so that the stream is sealed CANCELLED before the workflow ends.
+    and waited for, so that the stream is sealed CANCELLED before the workflow ends. What the
+    activity could not seal itself, because it timed out or was between two attempts, the workflow
+    ends with one more activity, ``streamq.seal``, unless the workflow will be retried.
 
     **History with** ``poll``. The window starts with ``window_seconds`` and doubles after every 500
     polls, up to 15 minutes, so that a run stays below Temporal's 51,200 events for weeks of
@@ -101,6 +106,13 @@ class StreamWorkflow:
                 retry_policy=RetryPolicy(maximum_attempts=request.max_attempts),
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             )
+        try:
+            return await self._deliver(request, producer)
+        except ActivityError as exc:
+            await self._seal(exc)
+            raise
+
+    async def _deliver(self, request: StreamRequest, producer: ActivityHandle[Any]) -> StreamResult:
         if request.delivery == "none":
             return StreamResult(await producer, self._stream)
         self._carries_values = True
@@ -113,6 +125,23 @@ class StreamWorkflow:
         return StreamResult(
             result, self._stream, self._chunks, self._bytes, self._resets, self._error
         )
+
+    async def _seal(self, failure: ActivityError) -> None:
+        """End the stream if the producer could not: it timed out, or was between two attempts."""
+        reason, cause = workflow.cancellation_reason(), failure.cause or failure
+        if reason is not None:
+            ending = SealRequest(self._stream, "CANCELLED", reason or "cancelled")
+        elif workflow_retries():
+            return
+        elif isinstance(cause, ApplicationError):
+            name = cause.type or type(cause).__name__
+            ending = SealRequest(self._stream, "ERROR", cause.message, name)
+        else:
+            ending = SealRequest(self._stream, "ERROR", str(cause), type(cause).__name__)
+        try:
+            await workflow.execute_activity(seal, ending, schedule_to_close_timeout=_SEAL_TIMEOUT)
+        except ActivityError as exc:
+            workflow.logger.warning("stream %s has no ending: %s", self._stream, exc.cause)
 
     async def _follow(self, request: StreamRequest, producer: ActivityHandle[Any]) -> None:
         while not self._sealed:
