@@ -113,7 +113,7 @@ def numbered(count: int, label: str = "r") -> list[bytes]:
     return [f"{label}{i}".encode() for i in range(count)]
 
 
-def data_of(records: Iterable[Stored]) -> list[bytes]:
+def data_of(records: Iterable[Stored | Entry]) -> list[bytes]:
     """Return what was stored, without positions."""
     return [record.data for record in records]
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import json
 import pickle
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from streamq import CapabilityError, installed_drivers, load_driver
-from streamq.driver import Capabilities, ChunkQueue, LatencyClass, StreamId
+from streamq.driver import Capabilities, ChunkQueue, Entry, FencedError, LatencyClass, StreamId
 
-from ._checks import data_of, entries, requires
+from ._checks import data_of, entries, new_stream, requires
 from ._harness import BackendHarness, OpenQueue
+from ._other_process import TAKEOVER
 from ._streams import StreamChecks
 
 _SMALLEST_RECORD_BYTES = 4_096
+_TAKEOVERS = 20
 
 
 class DeclarationChecks(StreamChecks):
@@ -129,10 +134,42 @@ class DeclarationChecks(StreamChecks):
         tail = (await self.read(queue, stream))[-1].position
         waiting = asyncio.ensure_future(self.read(queue, stream, tail, max_wait=4 * self.patience))
         try:
-            arguments = pickle.dumps((backend.driver, backend.settings(), stream, self.patience))
+            async with self._another_process(backend, "reply", stream) as result:
+                assert await result == b"ours"
+                assert data_of(await waiting) == [b"theirs"]
+        finally:
+            waiting.cancel()
+
+    @requires("cross_process", "fenced", "replay", "ordered")
+    async def test_takeover_by_another_process_in_the_middle_of_appends_is_clean(
+        self, queue: ChunkQueue, backend: BackendHarness
+    ) -> None:
+        """Looking for a newer epoch and appending is one step, also for two workers at once."""
+        streams = [new_stream() for _ in range(_TAKEOVERS)]
+        acknowledged: dict[StreamId, int] = {}
+        async with self._another_process(backend, "take_over", streams) as result:
+            for stream in streams:
+                with suppress(FencedError):
+                    for index in itertools.count():
+                        await queue.append(stream, [Entry(1, index, b"1-%d" % index)])
+                        acknowledged[stream] = index + 1
+                        await asyncio.sleep(0)  # An append that never waits would stop our timeout.
+            await result
+        for stream in streams:
+            old = [b"1-%d" % index for index in range(acknowledged[stream])]
+            await self.expect(queue, stream, old + data_of(TAKEOVER))
+
+    @asynccontextmanager
+    async def _another_process(
+        self, backend: BackendHarness, task: str, subject: object
+    ) -> AsyncIterator[asyncio.Task[bytes]]:
+        """Start a task of ``_other_process``; gives what it prints, once it has ended well."""
+        driver, settings = backend.driver, backend.settings()
+        try:
+            arguments = pickle.dumps((driver, settings, task, subject, self.patience))
         except (pickle.PicklingError, AttributeError, TypeError) as exc:
             pytest.fail(
-                f"another process cannot import {backend.driver.__qualname__}, or be handed its "
+                f"another process cannot import {driver.__qualname__}, or be handed its "
                 f"settings: {exc}; define both at the top of a module",
                 pytrace=False,
             )
@@ -142,15 +179,18 @@ class DeclarationChecks(StreamChecks):
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        try:
+
+        async def result() -> bytes:
             path = json.dumps(["", *sys.path]).encode()
+            printed, said = await process.communicate(path + b"\n" + arguments)
+            assert process.returncode == 0, said.decode(errors="replace")
+            return printed
+
+        ended = asyncio.ensure_future(result())
+        try:
             async with asyncio.timeout(4 * self.patience):
-                seen, said = await process.communicate(path + b"\n" + arguments)
-                assert process.returncode == 0, said.decode(errors="replace")
-                assert seen == b"ours"
-                assert data_of(await waiting) == [b"theirs"]
+                yield ended
         finally:
-            waiting.cancel()
             if process.returncode is None:
                 process.kill()
-                await process.wait()
+            await asyncio.wait({ended})
