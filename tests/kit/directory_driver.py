@@ -96,7 +96,7 @@ class DirectoryQueue(sd.ChunkQueue):
                     with self._call(where), suppress(BlockingIOError):
                         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         break
-                    await asyncio.sleep(POLL_SECONDS)
+                    await asyncio.sleep(POLL_SECONDS / 10)  # It is kept for less than that.
             yield
 
     async def append(
