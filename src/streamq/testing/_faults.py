@@ -300,7 +300,10 @@ class FaultChecks(StreamChecks):
         assert not names, f"still waiting after {limit:g} s: {', '.join(names)}"
         for call, outcome in zip(calls, outcomes, strict=True):
             if call not in (reading, reading_before) or outcome is not None:
-                assert isinstance(outcome, BackendUnavailableError), (call.__name__, outcome)
+                assert isinstance(outcome, BackendUnavailableError), (
+                    f"{call.__name__} gave {outcome!r} inside hang(): a BackendUnavailableError is "
+                    "due, and an answer means that the hook lets something pass"
+                )
         # And the queue heals by itself.
         await self.until_answered(lambda: queue.append(stream, entries(b"b", b"c", first=1)))
         await self.until_answered(lambda: queue.describe(stream))
