@@ -48,7 +48,8 @@ class Entry:
 
     Attributes:
         epoch: Which run of the producer wrote it, 1 to 2**63-1.
-        index: Place within the epoch; 0 is the record that opens the epoch and fences older ones.
+        index: Place within the epoch, 0 to 2**63-1; it grows, not always by one. 0 is the record
+            that opens the epoch and fences older ones.
         data: The bytes to store, opaque to the driver.
     """
 
@@ -62,11 +63,13 @@ def new_entries(
 ) -> list[Entry]:
     """Return the entries that are still to be stored, by the rules of :meth:`ChunkQueue.append`.
 
-    For drivers that fence by themselves, within whatever makes their append atomic.
+    For drivers that fence by themselves, within whatever makes their append atomic. It looks at all
+    entries before it returns: where it raises, none of them has been stored.
 
     Args:
         entries: What is appended.
-        newest: ``(epoch, index)`` of the newest entry stored, ``(0, -1)`` if there is none.
+        newest: ``(epoch, index)`` of the newest entry stored, a tuple; ``(0, -1)`` if there is
+            none.
         backend: The driver's name, for the message.
         stream: Which stream, for the message.
 
@@ -183,7 +186,8 @@ class ChunkQueue(abc.ABC):
         """Return stored records after a position, oldest first, waiting if there are none.
 
         Reading never removes anything and may be repeated (``capabilities.replay``). The wait ends
-        as soon as there is one record; a stream that does not exist yet is waited for as well.
+        as soon as there is one record. A stream that does not exist yet, or has expired, is waited
+        for like an empty one.
 
         Args:
             stream: Which stream.

@@ -132,6 +132,9 @@ class BackendHarness(abc.ABC):
     def hang(self) -> AbstractAsyncContextManager[None]:
         """Inside, the backend accepts connections at most, and answers nothing.
 
+        That is: no append, read, description, listing or new connection. A lock that only stops
+        writers is no such thing, and better a check of your own.
+
         Proves that no call waits for longer than :attr:`answer_seconds`.
         """
         _not_supplied(self.hang)
