@@ -100,8 +100,8 @@ class WaitingChecks(Checks):
         declared, median = queue.capabilities.latency, statistics.median(taken)
         allowed = _SLOWEST_MEDIAN_SECONDS[declared]
         assert median < allowed, (
-            f"{declared.value!r} is declared, which allows {allowed:g} s; the median from append to "
-            f"a blocked reader was {median:.3f} s: declare the next class, or wake readers"
+            f"{declared.value!r} is declared, which allows {allowed:g} s; the median from append "
+            f"to a blocked reader was {median:.3f} s: declare the next class, or wake readers"
         )
 
     async def test_many_streams_are_read_at_once(
