@@ -41,7 +41,7 @@ class ReaderStatistics:
         chunk_bytes: Their encoded bytes.
         records: Records read from the backend.
         buffered_bytes: Bytes of chunks that have been read and not yet delivered: at most one read
-            from the backend, or one chunk.
+            from the backend and one chunk that is not complete.
         stale_records: Records of superseded attempts that were dropped.
         duplicate_records: Records read again and dropped.
     """
@@ -97,7 +97,7 @@ class StreamReader:
         self._on_close = on_close
         self._closed = False
         self._position = cursor.position
-        self._whole_position = cursor.position  # before the parts of a chunk that is not complete
+        self._whole_position = cursor.position  # before what the sequencer holds back
         self._cursor = cursor
         self._clock = asyncio.get_running_loop().time
         self._next_look = 0.0
@@ -131,7 +131,7 @@ class StreamReader:
             chunks=self._chunks,
             chunk_bytes=self._chunk_bytes,
             records=self._records,
-            buffered_bytes=self._buffered,
+            buffered_bytes=self._buffered + self._sequencer.held_bytes,
             stale_records=self._sequencer.stale_records,
             duplicate_records=self._sequencer.duplicate_records,
         )
@@ -269,7 +269,7 @@ class StreamReader:
                 break
             self._records += 1
             self._position = stored.position
-            if not self._sequencer.has_parts:
+            if not self._sequencer.holds_back:
                 self._whole_position = stored.position
             if events:
                 self._buffered += sum(len(e.data) for e in events if isinstance(e, Chunk))
@@ -356,7 +356,9 @@ def raise_for_seal(seal: Seal | None, stream: StreamId) -> None:
         return
     detail = f": {seal.message}" if seal.message else ""
     if seal.state is SealState.CANCELLED:
-        raise StreamCancelledError(f"the producer of {stream} was cancelled{detail}")
+        raise StreamCancelledError(
+            f"the producer of {stream} was cancelled{detail}", stream=str(stream)
+        )
     raise StreamFailedError(
         f"the producer of {stream} failed with {seal.error_type}{detail}",
         error_type=seal.error_type,

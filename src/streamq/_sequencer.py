@@ -54,9 +54,18 @@ class Sequencer:
         return Progress(self.epoch, self.attempt, self.next_seq, self.offset)
 
     @property
-    def has_parts(self) -> bool:
-        """Whether the next chunk is known in part: whoever goes on later needs those records."""
-        return bool(self._parts)
+    def holds_back(self) -> bool:
+        """Whether records were judged that tell nothing yet: parts of a chunk, or early ones.
+
+        Whoever goes on later needs them again.
+        """
+        return bool(self._parts or self._early)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of chunks in those records."""
+        early = sum(_chunk_bytes(record) for record in self._early.values())
+        return self._parts_bytes + early
 
     def feed(self, record: Record) -> list[Event]:
         """Judge the next record and return the events it tells, often none.
@@ -212,7 +221,11 @@ class Sequencer:
 
 
 def _size(record: Record) -> int:
-    return sum(len(data) for _, data in record.chunks) + 64
+    return _chunk_bytes(record) + 64
+
+
+def _chunk_bytes(record: Record) -> int:
+    return sum(len(data) for _, data in record.chunks)
 
 
 def fold_tail(newest_first: Iterable[Record]) -> Sequencer | None:

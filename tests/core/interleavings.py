@@ -409,7 +409,7 @@ class Interleavings(RuleBasedStateMachine):
                 assert reader.failed
                 return
             reader.at += 1
-            if not reader.sequencer.has_parts:
+            if not reader.sequencer.holds_back:
                 reader.whole = reader.at
             for i, event in enumerate(events):
                 self._check(reader, event)

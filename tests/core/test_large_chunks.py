@@ -81,6 +81,7 @@ async def test_a_reader_that_leaves_among_the_parts_comes_back_to_the_whole_chun
     async with open_reader("s", queue=narrow, settings=settings) as early:
         assert len(await early.read_batch(max_wait=1)) == 1
         await early.read_batch(max_wait=0.01)
+        assert 8_000 < early.statistics().buffered_bytes < 10_000, "the parts are held, too"
         cursor = early.cursor
     await writer.finish()
     await writer.aclose()

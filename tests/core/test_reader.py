@@ -22,6 +22,7 @@ from streamq import (
     Seal,
     SealState,
     Settings,
+    StreamCancelledError,
     StreamNotFoundError,
     StreamReader,
     TrimmedError,
@@ -29,6 +30,7 @@ from streamq import (
     open_reader,
     open_writer,
 )
+from streamq._values import Encoding
 from streamq._wire import Record, RecordKind, SealBody
 from streamq.driver import ChunkQueue, Entry, StreamId
 
@@ -386,3 +388,42 @@ async def test_tail_of_a_backend_that_does_not_fence_is_refused_not_guessed(
     queue.capabilities = dataclasses.replace(queue.capabilities, fenced=True)
     with pytest.raises(StreamNotFoundError):
         await describe("t", queue=queue, settings=settings)
+
+
+async def test_a_cursor_stays_before_what_is_held_back_for_an_earlier_record(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """Where records overtake each other, whoever resumes needs those that came too early, too."""
+    queue.capabilities = dataclasses.replace(queue.capabilities, ordered=False)
+    stream = StreamId("default", "s")
+
+    async def store(index: int, offset: int, seal: SealBody | None = None) -> None:
+        chunks = ((Encoding.TEXT, b"%d" % offset),)
+        record = Record(RecordKind.DATA, 5, True, 1, offset - 1, offset, chunks, seal)
+        await queue.append(stream, [Entry(5, index, record.encode())])
+
+    await store(1, 1)
+    async with open_reader("s", queue=queue, settings=settings) as early:
+        assert values(await early.read_batch(max_wait=0)) == ["1"]
+        await store(2, 3, SealBody(SealState.END))
+        assert await early.read_batch(max_wait=0) == []
+        assert early.statistics().buffered_bytes == 1
+        cursor = early.cursor
+        await store(3, 2)
+        assert values(await early.read_batch(max_wait=0)) == ["2", "3"]
+        assert early.statistics().buffered_bytes == 0
+    async with open_reader("s", from_=cursor, queue=queue, settings=settings) as late:
+        assert await late.collect() == ["2", "3"]
+
+
+async def test_a_cancelled_stream_is_named_by_the_error_that_says_so(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """Whoever collects from many streams has to know which one was cancelled."""
+    writer = await open_writer("s", queue=queue, settings=settings)
+    await writer.cancel()
+    await writer.aclose()
+    async with open_reader("s", queue=queue, settings=settings) as reader:
+        with pytest.raises(StreamCancelledError) as caught:
+            await reader.collect()
+    assert caught.value.stream == "default/s"
