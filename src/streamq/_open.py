@@ -128,7 +128,8 @@ def open_writer(
         FencedError: A newer attempt has opened the stream already.
         SealedError: The stream has ended.
         CapabilityError: The backend does not do what is required.
-        ConfigurationError: As for :func:`open_queue`, or the name is not usable.
+        ConfigurationError: As for :func:`open_queue`, or the name is not usable, or chunks are to
+            be dropped and replayed.
     """
 
     async def opener() -> StreamWriter:
@@ -137,13 +138,18 @@ def open_writer(
         number = time.time_ns() // 1_000 if epoch is None else epoch
         if not 0 < number <= MAX_EPOCH:
             raise ConfigurationError(f"epoch {number} is outside 1 to 2**63-1")
+        if on_retry is OnRetry.REPLAY and on_full is OnFull.DROP:
+            raise ConfigurationError(
+                "OnRetry.REPLAY compares every chunk with what is stored, and OnFull.DROP leaves "
+                "some out; take OnFull.BLOCK, or OnRetry.RESTART"
+            )
         if len(producer.encode()) > MAX_PRODUCER_BYTES:
             raise ConfigurationError(
                 f"producer {producer[:40]!r}... is longer than {MAX_PRODUCER_BYTES} bytes"
             )
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
-            retry = retry_policy(chosen, used)
+            retry = retry_policy(chosen, used, identity)
             outbox = await _take_over(used, identity, number, on_retry, retry, producer)
         return StreamWriter(
             used,
@@ -199,7 +205,7 @@ def open_reader(
         cursor = Cursor() if from_ in ("beginning", "tail") else Cursor.decode(from_, identity)
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
-            retry = retry_policy(chosen, used)
+            retry = retry_policy(chosen, used, identity)
             if must_exist:
                 await retry.run(lambda: used.describe(identity))
             if from_ == "tail":
@@ -227,17 +233,23 @@ async def describe(
 
     Raises:
         StreamNotFoundError: It does not exist, or has expired.
+        BackendUnavailableError: The backend stayed unreachable for the retry deadline.
     """
     chosen = settings or load_settings()
-    return (await read_tail(queue, stream_id(stream, chosen))).status
+    identity = stream_id(stream, chosen)
+    retry = retry_policy(chosen, queue, identity)
+    return (await retry.run(lambda: read_tail(queue, identity))).status
 
 
-def retry_policy(settings: Settings, queue: ChunkQueue) -> RetryPolicy:
+def retry_policy(
+    settings: Settings, queue: ChunkQueue, stream: StreamId | None = None
+) -> RetryPolicy:
     """Return how calls to the backend are retried and bounded."""
     return RetryPolicy(
         deadline_seconds=settings.retry_seconds,
         call_seconds=settings.operation_seconds,
         backend=queue.backend,
+        stream=None if stream is None else str(stream),
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import partial
 
+from ._errors import CorruptRecordError
 from ._events import Chunk, Reset, StreamId
 from ._retry import RetryPolicy
 from ._sequencer import Sequencer
@@ -70,7 +71,12 @@ async def durable_fingerprints(
         if not records:
             break
         for stored in records:
-            for event in sequencer.feed(Record.decode(stored.data)):
+            try:
+                events = sequencer.feed(Record.decode(stored.data))
+            except CorruptRecordError as exc:
+                exc.backend, exc.stream = queue.backend, str(stream)
+                raise
+            for event in events:
                 if isinstance(event, Chunk):
                     found.add(event.seq, fingerprint(event.encoding, event.data))
                 elif isinstance(event, Reset):

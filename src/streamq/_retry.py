@@ -26,6 +26,7 @@ class RetryPolicy:
         call_seconds: A call that takes longer is cancelled and counts as a failure: whatever is
             wrong with a driver or a connection, nobody waits for ever.
         backend: Whose calls they are, for messages.
+        stream: Which stream they are about, if it is one, for messages.
         first_seconds: Longest pause before the first retry; doubles each time.
         longest_seconds: Longest pause ever.
     """
@@ -33,6 +34,7 @@ class RetryPolicy:
     deadline_seconds: float = 30.0
     call_seconds: float = math.inf
     backend: str | None = None
+    stream: str | None = None
     first_seconds: float = 0.02
     longest_seconds: float = 1.0
 
@@ -84,4 +86,5 @@ class RetryPolicy:
                 f"backend {self.backend!r} has not answered a call for {self.call_seconds:g} s "
                 "(STREAMQ_OPERATION_SECONDS is the limit)",
                 backend=self.backend,
+                stream=self.stream,
             ) from exc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -13,6 +14,7 @@ from streamq import (
     IdleTimeoutError,
     Settings,
     StreamNotFoundError,
+    describe,
     load_settings,
     open_reader,
     open_writer,
@@ -32,7 +34,9 @@ def play(scene: Scene, **options: float) -> float:
 
     async def run() -> float:
         clock = asyncio.get_running_loop().time
-        opened = await MemoryDriver.open(QueueOptions(ttl=settings.ttl), MemorySettings(store="d"))
+        opened = await MemoryDriver.open(
+            QueueOptions(ttl=settings.ttl), MemorySettings(store=uuid4().hex)
+        )
         async with FaultyQueue(opened) as queue:
             started = clock()
             await scene(queue, settings)
@@ -47,8 +51,11 @@ def test_a_read_that_the_driver_never_answers_ends_as_an_outage() -> None:
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
         queue.always("read", Block())
         async with open_reader("s", queue=queue, settings=settings) as reader:
-            with pytest.raises(BackendUnavailableError, match="STREAMQ_OPERATION_SECONDS"):
+            with pytest.raises(
+                BackendUnavailableError, match="STREAMQ_OPERATION_SECONDS"
+            ) as caught:
                 await anext(reader)
+            assert caught.value.stream == "default/s"
 
     took = play(scene, idle_seconds=10_000, operation_seconds=30, retry_seconds=60)
     assert 60 <= took <= 60 + 3 * (30 + 20)
@@ -91,6 +98,20 @@ def test_opening_against_a_backend_that_hangs_ends() -> None:
             await open_writer("s", queue=queue, settings=settings)
 
     play(scene, operation_seconds=30, retry_seconds=60)
+
+
+def test_asking_where_a_stream_stands_ends_and_heals() -> None:
+    """``describe`` is a call to the backend like any other: it neither hangs nor gives up early."""
+
+    async def scene(queue: FaultyQueue, settings: Settings) -> None:
+        await (await open_writer("s", queue=queue, settings=settings)).aclose()
+        queue.script("describe", Block())
+        assert (await describe("s", queue=queue, settings=settings)).offset == 0
+        queue.always("describe", Block())
+        with pytest.raises(BackendUnavailableError, match="STREAMQ_OPERATION_SECONDS"):
+            await describe("s", queue=queue, settings=settings)
+
+    assert play(scene, operation_seconds=30, retry_seconds=60) <= 30 + 1 + 60 + 2 * 30 + 5
 
 
 def test_silence_ends_at_the_idle_deadline() -> None:

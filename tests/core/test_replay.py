@@ -6,6 +6,9 @@ import pytest
 
 from streamq import (
     Chunk,
+    ConfigurationError,
+    CorruptRecordError,
+    OnFull,
     OnRetry,
     ReplayError,
     Reset,
@@ -15,7 +18,9 @@ from streamq import (
     open_reader,
     open_writer,
 )
-from streamq.driver import ChunkQueue
+from streamq._values import Encoding
+from streamq._wire import Record, RecordKind
+from streamq.driver import ChunkQueue, Entry, StreamId
 from streamq.testing import FaultyQueue
 
 from .test_writer import events_of
@@ -132,3 +137,29 @@ async def test_a_restart_that_told_nothing_changes_nothing_for_the_next_attempt(
     await silent.aclose()
     async with open_reader("s", queue=queue, settings=settings) as reader:
         assert await reader.collect() == ["a", "b", "c"]
+
+
+async def test_a_damaged_record_found_by_a_replay_is_told_with_its_stream(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """The log line of a failed opening has to say where to look."""
+    chunk = ((Encoding.TEXT, b"a"),)
+    good = [
+        Entry(10, i, Record(RecordKind.DATA, 10, True, 1, i - 1, i, chunk).encode())
+        for i in range(2, 8)  # so that the damage is not among the newest records
+    ]
+    await queue.append(StreamId("default", "s"), [Entry(10, 1, b"damaged"), *good])
+    with pytest.raises(CorruptRecordError) as caught:
+        await open_writer("s", queue=queue, settings=settings, on_retry=OnRetry.REPLAY)
+    assert (caught.value.backend, caught.value.stream) == ("memory", "default/s")
+
+
+async def test_dropping_chunks_and_replaying_them_exclude_each_other(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """What was dropped takes no place, so the next attempt could only fail: told at once."""
+    with pytest.raises(ConfigurationError, match=r"OnFull\.DROP"):
+        await open_writer(
+            "s", queue=queue, settings=settings, on_retry=OnRetry.REPLAY, on_full=OnFull.DROP
+        )
+    assert [info async for info in queue.streams("default")] == []

@@ -27,7 +27,7 @@ from streamq._errors import (
     StreamqError,
 )
 from streamq._events import StreamId
-from streamq._open import open_reader
+from streamq._open import open_reader, retry_policy
 from streamq._reader import StreamReader
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings
@@ -168,7 +168,8 @@ class Hub:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _look(self, retry_seconds: float) -> Place:
-        retry = RetryPolicy(deadline_seconds=retry_seconds)
+        settings = self._settings.model_copy(update={"retry_seconds": retry_seconds})
+        retry = retry_policy(settings, self._queue, self.stream)
         self._place = await _locate(self._queue, self.stream, retry)
         if self._place.exists and self._silent_since is None:
             # Before that the deadline is how long each client wants to wait for the stream.
