@@ -263,7 +263,7 @@ async def test_an_attempt_that_stalls_while_it_writes_is_fenced_by_a_newer_one(
 ) -> None:
     """Two attempts at the same time must not be mixed, whatever the next one builds on."""
     newer_open = asyncio.Event()
-    stale: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    stale: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
     @streaming_activity(on_retry=policy)
     async def produce(stream: StreamWriter) -> str:
@@ -285,8 +285,8 @@ async def test_an_attempt_that_stalls_while_it_writes_is_fenced_by_a_newer_one(
         try:
             await stream.send_chunk("stale")
             await stream.flush()
-        except FencedError as exc:
-            stale.set_result(exc)
+        except (FencedError, asyncio.CancelledError):  # whichever is first: the writer or the watch
+            stale.set_result(await stream.wait_stopped())
             raise
         return "older"
 
