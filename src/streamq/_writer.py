@@ -291,10 +291,12 @@ class StreamWriter:
     async def aclose(self) -> None:
         """Stop: send what was accepted and a seal that was asked for (bounded wait), then release.
 
-        Idempotent. The stream stays open for a next attempt unless it was sealed. Cancellation:
-        what was not sent yet is given up, everything is released.
+        Idempotent; who calls it meanwhile waits as well, so that closing the queue next is safe.
+        The stream stays open for a next attempt unless it was sealed. Cancellation: what was not
+        sent yet is given up, everything is released.
         """
         if self._closed:
+            await asyncio.wait([self._pump])
             return
         self._closed = True
         try:
@@ -329,7 +331,7 @@ class StreamWriter:
             else:
                 self._ask_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
         finally:
-            if self._seals_failures:
+            if self._seals_failures or self._outbox.is_sealed:
                 await self.aclose()
 
     async def _end(self) -> None:

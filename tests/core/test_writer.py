@@ -382,3 +382,29 @@ async def test_whoever_waits_for_the_writer_to_stop_learns_why(
         await stream.finish()
         async with asyncio.timeout(5):
             assert await stream.wait_stopped() is None
+
+
+async def test_who_closes_a_writer_that_is_closing_waits_for_it(
+    faulty: FaultyQueue, settings: Settings
+) -> None:
+    """Else the queue is closed under what the writer still sends, and accepted chunks are lost."""
+    writer = await open_writer("s", queue=faulty, settings=settings)
+    gate = Block()
+    faulty.script("append", gate)
+    await writer.send_chunk("a")
+    first, second = (asyncio.create_task(writer.aclose()) for _ in range(2))
+    await gate.reached()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not second.done()
+    gate.release()
+    await asyncio.gather(first, second)
+    assert writer.durable_position == 1
+
+
+async def test_an_ending_releases_a_queue_of_the_writers_own(settings: Settings) -> None:
+    """What decides about failures elsewhere must not leak a connection for each success."""
+    async with open_writer("s", settings=settings, seals_failures=False) as writer:
+        await writer.send_chunk("a")
+    with pytest.raises(ClosedError):
+        await writer._queue.describe(writer.stream)
