@@ -70,7 +70,10 @@ class ReplayChecks(StreamChecks):
         ]
         for first in range(0, len(data), 4):
             await queue.append(stream, entries(*data[first : first + 4], first=first))
-        for found in await asyncio.gather(*readers):
+        # Half of what a read waits for: whoever is not woken, but looks again then, is too late.
+        async with asyncio.timeout(self.patience / 2):
+            results = await asyncio.gather(*readers)
+        for found in results:
             assert data == data_of(found)
 
     @requires("fenced", "replay", "fan_out")
