@@ -1,0 +1,33 @@
+"""Every sabotaged driver, and a suite for each: ``pytest tests/kit/sabotaged.py`` has to be red.
+
+``test_suite_catches.py`` runs this file and compares what failed with what each of them says.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from . import sabotage_fencing, sabotage_reading, sabotage_storing
+from .sabotage_server import SoundQueue, suite_of
+
+_MODULES = (sabotage_storing, sabotage_fencing, sabotage_reading)
+
+
+def _queues(module: ModuleType) -> list[type[SoundQueue]]:
+    return [
+        found
+        for found in vars(module).values()
+        if isinstance(found, type)
+        and issubclass(found, SoundQueue)
+        and found.__module__ == module.__name__
+        and not found.__name__.startswith("_")
+    ]
+
+
+SABOTAGED = {queue.__name__: queue for module in _MODULES for queue in _queues(module)}
+"""Every queue with a fault, by name."""
+
+_ALL: list[type[SoundQueue]] = [SoundQueue, *SABOTAGED.values()]
+for _queue in _ALL:
+    _suite = suite_of(_queue)
+    globals()[_suite.__name__] = _suite

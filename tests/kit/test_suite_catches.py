@@ -1,0 +1,117 @@
+"""The conformance kit can fail: each sabotaged driver is caught by the checks that name its fault.
+
+One run of pytest over ``sabotaged.py``, in two processes, and then the outcomes are compared.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from streamq.testing import DriverSuite
+
+from .sabotage_server import SoundQueue
+from .sabotaged import SABOTAGED
+
+_PROCESSES = 2
+_DEADLINE_SECONDS = 540
+_OPTIONS = (
+    *("-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=no", "-r", "N"),
+    # Explaining a difference takes longer than finding it.
+    *("--assert=plain", "--timeout=30"),
+    # What a sabotaged driver leaves behind is told by the checks, or by nobody.
+    *("-W", "ignore", "-p", "no:unraisableexception", "-p", "no:threadexception"),
+)
+_SOUND_SKIPS = {
+    "driver_is_found_by_its_name",
+    "another_process_reads_ours_and_we_read_its",
+    "takeover_by_another_process_in_the_middle_of_appends_is_clean",
+}
+
+
+@dataclass(slots=True)
+class Findings:
+    """What became of the checks of one suite, by name without parameters."""
+
+    ran: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    skipped: set[str] = field(default_factory=set)
+
+
+def _names(suite: type) -> Iterator[str]:
+    return (name.removeprefix("test_") for name in dir(suite) if name.startswith("test_"))
+
+
+def _expected(queue: type[SoundQueue]) -> set[str]:
+    return set(queue.caught_by)
+
+
+@pytest.fixture(scope="module")
+def findings(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> dict[str, Findings]:
+    """Hold every queue to the whole kit; the result is by the name of the queue."""
+    directory = tmp_path_factory.mktemp("sabotaged")
+    queues = [SoundQueue.__name__, *SABOTAGED]
+    source = Path(__file__).with_name("sabotaged.py")
+    runs = []
+    for at in range(_PROCESSES):
+        suites = [f"{source}::Test{name}" for name in queues[at::_PROCESSES]]
+        report = directory / f"{at}.json"
+        command = [sys.executable, "-m", "pytest", *_OPTIONS, "--streamq-report", str(report)]
+        command += ["--basetemp", str(directory / str(at)), *suites]
+        # Into a file: nobody reads a pipe while we wait, and a full one would stop the run.
+        with (directory / f"{at}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, cwd=pytestconfig.rootpath, stdout=log, stderr=subprocess.STDOUT
+            )
+        runs.append((process, report))
+    try:
+        for process, report in runs:
+            process.wait(_DEADLINE_SECONDS)
+            said = report.with_suffix(".log").read_text(errors="replace")[-3_000:]
+            assert process.returncode in (0, 1), said
+    finally:
+        for process, _ in runs:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    found: defaultdict[str, Findings] = defaultdict(Findings)
+    for _, report in runs:
+        for suite in json.loads(report.read_text())["suites"]:
+            of = found[suite["suite"].partition("::Test")[2]]
+            for check in suite["checks"]:
+                name = check["name"].removeprefix("test_").partition("[")[0]
+                of.ran.add(name)
+                if check["outcome"] != "passed":
+                    (of.failed if check["outcome"] == "failed" else of.skipped).add(name)
+    assert sorted(found) == sorted(queues)
+    return found
+
+
+@pytest.mark.timeout(_DEADLINE_SECONDS + 30)
+def test_sound_driver_passes_everything(findings: dict[str, Findings]) -> None:
+    """What a sabotaged driver is caught by has to be its fault, not what the fault is built on."""
+    sound = findings[SoundQueue.__name__]
+    assert sound.failed == set()
+    assert sound.skipped <= _SOUND_SKIPS
+    assert sound.ran == set(_names(DriverSuite))
+
+
+@pytest.mark.timeout(_DEADLINE_SECONDS + 30)
+@pytest.mark.parametrize("name", SABOTAGED)
+def test_fault_is_caught_by_the_checks_that_name_it(
+    name: str, findings: dict[str, Findings]
+) -> None:
+    """A kit that nothing fails proves nothing; one that fails everywhere helps nobody."""
+    queue = SABOTAGED[name]
+    assert queue.__doc__
+    assert _expected(queue), f"{name} does not say what it is caught by"
+    assert sorted(findings[name].failed) == sorted(_expected(queue))
