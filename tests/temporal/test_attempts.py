@@ -28,7 +28,7 @@ from streamq.temporal._context import ActivityContext, Origin, current
 from streamq.testing import Call, Fault, FaultyQueue, Forward
 
 from .conftest import Run, Start
-from .test_streaming import SOON, failure_of, read_all, told
+from .test_streaming import SOON, deaf, failure_of, read_all, told
 from .workflows import Anew, Locally, RetriedAsAWhole
 
 POLICIES = tuple(OnRetry)
@@ -279,14 +279,12 @@ async def test_an_attempt_that_stalls_while_it_writes_is_fenced_by_a_newer_one(
         for i in (0, 1):
             await stream.send_chunk(i)
         await stream.flush()
-        while not newer_open.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await newer_open.wait()  # deaf to its own timeout
+        await deaf(newer_open.wait())
+        await stream.send_chunk("stale")
         try:
-            await stream.send_chunk("stale")
-            await stream.flush()
-        except (FencedError, asyncio.CancelledError):  # whichever is first: the writer or the watch
-            stale.set_result(await stream.wait_stopped())
+            await deaf(stream.flush())
+        except FencedError as exc:
+            stale.set_result(exc)
             raise
         return "older"
 

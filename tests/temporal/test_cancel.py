@@ -41,7 +41,7 @@ from streamq.temporal._pulse import heartbeat_seconds
 from streamq.testing import Block, Call, Fault, FaultyQueue, Forward
 
 from .conftest import Run, Start
-from .test_streaming import SOON, failure_of, read_all, told
+from .test_streaming import SOON, deaf, failure_of, read_all, told
 from .workflows import GoesOn, Watches, WithoutHeartbeatTimeout, say
 
 Handle = WorkflowHandle[Any, Any]
@@ -355,16 +355,12 @@ async def test_the_workflow_ends_the_stream_of_an_activity_that_timed_out(
     @streaming_activity
     async def produce(stream: StreamWriter) -> None:
         await stream.send_chunk("half")
-        while not workflow_over.is_set():
-            try:
-                await workflow_over.wait()
-            except asyncio.CancelledError:
-                continue  # deaf to its own timeout
+        await deaf(workflow_over.wait())
+        await stream.send_chunk("too late")
         try:
-            await stream.send_chunk("too late")
-            await stream.flush()
-        except (FencedError, asyncio.CancelledError):  # whichever is first: the writer or the watch
-            late.set_result(await stream.wait_stopped())
+            await deaf(stream.flush())
+        except FencedError as exc:
+            late.set_result(exc)
             raise
 
     async with run_worker(produce):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -57,6 +59,15 @@ async def failure_of(handle: WorkflowHandle[Any, Any]) -> BaseException | None:
         await asyncio.wait_for(handle.result(), 15)
     cause = caught.value.cause
     return cause.cause if isinstance(cause, ActivityError) else cause
+
+
+async def deaf(work: Awaitable[object]) -> None:
+    """Await it whatever cancellation arrives: code that Temporal's time-outs do not stop."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await asyncio.shield(task)
+    await task
 
 
 async def test_the_first_chunk_is_seen_while_the_activity_runs(
