@@ -43,7 +43,9 @@ class OnFull(enum.Enum):
     """What ``send_chunk`` does while the buffer is full because the backend is slow or away.
 
     BLOCK waits for room. ERROR raises ``BufferFullError``. DROP lets the chunk go, counted in
-    ``statistics().dropped_chunks``; it takes no place in the stream, and readers see no gap.
+    ``statistics().dropped_chunks``; it takes no place in the stream, and readers see no gap. So
+    ``position`` does not count it: an attempt that resumes cannot tell from there which item is
+    next.
     """
 
     BLOCK = "block"
