@@ -21,11 +21,20 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
-from streamq import FencedError, OnRetry, Settings, StreamqError, StreamWriter
+from streamq import (
+    BufferFullError,
+    FencedError,
+    OnFull,
+    OnRetry,
+    Settings,
+    StreamqError,
+    StreamWriter,
+    load_settings,
+)
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
 from streamq.temporal._context import ActivityContext, Origin, current
-from streamq.testing import Call, Fault, FaultyQueue, Forward
+from streamq.testing import Block, Call, Fault, FaultyQueue, Forward
 
 from .conftest import Run, Start
 from .test_streaming import SOON, deaf, failure_of, read_all, told
@@ -354,3 +363,52 @@ async def test_an_attempt_that_does_not_replay_the_same_is_a_final_failure(
     assert (failure.type, failure.non_retryable) == ("ReplayError", True)
     assert message in failure.message
     assert story == [0, 1, "ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("on_full", "refused", "story"),
+    [
+        (OnFull.ERROR, 1, ["a" * 60, "END"]),
+        (OnFull.DROP, 0, ["a" * 60, "END"]),
+    ],
+    ids=lambda each: each.value if isinstance(each, OnFull) else "",
+)
+async def test_an_activity_chooses_what_a_full_buffer_means(
+    client: Client,
+    queue: ChunkQueue,
+    task_queue: str,
+    start: Start,
+    on_full: OnFull,
+    refused: int,
+    story: list[object],
+) -> None:
+    """The decorator's option has to reach the writer: an activity may not want to wait."""
+    settings = load_settings(backend="memory", buffer_bytes=100)
+    slow, faulty = Block(), FaultyQueue(queue)
+
+    def choose(call: Call) -> Fault | None:
+        return None if call.entries[0].index == 0 else slow
+
+    faulty.always("append", choose)
+
+    @streaming_activity(on_full=on_full)
+    async def produce(stream: StreamWriter) -> list[int]:
+        found = 0
+        await stream.send_chunk("a" * 60)
+        await slow.reached()
+        try:
+            await stream.send_chunk("b" * 60)
+        except BufferFullError:
+            found += 1
+        slow.release()
+        return [found, stream.statistics().dropped_chunks]
+
+    async with Worker(
+        client,
+        task_queue=task_queue,
+        activities=[produce],
+        plugins=[StreamqPlugin(faulty, settings)],
+    ):
+        handle = await start("produce")
+        assert (await handle.result())["result"] == [refused, 1 - refused]
+        assert told(await read_all(handle, queue, settings)) == story
