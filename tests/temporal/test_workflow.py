@@ -12,7 +12,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
-from streamq import Settings, StreamWriter
+from streamq import Settings, StreamWriter, open_reader, open_writer
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamWorkflow, streaming_activity, subscribe
 
@@ -227,3 +227,32 @@ async def test_histories_can_be_replayed(run_worker: Run, start: Start, delivery
         history = await handle.fetch_history()
     replayer = Replayer(workflows=[StreamWorkflow], plugins=[StreamqPlugin()])
     await replayer.replay_workflow(history)
+
+
+async def test_a_stream_that_somebody_else_took_over_is_left_to_them(
+    run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
+) -> None:
+    """A producer that was fenced must not end what its successor is still writing."""
+    fenced = asyncio.Event()
+
+    @streaming_activity
+    async def produce(stream: StreamWriter) -> None:
+        await stream.send_chunk("a")
+        await stream.flush()
+        await fenced.wait()
+        await stream.send_chunk("too late")
+        await stream.flush()
+
+    async with run_worker(produce):
+        handle = await start("produce", max_attempts=1)
+        async with subscribe(handle, queue=queue, settings=settings) as events:
+            await anext(events)
+            async with open_writer(
+                events.stream, queue=queue, settings=settings, epoch=2**60
+            ) as other:
+                fenced.set()
+                with pytest.raises(WorkflowFailureError):
+                    await asyncio.wait_for(handle.result(), 15)
+                await other.send_chunk("b")
+    async with open_reader(events.stream, queue=queue, settings=settings) as reader:
+        assert await reader.collect() == ["b"]

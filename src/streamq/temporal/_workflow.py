@@ -131,7 +131,7 @@ class StreamWorkflow:
         reason, cause = workflow.cancellation_reason(), failure.cause or failure
         if reason is not None:
             ending = SealRequest(self._stream, "CANCELLED", reason or "cancelled")
-        elif workflow_retries():
+        elif workflow_retries() or _belongs_to_another(cause):
             return
         elif isinstance(cause, ApplicationError):
             name = cause.type or type(cause).__name__
@@ -218,3 +218,8 @@ class StreamWorkflow:
             schedule_to_close_timeout=timedelta(seconds=_POLL_GRACE_SECONDS) if over else None,
             heartbeat_timeout=_POLL_HEARTBEAT,
         )
+
+
+def _belongs_to_another(cause: BaseException) -> bool:
+    """Whether the producer failed because its stream is somebody else's, who will end it."""
+    return isinstance(cause, ApplicationError) and cause.type in ("FencedError", "SealedError")
