@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -155,21 +155,21 @@ class Run:
                     self._watch(name, setup)
             victims: dict[str, Victim] = {**fleet.children, REDIS: ServerVictim(REDIS, redis)}
             saboteur = Saboteur(victims, links)
-            with _background(self._look(fleet, saboteur)):
+            async with asyncio.TaskGroup() as tasks:
+                looking = tasks.create_task(self._look(fleet, saboteur))
                 await self._break_things(saboteur, client, streams)
                 await self._settle(fleet, setup)
+                looking.cancel()
         readers = (*READERS, LATE_READER)
         verdict = check(read_records(setup, readers, self._outcomes), readers)
         return Result(saboteur.done, verdict, self._progress.crashes, self._progress.streams)
 
     async def _break_things(self, saboteur: Saboteur, client: Client, streams: Ledger) -> None:
         self._progress.phase = "breaking"
-        starting = asyncio.create_task(self._start_streams(client, streams))
-        try:
-            await saboteur.run(make_schedule(self._seed, self._seconds))
-        finally:
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+        # To the end of both: a stream that is started is written down.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._start_streams(client, streams))
+            tasks.create_task(saboteur.run(make_schedule(self._seed, self._seconds)))
 
     async def _start_streams(self, client: Client, streams: Ledger) -> None:
         clock = asyncio.get_running_loop().time
@@ -178,18 +178,13 @@ class Run:
         for number in range(int(self._seconds * STREAMS_PER_SECOND)):
             await asyncio.sleep(max(began + number / STREAMS_PER_SECOND - clock(), 0.0))
             plan = make_plan(self._seed, number)
-            # Shielded, so that none is started and not written down.
-            handle = await asyncio.shield(
-                client.start_workflow(
-                    STREAM_WORKFLOW,
-                    StreamRequest(
-                        plan.policy, arguments_of(plan), heartbeat_seconds=HEARTBEAT_SECONDS
-                    ),
-                    id=plan.name,
-                    task_queue=TASK_QUEUE,
-                    # How soon the death of a worker in the middle of a workflow task is noticed.
-                    task_timeout=timedelta(seconds=1),
-                )
+            handle = await client.start_workflow(
+                STREAM_WORKFLOW,
+                StreamRequest(plan.policy, arguments_of(plan), heartbeat_seconds=HEARTBEAT_SECONDS),
+                id=plan.name,
+                task_queue=TASK_QUEUE,
+                # How soon the death of a worker in the middle of a workflow task is noticed.
+                task_timeout=timedelta(seconds=1),
             )
             run_id = str(handle.first_execution_run_id)
             name = f"{tenant}/{stream_name(handle.id, run_id)}"
@@ -254,12 +249,3 @@ class Run:
             progress.faults, progress.seconds = saboteur.done, clock() - began
             self._show(progress)
             await asyncio.sleep(_LOOK_SECONDS)
-
-
-@contextmanager
-def _background(work: Any) -> Iterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
