@@ -36,6 +36,18 @@ def test_plain_example_prints_what_it_says(tmp_path: Path) -> None:
     assert "'state': 'END'" in lines[-1]
 
 
+def test_example_of_two_attempts_tells_one_story(tmp_path: Path) -> None:
+    """How a retry looks to a reader is what people copy this for."""
+    lines = run(ROOT / "docs/examples/attempts.py", tmp_path).splitlines()
+    assert lines == [
+        "first attempt: the worker dies",
+        "1 attempt 1: checking out",
+        "2 attempt 1: building",
+        "3 attempt 2: testing",
+        "4 attempt 2: done",
+    ]
+
+
 def test_temporal_example_streams_a_poem(tmp_path: Path) -> None:
     """The README's program, on a real Temporal server."""
     with TemporalDevServer() as server:
