@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar, Self
-from weakref import WeakSet
 
 import pytest
 from pydantic import Field, SecretStr
@@ -86,7 +85,7 @@ class Server:
         self.is_answering = asyncio.Event()
         self.is_answering.set()
         self.delay = 0.0
-        self.links: WeakSet[ChunkQueue] = WeakSet()
+        self.links: list[ChunkQueue] = []
 
     async def answer(self, deadline: float | None = ANSWER_SECONDS) -> None:
         """Make one round trip."""
@@ -104,13 +103,13 @@ class Server:
         """Open a connection."""
         settings = MemorySettings(store=self.name, max_bytes=_STORE_BYTES)
         link = await MemoryDriver.open(QueueOptions(ttl=ttl), settings)
-        self.links.add(link)
+        self.links.append(link)
         return link
 
     async def break_connections(self) -> None:
         """Cut every connection."""
-        for link in list(self.links):
-            self.links.discard(link)
+        cut, self.links = self.links, []
+        for link in cut:
             await link.aclose()
 
     async def restart(self) -> None:

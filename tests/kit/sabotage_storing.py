@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
 
-from streamq.driver import BackendError, Entry, StreamId, encode_position
+from streamq.driver import BackendError, ChunkQueue, Entry, StreamId, encode_position
 
 from .sabotage_server import SoundQueue, checks
 
@@ -239,30 +239,6 @@ class KnowsOnlyItsOwnRepeats(SoundQueue):
         return entries
 
 
-class ComparesIndexesAsText(SoundQueue):
-    """Takes index 10 for a repeat of 9, because as text it comes before."""
-
-    caught_by = checks("""
-        acknowledged_records_survive_a_restart append_can_be_cancelled_at_any_await
-        append_renews_the_ttl cancelled_append_can_be_repeated
-        chunk_larger_than_a_record_is_split_and_joined
-        describe_reflects_every_append_that_returned epochs_and_indexes_are_compared_as_numbers
-        interleaved_writers_of_many_streams many_entries_in_one_append
-        order_holds_across_appends reader_misses_nothing_when_every_other_read
-        repeated_append_sets_the_shorter_ttl_again stream_is_told_once_when_every_other_append
-        ten_readers_each_see_everything
-    """)
-
-    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
-        epoch, index = self.server.newest(stream)
-        found = []
-        for entry in entries:
-            if entry.epoch != epoch or str(entry.index) > str(index):
-                found.append(entry)
-                epoch, index = entry.epoch, entry.index
-        return found
-
-
 class AcknowledgesBeforeItStores(SoundQueue):
     """Says that an append is stored when it has sent it; waits for that before the next one."""
 
@@ -362,3 +338,55 @@ class GivesOnePositionToAnAppend(SoundQueue):
                 dataclasses.replace(record, position=last) if key in keys else record
                 for key, record in zip(found.keys, found.records, strict=True)
             ]
+
+
+class ForgetsTheSeal(SoundQueue):
+    """Stores all of an append but its last record, if that is the one that ends the stream."""
+
+    caught_by = checks("""
+        append_can_shorten_the_ttl_and_the_next_one_restores_it
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        attempt_that_wrote_nothing_is_counted_and_takes_nothing_back
+        chunk_larger_than_a_record_is_split_and_joined
+        chunk_that_lost_its_first_part_is_told_as_missing
+        cursor_goes_on_with_exactly_the_next_chunk
+        ending_is_stored_in_one_record_with_the_last_chunk
+        ending_whose_acknowledgement_is_lost_is_told_once
+        every_cursor_before_the_head_is_told_and_every_later_one_goes_on
+        every_ending_ends_live_and_late_readers full_buffer_blocks_refuses_or_drops_as_asked
+        gap_is_one_event_for_readers_that_ask_for_it
+        joining_a_live_stream_at_any_moment_gives_all_of_it
+        joining_at_the_tail_after_the_end_is_told_the_ending
+        joining_at_the_tail_gives_exactly_what_comes_after
+        joining_at_the_tail_of_nothing_gives_all joining_inside_a_packed_record_of_a_live_stream
+        largest_chunk_passes_and_a_larger_one_is_refused late_reader_gets_everything_and_the_end
+        live_tail_misses_nothing_after_it next_attempt_counts_on_from_what_is_left
+        next_attempt_is_told_as_a_reset_and_whole
+        offsets_are_dense_and_equal_through_many_takeovers
+        older_attempt_that_opens_after_a_newer_one_is_refused
+        opening_a_writer_can_be_cancelled_at_any_await
+        outage_beyond_the_deadline_is_told_and_later_work_goes_on
+        reader_behind_the_head_goes_on_unharmed reader_can_be_cancelled_at_any_await
+        reader_from_the_beginning_is_told_what_is_missing
+        reader_is_told_of_a_restart_only_by_what_was_lost
+        reader_misses_nothing_when_every_other_read refused_append_shortens_nothing
+        repeated_append_sets_the_shorter_ttl_again
+        replay_that_differs_is_refused_and_changes_nothing
+        replaying_attempt_sends_everything_again_and_is_told_once
+        resuming_at_the_ending_ends_again_at_once
+        resuming_attempt_goes_on_after_the_last_durable_chunk
+        sealed_stream_expires_by_its_own_ttl second_seal_changes_nothing
+        slow_backend_is_neither_an_error_nor_a_cause_of_disorder
+        status_tells_where_a_stream_stands stream_goes_on_after_the_server_hung
+        stream_is_told_once_through_dropping_connections
+        stream_is_told_once_when_every_other_append stream_without_chunks_ends_as_well
+        ten_live_readers_each_get_everything two_writers_cannot_hold_one_epoch
+        writer_can_be_cancelled_at_any_await writer_that_waits_for_room_can_be_cancelled
+    """)
+
+    # Whatever reads a stream to its end waits for an ending that never comes.
+
+    async def store(
+        self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> None:
+        await super().store(link, stream, entries if ttl is None else entries[:-1], ttl)

@@ -7,10 +7,30 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import sabotage_fencing, sabotage_reading, sabotage_storing
+from . import (
+    sabotage_declaring,
+    sabotage_describing,
+    sabotage_expiring,
+    sabotage_faults,
+    sabotage_fencing,
+    sabotage_lifecycle,
+    sabotage_reading,
+    sabotage_storing,
+    sabotage_waiting,
+)
 from .sabotage_server import SoundQueue, suite_of
 
-_MODULES = (sabotage_storing, sabotage_fencing, sabotage_reading)
+_MODULES = (
+    sabotage_storing,
+    sabotage_fencing,
+    sabotage_reading,
+    sabotage_waiting,
+    sabotage_describing,
+    sabotage_expiring,
+    sabotage_lifecycle,
+    sabotage_faults,
+    sabotage_declaring,
+)
 
 
 def _queues(module: ModuleType) -> list[type[SoundQueue]]:
