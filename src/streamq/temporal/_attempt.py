@@ -123,6 +123,7 @@ async def _stream(context: ActivityContext, info: activity.Info, topic: str | No
         )
     if origin is not None:
         first, chosen = origin.first_execution_run_id, origin.topic or topic
+        workflow_id = origin.workflow_id or workflow_id
     else:
         # Scheduled by a worker without the plugin, or by another SDK.
         retry = RetryPolicy(deadline_seconds=context.settings.retry_seconds)

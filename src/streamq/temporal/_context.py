@@ -28,6 +28,7 @@ class Origin:
         workflow_attempt: Which attempt of the workflow this is, from 1.
         workflow_retries: Whether the workflow will be tried again if it fails.
         topic: Chosen by the workflow for this call, if it was.
+        workflow_id: Whose stream it is, if not that of the workflow that scheduled the activity.
     """
 
     first_execution_run_id: str
@@ -35,6 +36,7 @@ class Origin:
     workflow_attempt: int
     workflow_retries: bool
     topic: str | None = None
+    workflow_id: str | None = None
 
     def to_headers(self, headers: Mapping[str, Payload]) -> dict[str, Payload]:
         """Return the headers with this origin added."""

@@ -21,7 +21,7 @@ from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 
 from ._context import ActivityContext, Origin, current
-from ._names import chosen_topic
+from ._names import chosen_owner, chosen_topic
 
 
 class StreamqInterceptor(Interceptor):
@@ -91,10 +91,12 @@ def workflow_retries() -> bool:
 
 def _origin() -> Origin:
     info = workflow.info()
+    workflow_id, first_run_id = chosen_owner() or (info.workflow_id, info.first_execution_run_id)
     return Origin(
-        info.first_execution_run_id,
+        first_run_id,
         info.original_execution_run_id,
         info.attempt,
         workflow_retries(),
         chosen_topic(),
+        workflow_id,
     )

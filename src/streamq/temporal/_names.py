@@ -11,6 +11,7 @@ from streamq._errors import ConfigurationError
 DEFAULT_TOPIC = "default"
 
 _topic: ContextVar[str | None] = ContextVar("streamq_topic", default=None)
+_owner: ContextVar[tuple[str, str] | None] = ContextVar("streamq_owner", default=None)
 
 
 def stream_name(workflow_id: str, first_execution_run_id: str, topic: str = DEFAULT_TOPIC) -> str:
@@ -72,3 +73,21 @@ def stream_topic(topic: str) -> Iterator[None]:
 def chosen_topic() -> str | None:
     """Return the topic chosen by an enclosing :func:`stream_topic`."""
     return _topic.get()
+
+
+@contextmanager
+def stream_owner(workflow_id: str, first_execution_run_id: str) -> Iterator[None]:
+    """Let the streaming activities that are started in this block write another workflow's streams.
+
+    For a workflow that runs an activity on behalf of another one.
+    """
+    token = _owner.set((workflow_id, first_execution_run_id))
+    try:
+        yield
+    finally:
+        _owner.reset(token)
+
+
+def chosen_owner() -> tuple[str, str] | None:
+    """Return workflow id and first run id chosen by an enclosing :func:`stream_owner`."""
+    return _owner.get()
