@@ -5,6 +5,7 @@ Temporal users :mod:`streamq.temporal`; the HTTP gateway is :mod:`streamq.gatewa
 """
 
 from ._capabilities import Capabilities, LatencyClass
+from ._codec import Codec
 from ._drivers import installed_drivers, load_driver
 from ._errors import (
     AccessDeniedError,
@@ -37,7 +38,7 @@ from ._open import Opening, describe, open_queue, open_reader, open_writer
 from ._reader import ReaderStatistics, StreamReader
 from ._settings import Settings, load_settings
 from ._tail import StreamStatus
-from ._values import Encoding
+from ._values import Encoding, Serializer
 from ._writer import OnFull, OnRetry, StreamWriter, WriterStatistics
 
 __version__ = "0.1.0"
@@ -54,6 +55,7 @@ __all__ = [
     "Chunk",
     "ChunkTooLargeError",
     "ClosedError",
+    "Codec",
     "ConfigurationError",
     "CorruptRecordError",
     "CursorError",
@@ -74,6 +76,7 @@ __all__ = [
     "SealState",
     "SealedError",
     "SerializationError",
+    "Serializer",
     "Settings",
     "StorageFullError",
     "StreamCancelledError",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import enum
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Generic, TypeAlias
 
-from ._values import Encoding, decode_value
+from ._values import PLAIN, Encoding, Serializer, T, TCo
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class SealState(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Generic[TCo]):
     """One value that the producer sent.
 
     Attributes:
@@ -64,6 +64,7 @@ class Chunk:
         seq: Position within the attempt, from 0 (goes on across attempts that resume).
         encoding: How ``data`` is encoded.
         data: The encoded bytes.
+        serializer: What decodes them.
     """
 
     offset: int
@@ -71,18 +72,23 @@ class Chunk:
     seq: int
     encoding: Encoding
     data: bytes
+    serializer: Serializer[TCo] = field(default=PLAIN, repr=False, compare=False)
 
     @property
-    def value(self) -> object:
+    def value(self) -> TCo:
         """The value as it was sent; decoded at each access.
 
         Raises:
-            SerializationError: The bytes do not have the encoding that they claim.
+            SerializationError: The bytes do not have the encoding that they claim, or are not of
+                the type that was asked for.
         """
-        return decode_value(self.encoding, self.data)
+        return self.serializer.decode(self.encoding, self.data)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the event as JSON-ready data: the value in ``value``, or bytes in ``base64``.
+        """Return the event as JSON-ready data.
+
+        The value as it is stored is in ``value``; bytes are in ``base64``, and what only a data
+        converter understands is in ``payload``, as base64, too.
 
         Raises:
             SerializationError: The bytes do not have the encoding that they claim.
@@ -95,8 +101,10 @@ class Chunk:
         }
         if self.encoding is Encoding.BYTES:
             data["base64"] = base64.b64encode(self.data).decode("ascii")
+        elif self.encoding is Encoding.PAYLOAD:
+            data["payload"] = base64.b64encode(self.data).decode("ascii")
         else:
-            data["value"] = self.value
+            data["value"] = PLAIN.decode(self.encoding, self.data)
         return data
 
 
@@ -176,4 +184,4 @@ class Seal:
         return data
 
 
-Event: TypeAlias = Chunk | Reset | Gap | Seal
+Event: TypeAlias = Chunk[T] | Reset | Gap | Seal

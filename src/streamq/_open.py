@@ -8,9 +8,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from ._capabilities import Capabilities
+from ._codec import Codec
 from ._cursor import Cursor
 from ._drivers import installed_drivers, load_driver
 from ._errors import (
@@ -29,6 +30,7 @@ from ._replay import durable_fingerprints
 from ._retry import RetryPolicy
 from ._settings import Settings, build, check_variables, load_settings
 from ._tail import StreamStatus, Tail, check_fenced, read_tail
+from ._values import PLAIN, Serializer, T, serializer_for
 from ._wire import MAX_EPOCH, Record, RecordKind
 from ._writer import OnFull, OnRetry, StreamWriter
 from .driver import ChunkQueue, Entry, QueueOptions
@@ -38,20 +40,20 @@ class _Closable(Protocol):
     async def aclose(self) -> None: ...
 
 
-T = TypeVar("T", bound=_Closable)
+C = TypeVar("C", bound=_Closable)
 
 
-class Opening(Generic[T]):
+class Opening(Generic[C]):
     """Something being opened: ``await`` it to own it, or ``async with`` it to have it closed."""
 
-    def __init__(self, opener: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, opener: Callable[[], Awaitable[C]]) -> None:
         self._opener = opener
-        self._entered: AbstractAsyncContextManager[T] | T | None = None
+        self._entered: AbstractAsyncContextManager[C] | C | None = None
 
-    def __await__(self) -> Generator[object, None, T]:
+    def __await__(self) -> Generator[object, None, C]:
         return self._opener().__await__()
 
-    async def __aenter__(self) -> T:
+    async def __aenter__(self) -> C:
         opened = await self._opener()
         self._entered = opened
         if isinstance(opened, AbstractAsyncContextManager):
@@ -102,6 +104,8 @@ def open_writer(
     on_full: OnFull = OnFull.BLOCK,
     producer: str = "",
     seals_failures: bool = True,
+    serializer: Serializer[Any] = PLAIN,
+    codec: Codec | None = None,
     require: Collection[str] = (),
 ) -> Opening[StreamWriter]:
     """Open a stream for writing as a new attempt, which fences every older one.
@@ -122,6 +126,8 @@ def open_writer(
             tells it to whoever finds the stream sealed.
         seals_failures: Whether leaving ``async with`` by an exception seals the stream and closes
             the writer. Pass ``False`` where something else decides whether there is a next attempt.
+        serializer: How values become bytes.
+        codec: What every record goes through on its way to the backend; readers need it, too.
         require: Names of capabilities without which the backend is refused.
 
     Raises:
@@ -136,6 +142,7 @@ def open_writer(
         chosen = settings or load_settings()
         identity = stream_id(stream, chosen)
         number = time.time_ns() // 1_000 if epoch is None else epoch
+        holds_back = chosen.mode == "batch"
         if not 0 < number <= MAX_EPOCH:
             raise ConfigurationError(f"epoch {number} is outside 1 to 2**63-1")
         if on_retry is OnRetry.REPLAY and on_full is OnFull.DROP:
@@ -150,15 +157,20 @@ def open_writer(
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
             retry = retry_policy(chosen, used, identity)
-            outbox = await _take_over(used, identity, number, on_retry, retry, producer)
+            outbox = await _take_over(
+                used, identity, number, on_retry, retry, producer, codec, holds_back
+            )
         return StreamWriter(
             used,
             identity,
             outbox,
             max_chunk_bytes=chosen.max_chunk_bytes,
-            buffer_bytes=chosen.buffer_bytes,
+            buffer_bytes=chosen.batch_bytes if holds_back else chosen.buffer_bytes,
             retry=retry,
+            serializer=serializer,
+            codec=codec,
             on_full=on_full,
+            holds_back=holds_back,
             sealed_ttl=chosen.sealed_ttl,
             seals_failures=seals_failures,
             on_close=on_close,
@@ -176,8 +188,11 @@ def open_reader(
     must_exist: bool = False,
     gaps_as_events: bool = False,
     idle_seconds: float | None = None,
+    value_type: type[T] | None = None,
+    serializer: Serializer[T] | None = None,
+    codec: Codec | None = None,
     require: Collection[str] = (),
-) -> Opening[StreamReader]:
+) -> Opening[StreamReader[T]]:
     """Open a stream for reading.
 
     Args:
@@ -190,6 +205,9 @@ def open_reader(
         must_exist: Refuse a stream that does not exist, instead of waiting for it.
         gaps_as_events: Deliver :class:`Gap` where events are no longer stored, instead of raising.
         idle_seconds: Deadline for the next event when iterating; by default what is configured.
+        value_type: What every value is validated as: a pydantic model, a dataclass, a plain type.
+        serializer: How bytes become values, instead of that.
+        codec: That of the writer, if it has one.
         require: Names of capabilities without which the backend is refused.
 
     Raises:
@@ -199,7 +217,7 @@ def open_reader(
         ConfigurationError: As for :func:`open_queue`, or the name is not usable.
     """
 
-    async def opener() -> StreamReader:
+    async def opener() -> StreamReader[T]:
         chosen = settings or load_settings()
         identity = stream_id(stream, chosen)
         cursor = Cursor() if from_ in ("beginning", "tail") else Cursor.decode(from_, identity)
@@ -219,6 +237,8 @@ def open_reader(
             cursor,
             idle_seconds=chosen.idle_seconds if idle_seconds is None else idle_seconds,
             retry=retry,
+            serializer=serializer or serializer_for(value_type),
+            codec=codec,
             gaps_as_events=gaps_as_events,
             on_close=on_close,
         )
@@ -322,10 +342,12 @@ async def _take_over(
     on_retry: OnRetry,
     retry: RetryPolicy,
     producer: str,
+    codec: Codec | None,
+    holds_back: bool,
 ) -> Outbox:
     """Fence older attempts, then read the tail, never the other way round."""
     check_fenced(queue)
-    _check_record_bytes(queue)
+    max_record_bytes = _record_bytes(queue, codec)
     # A stream that has ended is left alone: another OPEN would renew its time to live.
     with contextlib.suppress(StreamNotFoundError):
         _refuse_sealed(await retry.run(lambda: read_tail(queue, stream)), queue)
@@ -350,25 +372,29 @@ async def _take_over(
     progress = tail.state.progress
     durable = None
     if on_retry is OnRetry.REPLAY:
-        durable = await durable_fingerprints(queue, stream, epoch, retry)
+        durable = await durable_fingerprints(queue, stream, epoch, retry, codec)
     return Outbox(
         progress,
         stream=stream,
         restarts=opening.restarts,
-        max_record_bytes=queue.capabilities.max_record_bytes,
+        max_record_bytes=max_record_bytes,
         durable=durable,
         producer=producer,
+        holds_back=holds_back,
     )
 
 
-def _check_record_bytes(queue: ChunkQueue) -> None:
-    limit = queue.capabilities.max_record_bytes
+def _record_bytes(queue: ChunkQueue, codec: Codec | None) -> int:
+    """Return how large a record may be packed: a codec gets room to make it larger."""
+    limit = queue.capabilities.max_record_bytes // (1 if codec is None else 2)
     if limit < SMALLEST_RECORD_BYTES:
         raise BackendError(
-            f"backend {queue.backend!r} stores records of at most {limit} bytes; streamq needs "
-            f"{SMALLEST_RECORD_BYTES}",
+            f"backend {queue.backend!r} stores records of at most "
+            f"{queue.capabilities.max_record_bytes} bytes; streamq needs "
+            f"{SMALLEST_RECORD_BYTES}, and twice that behind a codec",
             backend=queue.backend,
         )
+    return limit
 
 
 def _refuse_sealed(tail: Tail, queue: ChunkQueue) -> None:

@@ -83,6 +83,7 @@ class Outbox:
         durable: For an attempt that replays: fingerprints of the chunks that are stored already.
             What is sent again is compared with them and dropped.
         producer: Stored with the seal; at most 2,000 bytes.
+        holds_back: Keep every chunk until END is asked for; with another ending they are let go.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Outbox:
         max_record_bytes: int,
         durable: Fingerprints | None = None,
         producer: str = "",
+        holds_back: bool = False,
     ) -> None:
         self.epoch = progress.epoch
         self.attempt = progress.attempt
@@ -113,6 +115,7 @@ class Outbox:
         self._next_offset = progress.offset + 1
         self._next_index = 1  # 0 is the record that opened the epoch
         self._pending: deque[_Whole | _Part] = deque()
+        self._accepted: deque[_Whole | _Part] = deque() if holds_back else self._pending
         self._on_its_way: Batch | None = None
         self._max_record_bytes = max_record_bytes
         self._body_bytes = max_record_bytes - _RECORD_OVERHEAD
@@ -158,13 +161,13 @@ class Outbox:
         self._position += 1
         limit = self._body_bytes - CHUNK_OVERHEAD
         if len(data) <= limit:
-            self._pending.append((encoding, data))
+            self._accepted.append((encoding, data))
             self.buffered_bytes += len(data) + CHUNK_OVERHEAD
             return
         parts = -(-len(data) // limit)
         for part in range(parts):
             cut = data[part * limit : (part + 1) * limit]
-            self._pending.append(_Part((encoding, cut), part, parts))
+            self._accepted.append(_Part((encoding, cut), part, parts))
             self.buffered_bytes += len(cut) + CHUNK_OVERHEAD
 
     def _compare(self, encoding: Encoding, data: bytes) -> None:
@@ -217,6 +220,16 @@ class Outbox:
         room = self._body_bytes - 4 * len(error_type) - len(self._producer.encode())
         message = message[: min(_MESSAGE_CHARS, room // 4)]
         self.seal = SealBody(state, error_type, message, retryable, self._producer)
+        if self._accepted is not self._pending:
+            self._release(state)
+
+    def _release(self, state: SealState) -> None:
+        """Send what was held back, or let it go with an attempt that came to nothing."""
+        if state is SealState.END:
+            self._pending, self._accepted = self._accepted, deque()
+        else:
+            self._accepted.clear()
+            self.buffered_bytes = 0
 
     def pack(self) -> Batch | None:
         """Return the batch to store next; the same one until it is acknowledged."""

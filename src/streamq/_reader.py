@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Generic, Self
 
+from ._codec import Codec, reveal
 from ._cursor import Cursor, Progress
 from ._errors import (
     ClosedError,
@@ -22,6 +23,7 @@ from ._errors import (
 from ._events import Chunk, Event, Reset, Seal, SealState, StreamId
 from ._retry import RetryPolicy
 from ._sequencer import Sequencer
+from ._values import PLAIN, Serializer, T
 from ._wire import Record
 from .driver import START, ChunkQueue, Stored
 
@@ -59,14 +61,14 @@ class ReaderStatistics:
 class _Told:
     """Events of one record that are not all delivered yet."""
 
-    events: deque[Event]
+    events: deque[Event[Any]]
     before: str
     after: str
     epoch: int
 
 
-class StreamReader:
-    """Reads one stream, event by event or batch by batch.
+class StreamReader(Generic[T]):
+    """Reads one stream, event by event or batch by batch; its values are of type ``T``.
 
     Get one from :func:`streamq.open_reader`. Iterating gives every :class:`Chunk`, :class:`Reset`
     (and :class:`Gap`, if asked for) and, last, the :class:`Seal`; then the iteration ends. There is
@@ -83,6 +85,8 @@ class StreamReader:
         *,
         idle_seconds: float,
         retry: RetryPolicy,
+        serializer: Serializer[T] = PLAIN,
+        codec: Codec | None = None,
         gaps_as_events: bool = False,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -93,6 +97,7 @@ class StreamReader:
         self._queue = queue
         self._idle_seconds = idle_seconds
         self._retry = retry
+        self._codec = codec
         self._single_try = dataclasses.replace(retry, deadline_seconds=0.0)
         self._on_close = on_close
         self._closed = False
@@ -105,6 +110,7 @@ class StreamReader:
             cursor.progress,
             gaps_as_events=gaps_as_events,
             reorder_bytes=0 if queue.capabilities.ordered else _READ_BYTES,
+            serializer=serializer,
         )
         self._told: deque[_Told] = deque()
         self._failure: StreamqError | None = None
@@ -142,7 +148,7 @@ class StreamReader:
         max_events: int = 1_000,
         max_bytes: int = _READ_BYTES,
         max_wait: float = _LONGEST_WAIT_SECONDS,
-    ) -> list[Event]:
+    ) -> list[Event[T]]:
         """Return the next events, waiting for the first one only.
 
         Args:
@@ -158,6 +164,7 @@ class StreamReader:
             StreamNotFoundError: The stream was there and has vanished: expired, deleted, or lost by
                 the server.
             CorruptRecordError: Stored bytes are not a valid record.
+            SerializationError: The stream is encoded by a codec that is not here, or that failed.
             BackendUnavailableError: The backend stayed unreachable for the retry deadline.
             ClosedError: The reader is closed.
         """
@@ -167,7 +174,7 @@ class StreamReader:
             left = until - self._clock()
             if not await self._fetch(max(left, 0.0)) and left <= 0:
                 break
-        batch: list[Event] = []
+        batch: list[Event[T]] = []
         size = 0
         while self._told and len(batch) < max_events:
             event = self._told[0].events[0]
@@ -181,7 +188,7 @@ class StreamReader:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> Event[T]:
         """Return the next event.
 
         Raises:
@@ -206,7 +213,7 @@ class StreamReader:
                 await self._fetch(min(left, _LONGEST_WAIT_SECONDS))
         return self._deliver()
 
-    async def collect(self) -> list[object]:
+    async def collect(self) -> list[T]:
         """Read to the end and return the values that count: those after the last reset.
 
         Raises:
@@ -214,7 +221,7 @@ class StreamReader:
             StreamCancelledError: The producer was cancelled.
             StreamqError: As for iteration.
         """
-        values: list[object] = []
+        values: list[T] = []
         async for event in self:
             if isinstance(event, Chunk):
                 values.append(event.value)
@@ -253,15 +260,18 @@ class StreamReader:
     async def _fetch(self, max_wait: float) -> bool:
         """Read once from the backend; return whether anything came."""
         found = await self._read(max_wait)
+        records = [await self._decode(stored) for stored in found]
         self._check_open()
         if not found:
             await self._look_after_it()
             return False
         # From here to the end there is no await: cancellation cannot tear it.
-        for stored in found:
+        for stored, record in zip(found, records, strict=True):
             before = self._whole_position
             try:
-                events = self._sequencer.feed(Record.decode(stored.data))
+                if isinstance(record, StreamqError):
+                    raise record
+                events = self._sequencer.feed(record)
             except StreamqError as exc:
                 # What came before the bad record is delivered first, then the error, for good.
                 exc.backend, exc.stream = self._queue.backend, str(self.stream)
@@ -282,6 +292,15 @@ class StreamReader:
         if self._failure is not None and not self._told:
             raise self._failure
         return True
+
+    async def _decode(self, stored: Stored) -> Record | StreamqError:
+        try:
+            record = Record.decode(stored.data)
+            if record.coded is None:
+                return record
+            return await reveal(record, self._codec, seconds=self._retry.call_seconds)
+        except StreamqError as exc:
+            return exc
 
     async def _read(self, max_wait: float) -> Sequence[Stored]:
         attempts = 0
@@ -321,7 +340,7 @@ class StreamReader:
         except StreamqError:
             return  # that proves nothing; if the backend is away, the next read says so
 
-    def _deliver(self) -> Event:
+    def _deliver(self) -> Event[T]:
         told = self._told[0]
         event = told.events.popleft()
         self._events += 1

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from functools import partial
 
-from ._errors import CorruptRecordError
+from ._codec import Codec, reveal
+from ._errors import CorruptRecordError, SerializationError
 from ._events import Chunk, Reset, StreamId
 from ._retry import RetryPolicy
 from ._sequencer import Sequencer
@@ -50,7 +51,7 @@ class Fingerprints:
 
 
 async def durable_fingerprints(
-    queue: ChunkQueue, stream: StreamId, epoch: int, retry: RetryPolicy
+    queue: ChunkQueue, stream: StreamId, epoch: int, retry: RetryPolicy, codec: Codec | None = None
 ) -> Fingerprints:
     """Read what earlier attempts stored, to its end.
 
@@ -61,6 +62,7 @@ async def durable_fingerprints(
 
     Raises:
         CorruptRecordError: A stored record is damaged.
+        SerializationError: A codec is missing or failed.
         BackendUnavailableError: The backend stayed unreachable for the retry deadline.
     """
     sequencer = Sequencer(gaps_as_events=True)
@@ -72,8 +74,10 @@ async def durable_fingerprints(
             break
         for stored in records:
             try:
-                events = sequencer.feed(Record.decode(stored.data))
-            except CorruptRecordError as exc:
+                record = Record.decode(stored.data)
+                record = await reveal(record, codec, seconds=retry.call_seconds)
+                events = sequencer.feed(record)
+            except (CorruptRecordError, SerializationError) as exc:
                 exc.backend, exc.stream = queue.backend, str(stream)
                 raise
             for event in events:

@@ -7,10 +7,12 @@ records, so all agree on every offset; a writer runs it over the tail to learn w
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ._cursor import Progress
 from ._errors import CorruptRecordError, CursorError, TrimmedError
 from ._events import Chunk, Event, Gap, Reset, Seal
+from ._values import PLAIN, Serializer
 from ._wire import MAX_CHUNK_BYTES, Record, RecordKind
 
 
@@ -31,6 +33,7 @@ class Sequencer:
         *,
         gaps_as_events: bool = False,
         reorder_bytes: int = 0,
+        serializer: Serializer[Any] = PLAIN,
     ) -> None:
         self.epoch = progress.epoch
         self.attempt = progress.attempt
@@ -42,6 +45,7 @@ class Sequencer:
         self.duplicate_records = 0
         self._gaps_as_events = gaps_as_events
         self._reorder_bytes = reorder_bytes
+        self._serializer = serializer
         self._early: dict[tuple[int, int], Record] = {}
         self._early_bytes = 0
         self._parts: list[bytes] = []  # of the chunk after ``offset``
@@ -143,7 +147,10 @@ class Sequencer:
         first_chunk = first + record.resets
         for i in range(max(expected - first_chunk, 0), len(record.chunks)):
             encoding, data = record.chunks[i]
-            events.append(Chunk(first_chunk + i, record.attempt, record.seq + i, encoding, data))
+            chunk = Chunk(
+                first_chunk + i, record.attempt, record.seq + i, encoding, data, self._serializer
+            )
+            events.append(chunk)
         self.next_seq = record.seq + len(record.chunks)
         self.offset = record.last_offset
         if record.seal is not None:
@@ -192,7 +199,10 @@ class Sequencer:
             whole = b"".join(self._parts)
             self._forget_parts()
             self.offset, self.next_seq = record.offset, record.seq + 1
-            events.append(Chunk(record.offset, record.attempt, record.seq, encoding, whole))
+            chunk = Chunk(
+                record.offset, record.attempt, record.seq, encoding, whole, self._serializer
+            )
+            events.append(chunk)
         return events
 
     def _forget_parts(self) -> None:

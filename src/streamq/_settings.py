@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
@@ -109,6 +109,19 @@ class Settings(_Base):
     buffer_bytes: Annotated[int, Field(gt=0)] = Field(
         default=4_194_304, description="unsent bytes a writer holds before send_chunk waits"
     )
+    mode: Literal["realtime", "batch"] = Field(
+        default="realtime",
+        description="`realtime` sends chunks at once; `batch` holds them back until the activity "
+        "has succeeded",
+    )
+    batch_bytes: Annotated[int, Field(gt=0)] = Field(
+        default=67_108_864, description="most bytes a writer holds back in mode `batch`"
+    )
+    data_converter: str = Field(
+        default="",
+        description="`module:name` of the Temporal DataConverter whose codec the gateway and the "
+        "command line need to read encrypted streams",
+    )
     retry_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = Field(
         default=30.0, description="how long an unreachable backend is retried before giving up"
     )
@@ -133,7 +146,7 @@ class Settings(_Base):
         default=8330, description="port that `streamq serve` binds; 0 picks a free one"
     )
 
-    @field_validator("backend", mode="before")
+    @field_validator("backend", "mode", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value

@@ -2,28 +2,82 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Generic, Protocol
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
+from typing_extensions import TypeVar
 
 from ._errors import SerializationError
 
 
 class Encoding(enum.IntEnum):
-    """How the bytes of a chunk are to be understood (two bits on the wire)."""
+    """How the bytes of a chunk are to be understood (two bits on the wire).
+
+    PAYLOAD is a ``temporal.api.common.v1.Payload`` in protobuf bytes: what a Temporal data
+    converter made of a value that is neither text, bytes nor JSON.
+    """
 
     BYTES = 0
     TEXT = 1
     JSON = 2
+    PAYLOAD = 3
 
 
-_encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+T = TypeVar("T", default=Any)
+TContra = TypeVar("TContra", default=Any, contravariant=True)
+TCo = TypeVar("TCo", default=Any, covariant=True)
+
+
+class Serializer(Protocol[T]):
+    """Turns the values of one stream into bytes and back; pure and quick, called for each chunk."""
+
+    def encode(self, value: T) -> tuple[Encoding, bytes]:
+        """Encode a value.
+
+        Raises:
+            SerializationError: It cannot be encoded.
+        """
+        ...
+
+    def decode(self, encoding: Encoding, data: bytes) -> T:
+        """Turn the bytes of a chunk back into a value.
+
+        Raises:
+            SerializationError: The bytes do not have the encoding that they claim, or are not a
+                value of the type that is wanted.
+        """
+        ...
+
+
+_PLAIN_VALUES = (BaseModel, date, time, timedelta, UUID, Decimal, Enum)
+
+
+def _jsonable(value: object) -> object:
+    """Let pydantic encode what has one obvious JSON form; a set, whose order changes, has none."""
+    if isinstance(value, _PLAIN_VALUES) or dataclasses.is_dataclass(value):
+        return to_jsonable_python(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+_encode_json = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_jsonable
+).encode
 
 
 def encode_value(value: object) -> tuple[Encoding, bytes]:
     """Encode a value that a user sends.
 
     Returns:
-        The encoding and the bytes: ``str`` as UTF-8, ``bytes`` unchanged, other values as JSON.
+        The encoding and the bytes: ``str`` as UTF-8, ``bytes`` unchanged, other values as JSON,
+        among them dataclasses, pydantic models, dates, UUIDs, decimals and enums.
 
     Raises:
         SerializationError: The value is not JSON-serialisable (or holds NaN, infinity or a lone
@@ -42,16 +96,68 @@ def encode_value(value: object) -> tuple[Encoding, bytes]:
         ) from exc
 
 
-def decode_value(encoding: Encoding, data: bytes) -> object:
+def decode_value(encoding: Encoding, data: bytes) -> Any:
     """Turn the bytes of a chunk back into the value that was sent.
 
     Raises:
-        SerializationError: The bytes do not have the encoding that they claim.
+        SerializationError: The bytes do not have the encoding that they claim, or only a Temporal
+            data converter knows what they are.
     """
     if encoding is Encoding.BYTES:
         return data
+    if encoding is Encoding.PAYLOAD:
+        raise SerializationError(
+            f"a chunk of {len(data)} bytes was encoded by a Temporal data converter as something "
+            "that is neither text, bytes nor JSON; read it with the same converter (subscribe, or "
+            "STREAMQ_DATA_CONVERTER)"
+        )
     try:
         text = data.decode()
         return text if encoding is Encoding.TEXT else json.loads(text)
     except (ValueError, RecursionError) as exc:
         raise SerializationError(f"a chunk is not valid {encoding.name}: {exc}") from exc
+
+
+class PlainSerializer:
+    """What streamq does by itself: :func:`encode_value` and :func:`decode_value`."""
+
+    encode = staticmethod(encode_value)
+    decode = staticmethod(decode_value)
+
+
+PLAIN: Serializer[Any] = PlainSerializer()
+
+
+class TypedSerializer(Generic[T]):
+    """Gives values of one type, validated by pydantic: models, dataclasses, plain types.
+
+    Args:
+        value_type: The type of every value of the stream.
+    """
+
+    def __init__(self, value_type: type[T]) -> None:
+        self._adapter = TypeAdapter(value_type)
+        self._name = getattr(value_type, "__name__", repr(value_type))
+
+    def encode(self, value: T) -> tuple[Encoding, bytes]:
+        """Encode a value, as :func:`encode_value` does."""
+        return encode_value(value)
+
+    def decode(self, encoding: Encoding, data: bytes) -> T:
+        """Decode and validate a value."""
+        value = decode_value(encoding, data)
+        try:
+            if encoding is Encoding.JSON:
+                return self._adapter.validate_json(data)
+            return self._adapter.validate_python(value)
+        except ValidationError as exc:
+            found = exc.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in found["loc"])
+            raise SerializationError(
+                f"a chunk is not a {self._name}: {where + ': ' if where else ''}{found['msg']}"
+            ) from None
+
+
+def serializer_for(value_type: type[T] | None) -> Serializer[T]:
+    """Return the serializer for values of a type; of any type, if there is none."""
+    return PLAIN if value_type is None else TypedSerializer(value_type)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ._errors import CorruptRecordError
 from ._events import SealState
@@ -19,8 +19,11 @@ MAX_NUMBER = 2**62
 MAX_CHUNK_BYTES = 2**30
 """Largest chunk, whole or in parts: what a reader may be made to hold on the word of a writer."""
 
-_DATA, _RESTART, _SEALED, _RESETS, _PART = 1, 2, 4, 8, 16
-_FLAGS = _DATA | _RESTART | _SEALED | _RESETS | _PART
+_MAX_CODED_CHUNKS = 65_536
+"""Most chunks of a record behind a codec, whose bytes do not say how many they can be."""
+
+_DATA, _RESTART, _SEALED, _RESETS, _PART, _CODED = 1, 2, 4, 8, 16, 32
+_FLAGS = _DATA | _RESTART | _SEALED | _RESETS | _PART | _CODED
 _NONCE_BYTES = 8
 _CRC_BYTES = 4
 _ENCODINGS = tuple(Encoding)
@@ -68,6 +71,8 @@ class Record:
         parts: How many parts that chunk has; 1 if the chunks are whole.
         created_ms: OPEN only: when the attempt was opened, Unix milliseconds, producer's clock.
         nonce: OPEN only: eight random bytes, which tell two writers of one epoch apart.
+        coded: What a codec made of the chunks and of the seal's texts, which are empty then; see
+            :meth:`reveal`.
     """
 
     kind: RecordKind
@@ -83,6 +88,7 @@ class Record:
     parts: int = 1
     created_ms: int = 0
     nonce: bytes = bytes(_NONCE_BYTES)
+    coded: bytes | None = None
 
     @property
     def completes(self) -> int:
@@ -99,7 +105,7 @@ class Record:
         is_data = self.kind is RecordKind.DATA
         flags = _DATA * is_data | _RESTART * self.restarts
         flags |= _SEALED * (self.seal is not None) | _RESETS * self.resets
-        flags |= _PART * (self.parts > 1)
+        flags |= _PART * (self.parts > 1) | _CODED * (self.coded is not None)
         out = bytearray((VERSION, flags))
         _put_varint(out, self.epoch)
         if not is_data:
@@ -111,18 +117,53 @@ class Record:
             if self.parts > 1:
                 _put_varint(out, self.part)
                 _put_varint(out, self.parts)
-            for encoding, data in self.chunks:
-                _put_varint(out, len(data) << 2 | encoding)
-                out += data
+            if self.coded is not None:
+                _put_varint(out, len(self.coded))
+                out += self.coded
+            else:
+                self._put_chunks(out)
             if self.seal is not None:
                 out.append(self.seal.state)
                 if self.seal.state is SealState.ERROR:
                     out.append(self.seal.retryable)
-                    _put_text(out, self.seal.error_type)
-                _put_text(out, self.seal.message)
+                if self.coded is None:
+                    self._put_seal_texts(out)
                 _put_text(out, self.seal.producer)
         out += zlib.crc32(out).to_bytes(_CRC_BYTES, "little")
         return bytes(out)
+
+    def _put_chunks(self, out: bytearray) -> None:
+        for encoding, data in self.chunks:
+            _put_varint(out, len(data) << 2 | encoding)
+            out += data
+
+    def _put_seal_texts(self, out: bytearray) -> None:
+        if self.seal is not None:
+            if self.seal.state is SealState.ERROR:
+                _put_text(out, self.seal.error_type)
+            _put_text(out, self.seal.message)
+
+    def body(self) -> bytes:
+        """Return what a codec is given: the chunks, then the seal's texts."""
+        out = bytearray()
+        self._put_chunks(out)
+        self._put_seal_texts(out)
+        return bytes(out)
+
+    def reveal(self, body: bytes) -> Record:
+        """Return a coded record with what its codec gave back, as :meth:`body` returned it.
+
+        Raises:
+            CorruptRecordError: That is not what was coded.
+        """
+        scan = _Scanner(body, 0)
+        chunks = scan.chunks(len(self.chunks))
+        seal = self.seal
+        if seal is not None:
+            error_type = scan.text() if seal.state is SealState.ERROR else ""
+            seal = replace(seal, error_type=error_type, message=scan.text())
+        scan.expect_end()
+        return replace(self, chunks=chunks, seal=seal, coded=None)
 
     @classmethod
     def decode(cls, data: bytes) -> Record:
@@ -154,8 +195,8 @@ class Record:
             raise CorruptRecordError(f"record has epoch {epoch}, outside 1 to 2**63-1")
         restarts = bool(flags & _RESTART)
         if not flags & _DATA:
-            if flags & (_SEALED | _RESETS | _PART):
-                raise CorruptRecordError("an OPEN record carries a seal, a reset or a part")
+            if flags & (_SEALED | _RESETS | _PART | _CODED):
+                raise CorruptRecordError("an OPEN record carries what only a DATA record may")
             created_ms, nonce = scan.varint(), scan.take(_NONCE_BYTES)
             scan.expect_end()
             return cls(RecordKind.OPEN, epoch, restarts, created_ms=created_ms, nonce=nonce)
@@ -165,8 +206,9 @@ class Record:
         if max(attempt, seq, offset) > MAX_NUMBER:
             raise CorruptRecordError("a DATA record has an attempt, seq or offset above 2**62")
         part, parts = (scan.varint(), scan.varint()) if flags & _PART else (0, 1)
-        chunks = scan.chunks(count)
-        seal = scan.seal() if flags & _SEALED else None
+        coded = scan.coded(count) if flags & _CODED else None
+        chunks = scan.chunks(count) if coded is None else ((Encoding.BYTES, b""),) * count
+        seal = scan.seal(texts=coded is None) if flags & _SEALED else None
         resets = bool(flags & _RESETS)
         if not chunks and seal is None and not resets:
             raise CorruptRecordError("a DATA record has neither reset, chunks nor seal")
@@ -188,6 +230,7 @@ class Record:
             resets,
             part,
             parts,
+            coded=coded,
         )
 
 
@@ -248,24 +291,27 @@ class _Scanner:
         chunks = []
         for _ in range(count):
             head = self.varint()
-            if head & 3 >= len(_ENCODINGS):
-                raise CorruptRecordError(f"chunk has unknown encoding {head & 3}")
             chunks.append((_ENCODINGS[head & 3], self.take(head >> 2)))
         return tuple(chunks)
 
-    def seal(self) -> SealBody:
+    def coded(self, count: int) -> bytes:
+        if count > _MAX_CODED_CHUNKS:
+            raise CorruptRecordError(f"record announces {count} chunks behind a codec")
+        return self.take(self.varint())
+
+    def seal(self, *, texts: bool) -> SealBody:
         code = self.take(1)[0]
         state = _SEAL_STATES.get(code)
         if state is None:
             raise CorruptRecordError(f"seal has unknown state {code}")
-        if state is not SealState.ERROR:
-            return SealBody(state, message=self._text(), producer=self._text())
-        retryable = self.take(1)[0]
+        retryable = self.take(1)[0] if state is SealState.ERROR else 0
         if retryable > 1:
             raise CorruptRecordError(f"seal has retryable flag {retryable}")
-        return SealBody(state, self._text(), self._text(), bool(retryable), self._text())
+        error_type = self.text() if texts and state is SealState.ERROR else ""
+        message = self.text() if texts else ""
+        return SealBody(state, error_type, message, bool(retryable), self.text())
 
-    def _text(self) -> str:
+    def text(self) -> str:
         try:
             return self.take(self.varint()).decode()
         except UnicodeDecodeError as exc:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Generic, Self
 
+from ._codec import Codec, encode_entry
 from ._errors import (
     BufferFullError,
     ChunkTooLargeError,
@@ -21,8 +23,8 @@ from ._errors import (
 from ._events import SealState, StreamId
 from ._outbox import Batch, Outbox
 from ._retry import RetryPolicy
-from ._values import encode_value
-from .driver import ChunkQueue
+from ._values import PLAIN, Encoding, Serializer, TContra
+from .driver import ChunkQueue, Entry
 
 
 class OnRetry(enum.Enum):
@@ -78,8 +80,8 @@ class WriterStatistics:
     waits: int
 
 
-class StreamWriter:
-    """Sends chunks into one stream as one attempt of its producer.
+class StreamWriter(Generic[TContra]):
+    """Sends chunks of type ``T`` (by default any) into one stream as one attempt of its producer.
 
     Get one from :func:`streamq.open_writer` or as the ``stream`` argument of a streaming activity.
 
@@ -101,7 +103,10 @@ class StreamWriter:
         max_chunk_bytes: int,
         buffer_bytes: int,
         retry: RetryPolicy,
+        serializer: Serializer[Any] = PLAIN,
+        codec: Codec | None = None,
         on_full: OnFull = OnFull.BLOCK,
+        holds_back: bool = False,
         sealed_ttl: timedelta | None = None,
         seal_timeout: float = 10.0,
         discards: bool = False,
@@ -123,7 +128,12 @@ class StreamWriter:
         self._max_chunk_bytes = max_chunk_bytes
         self._buffer_bytes = buffer_bytes
         self._retry = retry
+        self._serializer = serializer
+        self._codec = codec
         self._on_full = on_full
+        self._holds_back = holds_back
+        # Around what a thread may do as well, and never while anything is awaited.
+        self._lock = threading.Lock()
         self._sealed_ttl = sealed_ttl
         self._seals_failures = seals_failures
         self._seal_timeout = seal_timeout
@@ -171,7 +181,7 @@ class StreamWriter:
             waits=self._waits,
         )
 
-    async def send_chunk(self, value: object) -> None:
+    async def send_chunk(self, value: TContra) -> None:
         """Accept one chunk for sending.
 
         Returns at once while the buffer has room; else does what ``on_full`` says, by default it
@@ -188,38 +198,59 @@ class StreamWriter:
             SealedError: The stream has been sealed by this writer.
             ClosedError: The writer is closed.
         """
-        encoding, data = encode_value(value)
-        size = len(data)
-        if size > self._max_chunk_bytes:
+        encoding, data = self._encode(value)
+        if not self._take(encoding, data):
+            await self._wait_for_room(len(data))
+            self._accept(encoding, data)
+        self._wake.set()
+
+    def _encode(self, value: TContra) -> tuple[Encoding, bytes]:
+        encoding, data = self._serializer.encode(value)
+        if len(data) > self._max_chunk_bytes:
             raise ChunkTooLargeError(
-                f"chunk of {size} bytes exceeds the limit of {self._max_chunk_bytes} "
+                f"chunk of {len(data)} bytes exceeds the limit of {self._max_chunk_bytes} "
                 "(STREAMQ_MAX_CHUNK_BYTES); send it in smaller chunks",
                 backend=self._queue.backend,
                 stream=str(self.stream),
             )
+        return encoding, data
+
+    def _take(self, encoding: Encoding, data: bytes) -> bool:
+        """Accept or drop a chunk at once, if that is possible; else say no."""
         if self._error is not None or self._closed:
             self._check_writable()
         outbox = self._outbox
-        is_repeat = outbox.is_replaying
-        if not is_repeat and (self._waiting or not self._has_room(size)):
-            outbox.check_open()
-            if self._on_full is OnFull.DROP:
-                self._dropped += 1
-                return
-            await self._wait_for_room(size)
-        outbox.accept(encoding, data)
-        self._chunks += 1
-        self._chunk_bytes += size
-        if is_repeat:
+        if outbox.is_replaying:
+            self._accept(encoding, data)
             self._replayed += 1
-        else:
-            self._wake.set()
+            return True
+        if self._waiting or not self._has_room(len(data)):
+            outbox.check_open()
+            if self._on_full is not OnFull.DROP:
+                return False
+            self._dropped += 1
+            return True
+        self._accept(encoding, data)
+        return True
+
+    def _accept(self, encoding: Encoding, data: bytes) -> None:
+        self._outbox.accept(encoding, data)
+        self._chunks += 1
+        self._chunk_bytes += len(data)
 
     def _has_room(self, size: int) -> bool:
         return self._outbox.has_room(size, self._buffer_bytes)
 
     async def _wait_for_room(self, size: int) -> None:
         """Wait for room in the buffer, behind every earlier caller."""
+        if self._holds_back:
+            raise BufferFullError(
+                f"{self._outbox.buffered_bytes} bytes are held back until the activity ends; "
+                f"{size} more exceed the limit of {self._buffer_bytes} (STREAMQ_BATCH_BYTES). "
+                "Raise it, or stream with STREAMQ_MODE=realtime",
+                backend=self._queue.backend,
+                stream=str(self.stream),
+            )
         if self._on_full is OnFull.ERROR:
             raise BufferFullError(
                 f"{self._outbox.buffered_bytes} bytes wait for backend {self._queue.backend!r}; "
@@ -240,7 +271,7 @@ class StreamWriter:
             self._waiting -= 1
 
     async def flush(self) -> None:
-        """Wait until every accepted chunk is durable.
+        """Wait until every accepted chunk is durable; not for those that batch mode holds back.
 
         Raises:
             StreamqError: What stopped the writer, if it was stopped.
@@ -365,7 +396,10 @@ class StreamWriter:
         message: str = "",
         retryable: bool = False,
     ) -> None:
-        self._outbox.ask_seal(state, error_type=error_type, message=message, retryable=retryable)
+        with self._lock:
+            self._outbox.ask_seal(
+                state, error_type=error_type, message=message, retryable=retryable
+            )
         self._wake.set()
 
     async def _drain(self) -> None:
@@ -398,7 +432,7 @@ class StreamWriter:
             while not self._outbox.is_sealed:
                 await self._wake.wait()
                 self._wake.clear()
-                while (batch := self._outbox.pack()) is not None:
+                while (batch := self._pack()) is not None:
                     await self._send(batch)
         except StreamqError as exc:
             exc.stream = exc.stream or str(self.stream)
@@ -419,12 +453,34 @@ class StreamWriter:
             )
         self._progressed.set()
 
+    def _pack(self) -> Batch | None:
+        with self._lock:
+            return self._outbox.pack()
+
     async def _send(self, batch: Batch) -> None:
         ttl = self._sealed_ttl if batch.seals else None
-        await self._retry.run(lambda: self._queue.append(self.stream, batch.entries, ttl=ttl))
-        self._outbox.acknowledge()
-        self._records += len(batch.entries)
+        entries = batch.entries
+        if (codec := self._codec) is not None:
+            seconds = self._retry.call_seconds
+            entries = tuple([await encode_entry(each, codec, seconds=seconds) for each in entries])
+            self._check_sizes(entries)
+        await self._retry.run(lambda: self._queue.append(self.stream, entries, ttl=ttl))
+        with self._lock:
+            self._outbox.acknowledge()
+        self._records += len(entries)
         self._progressed.set()
+
+    def _check_sizes(self, entries: tuple[Entry, ...]) -> None:
+        limit = self._queue.capabilities.max_record_bytes
+        for entry in entries:
+            if len(entry.data) > limit:
+                raise ChunkTooLargeError(
+                    f"the payload codec made {len(entry.data)} bytes of a record, more than the "
+                    f"{limit} that backend {self._queue.backend!r} stores; a codec may at most "
+                    "double what it is given",
+                    backend=self._queue.backend,
+                    stream=str(self.stream),
+                )
 
 
 def _type_name(error: BaseException | str) -> str:

@@ -37,6 +37,7 @@ def record_from(fields: dict[str, Any]) -> Record:
         fields["resets"],
         fields.get("part", 0),
         fields.get("parts", 1),
+        coded=bytes.fromhex(fields["coded"]) if "coded" in fields else None,
     )
 
 

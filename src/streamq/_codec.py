@@ -1,0 +1,94 @@
+"""A codec between records and the backend: encryption or compression that the user brings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Protocol
+
+from ._errors import CorruptRecordError, SerializationError
+from ._wire import Record
+from .driver import Entry
+
+
+class Codec(Protocol):
+    """Encodes what a record carries; its numbers and the state of the seal stay readable.
+
+    One call for each record, not for each chunk. It may be repeated and must not depend on order.
+    """
+
+    async def encode(self, data: bytes) -> bytes:
+        """Return the bytes to store."""
+        ...
+
+    async def decode(self, data: bytes) -> bytes:
+        """Return the bytes that :meth:`encode` was given."""
+        ...
+
+
+async def encode_entry(entry: Entry, codec: Codec, *, seconds: float) -> Entry:
+    """Return an entry whose chunks and texts went through the codec.
+
+    Raises:
+        SerializationError: The codec failed or took too long.
+    """
+    # The record is read again here, so that the machine that packs it need not wait for anybody.
+    record = Record.decode(entry.data)
+    if not record.chunks and record.seal is None:
+        return entry
+    coded = await _call(codec.encode(record.body()), "encode", seconds)
+    numbers = Record(
+        record.kind,
+        record.epoch,
+        record.restarts,
+        record.attempt,
+        record.seq,
+        record.offset,
+        record.chunks,
+        record.seal,
+        record.resets,
+        record.part,
+        record.parts,
+        coded=coded,
+    )
+    return Entry(entry.epoch, entry.index, numbers.encode())
+
+
+async def reveal(record: Record, codec: Codec | None, *, seconds: float) -> Record:
+    """Return a record as it was before its codec.
+
+    Raises:
+        SerializationError: There is no codec, it failed, or it took too long.
+        CorruptRecordError: What it returned is not what was encoded.
+    """
+    if record.coded is None:
+        return record
+    if codec is None:
+        raise SerializationError(
+            "this stream is encoded by a payload codec; read it with the data converter of its "
+            "Temporal client: subscribe() has it, open_reader takes codec=, the gateway and the "
+            "command line take STREAMQ_DATA_CONVERTER=module:name"
+        )
+    body = await _call(codec.decode(record.coded), "decode", seconds)
+    try:
+        return record.reveal(body)
+    except CorruptRecordError as exc:
+        raise CorruptRecordError(
+            f"the payload codec returned something else than was encoded ({exc}); is it the same "
+            "codec, with the same key?"
+        ) from None
+
+
+async def _call(call: Awaitable[bytes], doing: str, seconds: float) -> bytes:
+    try:
+        async with asyncio.timeout(seconds):
+            return await call
+    except TimeoutError:
+        raise SerializationError(
+            f"the payload codec did not {doing} a record within {seconds:g} s "
+            "(STREAMQ_OPERATION_SECONDS)"
+        ) from None
+    except Exception as exc:
+        raise SerializationError(
+            f"the payload codec cannot {doing} a record: {type(exc).__name__}: {exc}"
+        ) from exc
