@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -34,6 +34,9 @@ from ._values import PLAIN, Serializer, T, serializer_for
 from ._wire import MAX_EPOCH, Record, RecordKind
 from ._writer import OnFull, OnRetry, StreamWriter
 from .driver import ChunkQueue, Entry, QueueOptions
+
+MAX_HEADER_BYTES = 3_000
+"""Largest headers, so that an OPEN record fits every backend."""
 
 
 class _Closable(Protocol):
@@ -103,6 +106,7 @@ def open_writer(
     on_retry: OnRetry = OnRetry.RESTART,
     on_full: OnFull = OnFull.BLOCK,
     producer: str = "",
+    headers: Mapping[str, str] | None = None,
     seals_failures: bool = True,
     serializer: Serializer[Any] = PLAIN,
     codec: Codec | None = None,
@@ -124,6 +128,8 @@ def open_writer(
         on_full: What ``send_chunk`` does while ``STREAMQ_BUFFER_BYTES`` are not acknowledged yet.
         producer: Who writes, at most 2,000 bytes, stored with the seal; ``SealedError.producer``
             tells it to whoever finds the stream sealed.
+        headers: Names and values for readers, which find them in ``StreamReader.headers``; at most
+            3,000 bytes in all, with 4 more for each. A codec does not encrypt them.
         seals_failures: Whether leaving ``async with`` by an exception seals the stream and closes
             the writer. Pass ``False`` where something else decides whether there is a next attempt.
         serializer: How values become bytes.
@@ -154,11 +160,17 @@ def open_writer(
             raise ConfigurationError(
                 f"producer {producer[:40]!r}... is longer than {MAX_PRODUCER_BYTES} bytes"
             )
+        told = tuple((headers or {}).items())
+        size = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in told)
+        if size > MAX_HEADER_BYTES:
+            raise ConfigurationError(
+                f"headers take {size} bytes, more than {MAX_HEADER_BYTES}; send them as a chunk"
+            )
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
             retry = retry_policy(chosen, used, identity)
             outbox = await _take_over(
-                used, identity, number, on_retry, retry, producer, codec, holds_back
+                used, identity, number, on_retry, retry, producer, told, codec, holds_back
             )
         return StreamWriter(
             used,
@@ -342,6 +354,7 @@ async def _take_over(
     on_retry: OnRetry,
     retry: RetryPolicy,
     producer: str,
+    headers: tuple[tuple[str, str], ...],
     codec: Codec | None,
     holds_back: bool,
 ) -> Outbox:
@@ -357,6 +370,7 @@ async def _take_over(
         restarts=on_retry is OnRetry.RESTART,
         created_ms=time.time_ns() // 1_000_000,
         nonce=os.urandom(8),
+        headers=headers,
     )
     entry = Entry(epoch, 0, opening.encode())
     await retry.run(lambda: queue.append(stream, [entry]))

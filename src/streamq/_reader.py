@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Generic, Self
 
 from ._codec import Codec, reveal
@@ -129,6 +129,15 @@ class StreamReader(Generic[T]):
     def offset(self) -> int:
         """Offset of the last event delivered, 0 before the first."""
         return self.seal.offset if self.seal else self._cursor.progress.offset
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the newest attempt was opened with (``open_writer(headers=...)``).
+
+        Empty until its opening has been read: so for a reader that began after it, at the tail or
+        at a cursor.
+        """
+        return MappingProxyType(self._sequencer.headers)
 
     def statistics(self) -> ReaderStatistics:
         """Return counters; cheap, at any time."""

@@ -41,6 +41,7 @@ class Sequencer:
         self.offset = progress.offset
         self.seal: Seal | None = None
         self.sealed_by = ""
+        self.headers: dict[str, str] = {}
         self.stale_records = 0
         self.duplicate_records = 0
         self._gaps_as_events = gaps_as_events
@@ -85,15 +86,16 @@ class Sequencer:
         if record.epoch < self.epoch:
             self.stale_records += 1
             return []
-        before = self.progress, self._taken_over_at
+        before = self.progress, self._taken_over_at, self.headers
         if record.epoch > self.epoch:
             self._take_over(record)
         if record.kind is RecordKind.OPEN:
+            self.headers = dict(record.headers)
             return []
         try:
             events = self._tell(record)
         except (TrimmedError, CursorError):
-            progress, self._taken_over_at = before
+            progress, self._taken_over_at, self.headers = before
             self.epoch, self.attempt = progress.epoch, progress.attempt
             self.next_seq = progress.next_seq
             raise
@@ -114,6 +116,7 @@ class Sequencer:
         """Begin a new epoch; older ones are stale from here on."""
         self.epoch = record.epoch
         self.attempt += 1
+        self.headers = {}  # its OPEN may be trimmed: those of an older attempt are not its own
         # ``next_seq`` stays: an attempt that starts over may die before it has said so.
         self._taken_over_at = self.offset
         self._early.clear()

@@ -22,8 +22,9 @@ MAX_CHUNK_BYTES = 2**30
 _MAX_CODED_CHUNKS = 65_536
 """Most chunks of a record behind a codec, whose bytes do not say how many they can be."""
 
-_DATA, _RESTART, _SEALED, _RESETS, _PART, _CODED = 1, 2, 4, 8, 16, 32
-_FLAGS = _DATA | _RESTART | _SEALED | _RESETS | _PART | _CODED
+_DATA, _RESTART, _SEALED, _RESETS, _PART, _CODED, _HEADERS = 1, 2, 4, 8, 16, 32, 64
+_DATA_ONLY = _SEALED | _RESETS | _PART | _CODED
+_FLAGS = _DATA | _RESTART | _DATA_ONLY | _HEADERS
 _NONCE_BYTES = 8
 _CRC_BYTES = 4
 _ENCODINGS = tuple(Encoding)
@@ -73,6 +74,7 @@ class Record:
         nonce: OPEN only: eight random bytes, which tell two writers of one epoch apart.
         coded: What a codec made of the chunks and of the seal's texts, which are empty then; see
             :meth:`reveal`.
+        headers: OPEN only: names and values that travel with the attempt, such as trace context.
     """
 
     kind: RecordKind
@@ -89,6 +91,7 @@ class Record:
     created_ms: int = 0
     nonce: bytes = bytes(_NONCE_BYTES)
     coded: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def completes(self) -> int:
@@ -106,11 +109,17 @@ class Record:
         flags = _DATA * is_data | _RESTART * self.restarts
         flags |= _SEALED * (self.seal is not None) | _RESETS * self.resets
         flags |= _PART * (self.parts > 1) | _CODED * (self.coded is not None)
+        flags |= _HEADERS * bool(self.headers)
         out = bytearray((VERSION, flags))
         _put_varint(out, self.epoch)
         if not is_data:
             _put_varint(out, self.created_ms)
             out += self.nonce
+            if self.headers:
+                _put_varint(out, len(self.headers))
+                for name, value in self.headers:
+                    _put_text(out, name)
+                    _put_text(out, value)
         else:
             for number in (self.attempt, self.seq, self.offset, len(self.chunks)):
                 _put_varint(out, number)
@@ -195,11 +204,21 @@ class Record:
             raise CorruptRecordError(f"record has epoch {epoch}, outside 1 to 2**63-1")
         restarts = bool(flags & _RESTART)
         if not flags & _DATA:
-            if flags & (_SEALED | _RESETS | _PART | _CODED):
+            if flags & _DATA_ONLY:
                 raise CorruptRecordError("an OPEN record carries what only a DATA record may")
             created_ms, nonce = scan.varint(), scan.take(_NONCE_BYTES)
+            headers = scan.headers() if flags & _HEADERS else ()
             scan.expect_end()
-            return cls(RecordKind.OPEN, epoch, restarts, created_ms=created_ms, nonce=nonce)
+            return cls(
+                RecordKind.OPEN,
+                epoch,
+                restarts,
+                created_ms=created_ms,
+                nonce=nonce,
+                headers=headers,
+            )
+        if flags & _HEADERS:
+            raise CorruptRecordError("a DATA record carries headers, which only an OPEN record may")
         attempt, seq, offset, count = scan.varint(), scan.varint(), scan.varint(), scan.varint()
         if attempt == 0 or offset == 0:
             raise CorruptRecordError("a DATA record has attempt or offset 0")
@@ -283,6 +302,16 @@ class _Scanner:
         taken = self._data[self._at : end]
         self._at = end
         return taken
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        # Every header takes at least two bytes: refuse a hostile count before looping over it.
+        count = self.varint()
+        if not 0 < count <= (len(self._data) - self._at) // 2:
+            raise CorruptRecordError(f"record announces {count} headers, which cannot be")
+        headers = tuple((self.text(), self.text()) for _ in range(count))
+        if len(dict(headers)) != count:
+            raise CorruptRecordError("record has two headers of one name")
+        return headers
 
     def chunks(self, count: int) -> tuple[tuple[Encoding, bytes], ...]:
         # Every chunk takes at least one byte: refuse a hostile count before looping over it.

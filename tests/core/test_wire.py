@@ -23,6 +23,7 @@ def record_from(fields: dict[str, Any]) -> Record:
             fields["restarts"],
             created_ms=fields["created_ms"],
             nonce=bytes.fromhex(fields["nonce"]),
+            headers=tuple(map(tuple, fields.get("headers", []))),
         )
     seal = fields["seal"]
     return Record(
@@ -112,6 +113,9 @@ open_records = st.builds(
     st.booleans(),
     created_ms=uint64,
     nonce=st.binary(min_size=8, max_size=8),
+    headers=st.dictionaries(st.text(max_size=20), st.text(max_size=50), max_size=5).map(
+        lambda headers: tuple(headers.items())
+    ),
 )
 
 
@@ -128,7 +132,7 @@ def test_random_bytes_are_a_clean_error(data: bytes) -> None:
         Record.decode(data)
 
 
-@given(data_records | part_records, st.data())
+@given(data_records | part_records | open_records, st.data())
 def test_any_truncation_or_flipped_bit_is_noticed(record: Record, data: st.DataObject) -> None:
     """Damage in storage is an error, never altered text."""
     encoded = record.encode()
