@@ -16,19 +16,17 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from streamq import (
     BackendUnavailableError,
-    Chunk,
     ConfigurationError,
     ProducerGoneError,
     Settings,
     StreamNotFoundError,
     StreamWriter,
     load_settings,
-    open_writer,
 )
 from streamq.devserver import free_port
 from streamq.driver import ChunkQueue, QueueOptions
 from streamq.sqlite import SqliteDriver, SqliteSettings
-from streamq.temporal import StreamqPlugin, stream_name, streaming_activity, subscribe
+from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
 
 from .conftest import Run, Start
 from .test_streaming import read_all, told
@@ -38,24 +36,6 @@ from .test_streaming import read_all, told
 async def say(stream: StreamWriter, text: str) -> str:
     await stream.send_chunk(text)
     return text
-
-
-async def test_a_terminated_workflow_ends_its_readers(
-    client: Client, start: Start, queue: ChunkQueue, settings: Settings
-) -> None:
-    """Nobody seals the stream of a terminated workflow without worker; readers do not hang."""
-    handle = await start("say", "x")
-    name = stream_name(handle.id, str(handle.first_execution_run_id))
-    writer = await open_writer(name, queue=queue, settings=settings)
-    await writer.send_chunk("half")
-    await writer.aclose()
-    async with subscribe(handle, queue=queue, settings=settings) as events:
-        assert isinstance(await anext(events), Chunk)
-        waiting = asyncio.ensure_future(anext(events))
-        await handle.terminate()
-        with pytest.raises(ProducerGoneError) as caught:
-            await asyncio.wait_for(waiting, 10)
-    assert caught.value.status == "TERMINATED"
 
 
 async def test_a_completed_workflow_without_such_a_stream_ends_its_readers(
@@ -125,10 +105,21 @@ async def test_temporal_down_is_a_typed_error(queue: ChunkQueue) -> None:
 async def test_an_unknown_workflow_is_a_typed_error(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A mistyped workflow id is told at once."""
+    """A mistyped workflow id is told, and not waited for for ever."""
     handle = client.get_workflow_handle("no-such-workflow")
+    for seconds, expected in ((0.1, "no-such-workflow.*within 0.1 s"), (0, "no-such-workflow")):
+        with pytest.raises(StreamNotFoundError, match=expected):
+            async with subscribe(handle, queue=queue, settings=settings, start_seconds=seconds):
+                pass
+
+
+async def test_a_run_that_does_not_exist_is_not_waited_for(
+    client: Client, queue: ChunkQueue, settings: Settings
+) -> None:
+    """A run id is given by the server: one that it does not know will never be started."""
+    handle = client.get_workflow_handle("no-such-workflow", run_id=str(uuid.uuid4()))
     with pytest.raises(StreamNotFoundError, match="no-such-workflow"):
-        async with subscribe(handle, queue=queue, settings=settings):
+        async with subscribe(handle, queue=queue, settings=settings, start_seconds=1e9):
             pass
 
 
@@ -136,6 +127,12 @@ async def test_a_topic_that_cannot_be_is_refused(client: Client) -> None:
     """Topics are checked where they are given."""
     with pytest.raises(ConfigurationError, match="a/b"):
         subscribe(client.get_workflow_handle("wf"), "a/b")
+
+
+def test_a_workflow_id_needs_a_client() -> None:
+    """Nobody could be asked for the workflow; the message says what to pass."""
+    with pytest.raises(ConfigurationError, match="client=client"):
+        subscribe("wf")
 
 
 @workflow.defn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -161,6 +162,42 @@ async def find_first_run_id(
             raise rpc_error(exc, f"describe workflow {workflow_id!r}") from exc
 
     return (await retry.run(look)).first_run_id
+
+
+async def wait_started(
+    client: Client, workflow_id: str, run_id: str | None, retry: RetryPolicy, *, seconds: float
+) -> tuple[str, bool]:
+    """Return the first run id as :func:`find_first_run_id` does, waiting for the workflow's start.
+
+    Describes it again and again, with pauses that grow from 50 ms to a second. A run that is asked
+    for by its id exists or never will: that is not waited for.
+
+    Returns:
+        The run id, and whether the workflow did not exist at first.
+
+    Raises:
+        StreamNotFoundError: It was not started within ``seconds``.
+        StreamqError: As for :func:`find_first_run_id`.
+    """
+    until = time.monotonic() + seconds
+    pause, waited = 0.05, False
+    while True:
+        try:
+            return await find_first_run_id(client, workflow_id, run_id, retry), waited
+        except StreamNotFoundError as exc:
+            left = until - time.monotonic()
+            if run_id is not None:
+                raise
+            if left <= 0:
+                if not waited:
+                    raise
+                raise StreamNotFoundError(
+                    f"workflow {workflow_id!r} was not started within {seconds:g} s in namespace "
+                    f"{client.namespace!r} ({exc}); start_seconds= is the deadline"
+                ) from exc
+        waited = True
+        await asyncio.sleep(min(pause * random.uniform(0.5, 1.0), left))
+        pause = min(pause * 2, 1.0)
 
 
 async def is_over(client: Client, workflow_id: str, first_run_id: str) -> bool:

@@ -7,9 +7,14 @@ import math
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from temporalio.client import WorkflowHandle
+from temporalio.client import Client, WorkflowHandle
 
-from streamq._errors import ClosedError, ProducerGoneError, StreamNotFoundError
+from streamq._errors import (
+    ClosedError,
+    ConfigurationError,
+    ProducerGoneError,
+    StreamNotFoundError,
+)
 from streamq._events import Event, Seal, StreamId
 from streamq._open import open_queue, open_reader, stream_id
 from streamq._reader import StreamReader
@@ -17,22 +22,27 @@ from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
 
-from ._chain import find_first_run_id, wait_closed
+from ._chain import wait_closed, wait_started
 from ._names import DEFAULT_TOPIC, check_topic, stream_name
+
+START_SECONDS = 10.0
+"""How long a subscriber waits for a workflow that does not exist yet."""
 
 _GRACE_SECONDS = 1.5
 
 
 def subscribe(
-    handle: WorkflowHandle[Any, Any],
+    workflow: WorkflowHandle[Any, Any] | str,
     topic: str = DEFAULT_TOPIC,
     *,
+    client: Client | None = None,
     from_: Literal["beginning", "tail"] | str = "beginning",
     queue: ChunkQueue | None = None,
     settings: Settings | None = None,
     idle_seconds: float = math.inf,
+    start_seconds: float = START_SECONDS,
 ) -> Subscription:
-    """Read the stream of a workflow while it is written, or afterwards.
+    """Read the stream of a workflow while it is written, afterwards, or from before its start.
 
     Use it as ``async with subscribe(handle) as events:`` and iterate. The chunks come straight from
     the queue; Temporal is asked for the first run id, if the handle does not know it, and once
@@ -40,18 +50,34 @@ def subscribe(
     the workflow's end. Give an idle deadline as well where the workflow may go on for days after
     an activity that could not seal its stream.
 
+    A workflow that does not exist yet is waited for. An id, or a handle without run id, means the
+    newest run of that id: where an id is used again and the next run has not been started, that is
+    the one before.
+
     Args:
-        handle: Of the workflow; with or without a run id. Any run of the chain will do.
+        workflow: Its id, or a handle with or without a run id. Any run of the chain will do.
         topic: Which of the workflow's streams.
-        from_: ``"beginning"``; ``"tail"`` for what comes after now; or a cursor.
+        client: Of the workflow's namespace; needed with an id, a handle has its own.
+        from_: ``"beginning"``; ``"tail"`` for what comes after now, which is everything if the
+            workflow does not exist yet; or a cursor.
         queue: An open queue to use; it stays open. By default one is opened and closed.
         settings: Limits and defaults; by default what is configured.
         idle_seconds: How long to wait for the next event; by default as long as the workflow runs.
+        start_seconds: How long entering waits for a workflow that does not exist yet.
 
     Raises:
-        ConfigurationError: The topic is not usable.
+        ConfigurationError: The topic is not usable, or an id comes without a client.
     """
-    return Subscription(handle, check_topic(topic), from_, queue, settings, idle_seconds)
+    if isinstance(workflow, str):
+        if client is None:
+            raise ConfigurationError(
+                f"workflow id {workflow!r} needs a client to ask for it: pass "
+                "subscribe(id, client=client), or a handle"
+            )
+        workflow = client.get_workflow_handle(workflow)
+    return Subscription(
+        workflow, check_topic(topic), from_, queue, settings, idle_seconds, start_seconds
+    )
 
 
 class Subscription:
@@ -61,7 +87,7 @@ class Subscription:
     time. Cancelling the iteration loses nothing.
 
     Entering raises:
-        StreamNotFoundError: There is no such workflow.
+        StreamNotFoundError: There is no such workflow, or none within the start deadline.
         BackendUnavailableError: Temporal (``backend == "temporal"``) or the queue is unreachable.
         AccessDeniedError: One of them refuses our credentials.
         StreamqError: As for :func:`streamq.open_reader`.
@@ -82,6 +108,7 @@ class Subscription:
         queue: ChunkQueue | None,
         settings: Settings | None,
         idle_seconds: float,
+        start_seconds: float,
     ) -> None:
         self._handle = handle
         self._topic = topic
@@ -89,6 +116,7 @@ class Subscription:
         self._given = queue
         self._settings = settings or load_settings()
         self._idle_seconds = idle_seconds
+        self._start_seconds = start_seconds
         self._owned: ChunkQueue | None = None
         self._reader: StreamReader | None = None
         self._watch: asyncio.Task[str] | None = None
@@ -100,7 +128,11 @@ class Subscription:
         if first is None:
             run_id = handle.run_id or handle.result_run_id
             retry = RetryPolicy(deadline_seconds=chosen.retry_seconds)
-            first = await find_first_run_id(client, handle.id, run_id, retry)
+            first, is_new = await wait_started(
+                client, handle.id, run_id, retry, seconds=self._start_seconds
+            )
+            if is_new and self._from == "tail":
+                self._from = "beginning"  # all of it comes after the moment it was asked for
         stream = stream_id(stream_name(handle.id, first, self._topic), chosen)
         queue = self._given
         if queue is None:
