@@ -11,9 +11,10 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from streamq import Settings, open_writer
+from streamq import Chunk, Settings, open_writer
 from streamq.driver import ChunkQueue
 from streamq.temporal import PollRequest, PollResult, poll
+from streamq.temporal._batch import unpack
 from streamq.temporal._context import ActivityContext, current
 
 Poll = Callable[..., Awaitable[PollResult]]
@@ -40,8 +41,9 @@ async def test_the_same_cursor_gives_the_same_events(
     second = await polled(cursor=first.cursor, max_events=4)
     assert second == await polled(cursor=first.cursor, max_events=4)
     third = await polled(cursor=second.cursor)
-    values = [event.get("value") for event in first.events + second.events + third.events]
-    assert values == [*range(10), None]
+    events = list(unpack(first.events + second.events + third.events))
+    assert [event.value for event in events if isinstance(event, Chunk)] == [*range(10)]
+    assert [event.offset for event in events] == [*range(1, 12)]
     assert [first.sealed, second.sealed, third.sealed] == [False, False, True]
 
 
@@ -86,7 +88,8 @@ async def test_the_window_collects_but_never_delays_the_first_chunk(
         await asyncio.sleep(0.05)
         assert not poll_task.done()
         await writer.send_chunk("third")
-        assert [event["value"] for event in (await poll_task).events] == ["second", "third"]
+        [chunks] = (await poll_task).events
+        assert chunks["values"] == ["second", "third"]
 
 
 async def test_an_empty_poll_returns_in_time_with_a_usable_cursor(polled: Poll) -> None:
@@ -103,3 +106,13 @@ async def test_a_cursor_of_another_stream_is_not_retried(
     with pytest.raises(ApplicationError) as caught:
         await polled(cursor="nonsense")
     assert (caught.value.type, caught.value.non_retryable) == ("CursorError", True)
+
+
+async def test_a_short_poll_sends_no_heartbeat(queue: ChunkQueue, settings: Settings) -> None:
+    """Each heartbeat that reaches the server is billed, and there is a poll for each window."""
+    beats: list[object] = []
+    current.set(ActivityContext(queue, settings, None))
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    await environment.run(poll, PollRequest(STREAM, max_wait_seconds=0.02))
+    assert beats == []

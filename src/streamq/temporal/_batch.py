@@ -11,6 +11,9 @@ from streamq._errors import SerializationError
 from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState
 from streamq._values import PLAIN, Encoding, Serializer
 
+PAYLOAD_BYTES = 1_900_000
+"""Temporal refuses payloads above 2 MiB; some room is left for what is around a batch."""
+
 _RUN_BYTES = 72  # of an entry without its values
 _MARK_BYTES = 16  # of the number, the encoding and the punctuation of an encoded value
 

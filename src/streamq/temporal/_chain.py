@@ -209,6 +209,14 @@ async def is_over(client: Client, workflow_id: str, first_run_id: str) -> bool:
     return newest.first_run_id != first_run_id or newest.is_over
 
 
+async def is_ended(client: Client, workflow_id: str) -> bool:
+    """Whether the newest run of a workflow has ended; false if that cannot be told."""
+    try:
+        return (await describe_run(client, workflow_id)).is_over
+    except RPCError as exc:
+        return exc.status is RPCStatusCode.NOT_FOUND
+
+
 async def wait_closed(
     client: Client, workflow_id: str, first_run_id: str, *, patience_seconds: float
 ) -> str:

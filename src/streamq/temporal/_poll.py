@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,17 +15,16 @@ from streamq._events import Chunk, Event, Reset, Seal, StreamId
 from streamq._open import open_reader, stream_id
 from streamq._reader import StreamReader
 
+from ._batch import PAYLOAD_BYTES, Packer
+from ._chain import is_ended
 from ._context import activity_context
 from ._failure import application_error
 from ._pulse import heartbeat_seconds
 
 POLL_ACTIVITY = "streamq.poll"
 
-_PAYLOAD_BYTES = 1_900_000
-"""Temporal refuses payloads above 2 MiB; some room is left for the rest of the result."""
-
-_EVENT_OVERHEAD = 2
 _LONGEST_WAIT_SECONDS = 3_600.0
+_LONGEST_BEAT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,14 @@ class PollRequest:
         max_wait_seconds: How long to wait for the first event.
         window_seconds: How long to collect more events after the first, counted from the start of
             the poll. Trades latency for Temporal history. Never applied before the first event of
-            a stream has been delivered, and cut short by the end of the stream.
+            a stream has been delivered, and cut short by the end of the stream. What comes after a
+            pause longer than the window is returned at once.
         max_events: Most events to return.
         max_bytes: Most bytes of events to return, as JSON; one event is returned whatever its size,
             if it fits Temporal's limit of 2 MiB.
         values: Whether to return the events or only to count them.
+        producer: Id of the workflow that produces the stream on behalf of another one. A poll that
+            waited in vain asks whether it is over.
     """
 
     stream: str
@@ -54,6 +56,7 @@ class PollRequest:
     max_events: int = 1_000
     max_bytes: int = 524_288
     values: bool = True
+    producer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,15 @@ class PollResult:
     Attributes:
         cursor: Where the next poll goes on; the same as before if nothing came.
         sealed: Whether the stream has ended with these events (or before).
-        events: The events as :meth:`streamq.Chunk.to_dict` and its siblings give them, in order;
-            empty if only counting.
+        events: The events in order, empty if only counting. Consecutive chunks of one attempt are
+            one object; docs/temporal.md describes it.
         count: How many events there were.
         chunks: How many chunks there are among them since the last reset.
         bytes: Bytes of those chunks, as stored.
         resets: How many resets there are.
         attempt: The newest attempt among them, 0 if there are none.
+        elapsed_ms: How long the poll took, rounded up.
+        producer_over: Whether nothing came and the workflow ``producer`` has ended.
     """
 
     cursor: str
@@ -80,6 +85,8 @@ class PollResult:
     bytes: int = 0
     resets: int = 0
     attempt: int = 0
+    elapsed_ms: int = 0
+    producer_over: bool = False
 
 
 @activity.defn(name=POLL_ACTIVITY)
@@ -88,7 +95,8 @@ async def poll(request: PollRequest) -> PollResult:
 
     Reading removes nothing: the same cursor gives the same events again (and more, if there are
     more by then), so that a poll that is lost with its worker is simply made again. Sends
-    heartbeats while it waits and can be cancelled at any time.
+    heartbeats while it waits, three in a heartbeat timeout, and can be cancelled at any time. May
+    be called as a local activity.
 
     Raises:
         ApplicationError: Its type is the name of the streamq error, such as ``TrimmedError``.
@@ -106,7 +114,7 @@ async def poll(request: PollRequest) -> PollResult:
             queue=context.queue,
             settings=context.settings,
         ) as reader:
-            return await _Poll(request, reader, context.settings.cancel_seconds).run()
+            return await _Poll(request, reader).run()
     except StreamqError as exc:
         raise application_error(exc) from exc
 
@@ -120,46 +128,53 @@ def _check(request: PollRequest) -> None:
         raise ConfigurationError(
             f"window_seconds {request.window_seconds} is outside 0 to {_LONGEST_WAIT_SECONDS:g}"
         )
-    if request.max_events < 1 or not 1 <= request.max_bytes <= _PAYLOAD_BYTES:
+    if request.max_events < 1 or not 1 <= request.max_bytes <= PAYLOAD_BYTES:
         raise ConfigurationError(
-            f"max_events must be at least 1, and max_bytes 1 to {_PAYLOAD_BYTES}, not "
+            f"max_events must be at least 1, and max_bytes 1 to {PAYLOAD_BYTES}, not "
             f"{request.max_events} and {request.max_bytes}"
         )
 
 
 class _Poll:
-    def __init__(
-        self, request: PollRequest, reader: StreamReader, longest_beat_seconds: float
-    ) -> None:
+    def __init__(self, request: PollRequest, reader: StreamReader) -> None:
         self._request = request
         self._reader = reader
-        self._beat_seconds = heartbeat_seconds(activity.info(), longest_beat_seconds)
-        self._beat_at = 0.0
-        self._events: list[dict[str, Any]] = []
+        info = activity.info()
+        # A short poll ends before its first heartbeat, which is billed.
+        self._beat_seconds = (
+            math.inf if info.is_local else heartbeat_seconds(info, _LONGEST_BEAT_SECONDS)
+        )
+        self._started = time.monotonic()
+        self._beat_at = self._started + self._beat_seconds
+        self._packed = Packer()
         self._sealed = False
-        self._size = self._count = self._chunks = self._bytes = self._resets = self._attempt = 0
+        self._count = self._chunks = self._bytes = self._resets = self._attempt = 0
 
     async def run(self) -> PollResult:
         request, reader = self._request, self._reader
-        started = time.monotonic()
-        wait_until = started + request.max_wait_seconds
+        wait_until = self._started + request.max_wait_seconds
         # Nothing delivered yet: the first chunk is what people wait for.
-        window_until = started + (request.window_seconds if reader.offset else 0.0)
+        window_until = self._started + (request.window_seconds if reader.offset else 0.0)
         cursor = reader.cursor
         while self._count < request.max_events and reader.seal is None:
             event = await self._next(window_until if self._count else wait_until)
             if event is None or not self._take(event):
                 break
             cursor = reader.cursor
+        producer_over = False
+        if not self._count and request.producer:
+            producer_over = await is_ended(activity.client(), request.producer)
         return PollResult(
             cursor,
             self._sealed,
-            self._events,
+            self._packed.entries,
             self._count,
             self._chunks,
             self._bytes,
             self._resets,
             self._attempt,
+            math.ceil((time.monotonic() - self._started) * 1_000),
+            producer_over,
         )
 
     async def _next(self, until: float) -> Event | None:
@@ -179,20 +194,17 @@ class _Poll:
     def _take(self, event: Event) -> bool:
         """Add an event to the result, unless it is too much; it is then read again next time."""
         if self._request.values:
-            data = event.to_dict()
-            size = len(json.dumps(data, separators=(",", ":"))) + _EVENT_OVERHEAD
-            if self._events and self._size + size > self._request.max_bytes:
+            packed = self._packed
+            if not packed.add(event, max_bytes=self._request.max_bytes):
                 return False
-            if size > _PAYLOAD_BYTES:
+            if packed.size > PAYLOAD_BYTES:
                 raise ApplicationError(
-                    f"event {event.offset} takes {size} bytes as JSON, more than Temporal carries "
-                    "in one payload (2 MiB); read this stream outside the workflow (subscribe, "
-                    "delivery 'none') or send smaller chunks",
+                    f"event {event.offset} takes {packed.size} bytes as JSON, more than Temporal "
+                    "carries in one payload (2 MiB); read this stream outside the workflow "
+                    "(subscribe, delivery 'none') or send smaller chunks",
                     type="ChunkTooLargeError",
                     non_retryable=True,
                 )
-            self._size += size
-            self._events.append(data)
         self._count += 1
         self._attempt = event.attempt
         if isinstance(event, Reset):
