@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from temporalio.exceptions import ApplicationError
+
 from streamq._errors import SerializationError
 from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState
 from streamq._values import PLAIN, Encoding, Serializer
@@ -14,7 +16,11 @@ from streamq._values import PLAIN, Encoding, Serializer
 PAYLOAD_BYTES = 1_900_000
 """Temporal refuses payloads above 2 MiB; some room is left for what is around a batch."""
 
+PAYLOAD_BYTES = 1_900_000
+"""Temporal refuses payloads above 2 MiB; some room is left for what is around a batch."""
+
 _RUN_BYTES = 72  # of an entry without its values
+_NO_LIMIT = 2**62
 _MARK_BYTES = 16  # of the number, the encoding and the punctuation of an encoded value
 
 
@@ -42,11 +48,15 @@ class Packer:
         self._run: tuple[int, int, int] | None = None  # offset, attempt, seq of what fits
 
     def add(self, event: Event, *, max_bytes: int) -> bool:
-        """Add an event, unless the batch would exceed ``max_bytes`` and is not empty."""
+        """Add an event, unless the batch would exceed ``max_bytes`` and is not empty.
+
+        Raises:
+            ApplicationError: The event alone is more than Temporal carries; not retryable.
+        """
         if not isinstance(event, Chunk):
             entry = event.to_dict()
             size = len(json.dumps(entry)) + 2
-            if self._exceeds(size, max_bytes):
+            if self._exceeds(event, size, max_bytes):
                 return False
             self.entries.append(entry)
             self.size += size
@@ -55,7 +65,7 @@ class Packer:
         value, encoded, size = _json_value(event)
         place = (event.offset, event.attempt, event.seq)
         begins = place != self._run
-        if self._exceeds(size + (_RUN_BYTES if begins else 0), max_bytes):
+        if self._exceeds(event, size + (_RUN_BYTES if begins else 0), max_bytes):
             return False
         if begins:
             self.size += _RUN_BYTES
@@ -76,15 +86,25 @@ class Packer:
         self._run = (event.offset + 1, event.attempt, event.seq + 1)
         return True
 
-    def _exceeds(self, size: int, max_bytes: int) -> bool:
-        return bool(self.entries) and self.size + size > max_bytes
+    def _exceeds(self, event: Event, size: int, max_bytes: int) -> bool:
+        if self.entries:
+            return self.size + size > max_bytes
+        if size > PAYLOAD_BYTES:
+            raise ApplicationError(
+                f"event {event.offset} takes {size} bytes as JSON, more than Temporal carries in "
+                "one payload (2 MiB); read this stream outside the workflow (subscribe, delivery "
+                "'none') or send smaller chunks",
+                type="ChunkTooLargeError",
+                non_retryable=True,
+            )
+        return False
 
 
 def pack(events: Iterable[Event]) -> list[dict[str, Any]]:
     """Return events as the entries of a batch; see :class:`Packer`."""
     packer = Packer()
     for event in events:
-        packer.add(event, max_bytes=2**62)
+        packer.add(event, max_bytes=_NO_LIMIT)
     return packer.entries
 
 
