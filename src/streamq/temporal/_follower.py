@@ -1,0 +1,219 @@
+"""The engine that follows a stream inside a workflow, poll by poll."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, TypeAlias
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+from streamq._errors import ConfigurationError
+
+from ._poll import POLL_ACTIVITY, PollResult
+
+PollMode: TypeAlias = Literal["activity", "local"]
+
+LOCAL_BUDGET_MS = 450
+"""How long local polls may keep one workflow task open, as they report it themselves."""
+
+_LOCAL_OVERHEAD_MS = 2  # of scheduling a local activity, which no poll can report
+_POLL_GRACE_SECONDS = 60.0
+_SEAL_GRACE_SECONDS = 1.0
+_POLL_HEARTBEAT = timedelta(seconds=10)
+_LOCAL_TIMEOUT = timedelta(seconds=5)
+_ONCE = RetryPolicy(maximum_attempts=1)
+_LONGEST_SECONDS = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class PollOptions:
+    """How a stream is polled.
+
+    Attributes:
+        mode: ``activity``: each poll is an activity. ``local``: most polls are local activities,
+            ten times cheaper; see :func:`stream_activity`.
+        window_seconds: How long a poll collects events, counted from its start.
+        max_wait_seconds: How long a poll waits for the first event.
+        max_events: Most events of one poll.
+        max_bytes: Most bytes of one poll, as JSON.
+        values: Whether events are returned or only counted.
+
+    Raises:
+        ConfigurationError: A value is outside its bounds.
+    """
+
+    mode: PollMode = "activity"
+    window_seconds: float = 0.1
+    max_wait_seconds: float = 60.0
+    max_events: int = 1_000
+    max_bytes: int = 524_288
+    values: bool = True
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("activity", "local"):
+            raise ConfigurationError(f"polling {self.mode!r} is neither 'activity' nor 'local'")
+        for name in ("window_seconds", "max_wait_seconds"):
+            if not 0 <= getattr(self, name) <= _LONGEST_SECONDS:
+                raise ConfigurationError(
+                    f"{name} {getattr(self, name)} is outside 0 to {_LONGEST_SECONDS:g}"
+                )
+        if self.max_events < 1 or self.max_bytes < 1:
+            raise ConfigurationError(
+                "max_events and max_bytes must be positive, not "
+                f"{self.max_events} and {self.max_bytes}"
+            )
+
+
+class Follower:
+    """Follows one stream from workflow code: deterministic, one poll at a time.
+
+    Call :meth:`poll` until :attr:`ended`. The stream has ended when it was sealed, or when its
+    producer is over and a poll after that found nothing. ``options`` may be replaced between two
+    polls. A cancelled call leaves the follower where it was.
+
+    Args:
+        stream: Name of the stream.
+        options: How to poll.
+        producer: What writes the stream, if this run started it: an activity or a child workflow.
+        producer_id: Else the id of the workflow that writes it, asked for by a poll that waited in
+            vain.
+        cursor: Where to go on.
+
+    Attributes:
+        options: How to poll.
+        cursor: The place after the last poll.
+        sealed: Whether the seal was found.
+        ended: Whether there is nothing more to come.
+        polls: How many polls succeeded.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        options: PollOptions,
+        *,
+        producer: asyncio.Future[Any] | None = None,
+        producer_id: str | None = None,
+        cursor: str | None = None,
+    ) -> None:
+        self.options = options
+        self.cursor = cursor
+        self.sealed = False
+        self.ended = False
+        self.polls = 0
+        self._stream = stream
+        self._producer = producer
+        self._producer_id = producer_id
+        self._producer_over = False
+        # The first poll is a regular one: it ends the workflow task, which sends the producer off.
+        self._local_ms = 0
+
+    @property
+    def producer_over(self) -> bool:
+        """Whether the producer is known to be over."""
+        return self._producer_over or (self._producer is not None and self._producer.done())
+
+    async def poll(self) -> PollResult:
+        """Poll once.
+
+        Returns:
+            What was found; perhaps nothing.
+
+        Raises:
+            ActivityError: The poll failed for good: events were trimmed, say.
+        """
+        over = self.producer_over
+        result = None if over else await self._poll_locally()
+        if result is None:
+            result = await self._poll(over)
+            self._local_ms = LOCAL_BUDGET_MS if result.count else 0
+        self.polls += 1
+        self.cursor = result.cursor
+        self.sealed = result.sealed
+        self._producer_over = self._producer_over or result.producer_over
+        self.ended = result.sealed or (over and not result.count)
+        return result
+
+    async def reopened(self) -> PollResult:
+        """Poll once more after the end, for a seal that was stored meanwhile."""
+        result = await self._start(0.0, 0.0)
+        self.cursor, self.sealed = result.cursor, result.sealed
+        return result
+
+    async def _poll_locally(self) -> PollResult | None:
+        window_ms = self.options.window_seconds * 1_000
+        if self.options.mode != "local" or self._local_ms <= max(window_ms, 1):
+            return None
+        try:
+            result: PollResult = await workflow.execute_local_activity(
+                POLL_ACTIVITY,
+                self._request(self._local_ms / 1_000, self.options.window_seconds),
+                result_type=PollResult,
+                start_to_close_timeout=_LOCAL_TIMEOUT,
+                retry_policy=_ONCE,
+            )
+        except ActivityError as exc:
+            if is_cancelled_exception(exc):
+                raise
+            workflow.logger.debug("local poll of %s failed: %s", self._stream, exc.cause)
+            return None  # a regular one fails for good, or does better
+        self._local_ms -= result.elapsed_ms + _LOCAL_OVERHEAD_MS
+        if not result.count:
+            self._local_ms = 0
+        return result
+
+    async def _poll(self, over: bool) -> PollResult:
+        if over:
+            return await self._start(0.0, 0.0)
+        polling = self._start(self.options.max_wait_seconds, self.options.window_seconds)
+        producer = self._producer
+        if producer is None:
+            return await polling
+        try:
+            await workflow.wait([polling, producer], return_when=asyncio.FIRST_COMPLETED)
+            if not polling.done():
+                # The seal is stored before the activity completes, so this ends at once; unless
+                # the activity wrote no stream.
+                await workflow.wait([polling], timeout=_SEAL_GRACE_SECONDS)
+                if not polling.done():
+                    polling.cancel()
+                    return await self._start(0.0, 0.0)
+            return await polling
+        finally:
+            if not polling.done():
+                polling.cancel()
+
+    def _start(self, wait: float, window: float) -> workflow.ActivityHandle[PollResult]:
+        at_once = not wait and not window
+        wait = max(wait, window)
+        grace = timedelta(seconds=wait + window + _POLL_GRACE_SECONDS)
+        return workflow.start_activity(
+            POLL_ACTIVITY,
+            self._request(wait, window),
+            result_type=PollResult,
+            start_to_close_timeout=grace,
+            schedule_to_close_timeout=grace if at_once else None,
+            heartbeat_timeout=_POLL_HEARTBEAT,
+        )
+
+    def _request(self, wait: float, window: float) -> dict[str, Any]:
+        """Return a ``PollRequest`` without what is default anyway: history is paid by the byte."""
+        options = self.options
+        request: dict[str, Any] = {
+            "stream": self._stream,
+            "max_wait_seconds": wait,
+            "window_seconds": window,
+            "max_events": options.max_events,
+            "max_bytes": options.max_bytes,
+        }
+        if self.cursor is not None:
+            request["cursor"] = self.cursor
+        if not options.values:
+            request["values"] = False
+        if self._producer_id is not None:
+            request["producer"] = self._producer_id
+        return request
