@@ -16,9 +16,6 @@ from streamq._values import PLAIN, Encoding, Serializer
 PAYLOAD_BYTES = 1_900_000
 """Temporal refuses payloads above 2 MiB; some room is left for what is around a batch."""
 
-PAYLOAD_BYTES = 1_900_000
-"""Temporal refuses payloads above 2 MiB; some room is left for what is around a batch."""
-
 _RUN_BYTES = 72  # of an entry without its values
 _NO_LIMIT = 2**62
 _MARK_BYTES = 16  # of the number, the encoding and the punctuation of an encoded value
