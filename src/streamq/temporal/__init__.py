@@ -8,35 +8,48 @@ what crashed producers left.
 from streamq._sweep import SweepFinding, SweepRequest, SweepSummary
 
 from ._activity import streaming_activity
+from ._forward import BATCH_SIGNAL, FORWARD_ACTIVITY, ForwardRequest, ForwardResult, forward
+from ._inbox import InboxState, StreamInbox
 from ._names import DEFAULT_TOPIC, stream_name, stream_topic
 from ._plugin import StreamqPlugin
 from ._poll import POLL_ACTIVITY, PollRequest, PollResult, poll
 from ._request import StreamProgress, StreamRequest, StreamResult
 from ._seal import SEAL_ACTIVITY, SealRequest, seal
 from ._subscribe import Subscription, subscribe
+from ._summary import SUMMARY_ACTIVITY, StreamSummary, SummaryRequest, summarize
 from ._sweep import SWEEP_WORKFLOW, SweepWorkflow
 from ._sweep_schedule import schedule_sweep, unschedule_sweep
 from ._workflow import STREAM_WORKFLOW, StreamWorkflow
 
 __all__ = [
+    "BATCH_SIGNAL",
     "DEFAULT_TOPIC",
+    "FORWARD_ACTIVITY",
     "POLL_ACTIVITY",
     "SEAL_ACTIVITY",
     "STREAM_WORKFLOW",
+    "SUMMARY_ACTIVITY",
     "SWEEP_WORKFLOW",
+    "ForwardRequest",
+    "ForwardResult",
+    "InboxState",
     "PollRequest",
     "PollResult",
     "SealRequest",
+    "StreamInbox",
     "StreamProgress",
     "StreamRequest",
     "StreamResult",
+    "StreamSummary",
     "StreamWorkflow",
     "StreamqPlugin",
     "Subscription",
+    "SummaryRequest",
     "SweepFinding",
     "SweepRequest",
     "SweepSummary",
     "SweepWorkflow",
+    "forward",
     "poll",
     "schedule_sweep",
     "seal",
@@ -44,5 +57,6 @@ __all__ = [
     "stream_topic",
     "streaming_activity",
     "subscribe",
+    "summarize",
     "unschedule_sweep",
 ]

@@ -18,9 +18,11 @@ from streamq._open import open_queue
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
 
+from ._forward import forward
 from ._interceptor import StreamqInterceptor
 from ._poll import poll
 from ._seal import seal
+from ._summary import summarize
 from ._sweep import SweepWorkflow, sweep
 from ._workflow import StreamWorkflow
 
@@ -133,7 +135,10 @@ def _with_activities(
     existing: Sequence[Callable[..., Any]] | None,
 ) -> Sequence[Callable[..., Any]]:
     found = list(existing or ())
-    return [*found, *(each for each in (poll, seal, sweep) if each not in found)]
+    return [
+        *found,
+        *(each for each in (poll, seal, forward, summarize, sweep) if each not in found),
+    ]
 
 
 def _with_workflows(existing: Sequence[type] | None) -> Sequence[type]:
