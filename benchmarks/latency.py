@@ -25,23 +25,12 @@ from typing import Any
 
 import redis.asyncio
 
+from benchmarks._stamp import CHUNK_BYTES, age_ms, stamped
 from benchmarks._stats import Row, compare, percentile, show
 from streamq import Chunk, Settings, load_settings, open_queue, open_reader, open_writer
 from streamq_redis.embedded import EmbeddedRedis
 
-CHUNK_BYTES = 100
-STAMP = 20
 _SILENCE_MS = 15_000
-
-
-def stamped() -> str:
-    """Return a chunk of 100 characters that begins with the time of its sending."""
-    return f"{time.monotonic_ns():0{STAMP}}".ljust(CHUNK_BYTES, "x")
-
-
-def age_ms(chunk: str | bytes) -> float:
-    """Return how long ago a chunk was stamped; the monotonic clock is one for all processes."""
-    return (time.monotonic_ns() - int(chunk[:STAMP])) / 1e6
 
 
 def settings_for(url: str) -> Settings:

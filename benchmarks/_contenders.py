@@ -1,0 +1,335 @@
+"""Ways for a workflow, or whoever watches it, to get what its activity produces.
+
+Each contender runs the same producer: chunks of 100 bytes, stamped when they are sent, at a steady
+rate. The worker of all of them runs in this process, without the sandbox, so that workflow code may
+look at the clock and note how old a chunk is when it gets there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from temporalio import activity, workflow
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.contrib.workflow_streams import WorkflowStream, WorkflowStreamClient
+from temporalio.service import RPCError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from benchmarks._stamp import age_ms, sent_ns, stamped
+from streamq import Chunk, Settings, StreamWriter
+from streamq.driver import ChunkQueue
+from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+
+TASK_QUEUE = "cost"
+HEARTBEAT_SECONDS = 10.0
+
+_HOUR = timedelta(hours=1)
+_HEARTBEAT = timedelta(seconds=HEARTBEAT_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the producer sends: ``chunks`` of 100 bytes, ``rate`` per second (0: at once)."""
+
+    chunks: int = 1_000
+    rate: float = 200.0
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """What became of the chunks of one workflow: ages in ms on arrival, and the first's stamp."""
+
+    ages: list[float] = field(default_factory=list)
+    first_sent_ns: int = 0
+
+    def note(self, chunk: str | bytes) -> None:
+        """A chunk has arrived."""
+        if not self.first_sent_ns:
+            self.first_sent_ns = sent_ns(chunk)
+        self.ages.append(age_ms(chunk))
+
+
+ARRIVED: defaultdict[str, Arrivals] = defaultdict(Arrivals)
+"""By the workflow's id, as the consumer inside a workflow saw them."""
+
+_POPPED: defaultdict[str, asyncio.Queue[str | None]] = defaultdict(asyncio.Queue)
+
+
+async def paced(load: Load) -> AsyncIterator[str]:
+    """Yield the chunks, each stamped at its time."""
+    started = time.monotonic()
+    for i in range(load.chunks):
+        if load.rate:
+            await asyncio.sleep(max(started + i / load.rate - time.monotonic(), 0.0))
+        elif i % 100 == 0:
+            await asyncio.sleep(0)
+        yield stamped()
+
+
+# --- streamq --------------------------------------------------------------------------------------
+
+
+@streaming_activity
+async def tokens(load: Load, stream: StreamWriter) -> None:
+    """Stream the chunks."""
+    async for chunk in paced(load):
+        await stream.send_chunk(chunk)
+
+
+# --- Workflow Streams -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """How Workflow Streams publish and poll; ``None`` is what they come with."""
+
+    load: Load
+    batch_ms: float | None = None
+    flush_each: bool = False
+    cooldown_ms: float | None = None
+
+
+@activity.defn
+async def publish_tokens(how: Publishing) -> None:
+    """Publish the chunks through signals to the workflow."""
+    options: dict[str, Any] = {}
+    if how.batch_ms is not None:
+        options["batch_interval"] = _milliseconds(how.batch_ms)
+    client = WorkflowStreamClient.from_within_activity(**options)
+    topic = client.topic("tokens", type=str)
+    async with client:
+        sent = 0
+        async for chunk in paced(how.load):
+            sent += 1
+            # A forced flush at the very end makes leaving the block hang on Python 3.11.
+            topic.publish(chunk, force_flush=how.flush_each and sent < how.load.chunks)
+
+
+@workflow.defn
+class Published:
+    """Hosts a workflow stream."""
+
+    @workflow.init
+    def __init__(self, how: Publishing) -> None:
+        self.stream = WorkflowStream()
+
+    @workflow.run
+    async def run(self, how: Publishing) -> None:
+        """Run the producer."""
+        await workflow.execute_activity(
+            publish_tokens,
+            how,
+            start_to_close_timeout=_HOUR,
+        )
+
+
+# --- one poll activity for each chunk -------------------------------------------------------------
+
+
+@activity.defn
+async def push_tokens(load: Load) -> None:
+    """Push the chunks onto a list."""
+    pushed = _POPPED[str(activity.info().workflow_id)]
+    async for chunk in paced(load):
+        pushed.put_nowait(chunk)
+    pushed.put_nowait(None)
+
+
+@activity.defn
+async def pop_token() -> str | None:
+    """Take one chunk off the list, waiting for it."""
+    return await _POPPED[str(activity.info().workflow_id)].get()
+
+
+@workflow.defn
+class Popping:
+    """Gets each chunk by an activity of its own."""
+
+    @workflow.run
+    async def run(self, load: Load) -> None:
+        """Run the producer and pop."""
+        producer = workflow.start_activity(push_tokens, load, start_to_close_timeout=_HOUR)
+        while chunk := await workflow.execute_activity(pop_token, start_to_close_timeout=_HOUR):
+            ARRIVED[workflow.info().workflow_id].note(chunk)
+        await producer
+
+
+# --- running them ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one contender did with one load.
+
+    Attributes:
+        workflow_ids: The workflows that it took, without children.
+        ages: How old each chunk was on arrival, in ms, at all consumers.
+        first_ms: How old the first chunk was, on average.
+        start_ms: From asking for the workflow to the first chunk being sent.
+        complete: How many consumers got every chunk.
+        consumers: How many there were.
+        seconds: From asking for the workflow to the last consumer's end.
+    """
+
+    workflow_ids: list[str]
+    ages: list[float]
+    first_ms: float
+    start_ms: float
+    complete: int
+    consumers: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where contenders run: a client, a queue, and a worker for them all."""
+
+    client: Client
+    queue: ChunkQueue
+    settings: Settings
+
+
+Contender = Callable[[Stage, Load, int], Awaitable[Outcome]]
+"""Runs a load with a number of readers outside the workflow."""
+
+
+@asynccontextmanager
+async def stage(client: Client, queue: ChunkQueue, settings: Settings) -> AsyncIterator[Stage]:
+    """Run a worker that knows every contender."""
+    async with Worker(
+        client,
+        task_queue=TASK_QUEUE,
+        activities=[tokens, publish_tokens, push_tokens, pop_token, nothing],
+        workflows=[Published, Popping, RoundTrips],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        plugins=[StreamqPlugin(queue, settings)],
+    ):
+        yield Stage(client, queue, settings)
+
+
+def generic(**request: Any) -> Contender:
+    """Return ``streamq.Stream`` with a request; the consumers are direct readers."""
+
+    async def run(stage: Stage, load: Load, readers: int) -> Outcome:
+        asked = {"activity": "tokens", "args": [{"chunks": load.chunks, "rate": load.rate}]}
+        return await _consume(stage, load, readers, "streamq.Stream", asked | request)
+
+    return run
+
+
+def popping(stage: Stage, load: Load, readers: int) -> Awaitable[Outcome]:
+    """One poll activity for each chunk; what is popped is gone, so that there is one reader."""
+    return _consume(stage, load, 0, Popping.run, load)
+
+
+def workflow_streams(
+    *, batch_ms: float | None = None, flush_each: bool = False, cooldown_ms: float | None = None
+) -> Contender:
+    """Return Workflow Streams with its readers outside; the workflow itself reads nothing."""
+
+    async def run(stage: Stage, load: Load, readers: int) -> Outcome:
+        started, handle = await _start(
+            stage, Published.run, Publishing(load, batch_ms, flush_each, cooldown_ms)
+        )
+        cooldown = 100.0 if cooldown_ms is None else cooldown_ms
+
+        async def read() -> Arrivals:
+            arrived = Arrivals()
+            source = WorkflowStreamClient.create(stage.client, handle.id)
+            try:
+                async for item in source.subscribe(
+                    "tokens", result_type=str, poll_cooldown=_milliseconds(cooldown)
+                ):
+                    arrived.note(item.data)
+            except (RPCError, WorkflowUpdateFailedError):
+                pass  # too many updates, in flight or in all: this reader stays incomplete
+            return arrived
+
+        arrived = await asyncio.gather(*(read() for _ in range(readers)))
+        await handle.result()
+        return _outcome(load, started, [handle.id], arrived)
+
+    return run
+
+
+async def _start(stage: Stage, kind: Any, argument: object) -> tuple[int, WorkflowHandle[Any, Any]]:
+    started = time.monotonic_ns()
+    handle = await stage.client.start_workflow(
+        kind, argument, id=f"cost-{uuid.uuid4().hex}", task_queue=TASK_QUEUE
+    )
+    return started, handle
+
+
+async def _consume(stage: Stage, load: Load, readers: int, kind: Any, argument: object) -> Outcome:
+    """Run a workflow with direct readers; if it consumes by itself, its own arrivals count."""
+    started, handle = await _start(stage, kind, argument)
+
+    async def read() -> Arrivals:
+        arrived = Arrivals()
+        async with subscribe(handle, queue=stage.queue, settings=stage.settings) as events:
+            async for event in events:
+                if isinstance(event, Chunk):
+                    arrived.note(event.data)
+        return arrived
+
+    outside = await asyncio.gather(*(read() for _ in range(readers)))
+    await handle.result()
+    inside = ARRIVED.pop(handle.id, None)
+    return _outcome(load, started, [handle.id], outside if inside is None else [inside])
+
+
+def _outcome(
+    load: Load, started_ns: int, workflow_ids: list[str], arrived: list[Arrivals]
+) -> Outcome:
+    sent = [each.first_sent_ns for each in arrived if each.ages]
+    return Outcome(
+        workflow_ids=workflow_ids,
+        ages=[age for each in arrived for age in each.ages],
+        first_ms=statistics.mean([each.ages[0] for each in arrived if each.ages] or [math.nan]),
+        start_ms=(min(sent) - started_ns) / 1e6 if sent else math.nan,
+        complete=sum(len(each.ages) == load.chunks for each in arrived),
+        consumers=len(arrived),
+        seconds=(time.monotonic_ns() - started_ns) / 1e9,
+    )
+
+
+# --- the round trip that all others are made of ---------------------------------------------------
+
+
+@activity.defn
+async def nothing() -> None:
+    """Do nothing."""
+
+
+@workflow.defn
+class RoundTrips:
+    """Empty activities, one after the other."""
+
+    @workflow.run
+    async def run(self, count: int) -> None:
+        """Run them."""
+        for _ in range(count):
+            await workflow.execute_activity(nothing, start_to_close_timeout=_HOUR)
+
+
+async def round_trip_ms(client: Client, count: int = 50) -> float:
+    """Return the mean time of an empty activity."""
+    started = time.perf_counter()
+    await client.execute_workflow(
+        RoundTrips.run, count, id=f"empty-{uuid.uuid4().hex}", task_queue=TASK_QUEUE
+    )
+    return (time.perf_counter() - started) * 1_000 / count
+
+
+def _milliseconds(value: float) -> timedelta:
+    return timedelta(milliseconds=value)
