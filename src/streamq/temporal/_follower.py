@@ -13,7 +13,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from streamq._errors import ConfigurationError
 
-from ._poll import POLL_ACTIVITY, PollResult
+from ._poll import MAX_BYTES, MAX_EVENTS, POLL_ACTIVITY, PollResult
 
 PollMode: TypeAlias = Literal["activity", "local"]
 
@@ -49,8 +49,8 @@ class PollOptions:
     mode: PollMode = "activity"
     window_seconds: float = 0.1
     max_wait_seconds: float = 60.0
-    max_events: int = 1_000
-    max_bytes: int = 524_288
+    max_events: int = MAX_EVENTS
+    max_bytes: int = MAX_BYTES
     values: bool = True
 
     def __post_init__(self) -> None:
@@ -205,11 +205,13 @@ class Follower:
         options = self.options
         request: dict[str, Any] = {
             "stream": self._stream,
-            "max_wait_seconds": wait,
-            "window_seconds": window,
-            "max_events": options.max_events,
-            "max_bytes": options.max_bytes,
+            "max_wait_seconds": round(wait, 3),
+            "window_seconds": round(window, 3),
         }
+        if options.max_events != MAX_EVENTS:
+            request["max_events"] = options.max_events
+        if options.max_bytes != MAX_BYTES:
+            request["max_bytes"] = options.max_bytes
         if self.cursor is not None:
             request["cursor"] = self.cursor
         if not options.values:

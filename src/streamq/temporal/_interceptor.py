@@ -21,7 +21,7 @@ from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 
 from ._context import ActivityContext, Origin, current
-from ._names import chosen_owner, chosen_topic
+from ._names import Owner, chosen_owner, chosen_topic
 
 
 class StreamqInterceptor(Interceptor):
@@ -91,12 +91,14 @@ def workflow_retries() -> bool:
 
 def _origin() -> Origin:
     info = workflow.info()
-    workflow_id, first_run_id = chosen_owner() or (info.workflow_id, info.first_execution_run_id)
+    owner = chosen_owner() or Owner(
+        info.workflow_id, info.first_execution_run_id, info.attempt, workflow_retries()
+    )
     return Origin(
-        first_run_id,
+        owner.first_execution_run_id,
         info.original_execution_run_id,
-        info.attempt,
-        workflow_retries(),
+        owner.attempt,
+        owner.retries,
         chosen_topic(),
-        workflow_id,
+        owner.workflow_id,
     )

@@ -5,13 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 from streamq._errors import ConfigurationError
 
 DEFAULT_TOPIC = "default"
 
 _topic: ContextVar[str | None] = ContextVar("streamq_topic", default=None)
-_owner: ContextVar[tuple[str, str] | None] = ContextVar("streamq_owner", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The workflow that a stream is named after, where that is not the running one.
+
+    Attributes:
+        workflow_id: Its id.
+        first_execution_run_id: First run of its chain.
+        attempt: Which attempt of it this is.
+        retries: Whether it will be tried again if it fails.
+    """
+
+    workflow_id: str
+    first_execution_run_id: str
+    attempt: int = 1
+    retries: bool = False
+
+
+_owner: ContextVar[Owner | None] = ContextVar("streamq_owner", default=None)
 
 
 def stream_name(workflow_id: str, first_execution_run_id: str, topic: str = DEFAULT_TOPIC) -> str:
@@ -76,18 +96,18 @@ def chosen_topic() -> str | None:
 
 
 @contextmanager
-def stream_owner(workflow_id: str, first_execution_run_id: str) -> Iterator[None]:
+def stream_owner(owner: Owner) -> Iterator[None]:
     """Let the streaming activities that are started in this block write another workflow's streams.
 
     For a workflow that runs an activity on behalf of another one.
     """
-    token = _owner.set((workflow_id, first_execution_run_id))
+    token = _owner.set(owner)
     try:
         yield
     finally:
         _owner.reset(token)
 
 
-def chosen_owner() -> tuple[str, str] | None:
-    """Return workflow id and first run id chosen by an enclosing :func:`stream_owner`."""
+def chosen_owner() -> Owner | None:
+    """Return the owner chosen by an enclosing :func:`stream_owner`."""
     return _owner.get()

@@ -23,6 +23,9 @@ from ._pulse import heartbeat_seconds
 
 POLL_ACTIVITY = "streamq.poll"
 
+MAX_EVENTS = 1_000
+MAX_BYTES = 524_288
+
 _LONGEST_WAIT_SECONDS = 3_600.0
 _LONGEST_BEAT_SECONDS = 10.0
 
@@ -53,8 +56,8 @@ class PollRequest:
     tenant: str | None = None
     max_wait_seconds: float = 60.0
     window_seconds: float = 0.0
-    max_events: int = 1_000
-    max_bytes: int = 524_288
+    max_events: int = MAX_EVENTS
+    max_bytes: int = MAX_BYTES
     values: bool = True
     producer: str | None = None
 
