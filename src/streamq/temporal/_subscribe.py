@@ -24,6 +24,7 @@ from streamq.driver import ChunkQueue
 
 from ._chain import wait_closed, wait_started
 from ._names import DEFAULT_TOPIC, check_topic, stream_name
+from ._tracing import ReadingSpan
 
 START_SECONDS = 10.0
 """How long a subscriber waits for a workflow that does not exist yet."""
@@ -121,8 +122,18 @@ class Subscription:
         self._reader: StreamReader | None = None
         self._watch: asyncio.Task[str] | None = None
         self._waiting: asyncio.Timeout | None = None
+        self._span = ReadingSpan()
 
     async def __aenter__(self) -> Self:
+        self._span.begin(self._handle.id)
+        try:
+            await self._open()
+        except BaseException as exc:
+            self._span.end(None, exc)
+            raise
+        return self
+
+    async def _open(self) -> None:
         handle, client, chosen = self._handle, self._handle._client, self._settings
         first = handle.first_execution_run_id
         if first is None:
@@ -148,17 +159,18 @@ class Subscription:
         except BaseException:
             await self._close_queue()
             raise
+        self._span.opened(stream, queue.backend)
         self._watch = asyncio.create_task(
             wait_closed(client, handle.id, first, patience_seconds=chosen.idle_seconds),
             name=f"streamq-watch {handle.id}",
         )
         self._watch.add_done_callback(self._on_closed)
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         watch, self._watch = self._watch, None
+        self._span.end(self._reader, exc)
         if watch is not None:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
@@ -198,7 +210,9 @@ class Subscription:
             try:
                 # The end of the workflow ends the wait through this timeout, whatever it waits for.
                 async with asyncio.timeout(None) as self._waiting:
-                    return await reader.__anext__()
+                    event = await reader.__anext__()
+                self._span.follow(reader)
+                return event
             except TimeoutError:
                 if not watch.done():
                     raise
@@ -212,6 +226,7 @@ class Subscription:
             raise StopAsyncIteration
         batch = await reader.read_batch(max_events=1, max_wait=_GRACE_SECONDS)
         if batch:
+            self._span.follow(reader)
             return batch[0]
         status = watch.result()  # or the reason why it cannot be told
         detail = f"without sealing stream {reader.stream}; what was delivered is all there is"

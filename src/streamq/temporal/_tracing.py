@@ -1,0 +1,175 @@
+"""Spans for streams: one for each attempt that writes, one for each subscription, linked.
+
+With ``opentelemetry-api`` (extra ``otel``) and a tracer provider set by the application; without
+them nothing happens. Trace context travels in the headers of the stream, in W3C Trace Context. Only
+that: baggage may be meant for nobody who can look into the backend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from streamq._errors import SealedError, StreamqError
+from streamq._events import SealState, StreamId
+from streamq._reader import StreamReader
+from streamq._writer import StreamWriter
+
+try:
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ImportError:
+    _is_installed = False
+else:
+    _is_installed = True
+    _propagator = TraceContextTextMapPropagator()
+
+_SCOPE = "streamq"
+_NOT_SEALED = "OPEN"
+
+
+def trace_headers() -> dict[str, str]:
+    """Return the current trace context as headers for :func:`streamq.open_writer`.
+
+    Empty without OpenTelemetry, and outside of a trace.
+    """
+    headers: dict[str, str] = {}
+    if _is_installed:
+        _propagator.inject(headers)
+    return headers
+
+
+class StreamSpan:
+    """The span of one attempt to write a stream; get one from :func:`stream_span`.
+
+    Attributes:
+        headers: Trace context of the span, for :func:`streamq.open_writer`.
+    """
+
+    def __init__(self, span: trace.Span | None) -> None:
+        self.headers: dict[str, str] = {}
+        self._span = span
+        self._writer: StreamWriter[Any] | None = None
+        if span is not None:
+            _propagator.inject(self.headers, trace.set_span_in_context(span))
+
+    def follow(self, writer: StreamWriter[Any]) -> None:
+        """End with the writer: once its seal is durable, it has failed, or it is closed."""
+        self._writer = writer
+        if self._span is not None:
+            self._span.set_attribute("streamq.attempt", writer.attempt)
+            writer._pump.add_done_callback(self._end)
+
+    def fail(self, error: BaseException) -> None:
+        """End at once, unless a writer is followed: the stream could not be opened."""
+        if self._span is not None and self._writer is None:
+            if isinstance(error, SealedError):  # often a repetition, which then discards
+                self._span.set_attribute("streamq.state", "SEALED")
+            else:
+                self._span.set_attribute("streamq.state", _NOT_SEALED)
+                _set_error(self._span, error)
+            self._span.end()
+
+    def _end(self, pump: asyncio.Task[None]) -> None:
+        span, writer = self._span, self._writer
+        assert span is not None
+        assert writer is not None
+        seal, numbers = writer._outbox.seal, writer.statistics()
+        span.set_attribute("streamq.chunks", numbers.chunks)
+        span.set_attribute("streamq.bytes", numbers.chunk_bytes)
+        if seal is not None and writer.is_sealed:
+            span.set_attribute("streamq.state", seal.state.name)
+            if seal.state is SealState.ERROR:
+                span.set_status(trace.StatusCode.ERROR, f"{seal.error_type}: {seal.message}")
+        else:
+            span.set_attribute("streamq.state", _NOT_SEALED)
+            if writer._error is not None:
+                _set_error(span, writer._error)
+        span.end()
+
+
+@contextmanager
+def stream_span(stream: StreamId, *, backend: str) -> Iterator[StreamSpan]:
+    """Begin the span of an attempt to write a stream, as a child of the current one.
+
+    The block is the opening of the writer: it gives :attr:`StreamSpan.headers` to
+    :func:`streamq.open_writer` and the writer to :meth:`StreamSpan.follow`, with which the span
+    ends. If it raises, the span ends there. The span does not become the current one, so that what
+    the producer does stays where it would be without streamq.
+    """
+    begun = None
+    if _is_installed:
+        begun = trace.get_tracer(_SCOPE).start_span(
+            "streamq.write",
+            kind=trace.SpanKind.PRODUCER,
+            attributes={**_names(stream), "streamq.backend": backend},
+        )
+    span = StreamSpan(begun)
+    try:
+        yield span
+    except BaseException as exc:
+        span.fail(exc)
+        raise
+
+
+class ReadingSpan:
+    """The span of one subscription, a child of the span that is current when it begins."""
+
+    def __init__(self) -> None:
+        self._span: trace.Span | None = None
+        self._headers: Mapping[str, str] = {}
+
+    def begin(self, workflow_id: str) -> None:
+        """Begin, if anybody records spans here."""
+        if not _is_installed:
+            return
+        span = trace.get_tracer(_SCOPE).start_span(
+            "streamq.subscribe",
+            kind=trace.SpanKind.CONSUMER,
+            attributes={"temporalWorkflowID": workflow_id},
+        )
+        self._span = span if span.is_recording() else None
+
+    def opened(self, stream: StreamId, backend: str) -> None:
+        """Add what is known once the reader is open."""
+        if self._span is not None:
+            self._span.set_attributes({**_names(stream), "streamq.backend": backend})
+
+    def follow(self, reader: StreamReader[Any]) -> None:
+        """Link to the span of the attempt that is read, if it is another one than before."""
+        if self._span is None or reader.headers == self._headers:
+            return
+        self._headers = dict(reader.headers)
+        context = _propagator.extract(self._headers)
+        produced = trace.get_current_span(context).get_span_context()
+        if produced.is_valid:
+            self._span.add_link(produced)
+
+    def end(self, reader: StreamReader[Any] | None, error: BaseException | None) -> None:
+        """End, with what was read."""
+        span, self._span = self._span, None
+        if span is None:
+            return
+        if reader is not None:
+            numbers, seal = reader.statistics(), reader.seal
+            span.set_attribute("streamq.chunks", numbers.chunks)
+            span.set_attribute("streamq.bytes", numbers.chunk_bytes)
+            span.set_attribute("streamq.state", seal.state.name if seal else _NOT_SEALED)
+            if seal is not None:
+                span.set_attribute("streamq.attempt", seal.attempt)
+        if isinstance(error, StreamqError):
+            _set_error(span, error)
+        span.end()
+
+
+def _names(stream: StreamId) -> dict[str, str]:
+    return {"streamq.stream": stream.name, "streamq.tenant": stream.tenant}
+
+
+def _set_error(span: trace.Span, error: BaseException) -> None:
+    if isinstance(error, asyncio.CancelledError):
+        return
+    span.record_exception(error)
+    span.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")
