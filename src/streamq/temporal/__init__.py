@@ -8,11 +8,13 @@ what crashed producers left.
 from streamq._sweep import SweepFinding, SweepRequest, SweepSummary
 
 from ._activity import streaming_activity
+from ._follow import ActivityStream, Handover, StreamOptions, resume_stream, stream_activity
 from ._forward import BATCH_SIGNAL, FORWARD_ACTIVITY, ForwardRequest, ForwardResult, forward
 from ._inbox import InboxState, StreamInbox
 from ._names import DEFAULT_TOPIC, stream_name, stream_topic
 from ._plugin import StreamqPlugin
 from ._poll import POLL_ACTIVITY, PollRequest, PollResult, poll
+from ._produce import PRODUCE_WORKFLOW, ProduceWorkflow
 from ._request import StreamProgress, StreamRequest, StreamResult
 from ._seal import SEAL_ACTIVITY, SealRequest, seal
 from ._subscribe import Subscription, subscribe
@@ -26,17 +28,22 @@ __all__ = [
     "DEFAULT_TOPIC",
     "FORWARD_ACTIVITY",
     "POLL_ACTIVITY",
+    "PRODUCE_WORKFLOW",
     "SEAL_ACTIVITY",
     "STREAM_WORKFLOW",
     "SUMMARY_ACTIVITY",
     "SWEEP_WORKFLOW",
+    "ActivityStream",
     "ForwardRequest",
     "ForwardResult",
+    "Handover",
     "InboxState",
     "PollRequest",
     "PollResult",
+    "ProduceWorkflow",
     "SealRequest",
     "StreamInbox",
+    "StreamOptions",
     "StreamProgress",
     "StreamRequest",
     "StreamResult",
@@ -51,8 +58,10 @@ __all__ = [
     "SweepWorkflow",
     "forward",
     "poll",
+    "resume_stream",
     "schedule_sweep",
     "seal",
+    "stream_activity",
     "stream_name",
     "stream_topic",
     "streaming_activity",

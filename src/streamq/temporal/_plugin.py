@@ -21,9 +21,11 @@ from streamq.driver import ChunkQueue
 from ._forward import forward
 from ._interceptor import StreamqInterceptor
 from ._poll import poll
+from ._produce import ProduceWorkflow
 from ._seal import seal
 from ._summary import summarize
 from ._sweep import SweepWorkflow, sweep
+from ._watch import outcome, watch
 from ._workflow import StreamWorkflow
 
 _DEFAULT_THROTTLE: timedelta = (
@@ -128,6 +130,10 @@ class StreamqPlugin(SimplePlugin):
                 await queue.aclose()
 
 
+_ACTIVITIES: tuple[Callable[..., Any], ...] = (poll, seal, sweep, watch, outcome)
+_WORKFLOWS: tuple[type, ...] = (StreamWorkflow, SweepWorkflow, ProduceWorkflow)
+
+
 # Given to both the client and the worker, the plugin is applied twice: add everything once.
 
 
@@ -143,7 +149,7 @@ def _with_activities(
 
 def _with_workflows(existing: Sequence[type] | None) -> Sequence[type]:
     found = list(existing or ())
-    return [*found, *(each for each in (StreamWorkflow, SweepWorkflow) if each not in found)]
+    return [*found, *(each for each in _WORKFLOWS if each not in found)]
 
 
 def _pass_through(existing: WorkflowRunner | None) -> WorkflowRunner:
