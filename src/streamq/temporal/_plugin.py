@@ -130,7 +130,15 @@ class StreamqPlugin(SimplePlugin):
                 await queue.aclose()
 
 
-_ACTIVITIES: tuple[Callable[..., Any], ...] = (poll, seal, sweep, watch, outcome)
+_ACTIVITIES: tuple[Callable[..., Any], ...] = (
+    poll,
+    seal,
+    forward,
+    summarize,
+    sweep,
+    watch,
+    outcome,
+)
 _WORKFLOWS: tuple[type, ...] = (StreamWorkflow, SweepWorkflow, ProduceWorkflow)
 
 
@@ -141,10 +149,7 @@ def _with_activities(
     existing: Sequence[Callable[..., Any]] | None,
 ) -> Sequence[Callable[..., Any]]:
     found = list(existing or ())
-    return [
-        *found,
-        *(each for each in (poll, seal, forward, summarize, sweep) if each not in found),
-    ]
+    return [*found, *(each for each in _ACTIVITIES if each not in found)]
 
 
 def _with_workflows(existing: Sequence[type] | None) -> Sequence[type]:

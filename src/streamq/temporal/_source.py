@@ -153,7 +153,8 @@ class ChildSource:
         try:
             return await self.future
         except ChildWorkflowError as exc:
-            raise _activity_failure(exc) from None
+            failure = _activity_failure(exc)
+        raise failure  # not in the handler: that would change its cause
 
     async def settle(self, *, cancel: bool) -> FailureError | None:
         """Wait for the child's end; after cancelling it, a minute at most."""
