@@ -86,7 +86,8 @@ def _not_found(name: str) -> str:
     installed = installed_drivers()
     message = f"unknown backend {name!r}{did_you_mean(name, [*installed, *OFFICIAL_PLUGINS])}"
     if name in OFFICIAL_PLUGINS:
-        message = f"backend {name!r} is not installed; run: pip install streamq-{name}"
+        distribution = f"streamq-{name.replace('_', '-')}"
+        message = f"backend {name!r} is not installed; run: pip install {distribution}"
     return f"{message} (installed: {', '.join(installed)})"
 
 
