@@ -13,11 +13,11 @@ import statistics
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
@@ -28,7 +28,16 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from benchmarks._stamp import age_ms, sent_ns, stamped
 from streamq import Chunk, Settings, StreamWriter
 from streamq.driver import ChunkQueue
-from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+from streamq.temporal import (
+    BATCH_SIGNAL,
+    StreamInbox,
+    StreamqPlugin,
+    stream_activity,
+    streaming_activity,
+    subscribe,
+)
+
+Polling: TypeAlias = Literal["activity", "local"]
 
 TASK_QUEUE = "cost"
 HEARTBEAT_SECONDS = 10.0
@@ -84,6 +93,52 @@ async def tokens(load: Load, stream: StreamWriter) -> None:
     """Stream the chunks."""
     async for chunk in paced(load):
         await stream.send_chunk(chunk)
+
+
+@workflow.defn
+class Follow:
+    """Gets the chunks of its own activity."""
+
+    @workflow.run
+    async def run(
+        self, load: Load, polling: Literal["activity", "local"], window_ms: float
+    ) -> None:
+        """Start the producer and follow it."""
+        arrived = ARRIVED[workflow.info().workflow_id]
+        async with stream_activity(
+            tokens,
+            load,
+            polling=polling,
+            window=_milliseconds(window_ms),
+            start_to_close_timeout=_HOUR,
+            heartbeat_timeout=_HEARTBEAT,
+        ) as stream:
+            async for event in stream:
+                if isinstance(event, Chunk):
+                    arrived.note(event.data)
+            await stream.result()
+
+
+@workflow.defn
+class Receive:
+    """Gets the chunks of another workflow's activity, by its signals."""
+
+    @workflow.init
+    def __init__(self) -> None:
+        self.inbox: StreamInbox[Any] = StreamInbox()
+
+    @workflow.signal(name=BATCH_SIGNAL)
+    def on_batch(self, batch: dict[str, Any]) -> None:
+        """Take a batch."""
+        self.inbox.put(batch)
+
+    @workflow.run
+    async def run(self) -> None:
+        """Wait for the stream to end."""
+        arrived = ARRIVED[workflow.info().workflow_id]
+        async for event in self.inbox:
+            if isinstance(event, Chunk):
+                arrived.note(event.data)
 
 
 # --- Workflow Streams -----------------------------------------------------------------------------
@@ -210,7 +265,7 @@ async def stage(client: Client, queue: ChunkQueue, settings: Settings) -> AsyncI
         client,
         task_queue=TASK_QUEUE,
         activities=[tokens, publish_tokens, push_tokens, pop_token, nothing],
-        workflows=[Published, Popping, RoundTrips],
+        workflows=[Follow, Receive, Published, Popping, RoundTrips],
         workflow_runner=UnsandboxedWorkflowRunner(),
         plugins=[StreamqPlugin(queue, settings)],
     ):
@@ -221,8 +276,35 @@ def generic(**request: Any) -> Contender:
     """Return ``streamq.Stream`` with a request; the consumers are direct readers."""
 
     async def run(stage: Stage, load: Load, readers: int) -> Outcome:
-        asked = {"activity": "tokens", "args": [{"chunks": load.chunks, "rate": load.rate}]}
-        return await _consume(stage, load, readers, "streamq.Stream", asked | request)
+        return await _consume(stage, load, readers, "streamq.Stream", _request(load, request))
+
+    return run
+
+
+def follow(polling: Polling, window_ms: float) -> Contender:
+    """Return a workflow that follows its own activity with ``stream_activity``."""
+
+    async def run(stage: Stage, load: Load, readers: int) -> Outcome:
+        return await _consume(stage, load, readers, Follow.run, load, polling, window_ms)
+
+    return run
+
+
+def signalled(window_ms: float) -> Contender:
+    """Return ``streamq.Stream`` that signals batches to a second workflow, which consumes."""
+
+    async def run(stage: Stage, load: Load, readers: int) -> Outcome:
+        _, receiver = await _start(stage, Receive.run)
+        request = _request(
+            load,
+            {
+                "delivery": "signal",
+                "target_workflow_id": receiver.id,
+                "window_seconds": window_ms / 1_000,
+                "summary": False,
+            },
+        )
+        return await _consume(stage, load, readers, "streamq.Stream", request, receiver=receiver)
 
     return run
 
@@ -262,17 +344,31 @@ def workflow_streams(
     return run
 
 
-async def _start(stage: Stage, kind: Any, argument: object) -> tuple[int, WorkflowHandle[Any, Any]]:
+def _request(load: Load, request: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {"activity": "tokens", "args": [{"chunks": load.chunks, "rate": load.rate}]}
+    return asked | dict(request)
+
+
+async def _start(
+    stage: Stage, kind: Any, *arguments: object
+) -> tuple[int, WorkflowHandle[Any, Any]]:
     started = time.monotonic_ns()
     handle = await stage.client.start_workflow(
-        kind, argument, id=f"cost-{uuid.uuid4().hex}", task_queue=TASK_QUEUE
+        kind, args=arguments, id=f"cost-{uuid.uuid4().hex}", task_queue=TASK_QUEUE
     )
     return started, handle
 
 
-async def _consume(stage: Stage, load: Load, readers: int, kind: Any, argument: object) -> Outcome:
-    """Run a workflow with direct readers; if it consumes by itself, its own arrivals count."""
-    started, handle = await _start(stage, kind, argument)
+async def _consume(
+    stage: Stage,
+    load: Load,
+    readers: int,
+    kind: Any,
+    *arguments: object,
+    receiver: WorkflowHandle[Any, Any] | None = None,
+) -> Outcome:
+    """Run a workflow with direct readers; if a workflow consumes, its arrivals count instead."""
+    started, handle = await _start(stage, kind, *arguments)
 
     async def read() -> Arrivals:
         arrived = Arrivals()
@@ -283,9 +379,16 @@ async def _consume(stage: Stage, load: Load, readers: int, kind: Any, argument: 
         return arrived
 
     outside = await asyncio.gather(*(read() for _ in range(readers)))
-    await handle.result()
-    inside = ARRIVED.pop(handle.id, None)
-    return _outcome(load, started, [handle.id], outside if inside is None else [inside])
+    workflows = [handle] if receiver is None else [handle, receiver]
+    for each in workflows:
+        await each.result()
+    inside = ARRIVED.pop(workflows[-1].id, None)
+    return _outcome(
+        load,
+        started,
+        [each.id for each in workflows],
+        outside if inside is None else [inside],
+    )
 
 
 def _outcome(
