@@ -139,7 +139,7 @@ class ActivityStream(Generic[T, R]):
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Wait for the activity if the stream was read to its end, else cancel it and wait."""
-        if self._handed_over:
+        if self._handed_over or kind is GeneratorExit:  # the latter: this worker forgets the run
             return
         at_end = self._ended and exc is None
         if at_end and self._source.future is None:
