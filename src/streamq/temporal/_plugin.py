@@ -25,6 +25,7 @@ from ._produce import ProduceWorkflow
 from ._seal import seal
 from ._summary import summarize
 from ._sweep import SweepWorkflow, sweep
+from ._versioned import VERSIONED
 from ._watch import outcome, watch
 from ._workflow import StreamWorkflow
 
@@ -76,6 +77,9 @@ class StreamqPlugin(SimplePlugin):
             ConfigurationError: A setting is invalid.
         """
         config = super().configure_worker(config)
+        deployment = config.get("deployment_config")
+        if deployment is not None and deployment.use_worker_versioning:
+            config["workflows"] = [VERSIONED.get(each, each) for each in config["workflows"]]
         longest = (self._given_settings or load_settings()).cancel_seconds
         chosen = config.get("max_heartbeat_throttle_interval", _DEFAULT_THROTTLE)
         if chosen.total_seconds() <= longest:
