@@ -21,6 +21,7 @@ from ._subscribe import Subscription, subscribe
 from ._summary import SUMMARY_ACTIVITY, StreamSummary, SummaryRequest, summarize
 from ._sweep import SWEEP_WORKFLOW, SweepWorkflow
 from ._sweep_schedule import schedule_sweep, unschedule_sweep
+from ._tracing import trace_headers
 from ._workflow import STREAM_WORKFLOW, StreamWorkflow
 
 __all__ = [
@@ -67,5 +68,6 @@ __all__ = [
     "streaming_activity",
     "subscribe",
     "summarize",
+    "trace_headers",
     "unschedule_sweep",
 ]
