@@ -34,6 +34,7 @@ from streamq.temporal._versioned import VERSIONED
 from .test_streaming import read_all, told
 
 DAY = timedelta(days=1)
+SOON = timedelta(milliseconds=20)
 TEN_SECONDS = timedelta(seconds=10)
 
 
@@ -55,10 +56,11 @@ class Deployment:
     def worker(self, build_id: str) -> AbstractAsyncContextManager[Worker]:
         @streaming_activity
         async def tell(stream: StreamWriter) -> None:
-            await stream.send_chunk(f"begun by {build_id}")
+            await stream.send_chunk(build_id)
             self.began.set()
             await self.may_end.wait()
-            await stream.send_chunk(f"ended by {build_id}")
+            if stream.attempt == 1:
+                raise ApplicationError("again", next_retry_delay=SOON)
 
         return Worker(
             self._client,
@@ -93,7 +95,7 @@ class Deployment:
 async def test_a_stream_stays_with_the_worker_version_that_began_it(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """A deployment amid a stream must not tear it; new streams go to the new version."""
+    """A deployment amid a stream must not change its teller, not even in a second attempt."""
     deployment = Deployment(client, queue, settings, task_queue)
     async with deployment.worker("v1"), deployment.worker("v2"):
         await deployment.make_current("v1")
@@ -106,9 +108,11 @@ async def test_a_stream_stays_with_the_worker_version_that_began_it(
             stories = [told(await read_all(each, queue, settings)) for each in (old, new)]
             await old.result()
             await new.result()
-    assert stories == [
-        [f"begun by {build_id}", f"ended by {build_id}", "END"] for build_id in ("v1", "v2")
-    ]
+    assert stories == [[build_id, "RESET 2", build_id, "END"] for build_id in ("v1", "v2")]
+    for handle, build_id in ((old, "v1"), (new, "v2")):
+        info = (await handle.describe()).raw_description.workflow_execution_info.versioning_info
+        assert info.behavior == VersioningBehavior.PINNED.value
+        assert info.deployment_version.build_id == build_id
 
 
 def test_every_workflow_of_the_plugin_says_how_it_is_versioned() -> None:
