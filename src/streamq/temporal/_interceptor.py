@@ -22,6 +22,7 @@ from streamq.driver import ChunkQueue
 
 from ._context import ActivityContext, Origin, current
 from ._names import Owner, chosen_owner, chosen_topic
+from ._poll import POLL_ACTIVITY
 
 
 class StreamqInterceptor(Interceptor):
@@ -74,11 +75,13 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
 
 class _WorkflowOutbound(WorkflowOutboundInterceptor):
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
-        input.headers = _origin().to_headers(input.headers)
+        if input.activity != POLL_ACTIVITY:  # it asks nothing of it, and headers are history
+            input.headers = _origin().to_headers(input.headers)
         return super().start_activity(input)
 
     def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
-        input.headers = _origin().to_headers(input.headers)
+        if input.activity != POLL_ACTIVITY:  # it asks nothing of it, and headers are history
+            input.headers = _origin().to_headers(input.headers)
         return super().start_local_activity(input)
 
 

@@ -170,24 +170,25 @@ class ResumedSource:
         self.future = None
         self.producer_id = producer_id
         self._result_type = result_type
+        self._found: Outcome | None = None
 
     async def start(self) -> None:
         """Do nothing: it runs."""
 
     async def result(self) -> Any:
         """Wait for the activity's result, by one activity."""
-        found = await workflow.execute_activity(
-            outcome,
-            self.producer_id,
-            start_to_close_timeout=_RESULT_TIMEOUT,
-            heartbeat_timeout=_RESULT_HEARTBEAT,
-            cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
-        )
-        return self._open(found)
+        if self._found is None:
+            self._found = await workflow.execute_activity(
+                outcome,
+                self.producer_id,
+                start_to_close_timeout=_RESULT_TIMEOUT,
+                heartbeat_timeout=_RESULT_HEARTBEAT,
+            )
+        return self._open(self._found)
 
     async def settle(self, *, cancel: bool) -> FailureError | None:
         """Wait for the child's end, a minute at most."""
-        if cancel:
+        if cancel and self._found is None:
             handle: workflow.ExternalWorkflowHandle[Any] = workflow.get_external_workflow_handle(
                 self.producer_id
             )
@@ -195,17 +196,19 @@ class ResumedSource:
                 await handle.cancel()
             except FailureError as exc:  # it has ended already
                 workflow.logger.debug("%s is not cancelled: %s", self.producer_id, exc)
-        try:
-            found = await workflow.execute_activity(
-                outcome,
-                self.producer_id,
-                schedule_to_close_timeout=timedelta(seconds=_END_SECONDS),
-            )
-            self._open(found)
-        except FailureError as exc:
-            if isinstance(exc, ActivityError) and exc.activity_type == "streamq.result":
+        if self._found is None:
+            try:
+                self._found = await workflow.execute_activity(
+                    outcome,
+                    self.producer_id,
+                    schedule_to_close_timeout=timedelta(seconds=_END_SECONDS),
+                )
+            except ActivityError as exc:
                 workflow.logger.warning("%s has not ended: %s", self.producer_id, exc.cause)
                 return None
+        try:
+            self._open(self._found)
+        except FailureError as exc:
             return exc
         return None
 
