@@ -13,7 +13,7 @@ import statistics
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,7 +23,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.contrib.workflow_streams import WorkflowStream, WorkflowStreamClient
 from temporalio.service import RPCError
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
 
 from benchmarks._stamp import age_ms, sent_ns, stamped
 from streamq import Chunk, Settings, StreamWriter
@@ -259,7 +259,13 @@ Contender = Callable[[Stage, Load, int], Awaitable[Outcome]]
 
 
 @asynccontextmanager
-async def stage(client: Client, queue: ChunkQueue, settings: Settings) -> AsyncIterator[Stage]:
+async def stage(
+    client: Client,
+    queue: ChunkQueue,
+    settings: Settings,
+    *,
+    interceptors: Sequence[Interceptor] = (),
+) -> AsyncIterator[Stage]:
     """Run a worker that knows every contender."""
     async with Worker(
         client,
@@ -268,6 +274,7 @@ async def stage(client: Client, queue: ChunkQueue, settings: Settings) -> AsyncI
         workflows=[Follow, Receive, Published, Popping, RoundTrips],
         workflow_runner=UnsandboxedWorkflowRunner(),
         plugins=[StreamqPlugin(queue, settings)],
+        interceptors=interceptors,
     ):
         yield Stage(client, queue, settings)
 
