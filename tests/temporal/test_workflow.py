@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from typing import Any
 
@@ -42,10 +43,12 @@ async def test_without_delivery_history_does_not_grow_with_chunks(
     lengths = []
     async with run_worker(send_many):
         for chunks in (10, 10_000):
-            handle = await start("send_many", chunks)
-            await handle.result()
-            lengths.append(len((await handle.fetch_history()).events))
-    assert lengths == [11, 11]
+            for summary in (True, False):
+                handle = await start("send_many", chunks, summary=summary)
+                result = await handle.result()
+                assert result["chunks"] == (chunks if summary else None)
+                lengths.append(len((await handle.fetch_history()).events))
+    assert lengths == [17, 11, 17, 11]
 
 
 async def test_the_workflow_sees_the_first_chunk_while_the_activity_runs(
@@ -73,6 +76,10 @@ async def test_the_workflow_sees_the_first_chunk_while_the_activity_runs(
             "chunks": 2,
             "bytes": 7,
             "resets": 0,
+            "attempts": 1,
+            "digest": hashlib.sha256(
+                b"\0\0\0\0\0\0\0\5first" + b"\0\0\0\0\0\0\0\2\xff\0"
+            ).hexdigest(),
             "error": None,
         }
         recent = await handle.query("recent")
@@ -157,7 +164,7 @@ async def test_an_activity_that_does_not_stream_is_not_waited_for(
 
 
 async def test_a_long_history_goes_on_with_counting_only(run_worker: Run, start: Start) -> None:
-    """Delivery poll: once continue-as-new is due values stay out of the history; counts go on."""
+    """Delivery poll, not detached: when a run grows long values stay out of it; counts go on."""
     total = 80
 
     @streaming_activity
@@ -167,7 +174,7 @@ async def test_a_long_history_goes_on_with_counting_only(run_worker: Run, start:
             await asyncio.sleep(0.02)  # so that each poll finds little
 
     async with run_worker(produce):
-        handle = await start("produce", delivery="poll", window_seconds=0)
+        handle = await start("produce", delivery="poll", window_seconds=0, detached=False)
         assert (await handle.result())["chunks"] == total
         assert not (await handle.query("progress"))["carries_values"]
         recent = await handle.query("recent")
@@ -189,8 +196,8 @@ async def test_a_stream_that_cannot_be_followed_does_not_break_the_work(
     async with run_worker(produce):
         handle = await start("produce", delivery="poll")
         result = await handle.result()
-    assert (result["result"], result["chunks"]) == ("result", 0)
-    assert "ChunkTooLargeError" in result["error"]
+    assert (result["result"], result["chunks"]) == ("result", 1)
+    assert "following stopped: ChunkTooLargeError" in result["error"]
 
 
 @pytest.mark.parametrize(

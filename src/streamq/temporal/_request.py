@@ -32,30 +32,50 @@ class StreamRequest:
         topic: Which topic it writes; wins over the one given to ``@streaming_activity``.
         delivery: ``none``: chunks do not pass through Temporal and the history has the same length
             whatever is streamed; read with :func:`subscribe` or the gateway. ``poll``: the workflow
-            follows the stream while it is written, for its queries.
+            follows the stream while it is written, for its queries. ``signal``: the stream is sent
+            to another workflow as signals.
         task_queue: Where the activity runs, by default the workflow's task queue.
         start_to_close_seconds: Longest time of one attempt.
-        heartbeat_seconds: How soon a dead worker is noticed. Cancellation takes up to 0.8 times
-            that: the SDK sends heartbeats no more often.
+        heartbeat_seconds: How soon a dead worker is noticed.
         max_attempts: Most attempts; 0 is no limit.
-        window_seconds: With ``poll``, how long a poll collects events; each poll costs about six
-            history events.
+        window_seconds: How long a poll, or a signal, collects events; each poll costs about six
+            history events, each signal one, and three in the target. The first chunk never waits.
+        target_workflow_id: Who gets the signals, with ``signal``.
+        target_run_id: Which run of it, by default whichever is running.
+        target_signal: The signal's name.
+        progress_workflow_id: A workflow that is told the progress by signals: at the end, and on
+            the way with ``poll``. By default none is.
+        progress_signal: That signal's name; its argument is what the query ``progress`` answers.
+        progress_seconds: At most how often.
+        summary: Whether to read the stream once more at the end, for counts and the digest.
+        detached: With ``poll``, whether the activity runs in a workflow of its own,
+            ``streamq.Produce``, so that this one can continue as new while it runs.
     """
 
     activity: str
     args: list[Any] = field(default_factory=list)
     topic: str = DEFAULT_TOPIC
-    delivery: Literal["none", "poll"] = "none"
+    delivery: Literal["none", "poll", "signal"] = "none"
     task_queue: str | None = None
     start_to_close_seconds: float = 3_600.0
     heartbeat_seconds: float = 10.0
     max_attempts: int = 0
     window_seconds: float = 0.2
+    target_workflow_id: str | None = None
+    target_run_id: str | None = None
+    target_signal: str = "streamq.batch"
+    progress_workflow_id: str | None = None
+    progress_signal: str = "streamq.progress"
+    progress_seconds: float = 10.0
+    summary: bool = True
+    detached: bool = True
 
 
 @dataclass(frozen=True)
 class StreamProgress:
-    """Answer of the query ``progress``; with delivery ``none`` only the name is known.
+    """Answer of the query ``progress``.
+
+    With delivery ``none`` and ``signal`` only the name is known before the end.
 
     Attributes:
         stream: Name of the stream.
@@ -89,18 +109,46 @@ class StreamResult:
     Attributes:
         result: What the activity returned.
         stream: Name of the stream.
-        chunks: Chunks of the final attempt; ``None`` with delivery ``none``.
-        bytes: Their bytes, as stored; ``None`` with delivery ``none``.
-        resets: How often the stream started over; ``None`` with delivery ``none``.
-        error: Why the stream was not followed to its end, so that the numbers are too small.
+        chunks: Chunks of the final story: those after the last reset.
+        bytes: Their bytes, as stored.
+        attempts: How many attempts wrote the stream.
+        resets: How often it started over.
+        digest: SHA-256 of the final story; :class:`StreamSummary` says over what.
+        error: Why the stream was not followed, forwarded or summed up to its end. Numbers are then
+            too small or missing.
+
+    Without ``summary`` there is no digest, and the numbers are ``None`` unless the delivery counts.
     """
 
     result: Any
     stream: str
     chunks: int | None = None
     bytes: int | None = None
+    attempts: int | None = None
     resets: int | None = None
+    digest: str | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """What a run of the workflow that continues as new hands to the next one.
+
+    Attributes:
+        cursor: Place after the last event that was counted.
+        chunks: As in :class:`StreamProgress`, like the four that follow.
+        bytes: See there.
+        attempt: See there.
+        resets: See there.
+        recent: What the query ``recent`` answers.
+    """
+
+    cursor: str | None
+    chunks: int
+    bytes: int
+    attempt: int
+    resets: int
+    recent: list[dict[str, Any]]
 
 
 def read_request(data: dict[str, Any] | StreamRequest) -> StreamRequest:
@@ -121,6 +169,10 @@ def read_request(data: dict[str, Any] | StreamRequest) -> StreamRequest:
             "max_attempts must not be negative, and window_seconds must be within 0 to "
             f"{LONGEST_WINDOW_SECONDS:g}"
         )
+    if request.progress_seconds < 0 or "" in (request.target_signal, request.progress_signal):
+        raise invalid_request("progress_seconds must not be negative, and signals must have a name")
+    if request.delivery == "signal" and not request.target_workflow_id:
+        raise invalid_request("delivery 'signal' needs target_workflow_id: who gets the signals")
     return request
 
 

@@ -15,7 +15,7 @@ from temporalio.common import RawValue, VersioningBehavior
 from streamq._sweep import SweepRequest, SweepSummary
 
 from ._produce import PRODUCE_WORKFLOW, ProduceRequest, ProduceWorkflow
-from ._request import StreamRequest, StreamResult
+from ._request import StreamRequest, StreamResult, StreamState
 from ._sweep import SWEEP_WORKFLOW, SweepWorkflow
 from ._workflow import STREAM_WORKFLOW, StreamWorkflow
 
@@ -25,9 +25,11 @@ class PinnedStreamWorkflow(StreamWorkflow):
     """Stays with the version that began the stream, with its activity."""
 
     @workflow.run
-    async def run(self, request: dict[str, Any] | StreamRequest) -> StreamResult:
+    async def run(
+        self, request: dict[str, Any] | StreamRequest, state: StreamState | None = None
+    ) -> StreamResult:
         """Run as the base class does."""
-        return await super().run(request)
+        return await super().run(request, state)
 
 
 @workflow.defn(name=PRODUCE_WORKFLOW, versioning_behavior=VersioningBehavior.PINNED)

@@ -10,29 +10,29 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
-from temporalio.workflow import ActivityCancellationType, ActivityHandle
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
-from ._interceptor import workflow_retries
-from ._names import stream_name, stream_topic
-from ._poll import PollRequest, PollResult, poll
+from ._batch import unpack
+from ._ending import end_stream
+from ._follower import Follower, PollOptions
+from ._poll import PollResult
+from ._relay import ProgressReporter, Relay, reason, sum_up
 from ._request import (
     LONGEST_WINDOW_SECONDS,
     StreamProgress,
     StreamRequest,
     StreamResult,
+    StreamState,
     read_request,
 )
-from ._seal import SealRequest, seal
+from ._source import ActivitySource, Call, ChildSource, ResumedSource, Source
+from ._summary import StreamSummary
 
 STREAM_WORKFLOW = "streamq.Stream"
 
 _POLLS_PER_DOUBLING = 500
 _FIRST_WAIT_SECONDS = 60.0
-_POLL_GRACE_SECONDS = 60.0
-_SEAL_GRACE_SECONDS = 1.0
-_POLL_HEARTBEAT = timedelta(seconds=10)
-_SEAL_TIMEOUT = timedelta(seconds=10)
+_VALUE_EVENTS = 1_000
 _COUNTING_EVENTS = 100_000
 _RECENT_EVENTS = 100
 _RECENT_BYTES = 262_144  # a query's answer has Temporal's payload limit
@@ -40,24 +40,29 @@ _RECENT_BYTES = 262_144  # a query's answer has Temporal's payload limit
 
 @workflow.defn(name=STREAM_WORKFLOW)
 class StreamWorkflow:
-    """Runs a streaming activity and, with delivery ``poll``, follows its stream meanwhile.
+    """Runs a streaming activity and delivers its stream: ``none``, ``poll`` or ``signal``.
 
     The workflow fails with the activity's failure. Its cancellation is passed on to the activity
     and waited for, so that the stream is sealed CANCELLED before the workflow ends. What the
     activity could not seal itself, because it timed out or was between two attempts, the workflow
-    ends with one more activity, ``streamq.seal``, unless the workflow will be retried.
+    ends with one more activity, ``streamq.seal``, unless the workflow will be retried. Following,
+    forwarding and summing up never break the work: ``error`` in the result says what went wrong.
 
-    **History with** ``poll``. The window starts with ``window_seconds`` and doubles after every 500
-    polls, up to 15 minutes, so that a run stays below Temporal's 51,200 events for weeks of
-    streaming, at the price of coarser progress. Once Temporal suggests continue-as-new (about 4 MiB
-    or 4,096 events) events no longer pass through the history: ``progress`` goes on to count them,
-    ``recent`` stays as it is, and ``carries_values`` says so. The stream itself, and its readers
-    outside the workflow, are not affected. Continue-as-new is not done.
+    **History with** ``poll``. The activity runs in a workflow of its own, ``streamq.Produce``, and
+    this one continues as new when Temporal suggests it (about 4 MiB or 4,096 events), with its
+    counts and ``recent``, while the producer runs on.
+
+    Not ``detached``, the window starts with ``window_seconds`` and doubles after every 500 polls,
+    up to 15 minutes, so that a run stays below Temporal's 51,200 events for weeks of streaming, at
+    the price of coarser progress. Once Temporal suggests continue-as-new events no longer pass
+    through the history: ``progress`` goes on to count them, ``recent`` stays as it is, and
+    ``carries_values`` says so. The stream itself, and its readers outside the workflow, are not
+    affected.
     """
 
     def __init__(self) -> None:
         self._stream = ""
-        self._chunks = self._bytes = self._attempt = self._resets = self._polls = 0
+        self._chunks = self._bytes = self._attempt = self._resets = 0
         self._sealed = False
         self._cursor: str | None = None
         self._carries_values = False
@@ -86,91 +91,202 @@ class StreamWorkflow:
         return [event for event, _ in self._recent]
 
     @workflow.run
-    async def run(self, request: dict[str, Any] | StreamRequest) -> StreamResult:
+    async def run(
+        self, request: dict[str, Any] | StreamRequest, state: StreamState | None = None
+    ) -> StreamResult:
         """Run the activity and return its result.
 
         Args:
             request: What to run. Temporal hands it over as plain data, read here, so that a wrong
                 or mistyped field fails the workflow instead of blocking it or being ignored.
+            state: Where an earlier run left off; for this workflow's own use.
         """
-        info = workflow.info()
-        request = read_request(request)
-        self._stream = stream_name(info.workflow_id, info.first_execution_run_id, request.topic)
-        with stream_topic(request.topic):
-            producer: ActivityHandle[Any] = workflow.start_activity(
-                request.activity,
-                args=request.args,
-                task_queue=request.task_queue,
-                start_to_close_timeout=timedelta(seconds=request.start_to_close_seconds),
-                heartbeat_timeout=timedelta(seconds=request.heartbeat_seconds),
-                retry_policy=RetryPolicy(maximum_attempts=request.max_attempts),
-                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            )
+        checked = read_request(request)
+        call = _call(checked)
+        self._stream = call.stream
+        reporter = ProgressReporter(checked)
         try:
-            return await self._deliver(request, producer)
-        except ActivityError as exc:
-            await self._seal(exc)
+            if checked.delivery == "signal":
+                outcome: StreamResult | StreamState = await self._forward(checked, call)
+            elif checked.delivery == "poll":
+                outcome = await self._poll(checked, call, state, reporter)
+            else:
+                outcome = await self._result(checked, await self._produce(call), None)
+        except (Exception, asyncio.CancelledError):
+            await reporter.finish(self.progress())
+            raise
+        if isinstance(outcome, StreamState):
+            await reporter.settle()
+            workflow.continue_as_new(
+                args=[request, outcome], retry_policy=workflow.info().retry_policy
+            )
+        await reporter.finish(self.progress())
+        return outcome
+
+    async def _produce(self, call: Call) -> Any:
+        source = ActivitySource(call)
+        await source.start()
+        try:
+            return await source.result()
+        except FailureError as exc:
+            await self._end(exc)
             raise
 
-    async def _deliver(self, request: StreamRequest, producer: ActivityHandle[Any]) -> StreamResult:
-        if request.delivery == "none":
-            return StreamResult(await producer, self._stream)
-        self._carries_values = True
-        follower = asyncio.create_task(self._follow(request, producer))
+    async def _forward(self, request: StreamRequest, call: Call) -> StreamResult:
+        source = ActivitySource(call)
+        await source.start()
+        relay = Relay(self._stream, request)
+        result, failure = None, None
         try:
-            result = await producer
-            await follower
-        finally:
-            follower.cancel()
+            result = await source.result()
+        except FailureError as exc:
+            failure = exc
+            if not await self._end(exc):
+                relay.stop()
+                raise
+        summary = None
+        try:
+            forwarded = await relay.finish()
+            summary = forwarded.summary if forwarded else None
+        except (ActivityError, TimeoutError) as exc:
+            self._fail("forwarding", exc)
+        if failure is not None:
+            raise failure
+        return await self._result(request, result, summary)
+
+    async def _poll(
+        self,
+        request: StreamRequest,
+        call: Call,
+        state: StreamState | None,
+        reporter: ProgressReporter,
+    ) -> StreamResult | StreamState:
+        """Follow the stream; return a state if the next run is to go on with it."""
+        self._restore(state)
+        self._carries_values = True
+        # A workflow that is tried again begins with the state of the run that failed.
+        source: Source
+        if state is not None and workflow.info().attempt == 1:
+            source = ResumedSource(self._stream, None)
+        else:
+            source = ChildSource(call) if request.detached else ActivitySource(call)
+        await source.start()
+        follower = Follower(
+            self._stream,
+            self._options(request, 0),
+            producer=source.future,
+            producer_id=source.producer_id,
+            cursor=self._cursor,
+        )
+        failure: BaseException | None = None
+        try:
+            if not await self._follow(request, follower, reporter):
+                return self._state()
+            result = await source.result()
+        except (FailureError, asyncio.CancelledError) as exc:
+            failure = exc
+            if is_cancelled_exception(exc) and workflow.cancellation_reason() is not None:
+                failure = await source.settle(cancel=True)
+                if failure is None:  # it had done its work by then
+                    result = await source.result()
+        if failure is not None:
+            if await self._end(failure) and not follower.sealed:
+                await self._drain(follower)
+            raise failure  # not in the handler: that would change its cause
+        return await self._result(request, result, None)
+
+    async def _follow(
+        self, request: StreamRequest, follower: Follower, reporter: ProgressReporter
+    ) -> bool:
+        """Follow to the end; return whether that was reached, or continue-as-new is due."""
+        while not follower.ended:
+            if workflow.info().is_continue_as_new_suggested():
+                if request.detached:
+                    return False
+                self._carries_values = False
+            follower.options = self._options(request, follower.polls)
+            try:
+                found = await follower.poll()
+            except ActivityError as exc:
+                if is_cancelled_exception(exc):
+                    raise
+                self._fail("following", exc)
+                break
+            self._count(found)
+            if found.count:
+                reporter.report(self.progress())
+        return True
+
+    async def _drain(self, follower: Follower) -> None:
+        """Count what came until the seal that was stored meanwhile."""
+        try:
+            while not self._sealed:
+                found = await follower.reopened()
+                if not found.count:
+                    break
+                self._count(found)
+        except ActivityError as exc:
+            self._fail("following", exc)
+
+    async def _end(self, failure: BaseException) -> bool:
+        return await end_stream(self._stream, failure, cancelled=workflow.cancellation_reason())
+
+    async def _result(
+        self, request: StreamRequest, result: Any, summary: StreamSummary | None
+    ) -> StreamResult:
+        if request.summary and (summary is None or summary.digest is None):
+            try:
+                summary = await sum_up(self._stream)
+            except ActivityError as exc:
+                self._fail("summing up", exc)
+        if summary is not None:
+            self._chunks, self._bytes = summary.chunks, summary.bytes
+            self._attempt, self._resets = summary.attempts, summary.resets
+            self._sealed = summary.state is not None
+        elif request.delivery != "poll":
+            return StreamResult(result, self._stream, error=self._error)
         return StreamResult(
-            result, self._stream, self._chunks, self._bytes, self._resets, self._error
+            result,
+            self._stream,
+            self._chunks,
+            self._bytes,
+            self._attempt,
+            self._resets,
+            summary.digest if summary and request.summary else None,
+            self._error,
         )
 
-    async def _seal(self, failure: ActivityError) -> None:
-        """End the stream if the producer could not: it timed out, or was between two attempts."""
-        reason, cause = workflow.cancellation_reason(), failure.cause or failure
-        if reason is not None:
-            ending = SealRequest(self._stream, "CANCELLED", reason or "cancelled")
-        elif workflow_retries() or _belongs_to_another(cause):
-            return
-        elif isinstance(cause, ApplicationError):
-            name = cause.type or type(cause).__name__
-            ending = SealRequest(self._stream, "ERROR", cause.message, name)
-        else:
-            ending = SealRequest(self._stream, "ERROR", str(cause), type(cause).__name__)
-        try:
-            await workflow.execute_activity(seal, ending, schedule_to_close_timeout=_SEAL_TIMEOUT)
-        except ActivityError as exc:
-            workflow.logger.warning("stream %s has no ending: %s", self._stream, exc.cause)
+    def _fail(self, what: str, failure: ActivityError | TimeoutError) -> None:
+        """Note why the stream is not delivered any more: the work must not be broken by that."""
+        self._error = f"{what} stopped: {reason(failure)}"
+        workflow.logger.warning("stream %s: %s", self._stream, self._error)
 
-    async def _follow(self, request: StreamRequest, producer: ActivityHandle[Any]) -> None:
-        while not self._sealed:
-            if self._carries_values and workflow.info().is_continue_as_new_suggested():
-                self._carries_values = False
-            over = producer.done()
-            try:
-                found = await self._poll(request, producer)
-            except ActivityError as exc:
-                # The work must not be broken by its display.
-                self._error = str(exc.cause or exc)
-                workflow.logger.warning("following stream %s stopped: %s", self._stream, exc.cause)
-                return
-            self._polls += 1
-            self._cursor = found.cursor
-            self._sealed = found.sealed
-            if found.resets:
-                self._chunks = self._bytes = 0
-                self._resets += found.resets
-            self._chunks += found.chunks
-            self._bytes += found.bytes
-            self._attempt = found.attempt or self._attempt
-            self._remember(found.events)
-            if over and not found.count:
-                return  # the activity has ended and wrote no (further) stream
+    def _options(self, request: StreamRequest, polls: int) -> PollOptions:
+        growth = 1 if request.detached else 2 ** min(polls // _POLLS_PER_DOUBLING, 32)
+        window = request.window_seconds
+        if growth > 1:
+            window = min(max(window, 0.1) * growth, max(window, LONGEST_WINDOW_SECONDS))
+        return PollOptions(
+            window_seconds=window,
+            max_wait_seconds=max(min(_FIRST_WAIT_SECONDS * growth, LONGEST_WINDOW_SECONDS), window),
+            max_events=_VALUE_EVENTS if self._carries_values else _COUNTING_EVENTS,
+            values=self._carries_values,
+        )
+
+    def _count(self, found: PollResult) -> None:
+        self._cursor = found.cursor
+        self._sealed = found.sealed
+        if found.resets:
+            self._chunks = self._bytes = 0
+            self._resets += found.resets
+        self._chunks += found.chunks
+        self._bytes += found.bytes
+        self._attempt = found.attempt or self._attempt
+        self._remember([event.to_dict() for event in unpack(found.events)[-_RECENT_EVENTS:]])
 
     def _remember(self, events: list[dict[str, Any]]) -> None:
         recent = self._recent
-        for event in events[-_RECENT_EVENTS:]:
+        for event in events:
             size = len(json.dumps(event))
             recent.append((event, size))
             self._recent_bytes += size
@@ -179,47 +295,31 @@ class StreamWorkflow:
         ):
             self._recent_bytes -= recent.popleft()[1]
 
-    async def _poll(self, request: StreamRequest, producer: ActivityHandle[Any]) -> PollResult:
-        polling = self._start_poll(request, over=producer.done())
-        try:
-            if not producer.done():
-                await workflow.wait([polling, producer], return_when=asyncio.FIRST_COMPLETED)
-                if not polling.done():
-                    # The seal is stored before the activity completes, so this ends at once; unless
-                    # the activity wrote no stream.
-                    await workflow.wait([polling], timeout=_SEAL_GRACE_SECONDS)
-                    if not polling.done():
-                        polling.cancel()
-                        return await self._start_poll(request, over=True)
-            return await polling
-        finally:
-            if not polling.done():
-                polling.cancel()
-
-    def _start_poll(self, request: StreamRequest, *, over: bool) -> ActivityHandle[PollResult]:
-        growth = 2 ** min(self._polls // _POLLS_PER_DOUBLING, 32)
-        window = request.window_seconds
-        if growth > 1:
-            window = min(max(window, 0.1) * growth, max(window, LONGEST_WINDOW_SECONDS))
-        wait = max(min(_FIRST_WAIT_SECONDS * growth, LONGEST_WINDOW_SECONDS), window)
-        if over:
-            wait = window = 0.0
-        return workflow.start_activity(
-            poll,
-            PollRequest(
-                self._stream,
-                self._cursor,
-                max_wait_seconds=wait,
-                window_seconds=window,
-                max_events=1_000 if self._carries_values else _COUNTING_EVENTS,
-                values=self._carries_values,
-            ),
-            start_to_close_timeout=timedelta(seconds=wait + window + _POLL_GRACE_SECONDS),
-            schedule_to_close_timeout=timedelta(seconds=_POLL_GRACE_SECONDS) if over else None,
-            heartbeat_timeout=_POLL_HEARTBEAT,
+    def _state(self) -> StreamState:
+        return StreamState(
+            self._cursor, self._chunks, self._bytes, self._attempt, self._resets, self.recent()
         )
 
+    def _restore(self, state: StreamState | None) -> None:
+        if state is None:
+            return
+        self._cursor = state.cursor
+        self._chunks, self._bytes = state.chunks, state.bytes
+        self._attempt, self._resets = state.attempt, state.resets
+        self._remember(state.recent)
 
-def _belongs_to_another(cause: BaseException) -> bool:
-    """Whether the producer failed because its stream is somebody else's, who will end it."""
-    return isinstance(cause, ApplicationError) and cause.type in ("FencedError", "SealedError")
+
+def _call(request: StreamRequest) -> Call:
+    return Call(
+        request.activity,
+        request.activity,
+        request.args,
+        request.topic,
+        None,
+        request.task_queue,
+        None,
+        None,
+        timedelta(seconds=request.start_to_close_seconds),
+        timedelta(seconds=request.heartbeat_seconds),
+        RetryPolicy(maximum_attempts=request.max_attempts),
+    )
