@@ -145,7 +145,7 @@ async def test_a_run_ends_when_temporal_suggests_it(client: Client, begin: Begin
 
 async def test_a_hundred_thousand_chunks_through_one_stream(begin: Begin) -> None:
     """A logical stream has no length, though every run has."""
-    handle = await begin("count", 100_000, 0.0, continue_every=30_000)
+    handle = await begin("count", 100_000, 0.0, continue_every=30_000, max_events=5_000)
     found = await handle.result()
     assert (found["chunks"], found["wrong"], found["endings"]) == (100_000, 0, 1)
     assert len(starts) == 1

@@ -77,6 +77,7 @@ class PollResult:
         resets: How many resets there are.
         attempt: The newest attempt among them, 0 if there are none.
         elapsed_ms: How long the poll took, rounded up.
+        clock_ms: When it ended, by a clock of the worker's process that only compares with itself.
         producer_over: Whether nothing came and the workflow ``producer`` has ended.
     """
 
@@ -89,6 +90,7 @@ class PollResult:
     resets: int = 0
     attempt: int = 0
     elapsed_ms: int = 0
+    clock_ms: int = 0
     producer_over: bool = False
 
 
@@ -167,6 +169,7 @@ class _Poll:
         producer_over = False
         if not self._count and request.producer:
             producer_over = await is_ended(activity.client(), request.producer)
+        ended = time.monotonic()
         return PollResult(
             cursor,
             self._sealed,
@@ -176,7 +179,8 @@ class _Poll:
             self._bytes,
             self._resets,
             self._attempt,
-            math.ceil((time.monotonic() - self._started) * 1_000),
+            math.ceil((ended - self._started) * 1_000),
+            math.ceil(ended * 1_000),
             producer_over,
         )
 
