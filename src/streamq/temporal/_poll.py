@@ -89,8 +89,8 @@ class PollResult:
     bytes: int = 0
     resets: int = 0
     attempt: int = 0
-    elapsed_ms: int = 0
-    clock_ms: int = 0
+    elapsed_ms: int = field(default=0, compare=False)
+    clock_ms: int = field(default=0, compare=False)
     producer_over: bool = False
 
 
