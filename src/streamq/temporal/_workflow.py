@@ -171,18 +171,17 @@ class StreamWorkflow:
         else:
             source = ChildSource(call) if request.detached else ActivitySource(call)
         await source.start()
+        # Awaited from the beginning, so that a producer that ends without a seal is noticed.
+        producer = asyncio.create_task(source.result())
+        producer.add_done_callback(_take_note)
         follower = Follower(
-            self._stream,
-            self._options(request, 0),
-            producer=source.future,
-            producer_id=source.producer_id,
-            cursor=self._cursor,
+            self._stream, self._options(request, 0), producer=producer, cursor=self._cursor
         )
         failure: BaseException | None = None
         try:
             if not await self._follow(request, follower, reporter):
                 return self._state()
-            result = await source.result()
+            result = await producer
         except (FailureError, asyncio.CancelledError) as exc:
             failure = exc
             if is_cancelled_exception(exc) and workflow.cancellation_reason() is not None:
@@ -323,3 +322,9 @@ def _call(request: StreamRequest) -> Call:
         timedelta(seconds=request.heartbeat_seconds),
         RetryPolicy(maximum_attempts=request.max_attempts),
     )
+
+
+def _take_note(producer: asyncio.Task[Any]) -> None:
+    """Keep asyncio from reporting a failure that nobody awaits: the run continues as new, say."""
+    if not producer.cancelled():
+        producer.exception()
