@@ -28,6 +28,7 @@ from ._discard import discarding_writer
 from ._failure import application_error, is_final, is_retryable
 from ._names import DEFAULT_TOPIC, stream_name
 from ._pulse import Pulse
+from ._tracing import stream_span
 
 _SEAL_SECONDS = 10.0
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -145,16 +146,20 @@ async def _open_writer(
     run_id = origin.original_run_id if origin else info.workflow_run_id
     producer = f"{run_id}/{info.activity_id}"
     try:
-        return await open_writer(
-            stream,
-            queue=context.queue,
-            settings=context.settings,
-            epoch=epoch,
-            on_retry=on_retry,
-            on_full=on_full,
-            producer=producer,
-            seals_failures=False,  # there may be a next attempt
-        )
+        with stream_span(stream, backend=context.queue.backend) as span:
+            writer = await open_writer(
+                stream,
+                queue=context.queue,
+                settings=context.settings,
+                epoch=epoch,
+                on_retry=on_retry,
+                on_full=on_full,
+                producer=producer,
+                headers=span.headers,
+                seals_failures=False,  # there may be a next attempt
+            )
+            span.follow(writer)
+        return writer
     except SealedError as exc:
         newest = (await read_tail(context.queue, stream)).newest.epoch
         if newest > epoch:
