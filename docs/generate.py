@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -18,9 +19,11 @@ from pydantic import SecretStr
 
 from streamq import Capabilities, Settings, installed_drivers, load_driver
 from streamq.driver import DriverSettings
+from streamq.temporal._schema import stream_schema
 from streamq.testing import _catalogue as kit
 
 DOCS = Path(__file__).parent
+SCHEMA = DOCS / "streamq-stream.schema.json"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -124,14 +127,19 @@ def renewed(text: str) -> str:
     return re.sub(pattern, fill, text, flags=re.DOTALL)
 
 
+def documents() -> Iterable[tuple[Path, str]]:
+    """Return every document and what it should be."""
+    for path in sorted(DOCS.glob("*.md")):
+        yield path, renewed(path.read_text())
+    yield SCHEMA, json.dumps(stream_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 def main() -> int:
     """Renew or check every document."""
     check = "--check" in sys.argv
     stale = []
-    for path in sorted(DOCS.glob("*.md")):
-        text = path.read_text()
-        new = renewed(text)
-        if new != text:
+    for path, new in documents():
+        if not path.exists() or path.read_text() != new:
             stale.append(path.name)
             if not check:
                 path.write_text(new)

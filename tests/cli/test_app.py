@@ -14,7 +14,7 @@ from streamq.devserver import TemporalDevServer
 from .conftest import Cli, Inside, one_error, read_until
 
 FULL = Path("/dev/full")
-COMMANDS = ["demo", "tail", "serve", "sweep", "backends", "config"]
+COMMANDS = ["demo", "tail", "serve", "sweep", "backends", "config", "schema"]
 
 
 def test_every_help_has_examples(inside: Inside) -> None:

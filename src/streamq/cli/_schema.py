@@ -1,0 +1,21 @@
+"""``streamq schema``: what the workflow ``streamq.Stream`` takes and gives, as a JSON Schema."""
+
+from __future__ import annotations
+
+from ._terminal import needs_extra, show_json
+
+
+def schema() -> None:
+    """Print the JSON Schema of the workflow streamq.Stream.
+
+    Of its input, its result and the answer of its query progress, and of the activities that
+    workflows in any language may call.
+
+    \b
+    Examples:
+      streamq schema
+      streamq schema > streamq-stream.schema.json
+    """
+    with needs_extra("temporal"):
+        from streamq.temporal._schema import stream_schema
+    show_json(stream_schema())
