@@ -9,7 +9,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from streamq import Chunk, Event, Reset, Seal
 from streamq.temporal import Handover, resume_stream, stream_activity
@@ -200,3 +200,19 @@ class Continues:
             "wrong": state.wrong,
             "endings": state.endings,
         }
+
+
+@workflow.defn
+class FailsOnce:
+    """Fails while its producer is at work, and is tried again by its retry policy."""
+
+    @workflow.run
+    async def run(self, activity: str) -> list[Any]:
+        seen: list[Any] = []
+        async with stream_activity(activity, **Options(detached=True).keywords()) as stream:
+            async for event in stream:
+                seen.append(short(event))
+                if workflow.info().attempt == 1:
+                    stream.handover()  # leaves the producer alone
+                    raise ApplicationError("of the workflow")
+        return seen

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, Worker
 
@@ -17,7 +19,7 @@ from streamq import Settings, StreamWriter
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, stream_name, streaming_activity, subscribe
 
-from .followers import Continues, Options, State
+from .followers import Continues, FailsOnce, Options, State
 from .test_streaming import told
 
 Handle = WorkflowHandle[Any, Any]
@@ -50,6 +52,14 @@ async def count_and_fail(stream: StreamWriter) -> None:
     raise ApplicationError("broken", type="ModelError", non_retryable=True)
 
 
+@streaming_activity
+async def count_in_the_second_attempt(stream: StreamWriter) -> None:
+    starts.append(str(activity.info().workflow_run_id))
+    await stream.send_chunk(len(starts))
+    if len(starts) == 1:
+        await asyncio.Event().wait()
+
+
 @pytest.fixture(autouse=True)
 async def worker(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
@@ -58,8 +68,8 @@ async def worker(
     async with Worker(
         client,
         task_queue=task_queue,
-        workflows=[Continues],
-        activities=[count, count_for_ever, count_and_fail],
+        workflows=[Continues, FailsOnce],
+        activities=[count_in_the_second_attempt, count, count_for_ever, count_and_fail],
         plugins=[StreamqPlugin(queue, settings)],
     ) as running:
         yield running
@@ -202,3 +212,18 @@ async def test_a_producer_that_was_terminated_is_noticed(
     async with asyncio.timeout(20):
         with pytest.raises(WorkflowFailureError):
             await handle.result()
+
+
+async def test_a_retried_workflow_starts_its_producer_anew(
+    client: Client, task_queue: str, queue: ChunkQueue, settings: Settings
+) -> None:
+    """What an attempt that failed left running must not write into the story of the next one."""
+    handle = await client.start_workflow(
+        FailsOnce.run,
+        "count_in_the_second_attempt",
+        id=f"wf-{uuid.uuid4().hex}",
+        task_queue=task_queue,
+        retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=10), maximum_attempts=2),
+    )
+    assert await handle.result() == [1, "RESET", 2, "END"]
+    assert len(starts) == 2
