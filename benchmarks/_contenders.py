@@ -166,8 +166,9 @@ async def publish_tokens(how: Publishing) -> None:
         sent = 0
         async for chunk in paced(how.load):
             sent += 1
-            # A forced flush at the very end makes leaving the block hang on Python 3.11.
             topic.publish(chunk, force_flush=how.flush_each and sent < how.load.chunks)
+        # Leaving the block hangs on Python 3.11 if a forced flush has just woken its task.
+        await client.flush()
 
 
 @workflow.defn

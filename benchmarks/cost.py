@@ -8,7 +8,7 @@
 and ``first`` are ages on arrival, in ms: in the workflow for streamq's poll, local and signal and
 for the naive pattern; at a reader outside for delivery ``none`` and for Workflow Streams, whose
 workflows do not read. ``start`` is from asking for the workflow to the first chunk being sent; it
-and ``first`` are medians of many short streams where there is one reader.
+and ``first`` are medians of many short streams for streamq with one reader.
 Events, bytes and actions are those of all workflows and runs involved; heartbeats and queries,
 which no history shows, are the server's own count. ``docs/cost.md`` has the rules.
 """
@@ -56,7 +56,7 @@ _MANY = Load(chunks=200, rate=10)  # what one process can hand to 1,000 readers
 
 NONE, POLL_0, POLL_100 = "none", "poll, 0 ms", "poll, 100 ms"
 LOCAL_20, LOCAL_100, SIGNAL_100 = "local, 20 ms", "local, 100 ms", "signal, 100 ms"
-WS_QUICKEST = "Workflow Streams, quickest"
+WS_QUICKEST, NAIVE = "Workflow Streams, quickest", "one poll per chunk"
 
 _CONTENDERS: Mapping[str, Contender] = {
     NONE: generic(delivery="none", summary=False),
@@ -68,8 +68,9 @@ _CONTENDERS: Mapping[str, Contender] = {
     "Workflow Streams, default": workflow_streams(),
     "Workflow Streams, 100 ms": workflow_streams(batch_ms=100),
     WS_QUICKEST: workflow_streams(flush_each=True, cooldown_ms=0),
-    "one poll per chunk": popping,
+    NAIVE: popping,
 }
+_PROMPT = (NONE, POLL_0, POLL_100, LOCAL_20, LOCAL_100, SIGNAL_100, NAIVE)
 _WITH_READERS = (
     (NONE, 10, Load()),
     (POLL_100, 10, Load()),
@@ -171,10 +172,11 @@ async def run(
             trips.append(await round_trip_ms(client))
             rows.append(await measure(server, where, name, readers, load))
             print(f"{name}, {readers} readers: done", file=sys.stderr)
-        first = await beginnings(where, [row.contender for row in rows if row.readers == 1])
+        measured = {row.contender for row in rows}
+        first = await beginnings(where, [name for name in _PROMPT if name in measured])
     rows = [
         replace(row, first_ms=first[row.contender][0], start_ms=first[row.contender][1])
-        if row.readers == 1
+        if row.readers == 1 and row.contender in first
         else row
         for row in rows
     ]

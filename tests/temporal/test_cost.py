@@ -1,0 +1,176 @@
+"""The published table of what a stream costs: parsed from the page and measured again."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks._bill import MeteredServer, read_bill
+from benchmarks._contenders import (
+    Contender,
+    Load,
+    Stage,
+    follow,
+    generic,
+    popping,
+    signalled,
+    stage,
+    workflow_streams,
+)
+from benchmarks._stamp import CHUNK_BYTES
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
+
+from streamq import load_settings
+from streamq.driver import QueueOptions
+from streamq.memory import MemoryDriver, MemorySettings
+from streamq.temporal import POLL_ACTIVITY
+
+_PAGE = Path(__file__).parents[2] / "docs/cost.md"
+_BEGIN, _END = "<!-- asserted by tests/temporal/test_cost.py -->", "<!-- end -->"
+
+_TABLE: dict[str, Contender] = {
+    "`none`": generic(delivery="none", summary=False),
+    "`none`, with summary": generic(delivery="none"),
+    "`stream_activity`, 100 ms": follow("activity", 100),
+    "`stream_activity`, local, 100 ms": follow("local", 100),
+    "`stream_activity`, local, 20 ms": follow("local", 20),
+    "`poll`, 100 ms": generic(delivery="poll", window_seconds=0.1),
+    "`signal`, 100 ms": signalled(100),
+}
+_FOR_A_THOUSAND = ("`none`", "`stream_activity`, 100 ms")
+
+# What a real cluster takes at the least for the way to an activity and back. A server that answers
+# sooner, as this one does on a quick machine, is polled more often.
+_ROUND_TRIP_SECONDS = 0.010
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A published number: exact, or the most it may be."""
+
+    value: float
+    exact: bool
+
+    def admits(self, found: float) -> bool:
+        """Whether a measurement agrees with it."""
+        return found == self.value if self.exact else found <= self.value
+
+    @classmethod
+    def read(cls, cell: str) -> Figure:
+        """Read a cell such as ``11`` or ``≤ 270``."""
+        return cls(float(cell.replace(",", "").removeprefix("≤")), not cell.startswith("≤"))
+
+
+def published() -> dict[str, tuple[Figure, ...]]:
+    """Return the figures of the page: events, actions and bytes per byte, by delivery."""
+    page = _PAGE.read_text(encoding="utf-8")
+    lines = page.split(_BEGIN)[1].split(_END)[0].strip().splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name: tuple(Figure.read(cell) for cell in cells) for name, *cells in rows}
+
+
+class _RealDistance(Interceptor):
+    """Makes regular polls take as long as on a cluster that is not on this machine."""
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        """Wrap activities."""
+
+        class Distant(ActivityInboundInterceptor):
+            async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+                info = activity.info()
+                if info.activity_type == POLL_ACTIVITY and not info.is_local:
+                    await asyncio.sleep(_ROUND_TRIP_SECONDS)
+                return await super().execute_activity(input)
+
+        return Distant(next)
+
+
+@pytest.fixture(scope="module")
+def metered() -> Iterator[MeteredServer]:
+    with MeteredServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def where(metered: MeteredServer) -> AsyncIterator[Stage]:
+    client = await Client.connect(metered.address)
+    settings = load_settings(backend="memory", idle_seconds=60)
+    options = QueueOptions(ttl=timedelta(minutes=5))
+    async with (
+        await MemoryDriver.open(options, MemorySettings(store=uuid.uuid4().hex)) as queue,
+        stage(client, queue, settings, interceptors=[_RealDistance()]) as ready,
+    ):
+        yield ready
+
+
+async def check(where: Stage, name: str, load: Load, readers: int) -> list[str]:
+    """Run one delivery; return what disagrees with the page."""
+    outcome = await _TABLE[name](where, load, readers)
+    assert outcome.complete == outcome.consumers, f"{name}: a consumer missed chunks"
+    bill = await read_bill(where.client, outcome.workflow_ids)
+    found = (bill.events, bill.actions, round(bill.bytes / (load.chunks * CHUNK_BYTES), 2))
+    return [
+        f"{name}, {readers} readers: {label} {value}, published: {figure} ({bill.by_kind})"
+        for label, value, figure in zip(
+            ("events", "actions", "bytes per byte"), found, published()[name], strict=True
+        )
+        if not figure.admits(value)
+    ]
+
+
+def test_every_published_row_is_measured() -> None:
+    """A row that no test checks would rot."""
+    assert published().keys() == _TABLE.keys()
+
+
+@pytest.mark.parametrize("readers", [1, 10])
+async def test_bill_is_as_published(where: Stage, readers: int) -> None:
+    """Somebody plans a budget with that table: it must hold, whoever else reads along."""
+    found = await asyncio.gather(*(check(where, name, Load(), readers) for name in _TABLE))
+    assert [line for lines in found for line in lines] == []
+
+
+@pytest.mark.parametrize("name", _FOR_A_THOUSAND)
+async def test_a_thousand_readers_cost_nothing_in_temporal(where: Stage, name: str) -> None:
+    """That is what direct delivery is for: the bill of one reader, whatever the audience."""
+    assert await check(where, name, Load(rate=0), 1_000) == []
+
+
+async def test_delivery_none_does_not_depend_on_chunks(where: Stage) -> None:
+    """Constant means: the same for ten chunks as for ten thousand."""
+    bills = []
+    for chunks in (10, 10_000):
+        outcome = await _TABLE["`none`"](where, Load(chunks=chunks, rate=0), 1)
+        assert outcome.complete == 1
+        bills.append(await read_bill(where.client, outcome.workflow_ids))
+    assert (bills[0].events, bills[0].actions) == (bills[1].events, bills[1].actions) == (11, 2)
+
+
+async def test_actions_are_those_that_the_server_counts(
+    metered: MeteredServer, where: Stage
+) -> None:
+    """Actions counted from histories are only worth something if the server agrees."""
+    contenders = [
+        generic(delivery="none"),
+        follow("activity", 20),
+        follow("local", 20),
+        signalled(20),
+        workflow_streams(batch_ms=20),
+        popping,
+    ]
+    before = await metered.actions()
+    outcomes = await asyncio.gather(
+        *(contender(where, Load(chunks=100, rate=400), 1) for contender in contenders)
+    )
+    bill = await read_bill(where.client, [each for o in outcomes for each in o.workflow_ids])
+    counted = await metered.actions() - before
+    unseen = ("grpc_RecordActivityTaskHeartbeat", "grpc_QueryWorkflow")
+    assert bill.actions == sum(n for name, n in counted.items() if name not in unseen), counted
