@@ -22,7 +22,8 @@ def settings_for(address: str, **options: object) -> WorkflowStreamsSettings:
     """Return settings that lead to a server, with deadlines that suit a test."""
     given: dict[str, object] = {
         "connect_timeout_seconds": 2.0,
-        "operation_timeout_seconds": 3.0,
+        "operation_timeout_seconds": 6.0,
+        "absent_poll_seconds": 1.0,
         "listing_delay_seconds": 0.3,
         **options,
     }
@@ -33,7 +34,7 @@ class WorkflowStreamsHarness(BackendHarness):
     """A server of the suite's own, behind a proxy of the check's; its worker is not."""
 
     driver = WorkflowStreamsDriver
-    answer_seconds = 8.0
+    answer_seconds = 10.0
     patience_seconds = 20.0
 
     def __init__(self, directory: Path, server: TemporalDevServer) -> None:

@@ -34,7 +34,7 @@ _HASHED = "~"
 _MEMO = "streamq_stream"
 _PAGE = 500
 _MARGIN_SECONDS = 0.5
-_BUSY_SECONDS = 0.02
+BUSY_SECONDS = 0.02
 _LOOK_SECONDS = 1.0
 _LONG_POLL_SECONDS = 30.0  # the server itself answers after about 20
 _POLLER_SECONDS = 75.0
@@ -144,7 +144,7 @@ class Frontend:
                 except HostBusyError:
                     if asyncio.get_running_loop().time() > until:
                         raise
-                await self.pause(_BUSY_SECONDS)
+                await self.pause(BUSY_SECONDS)
 
     async def terminate(self, stream: StreamId) -> None:
         """End the host of a stream."""
@@ -234,16 +234,19 @@ class Frontend:
         limit = seconds or self._settings.operation_timeout_seconds
         running = asyncio.ensure_future(rpc(request, retry=False, timeout=timedelta(seconds=limit)))
         self._running.add(running)
-        running.add_done_callback(self._running.discard)
+        running.add_done_callback(self._forget)
         try:
             async with asyncio.timeout(limit + _MARGIN_SECONDS):
-                return await running
+                # Not withdrawn with its caller: a server that has an update withdrawn before its
+                # worker has seen it holds the next one of that workflow up for seconds.
+                return await asyncio.shield(running)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._closing.is_set() and task is not None and not task.cancelling():
                 raise closed_error() from None
             raise
         except TimeoutError as exc:
+            running.cancel()
             raise BackendUnavailableError(
                 f"Temporal at {self._settings.address} did not answer within {limit:g} s",
                 backend=BACKEND,
@@ -256,6 +259,11 @@ class Frontend:
             if type(found) is BackendUnavailableError and stream is not None:
                 raise await self._silence(found.message, stream) from exc
             raise found from exc
+
+    def _forget(self, running: asyncio.Future[Any]) -> None:
+        self._running.discard(running)
+        if not running.cancelled():
+            running.exception()  # of one whose caller has gone, nobody else asks
 
     async def _silence(self, what: str, stream: StreamId) -> BackendUnavailableError:
         """Return the error for a host that does not answer: it may be that no worker runs it."""

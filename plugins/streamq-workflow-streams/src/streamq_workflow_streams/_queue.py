@@ -29,15 +29,14 @@ from streamq.driver import (
     encode_position,
 )
 
-from ._errors import BACKEND, closed_error
+from ._errors import BACKEND, HostBusyError, closed_error
 from ._frames import pack, unpack
-from ._frontend import Frontend, binary
+from ._frontend import BUSY_SECONDS, Frontend, binary
 from ._host import APPEND, DESCRIBE, FENCED, FULL, READ
 from ._settings import WorkflowStreamsSettings
 from ._tails import Tails
 
 _REMEMBERED = 4_096
-_ROLLOVERS = 3
 _REQUEST_BYTES = 1_572_864  # Temporal takes 2 MiB in one update
 
 Key = tuple[int, int]
@@ -109,19 +108,16 @@ class WorkflowStreamsQueue(ChunkQueue):
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         request = pack({"last": max(0, last)})
         header, records = unpack(await self.frontend.query(stream, DESCRIBE, request))
-        expires_in = _expires_in(header)
-        if not header["records"] or expires_in <= timedelta():
+        if not header["records"]:  # its first append was refused, or is about to be handled
             raise StreamNotFoundError(
-                f"there is no stream {stream}, or it has expired",
-                backend=BACKEND,
-                stream=str(stream),
+                f"there is no stream {stream} yet", backend=BACKEND, stream=str(stream)
             )
         return StreamInfo(
             stream,
             tuple(reversed(_stored(header, records))),
             header["records"],
             header["size_bytes"],
-            expires_in,
+            _expires_in(header),
         )
 
     async def delete(self, stream: StreamId) -> None:
@@ -179,20 +175,19 @@ class WorkflowStreamsQueue(ChunkQueue):
         }
         request = binary(pack(header, [entry.data for entry in entries]))
         starts = stream not in self._hosted
-        for attempt in range(_ROLLOVERS):
+        until = self._loop.time() + self._settings.operation_timeout_seconds
+        while True:
             try:
                 outcome = await self.frontend.send_update(stream, APPEND, request, starts=starts)
                 break
             except StreamNotFoundError:
                 # The host has ended since, or just now: that is no failure, but a new stream.
-                self._hosted.pop(stream, None)
                 starts = True
-                if attempt == _ROLLOVERS - 1:
-                    raise BackendError(
-                        f"the host workflow of {stream} ends as soon as it is started",
-                        backend=BACKEND,
-                        stream=str(stream),
-                    ) from None
+            except HostBusyError:
+                # It is going on in another run just now, or others use it as well.
+                if self._loop.time() > until:
+                    raise
+                await self.frontend.pause(BUSY_SECONDS)
         self._hosted[stream] = None
         self._hosted.move_to_end(stream)
         if len(self._hosted) > _REMEMBERED:
@@ -209,8 +204,6 @@ class WorkflowStreamsQueue(ChunkQueue):
         except StreamNotFoundError:
             return None
         header, records = unpack(answer)
-        if _expires_in(header) <= timedelta():
-            return None
         return _stored(header, records), header["next"]
 
 
@@ -222,7 +215,8 @@ def _stored(header: dict[str, Any], records: list[bytes]) -> list[Stored]:
 
 
 def _expires_in(header: dict[str, Any]) -> timedelta:
-    return datetime.fromisoformat(header["expires_at"]) - datetime.now(UTC)
+    # Told, and not decided by: a stream has expired when its host has ended, by Temporal's clock.
+    return max(timedelta(), datetime.fromisoformat(header["expires_at"]) - datetime.now(UTC))
 
 
 def _raise_refusal(stream: StreamId, outcome: Outcome) -> None:

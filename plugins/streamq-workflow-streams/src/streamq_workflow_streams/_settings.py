@@ -49,7 +49,7 @@ class WorkflowStreamsSettings(DriverSettings):
         description="longest time to wait for an answer, beyond a blocking read's own wait",
     )
     absent_poll_seconds: Annotated[float, Field(ge=0.05)] = Field(
-        default=0.25,
+        default=0.5,
         description="how often a reader looks for a stream that does not exist yet, or for records "
         "when the host takes no more long polls",
     )
