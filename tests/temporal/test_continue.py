@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from temporalio import activity
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
@@ -226,4 +228,22 @@ async def test_a_retried_workflow_starts_its_producer_anew(
         retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=10), maximum_attempts=2),
     )
     assert await handle.result() == [1, "RESET", 2, "END"]
+    assert len(starts) == 2
+
+
+async def test_a_reset_workflow_can_finish(client: Client, begin: Begin) -> None:
+    """The repeated producer works for its result; the stream has been told already."""
+    handle = await begin("count", 10, 0.0)
+    expected = await handle.result()
+    answer = await client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=handle.id),
+            workflow_task_finish_event_id=4,
+            request_id=handle.id,
+            reason="test",
+        )
+    )
+    again: Handle = client.get_workflow_handle(handle.id, run_id=answer.run_id)
+    assert await again.result() == expected
     assert len(starts) == 2

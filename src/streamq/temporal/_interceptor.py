@@ -99,7 +99,7 @@ def _origin() -> Origin:
     )
     return Origin(
         owner.first_execution_run_id,
-        info.original_execution_run_id,
+        owner.call or info.original_execution_run_id,
         owner.attempt,
         owner.retries,
         chosen_topic(),

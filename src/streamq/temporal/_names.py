@@ -23,12 +23,14 @@ class Owner:
         first_execution_run_id: First run of its chain.
         attempt: Which attempt of it this is.
         retries: Whether it will be tried again if it fails.
+        call: Which call of it this is: the same after a reset, another one for the next call.
     """
 
     workflow_id: str
     first_execution_run_id: str
     attempt: int = 1
     retries: bool = False
+    call: str | None = None
 
 
 _owner: ContextVar[Owner | None] = ContextVar("streamq_owner", default=None)

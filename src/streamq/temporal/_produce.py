@@ -75,6 +75,8 @@ class ProduceRequest:
         retry: Retry policy of the activity.
         workflow_attempt: Which attempt of that workflow this is for.
         workflow_retries: Whether that workflow is tried again if it fails.
+        call: Which call of that workflow this is, so that one which is repeated after a reset is
+            known from another one.
     """
 
     activity: str
@@ -90,6 +92,7 @@ class ProduceRequest:
     retry: RetrySpec | None = None
     workflow_attempt: int = 1
     workflow_retries: bool = False
+    call: str | None = None
 
 
 def encode_payloads(payloads: Sequence[Payload]) -> list[str]:
@@ -118,6 +121,7 @@ class ProduceWorkflow:
             request.first_run_id,
             request.workflow_attempt,
             request.workflow_retries,
+            request.call,
         )
         stream = stream_name(request.workflow_id, request.first_run_id, request.topic)
         with stream_owner(owner), stream_topic(request.topic):

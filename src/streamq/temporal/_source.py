@@ -137,6 +137,7 @@ class ChildSource:
             RetrySpec.of(call.retry_policy) if call.retry_policy else None,
             info.attempt,
             workflow_retries(),
+            f"{info.original_execution_run_id}/{_number(call.topic)}",
         )
         self.future = await workflow.start_child_workflow(
             PRODUCE_WORKFLOW,
@@ -251,6 +252,14 @@ def _activity_failure(failure: ChildWorkflowError) -> FailureError:
     """Return the activity's failure, as if the child were not there."""
     cause = failure.cause
     return cause if isinstance(cause, ActivityError) else failure
+
+
+def _number(topic: str) -> int:
+    """Count the detached calls of this run on one topic; replay counts alike."""
+    kept = getattr(workflow.instance(), "__dict__", {})
+    counts: dict[str, int] = kept.setdefault("__streamq_calls__", {})
+    counts[topic] = counts.get(topic, 0) + 1
+    return counts[topic]
 
 
 def _seconds(delta: timedelta | None) -> float | None:
