@@ -4,6 +4,7 @@ The application API. Driver authors import :mod:`streamq.driver` and :mod:`strea
 Temporal users :mod:`streamq.temporal`; the HTTP gateway is :mod:`streamq.gateway`.
 """
 
+from ._blocking import BlockingStreamWriter
 from ._capabilities import Capabilities, LatencyClass
 from ._codec import Codec
 from ._drivers import installed_drivers, load_driver
@@ -49,6 +50,7 @@ __all__ = [
     "BackendLoadError",
     "BackendNotFoundError",
     "BackendUnavailableError",
+    "BlockingStreamWriter",
     "BufferFullError",
     "Capabilities",
     "CapabilityError",

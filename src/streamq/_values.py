@@ -32,7 +32,7 @@ class Encoding(enum.IntEnum):
 
 
 T = TypeVar("T", default=Any)
-TContra = TypeVar("TContra", default=Any, contravariant=True)
+TContra = TypeVar("TContra", default=object, contravariant=True)
 TCo = TypeVar("TCo", default=Any, covariant=True)
 
 

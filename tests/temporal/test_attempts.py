@@ -33,7 +33,9 @@ from streamq import (
 )
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
-from streamq.temporal._context import ActivityContext, Origin, current
+from streamq.temporal._attempt import run_attempt
+from streamq.temporal._context import ActivityContext, Origin
+from streamq.temporal._spec import spec_of
 from streamq.testing import Block, Call, Fault, FaultyQueue, Forward
 
 from .conftest import Run, Start
@@ -304,7 +306,7 @@ async def test_an_attempt_that_stalls_while_it_writes_is_fenced_by_a_newer_one(
 
 
 async def test_an_attempt_that_wakes_after_the_newer_one_has_ended_does_not_work_for_nobody(
-    queue: ChunkQueue, settings: Settings
+    client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
     """Its work would be discarded, and may be expensive: refuse it like any stale attempt."""
     ran: list[StreamWriter] = []
@@ -317,8 +319,10 @@ async def test_an_attempt_that_wakes_after_the_newer_one_has_ended_does_not_work
     async def attempt(scheduled: datetime) -> None:
         environment = ActivityEnvironment()
         environment.info = replace(environment.info, current_attempt_scheduled_time=scheduled)
-        current.set(ActivityContext(queue, settings, Origin("run", "run", 1, False)))
-        await environment.run(produce)
+        context = ActivityContext(queue, settings, client, Origin("run", "run", 1, False))
+        spec = spec_of(produce)
+        assert spec is not None
+        await environment.run(run_attempt, spec, context, produce, lambda _: None)
 
     now = datetime.now(UTC)
     await attempt(now)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
@@ -22,9 +23,9 @@ STREAM = "wf/run/default"
 
 
 @pytest.fixture
-def polled(queue: ChunkQueue, settings: Settings) -> Poll:
+def polled(client: Client, queue: ChunkQueue, settings: Settings) -> Poll:
     async def run(**options: Any) -> PollResult:
-        current.set(ActivityContext(queue, settings, None))
+        current.set(ActivityContext(queue, settings, client, None))
         return await ActivityEnvironment().run(poll, PollRequest(STREAM, **options))
 
     return run
@@ -108,10 +109,12 @@ async def test_a_cursor_of_another_stream_is_not_retried(
     assert (caught.value.type, caught.value.non_retryable) == ("CursorError", True)
 
 
-async def test_a_short_poll_sends_no_heartbeat(queue: ChunkQueue, settings: Settings) -> None:
+async def test_a_short_poll_sends_no_heartbeat(
+    client: Client, queue: ChunkQueue, settings: Settings
+) -> None:
     """Each heartbeat that reaches the server is billed, and there is a poll for each window."""
     beats: list[object] = []
-    current.set(ActivityContext(queue, settings, None))
+    current.set(ActivityContext(queue, settings, client, None))
     environment = ActivityEnvironment()
     environment.on_heartbeat = lambda *details: beats.append(details)
     await environment.run(poll, PollRequest(STREAM, max_wait_seconds=0.02))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeGuard, TypeVar
 
@@ -14,23 +14,28 @@ import temporalio.exceptions
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from streamq._blocking import BlockingStreamWriter
 from streamq._errors import FencedError, SealedError, StreamqError
 from streamq._events import StreamId
 from streamq._open import open_writer, stream_id
 from streamq._retry import RetryPolicy
 from streamq._sweep import SWEEPER
 from streamq._tail import read_tail
-from streamq._writer import OnFull, OnRetry, StreamWriter
+from streamq._values import Serializer
+from streamq._writer import StreamWriter
 
 from ._chain import find_first_run_id, is_over
-from ._context import ActivityContext, activity_context
+from ._context import ActivityContext, giving_writers
 from ._discard import discarding_writer
 from ._failure import application_error, is_final, is_retryable
-from ._names import DEFAULT_TOPIC, stream_name
+from ._names import stream_name
 from ._pulse import Pulse
+from ._serializer import conversion
+from ._spec import StreamingSpec
 from ._tracing import stream_span
 
 _SEAL_SECONDS = 10.0
+_THREAD_LOOK_SECONDS = 0.05
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FENCED_HINT = "; a newer attempt, or another activity that writes to the same topic, took it over"
 
@@ -53,39 +58,85 @@ def attempt_epoch(info: activity.Info) -> int:
 
 
 async def run_attempt(
-    function: Callable[[StreamWriter], Awaitable[R]],
-    *,
-    topic: str | None,
-    on_retry: OnRetry,
-    on_full: OnFull,
+    spec: StreamingSpec,
+    context: ActivityContext,
+    work: Callable[[], Awaitable[R]],
+    beat: Callable[[object], None],
 ) -> R:
-    """Run the user's function with the writer of this attempt, and end the stream accordingly."""
-    context = activity_context()
+    """Run an activity with the writers of this attempt, and end its streams accordingly.
+
+    Args:
+        spec: How it streams.
+        context: Of the running activity.
+        work: Runs it, in this task or in a thread.
+        beat: Sends a heartbeat with something of ours.
+    """
     info = activity.info()
-    async with Pulse(info, context.settings.cancel_seconds) as pulse:
-        opening = asyncio.create_task(_open(context, info, topic, on_retry, on_full))
+    seconds, is_async = context.settings.cancel_seconds, spec.kind.is_async
+    async with Pulse(info, seconds, beat, cancels=is_async) as pulse:
+        opening = asyncio.create_task(_open(spec, context, info))
         try:
-            writer = await asyncio.shield(opening)
-        except asyncio.CancelledError:
+            writers = await _until_cancelled(asyncio.shield(opening), spec)
+        except (asyncio.CancelledError, temporalio.exceptions.CancelledError):
             await _shielded(_end_unopened(context, info, opening))
             raise
-        attempt = _Attempt(context, info, writer)
+        attempt = _Attempt(context, info, list(writers.values()))
         try:
-            return await attempt.run(pulse, function)
+            return await attempt.run(pulse, _with_writers(spec, writers, work))
         finally:
             await _shielded(attempt.release())
 
 
+async def _until_cancelled(opening: asyncio.Future[R], spec: StreamingSpec) -> R:
+    """Await what an activity in a thread waits for before that begins, unless it is cancelled.
+
+    Temporal cancels the task of an async one, and raises in the thread of another.
+    """
+    if spec.kind.is_async:
+        return await opening
+    while not opening.done():
+        await asyncio.wait([opening], timeout=_THREAD_LOOK_SECONDS)
+        if activity.is_cancelled():
+            raise temporalio.exceptions.CancelledError("Cancelled")
+    return opening.result()
+
+
+async def _with_writers(
+    spec: StreamingSpec, writers: dict[str, StreamWriter], work: Callable[[], Awaitable[R]]
+) -> R:
+    """Run the function, which takes the writers from its context."""
+    if spec.kind.is_async:
+        with giving_writers(dict(writers)):
+            return await work()
+    blocking = {name: BlockingStreamWriter(writer) for name, writer in writers.items()}
+    watch = asyncio.create_task(_interrupt(list(blocking.values())), name="streamq-interrupt")
+    try:
+        with giving_writers(dict(blocking)):
+            return await work()
+    finally:
+        watch.cancel()
+
+
+async def _interrupt(writers: Sequence[BlockingStreamWriter]) -> None:
+    """Wake a thread that waits in a writer when its activity is cancelled."""
+    # Temporal has no event to await for activities in threads.
+    while not activity.is_cancelled():  # noqa: ASYNC110
+        await asyncio.sleep(_THREAD_LOOK_SECONDS)
+    for writer in writers:
+        writer.interrupt(temporalio.exceptions.CancelledError("Cancelled"))
+
+
 async def _end_unopened(
-    context: ActivityContext, info: activity.Info, opening: asyncio.Task[StreamWriter]
+    context: ActivityContext, info: activity.Info, opening: asyncio.Task[dict[str, StreamWriter]]
 ) -> None:
     """Tell the readers of earlier attempts that this one was cancelled, if it can still open."""
     wanted = _may_be_the_end(activity.cancellation_details())
     await asyncio.wait([opening], timeout=_SEAL_SECONDS if wanted else 0)
     opening.cancel()
-    [writer] = await asyncio.gather(opening, return_exceptions=True)
-    if isinstance(writer, StreamWriter):
-        attempt = _Attempt(context, info, writer)
+    writers: dict[str, StreamWriter] | BaseException
+    [writers] = await asyncio.gather(opening, return_exceptions=True)
+    if isinstance(writers, dict):
+        attempt = _Attempt(context, info, list(writers.values()))
         await attempt.cancelled()
         await attempt.release()
     elif wanted:
@@ -97,24 +148,35 @@ async def _end_unopened(
 
 
 async def _open(
-    context: ActivityContext,
-    info: activity.Info,
-    topic: str | None,
-    on_retry: OnRetry,
-    on_full: OnFull,
-) -> StreamWriter:
+    spec: StreamingSpec, context: ActivityContext, info: activity.Info
+) -> dict[str, StreamWriter]:
+    """Open every stream of the activity, or none."""
+    chosen = context.origin.topic if context.origin else None
+    writers: dict[str, StreamWriter] = {}
     try:
-        stream = await _stream(context, info, topic)
-        return await _open_writer(context, info, stream, on_retry, on_full)
+        for name, topic in spec.topics(chosen).items():
+            stream = await _stream(context, info, topic)
+            writers[name] = await _open_writer(context, info, stream, spec)
     except FencedError as exc:
+        await _close(writers)
         # Unless it is stale this attempt may try again: with clocks that disagree between
         # hosts of the server a next attempt is newer, whoever was first here.
         raise ApplicationError(f"{exc}{_FENCED_HINT}", type="FencedError") from exc
     except StreamqError as exc:
+        await _close(writers)
         raise application_error(exc) from exc
+    except BaseException:
+        await _close(writers)
+        raise
+    return writers
 
 
-async def _stream(context: ActivityContext, info: activity.Info, topic: str | None) -> StreamId:
+async def _close(writers: dict[str, StreamWriter]) -> None:
+    for writer in writers.values():
+        await writer.aclose()
+
+
+async def _stream(context: ActivityContext, info: activity.Info, topic: str) -> StreamId:
     workflow_id, origin = info.workflow_id, context.origin
     if workflow_id is None or info.workflow_run_id is None:
         raise ApplicationError(
@@ -123,28 +185,29 @@ async def _stream(context: ActivityContext, info: activity.Info, topic: str | No
             non_retryable=True,
         )
     if origin is not None:
-        first, chosen = origin.first_execution_run_id, origin.topic or topic
+        first = origin.first_execution_run_id
         workflow_id = origin.workflow_id or workflow_id
     else:
         # Scheduled by a worker without the plugin, or by another SDK.
         retry = RetryPolicy(deadline_seconds=context.settings.retry_seconds)
-        client = activity.client()
-        first = await find_first_run_id(client, workflow_id, info.workflow_run_id, retry)
-        chosen = topic
-    return stream_id(stream_name(workflow_id, first, chosen or DEFAULT_TOPIC), context.settings)
+        first = await find_first_run_id(context.client, workflow_id, info.workflow_run_id, retry)
+    return stream_id(stream_name(workflow_id, first, topic), context.settings)
 
 
 async def _open_writer(
     context: ActivityContext,
     info: activity.Info,
     stream: StreamId,
-    on_retry: OnRetry,
-    on_full: OnFull,
+    spec: StreamingSpec,
 ) -> StreamWriter:
     epoch = attempt_epoch(info)
     origin = context.origin
     run_id = origin.original_run_id if origin else info.workflow_run_id
     producer = f"{run_id}/{info.activity_id}"
+    serializer: Serializer[Any]
+    serializer, codec = conversion(
+        context.client.data_converter, stream.name, context.client.namespace
+    )
     try:
         with stream_span(stream, backend=context.queue.backend) as span:
             writer = await open_writer(
@@ -152,9 +215,11 @@ async def _open_writer(
                 queue=context.queue,
                 settings=context.settings,
                 epoch=epoch,
-                on_retry=on_retry,
-                on_full=on_full,
+                on_retry=spec.on_retry,
+                on_full=spec.on_full,
                 producer=producer,
+                serializer=serializer,
+                codec=codec,
                 headers=span.headers,
                 seals_failures=False,  # there may be a next attempt
             )
@@ -194,19 +259,21 @@ async def _open_writer(
 
 
 class _Attempt:
-    def __init__(self, context: ActivityContext, info: activity.Info, writer: StreamWriter) -> None:
+    def __init__(
+        self, context: ActivityContext, info: activity.Info, writers: Sequence[StreamWriter]
+    ) -> None:
         self._context = context
         self._info = info
-        self._writer = writer
+        self._writers = writers
         self._started = time.monotonic()
         self._gave_up = False
 
-    async def run(self, pulse: Pulse, function: Callable[[StreamWriter], Awaitable[R]]) -> R:
-        writer = self._writer
+    async def run(self, pulse: Pulse, work: Awaitable[R]) -> R:
         try:
-            result = await pulse.guard(writer, function(writer))
-            if not writer.is_sealed:
-                await writer.finish()
+            result = await pulse.guard(self._writers, work)
+            for writer in self._writers:
+                if not writer.is_sealed:
+                    await writer.finish()
         except (asyncio.CancelledError, temporalio.exceptions.CancelledError) as exc:
             # Cancellation that leaked out of the user's own tasks is a failure like any other.
             by_temporal = activity.is_cancelled()
@@ -224,10 +291,11 @@ class _Attempt:
         return result
 
     async def release(self) -> None:
-        """Close the writer: at once if the deadline for its seal has passed already."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0 if self._gave_up else None):
-                await self._writer.aclose()
+        """Close the writers: at once if the deadline for a seal has passed already."""
+        for writer in self._writers:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0 if self._gave_up else None):
+                    await writer.aclose()
 
     async def cancelled(self) -> None:
         """Seal CANCELLED if nobody will go on; else leave the stream to the next attempt."""
@@ -240,12 +308,12 @@ class _Attempt:
             reason = "the workflow has ended"
             if not await self._workflow_is_over():
                 return
-        await self._seal(self._writer.cancel(reason), "CANCELLED")
+        await self._seal(lambda writer: writer.cancel(reason), "CANCELLED")
 
     async def _workflow_is_over(self) -> bool:
-        name = self._writer.stream.name
+        name = self._writers[0].stream.name
         workflow_id, first_run_id, _ = name.rsplit("/", 2)
-        return await is_over(activity.client(), workflow_id, first_run_id)
+        return await is_over(self._context.client, workflow_id, first_run_id)
 
     async def _failed(self, error: BaseException) -> None:
         """Seal ERROR if neither the activity nor its workflow will be tried again."""
@@ -258,10 +326,21 @@ class _Attempt:
             # An ApplicationError puts its type before its message when it is printed.
             text = error.message if isinstance(error, ApplicationError) else str(error)
             name = error.type if isinstance(error, ApplicationError) else None
-            name = name or type(error).__name__
-            await self._seal(self._writer.fail(text, error_type=name, retryable=retryable), "ERROR")
+            kind = name or type(error).__name__
+            await self._seal(
+                lambda writer: writer.fail(text, error_type=kind, retryable=retryable), "ERROR"
+            )
 
-    async def _seal(self, sealing: Coroutine[Any, Any, None], state: str) -> None:
+    async def _seal(
+        self, sealing: Callable[[StreamWriter], Coroutine[Any, Any, None]], state: str
+    ) -> None:
+        await asyncio.gather(
+            *(self._seal_one(each, sealing(each), state) for each in self._writers)
+        )
+
+    async def _seal_one(
+        self, writer: StreamWriter, sealing: Coroutine[Any, Any, None], state: str
+    ) -> None:
         try:
             async with asyncio.timeout(_SEAL_SECONDS):
                 await sealing
@@ -272,7 +351,7 @@ class _Attempt:
             logger.warning(
                 "stream %s could not be sealed %s (%s: %s); readers that watch the workflow learn "
                 "of its end from there",
-                self._writer.stream,
+                writer.stream,
                 state,
                 type(exc).__name__,
                 exc,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
 from temporalio.converter import PayloadConverter
 from temporalio.exceptions import ApplicationError
 
@@ -58,14 +61,23 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class ActivityContext:
-    """What the plugin gives every activity of its worker."""
+    """What the plugin gives every activity of its worker.
+
+    Attributes:
+        queue: The worker's queue.
+        settings: Limits and defaults.
+        client: The worker's client.
+        origin: Where the activity was scheduled, if that was told.
+    """
 
     queue: ChunkQueue
     settings: Settings
+    client: Client
     origin: Origin | None
 
 
 current: ContextVar[ActivityContext | None] = ContextVar("streamq_activity", default=None)
+_writers: ContextVar[dict[str, Any] | None] = ContextVar("streamq_writers", default=None)
 
 
 def activity_context() -> ActivityContext:
@@ -76,10 +88,36 @@ def activity_context() -> ActivityContext:
     """
     context = current.get()
     if context is None:
-        raise ApplicationError(
-            "this worker has no stream queue: add StreamqPlugin to the worker or to its client "
-            "(Worker(..., plugins=[StreamqPlugin()]))",
-            type="ConfigurationError",
-            non_retryable=True,
-        )
+        raise _no_plugin()
     return context
+
+
+@contextmanager
+def giving_writers(writers: dict[str, Any]) -> Iterator[None]:
+    """Give the function that runs in this block, or in a thread started from it, its writers."""
+    token = _writers.set(writers)
+    try:
+        yield
+    finally:
+        _writers.reset(token)
+
+
+def taken_writers() -> dict[str, Any]:
+    """Return the writers of the running activity, by parameter.
+
+    Raises:
+        ApplicationError: The worker runs without the plugin; not retryable.
+    """
+    writers = _writers.get()
+    if writers is None:
+        raise _no_plugin()
+    return writers
+
+
+def _no_plugin() -> ApplicationError:
+    return ApplicationError(
+        "this worker has no stream queue: add StreamqPlugin to the worker or to its client "
+        "(Worker(..., plugins=[StreamqPlugin()]))",
+        type="ConfigurationError",
+        non_retryable=True,
+    )

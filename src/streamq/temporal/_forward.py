@@ -34,6 +34,7 @@ BATCH_SIGNAL = "streamq.batch"
 
 _LONGEST_WINDOW_SECONDS = 3_600.0
 _READ_SECONDS = 20.0
+_LONGEST_BEAT_SECONDS = 10.0
 _SIGNAL_TIMEOUT = timedelta(seconds=5)
 _LIMIT = "limit for signal"
 _ABOUT_TARGET = ("TargetNotFoundError", "SignalLimitError")
@@ -162,19 +163,23 @@ class _Forwarding:
             request.target_workflow_id, run_id=request.target_run_id
         )
         self._retry = RetryPolicy(deadline_seconds=context.settings.retry_seconds)
-        self._beat_seconds = heartbeat_seconds(info, context.settings.cancel_seconds)
+        self._beat_seconds = heartbeat_seconds(info, _LONGEST_BEAT_SECONDS)
         self._place = _place(info.heartbeat_details)
         self._start = self._place.start if self._place else 1
         self._sent_at = -math.inf
 
     async def beat(self) -> None:
-        """Send heartbeats, whatever is waited for."""
+        """Send heartbeats, whatever is waited for; not for each signal, since they are billed."""
         while True:
-            if self._place is not None:
-                activity.heartbeat(dataclasses.asdict(self._place))
-            else:
-                activity.heartbeat()
             await asyncio.sleep(self._beat_seconds)
+            self.note()
+
+    def note(self) -> None:
+        """Tell Temporal where the next attempt goes on."""
+        if self._place is not None:
+            activity.heartbeat(dataclasses.asdict(self._place))
+        else:
+            activity.heartbeat()
 
     async def run(self) -> ForwardResult:
         """Forward from the last known place to the seal."""
@@ -212,7 +217,6 @@ class _Forwarding:
             await self._send(packer)
             signals += 1
             place = self._place = _Place(self._start, cursor, signals, tally.summary())
-            activity.heartbeat(dataclasses.asdict(place))
             if reader.seal is not None:
                 return place
 
@@ -254,7 +258,8 @@ class _Forwarding:
             raise rpc_error(exc, f"signal {target}") from exc
 
     async def told(self, failure: ApplicationError) -> ApplicationError:
-        """Return the failure, which the target has been told if there is no next attempt."""
+        """Return the failure, after telling the target, or the next attempt where it goes on."""
+        self.note()
         if failure.non_retryable and failure.type not in _ABOUT_TARGET:
             error = {"type": failure.type, "message": failure.message}
             try:

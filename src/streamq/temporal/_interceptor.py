@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from temporalio import workflow
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ActivityInboundInterceptor,
+    ActivityOutboundInterceptor,
     ExecuteActivityInput,
+    ExecuteWorkflowInput,
     Interceptor,
     StartActivityInput,
     StartLocalActivityInput,
@@ -20,9 +27,13 @@ from temporalio.worker import (
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 
+from ._attempt import run_attempt
 from ._context import ActivityContext, Origin, current
+from ._heartbeats import Heartbeats
 from ._names import Owner, chosen_owner, chosen_topic
 from ._poll import POLL_ACTIVITY
+from ._spec import spec_of
+from .workflow_streams._stream import flush_workflow
 
 
 class StreamqInterceptor(Interceptor):
@@ -30,14 +41,24 @@ class StreamqInterceptor(Interceptor):
 
     Args:
         resources: Returns the queue and settings in use, ``None`` when no worker runs.
+        client: Of the worker.
     """
 
-    def __init__(self, resources: Callable[[], tuple[ChunkQueue, Settings] | None]) -> None:
+    def __init__(
+        self,
+        resources: Callable[[], tuple[ChunkQueue, Settings] | None],
+        client: Client | None = None,
+    ) -> None:
         self._resources = resources
+        self._client = client
+
+    def belongs_to(self, resources: Callable[[], tuple[ChunkQueue, Settings] | None]) -> bool:
+        """Whether it was made for the owner of these resources."""
+        return self._resources == resources
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Give activities their queue."""
-        return _ActivityInbound(next, self._resources)
+        return next if self._client is None else _Inbound(next, self._resources, self._client)
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
@@ -46,24 +67,44 @@ class StreamqInterceptor(Interceptor):
         return _WorkflowInbound
 
 
-class _ActivityInbound(ActivityInboundInterceptor):
+class _Inbound(ActivityInboundInterceptor):
     def __init__(
         self,
         next: ActivityInboundInterceptor,
         resources: Callable[[], tuple[ChunkQueue, Settings] | None],
+        client: Client,
     ) -> None:
         super().__init__(next)
         self._resources = resources
+        self._client = client
+
+    def init(self, outbound: ActivityOutboundInterceptor) -> None:
+        self._outbound = Heartbeats(outbound)
+        super().init(self._outbound)
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         resources = self._resources()
         if resources is None:
             return await super().execute_activity(input)
-        queue, settings = resources
-        context = ActivityContext(queue, settings, Origin.from_headers(input.headers))
+        origin = Origin.from_headers(input.headers)
+        context = ActivityContext(*resources, self._client, origin)
         token = current.set(context)
         try:
-            return await super().execute_activity(input)
+            spec = spec_of(input.fn)
+            if spec is None:
+                return await super().execute_activity(input)
+            if not spec.kind.is_async and not isinstance(input.executor, ThreadPoolExecutor):
+                raise ApplicationError(
+                    f"{type(input.executor).__name__} cannot run streaming activities: their "
+                    "writer belongs to this process; give the worker a ThreadPoolExecutor as "
+                    "activity_executor",
+                    type="ConfigurationError",
+                    non_retryable=True,
+                )
+            self._outbound.begin()
+            return await run_attempt(
+                spec, context, partial(super().execute_activity, input), self._outbound.beat
+            )
         finally:
             current.reset(token)
 
@@ -71,6 +112,15 @@ class _ActivityInbound(ActivityInboundInterceptor):
 class _WorkflowInbound(WorkflowInboundInterceptor):
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         super().init(_WorkflowOutbound(outbound))
+
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        try:
+            result = await super().execute_workflow(input)
+        except (Exception, asyncio.CancelledError, workflow.ContinueAsNewError):
+            await flush_workflow()
+            raise
+        await flush_workflow()
+        return result
 
 
 class _WorkflowOutbound(WorkflowOutboundInterceptor):

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import Worker, WorkerConfig, WorkflowRunner
+from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from streamq._open import open_queue
@@ -28,6 +28,7 @@ from ._sweep import SweepWorkflow, sweep
 from ._versioned import VERSIONED
 from ._watch import outcome, watch
 from ._workflow import StreamWorkflow
+from .workflow_streams import publish
 
 _DEFAULT_THROTTLE: timedelta = (
     inspect.signature(Worker).parameters["max_heartbeat_throttle_interval"].default
@@ -64,7 +65,6 @@ class StreamqPlugin(SimplePlugin):
         self._lock = asyncio.Lock()
         super().__init__(
             "streamq.StreamqPlugin",
-            interceptors=[StreamqInterceptor(lambda: self._resources)],
             activities=_with_activities,
             workflows=_with_workflows,
             workflow_runner=_pass_through,
@@ -77,6 +77,10 @@ class StreamqPlugin(SimplePlugin):
             ConfigurationError: A setting is invalid.
         """
         config = super().configure_worker(config)
+        found = config.get("interceptors") or ()
+        if not any(self._is_mine(each) for each in found):
+            mine = StreamqInterceptor(self._opened, config["client"])
+            config["interceptors"] = [*found, mine]
         deployment = config.get("deployment_config")
         if deployment is not None and deployment.use_worker_versioning:
             config["workflows"] = [VERSIONED.get(each, each) for each in config["workflows"]]
@@ -95,6 +99,22 @@ class StreamqPlugin(SimplePlugin):
                 longest,
             )
         return config
+
+    def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
+        """Add what workflows need to be replayed."""
+        config = super().configure_replayer(config)
+        config["interceptors"] = [
+            *(config.get("interceptors") or ()),
+            StreamqInterceptor(self._opened),
+        ]
+        return config
+
+    def _opened(self) -> tuple[ChunkQueue, Settings] | None:
+        return self._resources
+
+    def _is_mine(self, interceptor: object) -> bool:
+        # Given to both the client and the worker, the plugin is applied twice.
+        return isinstance(interceptor, StreamqInterceptor) and interceptor.belongs_to(self._opened)
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
         """Run the worker with an open queue.
@@ -137,6 +157,7 @@ class StreamqPlugin(SimplePlugin):
 _ACTIVITIES: tuple[Callable[..., Any], ...] = (
     poll,
     seal,
+    publish,
     forward,
     summarize,
     sweep,

@@ -19,6 +19,7 @@ from ._pulse import heartbeat_seconds
 SUMMARY_ACTIVITY = "streamq.summary"
 
 _PATIENCE_SECONDS = 1.0
+_LONGEST_BEAT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,8 @@ async def summarize(request: SummaryRequest) -> StreamSummary:
             beginning is no longer stored.
     """
     context = activity_context()
-    beat_seconds = heartbeat_seconds(activity.info(), context.settings.cancel_seconds)
-    tally, beat_at = Tally(), 0.0
+    beat_seconds = heartbeat_seconds(activity.info(), _LONGEST_BEAT_SECONDS)
+    tally, beat_at = Tally(), time.monotonic() + beat_seconds
     try:
         async with open_reader(
             stream_id(request.stream, context.settings),

@@ -146,7 +146,7 @@ async def sweep(request: SweepRequest) -> SweepSummary:
         ApplicationError: Its type is the name of the streamq error.
     """
     context = activity_context()
-    async with Pulse(activity.info(), context.settings.cancel_seconds):
+    async with Pulse(activity.info(), context.settings.cancel_seconds, activity.heartbeat):
         try:
             return await sweep_queue(context.queue, context.settings, activity.client(), request)
         except StreamqError as exc:

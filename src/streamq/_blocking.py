@@ -1,0 +1,158 @@
+"""The writer for code in threads: the same methods, without ``await``."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Coroutine
+from typing import Any, Generic, TypeVar
+
+from ._errors import ClosedError
+from ._events import StreamId
+from ._values import TContra
+from ._writer import StreamWriter, WriterStatistics
+
+R = TypeVar("R")
+
+
+class BlockingStreamWriter(Generic[TContra]):
+    """A :class:`~streamq.StreamWriter` for threads: its methods block instead of being awaited.
+
+    ``send_chunk`` takes a lock for a moment and returns, unless the buffer is full; the network is
+    the event loop's business. Thread-safe: each thread's chunks keep their order.
+
+    Args:
+        writer: Belongs to the running event loop, which must go on running meanwhile. It is sealed
+            and closed by its owner.
+    """
+
+    def __init__(self, writer: StreamWriter[TContra]) -> None:
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._interruption: BaseException | None = None
+        self._waits: set[concurrent.futures.Future[Any]] = set()
+        self._poked = False
+
+    @property
+    def stream(self) -> StreamId:
+        """Which stream."""
+        return self._writer.stream
+
+    @property
+    def attempt(self) -> int:
+        """Dense number of this attempt, 1 for the first."""
+        return self._writer.attempt
+
+    @property
+    def epoch(self) -> int:
+        """The attempt's place among all runs of the producer; larger is newer."""
+        return self._writer.epoch
+
+    @property
+    def resumed_from(self) -> int:
+        """Chunks of earlier attempts that stay valid."""
+        return self._writer.resumed_from
+
+    @property
+    def discards(self) -> bool:
+        """Whether chunks go nowhere, because the stream was sealed before this attempt began."""
+        return self._writer.discards
+
+    @property
+    def position(self) -> int:
+        """Seq of the next chunk to send: how many of the stream are valid and accepted."""
+        return self._writer.position
+
+    @property
+    def durable_position(self) -> int:
+        """How many chunks the backend holds that are valid."""
+        return self._writer.durable_position
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the ending is durably stored."""
+        return self._writer.is_sealed
+
+    def statistics(self) -> WriterStatistics:
+        """Return counters; cheap, at any time."""
+        return self._writer.statistics()
+
+    def send_chunk(self, value: TContra) -> None:
+        """Accept one chunk for sending, as :meth:`StreamWriter.send_chunk` does.
+
+        Raises:
+            StreamqError: As there.
+            BaseException: What :meth:`interrupt` was given.
+        """
+        writer = self._writer
+        encoding, data = writer._encode(value)
+        while True:
+            if self._interruption is not None:
+                raise self._interruption
+            with writer._lock:
+                if writer._take(encoding, data):
+                    break
+            self._wait(writer._wait_for_room(len(data)))
+        if not self._poked:
+            self._poked = True
+            self._call_soon()
+
+    def flush(self) -> None:
+        """Wait until every accepted chunk is durable."""
+        self._wait(self._writer.flush())
+
+    def finish(self) -> None:
+        """Seal the stream END, after every accepted chunk; returns once that is durable."""
+        self._wait(self._writer.finish())
+
+    def fail(
+        self, error: BaseException | str, *, error_type: str = "", retryable: bool = False
+    ) -> None:
+        """Seal the stream ERROR, after every accepted chunk."""
+        self._wait(self._writer.fail(error, error_type=error_type, retryable=retryable))
+
+    def cancel(self, reason: str = "") -> None:
+        """Seal the stream CANCELLED, after every accepted chunk."""
+        self._wait(self._writer.cancel(reason))
+
+    def interrupt(self, error: BaseException) -> None:
+        """Let whoever waits in here, now or later, get this error; for the event loop's thread."""
+        self._interruption = error
+        for future in tuple(self._waits):
+            future.cancel()
+
+    def _call_soon(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:
+            raise ClosedError(
+                "the event loop of this writer is closed", stream=str(self.stream)
+            ) from None
+
+    def _wake(self) -> None:
+        # In this order: a chunk accepted between the two is seen, one after them pokes again.
+        self._poked = False
+        self._writer._wake.set()
+
+    def _wait(self, call: Coroutine[Any, Any, R]) -> R:
+        if threading.get_ident() == self._loop_thread:
+            call.close()
+            raise ClosedError(
+                "BlockingStreamWriter would block the event loop that it needs; use it in another "
+                "thread, or StreamWriter here",
+                stream=str(self.stream),
+            )
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        self._waits.add(future)
+        try:
+            if self._interruption is not None:
+                future.cancel()
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise self._interruption or ClosedError(
+                "the event loop of this writer has stopped", stream=str(self.stream)
+            ) from None
+        finally:
+            self._waits.discard(future)

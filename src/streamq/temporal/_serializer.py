@@ -1,0 +1,172 @@
+"""Values through the client's data converter, records through its payload codec."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from typing import Any, Generic
+
+from google.protobuf.message import DecodeError
+from temporalio.api.common.v1 import Payload
+from temporalio.contrib.pydantic import PydanticPayloadConverter
+from temporalio.converter import (
+    DataConverter,
+    DefaultPayloadConverter,
+    PayloadCodec,
+    PayloadConverter,
+    WorkflowSerializationContext,
+)
+
+from streamq._codec import Codec
+from streamq._errors import ConfigurationError, SerializationError
+from streamq._settings import Settings
+from streamq._values import Encoding, Serializer, T, decode_value, encode_value
+
+_ENCODING = "encoding"
+_JSON = {_ENCODING: b"json/plain"}
+_BYTES = {_ENCODING: b"binary/plain"}
+_NULL = {_ENCODING: b"binary/null"}
+# Text and bytes come out of these as they went in, so that the way through a payload is saved.
+_TRANSPARENT = (DefaultPayloadConverter, PydanticPayloadConverter)
+
+
+class PayloadSerializer(Generic[T]):
+    """Encodes values as a payload converter does.
+
+    Text, bytes and what becomes JSON is stored as such, so that a browser or another language reads
+    it; anything else as the payload itself.
+
+    Args:
+        converter: The payload converter.
+        value_type: What values are decoded as; by default whatever their JSON says.
+    """
+
+    def __init__(self, converter: PayloadConverter, value_type: type[T] | None = None) -> None:
+        self._converter = converter
+        self._is_transparent = type(converter) in _TRANSPARENT
+        self._type = value_type
+
+    def encode(self, value: T) -> tuple[Encoding, bytes]:
+        """Encode a value.
+
+        Raises:
+            SerializationError: The converter refuses it.
+        """
+        if self._is_transparent and type(value) in (str, bytes):
+            return encode_value(value)
+        try:
+            [payload] = self._converter.to_payloads([value])
+        except Exception as exc:
+            raise SerializationError(
+                f"the data converter cannot encode a chunk of type {type(value).__name__}: {exc}"
+            ) from exc
+        metadata = dict(payload.metadata)
+        if metadata == _JSON:
+            return Encoding.JSON, payload.data
+        if metadata == _BYTES:
+            return Encoding.BYTES, payload.data
+        if metadata == _NULL:
+            return Encoding.JSON, b"null"
+        return Encoding.PAYLOAD, payload.SerializeToString()
+
+    def decode(self, encoding: Encoding, data: bytes) -> T:
+        """Turn bytes back into a value.
+
+        Raises:
+            SerializationError: The converter refuses them.
+        """
+        wanted = self._type
+        if encoding is Encoding.TEXT and (wanted is None or wanted is str):
+            return decode_value(encoding, data)  # type: ignore[no-any-return]
+        if self._is_transparent and wanted is None and encoding is not Encoding.PAYLOAD:
+            return decode_value(encoding, data)  # type: ignore[no-any-return]
+        try:
+            payload = _payload(encoding, data)
+            [value] = self._converter.from_payloads([payload], [wanted] if wanted else None)
+        except Exception as exc:
+            name = getattr(wanted, "__name__", "value")
+            raise SerializationError(
+                f"the data converter cannot decode a chunk ({encoding.name}) as {name}: "
+                f"{type(exc).__name__}"
+            ) from exc
+        return value  # type: ignore[no-any-return]
+
+
+def _payload(encoding: Encoding, data: bytes) -> Payload:
+    if encoding is Encoding.PAYLOAD:
+        return Payload.FromString(data)
+    if encoding is Encoding.BYTES:
+        return Payload(metadata=_BYTES, data=data)
+    if encoding is Encoding.TEXT:
+        data = json.dumps(data.decode()).encode()
+    return Payload(metadata=_JSON, data=data)
+
+
+class PayloadCodecOfRecords:
+    """Lets a payload codec encode records, one payload each.
+
+    Args:
+        codec: The payload codec.
+    """
+
+    def __init__(self, codec: PayloadCodec) -> None:
+        self._codec = codec
+
+    async def encode(self, data: bytes) -> bytes:
+        """Return the encoded payload in protobuf bytes."""
+        [payload] = await self._codec.encode([Payload(metadata=_BYTES, data=data)])
+        return payload.SerializeToString()
+
+    async def decode(self, data: bytes) -> bytes:
+        """Return what was encoded."""
+        try:
+            stored = Payload.FromString(data)
+        except DecodeError as exc:
+            raise SerializationError(f"what is stored is not a payload: {exc}") from exc
+        [payload] = await self._codec.decode([stored])
+        return payload.data
+
+
+def conversion(
+    converter: DataConverter, stream: str, namespace: str, value_type: type[T] | None = None
+) -> tuple[Serializer[T], Codec | None]:
+    """Return how the values of a workflow's stream are converted, and its codec if there is one.
+
+    Converters and codecs that want to know get the workflow as their serialization context.
+
+    Args:
+        converter: The client's.
+        stream: Name of the stream, ``workflow id / first run id / topic``.
+        namespace: Of the workflow.
+        value_type: What values are decoded as.
+    """
+    workflow_id = stream.rsplit("/", 2)[0]
+    context = WorkflowSerializationContext(namespace=namespace, workflow_id=workflow_id)
+    chosen = converter.with_context(context)
+    codec = None if chosen.payload_codec is None else PayloadCodecOfRecords(chosen.payload_codec)
+    return PayloadSerializer(chosen.payload_converter, value_type), codec
+
+
+def load_data_converter(settings: Settings) -> DataConverter | None:
+    """Return the data converter that ``STREAMQ_DATA_CONVERTER`` names.
+
+    Raises:
+        ConfigurationError: It cannot be imported, or is no data converter.
+    """
+    name = settings.data_converter
+    if not name:
+        return None
+    module, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ConfigurationError(
+            f"STREAMQ_DATA_CONVERTER={name!r} cannot be imported ({exc}); give it as module:name"
+        ) from exc
+    if not isinstance(found, DataConverter):
+        raise ConfigurationError(
+            f"STREAMQ_DATA_CONVERTER={name!r} is {type(found).__name__}, not a DataConverter"
+        )
+    return found

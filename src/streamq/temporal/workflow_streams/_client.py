@@ -1,0 +1,411 @@
+"""The side of activities and other processes: publishing in batches, and subscribing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any, Generic, Self, TypeVar, overload
+
+from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client, WorkflowHandle
+from temporalio.converter import DataConverter
+
+from streamq._errors import StreamNotFoundError, StreamqError
+from streamq._events import Chunk, Event
+from streamq._open import describe, open_queue, open_reader
+from streamq._reader import StreamReader
+from streamq._retry import RetryPolicy
+from streamq._settings import Settings, load_settings
+from streamq.driver import ChunkQueue
+from streamq.temporal._chain import find_first_run_id, wait_closed
+from streamq.temporal._context import current
+from streamq.temporal._names import stream_name
+
+from ._log import SharedLog
+from ._types import TOPIC, Numbered, WorkflowStreamItem, bind, to_payload
+
+T = TypeVar("T")
+
+_BATCH_INTERVAL = timedelta(seconds=2)
+_MAX_RETRY = timedelta(seconds=600)
+_COOLDOWN = timedelta(milliseconds=100)
+_WAIT_SECONDS = 5.0
+
+
+class WorkflowStreamClient:
+    """Publishes to the log of a workflow and subscribes to it.
+
+    As in the original: ``async with`` sends batches in the background and the rest at its end;
+    a batch that was sent twice is delivered once.
+
+    Args:
+        handle: The workflow; a run id in it chooses the chain of that run.
+        client: Whose data converter is used, by default that of the handle.
+        batch_interval: Longest time that an item waits to be sent.
+        max_batch_size: Send when so many wait.
+        max_retry_duration: How long a batch is tried again while the backend is unreachable.
+        queue: An open queue to use, not in the original. By default that of the plugin within an
+            activity, else one that is opened as configured.
+        settings: Limits; by default what is configured.
+    """
+
+    def __init__(
+        self,
+        handle: WorkflowHandle[Any, Any],
+        *,
+        client: Client | None = None,
+        batch_interval: timedelta = _BATCH_INTERVAL,
+        max_batch_size: int | None = None,
+        max_retry_duration: timedelta = _MAX_RETRY,
+        queue: ChunkQueue | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        context = current.get()
+        self._handle = handle
+        self._client: Client = client or handle._client
+        self._batch_interval = batch_interval
+        self._max_batch_size = max_batch_size
+        self._max_retry_duration = max_retry_duration
+        self._queue = queue or (context.queue if context else None)
+        self._settings = settings or (context.settings if context else load_settings())
+        self._publisher = uuid.uuid4().hex
+        self._number = 0
+        self._buffer: list[tuple[str, Any]] = []
+        self._pending: list[bytes] | None = None
+        self._pending_since = 0.0
+        self._wakeup = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._flusher: asyncio.Task[None] | None = None
+        self._log: SharedLog | None = None
+        self._opened: ChunkQueue | None = None
+        self._topic_types: dict[str, Any] = {}
+
+    @classmethod
+    def create(
+        cls,
+        client: Client,
+        workflow_id: str,
+        *,
+        batch_interval: timedelta = _BATCH_INTERVAL,
+        max_batch_size: int | None = None,
+        max_retry_duration: timedelta = _MAX_RETRY,
+        queue: ChunkQueue | None = None,
+        settings: Settings | None = None,
+    ) -> Self:
+        """Return a client for a workflow by its id."""
+        return cls(
+            client.get_workflow_handle(workflow_id),
+            client=client,
+            batch_interval=batch_interval,
+            max_batch_size=max_batch_size,
+            max_retry_duration=max_retry_duration,
+            queue=queue,
+            settings=settings,
+        )
+
+    @classmethod
+    def from_within_activity(
+        cls,
+        *,
+        batch_interval: timedelta = _BATCH_INTERVAL,
+        max_batch_size: int | None = None,
+        max_retry_duration: timedelta = _MAX_RETRY,
+    ) -> Self:
+        """Return a client for the workflow that scheduled the running activity.
+
+        Raises:
+            RuntimeError: No workflow did.
+        """
+        workflow_id = activity.info().workflow_id
+        if workflow_id is None:
+            raise RuntimeError(
+                "from_within_activity needs an activity that a workflow has scheduled; use "
+                "WorkflowStreamClient.create(activity.client(), workflow_id)"
+            )
+        return cls.create(
+            activity.client(),
+            workflow_id,
+            batch_interval=batch_interval,
+            max_batch_size=max_batch_size,
+            max_retry_duration=max_retry_duration,
+        )
+
+    async def __aenter__(self) -> Self:
+        self._flusher = asyncio.create_task(self._run(), name="streamq-workflow-streams")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            if self._flusher is not None:
+                self._flusher.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._flusher
+            self._flusher = None
+            await self._flush_all()
+        finally:
+            await self._let_go()
+
+    @overload
+    def topic(self, name: str) -> TopicHandle[Any]: ...
+    @overload
+    def topic(self, name: str, *, type: type[T]) -> TopicHandle[T]: ...
+
+    def topic(self, name: str, *, type: type[T] | None = None) -> TopicHandle[T] | TopicHandle[Any]:
+        """Return a handle for a topic.
+
+        Raises:
+            RuntimeError: The topic is bound to another type.
+        """
+        return TopicHandle(self, name, bind(self._topic_types, name, type))
+
+    async def flush(self) -> None:
+        """Send what waits, and return when the backend has it.
+
+        Raises:
+            TimeoutError: A batch could not be sent within ``max_retry_duration``; it is dropped.
+            StreamqError: The backend refuses it, or is unreachable; the batch is kept.
+        """
+        try:
+            await self._flush_all()
+        finally:
+            if self._flusher is None:
+                await self._let_go()
+
+    @overload
+    def subscribe(
+        self,
+        topics: str | list[str] | None = ...,
+        from_offset: int = ...,
+        *,
+        result_type: type[T],
+        poll_cooldown: timedelta = ...,
+    ) -> AsyncIterator[WorkflowStreamItem[T]]: ...
+    @overload
+    def subscribe(
+        self,
+        topics: str | list[str] | None = ...,
+        from_offset: int = ...,
+        *,
+        result_type: None = None,
+        poll_cooldown: timedelta = ...,
+    ) -> AsyncIterator[WorkflowStreamItem[Any]]: ...
+
+    async def subscribe(
+        self,
+        topics: str | list[str] | None = None,
+        from_offset: int = 0,
+        *,
+        result_type: type | None = None,
+        poll_cooldown: timedelta = _COOLDOWN,
+    ) -> AsyncIterator[WorkflowStreamItem[Any]]:
+        """Iterate over items until the workflow has ended and all of them are told.
+
+        Args:
+            topics: Which; none means all.
+            from_offset: Where to begin. What is no longer stored is passed over.
+            result_type: What to decode values as.
+            poll_cooldown: Without meaning here.
+
+        Raises:
+            StreamNotFoundError: There is no such workflow, or the stream was deleted meanwhile.
+        """
+        if result_type is Payload:
+            raise RuntimeError("result_type=Payload cannot be decoded; use result_type=RawValue")
+        wanted = {topics} if isinstance(topics, str) else set(topics or ())
+        first = await self._first_run_id()
+        converter = self._converter.payload_converter
+        seen: dict[str, int] = {}
+        reading = open_reader(
+            stream_name(self._handle.id, first, TOPIC),
+            queue=self._queue,
+            settings=self._settings,
+            gaps_as_events=True,
+        )
+        async with reading as reader:
+            closed = asyncio.create_task(
+                wait_closed(
+                    self._client,
+                    self._handle.id,
+                    first,
+                    patience_seconds=self._settings.idle_seconds,
+                )
+            )
+            try:
+                while True:
+                    is_over = closed.done()
+                    events = await _next_events(reader, closed)
+                    for event in events:
+                        if not isinstance(event, Chunk):
+                            continue
+                        item = await Numbered.decode(event.data, self._converter.payload_codec)
+                        if item.number <= seen.get(item.publisher, 0):
+                            continue
+                        seen[item.publisher] = item.number
+                        if event.offset <= from_offset or (wanted and item.topic not in wanted):
+                            continue
+                        data = (
+                            converter.from_payload(item.payload)
+                            if result_type is None
+                            else converter.from_payload(item.payload, result_type)
+                        )
+                        yield WorkflowStreamItem(item.topic, data, event.offset - 1)
+                    if is_over and not events:
+                        closed.result()
+                        return
+            finally:
+                closed.cancel()
+
+    async def get_offset(self) -> int:
+        """Return the offset of the next item."""
+        name = stream_name(self._handle.id, await self._first_run_id(), TOPIC)
+        async with contextlib.AsyncExitStack() as stack:
+            queue = self._queue or self._opened
+            if queue is None:
+                queue = await stack.enter_async_context(open_queue(self._settings))
+            try:
+                return (await describe(name, queue=queue, settings=self._settings)).offset
+            except StreamNotFoundError:
+                return 0
+
+    # -- inside --------------------------------------------------------------------------------
+
+    @property
+    def _converter(self) -> DataConverter:
+        return self._client.data_converter
+
+    def _publish_to_topic(self, topic: str, value: Any, *, force_flush: bool = False) -> None:
+        self._buffer.append((topic, value))
+        is_full = self._max_batch_size is not None and len(self._buffer) >= self._max_batch_size
+        if force_flush or is_full:
+            self._wakeup.set()
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._batch_interval.total_seconds()):
+                    await self._wakeup.wait()
+            self._wakeup.clear()
+            try:
+                await self._flush()
+            except StreamqError as exc:
+                if not exc.retryable:
+                    raise
+
+    async def _flush_all(self) -> None:
+        while self._pending is not None or self._buffer:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        async with self._lock:
+            if self._pending is None:
+                if not self._buffer:
+                    return
+                self._pending = await self._take()
+                self._pending_since = time.monotonic()
+            elif time.monotonic() - self._pending_since > self._max_retry_duration.total_seconds():
+                self._pending = None
+                raise TimeoutError(
+                    f"a batch could not be sent within {self._max_retry_duration}; it is dropped, "
+                    "and part of it may have arrived"
+                )
+            if self._log is None:
+                self._log = await self._open_log()
+            await self._log.write(self._pending)
+            self._pending = None
+
+    async def _take(self) -> list[bytes]:
+        # What cannot be converted stays in the buffer, and nothing is lost.
+        taken = [
+            Numbered(topic, to_payload(value, self._converter.payload_converter), "", 0)
+            for topic, value in self._buffer
+        ]
+        records = [
+            await Numbered(each.topic, each.payload, self._publisher, number).encode(
+                self._converter.payload_codec
+            )
+            for number, each in enumerate(taken, self._number + 1)
+        ]
+        del self._buffer[: len(taken)]
+        self._number += len(taken)
+        return records
+
+    async def _open_log(self) -> SharedLog:
+        name = stream_name(self._handle.id, await self._first_run_id(), TOPIC)
+        if self._queue is None and self._opened is None:
+            self._opened = await open_queue(self._settings)
+        queue = self._queue or self._opened
+        assert queue is not None
+        return SharedLog(queue, self._settings, name)
+
+    async def _let_go(self) -> None:
+        log, self._log = self._log, None
+        opened, self._opened = self._opened, None
+        if log is not None:
+            await log.aclose()
+        if opened is not None:
+            await opened.aclose()
+
+    async def _first_run_id(self) -> str:
+        context = current.get()
+        origin = context.origin if context is not None else None
+        if origin is not None and activity.in_activity():
+            info = activity.info()
+            if info.workflow_id == self._handle.id == (origin.workflow_id or info.workflow_id):
+                return origin.first_execution_run_id
+        retry = RetryPolicy(
+            deadline_seconds=self._settings.retry_seconds,
+            call_seconds=self._settings.operation_seconds,
+            backend="temporal",
+        )
+        return await find_first_run_id(self._client, self._handle.id, self._handle.run_id, retry)
+
+
+class TopicHandle(Generic[T]):
+    """One topic of a workflow's log; made by :meth:`WorkflowStreamClient.topic`."""
+
+    def __init__(self, client: WorkflowStreamClient, name: str, type: type[T]) -> None:
+        self._client = client
+        self._name = name
+        self._type = type
+
+    @property
+    def name(self) -> str:
+        """The topic."""
+        return self._name
+
+    @property
+    def type(self) -> type[T]:
+        """The type that it is bound to."""
+        return self._type
+
+    def publish(self, value: T | Payload, *, force_flush: bool = False) -> None:
+        """Let a value wait to be sent; with ``force_flush``, not for long."""
+        self._client._publish_to_topic(self._name, value, force_flush=force_flush)
+
+    async def subscribe(
+        self, from_offset: int = 0, *, poll_cooldown: timedelta = _COOLDOWN
+    ) -> AsyncIterator[WorkflowStreamItem[T]]:
+        """Iterate over the topic's items."""
+        async for item in self._client.subscribe(
+            [self._name], from_offset, result_type=self._type, poll_cooldown=poll_cooldown
+        ):
+            yield item
+
+
+async def _next_events(reader: StreamReader, closed: asyncio.Task[str]) -> Sequence[Event]:
+    """Return what comes next; nothing if the workflow has ended meanwhile, or nothing came."""
+    if closed.done():
+        return await reader.read_batch(max_wait=0)
+    reading = asyncio.ensure_future(reader.read_batch(max_wait=_WAIT_SECONDS))
+    try:
+        await asyncio.wait({reading, closed}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not reading.done():
+            reading.cancel()
+            await asyncio.wait({reading})
+    return [] if reading.cancelled() else reading.result()

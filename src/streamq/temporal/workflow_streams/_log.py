@@ -1,0 +1,86 @@
+"""A workflow's log as a stream that several publishers write in turns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Sequence
+
+from streamq._errors import FencedError, StreamNotFoundError, StreamqError
+from streamq._open import open_writer, stream_id
+from streamq._settings import Settings
+from streamq._tail import read_tail
+from streamq._writer import OnRetry, StreamWriter
+from streamq.driver import ChunkQueue
+
+_LONGEST_PAUSE_SECONDS = 0.1
+
+
+class SharedLog:
+    """Appends to a stream without owning it: whoever has something to send takes it over.
+
+    A takeover cuts off the publisher before, which then takes it over in turn and sends again what
+    was not acknowledged. So a record may be stored twice; readers tell by its number.
+
+    Args:
+        queue: Stays open.
+        settings: Limits; ``retry_seconds`` also bounds how long publishers fight for the log.
+        name: Which stream.
+    """
+
+    def __init__(self, queue: ChunkQueue, settings: Settings, name: str) -> None:
+        self._queue = queue
+        self._settings = settings
+        self._stream = stream_id(name, settings)
+        self._writer: StreamWriter | None = None
+
+    async def write(self, records: Sequence[bytes]) -> None:
+        """Store records in order, durably as far as the backend is.
+
+        Raises:
+            SealedError: Somebody has ended the stream.
+            FencedError: Others have taken it over again and again.
+            BackendUnavailableError: The backend stayed unreachable.
+        """
+        until = time.monotonic() + self._settings.retry_seconds
+        pause = 0.005
+        while True:
+            try:
+                writer = self._writer or await self._take_over()
+                for record in records:
+                    await writer.send_chunk(record)
+                await writer.flush()
+                return
+            except FencedError:
+                await self.aclose()
+                if time.monotonic() > until:
+                    raise
+            except BaseException:
+                await self.aclose()  # what it still holds must not be sent after this
+                raise
+            await asyncio.sleep(random.uniform(0, pause))
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def aclose(self) -> None:
+        """Let go of the stream; it is not ended."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(StreamqError):
+                await writer.aclose()
+
+    async def _take_over(self) -> StreamWriter:
+        # By the clock, unless that of another publisher is ahead of ours.
+        newest = 0
+        with contextlib.suppress(StreamNotFoundError):
+            newest = (await read_tail(self._queue, self._stream)).newest.epoch
+        self._writer = await open_writer(
+            self._stream,
+            queue=self._queue,
+            settings=self._settings,
+            epoch=max(time.time_ns() // 1_000, newest + 1),
+            on_retry=OnRetry.RESUME,
+            seals_failures=False,
+        )
+        return self._writer

@@ -1,0 +1,143 @@
+"""What both sides share: items, what is published, and how it is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import PayloadCodec, PayloadConverter
+
+from streamq._errors import CorruptRecordError
+
+T = TypeVar("T")
+
+TOPIC = "workflow-streams"
+"""Topic of the stream that is a workflow's log; the log's own topics are inside."""
+
+_TOPIC_KEY, _PUBLISHER_KEY = "streamq-topic", "streamq-publisher"
+
+
+@dataclass
+class WorkflowStreamItem(Generic[T]):
+    """One item of a workflow's log.
+
+    Attributes:
+        topic: Where it was published.
+        data: The value, decoded as the subscriber asked.
+        offset: Its place in the log, from 0; they grow.
+    """
+
+    topic: str
+    data: T
+    offset: int = 0
+
+
+@dataclass
+class WorkflowStreamState:
+    """What a workflow hands to its next run: how far it has counted, and no items.
+
+    Attributes:
+        sequence: Number of the last item that it published.
+    """
+
+    sequence: int = 0
+
+
+@dataclass
+class PublishEntry:
+    """One item to publish.
+
+    Attributes:
+        topic: Where.
+        data: The serialized payload as base64.
+    """
+
+    topic: str
+    data: str
+
+
+@dataclass
+class PublishRequest:
+    """What a workflow publishes at once.
+
+    Attributes:
+        publisher: Who, the same in every run.
+        first: Number of the first item.
+        items: In order.
+    """
+
+    publisher: str = ""
+    first: int = 1
+    items: list[PublishEntry] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """One item as it is stored: numbered by its publisher, so that a repeat is recognised."""
+
+    topic: str
+    payload: Payload
+    publisher: str
+    number: int
+
+    async def encode(self, codec: PayloadCodec | None) -> bytes:
+        """Return it as bytes; with a codec, all of it encoded."""
+        payload = Payload(metadata=self.payload.metadata, data=self.payload.data)
+        payload.metadata[_TOPIC_KEY] = self.topic.encode()
+        payload.metadata[_PUBLISHER_KEY] = f"{self.number} {self.publisher}".encode()
+        if codec is not None:
+            [payload] = await codec.encode([payload])
+        data: bytes = payload.SerializeToString()
+        return data
+
+    @classmethod
+    async def decode(cls, data: bytes, codec: PayloadCodec | None) -> Numbered:
+        """Undo :meth:`encode`.
+
+        Raises:
+            CorruptRecordError: Something else wrote to the log, or the codec is another one.
+        """
+        payload = Payload.FromString(data)
+        if codec is not None:
+            [payload] = await codec.decode([payload])
+        try:
+            topic = payload.metadata[_TOPIC_KEY].decode()
+            number, _, publisher = payload.metadata[_PUBLISHER_KEY].decode().partition(" ")
+            metadata = {
+                key: value
+                for key, value in payload.metadata.items()
+                if key not in (_TOPIC_KEY, _PUBLISHER_KEY)
+            }
+            plain = Payload(metadata=metadata, data=payload.data)
+            return cls(topic, plain, publisher, int(number))
+        except ValueError as exc:
+            raise CorruptRecordError(
+                "an item of the workflow's log cannot be read: was it published with another "
+                "payload codec?"
+            ) from exc
+
+
+def to_payload(value: Any, converter: PayloadConverter) -> Payload:
+    """Return a value as payload; one that is a payload already stays as it is."""
+    return value if isinstance(value, Payload) else converter.to_payloads([value])[0]
+
+
+def bind(bound: dict[str, Any], name: str, type_: Any) -> Any:
+    """Bind a topic to a type, ``Any`` if there is none.
+
+    Raises:
+        RuntimeError: It is bound to another one, or the type is ``Payload``.
+    """
+    chosen = Any if type_ is None else type_
+    if chosen is Payload:
+        raise RuntimeError(
+            "a topic cannot be bound to type=Payload, which no converter decodes; leave the type "
+            "out, publish payloads as they are, and subscribe with result_type=RawValue"
+        )
+    if bound.setdefault(name, chosen) != chosen:
+        raise RuntimeError(
+            f"topic {name!r} is bound to type {bound[name]!r} here, and cannot be bound to "
+            f"{chosen!r}; use one type for a topic, or none"
+        )
+    return chosen
