@@ -14,8 +14,12 @@ from temporalio.client import Client
 from temporalio.converter import PayloadConverter
 from temporalio.exceptions import ApplicationError
 
+from streamq._codec import Codec
+from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
+
+from ._serializer import conversion
 
 HEADER = "streamq"
 
@@ -74,6 +78,10 @@ class ActivityContext:
     settings: Settings
     client: Client
     origin: Origin | None
+
+    def codec(self, stream: StreamId) -> Codec | None:
+        """Return what the records of a stream go through: the client's payload codec, if any."""
+        return conversion(self.client.data_converter, stream.name, self.client.namespace)[1]
 
 
 current: ContextVar[ActivityContext | None] = ContextVar("streamq_activity", default=None)

@@ -184,11 +184,13 @@ class _Forwarding:
     async def run(self) -> ForwardResult:
         """Forward from the last known place to the seal."""
         request, place = self._request, self._place
+        stream = stream_id(request.stream, self._context.settings)
         async with open_reader(
-            stream_id(request.stream, self._context.settings),
+            stream,
             from_=(place.cursor if place else request.cursor) or "beginning",
             queue=self._context.queue,
             settings=self._context.settings,
+            codec=self._context.codec(stream),
         ) as reader:
             if place is None:
                 self._start = reader.offset + 1

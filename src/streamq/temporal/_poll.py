@@ -118,6 +118,7 @@ async def poll(request: PollRequest) -> PollResult:
             from_=request.cursor or "beginning",
             queue=context.queue,
             settings=context.settings,
+            codec=context.codec(stream),
         ) as reader:
             return await _Poll(request, reader).run()
     except StreamqError as exc:

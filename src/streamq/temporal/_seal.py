@@ -54,12 +54,14 @@ async def seal(request: SealRequest) -> bool:
     try:
         if request.state not in ("ERROR", "CANCELLED"):
             raise ConfigurationError(f"state {request.state!r} is neither ERROR nor CANCELLED")
+        stream = stream_id(request.stream, context.settings)
         async with open_writer(
-            stream_id(request.stream, context.settings),
+            stream,
             queue=context.queue,
             settings=context.settings,
             epoch=attempt_epoch(activity.info()),
             on_retry=OnRetry.RESUME,  # what readers have seen stays valid
+            codec=context.codec(stream),
             producer=SWEEPER,  # of nobody: a call that is repeated after this discards
         ) as writer:
             if request.state == "CANCELLED":

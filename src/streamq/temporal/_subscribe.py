@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Generic, Literal, Self
 
 from temporalio.client import Client, WorkflowHandle
 
@@ -20,10 +20,12 @@ from streamq._open import open_queue, open_reader, stream_id
 from streamq._reader import StreamReader
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
+from streamq._values import T
 from streamq.driver import ChunkQueue
 
 from ._chain import wait_closed, wait_started
 from ._names import DEFAULT_TOPIC, check_topic, stream_name
+from ._serializer import conversion
 from ._tracing import ReadingSpan
 
 START_SECONDS = 10.0
@@ -42,7 +44,8 @@ def subscribe(
     settings: Settings | None = None,
     idle_seconds: float = math.inf,
     start_seconds: float = START_SECONDS,
-) -> Subscription:
+    value_type: type[T] | None = None,
+) -> Subscription[T]:
     """Read the stream of a workflow while it is written, afterwards, or from before its start.
 
     Use it as ``async with subscribe(handle) as events:`` and iterate. The chunks come straight from
@@ -65,6 +68,7 @@ def subscribe(
         settings: Limits and defaults; by default what is configured.
         idle_seconds: How long to wait for the next event; by default as long as the workflow runs.
         start_seconds: How long entering waits for a workflow that does not exist yet.
+        value_type: What the client's data converter decodes every value as.
 
     Raises:
         ConfigurationError: The topic is not usable, or an id comes without a client.
@@ -77,11 +81,18 @@ def subscribe(
             )
         workflow = client.get_workflow_handle(workflow)
     return Subscription(
-        workflow, check_topic(topic), from_, queue, settings, idle_seconds, start_seconds
+        workflow,
+        check_topic(topic),
+        from_,
+        queue,
+        settings,
+        idle_seconds,
+        start_seconds,
+        value_type,
     )
 
 
-class Subscription:
+class Subscription(Generic[T]):
     """Events of one workflow's stream: an async context manager and async iterator.
 
     Iterating gives the events of :class:`streamq.StreamReader`, the seal last. For one task at a
@@ -110,7 +121,9 @@ class Subscription:
         settings: Settings | None,
         idle_seconds: float,
         start_seconds: float,
+        value_type: type[T] | None,
     ) -> None:
+        self._value_type = value_type
         self._handle = handle
         self._topic = topic
         self._from = from_
@@ -119,7 +132,7 @@ class Subscription:
         self._idle_seconds = idle_seconds
         self._start_seconds = start_seconds
         self._owned: ChunkQueue | None = None
-        self._reader: StreamReader | None = None
+        self._reader: StreamReader[T] | None = None
         self._watch: asyncio.Task[str] | None = None
         self._waiting: asyncio.Timeout | None = None
         self._span = ReadingSpan()
@@ -149,8 +162,13 @@ class Subscription:
         if queue is None:
             queue = self._owned = await open_queue(chosen)
         try:
+            serializer, codec = conversion(
+                client.data_converter, stream.name, client.namespace, self._value_type
+            )
             self._reader = await open_reader(
                 stream,
+                serializer=serializer,
+                codec=codec,
                 from_=self._from,
                 queue=queue,
                 settings=chosen,
@@ -196,7 +214,7 @@ class Subscription:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> Event[T]:
         """Return the next event.
 
         Raises:
@@ -220,7 +238,7 @@ class Subscription:
                 self._waiting = None
         return await self._rest(reader, watch)
 
-    async def _rest(self, reader: StreamReader, watch: asyncio.Task[str]) -> Event:
+    async def _rest(self, reader: StreamReader, watch: asyncio.Task[str]) -> Event[T]:
         """Return what was still on its way when the workflow ended."""
         if reader.seal is not None:
             raise StopAsyncIteration
@@ -252,7 +270,7 @@ class Subscription:
             return False
         return True
 
-    def _open_reader(self) -> StreamReader:
+    def _open_reader(self) -> StreamReader[T]:
         if self._reader is None:
             raise ClosedError("enter the subscription first: async with subscribe(...) as events")
         return self._reader

@@ -115,10 +115,12 @@ async def summarize(request: SummaryRequest) -> StreamSummary:
     beat_seconds = heartbeat_seconds(activity.info(), _LONGEST_BEAT_SECONDS)
     tally, beat_at = Tally(), time.monotonic() + beat_seconds
     try:
+        stream = stream_id(request.stream, context.settings)
         async with open_reader(
-            stream_id(request.stream, context.settings),
+            stream,
             queue=context.queue,
             settings=context.settings,
+            codec=context.codec(stream),
         ) as reader:
             while reader.seal is None:
                 if time.monotonic() >= beat_at:

@@ -1,0 +1,262 @@
+"""Every way to write a streaming activity, on a real server."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel
+from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import PayloadCodec
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+from streamq import BlockingStreamWriter, Chunk, Event, Seal, Settings, StreamId, StreamWriter
+from streamq.driver import START, ChunkQueue
+from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity, subscribe
+
+from .conftest import Run, Start
+from .test_streaming import SOON, failure_of, read_all, told
+
+
+class Token(BaseModel):
+    text: str
+    score: float
+
+
+class Scramble(PayloadCodec):
+    """Stands for encryption."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [
+            Payload(
+                metadata={"encoding": b"binary/scrambled"},
+                data=bytes(byte ^ 0x5A for byte in payload.SerializeToString()),
+            )
+            for payload in payloads
+        ]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [
+            Payload.FromString(bytes(byte ^ 0x5A for byte in payload.data)) for payload in payloads
+        ]
+
+
+def threaded(
+    client: Client,
+    queue: ChunkQueue,
+    settings: Settings,
+    task_queue: str,
+    pool: ThreadPoolExecutor,
+    *activities: Callable[..., Any],
+) -> Worker:
+    return Worker(
+        client,
+        task_queue=task_queue,
+        activities=activities,
+        activity_executor=pool,
+        plugins=[StreamqPlugin(queue, settings)],
+    )
+
+
+async def test_a_function_in_a_thread_streams(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, start: Start
+) -> None:
+    """Most libraries block; they stream with the same calls, unawaited."""
+
+    @streaming_activity
+    def produce(count: int, stream: BlockingStreamWriter[str]) -> int:
+        for i in range(count):
+            stream.send_chunk(str(i))
+        stream.flush()
+        assert stream.durable_position == count
+        return threading.get_ident()
+
+    with ThreadPoolExecutor(2) as pool:
+        async with threaded(client, queue, settings, task_queue, pool, produce):
+            handle = await start("produce", 500)
+            events = await read_all(handle, queue, settings)
+            assert (await handle.result())["result"] != threading.get_ident()
+    assert told(events) == [*(str(i) for i in range(500)), "END"]
+
+
+async def test_a_thread_that_waits_for_room_is_woken_by_cancellation(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, start: Start
+) -> None:
+    """A blocked thread cannot be cancelled by anybody but the writer it waits in."""
+    cancelled = threading.Event()
+
+    @streaming_activity
+    def produce(stream: BlockingStreamWriter[str]) -> None:
+        stream.send_chunk("working")
+        try:
+            while not activity.is_cancelled():
+                activity.wait_for_cancelled_sync(0.05)
+            stream.flush()
+        finally:
+            cancelled.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        async with threaded(client, queue, settings, task_queue, pool, produce):
+            handle = await start("produce", heartbeat_seconds=1)
+            async with subscribe(handle, queue=queue, settings=settings) as events:
+                story: list[Event] = [await anext(events)]
+                await handle.cancel()
+                story += [event async for event in events]
+            await failure_of(handle)
+    assert cancelled.is_set()
+    assert told(story) == ["working", "CANCELLED"]
+
+
+async def test_a_thread_that_fails_is_tried_again(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, start: Start
+) -> None:
+    """Attempts, resets and endings are the same whatever the function looks like."""
+
+    @streaming_activity
+    def produce(stream: BlockingStreamWriter[str]) -> None:
+        stream.send_chunk(f"attempt {stream.attempt}")
+        if activity.info().attempt == 1:
+            raise ApplicationError("again", next_retry_delay=SOON)
+
+    with ThreadPoolExecutor(2) as pool:
+        async with threaded(client, queue, settings, task_queue, pool, produce):
+            handle = await start("produce")
+            events = await read_all(handle, queue, settings)
+            await handle.result()
+    assert [e.value for e in events if isinstance(e, Chunk)] == ["attempt 1", "attempt 2"]
+    assert isinstance(events[-1], Seal)
+
+
+async def test_generators_stream_what_they_yield(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, start: Start
+) -> None:
+    """The shortest way to write one: yield the chunks, return the result."""
+
+    @streaming_activity
+    async def walk(count: int) -> AsyncIterator[int]:
+        for i in range(count):
+            yield i
+
+    @streaming_activity
+    def climb(count: int) -> Generator[int, None, str]:
+        yield from range(count)
+        return "top"
+
+    with ThreadPoolExecutor(2) as pool:
+        async with threaded(client, queue, settings, task_queue, pool, walk, climb):
+            for name, result in (("walk", None), ("climb", "top")):
+                handle = await start(name, 3)
+                events = await read_all(handle, queue, settings)
+                assert told(events) == [0, 1, 2, "END"]
+                assert (await handle.result())["result"] == result
+
+
+async def test_methods_and_several_streams(
+    run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
+) -> None:
+    """One activity may have an answer, a log and more, each a stream with its own ending."""
+
+    class Model:
+        name = "m1"
+
+        @streaming_activity(name="generate")
+        async def generate(
+            self, stream: StreamWriter[str], logs: StreamWriter[dict[str, str]], prompt: str
+        ) -> str:
+            await logs.send_chunk({"model": self.name})
+            await stream.send_chunk(prompt)
+            return prompt
+
+    async with run_worker(Model().generate):
+        handle = await start("generate", "hello")
+        await handle.result()
+        for topic, said in (("default", "hello"), ("logs", {"model": "m1"})):
+            async with subscribe(handle, topic, queue=queue, settings=settings) as events:
+                assert told([event async for event in events]) == [said, "END"]
+
+
+async def test_heartbeat_details_are_the_users(
+    run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
+) -> None:
+    """What an activity notes for its next attempt must not be replaced by our own heartbeats."""
+    seen: list[Sequence[Any]] = []
+
+    @streaming_activity
+    async def produce(stream: StreamWriter[str]) -> None:
+        seen.append(activity.info().heartbeat_details)
+        if activity.info().attempt == 1:
+            activity.heartbeat("page", 7)
+        await stream.send_chunk("a")
+        await stream.flush()
+        if activity.info().attempt < 3:
+            raise ApplicationError("again", next_retry_delay=SOON)
+
+    async with run_worker(produce):
+        handle = await start("produce")
+        await handle.result()
+    assert [list(details) for details in seen] == [[], ["page", 7], ["page", 7]]
+
+
+async def test_models_through_an_encrypting_codec(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """Whoever encrypts what Temporal stores gets the same for the queue; models on both ends."""
+    converter = replace(pydantic_data_converter, payload_codec=Scramble())
+    secret = Client(client.service_client, namespace=client.namespace, data_converter=converter)
+
+    @streaming_activity
+    async def produce(stream: StreamWriter[Token]) -> None:
+        await stream.send_chunk(Token(text="very secret", score=0.5))
+
+    async with Worker(
+        secret,
+        task_queue=task_queue,
+        activities=[produce],
+        plugins=[StreamqPlugin(queue, settings)],
+    ):
+        handle: Any = await secret.start_workflow(
+            "streamq.Stream",
+            StreamRequest("produce", delivery="poll"),
+            id=f"wf-{uuid.uuid4().hex}",
+            task_queue=task_queue,
+        )
+        async with subscribe(handle, queue=queue, settings=settings, value_type=Token) as events:
+            chunk = await anext(events)
+            name = events.stream.name
+        assert isinstance(chunk, Chunk)
+        assert chunk.value == Token(text="very secret", score=0.5)
+        assert (await handle.result())["chunks"] == 1
+    stored = await queue.read(
+        StreamId("default", name), START, max_records=99, max_bytes=10**6, max_wait=0
+    )
+    assert stored
+    assert not any(b"secret" in each.data for each in stored)
+
+
+async def test_the_function_itself_can_be_called() -> None:
+    """A unit test calls the function itself with any writer; nothing of Temporal is needed."""
+
+    @streaming_activity
+    async def produce(prompt: str, stream: StreamWriter[str]) -> str:
+        await stream.send_chunk(prompt)
+        return prompt
+
+    class Collects:
+        chunks: list[str]
+
+        async def send_chunk(self, value: str) -> None:
+            self.chunks.append(value)
+
+    writer = Collects()
+    writer.chunks = []
+    function: Any = produce
+    assert await function("a", stream=writer) == "a"
+    assert writer.chunks == ["a"]
