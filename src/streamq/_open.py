@@ -219,7 +219,7 @@ def open_reader(
         idle_seconds: Deadline for the next event when iterating; by default what is configured.
         value_type: What every value is validated as: a pydantic model, a dataclass, a plain type.
         serializer: How bytes become values, instead of that.
-        codec: That of the writer, if it has one.
+        codec: That of the writer, if it has one; by default that of ``STREAMQ_DATA_CONVERTER``.
         require: Names of capabilities without which the backend is refused.
 
     Raises:
@@ -250,7 +250,7 @@ def open_reader(
             idle_seconds=chosen.idle_seconds if idle_seconds is None else idle_seconds,
             retry=retry,
             serializer=serializer or serializer_for(value_type),
-            codec=codec,
+            codec=codec or _configured_codec(chosen, identity),
             gaps_as_events=gaps_as_events,
             on_close=on_close,
         )
@@ -271,6 +271,19 @@ async def describe(
     identity = stream_id(stream, chosen)
     retry = retry_policy(chosen, queue, identity)
     return (await retry.run(lambda: read_tail(queue, identity))).status
+
+
+def _configured_codec(settings: Settings, stream: StreamId) -> Codec | None:
+    if not settings.data_converter:
+        return None
+    try:
+        from .temporal._serializer import configured_codec  # only then is Temporal needed
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"STREAMQ_DATA_CONVERTER={settings.data_converter!r} needs Temporal's SDK ({exc}); "
+            "run: pip install 'streamq[temporal]'"
+        ) from exc
+    return configured_codec(settings, stream)
 
 
 def retry_policy(

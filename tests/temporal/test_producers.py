@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
+import pytest
 from pydantic import BaseModel
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
@@ -18,9 +21,21 @@ from temporalio.converter import PayloadCodec
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from streamq import BlockingStreamWriter, Chunk, Event, Seal, Settings, StreamId, StreamWriter
+from streamq import (
+    BlockingStreamWriter,
+    Chunk,
+    ConfigurationError,
+    Event,
+    Seal,
+    Settings,
+    StreamId,
+    StreamWriter,
+    open_reader,
+    open_writer,
+)
 from streamq.driver import START, ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity, subscribe
+from streamq.temporal._serializer import PayloadCodecOfRecords
 
 from .conftest import Run, Start
 from .test_streaming import SOON, failure_of, read_all, told
@@ -239,6 +254,26 @@ async def test_models_through_an_encrypting_codec(
     )
     assert stored
     assert not any(b"secret" in each.data for each in stored)
+
+
+async def test_readers_without_a_client_are_told_the_converter(
+    queue: ChunkQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway and the command line have no Temporal client to take the codec from."""
+    module = ModuleType("company_converters")
+    module.__dict__["ours"] = replace(pydantic_data_converter, payload_codec=Scramble())
+    module.__dict__["other"] = "nonsense"
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    codec = PayloadCodecOfRecords(Scramble())
+    async with open_writer("s", queue=queue, settings=settings, codec=codec) as writer:
+        await writer.send_chunk("words")
+    known = settings.model_copy(update={"data_converter": "company_converters:ours"})
+    async with open_reader("s", queue=queue, settings=known) as reader:
+        assert await reader.collect() == ["words"]
+    for wrong in ("company_converters:other", "company_converters:gone", "no_such_module:x", "x"):
+        mistaken = settings.model_copy(update={"data_converter": wrong})
+        with pytest.raises(ConfigurationError, match="STREAMQ_DATA_CONVERTER"):
+            await open_reader("s", queue=queue, settings=mistaken)
 
 
 async def test_the_function_itself_can_be_called() -> None:

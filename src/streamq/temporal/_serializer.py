@@ -19,6 +19,7 @@ from temporalio.converter import (
 
 from streamq._codec import Codec
 from streamq._errors import ConfigurationError, SerializationError
+from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq._values import Encoding, Serializer, T, decode_value, encode_value
 
@@ -147,15 +148,17 @@ def conversion(
     return PayloadSerializer(chosen.payload_converter, value_type), codec
 
 
-def load_data_converter(settings: Settings) -> DataConverter | None:
-    """Return the data converter that ``STREAMQ_DATA_CONVERTER`` names.
+def configured_codec(settings: Settings, stream: StreamId) -> Codec | None:
+    """Return the codec of the data converter that ``STREAMQ_DATA_CONVERTER`` names, for a stream.
 
     Raises:
         ConfigurationError: It cannot be imported, or is no data converter.
     """
-    name = settings.data_converter
-    if not name:
-        return None
+    converter = _load(settings.data_converter)
+    return conversion(converter, stream.name, settings.temporal_namespace)[1]
+
+
+def _load(name: str) -> DataConverter:
     module, _, attribute = name.partition(":")
     try:
         found: Any = importlib.import_module(module)
