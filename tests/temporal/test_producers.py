@@ -17,7 +17,7 @@ from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import PayloadCodec
+from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
@@ -25,8 +25,10 @@ from streamq import (
     BlockingStreamWriter,
     Chunk,
     ConfigurationError,
+    Encoding,
     Event,
     Seal,
+    Serializer,
     Settings,
     StreamId,
     StreamWriter,
@@ -35,7 +37,7 @@ from streamq import (
 )
 from streamq.driver import START, ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity, subscribe
-from streamq.temporal._serializer import PayloadCodecOfRecords
+from streamq.temporal._serializer import PayloadCodecOfRecords, conversion
 
 from .conftest import Run, Start
 from .test_streaming import SOON, failure_of, read_all, told
@@ -274,6 +276,18 @@ async def test_readers_without_a_client_are_told_the_converter(
         mistaken = settings.model_copy(update={"data_converter": wrong})
         with pytest.raises(ConfigurationError, match="STREAMQ_DATA_CONVERTER"):
             await open_reader("s", queue=queue, settings=mistaken)
+
+
+@pytest.mark.parametrize("converter", [DataConverter.default, pydantic_data_converter])
+def test_text_stays_text(converter: DataConverter) -> None:
+    """Tokens are text: as JSON each would cost two quotes, an escape and ten microseconds."""
+    serializer: Serializer[Any]
+    serializer, codec = conversion(converter, "wf/run/topic", "default")
+    assert codec is None
+    assert serializer.encode('say "hi"') == (Encoding.TEXT, b'say "hi"')
+    assert serializer.encode(b"\xff") == (Encoding.BYTES, b"\xff")
+    assert serializer.decode(Encoding.TEXT, b"hi") == "hi"
+    assert serializer.encode(None) == (Encoding.JSON, b"null")
 
 
 async def test_the_function_itself_can_be_called() -> None:

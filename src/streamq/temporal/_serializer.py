@@ -40,11 +40,18 @@ class PayloadSerializer(Generic[T]):
     Args:
         converter: The payload converter.
         value_type: What values are decoded as; by default whatever their JSON says.
+        is_transparent: Whether text and bytes come out of it as they went in.
     """
 
-    def __init__(self, converter: PayloadConverter, value_type: type[T] | None = None) -> None:
+    def __init__(
+        self,
+        converter: PayloadConverter,
+        value_type: type[T] | None = None,
+        *,
+        is_transparent: bool = False,
+    ) -> None:
         self._converter = converter
-        self._is_transparent = type(converter) in _TRANSPARENT
+        self._is_transparent = is_transparent
         self._type = value_type
 
     def encode(self, value: T) -> tuple[Encoding, bytes]:
@@ -145,7 +152,12 @@ def conversion(
     context = WorkflowSerializationContext(namespace=namespace, workflow_id=workflow_id)
     chosen = converter.with_context(context)
     codec = None if chosen.payload_codec is None else PayloadCodecOfRecords(chosen.payload_codec)
-    return PayloadSerializer(chosen.payload_converter, value_type), codec
+    # Of the class as configured: the SDK wraps the instance.
+    is_transparent = converter.payload_converter_class in _TRANSPARENT
+    serializer = PayloadSerializer(
+        chosen.payload_converter, value_type, is_transparent=is_transparent
+    )
+    return serializer, codec
 
 
 def configured_codec(settings: Settings, stream: StreamId) -> Codec | None:
