@@ -117,8 +117,8 @@ class Settings(_Base):
     batch_bytes: Annotated[int, Field(gt=0)] = Field(
         default=67_108_864, description="most bytes a writer holds back in mode `batch`"
     )
-    data_converter: str = Field(
-        default="",
+    data_converter: str | None = Field(
+        default=None,
         description="`module:name` of the Temporal DataConverter whose codec the gateway and the "
         "command line need to read encrypted streams",
     )

@@ -36,7 +36,8 @@ def test_the_table_has_the_same_facts(inside: Inside) -> None:
             cell = rows[name][column:].split("   ")[0]
             expected = {True: "yes", False: "no"}.get(value, value)
             if name == "max_record_bytes":
-                expected = f"{value / 2**20:g} MiB"
+                is_small = value < 2**20
+                expected = f"{value / 2**10:g} KiB" if is_small else f"{value / 2**20:g} MiB"
             assert cell == expected
 
 

@@ -166,7 +166,7 @@ def configured_codec(settings: Settings, stream: StreamId) -> Codec | None:
     Raises:
         ConfigurationError: It cannot be imported, or is no data converter.
     """
-    converter = _load(settings.data_converter)
+    converter = _load(settings.data_converter or "")
     return conversion(converter, stream.name, settings.temporal_namespace)[1]
 
 
