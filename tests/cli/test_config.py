@@ -21,7 +21,12 @@ def test_json_and_table_have_the_same_facts(inside: Inside) -> None:
     assert found["backend"] == "sqlite"
     rows = [re.split(r" {3,}", line) for line in as_table.out.splitlines()[1:]]
     expected = [
-        [each["variable"], "" if each["value"] is None else str(each["value"]), each["source"], each["description"]]
+        [
+            each["variable"],
+            *([] if each["value"] is None else [str(each["value"])]),
+            each["source"],
+            each["description"],
+        ]
         for each in found["settings"]
     ]
     assert rows == expected
