@@ -178,6 +178,7 @@ async def _start(
         delivery=plan.delivery,
         heartbeat_seconds=_HEARTBEAT_SECONDS,
         max_attempts=source.max_attempts,
+        summary=False,  # the page shows what arrives; the history stays at its shortest
     )
     try:
         return await client.start_workflow(
