@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -21,7 +22,13 @@ import temporalio.api.workflowservice.v1 as service
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from streamq.driver import BackendError, BackendUnavailableError, StreamId, StreamNotFoundError
+from streamq.driver import (
+    BackendError,
+    BackendUnavailableError,
+    StreamId,
+    StreamNotFoundError,
+    StreamqError,
+)
 
 from ._errors import BACKEND, HostBusyError, closed_error, not_connected, to_streamq
 from ._host import HOST_WORKFLOW
@@ -255,10 +262,16 @@ class Frontend:
         except RuntimeError as exc:
             raise not_connected(exc, self._settings.address) from exc
         except RPCError as exc:
-            found = to_streamq(exc, self._settings.address, name)
-            if type(found) is BackendUnavailableError and stream is not None:
-                raise await self._silence(found.message, stream) from exc
-            raise found from exc
+            _release(exc)
+            raise await self._told(exc, stream) from exc
+        finally:
+            del running
+
+    async def _told(self, error: RPCError, stream: StreamId | None) -> StreamqError:
+        found = to_streamq(error, self._settings.address, None if stream is None else str(stream))
+        if type(found) is BackendUnavailableError and stream is not None:
+            return await self._silence(found.message, stream)
+        return found
 
     def _forget(self, running: asyncio.Future[Any]) -> None:
         self._running.discard(running)
@@ -347,3 +360,11 @@ def _named(memo: common.Memo) -> StreamId | None:
         return StreamId(tenant, name)
     except (ValueError, TypeError):
         return None  # of the same type, and not ours
+
+
+def _release(error: BaseException) -> None:
+    """Break the circle of an error and the SDK's frames, which else keep the connection open."""
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__ or found.__context__
