@@ -23,7 +23,6 @@ def settings_for(address: str, **options: object) -> WorkflowStreamsSettings:
     given: dict[str, object] = {
         "connect_timeout_seconds": 2.0,
         "operation_timeout_seconds": 6.0,
-        "absent_poll_seconds": 1.0,
         "listing_delay_seconds": 0.3,
         **options,
     }

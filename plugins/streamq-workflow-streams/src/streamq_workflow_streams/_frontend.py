@@ -41,6 +41,7 @@ _HASHED = "~"
 _MEMO = "streamq_stream"
 _PAGE = 500
 _MARGIN_SECONDS = 0.5
+_UPDATES_AT_A_TIME = 32
 BUSY_SECONDS = 0.02
 _LOOK_SECONDS = 1.0
 _LONG_POLL_SECONDS = 30.0  # the server itself answers after about 20
@@ -65,6 +66,7 @@ class Frontend:
         self._settings = settings
         self._running: set[asyncio.Future[Any]] = set()
         self._closing = asyncio.Event()
+        self._turns = asyncio.Semaphore(_UPDATES_AT_A_TIME)
         self._asking: WeakValueDictionary[StreamId, asyncio.Lock] = WeakValueDictionary()
 
     async def check_namespace(self) -> bool:
@@ -83,26 +85,13 @@ class Frontend:
     async def send_update(
         self, stream: StreamId, name: str, argument: common.Payload, *, starts: bool = False
     ) -> update.Outcome:
-        """Send an update and wait for its outcome, starting the host if there is none."""
-        request = self._update(stream, name, argument)
-        if not starts:
-            answer = await self._call(
-                self._service.update_workflow_execution, request, stream=stream
-            )
-        else:
-            operation = service.ExecuteMultiOperationRequest.Operation
-            both = service.ExecuteMultiOperationRequest(
-                namespace=self._settings.namespace,
-                operations=[
-                    operation(start_workflow=self._start(stream)),
-                    operation(update_workflow=request),
-                ],
-            )
-            found = await self._call(self._service.execute_multi_operation, both, stream=stream)
-            answer = found.responses[1].update_workflow
-        if not answer.HasField("outcome"):
-            raise await self._silence("the host workflow took no update", stream)
-        return answer.outcome
+        """Send an update and wait for its outcome, starting the host if there is none.
+
+        So many at a time for each queue: a burst of new streams would else run into its deadlines
+        while their hosts wait for a worker.
+        """
+        async with self._turns:
+            return await self._send_update(stream, name, argument, starts=starts)
 
     async def long_poll(
         self, stream: StreamId, name: str, argument: common.Payload
@@ -210,6 +199,29 @@ class Frontend:
             await asyncio.wait(self._running)
 
     # -- inside --------------------------------------------------------------------------------
+
+    async def _send_update(
+        self, stream: StreamId, name: str, argument: common.Payload, *, starts: bool
+    ) -> update.Outcome:
+        request = self._update(stream, name, argument)
+        if not starts:
+            answer = await self._call(
+                self._service.update_workflow_execution, request, stream=stream
+            )
+        else:
+            operation = service.ExecuteMultiOperationRequest.Operation
+            both = service.ExecuteMultiOperationRequest(
+                namespace=self._settings.namespace,
+                operations=[
+                    operation(start_workflow=self._start(stream)),
+                    operation(update_workflow=request),
+                ],
+            )
+            found = await self._call(self._service.execute_multi_operation, both, stream=stream)
+            answer = found.responses[1].update_workflow
+        if not answer.HasField("outcome"):
+            raise await self._silence("the host workflow took no update", stream)
+        return answer.outcome
 
     async def _query(self, stream: StreamId, name: str, argument: bytes) -> bytes:
         request = service.QueryWorkflowRequest(

@@ -37,6 +37,8 @@ from ._settings import WorkflowStreamsSettings
 from ._tails import Tails
 
 _REMEMBERED = 4_096
+_LOOKS_PER_SECOND = 50
+_LETTING_GO_SECONDS = 0.02
 _REQUEST_BYTES = 1_572_864  # Temporal takes 2 MiB in one update
 
 Key = tuple[int, int]
@@ -60,6 +62,7 @@ class WorkflowStreamsQueue(ChunkQueue):
         self.frontend = Frontend(client, settings)
         self._tails = Tails(self.frontend, settings.absent_poll_seconds)
         self._hosted: OrderedDict[StreamId, None] = OrderedDict()
+        self._looking = 0
         self._loop = asyncio.get_running_loop()
 
     # -- the contract: docstrings are inherited ------------------------------------------------
@@ -93,7 +96,7 @@ class WorkflowStreamsQueue(ChunkQueue):
                 if found is None:
                     if left <= 0:
                         return []
-                    await self.frontend.pause(min(left, self._settings.absent_poll_seconds))
+                    await self._wait_for_stream(left)
                     continue
                 records, offset = found
                 if records or left <= 0:
@@ -142,6 +145,9 @@ class WorkflowStreamsQueue(ChunkQueue):
         if ending:
             await asyncio.wait(ending)
         await self.frontend.gone()
+        # Threads of the SDK need Python once more after a call has ended, and a process that ends
+        # meanwhile crashes.
+        await asyncio.sleep(_LETTING_GO_SECONDS)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -193,6 +199,15 @@ class WorkflowStreamsQueue(ChunkQueue):
         if len(self._hosted) > _REMEMBERED:
             self._hosted.popitem(last=False)
         _raise_refusal(stream, outcome)
+
+    async def _wait_for_stream(self, seconds: float) -> None:
+        """Wait a while before looking again; the longer, the more readers of this queue do so."""
+        self._looking += 1
+        try:
+            interval = max(self._settings.absent_poll_seconds, self._looking / _LOOKS_PER_SECOND)
+            await self.frontend.pause(min(seconds, interval))
+        finally:
+            self._looking -= 1
 
     async def _fetch(
         self, stream: StreamId, start: Key, max_records: int, max_bytes: int

@@ -8,6 +8,8 @@ from temporalio.worker import Worker
 from ._host import HostWorkflow
 from ._settings import WorkflowStreamsSettings
 
+_KEPT_HOSTS = 4_000
+
 
 def host_worker(client: Client, settings: WorkflowStreamsSettings | None = None) -> Worker:
     """Return a worker for the host workflow; run it, or enter it as ``async with``.
@@ -20,4 +22,10 @@ def host_worker(client: Client, settings: WorkflowStreamsSettings | None = None)
         settings: Which task queue; by default what is configured.
     """
     chosen = settings or WorkflowStreamsSettings()
-    return Worker(client, task_queue=chosen.task_queue, workflows=[HostWorkflow])
+    return Worker(
+        client,
+        task_queue=chosen.task_queue,
+        workflows=[HostWorkflow],
+        # A host that is not kept is run again from its history for the next read.
+        max_cached_workflows=_KEPT_HOSTS,
+    )
