@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Protocol
 
 from ._errors import CorruptRecordError, SerializationError
@@ -37,21 +38,7 @@ async def encode_entry(entry: Entry, codec: Codec, *, seconds: float) -> Entry:
     if not record.chunks and record.seal is None:
         return entry
     coded = await _call(codec.encode(record.body()), "encode", seconds)
-    numbers = Record(
-        record.kind,
-        record.epoch,
-        record.restarts,
-        record.attempt,
-        record.seq,
-        record.offset,
-        record.chunks,
-        record.seal,
-        record.resets,
-        record.part,
-        record.parts,
-        coded=coded,
-    )
-    return Entry(entry.epoch, entry.index, numbers.encode())
+    return Entry(entry.epoch, entry.index, replace(record, coded=coded).encode())
 
 
 async def reveal(record: Record, codec: Codec | None, *, seconds: float) -> Record:

@@ -269,13 +269,13 @@ class StreamReader(Generic[T]):
     async def _fetch(self, max_wait: float) -> bool:
         """Read once from the backend; return whether anything came."""
         found = await self._read(max_wait)
-        records = [await self._decode(stored) for stored in found]
+        records = await self._decode(found)
         self._check_open()
         if not found:
             await self._look_after_it()
             return False
         # From here to the end there is no await: cancellation cannot tear it.
-        for stored, record in zip(found, records, strict=True):
+        for stored, record in zip(found, records, strict=False):
             before = self._whole_position
             try:
                 if isinstance(record, StreamqError):
@@ -302,14 +302,18 @@ class StreamReader(Generic[T]):
             raise self._failure
         return True
 
-    async def _decode(self, stored: Stored) -> Record | StreamqError:
+    async def _decode(self, found: Sequence[Stored]) -> list[Record | StreamqError]:
+        """Return the records up to the first bad one, and in its place what is wrong with it."""
+        records: list[Record | StreamqError] = []
         try:
-            record = Record.decode(stored.data)
-            if record.coded is None:
-                return record
-            return await reveal(record, self._codec, seconds=self._retry.call_seconds)
+            for stored in found:
+                record = Record.decode(stored.data)
+                if record.coded is not None:
+                    record = await reveal(record, self._codec, seconds=self._retry.call_seconds)
+                records.append(record)
         except StreamqError as exc:
-            return exc
+            records.append(exc)
+        return records
 
     async def _read(self, max_wait: float) -> Sequence[Stored]:
         attempts = 0

@@ -135,8 +135,8 @@ def _decorate(
 
 def _runner(function: Callable[..., Any], spec: StreamingSpec) -> Callable[..., Any]:
     """Return the function that Temporal calls: it adds the writers and sends what is yielded."""
-    names = list(inspect.signature(function).parameters)
     parameters = inspect.signature(function).parameters
+    names = list(parameters)
     # In order of place, so that an earlier insertion does not move a later one.
     places = [
         (names.index(each), each)

@@ -151,29 +151,30 @@ async def _open(
     spec: StreamingSpec, context: ActivityContext, info: activity.Info
 ) -> dict[str, StreamWriter]:
     """Open every stream of the activity, or none."""
+    try:
+        return await _open_all(spec, context, info)
+    except FencedError as exc:
+        # Unless it is stale this attempt may try again: with clocks that disagree between
+        # hosts of the server a next attempt is newer, whoever was first here.
+        raise ApplicationError(f"{exc}{_FENCED_HINT}", type="FencedError") from exc
+    except StreamqError as exc:
+        raise application_error(exc) from exc
+
+
+async def _open_all(
+    spec: StreamingSpec, context: ActivityContext, info: activity.Info
+) -> dict[str, StreamWriter]:
     chosen = context.origin.topic if context.origin else None
     writers: dict[str, StreamWriter] = {}
     try:
         for name, topic in spec.topics(chosen).items():
             stream = await _stream(context, info, topic)
             writers[name] = await _open_writer(context, info, stream, spec)
-    except FencedError as exc:
-        await _close(writers)
-        # Unless it is stale this attempt may try again: with clocks that disagree between
-        # hosts of the server a next attempt is newer, whoever was first here.
-        raise ApplicationError(f"{exc}{_FENCED_HINT}", type="FencedError") from exc
-    except StreamqError as exc:
-        await _close(writers)
-        raise application_error(exc) from exc
     except BaseException:
-        await _close(writers)
+        for writer in writers.values():
+            await writer.aclose()
         raise
     return writers
-
-
-async def _close(writers: dict[str, StreamWriter]) -> None:
-    for writer in writers.values():
-        await writer.aclose()
 
 
 async def _stream(context: ActivityContext, info: activity.Info, topic: str) -> StreamId:

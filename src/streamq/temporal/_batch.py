@@ -9,16 +9,35 @@ from typing import Any, NoReturn
 
 from temporalio.exceptions import ApplicationError
 
-from streamq._errors import SerializationError
+from streamq._errors import ConfigurationError, SerializationError
 from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState
 from streamq._values import PLAIN, Encoding, Serializer
 
 PAYLOAD_BYTES = 1_900_000
 """Temporal refuses payloads above 2 MiB; some room is left for what is around a batch."""
 
+LONGEST_SECONDS = 3_600.0
+
 _RUN_BYTES = 72  # of an entry without its values
 _NO_LIMIT = 2**62
 _MARK_BYTES = 16  # of the number, the encoding and the punctuation of an encoded value
+
+
+def check_limits(window_seconds: float, max_events: int, max_bytes: int) -> None:
+    """Check how a batch is to be collected.
+
+    Raises:
+        ConfigurationError: A limit makes no sense.
+    """
+    if not 0 <= window_seconds <= LONGEST_SECONDS:
+        raise ConfigurationError(
+            f"window_seconds {window_seconds} is outside 0 to {LONGEST_SECONDS:g}"
+        )
+    if max_events < 1 or not 1 <= max_bytes <= PAYLOAD_BYTES:
+        raise ConfigurationError(
+            f"max_events must be at least 1, and max_bytes 1 to {PAYLOAD_BYTES}, not "
+            f"{max_events} and {max_bytes}"
+        )
 
 
 class Packer:
@@ -86,11 +105,11 @@ class Packer:
     def _exceeds(self, event: Event, size: int, max_bytes: int) -> bool:
         if self.entries:
             return self.size + size > max_bytes
-        if size > PAYLOAD_BYTES:
+        if self.size + size > PAYLOAD_BYTES:
             raise ApplicationError(
-                f"event {event.offset} takes {size} bytes as JSON, more than Temporal carries in "
-                "one payload (2 MiB); read this stream outside the workflow (subscribe, delivery "
-                "'none') or send smaller chunks",
+                f"event {event.offset} takes {self.size + size} bytes as JSON, more than Temporal "
+                "carries in one payload (2 MiB); read this stream outside the workflow "
+                "(subscribe, delivery 'none') or send smaller chunks",
                 type="ChunkTooLargeError",
                 non_retryable=True,
             )

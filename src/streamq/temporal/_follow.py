@@ -26,6 +26,7 @@ from ._names import DEFAULT_TOPIC
 from ._poll import MAX_BYTES, MAX_EVENTS, PollResult
 from ._serializer import PayloadSerializer
 from ._source import ActivitySource, Call, ChildSource, ResumedSource, Source
+from ._spec import spec_of
 
 R = TypeVar("R", default=Any)
 V = TypeVar("V")
@@ -412,7 +413,8 @@ def _call(
         definition = activity._Definition.must_from_callable(function)
         name = definition.name or ""
         result_type = result_type or definition.ret_type
-        topic = getattr(getattr(function, "__streamq__", None), "topic", None)
+        spec = spec_of(function)
+        topic = spec.topic if spec else None
     return Call(
         function,
         name,
@@ -429,7 +431,8 @@ def _call(
 
 
 def _chunk_type(function: str | Callable[..., Any]) -> Any:
-    return getattr(getattr(function, "__streamq__", None), "chunk_type", None)
+    spec = spec_of(function)
+    return spec.chunk_type if spec else None
 
 
 def _serializer(value_type: Any) -> PayloadSerializer[Any]:

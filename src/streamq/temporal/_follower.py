@@ -13,6 +13,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from streamq._errors import ConfigurationError
 
+from ._batch import LONGEST_SECONDS
 from ._poll import MAX_BYTES, MAX_EVENTS, POLL_ACTIVITY, PollResult
 
 PollMode: TypeAlias = Literal["activity", "local"]
@@ -21,15 +22,13 @@ LOCAL_BUDGET_MS = 440
 """How long local polls may keep one workflow task open, as they report it themselves."""
 
 _LOCAL_OVERHEAD_MS = 5  # of starting the first local activity, which no poll can report
-_STRETCH = (
-    17 / 16
-)  # a regular poll costs six events: fewer of them for 3 % of the window on average
+# A regular poll costs six events: fewer of them for 3 % of the window on average.
+_STRETCH = 17 / 16
 _POLL_GRACE_SECONDS = 60.0
 _SEAL_GRACE_SECONDS = 1.0
 _POLL_HEARTBEAT = timedelta(seconds=10)
 _LOCAL_TIMEOUT = timedelta(seconds=5)
 _ONCE = RetryPolicy(maximum_attempts=1)
-_LONGEST_SECONDS = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +60,9 @@ class PollOptions:
         if self.mode not in ("activity", "local"):
             raise ConfigurationError(f"polling {self.mode!r} is neither 'activity' nor 'local'")
         for name in ("window_seconds", "max_wait_seconds"):
-            if not 0 <= getattr(self, name) <= _LONGEST_SECONDS:
+            if not 0 <= getattr(self, name) <= LONGEST_SECONDS:
                 raise ConfigurationError(
-                    f"{name} {getattr(self, name)} is outside 0 to {_LONGEST_SECONDS:g}"
+                    f"{name} {getattr(self, name)} is outside 0 to {LONGEST_SECONDS:g}"
                 )
         if self.max_events < 1 or self.max_bytes < 1:
             raise ConfigurationError(
@@ -178,7 +177,7 @@ class Follower:
     async def _poll(self, over: bool) -> PollResult:
         if over:
             return await self._start(0.0, 0.0)
-        window = min(self.options.window_seconds * _STRETCH, _LONGEST_SECONDS)
+        window = min(self.options.window_seconds * _STRETCH, LONGEST_SECONDS)
         polling = self._start(self.options.max_wait_seconds, window)
         producer = self._producer
         if producer is None:

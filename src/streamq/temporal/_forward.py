@@ -22,7 +22,7 @@ from streamq._open import open_reader, stream_id
 from streamq._reader import StreamReader
 from streamq._retry import RetryPolicy
 
-from ._batch import PAYLOAD_BYTES, Packer
+from ._batch import Packer, check_limits
 from ._chain import rpc_error
 from ._context import ActivityContext, activity_context
 from ._failure import application_error
@@ -32,7 +32,6 @@ from ._summary import StreamSummary, Tally
 FORWARD_ACTIVITY = "streamq.forward"
 BATCH_SIGNAL = "streamq.batch"
 
-_LONGEST_WINDOW_SECONDS = 3_600.0
 _READ_SECONDS = 20.0
 _LONGEST_BEAT_SECONDS = 10.0
 _SIGNAL_TIMEOUT = timedelta(seconds=5)
@@ -141,15 +140,7 @@ async def forward(request: ForwardRequest) -> ForwardResult:
 def _check(request: ForwardRequest) -> None:
     if not request.target_workflow_id or not request.target_signal:
         raise ConfigurationError("target_workflow_id and target_signal must not be empty")
-    if not 0 <= request.window_seconds <= _LONGEST_WINDOW_SECONDS:
-        raise ConfigurationError(
-            f"window_seconds {request.window_seconds} is outside 0 to {_LONGEST_WINDOW_SECONDS:g}"
-        )
-    if request.max_events < 1 or not 1 <= request.max_bytes <= PAYLOAD_BYTES:
-        raise ConfigurationError(
-            f"max_events must be at least 1, and max_bytes 1 to {PAYLOAD_BYTES}, not "
-            f"{request.max_events} and {request.max_bytes}"
-        )
+    check_limits(request.window_seconds, request.max_events, request.max_bytes)
 
 
 class _Forwarding:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
 from streamq._errors import ConfigurationError, StreamqError
 from streamq._events import Chunk, Event, Reset, Seal, StreamId
 from streamq._open import open_reader, stream_id
 from streamq._reader import StreamReader
 
-from ._batch import PAYLOAD_BYTES, Packer
+from ._batch import LONGEST_SECONDS, Packer, check_limits
 from ._chain import is_ended
 from ._context import activity_context
 from ._failure import application_error
@@ -26,7 +25,6 @@ POLL_ACTIVITY = "streamq.poll"
 MAX_EVENTS = 1_000
 MAX_BYTES = 524_288
 
-_LONGEST_WAIT_SECONDS = 3_600.0
 _LONGEST_BEAT_SECONDS = 10.0
 
 
@@ -126,19 +124,11 @@ async def poll(request: PollRequest) -> PollResult:
 
 
 def _check(request: PollRequest) -> None:
-    if not 0 <= request.max_wait_seconds <= _LONGEST_WAIT_SECONDS:
+    if not 0 <= request.max_wait_seconds <= LONGEST_SECONDS:
         raise ConfigurationError(
-            f"max_wait_seconds {request.max_wait_seconds} is outside 0 to {_LONGEST_WAIT_SECONDS:g}"
+            f"max_wait_seconds {request.max_wait_seconds} is outside 0 to {LONGEST_SECONDS:g}"
         )
-    if not 0 <= request.window_seconds <= _LONGEST_WAIT_SECONDS:
-        raise ConfigurationError(
-            f"window_seconds {request.window_seconds} is outside 0 to {_LONGEST_WAIT_SECONDS:g}"
-        )
-    if request.max_events < 1 or not 1 <= request.max_bytes <= PAYLOAD_BYTES:
-        raise ConfigurationError(
-            f"max_events must be at least 1, and max_bytes 1 to {PAYLOAD_BYTES}, not "
-            f"{request.max_events} and {request.max_bytes}"
-        )
+    check_limits(request.window_seconds, request.max_events, request.max_bytes)
 
 
 class _Poll:
@@ -201,18 +191,9 @@ class _Poll:
 
     def _take(self, event: Event) -> bool:
         """Add an event to the result, unless it is too much; it is then read again next time."""
-        if self._request.values:
-            packed = self._packed
-            if not packed.add(event, max_bytes=self._request.max_bytes):
-                return False
-            if packed.size > PAYLOAD_BYTES:
-                raise ApplicationError(
-                    f"event {event.offset} takes {packed.size} bytes as JSON, more than Temporal "
-                    "carries in one payload (2 MiB); read this stream outside the workflow "
-                    "(subscribe, delivery 'none') or send smaller chunks",
-                    type="ChunkTooLargeError",
-                    non_retryable=True,
-                )
+        request = self._request
+        if request.values and not self._packed.add(event, max_bytes=request.max_bytes):
+            return False
         self._count += 1
         self._attempt = event.attempt
         if isinstance(event, Reset):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from temporalio import activity
 
@@ -25,6 +25,22 @@ def heartbeat_seconds(info: activity.Info, longest_seconds: float) -> float:
     if not info.heartbeat_timeout:
         return longest_seconds
     return min(info.heartbeat_timeout.total_seconds() * _PART_OF_TIMEOUT, longest_seconds)
+
+
+async def beating(work: Coroutine[Any, Any, R], *, longest_seconds: float) -> R:
+    """Await work of unknown length, sending heartbeats meanwhile, none if it is short.
+
+    Cancellation cancels the work and waits for it.
+    """
+    interval = heartbeat_seconds(activity.info(), longest_seconds)
+    task = asyncio.create_task(work)
+    try:
+        while not (await asyncio.wait([task], timeout=interval))[0]:
+            activity.heartbeat()
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class Pulse:

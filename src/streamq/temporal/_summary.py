@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 
 from temporalio import activity
@@ -12,9 +11,9 @@ from streamq._errors import StreamqError
 from streamq._events import Chunk, Event, Reset, Seal
 from streamq._open import open_reader, stream_id
 
-from ._context import activity_context
+from ._context import ActivityContext, activity_context
 from ._failure import application_error
-from ._pulse import heartbeat_seconds
+from ._pulse import beating
 
 SUMMARY_ACTIVITY = "streamq.summary"
 
@@ -111,27 +110,27 @@ async def summarize(request: SummaryRequest) -> StreamSummary:
         ApplicationError: Its type is the name of the streamq error, such as ``TrimmedError``: the
             beginning is no longer stored.
     """
-    context = activity_context()
-    beat_seconds = heartbeat_seconds(activity.info(), _LONGEST_BEAT_SECONDS)
-    tally, beat_at = Tally(), time.monotonic() + beat_seconds
     try:
-        stream = stream_id(request.stream, context.settings)
-        async with open_reader(
-            stream,
-            queue=context.queue,
-            settings=context.settings,
-            codec=context.codec(stream),
-        ) as reader:
-            while reader.seal is None:
-                if time.monotonic() >= beat_at:
-                    activity.heartbeat()
-                    beat_at = time.monotonic() + beat_seconds
-                # Some backends show what is stored only after a moment.
-                batch = await reader.read_batch(max_wait=_PATIENCE_SECONDS)
-                if not batch:
-                    break
-                for event in batch:
-                    tally.add(event)
+        reading = _sum_up(request, activity_context())
+        return await beating(reading, longest_seconds=_LONGEST_BEAT_SECONDS)
     except StreamqError as exc:
         raise application_error(exc) from exc
+
+
+async def _sum_up(request: SummaryRequest, context: ActivityContext) -> StreamSummary:
+    tally = Tally()
+    stream = stream_id(request.stream, context.settings)
+    async with open_reader(
+        stream,
+        queue=context.queue,
+        settings=context.settings,
+        codec=context.codec(stream),
+    ) as reader:
+        while reader.seal is None:
+            # Some backends show what is stored only after a moment.
+            batch = await reader.read_batch(max_wait=_PATIENCE_SECONDS)
+            if not batch:
+                break
+            for event in batch:
+                tally.add(event)
     return tally.summary()

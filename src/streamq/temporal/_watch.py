@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
@@ -19,15 +17,13 @@ from streamq._errors import StreamNotFoundError, StreamqError
 
 from ._chain import rpc_error, wait_closed
 from ._failure import application_error
-from ._pulse import heartbeat_seconds
+from ._pulse import beating
 
 WATCH_ACTIVITY = "streamq.watch"
 RESULT_ACTIVITY = "streamq.result"
 
 _LONGEST_BEAT_SECONDS = 20.0
 _PATIENCE_SECONDS = 300.0
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -78,14 +74,13 @@ async def watch(chain: ChainRef) -> str:
         ApplicationError: Temporal refused, or stayed unreachable for five minutes.
     """
     try:
-        return await _beating(
-            wait_closed(
-                activity.client(),
-                chain.workflow_id,
-                chain.first_run_id,
-                patience_seconds=_PATIENCE_SECONDS,
-            )
+        waiting = wait_closed(
+            activity.client(),
+            chain.workflow_id,
+            chain.first_run_id,
+            patience_seconds=_PATIENCE_SECONDS,
         )
+        return await beating(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
     except StreamqError as exc:
         raise application_error(exc) from exc
 
@@ -98,7 +93,8 @@ async def outcome(workflow_id: str) -> Outcome:
         ApplicationError: Temporal refused, or stayed unreachable.
     """
     try:
-        return await _beating(_outcome(activity.client(), workflow_id))
+        waiting = _outcome(activity.client(), workflow_id)
+        return await beating(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
     except StreamqError as exc:
         raise application_error(exc) from exc
 
@@ -140,15 +136,3 @@ _OTHERS = {"canceled": "CANCELED", "terminated": "TERMINATED", "timed_out": "TIM
 
 def _base64(message: Payload | Failure) -> str:
     return base64.b64encode(message.SerializeToString()).decode("ascii")
-
-
-async def _beating(work: Coroutine[Any, Any, R]) -> R:
-    """Await work of unknown length, sending heartbeats meanwhile."""
-    interval = heartbeat_seconds(activity.info(), _LONGEST_BEAT_SECONDS)
-    task = asyncio.ensure_future(work)
-    try:
-        while not (await asyncio.wait([task], timeout=interval))[0]:
-            activity.heartbeat()
-        return task.result()
-    finally:
-        task.cancel()

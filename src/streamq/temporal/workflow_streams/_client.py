@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
@@ -27,7 +27,7 @@ from streamq.temporal._context import current
 from streamq.temporal._names import stream_name
 
 from ._log import SharedLog
-from ._types import TOPIC, Numbered, WorkflowStreamItem, bind, to_payload
+from ._types import TOPIC, Numbered, Topic, WorkflowStreamItem, bind, to_payload
 
 T = TypeVar("T")
 
@@ -365,23 +365,12 @@ class WorkflowStreamClient:
         return await find_first_run_id(self._client, self._handle.id, self._handle.run_id, retry)
 
 
-class TopicHandle(Generic[T]):
+class TopicHandle(Topic[T]):
     """One topic of a workflow's log; made by :meth:`WorkflowStreamClient.topic`."""
 
     def __init__(self, client: WorkflowStreamClient, name: str, type: type[T]) -> None:
+        super().__init__(name, type)
         self._client = client
-        self._name = name
-        self._type = type
-
-    @property
-    def name(self) -> str:
-        """The topic."""
-        return self._name
-
-    @property
-    def type(self) -> type[T]:
-        """The type that it is bound to."""
-        return self._type
 
     def publish(self, value: T | Payload, *, force_flush: bool = False) -> None:
         """Let a value wait to be sent; with ``force_flush``, not for long."""

@@ -6,13 +6,20 @@ import asyncio
 import base64
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Generic, NoReturn, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 
-from ._types import PublishEntry, PublishRequest, WorkflowStreamState, bind, to_payload
+from ._types import (
+    PublishEntry,
+    PublishRequest,
+    Topic,
+    WorkflowStreamState,
+    bind,
+    to_payload,
+)
 
 T = TypeVar("T")
 
@@ -121,23 +128,12 @@ class WorkflowStream:
         return request
 
 
-class WorkflowTopicHandle(Generic[T]):
+class WorkflowTopicHandle(Topic[T]):
     """Publishes to one topic from within a workflow; made by :meth:`WorkflowStream.topic`."""
 
     def __init__(self, stream: WorkflowStream, name: str, type: type[T]) -> None:
+        super().__init__(name, type)
         self._stream = stream
-        self._name = name
-        self._type = type
-
-    @property
-    def name(self) -> str:
-        """The topic."""
-        return self._name
-
-    @property
-    def type(self) -> type[T]:
-        """The type that it is bound to."""
-        return self._type
 
     def publish(self, value: T | Payload) -> None:
         """Publish a value, or a payload as it is."""

@@ -33,6 +33,24 @@ class WorkflowStreamItem(Generic[T]):
     offset: int = 0
 
 
+class Topic(Generic[T]):
+    """One topic of a workflow's log, and the type of what is published there."""
+
+    def __init__(self, name: str, type: type[T]) -> None:
+        self._name = name
+        self._type = type
+
+    @property
+    def name(self) -> str:
+        """The topic."""
+        return self._name
+
+    @property
+    def type(self) -> type[T]:
+        """The type that it is bound to."""
+        return self._type
+
+
 @dataclass
 class WorkflowStreamState:
     """What a workflow hands to its next run: how far it has counted, and no items.
