@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,13 @@ from streamq.devserver import TemporalDevServer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/*/README.md")]
+EXAMPLES = ROOT / "docs/examples"
+
+
+@pytest.fixture(scope="module")
+def temporal_address() -> Iterator[str]:
+    with TemporalDevServer() as server:
+        yield server.address
 
 
 def run(script: Path, tmp_path: Path, **variables: str) -> str:
@@ -31,14 +39,14 @@ def run(script: Path, tmp_path: Path, **variables: str) -> str:
 
 def test_plain_example_prints_what_it_says(tmp_path: Path) -> None:
     """The shortest program somebody copies must work as it stands."""
-    lines = run(ROOT / "docs/examples/plain.py", tmp_path).splitlines()
+    lines = run(EXAMPLES / "plain.py", tmp_path).splitlines()
     assert lines[:2] == ["1 building", "2 testing"]
     assert "'state': 'END'" in lines[-1]
 
 
 def test_example_of_two_attempts_tells_one_story(tmp_path: Path) -> None:
     """How a retry looks to a reader is what people copy this for."""
-    lines = run(ROOT / "docs/examples/attempts.py", tmp_path).splitlines()
+    lines = run(EXAMPLES / "attempts.py", tmp_path).splitlines()
     assert lines == [
         "first attempt: the worker dies",
         "1 attempt 1: checking out",
@@ -48,18 +56,66 @@ def test_example_of_two_attempts_tells_one_story(tmp_path: Path) -> None:
     ]
 
 
-def test_temporal_example_streams_a_poem(tmp_path: Path) -> None:
+def test_temporal_example_streams_a_poem(tmp_path: Path, temporal_address: str) -> None:
     """The README's program, on a real Temporal server."""
-    with TemporalDevServer() as server:
-        script = ROOT / "docs/examples/hello.py"
-        output = run(script, tmp_path, STREAMQ_TEMPORAL_ADDRESS=server.address)
+    output = run(EXAMPLES / "hello.py", tmp_path, STREAMQ_TEMPORAL_ADDRESS=temporal_address)
     assert "The lighthouse says nothing, and the sea repeats it." in output
     assert output.endswith("Ode to a lighthouse\n")
 
 
+@pytest.mark.parametrize(
+    ("example", "printed"),
+    [
+        (
+            "thread",
+            "tape 1: Good morning.|tape 2: The harbour is closed.|tape 3: Go back.|3 sentences",
+        ),
+        ("generators", "step 1|step 2|step 3|rung 1|rung 2|rung 3|the top"),
+        ("methods", "You asked about the sea. Nobody knows. |answered by oracle-1"),
+        ("models", "Pier: 181.00|Dune: 140.00|cheapest: Dune"),
+        (
+            "in_workflow",
+            "hull of the Argo inspected|engine of the Argo inspected|radio of the Argo inspected"
+            "|END|seaworthy",
+        ),
+    ],
+)
+def test_every_way_to_write_an_activity_has_a_program_that_runs(
+    tmp_path: Path, temporal_address: str, example: str, printed: str
+) -> None:
+    """Whoever writes theirs in that way copies the program as it stands."""
+    script = EXAMPLES / f"{example}.py"
+    output = run(script, tmp_path, STREAMQ_TEMPORAL_ADDRESS=temporal_address)
+    assert output.splitlines() == printed.split("|")
+
+
+def test_encrypted_example_stores_nothing_readable(tmp_path: Path, temporal_address: str) -> None:
+    """Its reader has the letter, while neither the queue's records nor its file have a word."""
+    script = EXAMPLES / "encrypted.py"
+    lines = run(script, tmp_path, STREAMQ_TEMPORAL_ADDRESS=temporal_address).splitlines()
+    letter = ["Dear Ada,", "the results are here,", "and all is well.", "send to Ada"]
+    assert lines[:4] == letter
+    assert len(lines) > 4
+    assert all(re.fullmatch(r"stored: \d+ bytes, nothing readable", line) for line in lines[4:])
+    files = b"".join(each.read_bytes() for each in tmp_path.glob("streams.db*"))
+    assert b"letter-" in files  # the stream's name, which says that this is the right file
+    assert not any(line.encode() in files for line in letter)
+
+
+def test_every_example_is_run() -> None:
+    """A program that no test runs is soon one that does not run."""
+    tests = Path(__file__).read_text()
+    missing = [
+        each.name
+        for each in EXAMPLES.glob("*.py")
+        if f'"{each.stem}"' not in tests and each.name not in tests
+    ]
+    assert not missing
+
+
 def test_readme_shows_the_example_that_is_tested() -> None:
     """The program in the README is the very file that runs above."""
-    code = (ROOT / "docs/examples/hello.py").read_text().partition('"""\n\n')[2]
+    code = (EXAMPLES / "hello.py").read_text().partition('"""\n\n')[2]
     assert code in (ROOT / "README.md").read_text()
 
 
