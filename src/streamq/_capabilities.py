@@ -40,6 +40,14 @@ class Capabilities:
     )
     latency: LatencyClass = field(metadata={"help": "typical time from append to a blocked reader"})
 
+    @property
+    def writable(self) -> bool:
+        """Whether streams can be opened for writing: attempts have to be told apart.
+
+        By the backend itself (``fenced``), or by everybody who reads one log in one order.
+        """
+        return self.fenced or (self.replay and self.ordered)
+
     @classmethod
     def flags(cls) -> tuple[str, ...]:
         """Names of the capabilities that can be required."""

@@ -156,7 +156,9 @@ class ChunkQueue(abc.ABC):
         * If the newest entry has a newer epoch, nothing older is added: ``FencedError``. (A repeat
           of what was stored before the takeover may be skipped instead.)
 
-        Without it entries are stored as they come, and readers sort them out.
+        Without it entries are stored as they come, and readers sort them out. An entry with index 0
+        is then preceded by making its epoch known to :meth:`newest_epoch`. What is older than an
+        epoch that the driver happens to know of should be refused, too: ``FencedError``.
 
         Cancellation: a prefix of the entries is stored, in order and each one whole, or none;
         repeating the call is always safe.
@@ -188,6 +190,9 @@ class ChunkQueue(abc.ABC):
         Reading never removes anything and may be repeated (``capabilities.replay``). The wait ends
         as soon as there is one record. A stream that does not exist yet, or has expired, is waited
         for like an empty one.
+
+        With ``capabilities.ordered`` it leaves out nothing: fewer records than both limits allow
+        are all whose append had returned when the call began, by whatever process.
 
         Args:
             stream: Which stream.
@@ -238,6 +243,19 @@ class ChunkQueue(abc.ABC):
         Only backends without replay need it (SQS deletes messages); the default does nothing.
         """
 
+    async def newest_epoch(self, stream: StreamId) -> int:
+        """Return the largest epoch that has been opened, or is about to be; 0 if there is none.
+
+        Only backends that do not fence need it. An epoch is known here, in every process, before
+        the entry with its index 0 can be read: so that a writer whose seal is stored, and that
+        finds no larger epoch afterwards, has ended the stream. Every open writer asks about once a
+        second (``STREAMQ_CANCEL_SECONDS``); questions of many should be one to the server.
+
+        Raises:
+            NotImplementedError: The backend fences.
+        """
+        raise NotImplementedError(f"backend {self.backend!r} fences; nobody has to ask")
+
     async def sweep(self) -> int:
         """Remove what has expired and still takes room; return how many streams that were.
 
@@ -262,6 +280,23 @@ class QueueOptions:
     """
 
     ttl: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that ``streamq doctor`` looked at.
+
+    Attributes:
+        subject: What was looked at, such as ``topic streamq``.
+        ok: Whether it is as it should be.
+        detail: What was seen.
+        remedy: The next step, if it is not; empty otherwise.
+    """
+
+    subject: str
+    ok: bool
+    detail: str
+    remedy: str = ""
 
 
 SettingsT = TypeVar("SettingsT", bound=DriverSettings)
@@ -294,6 +329,30 @@ class Driver(abc.ABC, Generic[SettingsT]):
         """
 
     @classmethod
+    async def examine(cls, options: QueueOptions, settings: SettingsT) -> Sequence[Finding]:
+        """Look at what :meth:`open` needs on the server, and at what people get wrong there.
+
+        Changes nothing. The default opens a queue and closes it again.
+
+        Raises:
+            StreamqError: It cannot even be looked at: as for :meth:`open`.
+        """
+        await (await cls.open(options, settings)).aclose()
+        return (Finding("server", True, "it answers and can carry streams"),)
+
+    @classmethod
+    async def provision(cls, options: QueueOptions, settings: SettingsT) -> Sequence[str]:
+        """Create what :meth:`examine` misses, as far as a client can; what is there stays as it is.
+
+        Returns:
+            What was created, one line each. The default creates nothing: nothing has to be.
+
+        Raises:
+            StreamqError: It could not be created.
+        """
+        return ()
+
+    @classmethod
     def embedded(cls, settings: SettingsT) -> AbstractContextManager[Mapping[str, str]] | None:
         """Return a small real server for demos, if the driver brings one and none is configured.
 
@@ -321,6 +380,7 @@ __all__ = [
     "DriverSettings",
     "Entry",
     "FencedError",
+    "Finding",
     "LatencyClass",
     "QueueOptions",
     "SealedError",
