@@ -1,0 +1,1 @@
+"""Kafka backend for streamq: many streams on the partitions of one topic."""
