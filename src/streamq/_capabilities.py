@@ -35,6 +35,9 @@ class Capabilities:
     cross_process: bool = field(metadata={"help": "producer and reader may be different processes"})
     cross_host: bool = field(metadata={"help": "producer and reader may be different machines"})
     expires: bool = field(metadata={"help": "streams disappear by themselves after their TTL"})
+    erases: bool = field(
+        default=True, metadata={"help": "nothing of a deleted stream is left in the backend"}
+    )
     max_record_bytes: int = field(
         metadata={"help": "largest record that can be stored, at least 4096"}
     )

@@ -19,8 +19,6 @@ from ._errors import (
     BackendLoadError,
     CapabilityError,
     ConfigurationError,
-    FencedError,
-    SealedError,
     StreamNotFoundError,
 )
 from ._events import StreamId
@@ -29,11 +27,12 @@ from ._reader import StreamReader
 from ._replay import durable_fingerprints
 from ._retry import RetryPolicy
 from ._settings import Settings, build, check_variables, load_settings
-from ._tail import StreamStatus, Tail, check_fenced, read_tail
+from ._tail import StreamStatus, read_tail
+from ._takeover import take_over
 from ._values import PLAIN, Serializer, T, serializer_for
 from ._wire import MAX_EPOCH, Record, RecordKind
 from ._writer import OnFull, OnRetry, StreamWriter
-from .driver import ChunkQueue, Entry, QueueOptions
+from .driver import ChunkQueue, QueueOptions
 
 MAX_HEADER_BYTES = 3_000
 """Largest headers, so that an OPEN record fits every backend."""
@@ -169,8 +168,27 @@ def open_writer(
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
             retry = retry_policy(chosen, used, identity)
-            outbox = await _take_over(
-                used, identity, number, on_retry, retry, producer, told, codec, holds_back
+            max_record_bytes = _record_bytes(used, codec)
+            opening = Record(
+                RecordKind.OPEN,
+                number,
+                restarts=on_retry is OnRetry.RESTART,
+                created_ms=time.time_ns() // 1_000_000,
+                nonce=os.urandom(8),
+                headers=told,
+            )
+            progress = await take_over(used, identity, opening, retry)
+            durable = None
+            if on_retry is OnRetry.REPLAY:
+                durable = await durable_fingerprints(used, identity, number, retry, codec)
+            outbox = Outbox(
+                progress,
+                stream=identity,
+                restarts=opening.restarts,
+                max_record_bytes=max_record_bytes,
+                durable=durable,
+                producer=producer,
+                holds_back=holds_back,
             )
         return StreamWriter(
             used,
@@ -184,6 +202,7 @@ def open_writer(
             on_full=on_full,
             holds_back=holds_back,
             sealed_ttl=chosen.sealed_ttl,
+            fence_seconds=None if used.capabilities.fenced else chosen.cancel_seconds,
             seals_failures=seals_failures,
             on_close=on_close,
         )
@@ -240,7 +259,7 @@ def open_reader(
                 await retry.run(lambda: used.describe(identity))
             if from_ == "tail":
                 try:
-                    cursor = (await retry.run(lambda: read_tail(used, identity))).cursor()
+                    cursor = (await read_tail(used, identity, retry)).cursor
                 except StreamNotFoundError:
                     cursor = Cursor()
         return StreamReader(
@@ -270,7 +289,7 @@ async def describe(
     chosen = settings or load_settings()
     identity = stream_id(stream, chosen)
     retry = retry_policy(chosen, queue, identity)
-    return (await retry.run(lambda: read_tail(queue, identity))).status
+    return (await read_tail(queue, identity, retry)).status
 
 
 def _configured_codec(settings: Settings, stream: StreamId) -> Codec | None:
@@ -360,57 +379,6 @@ async def _using(
         raise
 
 
-async def _take_over(
-    queue: ChunkQueue,
-    stream: StreamId,
-    epoch: int,
-    on_retry: OnRetry,
-    retry: RetryPolicy,
-    producer: str,
-    headers: tuple[tuple[str, str], ...],
-    codec: Codec | None,
-    holds_back: bool,
-) -> Outbox:
-    """Fence older attempts, then read the tail, never the other way round."""
-    check_fenced(queue)
-    max_record_bytes = _record_bytes(queue, codec)
-    # A stream that has ended is left alone: another OPEN would renew its time to live.
-    with contextlib.suppress(StreamNotFoundError):
-        _refuse_sealed(await retry.run(lambda: read_tail(queue, stream)), queue)
-    opening = Record(
-        RecordKind.OPEN,
-        epoch,
-        restarts=on_retry is OnRetry.RESTART,
-        created_ms=time.time_ns() // 1_000_000,
-        nonce=os.urandom(8),
-        headers=headers,
-    )
-    entry = Entry(epoch, 0, opening.encode())
-    await retry.run(lambda: queue.append(stream, [entry]))
-    tail = await retry.run(lambda: read_tail(queue, stream))
-    _refuse_sealed(tail, queue)
-    if tail.info.last[0].data != entry.data:
-        raise FencedError(
-            f"epoch {epoch} of stream {stream} is superseded or in use by another writer (newest "
-            f"is {tail.newest.epoch}); stop this attempt",
-            backend=queue.backend,
-            stream=str(stream),
-        )
-    progress = tail.state.progress
-    durable = None
-    if on_retry is OnRetry.REPLAY:
-        durable = await durable_fingerprints(queue, stream, epoch, retry, codec)
-    return Outbox(
-        progress,
-        stream=stream,
-        restarts=opening.restarts,
-        max_record_bytes=max_record_bytes,
-        durable=durable,
-        producer=producer,
-        holds_back=holds_back,
-    )
-
-
 def _record_bytes(queue: ChunkQueue, codec: Codec | None) -> int:
     """Return how large a record may be packed: a codec gets room to make it larger."""
     limit = queue.capabilities.max_record_bytes // (1 if codec is None else 2)
@@ -422,15 +390,3 @@ def _record_bytes(queue: ChunkQueue, codec: Codec | None) -> int:
             backend=queue.backend,
         )
     return limit
-
-
-def _refuse_sealed(tail: Tail, queue: ChunkQueue) -> None:
-    seal = tail.state.seal
-    if seal is not None:
-        raise SealedError(
-            f"stream {tail.info.stream} is already sealed {seal.state.name}; write to another "
-            "stream (or topic), or delete this one first",
-            producer=tail.state.sealed_by,
-            backend=queue.backend,
-            stream=str(tail.info.stream),
-        )

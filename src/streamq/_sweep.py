@@ -267,7 +267,7 @@ class _Sweep:
 
     async def _deal_with(self, info: StreamInfo) -> None:
         stream = info.stream
-        tail = await self._retry.run(lambda: read_tail(self._queue, stream))
+        tail = await read_tail(self._queue, stream, self._retry)
         is_persistent = tail.info.expires_in is None and self._queue.capabilities.expires
         workflow = workflow_of(stream.name)
         if tail.state.seal is not None:
@@ -301,7 +301,7 @@ class _Sweep:
                 queue=self._queue,
                 settings=self._settings,
                 # The next one, not one of today: whatever is opened later must win.
-                epoch=tail.newest.epoch + 1,
+                epoch=tail.state.epoch + 1,
                 on_retry=OnRetry.RESUME,
                 producer=SWEEPER,
                 seals_failures=False,
@@ -338,7 +338,7 @@ class _Sweep:
             return
         if not self._request.dry_run:
             now = await self._retry.run(lambda: self._queue.describe(stream, last=1))
-            if now.expires_in is not None or now.last[0].position != tail.info.last[0].position:
+            if now.expires_in is not None or now.last[0].position != tail.position:
                 self._find(stream, "kept", "it was written to at the same moment")
                 return
             await self._retry.run(lambda: self._queue.delete(stream))

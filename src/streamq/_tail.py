@@ -1,19 +1,23 @@
-"""Where a stream stands now: learnt from its newest records, without reading it through."""
+"""Where a stream stands now: from its newest records, or by reading it through."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from ._cursor import Cursor, Progress
-from ._errors import CapabilityError, CorruptRecordError
+from ._errors import CapabilityError, CorruptRecordError, CursorError
 from ._events import Seal, StreamId
+from ._retry import RetryPolicy
 from ._sequencer import Sequencer, fold_tail
-from ._wire import Record
-from .driver import START, ChunkQueue, StreamInfo
+from ._wire import Record, RecordKind
+from .driver import START, ChunkQueue, Stored, StreamInfo
 
 _FIRST_LOOK = 4
 _GROWTH = 8
+_PAGE_RECORDS = 1_000
+_PAGE_BYTES = 4_194_304
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +45,22 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The newest records of a stream and what they say.
+    """The end of a stream and what it says.
 
     Attributes:
         info: The backend's description.
         state: The sequencer after the newest record.
-        newest: The newest record.
+        cursor: The place after the newest event; before the seal, so that a late reader learns of
+            it, and before the parts of a chunk that is not complete.
+        position: The driver's position after the newest record.
+        opening: The record that opened the newest epoch, if it was among those looked at.
     """
 
     info: StreamInfo
     state: Sequencer
-    newest: Record
+    cursor: Cursor
+    position: str
+    opening: bytes | None = None
 
     @property
     def status(self) -> StreamStatus:
@@ -67,57 +76,45 @@ class Tail:
             info.expires_in,
         )
 
-    def cursor(self) -> Cursor:
-        """The place after the newest event; before the seal, so that a late reader learns of it."""
-        stored, seal = self.info.last, self.state.seal
-        if seal is None:
-            # Before the parts of a chunk that is not complete: it will be told.
-            at = self.newest.part + 1 if _is_incomplete(self.newest) else 0
-            position = stored[at].position if at < len(stored) else START
-            return Cursor(self.state.progress, position)
-        for i, record in enumerate(stored):
-            if Record.decode(record.data).seal is not None:
-                before = stored[i + 1].position if i + 1 < len(stored) else START
-                break
-        p = self.state.progress
-        return Cursor(Progress(p.epoch, p.attempt, p.next_seq, seal.offset - 1), before)
 
-
-def _is_incomplete(record: Record) -> bool:
-    return record.parts > 1 and not record.completes
-
-
-def check_fenced(queue: ChunkQueue) -> None:
-    """Refuse a backend whose newest records prove nothing, since stale ones may be among them.
+def check_writable(queue: ChunkQueue) -> None:
+    """Refuse a backend with which nobody could tell attempts apart.
 
     Raises:
-        CapabilityError: It does not fence.
+        CapabilityError: It neither fences nor keeps one log in one order.
     """
-    if not queue.capabilities.fenced:
+    if not queue.capabilities.writable:
         raise CapabilityError(
-            f"backend {queue.backend!r} does not fence stale attempts; the end of a stream cannot "
-            "be told from its newest records alone",
+            f"backend {queue.backend!r} does not fence stale attempts, nor can readers tell them "
+            "apart: that takes replay and order. Nobody could say where an attempt has to go on",
             backend=queue.backend,
         )
 
 
-async def read_tail(queue: ChunkQueue, stream: StreamId) -> Tail:
+async def read_tail(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Tail:
     """Learn where a stream stands.
 
     Raises:
         StreamNotFoundError: It does not exist, or has expired.
-        CapabilityError: The backend does not fence, so that its tail alone says nothing certain.
-        CorruptRecordError: One of its newest records is damaged.
+        CapabilityError: The backend keeps nothing from which that could be told.
+        CorruptRecordError: One of its records is damaged.
+        BackendUnavailableError: The backend stayed unreachable for the retry deadline.
     """
-    check_fenced(queue)
+    check_writable(queue)
+    if queue.capabilities.fenced:
+        return await retry.run(lambda: _newest(queue, stream))
+    info = await retry.run(lambda: queue.describe(stream))
+    fold = Fold(queue, stream, retry)
+    await fold.advance()
+    return fold.tail(info)
+
+
+async def _newest(queue: ChunkQueue, stream: StreamId) -> Tail:
+    """Fold the newest records of a backend that fences: nothing stale is among them."""
     look = _FIRST_LOOK
     while True:
         info = await queue.describe(stream, last=look)
-        try:
-            records = [Record.decode(stored.data) for stored in info.last]
-        except CorruptRecordError as exc:
-            exc.backend, exc.stream = queue.backend, str(stream)
-            raise
+        records = [decode(stored, queue, stream) for stored in info.last]
         state = fold_tail(records)
         if state is None and len(records) < look:
             # The whole stream, and nothing but attempts that stored nothing.
@@ -127,5 +124,110 @@ async def read_tail(queue: ChunkQueue, stream: StreamId) -> Tail:
         # With an incomplete chunk, as far as the record before its first part.
         needed = records[0].part + 2 if records and _is_incomplete(records[0]) else 0
         if state is not None and (len(records) >= needed or len(records) < look):
-            return Tail(info, state, records[0])
+            newest, opened = info.last[0], records[0].kind is RecordKind.OPEN
+            cursor = _cursor(info.last, records, state)
+            return Tail(info, state, cursor, newest.position, newest.data if opened else None)
         look = max(look * _GROWTH, needed)
+
+
+def _cursor(stored: tuple[Stored, ...], records: list[Record], state: Sequencer) -> Cursor:
+    if state.seal is None:
+        at = records[0].part + 1 if _is_incomplete(records[0]) else 0
+        return Cursor(state.progress, stored[at].position if at < len(stored) else START)
+    sealing = next(i for i, record in enumerate(records) if record.seal is not None)
+    before = stored[sealing + 1].position if sealing + 1 < len(stored) else START
+    return _before_seal(state, state.seal, before)
+
+
+def _before_seal(state: Sequencer, seal: Seal, position: str) -> Cursor:
+    p = state.progress
+    return Cursor(Progress(p.epoch, p.attempt, p.next_seq, seal.offset - 1), position)
+
+
+def _is_incomplete(record: Record) -> bool:
+    return record.parts > 1 and not record.completes
+
+
+def decode(stored: Stored, queue: ChunkQueue, stream: StreamId) -> Record:
+    """Return a stored record.
+
+    Raises:
+        CorruptRecordError: It is damaged.
+    """
+    try:
+        return Record.decode(stored.data)
+    except CorruptRecordError as exc:
+        exc.backend, exc.stream = queue.backend, str(stream)
+        raise
+
+
+@dataclass(slots=True)
+class Fold:
+    """Reads a stream forward, for backends that do not fence: there, only all of it tells.
+
+    What is stale shows by what comes before it in the one order that everybody reads, so that this
+    comes to what every reader comes to.
+    """
+
+    queue: ChunkQueue
+    stream: StreamId
+    retry: RetryPolicy
+    state: Sequencer = field(default_factory=lambda: Sequencer(gaps_as_events=True))
+    position: str = START
+    opening: bytes | None = None
+    _whole: str = START
+
+    async def advance(self, until: bytes | None = None) -> bool:
+        """Read on to what is stored now, or only to a certain record; return whether it came.
+
+        Raises:
+            CorruptRecordError: A stored record is damaged.
+            BackendUnavailableError: The backend stayed unreachable for the retry deadline.
+        """
+        largest = self.queue.capabilities.max_record_bytes
+        max_bytes = max(_PAGE_BYTES, 2 * largest)
+        while True:
+            page = await self.retry.run(partial(self._read, max_bytes))
+            for stored in page:
+                self._feed(stored)
+                if stored.data == until:
+                    return True
+            size = sum(len(stored.data) for stored in page)
+            if len(page) < _PAGE_RECORDS and size + largest <= max_bytes:
+                return False
+
+    def tail(self, info: StreamInfo) -> Tail:
+        """Return where the stream stood after the last record read."""
+        state, seal = self.state, self.state.seal
+        if seal is None:
+            cursor = Cursor(state.progress, self._whole)
+        else:
+            cursor = _before_seal(state, seal, self._whole)
+        return Tail(info, state, cursor, self.position, self.opening)
+
+    async def _read(self, max_bytes: int) -> list[Stored]:
+        found = await self.queue.read(
+            self.stream,
+            self.position,
+            max_records=_PAGE_RECORDS,
+            max_bytes=max_bytes,
+            max_wait=0.0,
+        )
+        return list(found)
+
+    def _feed(self, stored: Stored) -> None:
+        record = decode(stored, self.queue, self.stream)
+        epoch = self.state.epoch
+        try:
+            self.state.feed(record)
+        except CursorError:
+            # The beginning is no longer stored, and what a stale attempt wrote after its successor
+            # took over was read for its own. From here on it is the successor's.
+            base = Progress(record.epoch, record.attempt, record.seq, record.offset - 1)
+            self.state = Sequencer(base, gaps_as_events=True)
+            self.state.feed(record)
+        if self.state.epoch > epoch:
+            self.opening = stored.data if record.kind is RecordKind.OPEN else None
+        self.position = stored.position
+        if self.state.seal is None and not self.state.holds_back:
+            self._whole = stored.position

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import enum
 import threading
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from ._errors import (
     BufferFullError,
     ChunkTooLargeError,
     ClosedError,
+    FencedError,
     ReplayError,
     StreamqError,
 )
@@ -108,6 +110,7 @@ class StreamWriter(Generic[TContra]):
         on_full: OnFull = OnFull.BLOCK,
         holds_back: bool = False,
         sealed_ttl: timedelta | None = None,
+        fence_seconds: float | None = None,
         seal_timeout: float = 10.0,
         discards: bool = False,
         seals_failures: bool = True,
@@ -135,6 +138,9 @@ class StreamWriter(Generic[TContra]):
         # Around what a thread may do as well, and never while anything is awaited.
         self._lock = threading.Lock()
         self._sealed_ttl = sealed_ttl
+        self._fence_seconds = fence_seconds
+        self._single_try = dataclasses.replace(retry, deadline_seconds=0.0)
+        self._fence_checked_at = asyncio.get_running_loop().time()
         self._seals_failures = seals_failures
         self._seal_timeout = seal_timeout
         self._on_close = on_close
@@ -430,10 +436,11 @@ class StreamWriter(Generic[TContra]):
         """Send what is pending until the seal is durable, an error stops it, or it is cancelled."""
         try:
             while not self._outbox.is_sealed:
-                await self._wake.wait()
+                await self._wait_for_work()
                 self._wake.clear()
                 while (batch := self._pack()) is not None:
                     await self._send(batch)
+                    await self._look_at_fence()
         except StreamqError as exc:
             exc.stream = exc.stream or str(self.stream)
             self._error = exc
@@ -444,6 +451,37 @@ class StreamWriter(Generic[TContra]):
                 stream=str(self.stream),
             )
             self._error.__cause__ = exc
+
+    async def _wait_for_work(self) -> None:
+        if self._fence_seconds is None:
+            await self._wake.wait()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._fence_seconds):
+                await self._wake.wait()
+        await self._look_at_fence()
+
+    async def _look_at_fence(self) -> None:
+        """Ask now and then whether a newer attempt has begun, where the backend refuses nothing."""
+        now = asyncio.get_running_loop().time()
+        if self._fence_seconds is None or now < self._fence_checked_at + self._fence_seconds:
+            return
+        try:
+            await self._check_fence(self._single_try)
+        except StreamqError as exc:
+            if not exc.retryable:
+                raise
+            # It cannot be asked. Neither can anything be stored: that is what gives up.
+
+    async def _check_fence(self, retry: RetryPolicy) -> None:
+        newest = await retry.run(lambda: self._queue.newest_epoch(self.stream))
+        self._fence_checked_at = asyncio.get_running_loop().time()
+        if newest > self.epoch:
+            raise FencedError(
+                f"epoch {newest} has taken over stream {self.stream}; epoch {self.epoch} must stop",
+                backend=self._queue.backend,
+                stream=str(self.stream),
+            )
 
     def _on_stopped(self, pump: asyncio.Task[None]) -> None:
         if pump.cancelled() and not self._closed:
@@ -465,6 +503,9 @@ class StreamWriter(Generic[TContra]):
             entries = tuple([await encode_entry(each, codec, seconds=seconds) for each in entries])
             self._check_sizes(entries)
         await self._retry.run(lambda: self._queue.append(self.stream, entries, ttl=ttl))
+        if batch.seals and self._fence_seconds is not None:
+            # Stored is not sealed: behind a newer attempt's opening, no reader takes it for an end.
+            await self._check_fence(self._retry)
         with self._lock:
             self._outbox.acknowledge()
         self._records += len(entries)

@@ -223,7 +223,11 @@ class ChunkQueue(abc.ABC):
 
     @abc.abstractmethod
     async def delete(self, stream: StreamId) -> None:
-        """Remove a stream and everything in it; no error if there is none."""
+        """Remove a stream and everything in it; no error if there is none.
+
+        Without ``capabilities.erases`` it can no longer be read, listed or described, and its bytes
+        go when the backend lets go of them.
+        """
 
     @abc.abstractmethod
     def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:

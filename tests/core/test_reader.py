@@ -375,12 +375,12 @@ async def test_required_capability_that_is_missing_is_refused_at_open(
         await open_reader("s", queue=queue, settings=settings, require={"speed"})
 
 
-async def test_tail_of_a_backend_that_does_not_fence_is_refused_not_guessed(
+async def test_tail_of_a_backend_that_tells_nobody_apart_is_refused_not_guessed(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Where stale records may follow an announcement, the newest records prove nothing."""
+    """Where stale records may follow an announcement, and in any order, nothing is proved."""
     await write("s", queue, settings, "a")
-    queue.capabilities = dataclasses.replace(queue.capabilities, fenced=False)
+    queue.capabilities = dataclasses.replace(queue.capabilities, fenced=False, ordered=False)
     with pytest.raises(CapabilityError, match="does not fence"):
         await open_reader("s", from_="tail", queue=queue, settings=settings)
     with pytest.raises(CapabilityError, match="does not fence"):

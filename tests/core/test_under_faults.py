@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.kit.log_driver import Log, LogQueue
 
 from streamq import (
     Chunk,
@@ -39,11 +40,16 @@ Story = list[tuple[str, object]]
 
 @dataclasses.dataclass(frozen=True)
 class Little(Fault):
-    """A read returns a few records only, and does not wait for long."""
+    """A read returns a few records only, and does not wait for long.
+
+    One that does not wait at all returns everything, by contract.
+    """
 
     max_records: int
 
     async def apply(self, call: Call, forward: Forward) -> object:
+        if not call.max_wait:
+            return await forward(call)
         wait = min(call.max_wait, 0.05)
         return await forward(dataclasses.replace(call, max_records=self.max_records, max_wait=wait))
 
@@ -64,6 +70,7 @@ def unreliable(queue: ChunkQueue, chance: random.Random) -> FaultyQueue:
     faulty.always(
         "read", lambda _: Fail() if chance.random() < 0.1 else Little(chance.randrange(1, 5))
     )
+    faulty.always("newest_epoch", lambda _: Fail() if chance.random() < 0.1 else None)
     faulty.always("describe", lambda _: Fail() if chance.random() < 0.1 else None)
     return faulty
 
@@ -93,7 +100,7 @@ async def write_on(stale: StreamWriter) -> None:
     for i in range(3):
         await stale.send_chunk(f"stale {i}")
     with pytest.raises(FencedError):
-        await stale.flush()
+        await stale.finish()
     await stale.aclose()
 
 
@@ -145,13 +152,16 @@ def told(events: list[Event]) -> Story:
     return story
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "log"])
 async def backend(
     request: pytest.FixtureRequest, queue: ChunkQueue, tmp_path: Path
 ) -> AsyncIterator[ChunkQueue]:
-    """The reference implementation, and a real one with threads and files."""
+    """The reference implementation, a real one with threads and files, one that does not fence."""
     if request.param == "memory":
         yield queue
+        return
+    if request.param == "log":
+        yield LogQueue(Log())
         return
     options = QueueOptions(ttl=timedelta(minutes=5))
     opened = await SqliteDriver.open(options, SqliteSettings(path=tmp_path / "streams.db"))

@@ -44,7 +44,7 @@ _NOT_TRIPPED = (
     # These hold streamq's own core to what the driver declares; no driver has a part in them.
     "declared_capabilities_can_be_required",
     "undeclared_capabilities_are_refused_at_open",
-    "writers_refuse_a_backend_that_does_not_fence",
+    "writers_refuse_a_backend_that_cannot_tell_attempts_apart",
     # The driver that never answers is a scripted one: what is tested is core's own deadline.
     "call_that_a_driver_never_answers_ends_all_the_same",
 )

@@ -78,7 +78,7 @@ async def _locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Pl
         StreamqError: The backend cannot tell; a stream that does not exist is not an error.
     """
     try:
-        tail = await retry.run(lambda: read_tail(queue, stream))
+        tail = await read_tail(queue, stream, retry)
     except StreamNotFoundError:
         return Place(exists=False)
     except (CapabilityError, CorruptRecordError):
@@ -90,7 +90,7 @@ async def _locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Pl
         return Place(exists=True, offset=None)
     status = tail.status
     sealed = status.seal is not None
-    return Place(True, status.offset, tail.cursor(), sealed, status.size_bytes)
+    return Place(True, status.offset, tail.cursor, sealed, status.size_bytes)
 
 
 class Hub:

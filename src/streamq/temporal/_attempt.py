@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 from streamq._blocking import BlockingStreamWriter
 from streamq._errors import FencedError, SealedError, StreamqError
 from streamq._events import StreamId
-from streamq._open import open_writer, stream_id
+from streamq._open import open_writer, retry_policy, stream_id
 from streamq._retry import RetryPolicy
 from streamq._sweep import SWEEPER
 from streamq._tail import read_tail
@@ -227,7 +227,8 @@ async def _open_writer(
             span.follow(writer)
         return writer
     except SealedError as exc:
-        newest = (await read_tail(context.queue, stream)).newest.epoch
+        retry = retry_policy(context.settings, context.queue, stream)
+        newest = (await read_tail(context.queue, stream, retry)).state.epoch
         if newest > epoch:
             # This attempt stalled until a newer one had done everything.
             raise FencedError(

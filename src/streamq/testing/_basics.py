@@ -164,7 +164,7 @@ class BasicChecks(StreamChecks):
         await queue.append(stream, entries(b"new-0"))
         await self.expect(queue, stream, [b"new-0"])
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_status_tells_where_a_stream_stands(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -176,7 +176,7 @@ class BasicChecks(StreamChecks):
         assert (status.offset, status.attempt) == (3, 1)
         assert status.seal == Seal(3, 1, SealState.END)
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_damaged_record_is_an_error_after_what_was_intact(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -203,6 +203,7 @@ class BasicChecks(StreamChecks):
         if queue.capabilities.replay:
             assert await backend.peek(stream) == data
 
+    @requires("erases")
     @needs("peek")
     async def test_delete_leaves_nothing_in_the_backend(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness

@@ -56,9 +56,9 @@ def requires(*capabilities: str) -> Callable[[Check], Check]:
     """Mark a check that holds a backend to capabilities, and skip it where one is undeclared.
 
     Args:
-        capabilities: Names of fields of :class:`streamq.Capabilities`.
+        capabilities: Names of attributes of :class:`streamq.Capabilities`.
     """
-    unknown = set(capabilities) - set(Capabilities.__dataclass_fields__)
+    unknown = {name for name in capabilities if not hasattr(Capabilities, name)}
     if unknown:
         raise ValueError(f"{sorted(unknown)} are no capabilities")
 

@@ -38,7 +38,7 @@ class EndingChecks(StreamChecks):
     group = "endings"
 
     @_STATES
-    @requires("fenced", "replay", "fan_out")
+    @requires("writable", "replay", "fan_out")
     async def test_every_ending_ends_live_and_late_readers(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, state: SealState
     ) -> None:
@@ -53,7 +53,7 @@ class EndingChecks(StreamChecks):
         self.expect_same(results, ["a", "b", state.name])
         assert results[0][-1] == _SEALS[state]
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_ending_is_stored_in_one_record_with_the_last_chunk(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -63,7 +63,7 @@ class EndingChecks(StreamChecks):
         assert len(records) == 2, "the announcement of the attempt, and everything else"
         assert list(await self.read(queue, stream, records[-1].position, max_wait=0)) == []
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_stream_without_chunks_ends_as_well(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -72,7 +72,7 @@ class EndingChecks(StreamChecks):
         await self.write(queue, stream)
         self.expect_same([await live, await self.read_all(other, stream)], ["END"])
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_second_seal_changes_nothing(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -92,7 +92,7 @@ class EndingChecks(StreamChecks):
         assert data_of(await self.read_many(queue, stream, 2)) == before
         assert told(await self.read_all(other, stream)) == ["a", "END"]
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_resuming_at_the_ending_ends_again_at_once(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -105,7 +105,7 @@ class EndingChecks(StreamChecks):
                 assert await reader.read_batch(max_wait=self.patience) == []
                 cursor = reader.cursor
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_ending_whose_acknowledgement_is_lost_is_told_once(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:

@@ -107,7 +107,7 @@ class ExpiryChecks(StreamChecks):
             await other.append(stream, entries(b"old-1", first=1), ttl=_SHORTER)
         assert not await self.expires_within(queue, stream, _SHORTER)
 
-    @requires("expires", "fenced", "replay")
+    @requires("expires", "writable", "replay")
     async def test_sealed_stream_expires_by_its_own_ttl(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
@@ -126,7 +126,7 @@ class ExpiryChecks(StreamChecks):
             await writer.send_chunk("a")
         await self.eventually(partial(self.is_gone, queue, ending), "the stream has expired")
 
-    @requires("expires", "fenced", "replay")
+    @requires("expires", "writable", "replay")
     async def test_reader_of_a_stream_that_vanished_is_told(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:

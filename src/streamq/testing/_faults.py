@@ -60,7 +60,7 @@ class FaultChecks(StreamChecks):
     # -- faults that are scripted --------------------------------------------------------------
 
     @pytest.mark.parametrize("fault", _APPEND_FAULTS.values(), ids=_APPEND_FAULTS)
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_stream_is_told_once_when_every_other_append(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, fault: Fault
     ) -> None:
@@ -78,7 +78,7 @@ class FaultChecks(StreamChecks):
         self.expect_same([await live, await self.read_all(queue, stream)], [*story, "END"])
 
     @pytest.mark.parametrize("fault", _READ_FAULTS.values(), ids=_READ_FAULTS)
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_reader_misses_nothing_when_every_other_read(
         self, queue: ChunkQueue, stream: StreamId, fault: Fault
     ) -> None:
@@ -93,7 +93,7 @@ class FaultChecks(StreamChecks):
         story = [*map(str, range(10)), "END"]
         self.expect_same([await live, await self.read_all(faulty, stream)], story)
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_outage_beyond_the_deadline_is_told_and_later_work_goes_on(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -116,7 +116,7 @@ class FaultChecks(StreamChecks):
                 await second.send_chunk("found")
             assert [event async for event in reader] == await self.read_all(queue, stream)
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_call_that_a_driver_never_answers_ends_all_the_same(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -172,7 +172,7 @@ class FaultChecks(StreamChecks):
         assert found == [b"b"]
 
     @needs("break_connections")
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_stream_is_told_once_through_dropping_connections(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
@@ -189,7 +189,7 @@ class FaultChecks(StreamChecks):
         self.expect_same([await live, await self.read_all(queue, stream)], story)
 
     @needs("slow")
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_slow_backend_is_neither_an_error_nor_a_cause_of_disorder(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
@@ -237,7 +237,7 @@ class FaultChecks(StreamChecks):
         assert isinstance(outcome, (BackendUnavailableError, asyncio.CancelledError))
 
     @needs("restart")
-    @requires("fenced", "replay", "cross_host")
+    @requires("writable", "replay", "cross_host")
     async def test_reader_is_told_of_a_restart_only_by_what_was_lost(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
@@ -310,7 +310,7 @@ class FaultChecks(StreamChecks):
         await self.expect(queue, stream, [b"a", b"b", b"c"])
 
     @needs("hang")
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_stream_goes_on_after_the_server_hung(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:

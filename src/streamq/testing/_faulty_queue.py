@@ -22,7 +22,16 @@ from streamq.driver import (
     StreamInfo,
 )
 
-METHODS = ("append", "read", "describe", "delete", "streams", "commit", "sweep")
+METHODS = (
+    "append",
+    "read",
+    "describe",
+    "delete",
+    "streams",
+    "commit",
+    "newest_epoch",
+    "sweep",
+)
 """The methods that faults can be scripted for."""
 
 
@@ -319,6 +328,12 @@ class FaultyQueue(ChunkQueue):
             Call(method="commit", stream=stream, after=upto),
             lambda call: self.inner.commit(stream, call.after),
         )
+
+    async def newest_epoch(self, stream: StreamId) -> int:
+        newest: int = await self._call(
+            Call(method="newest_epoch", stream=stream), lambda _: self.inner.newest_epoch(stream)
+        )
+        return newest
 
     async def sweep(self) -> int:
         swept: int = await self._call(Call(method="sweep"), lambda _: self.inner.sweep())

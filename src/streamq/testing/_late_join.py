@@ -14,7 +14,7 @@ class LateJoinChecks(StreamChecks):
 
     group = "late join"
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_late_reader_gets_everything_and_the_end(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -24,7 +24,7 @@ class LateJoinChecks(StreamChecks):
         assert values(events) == ["a", "b", "c"]
         assert events[-1] == Seal(4, 1, SealState.END)
 
-    @requires("fenced", "replay", "fan_out")
+    @requires("writable", "replay", "fan_out")
     async def test_joining_a_live_stream_at_any_moment_gives_all_of_it(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -39,7 +39,7 @@ class LateJoinChecks(StreamChecks):
         story = [*map(str, range(12)), "END"]
         self.expect_same([await reader for reader in readers], story)
 
-    @requires("fenced", "replay", "fan_out")
+    @requires("writable", "replay", "fan_out")
     async def test_joining_at_the_tail_gives_exactly_what_comes_after(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -58,7 +58,7 @@ class LateJoinChecks(StreamChecks):
             assert told(events) == [*map(str, range(sent, 9)), "END"]
             assert [event.offset for event in events] == list(range(sent + 1, 11))
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_live_tail_misses_nothing_after_it(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -73,7 +73,7 @@ class LateJoinChecks(StreamChecks):
         assert values(events) == ["new"]
         assert [event.offset for event in events] == [2, 3]
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_joining_inside_a_packed_record_of_a_live_stream(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -93,7 +93,7 @@ class LateJoinChecks(StreamChecks):
             assert told([event async for event in reader]) == [*"abcde"[place:], "END"]
             await reader.aclose()
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_joining_at_the_tail_after_the_end_is_told_the_ending(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -101,7 +101,7 @@ class LateJoinChecks(StreamChecks):
         await self.write(queue, stream, "a", "b")
         assert await self.read_all(other, stream, "tail") == [Seal(3, 1, SealState.END)]
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_joining_at_the_tail_of_nothing_gives_all(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:

@@ -272,7 +272,7 @@ class LifecycleChecks(StreamChecks):
 
         await self.eventually(is_released, "tasks, threads, files of closed queues are released")
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_writer_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -293,7 +293,7 @@ class LifecycleChecks(StreamChecks):
             await interrupt_everywhere(writer.finish, writer.finish)
         assert told(await self.read_all(queue, stream)) == [*map(str, range(sent)), "END"]
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_opening_a_writer_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -313,7 +313,7 @@ class LifecycleChecks(StreamChecks):
             await writer.send_chunk("a")
         assert told(await self.read_all(queue, stream)) == ["a", "END"]
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_reader_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -339,7 +339,7 @@ class LifecycleChecks(StreamChecks):
             await reader.aclose()
         assert told(events) == [*map(str, range(sent)), "END"]
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_writer_that_waits_for_room_can_be_cancelled(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:

@@ -92,7 +92,7 @@ class LimitChecks(StreamChecks):
             await queue.append(stream, [Entry(epoch, index, b"%d.%d" % (epoch, index))])
         await self.expect(queue, stream, [b"%d.%d" % each for each in ids])
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_largest_chunk_passes_and_a_larger_one_is_refused(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -107,7 +107,7 @@ class LimitChecks(StreamChecks):
         sizes = [len(str(value)) for value in values(await self.read_all(queue, stream))]
         assert sizes == [limit, 5]
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_chunk_larger_than_a_record_is_split_and_joined(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -131,7 +131,7 @@ class LimitChecks(StreamChecks):
                 rest = values(await self.read_all(other, stream, cursor))
                 assert [len(str(value)) for value in rest] == sizes[place:]
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_full_buffer_blocks_refuses_or_drops_as_asked(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:

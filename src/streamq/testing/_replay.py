@@ -6,7 +6,7 @@ import asyncio
 
 from streamq.driver import ChunkQueue, StreamId
 
-from ._checks import data_of, entries, numbered, requires
+from ._checks import data_of, entries, new_stream, numbered, requires
 from ._harness import OpenQueue
 from ._streams import StreamChecks, values
 
@@ -46,6 +46,19 @@ class ReplayChecks(StreamChecks):
         rest = await self.read(await open_queue(), stream, found[2].position, max_wait=0)
         assert found[3:] == list(rest)
 
+    @requires("replay", "ordered")
+    async def test_read_at_once_leaves_out_nothing_that_is_stored(
+        self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
+    ) -> None:
+        """Who takes a stream over reads what is there, and counts on from it: one record less, and
+        two chunks get the same number."""
+        other, noise, data = await open_queue(), new_stream(), numbered(300)
+        for first in range(0, len(data), 50):
+            await other.append(stream, entries(*data[first : first + 50], first=first))
+            await other.append(noise, entries(*data[first : first + 50], first=first))
+            found = await self.read(queue, stream, max_records=1_000, max_wait=0)
+            assert data[: first + 50] == data_of(found)
+
     async def test_positions_are_short_and_printable(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -76,7 +89,7 @@ class ReplayChecks(StreamChecks):
         for found in results:
             assert data == data_of(found)
 
-    @requires("fenced", "replay", "fan_out")
+    @requires("writable", "replay", "fan_out")
     async def test_ten_live_readers_each_get_everything(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -88,7 +101,7 @@ class ReplayChecks(StreamChecks):
         assert all(result == results[0] for result in results)
         assert [event.offset for event in results[0]] == list(range(1, 302))
 
-    @requires("fenced", "replay")
+    @requires("writable", "replay")
     async def test_cursor_goes_on_with_exactly_the_next_chunk(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:

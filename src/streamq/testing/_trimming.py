@@ -48,7 +48,7 @@ class TrimmingChecks(StreamChecks):
         assert data_of(newest) == data[:4:-1]
 
     @needs("trim")
-    @requires("fenced", "replay", "ordered")
+    @requires("writable", "replay", "ordered")
     async def test_reader_from_the_beginning_is_told_what_is_missing(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
@@ -62,7 +62,7 @@ class TrimmingChecks(StreamChecks):
                 assert caught.value.oldest == 5
 
     @needs("trim")
-    @requires("fenced", "replay", "ordered")
+    @requires("writable", "replay", "ordered")
     async def test_gap_is_one_event_for_readers_that_ask_for_it(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
@@ -74,7 +74,7 @@ class TrimmingChecks(StreamChecks):
         assert told(events) == ["GAP 1-4", "e", "f", "END"]
 
     @needs("trim")
-    @requires("fenced", "replay", "ordered")
+    @requires("writable", "replay", "ordered")
     async def test_every_cursor_before_the_head_is_told_and_every_later_one_goes_on(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
@@ -95,7 +95,7 @@ class TrimmingChecks(StreamChecks):
                 assert told(events) == [f"GAP {place + 1}-4", "e", "f", "END"]
 
     @needs("trim")
-    @requires("fenced", "replay", "ordered")
+    @requires("writable", "replay", "ordered")
     async def test_reader_behind_the_head_goes_on_unharmed(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
@@ -113,7 +113,7 @@ class TrimmingChecks(StreamChecks):
             assert told([event async for event in reader]) == ["END"]
 
     @needs("trim")
-    @requires("fenced", "replay", "ordered")
+    @requires("writable", "replay", "ordered")
     async def test_chunk_that_lost_its_first_part_is_told_as_missing(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
@@ -128,7 +128,7 @@ class TrimmingChecks(StreamChecks):
         assert told(events) == ["GAP 1-1", "b", "END"]
 
     @needs("trim")
-    @requires("fenced", "replay", "ordered")
+    @requires("writable", "replay", "ordered")
     async def test_next_attempt_counts_on_from_what_is_left(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:

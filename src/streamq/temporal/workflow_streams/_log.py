@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from streamq._errors import FencedError, StreamNotFoundError, StreamqError
-from streamq._open import open_writer, stream_id
+from streamq._open import open_writer, retry_policy, stream_id
 from streamq._settings import Settings
 from streamq._tail import read_tail
 from streamq._writer import OnRetry, StreamWriter
@@ -40,6 +40,7 @@ class SharedLog:
         """Store records in order, durably as far as the backend is.
 
         Raises:
+            CapabilityError: The backend does not fence.
             SealedError: Somebody has ended the stream.
             FencedError: Others have taken it over again and again.
             BackendUnavailableError: The backend stayed unreachable.
@@ -74,7 +75,8 @@ class SharedLog:
         # By the clock, unless that of another publisher is ahead of ours.
         newest = 0
         with contextlib.suppress(StreamNotFoundError):
-            newest = (await read_tail(self._queue, self._stream)).newest.epoch
+            retry = retry_policy(self._settings, self._queue, self._stream)
+            newest = (await read_tail(self._queue, self._stream, retry)).state.epoch
         self._writer = await open_writer(
             self._stream,
             queue=self._queue,
@@ -82,5 +84,7 @@ class SharedLog:
             epoch=max(time.time_ns() // 1_000, newest + 1),
             on_retry=OnRetry.RESUME,
             seals_failures=False,
+            # Elsewhere a publisher that was cut off learns of it only after its flush.
+            require=["fenced"],
         )
         return self._writer

@@ -1,0 +1,169 @@
+"""A driver over one shared log, as Kafka's is: it keeps order for everybody, and refuses nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import ClassVar
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from streamq.driver import (
+    START,
+    Capabilities,
+    ChunkQueue,
+    ClosedError,
+    CursorError,
+    Driver,
+    DriverSettings,
+    Entry,
+    LatencyClass,
+    QueueOptions,
+    Stored,
+    StreamId,
+    StreamInfo,
+    StreamNotFoundError,
+)
+
+_CAPABILITIES = Capabilities(
+    replay=True,
+    fan_out=True,
+    ordered=True,
+    fenced=False,
+    durable=False,
+    cross_process=False,
+    cross_host=False,
+    expires=False,
+    erases=False,
+    max_record_bytes=2**20,
+    latency=LatencyClass.MILLISECONDS,
+)
+
+
+class LogSettings(DriverSettings):
+    """Settings of the log driver."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAMQ_LOG_")
+
+    toml_table = "log"
+
+    store: str = Field(default="", description="queues with the same store share their log")
+
+
+@dataclass
+class Log:
+    """Records of all streams, in the one order in which they came."""
+
+    records: list[tuple[StreamId, bytes]] = field(default_factory=list)
+    heads: dict[StreamId, int] = field(default_factory=dict)  # where a stream begins
+    epochs: dict[StreamId, int] = field(default_factory=dict)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+
+class LogQueue(ChunkQueue):
+    """Appends whatever it is given; says which epochs it has seen."""
+
+    backend = "log"
+    capabilities = _CAPABILITIES
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.is_closed = False
+
+    def check_open(self) -> None:
+        if self.is_closed:
+            raise ClosedError("closed", backend=self.backend)
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        self.check_open()
+        log = self.log
+        for entry in entries:
+            if entry.index == 0:
+                log.epochs[stream] = max(log.epochs.get(stream, 0), entry.epoch)
+            await asyncio.sleep(0.001)  # another attempt may come in between
+            log.heads.setdefault(stream, len(log.records))
+            log.records.append((stream, bytes(entry.data)))
+        async with log.changed:
+            log.changed.notify_all()
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        self.check_open()
+        if after != START and not after.isdecimal():
+            raise CursorError(
+                f"{after[:9]!r} is no position", backend=self.backend, stream=str(stream)
+            )
+        try:
+            async with asyncio.timeout(max_wait), self.log.changed:
+                while not (found := self.select(stream, after, max_records, max_bytes)):
+                    await self.log.changed.wait()
+                    self.check_open()
+        except TimeoutError:
+            return self.select(stream, after, max_records, max_bytes)
+        return found
+
+    def select(
+        self, stream: StreamId, after: str, max_records: int, max_bytes: int
+    ) -> list[Stored]:
+        head = self.log.heads.get(stream)
+        if head is None:
+            return []
+        found: list[Stored] = []
+        size = 0
+        for place in range(max(head, int(after or 0)), len(self.log.records)):
+            owner, data = self.log.records[place]
+            if owner != stream:
+                continue
+            size += len(data)
+            if len(found) == max_records or (found and size > max_bytes):
+                break
+            found.append(Stored(str(place + 1), data))
+        return found
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        self.check_open()
+        if stream not in self.log.heads:
+            raise StreamNotFoundError("none", backend=self.backend, stream=str(stream))
+        there = self.select(stream, START, 10**9, 10**12)
+        return StreamInfo(stream, tuple(reversed(there[-last:])) if last else (), len(there))
+
+    async def delete(self, stream: StreamId) -> None:
+        self.check_open()
+        self.log.heads.pop(stream, None)
+        self.log.epochs.pop(stream, None)
+
+    async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
+        self.check_open()
+        for stream in list(self.log.heads):
+            if stream.tenant == tenant and stream.name.startswith(prefix):
+                yield StreamInfo(stream)
+
+    async def newest_epoch(self, stream: StreamId) -> int:
+        self.check_open()
+        return self.log.epochs.get(stream, 0)
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+        async with self.log.changed:
+            self.log.changed.notify_all()
+
+
+class LogDriver(Driver[LogSettings]):
+    """One log for all streams of a store."""
+
+    name = "log"
+    summary = "one log for all, which refuses nobody"
+    capabilities = _CAPABILITIES
+    settings_type = LogSettings
+    logs: ClassVar[dict[str, Log]] = {}
+
+    @classmethod
+    async def open(cls, options: QueueOptions, settings: LogSettings) -> ChunkQueue:
+        """Return a queue on the named log."""
+        return LogQueue(cls.logs.setdefault(settings.store, Log()))
