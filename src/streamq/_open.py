@@ -32,7 +32,7 @@ from ._takeover import take_over
 from ._values import PLAIN, Serializer, T, serializer_for
 from ._wire import MAX_EPOCH, Record, RecordKind
 from ._writer import OnFull, OnRetry, StreamWriter
-from .driver import ChunkQueue, QueueOptions
+from .driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions
 
 MAX_HEADER_BYTES = 3_000
 """Largest headers, so that an OPEN record fits every backend."""
@@ -87,13 +87,21 @@ def open_queue(settings: Settings | None = None) -> Opening[ChunkQueue]:
     """
 
     async def opener() -> ChunkQueue:
-        chosen = settings or load_settings()
-        driver = load_driver(chosen.backend)
-        check_variables(chosen, driver.settings_type, installed_drivers())
-        driver_settings = build(driver.settings_type)
-        return await driver.open(QueueOptions(ttl=chosen.ttl), driver_settings)
+        driver, options, driver_settings = configured_driver(settings or load_settings())
+        return await driver.open(options, driver_settings)
 
     return Opening(opener)
+
+
+def configured_driver(settings: Settings) -> tuple[AnyDriver, QueueOptions, DriverSettings]:
+    """Return the chosen driver, and what its queues are opened with.
+
+    Raises:
+        ConfigurationError: A setting is unknown or invalid, or the backend is not installed.
+    """
+    driver = load_driver(settings.backend)
+    check_variables(settings, driver.settings_type, installed_drivers())
+    return driver, QueueOptions(ttl=settings.ttl), build(driver.settings_type)
 
 
 def open_writer(

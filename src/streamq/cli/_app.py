@@ -15,6 +15,7 @@ from streamq._errors import StreamqError
 from ._backends import backends
 from ._config import config
 from ._demo import demo
+from ._doctor import doctor
 from ._schema import schema
 from ._serve import serve
 from ._sweep import sweep
@@ -66,7 +67,7 @@ def run(arguments: Sequence[str] | None) -> int:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_streamq)
-    for command in (demo, tail, serve, sweep, backends, config, schema):
+    for command in (demo, tail, serve, sweep, doctor, backends, config, schema):
         app.command()(command)
     try:
         main = typer.main.get_command(app)

@@ -1,0 +1,123 @@
+"""``streamq doctor``: whether the chosen backend is ready for streams, and what to do if not."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from streamq._errors import StreamqError
+from streamq._open import configured_driver, open_reader, open_writer
+from streamq._settings import Settings, load_settings
+from streamq.driver import AnyDriver, DriverSettings, Finding, QueueOptions
+
+from ._config import mask
+from ._terminal import run_async, show_json, show_table, stderr, stdout
+
+_UNHEALTHY_EXIT = 1
+
+
+def doctor(
+    create: Annotated[
+        bool, typer.Option("--create", help="Create what is missing, such as topics.")
+    ] = False,
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Also send a small stream through, and delete it again."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
+) -> None:
+    """Look whether the chosen backend is ready, and say what to do if it is not.
+
+    Ends with 1 if something is not as it should be. Changes nothing unless asked to.
+
+    \b
+    Examples:
+      streamq doctor
+      STREAMQ_BACKEND=kafka streamq doctor --create
+      streamq doctor --write --json
+    """
+    settings = load_settings()
+    raise typer.Exit(run_async(lambda: _examine(settings, create, write, as_json)))
+
+
+async def _examine(settings: Settings, create: bool, write: bool, as_json: bool) -> int:
+    driver, options, driver_settings = configured_driver(settings)
+    created: Sequence[str] = ()
+    if create:
+        created = await driver.provision(options, driver_settings)
+    findings = await _findings(driver, options, driver_settings)
+    if write and all(finding.ok for finding in findings):
+        findings.append(await _round_trip(settings, driver, options, driver_settings))
+    if as_json:
+        show_json(
+            {
+                "backend": driver.name,
+                "created": list(created),
+                "findings": [asdict(finding) for finding in findings],
+            }
+        )
+    else:
+        _show(driver.name, created, findings)
+    return 0 if all(finding.ok for finding in findings) else _UNHEALTHY_EXIT
+
+
+async def _findings(
+    driver: AnyDriver, options: QueueOptions, driver_settings: DriverSettings
+) -> list[Finding]:
+    try:
+        return list(await driver.examine(options, driver_settings))
+    except StreamqError as exc:
+        return [Finding("server", False, str(exc), _remedy(driver))]
+
+
+async def _round_trip(
+    settings: Settings,
+    driver: AnyDriver,
+    options: QueueOptions,
+    driver_settings: DriverSettings,
+) -> Finding:
+    """Send a stream through: what permissions are worth is only seen by using them."""
+    name, subject = f"streamq-doctor/{uuid.uuid4()}", "a stream, written, read and deleted"
+    try:
+        async with await driver.open(options, driver_settings) as queue:
+            async with open_writer(name, queue=queue, settings=settings) as writer:
+                await writer.send_chunk("hello")
+            async with open_reader(name, queue=queue, settings=settings) as reader:
+                values = await reader.collect()
+                await queue.delete(reader.stream)
+    except StreamqError as exc:
+        return Finding(subject, False, str(exc), _remedy(driver))
+    if values != ["hello"]:
+        return Finding(subject, False, f"sent ['hello'], read {values!r}", "report this as a bug")
+    return Finding(subject, True, "what was sent came back")
+
+
+def _remedy(driver: AnyDriver) -> str:
+    prefix = driver.settings_type.model_config.get("env_prefix", "")
+    return f"check the server, and the {prefix}... settings with: streamq config"
+
+
+def _show(backend: str, created: Sequence[str], findings: Sequence[Finding]) -> None:
+    console = stdout()
+    for line in created:
+        console.print(Text.assemble(("created ", "green"), line), soft_wrap=True)
+    table = Table()
+    for title in ("", backend, "seen", "what to do"):
+        table.add_column(title, overflow="fold")
+    for finding in findings:
+        table.add_row(
+            Text("ok", style="green") if finding.ok else Text("wrong", style="bold red"),
+            Text(finding.subject),
+            Text(str(mask(finding.detail))),
+            Text(finding.remedy),
+        )
+    show_table(table, console)
+    wrong = sum(not finding.ok for finding in findings)
+    if wrong:
+        stderr().print(Text(f"{wrong} of {len(findings)} are not as they should be", style="red"))
