@@ -22,7 +22,6 @@ from ._guardian import Guardian
 READY_POLL_SECONDS = 0.005
 """How often to ask :meth:`DevServer.is_ready`."""
 
-_START_SECONDS = 20.0
 _ATTEMPTS = 3
 
 
@@ -35,6 +34,7 @@ class DevServer(abc.ABC):
         data_dir: Where the server keeps its files; by default a temporary directory, removed at
             the end. A given one is kept, so that a later server can go on with it.
         stop_seconds: How long the server may take to stop before it is killed; 0 kills at once.
+        start_seconds: How long it may take until it serves.
 
     Attributes:
         port: The port in use.
@@ -49,11 +49,13 @@ class DevServer(abc.ABC):
         port: int = 0,
         data_dir: str | os.PathLike[str] | None = None,
         stop_seconds: float = 5.0,
+        start_seconds: float = 20.0,
     ) -> None:
         self.port = port
         self._wants_free_port = port == 0
         self._given_dir = data_dir
         self._stop_seconds = stop_seconds
+        self._start_seconds = start_seconds
         self._dir: Path | None = None
         self._attempt = 0
         self._deadline = 0.0
@@ -107,7 +109,7 @@ class DevServer(abc.ABC):
             ConfigurationError: There is no program to run.
         """
         if self._server is None:
-            self._deadline = time.monotonic() + _START_SECONDS
+            self._deadline = time.monotonic() + self._start_seconds
             self._attempt = 0
             self._launch()
 
