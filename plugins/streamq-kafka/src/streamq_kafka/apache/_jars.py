@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import os
 import shutil
 import subprocess
@@ -57,16 +59,37 @@ def find_java() -> str:
     return found
 
 
+def cache_directory() -> Path:
+    """Return where we keep what saves time at the next start; it may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamq"
+
+
 @functools.cache
 def class_path() -> str:
     """Return Apache Kafka's class path, after fetching what the local repository lacks.
 
-    The first time takes about ten seconds and 45 MB; later it needs no network, and two seconds.
+    The first time takes about ten seconds and 45 MB.
 
     Raises:
         ConfigurationError: There is no Maven, or it cannot fetch the jars; the message ends with
             what it said.
     """
+    name = hashlib.sha256(_POM.encode()).hexdigest()[:12]
+    remembered = cache_directory() / f"kafka-{KAFKA_VERSION}-{name}.classpath"
+    with contextlib.suppress(OSError):
+        known = remembered.read_text(encoding="utf-8")
+        if all(Path(jar).exists() for jar in known.split(os.pathsep)):
+            return known
+    resolved = _resolve()
+    with contextlib.suppress(OSError):  # asking Maven again costs two seconds, no more
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        partial = remembered.with_suffix(f".{os.getpid()}")
+        partial.write_text(resolved, encoding="utf-8")
+        partial.replace(remembered)
+    return resolved
+
+
+def _resolve() -> str:
     maven = shutil.which("mvn")
     if maven is None:
         raise ConfigurationError(
