@@ -1,1 +1,6 @@
 """Kafka backend for streamq: many streams on the partitions of one topic."""
+
+from ._driver import KafkaDriver
+from ._settings import KafkaSettings
+
+__all__ = ["KafkaDriver", "KafkaSettings"]

@@ -1,0 +1,217 @@
+"""What topics have to be like: looked up, judged, and created."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from streamq import load_settings
+from streamq.driver import Finding, QueueOptions
+
+from ._cluster import Cluster
+from ._errors import TopicMissing
+from ._settings import KafkaSettings
+from ._topic import directory_name
+
+DEFAULT_MESSAGE_BYTES = 1_048_588
+"""What a topic takes if nobody has said otherwise."""
+
+_CREATE = "run `streamq doctor --create`, or create it as the README of streamq-kafka says"
+_HOUR_MS = 3_600_000
+_VISIBLE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """What is known of a topic's configuration.
+
+    Attributes:
+        max_message_bytes: Largest batch of records.
+        is_durable: Whether what is acknowledged survives a restart of the brokers.
+    """
+
+    max_message_bytes: int = DEFAULT_MESSAGE_BYTES
+    is_durable: bool = False
+
+
+async def look_up(cluster: Cluster, topic: str) -> TopicFacts:
+    """Return what a topic's configuration means for us.
+
+    Raises:
+        aiokafka.errors.KafkaError: No broker answers.
+    """
+    configs = await cluster.configs(topic)
+    return TopicFacts(
+        _number(configs, "max.message.bytes") or DEFAULT_MESSAGE_BYTES,
+        # What only Apache Kafka and its kin tell: an in-memory stand-in knows no replicas.
+        "min.insync.replicas" in configs,
+    )
+
+
+def data_topic(settings: KafkaSettings) -> str:
+    """Return the data topic that the configured tenant uses."""
+    return settings.topic_of(load_settings().tenant) if settings.is_per_tenant else settings.topic
+
+
+async def examine(
+    cluster: Cluster, options: QueueOptions, settings: KafkaSettings
+) -> list[Finding]:
+    """Judge the topics.
+
+    Raises:
+        aiokafka.errors.KafkaError: No broker answers.
+    """
+    name = data_topic(settings)
+    findings = [Finding("cluster", True, f"{_count(cluster.brokers, 'broker')} answer")]
+    for topic, is_directory in ((name, False), (directory_name(name), True)):
+        try:
+            partitions = await cluster.partitions(topic)
+        except TopicMissing:
+            findings.append(Finding(f"topic {topic}", False, "does not exist", _CREATE))
+            continue
+        configs = await cluster.configs(topic)
+        replicas = cluster.replicas(topic)
+        seen = f"{_count(partitions, 'partition')}, {_count(replicas, 'replica')} each"
+        if not configs:
+            seen += "; its configuration is not visible (needs DescribeConfigs)"
+        problems = _replication_problems(cluster.brokers, replicas, configs)
+        if is_directory:
+            problems += _directory_problems(configs)
+        else:
+            problems += _data_problems(configs, options, settings)
+        findings.append(Finding(f"topic {topic}", True, seen))
+        findings += [
+            Finding(f"topic {topic}", False, detail, remedy) for detail, remedy in problems
+        ]
+    return findings
+
+
+async def provision(cluster: Cluster, options: QueueOptions, settings: KafkaSettings) -> list[str]:
+    """Create the topics that are missing.
+
+    Raises:
+        aiokafka.errors.KafkaError: They could not be created.
+    """
+    name = data_topic(settings)
+    replicas = min(settings.replication_factor, cluster.brokers)
+    retention = max(
+        int(settings.retention_hours * _HOUR_MS), int(options.ttl.total_seconds() * 1_000)
+    )
+    common = {"min.insync.replicas": "2" if replicas > 2 else "1"}
+    created = []
+    for topic, configs in (
+        (name, {"cleanup.policy": "delete", "retention.ms": str(retention)}),
+        (
+            directory_name(name),
+            # Entries are renewed every hour while somebody writes; so old ones belong to nothing.
+            {"cleanup.policy": "compact,delete", "retention.ms": str(retention + 2 * _HOUR_MS)},
+        ),
+    ):
+        is_new = await cluster.create_topic(
+            topic,
+            partitions=settings.partitions,
+            replicas=replicas,
+            configs={**common, **configs},
+        )
+        if is_new:
+            await _wait_visible(cluster, topic)
+            created.append(
+                f"topic {topic}: {_count(settings.partitions, 'partition')}, "
+                f"{_count(replicas, 'replica')} each, {configs['cleanup.policy']}"
+            )
+    return created
+
+
+async def _wait_visible(cluster: Cluster, topic: str) -> None:
+    async with asyncio.timeout(_VISIBLE_SECONDS):
+        while True:
+            try:
+                await cluster.partitions(topic)
+            except TopicMissing:
+                continue  # which has taken its time
+            return
+
+
+def _replication_problems(
+    brokers: int, replicas: int, configs: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    problems = []
+    if brokers > 1 and replicas == 1:
+        problems.append(
+            (
+                f"1 replica on {brokers} brokers: what is stored goes with its broker",
+                "reassign its partitions to 3 replicas",
+            )
+        )
+    if replicas > 2 and configs.get("min.insync.replicas") == "1":
+        problems.append(
+            (
+                "min.insync.replicas=1: a record may be acknowledged by the leader alone",
+                "set min.insync.replicas=2",
+            )
+        )
+    if configs.get("unclean.leader.election.enable") == "true":
+        problems.append(
+            (
+                "unclean.leader.election.enable=true: a failover may lose acknowledged records",
+                "set it to false",
+            )
+        )
+    return problems
+
+
+def _data_problems(
+    configs: Mapping[str, str], options: QueueOptions, settings: KafkaSettings
+) -> list[tuple[str, str]]:
+    problems = []
+    if "compact" in configs.get("cleanup.policy", ""):
+        problems.append(
+            (
+                f"cleanup.policy={configs['cleanup.policy']}: only the newest record of each "
+                "stream is kept",
+                "set cleanup.policy=delete",
+            )
+        )
+    retention = _number(configs, "retention.ms")
+    ttl_ms = int(options.ttl.total_seconds() * 1_000)
+    if retention is not None and 0 <= retention < ttl_ms:
+        problems.append(
+            (
+                f"retention.ms={retention}: shorter than the {ttl_ms} of STREAMQ_TTL_SECONDS",
+                "raise retention.ms, or lower STREAMQ_TTL_SECONDS",
+            )
+        )
+    limit = _number(configs, "max.message.bytes")
+    if limit is not None and limit < settings.batch_bytes:
+        problems.append(
+            (
+                f"max.message.bytes={limit}: less than a batch may have",
+                "raise max.message.bytes, or set STREAMQ_KAFKA_BATCH_BYTES to less",
+            )
+        )
+    return problems
+
+
+def _directory_problems(configs: Mapping[str, str]) -> list[tuple[str, str]]:
+    policy = configs.get("cleanup.policy")
+    if policy is not None and "compact" not in policy:
+        return [
+            (
+                f"cleanup.policy={policy}: it grows with every attempt, and forgets streams that "
+                "are still written to",
+                "set cleanup.policy=compact,delete",
+            )
+        ]
+    return []
+
+
+def _number(configs: Mapping[str, str], name: str) -> int | None:
+    try:
+        return int(configs[name])
+    except (KeyError, ValueError):
+        return None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,475 @@
+"""The connections to read with: metadata, fetches and offsets, one request at a time.
+
+aiokafka connects, logs in, packs requests, parses answers and knows who leads which partition. Its
+consumer is not used: it has one long fetch out to a broker, and whatever else should be read from
+that broker waits for it. Here a fetch is a request like any other.
+
+A broker answers the requests of a connection one after the other, so that a long fetch holds up
+what is behind it. Each broker therefore has a connection for everything that is answered at once,
+and two *lanes* for long fetches: who wants to change what is waited for asks on the other lane, and
+the first one is hung up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiokafka.errors as ke
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
+
+from ._errors import TopicMissing
+from ._rounds import Rounds
+from ._settings import KafkaSettings, connection_options
+
+AT_ONCE = 0
+"""The connection for requests that a broker answers at once; lanes have other numbers."""
+
+_LATEST, _EARLIEST = -1, -2
+_MISSING_AGAIN_SECONDS = 0.5
+_UNCOMMITTED = 0
+_TOPIC = 2
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What a broker sent of one partition.
+
+    Attributes:
+        partition: Which one.
+        offset: From where it was asked for.
+        error: Why there is nothing.
+        high: Offset after the newest record that consumers may see.
+        data: Whole batches of records, the first perhaps beginning before ``offset``.
+    """
+
+    partition: TopicPartition
+    offset: int
+    error: ke.KafkaError | None
+    high: int
+    data: bytes
+
+    def unpack(self) -> tuple[list[Any], int]:
+        """Return the records at and after ``offset``, and the offset to go on from.
+
+        Raises:
+            aiokafka.errors.CorruptRecordException: A checksum is wrong.
+        """
+        found: list[Any] = []
+        start = following = self.offset
+        batches = MemoryRecords(self.data)
+        while batches.has_next():
+            batch: Any = batches.next_batch()
+            if not batch.validate_crc():
+                raise ke.CorruptRecordException(
+                    f"wrong checksum in {self.partition.topic}, partition "
+                    f"{self.partition.partition}, after offset {following - 1}"
+                )
+            if not batch.is_control_batch:
+                if batch.base_offset >= start:
+                    found.extend(batch)
+                else:
+                    found.extend(record for record in batch if record.offset >= start)
+            following = max(following, batch.next_offset)
+        return found, following
+
+
+class Cluster:
+    """One client of aiokafka, used for reading only.
+
+    Args:
+        settings: How to reach the cluster.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._options = connection_options(settings)
+        self._connect_seconds = settings.connect_timeout_seconds
+        self._patience = settings.operation_timeout_seconds
+        self._client = AIOKafkaClient(**self._options)
+        never_create_topics(self._client)
+        self._topics: set[str] = set()
+        self._is_stale = False
+        self._ends = Rounds(functools.partial(self._ask_offsets, _LATEST))
+
+    async def start(self) -> None:
+        """Connect to some broker.
+
+        Raises:
+            aiokafka.errors.KafkaError: Nobody answers, or what the broker says against us.
+            OSError: The network's reason.
+        """
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                await self._client.bootstrap()
+        except (ke.KafkaConnectionError, TimeoutError) as exc:
+            await self._explain(exc)
+
+    async def close(self) -> None:
+        """Hang up. Whatever is under way fails; idempotent."""
+        self._ends.close(ke.KafkaConnectionError("closed"))
+        await self._client.close()
+
+    # -- metadata ------------------------------------------------------------------------------
+
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has.
+
+        Raises:
+            TopicMissing: It does not exist.
+            aiokafka.errors.KafkaError: It is not for us, or nobody answers.
+        """
+        metadata = self._client.cluster
+        if topic not in self._topics:
+            self._topics.add(topic)
+            self._is_stale = True
+            self._client.add_topic(topic)
+        found = metadata.partitions_for_topic(topic)
+        for pause in (0.0, _MISSING_AGAIN_SECONDS):
+            if found:
+                break
+            # Twice: a broker that has just begun may not know all of its topics yet.
+            await asyncio.sleep(pause)
+            await self._refresh()
+            found = metadata.partitions_for_topic(topic)
+        if not found:
+            if topic in metadata.unauthorized_topics:
+                raise ke.TopicAuthorizationFailedError(topic)
+            raise TopicMissing(topic)
+        return len(found)
+
+    async def leader(self, partition: TopicPartition) -> int:
+        """Return the broker that leads a partition.
+
+        Raises:
+            TopicMissing: The topic has gone.
+            aiokafka.errors.LeaderNotAvailableError: It has none now.
+        """
+        if self._is_stale or self.known_leader(partition) is None:
+            await self._refresh()
+        node = self.known_leader(partition)
+        if node is None:
+            await self.partitions(partition.topic)
+            raise ke.LeaderNotAvailableError(
+                f"{partition.topic}, partition {partition.partition} has no leader"
+            )
+        return node
+
+    def known_leader(self, partition: TopicPartition) -> int | None:
+        """Return the leader by what is known now."""
+        node: int | None = self._client.cluster.leader_for_partition(partition)
+        return None if node == -1 else node
+
+    def suspect(self) -> None:
+        """Ask again who leads what before the next request: somebody was not the leader."""
+        self._is_stale = True
+
+    async def confirm(self, error: ke.KafkaError, topic: str) -> ke.KafkaError:
+        """Return what is behind an error: an unknown topic may be gone, or be moving."""
+        self._is_stale = True
+        if isinstance(error, ke.UnknownTopicOrPartitionError):
+            try:
+                await self._refresh()
+                await self.partitions(topic)
+            except ke.KafkaError as exc:
+                return exc
+            except TimeoutError:
+                return error
+        return error
+
+    # -- requests ------------------------------------------------------------------------------
+
+    async def fetch(
+        self,
+        node: int,
+        wanted: Iterable[tuple[TopicPartition, int]],
+        *,
+        lane: int = AT_ONCE,
+        wait_ms: int = 0,
+        partition_bytes: int,
+        max_bytes: int,
+    ) -> list[Fetched]:
+        """Ask one broker for records.
+
+        Args:
+            node: Which broker.
+            wanted: Partitions, each with the offset to read from.
+            lane: On which connection.
+            wait_ms: How long the broker may wait if there is nothing; 0 for not at all.
+            partition_bytes: Most bytes of each partition, but always one batch.
+            max_bytes: Most bytes of all.
+
+        Raises:
+            aiokafka.errors.KafkaError: The broker cannot be reached, or did not answer in time.
+        """
+        offsets = dict(wanted)
+        by_topic: dict[str, list[tuple[int, int, int]]] = {}
+        for (topic, number), offset in offsets.items():
+            by_topic.setdefault(topic, []).append((number, offset, partition_bytes))
+        for each in by_topic.values():
+            random.shuffle(each)  # a broker fills the answer from the front: all have their turn
+        # Tansu says nothing at all with a wait of 0; without a minimum, Kafka never waits.
+        request = FetchRequest(
+            max(1, wait_ms), int(wait_ms > 0), max_bytes, _UNCOMMITTED, list(by_topic.items())
+        )
+        answer = await self._client.send(node, request, group=lane)
+        found = []
+        for topic, partitions in answer.topics:
+            for number, code, high, *rest in partitions:
+                partition = TopicPartition(topic, number)
+                error = None if code == 0 else _error(code, partition)
+                if isinstance(error, _MOVED):
+                    self._is_stale = True
+                found.append(Fetched(partition, offsets[partition], error, high, rest[-1] or b""))
+        return found
+
+    async def fetch_now(self, partition: TopicPartition, offset: int, *, max_bytes: int) -> Fetched:
+        """Return what one partition has at an offset, without waiting.
+
+        Raises:
+            aiokafka.errors.KafkaError: The broker cannot be reached, or answers with an error.
+        """
+        async with asyncio.timeout(self._patience):
+            node = await self.leader(partition)
+            answer = await self.fetch(
+                node, [(partition, offset)], partition_bytes=max_bytes, max_bytes=max_bytes
+            )
+            if not answer:
+                raise ke.LeaderNotAvailableError(f"nothing said of {partition.topic}")
+            found = answer[0]
+            if found.error is not None:
+                raise await self.confirm(found.error, partition.topic)
+            return found
+
+    def hang_up(self, node: int, lane: int) -> None:
+        """Close the connection of a lane, so that its next request need not wait."""
+        connection = self._client._conns.pop((node, lane), None)
+        if connection is not None:
+            connection.close()
+
+    async def end(self, partition: TopicPartition) -> int:
+        """Return the offset after the newest record that can be read, as of this call or later.
+
+        The questions of many are one to each broker.
+
+        Raises:
+            aiokafka.errors.KafkaError: The leader cannot be reached, or answers with an error.
+        """
+        return await self._ends.join(partition)
+
+    async def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the offsets of the oldest records that are still there.
+
+        Raises:
+            aiokafka.errors.KafkaError: A leader cannot be reached, or answers with an error.
+        """
+        found = await self._ask_offsets(_EARLIEST, partitions)
+        offsets = {}
+        for partition, offset in found.items():
+            if isinstance(offset, Exception):
+                raise offset
+            offsets[partition] = offset
+        return offsets
+
+    # -- administration ------------------------------------------------------------------------
+
+    @property
+    def brokers(self) -> int:
+        """How many brokers there are."""
+        return len(self._client.cluster.brokers())
+
+    def replicas(self, topic: str) -> int:
+        """Return how many replicas the partitions of a topic have, at least."""
+        partitions = self._client.cluster._partitions.get(topic, {}).values()
+        return min((len(partition.replicas) for partition in partitions), default=0)
+
+    async def configs(self, topic: str) -> dict[str, str]:
+        """Return the configuration of a topic; empty if it is not for us to see.
+
+        Raises:
+            aiokafka.errors.KafkaError: No broker answers.
+        """
+        try:
+            answer = await self._ask_any(DescribeConfigsRequest([(_TOPIC, topic, None)]))
+        except ke.IncompatibleBrokerVersion:
+            return {}
+        found: dict[str, str] = {}
+        for code, _, _, _, entries in answer.resources:
+            if code == 0:
+                found.update((name, value) for name, value, *_ in entries if value is not None)
+        return found
+
+    async def create_topic(
+        self, topic: str, *, partitions: int, replicas: int, configs: Mapping[str, str]
+    ) -> bool:
+        """Create a topic; return whether it was not there yet.
+
+        Raises:
+            aiokafka.errors.KafkaError: It could not be created.
+        """
+        wanted: Any = (topic, partitions, replicas, [], list(configs.items()))
+        milliseconds = int(self._patience * 1000)
+        request = CreateTopicsRequest([wanted], milliseconds, validate_only=False)
+        answer = await self._ask_any(request)
+        for _, code, *rest in answer.topic_errors:
+            kind = ke.for_code(code)
+            if kind is ke.TopicAlreadyExistsError:
+                return False
+            if code:
+                raise kind(f"topic {topic}: {rest[0]}" if rest and rest[0] else f"topic {topic}")
+        return True
+
+    # -- inside --------------------------------------------------------------------------------
+
+    async def _ask_any(self, request: Any) -> Any:
+        async with asyncio.timeout(self._patience):
+            controller = self._client.cluster.controller
+            node = self._client.get_random_node() if controller is None else controller.nodeId
+            return await self._client.send(node, request)
+
+    async def _refresh(self) -> None:
+        async with asyncio.timeout(self._patience):
+            if not await self._client.force_metadata_update():
+                raise ke.NodeNotReadyError("no broker tells who leads what")
+        self._is_stale = False
+
+    async def _ask_offsets(
+        self, when: int, partitions: Iterable[TopicPartition]
+    ) -> Mapping[TopicPartition, int | Exception]:
+        found: dict[TopicPartition, int | Exception] = {}
+        by_node: dict[int, list[TopicPartition]] = {}
+        async with asyncio.timeout(self._patience):
+            for partition in partitions:
+                try:
+                    by_node.setdefault(await self.leader(partition), []).append(partition)
+                except ke.KafkaError as exc:
+                    found[partition] = exc
+            asked = [self._ask_node(when, node, each, found) for node, each in by_node.items()]
+            await asyncio.gather(*asked)
+        return found
+
+    async def _ask_node(
+        self,
+        when: int,
+        node: int,
+        partitions: list[TopicPartition],
+        found: dict[TopicPartition, int | Exception],
+    ) -> None:
+        by_topic: dict[str, list[tuple[int, int]]] = {}
+        for topic, number in partitions:
+            by_topic.setdefault(topic, []).append((number, when))
+        request = OffsetRequest(-1, _UNCOMMITTED, list(by_topic.items()))
+        try:
+            answer = await self._client.send(node, request)
+        except ke.KafkaError as exc:
+            found.update(dict.fromkeys(partitions, exc))
+            return
+        for topic, told in answer.topics:
+            for number, code, *rest in told:
+                partition = TopicPartition(topic, number)
+                if code:
+                    found[partition] = await self.confirm(_error(code, partition), topic)
+                else:
+                    last = rest[-1]
+                    found[partition] = last[0] if isinstance(last, list) else last
+
+    async def _explain(self, error: Exception) -> None:
+        """Raise why no broker could be talked to; aiokafka only logs it."""
+        for host, port, _ in collect_hosts(self._options["bootstrap_servers"]):
+            options = {name: self._options[name] for name in self._options.keys() & _OF_CONNECTIONS}
+            try:
+                async with asyncio.timeout(self._connect_seconds / 4):
+                    connection = await create_conn(host, port, **options)
+            except TimeoutError:
+                continue
+            except (ke.KafkaError, OSError) as exc:
+                # Brokers that only speak TLS, say, hang up without a word: nothing that explains.
+                if isinstance(exc, ke.KafkaConnectionError) and exc.__cause__ is None:
+                    continue
+                raise
+            connection.close()
+        if isinstance(error, TimeoutError):
+            raise ke.KafkaConnectionError(
+                f"no answer within {self._connect_seconds:g} s"
+            ) from error
+        raise error
+
+
+_OF_CONNECTIONS = {
+    "client_id",
+    "request_timeout_ms",
+    "ssl_context",
+    "security_protocol",
+    "sasl_mechanism",
+    "sasl_plain_username",
+    "sasl_plain_password",
+    "sasl_oauth_token_provider",
+}
+_MOVED = (
+    ke.NotLeaderForPartitionError,
+    ke.LeaderNotAvailableError,
+    ke.UnknownTopicOrPartitionError,
+    ke.KafkaStorageError,
+    ke.ReplicaNotAvailableError,
+)
+
+
+def _error(code: int, partition: TopicPartition) -> ke.KafkaError:
+    kind = ke.for_code(code)
+    where = f"{partition.topic}, partition {partition.partition}"
+    if kind is ke.UnknownError and code in _PASSING_CODES:
+        return ke.LeaderNotAvailableError(f"{where}: {_PASSING_CODES[code]}")
+    error: ke.KafkaError = kind(where)
+    return error
+
+
+# Codes that aiokafka has no class for, all of them of a leader that is changing.
+_PASSING_CODES = {
+    74: "FENCED_LEADER_EPOCH",
+    75: "UNKNOWN_LEADER_EPOCH",
+    78: "OFFSET_NOT_AVAILABLE",
+    100: "UNKNOWN_TOPIC_ID",
+    103: "INCONSISTENT_TOPIC_ID",
+}
+
+
+def never_create_topics(client: AIOKafkaClient) -> None:
+    """Have a client ask for topics without creating them.
+
+    aiokafka's own request allows it, and a topic that an operator has just deleted would come back
+    with the broker's defaults, which suit neither the records nor the directory.
+    """
+    client._metadata_update = functools.partial(_update_metadata, client)
+
+
+async def _update_metadata(client: AIOKafkaClient, metadata: Any, topics: Iterable[str]) -> bool:
+    request = MetadataRequest(sorted(topics or ()), allow_auto_topic_creation=False)
+    nodes: list[Any] = [broker.nodeId for broker in client.cluster.brokers()]
+    bootstrap = ("bootstrap", AT_ONCE)
+    if bootstrap in client._conns:
+        nodes.append("bootstrap")
+    random.shuffle(nodes)
+    for node in nodes:
+        connection = await client._get_conn(node)
+        if connection is None:
+            continue
+        with contextlib.suppress(ke.KafkaError, TimeoutError):
+            answer = await connection.send(request)
+            if not answer.brokers:
+                return False
+            metadata.update_metadata(answer)
+            if bootstrap in client._conns and metadata.brokers():
+                client._conns.pop(bootstrap).close()
+            return True
+    return False

@@ -1,0 +1,210 @@
+"""A partition of records: its live end, divided among the streams, and what came before."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Iterator
+from operator import itemgetter
+
+import aiokafka.errors as ke
+from aiokafka.structs import TopicPartition
+
+from streamq.driver import Stored
+
+from ._cluster import Cluster, Fetched
+from ._errors import PositionBeyondEnd
+from ._pages import Page, Pages
+from ._positions import Place
+from ._tail import Tail
+from ._taps import Budget, Tap
+
+_PAGE_BYTES = 262_144
+_LINGER_SECONDS = 3.0
+_SWEEP_SECONDS = 1.0
+
+
+class DataPartition:
+    """Reads the records of many streams that share a partition.
+
+    Args:
+        partition: Which one.
+        cluster: Where it is.
+        tail: Follows it while somebody waits.
+        pages: Shared with other partitions.
+        budget: Of all taps.
+        tail_bytes: Of one tap.
+    """
+
+    def __init__(
+        self,
+        partition: TopicPartition,
+        cluster: Cluster,
+        tail: Tail,
+        pages: Pages,
+        budget: Budget,
+        tail_bytes: int,
+    ) -> None:
+        self.partition = partition
+        self._cluster = cluster
+        self._tail = tail
+        self._pages = pages
+        self._budget = budget
+        self._tail_bytes = tail_bytes
+        self._taps: dict[bytes, Tap] = {}
+        self._paging = asyncio.Lock()
+        self._next_sweep = 0.0
+        self._loop = asyncio.get_running_loop()
+
+    async def end(self) -> int:
+        """Return the offset after the newest record."""
+        return await self._cluster.end(self.partition)
+
+    # -- the live end --------------------------------------------------------------------------
+
+    def tap(self, key: bytes) -> Tap | None:
+        """Return the tap of a stream that is being followed."""
+        return self._taps.get(key)
+
+    async def attach(self, key: bytes) -> Tap:
+        """Follow a stream from now on: whatever is appended after this call comes."""
+        while True:
+            tap = self._taps.get(key)
+            if tap is not None:
+                tap.used = self._loop.time()
+                return tap
+            floor = self._tail.offset(self.partition)
+            if floor is not None:
+                now = self._loop.time()
+                tap = self._taps[key] = Tap(floor, self._tail_bytes, self._budget, now)
+                return tap
+            node = await self._cluster.leader(self.partition)
+            end = await self._cluster.end(self.partition)
+            if self._tail.offset(self.partition) is None:
+                self._tail.follow(self.partition, node, end, self)
+
+    def detach(self, key: bytes) -> None:
+        """Have the readers of a stream find their place again."""
+        tap = self._taps.pop(key, None)
+        if tap is not None:
+            tap.retire()
+
+    def take(self, fetched: Fetched) -> int:
+        """Give the records to the taps of their streams."""
+        records, following = fetched.unpack()
+        taps = self._taps
+        number = self.partition.partition
+        touched: dict[bytes, Tap] = {}
+        for record in records:
+            key = record.key
+            tap = taps.get(key)
+            if tap is not None:
+                value = record.value
+                if value is not None:
+                    offset = record.offset
+                    tap.push(offset, Stored(f"{number}-{offset + 1}", value))
+                    touched[key] = tap
+        for tap in touched.values():
+            tap.wake()
+        return following
+
+    def lost(self, error: Exception | None) -> None:
+        """End all taps: the partition is not followed any more."""
+        taps, self._taps = self._taps, {}
+        for tap in taps.values():
+            tap.retire(error)
+
+    def is_wanted(self, now: float) -> bool:
+        """Whether any stream is followed; forgets those that nobody has asked for lately."""
+        if now >= self._next_sweep:
+            self._next_sweep = now + _SWEEP_SECONDS
+            for key in [
+                key
+                for key, tap in self._taps.items()
+                if not tap.is_waited_for and now - tap.used > _LINGER_SECONDS
+            ]:
+                self._taps.pop(key).retire()
+        return bool(self._taps)
+
+    # -- what came before ----------------------------------------------------------------------
+
+    async def scan(
+        self, key: bytes, start: int, end: int, max_records: int, max_bytes: int
+    ) -> list[Stored]:
+        """Return the first records of a stream between two offsets, within the bounds.
+
+        Raises:
+            aiokafka.errors.KafkaError: The partition cannot be read.
+        """
+        number = self.partition.partition
+        found: list[Stored] = []
+        size = 0
+        place = start
+        while place < end:
+            page = await self._page(place)
+            for offset, value in _from(page, key, place):
+                size += len(value)
+                if len(found) >= max_records or (found and size > max_bytes):
+                    return found
+                found.append(Stored(Place(number, offset + 1).encode(), value))
+            place = page.following
+        return found
+
+    async def newest(self, key: bytes, first: int, end: int, count: int) -> list[Stored]:
+        """Return the last records of a stream between two offsets, newest first."""
+        number = self.partition.partition
+        found: list[Stored] = []
+        upper, width = end, 64
+        while upper > first and len(found) < count:
+            lower = max(first, upper - width)
+            older: list[Stored] = []
+            place = lower
+            while place < upper:
+                page = await self._page(place)
+                older += [
+                    Stored(Place(number, offset + 1).encode(), value)
+                    for offset, value in _from(page, key, place)
+                    if offset < upper
+                ]
+                place = page.following
+            found += reversed(older)
+            upper, width = lower, width * 4
+        return found[:count]
+
+    async def _page(self, offset: int) -> Page:
+        """Return a page with this offset, or the oldest one that is still there after it."""
+        page = self._pages.find(self.partition, offset)
+        if page is not None:
+            return page
+        async with self._paging:  # whoever waited here often finds what the other has fetched
+            page = self._pages.find(self.partition, offset)
+            if page is not None:
+                return page
+            try:
+                fetched = await self._cluster.fetch_now(
+                    self.partition, offset, max_bytes=_PAGE_BYTES
+                )
+            except ke.OffsetOutOfRangeError:
+                self._pages.forget(self.partition)
+                oldest = (await self._cluster.beginnings([self.partition]))[self.partition]
+                if oldest > offset:
+                    return Page(offset, oldest, [])
+                raise PositionBeyondEnd(_where(self.partition, offset)) from None
+            records, following = fetched.unpack()
+            if following <= offset:
+                # Told of more by a leader before this one, which has not caught up yet.
+                raise PositionBeyondEnd(_where(self.partition, offset))
+            page = Page(offset, following, records)
+            self._pages.add(self.partition, page)
+            return page
+
+
+def _from(page: Page, key: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    records = page.records(key)
+    at = bisect_left(records, offset, key=itemgetter(0)) if page.start < offset else 0
+    for index in range(at, len(records)):
+        yield records[index]
+
+
+def _where(partition: TopicPartition, offset: int) -> str:
+    return f"{partition.topic}, partition {partition.partition} has nothing at offset {offset} yet"

@@ -1,0 +1,177 @@
+"""Storing records: one idempotent producer for all streams of the queue, renewed when it fails.
+
+aiokafka collects what is sent to a partition while a request is out, and sends it as one batch with
+the next one: lowest latency when there is little, few requests when there is much. It numbers
+batches, so that a broker recognises one that is sent again and refuses one after a hole. The price:
+after a batch has failed for good, every later one of that partition would be a hole. Such a
+producer is left to finish what it has, and the next call begins with a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import aiokafka.errors as ke
+from aiokafka import AIOKafkaProducer
+
+from ._cluster import never_create_topics
+from ._errors import closed_error
+from ._positions import Headers
+from ._settings import KafkaSettings, connection_options
+
+Message = tuple[bytes, "bytes | None", Headers]
+"""Key, value and headers; a value of None removes the key from a compacted topic."""
+
+LARGEST_RECORD_BYTES = 16 * 2**20
+_BATCH_OVERHEAD_BYTES = 1_024
+_STOP_SECONDS = 1.0
+_CANCEL_AGAIN_SECONDS = 0.05
+
+
+class Producer:
+    """Sends records, and waits until they are stored on all replicas in sync.
+
+    Args:
+        settings: How to reach the cluster.
+        max_message_bytes: Largest batch that topics take.
+    """
+
+    def __init__(self, settings: KafkaSettings, max_message_bytes: int) -> None:
+        self._settings = settings
+        self._batch_bytes = max(
+            4_096, min(settings.batch_bytes, max_message_bytes - _BATCH_OVERHEAD_BYTES)
+        )
+        self._patience = settings.operation_timeout_seconds
+        self._producer: AIOKafkaProducer | None = None
+        self._starting: asyncio.Task[AIOKafkaProducer] | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    async def send(self, topic: str, partition: int, messages: Iterable[Message]) -> None:
+        """Store messages in order; returns when all are acknowledged.
+
+        Cancellation: a prefix of them is stored, each one whole.
+
+        Raises:
+            aiokafka.errors.KafkaError: Not all of them have been stored, as far as is known.
+            TimeoutError: No answer in time. They may still be stored later, in order.
+        """
+        producer = self._producer or await self._start_shared()
+        futures: list[asyncio.Future[Any]] = []
+        try:
+            async with asyncio.timeout(self._patience):
+                for key, value, headers in messages:
+                    futures.append(
+                        await producer.send(
+                            topic, value, key=key, partition=partition, headers=headers
+                        )
+                    )
+                for future in futures:
+                    await future
+        except ke.KafkaError:
+            self._retire(producer)
+            raise
+        finally:
+            for future in futures:
+                if not (future.done() and not future.cancelled() and not future.exception()):
+                    future.add_done_callback(_retrieve)
+
+    async def close(self) -> None:
+        """Give up what is not sent and hang up. Idempotent."""
+        self._is_closed = True
+        starting, producer = self._starting, self._producer
+        if starting is not None:
+            starting.cancel()
+            await asyncio.wait({starting})
+        if producer is not None:
+            self._retire(producer)
+        if self._stopping:
+            await asyncio.wait(self._stopping)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    async def _start_shared(self) -> AIOKafkaProducer:
+        if self._is_closed:
+            raise closed_error()
+        task = self._starting
+        if task is None:
+            task = self._starting = asyncio.ensure_future(self._start())
+            task.add_done_callback(self._started)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._is_closed and task.cancelled():
+                raise closed_error() from None
+            raise
+
+    def _started(self, task: asyncio.Task[AIOKafkaProducer]) -> None:
+        self._starting = None
+        _retrieve(task)
+
+    async def _start(self) -> AIOKafkaProducer:
+        settings = self._settings
+        compression = None if settings.compression == "none" else settings.compression
+        producer = AIOKafkaProducer(
+            **connection_options(settings),
+            acks="all",
+            enable_idempotence=settings.idempotent,
+            compression_type=compression,
+            linger_ms=settings.linger_ms,
+            max_batch_size=self._batch_bytes,
+            max_request_size=2 * LARGEST_RECORD_BYTES,
+        )
+        never_create_topics(producer.client)
+        try:
+            async with asyncio.timeout(settings.connect_timeout_seconds):
+                await producer.start()
+        except BaseException as exc:
+            await _abort(producer)
+            if isinstance(exc, (ke.UnknownError, ke.UnsupportedVersionError)):
+                raise ke.UnsupportedVersionError(
+                    "it has no idempotent producer; set STREAMQ_KAFKA_IDEMPOTENT=false if a record "
+                    "may be stored twice there"
+                ) from exc
+            raise
+        self._producer = producer
+        return producer
+
+    def _retire(self, producer: AIOKafkaProducer) -> None:
+        if self._producer is not producer and not self._is_closed:
+            return
+        self._producer = None
+        patience = 0.0 if self._is_closed else self._patience
+        task = asyncio.ensure_future(_stop(producer, patience))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+
+async def _stop(producer: AIOKafkaProducer, patience: float) -> None:
+    """Let a producer finish what it has, for a bounded time, and end it in any case."""
+    stopping = asyncio.ensure_future(producer.stop())
+    stopping.add_done_callback(_retrieve)
+    try:
+        await asyncio.wait({stopping}, timeout=max(patience, _STOP_SECONDS))
+    finally:
+        if not stopping.done():
+            await _abort(producer)
+            await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
+
+
+async def _abort(producer: AIOKafkaProducer) -> None:
+    """End a producer at once: aiokafka's own stop() waits for brokers that never answer."""
+    producer._closed = True  # it must not complain that it was not stopped
+    await producer.client.close()
+    sender: asyncio.Task[None] | None = producer._sender.sender_task
+    while sender is not None and not sender.done():
+        sender.cancel()  # it waits for its requests; each time, for one less
+        await asyncio.wait({sender}, timeout=_CANCEL_AGAIN_SECONDS)
+    if sender is not None:
+        _retrieve(sender)
+    producer._message_accumulator.fail_all(ke.ProducerClosed())
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,218 @@
+"""What the driver can be configured with, and what that means to aiokafka."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal
+
+from aiokafka.abc import AbstractTokenProvider
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from streamq.driver import ConfigurationError, DriverSettings
+
+TENANT = "{tenant}"
+_TOPIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_LONGEST_TOPIC = 249 - len(".directory")
+
+Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
+
+
+class KafkaSettings(DriverSettings):
+    """Settings of the Kafka driver, from ``STREAMQ_KAFKA_...`` or the table ``[kafka]``."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAMQ_KAFKA_")
+    toml_table = "kafka"
+
+    bootstrap_servers: str = Field(
+        default="127.0.0.1:9092", description="some brokers to begin with, as host:port,host:port"
+    )
+    topic: str = Field(
+        default="streamq",
+        description="topic of the records, may contain {tenant}; the directory of streams is the "
+        "topic of that name and `.directory`",
+    )
+    security_protocol: Protocol = Field(
+        default="PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    sasl_mechanism: Mechanism = Field(
+        default="PLAIN", description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
+    )
+    sasl_username: str | None = Field(
+        default=None, description="user name, or API key, for PLAIN and SCRAM"
+    )
+    sasl_password: SecretStr | None = Field(
+        default=None, description="password, or API secret, for PLAIN and SCRAM"
+    )
+    sasl_token_provider: str | None = Field(
+        default=None,
+        description="`module:function` that returns a token for OAUTHBEARER, perhaps as coroutine",
+    )
+    tls_ca_file: str | None = Field(
+        default=None, description="certificates to trust, PEM; by default those of the system"
+    )
+    tls_cert_file: str | None = Field(
+        default=None, description="our certificate for mutual TLS, PEM"
+    )
+    tls_key_file: str | None = Field(
+        default=None, description="its private key, PEM, if that is in another file"
+    )
+    tls_key_password: SecretStr | None = Field(
+        default=None, description="password of the private key, if it has one"
+    )
+    idempotent: bool = Field(
+        default=True,
+        description="have brokers recognise what aiokafka sends again; off only for brokers that "
+        "cannot, such as the embedded one",
+    )
+    compression: Compression = Field(
+        default="none", description="none, gzip, snappy, lz4 or zstd (those need aiokafka's extras)"
+    )
+    linger_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
+        default=0.0, description="how long records wait for company before they are sent"
+    )
+    batch_bytes: Annotated[int, Field(ge=4_096, le=16 * 2**20)] = Field(
+        default=262_144,
+        description="largest batch of records of one partition; never more than the topic takes",
+    )
+    fetch_wait_ms: Annotated[int, Field(ge=1, le=5_000)] = Field(
+        default=500, description="how long a broker holds a fetch while there is nothing new"
+    )
+    client_id: str = Field(default="streamq", description="name in the logs of the brokers")
+    connect_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=10.0, description="longest time until some broker has answered"
+    )
+    operation_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=10.0, description="longest time to wait for an answer"
+    )
+    tail_bytes: Annotated[int, Field(ge=1_024)] = Field(
+        default=262_144,
+        description="newest data kept in memory for each stream that is being followed",
+    )
+    cache_bytes: Annotated[int, Field(ge=1_048_576)] = Field(
+        default=67_108_864,
+        description="most data kept in memory for all streams that are followed, and as much again "
+        "for readers of older data",
+    )
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=12, description="partitions of topics that `streamq doctor --create` creates"
+    )
+    replication_factor: Annotated[int, Field(ge=1, le=32)] = Field(
+        default=3, description="their replicas, at most as many as there are brokers"
+    )
+    retention_hours: Annotated[float, Field(gt=0)] = Field(
+        default=72.0,
+        description="how long they keep records; longer than any stream lasts and is kept",
+    )
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _servers_are_addresses(cls, value: str) -> str:
+        servers = [part.strip() for part in value.split(",") if part.strip()]
+        if not servers:
+            raise ValueError("must name at least one broker as host:port")
+        for server in servers:
+            host, _, port = server.rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) < 65_536 or "/" in server:
+                raise ValueError(f"{server!r} is not host:port")
+        return ",".join(servers)
+
+    @field_validator("topic")
+    @classmethod
+    def _topic_is_a_name(cls, value: str) -> str:
+        plain = value.replace(TENANT, "t")
+        if not plain or not _TOPIC_CHARACTERS.issuperset(plain) or plain in (".", ".."):
+            raise ValueError("must be letters, digits, '.', '_' or '-', and at most one '{tenant}'")
+        if value.count(TENANT) > 1 or len(value) > _LONGEST_TOPIC:
+            raise ValueError(f"must have one '{TENANT}' and {_LONGEST_TOPIC} characters at most")
+        return value
+
+    @model_validator(mode="after")
+    def _credentials_are_complete(self) -> KafkaSettings:
+        if not self.security_protocol.startswith("SASL_"):
+            return self
+        if self.sasl_mechanism == "OAUTHBEARER":
+            if not self.sasl_token_provider:
+                raise ValueError("OAUTHBEARER needs STREAMQ_KAFKA_SASL_TOKEN_PROVIDER")
+        elif self.sasl_username is None or self.sasl_password is None:
+            raise ValueError(
+                f"{self.sasl_mechanism} needs STREAMQ_KAFKA_SASL_USERNAME and "
+                "STREAMQ_KAFKA_SASL_PASSWORD"
+            )
+        return self
+
+    @property
+    def is_per_tenant(self) -> bool:
+        """Whether every tenant has a topic of its own."""
+        return TENANT in self.topic
+
+    def topic_of(self, tenant: str) -> str:
+        """Return the topic that a tenant's records are in."""
+        return self.topic.replace(TENANT, tenant)
+
+
+def connection_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what every client of aiokafka is created with.
+
+    Raises:
+        ConfigurationError: A file or the token provider cannot be used. Never repeats a secret.
+    """
+    password = settings.sasl_password
+    provider = settings.sasl_token_provider
+    is_encrypted = settings.security_protocol in ("SSL", "SASL_SSL")
+    return {
+        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "client_id": settings.client_id,
+        "request_timeout_ms": max(1, int(settings.operation_timeout_seconds * 1000)),
+        "security_protocol": settings.security_protocol,
+        "ssl_context": _tls(settings) if is_encrypted else None,
+        "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_plain_username": settings.sasl_username,
+        "sasl_plain_password": None if password is None else password.get_secret_value(),
+        "sasl_oauth_token_provider": None if provider is None else _TokenProvider(provider),
+    }
+
+
+def _tls(settings: KafkaSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca_file)
+        if settings.tls_cert_file:
+            key_password = settings.tls_key_password
+            context.load_cert_chain(
+                settings.tls_cert_file,
+                settings.tls_key_file,
+                # Never None: OpenSSL would ask for it on the terminal.
+                "" if key_password is None else key_password.get_secret_value(),
+            )
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
+        raise ConfigurationError(
+            f"the files in STREAMQ_KAFKA_TLS_CA_FILE, _CERT_FILE and _KEY_FILE cannot be used: "
+            f"{reason}",
+            backend="kafka",
+        ) from None
+    return context
+
+
+class _TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
+    """Asks a function of the application for a token, in aiokafka's words."""
+
+    def __init__(self, path: str) -> None:
+        module, _, name = path.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as exc:
+            raise ConfigurationError(
+                f"STREAMQ_KAFKA_SASL_TOKEN_PROVIDER={path!r} cannot be imported: {exc}",
+                backend="kafka",
+            ) from exc
+        self._function: Callable[[], str | Awaitable[str]] = found
+
+    async def token(self) -> str:
+        token = self._function()
+        return await token if inspect.isawaitable(token) else token
