@@ -13,8 +13,6 @@ the first one is hung up.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,24 +20,20 @@ from typing import Any
 
 import aiokafka.errors as ke
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
+from ._client import AT_ONCE, adapt
 from ._errors import TopicMissing
-from ._rounds import Rounds
 from ._settings import KafkaSettings, connection_options
-
-AT_ONCE = 0
-"""The connection for requests that a broker answers at once; lanes have other numbers."""
 
 _LATEST, _EARLIEST = -1, -2
 _MISSING_AGAIN_SECONDS = 0.5
 _UNCOMMITTED = 0
+_BEHIND_SECONDS = 2.0
 _TOPIC = 2
 
 
@@ -98,10 +92,11 @@ class Cluster:
         self._connect_seconds = settings.connect_timeout_seconds
         self._patience = settings.operation_timeout_seconds
         self._client = AIOKafkaClient(**self._options)
-        never_create_topics(self._client)
+        adapt(self._client, self._options)
         self._topics: set[str] = set()
+        self._behind: dict[TopicPartition, float] = {}
         self._is_stale = False
-        self._ends = Rounds(functools.partial(self._ask_offsets, _LATEST))
+        self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
         """Connect to some broker.
@@ -113,12 +108,11 @@ class Cluster:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 await self._client.bootstrap()
-        except (ke.KafkaConnectionError, TimeoutError) as exc:
-            await self._explain(exc)
+        except TimeoutError:
+            raise ke.KafkaConnectionError(f"no answer within {self._connect_seconds:g} s") from None
 
     async def close(self) -> None:
         """Hang up. Whatever is under way fails; idempotent."""
-        self._ends.close(ke.KafkaConnectionError("closed"))
         await self._client.close()
 
     # -- metadata ------------------------------------------------------------------------------
@@ -228,10 +222,11 @@ class Cluster:
         for topic, partitions in answer.topics:
             for number, code, high, *rest in partitions:
                 partition = TopicPartition(topic, number)
-                error = None if code == 0 else _error(code, partition)
+                offset = offsets[partition]
+                error = _error(code, partition) if code else self._check(partition, offset, high)
                 if isinstance(error, _MOVED):
                     self._is_stale = True
-                found.append(Fetched(partition, offsets[partition], error, high, rest[-1] or b""))
+                found.append(Fetched(partition, offset, error, high, rest[-1] or b""))
         return found
 
     async def fetch_now(self, partition: TopicPartition, offset: int, *, max_bytes: int) -> Fetched:
@@ -241,16 +236,13 @@ class Cluster:
             aiokafka.errors.KafkaError: The broker cannot be reached, or answers with an error.
         """
         async with asyncio.timeout(self._patience):
-            node = await self.leader(partition)
-            answer = await self.fetch(
-                node, [(partition, offset)], partition_bytes=max_bytes, max_bytes=max_bytes
+            answers = await self.fetch_from_leaders(
+                [(partition, offset)], partition_bytes=max_bytes, max_bytes=max_bytes
             )
-            if not answer:
-                raise ke.LeaderNotAvailableError(f"nothing said of {partition.topic}")
-            found = answer[0]
-            if found.error is not None:
-                raise await self.confirm(found.error, partition.topic)
-            return found
+        answer = answers[partition]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def hang_up(self, node: int, lane: int) -> None:
         """Close the connection of a lane, so that its next request need not wait."""
@@ -258,15 +250,55 @@ class Cluster:
         if connection is not None:
             connection.close()
 
-    async def end(self, partition: TopicPartition) -> int:
-        """Return the offset after the newest record that can be read, as of this call or later.
+    async def fetch_from_leaders(
+        self,
+        wanted: Iterable[tuple[TopicPartition, int]],
+        *,
+        partition_bytes: int,
+        max_bytes: int,
+    ) -> dict[TopicPartition, Fetched | Exception]:
+        """Ask whoever leads each partition for records, without waiting; see :meth:`fetch`.
 
-        The questions of many are one to each broker.
-
-        Raises:
-            aiokafka.errors.KafkaError: The leader cannot be reached, or answers with an error.
+        Returns:
+            An answer or an error for each partition.
         """
-        return await self._ends.join(partition)
+        results: dict[TopicPartition, Fetched | Exception] = {}
+        by_node: dict[int, list[tuple[TopicPartition, int]]] = {}
+        for partition, offset in wanted:
+            try:
+                node = await self.leader(partition)
+            except (ke.KafkaError, TimeoutError) as exc:
+                results[partition] = exc
+            else:
+                by_node.setdefault(node, []).append((partition, offset))
+
+        async def ask(node: int, each: list[tuple[TopicPartition, int]]) -> None:
+            try:
+                answers = await self.fetch(
+                    node, each, partition_bytes=partition_bytes, max_bytes=max_bytes
+                )
+            except ke.KafkaError as exc:
+                self._is_stale = True
+                results.update({partition: exc for partition, _ in each})
+                return
+            silent = ke.LeaderNotAvailableError("it has not answered for every partition")
+            results.update({partition: silent for partition, _ in each})
+            for fetched in answers:
+                error = fetched.error
+                if error is None:
+                    results[fetched.partition] = fetched
+                else:
+                    topic = fetched.partition.topic
+                    results[fetched.partition] = await self.confirm(error, topic)
+
+        await asyncio.gather(*(ask(node, each) for node, each in by_node.items()))
+        return results
+
+    async def latest(
+        self, partitions: Iterable[TopicPartition]
+    ) -> Mapping[TopicPartition, int | Exception]:
+        """Return about where partitions end, not beyond it; an offset or an error for each."""
+        return await self._ask_offsets(_LATEST, partitions)
 
     async def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the offsets of the oldest records that are still there.
@@ -332,6 +364,20 @@ class Cluster:
 
     # -- inside --------------------------------------------------------------------------------
 
+    def _check(self, partition: TopicPartition, offset: int, high: int) -> ke.KafkaError | None:
+        """Judge an answer without an error: does the broker know what others have told us of?"""
+        if high >= offset:
+            if self._behind:
+                self._behind.pop(partition, None)
+            return None
+        # A new leader needs a moment to learn how much has been replicated. After that the log is
+        # shorter than it was: one kept in memory, say, by a broker that was restarted.
+        now = self._loop.time()
+        where = f"{partition.topic}, partition {partition.partition}"
+        if now - self._behind.setdefault(partition, now) < _BEHIND_SECONDS:
+            return ke.LeaderNotAvailableError(f"{where} is not known up to offset {offset} yet")
+        return ke.OffsetOutOfRangeError(f"{where} ends at {high}, before offset {offset}")
+
     async def _ask_any(self, request: Any) -> Any:
         async with asyncio.timeout(self._patience):
             controller = self._client.cluster.controller
@@ -384,38 +430,7 @@ class Cluster:
                     last = rest[-1]
                     found[partition] = last[0] if isinstance(last, list) else last
 
-    async def _explain(self, error: Exception) -> None:
-        """Raise why no broker could be talked to; aiokafka only logs it."""
-        for host, port, _ in collect_hosts(self._options["bootstrap_servers"]):
-            options = {name: self._options[name] for name in self._options.keys() & _OF_CONNECTIONS}
-            try:
-                async with asyncio.timeout(self._connect_seconds / 4):
-                    connection = await create_conn(host, port, **options)
-            except TimeoutError:
-                continue
-            except (ke.KafkaError, OSError) as exc:
-                # Brokers that only speak TLS, say, hang up without a word: nothing that explains.
-                if isinstance(exc, ke.KafkaConnectionError) and exc.__cause__ is None:
-                    continue
-                raise
-            connection.close()
-        if isinstance(error, TimeoutError):
-            raise ke.KafkaConnectionError(
-                f"no answer within {self._connect_seconds:g} s"
-            ) from error
-        raise error
 
-
-_OF_CONNECTIONS = {
-    "client_id",
-    "request_timeout_ms",
-    "ssl_context",
-    "security_protocol",
-    "sasl_mechanism",
-    "sasl_plain_username",
-    "sasl_plain_password",
-    "sasl_oauth_token_provider",
-}
 _MOVED = (
     ke.NotLeaderForPartitionError,
     ke.LeaderNotAvailableError,
@@ -442,34 +457,3 @@ _PASSING_CODES = {
     100: "UNKNOWN_TOPIC_ID",
     103: "INCONSISTENT_TOPIC_ID",
 }
-
-
-def never_create_topics(client: AIOKafkaClient) -> None:
-    """Have a client ask for topics without creating them.
-
-    aiokafka's own request allows it, and a topic that an operator has just deleted would come back
-    with the broker's defaults, which suit neither the records nor the directory.
-    """
-    client._metadata_update = functools.partial(_update_metadata, client)
-
-
-async def _update_metadata(client: AIOKafkaClient, metadata: Any, topics: Iterable[str]) -> bool:
-    request = MetadataRequest(sorted(topics or ()), allow_auto_topic_creation=False)
-    nodes: list[Any] = [broker.nodeId for broker in client.cluster.brokers()]
-    bootstrap = ("bootstrap", AT_ONCE)
-    if bootstrap in client._conns:
-        nodes.append("bootstrap")
-    random.shuffle(nodes)
-    for node in nodes:
-        connection = await client._get_conn(node)
-        if connection is None:
-            continue
-        with contextlib.suppress(ke.KafkaError, TimeoutError):
-            answer = await connection.send(request)
-            if not answer.brokers:
-                return False
-            metadata.update_metadata(answer)
-            if bootstrap in client._conns and metadata.brokers():
-                client._conns.pop(bootstrap).close()
-            return True
-    return False

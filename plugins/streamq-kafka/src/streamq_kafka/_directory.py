@@ -123,6 +123,7 @@ class Directory:
         partitions: How many it has.
         cluster: Where it is read.
         producer: What writes it.
+        patience: Longest time to read what is new.
         on_change: Told of a stream whose entry has come, gone, or moved.
     """
 
@@ -132,12 +133,14 @@ class Directory:
         partitions: int,
         cluster: Cluster,
         producer: Producer,
+        patience: float,
         on_change: Callable[[bytes, Listing | None], None],
     ) -> None:
         self.topic = topic
         self._partitions = partitions
         self._cluster = cluster
         self._producer = producer
+        self._patience = patience
         self._on_change = on_change
         self._shards: dict[int, _Shard] = {}
         self._rounds: Rounds[int, bool] = Rounds(self._catch_up, pause=_PAUSE_SECONDS)
@@ -238,37 +241,38 @@ class Directory:
 
     async def _catch_up(self, indexes: Iterable[int]) -> Mapping[int, bool | Exception]:
         """Read partitions of the directory up to their end."""
-        now = time.monotonic()
-        indexes = list(indexes)
-        fresh = {
-            index
-            for index in indexes
-            if index not in self._shards or now - self._shards[index].loaded_at > _RELOAD_SECONDS
-        }
-        shards = {index: self._shards[index] for index in indexes if index not in fresh}
-        results: dict[int, bool | Exception] = {}
-        shards.update(await self._begin(fresh, now))
-        while shards:
-            lost: set[int] = set()
-            answers = await self._fetch(shards)
-            if not answers:
-                await asyncio.sleep(_PAUSE_SECONDS)  # a broker that had no time for us
-            for fetched in answers:
-                index = fetched.partition.partition
-                error = fetched.error
-                if isinstance(error, ke.OffsetOutOfRangeError) and index not in fresh:
-                    lost.add(index)
-                elif error is not None:
-                    results[index] = await self._cluster.confirm(error, self.topic)
-                    del shards[index]
-                elif self._apply(shards[index], fetched, tell=index not in fresh):
-                    results[index] = True
-                    self._shards[index] = shards.pop(index)
-            if lost:
-                # Retention has removed what comes next: what is left is read from its beginning.
-                fresh |= lost
-                shards.update(await self._begin(lost, now))
-        return results
+        async with asyncio.timeout(self._patience):
+            now = time.monotonic()
+            results: dict[int, bool | Exception] = {}
+            shards = {index: self._shards.get(index) for index in indexes}
+            fresh = {
+                index
+                for index, shard in shards.items()
+                if shard is None or now - shard.loaded_at > _RELOAD_SECONDS
+            }
+            reading = {
+                index: shard
+                for index, shard in shards.items()
+                if shard is not None and index not in fresh
+            }
+            begin = fresh
+            while begin or reading:
+                reading.update(await self._begin(begin, now))
+                begin = set()
+                for partition, fetched in (await self._fetch(reading)).items():
+                    index = partition.partition
+                    if isinstance(fetched, ke.OffsetOutOfRangeError) and index not in fresh:
+                        # Retention has removed what comes next: what is left is read anew.
+                        del reading[index]
+                        begin.add(index)
+                        fresh.add(index)
+                    elif isinstance(fetched, Exception):
+                        results[index] = fetched
+                        del reading[index]
+                    elif self._apply(reading[index], fetched, tell=index not in fresh):
+                        results[index] = True
+                        self._shards[index] = reading.pop(index)
+            return results
 
     async def _begin(self, indexes: set[int], now: float) -> dict[int, _Shard]:
         if not indexes:
@@ -277,21 +281,15 @@ class Directory:
         offsets = await self._cluster.beginnings(partitions)
         return {partition.partition: _Shard(offset, now) for partition, offset in offsets.items()}
 
-    async def _fetch(self, shards: Mapping[int, _Shard]) -> list[Fetched]:
-        by_node: dict[int, list[tuple[TopicPartition, int]]] = {}
-        for index, shard in shards.items():
-            partition = TopicPartition(self.topic, index)
-            node = await self._cluster.leader(partition)
-            by_node.setdefault(node, []).append((partition, shard.offset))
-        answers = await asyncio.gather(
-            *(
-                self._cluster.fetch(
-                    node, wanted, partition_bytes=_PAGE_BYTES, max_bytes=_PAGE_BYTES
-                )
-                for node, wanted in by_node.items()
-            )
+    async def _fetch(
+        self, shards: Mapping[int, _Shard]
+    ) -> dict[TopicPartition, Fetched | Exception]:
+        wanted = [
+            (TopicPartition(self.topic, index), shard.offset) for index, shard in shards.items()
+        ]
+        return await self._cluster.fetch_from_leaders(
+            wanted, partition_bytes=_PAGE_BYTES, max_bytes=_PAGE_BYTES
         )
-        return [fetched for answer in answers for fetched in answer]
 
     def _apply(self, shard: _Shard, fetched: Fetched, *, tell: bool) -> bool:
         """Take what was fetched; return whether that was all."""

@@ -13,6 +13,7 @@ from aiokafka.structs import TopicPartition
 from streamq.driver import Stored
 
 from ._cluster import Cluster, Fetched
+from ._ends import Ends
 from ._errors import PositionBeyondEnd
 from ._pages import Page, Pages
 from ._positions import Place
@@ -30,6 +31,7 @@ class DataPartition:
     Args:
         partition: Which one.
         cluster: Where it is.
+        ends: Of all partitions.
         tail: Follows it while somebody waits.
         pages: Shared with other partitions.
         budget: Of all taps.
@@ -40,6 +42,7 @@ class DataPartition:
         self,
         partition: TopicPartition,
         cluster: Cluster,
+        ends: Ends,
         tail: Tail,
         pages: Pages,
         budget: Budget,
@@ -47,6 +50,7 @@ class DataPartition:
     ) -> None:
         self.partition = partition
         self._cluster = cluster
+        self._ends = ends
         self._tail = tail
         self._pages = pages
         self._budget = budget
@@ -58,7 +62,7 @@ class DataPartition:
 
     async def end(self) -> int:
         """Return the offset after the newest record."""
-        return await self._cluster.end(self.partition)
+        return await self._ends.get(self.partition)
 
     # -- the live end --------------------------------------------------------------------------
 
@@ -79,7 +83,7 @@ class DataPartition:
                 tap = self._taps[key] = Tap(floor, self._tail_bytes, self._budget, now)
                 return tap
             node = await self._cluster.leader(self.partition)
-            end = await self._cluster.end(self.partition)
+            end = await self._ends.get(self.partition)
             if self._tail.offset(self.partition) is None:
                 self._tail.follow(self.partition, node, end, self)
 
@@ -181,9 +185,11 @@ class DataPartition:
             if page is not None:
                 return page
             try:
-                fetched = await self._cluster.fetch_now(
-                    self.partition, offset, max_bytes=_PAGE_BYTES
-                )
+                fetched = self._ends.fetched(self.partition, offset)
+                if fetched is None:
+                    fetched = await self._cluster.fetch_now(
+                        self.partition, offset, max_bytes=_PAGE_BYTES
+                    )
             except ke.OffsetOutOfRangeError:
                 self._pages.forget(self.partition)
                 oldest = (await self._cluster.beginnings([self.partition]))[self.partition]

@@ -16,7 +16,7 @@ from typing import Any
 import aiokafka.errors as ke
 from aiokafka import AIOKafkaProducer
 
-from ._cluster import never_create_topics
+from ._client import adapt
 from ._errors import closed_error
 from ._positions import Headers
 from ._settings import KafkaSettings, connection_options
@@ -49,8 +49,11 @@ class Producer:
         self._stopping: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
-    async def send(self, topic: str, partition: int, messages: Iterable[Message]) -> None:
+    async def send(self, topic: str, partition: int, messages: Iterable[Message]) -> int:
         """Store messages in order; returns when all are acknowledged.
+
+        Returns:
+            The offset of the last one, or -1 where the broker does not tell.
 
         Cancellation: a prefix of them is stored, each one whole.
 
@@ -68,8 +71,8 @@ class Producer:
                             topic, value, key=key, partition=partition, headers=headers
                         )
                     )
-                for future in futures:
-                    await future
+                stored = [await future for future in futures]
+            return int(stored[-1].offset) if stored else -1
         except ke.KafkaError:
             self._retire(producer)
             raise
@@ -113,8 +116,9 @@ class Producer:
     async def _start(self) -> AIOKafkaProducer:
         settings = self._settings
         compression = None if settings.compression == "none" else settings.compression
+        options = connection_options(settings)
         producer = AIOKafkaProducer(
-            **connection_options(settings),
+            **options,
             acks="all",
             enable_idempotence=settings.idempotent,
             compression_type=compression,
@@ -122,7 +126,7 @@ class Producer:
             max_batch_size=self._batch_bytes,
             max_request_size=2 * LARGEST_RECORD_BYTES,
         )
-        never_create_topics(producer.client)
+        adapt(producer.client, options)
         try:
             async with asyncio.timeout(settings.connect_timeout_seconds):
                 await producer.start()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 
 import aiokafka.errors as ke
+from aiokafka.structs import TopicPartition
 
 from streamq.driver import (
     Capabilities,
@@ -24,6 +25,7 @@ from streamq.driver import (
 
 from ._cluster import Cluster
 from ._directory import Listing
+from ._ends import Ends
 from ._errors import closed_error, kafka_errors
 from ._pages import Pages
 from ._positions import BACKEND, decode_place, headers_of, key_of, stream_of
@@ -59,6 +61,7 @@ class KafkaQueue(ChunkQueue):
         self._settings = settings
         self._address = settings.bootstrap_servers
         self._cluster = cluster
+        self._ends = Ends(cluster, settings.operation_timeout_seconds)
         self._producer = Producer(settings, max_message_bytes)
         self._tail = Tail(cluster, settings.fetch_wait_ms)
         self._pages = Pages(settings.cache_bytes)
@@ -89,10 +92,11 @@ class KafkaQueue(ChunkQueue):
                     raise _fenced(stream, entry, listing)
             messages = [(key, entry.data, headers_of(entry)) for entry in entries]
             try:
-                await self._producer.send(topic.name, listing.partition, messages)
+                last = await self._producer.send(topic.name, listing.partition, messages)
             except (ke.UnknownTopicOrPartitionError, ke.NotLeaderForPartitionError, TimeoutError):
                 await self._explain(topic)
                 raise
+            self._ends.note(TopicPartition(topic.name, listing.partition), last + 1)
 
     async def read(
         self,
@@ -177,6 +181,7 @@ class KafkaQueue(ChunkQueue):
         reason = closed_error()
         for topic in self._topics.values():
             topic.directory.close(reason)
+        self._ends.close(reason)
         await self._tail.close(reason)
         await asyncio.gather(self._producer.close(), self._cluster.close())
 
@@ -207,11 +212,13 @@ class KafkaQueue(ChunkQueue):
                     await self._cluster.partitions(name),
                     await self._cluster.partitions(directory_name(name)),
                     cluster=self._cluster,
+                    ends=self._ends,
                     producer=self._producer,
                     tail=self._tail,
                     pages=self._pages,
                     budget=self._budget,
                     tail_bytes=self._settings.tail_bytes,
+                    patience=self._settings.operation_timeout_seconds,
                 )
                 self._topics[name] = found
             return found

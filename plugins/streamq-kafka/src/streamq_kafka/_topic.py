@@ -8,6 +8,7 @@ from aiokafka.structs import TopicPartition
 
 from ._cluster import Cluster
 from ._directory import Directory, Listing
+from ._ends import Ends
 from ._pages import Pages
 from ._partition import DataPartition
 from ._positions import Place, partition_of
@@ -31,18 +32,26 @@ class Topic:
         directory_partitions: int,
         *,
         cluster: Cluster,
+        ends: Ends,
         producer: Producer,
         tail: Tail,
         pages: Pages,
         budget: Budget,
         tail_bytes: int,
+        patience: float,
     ) -> None:
         self.name = name
         self.directory = Directory(
-            directory_name(name), directory_partitions, cluster, producer, self._on_change
+            directory_name(name),
+            directory_partitions,
+            cluster,
+            producer,
+            patience,
+            self._on_change,
         )
         self._count = partitions
         self._cluster = cluster
+        self._ends = ends
         self._tail = tail
         self._pages = pages
         self._budget = budget
@@ -56,6 +65,7 @@ class Topic:
             found = self._partitions[number] = DataPartition(
                 TopicPartition(self.name, number),
                 self._cluster,
+                self._ends,
                 self._tail,
                 self._pages,
                 self._budget,

@@ -1,0 +1,92 @@
+"""Two habits of aiokafka's client that would hurt us, replaced.
+
+* It asks for topics in a way that lets brokers create them: one that an operator has just deleted
+  would come back with the broker's defaults, which suit neither the records nor the directory.
+* When it begins, it logs why a broker cannot be talked to and raises something else, and leaves its
+  connection open when it is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import aiokafka.errors as ke
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import create_conn
+from aiokafka.protocol.metadata import MetadataRequest
+
+AT_ONCE = 0
+"""The connection for requests that a broker answers at once; others have other numbers."""
+
+_OF_CONNECTIONS = (
+    *("client_id", "request_timeout_ms", "ssl_context", "security_protocol", "sasl_mechanism"),
+    *("sasl_plain_username", "sasl_plain_password", "sasl_oauth_token_provider"),
+)
+
+
+def adapt(client: AIOKafkaClient, options: dict[str, Any]) -> None:
+    """Replace these habits of a client that has not been started.
+
+    Args:
+        client: It, or that of a producer.
+        options: What it was created with.
+    """
+    client.bootstrap = functools.partial(_bootstrap, client, options)
+    client._metadata_update = functools.partial(_update_metadata, client)
+
+
+async def _bootstrap(client: AIOKafkaClient, options: dict[str, Any]) -> None:
+    """Learn from some broker which brokers there are.
+
+    Raises:
+        aiokafka.errors.KafkaError: None of those configured answers, and why.
+        OSError: The network's reason.
+    """
+    servers = list(options["bootstrap_servers"])
+    random.shuffle(servers)
+    reasons: list[Exception] = []
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        try:
+            connection = await create_conn(
+                host.strip("[]"), int(port), **{name: options[name] for name in _OF_CONNECTIONS}
+            )
+            try:
+                answer = await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
+            finally:
+                connection.close()
+        except (ke.KafkaError, OSError) as exc:
+            reasons.append(exc)
+            continue
+        client.cluster.update_metadata(answer)
+        if client._sync_task is None:
+            client._sync_task = asyncio.ensure_future(client._md_synchronizer())
+        return
+    # What a broker has against us says more than that another one is down.
+    raise next((exc for exc in reasons if not isinstance(exc, _SILENT)), reasons[-1])
+
+
+_SILENT = (ke.KafkaConnectionError, ConnectionError, TimeoutError)
+
+
+async def _update_metadata(client: AIOKafkaClient, metadata: Any, topics: Iterable[str]) -> bool:
+    """Ask some broker who leads what; return whether one has answered."""
+    request = MetadataRequest(sorted(topics), allow_auto_topic_creation=False)
+    nodes = [broker.nodeId for broker in client.cluster.brokers()]
+    random.shuffle(nodes)
+    for node in nodes:
+        connection = await client._get_conn(node)
+        if connection is None:
+            continue
+        try:
+            answer = await connection.send(request)
+        except (ke.KafkaError, TimeoutError):
+            continue
+        if answer.brokers:
+            metadata.update_metadata(answer)
+            return True
+    return False

@@ -1,0 +1,112 @@
+"""Where partitions end now, asked for many readers at once.
+
+By a fetch at the end that is known: the answer says where the end is by now, and often brings what
+lies between. (ListOffsets would say less, and Tansu answers it with the beginning of a batch.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import aiokafka.errors as ke
+from aiokafka.structs import TopicPartition
+
+from ._cluster import Cluster, Fetched
+from ._rounds import Rounds
+
+_PARTITION_BYTES = 65_536
+_ANSWER_BYTES = 1_048_576
+
+
+class Ends:
+    """Knows the ends of partitions.
+
+    Args:
+        cluster: Where they are.
+        patience: Longest time for an answer.
+    """
+
+    def __init__(self, cluster: Cluster, patience: float) -> None:
+        self._cluster = cluster
+        self._patience = patience
+        self._known: dict[TopicPartition, int] = {}
+        self._fetched: dict[TopicPartition, Fetched] = {}
+        self._rounds: Rounds[TopicPartition, int] = Rounds(self._ask)
+
+    async def get(self, partition: TopicPartition) -> int:
+        """Return the offset after the newest record that can be read, as of this call or later.
+
+        Raises:
+            aiokafka.errors.KafkaError: The leader cannot be reached, or answers with an error.
+        """
+        return await self._rounds.join(partition)
+
+    def note(self, partition: TopicPartition, end: int) -> None:
+        """Learn of an end from elsewhere: a broker that knows of less is not up to date."""
+        if end > self._known.get(partition, 0):
+            self._known[partition] = end
+
+    def fetched(self, partition: TopicPartition, offset: int) -> Fetched | None:
+        """Return what came with the last answer, if it begins there."""
+        found = self._fetched.get(partition)
+        return found if found is not None and found.offset == offset and found.data else None
+
+    def close(self, reason: Exception) -> None:
+        """Fail whoever waits."""
+        self._rounds.close(reason)
+
+    async def _ask(
+        self, partitions: Iterable[TopicPartition]
+    ) -> Mapping[TopicPartition, int | Exception]:
+        async with asyncio.timeout(self._patience):
+            partitions = set(partitions)
+            unknown = [partition for partition in partitions if partition not in self._known]
+            results = await self._look_up(unknown)
+            results.update(await self._fetch(partitions - results.keys()))
+            gone = [
+                partition
+                for partition, result in results.items()
+                if isinstance(result, ke.OffsetOutOfRangeError)
+            ]
+            if gone:  # the log is another one now, or has lost its end
+                results.update(await self._look_up(gone))
+                again = {
+                    partition
+                    for partition in gone
+                    if isinstance(results[partition], ke.OffsetOutOfRangeError)
+                }
+                results.update(await self._fetch(again))
+            return results
+
+    async def _look_up(
+        self, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, int | Exception]:
+        """Find a place to fetch from; return what went wrong."""
+        results: dict[TopicPartition, int | Exception] = {}
+        if partitions:
+            for partition, found in (await self._cluster.latest(partitions)).items():
+                if isinstance(found, Exception):
+                    results[partition] = found
+                else:
+                    self._known[partition] = found
+        return results
+
+    async def _fetch(
+        self, partitions: set[TopicPartition]
+    ) -> dict[TopicPartition, int | Exception]:
+        results: dict[TopicPartition, int | Exception] = {}
+        wanted: list[tuple[TopicPartition, int]] = [
+            (partition, self._known[partition]) for partition in partitions
+        ]
+        answers = await self._cluster.fetch_from_leaders(
+            wanted, partition_bytes=_PARTITION_BYTES, max_bytes=_ANSWER_BYTES
+        )
+        for partition, answer in answers.items():
+            if isinstance(answer, Exception):
+                results[partition] = answer
+            else:
+                self._fetched[partition] = answer
+                self._known[partition] = max(answer.high, self._known[partition])
+                results[partition] = answer.high
+        return results
