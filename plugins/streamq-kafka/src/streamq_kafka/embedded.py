@@ -11,12 +11,15 @@ import importlib.util
 import os
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamq import ConfigurationError
 from streamq.devserver import DevServer
+
+FETCH_WAIT_MS = 10
+"""How long a fetch may wait here: the broker does not wake it up."""
 
 _READY = b"ready in"
 _TOPIC_SECONDS = 5.0
@@ -66,6 +69,15 @@ class EmbeddedKafka(DevServer):
         self._topics = tuple(topics)
         self._advertised_port = advertised_port
         self._binary = binary
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What leads a queue here, with the settings that this broker needs."""
+        return {
+            "STREAMQ_KAFKA_BOOTSTRAP_SERVERS": self.address,
+            "STREAMQ_KAFKA_IDEMPOTENT": "false",
+            "STREAMQ_KAFKA_FETCH_WAIT_MS": str(FETCH_WAIT_MS),
+        }
 
     def command(self, data_dir: Path) -> Sequence[str]:
         """Return the command line."""

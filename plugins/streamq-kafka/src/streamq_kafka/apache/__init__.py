@@ -7,5 +7,14 @@ ordinary local repository.
 from ._broker import ApacheKafka
 from ._cluster import ApacheCluster
 from ._jars import KAFKA_VERSION, class_path, find_java
+from ._operator import LogRecord, Operator
 
-__all__ = ["KAFKA_VERSION", "ApacheCluster", "ApacheKafka", "class_path", "find_java"]
+__all__ = [
+    "KAFKA_VERSION",
+    "ApacheCluster",
+    "ApacheKafka",
+    "LogRecord",
+    "Operator",
+    "class_path",
+    "find_java",
+]

