@@ -149,6 +149,10 @@ class Directory:
         """Fail whoever waits."""
         self._rounds.close(reason)
 
+    def forget(self) -> None:
+        """Read everything anew when it is next needed: the topics are others now."""
+        self._shards.clear()
+
     def peek(self, key: bytes) -> Listing | None:
         """Return what is known of a stream without asking."""
         shard = self._shards.get(partition_of(key, self._partitions))

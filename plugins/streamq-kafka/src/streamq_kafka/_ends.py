@@ -47,6 +47,15 @@ class Ends:
         if end > self._known.get(partition, 0):
             self._known[partition] = end
 
+    def known(self, partition: TopicPartition) -> int:
+        """Return an offset that the end has reached already."""
+        return self._known.get(partition, 0)
+
+    def forget(self, partition: TopicPartition) -> None:
+        """Begin anew: the log is another one now."""
+        self._known.pop(partition, None)
+        self._fetched.pop(partition, None)
+
     def fetched(self, partition: TopicPartition, offset: int) -> Fetched | None:
         """Return what came with the last answer, if it begins there."""
         found = self._fetched.get(partition)

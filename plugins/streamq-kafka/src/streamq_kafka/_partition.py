@@ -93,6 +93,12 @@ class DataPartition:
         if tap is not None:
             tap.retire()
 
+    def forget(self) -> None:
+        """Begin anew: the log is another one now. Readers find their place again."""
+        self._ends.forget(self.partition)
+        self._pages.forget(self.partition)
+        self._tail.leave(self.partition)
+
     def take(self, fetched: Fetched) -> int:
         """Give the records to the taps of their streams."""
         records, following = fetched.unpack()
@@ -185,24 +191,32 @@ class DataPartition:
             if page is not None:
                 return page
             try:
-                fetched = self._ends.fetched(self.partition, offset)
-                if fetched is None:
+                page = self._latest_page(offset)
+                if page is None:
                     fetched = await self._cluster.fetch_now(
                         self.partition, offset, max_bytes=_PAGE_BYTES
                     )
+                    records, following = fetched.unpack()
+                    page = Page(offset, following, records)
             except ke.OffsetOutOfRangeError:
                 self._pages.forget(self.partition)
                 oldest = (await self._cluster.beginnings([self.partition]))[self.partition]
                 if oldest > offset:
                     return Page(offset, oldest, [])
                 raise PositionBeyondEnd(_where(self.partition, offset)) from None
-            records, following = fetched.unpack()
-            if following <= offset:
+            if page.following <= offset:
                 # Told of more by a leader before this one, which has not caught up yet.
                 raise PositionBeyondEnd(_where(self.partition, offset))
-            page = Page(offset, following, records)
             self._pages.add(self.partition, page)
             return page
+
+    def _latest_page(self, offset: int) -> Page | None:
+        """Return what has come together with the end of the partition, if it is what is wanted."""
+        fetched = self._ends.fetched(self.partition, offset)
+        if fetched is None:
+            return None
+        records, following = fetched.unpack()
+        return Page(offset, following, records) if following > offset else None
 
 
 def _from(page: Page, key: bytes, offset: int) -> Iterator[tuple[int, bytes]]:

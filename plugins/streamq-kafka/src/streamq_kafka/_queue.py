@@ -28,7 +28,7 @@ from ._directory import Listing
 from ._ends import Ends
 from ._errors import closed_error, kafka_errors
 from ._pages import Pages
-from ._positions import BACKEND, decode_place, headers_of, key_of, stream_of
+from ._positions import BACKEND, Place, decode_place, headers_of, key_of, stream_of
 from ._producer import Producer
 from ._settings import KafkaSettings
 from ._tail import Tail
@@ -90,13 +90,18 @@ class KafkaQueue(ChunkQueue):
             for entry in entries:
                 if entry.epoch < listing.epoch:
                     raise _fenced(stream, entry, listing)
+            partition = TopicPartition(topic.name, listing.partition)
+            known = self._ends.known(partition)
             messages = [(key, entry.data, headers_of(entry)) for entry in entries]
             try:
                 last = await self._producer.send(topic.name, listing.partition, messages)
             except (ke.UnknownTopicOrPartitionError, ke.NotLeaderForPartitionError, TimeoutError):
                 await self._explain(topic)
                 raise
-            self._ends.note(TopicPartition(topic.name, listing.partition), last + 1)
+            if 0 <= last < known:
+                place = Place(listing.partition, last + 1 - len(messages))
+                await topic.begin_anew(key, entries[-1].epoch, place)
+            self._ends.note(partition, last + 1)
 
     async def read(
         self,
@@ -135,6 +140,8 @@ class KafkaQueue(ChunkQueue):
                     found = await _follow(tap, max(start, end), max_records, max_bytes, until)
                     if found is not None:
                         return found
+                    if tap.is_live and not tap.covers(max(start, end)):
+                        partition.forget()  # the tail is beyond the end: the log is another one
                 tap = await partition.attach(key)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:

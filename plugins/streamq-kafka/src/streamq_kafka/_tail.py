@@ -93,6 +93,10 @@ class Tail:
             self._due.add(node)
             self._loop.call_soon(self._poll_anew, node)
 
+    def leave(self, partition: TopicPartition) -> None:
+        """Stop following a partition; its sink is told."""
+        self._lose(partition, None)
+
     async def close(self, reason: Exception) -> None:
         """End everything; whoever waits fails with ``reason``."""
         self._closed = reason

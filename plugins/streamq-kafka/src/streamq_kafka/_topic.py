@@ -101,6 +101,20 @@ class Topic:
             end = await partition.end()
         return listing, partition, end
 
+    async def begin_anew(self, key: bytes, epoch: int, place: Place) -> None:
+        """List a stream whose record was stored where others had been: the topics are others now.
+
+        They were deleted and created, or a broker that keeps them in memory was restarted.
+        """
+        self.directory.forget()
+        for partition in self._partitions.values():
+            partition.forget()
+
+        async def choose() -> Place:
+            return place
+
+        await self.directory.open_epoch(key, epoch, choose)
+
     async def open_epoch(self, key: bytes, epoch: int) -> Listing:
         """Make an epoch known before its first record is stored; see :class:`Directory`."""
 
