@@ -29,12 +29,15 @@ TOPICS = (Topic("streamq"), Topic("streamq.directory", compacted=True))
 PASSWORDS = {"writer": "s3cr3t-of-writer", "reader": "s3cr3t-of-reader"}
 
 _used: set[str] = set()
+_notes: list[str] = []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which brokers the tests have used."""
+    """Say which brokers the tests have used, and what they have measured there."""
     if _used:
         terminalreporter.write_line(f"brokers of streamq-kafka: {', '.join(sorted(_used))}")
+    for text in _notes:
+        terminalreporter.write_line(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,12 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     """Return each of the two."""
     found: Broker = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+def note() -> Callable[[str], None]:
+    """Return a function that adds a line to the end of the run's output."""
+    return _notes.append
 
 
 StartCluster = Callable[..., ApacheCluster]

@@ -103,13 +103,11 @@ class Operator:
 
     async def leader(self, partition: TopicPartition) -> int:
         """Return the number of the node that leads a partition; -1 if there is none."""
-        async with self._admin() as admin:
-            (topic,) = await admin.describe_topics([partition.topic])
-            return next(
-                int(each["leader"])
-                for each in topic["partitions"]
-                if each["partition"] == partition.partition
-            )
+        return int((await self._describe(partition))["leader"])
+
+    async def in_sync(self, partition: TopicPartition) -> list[int]:
+        """Return the numbers of the nodes whose copy of a partition is complete."""
+        return list((await self._describe(partition))["isr"])
 
     async def permit_reading(self, user: str, topics: Sequence[str]) -> None:
         """Allow a user to read topics, and nothing else."""
@@ -124,6 +122,14 @@ class Operator:
                 for code, message in answer.creation_responses:
                     if code:
                         raise for_code(code)(message)
+
+    async def _describe(self, partition: TopicPartition) -> dict[str, Any]:
+        async with self._admin() as admin:
+            (topic,) = await admin.describe_topics([partition.topic])
+            found: dict[str, Any] = next(
+                each for each in topic["partitions"] if each["partition"] == partition.partition
+            )
+            return found
 
     @asynccontextmanager
     async def _admin(self) -> AsyncIterator[Any]:

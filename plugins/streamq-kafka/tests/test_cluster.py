@@ -1,0 +1,138 @@
+"""Three genuine brokers, killed one after the other while 200 streams go through them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+from aiokafka import TopicPartition
+
+from streamq import Chunk, SealState, Settings, open_reader, open_writer
+from streamq.driver import ChunkQueue, StreamId
+from streamq.testing import new_stream
+from streamq_kafka import KafkaSettings
+from streamq_kafka.apache import ApacheCluster, Operator
+
+if TYPE_CHECKING:
+    from conftest import OpenAt, StartCluster
+
+_STREAMS = 200
+_CHUNKS_PER_SECOND = 5.0
+_STEPS = 5
+"""So many chunks of every stream have to arrive before the next thing is done to the cluster."""
+
+
+class _Load:
+    """All streams, written through one queue and read through another, until told to end."""
+
+    def __init__(self, writing: ChunkQueue, reading: ChunkQueue) -> None:
+        self._writing, self._reading = writing, reading
+        self._settings = Settings(retry_seconds=60.0, idle_seconds=60.0)
+        self._finish = asyncio.Event()
+        self._moved = asyncio.Condition()
+        self._arrived = dict.fromkeys((new_stream() for _ in range(_STREAMS)), 0)
+        self.longest_silence = 0.0
+
+    async def run(self) -> None:
+        """Write and read everything; raise where anything is lost, repeated or out of order."""
+        async with asyncio.TaskGroup() as group:
+            for i, stream in enumerate(self._arrived):
+                group.create_task(self._write(stream, i / _STREAMS / _CHUNKS_PER_SECOND))
+                group.create_task(self._read(stream))
+
+    async def advance(self) -> float:
+        """Wait until every stream has moved on; return the longest silence of any meanwhile."""
+        self.longest_silence = 0.0
+        goals = {stream: count + _STEPS for stream, count in self._arrived.items()}
+        async with self._moved:
+            await self._moved.wait_for(
+                lambda: all(self._arrived[stream] >= goal for stream, goal in goals.items())
+            )
+        return self.longest_silence
+
+    def finish(self) -> None:
+        """Let the writers end."""
+        self._finish.set()
+
+    async def _write(self, stream: StreamId, delay: float) -> None:
+        await asyncio.sleep(delay)
+        settings = self._settings
+        async with open_writer(stream, queue=self._writing, settings=settings) as writer:
+            for i in itertools.count():
+                await writer.send_chunk(str(i))
+                if self._finish.is_set():
+                    return
+                await asyncio.sleep(1 / _CHUNKS_PER_SECOND)
+
+    async def _read(self, stream: StreamId) -> None:
+        loop = asyncio.get_running_loop()
+        settings = self._settings
+        async with open_reader(stream, queue=self._reading, settings=settings) as reader:
+            last = loop.time()
+            async for event in reader:
+                now = loop.time()
+                if not isinstance(event, Chunk):
+                    break
+                assert event.value == str(self._arrived[stream]), f"{stream}: {event}"
+                self._arrived[stream] += 1
+                self.longest_silence = max(self.longest_silence, now - last)
+                last = now
+                async with self._moved:
+                    self._moved.notify_all()
+            assert reader.seal is not None, f"{stream}: {event}"
+            assert reader.seal.state is SealState.END
+
+
+@pytest.mark.timeout(180)
+async def test_killed_leaders_cost_a_pause_and_nothing_else(
+    start_cluster: StartCluster, open_at: OpenAt, note: Callable[[str], None]
+) -> None:
+    """Brokers die; whoever reads a text must see it whole, once and in order all the same."""
+    cluster = start_cluster()
+    settings = KafkaSettings(bootstrap_servers=cluster.bootstrap)
+    partition = TopicPartition("streamq", 0)
+    operator = Operator(cluster.bootstrap)
+    load = _Load(await open_at(settings), await open_at(settings))
+    pauses = []
+    async with asyncio.timeout(150), AsyncExitStack() as stack:
+        running = asyncio.ensure_future(load.run())
+        stack.callback(running.cancel)
+        usual = await _unless_failed(running, load.advance())
+        first = cluster.broker(await operator.leader(partition))
+        first.kill()
+        pauses.append(await _unless_failed(running, load.advance()))
+        await asyncio.to_thread(first.start)
+        await _until_replicated(cluster, operator, partition)
+        second = cluster.broker(await operator.leader(partition))
+        assert second is not first
+        second.kill()
+        pauses.append(await _unless_failed(running, load.advance()))
+        load.finish()
+        await running
+    note(
+        f"streamq-kafka: two leaders of {_STREAMS} streams killed, longest pause "
+        f"{pauses[0]:.1f} s and {pauses[1]:.1f} s (undisturbed {usual:.1f} s) with "
+        "broker.session.timeout.ms=2000"
+    )
+
+
+async def _unless_failed(running: asyncio.Future[None], waiting: Awaitable[float]) -> float:
+    """Wait for something, or for the failure of what it depends on."""
+    task = asyncio.ensure_future(waiting)
+    await asyncio.wait((task, running), return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        task.cancel()
+        await running
+    return await task
+
+
+async def _until_replicated(
+    cluster: ApacheCluster, operator: Operator, partition: TopicPartition
+) -> None:
+    """Wait until the node that came back has caught up with the partition."""
+    while len(await operator.in_sync(partition)) < len(cluster.brokers):
+        pass  # asking takes its time
