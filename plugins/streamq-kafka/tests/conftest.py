@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
@@ -65,6 +64,12 @@ class Broker:
         """Where credentials are asked for."""
         assert isinstance(self.server, ApacheKafka)
         return f"127.0.0.1:{self.server.sasl_port}"
+
+    @property
+    def tls_address(self) -> str:
+        """Where everything is encrypted, by the certificate of ``ca_file``."""
+        assert isinstance(self.server, ApacheKafka)
+        return f"127.0.0.1:{self.server.tls_port}"
 
     @property
     def passwords(self) -> Mapping[str, str]:
@@ -223,12 +228,6 @@ async def open_at() -> AsyncIterator[OpenAt]:
             return opened
 
         yield open_with
-
-
-@pytest.fixture
-def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    """Return what a plain client trusts the TLS listener by."""
-    return ssl.create_default_context(cafile=certificate[0])
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,21 +38,27 @@ class Operator:
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
 
-    async def create(self, topics: Sequence[Topic], *, replicas: int = 1, **settings: str) -> None:
+    async def create(
+        self,
+        topics: Sequence[Topic],
+        *,
+        replicas: int = 1,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         """Create topics; those that exist are left alone.
 
         Args:
             topics: Which.
             replicas: How many copies of each partition.
-            settings: Their settings, with ``_`` for ``.``.
+            settings: Their settings, by Kafka's names.
         """
-        common = {key.replace("_", "."): value for key, value in settings.items()}
         wanted = [
             NewTopic(
                 topic.name,
                 topic.partitions,
                 replicas,
-                topic_configs=common | ({"cleanup.policy": "compact"} if topic.compacted else {}),
+                topic_configs={**(settings or {})}
+                | ({"cleanup.policy": "compact"} if topic.compacted else {}),
             )
             for topic in topics
         ]
@@ -72,6 +78,11 @@ class Operator:
             for _, code in answer.topic_error_codes:
                 if code:
                     raise for_code(code)()
+
+    async def topics(self) -> list[str]:
+        """Return the names of all topics, the cluster's own included."""
+        async with self._admin() as admin:
+            return list(await admin.list_topics())
 
     async def records(self, topic: str, key: bytes) -> tuple[TopicPartition, list[LogRecord]]:
         """Return the partition of a key, and its records there, oldest first."""

@@ -1,0 +1,265 @@
+"""What goes wrong at a real broker: each a clear error of streamq's, in bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from streamq import Settings, open_reader, open_writer
+from streamq.devserver import free_port
+from streamq.driver import (
+    START,
+    AccessDeniedError,
+    BackendError,
+    BackendUnavailableError,
+    ChunkQueue,
+    ConfigurationError,
+    Entry,
+    QueueOptions,
+    Stored,
+    StreamId,
+    StreamqError,
+)
+from streamq.testing import new_stream
+from streamq_kafka import KafkaDriver, KafkaSettings
+from streamq_kafka.embedded import Topic
+
+if TYPE_CHECKING:
+    from conftest import Broker, OpenAt
+
+_SOON = 8.0
+"""Longer than any of the deadlines below, and short enough to wait for."""
+
+_DEADLINES: Mapping[str, Any] = {"connect_timeout_seconds": 3.0, "operation_timeout_seconds": 3.0}
+
+
+@asynccontextmanager
+async def _own_topic(broker: Broker, **settings: str) -> AsyncIterator[str]:
+    """Give a topic with its directory, removed at the end unless that has happened."""
+    name = f"own-{new_stream().name}"
+    names = [name, f"{name}.directory"]
+    config = {key.replace("_", "."): value for key, value in settings.items()}
+    await broker.operator.create((Topic(name, 2),), settings=config)
+    await broker.operator.create((Topic(names[1], 2, compacted=True),))
+    try:
+        yield name
+    finally:
+        await broker.operator.delete(*names)
+
+
+async def _refused(call: Awaitable[object], kind: type[StreamqError]) -> str:
+    """Return what a call says that has to fail soon with this kind of error."""
+    async with asyncio.timeout(_SOON):
+        with pytest.raises(kind) as caught:
+            await call
+    assert caught.value.backend == "kafka"
+    return str(caught.value)
+
+
+async def _read(queue: ChunkQueue, stream: StreamId, max_wait: float = 0.0) -> Sequence[Stored]:
+    return await queue.read(stream, START, max_records=100, max_bytes=2**20, max_wait=max_wait)
+
+
+async def _story(queue: ChunkQueue, stream: StreamId) -> list[object]:
+    async with open_reader(stream, queue=queue, idle_seconds=_SOON) as reader:
+        return list(await reader.collect())
+
+
+def _open(settings: KafkaSettings) -> Awaitable[ChunkQueue]:
+    return KafkaDriver.open(QueueOptions(ttl=timedelta(minutes=5)), settings)
+
+
+async def test_unreachable_cluster_is_told_at_once() -> None:
+    """A wrong address is the first thing that anybody gets wrong: say so, with the address."""
+    address = f"127.0.0.1:{free_port()}"
+    settings = KafkaSettings(bootstrap_servers=address, **_DEADLINES)
+    assert address in await _refused(_open(settings), BackendUnavailableError)
+
+
+async def test_first_bootstrap_server_may_be_down(apache: Broker, stream: StreamId) -> None:
+    """Several are listed so that any one of them can be away."""
+    servers = f"127.0.0.1:{free_port()},{apache.server.address}"
+    async with await _open(apache.settings(servers, **_DEADLINES)) as queue:
+        async with open_writer(stream, queue=queue) as writer:
+            await writer.send_chunk("a")
+        assert await _story(queue, stream) == ["a"]
+
+
+async def test_missing_topic_is_named_with_what_creates_it(broker: Broker) -> None:
+    """Topics are the operator's to create; the error has to tell how."""
+    settings = broker.settings(topic="nobody-made-this", **_DEADLINES)
+    said = await _refused(_open(settings), ConfigurationError)
+    assert "nobody-made-this" in said
+    assert "streamq doctor --create" in said
+
+
+async def test_missing_directory_is_named_too(apache: Broker) -> None:
+    """Half of what is needed is as good as nothing, and easy to forget."""
+    name = f"half-{new_stream().name}"
+    await apache.operator.create((Topic(name, 1),))
+    try:
+        said = await _refused(_open(apache.settings(topic=name)), ConfigurationError)
+    finally:
+        await apache.operator.delete(name)
+    assert f"{name}.directory" in said
+
+
+async def test_missing_topic_of_a_tenant_is_told_when_it_is_used(
+    broker: Broker, open_at: OpenAt
+) -> None:
+    """With a topic for each tenant, one tenant's mistake must not stop the others."""
+    queue = await open_at(broker.settings(topic="absent-{tenant}", **_DEADLINES))
+    stream = StreamId("acme", "s")
+    for call in (
+        queue.append(stream, [Entry(1, 0, b"a")]),
+        _read(queue, stream, max_wait=1.0),
+        queue.describe(stream),
+    ):
+        assert "absent-acme" in await _refused(call, BackendError)
+
+
+async def test_nothing_is_created_by_looking(apache: Broker) -> None:
+    """A mistyped topic must not come into being with the broker's defaults."""
+    await _refused(_open(apache.settings(topic="a-typo", **_DEADLINES)), ConfigurationError)
+    assert not [name for name in await apache.operator.topics() if name.startswith("a-typo")]
+
+
+async def test_topic_deleted_under_a_reader_and_a_writer_is_told(
+    apache: Broker, open_at: OpenAt, stream: StreamId
+) -> None:
+    """Somebody will delete it: who waits for more must not wait for ever."""
+    async with _own_topic(apache) as name:
+        queue = await open_at(apache.settings(topic=name, **_DEADLINES))
+        await queue.append(stream, [Entry(1, 0, b"a")])
+        (first,) = await _read(queue, stream)
+        waiting = asyncio.ensure_future(
+            queue.read(stream, first.position, max_records=1, max_bytes=1, max_wait=30.0)
+        )
+        await asyncio.sleep(0)
+        await apache.operator.delete(name)
+        assert name in await _refused(waiting, BackendError)
+        assert name in await _refused(queue.append(stream, [Entry(1, 1, b"b")]), BackendError)
+        await apache.operator.create((Topic(name, 2),))
+
+
+async def test_message_beyond_the_topics_limit_is_refused_whole(
+    apache: Broker, open_at: OpenAt, stream: StreamId
+) -> None:
+    """A record that the broker refuses must be an error now, not a stream that never goes on."""
+    async with _own_topic(apache, max_message_bytes="20000") as name:
+        queue = await open_at(apache.settings(topic=name, **_DEADLINES))
+        limit = queue.capabilities.max_record_bytes
+        assert 4_096 <= limit < 20_000
+        await queue.append(stream, [Entry(1, 0, bytes(limit))])
+        said = await _refused(queue.append(stream, [Entry(1, 1, bytes(30_000))]), BackendError)
+        assert "max.message.bytes" in said
+        await queue.append(stream, [Entry(1, 1, b"small")])
+        assert [len(each.data) for each in await _read(queue, stream)] == [limit, 5]
+
+
+async def test_chunk_beyond_the_topics_limit_is_cut_and_joined(
+    apache: Broker, open_at: OpenAt, stream: StreamId
+) -> None:
+    """Applications do not know what a topic takes, and need not."""
+    chunk = "x" * 100_000
+    async with _own_topic(apache, max_message_bytes="20000") as name:
+        queue = await open_at(apache.settings(topic=name))
+        async with open_writer(stream, queue=queue) as writer:
+            await writer.send_chunk(chunk)
+        assert await _story(queue, stream) == [chunk]
+
+
+async def test_broker_that_is_away_is_told_and_its_return_noticed(
+    apache: Broker, open_at: OpenAt, stream: StreamId
+) -> None:
+    """A restart costs an error within a stated time, or a pause where streamq retries."""
+    queue = await open_at(apache.settings(**_DEADLINES))
+    writer = await open_writer(stream, queue=queue, settings=Settings(retry_seconds=60))
+    async with writer:
+        await writer.send_chunk("before")
+        await writer.flush()
+        apache.server.kill()
+        try:
+            other = new_stream()
+            calls = (queue.append(other, [Entry(1, 0, b"a")]), queue.describe(stream))
+            await asyncio.gather(*(_refused(call, BackendUnavailableError) for call in calls))
+            await writer.send_chunk("during")
+        finally:
+            await asyncio.to_thread(apache.server.start)
+        await writer.send_chunk("after")
+    assert await _story(queue, stream) == ["before", "during", "after"]
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_credentials_open_the_door_and_wrong_ones_are_told(
+    apache: Broker, stream: StreamId, mechanism: str
+) -> None:
+    """Whoever mistypes a password must read so, and nowhere the password."""
+    known: dict[str, Any] = {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": mechanism,
+        "sasl_username": "writer",
+        **_DEADLINES,
+    }
+    password = apache.passwords["writer"]
+    right = apache.settings(apache.sasl_address, sasl_password=password, **known)
+    async with await _open(right) as queue:
+        async with open_writer(stream, queue=queue) as writer:
+            await writer.send_chunk("a")
+        assert await _story(queue, stream) == ["a"]
+    wrong = apache.settings(apache.sasl_address, sasl_password="n0t-the-one", **known)
+    said = await _refused(_open(wrong), AccessDeniedError)
+    assert "n0t-the-one" not in said
+    assert "credentials" in said
+
+
+async def test_plain_client_of_a_listener_that_wants_credentials_is_told(apache: Broker) -> None:
+    """The broker only hangs up; the error has to come soon all the same."""
+    settings = apache.settings(apache.sasl_address, **_DEADLINES)
+    await _refused(_open(settings), BackendUnavailableError)
+
+
+async def test_tls_needs_the_authority_and_works_with_it(apache: Broker, stream: StreamId) -> None:
+    """A certificate that nobody vouches for is refused, and the message says which setting."""
+    tls: dict[str, Any] = {"security_protocol": "SSL", **_DEADLINES}
+    trusting = apache.settings(apache.tls_address, tls_ca_file=str(apache.ca_file), **tls)
+    async with await _open(trusting) as queue:
+        async with open_writer(stream, queue=queue) as writer:
+            await writer.send_chunk("a")
+        assert await _story(queue, stream) == ["a"]
+    said = await _refused(_open(apache.settings(apache.tls_address, **tls)), AccessDeniedError)
+    assert "TLS_CA_FILE" in said
+
+
+async def test_reader_without_permission_to_write_reads(apache: Broker, stream: StreamId) -> None:
+    """Gateways get credentials that can only read; they need no others."""
+    async with (
+        await _open(apache.settings()) as queue,
+        open_writer(stream, queue=queue) as writer,
+    ):
+        await writer.send_chunk("a")
+    reading = apache.settings(
+        apache.sasl_address,
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="PLAIN",
+        sasl_username="reader",
+        sasl_password=apache.passwords["reader"],
+    )
+    async with await _open(reading) as queue:
+        assert await _story(queue, stream) == ["a"]
+        await _refused(queue.append(new_stream(), [Entry(1, 0, b"b")]), AccessDeniedError)
+
+
+async def test_no_coordinator_is_ever_asked_for(apache: Broker, stream: StreamId) -> None:
+    """Groups rebalance and their topic can be away; streams are read without either."""
+    async with await _open(apache.settings()) as queue:
+        async with open_writer(stream, queue=queue) as writer:
+            await writer.send_chunk("a")
+        assert await _story(queue, stream) == ["a"]
+    # The broker makes the topic of groups, or of transactions, when somebody asks for theirs.
+    assert not [name for name in await apache.operator.topics() if name.startswith("__")]
