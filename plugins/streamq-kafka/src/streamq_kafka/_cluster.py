@@ -46,6 +46,7 @@ class Fetched:
         offset: From where it was asked for.
         error: Why there is nothing.
         high: Offset after the newest record that consumers may see.
+        low: Offset of the oldest record that is still there; 0 if the broker does not tell.
         data: Whole batches of records, the first perhaps beginning before ``offset``.
     """
 
@@ -53,6 +54,7 @@ class Fetched:
     offset: int
     error: ke.KafkaError | None
     high: int
+    low: int
     data: bytes
 
     def unpack(self) -> tuple[list[Any], int]:
@@ -226,7 +228,8 @@ class Cluster:
                 error = _error(code, partition) if code else self._check(partition, offset, high)
                 if isinstance(error, _MOVED):
                     self._is_stale = True
-                found.append(Fetched(partition, offset, error, high, rest[-1] or b""))
+                low = max(0, rest[1]) if answer.API_VERSION >= 5 else 0
+                found.append(Fetched(partition, offset, error, high, low, rest[-1] or b""))
         return found
 
     async def fetch_now(self, partition: TopicPartition, offset: int, *, max_bytes: int) -> Fetched:

@@ -31,6 +31,7 @@ class Ends:
         self._cluster = cluster
         self._patience = patience
         self._known: dict[TopicPartition, int] = {}
+        self._oldest: dict[TopicPartition, int] = {}
         self._fetched: dict[TopicPartition, Fetched] = {}
         self._rounds: Rounds[TopicPartition, int] = Rounds(self._ask)
 
@@ -47,6 +48,10 @@ class Ends:
         if end > self._known.get(partition, 0):
             self._known[partition] = end
 
+    def oldest(self, partition: TopicPartition) -> int:
+        """Return the offset of the oldest record that is still there, as of the last answer."""
+        return self._oldest.get(partition, 0)
+
     def known(self, partition: TopicPartition) -> int:
         """Return an offset that the end has reached already."""
         return self._known.get(partition, 0)
@@ -55,6 +60,7 @@ class Ends:
         """Begin anew: the log is another one now."""
         self._known.pop(partition, None)
         self._fetched.pop(partition, None)
+        self._oldest.pop(partition, None)
 
     def fetched(self, partition: TopicPartition, offset: int) -> Fetched | None:
         """Return what came with the last answer, if it begins there."""
@@ -116,6 +122,7 @@ class Ends:
                 results[partition] = answer
             else:
                 self._fetched[partition] = answer
+                self._oldest[partition] = answer.low
                 self._known[partition] = max(answer.high, self._known[partition])
                 results[partition] = answer.high
         return results

@@ -23,6 +23,7 @@ from ._taps import Budget, Tap
 _PAGE_BYTES = 262_144
 _LINGER_SECONDS = 3.0
 _SWEEP_SECONDS = 1.0
+_AGAIN_SECONDS, _AGAIN_TIMES = 0.005, 20
 
 
 class DataPartition:
@@ -149,7 +150,7 @@ class DataPartition:
         number = self.partition.partition
         found: list[Stored] = []
         size = 0
-        place = start
+        place = max(start, self._ends.oldest(self.partition))  # not what only we still have
         while place < end:
             page = await self._page(place)
             for offset, value in _from(page, key, place):
@@ -164,6 +165,7 @@ class DataPartition:
         """Return the last records of a stream between two offsets, newest first."""
         number = self.partition.partition
         found: list[Stored] = []
+        first = max(first, self._ends.oldest(self.partition))
         upper, width = end, 64
         while upper > first and len(found) < count:
             lower = max(first, upper - width)
@@ -190,25 +192,31 @@ class DataPartition:
             page = self._pages.find(self.partition, offset)
             if page is not None:
                 return page
-            try:
-                page = self._latest_page(offset)
+            page = self._latest_page(offset)
+            for _ in range(_AGAIN_TIMES):
+                if page is not None:
+                    break
+                page = await self._fetch_page(offset)
                 if page is None:
-                    fetched = await self._cluster.fetch_now(
-                        self.partition, offset, max_bytes=_PAGE_BYTES
-                    )
-                    records, following = fetched.unpack()
-                    page = Page(offset, following, records)
-            except ke.OffsetOutOfRangeError:
-                self._pages.forget(self.partition)
-                oldest = (await self._cluster.beginnings([self.partition]))[self.partition]
-                if oldest > offset:
-                    return Page(offset, oldest, [])
-                raise PositionBeyondEnd(_where(self.partition, offset)) from None
-            if page.following <= offset:
-                # Told of more by a leader before this one, which has not caught up yet.
+                    # Told of more than there is to see: by the leader before this one, or by Tansu,
+                    # which counts a batch before it shows it.
+                    await asyncio.sleep(_AGAIN_SECONDS)
+            if page is None:
                 raise PositionBeyondEnd(_where(self.partition, offset))
             self._pages.add(self.partition, page)
             return page
+
+    async def _fetch_page(self, offset: int) -> Page | None:
+        try:
+            fetched = await self._cluster.fetch_now(self.partition, offset, max_bytes=_PAGE_BYTES)
+        except ke.OffsetOutOfRangeError:
+            self._pages.forget(self.partition)
+            oldest = (await self._cluster.beginnings([self.partition]))[self.partition]
+            if oldest > offset:
+                return Page(offset, oldest, [])
+            raise PositionBeyondEnd(_where(self.partition, offset)) from None
+        records, following = fetched.unpack()
+        return Page(offset, following, records) if following > offset else None
 
     def _latest_page(self, offset: int) -> Page | None:
         """Return what has come together with the end of the partition, if it is what is wanted."""

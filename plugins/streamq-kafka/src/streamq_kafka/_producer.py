@@ -10,7 +10,8 @@ producer is left to finish what it has, and the next call begins with a new one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import aiokafka.errors as ke
@@ -24,9 +25,12 @@ from ._settings import KafkaSettings, connection_options
 Message = tuple[bytes, "bytes | None", Headers]
 """Key, value and headers; a value of None removes the key from a compacted topic."""
 
+_Late = tuple[str, int, bytes, bytes]
+
 LARGEST_RECORD_BYTES = 16 * 2**20
 _BATCH_OVERHEAD_BYTES = 1_024
 _STOP_SECONDS = 1.0
+_REMEMBERED = 10_000
 _CANCEL_AGAIN_SECONDS = 0.05
 
 
@@ -47,9 +51,11 @@ class Producer:
         self._producer: AIOKafkaProducer | None = None
         self._starting: asyncio.Task[AIOKafkaProducer] | None = None
         self._stopping: set[asyncio.Task[None]] = set()
+        # Messages whose answer nobody has waited for: who sends one again waits for the first.
+        self._late: OrderedDict[_Late, asyncio.Future[Any]] = OrderedDict()
         self._is_closed = False
 
-    async def send(self, topic: str, partition: int, messages: Iterable[Message]) -> int:
+    async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
         """Store messages in order; returns when all are acknowledged.
 
         Returns:
@@ -59,27 +65,35 @@ class Producer:
 
         Raises:
             aiokafka.errors.KafkaError: Not all of them have been stored, as far as is known.
-            TimeoutError: No answer in time. They may still be stored later, in order.
+            TimeoutError: No answer in time. They may still be stored later, in order; sending the
+                same again waits for that, and stores nothing twice.
         """
         producer = self._producer or await self._start_shared()
         futures: list[asyncio.Future[Any]] = []
         try:
             async with asyncio.timeout(self._patience):
-                for key, value, headers in messages:
-                    futures.append(
-                        await producer.send(
+                for message in messages:
+                    future = self._late and self._find_late(topic, partition, message)
+                    if not future:
+                        key, value, headers = message
+                        future = await producer.send(
                             topic, value, key=key, partition=partition, headers=headers
                         )
-                    )
-                stored = [await future for future in futures]
+                    futures.append(future)
+                stored = [await asyncio.shield(future) for future in futures]
             return int(stored[-1].offset) if stored else -1
         except ke.KafkaError:
             self._retire(producer)
             raise
+        except (TimeoutError, asyncio.CancelledError):
+            self._remember(topic, partition, messages, futures)
+            raise
         finally:
             for future in futures:
-                if not (future.done() and not future.cancelled() and not future.exception()):
+                if not future.done():
                     future.add_done_callback(_retrieve)
+                else:
+                    _retrieve(future)
 
     async def close(self) -> None:
         """Give up what is not sent and hang up. Idempotent."""
@@ -94,6 +108,26 @@ class Producer:
             await asyncio.wait(self._stopping)
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _find_late(
+        self, topic: str, partition: int, message: Message
+    ) -> asyncio.Future[Any] | None:
+        key, value, _ = message
+        future = self._late.pop((topic, partition, key, value or b""), None)
+        has_failed = future is not None and future.done() and future.exception() is not None
+        return None if has_failed else future
+
+    def _remember(
+        self,
+        topic: str,
+        partition: int,
+        messages: Sequence[Message],
+        futures: list[asyncio.Future[Any]],
+    ) -> None:
+        for (key, value, _), future in zip(messages, futures, strict=False):
+            self._late[topic, partition, key, value or b""] = future
+        while len(self._late) > _REMEMBERED:
+            self._late.popitem(last=False)
 
     async def _start_shared(self) -> AIOKafkaProducer:
         if self._is_closed:
