@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,16 +13,21 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from streamq import ConfigurationError
+from kafka_brokers import (
+    PASSWORDS,
+    TOPICS,
+    Broker,
+    OpenAt,
+    StartCluster,
+    need_apache,
+    run_apart,
+)
 from streamq.devserver import free_port
 from streamq.driver import ChunkQueue, QueueOptions, StreamId
 from streamq.testing import OpenQueue, new_stream, queue_factory
 from streamq_kafka import KafkaDriver, KafkaSettings
-from streamq_kafka.apache import KAFKA_VERSION, ApacheCluster, ApacheKafka, Operator, class_path
-from streamq_kafka.embedded import FETCH_WAIT_MS, EmbeddedKafka, Topic
-
-TOPICS = (Topic("streamq"), Topic("streamq.directory", compacted=True))
-PASSWORDS = {"writer": "s3cr3t-of-writer", "reader": "s3cr3t-of-reader"}
+from streamq_kafka.apache import KAFKA_VERSION, ApacheCluster, ApacheKafka, Operator
+from streamq_kafka.embedded import EmbeddedKafka
 
 _used: set[str] = set()
 _notes: list[str] = []
@@ -37,70 +39,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"brokers of streamq-kafka: {', '.join(sorted(_used))}")
     for text in _notes:
         terminalreporter.write_line(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """A running broker with the topics of the driver.
-
-    Attributes:
-        name: ``apache`` or ``tansu``.
-        label: What it is, with its version.
-        server: The process.
-        proxied_port: Where a proxy connects to.
-        advertised_port: Where such a proxy has to listen, since that is what clients are told.
-        ca_file: The authority that the TLS listener is certified by, if it has one.
-    """
-
-    name: str
-    label: str
-    server: ApacheKafka | EmbeddedKafka
-    proxied_port: int
-    advertised_port: int
-    ca_file: Path | None = None
-
-    @property
-    def sasl_address(self) -> str:
-        """Where credentials are asked for."""
-        assert isinstance(self.server, ApacheKafka)
-        return f"127.0.0.1:{self.server.sasl_port}"
-
-    @property
-    def tls_address(self) -> str:
-        """Where everything is encrypted, by the certificate of ``ca_file``."""
-        assert isinstance(self.server, ApacheKafka)
-        return f"127.0.0.1:{self.server.tls_port}"
-
-    @property
-    def passwords(self) -> Mapping[str, str]:
-        """Who may log in there: ``writer`` may do everything, ``reader`` may read."""
-        return PASSWORDS
-
-    @property
-    def operator(self) -> Operator:
-        """A plain client, past the driver."""
-        return Operator(self.server.address)
-
-    def settings(self, address: str = "", **options: Any) -> KafkaSettings:
-        """Return settings that lead here, or to an address in front of it."""
-        known: dict[str, Any] = {"bootstrap_servers": address or self.server.address}
-        if self.name == "tansu":
-            known |= {"idempotent": False, "fetch_wait_ms": FETCH_WAIT_MS}
-        return KafkaSettings(**{**known, **options})
-
-
-def run_apart(job: Coroutine[Any, Any, object]) -> None:
-    """Run a coroutine in a loop of its own, where a fixture must not touch the test's."""
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, job).result()
-
-
-def need_apache() -> None:
-    """Skip the test where Apache Kafka cannot be had."""
-    try:
-        class_path()
-    except ConfigurationError as exc:
-        pytest.skip(str(exc))
 
 
 @pytest.fixture(scope="session")
@@ -181,9 +119,6 @@ def note() -> Callable[[str], None]:
     return _notes.append
 
 
-StartCluster = Callable[..., ApacheCluster]
-
-
 @pytest.fixture
 def start_cluster() -> Iterator[StartCluster]:
     """Return a function that starts three genuine brokers with the topics of the driver."""
@@ -210,9 +145,6 @@ async def open_queue(settings: KafkaSettings) -> AsyncIterator[OpenQueue]:
     """Return a function that opens a queue on the shared broker."""
     async with queue_factory(KafkaDriver, settings) as factory:
         yield factory
-
-
-OpenAt = Callable[..., Awaitable[ChunkQueue]]
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from kafka_brokers import Broker, OpenAt
 from streamq import Settings, open_reader, open_writer
 from streamq.devserver import free_port
 from streamq.driver import (
@@ -28,9 +29,6 @@ from streamq.driver import (
 from streamq.testing import new_stream
 from streamq_kafka import KafkaDriver, KafkaSettings
 from streamq_kafka.embedded import Topic
-
-if TYPE_CHECKING:
-    from conftest import Broker, OpenAt
 
 _SOON = 8.0
 """Longer than any of the deadlines below, and short enough to wait for."""

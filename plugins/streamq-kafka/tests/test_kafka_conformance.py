@@ -8,17 +8,15 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from kafka_brokers import Broker
 from streamq.devserver import free_port
 from streamq.driver import StreamId
 from streamq.testing import BackendHarness, DriverSuite, FaultProxy
 from streamq_kafka import KafkaDriver, KafkaSettings
-
-if TYPE_CHECKING:
-    from conftest import Broker
 
 
 class KafkaHarness(BackendHarness):

@@ -6,19 +6,16 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
 
 import pytest
 from aiokafka import TopicPartition
 
+from kafka_brokers import OpenAt, StartCluster
 from streamq import Chunk, SealState, Settings, open_reader, open_writer
 from streamq.driver import ChunkQueue, StreamId
 from streamq.testing import new_stream
 from streamq_kafka import KafkaSettings
 from streamq_kafka.apache import ApacheCluster, Operator
-
-if TYPE_CHECKING:
-    from conftest import OpenAt, StartCluster
 
 _STREAMS = 200
 _CHUNKS_PER_SECOND = 5.0

@@ -1,0 +1,91 @@
+"""What the tests of the Kafka backend share: running brokers, and how to reach them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from streamq import ConfigurationError
+from streamq.driver import ChunkQueue
+from streamq_kafka import KafkaSettings
+from streamq_kafka.apache import ApacheCluster, ApacheKafka, Operator, class_path
+from streamq_kafka.embedded import FETCH_WAIT_MS, EmbeddedKafka, Topic
+
+TOPICS = (Topic("streamq"), Topic("streamq.directory", compacted=True))
+PASSWORDS = {"writer": "s3cr3t-of-writer", "reader": "s3cr3t-of-reader"}
+
+OpenAt: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
+"""Opens a queue with settings, and perhaps a ``ttl``."""
+
+StartCluster: TypeAlias = Callable[..., ApacheCluster]
+"""Starts three genuine brokers with the topics of the driver."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A running broker with the topics of the driver.
+
+    Attributes:
+        name: ``apache`` or ``tansu``.
+        label: What it is, with its version.
+        server: The process.
+        proxied_port: Where a proxy connects to.
+        advertised_port: Where such a proxy has to listen, since that is what clients are told.
+        ca_file: The authority that the TLS listener is certified by, if it has one.
+    """
+
+    name: str
+    label: str
+    server: ApacheKafka | EmbeddedKafka
+    proxied_port: int
+    advertised_port: int
+    ca_file: Path | None = None
+
+    @property
+    def sasl_address(self) -> str:
+        """Where credentials are asked for."""
+        assert isinstance(self.server, ApacheKafka)
+        return f"127.0.0.1:{self.server.sasl_port}"
+
+    @property
+    def tls_address(self) -> str:
+        """Where everything is encrypted, by the certificate of ``ca_file``."""
+        assert isinstance(self.server, ApacheKafka)
+        return f"127.0.0.1:{self.server.tls_port}"
+
+    @property
+    def passwords(self) -> Mapping[str, str]:
+        """Who may log in there: ``writer`` may do everything, ``reader`` may read."""
+        return PASSWORDS
+
+    @property
+    def operator(self) -> Operator:
+        """A plain client, past the driver."""
+        return Operator(self.server.address)
+
+    def settings(self, address: str = "", **options: Any) -> KafkaSettings:
+        """Return settings that lead here, or to an address in front of it."""
+        known: dict[str, Any] = {"bootstrap_servers": address or self.server.address}
+        if self.name == "tansu":
+            known |= {"idempotent": False, "fetch_wait_ms": FETCH_WAIT_MS}
+        return KafkaSettings(**{**known, **options})
+
+
+def run_apart(job: Coroutine[Any, Any, object]) -> None:
+    """Run a coroutine in a loop of its own, where a fixture must not touch the test's."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, job).result()
+
+
+def need_apache() -> None:
+    """Skip the test where Apache Kafka cannot be had."""
+    try:
+        class_path()
+    except ConfigurationError as exc:
+        pytest.skip(str(exc))
