@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from aiokafka.structs import TopicPartition
 
 from streamq import load_settings
 from streamq.driver import Finding, QueueOptions
@@ -19,7 +22,7 @@ DEFAULT_MESSAGE_BYTES = 1_048_588
 
 _CREATE = "run `streamq doctor --create`, or create it as the README of streamq-kafka says"
 _HOUR_MS = 3_600_000
-_VISIBLE_SECONDS = 10.0
+_VISIBLE_SECONDS, _LOOK_AGAIN_SECONDS = 10.0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ async def provision(cluster: Cluster, options: QueueOptions, settings: KafkaSett
             configs={**common, **configs},
         )
         if is_new:
-            await _wait_visible(cluster, topic)
+            await _wait_served(cluster, topic, settings.partitions)
             created.append(
                 f"topic {topic}: {_count(settings.partitions, 'partition')}, "
                 f"{_count(replicas, 'replica')} each, {configs['cleanup.policy']}"
@@ -123,14 +126,17 @@ async def provision(cluster: Cluster, options: QueueOptions, settings: KafkaSett
     return created
 
 
-async def _wait_visible(cluster: Cluster, topic: str) -> None:
+async def _wait_served(cluster: Cluster, topic: str, partitions: int) -> None:
+    """Wait until a new topic is known everywhere and its leaders have taken it over."""
+    wanted = [TopicPartition(topic, number) for number in range(partitions)]
     async with asyncio.timeout(_VISIBLE_SECONDS):
         while True:
-            try:
+            with contextlib.suppress(TopicMissing):
                 await cluster.partitions(topic)
-            except TopicMissing:
-                continue  # which has taken its time
-            return
+                found = await cluster.latest(wanted)
+                if not any(isinstance(offset, Exception) for offset in found.values()):
+                    return
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def _replication_problems(

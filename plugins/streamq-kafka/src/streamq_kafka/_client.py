@@ -22,6 +22,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 AT_ONCE = 0
 """The connection for requests that a broker answers at once; others have other numbers."""
 
+_CLOSE_SECONDS = 1.0
 _OF_CONNECTIONS = (
     *("client_id", "request_timeout_ms", "ssl_context", "security_protocol", "sasl_mechanism"),
     *("sasl_plain_username", "sasl_plain_password", "sasl_oauth_token_provider"),
@@ -37,6 +38,19 @@ def adapt(client: AIOKafkaClient, options: dict[str, Any]) -> None:
     """
     client.bootstrap = functools.partial(_bootstrap, client, options)
     client._metadata_update = functools.partial(_update_metadata, client)
+
+
+async def hang_up(client: AIOKafkaClient) -> None:
+    """Close all connections of a client, whatever is on the other end of them."""
+    writers = [each._writer for each in client._conns.values() if each._writer is not None]
+    closing = asyncio.ensure_future(client.close())
+    try:
+        await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
+    finally:
+        # TLS says goodbye, and a full socket wants to be emptied: not to a broker that is frozen.
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.wait({closing})
 
 
 async def _bootstrap(client: AIOKafkaClient, options: dict[str, Any]) -> None:

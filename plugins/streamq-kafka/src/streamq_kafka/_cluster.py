@@ -26,7 +26,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from ._client import AT_ONCE, adapt
+from ._client import AT_ONCE, adapt, hang_up
 from ._errors import TopicMissing
 from ._settings import KafkaSettings, connection_options
 
@@ -115,7 +115,7 @@ class Cluster:
 
     async def close(self) -> None:
         """Hang up. Whatever is under way fails; idempotent."""
-        await self._client.close()
+        await hang_up(self._client)
 
     # -- metadata ------------------------------------------------------------------------------
 

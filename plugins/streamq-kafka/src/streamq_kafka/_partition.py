@@ -71,6 +71,15 @@ class DataPartition:
         """Return the tap of a stream that is being followed."""
         return self._taps.get(key)
 
+    def tap_at(self, key: bytes, offset: int) -> Tap | None:
+        """Return it if a reader at this offset misses nothing by going on from it."""
+        tap = self._taps.get(key)
+        if tap is None or not tap.covers(offset):
+            return None
+        # Ahead of the tail, or in a log that is no more: that has to be asked.
+        end = self._tail.offset(self.partition)
+        return tap if end is not None and offset <= end else None
+
     async def attach(self, key: bytes) -> Tap:
         """Follow a stream from now on: whatever is appended after this call comes."""
         while True:

@@ -17,7 +17,7 @@ from typing import Any
 import aiokafka.errors as ke
 from aiokafka import AIOKafkaProducer
 
-from ._client import adapt
+from ._client import adapt, hang_up
 from ._errors import closed_error
 from ._positions import Headers
 from ._settings import KafkaSettings, connection_options
@@ -30,7 +30,7 @@ _Late = tuple[str, int, bytes, bytes]
 LARGEST_RECORD_BYTES = 16 * 2**20
 _BATCH_OVERHEAD_BYTES = 1_024
 _STOP_SECONDS = 1.0
-_REMEMBERED = 10_000
+_REMEMBERED_BYTES = 16 * 2**20
 _CANCEL_AGAIN_SECONDS = 0.05
 
 
@@ -53,6 +53,7 @@ class Producer:
         self._stopping: set[asyncio.Task[None]] = set()
         # Messages whose answer nobody has waited for: who sends one again waits for the first.
         self._late: OrderedDict[_Late, asyncio.Future[Any]] = OrderedDict()
+        self._late_bytes = 0
         self._is_closed = False
 
     async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
@@ -112,10 +113,12 @@ class Producer:
     def _find_late(
         self, topic: str, partition: int, message: Message
     ) -> asyncio.Future[Any] | None:
-        key, value, _ = message
-        future = self._late.pop((topic, partition, key, value or b""), None)
-        has_failed = future is not None and future.done() and future.exception() is not None
-        return None if has_failed else future
+        late = _late(topic, partition, message)
+        future = self._late.pop(late, None)
+        if future is None:
+            return None
+        self._late_bytes -= _size(late)
+        return None if future.done() and future.exception() is not None else future
 
     def _remember(
         self,
@@ -124,10 +127,14 @@ class Producer:
         messages: Sequence[Message],
         futures: list[asyncio.Future[Any]],
     ) -> None:
-        for (key, value, _), future in zip(messages, futures, strict=False):
-            self._late[topic, partition, key, value or b""] = future
-        while len(self._late) > _REMEMBERED:
-            self._late.popitem(last=False)
+        for message, future in zip(messages, futures, strict=False):
+            late = _late(topic, partition, message)
+            if late not in self._late:
+                self._late_bytes += _size(late)
+            self._late[late] = future
+        while self._late_bytes > _REMEMBERED_BYTES:
+            late, _ = self._late.popitem(last=False)
+            self._late_bytes -= _size(late)
 
     async def _start_shared(self) -> AIOKafkaProducer:
         if self._is_closed:
@@ -185,6 +192,15 @@ class Producer:
         task.add_done_callback(self._stopping.discard)
 
 
+def _late(topic: str, partition: int, message: Message) -> _Late:
+    key, value, _ = message
+    return topic, partition, key, value or b""
+
+
+def _size(late: _Late) -> int:
+    return len(late[2]) + len(late[3]) + 512
+
+
 async def _stop(producer: AIOKafkaProducer, patience: float) -> None:
     """Let a producer finish what it has, for a bounded time, and end it in any case."""
     stopping = asyncio.ensure_future(producer.stop())
@@ -200,7 +216,7 @@ async def _stop(producer: AIOKafkaProducer, patience: float) -> None:
 async def _abort(producer: AIOKafkaProducer) -> None:
     """End a producer at once: aiokafka's own stop() waits for brokers that never answer."""
     producer._closed = True  # it must not complain that it was not stopped
-    await producer.client.close()
+    await hang_up(producer.client)
     sender: asyncio.Task[None] | None = producer._sender.sender_task
     while sender is not None and not sender.done():
         sender.cancel()  # it waits for its requests; each time, for one less

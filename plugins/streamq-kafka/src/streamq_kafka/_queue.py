@@ -118,8 +118,8 @@ class KafkaQueue(ChunkQueue):
             until = self._loop.time() + max_wait
             topic = await self._topic(stream)
             if max_wait > 0 and place is not None:
-                tap = topic.partition(place.partition).tap(key)
-                if tap is not None and tap.covers(place.offset):
+                tap = topic.tap(place.partition, key, place.offset)
+                if tap is not None:
                     found = await _follow(tap, place.offset, max_records, max_bytes, until)
                     if found is not None:
                         return found
@@ -129,8 +129,9 @@ class KafkaQueue(ChunkQueue):
                 start = end
                 if listing is not None:
                     start = listing.first
+                    # A place beyond the end is one in a log that is no more.
                     if place is not None and place.partition == listing.partition:
-                        start = max(start, place.offset)
+                        start = max(start, place.offset if place.offset <= end else 0)
                 found = await partition.scan(key, start, end, max_records, max_bytes)
                 if found or self._loop.time() >= until:
                     return found

@@ -133,6 +133,15 @@ class KafkaSettings(DriverSettings):
         return value
 
     @model_validator(mode="after")
+    def _answers_are_waited_for(self) -> KafkaSettings:
+        if self.fetch_wait_ms >= self.operation_timeout_seconds * 1000:
+            raise ValueError(
+                f"STREAMQ_KAFKA_FETCH_WAIT_MS={self.fetch_wait_ms} has to be shorter than "
+                "STREAMQ_KAFKA_OPERATION_TIMEOUT_SECONDS"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _credentials_are_complete(self) -> KafkaSettings:
         if not self.security_protocol.startswith("SASL_"):
             return self

@@ -14,7 +14,7 @@ from ._partition import DataPartition
 from ._positions import Place, partition_of
 from ._producer import Producer
 from ._tail import Tail
-from ._taps import Budget
+from ._taps import Budget, Tap
 
 
 class Topic:
@@ -72,6 +72,11 @@ class Topic:
                 self._tail_bytes,
             )
         return found
+
+    def tap(self, number: int, key: bytes, offset: int) -> Tap | None:
+        """Return the tap of a stream if a reader at this place can go on from it."""
+        partition = self._partitions.get(number)
+        return None if partition is None else partition.tap_at(key, offset)
 
     def usual_partition(self, key: bytes) -> DataPartition:
         """Return the partition that a stream is put in when it is new."""
