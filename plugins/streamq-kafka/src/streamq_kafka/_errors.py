@@ -235,10 +235,10 @@ class kafka_errors:
 def _why(error: Exception) -> str:
     if isinstance(error, TopicMissing):
         return error.topic
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error)
+    if isinstance(error, OSError):
+        verdict: str | None = getattr(error, "verify_message", None)
+        return verdict or error.strerror or str(error) or type(error).__name__
+    # Not str(): aiokafka's base class of all answers has none.
+    text = ", ".join(str(part) for part in error.args) or getattr(error, "description", "")
     name = type(error).__name__
-    return text if name in text else f"{name}: {text}" if text else name
+    return f"{name}: {text}" if text else name

@@ -1,0 +1,162 @@
+"""Every error that aiokafka knows becomes one of streamq's."""
+
+from __future__ import annotations
+
+import inspect
+import ssl
+
+import aiokafka.errors as ke
+import pytest
+
+from streamq.driver import (
+    AccessDeniedError,
+    BackendError,
+    BackendUnavailableError,
+    ClosedError,
+    StorageFullError,
+    StreamqError,
+)
+from streamq_kafka._errors import TopicMissing, kafka_errors, to_streamq
+
+EXPORTED = {
+    name: found
+    for name, found in vars(ke).items()
+    if inspect.isclass(found) and issubclass(found, Exception) and found.__module__ == ke.__name__
+}
+DENIED = {
+    "AuthenticationFailedError",
+    "AuthenticationMethodNotSupported",
+    "ClusterAuthorizationFailedError",
+    "DelegationTokenAuthDisabled",
+    "DelegationTokenAuthorizationFailed",
+    "DelegationTokenExpired",
+    "DelegationTokenNotFound",
+    "DelegationTokenOwnerMismatch",
+    "DelegationTokenRequestNotAllowed",
+    "GroupAuthorizationFailedError",
+    "IllegalSaslStateError",
+    "InvalidPrincipalType",
+    "SaslAuthenticationFailed",
+    "SecurityDisabled",
+    "TopicAuthorizationFailedError",
+    "TransactionalIdAuthorizationFailed",
+    "UnsupportedSaslMechanismError",
+}
+FULL = {"KafkaStorageError", "LogDirNotFound"}
+FINAL = {
+    "CommitFailedError",
+    "ConcurrentTransactions",
+    "CorruptRecordException",
+    "FetchSessionIdNotFound",
+    "GroupIdNotFound",
+    "IllegalArgumentError",
+    "IllegalGenerationError",
+    "IllegalOperation",
+    "IllegalStateError",
+    "IncompatibleBrokerVersion",
+    "InconsistentGroupProtocolError",
+    "InvalidCommitOffsetSizeError",
+    "InvalidConfigurationError",
+    "InvalidFetchRequestError",
+    "InvalidFetchSessionEpoch",
+    "InvalidGroupIdError",
+    "InvalidPartitionsError",
+    "InvalidReplicationAssignmentError",
+    "InvalidReplicationFactorError",
+    "InvalidRequestError",
+    "InvalidRequiredAcksError",
+    "InvalidSessionTimeoutError",
+    "InvalidTimestampError",
+    "InvalidTopicError",
+    "InvalidTransactionTimeout",
+    "InvalidTxnState",
+    "BrokerResponseError",
+    "KafkaConfigurationError",
+    "KafkaError",
+    "MemberIdRequired",
+    "MessageSizeTooLargeError",
+    "NoError",
+    "NoOffsetForPartitionError",
+    "NonEmptyGroup",
+    "OffsetMetadataTooLargeError",
+    "OperationNotAttempted",
+    "PolicyViolationError",
+    "QuotaViolationError",
+    "RecordListTooLargeError",
+    "RecordTooLargeError",
+    "TopicAlreadyExistsError",
+    "TransactionCoordinatorFenced",
+    "UnknownError",
+    "UnknownMemberIdError",
+    "UnrecognizedBrokerVersion",
+    "UnsupportedCodecError",
+    "UnsupportedForMessageFormatError",
+    "UnsupportedVersionError",
+}
+
+
+def expected_for(name: str) -> type[StreamqError]:
+    if name in DENIED:
+        return AccessDeniedError
+    if name in FULL:
+        return StorageFullError
+    if name in FINAL:
+        return BackendError
+    return ClosedError if name == "ConsumerStoppedError" else BackendUnavailableError
+
+
+@pytest.mark.parametrize("name", sorted(EXPORTED))
+def test_every_exported_exception_is_mapped(name: str) -> None:
+    """A client error that slips through unmapped ends a worker with a foreign traceback."""
+    with pytest.raises(StreamqError) as caught, kafka_errors("kafka.example:9092", "tenant/name"):
+        raise EXPORTED[name]("some reason")
+    error = caught.value
+    assert (type(error), error.backend, error.stream) == (
+        expected_for(EXPORTED[name].__name__),
+        "kafka",
+        "tenant/name",
+    )
+    assert isinstance(error.__cause__, EXPORTED[name])
+
+
+@pytest.mark.parametrize("name", sorted(EXPORTED))
+def test_what_aiokafka_would_repeat_is_repeated_by_us(name: str) -> None:
+    """A failover that aiokafka waits for must not end a stream."""
+    mapped = to_streamq(EXPORTED[name]("some reason"), "kafka.example:9092")
+    assert mapped is not None
+    if getattr(EXPORTED[name], "retriable", False):
+        assert mapped.retryable
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError(104, "reset"), TimeoutError(), OSError(5, "io"), ssl.SSLError(1, "tls")],
+)
+def test_network_errors_are_retryable(error: OSError) -> None:
+    """Core repeats what a broken network interrupted."""
+    mapped = to_streamq(error, "localhost:9092")
+    assert isinstance(mapped, BackendUnavailableError)
+    assert mapped.retryable
+
+
+def test_certificate_that_is_not_trusted_is_not_tried_again() -> None:
+    """Waiting half a minute does not make an unknown authority known."""
+    mapped = to_streamq(ssl.SSLCertVerificationError(1, "unknown authority"), "localhost:9092")
+    assert isinstance(mapped, AccessDeniedError)
+    assert "STREAMQ_KAFKA_TLS_CA_FILE" in str(mapped)
+
+
+def test_missing_topic_says_what_to_do() -> None:
+    """The first thing that goes wrong at a new user's has to be the easiest to put right."""
+    mapped = to_streamq(TopicMissing("streamq-acme"), "localhost:9092")
+    assert isinstance(mapped, BackendError)
+    assert "'streamq-acme'" in str(mapped)
+    assert "streamq doctor --create" in str(mapped)
+
+
+def test_other_errors_pass_unchanged() -> None:
+    """A mistake in the code must not look like a broken network, and ours are right already."""
+    with pytest.raises(KeyError), kafka_errors("localhost:9092"):
+        raise KeyError("x")
+    with pytest.raises(ClosedError), kafka_errors("localhost:9092"):
+        raise ClosedError("closed")
