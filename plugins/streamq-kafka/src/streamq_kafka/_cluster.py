@@ -265,9 +265,23 @@ class Cluster:
         Returns:
             An answer or an error for each partition.
         """
+        wanted = dict(wanted)
+        results = await self._fetch_from_leaders(wanted, partition_bytes, max_bytes)
+        moved = {
+            partition: offset
+            for partition, offset in wanted.items()
+            if isinstance(results[partition], ke.NotLeaderForPartitionError)
+        }
+        if moved:  # which says no more than that we have to ask somebody else
+            results |= await self._fetch_from_leaders(moved, partition_bytes, max_bytes)
+        return results
+
+    async def _fetch_from_leaders(
+        self, wanted: Mapping[TopicPartition, int], partition_bytes: int, max_bytes: int
+    ) -> dict[TopicPartition, Fetched | Exception]:
         results: dict[TopicPartition, Fetched | Exception] = {}
         by_node: dict[int, list[tuple[TopicPartition, int]]] = {}
-        for partition, offset in wanted:
+        for partition, offset in wanted.items():
             try:
                 node = await self.leader(partition)
             except (ke.KafkaError, TimeoutError) as exc:
