@@ -1,0 +1,92 @@
+"""What ``streamq doctor`` says of topics, and what it creates."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+
+import pytest
+
+from kafka_brokers import Broker
+from streamq.driver import AccessDeniedError, Finding, QueueOptions
+from streamq.testing import new_stream
+from streamq_kafka import KafkaDriver, KafkaSettings
+from streamq_kafka.embedded import Topic
+
+OPTIONS = QueueOptions(ttl=timedelta(hours=24))
+
+
+@pytest.fixture
+async def topic(broker: Broker) -> AsyncIterator[str]:
+    """Return the name of a topic that does not exist yet."""
+    name = f"doctor-{new_stream().name}"
+    yield name
+    if broker.name == "apache":
+        present = await broker.operator.topics()
+        await broker.operator.delete(
+            *(each for each in (name, f"{name}.directory") if each in present)
+        )
+
+
+def _problems(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if not finding.ok]
+
+
+async def test_missing_topics_are_found_and_created(broker: Broker, topic: str) -> None:
+    """The way from nothing to a working deployment is one command."""
+    settings = broker.settings(topic=topic, partitions=3)
+    missing = _problems(await KafkaDriver.examine(OPTIONS, settings))
+    assert [each.subject for each in missing] == [f"topic {topic}", f"topic {topic}.directory"]
+    assert all("streamq doctor --create" in each.remedy for each in missing)
+    created = await KafkaDriver.provision(OPTIONS, settings)
+    assert len(created) == 2
+    assert all("3 partitions" in line for line in created)
+    assert _problems(await KafkaDriver.examine(OPTIONS, settings)) == []
+    assert list(await KafkaDriver.provision(OPTIONS, settings)) == []
+    queue = await KafkaDriver.open(OPTIONS, settings)
+    await queue.aclose()
+
+
+async def test_topic_that_would_lose_records_is_found(apache: Broker, topic: str) -> None:
+    """A compacted topic keeps one record of each stream, and nobody notices until it matters."""
+    await apache.operator.create(
+        (Topic(topic, 1),),
+        settings={
+            "cleanup.policy": "compact",
+            "retention.ms": "60000",
+            "max.message.bytes": "9000",
+        },
+    )
+    await apache.operator.create((Topic(f"{topic}.directory", 1),))
+    findings = _problems(await KafkaDriver.examine(OPTIONS, apache.settings(topic=topic)))
+    said = "\n".join(f"{each.subject}: {each.detail}: {each.remedy}" for each in findings)
+    for word in ("=delete", "retention.ms=60000", "max.message.bytes=9000", "compact,delete"):
+        assert word in said
+    assert all(finding.remedy for finding in findings)
+
+
+async def test_creating_without_permission_is_told(apache: Broker, topic: str) -> None:
+    """Most developers may not create topics; the message has to send them to somebody who may."""
+    settings = KafkaSettings(
+        bootstrap_servers=apache.sasl_address,
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="SCRAM-SHA-512",
+        sasl_username="reader",
+        sasl_password=apache.passwords["reader"],  # type: ignore[arg-type]
+        topic=topic,
+    )
+    with pytest.raises(AccessDeniedError, match="ACLs"):
+        await KafkaDriver.provision(OPTIONS, settings)
+
+
+async def test_topics_of_a_tenant_are_those_of_the_configured_one(
+    apache: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a topic for each tenant, the doctor looks after the one that this deployment serves."""
+    name = new_stream().name
+    monkeypatch.setenv("STREAMQ_TENANT", "acme")
+    settings = apache.settings(topic=f"{name}-{{tenant}}", partitions=1)
+    created = await KafkaDriver.provision(OPTIONS, settings)
+    assert created[0].startswith(f"topic {name}-acme:")
+    assert _problems(await KafkaDriver.examine(OPTIONS, settings)) == []
+    await apache.operator.delete(f"{name}-acme", f"{name}-acme.directory")

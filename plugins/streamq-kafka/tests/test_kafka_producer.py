@@ -1,0 +1,139 @@
+"""Storing: what fails leaves nothing behind, and what is repeated is stored once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import aiokafka.errors as ke
+import pytest
+
+from kafka_brokers import Broker, OpenAt
+from streamq.driver import BackendError, BackendUnavailableError, Entry, StreamId
+from streamq.testing import new_stream
+from streamq_kafka._positions import key_of, partition_of
+from streamq_kafka._producer import Producer
+from streamq_kafka.embedded import Topic
+
+_SOON = 8.0
+
+
+@contextmanager
+def _frozen(broker: Broker) -> Iterator[None]:
+    pid = broker.server.pid
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)  # it takes a moment with many threads
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+async def small_topic(apache: Broker) -> AsyncIterator[str]:
+    """Return a topic that takes 20,000 bytes at a time."""
+    name = f"small-{new_stream().name}"
+    await apache.operator.create((Topic(name, 2),), settings={"max.message.bytes": "20000"})
+    yield name
+    await apache.operator.delete(name)
+
+
+async def test_refused_batch_does_not_poison_the_partition(
+    apache: Broker, small_topic: str
+) -> None:
+    """After a batch that failed for good, brokers refuse every later one of that producer."""
+    producer = Producer(apache.settings(), 10**6)
+    try:
+        for number in (0, 1):
+            await producer.send(small_topic, number, [(b"k", b"small", [])])
+        with pytest.raises(ke.MessageSizeTooLargeError):
+            await producer.send(small_topic, 0, [(b"k", bytes(50_000), [])])
+        sent = [
+            producer.send(small_topic, number, [(b"k", b"after", [])])
+            for number in (0, 1)
+            for _ in range(20)
+        ]
+        await asyncio.gather(*sent)
+    finally:
+        await producer.close()
+
+
+async def test_records_of_one_call_keep_their_order(apache: Broker, stream: StreamId) -> None:
+    """A batch is cut where it is full: the pieces must not overtake each other."""
+    key, partition = key_of(stream), partition_of(key_of(stream), 12)
+    producer = Producer(apache.settings(batch_bytes=4_096), 10**6)
+    try:
+        data = [b"%d" % index + bytes(900) for index in range(50)]
+        last = await producer.send("streamq", partition, [(key, each, []) for each in data])
+    finally:
+        await producer.close()
+    _, found = await apache.operator.records("streamq", key)
+    assert [each.value for each in found] == data
+    assert found[-1].offset == last
+
+
+async def test_append_that_is_repeated_after_a_timeout_is_stored_once(
+    apache: Broker, open_at: OpenAt, stream: StreamId
+) -> None:
+    """A frozen broker wakes up and stores what it was sent: the repeat must not come on top."""
+    queue = await open_at(apache.settings(operation_timeout_seconds=1.0))
+    await queue.append(stream, [Entry(1, 0, b"open")])
+    wanted = [Entry(1, 1, b"a"), Entry(1, 2, b"b")]
+    with _frozen(apache), pytest.raises(BackendUnavailableError):
+        await queue.append(stream, wanted)
+    async with asyncio.timeout(_SOON):
+        while True:
+            try:
+                await queue.append(stream, wanted)
+                break
+            except BackendUnavailableError:
+                continue
+    _, found = await apache.operator.records("streamq", key_of(stream))
+    assert [each.value for each in found] == [b"open", b"a", b"b"]
+
+
+async def test_cancelled_append_can_be_repeated(
+    broker: Broker, open_at: OpenAt, stream: StreamId
+) -> None:
+    """An activity that is cancelled in the middle of a chunk still sends its seal, in order."""
+    queue = await open_at(broker.settings())
+    await queue.append(stream, [Entry(1, 0, b"open")])
+    task = asyncio.ensure_future(queue.append(stream, [Entry(1, 1, b"a")]))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    await queue.append(stream, [Entry(1, 1, b"a"), Entry(1, 2, b"b")])
+    _, found = await broker.operator.records("streamq", key_of(stream))
+    assert [each.value for each in found] == [b"open", b"a", b"b"]
+
+
+async def test_frozen_broker_does_not_hold_up_the_end(
+    apache: Broker, open_at: OpenAt, stream: StreamId
+) -> None:
+    """A worker is told to stop within seconds; aiokafka alone would wait for the broker."""
+    queue = await open_at(apache.settings())
+    await queue.append(stream, [Entry(1, 0, b"open")])
+    before = asyncio.all_tasks()
+    with _frozen(apache):
+        appends = [
+            asyncio.ensure_future(queue.append(stream, [Entry(1, index, b"x")]))
+            for index in range(1, 20)
+        ]
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(_SOON):
+            await queue.aclose()
+            outcomes = await asyncio.gather(*appends, return_exceptions=True)
+        assert all(isinstance(outcome, Exception) for outcome in outcomes)
+        assert asyncio.all_tasks() <= before
+
+
+async def test_broker_without_idempotence_is_told_apart(
+    tansu: Broker, open_at: OpenAt, stream: StreamId
+) -> None:
+    """The embedded broker cannot do what the default asks for; the setting has to be named."""
+    queue = await open_at(tansu.settings(idempotent=True))
+    with pytest.raises(BackendError, match="STREAMQ_KAFKA_IDEMPOTENT=false"):
+        await queue.append(stream, [Entry(1, 0, b"open")])
