@@ -14,7 +14,7 @@ import pytest
 from streamq import ConfigurationError
 from streamq.driver import ChunkQueue
 from streamq_kafka import KafkaSettings
-from streamq_kafka.apache import ApacheCluster, ApacheKafka, Operator, class_path
+from streamq_kafka.apache import ApacheCluster, ApacheKafka, Operator, class_path, find_java
 from streamq_kafka.embedded import FETCH_WAIT_MS, EmbeddedKafka, Topic
 
 TOPICS = (Topic("streamq"), Topic("streamq.directory", compacted=True))
@@ -86,6 +86,7 @@ def run_apart(job: Coroutine[Any, Any, object]) -> None:
 def need_apache() -> None:
     """Skip the test where Apache Kafka cannot be had."""
     try:
+        find_java()
         class_path()
     except ConfigurationError as exc:
         pytest.skip(str(exc))

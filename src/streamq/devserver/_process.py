@@ -74,6 +74,10 @@ class DevServer(abc.ABC):
     def answers(self, log: Path) -> bool:
         """Whether the server serves; ``log`` is what it has printed so far. Quick, never raises."""
 
+    def reason(self, output: str) -> str:
+        """Return the part of what the server has printed that says why it does not start."""
+        return " / ".join(output.strip().splitlines()[-3:])
+
     @property
     def address(self) -> str:
         """Where clients connect: host and port."""
@@ -131,7 +135,7 @@ class DevServer(abc.ABC):
             self.port = 0
             self._launch()
             return False
-        log = " / ".join(self._log().read_text(errors="replace").strip().splitlines()[-3:])
+        log = self.reason(self._log().read_text(errors="replace"))
         port = self.port
         self.stop()
         raise BackendUnavailableError(

@@ -136,8 +136,4 @@ def _embedded(settings: KafkaSettings) -> Iterator[Mapping[str, str]]:
         Topic(directory_name(topic), settings.partitions, compacted=True),
     )
     with EmbeddedKafka(topics=topics) as broker:
-        yield {
-            "STREAMQ_KAFKA_BOOTSTRAP_SERVERS": broker.address,
-            "STREAMQ_KAFKA_IDEMPOTENT": "false",
-            "STREAMQ_KAFKA_FETCH_WAIT_MS": "10",
-        }
+        yield broker.environment

@@ -95,6 +95,11 @@ class ApacheKafka(DevServer):
             return False
         return True
 
+    def reason(self, output: str) -> str:
+        """Return the exceptions of a stack trace, or else its last lines."""
+        lines = [line for line in output.splitlines() if "Exception: " in line]
+        return " / ".join(lines[-2:]) or super().reason(output)
+
     def _sharing(self) -> Sequence[str]:
         return [f"-XX:SharedArchiveFile={shared_archive(_make_archive)}", "-Xshare:auto"]
 
@@ -168,9 +173,9 @@ class ApacheKafka(DevServer):
             stderr=subprocess.STDOUT,
         )
         if run.returncode:
-            said = run.stdout.decode(errors="replace").strip().splitlines()[-3:]
+            said = self.reason(run.stdout.decode(errors="replace"))
             raise ConfigurationError(
-                f"Apache Kafka cannot format its storage: {' / '.join(said)}", backend=self.backend
+                f"Apache Kafka cannot format its storage: {said}", backend=self.backend
             )
 
 
