@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
@@ -20,6 +21,13 @@ PollMode: TypeAlias = Literal["activity", "local"]
 
 LOCAL_BUDGET_MS = 440
 """How long local polls may keep one workflow task open, as they report it themselves."""
+
+LOCAL_BUDGET_BYTES = 400_000
+"""How much local polls may return in one workflow task before a regular one comes.
+
+What they return goes to the server in one message, and one above 4 MiB ends the workflow. The last
+of them may bring a whole payload of 2 MiB, and other streams of the workflow theirs.
+"""
 
 _LOCAL_OVERHEAD_MS = 5  # of starting the first local activity, which no poll can report
 # A regular poll costs six events: fewer of them for 3 % of the window on average.
@@ -114,6 +122,7 @@ class Follower:
         self._producer_over = False
         # The first poll is a regular one: it ends the workflow task, which sends the producer off.
         self._local_ms = 0
+        self._local_bytes = 0
         self._local_since: int | None = None
 
     @property
@@ -135,6 +144,7 @@ class Follower:
         if result is None:
             result = await self._poll(over)
             self._local_ms = LOCAL_BUDGET_MS if result.count else 0
+            self._local_bytes = LOCAL_BUDGET_BYTES
             self._local_since = None
         self.polls += 1
         self.cursor = result.cursor
@@ -172,6 +182,9 @@ class Follower:
             self._local_since = result.clock_ms - result.elapsed_ms - _LOCAL_OVERHEAD_MS
         spent = result.clock_ms - self._local_since
         self._local_ms = LOCAL_BUDGET_MS - spent if result.count and spent >= 0 else 0
+        self._local_bytes -= len(json.dumps(result.events))
+        if self._local_bytes <= 0:
+            self._local_ms = 0
         return result
 
     async def _poll(self, over: bool) -> PollResult:
