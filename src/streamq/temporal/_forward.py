@@ -248,6 +248,13 @@ class _Forwarding:
                     type="SignalLimitError",
                     non_retryable=True,
                 ) from exc
+            if exc.status is RPCStatusCode.INVALID_ARGUMENT:
+                raise ApplicationError(
+                    f"{target} cannot be signalled: {exc.message}; check target_workflow_id, "
+                    "target_run_id and target_signal",
+                    type="ConfigurationError",
+                    non_retryable=True,
+                ) from exc
             raise rpc_error(exc, f"signal {target}") from exc
 
     async def told(self, failure: ApplicationError) -> ApplicationError:

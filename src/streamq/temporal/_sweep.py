@@ -169,7 +169,7 @@ class SweepWorkflow:
         """
         try:
             if not isinstance(request, SweepRequest):
-                request = from_json(SweepRequest, request or {})
+                request = from_json(SweepRequest, {} if request is None else request)
         except ConfigurationError as exc:
             raise invalid_request(str(exc)) from None
         return await workflow.execute_activity(

@@ -18,12 +18,15 @@ from ._follower import Follower, PollOptions
 from ._poll import PollResult
 from ._relay import ProgressReporter, Relay, reason, sum_up
 from ._request import (
+    LONGEST_NAME_BYTES,
     LONGEST_WINDOW_SECONDS,
     StreamProgress,
     StreamRequest,
     StreamResult,
     StreamState,
+    invalid_request,
     read_request,
+    read_state,
 )
 from ._source import ActivitySource, Call, ChildSource, ResumedSource, Source
 from ._summary import StreamSummary
@@ -91,17 +94,16 @@ class StreamWorkflow:
         return [event for event, _ in self._recent]
 
     @workflow.run
-    async def run(
-        self, request: dict[str, Any] | StreamRequest, state: StreamState | None = None
-    ) -> StreamResult:
+    async def run(self, request: Any = None, state: Any = None) -> StreamResult:
         """Run the activity and return its result.
 
         Args:
-            request: What to run. Temporal hands it over as plain data, read here, so that a wrong
-                or mistyped field fails the workflow instead of blocking it or being ignored.
+            request: What to run, a :class:`StreamRequest`. Temporal hands it over as plain data,
+                read here, so that a wrong or mistyped field fails the workflow instead of blocking
+                it or being ignored.
             state: Where an earlier run left off; for this workflow's own use.
         """
-        checked = read_request(request)
+        checked, restored = read_request(request), read_state(state)
         call = _call(checked)
         self._stream = call.stream
         reporter = ProgressReporter(checked)
@@ -109,7 +111,7 @@ class StreamWorkflow:
             if checked.delivery == "signal":
                 outcome: StreamResult | StreamState = await self._forward(checked, call)
             elif checked.delivery == "poll":
-                outcome = await self._poll(checked, call, state, reporter)
+                outcome = await self._poll(checked, call, restored, reporter)
             else:
                 outcome = await self._result(checked, await self._produce(call), None)
         except (Exception, asyncio.CancelledError):
@@ -309,7 +311,7 @@ class StreamWorkflow:
 
 
 def _call(request: StreamRequest) -> Call:
-    return Call(
+    call = Call(
         request.activity,
         request.activity,
         request.args,
@@ -322,6 +324,13 @@ def _call(request: StreamRequest) -> Call:
         timedelta(seconds=request.heartbeat_seconds),
         RetryPolicy(maximum_attempts=request.max_attempts),
     )
+    size = len(call.stream.encode())
+    if request.delivery == "poll" and request.detached and size > LONGEST_NAME_BYTES:
+        raise invalid_request(
+            f"the stream's name has {size} bytes and is too long for the id of streamq.Produce "
+            f"({LONGEST_NAME_BYTES}); use a shorter topic or workflow id, or 'detached': false"
+        )
+    return call
 
 
 def _take_note(producer: asyncio.Task[Any]) -> None:
