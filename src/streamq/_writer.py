@@ -264,7 +264,9 @@ class StreamWriter(Generic[TContra]):
                 f"limit of {self._buffer_bytes} (STREAMQ_BUFFER_BYTES). Send it again later, or "
                 "open the writer with OnFull.BLOCK"
             )
-        return BufferFullError(message, backend=self._queue.backend, stream=str(self.stream))
+        error = BufferFullError(message, backend=self._queue.backend, stream=str(self.stream))
+        error.retryable = not self._holds_back
+        return error
 
     async def _accept_later(self, encoding: Encoding, data: bytes) -> None:
         """Accept a chunk once there is room in the buffer, behind every earlier caller."""
@@ -433,6 +435,8 @@ class StreamWriter(Generic[TContra]):
 
     async def _drain(self) -> None:
         """Wait until every accepted chunk, and the seal if one was asked for, is durable."""
+        # Temporal may have interrupted a thread between accepting a chunk and waking the sender.
+        self._wake.set()
         while self._outbox.has_work:
             self._raise_error()
             await self._wait_progress()

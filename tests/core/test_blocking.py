@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TypeAlias
 
 import pytest
 
-from streamq import BlockingStreamWriter, ClosedError, Settings, open_writer
-from streamq.driver import ChunkQueue
+from streamq import BlockingStreamWriter, ClosedError, Encoding, Settings, open_writer
+from streamq._cursor import Progress
+from streamq._outbox import Outbox
+from streamq._wire import Record
+from streamq.driver import ChunkQueue, StreamId
 from streamq.testing import Block, FaultyQueue
 
 from .test_writer import Eventually, events_of
+
+TraceFunction: TypeAlias = Callable[[FrameType, str, Any], Any]
 
 
 async def test_threads_that_wait_for_room_wait_once(
@@ -82,3 +92,40 @@ async def test_a_thread_that_outlives_the_loop_is_told_each_time(
         with pytest.raises(ClosedError, match="event loop"):
             await asyncio.to_thread(call)
     await writer.aclose()
+
+
+def test_a_thread_that_is_interrupted_leaves_no_half_of_a_chunk() -> None:
+    """Temporal raises a cancellation anywhere in a thread; what is stored must stay readable."""
+    code = Outbox.accept.__code__
+    where = 0
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> TraceFunction | None:
+        nonlocal where
+        if frame.f_code is code or (frame.f_back is not None and frame.f_back.f_code is code):
+            if event == "line":
+                where -= 1
+            if where == 0:
+                raise KeyboardInterrupt
+            return interrupt
+        return None
+
+    # At the first line, the second, ..., until it is no longer interrupted.
+    for first in range(1, 1_000):
+        outbox = Outbox(
+            Progress(1, 1), stream=StreamId("t", "s"), restarts=True, max_record_bytes=4_096
+        )
+        where = first
+        tracing = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                outbox.accept(Encoding.BYTES, bytes(10_000))
+        finally:
+            sys.settrace(tracing)
+        batch = outbox.pack()
+        parts = [Record.decode(entry.data) for entry in batch.entries] if batch else []
+        assert len(parts) in (0, 3)
+        if where > 0:
+            break
+    assert first > 5
+    assert len(parts) == 3

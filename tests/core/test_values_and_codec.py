@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tracemalloc
 import uuid
 import zlib
 from collections.abc import AsyncIterator
@@ -260,9 +262,28 @@ async def test_batch_mode_is_bounded(queue: ChunkQueue) -> None:
     """What is held back has a limit, and the message names it: waiting would be for ever."""
     writer = await open_writer("s", queue=queue, settings=batch(batch_bytes=1_000))
     await writer.send_chunk(b"x" * 900)
-    with pytest.raises(BufferFullError, match="STREAMQ_BATCH_BYTES"):
+    with pytest.raises(BufferFullError, match="STREAMQ_BATCH_BYTES") as caught:
         await writer.send_chunk(b"x" * 900)
+    assert not caught.value.retryable, "the next attempt would meet it again"
     await writer.finish()
+    assert writer.statistics().buffered_bytes == 0
+    await writer.aclose()
+
+
+async def test_the_bound_of_batch_mode_is_one_on_memory(queue: ChunkQueue) -> None:
+    """Tokens are tiny: ten times their bytes would be held if only those were counted."""
+    writer = await open_writer("s", queue=queue, settings=batch(batch_bytes=1_000_000))
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(BufferFullError):
+            while True:
+                await writer.send_chunk("word")
+        assert tracemalloc.get_traced_memory()[0] < 1_200_000
+    finally:
+        tracemalloc.stop()
+    assert writer.position > 9_000
+    await writer.finish()
+    assert writer.statistics().buffered_bytes == 0
     await writer.aclose()
 
 

@@ -8,6 +8,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 
 from streamq._errors import (
+    BufferFullError,
     CapabilityError,
     ChunkTooLargeError,
     ConfigurationError,
@@ -43,7 +44,9 @@ def application_error(error: StreamqError, *, hint: str = "") -> ApplicationErro
         f"{error}{hint}",
         {"code": error.code, "backend": error.backend, "stream": error.stream},
         type=type(error).__name__,
-        non_retryable=isinstance(error, _NEVER_BETTER),
+        non_retryable=isinstance(error, _NEVER_BETTER)
+        # In batch mode, whose bound the next attempt would meet again.
+        or (isinstance(error, BufferFullError) and not error.retryable),
     )
 
 
