@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import Settings, StreamWriter
 from streamq.driver import ChunkQueue
-from streamq.temporal import StreamqPlugin, streaming_activity
+from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
 
 from .followers import Options
-from .large import CountsCharacters
+from .large import SENT, CountsCharacters, SlowGateway
 
 
 @streaming_activity
@@ -22,17 +23,23 @@ async def send_texts(chunks: int, size: int, stream: StreamWriter) -> None:
         await stream.send_chunk(f"{i} ".ljust(size, "x"))
 
 
+def worker_of(
+    workflow_type: type, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> Worker:
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[workflow_type],
+        activities=[send_texts],
+        plugins=[StreamqPlugin(queue, settings)],
+    )
+
+
 async def test_local_polls_of_a_fast_producer_fit_into_one_message(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
     """The server ends a workflow whose task brings more than 4 MiB; full polls do not wait."""
-    async with Worker(
-        client,
-        task_queue=task_queue,
-        workflows=[CountsCharacters],
-        activities=[send_texts],
-        plugins=[StreamqPlugin(queue, settings)],
-    ):
+    async with worker_of(CountsCharacters, client, queue, settings, task_queue):
         found = await asyncio.wait_for(
             client.execute_workflow(
                 CountsCharacters.run,
@@ -43,3 +50,28 @@ async def test_local_polls_of_a_fast_producer_fit_into_one_message(
             60,
         )
     assert found == [1_000, 1_000 * 40_000]
+
+
+async def test_a_slow_receiver_continues_as_new_with_what_fits(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """A backlog above 2 MiB cannot be an argument of the next run, and stopped the receiver."""
+    async with worker_of(SlowGateway, client, queue, settings, task_queue):
+        receiver: Any = await client.start_workflow(
+            SlowGateway.run, id=f"wf-{uuid.uuid4().hex}", task_queue=task_queue
+        )
+        await client.execute_workflow(
+            "streamq.Stream",
+            StreamRequest(
+                "send_texts",
+                [SENT, 50_000],
+                delivery="signal",
+                target_workflow_id=receiver.id,
+                summary=False,
+            ),
+            id=f"wf-{uuid.uuid4().hex}",
+            task_queue=task_queue,
+        )
+        chunks, runs = await asyncio.wait_for(receiver.result(), 40)
+    assert chunks == SENT
+    assert runs > 1

@@ -150,9 +150,11 @@ def unpack(entries: Iterable[dict[str, Any]], serializer: Serializer[Any] = PLAI
 
 
 def _unpack(entry: dict[str, Any], serializer: Serializer[Any], events: list[Event]) -> None:
-    kind, offset, attempt = entry["event"], entry["offset"], entry["attempt"]
+    kind, offset, attempt = entry["event"], _number(entry, "offset"), _number(entry, "attempt")
     if kind == "chunks":
-        seq, encoded = entry["seq"], entry.get("encoded") or {}
+        seq, encoded = _number(entry, "seq"), entry.get("encoded") or {}
+        if not isinstance(entry["values"], list):
+            raise TypeError(f"values are {type(entry['values']).__name__}, and no list")
         for i, value in enumerate(entry["values"]):
             mark = encoded.get(str(i)) if encoded else None
             if mark is None:
@@ -163,7 +165,7 @@ def _unpack(entry: dict[str, Any], serializer: Serializer[Any], events: list[Eve
     elif kind == "reset":
         events.append(Reset(offset, attempt))
     elif kind == "gap":
-        events.append(Gap(entry["first"], offset, attempt))
+        events.append(Gap(_number(entry, "first"), offset, attempt))
     elif kind == "end":
         events.append(
             Seal(
@@ -177,6 +179,13 @@ def _unpack(entry: dict[str, Any], serializer: Serializer[Any], events: list[Eve
         )
     else:
         raise ValueError(f"unknown event {kind!r}")
+
+
+def _number(entry: dict[str, Any], name: str) -> int:
+    number = entry[name]
+    if not isinstance(number, int):
+        raise TypeError(f"{name} is {number!r}, and no integer")
+    return number
 
 
 def _json_value(chunk: Chunk[Any]) -> tuple[Any, list[Any] | None, int]:
