@@ -27,6 +27,7 @@ from .test_streaming import SOON, failure_of, told
 
 Handle = WorkflowHandle[Any, Any]
 Activity = Callable[..., Any]
+IDLE_SECONDS = 30  # a stream that does not end fails its test, and does not hold up all others
 
 
 @pytest.fixture(params=["realtime", "batch"])
@@ -36,7 +37,6 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("STREAMQ_MODE", chosen)
     monkeypatch.setenv("STREAMQ_SQLITE_PATH", str(tmp_path / "streams.db"))
     monkeypatch.setenv("STREAMQ_CANCEL_SECONDS", "0.2")
-    monkeypatch.setenv("STREAMQ_IDLE_SECONDS", "20")
     return chosen
 
 
@@ -154,7 +154,7 @@ def name_of(handle: Handle) -> str:
 
 
 async def story_of(handle: Handle) -> list[object]:
-    async with subscribe(handle) as events:
+    async with subscribe(handle, idle_seconds=IDLE_SECONDS) as events:
         return told([event async for event in events])
 
 
@@ -166,7 +166,7 @@ async def test_chunks_are_seen_at_once_or_when_the_activity_has_ended(
     async with work(gated(shape, gate)):
         handle = await start("produce")
         await gate.reached()
-        async with subscribe(handle) as events:
+        async with subscribe(handle, idle_seconds=IDLE_SECONDS) as events:
             early: list[Event] = []
             # The activity has flushed and waits: what is to be seen of it is there already.
             async with open_reader(name_of(handle)) as reader:
@@ -263,7 +263,7 @@ async def test_an_activity_that_fails_for_good_delivers_its_failure(
 
     async with work(thread if in_thread else function):
         handle = await start("produce")
-        async with subscribe(handle) as events:
+        async with subscribe(handle, idle_seconds=IDLE_SECONDS) as events:
             found = [event async for event in events]
         failure = await failure_of(handle)
         data = await stored(name_of(handle))
@@ -299,7 +299,7 @@ async def test_a_cancelled_activity_delivers_no_chunk_in_batch_mode(
         handle = await start("produce", heartbeat_seconds=1)
         await gate.reached()
         gate.open()
-        async with subscribe(handle) as events:
+        async with subscribe(handle, idle_seconds=IDLE_SECONDS) as events:
             await handle.cancel()
             story = told([event async for event in events])
         assert isinstance(await failure_of(handle), CancelledError)
