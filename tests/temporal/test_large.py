@@ -6,15 +6,28 @@ import asyncio
 import uuid
 from typing import Any
 
-from temporalio.client import Client
+import pytest
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ActivityError
 from temporalio.worker import Worker
 
 from streamq import Settings, StreamWriter
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
 
+from .conftest import Run, Start
 from .followers import Options
 from .large import SENT, CountsCharacters, SlowGateway
+
+
+@streaming_activity
+async def send_slowly(
+    chunks: int, size: int, result: int, ignored: str, stream: StreamWriter
+) -> str:
+    for i in range(chunks):
+        await stream.send_chunk(f"{i} ".ljust(size, "x"))
+        await asyncio.sleep(0.01)  # so that each poll finds little
+    return "r" * result
 
 
 @streaming_activity
@@ -75,3 +88,36 @@ async def test_a_slow_receiver_continues_as_new_with_what_fits(
         chunks, runs = await asyncio.wait_for(receiver.result(), 40)
     assert chunks == SENT
     assert runs > 1
+
+
+async def test_large_chunks_do_not_keep_the_workflow_from_continuing_as_new(
+    run_worker: Run, start: Start, client: Client
+) -> None:
+    """What ``recent`` answers goes to the next run with the request; both must fit."""
+    async with run_worker(send_slowly):
+        handle = await start(
+            "send_slowly", 60, 1_000_000, 1, "a" * 1_200_000, delivery="poll", window_seconds=0
+        )
+        result = await asyncio.wait_for(handle.result(), 60)
+        newest = client.get_workflow_handle(handle.id)
+        assert (await newest.describe()).run_id != handle.first_execution_run_id
+    assert (result["chunks"], result["error"]) == (60, None)
+
+
+async def test_arguments_that_do_not_fit_are_refused(run_worker: Run, start: Start) -> None:
+    """A command that is too large would be tried for ever."""
+    async with run_worker(send_slowly):
+        handle = await start("send_slowly", 1, 1, 1, "a" * 1_600_000, delivery="poll")
+        with pytest.raises(WorkflowFailureError) as caught:
+            await asyncio.wait_for(handle.result(), 10)
+    assert "'detached': false" in str(caught.value.cause)
+
+
+async def test_a_result_that_cannot_be_passed_on_is_told(run_worker: Run, start: Start) -> None:
+    """An activity whose result is too large would be tried for ever."""
+    async with run_worker(send_slowly):
+        handle = await start("send_slowly", 60, 1, 1_600_000, "", delivery="poll", window_seconds=0)
+        with pytest.raises(WorkflowFailureError) as caught:
+            await asyncio.wait_for(handle.result(), 40)
+    assert isinstance(caught.value.cause, ActivityError)
+    assert "ResultTooLargeError" in str(caught.value.cause.cause)

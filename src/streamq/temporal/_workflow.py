@@ -30,6 +30,7 @@ from ._request import (
 )
 from ._source import ActivitySource, Call, ChildSource, ResumedSource, Source
 from ._summary import StreamSummary
+from ._watch import DETACHED_BYTES
 
 STREAM_WORKFLOW = "streamq.Stream"
 
@@ -291,9 +292,7 @@ class StreamWorkflow:
             size = len(json.dumps(event))
             recent.append((event, size))
             self._recent_bytes += size
-        while len(recent) > _RECENT_EVENTS or (
-            len(recent) > 1 and self._recent_bytes > _RECENT_BYTES
-        ):
+        while len(recent) > _RECENT_EVENTS or self._recent_bytes > _RECENT_BYTES:
             self._recent_bytes -= recent.popleft()[1]
 
     def _state(self) -> StreamState:
@@ -324,13 +323,26 @@ def _call(request: StreamRequest) -> Call:
         timedelta(seconds=request.heartbeat_seconds),
         RetryPolicy(maximum_attempts=request.max_attempts),
     )
+    if request.delivery == "poll" and request.detached:
+        _check_detached(call)
+    return call
+
+
+def _check_detached(call: Call) -> None:
+    """Refuse what cannot be the command that starts ``streamq.Produce``."""
     size = len(call.stream.encode())
-    if request.delivery == "poll" and request.detached and size > LONGEST_NAME_BYTES:
+    if size > LONGEST_NAME_BYTES:
         raise invalid_request(
             f"the stream's name has {size} bytes and is too long for the id of streamq.Produce "
             f"({LONGEST_NAME_BYTES}); use a shorter topic or workflow id, or 'detached': false"
         )
-    return call
+    payloads = workflow.payload_converter().to_payloads(call.args)
+    size = sum(each.ByteSize() for each in payloads)
+    if size > DETACHED_BYTES:
+        raise invalid_request(
+            f"args have {size} bytes, more than streamq.Produce is started with "
+            f"({DETACHED_BYTES}); pass a reference to them, or 'detached': false"
+        )
 
 
 def _take_note(producer: asyncio.Task[Any]) -> None:
