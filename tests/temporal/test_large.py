@@ -96,12 +96,30 @@ async def test_large_chunks_do_not_keep_the_workflow_from_continuing_as_new(
     """What ``recent`` answers goes to the next run with the request; both must fit."""
     async with run_worker(send_slowly):
         handle = await start(
-            "send_slowly", 60, 1_000_000, 1, "a" * 1_200_000, delivery="poll", window_seconds=0
+            "send_slowly", 30, 1_000_000, 1, "a" * 1_200_000, delivery="poll", window_seconds=0
         )
         result = await asyncio.wait_for(handle.result(), 60)
         newest = client.get_workflow_handle(handle.id)
         assert (await newest.describe()).run_id != handle.first_execution_run_id
-    assert (result["chunks"], result["error"]) == (60, None)
+    assert (result["chunks"], result["error"]) == (30, None)
+
+
+async def test_json_that_is_nested_deeply_passes(run_worker: Run, start: Start) -> None:
+    """What converts batches recurses: such a chunk was polled for, in vain, again and again."""
+
+    @streaming_activity
+    async def send_deep(stream: StreamWriter) -> str:
+        value: Any = "ground"
+        for _ in range(900):
+            value = [value]
+        await stream.send_chunk(value)
+        return "end"
+
+    async with run_worker(send_deep):
+        handle = await start("send_deep", delivery="poll")
+        result = await asyncio.wait_for(handle.result(), 20)
+        assert [each["event"] for each in await handle.query("recent")] == ["end"]
+    assert (result["result"], result["chunks"], result["error"]) == ("end", 1, None)
 
 
 async def test_arguments_that_do_not_fit_are_refused(run_worker: Run, start: Start) -> None:

@@ -20,6 +20,7 @@ LONGEST_SECONDS = 3_600.0
 
 _RUN_BYTES = 72  # of an entry without its values
 _NO_LIMIT = 2**62
+_DEPTH = 100  # of nested JSON; Python stops recursion at 1,000 by default
 _MARK_BYTES = 16  # of the number, the encoding and the punctuation of an encoded value
 
 
@@ -197,11 +198,28 @@ def _json_value(chunk: Chunk[Any]) -> tuple[Any, list[Any] | None, int]:
             if encoding is Encoding.TEXT:
                 return text, None, len(json.dumps(text)) + 1
             value = json.loads(text, parse_constant=_refuse)
+            if is_deep(value):
+                raise ValueError("what converts a batch might not get to the ground of it")
             return value, None, len(json.dumps(value, separators=(",", ":"))) + 1
         except (ValueError, RecursionError):
             pass  # what is not strictly JSON passes as bytes
     data = base64.b64encode(chunk.data).decode("ascii")
     return None, [int(encoding), data], len(data) + _MARK_BYTES + 5
+
+
+def is_deep(value: Any) -> bool:
+    """Whether JSON is nested so deeply that converters, which recurse, may fail."""
+    level = [value]
+    for _ in range(_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _refuse(constant: str) -> NoReturn:

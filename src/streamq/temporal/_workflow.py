@@ -12,7 +12,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
-from ._batch import unpack
+from ._batch import is_deep, unpack
 from ._ending import end_stream
 from ._follower import Follower, PollOptions
 from ._poll import PollResult
@@ -289,6 +289,8 @@ class StreamWorkflow:
     def _remember(self, events: list[dict[str, Any]]) -> None:
         recent = self._recent
         for event in events:
+            if is_deep(event):
+                continue  # a query, or the next run, could not be told
             size = len(json.dumps(event))
             recent.append((event, size))
             self._recent_bytes += size
