@@ -182,10 +182,37 @@ async def test_a_codec_that_fails_stops_the_writer(queue: ChunkQueue, settings: 
 
     writer = await open_writer("s", queue=queue, settings=settings, codec=Broken())
     await writer.send_chunk("very secret words")
-    with pytest.raises(SerializationError, match="key service is away"):
+    with pytest.raises(SerializationError, match="key service is away") as caught:
         await writer.flush()
+    assert caught.value.retryable, "the next attempt may find it"
     await writer.aclose()
     assert b"secret" not in await stored(queue, "s")
+
+
+async def test_a_reader_waits_out_a_key_service(queue: ChunkQueue, settings: Settings) -> None:
+    """Nothing is wrong with the stream: what came before is told, and later the rest."""
+
+    class Away(Xor):
+        calls = 0
+
+        async def decode(self, data: bytes) -> bytes:
+            self.calls += 1
+            if self.calls in (2, 3):
+                raise TimeoutError("no answer")
+            return await super().decode(data)
+
+    async with open_writer("s", queue=queue, settings=settings, codec=Xor()) as writer:
+        for word in ("a", "b"):
+            await writer.send_chunk(word)
+            await writer.flush()
+    async with open_reader("s", queue=queue, settings=settings, codec=Away()) as reader:
+        first = await anext(reader)
+        with pytest.raises(SerializationError, match="cannot decode a record: TimeoutError: no"):
+            await anext(reader)
+        rest = [event async for event in reader]
+    assert isinstance(first, Chunk)
+    assert first.value == "a"
+    assert [event.offset for event in rest] == [2, 3]
 
 
 async def test_a_large_chunk_goes_through_the_codec_in_parts(

@@ -23,6 +23,7 @@ from streamq._errors import (
 )
 
 _NEVER_BETTER = (
+    BufferFullError,
     CapabilityError,
     ChunkTooLargeError,
     ConfigurationError,
@@ -34,7 +35,8 @@ _NEVER_BETTER = (
     SerializationError,
     TrimmedError,
 )
-"""What the next attempt would meet again. The others (outages, credentials) can be mended from
+"""What the next attempt would meet again, unless the error is retryable: a buffer that was full for
+a moment, a codec whose key service was away. The others (outages, credentials) can be mended from
 outside, so they are left to the activity's retry policy."""
 
 
@@ -44,9 +46,7 @@ def application_error(error: StreamqError, *, hint: str = "") -> ApplicationErro
         f"{error}{hint}",
         {"code": error.code, "backend": error.backend, "stream": error.stream},
         type=type(error).__name__,
-        non_retryable=isinstance(error, _NEVER_BETTER)
-        # In batch mode, whose bound the next attempt would meet again.
-        or (isinstance(error, BufferFullError) and not error.retryable),
+        non_retryable=isinstance(error, _NEVER_BETTER) and not error.retryable,
     )
 
 
