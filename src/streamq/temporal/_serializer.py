@@ -7,6 +7,7 @@ import json
 from typing import Any, Generic
 
 from google.protobuf.message import DecodeError
+from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import (
@@ -21,7 +22,15 @@ from streamq._codec import Codec
 from streamq._errors import ConfigurationError, SerializationError
 from streamq._events import StreamId
 from streamq._settings import Settings
-from streamq._values import Encoding, Serializer, T, decode_value, encode_value
+from streamq._values import (
+    Encoding,
+    Serializer,
+    T,
+    alternatives,
+    decode_value,
+    describe_invalid,
+    encode_value,
+)
 
 _ENCODING = "encoding"
 _JSON = {_ENCODING: b"json/plain"}
@@ -53,6 +62,9 @@ class PayloadSerializer(Generic[T]):
         self._converter = converter
         self._is_transparent = is_transparent
         self._type = value_type
+        self._takes_bytes = value_type is None or any(
+            each in (bytes, object, Any) for each in alternatives(value_type)
+        )
 
     def encode(self, value: T) -> tuple[Encoding, bytes]:
         """Encode a value.
@@ -69,7 +81,7 @@ class PayloadSerializer(Generic[T]):
                 f"the data converter cannot encode a chunk of type {type(value).__name__}: {exc}"
             ) from exc
         metadata = dict(payload.metadata)
-        if metadata == _JSON:
+        if metadata == _JSON and _is_json(payload.data):
             return Encoding.JSON, payload.data
         if metadata == _BYTES:
             return Encoding.BYTES, payload.data
@@ -91,13 +103,36 @@ class PayloadSerializer(Generic[T]):
         try:
             payload = _payload(encoding, data)
             [value] = self._converter.from_payloads([payload], [wanted] if wanted else None)
-        except Exception as exc:
-            name = getattr(wanted, "__name__", "value")
+        except Exception as exc:  # noqa: BLE001 - converters raise whatever they like
+            # Not as its cause either: the text of such errors has the data in it.
+            found = describe_invalid(exc) if isinstance(exc, ValidationError) else ""
             raise SerializationError(
-                f"the data converter cannot decode a chunk ({encoding.name}) as {name}: "
-                f"{type(exc).__name__}"
-            ) from exc
+                f"the data converter cannot decode a chunk ({encoding.name}) as {_name(wanted)}: "
+                f"{found or type(exc).__name__}"
+            ) from None
+        if isinstance(value, bytes) and not self._takes_bytes:
+            # Converters hand bytes out whatever is asked for.
+            raise SerializationError(f"a chunk of {len(value)} bytes is not a {_name(wanted)}")
         return value  # type: ignore[no-any-return]
+
+
+def _name(wanted: Any) -> str:
+    return getattr(wanted, "__name__", None) or str(wanted)
+
+
+def _is_json(data: bytes) -> bool:
+    """Whether it is JSON for everybody: Python writes NaN and Infinity as well."""
+    if b"NaN" not in data and b"Infinity" not in data:
+        return True
+    try:
+        json.loads(data, parse_constant=_refuse)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
 
 
 def _payload(encoding: Encoding, data: bytes) -> Payload:
