@@ -116,7 +116,10 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
         try:
             result = await super().execute_workflow(input)
-        except (Exception, asyncio.CancelledError, workflow.ContinueAsNewError):
+        except workflow.ContinueAsNewError:
+            await flush_workflow(continues=True)
+            raise
+        except (Exception, asyncio.CancelledError):
             await flush_workflow()
             raise
         await flush_workflow()
