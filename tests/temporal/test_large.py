@@ -12,6 +12,7 @@ from temporalio.exceptions import ActivityError
 from temporalio.worker import Worker
 
 from streamq import Settings, StreamWriter
+from streamq.devserver import FAST, TemporalDevServer
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
 
@@ -139,3 +140,23 @@ async def test_a_result_that_cannot_be_passed_on_is_told(run_worker: Run, start:
             await asyncio.wait_for(handle.result(), 40)
     assert isinstance(caught.value.cause, ActivityError)
     assert "ResultTooLargeError" in str(caught.value.cause.cause)
+
+
+async def test_a_target_whose_history_is_full_is_named(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """The server calls it an invalid argument, which says nothing of what to do."""
+    limit = {**FAST, "limit.historySize.error": "2000000"}
+    with TemporalDevServer(dynamic_config=limit) as server:
+        client = await Client.connect(server.address)
+        receiver: Any = await client.start_workflow("Away", id="receiver", task_queue="away")
+        async with worker_of(SlowGateway, client, queue, settings, "here"):
+            result: Any = await client.execute_workflow(
+                "streamq.Stream",
+                StreamRequest(
+                    "send_texts", [60, 50_000], delivery="signal", target_workflow_id=receiver.id
+                ),
+                id="agent",
+                task_queue="here",
+            )
+    assert "SignalLimitError" in result["error"]

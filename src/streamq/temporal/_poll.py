@@ -10,7 +10,7 @@ from typing import Any
 from temporalio import activity
 
 from streamq._errors import ConfigurationError, StreamqError
-from streamq._events import Chunk, Event, Reset, Seal, StreamId
+from streamq._events import Chunk, Event, Reset, Seal
 from streamq._open import open_reader, stream_id
 from streamq._reader import StreamReader
 
@@ -107,10 +107,10 @@ async def poll(request: PollRequest) -> PollResult:
     context = activity_context()
     try:
         _check(request)
-        stream = stream_id(
-            StreamId(request.tenant, request.stream) if request.tenant else request.stream,
-            context.settings,
-        )
+        settings = context.settings
+        if request.tenant:
+            settings = settings.model_copy(update={"tenant": request.tenant})
+        stream = stream_id(request.stream, settings)
         async with open_reader(
             stream,
             from_=request.cursor or "beginning",
