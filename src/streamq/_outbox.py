@@ -163,19 +163,22 @@ class Outbox:
         if self._position < self.resumed_from:
             self._compare(encoding, data)
             return
+        size = len(data)
         limit = self._body_bytes - CHUNK_OVERHEAD
-        pieces: tuple[_Whole | _Part, ...] = ((encoding, data),)
-        if len(data) > limit:
-            parts = -(-len(data) // limit)
-            pieces = tuple(
-                _Part((encoding, data[part * limit : (part + 1) * limit]), part, parts)
-                for part in range(parts)
-            )
-        size = len(data) + len(pieces) * self._overhead
-        # Last and without a call in between: Temporal may interrupt a thread at any call, and a
-        # chunk of which some parts are missing would spoil the stream.
+        # The chunk goes in last and at once, and without a call between the three: Temporal may
+        # interrupt a thread at any call, and missing parts would spoil the stream.
+        if size <= limit:
+            self._position += 1
+            self.buffered_bytes += size + self._overhead
+            self._accepted.append((encoding, data))
+            return
+        parts = -(-size // limit)
+        pieces = [
+            _Part((encoding, data[part * limit : (part + 1) * limit]), part, parts)
+            for part in range(parts)
+        ]
         self._position += 1
-        self.buffered_bytes += size
+        self.buffered_bytes += size + parts * self._overhead
         self._accepted.extend(pieces)
 
     def _compare(self, encoding: Encoding, data: bytes) -> None:

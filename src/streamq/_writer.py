@@ -199,16 +199,21 @@ class StreamWriter(Generic[TContra]):
             SealedError: The stream has been sealed by this writer.
             ClosedError: The writer is closed.
         """
-        later = self._offer(value)
-        if later is not None:
-            await later
+        encoding, data = self._encode(value)
+        if not self._take(encoding, data):
+            await self._accept_later(encoding, data)
         self._wake.set()
 
     def _offer(self, value: TContra) -> Coroutine[Any, Any, None] | None:
-        """Accept or drop a chunk at once, or return what accepts it once there is room.
+        """Accept or drop a chunk from a thread, or return what accepts it once there is room.
 
-        Thread-safe. After a chunk that was accepted at once, ``_wake`` is to be set, in the loop.
+        After a chunk that was accepted at once, ``_wake`` is to be set, in the loop.
         """
+        encoding, data = self._encode(value)
+        with self._lock:
+            return None if self._take(encoding, data) else self._accept_later(encoding, data)
+
+    def _encode(self, value: TContra) -> tuple[Encoding, bytes]:
         encoding, data = self._serializer.encode(value)
         if len(data) > self._max_chunk_bytes:
             raise ChunkTooLargeError(
@@ -217,12 +222,7 @@ class StreamWriter(Generic[TContra]):
                 backend=self._queue.backend,
                 stream=str(self.stream),
             )
-        with self._lock:
-            if self._take(encoding, data):
-                return None
-        if self._holds_back or self._on_full is OnFull.ERROR:
-            raise self._full(len(data))
-        return self._accept_later(encoding, data)
+        return encoding, data
 
     def _take(self, encoding: Encoding, data: bytes) -> bool:
         """Accept or drop a chunk at once, if that is possible; else say no."""
@@ -270,6 +270,8 @@ class StreamWriter(Generic[TContra]):
 
     async def _accept_later(self, encoding: Encoding, data: bytes) -> None:
         """Accept a chunk once there is room in the buffer, behind every earlier caller."""
+        if self._holds_back or self._on_full is OnFull.ERROR:
+            raise self._full(len(data))
         self._waits += 1
         self._waiting += 1
         try:

@@ -114,18 +114,18 @@ def taken_writers() -> dict[str, Any]:
     """Return the writers of the running activity, by parameter.
 
     Raises:
-        ApplicationError: The worker runs without the plugin; not retryable.
+        ApplicationError: The worker runs without the plugin, or there is no worker; not retryable.
     """
     writers = _writers.get()
     if writers is None:
-        raise _no_plugin()
+        raise _no_plugin("; who calls the function itself, in a unit test, passes stream=")
     return writers
 
 
-def _no_plugin() -> ApplicationError:
+def _no_plugin(hint: str = "") -> ApplicationError:
     return ApplicationError(
         "this worker has no stream queue: add StreamqPlugin to the worker or to its client "
-        "(Worker(..., plugins=[StreamqPlugin()]))",
+        f"(Worker(..., plugins=[StreamqPlugin()])){hint}",
         type="ConfigurationError",
         non_retryable=True,
     )
