@@ -250,6 +250,27 @@ async def test_heartbeat_details_are_what_was_noted(
     assert seen == [[], [{"page": 1}]]
 
 
+async def test_details_that_cannot_be_encoded_end_the_stream(
+    run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
+) -> None:
+    """The SDK fails such an activity by cancelling it; to readers that is a failure, too."""
+
+    @streaming_activity
+    async def produce(stream: StreamWriter[str]) -> None:
+        await stream.send_chunk("a")
+        activity.heartbeat(object())
+        await asyncio.Event().wait()
+
+    async with run_worker(produce):
+        handle = await start("produce", max_attempts=1)
+        events = await read_all(handle, queue, settings)
+        await failure_of(handle)
+    seal = events[-1]
+    assert isinstance(seal, Seal)
+    assert (seal.state, seal.attempt) == (SealState.ERROR, 1), "sealed by the activity itself"
+    assert "heartbeat" in seal.message
+
+
 @streaming_activity(topic="logs")
 async def takes_logs(stream: StreamWriter[str]) -> None:
     """Ends a topic that another activity wants."""

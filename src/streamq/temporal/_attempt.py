@@ -278,8 +278,14 @@ class _Attempt:
                     await writer.finish()
         except (asyncio.CancelledError, temporalio.exceptions.CancelledError) as exc:
             # Cancellation that leaked out of the user's own tasks is a failure like any other.
-            by_temporal = activity.is_cancelled()
-            await _shielded(self.cancelled() if by_temporal else self._failed(exc))
+            if not activity.is_cancelled():
+                ending = self._failed(exc)
+            elif activity.cancellation_details() is None:
+                # The SDK stops and fails an activity so; it does not tell why before that.
+                ending = self._failed(RuntimeError("the details of a heartbeat cannot be encoded"))
+            else:
+                ending = self.cancelled()
+            await _shielded(ending)
             raise
         except StreamqError as exc:
             hint = _FENCED_HINT if isinstance(exc, FencedError) else ""
