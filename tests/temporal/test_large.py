@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import uuid
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import temporalio.converter
+from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowFailureError
+from temporalio.converter import PayloadCodec
 from temporalio.exceptions import ActivityError
 from temporalio.worker import Worker
 
@@ -32,6 +38,12 @@ async def send_slowly(
 
 
 @streaming_activity
+async def send_accents(length: int, stream: StreamWriter) -> str:
+    await stream.send_chunk("é" * length)
+    return "sent"
+
+
+@streaming_activity
 async def send_texts(chunks: int, size: int, stream: StreamWriter) -> None:
     for i in range(chunks):
         await stream.send_chunk(f"{i} ".ljust(size, "x"))
@@ -44,7 +56,7 @@ def worker_of(
         client,
         task_queue=task_queue,
         workflows=[workflow_type],
-        activities=[send_texts],
+        activities=[send_texts, send_accents],
         plugins=[StreamqPlugin(queue, settings)],
     )
 
@@ -140,6 +152,37 @@ async def test_a_result_that_cannot_be_passed_on_is_told(run_worker: Run, start:
             await asyncio.wait_for(handle.result(), 40)
     assert isinstance(caught.value.cause, ActivityError)
     assert "ResultTooLargeError" in str(caught.value.cause.cause)
+
+
+class _Base64(PayloadCodec):
+    """Makes everything a third larger."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload(data=b64encode(each.SerializeToString())) for each in payloads]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload.FromString(b64decode(each.data)) for each in payloads]
+
+
+async def test_a_chunk_that_the_codec_makes_too_large_does_not_break_the_work(
+    temporal_address: str, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """The poll was tried again and again, and the workflow with its result never ended."""
+    converter = dataclasses.replace(temporalio.converter.default(), payload_codec=_Base64())
+    client = await Client.connect(temporal_address, data_converter=converter)
+    async with worker_of(SlowGateway, client, queue, settings, task_queue):
+        result: Any = await asyncio.wait_for(
+            client.execute_workflow(
+                "streamq.Stream",
+                # Six bytes each as JSON: 1.68 MB.
+                StreamRequest("send_accents", [280_000], delivery="poll"),
+                id=f"wf-{uuid.uuid4().hex}",
+                task_queue=task_queue,
+            ),
+            20,
+        )
+    assert result["result"] == "sent"
+    assert "ChunkTooLargeError" in result["error"]
 
 
 async def test_a_target_whose_history_is_full_is_named(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from streamq._errors import ConfigurationError, StreamqError
 from streamq._events import Chunk, Event, Reset, Seal
@@ -25,6 +26,8 @@ POLL_ACTIVITY = "streamq.poll"
 MAX_EVENTS = 1_000
 MAX_BYTES = 524_288
 
+_MOST_BYTES = 2_097_152  # Temporal's limit for a payload
+_LARGE_BYTES = 1_000_000
 _LONGEST_BEAT_SECONDS = 10.0
 
 
@@ -131,6 +134,24 @@ def _check(request: PollRequest) -> None:
     check_limits(request.window_seconds, request.max_events, request.max_bytes)
 
 
+async def _check_size(result: PollResult) -> None:
+    """Fail for good if Temporal will not carry a result: a payload codec may make it larger.
+
+    Raises:
+        ApplicationError: It is too large; not retryable. The SDK's own failure would be.
+    """
+    converter = activity_context().client.data_converter
+    size = sum(each.ByteSize() for each in await converter.encode([result]))
+    if size > _MOST_BYTES:
+        raise ApplicationError(
+            f"{result.count} events take {size} bytes as Temporal's payload, more than it carries "
+            f"({_MOST_BYTES}); send smaller chunks, lower max_bytes, or read this stream outside "
+            "the workflow (subscribe, delivery 'none')",
+            type="ChunkTooLargeError",
+            non_retryable=True,
+        )
+
+
 class _Poll:
     def __init__(self, request: PollRequest, reader: StreamReader) -> None:
         self._request = request
@@ -161,7 +182,7 @@ class _Poll:
         if not self._count and request.producer:
             producer_over = await is_ended(activity.client(), request.producer)
         ended = time.monotonic()
-        return PollResult(
+        result = PollResult(
             cursor,
             self._sealed,
             self._packed.entries,
@@ -174,6 +195,9 @@ class _Poll:
             math.ceil(ended * 1_000),
             producer_over,
         )
+        if self._packed.size > _LARGE_BYTES:
+            await _check_size(result)
+        return result
 
     async def _next(self, until: float) -> Event | None:
         """Return the next event; ``None`` if there is none until then."""
