@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -59,6 +60,9 @@ def run(arguments: Sequence[str] | None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # What a producer sent is shown as far as the terminal can, and never a reason to fail.
             stream.reconfigure(errors="backslashreplace")
+    # What STREAMQ_DATA_CONVERTER names is mostly a file here. Last, so that it hides no library.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
     app = typer.Typer(
         name="streamq",
         pretty_exceptions_enable=False,

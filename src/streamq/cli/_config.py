@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamq._drivers import installed_drivers, load_driver
+from streamq._open import configured_codec, stream_id
 from streamq._settings import (
     CONFIG_FILE_VARIABLE,
     build,
@@ -68,6 +69,7 @@ def config(
     settings = load_settings()
     driver = load_driver(settings.backend)
     check_variables(settings, driver.settings_type, installed_drivers())
+    configured_codec(settings, stream_id("any", settings))  # says what is wrong with the converter
     found = [*_in_effect(settings), *_in_effect(build(driver.settings_type)), _config_file()]
     if as_json:
         show_json({"backend": settings.backend, "settings": [asdict(s) for s in found]})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import sys
 from typing import Any, Generic
 
 from google.protobuf.message import DecodeError
@@ -21,7 +23,7 @@ from temporalio.converter import (
 from streamq._codec import Codec
 from streamq._errors import ConfigurationError, SerializationError
 from streamq._events import StreamId
-from streamq._settings import Settings
+from streamq._settings import did_you_mean
 from streamq._values import (
     Encoding,
     Serializer,
@@ -195,28 +197,45 @@ def conversion(
     return serializer, codec
 
 
-def configured_codec(settings: Settings, stream: StreamId) -> Codec | None:
+def codec_of(name: str, stream: StreamId, namespace: str) -> Codec | None:
     """Return the codec of the data converter that ``STREAMQ_DATA_CONVERTER`` names, for a stream.
+
+    Args:
+        name: ``module:name``.
+        stream: Which stream.
+        namespace: Of the workflow.
 
     Raises:
         ConfigurationError: It cannot be imported, or is no data converter.
     """
-    converter = _load(settings.data_converter or "")
-    return conversion(converter, stream.name, settings.temporal_namespace)[1]
+    return conversion(_load(name), stream.name, namespace)[1]
 
 
 def _load(name: str) -> DataConverter:
+    shown = f"STREAMQ_DATA_CONVERTER={name!r}"
     module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        missing = ":name is missing" if module else "the module is missing"
+        raise ConfigurationError(f"{shown}: {missing}; give it as module:name")
     try:
         found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as exc:
-        raise ConfigurationError(
-            f"STREAMQ_DATA_CONVERTER={name!r} cannot be imported ({exc}); give it as module:name"
-        ) from exc
+    except Exception as exc:
+        raise ConfigurationError(f"{shown}: {_why_not_imported(module, exc)}") from exc
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            advice = did_you_mean(part, vars(found)) if found is sys.modules.get(module) else ""
+            raise ConfigurationError(f"{shown}: module {module!r} has no {attribute!r}{advice}")
+        found = getattr(found, part)
     if not isinstance(found, DataConverter):
-        raise ConfigurationError(
-            f"STREAMQ_DATA_CONVERTER={name!r} is {type(found).__name__}, not a DataConverter"
-        )
+        raise ConfigurationError(f"{shown} is of type {type(found).__name__}, not a DataConverter")
     return found
+
+
+def _why_not_imported(module: str, exc: Exception) -> str:
+    absent = exc.name if isinstance(exc, ModuleNotFoundError) else None
+    if absent is not None and f"{module}.".startswith(f"{absent}."):
+        return (
+            f"there is no module {absent!r} in this directory ({os.getcwd()}), nor is one "
+            "installed or on PYTHONPATH"
+        )
+    return f"module {module!r} fails when it is imported: {type(exc).__name__}: {exc}"
