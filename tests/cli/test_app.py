@@ -14,7 +14,7 @@ from streamq.devserver import TemporalDevServer
 from .conftest import Cli, Inside, one_error, read_until
 
 FULL = Path("/dev/full")
-COMMANDS = ["demo", "tail", "serve", "sweep", "backends", "config", "schema"]
+COMMANDS = ["demo", "ls", "tail", "serve", "delete", "sweep", "backends", "config", "schema"]
 
 
 def test_every_help_has_examples(inside: Inside) -> None:
@@ -94,7 +94,7 @@ def test_an_error_that_cannot_be_printed_still_has_its_exit_code(cli: Cli) -> No
 
 def test_a_mistyped_variable_is_refused_by_every_command(inside: Inside) -> None:
     """A setting that nothing reads would otherwise be ignored in silence."""
-    commands = [["config"], ["tail", "a"], ["serve"], ["demo"], ["sweep"]]
+    commands = [["config"], ["tail", "a"], ["ls"], ["delete", "a"], ["serve"], ["demo"], ["sweep"]]
     for finished in inside.run_each(commands, env={"STREAMQ_BACKND": "memory"}):
         message = one_error(finished)
         assert "STREAMQ_BACKND" in message

@@ -15,7 +15,9 @@ from streamq._errors import StreamqError
 
 from ._backends import backends
 from ._config import config
+from ._delete import delete
 from ._demo import demo
+from ._ls import ls
 from ._schema import schema
 from ._serve import serve
 from ._sweep import sweep
@@ -70,7 +72,7 @@ def run(arguments: Sequence[str] | None) -> int:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_streamq)
-    for command in (demo, tail, serve, sweep, backends, config, schema):
+    for command in (demo, ls, tail, serve, delete, sweep, backends, config, schema):
         app.command()(command)
     try:
         main = typer.main.get_command(app)

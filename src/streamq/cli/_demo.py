@@ -14,6 +14,7 @@ from streamq._open import open_queue
 from streamq._settings import build, load_settings
 from streamq.devserver import TemporalDevServer
 
+from ._completion import backend_names, deliveries
 from ._demo_plan import Delivery, Plan, choose_source
 from ._terminal import needs_extra, run_async
 
@@ -51,13 +52,19 @@ def demo(
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Which backend carries it.", envvar="STREAMQ_BACKEND"),
+        typer.Option(
+            metavar="NAME",
+            help="Which backend carries it.",
+            envvar="STREAMQ_BACKEND",
+            autocompletion=backend_names,
+        ),
     ] = None,
     delivery: Annotated[
         str,
         typer.Option(
             metavar="none|poll",
             callback=_delivery,
+            autocompletion=deliveries,
             help="Whether the workflow gets the chunks too.",
         ),
     ] = "none",
