@@ -29,6 +29,7 @@ MAX_BYTES = 524_288
 _MOST_BYTES = 2_097_152  # Temporal's limit for a payload
 _LARGE_BYTES = 1_000_000
 _LONGEST_BEAT_SECONDS = 10.0
+_LOOK_SECONDS = 2.0  # between two looks whether the producer of an idle stream still runs
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class PollRequest:
             if it fits Temporal's limit of 2 MiB.
         values: Whether to return the events or only to count them.
         producer: Id of the workflow that produces the stream on behalf of another one. A poll that
-            waited in vain asks whether it is over.
+            waits in vain asks every two seconds whether it is over, and returns if so.
     """
 
     stream: str
@@ -164,7 +165,7 @@ class _Poll:
         self._started = time.monotonic()
         self._beat_at = self._started + self._beat_seconds
         self._packed = Packer()
-        self._sealed = False
+        self._sealed = self._producer_over = False
         self._count = self._chunks = self._bytes = self._resets = self._attempt = 0
 
     async def run(self) -> PollResult:
@@ -178,9 +179,7 @@ class _Poll:
             if event is None or not self._take(event):
                 break
             cursor = reader.cursor
-        producer_over = False
-        if not self._count and request.producer:
-            producer_over = await is_ended(activity.client(), request.producer)
+        producer_over = not self._count and (self._producer_over or await self._look())
         ended = time.monotonic()
         result = PollResult(
             cursor,
@@ -206,12 +205,22 @@ class _Poll:
             if now >= self._beat_at:
                 activity.heartbeat()
                 self._beat_at = now + self._beat_seconds
-            wait = max(min(until - now, self._beat_seconds), 0.0)
+            watches = self._request.producer is not None and not self._count
+            longest = min(self._beat_seconds, _LOOK_SECONDS if watches else math.inf)
+            wait = max(min(until - now, longest), 0.0)
             batch = await self._reader.read_batch(max_events=1, max_wait=wait)
             if batch:
                 return batch[0]
             if self._reader.seal is not None or time.monotonic() >= until:
                 return None
+            if watches and await self._look():
+                self._producer_over = True  # the next poll finds what it has stored last
+                return None
+
+    async def _look(self) -> bool:
+        """Whether the workflow that produces the stream, if one is named, has ended."""
+        producer = self._request.producer
+        return producer is not None and await is_ended(activity.client(), producer)
 
     def _take(self, event: Event) -> bool:
         """Add an event to the result, unless it is too much; it is then read again next time."""
