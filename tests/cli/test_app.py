@@ -92,6 +92,18 @@ def test_an_error_that_cannot_be_printed_still_has_its_exit_code(cli: Cli) -> No
     assert cli.finish(process).code == 2
 
 
+@pytest.mark.skipif(not FULL.exists(), reason=f"there is no {FULL}")
+def test_results_that_cannot_be_written_are_told(cli: Cli) -> None:
+    """A script must not take half a result for a whole one, nor wonder which device is full."""
+    for command in ("config", "--help"):
+        with FULL.open("wb") as full:
+            process = cli.start(command, stdout=full.fileno())
+        assert process.stderr is not None
+        message = process.stderr.read().decode().rstrip()
+        assert process.wait(30) == 2
+        assert message == "error: writing stdout: No space left on device"
+
+
 def test_a_mistyped_variable_is_refused_by_every_command(inside: Inside) -> None:
     """A setting that nothing reads would otherwise be ignored in silence."""
     commands = [["config"], ["tail", "a"], ["ls"], ["delete", "a"], ["serve"], ["demo"], ["sweep"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -27,6 +28,8 @@ from ._terminal import SIGINT_EXIT, SIGPIPE_EXIT, forget, show_error
 # Typer has click inside or beside it, depending on its version: ask it for the common base of
 # everything that can be wrong with arguments.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
+
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def _show_version(wanted: bool) -> None:
@@ -96,7 +99,8 @@ def run(arguments: Sequence[str] | None) -> int:
         forget(sys.stdout)
         if isinstance(exc, BrokenPipeError):
             return SIGPIPE_EXIT
-        show_error(str(exc))
+        is_ours = exc.filename is None and exc.errno in _CANNOT_WRITE
+        show_error(f"writing stdout: {exc.strerror}" if is_ours else str(exc))
         return 2
     return code if isinstance(code, int) else 0
 
