@@ -5,7 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    ChildWorkflowError,
+    TerminatedError,
+)
 
 from streamq._errors import (
     BufferFullError,
@@ -21,6 +27,8 @@ from streamq._errors import (
     StreamqError,
     TrimmedError,
 )
+
+_NO_PLUGIN = "no-plugin"
 
 _NEVER_BETTER = (
     BufferFullError,
@@ -48,6 +56,26 @@ def application_error(error: StreamqError, *, hint: str = "") -> ApplicationErro
         type=type(error).__name__,
         non_retryable=isinstance(error, _NEVER_BETTER) and not error.retryable,
     )
+
+
+def no_plugin(hint: str = "") -> ApplicationError:
+    """Return the failure of an activity that found no plugin on its worker."""
+    return ApplicationError(
+        "this worker has no stream queue: add StreamqPlugin to the worker or to its client "
+        f"(Worker(..., plugins=[StreamqPlugin()])){hint}",
+        {"code": _NO_PLUGIN},
+        type="ConfigurationError",
+        non_retryable=True,
+    )
+
+
+def is_without_plugin(failure: BaseException) -> bool:
+    """Whether an activity, or a child workflow that ran one, failed for the want of the plugin."""
+    cause: BaseException | None = failure
+    while isinstance(cause, ActivityError | ChildWorkflowError):
+        cause = cause.cause
+    details = cause.details if isinstance(cause, ApplicationError) else ()
+    return any(isinstance(each, dict) and each.get("code") == _NO_PLUGIN for each in details)
 
 
 def is_retryable(error: BaseException, info: activity.Info) -> bool:

@@ -15,6 +15,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 from streamq._errors import ConfigurationError
 
 from ._batch import LONGEST_SECONDS
+from ._failure import is_without_plugin
 from ._poll import MAX_BYTES, MAX_EVENTS, POLL_ACTIVITY, PollResult
 
 PollMode: TypeAlias = Literal["activity", "local"]
@@ -137,9 +138,11 @@ class Follower:
             What was found; perhaps nothing.
 
         Raises:
-            ActivityError: The poll failed for good: events were trimmed, say.
+            ActivityError: The poll failed for good: events were trimmed, say. Or the producer's
+                failure, where that says that its worker has no plugin.
         """
         over = self.producer_over
+        self._refuse_without_plugin()
         result = None if over else await self._poll_locally()
         if result is None:
             result = await self._poll(over)
@@ -198,6 +201,7 @@ class Follower:
         try:
             await workflow.wait([polling, producer], return_when=asyncio.FIRST_COMPLETED)
             if not polling.done():
+                self._refuse_without_plugin()
                 # The seal is stored before the activity completes, so this ends at once; unless
                 # the activity wrote no stream.
                 await workflow.wait([polling], timeout=_SEAL_GRACE_SECONDS)
@@ -208,6 +212,15 @@ class Follower:
         finally:
             if not polling.done():
                 polling.cancel()
+
+    def _refuse_without_plugin(self) -> None:
+        """Raise the failure of a producer without the plugin; polls would be retried for ever."""
+        producer = self._producer
+        if producer is None or not producer.done() or producer.cancelled():
+            return
+        failure = producer.exception()
+        if failure is not None and is_without_plugin(failure):
+            raise failure
 
     def _start(self, wait: float, window: float) -> workflow.ActivityHandle[PollResult]:
         at_once = not wait and not window

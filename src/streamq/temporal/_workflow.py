@@ -12,13 +12,14 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
+from streamq._errors import ConfigurationError
+
 from ._batch import is_deep, unpack
 from ._ending import end_stream
 from ._follower import Follower, PollOptions
 from ._poll import PollResult
 from ._relay import ProgressReporter, Relay, reason, sum_up
 from ._request import (
-    LONGEST_NAME_BYTES,
     LONGEST_WINDOW_SECONDS,
     StreamProgress,
     StreamRequest,
@@ -28,9 +29,15 @@ from ._request import (
     read_request,
     read_state,
 )
-from ._source import ActivitySource, Call, ChildSource, ResumedSource, Source
+from ._source import (
+    ActivitySource,
+    Call,
+    ChildSource,
+    ResumedSource,
+    Source,
+    check_detached,
+)
 from ._summary import StreamSummary
-from ._watch import DETACHED_BYTES
 
 STREAM_WORKFLOW = "streamq.Stream"
 
@@ -326,25 +333,11 @@ def _call(request: StreamRequest) -> Call:
         RetryPolicy(maximum_attempts=request.max_attempts),
     )
     if request.delivery == "poll" and request.detached:
-        _check_detached(call)
+        try:
+            check_detached(call)
+        except ConfigurationError as exc:
+            raise invalid_request(str(exc)) from None
     return call
-
-
-def _check_detached(call: Call) -> None:
-    """Refuse what cannot be the command that starts ``streamq.Produce``."""
-    size = len(call.stream.encode())
-    if size > LONGEST_NAME_BYTES:
-        raise invalid_request(
-            f"the stream's name has {size} bytes and is too long for the id of streamq.Produce "
-            f"({LONGEST_NAME_BYTES}); use a shorter topic or workflow id, or 'detached': false"
-        )
-    payloads = workflow.payload_converter().to_payloads(call.args)
-    size = sum(each.ByteSize() for each in payloads)
-    if size > DETACHED_BYTES:
-        raise invalid_request(
-            f"args have {size} bytes, more than streamq.Produce is started with "
-            f"({DETACHED_BYTES}); pass a reference to them, or 'detached': false"
-        )
 
 
 def _take_note(producer: asyncio.Task[Any]) -> None:
