@@ -51,6 +51,26 @@ def test_completion_of_the_shell_is_available(cli: Cli) -> None:
     assert "_STREAMQ_COMPLETE" in shown.out
 
 
+@pytest.mark.parametrize("module", ["streamq", "pydantic", "typer", "rich.console"])
+def test_an_interruption_while_it_starts_leaves_no_traceback(cli: Cli, module: str) -> None:
+    """Whoever notices a typing error at once must not be punished with fifty lines."""
+    code = f"""
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+from streamq_command import main
+sys.exit(main())
+"""
+    process = cli.start("--version", program=[sys.executable, "-c", code])
+    finished = cli.finish(process)
+    assert (finished.code, finished.out, finished.err) == (130, "", "")
+
+
 def test_wrong_usage_is_one_line_with_the_way_to_help(inside: Inside) -> None:
     """A typing error must not fill the screen."""
     wrong = {
