@@ -48,8 +48,8 @@ _WAYS: dict[str, tuple[Following, float]] = {
     "local, 100 ms": ("local", 100),
 }
 _ROUNDS = 3
-_LOAD = Load(chunks=2_000, rate=200)
-_SECONDS = 9.0  # of signals and updates in a round; the stream takes ten
+_LOAD = Load(chunks=100_000, rate=200)  # none is ever followed to its end
+_SECONDS = 9.0  # of signals and updates in a round
 _MEAN_GAP = 0.06
 _SETTLING_SECONDS = 0.5  # until the stream is surely followed
 _CANCELLED_BATCHES = 3  # in a round
@@ -90,7 +90,7 @@ class Interrupted:
 
     @workflow.run
     async def run(self, following: Following, window_ms: float) -> None:
-        """Run the producer to its end, or until cancelled."""
+        """Run the producer until cancelled."""
         if following == "nothing":
             await self._wait()
         else:
@@ -127,7 +127,6 @@ class Interrupted:
                 if is_cancelled_exception(exc):
                     self._note_cancelled()  # here, since leaving the block waits for the seal
                 raise
-            await stream.result()
 
     @workflow.signal
     def poke(self, sent_ns: int) -> None:
@@ -152,7 +151,7 @@ async def measure_delays(stage: Stage) -> list[Delay]:
             taken = [await _interrupted(stage, way)]
             for _ in range(_CANCELLED_BATCHES):
                 taken += await asyncio.gather(
-                    *(_cancelled(stage, way) for _ in range(_CANCELLED_TOGETHER))
+                    *(_short(stage, way) for _ in range(_CANCELLED_TOGETHER))
                 )
             for seen in taken:
                 for kind, ages in seen.ages.items():
@@ -175,8 +174,7 @@ async def _interrupted(stage: Stage, way: str) -> _Seen:
             for send in (_signal, _update):
                 await asyncio.sleep(random.uniform(0, 2 * _MEAN_GAP))
                 sending.create_task(send(handle))
-    await handle.result()
-    return _SEEN.pop(handle.id)
+    return await _cancelled(handle)
 
 
 async def _signal(handle: WorkflowHandle[Any, Any]) -> None:
@@ -187,10 +185,16 @@ async def _update(handle: WorkflowHandle[Any, Any]) -> None:
     await handle.execute_update(Interrupted.ask, time.monotonic_ns())
 
 
-async def _cancelled(stage: Stage, way: str) -> _Seen:
-    """Cancel one workflow at a random moment."""
+async def _short(stage: Stage, way: str) -> _Seen:
+    """Run one workflow that is only cancelled."""
     handle = await _start(stage, way)
-    await asyncio.sleep(_SETTLING_SECONDS + random.uniform(0, _LONGEST_PAUSE))
+    await asyncio.sleep(_SETTLING_SECONDS)
+    return await _cancelled(handle)
+
+
+async def _cancelled(handle: WorkflowHandle[Any, Any]) -> _Seen:
+    """Cancel a workflow at a random moment; return all that it has seen."""
+    await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE))
     _CANCELLED_NS[handle.id] = time.monotonic_ns()
     await handle.cancel()
     with suppress(WorkflowFailureError):
