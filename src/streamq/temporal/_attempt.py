@@ -37,7 +37,11 @@ from ._tracing import stream_span
 _SEAL_SECONDS = 10.0
 _THREAD_LOOK_SECONDS = 0.05
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FENCED_HINT = "; a newer attempt, or another activity that writes to the same topic, took it over"
+_OWN_TOPIC = (
+    "give each call its own topic: with stream_topic('...') around it, or "
+    "@streaming_activity(topic=...)"
+)
+_FENCED_HINT = f"; a newer attempt took it over, or another call on the same topic: {_OWN_TOPIC}"
 
 logger = logging.getLogger("streamq.temporal")
 
@@ -195,6 +199,16 @@ async def _open_writer(
             )
             span.follow(writer)
         return writer
+    except FencedError as exc:
+        if (await read_tail(context.queue, stream)).newest.epoch != epoch:
+            raise
+        # No two attempts of one call have the same; two calls have, scheduled in one workflow task.
+        raise ApplicationError(
+            f"stream {stream} is being written by another call of this workflow, scheduled at the "
+            f"same time; {_OWN_TOPIC}",
+            type="FencedError",
+            non_retryable=True,
+        ) from exc
     except SealedError as exc:
         newest = (await read_tail(context.queue, stream)).newest.epoch
         if newest > epoch:
@@ -211,8 +225,7 @@ async def _open_writer(
         )
         if not is_repeated:
             raise ApplicationError(
-                f"stream {stream} was ended by another call of this workflow. Give each call its "
-                "own topic: with stream_topic('...') around it, or @streaming_activity(topic=...)",
+                f"stream {stream} was ended by another call of this workflow; {_OWN_TOPIC}",
                 type="SealedError",
                 non_retryable=True,
             ) from exc
