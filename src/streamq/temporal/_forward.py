@@ -26,6 +26,7 @@ from ._batch import Packer, check_limits
 from ._chain import rpc_error
 from ._context import ActivityContext, activity_context
 from ._failure import application_error
+from ._input import takes
 from ._pulse import heartbeat_seconds
 from ._summary import StreamSummary, Tally
 
@@ -95,6 +96,7 @@ class _Place:
 
 
 @activity.defn(name=FORWARD_ACTIVITY)
+@takes(ForwardRequest)
 async def forward(request: ForwardRequest) -> ForwardResult:
     """Send a stream to another workflow, as signals, until it is sealed.
 

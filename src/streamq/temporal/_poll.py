@@ -19,6 +19,7 @@ from ._batch import LONGEST_SECONDS, Packer, check_limits
 from ._chain import is_ended
 from ._context import activity_context
 from ._failure import application_error
+from ._input import takes
 from ._pulse import heartbeat_seconds
 
 POLL_ACTIVITY = "streamq.poll"
@@ -97,6 +98,7 @@ class PollResult:
 
 
 @activity.defn(name=POLL_ACTIVITY)
+@takes(PollRequest)
 async def poll(request: PollRequest) -> PollResult:
     """Wait for events after a cursor and return them with the next cursor.
 

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-from temporalio.converter import value_to_type
-from temporalio.exceptions import ApplicationError
+from typing import Any, Literal
 
 from streamq._errors import ConfigurationError
-from streamq._settings import did_you_mean
 
+from ._input import from_json, invalid_request
 from ._names import DEFAULT_TOPIC, check_topic
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-R = TypeVar("R", bound="DataclassInstance")
 
 LONGEST_WINDOW_SECONDS = 900.0
 
@@ -206,34 +197,6 @@ def read_state(data: object) -> StreamState | None:
         raise invalid_request(f"there is one input, not two; {exc}") from None
 
 
-def from_json(kind: type[R], data: object) -> R:
-    """Return plain data as the dataclass that it is meant for.
-
-    Raises:
-        ConfigurationError: It is no object, or a field is unknown, missing or of another type.
-    """
-    if not isinstance(data, dict):
-        raise ConfigurationError(f"{kind.__name__} must be a JSON object, not {data!r:.100}")
-    known = [known.name for known in dataclasses.fields(kind)]
-    for name in data:
-        if name not in known:
-            raise ConfigurationError(f"unknown field {name!r}{did_you_mean(name, known)}")
-    if not isinstance(data.get("args", []), list):  # a string would pass as a sequence
-        raise ConfigurationError(f"args must be a list, not {data['args']!r}")
-    try:
-        request: R = value_to_type(kind, data)
-    except (TypeError, ValueError, OverflowError) as exc:
-        raise ConfigurationError(f"{exc}: {exc.__cause__ or f'see {kind.__name__}'}") from None
-    for name, given in data.items():
-        found = getattr(request, name)
-        # Numbers are converted to what the field has: 1.5 to 1, and true to 1.
-        if isinstance(found, int | float) and (
-            found != given or isinstance(found, bool) != isinstance(given, bool)
-        ):
-            raise ConfigurationError(f"{name} cannot be {given!r}; see {kind.__name__}")
-    return request
-
-
 def _check_name(field: str, name: str) -> None:
     """Check what the server takes as a name or an id.
 
@@ -250,10 +213,3 @@ def _check_name(field: str, name: str) -> None:
         )
     if field == "task_queue" and name.startswith("/_sys/"):
         raise ConfigurationError(f"task_queue {name[:100]!r} is reserved for the server itself")
-
-
-def invalid_request(message: str) -> ApplicationError:
-    """Return the failure of a workflow that was asked for nonsense."""
-    return ApplicationError(
-        f"invalid request: {message}", type="ConfigurationError", non_retryable=True
-    )

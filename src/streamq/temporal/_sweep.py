@@ -23,8 +23,8 @@ from streamq.driver import ChunkQueue
 from ._chain import Run, describe_run, rpc_error
 from ._context import activity_context
 from ._failure import application_error
+from ._input import from_json, invalid_request
 from ._pulse import Pulse
-from ._request import from_json, invalid_request
 
 SWEEP_WORKFLOW = "streamq.Sweep"
 SWEEP_ACTIVITY = "streamq.sweep"

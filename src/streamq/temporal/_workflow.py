@@ -17,6 +17,7 @@ from streamq._errors import ConfigurationError
 from ._batch import is_deep, unpack
 from ._ending import end_stream
 from ._follower import Follower, PollOptions
+from ._input import invalid_request
 from ._poll import PollResult
 from ._relay import ProgressReporter, Relay, reason, sum_up
 from ._request import (
@@ -25,7 +26,6 @@ from ._request import (
     StreamRequest,
     StreamResult,
     StreamState,
-    invalid_request,
     read_request,
     read_state,
 )
