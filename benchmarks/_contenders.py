@@ -266,13 +266,14 @@ async def stage(
     settings: Settings,
     *,
     interceptors: Sequence[Interceptor] = (),
+    workflows: Sequence[type] = (),
 ) -> AsyncIterator[Stage]:
-    """Run a worker that knows every contender."""
+    """Run a worker that knows every contender, and perhaps other workflows."""
     async with Worker(
         client,
         task_queue=TASK_QUEUE,
         activities=[tokens, publish_tokens, push_tokens, pop_token, nothing],
-        workflows=[Follow, Receive, Published, Popping, RoundTrips],
+        workflows=[Follow, Receive, Published, Popping, RoundTrips, *workflows],
         workflow_runner=UnsandboxedWorkflowRunner(),
         plugins=[StreamqPlugin(queue, settings)],
         interceptors=interceptors,

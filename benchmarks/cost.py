@@ -1,8 +1,9 @@
 """What it costs to see an activity's chunks, in latency and in Temporal, every way in one run.
 
-    python -m benchmarks.cost                    # starts its own Temporal and Valkey; four minutes
+    python -m benchmarks.cost                    # starts its own Temporal and Valkey; eight minutes
     python -m benchmarks.cost --stock            # the dev server as it comes, with its 50 ms steps
     python -m benchmarks.cost --only local --only "Workflow Streams"
+    python -m benchmarks.cost --delays           # only what signals, updates and cancellation wait
 
 1,000 chunks of 100 bytes at 200 a second, stamped when the activity sends them. ``p50``, ``p99``
 and ``first`` are ages on arrival, in ms: in the workflow for streamq's poll, local and signal and
@@ -45,6 +46,7 @@ from benchmarks._contenders import (
 )
 from benchmarks._stamp import CHUNK_BYTES
 from benchmarks._stats import percentile
+from benchmarks.delays import BOUND_MS, IDLE, Delay, Interrupted, measure_delays
 from streamq import load_settings, open_queue
 from streamq.devserver import FAST
 from streamq_redis.embedded import EmbeddedRedis
@@ -154,36 +156,44 @@ async def beginnings(where: Stage, names: list[str]) -> dict[str, tuple[float, f
     }
 
 
-async def run(
-    server: MeteredServer, only: list[str], *, one_reader: bool
-) -> tuple[float, list[Measured]]:
-    """Measure everything, one after the other, with the round trip of an empty activity."""
-    settings = load_settings(backend="redis")
-    client = await Client.connect(server.address)
+def chosen(only: list[str], *, one_reader: bool) -> list[tuple[str, int, Load]]:
+    """Return the contenders to run, with their readers."""
     jobs = [(name, 1, Load()) for name in _CONTENDERS]
     if not one_reader:
         jobs += _WITH_READERS
-    jobs = [job for job in jobs if not only or any(part in job[0] for part in only)]
+    return [job for job in jobs if not only or any(part in job[0] for part in only)]
+
+
+async def run(
+    server: MeteredServer, jobs: list[tuple[str, int, Load]], *, delays: bool
+) -> tuple[float, list[Measured], list[Delay]]:
+    """Measure everything, one after the other, with the round trip of an empty activity."""
+    settings = load_settings(backend="redis")
+    client = await Client.connect(server.address)
     trips: list[float] = []
     rows: list[Measured] = []
-    async with open_queue(settings) as queue, stage(client, queue, settings) as where:
-        await round_trip_ms(client)  # warms up
+    async with (
+        open_queue(settings) as queue,
+        stage(client, queue, settings, workflows=[Interrupted]) as where,
+    ):
+        trips.append(await round_trip_ms(client))  # warms up
         for name, readers, load in jobs:
             trips.append(await round_trip_ms(client))
             rows.append(await measure(server, where, name, readers, load))
             print(f"{name}, {readers} readers: done", file=sys.stderr)
         measured = {row.contender for row in rows}
         first = await beginnings(where, [name for name in _PROMPT if name in measured])
+        waits = await measure_delays(where) if delays else []
     rows = [
         replace(row, first_ms=first[row.contender][0], start_ms=first[row.contender][1])
         if row.readers == 1 and row.contender in first
         else row
         for row in rows
     ]
-    return percentile(trips, 0.5), rows
+    return percentile(trips, 0.5), rows, waits
 
 
-def bars(trip_ms: float, rows: list[Measured]) -> list[Bar]:
+def bars(trip_ms: float, rows: list[Measured], delays: list[Delay]) -> list[Bar]:
     """Hold the lines with one reader against what is promised; only those that were measured."""
     one = {row.contender: row for row in rows if row.readers == 1}
     found: list[Bar] = []
@@ -208,6 +218,11 @@ def bars(trip_ms: float, rows: list[Measured]) -> list[Bar]:
             if name in one:
                 what = f"{name}: first chunk ms, 1.3 x that of window 0"
                 at_most(what, 1.3 * one[POLL_0].first_ms, one[name].first_ms)
+    if NAIVE in one:  # its producer is an activity like any other
+        for name in (NONE, POLL_100, LOCAL_20, LOCAL_100):
+            if name in one:
+                what = f"{name}: start ms, that without streamq and half a round trip"
+                at_most(what, one[NAIVE].start_ms + trip_ms / 2, one[name].start_ms)
     if WS_QUICKEST in one:
         quickest = one[WS_QUICKEST]
         for name in (POLL_100, LOCAL_100, LOCAL_20):
@@ -217,11 +232,16 @@ def bars(trip_ms: float, rows: list[Measured]) -> list[Bar]:
         if LOCAL_20 in one:
             what = f"{LOCAL_20}: p50 ms, below that of {WS_QUICKEST}"
             at_most(what, quickest.p50_ms, one[LOCAL_20].p50_ms)
+    for each in delays:
+        if each.way != IDLE:
+            at_most(f"{each.way}: {each.kind} ms, longest delay", BOUND_MS, each.longest_ms)
     return found
 
 
-def show(title: str, trip_ms: float, rows: list[Measured], promises: list[Bar]) -> None:
-    """Print both tables."""
+def show(
+    title: str, trip_ms: float, rows: list[Measured], delays: list[Delay], promises: list[Bar]
+) -> None:
+    """Print what was measured, and what of it was promised."""
     table = Table(title=title, title_justify="left")
     table.add_column("way")
     columns = ("readers", "p50", "p99", "first", "start", "events", "actions", "+ heartbeats")
@@ -236,6 +256,14 @@ def show(title: str, trip_ms: float, rows: list[Measured], promises: list[Bar]) 
             f"{row.bytes_per_byte:.2f}",
             f"{row.complete} of {row.consumers}",
         )
+    waits = Table(title="age of what came from outside, ms", title_justify="left")
+    for column in ("way", "what"):
+        waits.add_column(column)
+    for column in ("count", "p50", "p99", "longest"):
+        waits.add_column(column, justify="right")
+    for each in delays:
+        ages = (each.p50_ms, each.p99_ms, each.longest_ms)
+        waits.add_row(each.way, each.kind, f"{each.count:,}", *(f"{age:,.1f}" for age in ages))
     kept = Table(title="promised", title_justify="left")
     kept.add_column("what")
     for column in ("at most", "found", "met"):
@@ -245,8 +273,11 @@ def show(title: str, trip_ms: float, rows: list[Measured], promises: list[Bar]) 
         kept.add_row(bar.what, f"{bar.limit:,.1f}", f"{bar.found:,.1f}", met)
     console = Console()
     console = Console(width=console.width if console.is_terminal else 140)
-    console.print(table)
+    if rows:
+        console.print(table)
     console.print(f"an empty activity took {trip_ms:.1f} ms")
+    if delays:
+        console.print(waits)
     console.print(kept)
 
 
@@ -258,6 +289,9 @@ def main() -> int:
     parser.add_argument("--stock", action="store_true", help="the Temporal dev server as it comes")
     parser.add_argument("--only", action="append", default=[], help="ways whose name contains this")
     parser.add_argument("--one-reader", action="store_true", help="leave out the many readers")
+    parser.add_argument(
+        "--delays", action="store_true", help="only how long signals, updates and cancellation wait"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     args = parser.parse_args()
     multiprocessing.set_start_method("spawn")
@@ -266,16 +300,22 @@ def main() -> int:
         EmbeddedRedis() as redis,
     ):
         os.environ["STREAMQ_REDIS_URL"] = redis.url
-        trip_ms, rows = asyncio.run(run(server, args.only, one_reader=args.one_reader))
+        jobs = [] if args.delays else chosen(args.only, one_reader=args.one_reader)
+        delays = args.delays or not args.only
+        trip_ms, rows, waits = asyncio.run(run(server, jobs, delays=delays))
     # The stock server's steps of 50 ms are not ours to answer for.
-    promises = [] if args.stock else bars(trip_ms, rows)
+    promises = [] if args.stock else bars(trip_ms, rows, waits)
     title = f"1,000 chunks of 100 bytes, {'stock' if args.stock else 'tuned'} dev server"
     if args.json:
         found = {"title": title, "round_trip_ms": trip_ms, "load": os.getloadavg()}
-        lines = {"rows": [asdict(r) for r in rows], "bars": [asdict(b) for b in promises]}
+        lines = {
+            "rows": [asdict(row) for row in rows],
+            "delays": [asdict(each) for each in waits],
+            "bars": [asdict(bar) for bar in promises],
+        }
         print(json.dumps(found | lines))
     else:
-        show(title, trip_ms, rows, promises)
+        show(title, trip_ms, rows, waits, promises)
     return 0 if all(bar.met for bar in promises) else 1
 
 

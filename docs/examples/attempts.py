@@ -1,15 +1,16 @@
 """A producer that dies and runs again: its second attempt replays, and readers notice nothing."""
 
 import asyncio
+import uuid
 
 from streamq import BufferFullError, Chunk, OnFull, OnRetry, open_reader, open_writer
 
 LINES = ["checking out", "building", "testing", "done"]
 
 
-async def attempt(stops_after: int) -> None:
+async def attempt(name: str, *, stops_after: int) -> None:
     """Send every line from the first; what is stored already is compared and dropped."""
-    stream = await open_writer("job-43", on_retry=OnRetry.REPLAY, on_full=OnFull.ERROR)
+    stream = await open_writer(name, on_retry=OnRetry.REPLAY, on_full=OnFull.ERROR)
     try:
         for number, line in enumerate(LINES, 1):
             try:
@@ -26,12 +27,13 @@ async def attempt(stops_after: int) -> None:
 
 async def main() -> None:
     """Run both attempts, then read what a reader was told."""
+    name = f"job-{uuid.uuid4()}"  # of the job, the same for its attempts
     try:
-        await attempt(stops_after=2)
+        await attempt(name, stops_after=2)
     except RuntimeError as exc:
         print(f"first attempt: {exc}")
-    await attempt(stops_after=0)
-    async with open_reader("job-43") as reader:
+    await attempt(name, stops_after=0)
+    async with open_reader(name) as reader:
         async for event in reader:
             if isinstance(event, Chunk):
                 print(event.offset, f"attempt {event.attempt}:", event.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
 import threading
 from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
@@ -12,6 +13,8 @@ from ._errors import ClosedError
 from ._events import StreamId
 from ._values import TContra
 from ._writer import StreamWriter, WriterStatistics
+
+_LOOK_SECONDS = 1.0  # between two looks whether the loop is still there
 
 R = TypeVar("R")
 
@@ -86,16 +89,12 @@ class BlockingStreamWriter(Generic[TContra]):
             StreamqError: As there.
             BaseException: What :meth:`interrupt` was given.
         """
-        writer = self._writer
-        encoding, data = writer._encode(value)
-        while True:
-            if self._interruption is not None:
-                raise self._interruption
-            with writer._lock:
-                if writer._take(encoding, data):
-                    break
-            self._wait(writer._wait_for_room(len(data)))
-        if not self._poked:
+        if self._interruption is not None:
+            raise self._interruption.with_traceback(None)
+        later = self._writer._offer(value)
+        if later is not None:
+            self._wait(later)
+        elif not self._poked:
             self._poked = True
             self._call_soon()
 
@@ -127,9 +126,8 @@ class BlockingStreamWriter(Generic[TContra]):
         try:
             self._loop.call_soon_threadsafe(self._wake)
         except RuntimeError:
-            raise ClosedError(
-                "the event loop of this writer is closed", stream=str(self.stream)
-            ) from None
+            self._poked = False  # so that the next call is told as well
+            raise self._loop_closed() from None
 
     def _wake(self) -> None:
         # In this order: a chunk accepted between the two is seen, one after them pokes again.
@@ -144,15 +142,37 @@ class BlockingStreamWriter(Generic[TContra]):
                 "thread, or StreamWriter here",
                 stream=str(self.stream),
             )
-        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        except RuntimeError:
+            call.close()
+            raise self._loop_closed() from None
         self._waits.add(future)
         try:
             if self._interruption is not None:
                 future.cancel()
-            return future.result()
+            return self._result(future)
         except concurrent.futures.CancelledError:
-            raise self._interruption or ClosedError(
-                "the event loop of this writer has stopped", stream=str(self.stream)
-            ) from None
+            if self._interruption is not None:
+                raise self._interruption.with_traceback(None) from None
+            raise self._loop_closed() from None
         finally:
             self._waits.discard(future)
+            if self._loop.is_closed() and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
+                call.close()  # it was never taken up
+
+    def _result(self, future: concurrent.futures.Future[R]) -> R:
+        while True:
+            try:
+                return future.result(_LOOK_SECONDS)
+            except TimeoutError:
+                if future.done():
+                    return future.result()
+                if self._loop.is_closed():  # nobody will answer
+                    future.cancel()
+
+    def _loop_closed(self) -> ClosedError:
+        return ClosedError(
+            "the event loop of this writer has stopped; keep it running until the threads are done",
+            stream=str(self.stream),
+        )

@@ -31,7 +31,7 @@ async def encode_entry(entry: Entry, codec: Codec, *, seconds: float) -> Entry:
     """Return an entry whose chunks and texts went through the codec.
 
     Raises:
-        SerializationError: The codec failed or took too long.
+        SerializationError: The codec failed or took too long; it may do better later.
     """
     # The record is read again here, so that the machine that packs it need not wait for anybody.
     record = Record.decode(entry.data)
@@ -45,7 +45,8 @@ async def reveal(record: Record, codec: Codec | None, *, seconds: float) -> Reco
     """Return a record as it was before its codec.
 
     Raises:
-        SerializationError: There is no codec, it failed, or it took too long.
+        SerializationError: There is no codec, it failed, or it took too long; retryable where that
+            is an outage.
         CorruptRecordError: What it returned is not what was encoded.
     """
     if record.coded is None:
@@ -68,14 +69,17 @@ async def reveal(record: Record, codec: Codec | None, *, seconds: float) -> Reco
 
 async def _call(call: Awaitable[bytes], doing: str, seconds: float) -> bytes:
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds) as patience:
             return await call
-    except TimeoutError:
-        raise SerializationError(
-            f"the payload codec did not {doing} a record within {seconds:g} s "
-            "(STREAMQ_OPERATION_SECONDS)"
-        ) from None
     except Exception as exc:
-        raise SerializationError(
-            f"the payload codec cannot {doing} a record: {type(exc).__name__}: {exc}"
-        ) from exc
+        if isinstance(exc, TimeoutError) and patience.expired():
+            message = (
+                f"the payload codec did not {doing} a record within {seconds:g} s "
+                "(STREAMQ_OPERATION_SECONDS)"
+            )
+        else:
+            message = f"the payload codec cannot {doing} a record: {type(exc).__name__}: {exc}"
+        error = SerializationError(message)
+        # A key service that is away comes back; a wrong key, which only decoding meets, stays.
+        error.retryable = doing == "encode" or isinstance(exc, OSError)
+        raise error from exc

@@ -277,7 +277,7 @@ def open_reader(
             idle_seconds=chosen.idle_seconds if idle_seconds is None else idle_seconds,
             retry=retry,
             serializer=serializer or serializer_for(value_type),
-            codec=codec or _configured_codec(chosen, identity),
+            codec=codec or configured_codec(chosen, identity),
             gaps_as_events=gaps_as_events,
             on_close=on_close,
         )
@@ -300,17 +300,22 @@ async def describe(
     return (await read_tail(queue, identity, retry)).status
 
 
-def _configured_codec(settings: Settings, stream: StreamId) -> Codec | None:
+def configured_codec(settings: Settings, stream: StreamId) -> Codec | None:
+    """Return the codec that ``STREAMQ_DATA_CONVERTER`` names, for a stream; ``None`` without one.
+
+    Raises:
+        ConfigurationError: It is wrong; the message says in what.
+    """
     if not settings.data_converter:
         return None
     try:
-        from .temporal._serializer import configured_codec  # only then is Temporal needed
+        from .temporal._serializer import codec_of  # only then is Temporal needed
     except ImportError as exc:
         raise ConfigurationError(
             f"STREAMQ_DATA_CONVERTER={settings.data_converter!r} needs Temporal's SDK ({exc}); "
             "run: pip install 'streamq[temporal]'"
         ) from exc
-    return configured_codec(settings, stream)
+    return codec_of(settings.data_converter, stream, settings.temporal_namespace)
 
 
 def retry_policy(

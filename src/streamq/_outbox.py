@@ -31,6 +31,10 @@ _RECORD_OVERHEAD = 64
 CHUNK_OVERHEAD = 6
 """Upper bound of what a record adds to each chunk."""
 
+HELD_OVERHEAD = 100
+"""What holding a chunk back takes in memory beside its bytes, so that a bound on what is held is
+one on memory, however small the chunks are."""
+
 SMALLEST_RECORD_BYTES = 4_096
 """Every backend has to store records of this size: a seal is never split."""
 
@@ -116,6 +120,7 @@ class Outbox:
         self._next_index = 1  # 0 is the record that opened the epoch
         self._pending: deque[_Whole | _Part] = deque()
         self._accepted: deque[_Whole | _Part] = deque() if holds_back else self._pending
+        self._overhead = HELD_OVERHEAD if holds_back else CHUNK_OVERHEAD
         self._on_its_way: Batch | None = None
         self._max_record_bytes = max_record_bytes
         self._body_bytes = max_record_bytes - _RECORD_OVERHEAD
@@ -143,7 +148,7 @@ class Outbox:
 
     def has_room(self, size: int, limit: int) -> bool:
         """Whether a chunk of ``size`` bytes fits below ``limit``; one always fits when empty."""
-        return not self.buffered_bytes or self.buffered_bytes + size + CHUNK_OVERHEAD <= limit
+        return not self.buffered_bytes or self.buffered_bytes + size + self._overhead <= limit
 
     def accept(self, encoding: Encoding, data: bytes) -> None:
         """Take a chunk, however large: what is larger than a record is cut into parts.
@@ -158,17 +163,23 @@ class Outbox:
         if self._position < self.resumed_from:
             self._compare(encoding, data)
             return
-        self._position += 1
+        size = len(data)
         limit = self._body_bytes - CHUNK_OVERHEAD
-        if len(data) <= limit:
+        # The chunk goes in last and at once, and without a call between the three: Temporal may
+        # interrupt a thread at any call, and missing parts would spoil the stream.
+        if size <= limit:
+            self._position += 1
+            self.buffered_bytes += size + self._overhead
             self._accepted.append((encoding, data))
-            self.buffered_bytes += len(data) + CHUNK_OVERHEAD
             return
-        parts = -(-len(data) // limit)
-        for part in range(parts):
-            cut = data[part * limit : (part + 1) * limit]
-            self._accepted.append(_Part((encoding, cut), part, parts))
-            self.buffered_bytes += len(cut) + CHUNK_OVERHEAD
+        parts = -(-size // limit)
+        pieces = [
+            _Part((encoding, data[part * limit : (part + 1) * limit]), part, parts)
+            for part in range(parts)
+        ]
+        self._position += 1
+        self.buffered_bytes += size + parts * self._overhead
+        self._accepted.extend(pieces)
 
     def _compare(self, encoding: Encoding, data: bytes) -> None:
         known = self._durable.get(self._position) if self._durable else None
@@ -226,6 +237,8 @@ class Outbox:
     def _release(self, state: SealState) -> None:
         """Send what was held back, or let it go with an attempt that came to nothing."""
         if state is SealState.END:
+            # From here on they are counted as any other.
+            self.buffered_bytes -= len(self._accepted) * (HELD_OVERHEAD - CHUNK_OVERHEAD)
             self._pending, self._accepted = self._accepted, deque()
         else:
             self._accepted.clear()

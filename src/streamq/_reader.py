@@ -173,7 +173,8 @@ class StreamReader(Generic[T]):
             StreamNotFoundError: The stream was there and has vanished: expired, deleted, or lost by
                 the server.
             CorruptRecordError: Stored bytes are not a valid record.
-            SerializationError: The stream is encoded by a codec that is not here, or that failed.
+            SerializationError: The stream is encoded by a codec that is not here, or that failed;
+                if that is retryable the next call tries again.
             BackendUnavailableError: The backend stayed unreachable for the retry deadline.
             ClosedError: The reader is closed.
         """
@@ -274,6 +275,7 @@ class StreamReader(Generic[T]):
         if not found:
             await self._look_after_it()
             return False
+        failure: StreamqError | None = None
         # From here to the end there is no await: cancellation cannot tear it.
         for stored, record in zip(found, records, strict=False):
             before = self._whole_position
@@ -282,9 +284,12 @@ class StreamReader(Generic[T]):
                     raise record
                 events = self._sequencer.feed(record)
             except StreamqError as exc:
-                # What came before the bad record is delivered first, then the error, for good.
+                # What came before the bad record is delivered first, then the error: for good, or,
+                # if the codec's key service is away, until it is back.
                 exc.backend, exc.stream = self._queue.backend, str(self.stream)
-                self._failure = exc
+                failure = exc
+                if not exc.retryable:
+                    self._failure = exc
                 break
             self._records += 1
             self._position = stored.position
@@ -298,8 +303,8 @@ class StreamReader(Generic[T]):
             elif not self._told:
                 # Nothing to tell (an OPEN, a duplicate): move the cursor past it.
                 self._cursor = Cursor(self._sequencer.progress, self._whole_position)
-        if self._failure is not None and not self._told:
-            raise self._failure
+        if failure is not None and not self._told:
+            raise failure
         return True
 
     async def _decode(self, found: Sequence[Stored]) -> list[Record | StreamqError]:

@@ -115,7 +115,8 @@ class Settings(_Base):
         "has succeeded",
     )
     batch_bytes: Annotated[int, Field(gt=0)] = Field(
-        default=67_108_864, description="most bytes a writer holds back in mode `batch`"
+        default=67_108_864,
+        description="most bytes a writer holds back in mode `batch`; each chunk counts 100 more",
     )
     data_converter: str | None = Field(
         default=None,

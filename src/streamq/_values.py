@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import types
+import typing
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -128,6 +130,20 @@ class PlainSerializer:
 PLAIN: Serializer[Any] = PlainSerializer()
 
 
+def describe_invalid(error: ValidationError) -> str:
+    """Say where a value is not what was wanted, and why, without repeating the value."""
+    found = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in found["loc"])
+    return f"{where + ': ' if where else ''}{found['msg']}"
+
+
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the types that a union allows, without None, or the type itself."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(each for each in typing.get_args(hint) if each is not type(None))
+    return (hint,)
+
+
 class TypedSerializer(Generic[T]):
     """Gives values of one type, validated by pydantic: models, dataclasses, plain types.
 
@@ -151,10 +167,8 @@ class TypedSerializer(Generic[T]):
                 return self._adapter.validate_json(data)
             return self._adapter.validate_python(value)
         except ValidationError as exc:
-            found = exc.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in found["loc"])
             raise SerializationError(
-                f"a chunk is not a {self._name}: {where + ': ' if where else ''}{found['msg']}"
+                f"a chunk is not a {self._name}: {describe_invalid(exc)}"
             ) from None
 
 

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import enum
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -26,6 +26,7 @@ from ._events import SealState, StreamId
 from ._outbox import Batch, Outbox
 from ._retry import RetryPolicy
 from ._values import PLAIN, Encoding, Serializer, TContra
+from ._wire import SealBody
 from .driver import ChunkQueue, Entry
 
 
@@ -206,9 +207,17 @@ class StreamWriter(Generic[TContra]):
         """
         encoding, data = self._encode(value)
         if not self._take(encoding, data):
-            await self._wait_for_room(len(data))
-            self._accept(encoding, data)
+            await self._accept_later(encoding, data)
         self._wake.set()
+
+    def _offer(self, value: TContra) -> Coroutine[Any, Any, None] | None:
+        """Accept or drop a chunk from a thread, or return what accepts it once there is room.
+
+        After a chunk that was accepted at once, ``_wake`` is to be set, in the loop.
+        """
+        encoding, data = self._encode(value)
+        with self._lock:
+            return None if self._take(encoding, data) else self._accept_later(encoding, data)
 
     def _encode(self, value: TContra) -> tuple[Encoding, bytes]:
         encoding, data = self._serializer.encode(value)
@@ -247,34 +256,46 @@ class StreamWriter(Generic[TContra]):
     def _has_room(self, size: int) -> bool:
         return self._outbox.has_room(size, self._buffer_bytes)
 
-    async def _wait_for_room(self, size: int) -> None:
-        """Wait for room in the buffer, behind every earlier caller."""
+    def _full(self, size: int) -> BufferFullError:
+        held = self._outbox.buffered_bytes
         if self._holds_back:
-            raise BufferFullError(
-                f"{self._outbox.buffered_bytes} bytes are held back until the activity ends; "
-                f"{size} more exceed the limit of {self._buffer_bytes} (STREAMQ_BATCH_BYTES). "
-                "Raise it, or stream with STREAMQ_MODE=realtime",
-                backend=self._queue.backend,
-                stream=str(self.stream),
+            message = (
+                f"{held} bytes are held back until the activity ends; {size} more exceed the limit "
+                f"of {self._buffer_bytes} (STREAMQ_BATCH_BYTES). Raise it, or stream with "
+                "STREAMQ_MODE=realtime"
             )
-        if self._on_full is OnFull.ERROR:
-            raise BufferFullError(
-                f"{self._outbox.buffered_bytes} bytes wait for backend {self._queue.backend!r}; "
-                f"{size} more exceed the limit of {self._buffer_bytes} (STREAMQ_BUFFER_BYTES). "
-                "Send it again later, or open the writer with OnFull.BLOCK",
-                backend=self._queue.backend,
-                stream=str(self.stream),
+        else:
+            message = (
+                f"{held} bytes wait for backend {self._queue.backend!r}; {size} more exceed the "
+                f"limit of {self._buffer_bytes} (STREAMQ_BUFFER_BYTES). Send it again later, or "
+                "open the writer with OnFull.BLOCK"
             )
+        error = BufferFullError(message, backend=self._queue.backend, stream=str(self.stream))
+        error.retryable = not self._holds_back
+        return error
+
+    async def _accept_later(self, encoding: Encoding, data: bytes) -> None:
+        """Accept a chunk once there is room in the buffer, behind every earlier caller."""
+        if self._holds_back or self._on_full is OnFull.ERROR:
+            raise self._full(len(data))
         self._waits += 1
         self._waiting += 1
         try:
             async with self._admission:
-                while not self._has_room(size):
-                    self._check_writable()
+                # In one step: room that was only found could be taken by another thread.
+                while not self._accept_if_room(encoding, data):
                     await self._wait_progress()
-            self._check_writable()
         finally:
             self._waiting -= 1
+        self._wake.set()
+
+    def _accept_if_room(self, encoding: Encoding, data: bytes) -> bool:
+        with self._lock:
+            self._check_writable()
+            if not self._has_room(len(data)):
+                return False
+            self._accept(encoding, data)
+            return True
 
     async def flush(self) -> None:
         """Wait until every accepted chunk is durable; not for those that batch mode holds back.
@@ -292,6 +313,18 @@ class StreamWriter(Generic[TContra]):
         """
         await asyncio.wait([self._pump])
         return self._error
+
+    def on_stopped(self, callback: Callable[[SealBody | None, StreamqError | None], None]) -> None:
+        """Call back in the event loop once nothing more will be sent.
+
+        Args:
+            callback: Is given the seal if it is durable, and what stopped the writer if it failed.
+        """
+
+        def stopped(_: asyncio.Task[None]) -> None:
+            callback(self._outbox.seal if self.is_sealed else None, self._error)
+
+        self._pump.add_done_callback(stopped)
 
     async def finish(self) -> None:
         """Seal the stream END, after every accepted chunk; returns once that is durable.
@@ -410,6 +443,8 @@ class StreamWriter(Generic[TContra]):
 
     async def _drain(self) -> None:
         """Wait until every accepted chunk, and the seal if one was asked for, is durable."""
+        # Temporal may have interrupted a thread between accepting a chunk and waking the sender.
+        self._wake.set()
         while self._outbox.has_work:
             self._raise_error()
             await self._wait_progress()

@@ -14,7 +14,7 @@ from streamq.devserver import TemporalDevServer
 from .conftest import Cli, Inside, one_error, read_until
 
 FULL = Path("/dev/full")
-COMMANDS = ["demo", "tail", "serve", "sweep", "backends", "config", "schema"]
+COMMANDS = ["demo", "ls", "tail", "serve", "delete", "sweep", "backends", "config", "schema"]
 
 
 def test_every_help_has_examples(inside: Inside) -> None:
@@ -49,6 +49,26 @@ def test_completion_of_the_shell_is_available(cli: Cli) -> None:
     shown = cli.run("--show-completion", "bash")
     assert shown.code == 0
     assert "_STREAMQ_COMPLETE" in shown.out
+
+
+@pytest.mark.parametrize("module", ["streamq", "pydantic", "typer", "rich.console"])
+def test_an_interruption_while_it_starts_leaves_no_traceback(cli: Cli, module: str) -> None:
+    """Whoever notices a typing error at once must not be punished with fifty lines."""
+    code = f"""
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+from streamq_command import main
+sys.exit(main())
+"""
+    process = cli.start("--version", program=[sys.executable, "-c", code])
+    finished = cli.finish(process)
+    assert (finished.code, finished.out, finished.err) == (130, "", "")
 
 
 def test_wrong_usage_is_one_line_with_the_way_to_help(inside: Inside) -> None:
@@ -92,9 +112,21 @@ def test_an_error_that_cannot_be_printed_still_has_its_exit_code(cli: Cli) -> No
     assert cli.finish(process).code == 2
 
 
+@pytest.mark.skipif(not FULL.exists(), reason=f"there is no {FULL}")
+def test_results_that_cannot_be_written_are_told(cli: Cli) -> None:
+    """A script must not take half a result for a whole one, nor wonder which device is full."""
+    for command in ("config", "--help"):
+        with FULL.open("wb") as full:
+            process = cli.start(command, stdout=full.fileno())
+        assert process.stderr is not None
+        message = process.stderr.read().decode().rstrip()
+        assert process.wait(30) == 2
+        assert message == "error: writing stdout: No space left on device"
+
+
 def test_a_mistyped_variable_is_refused_by_every_command(inside: Inside) -> None:
     """A setting that nothing reads would otherwise be ignored in silence."""
-    commands = [["config"], ["tail", "a"], ["serve"], ["demo"], ["sweep"]]
+    commands = [["config"], ["tail", "a"], ["ls"], ["delete", "a"], ["serve"], ["demo"], ["sweep"]]
     for finished in inside.run_each(commands, env={"STREAMQ_BACKND": "memory"}):
         message = one_error(finished)
         assert "STREAMQ_BACKND" in message

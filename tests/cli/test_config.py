@@ -67,7 +67,7 @@ def test_secrets_are_masked(inside: Inside) -> None:
     for shown in inside.run_each([["config"], ["config", "--json"]], env=env):
         assert shown.code == 0
         assert "STREAMQ_REDIS_URL" in shown.out
-        assert "**********" in shown.out
+        assert "redis://somebody:**********@localhost:6379" in shown.out
         assert "hunter2" not in shown.out + shown.err
 
 
@@ -84,6 +84,16 @@ def test_an_invalid_secret_is_not_repeated(inside: Inside) -> None:
     [
         (SecretStr("hunter2"), "**********"),
         (SecretStr(""), ""),
+        (SecretStr("redis://127.0.0.1:6379/0"), "redis://127.0.0.1:6379/0"),
+        (SecretStr("redis://me:hunter2@db.example:6379"), "redis://me:**********@db.example:6379"),
+        (SecretStr("rediss://:hunter2@[::1]:6379/3"), "rediss://:**********@[::1]:6379/3"),
+        (SecretStr("redis://hunter2@host"), "redis://**********@host"),
+        (SecretStr("redis://host/0?password=hunter2"), "redis://host/0?**********"),
+        (SecretStr("redis://host?password=a@hunter2"), "**********"),
+        (SecretStr("redis://a:hunter2/@:x@host"), "**********"),
+        (SecretStr("redis://a:123/4@hunter2@host"), "**********"),
+        (SecretStr("unix:///run/redis.sock"), "unix:///run/redis.sock"),
+        (SecretStr("https://hooks.example/services/hunter2"), "**********"),
         ("http://somebody:hunter2@host/path", "http://**********@host/path"),
         ("amqp://a:hunter2/@:x@host", "amqp://**********@host"),
         ("https://host/?token=hunter2&a=b", "https://host/?token=**********&a=b"),

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 from contextlib import closing
 
 import pytest
@@ -26,6 +27,14 @@ async def test_text_is_printed_as_it_was_sent(cli: Cli, queue: ChunkQueue) -> No
     assert out == b'one two\n{"a":[1,"\xc3\xbc"]}\n\xff\nend'
     assert process.returncode == 0
     assert err.decode().startswith("-- END: 6 chunks")
+
+
+async def test_the_notice_at_the_end_has_a_line_of_its_own(cli: Cli, queue: ChunkQueue) -> None:
+    """With 2>&1 both go to one place, where it must not look like a part of the text."""
+    async with open_writer("s", queue=queue) as stream:
+        await stream.send_chunk("no newline here")
+    process = cli.start("tail", "s", stderr=subprocess.STDOUT)
+    assert cli.finish(process).out.startswith("no newline here\n-- END: 1 chunks")
 
 
 async def test_json_has_every_event_and_its_cursor(cli: Cli, queue: ChunkQueue) -> None:
@@ -142,7 +151,11 @@ async def test_a_cursor_of_another_stream_is_refused(cli: Cli, queue: ChunkQueue
             await stream.send_chunk(name)
     cursor = json.loads(cli.run("tail", "a", "--json").out.splitlines()[0])["cursor"]
     assert "another stream" in one_error(cli.run("tail", "b", "--from", cursor))
-    assert "not a cursor" in one_error(cli.run("tail", "b", "--from", "yesterday"))
+    message = one_error(cli.run("tail", "b", "--from", "yesterday"))
+    assert message == (
+        "error: 'yesterday' is not a cursor, or not all of one; give 'beginning', 'tail' or a "
+        "cursor that a reader returned, unchanged"
+    )
 
 
 async def test_damaged_records_are_one_line(cli: Cli, queue: ChunkQueue) -> None:

@@ -123,7 +123,7 @@ MUTATIONS = {
     ),
     "the seal is sent before the chunks": Mutation("outbox", "if not entries:", "if self.seal:"),
     "the last part is left out": Mutation(
-        "outbox", "for part in range(parts):", "for part in range(parts - 1):"
+        "outbox", "for part in range(parts)", "for part in range(parts - 1)"
     ),
     "a part counts as a chunk": Mutation(
         "outbox", "self._sent_seq += record.completes", "self._sent_seq += len(record.chunks)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tracemalloc
 import uuid
 import zlib
 from collections.abc import AsyncIterator
@@ -180,10 +182,37 @@ async def test_a_codec_that_fails_stops_the_writer(queue: ChunkQueue, settings: 
 
     writer = await open_writer("s", queue=queue, settings=settings, codec=Broken())
     await writer.send_chunk("very secret words")
-    with pytest.raises(SerializationError, match="key service is away"):
+    with pytest.raises(SerializationError, match="key service is away") as caught:
         await writer.flush()
+    assert caught.value.retryable, "the next attempt may find it"
     await writer.aclose()
     assert b"secret" not in await stored(queue, "s")
+
+
+async def test_a_reader_waits_out_a_key_service(queue: ChunkQueue, settings: Settings) -> None:
+    """Nothing is wrong with the stream: what came before is told, and later the rest."""
+
+    class Away(Xor):
+        calls = 0
+
+        async def decode(self, data: bytes) -> bytes:
+            self.calls += 1
+            if self.calls in (2, 3):
+                raise TimeoutError("no answer")
+            return await super().decode(data)
+
+    async with open_writer("s", queue=queue, settings=settings, codec=Xor()) as writer:
+        for word in ("a", "b"):
+            await writer.send_chunk(word)
+            await writer.flush()
+    async with open_reader("s", queue=queue, settings=settings, codec=Away()) as reader:
+        first = await anext(reader)
+        with pytest.raises(SerializationError, match="cannot decode a record: TimeoutError: no"):
+            await anext(reader)
+        rest = [event async for event in reader]
+    assert isinstance(first, Chunk)
+    assert first.value == "a"
+    assert [event.offset for event in rest] == [2, 3]
 
 
 async def test_a_large_chunk_goes_through_the_codec_in_parts(
@@ -260,9 +289,28 @@ async def test_batch_mode_is_bounded(queue: ChunkQueue) -> None:
     """What is held back has a limit, and the message names it: waiting would be for ever."""
     writer = await open_writer("s", queue=queue, settings=batch(batch_bytes=1_000))
     await writer.send_chunk(b"x" * 900)
-    with pytest.raises(BufferFullError, match="STREAMQ_BATCH_BYTES"):
+    with pytest.raises(BufferFullError, match="STREAMQ_BATCH_BYTES") as caught:
         await writer.send_chunk(b"x" * 900)
+    assert not caught.value.retryable, "the next attempt would meet it again"
     await writer.finish()
+    assert writer.statistics().buffered_bytes == 0
+    await writer.aclose()
+
+
+async def test_the_bound_of_batch_mode_is_one_on_memory(queue: ChunkQueue) -> None:
+    """Tokens are tiny: ten times their bytes would be held if only those were counted."""
+    writer = await open_writer("s", queue=queue, settings=batch(batch_bytes=1_000_000))
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(BufferFullError):
+            while True:
+                await writer.send_chunk("word")
+        assert tracemalloc.get_traced_memory()[0] < 1_200_000
+    finally:
+        tracemalloc.stop()
+    assert writer.position > 9_000
+    await writer.finish()
+    assert writer.statistics().buffered_bytes == 0
     await writer.aclose()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,50 @@ def test_example_of_two_attempts_tells_one_story(tmp_path: Path) -> None:
         "3 attempt 2: testing",
         "4 attempt 2: done",
     ]
+
+
+@pytest.mark.parametrize("example", ["plain.py", "attempts.py"])
+def test_examples_without_temporal_run_again(tmp_path: Path, example: str) -> None:
+    """Whoever runs a program once runs it twice, and a stream ends only once."""
+    first, second = (run(EXAMPLES / example, tmp_path) for _ in range(2))
+    assert first.splitlines()[-1] == second.splitlines()[-1]
+
+
+def test_generic_workflow_runs_as_its_page_says(tmp_path: Path, temporal_address: str) -> None:
+    """The commands of the page, word for word, beside the worker that it names."""
+    page = (ROOT / "docs/temporal.md").read_text()
+    [commands] = re.findall(r"```console\n(temporal workflow start.*?)```", page, re.DOTALL)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "STREAMQ_SQLITE_PATH": str(tmp_path / "streams.db"),
+        "STREAMQ_TEMPORAL_ADDRESS": temporal_address,
+        "TEMPORAL_ADDRESS": temporal_address,
+    }
+    with subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "worker.py")],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as worker:
+        try:
+            assert worker.stdout is not None
+            assert "task queue poems" in worker.stdout.readline()
+            done = subprocess.run(
+                ["/bin/sh", "-ec", commands],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            assert "poem-7" in done.stdout
+            assert "Ode to a lighthouse" in done.stdout
+        finally:
+            worker.send_signal(signal.SIGINT)
+        assert worker.wait(20) == 0
 
 
 def test_temporal_example_streams_a_poem(tmp_path: Path, temporal_address: str) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from streamq import CorruptRecordError, Settings, StreamId, open_writer
 from streamq.driver import Entry
@@ -426,3 +429,31 @@ async def test_clients_at_different_paces_all_see_the_same(
         await asyncio.gather(*(reader.done for reader in readers), *pacers)
     for i, reader in enumerate(readers):
         assert reader.ids == list(range(1 + i % 2, 2_002))
+
+
+class Reversed:
+    """A codec that the gateway is not told of."""
+
+    async def encode(self, data: bytes) -> bytes:
+        return data[::-1]
+
+    async def decode(self, data: bytes) -> bytes:
+        return data[::-1]
+
+
+async def test_a_failure_is_logged_once_however_often_clients_come_back(
+    start: Serve, queue: WatchedQueue, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A page on an encrypted stream reconnects for ever, and the log is for what is new."""
+    served = await start()
+    for name in ("a", "b"):
+        async with open_writer(name, queue=queue, settings=settings, codec=Reversed()) as stream:
+            await stream.send_chunk("words")
+    for name in ("a", "a", "b", "a"):
+        [error] = await served.collect(name)
+        assert error.json()["error"] == "serialization"
+    warned = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert [line.split(" stopped")[0] for line in warned] == [
+        "reading default/a",
+        "reading default/b",
+    ]

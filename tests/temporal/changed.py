@@ -30,7 +30,7 @@ class ChangedContinues(_Changed):
 @workflow.defn(name="streamq.Stream")
 class ChangedStream(_Changed):
     @workflow.run
-    async def run(self, request: Any) -> None:
+    async def run(self, request: Any, state: Any = None) -> None:
         await self.change()
 
 
@@ -48,4 +48,18 @@ class ChangedSweep(_Changed):
         await self.change()
 
 
-CHANGED = [ChangedFollows, ChangedContinues, ChangedStream, ChangedProduce, ChangedSweep]
+@workflow.defn(name="Gateway")
+class ChangedGateway(_Changed):
+    @workflow.run
+    async def run(self, received: Any = None) -> None:
+        await self.change()
+
+
+CHANGED = [
+    ChangedFollows,
+    ChangedContinues,
+    ChangedStream,
+    ChangedProduce,
+    ChangedSweep,
+    ChangedGateway,
+]

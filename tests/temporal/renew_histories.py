@@ -33,10 +33,14 @@ from streamq.temporal import (
 )
 
 from .followers import Continues, Follows, Options, State
-from .receivers import Gateway
+from .receivers import Gateway, Observer
 
 DIRECTORY = Path(__file__).parent / "histories"
 TASK_QUEUE = "histories"
+
+# So that a stream of two seconds crosses runs where Temporal suggests it.
+_SERVER = {**FAST, "limit.historyCount.suggestContinueAsNew": "60"}
+_PATIENCE_SECONDS = 20.0
 
 Handle = WorkflowHandle[Any, Any]
 
@@ -61,6 +65,14 @@ async def twice(stream: StreamWriter) -> str:
 @streaming_activity
 async def fail(stream: StreamWriter) -> None:
     await stream.send_chunk("half")
+    raise ApplicationError("broken", type="ModelError", non_retryable=True)
+
+
+@streaming_activity
+async def count_and_fail(chunks: int, stream: StreamWriter) -> None:
+    for i in range(chunks):
+        await stream.send_chunk(i)
+        await asyncio.sleep(0.01)
     raise ApplicationError("broken", type="ModelError", non_retryable=True)
 
 
@@ -95,6 +107,23 @@ def _stream(name: str, *args: Any, **options: Any) -> Callable[[Client], Awaitab
     return start
 
 
+def _reporting(name: str, *args: Any, **options: Any) -> Callable[[Client], Awaitable[Handle]]:
+    async def start(client: Client) -> Handle:
+        observer = await _start(client, "Observer", 0)
+        return await _stream(name, *args, progress_workflow_id=observer.id, **options)(client)
+
+    return start
+
+
+async def _receive(client: Client) -> Handle:
+    gateway = await _start(client, "Gateway")
+    request = StreamRequest(
+        "count", [100], delivery="signal", target_workflow_id=gateway.id, window_seconds=0.02
+    )
+    await _start(client, "streamq.Stream", request)
+    return gateway
+
+
 async def _sweep(client: Client) -> Handle:
     return await _start(client, "streamq.Sweep", SweepRequest(grace_seconds=0))
 
@@ -117,7 +146,43 @@ SCENARIOS: dict[str, Callable[[Client], Awaitable[Handle]]] = {
     "stream-signal": _stream("count", 40, delivery="signal"),
     "stream-cancel": _stream("wait_for_ever", delivery="poll"),
     "sweep": _sweep,
+    # Later runs: of the generic workflow,
+    "stream-continued": _reporting(
+        "count", 150, delivery="poll", window_seconds=0.05, progress_seconds=0.5
+    ),
+    "stream-continued-failure": _stream(
+        "count_and_fail", 100, delivery="poll", window_seconds=0.02
+    ),
+    "stream-continued-cancel": _stream("count", 100_000, delivery="poll", window_seconds=0.02),
+    # of the helper, with polls of both kinds in each,
+    "continued-activity": _continues("count", 200, continue_every=80),
+    "continued-local": _continues("count", 300, continue_every=120, polling="local", window_ms=20),
+    "continued-end": _continues("count", 30, continue_every=15, window_ms=20),
+    "continued-cancel": _continues("count", 100_000, continue_every=150, polling="local"),
+    "continued-gone": _continues("count", 100_000, continue_every=150, max_wait_seconds=0.5),
+    # and of the inbox.
+    "receive": _receive,
 }
+
+
+async def _interfere(client: Client, name: str, handle: Handle) -> None:
+    """Do what is the point of some scenarios."""
+    if not name.endswith(("cancel", "gone")):
+        return
+    if "continued" in name:
+        newest = client.get_workflow_handle(handle.id)
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while (await newest.describe()).run_id == handle.first_execution_run_id:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # a new run cannot be waited for
+    await asyncio.sleep(1.0)  # for chunks to be there
+    if name.endswith("cancel"):
+        await handle.cancel()
+    else:
+        await _producer(client, handle).terminate("by accident")
+
+
+def _producer(client: Client, handle: Handle) -> Handle:
+    return client.get_workflow_handle(stream_name(handle.id, str(handle.first_execution_run_id)))
 
 
 async def _write(client: Client, name: str, handle: Handle) -> None:
@@ -129,9 +194,8 @@ async def _write(client: Client, name: str, handle: Handle) -> None:
         _save(f"{name}-{number}", history.to_json())
         last = history.events[-1].workflow_execution_continued_as_new_event_attributes
         run_id = last.new_execution_run_id
-    child = client.get_workflow_handle(stream_name(handle.id, str(handle.first_execution_run_id)))
     try:
-        _save(f"{name}-produce", (await child.fetch_history()).to_json())
+        _save(f"{name}-produce", (await _producer(client, handle).fetch_history()).to_json())
     except Exception:  # noqa: BLE001 - most scenarios have none
         return
 
@@ -153,27 +217,25 @@ async def renew(names: list[str]) -> None:
     """Run the scenarios on a server of their own and write their histories."""
     options = QueueOptions(ttl=timedelta(minutes=5))
     settings = load_settings(backend="memory", cancel_seconds=0.2)
-    with TemporalDevServer(dynamic_config=FAST) as server:
+    with TemporalDevServer(dynamic_config=_SERVER) as server:
         client = await Client.connect(server.address, identity="histories")
         async with (
             await MemoryDriver.open(options, MemorySettings(store=uuid.uuid4().hex)) as queue,
             Worker(
                 client,
                 task_queue=TASK_QUEUE,
-                workflows=[Follows, Continues, Gateway],
-                activities=[count, twice, fail, wait_for_ever],
+                workflows=[Follows, Continues, Gateway, Observer],
+                activities=[count, count_and_fail, twice, fail, wait_for_ever],
                 plugins=[StreamqPlugin(queue, settings)],
             ),
         ):
             for name in names or SCENARIOS:
                 handle = await SCENARIOS[name](client)
-                if name.endswith("cancel"):
-                    await asyncio.sleep(1.0)  # for the first chunk to be there
-                    await handle.cancel()
+                await _interfere(client, name, handle)
                 try:
                     await handle.result()
                 except WorkflowFailureError as exc:
-                    if not name.endswith(("cancel", "failure")):
+                    if not name.endswith(("cancel", "failure", "gone")):
                         raise SystemExit(f"{name}: {exc.cause}") from exc
                 await _write(client, name, handle)
 

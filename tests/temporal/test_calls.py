@@ -73,10 +73,16 @@ async def test_two_calls_at_once_on_one_topic_do_not_lose_output_in_silence(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
     """Scheduled in one millisecond they would even have the same epoch: one must fail, loudly."""
-    _, failure, _ = await run_workflow(client, queue, settings, AtOnce, [say_slowly])
+    handle, failure, _ = await run_workflow(client, queue, settings, AtOnce, [say_slowly])
     assert isinstance(failure, ApplicationError), "the workflow must not succeed"
-    assert failure.type in ("FencedError", "SealedError")
-    assert "topic" in failure.message
+    assert (failure.type, failure.non_retryable) == ("FencedError", True)
+    assert "stream_topic" in failure.message
+    started = [
+        event.activity_task_started_event_attributes.attempt
+        async for event in handle.fetch_history_events()
+        if event.HasField("activity_task_started_event_attributes")
+    ]
+    assert set(started) <= {1}, "a retry would take the stream from the call that has it"
 
 
 async def test_second_call_on_a_topic_that_has_ended_fails_and_names_the_remedy(

@@ -208,7 +208,7 @@ async def test_a_producer_that_was_terminated_is_noticed(
 ) -> None:
     """Waiting for chunks that nobody will send is the worst of all endings."""
     every = 10 if later else 0
-    handle = await begin("count_for_ever", continue_every=every, max_wait_seconds=0.5)
+    handle = await begin("count_for_ever", continue_every=every)  # polls wait for a minute
     await (reach_later_run(client, handle) if later else reach_first_chunk(handle))
     await client.get_workflow_handle(stream_of(handle)).terminate("by accident")
     async with asyncio.timeout(20):

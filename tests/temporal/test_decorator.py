@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
@@ -18,6 +19,7 @@ from streamq import BlockingStreamWriter, ConfigurationError, OnRetry, StreamWri
 from streamq.temporal import stream_name, streaming_activity
 from streamq.temporal._attempt import attempt_epoch
 from streamq.temporal._failure import is_final
+from streamq.temporal._spec import spec_of
 
 TEN_SECONDS = timedelta(seconds=10)
 NAMED = ApplicationError("x", type="T")
@@ -74,6 +76,65 @@ def test_what_cannot_stream_is_refused_when_it_is_defined() -> None:
         streaming_activity(asynchronous)
     with pytest.raises(ConfigurationError, match="a/b"):
         streaming_activity(topic="a/b")
+
+
+def test_a_generator_whose_annotation_does_not_tell_may_return_anything() -> None:
+    """Declared as None, a result that is something else would fail the workflow that awaits it."""
+
+    def unannotated(count):  # type: ignore[no-untyped-def]
+        yield count
+        return "top"
+
+    def evaluated_by_type_checkers_only(count: int) -> Nowhere[int]:  # type: ignore[name-defined]  # noqa: F821
+        yield count
+        return "top"
+
+    def climbs(count: int) -> Generator[int, None, str]:
+        yield count
+        return "top"
+
+    def walks(count: int) -> Iterator[int]:
+        yield count
+
+    for function, result in (
+        (unannotated, None),
+        (evaluated_by_type_checkers_only, None),
+        (climbs, str),
+        (walks, type(None)),
+    ):
+        shown: Any = streaming_activity(function)
+        assert _Definition.must_from_callable(shown).ret_type is result
+
+
+def test_a_parameter_that_only_happens_to_be_called_stream_is_refused() -> None:
+    """Clients of models take ``stream=True``; a writer in its place would be true as well."""
+
+    async def generate(prompt: str, stream: bool = True) -> AsyncIterator[str]:
+        yield prompt
+
+    async def optional(prompt: str, stream: int | None = None) -> None: ...
+
+    for function in (generate, optional):
+        with pytest.raises(TypeError, match="another name"):
+            streaming_activity(function)
+
+
+async def test_writers_may_have_a_default() -> None:
+    """``= None`` lets a unit test leave out what it does not look at; Temporal never sees it."""
+
+    @streaming_activity
+    async def produce(
+        prompt: str, stream: StreamWriter[str] | None = None, logs: StreamWriter | None = None
+    ) -> None: ...
+
+    found = spec_of(produce)
+    assert found is not None
+    assert found.writers == ("stream", "logs")
+    assert found.chunk_type is str
+    shown: Any = produce
+    assert _Definition.must_from_callable(shown).arg_types == [str]
+    with pytest.raises(TypeError, match="pass logs= too"):
+        await shown("prompt", stream=None)
 
 
 async def types_are_checked() -> None:

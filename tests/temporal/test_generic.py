@@ -229,7 +229,7 @@ async def test_progress_survives_continue_as_new(run_worker: Run, start: Start) 
     ("wrong", "message"),
     [
         ({"delivery": "signal"}, "target_workflow_id"),
-        ({"target_signal": ""}, "must have a name"),
+        ({"target_signal": ""}, "target_signal must be text"),
         ({"progress_seconds": -1}, "progress_seconds"),
         ({"target_workflow": "x"}, "did you mean 'target_workflow_id'"),
     ],

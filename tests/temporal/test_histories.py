@@ -15,13 +15,29 @@ from temporalio.workflow import NondeterminismError
 
 from streamq.temporal import StreamqPlugin
 from streamq.temporal._follower import Follower
+from streamq.temporal._inbox import StreamInbox
+from streamq.temporal._relay import Relay
+from streamq.temporal._source import ChildSource, ResumedSource
+from streamq.temporal._versioned import VERSIONED
 
 from .changed import CHANGED
 from .followers import Continues, Follows
+from .receivers import Gateway
 from .renew_histories import DIRECTORY, SCENARIOS
 
 SAVED = sorted(DIRECTORY.glob("*.json"))
 SECOND = timedelta(seconds=1)
+LATER_RUNS = {
+    "streamq.Stream, poll": "stream-continued-2",
+    "streamq.Stream, poll, failure": "stream-continued-failure-2",
+    "streamq.Stream, poll, cancelled": "stream-continued-cancel-2",
+    "resume_stream": "continued-activity-2",
+    "resume_stream, local": "continued-local-2",
+    "resume_stream, cancelled": "continued-cancel-2",
+    "resume_stream, at the end": "continued-end-4",
+    "resume_stream, producer terminated": "continued-gone-2",
+    "StreamInbox": "receive-2",
+}
 
 
 def load(path: Path) -> WorkflowHistory:
@@ -30,13 +46,39 @@ def load(path: Path) -> WorkflowHistory:
     return WorkflowHistory.from_json(started["workflowId"], history)
 
 
+def type_name(workflow_type: type) -> str | None:
+    return workflow._Definition.must_from_class(workflow_type).name
+
+
 def replayer() -> Replayer:
-    return Replayer(workflows=[Follows, Continues], plugins=[StreamqPlugin()])
+    return Replayer(workflows=[Follows, Continues, Gateway], plugins=[StreamqPlugin()])
 
 
 def test_every_scenario_is_saved() -> None:
     """A history that is not there proves nothing."""
     assert {path.stem.rpartition("-")[0] for path in SAVED} == set(SCENARIOS)
+
+
+def test_every_workflow_of_the_plugin_is_saved() -> None:
+    """A generic workflow that is added later needs a history as well."""
+    saved = {
+        load(path).events[0].workflow_execution_started_event_attributes.workflow_type.name
+        for path in SAVED
+    }
+    assert {type_name(each) for each in VERSIONED} <= saved
+    assert {type_name(each) for each in CHANGED} == saved
+
+
+@pytest.mark.parametrize("name", LATER_RUNS.values(), ids=LATER_RUNS)
+def test_later_runs_are_saved(name: str) -> None:
+    """What goes on after continue-as-new takes other ways than what begins."""
+    first, later = (load(DIRECTORY / f"{name[:-1]}{number}.json") for number in (1, name[-1]))
+    assert first.events[-1].HasField("workflow_execution_continued_as_new_event_attributes")
+    begun = later.events[0].workflow_execution_started_event_attributes
+    assert begun.continued_execution_run_id
+    if "local" in name:
+        kinds = [event.WhichOneof("attributes") for event in later.events]
+        assert "marker_recorded_event_attributes" in kinds
 
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
@@ -53,17 +95,34 @@ async def test_an_incompatible_change_is_noticed(path: Path) -> None:
         await changed.replay_workflow(load(path))
 
 
-@pytest.mark.parametrize("name", ["follow-activity-1", "continue-activity-2", "stream-poll-1"])
+@pytest.mark.parametrize(
+    ("owner", "method", "name"),
+    [
+        (Follower, "_poll", "follow-activity-1"),
+        (Follower, "_poll", "continue-activity-2"),
+        (Follower, "_poll", "stream-poll-1"),
+        (Follower, "_poll", "stream-continued-2"),
+        (Follower, "_poll_locally", "follow-local-1"),
+        (Follower, "_poll_locally", "continued-local-2"),
+        (ChildSource, "start", "continued-activity-1"),
+        (ResumedSource, "result", "continued-activity-3"),
+        (ResumedSource, "result", "stream-continued-2"),
+        (ResumedSource, "settle", "continued-cancel-2"),
+        (ResumedSource, "settle", "continued-gone-3"),
+        (Relay, "finish", "stream-signal-1"),
+        (StreamInbox, "__anext__", "receive-2"),
+    ],
+)
 async def test_a_change_of_the_engine_is_noticed(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    owner: Any, method: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine is shared by all that follow a stream, and its commands are in their histories."""
-    polls = Follower._poll
+    unchanged = getattr(owner, method)
 
-    async def polls_twice(self: Follower, over: bool) -> Any:
+    async def does_more(self: Any, *args: Any, **kwargs: Any) -> Any:
         await workflow.execute_activity("news", start_to_close_timeout=SECOND)
-        return await polls(self, over)
+        return await unchanged(self, *args, **kwargs)
 
-    monkeypatch.setattr(Follower, "_poll", polls_twice)
+    monkeypatch.setattr(owner, method, does_more)
     with pytest.raises(NondeterminismError):
         await replayer().replay_workflow(load(DIRECTORY / f"{name}.json"))

@@ -92,7 +92,35 @@ def test_a_failed_forwarding_is_kept_after_what_came_before() -> None:
     assert inbox.state().error == {"type": "TrimmedError", "message": "gone"}
 
 
-@pytest.mark.parametrize("wrong", [{}, {"stream": "s", "start": "x", "events": []}, {"events": 1}])
+def test_a_second_forwarding_must_not_leave_a_hole() -> None:
+    """One that was started again with a later cursor would skip events in silence."""
+    inbox = StreamInbox[Any]()
+    inbox.put(batch(1, 3))
+    inbox.put(batch(6, 7, start=6))
+    state = inbox.state()
+    assert taken(inbox) == [1, 2, 3]
+    assert state.error is not None
+    assert "event 6" in state.error["message"]
+
+
+def entries(**changed: Any) -> dict[str, Any]:
+    """Return a batch of one entry that is wrong somewhere."""
+    return {"stream": "s", "start": 1, "events": [{"attempt": 1, **changed}]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"stream": "s", "start": "x", "events": []},
+        {"stream": "s", "start": float("inf"), "events": []},
+        {"events": 1},
+        batch(1, 2, error="it is no object"),
+        entries(event="reset", offset="1"),
+        entries(event="end", offset=None, state="END"),
+        entries(event="chunks", offset=1, seq=0, values="text"),
+    ],
+)
 def test_a_signal_that_is_no_batch_does_not_stop_the_workflow(wrong: dict[str, Any]) -> None:
     """A handler that raises would block the workflow's task for ever."""
     inbox = StreamInbox[Any]()

@@ -109,6 +109,13 @@ async def test_a_cursor_of_another_stream_is_not_retried(
     assert (caught.value.type, caught.value.non_retryable) == ("CursorError", True)
 
 
+async def test_a_tenant_that_cannot_be_is_not_retried(polled: Poll) -> None:
+    """What is wrong in the request stays wrong, however often it is polled."""
+    with pytest.raises(ApplicationError) as caught:
+        await polled(tenant="../others")
+    assert (caught.value.type, caught.value.non_retryable) == ("ConfigurationError", True)
+
+
 async def test_a_short_poll_sends_no_heartbeat(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:

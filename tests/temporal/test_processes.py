@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +18,16 @@ from typing import Any, TypeVar
 
 import pytest
 from pydantic import SecretStr
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Worker
 
-from streamq import Chunk, Event, Settings, load_settings
+from streamq import Chunk, Event, Settings, StreamWriter, load_settings
 from streamq.driver import ChunkQueue, QueueOptions
 from streamq.sqlite import SqliteDriver, SqliteSettings
-from streamq.temporal import subscribe
+from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
 
 from .conftest import Run, Start
+from .receivers import Gateway
 from .test_streaming import told
 
 _SCRIPT = Path(__file__).with_name("worker_process.py")
@@ -138,3 +143,98 @@ async def test_worker_and_reader_need_no_common_process(
             chunks = [event.value async for event in events if isinstance(event, Chunk)]
         await handle.result()
     assert chunks == [f"1.{i}" for i in range(100)]
+
+
+async def forwarded(agent: WorkflowHandle[Any, Any]) -> int:
+    """Return how many chunks the next attempt to forward knows to have been sent."""
+    pending = (await agent.describe()).raw_description.pending_activities
+    for each in pending:
+        if each.activity_type.name == "streamq.forward" and each.heartbeat_details.payloads:
+            details = await agent._client.data_converter.decode(each.heartbeat_details.payloads)
+            return int(details[0]["summary"]["chunks"]) if details else 0
+    return 0
+
+
+async def kill_while_forwarding(
+    process: subprocess.Popen[bytes],
+    agent: WorkflowHandle[Any, Any],
+    target: WorkflowHandle[Any, Any],
+    *,
+    beyond: int,
+) -> int:
+    """Kill -9 when more has been sent than Temporal knows of; return how much was received."""
+
+    async def is_behind() -> bool:
+        received = len(await target.query(Gateway.told))
+        return received > max(beyond, await forwarded(agent))
+
+    async with asyncio.timeout(60):
+        while True:
+            if await is_behind():
+                process.send_signal(signal.SIGSTOP)  # so that it stays so until the kill
+                if await is_behind():
+                    break
+                process.send_signal(signal.SIGCONT)
+            await asyncio.sleep(0.01)  # a query cannot be waited for
+    process.kill()
+    process.wait()
+    return len(await target.query(Gateway.told))
+
+
+async def test_a_worker_killed_while_it_forwards_is_seen_by_nobody(
+    shared: Shared, temporal_address: str, task_queue: str, client: Client, start: Start
+) -> None:
+    """kill -9 twice between a signal and its heartbeat: the gateway has each chunk once."""
+    may_end = asyncio.Event()
+
+    @streaming_activity
+    async def talk(stream: StreamWriter) -> int:
+        chunks = 0
+        while not may_end.is_set():
+            await stream.send_chunk(chunks)
+            chunks += 1
+            await asyncio.sleep(0.01)
+        return chunks
+
+    here = f"{task_queue}-here"
+    async with Worker(
+        client,
+        task_queue=here,
+        activities=[talk],
+        workflows=[Gateway],
+        plugins=[StreamqPlugin(shared.queue, shared.settings)],
+    ):
+        target = await client.start_workflow(
+            Gateway.run, id=f"gw-{uuid.uuid4().hex}", task_queue=here
+        )
+        agent = await start(
+            "talk",
+            delivery="signal",
+            target_workflow_id=target.id,
+            window_seconds=0.05,
+            task_queue=here,
+        )
+        received = 0
+        for _ in range(2):
+            with worker(shared, temporal_address, task_queue, "forwards") as process:
+                received = await kill_while_forwarding(process, agent, target, beyond=received + 10)
+        with worker(shared, temporal_address, task_queue, "forwards"):
+            may_end.set()
+            result = await asyncio.wait_for(agent.result(), 60)
+            found = await asyncio.wait_for(target.result(), 60)
+        history = await agent.fetch_history()
+    chunks = result["result"]
+    assert chunks > received
+    assert found.told == [*range(chunks), "END"]
+    assert found.offsets == [*range(1, chunks + 2)]
+    assert (result["chunks"], result["resets"], result["error"]) == (chunks, 0, None)
+    digest = hashlib.sha256()
+    for i in range(chunks):
+        digest.update(len(str(i)).to_bytes(8, "big") + str(i).encode())
+    assert result["digest"] == digest.hexdigest()
+    attempts = [
+        event.activity_task_started_event_attributes.attempt
+        for event in history.events
+        if event.HasField("activity_task_started_event_attributes")
+    ]
+    assert max(attempts) == 3, "the forwarding activity was not tried again after each kill"

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sys
 import threading
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from temporalio import activity
+from temporalio import activity, workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, PayloadCodec
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
 
 from streamq import (
@@ -28,6 +32,8 @@ from streamq import (
     Encoding,
     Event,
     Seal,
+    SealState,
+    SerializationError,
     Serializer,
     Settings,
     StreamId,
@@ -220,6 +226,139 @@ async def test_heartbeat_details_are_the_users(
         handle = await start("produce")
         await handle.result()
     assert [list(details) for details in seen] == [[], ["page", 7], ["page", 7]]
+
+
+async def test_heartbeat_details_are_what_was_noted(
+    run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
+) -> None:
+    """An object that the function goes on changing is not noted before it says so."""
+    seen: list[Sequence[Any]] = []
+
+    @streaming_activity
+    async def produce(stream: StreamWriter[str]) -> None:
+        seen.append(list(activity.info().heartbeat_details))
+        if activity.info().attempt == 1:
+            state = {"page": 1}
+            activity.heartbeat(state)
+            state["page"] = 2
+            await asyncio.sleep(3 * settings.cancel_seconds)  # heartbeats of ours go on
+            raise ApplicationError("again", next_retry_delay=SOON)
+
+    async with run_worker(produce):
+        handle = await start("produce", heartbeat_seconds=5)
+        await handle.result()
+    assert seen == [[], [{"page": 1}]]
+
+
+async def test_details_that_cannot_be_encoded_end_the_stream(
+    run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
+) -> None:
+    """The SDK fails such an activity by cancelling it; to readers that is a failure, too."""
+
+    @streaming_activity
+    async def produce(stream: StreamWriter[str]) -> None:
+        await stream.send_chunk("a")
+        activity.heartbeat(object())
+        await asyncio.Event().wait()
+
+    async with run_worker(produce):
+        handle = await start("produce", max_attempts=1)
+        events = await read_all(handle, queue, settings)
+        await failure_of(handle)
+    seal = events[-1]
+    assert isinstance(seal, Seal)
+    assert (seal.state, seal.attempt) == (SealState.ERROR, 1), "sealed by the activity itself"
+    assert "heartbeat" in seal.message
+
+
+@streaming_activity(topic="logs")
+async def takes_logs(stream: StreamWriter[str]) -> None:
+    """Ends a topic that another activity wants."""
+
+
+@streaming_activity
+async def wants_logs(stream: StreamWriter[str], logs: StreamWriter[str]) -> None:
+    """Cannot open its second stream."""
+
+
+@workflow.defn(sandboxed=False)
+class SharesATopic:
+    @workflow.run
+    async def run(self) -> None:
+        limit = timedelta(seconds=20)
+        await workflow.execute_activity(takes_logs, start_to_close_timeout=limit)
+        with contextlib.suppress(ActivityError):
+            await workflow.execute_activity(wants_logs, start_to_close_timeout=limit)
+        await workflow.wait_condition(lambda: False)
+
+
+async def test_a_stream_ends_with_the_one_beside_it_that_cannot_be_opened(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """The activity has failed for good: nobody must wait for a stream that it had opened."""
+    async with Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[SharesATopic],
+        activities=[takes_logs, wants_logs],
+        plugins=[StreamqPlugin(queue, settings)],
+    ):
+        name = f"wf-{uuid.uuid4().hex}"
+        handle = await client.start_workflow(SharesATopic.run, id=name, task_queue=task_queue)
+        async with subscribe(handle, queue=queue, settings=settings) as events:
+            seal = await anext(events)
+        await handle.terminate()
+    assert isinstance(seal, Seal)
+    assert (seal.state, seal.error_type) == (SealState.ERROR, "SealedError")
+
+
+async def test_work_that_is_repeated_may_send_what_it_sent_before(
+    run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
+) -> None:
+    """Chunks that go nowhere are encoded by the same converter, which may take more than JSON."""
+
+    @streaming_activity
+    async def produce(stream: StreamWriter[float]) -> str:
+        await stream.send_chunk(float("nan"))
+        await stream.finish()
+        if activity.info().attempt == 1:
+            raise ApplicationError("the worker died here", next_retry_delay=SOON)
+        return "result"
+
+    async with run_worker(produce):
+        handle = await start("produce")
+        assert (await handle.result())["result"] == "result"
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"a": [float("inf")]}])
+def test_what_browsers_do_not_read_is_not_called_json(value: object) -> None:
+    """Python writes NaN and Infinity, which JSON does not have: a page would lose its stream."""
+    serializer: Serializer[Any]
+    serializer, _ = conversion(DataConverter.default, "wf/run/topic", "default")
+    encoding, data = serializer.encode(value)
+    assert encoding is Encoding.PAYLOAD
+    assert repr(serializer.decode(encoding, data)) == repr(value)
+    assert serializer.encode("NaN") == (Encoding.TEXT, b"NaN")
+    assert serializer.encode(["NaN"])[0] is Encoding.JSON
+
+
+@pytest.mark.parametrize("converter", [DataConverter.default, pydantic_data_converter])
+def test_a_value_of_another_type_is_refused_without_being_repeated(
+    converter: DataConverter,
+) -> None:
+    """Who asks for a type gets it or an error; errors go to logs and to Temporal unencrypted."""
+    serializer, _ = conversion(converter, "wf/run/topic", "default", Token)
+    for encoding, data in (
+        (Encoding.BYTES, b"secret"),
+        (Encoding.TEXT, b"secret"),
+        (Encoding.JSON, b'{"text": "secret", "score": "secret"}'),
+    ):
+        with pytest.raises(SerializationError, match="Token") as caught:
+            serializer.decode(encoding, data)
+        assert "secret" not in "".join(traceback.format_exception(caught.value))
+    either: Serializer[Any]
+    either, _ = conversion(converter, "wf/run/topic", "default", bytes | str)  # type: ignore[arg-type]
+    assert either.decode(Encoding.BYTES, b"\xff") == b"\xff"
 
 
 async def test_models_through_an_encrypting_codec(

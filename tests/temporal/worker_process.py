@@ -1,8 +1,9 @@
 """A worker in a process of its own, for tests that kill it or make it stand still.
 
-Usage: ``worker_process.py ADDRESS TASK_QUEUE [stops]``; the backend comes from the environment.
-With ``stops`` the process stops itself (SIGSTOP) right before the first attempt opens its stream,
-and says ``refused`` when the backend refuses an append.
+Usage: ``worker_process.py ADDRESS TASK_QUEUE [stops|forwards]``; the backend comes from the
+environment. With ``stops`` the process stops itself (SIGSTOP) right before the first attempt opens
+its stream, and says ``refused`` when the backend refuses an append. With ``forwards`` delivery
+``signal`` has a heartbeat timeout of 2 seconds instead of 10, so that its death is soon noticed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import FencedError, StreamWriter, open_queue
-from streamq.temporal import StreamqPlugin, streaming_activity
+from streamq.temporal import StreamqPlugin, _relay, streaming_activity
 from streamq.testing import Call, Fault, FaultyQueue, Forward
 
 
@@ -82,4 +83,6 @@ async def main(address: str, task_queue: str, *, stops: bool) -> None:
 
 
 if __name__ == "__main__":
+    if "forwards" in sys.argv[3:]:
+        _relay._HEARTBEAT = timedelta(seconds=2)
     asyncio.run(main(sys.argv[1], sys.argv[2], stops="stops" in sys.argv[3:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import re
 from datetime import timedelta
 
@@ -121,6 +122,28 @@ def test_network_errors_are_retryable(error: OSError) -> None:
     mapped = to_streamq(error, "localhost:6379")
     assert isinstance(mapped, BackendUnavailableError)
     assert mapped.retryable
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("Error 111 connecting to db:6379. Connect call failed ('10.0.0.7', 6379).", 111),
+        (
+            "Error Multiple exceptions: [Errno 111] Connect call failed ('::1', 6379, 0, 0), "
+            "[Errno 111] Connect call failed ('10.0.0.7', 6379) connecting to db:6379.",
+            111,
+        ),
+        ("Error -2 connecting to db:6379. Name or service not known.", "Name or service not known"),
+        ("Connection closed by server.", "Connection closed by server."),
+    ],
+)
+def test_the_address_is_told_once(text: str, why: str | int) -> None:
+    """A line that has it three times hides the two words that say what is wrong."""
+    reason = os.strerror(why) if isinstance(why, int) else why
+    error = to_streamq(EXPORTED["ConnectionError"](text), "db:6379")
+    assert str(error) == f"cannot reach Redis at db:6379 ({reason}); is it running? set " + (
+        "STREAMQ_REDIS_URL"
+    )
 
 
 def test_other_errors_pass_unchanged() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-__all__ = ["main"]
+__all__ = ["load", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,12 +19,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         circumstances (told in one line on stderr), 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
     """
     try:
+        return load()(arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def load() -> Callable[[Sequence[str] | None], int]:
+    """Import all that the command needs, and return what runs it."""
+    try:
         from ._app import run
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] not in ("typer", "rich"):
             raise
-        sys.stderr.write("error: the streamq command needs: pip install 'streamq[cli]'\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return run(arguments)
+        return _advise
+    return run
+
+
+def _advise(arguments: Sequence[str] | None) -> int:
+    sys.stderr.write("error: the streamq command needs: pip install 'streamq[cli]'\n")
+    return 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,8 +16,10 @@ from streamq._errors import StreamqError
 
 from ._backends import backends
 from ._config import config
+from ._delete import delete
 from ._demo import demo
 from ._doctor import doctor
+from ._ls import ls
 from ._schema import schema
 from ._serve import serve
 from ._sweep import sweep
@@ -25,6 +29,8 @@ from ._terminal import SIGINT_EXIT, SIGPIPE_EXIT, forget, show_error
 # Typer has click inside or beside it, depending on its version: ask it for the common base of
 # everything that can be wrong with arguments.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
+
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def _show_version(wanted: bool) -> None:
@@ -60,6 +66,9 @@ def run(arguments: Sequence[str] | None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # What a producer sent is shown as far as the terminal can, and never a reason to fail.
             stream.reconfigure(errors="backslashreplace")
+    # What STREAMQ_DATA_CONVERTER names is mostly a file here. Last, so that it hides no library.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
     app = typer.Typer(
         name="streamq",
         pretty_exceptions_enable=False,
@@ -67,7 +76,7 @@ def run(arguments: Sequence[str] | None) -> int:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_streamq)
-    for command in (demo, tail, serve, sweep, doctor, backends, config, schema):
+    for command in (demo, ls, tail, serve, delete, sweep, doctor, backends, config, schema):
         app.command()(command)
     try:
         main = typer.main.get_command(app)
@@ -91,7 +100,8 @@ def run(arguments: Sequence[str] | None) -> int:
         forget(sys.stdout)
         if isinstance(exc, BrokenPipeError):
             return SIGPIPE_EXIT
-        show_error(str(exc))
+        is_ours = exc.filename is None and exc.errno in _CANNOT_WRITE
+        show_error(f"writing stdout: {exc.strerror}" if is_ours else str(exc))
         return 2
     return code if isinstance(code, int) else 0
 

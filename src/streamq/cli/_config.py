@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamq._drivers import installed_drivers, load_driver
+from streamq._open import configured_codec, stream_id
 from streamq._settings import (
     CONFIG_FILE_VARIABLE,
     build,
@@ -32,6 +33,15 @@ _DOTENV = ".env"
 _USER_INFO = re.compile(r"(?<=://)[^\s]*@")
 _SECRET_PARAMETER = re.compile(
     r"(?i)([?&;][^=&;\s]*(?:password|passwd|secret|token|key|sig)[^=&;\s]*=)[^&;\s]+"
+)
+# Host, port and number of a database, or the path of a socket. What is not exactly that, such as a
+# password with special characters that were not encoded, is masked as a whole.
+_ADDRESS = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
+    r"(?:(?P<user>[^:@/?#\s]*)(?::(?P<password>[^@/?#\s]*))?@)?"
+    r"(?P<place>(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:/\d{0,4})?"
+    r"|(?<=unix://)/[^?@#\s]*|(?<=@)/[^?@#\s]*)"
+    r"(?P<query>\?[^@#\s]*)?"
 )
 
 
@@ -68,6 +78,7 @@ def config(
     settings = load_settings()
     driver = load_driver(settings.backend)
     check_variables(settings, driver.settings_type, installed_drivers())
+    configured_codec(settings, stream_id("any", settings))  # says what is wrong with the converter
     found = [*_in_effect(settings), *_in_effect(build(driver.settings_type)), _config_file()]
     if as_json:
         show_json({"backend": settings.backend, "settings": [asdict(s) for s in found]})
@@ -91,7 +102,9 @@ def config(
 
 def mask(value: object) -> bool | int | float | str | None:
     """Return a value as it may be shown: JSON-ready, without anything secret in it."""
-    if isinstance(value, SecretStr | SecretBytes):
+    if isinstance(value, SecretStr):
+        return _mask_secret(value.get_secret_value())
+    if isinstance(value, SecretBytes):
         return _MASK if value.get_secret_value() else ""
     if isinstance(value, enum.Enum):
         return mask(value.value)
@@ -99,6 +112,21 @@ def mask(value: object) -> bool | int | float | str | None:
         return value
     text = _USER_INFO.sub(f"{_MASK}@", str(value))
     return _SECRET_PARAMETER.sub(rf"\g<1>{_MASK}", text)
+
+
+def _mask_secret(secret: str) -> str:
+    """Mask all of a secret, or of an address what is or may be secret in it: host and port help."""
+    found = _ADDRESS.fullmatch(secret.strip())
+    if found is None:
+        return _MASK if secret else ""
+    user, password = found["user"] or "", found["password"]
+    who = ""
+    if password:
+        who = f"{user}:{_MASK}@"
+    elif user:  # some services take a token there
+        who = f"{_MASK}@"
+    query = f"?{_MASK}" if found["query"] else ""
+    return f"{found['scheme']}://{who}{found['place']}{query}"
 
 
 def _in_effect(settings: BaseSettings) -> Iterator[Setting]:

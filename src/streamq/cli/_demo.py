@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from typing import Annotated, cast
 
@@ -14,8 +14,11 @@ from streamq._open import open_queue
 from streamq._settings import build, load_settings
 from streamq.devserver import TemporalDevServer
 
+from ._completion import backend_names, deliveries
 from ._demo_plan import Delivery, Plan, choose_source
 from ._terminal import needs_extra, run_async
+
+_TEMPORAL_ADDRESS = "STREAMQ_TEMPORAL_ADDRESS"
 
 
 def _delivery(value: str) -> str:
@@ -51,13 +54,19 @@ def demo(
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Which backend carries it.", envvar="STREAMQ_BACKEND"),
+        typer.Option(
+            metavar="NAME",
+            help="Which backend carries it.",
+            envvar="STREAMQ_BACKEND",
+            autocompletion=backend_names,
+        ),
     ] = None,
     delivery: Annotated[
         str,
         typer.Option(
             metavar="none|poll",
             callback=_delivery,
+            autocompletion=deliveries,
             help="Whether the workflow gets the chunks too.",
         ),
     ] = "none",
@@ -125,10 +134,14 @@ def demo(
         async with AsyncExitStack() as stack:
             # The backend first, so that nothing else is started if it cannot be used.
             embedded = stack.enter_context(_embedded_backend(settings.backend))
+            # A backend in Temporal brings one, which does for the demo as well.
+            address = embedded.get(_TEMPORAL_ADDRESS)
+            if "temporal_address" in explicit:
+                address = settings.temporal_address
             queue = await stack.enter_async_context(open_queue(settings))
             reading = await stack.enter_async_context(open_queue(settings))
             server: TemporalDevServer | None = None
-            if "temporal_address" not in explicit or not settings.temporal_address:
+            if not address:
                 server = TemporalDevServer(namespace=settings.temporal_namespace)
                 stack.callback(server.stop)
                 server.launch()
@@ -136,27 +149,33 @@ def demo(
             with needs_extra("demo"):
                 from ._demo_run import run_demo
             return await run_demo(
-                plan, queue=queue, reading=reading, server=server, outlives=not embedded
+                plan,
+                queue=queue,
+                reading=reading,
+                server=server,
+                address=address or "",
+                outlives=not embedded,
             )
 
     return run_async(work)
 
 
 @contextmanager
-def _embedded_backend(name: str) -> Iterator[bool]:
+def _embedded_backend(name: str) -> Iterator[Mapping[str, str]]:
     """Run the small server that the backend brings, if no other is configured.
 
-    Meanwhile environment variables lead to it. Yields whether a server runs.
+    Meanwhile environment variables lead to it, which are yielded; none if no server is run.
     """
     driver = load_driver(name)
     server = driver.embedded(build(driver.settings_type))
     if server is None:
-        yield False
+        yield {}
         return
     with server as variables:
-        os.environ.update(variables)
+        new = {name: value for name, value in variables.items() if name not in os.environ}
+        os.environ.update(new)
         try:
-            yield True
+            yield variables
         finally:
-            for variable in variables:
+            for variable in new:
                 os.environ.pop(variable, None)

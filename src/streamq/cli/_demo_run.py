@@ -67,6 +67,7 @@ async def run_demo(
     queue: ChunkQueue,
     reading: ChunkQueue,
     server: TemporalDevServer | None,
+    address: str,
     outlives: bool,
 ) -> int:
     """Run the demo with an open backend.
@@ -75,7 +76,8 @@ async def run_demo(
         plan: What to do.
         queue: For the worker; stays open.
         reading: For the readers; stays open.
-        server: The Temporal server that has just been launched; ``None`` to use the configured one.
+        server: The Temporal server that has just been launched, if it was.
+        address: Of the Temporal server to use instead.
         outlives: Whether the backend is still there after the demo.
 
     Returns:
@@ -91,7 +93,7 @@ async def run_demo(
         stack.enter_context(_quiet_logs(view))
         while server is not None and not server.is_ready():  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(READY_POLL_SECONDS)
-        address = server.address if server else settings.temporal_address
+        address = server.address if server else address
         client = await _connect(address, settings.temporal_namespace)
         app = create_app(queue=reading, settings=settings)
         gateway = await stack.enter_async_context(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from streamq._open import configured_codec, stream_id
 from streamq._settings import load_settings
 
 from ._terminal import needs_extra, run_async, stdout
@@ -42,6 +43,7 @@ def serve(
     if port is not None:
         overrides["gateway_port"] = port
     settings = load_settings(**overrides)
+    configured_codec(settings, stream_id("any", settings))  # a wrong one is told before the start
     with needs_extra("gateway"):
         from streamq.gateway import create_app
         from streamq.gateway import serve as serve_app

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shlex
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.text import Text
@@ -17,18 +18,27 @@ from streamq._errors import BackendUnavailableError, IdleTimeoutError, StreamNot
 from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
 from streamq._open import open_queue, open_reader, stream_id
 from streamq._reader import StreamReader
-from streamq._settings import load_settings
+from streamq._settings import Settings, load_settings
 from streamq._values import Encoding
 from streamq.driver import START, ChunkQueue
 
+from ._completion import beginnings, stream_names
+from ._lookup import not_found, nothing_yet
 from ._terminal import ending, run_async, stderr
 
 _LONGEST_WAIT_SECONDS = 5.0
+_FILE_POLL_SECONDS = 0.1
+_ADVICE = "--wait SECONDS waits for it"
 
 
 def tail(
     stream: Annotated[
-        str, typer.Argument(metavar="STREAM", help="Name of the stream, within the tenant.")
+        str,
+        typer.Argument(
+            metavar="STREAM",
+            help="Name of the stream, within the tenant.",
+            autocompletion=stream_names,
+        ),
     ],
     from_: Annotated[
         str,
@@ -36,6 +46,7 @@ def tail(
             "--from",
             metavar="beginning|tail|CURSOR",
             help="Where to begin; 'tail' is what comes after now.",
+            autocompletion=beginnings,
         ),
     ] = "beginning",
     as_json: Annotated[
@@ -66,24 +77,19 @@ def tail(
     printer = _JsonPrinter() if as_json else _TextPrinter()
 
     async def work() -> int:
+        waiting = _Waiting(identity, wait)
+        if not await waiting.for_database(settings):
+            raise await not_found(identity, settings, None, _ADVICE)
         async with open_queue(settings) as queue:
+            await waiting.for_stream(queue)
             # All of a stream that did not exist before is "after now".
-            is_new = wait > 0 and await _wait_for(queue, identity, wait)
+            start = "beginning" if waiting.is_new and from_ == "tail" else from_
             try:
                 reader = await open_reader(
-                    identity,
-                    from_="beginning" if is_new and from_ == "tail" else from_,
-                    queue=queue,
-                    settings=settings,
-                    must_exist=True,
+                    identity, from_=start, queue=queue, settings=settings, must_exist=True
                 )
             except StreamNotFoundError as exc:
-                raise StreamNotFoundError(
-                    f"{exc}; check its name (workflow id/first run id/topic), STREAMQ_BACKEND "
-                    "and where that keeps its data (a relative STREAMQ_SQLITE_PATH counts from "
-                    "this directory), STREAMQ_TENANT, or let --wait SECONDS wait for it",
-                    stream=str(identity),
-                ) from exc
+                raise await not_found(identity, settings, queue, _ADVICE) from exc
             async with reader:
                 try:
                     seal = await _print_all(reader, printer, follow=follow)
@@ -96,19 +102,44 @@ def tail(
     return run_async(work)
 
 
-async def _wait_for(queue: ChunkQueue, stream: StreamId, seconds: float) -> bool:
-    """Wait until the stream exists, or the time is up; return whether it has come into being."""
-    with contextlib.suppress(StreamNotFoundError):
-        await queue.describe(stream)
-        return False
-    notice = Text(f"-- waiting up to {seconds:g} s for stream {stream}", style="dim")
-    stderr().print(notice, soft_wrap=True)
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        max_wait = min(left, _LONGEST_WAIT_SECONDS)
-        if await queue.read(stream, START, max_records=1, max_bytes=1, max_wait=max_wait):
-            return True
-    return False
+class _Waiting:
+    """Waits until the stream exists, or the time is up."""
+
+    def __init__(self, stream: StreamId, seconds: float) -> None:
+        self.is_new = False
+        """Whether it has come into being meanwhile."""
+        self._stream = stream
+        self._seconds = seconds
+        self._until: float | None = None
+
+    async def for_database(self, settings: Settings) -> bool:
+        """Wait for the file that holds all streams, which only a writer creates."""
+        while nothing_yet(settings) is not None:
+            if not self._seconds or self._left() <= 0:
+                return False
+            self.is_new = True
+            await asyncio.sleep(_FILE_POLL_SECONDS)
+        return True
+
+    async def for_stream(self, queue: ChunkQueue) -> None:
+        """Wait for its first record."""
+        if not self._seconds:
+            return
+        with contextlib.suppress(StreamNotFoundError):
+            await queue.describe(self._stream)
+            return
+        while (left := self._left()) > 0:
+            max_wait = min(left, _LONGEST_WAIT_SECONDS)
+            if await queue.read(self._stream, START, max_records=1, max_bytes=1, max_wait=max_wait):
+                self.is_new = True
+                return
+
+    def _left(self) -> float:
+        if self._until is None:
+            self._until = time.monotonic() + self._seconds
+            told = f"-- waiting up to {self._seconds:g} s for stream {self._stream}"
+            stderr().print(Text(told, style="dim"), soft_wrap=True)
+        return self._until - time.monotonic()
 
 
 async def _print_all(
@@ -169,12 +200,19 @@ class _TextPrinter:
         out.flush()
 
     def _notice(self, message: str, style: str = "") -> None:
-        if self._in_line and sys.stdout.isatty():
+        if self._in_line and (sys.stdout.isatty() or _is_one_file(sys.stdout, sys.stderr)):
             sys.stdout.write("\n")
             sys.stdout.flush()
         self._in_line = False
         line = Text(f"-- {' '.join(message.split())}", style=f"dim {style}".strip())
         self._notices.print(line, soft_wrap=True)
+
+
+def _is_one_file(one: TextIO, other: TextIO) -> bool:
+    """Whether both lead to the same place, as after ``2>&1``."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.path.sameopenfile(one.fileno(), other.fileno())
+    return False
 
 
 class _JsonPrinter:

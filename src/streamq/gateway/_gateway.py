@@ -15,6 +15,7 @@ from streamq._open import open_queue
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 
+from ._failure_log import FailureLog
 from ._follower import Follower
 from ._hub import Hub
 from ._options import GatewayOptions
@@ -67,6 +68,7 @@ class Gateway:
         self._opening = asyncio.Lock()
         self._closing = 0
         self._hubs: dict[StreamId, Hub] = {}
+        self._failures = FailureLog()
         self._connections: set[Stoppable] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watcher: asyncio.Task[None] | None = None
@@ -203,7 +205,9 @@ class Gateway:
     def _join(self, queue: ChunkQueue, stream: StreamId) -> Hub:
         hub = self._hubs.get(stream)
         if hub is None or hub.failure is not None:
-            hub = self._hubs[stream] = Hub(queue, stream, self.settings, self.options)
+            hub = self._hubs[stream] = Hub(
+                queue, stream, self.settings, self.options, self._failures
+            )
         hub.clients += 1
         if hub.linger is not None:
             hub.linger.cancel()

@@ -34,6 +34,7 @@ from streamq._settings import Settings
 from streamq._tail import read_tail
 from streamq.driver import ChunkQueue
 
+from ._failure_log import FailureLog
 from ._frames import Frame, encode_event
 from ._options import GatewayOptions
 from ._ring import Ring
@@ -97,7 +98,12 @@ class Hub:
     """Reads one stream for all its clients. Owned by :class:`~streamq.gateway.Gateway`."""
 
     def __init__(
-        self, queue: ChunkQueue, stream: StreamId, settings: Settings, options: GatewayOptions
+        self,
+        queue: ChunkQueue,
+        stream: StreamId,
+        settings: Settings,
+        options: GatewayOptions,
+        failures: FailureLog,
     ) -> None:
         self.stream = stream
         self.clients = 0
@@ -114,6 +120,7 @@ class Hub:
         self._queue = queue
         self._settings = settings
         self._options = options
+        self._failures = failures
         self._place = Place(exists=False)
         self._silent_since: float | None = None
         self._opened = asyncio.Event()
@@ -198,9 +205,7 @@ class Hub:
             while not self.is_ended:
                 await self._read(reader)
         except StreamqError as exc:
-            # A forgotten tab on an abandoned stream would otherwise warn for ever.
-            level = logging.INFO if isinstance(exc, IdleTimeoutError) else logging.WARNING
-            _logger.log(level, "reading %s stopped: %s: %s", self.stream, exc.code, exc)
+            self._failures.tell(self.stream, exc)
             self.failure = exc
         except Exception as exc:  # every client is told, the log has the traceback
             _logger.exception("reading %s stopped unexpectedly", self.stream)
@@ -224,6 +229,7 @@ class Hub:
             await self._check_silence()
             return
         self._silent_since = time.monotonic()
+        self._failures.forget(self.stream)
         frames: list[Frame] = []
         try:
             for event in events:

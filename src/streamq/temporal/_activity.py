@@ -123,7 +123,7 @@ def _decorate(
     shown_parameters = [p for key, p in signature.parameters.items() if key not in writers]
     result = result_type_of(function, kind)
     hints = annotations_of(function)
-    run.__annotations__ = {k: v for k, v in hints.items() if k not in writers}
+    run.__annotations__ = {k: v for k, v in hints.items() if k not in (*writers, "return")}
     if result is not inspect.Parameter.empty:
         run.__annotations__["return"] = result
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
@@ -136,7 +136,7 @@ def _decorate(
 def _runner(function: Callable[..., Any], spec: StreamingSpec) -> Callable[..., Any]:
     """Return the function that Temporal calls: it adds the writers and sends what is yielded."""
     parameters = inspect.signature(function).parameters
-    names = list(parameters)
+    names, needed = list(parameters), tuple(spec.topics(None))
     # In order of place, so that an earlier insertion does not move a later one.
     places = [
         (names.index(each), each)
@@ -156,7 +156,10 @@ def _runner(function: Callable[..., Any], spec: StreamingSpec) -> Callable[..., 
 
     def writers_of(kwargs: dict[str, Any]) -> dict[str, Any]:
         # Passed by whoever calls the function itself, in a unit test; else the worker's.
-        given = {each: kwargs.pop(each) for each in {*spec.writers, MAIN} if each in kwargs}
+        given = {each: kwargs.pop(each) for each in needed if each in kwargs}
+        missing = ", ".join(f"{each}=" for each in needed if each not in given)
+        if given and missing:
+            raise TypeError(f"{function.__qualname__} writes several streams; pass {missing} too")
         return given or taken_writers()
 
     if spec.kind is Kind.ASYNC:

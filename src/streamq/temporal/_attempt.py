@@ -37,7 +37,11 @@ from ._tracing import stream_span
 _SEAL_SECONDS = 10.0
 _THREAD_LOOK_SECONDS = 0.05
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FENCED_HINT = "; a newer attempt, or another activity that writes to the same topic, took it over"
+_OWN_TOPIC = (
+    "give each call its own topic: with stream_topic('...') around it, or "
+    "@streaming_activity(topic=...)"
+)
+_FENCED_HINT = f"; a newer attempt took it over, or another call on the same topic: {_OWN_TOPIC}"
 
 logger = logging.getLogger("streamq.temporal")
 
@@ -73,14 +77,14 @@ async def run_attempt(
     """
     info = activity.info()
     seconds, is_async = context.settings.cancel_seconds, spec.kind.is_async
+    attempt = _Attempt(spec, context, info)
     async with Pulse(info, seconds, beat, cancels=is_async) as pulse:
-        opening = asyncio.create_task(_open(spec, context, info))
+        opening = asyncio.create_task(attempt.open())
         try:
             writers = await _until_cancelled(asyncio.shield(opening), spec)
         except (asyncio.CancelledError, temporalio.exceptions.CancelledError):
-            await _shielded(_end_unopened(context, info, opening))
+            await _shielded(_end_unopened(attempt, info, opening))
             raise
-        attempt = _Attempt(context, info, list(writers.values()))
         try:
             return await attempt.run(pulse, _with_writers(spec, writers, work))
         finally:
@@ -127,7 +131,7 @@ async def _interrupt(writers: Sequence[BlockingStreamWriter]) -> None:
 
 
 async def _end_unopened(
-    context: ActivityContext, info: activity.Info, opening: asyncio.Task[dict[str, StreamWriter]]
+    attempt: _Attempt, info: activity.Info, opening: asyncio.Task[dict[str, StreamWriter]]
 ) -> None:
     """Tell the readers of earlier attempts that this one was cancelled, if it can still open."""
     wanted = _may_be_the_end(activity.cancellation_details())
@@ -136,7 +140,6 @@ async def _end_unopened(
     writers: dict[str, StreamWriter] | BaseException
     [writers] = await asyncio.gather(opening, return_exceptions=True)
     if isinstance(writers, dict):
-        attempt = _Attempt(context, info, list(writers.values()))
         await attempt.cancelled()
         await attempt.release()
     elif wanted:
@@ -145,36 +148,6 @@ async def _end_unopened(
             "therefore; readers that watch the workflow learn of its end from there",
             info.activity_type,
         )
-
-
-async def _open(
-    spec: StreamingSpec, context: ActivityContext, info: activity.Info
-) -> dict[str, StreamWriter]:
-    """Open every stream of the activity, or none."""
-    try:
-        return await _open_all(spec, context, info)
-    except FencedError as exc:
-        # Unless it is stale this attempt may try again: with clocks that disagree between
-        # hosts of the server a next attempt is newer, whoever was first here.
-        raise ApplicationError(f"{exc}{_FENCED_HINT}", type="FencedError") from exc
-    except StreamqError as exc:
-        raise application_error(exc) from exc
-
-
-async def _open_all(
-    spec: StreamingSpec, context: ActivityContext, info: activity.Info
-) -> dict[str, StreamWriter]:
-    chosen = context.origin.topic if context.origin else None
-    writers: dict[str, StreamWriter] = {}
-    try:
-        for name, topic in spec.topics(chosen).items():
-            stream = await _stream(context, info, topic)
-            writers[name] = await _open_writer(context, info, stream, spec)
-    except BaseException:
-        for writer in writers.values():
-            await writer.aclose()
-        raise
-    return writers
 
 
 async def _stream(context: ActivityContext, info: activity.Info, topic: str) -> StreamId:
@@ -226,6 +199,16 @@ async def _open_writer(
             )
             span.follow(writer)
         return writer
+    except FencedError as exc:
+        if (await read_tail(context.queue, stream)).newest.epoch != epoch:
+            raise
+        # No two attempts of one call have the same; two calls have, scheduled in one workflow task.
+        raise ApplicationError(
+            f"stream {stream} is being written by another call of this workflow, scheduled at the "
+            f"same time; {_OWN_TOPIC}",
+            type="FencedError",
+            non_retryable=True,
+        ) from exc
     except SealedError as exc:
         retry = retry_policy(context.settings, context.queue, stream)
         newest = (await read_tail(context.queue, stream, retry)).state.epoch
@@ -243,8 +226,7 @@ async def _open_writer(
         )
         if not is_repeated:
             raise ApplicationError(
-                f"stream {stream} was ended by another call of this workflow. Give each call its "
-                "own topic: with stream_topic('...') around it, or @streaming_activity(topic=...)",
+                f"stream {stream} was ended by another call of this workflow; {_OWN_TOPIC}",
                 type="SealedError",
                 non_retryable=True,
             ) from exc
@@ -256,19 +238,51 @@ async def _open_writer(
             info.attempt,
         )
         return discarding_writer(
-            context.queue, stream, context.settings, attempt=info.attempt, epoch=epoch
+            context.queue,
+            stream,
+            context.settings,
+            attempt=info.attempt,
+            epoch=epoch,
+            serializer=serializer,
         )
 
 
 class _Attempt:
-    def __init__(
-        self, context: ActivityContext, info: activity.Info, writers: Sequence[StreamWriter]
-    ) -> None:
+    def __init__(self, spec: StreamingSpec, context: ActivityContext, info: activity.Info) -> None:
+        self._spec = spec
         self._context = context
         self._info = info
-        self._writers = writers
+        self._writers: list[StreamWriter] = []
         self._started = time.monotonic()
         self._gave_up = False
+
+    async def open(self) -> dict[str, StreamWriter]:
+        """Open every stream of the activity; if one cannot be opened, end the others with it."""
+        is_open = False
+        try:
+            writers = await self._open()
+            is_open = True
+        except StreamqError as exc:
+            error = _opening_error(exc)
+            await self._failed(error)
+            raise error from exc
+        except Exception as exc:
+            await self._failed(exc)
+            raise
+        finally:
+            if not is_open:
+                await self.release()
+        return writers
+
+    async def _open(self) -> dict[str, StreamWriter]:
+        context, info, spec = self._context, self._info, self._spec
+        chosen = context.origin.topic if context.origin else None
+        writers: dict[str, StreamWriter] = {}
+        for name, topic in spec.topics(chosen).items():
+            stream = await _stream(context, info, topic)
+            writers[name] = await _open_writer(context, info, stream, spec)
+            self._writers.append(writers[name])
+        return writers
 
     async def run(self, pulse: Pulse, work: Awaitable[R]) -> R:
         try:
@@ -278,8 +292,14 @@ class _Attempt:
                     await writer.finish()
         except (asyncio.CancelledError, temporalio.exceptions.CancelledError) as exc:
             # Cancellation that leaked out of the user's own tasks is a failure like any other.
-            by_temporal = activity.is_cancelled()
-            await _shielded(self.cancelled() if by_temporal else self._failed(exc))
+            if not activity.is_cancelled():
+                ending = self._failed(exc)
+            elif activity.cancellation_details() is None:
+                # The SDK stops and fails an activity so; it does not tell why before that.
+                ending = self._failed(RuntimeError("the details of a heartbeat cannot be encoded"))
+            else:
+                ending = self.cancelled()
+            await _shielded(ending)
             raise
         except StreamqError as exc:
             hint = _FENCED_HINT if isinstance(exc, FencedError) else ""
@@ -364,6 +384,14 @@ def _may_be_the_end(
     details: activity.ActivityCancellationDetails | None,
 ) -> TypeGuard[activity.ActivityCancellationDetails]:
     return details is not None and (details.not_found or details.cancel_requested)
+
+
+def _opening_error(error: StreamqError) -> ApplicationError:
+    if isinstance(error, FencedError):
+        # Unless it is stale this attempt may try again: with clocks that disagree between
+        # hosts of the server a next attempt is newer, whoever was first here.
+        return ApplicationError(f"{error}{_FENCED_HINT}", type="FencedError")
+    return application_error(error)
 
 
 async def _shielded(ending: Coroutine[Any, Any, None]) -> None:

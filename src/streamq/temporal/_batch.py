@@ -20,6 +20,7 @@ LONGEST_SECONDS = 3_600.0
 
 _RUN_BYTES = 72  # of an entry without its values
 _NO_LIMIT = 2**62
+_DEPTH = 100  # of nested JSON; Python stops recursion at 1,000 by default
 _MARK_BYTES = 16  # of the number, the encoding and the punctuation of an encoded value
 
 
@@ -150,9 +151,11 @@ def unpack(entries: Iterable[dict[str, Any]], serializer: Serializer[Any] = PLAI
 
 
 def _unpack(entry: dict[str, Any], serializer: Serializer[Any], events: list[Event]) -> None:
-    kind, offset, attempt = entry["event"], entry["offset"], entry["attempt"]
+    kind, offset, attempt = entry["event"], _number(entry, "offset"), _number(entry, "attempt")
     if kind == "chunks":
-        seq, encoded = entry["seq"], entry.get("encoded") or {}
+        seq, encoded = _number(entry, "seq"), entry.get("encoded") or {}
+        if not isinstance(entry["values"], list):
+            raise TypeError(f"values are {type(entry['values']).__name__}, and no list")
         for i, value in enumerate(entry["values"]):
             mark = encoded.get(str(i)) if encoded else None
             if mark is None:
@@ -163,7 +166,7 @@ def _unpack(entry: dict[str, Any], serializer: Serializer[Any], events: list[Eve
     elif kind == "reset":
         events.append(Reset(offset, attempt))
     elif kind == "gap":
-        events.append(Gap(entry["first"], offset, attempt))
+        events.append(Gap(_number(entry, "first"), offset, attempt))
     elif kind == "end":
         events.append(
             Seal(
@@ -179,6 +182,13 @@ def _unpack(entry: dict[str, Any], serializer: Serializer[Any], events: list[Eve
         raise ValueError(f"unknown event {kind!r}")
 
 
+def _number(entry: dict[str, Any], name: str) -> int:
+    number = entry[name]
+    if not isinstance(number, int):
+        raise TypeError(f"{name} is {number!r}, and no integer")
+    return number
+
+
 def _json_value(chunk: Chunk[Any]) -> tuple[Any, list[Any] | None, int]:
     """Return a chunk's value as JSON, or its bytes in base64, and at most what that takes."""
     encoding = chunk.encoding
@@ -188,11 +198,28 @@ def _json_value(chunk: Chunk[Any]) -> tuple[Any, list[Any] | None, int]:
             if encoding is Encoding.TEXT:
                 return text, None, len(json.dumps(text)) + 1
             value = json.loads(text, parse_constant=_refuse)
+            if is_deep(value):
+                raise ValueError("what converts a batch might not get to the ground of it")
             return value, None, len(json.dumps(value, separators=(",", ":"))) + 1
         except (ValueError, RecursionError):
             pass  # what is not strictly JSON passes as bytes
     data = base64.b64encode(chunk.data).decode("ascii")
     return None, [int(encoding), data], len(data) + _MARK_BYTES + 5
+
+
+def is_deep(value: Any) -> bool:
+    """Whether JSON is nested so deeply that converters, which recurse, may fail."""
+    level = [value]
+    for _ in range(_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -12,13 +12,13 @@ from typing import Any
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.converter import PayloadConverter
-from temporalio.exceptions import ApplicationError
 
 from streamq._codec import Codec
 from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 
+from ._failure import no_plugin
 from ._serializer import conversion
 
 HEADER = "streamq"
@@ -96,7 +96,7 @@ def activity_context() -> ActivityContext:
     """
     context = current.get()
     if context is None:
-        raise _no_plugin()
+        raise no_plugin()
     return context
 
 
@@ -114,18 +114,9 @@ def taken_writers() -> dict[str, Any]:
     """Return the writers of the running activity, by parameter.
 
     Raises:
-        ApplicationError: The worker runs without the plugin; not retryable.
+        ApplicationError: The worker runs without the plugin, or there is no worker; not retryable.
     """
     writers = _writers.get()
     if writers is None:
-        raise _no_plugin()
+        raise no_plugin("; who calls the function itself, in a unit test, passes stream=")
     return writers
-
-
-def _no_plugin() -> ApplicationError:
-    return ApplicationError(
-        "this worker has no stream queue: add StreamqPlugin to the worker or to its client "
-        "(Worker(..., plugins=[StreamqPlugin()]))",
-        type="ConfigurationError",
-        non_retryable=True,
-    )

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 from streamq._cursor import Progress
 from streamq._events import StreamId
 from streamq._outbox import Outbox
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings
+from streamq._values import Serializer
 from streamq._writer import StreamWriter
 from streamq.driver import ChunkQueue, Entry, Stored, StreamInfo, StreamNotFoundError
 
 
 def discarding_writer(
-    queue: ChunkQueue, stream: StreamId, settings: Settings, *, attempt: int, epoch: int
+    queue: ChunkQueue,
+    stream: StreamId,
+    settings: Settings,
+    *,
+    attempt: int,
+    epoch: int,
+    serializer: Serializer[Any],
 ) -> StreamWriter:
     """Return a writer for a streaming activity that runs again after its stream was sealed.
 
@@ -36,6 +44,7 @@ def discarding_writer(
         max_chunk_bytes=settings.max_chunk_bytes,
         buffer_bytes=settings.buffer_bytes,
         retry=RetryPolicy(),
+        serializer=serializer,
         discards=True,
     )
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    ChildWorkflowError,
+    TerminatedError,
+)
 
 from streamq._errors import (
+    BufferFullError,
     CapabilityError,
     ChunkTooLargeError,
     ConfigurationError,
@@ -21,7 +28,10 @@ from streamq._errors import (
     TrimmedError,
 )
 
+_NO_PLUGIN = "no-plugin"
+
 _NEVER_BETTER = (
+    BufferFullError,
     CapabilityError,
     ChunkTooLargeError,
     ConfigurationError,
@@ -33,7 +43,8 @@ _NEVER_BETTER = (
     SerializationError,
     TrimmedError,
 )
-"""What the next attempt would meet again. The others (outages, credentials) can be mended from
+"""What the next attempt would meet again, unless the error is retryable: a buffer that was full for
+a moment, a codec whose key service was away. The others (outages, credentials) can be mended from
 outside, so they are left to the activity's retry policy."""
 
 
@@ -43,8 +54,28 @@ def application_error(error: StreamqError, *, hint: str = "") -> ApplicationErro
         f"{error}{hint}",
         {"code": error.code, "backend": error.backend, "stream": error.stream},
         type=type(error).__name__,
-        non_retryable=isinstance(error, _NEVER_BETTER),
+        non_retryable=isinstance(error, _NEVER_BETTER) and not error.retryable,
     )
+
+
+def no_plugin(hint: str = "") -> ApplicationError:
+    """Return the failure of an activity that found no plugin on its worker."""
+    return ApplicationError(
+        "this worker has no stream queue: add StreamqPlugin to the worker or to its client "
+        f"(Worker(..., plugins=[StreamqPlugin()])){hint}",
+        {"code": _NO_PLUGIN},
+        type="ConfigurationError",
+        non_retryable=True,
+    )
+
+
+def is_without_plugin(failure: BaseException) -> bool:
+    """Whether an activity, or a child workflow that ran one, failed for the want of the plugin."""
+    cause: BaseException | None = failure
+    while isinstance(cause, ActivityError | ChildWorkflowError):
+        cause = cause.cause
+    details = cause.details if isinstance(cause, ApplicationError) else ()
+    return any(isinstance(each, dict) and each.get("code") == _NO_PLUGIN for each in details)
 
 
 def is_retryable(error: BaseException, info: activity.Info) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypedDict, Unpack, cast, overload
 
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import FailureError
+from temporalio.exceptions import ApplicationError, FailureError
 from typing_extensions import TypeVar
 
 from streamq._errors import ConfigurationError
@@ -21,11 +21,19 @@ from streamq._values import T
 
 from ._batch import unpack
 from ._ending import end_stream
+from ._failure import is_without_plugin
 from ._follower import Follower, PollMode, PollOptions
 from ._names import DEFAULT_TOPIC
 from ._poll import MAX_BYTES, MAX_EVENTS, PollResult
 from ._serializer import PayloadSerializer
-from ._source import ActivitySource, Call, ChildSource, ResumedSource, Source
+from ._source import (
+    ActivitySource,
+    Call,
+    ChildSource,
+    ResumedSource,
+    Source,
+    check_detached,
+)
 from ._spec import spec_of
 
 R = TypeVar("R", default=Any)
@@ -106,6 +114,14 @@ class ActivityStream(Generic[T, R]):
         self._end_is_told = handover.ended
         self._handed_over = False
         self._follower: Follower | None = None
+        # Before anything is started, which a mistake in an option would leave behind.
+        self._options = PollOptions(
+            handover.polling,
+            handover.window_seconds,
+            handover.max_wait_seconds,
+            handover.max_events,
+            handover.max_bytes,
+        )
 
     @property
     def stream(self) -> str:
@@ -123,13 +139,7 @@ class ActivityStream(Generic[T, R]):
         known = self._handover
         self._follower = Follower(
             known.stream,
-            PollOptions(
-                known.polling,
-                known.window_seconds,
-                known.max_wait_seconds,
-                known.max_events,
-                known.max_bytes,
-            ),
+            self._options,
             producer=self._source.future,
             producer_id=self._source.producer_id,
             cursor=known.cursor,
@@ -162,7 +172,8 @@ class ActivityStream(Generic[T, R]):
 
         Raises:
             StopAsyncIteration: The stream has ended.
-            ActivityError: The stream cannot be read: events were trimmed, say.
+            ActivityError: The stream cannot be read: events were trimmed, say; or the activity
+                found no plugin on its worker, and wrote nothing.
         """
         while not self._buffer:
             if self._ended:
@@ -237,7 +248,7 @@ class ActivityStream(Generic[T, R]):
 
     async def _end(self, failure: FailureError, cancelled: str | None) -> bool:
         """End the stream if its seal was not seen."""
-        if self._end_is_told:
+        if self._end_is_told or (not self._offset and is_without_plugin(failure)):
             return False
         self._end_is_told = True
         return await end_stream(self.stream, failure, cancelled=cancelled)
@@ -347,7 +358,10 @@ def stream_activity(
             ``workflow.start_activity``.
 
     Raises:
-        ConfigurationError: An option is not usable.
+        ConfigurationError: An option is not usable, or what a detached activity is started with is
+            too large; nothing has been started. If it leaves the workflow, that fails for good.
+        ApplicationError: The function is an activity, but not decorated with
+            :func:`streaming_activity`.
     """
     if positional and args:
         raise ConfigurationError("pass the activity's arguments by position or as args, not both")
@@ -361,6 +375,8 @@ def stream_activity(
         max_events=options.get("max_events", MAX_EVENTS),
         max_bytes=options.get("max_bytes", MAX_BYTES),
     )
+    if detached:
+        check_detached(call)
     source = ChildSource(call) if detached else ActivitySource(call)
     chosen = value_type or _chunk_type(activity)
     return ActivityStream(source, handover, _serializer(chosen), detached=detached)
@@ -414,7 +430,9 @@ def _call(
         name = definition.name or ""
         result_type = result_type or definition.ret_type
         spec = spec_of(function)
-        topic = spec.topic if spec else None
+        if spec is None:
+            raise _not_streaming(name)
+        topic = spec.topic
     return Call(
         function,
         name,
@@ -427,6 +445,15 @@ def _call(
         options.get("start_to_close_timeout"),
         options.get("heartbeat_timeout"),
         options.get("retry_policy"),
+    )
+
+
+def _not_streaming(name: str) -> ApplicationError:
+    return ApplicationError(
+        f"activity {name} streams nothing: it is decorated with @activity.defn; decorate it with "
+        "@streaming_activity instead, or call it with workflow.execute_activity",
+        type="ConfigurationError",
+        non_retryable=True,
     )
 
 

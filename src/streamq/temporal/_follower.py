@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
@@ -14,12 +15,20 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 from streamq._errors import ConfigurationError
 
 from ._batch import LONGEST_SECONDS
+from ._failure import is_without_plugin
 from ._poll import MAX_BYTES, MAX_EVENTS, POLL_ACTIVITY, PollResult
 
 PollMode: TypeAlias = Literal["activity", "local"]
 
 LOCAL_BUDGET_MS = 440
 """How long local polls may keep one workflow task open, as they report it themselves."""
+
+LOCAL_BUDGET_BYTES = 400_000
+"""How much local polls may return in one workflow task before a regular one comes.
+
+What they return goes to the server in one message, and one above 4 MiB ends the workflow. The last
+of them may bring a whole payload of 2 MiB, and other streams of the workflow theirs.
+"""
 
 _LOCAL_OVERHEAD_MS = 5  # of starting the first local activity, which no poll can report
 # A regular poll costs six events: fewer of them for 3 % of the window on average.
@@ -114,6 +123,7 @@ class Follower:
         self._producer_over = False
         # The first poll is a regular one: it ends the workflow task, which sends the producer off.
         self._local_ms = 0
+        self._local_bytes = 0
         self._local_since: int | None = None
 
     @property
@@ -128,13 +138,16 @@ class Follower:
             What was found; perhaps nothing.
 
         Raises:
-            ActivityError: The poll failed for good: events were trimmed, say.
+            ActivityError: The poll failed for good: events were trimmed, say. Or the producer's
+                failure, where that says that its worker has no plugin.
         """
         over = self.producer_over
+        self._refuse_without_plugin()
         result = None if over else await self._poll_locally()
         if result is None:
             result = await self._poll(over)
             self._local_ms = LOCAL_BUDGET_MS if result.count else 0
+            self._local_bytes = LOCAL_BUDGET_BYTES
             self._local_since = None
         self.polls += 1
         self.cursor = result.cursor
@@ -172,6 +185,9 @@ class Follower:
             self._local_since = result.clock_ms - result.elapsed_ms - _LOCAL_OVERHEAD_MS
         spent = result.clock_ms - self._local_since
         self._local_ms = LOCAL_BUDGET_MS - spent if result.count and spent >= 0 else 0
+        self._local_bytes -= len(json.dumps(result.events))
+        if self._local_bytes <= 0:
+            self._local_ms = 0
         return result
 
     async def _poll(self, over: bool) -> PollResult:
@@ -185,6 +201,7 @@ class Follower:
         try:
             await workflow.wait([polling, producer], return_when=asyncio.FIRST_COMPLETED)
             if not polling.done():
+                self._refuse_without_plugin()
                 # The seal is stored before the activity completes, so this ends at once; unless
                 # the activity wrote no stream.
                 await workflow.wait([polling], timeout=_SEAL_GRACE_SECONDS)
@@ -195,6 +212,15 @@ class Follower:
         finally:
             if not polling.done():
                 polling.cancel()
+
+    def _refuse_without_plugin(self) -> None:
+        """Raise the failure of a producer without the plugin; polls would be retried for ever."""
+        producer = self._producer
+        if producer is None or not producer.done() or producer.cancelled():
+            return
+        failure = producer.exception()
+        if failure is not None and is_without_plugin(failure):
+            raise failure
 
     def _start(self, wait: float, window: float) -> workflow.ActivityHandle[PollResult]:
         at_once = not wait and not window

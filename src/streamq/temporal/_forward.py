@@ -26,6 +26,7 @@ from ._batch import Packer, check_limits
 from ._chain import rpc_error
 from ._context import ActivityContext, activity_context
 from ._failure import application_error
+from ._input import takes
 from ._pulse import heartbeat_seconds
 from ._summary import StreamSummary, Tally
 
@@ -35,7 +36,7 @@ BATCH_SIGNAL = "streamq.batch"
 _READ_SECONDS = 20.0
 _LONGEST_BEAT_SECONDS = 10.0
 _SIGNAL_TIMEOUT = timedelta(seconds=5)
-_LIMIT = "limit for signal"
+_LIMITS = ("limit for signal", "history size exceeds limit", "history count exceeds limit")
 _ABOUT_TARGET = ("TargetNotFoundError", "SignalLimitError")
 
 
@@ -95,6 +96,7 @@ class _Place:
 
 
 @activity.defn(name=FORWARD_ACTIVITY)
+@takes(ForwardRequest)
 async def forward(request: ForwardRequest) -> ForwardResult:
     """Send a stream to another workflow, as signals, until it is sealed.
 
@@ -117,7 +119,8 @@ async def forward(request: ForwardRequest) -> ForwardResult:
     Raises:
         ApplicationError: Its type is the name of the streamq error; ``TargetNotFoundError``: the
             target does not exist, or has ended; ``SignalLimitError``: it has had as many signals as
-            the server lets a run have (10,000 by default). Neither of the two is retried.
+            the server lets a run have (10,000 or 50 MiB by default). Neither of the two is retried,
+            nor is what the server calls an invalid argument (``ConfigurationError``).
     """
     context = activity_context()
     try:
@@ -241,11 +244,18 @@ class _Forwarding:
                     type="TargetNotFoundError",
                     non_retryable=True,
                 ) from exc
-            if _LIMIT in exc.message:
+            if any(limit in exc.message for limit in _LIMITS):
                 raise ApplicationError(
                     f"{target} has had too many signals: {exc.message}; it should continue as new "
                     "earlier, or use a longer window_seconds",
                     type="SignalLimitError",
+                    non_retryable=True,
+                ) from exc
+            if exc.status is RPCStatusCode.INVALID_ARGUMENT:
+                raise ApplicationError(
+                    f"{target} cannot be signalled: {exc.message}; check target_workflow_id, "
+                    "target_run_id and target_signal",
+                    type="ConfigurationError",
                     non_retryable=True,
                 ) from exc
             raise rpc_error(exc, f"signal {target}") from exc

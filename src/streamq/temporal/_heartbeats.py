@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 from typing import Any
 
@@ -37,6 +39,9 @@ class Heartbeats(ActivityOutboundInterceptor):
 
     def heartbeat(self, *details: Any) -> None:
         """Send the user's heartbeat."""
+        # As they are now: what the function changes before its next heartbeat is not noted yet.
+        with contextlib.suppress(Exception):  # what cannot be copied is sent as it is
+            details = copy.deepcopy(details)
         self._details = details
         super().heartbeat(*details, *([self._ours] if self._ours else []))
 

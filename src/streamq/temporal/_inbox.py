@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self
@@ -10,10 +11,20 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from streamq._errors import SerializationError
-from streamq._events import Event, Seal
+from streamq._events import Chunk, Event, Seal
 from streamq._values import PLAIN, Serializer, T
 
 from ._batch import pack, unpack
+
+_HANDOVER_BYTES = 1_000_000  # of 2 MiB that all arguments of the next run may have
+_NO_BATCH = (
+    SerializationError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+)
 
 
 @dataclass(slots=True)
@@ -54,12 +65,16 @@ class StreamInbox(Generic[T]):
             async def run(self, state: InboxState | None = None) -> None:
                 async for event in self.inbox:
                     ...
-                    if workflow.info().is_continue_as_new_suggested():
+                    if self.inbox.should_continue_as_new:
                         workflow.continue_as_new(self.inbox.state())
 
     Iterating gives each event once and in order, however often a batch came, and ends after the
     seal. It waits for as long as nothing comes: use ``asyncio.timeout`` for a deadline. Cancelling
     an iteration loses nothing. Everything is deterministic.
+
+    **A slow receiver.** Signals are not held back: what is not yet handed out waits in the
+    workflow, and goes with :meth:`state` as far as it fits into a payload. Receive faster than the
+    producer sends, or the run's history reaches Temporal's limits first.
 
     **Make it in** ``__init__`` with ``@workflow.init``: signals may arrive before ``run`` begins.
 
@@ -92,6 +107,17 @@ class StreamInbox(Generic[T]):
         """Offset of the last event received."""
         return self._offset
 
+    @property
+    def should_continue_as_new(self) -> bool:
+        """Whether Temporal suggests it, and what has not been handed out fits into :meth:`state`.
+
+        More than a megabyte of backlog does not: iterate on, until it has become less.
+        """
+        if not workflow.info().is_continue_as_new_suggested():
+            return False
+        stored = sum(len(event.data) for event in self._backlog if isinstance(event, Chunk))
+        return stored <= _HANDOVER_BYTES and len(json.dumps(pack(self._backlog))) <= _HANDOVER_BYTES
+
     def put(self, batch: dict[str, Any]) -> bool:
         """Take a batch, leaving out what has come before; never waits and never fails.
 
@@ -104,15 +130,16 @@ class StreamInbox(Generic[T]):
         try:
             stream, start = str(batch["stream"]), int(batch["start"])
             events = unpack(batch["events"], self._serializer)
-        except (KeyError, TypeError, ValueError, SerializationError) as exc:
+            error = batch.get("error") or {}
+            kind, message = str(error.get("type")), str(error.get("message"))
+        except _NO_BATCH as exc:
             self._fail("SerializationError", f"a signal that is no batch: {exc!r}")
             return False
         if self._stream is None:
-            self._stream = stream
+            # A forwarding that began in the middle promises nothing of what was before.
+            self._stream, self._offset = stream, max(start - 1, 0)
         if stream != self._stream:
             return False
-        # A forwarding that began in the middle promises nothing of what was before.
-        self._offset = max(self._offset, start - 1)
         for event in events:
             first = getattr(event, "first", event.offset)
             if event.offset <= self._offset or self._sealed or self._error:
@@ -127,13 +154,15 @@ class StreamInbox(Generic[T]):
             self._offset = event.offset
             self._sealed = isinstance(event, Seal)
             self._backlog.append(event)
-        error = batch.get("error")
         if error and not self._sealed:
-            self._fail(str(error.get("type")), str(error.get("message")))
+            self._fail(kind, message)
         return True
 
     def state(self) -> InboxState:
-        """Return what the next run needs, with the events that have not been handed out."""
+        """Return what the next run needs, with the events that have not been handed out.
+
+        How many that are :attr:`should_continue_as_new` takes into account.
+        """
         return InboxState(
             self._stream, self._offset, pack(self._backlog), self._sealed, self._error
         )

@@ -24,11 +24,13 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
+from streamq._errors import StreamqError
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 
 from ._attempt import run_attempt
 from ._context import ActivityContext, Origin, current
+from ._failure import application_error
 from ._heartbeats import Heartbeats
 from ._names import Owner, chosen_owner, chosen_topic
 from ._poll import POLL_ACTIVITY
@@ -116,7 +118,14 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
         try:
             result = await super().execute_workflow(input)
-        except (Exception, asyncio.CancelledError, workflow.ContinueAsNewError):
+        except workflow.ContinueAsNewError:
+            await flush_workflow(continues=True)
+            raise
+        except StreamqError as exc:
+            # Of the SDK's own accord it would fail the task, which is tried again for ever.
+            await flush_workflow()
+            raise application_error(exc) from exc
+        except (Exception, asyncio.CancelledError):
             await flush_workflow()
             raise
         await flush_workflow()

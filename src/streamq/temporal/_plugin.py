@@ -41,12 +41,11 @@ class StreamqPlugin(SimplePlugin):
     """Makes streaming activities work on a worker.
 
     Pass it to ``Client.connect(plugins=[...])``, from where workers inherit it, or to
-    ``Worker(plugins=[...])``. It registers the activities ``streamq.poll``
-    and ``streamq.seal`` and the workflows ``streamq.Stream``
-    and ``streamq.Sweep``, lets workflows tell their activities the first run id, passes ``streamq``
-    through the workflow sandbox, and opens the queue when the worker starts: a backend that cannot
-    be reached stops the worker there, with a clear error. Workers of one process that share the
-    plugin share the queue; it is closed when the last of them stops. For workers of one event loop.
+    ``Worker(plugins=[...])``. It registers the activities and workflows whose names begin with
+    ``streamq.``, lets workflows tell their activities the first run id, passes ``streamq`` through
+    the workflow sandbox, and opens the queue when the worker starts: a backend that cannot be
+    reached stops the worker there, with a clear error. Workers of one process that share the plugin
+    share the queue; it is closed when the last of them stops. For workers of one event loop.
 
     It also lowers the worker's ``max_heartbeat_throttle_interval`` to ``STREAMQ_CANCEL_SECONDS``,
     so that cancellation reaches activities in that time. The option concerns every activity of the

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from streamq._errors import ConfigurationError, StreamqError
-from streamq._events import Chunk, Event, Reset, Seal, StreamId
+from streamq._events import Chunk, Event, Reset, Seal
 from streamq._open import open_reader, stream_id
 from streamq._reader import StreamReader
 
@@ -18,6 +19,7 @@ from ._batch import LONGEST_SECONDS, Packer, check_limits
 from ._chain import is_ended
 from ._context import activity_context
 from ._failure import application_error
+from ._input import takes
 from ._pulse import heartbeat_seconds
 
 POLL_ACTIVITY = "streamq.poll"
@@ -25,7 +27,10 @@ POLL_ACTIVITY = "streamq.poll"
 MAX_EVENTS = 1_000
 MAX_BYTES = 524_288
 
+_MOST_BYTES = 2_097_152  # Temporal's limit for a payload
+_LARGE_BYTES = 1_000_000
 _LONGEST_BEAT_SECONDS = 10.0
+_LOOK_SECONDS = 2.0  # between two looks whether the producer of an idle stream still runs
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class PollRequest:
             if it fits Temporal's limit of 2 MiB.
         values: Whether to return the events or only to count them.
         producer: Id of the workflow that produces the stream on behalf of another one. A poll that
-            waited in vain asks whether it is over.
+            waits in vain asks every two seconds whether it is over, and returns if so.
     """
 
     stream: str
@@ -93,6 +98,7 @@ class PollResult:
 
 
 @activity.defn(name=POLL_ACTIVITY)
+@takes(PollRequest)
 async def poll(request: PollRequest) -> PollResult:
     """Wait for events after a cursor and return them with the next cursor.
 
@@ -107,10 +113,10 @@ async def poll(request: PollRequest) -> PollResult:
     context = activity_context()
     try:
         _check(request)
-        stream = stream_id(
-            StreamId(request.tenant, request.stream) if request.tenant else request.stream,
-            context.settings,
-        )
+        settings = context.settings
+        if request.tenant:
+            settings = settings.model_copy(update={"tenant": request.tenant})
+        stream = stream_id(request.stream, settings)
         async with open_reader(
             stream,
             from_=request.cursor or "beginning",
@@ -131,6 +137,24 @@ def _check(request: PollRequest) -> None:
     check_limits(request.window_seconds, request.max_events, request.max_bytes)
 
 
+async def _check_size(result: PollResult) -> None:
+    """Fail for good if Temporal will not carry a result: a payload codec may make it larger.
+
+    Raises:
+        ApplicationError: It is too large; not retryable. The SDK's own failure would be.
+    """
+    converter = activity_context().client.data_converter
+    size = sum(each.ByteSize() for each in await converter.encode([result]))
+    if size > _MOST_BYTES:
+        raise ApplicationError(
+            f"{result.count} events take {size} bytes as Temporal's payload, more than it carries "
+            f"({_MOST_BYTES}); send smaller chunks, lower max_bytes, or read this stream outside "
+            "the workflow (subscribe, delivery 'none')",
+            type="ChunkTooLargeError",
+            non_retryable=True,
+        )
+
+
 class _Poll:
     def __init__(self, request: PollRequest, reader: StreamReader) -> None:
         self._request = request
@@ -143,7 +167,7 @@ class _Poll:
         self._started = time.monotonic()
         self._beat_at = self._started + self._beat_seconds
         self._packed = Packer()
-        self._sealed = False
+        self._sealed = self._producer_over = False
         self._count = self._chunks = self._bytes = self._resets = self._attempt = 0
 
     async def run(self) -> PollResult:
@@ -157,11 +181,9 @@ class _Poll:
             if event is None or not self._take(event):
                 break
             cursor = reader.cursor
-        producer_over = False
-        if not self._count and request.producer:
-            producer_over = await is_ended(activity.client(), request.producer)
+        producer_over = not self._count and (self._producer_over or await self._look())
         ended = time.monotonic()
-        return PollResult(
+        result = PollResult(
             cursor,
             self._sealed,
             self._packed.entries,
@@ -174,6 +196,9 @@ class _Poll:
             math.ceil(ended * 1_000),
             producer_over,
         )
+        if self._packed.size > _LARGE_BYTES:
+            await _check_size(result)
+        return result
 
     async def _next(self, until: float) -> Event | None:
         """Return the next event; ``None`` if there is none until then."""
@@ -182,12 +207,22 @@ class _Poll:
             if now >= self._beat_at:
                 activity.heartbeat()
                 self._beat_at = now + self._beat_seconds
-            wait = max(min(until - now, self._beat_seconds), 0.0)
+            watches = self._request.producer is not None and not self._count
+            longest = min(self._beat_seconds, _LOOK_SECONDS if watches else math.inf)
+            wait = max(min(until - now, longest), 0.0)
             batch = await self._reader.read_batch(max_events=1, max_wait=wait)
             if batch:
                 return batch[0]
             if self._reader.seal is not None or time.monotonic() >= until:
                 return None
+            if watches and await self._look():
+                self._producer_over = True  # the next poll finds what it has stored last
+                return None
+
+    async def _look(self) -> bool:
+        """Whether the workflow that produces the stream, if one is named, has ended."""
+        producer = self._request.producer
+        return producer is not None and await is_ended(activity.client(), producer)
 
     def _take(self, event: Event) -> bool:
         """Add an event to the result, unless it is too much; it is then read again next time."""

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-from temporalio.converter import value_to_type
-from temporalio.exceptions import ApplicationError
+from typing import Any, Literal
 
 from streamq._errors import ConfigurationError
-from streamq._settings import did_you_mean
 
+from ._input import from_json, invalid_request
 from ._names import DEFAULT_TOPIC, check_topic
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-R = TypeVar("R", bound="DataclassInstance")
-
 LONGEST_WINDOW_SECONDS = 900.0
+
+LONGEST_NAME_BYTES = 1_000
+"""What the server takes by default."""
+
+_SHORTEST_SECONDS = 0.001
+_LONGEST_SECONDS = 315_360_000.0  # ten years
+_NUMBERS = (
+    ("start_to_close_seconds", _SHORTEST_SECONDS, _LONGEST_SECONDS),
+    ("heartbeat_seconds", _SHORTEST_SECONDS, _LONGEST_SECONDS),
+    ("max_attempts", 0, 2**31 - 1),
+    ("window_seconds", 0, LONGEST_WINDOW_SECONDS),
+    ("progress_seconds", 0, _LONGEST_SECONDS),
+)
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,11 @@ class StreamState:
     recent: list[dict[str, Any]]
 
 
-def read_request(data: dict[str, Any] | StreamRequest) -> StreamRequest:
+def read_request(data: object) -> StreamRequest:
     """Return the request that Temporal handed over as plain data.
+
+    What passes here is nothing that the server would refuse as a command: that would not fail the
+    workflow but repeat its task for ever.
 
     Raises:
         ApplicationError: A field is unknown, missing or makes no sense; not retryable.
@@ -160,43 +167,49 @@ def read_request(data: dict[str, Any] | StreamRequest) -> StreamRequest:
     try:
         request = data if isinstance(data, StreamRequest) else from_json(StreamRequest, data)
         check_topic(request.topic)
+        for name in ("activity", "target_signal", "progress_signal"):
+            _check_name(name, getattr(request, name))
+        for name in ("task_queue", "target_workflow_id", "progress_workflow_id"):
+            if getattr(request, name) is not None:
+                _check_name(name, getattr(request, name))
+        for name, least, most in _NUMBERS:
+            if not least <= getattr(request, name) <= most:  # NaN neither
+                raise ConfigurationError(
+                    f"{name} must be within {least:.10g} to {most:.10g}, not "
+                    f"{getattr(request, name)}"
+                )
     except ConfigurationError as exc:
         raise invalid_request(str(exc)) from None
-    if request.start_to_close_seconds <= 0 or request.heartbeat_seconds <= 0:
-        raise invalid_request("start_to_close_seconds and heartbeat_seconds must be positive")
-    if request.max_attempts < 0 or not 0 <= request.window_seconds <= LONGEST_WINDOW_SECONDS:
-        raise invalid_request(
-            "max_attempts must not be negative, and window_seconds must be within 0 to "
-            f"{LONGEST_WINDOW_SECONDS:g}"
-        )
-    if request.progress_seconds < 0 or "" in (request.target_signal, request.progress_signal):
-        raise invalid_request("progress_seconds must not be negative, and signals must have a name")
     if request.delivery == "signal" and not request.target_workflow_id:
         raise invalid_request("delivery 'signal' needs target_workflow_id: who gets the signals")
     return request
 
 
-def from_json(kind: type[R], data: dict[str, Any]) -> R:
-    """Return plain data as the dataclass that it is meant for.
+def read_state(data: object) -> StreamState | None:
+    """Return the state that an earlier run handed over as plain data.
 
     Raises:
-        ConfigurationError: A field is unknown, missing or of another type.
+        ApplicationError: It is something else; not retryable.
     """
-    known = [known.name for known in dataclasses.fields(kind)]
-    for name in data:
-        if name not in known:
-            raise ConfigurationError(f"unknown field {name!r}{did_you_mean(name, known)}")
-    if not isinstance(data.get("args", []), list):  # a string would pass as a sequence
-        raise ConfigurationError(f"args must be a list, not {data['args']!r}")
     try:
-        request: R = value_to_type(kind, data)
-    except (TypeError, ValueError) as exc:
-        raise ConfigurationError(f"{exc}: {exc.__cause__ or f'see {kind.__name__}'}") from None
-    return request
+        return data if data is None else from_json(StreamState, data)
+    except ConfigurationError as exc:
+        raise invalid_request(f"there is one input, not two; {exc}") from None
 
 
-def invalid_request(message: str) -> ApplicationError:
-    """Return the failure of a workflow that was asked for nonsense."""
-    return ApplicationError(
-        f"invalid request: {message}", type="ConfigurationError", non_retryable=True
-    )
+def _check_name(field: str, name: str) -> None:
+    """Check what the server takes as a name or an id.
+
+    Raises:
+        ConfigurationError: It would refuse it.
+    """
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if not 1 <= size <= LONGEST_NAME_BYTES:
+        raise ConfigurationError(
+            f"{field} must be text of 1 to {LONGEST_NAME_BYTES} bytes in UTF-8, not {name[:100]!r}"
+        )
+    if field == "task_queue" and name.startswith("/_sys/"):
+        raise ConfigurationError(f"task_queue {name[:100]!r} is reserved for the server itself")

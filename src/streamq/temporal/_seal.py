@@ -15,6 +15,7 @@ from streamq._writer import OnRetry
 from ._attempt import attempt_epoch
 from ._context import activity_context
 from ._failure import application_error
+from ._input import takes
 
 SEAL_ACTIVITY = "streamq.seal"
 
@@ -37,6 +38,7 @@ class SealRequest:
 
 
 @activity.defn(name=SEAL_ACTIVITY)
+@takes(SealRequest)
 async def seal(request: SealRequest) -> bool:
     """End a stream if it has not ended, after what its producer had stored.
 

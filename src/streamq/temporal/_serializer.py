@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import sys
 from typing import Any, Generic
 
 from google.protobuf.message import DecodeError
+from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import (
@@ -20,8 +23,16 @@ from temporalio.converter import (
 from streamq._codec import Codec
 from streamq._errors import ConfigurationError, SerializationError
 from streamq._events import StreamId
-from streamq._settings import Settings
-from streamq._values import Encoding, Serializer, T, decode_value, encode_value
+from streamq._settings import did_you_mean
+from streamq._values import (
+    Encoding,
+    Serializer,
+    T,
+    alternatives,
+    decode_value,
+    describe_invalid,
+    encode_value,
+)
 
 _ENCODING = "encoding"
 _JSON = {_ENCODING: b"json/plain"}
@@ -53,6 +64,9 @@ class PayloadSerializer(Generic[T]):
         self._converter = converter
         self._is_transparent = is_transparent
         self._type = value_type
+        self._takes_bytes = value_type is None or any(
+            each in (bytes, object, Any) for each in alternatives(value_type)
+        )
 
     def encode(self, value: T) -> tuple[Encoding, bytes]:
         """Encode a value.
@@ -69,7 +83,7 @@ class PayloadSerializer(Generic[T]):
                 f"the data converter cannot encode a chunk of type {type(value).__name__}: {exc}"
             ) from exc
         metadata = dict(payload.metadata)
-        if metadata == _JSON:
+        if metadata == _JSON and _is_json(payload.data):
             return Encoding.JSON, payload.data
         if metadata == _BYTES:
             return Encoding.BYTES, payload.data
@@ -91,13 +105,36 @@ class PayloadSerializer(Generic[T]):
         try:
             payload = _payload(encoding, data)
             [value] = self._converter.from_payloads([payload], [wanted] if wanted else None)
-        except Exception as exc:
-            name = getattr(wanted, "__name__", "value")
+        except Exception as exc:  # noqa: BLE001 - converters raise whatever they like
+            # Not as its cause either: the text of such errors has the data in it.
+            found = describe_invalid(exc) if isinstance(exc, ValidationError) else ""
             raise SerializationError(
-                f"the data converter cannot decode a chunk ({encoding.name}) as {name}: "
-                f"{type(exc).__name__}"
-            ) from exc
+                f"the data converter cannot decode a chunk ({encoding.name}) as {_name(wanted)}: "
+                f"{found or type(exc).__name__}"
+            ) from None
+        if isinstance(value, bytes) and not self._takes_bytes:
+            # Converters hand bytes out whatever is asked for.
+            raise SerializationError(f"a chunk of {len(value)} bytes is not a {_name(wanted)}")
         return value  # type: ignore[no-any-return]
+
+
+def _name(wanted: Any) -> str:
+    return getattr(wanted, "__name__", None) or str(wanted)
+
+
+def _is_json(data: bytes) -> bool:
+    """Whether it is JSON for everybody: Python writes NaN and Infinity as well."""
+    if b"NaN" not in data and b"Infinity" not in data:
+        return True
+    try:
+        json.loads(data, parse_constant=_refuse)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
 
 
 def _payload(encoding: Encoding, data: bytes) -> Payload:
@@ -160,28 +197,45 @@ def conversion(
     return serializer, codec
 
 
-def configured_codec(settings: Settings, stream: StreamId) -> Codec | None:
+def codec_of(name: str, stream: StreamId, namespace: str) -> Codec | None:
     """Return the codec of the data converter that ``STREAMQ_DATA_CONVERTER`` names, for a stream.
+
+    Args:
+        name: ``module:name``.
+        stream: Which stream.
+        namespace: Of the workflow.
 
     Raises:
         ConfigurationError: It cannot be imported, or is no data converter.
     """
-    converter = _load(settings.data_converter or "")
-    return conversion(converter, stream.name, settings.temporal_namespace)[1]
+    return conversion(_load(name), stream.name, namespace)[1]
 
 
 def _load(name: str) -> DataConverter:
+    shown = f"STREAMQ_DATA_CONVERTER={name!r}"
     module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        missing = ":name is missing" if module else "the module is missing"
+        raise ConfigurationError(f"{shown}: {missing}; give it as module:name")
     try:
         found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as exc:
-        raise ConfigurationError(
-            f"STREAMQ_DATA_CONVERTER={name!r} cannot be imported ({exc}); give it as module:name"
-        ) from exc
+    except Exception as exc:
+        raise ConfigurationError(f"{shown}: {_why_not_imported(module, exc)}") from exc
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            advice = did_you_mean(part, vars(found)) if found is sys.modules.get(module) else ""
+            raise ConfigurationError(f"{shown}: module {module!r} has no {attribute!r}{advice}")
+        found = getattr(found, part)
     if not isinstance(found, DataConverter):
-        raise ConfigurationError(
-            f"STREAMQ_DATA_CONVERTER={name!r} is {type(found).__name__}, not a DataConverter"
-        )
+        raise ConfigurationError(f"{shown} is of type {type(found).__name__}, not a DataConverter")
     return found
+
+
+def _why_not_imported(module: str, exc: Exception) -> str:
+    absent = exc.name if isinstance(exc, ModuleNotFoundError) else None
+    if absent is not None and f"{module}.".startswith(f"{absent}."):
+        return (
+            f"there is no module {absent!r} in this directory ({os.getcwd()}), nor is one "
+            "installed or on PYTHONPATH"
+        )
+    return f"module {module!r} fails when it is imported: {type(exc).__name__}: {exc}"

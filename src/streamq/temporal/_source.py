@@ -18,10 +18,13 @@ from temporalio.exceptions import (
     FailureError,
 )
 
+from streamq._errors import ConfigurationError
+
 from ._interceptor import workflow_retries
 from ._names import stream_name, stream_topic
 from ._produce import PRODUCE_WORKFLOW, ProduceRequest, RetrySpec, encode_payloads
-from ._watch import Outcome, outcome
+from ._request import LONGEST_NAME_BYTES
+from ._watch import DETACHED_BYTES, Outcome, outcome
 
 _END_SECONDS = 60.0
 _RESULT_HEARTBEAT = timedelta(seconds=60)
@@ -230,6 +233,29 @@ class ResumedSource:
         payload = found.payload()
         hints = None if self._result_type is None else [self._result_type]
         return None if payload is None else converter.from_payloads([payload], hints)[0]
+
+
+def check_detached(call: Call) -> None:
+    """Refuse what cannot be the command that starts ``streamq.Produce``.
+
+    The server would refuse it again and again, and the workflow task with it.
+
+    Raises:
+        ConfigurationError: The stream's name is too long for an id, or the arguments are too large.
+    """
+    size = len(call.stream.encode())
+    if size > LONGEST_NAME_BYTES:
+        raise ConfigurationError(
+            f"the stream's name has {size} bytes and is too long for the id of streamq.Produce "
+            f"({LONGEST_NAME_BYTES}); use a shorter topic or workflow id, or detached = false"
+        )
+    payloads = workflow.payload_converter().to_payloads(call.args)
+    size = sum(each.ByteSize() for each in payloads)
+    if size > DETACHED_BYTES:
+        raise ConfigurationError(
+            f"the activity's args have {size} bytes, more than streamq.Produce is started with "
+            f"({DETACHED_BYTES}); pass a reference to them, or detached = false"
+        )
 
 
 async def _settle(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamq._blocking import BlockingStreamWriter
+from streamq._values import alternatives
 from streamq._writer import OnFull, OnRetry, StreamWriter
 
 from ._names import DEFAULT_TOPIC
@@ -122,6 +123,11 @@ def writer_parameters(function: Callable[..., Any], kind: Kind) -> tuple[str, ..
                 f"{shown} is '{kind.value}', so that its parameter {name!r} is a "
                 f"{right.__name__}, not a {wrong.__name__}"
             )
+        if not variadic and name == MAIN and _is_data(hint):
+            raise TypeError(
+                f"{shown}: the parameter 'stream' is the writer, and it is annotated as {hint!r}; "
+                "give that one another name"
+            )
         if not variadic and (name == MAIN or _is(hint, right)):
             found.append(name)
     if not found and not kind.yields:
@@ -135,7 +141,9 @@ def writer_parameters(function: Callable[..., Any], kind: Kind) -> tuple[str, ..
 def chunk_type_of(function: Callable[..., Any], kind: Kind) -> Any:
     """Return the type of the main stream's chunks, ``None`` if the annotations do not tell."""
     hints = annotations_of(function)
-    hint = hints.get("return" if kind.yields else MAIN)
+    hint, *others = alternatives(hints.get("return" if kind.yields else MAIN))
+    if others:
+        return None
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     expected = _GENERATORS if kind.yields else (StreamWriter, BlockingStreamWriter)
     if origin not in expected or not arguments or isinstance(arguments[0], typing.TypeVar):
@@ -148,12 +156,26 @@ def result_type_of(function: Callable[..., Any], kind: Kind) -> Any:
     hint = annotations_of(function).get("return", inspect.Parameter.empty)
     if not kind.yields:
         return hint
-    arguments = typing.get_args(hint)
-    is_generator = typing.get_origin(hint) is collections.abc.Generator
-    return arguments[2] if is_generator and len(arguments) == 3 else type(None)
+    if kind is Kind.ASYNC_GENERATOR:
+        return type(None)
+    arguments, origin = typing.get_args(hint), typing.get_origin(hint) or hint
+    if origin is collections.abc.Generator:
+        return arguments[2] if len(arguments) == 3 else inspect.Parameter.empty
+    # Without an annotation that could be evaluated nobody knows what it returns.
+    return type(None) if origin in _GENERATORS else inspect.Parameter.empty
 
 
 def _is(hint: Any, wanted: type) -> bool:
     if isinstance(hint, str):  # it could not be evaluated
-        return hint.partition("[")[0].rpartition(".")[2] == wanted.__name__
-    return hint is wanted or typing.get_origin(hint) is wanted
+        names = (each.partition("[")[0].strip() for each in hint.split("|"))
+        return any(each.rpartition(".")[2] == wanted.__name__ for each in names)
+    return any(each is wanted or typing.get_origin(each) is wanted for each in alternatives(hint))
+
+
+def _is_data(hint: Any) -> bool:
+    """Whether a parameter cannot be a writer: ``stream: bool``, say, of a client of a model."""
+    classes = [typing.get_origin(each) or each for each in alternatives(hint)]
+    return bool(classes) and all(
+        isinstance(each, type) and each not in (object, Any) and not hasattr(each, "send_chunk")
+        for each in classes
+    )

@@ -13,6 +13,7 @@ from streamq._open import open_reader, stream_id
 
 from ._context import ActivityContext, activity_context
 from ._failure import application_error
+from ._input import takes
 from ._pulse import beating
 
 SUMMARY_ACTIVITY = "streamq.summary"
@@ -100,6 +101,7 @@ class Tally:
 
 
 @activity.defn(name=SUMMARY_ACTIVITY)
+@takes(SummaryRequest)
 async def summarize(request: SummaryRequest) -> StreamSummary:
     """Read a stream from its beginning, once, and sum it up.
 

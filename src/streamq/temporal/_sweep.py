@@ -23,8 +23,8 @@ from streamq.driver import ChunkQueue
 from ._chain import Run, describe_run, rpc_error
 from ._context import activity_context
 from ._failure import application_error
+from ._input import from_json, invalid_request
 from ._pulse import Pulse
-from ._request import from_json, invalid_request
 
 SWEEP_WORKFLOW = "streamq.Sweep"
 SWEEP_ACTIVITY = "streamq.sweep"
@@ -169,7 +169,7 @@ class SweepWorkflow:
         """
         try:
             if not isinstance(request, SweepRequest):
-                request = from_json(SweepRequest, request or {})
+                request = from_json(SweepRequest, {} if request is None else request)
         except ConfigurationError as exc:
             raise invalid_request(str(exc)) from None
         return await workflow.execute_activity(

@@ -15,6 +15,7 @@ from typing import Any
 from streamq._errors import SealedError, StreamqError
 from streamq._events import SealState, StreamId
 from streamq._reader import StreamReader
+from streamq._wire import SealBody
 from streamq._writer import StreamWriter
 
 try:
@@ -60,7 +61,7 @@ class StreamSpan:
         self._writer = writer
         if self._span is not None:
             self._span.set_attribute("streamq.attempt", writer.attempt)
-            writer._pump.add_done_callback(self._end)
+            writer.on_stopped(self._end)
 
     def fail(self, error: BaseException) -> None:
         """End at once, unless a writer is followed: the stream could not be opened."""
@@ -72,21 +73,21 @@ class StreamSpan:
                 _set_error(self._span, error)
             self._span.end()
 
-    def _end(self, pump: asyncio.Task[None]) -> None:
+    def _end(self, seal: SealBody | None, failure: StreamqError | None) -> None:
         span, writer = self._span, self._writer
         assert span is not None
         assert writer is not None
-        seal, numbers = writer._outbox.seal, writer.statistics()
+        numbers = writer.statistics()
         span.set_attribute("streamq.chunks", numbers.chunks)
         span.set_attribute("streamq.bytes", numbers.chunk_bytes)
-        if seal is not None and writer.is_sealed:
+        if seal is not None:
             span.set_attribute("streamq.state", seal.state.name)
             if seal.state is SealState.ERROR:
                 span.set_status(trace.StatusCode.ERROR, f"{seal.error_type}: {seal.message}")
         else:
             span.set_attribute("streamq.state", _NOT_SEALED)
-            if writer._error is not None:
-                _set_error(span, writer._error)
+            if failure is not None:
+                _set_error(span, failure)
         span.end()
 
 

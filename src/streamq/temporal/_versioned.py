@@ -15,7 +15,7 @@ from temporalio.common import RawValue, VersioningBehavior
 from streamq._sweep import SweepRequest, SweepSummary
 
 from ._produce import PRODUCE_WORKFLOW, ProduceRequest, ProduceWorkflow
-from ._request import StreamRequest, StreamResult, StreamState
+from ._request import StreamResult
 from ._sweep import SWEEP_WORKFLOW, SweepWorkflow
 from ._workflow import STREAM_WORKFLOW, StreamWorkflow
 
@@ -25,9 +25,7 @@ class PinnedStreamWorkflow(StreamWorkflow):
     """Stays with the version that began the stream, with its activity."""
 
     @workflow.run
-    async def run(
-        self, request: dict[str, Any] | StreamRequest, state: StreamState | None = None
-    ) -> StreamResult:
+    async def run(self, request: Any = None, state: Any = None) -> StreamResult:
         """Run as the base class does."""
         return await super().run(request, state)
 

@@ -11,6 +11,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilterType
 from temporalio.converter import WorkflowSerializationContext
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from streamq._errors import StreamNotFoundError, StreamqError
@@ -21,6 +22,10 @@ from ._pulse import beating
 
 WATCH_ACTIVITY = "streamq.watch"
 RESULT_ACTIVITY = "streamq.result"
+
+DETACHED_BYTES = 1_500_000
+"""Most bytes of arguments, or of a result, that pass through ``streamq.Produce``: as base64 within
+2 MiB."""
 
 _LONGEST_BEAT_SECONDS = 20.0
 _PATIENCE_SECONDS = 300.0
@@ -90,7 +95,8 @@ async def outcome(workflow_id: str) -> Outcome:
     """Wait until the newest run of a workflow has ended, and return its result or failure.
 
     Raises:
-        ApplicationError: Temporal refused, or stayed unreachable.
+        ApplicationError: Temporal refused, or stayed unreachable; ``ResultTooLargeError``: the
+            result is more than can be passed on, which is not retried.
     """
     try:
         waiting = _outcome(activity.client(), workflow_id)
@@ -114,6 +120,15 @@ async def _outcome(client: Client, workflow_id: str) -> Outcome:
                 payloads = list(event.workflow_execution_completed_event_attributes.result.payloads)
                 if codec is not None:
                     payloads = await codec.decode(payloads)
+                size = sum(each.ByteSize() for each in payloads)
+                if size > DETACHED_BYTES:
+                    raise ApplicationError(
+                        f"the result of workflow {workflow_id!r} has {size} bytes, more than can "
+                        f"be passed on ({DETACHED_BYTES}); let the activity return a reference to "
+                        "it, or do not detach it",
+                        type="ResultTooLargeError",
+                        non_retryable=True,
+                    )
                 return Outcome("COMPLETED", _base64(payloads[0]) if payloads else None)
             if kind == "workflow_execution_failed_event_attributes":
                 failure = event.workflow_execution_failed_event_attributes.failure

@@ -12,9 +12,12 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
-from ._batch import unpack
+from streamq._errors import ConfigurationError
+
+from ._batch import is_deep, unpack
 from ._ending import end_stream
 from ._follower import Follower, PollOptions
+from ._input import invalid_request
 from ._poll import PollResult
 from ._relay import ProgressReporter, Relay, reason, sum_up
 from ._request import (
@@ -24,8 +27,16 @@ from ._request import (
     StreamResult,
     StreamState,
     read_request,
+    read_state,
 )
-from ._source import ActivitySource, Call, ChildSource, ResumedSource, Source
+from ._source import (
+    ActivitySource,
+    Call,
+    ChildSource,
+    ResumedSource,
+    Source,
+    check_detached,
+)
 from ._summary import StreamSummary
 
 STREAM_WORKFLOW = "streamq.Stream"
@@ -91,17 +102,16 @@ class StreamWorkflow:
         return [event for event, _ in self._recent]
 
     @workflow.run
-    async def run(
-        self, request: dict[str, Any] | StreamRequest, state: StreamState | None = None
-    ) -> StreamResult:
+    async def run(self, request: Any = None, state: Any = None) -> StreamResult:
         """Run the activity and return its result.
 
         Args:
-            request: What to run. Temporal hands it over as plain data, read here, so that a wrong
-                or mistyped field fails the workflow instead of blocking it or being ignored.
+            request: What to run, a :class:`StreamRequest`. Temporal hands it over as plain data,
+                read here, so that a wrong or mistyped field fails the workflow instead of blocking
+                it or being ignored.
             state: Where an earlier run left off; for this workflow's own use.
         """
-        checked = read_request(request)
+        checked, restored = read_request(request), read_state(state)
         call = _call(checked)
         self._stream = call.stream
         reporter = ProgressReporter(checked)
@@ -109,7 +119,7 @@ class StreamWorkflow:
             if checked.delivery == "signal":
                 outcome: StreamResult | StreamState = await self._forward(checked, call)
             elif checked.delivery == "poll":
-                outcome = await self._poll(checked, call, state, reporter)
+                outcome = await self._poll(checked, call, restored, reporter)
             else:
                 outcome = await self._result(checked, await self._produce(call), None)
         except (Exception, asyncio.CancelledError):
@@ -286,12 +296,12 @@ class StreamWorkflow:
     def _remember(self, events: list[dict[str, Any]]) -> None:
         recent = self._recent
         for event in events:
+            if is_deep(event):
+                continue  # a query, or the next run, could not be told
             size = len(json.dumps(event))
             recent.append((event, size))
             self._recent_bytes += size
-        while len(recent) > _RECENT_EVENTS or (
-            len(recent) > 1 and self._recent_bytes > _RECENT_BYTES
-        ):
+        while len(recent) > _RECENT_EVENTS or self._recent_bytes > _RECENT_BYTES:
             self._recent_bytes -= recent.popleft()[1]
 
     def _state(self) -> StreamState:
@@ -309,7 +319,7 @@ class StreamWorkflow:
 
 
 def _call(request: StreamRequest) -> Call:
-    return Call(
+    call = Call(
         request.activity,
         request.activity,
         request.args,
@@ -322,6 +332,12 @@ def _call(request: StreamRequest) -> Call:
         timedelta(seconds=request.heartbeat_seconds),
         RetryPolicy(maximum_attempts=request.max_attempts),
     )
+    if request.delivery == "poll" and request.detached:
+        try:
+            check_detached(call)
+        except ConfigurationError as exc:
+            raise invalid_request(str(exc)) from None
+    return call
 
 
 def _take_note(producer: asyncio.Task[Any]) -> None:

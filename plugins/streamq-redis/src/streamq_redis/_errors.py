@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 from types import TracebackType
 
 import redis.exceptions as rx
@@ -23,6 +25,12 @@ _PASSING = (
     *("CLUSTERDOWN ", "MASTERDOWN ", "TRYAGAIN "),
 )
 _CLUSTER = ("MOVED ", "ASK ", "CROSSSLOT ")
+
+# How redis-py tells of a connection that did not come about: with the address, once or twice.
+_CALL_FAILED = re.compile(
+    r"Error (\d+) connecting to \S+\. Connect call failed|\[Errno (\d+)\] Connect call failed"
+)
+_CONNECTING = re.compile(r"Error -?\d+ connecting to \S+\. (.+?)\.?")
 
 # First match wins, so that subclasses come before their bases.
 _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] = (
@@ -163,6 +171,11 @@ class redis_errors:
 
 
 def _why(error: Exception) -> str:
+    text = str(error)
+    refused = _CALL_FAILED.search(text)
+    if refused is not None:
+        return os.strerror(int(refused[1] or refused[2]))
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    connecting = _CONNECTING.fullmatch(text)
+    return connecting[1] if connecting else text or type(error).__name__

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
 from streamq import ConfigurationError
 from streamq.driver import (
     Capabilities,
@@ -14,6 +18,9 @@ from streamq.driver import (
 from ._errors import BACKEND
 from ._queue import WorkflowStreamsQueue
 from ._settings import WorkflowStreamsSettings, make_client
+from .embedded import embedded
+
+_logger = logging.getLogger("streamq.workflow_streams")
 
 
 class WorkflowStreamsDriver(Driver[WorkflowStreamsSettings]):
@@ -39,7 +46,8 @@ class WorkflowStreamsDriver(Driver[WorkflowStreamsSettings]):
     async def open(cls, options: QueueOptions, settings: WorkflowStreamsSettings) -> ChunkQueue:
         """Connect, and see that the namespace exists.
 
-        Whether a worker runs the host workflow is seen by the first call that needs one.
+        Without a worker for the host workflow a warning is logged, as one may be about to start;
+        calls that need one wait for it, and fail in the end.
 
         Raises:
             BackendUnavailableError: The server cannot be reached in time.
@@ -56,7 +64,22 @@ class WorkflowStreamsDriver(Driver[WorkflowStreamsSettings]):
                     "STREAMQ_WORKFLOW_STREAMS_NAMESPACE",
                     backend=BACKEND,
                 )
+            if await queue.frontend.has_no_worker():
+                _logger.warning(
+                    "no worker keeps the streams of task queue %r yet, and nothing can be written "
+                    "or read without one: run `python -m streamq_workflow_streams --address %s`",
+                    settings.task_queue,
+                    settings.address,
+                )
         except BaseException:
             await queue.aclose()
             raise
         return queue
+
+    @classmethod
+    def embedded(
+        cls, settings: WorkflowStreamsSettings
+    ) -> AbstractContextManager[Mapping[str, str]] | None:
+        """Return a Temporal server with a worker for hosts, unless a server is configured."""
+        given = {"address", "api_key", "tls", "tls_server_ca", "tls_client_cert"}
+        return None if given & settings.model_fields_set else embedded(settings)

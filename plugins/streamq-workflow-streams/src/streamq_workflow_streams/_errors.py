@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from temporalio.api.errordetails.v1 import MultiOperationExecutionFailure
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -27,6 +29,7 @@ _TRANSIENT = {
     RPCStatusCode.CANCELLED,
 }
 _DENIED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}
+_REASON = re.compile(r'(?:message|error): "([^"]+)"')  # within what the SDK's core says
 _IGNORED = {RPCStatusCode.OK.value, RPCStatusCode.ABORTED.value}
 
 
@@ -69,8 +72,9 @@ def not_connected(error: RuntimeError, address: str) -> StreamqError:
             "certificates",
             backend=BACKEND,
         )
+    reason = [*_REASON.findall(text), text][0]
     return BackendUnavailableError(
-        f"cannot reach Temporal at {address} ({text}); is it running? set "
+        f"cannot reach Temporal at {address} ({reason}); is it running? set "
         "STREAMQ_WORKFLOW_STREAMS_ADDRESS",
         backend=BACKEND,
     )

@@ -23,7 +23,6 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from streamq.driver import (
-    BackendError,
     BackendUnavailableError,
     StreamId,
     StreamNotFoundError,
@@ -81,6 +80,22 @@ class Frontend:
         except StreamNotFoundError:
             return False
         return True
+
+    async def has_no_worker(self) -> bool:
+        """Whether it is known that nobody runs hosts, and has not for a minute. Never raises."""
+        request = service.DescribeTaskQueueRequest(
+            namespace=self._settings.namespace,
+            task_queue=taskqueue.TaskQueue(name=self._settings.task_queue),
+            task_queue_type=enums.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+        try:
+            found = await self._call(
+                self._service.describe_task_queue, request, seconds=_LOOK_SECONDS
+            )
+        except StreamqError:
+            return False
+        since = time.time() - _POLLER_SECONDS
+        return not any(each.last_access_time.seconds > since for each in found.pollers)
 
     async def send_update(
         self, stream: StreamId, name: str, argument: common.Payload, *, starts: bool = False
@@ -293,25 +308,12 @@ class Frontend:
     async def _silence(self, what: str, stream: StreamId) -> BackendUnavailableError:
         """Return the error for a host that does not answer: it may be that no worker runs it."""
         message = what
-        request = service.DescribeTaskQueueRequest(
-            namespace=self._settings.namespace,
-            task_queue=taskqueue.TaskQueue(name=self._settings.task_queue),
-            task_queue_type=enums.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
-        try:
-            found = await self._call(
-                self._service.describe_task_queue, request, seconds=_LOOK_SECONDS
+        if await self.has_no_worker():
+            message = (
+                f"no worker polls task queue {self._settings.task_queue!r} of namespace "
+                f"{self._settings.namespace!r}, so that nobody keeps the stream: run "
+                f"`python -m streamq_workflow_streams` ({what})"
             )
-        except (BackendError, BackendUnavailableError, StreamNotFoundError):
-            pass
-        else:
-            since = time.time() - _POLLER_SECONDS
-            if not any(each.last_access_time.seconds > since for each in found.pollers):
-                message = (
-                    f"no worker polls task queue {self._settings.task_queue!r} of namespace "
-                    f"{self._settings.namespace!r}, so that nobody keeps the stream: run "
-                    f"`python -m streamq_workflow_streams` ({what})"
-                )
         return BackendUnavailableError(message, backend=BACKEND, stream=str(stream))
 
     def _update(

@@ -9,7 +9,8 @@ as filters, many publishers, exactly-once batches: as there. What differs:
 
 * Nothing is kept in the workflow. ``WorkflowStream`` publishes by the activity ``streamq.publish``,
   once for everything that is published while the last one was under way; a workflow that ends waits
-  for it. External publishers send no signals, and subscribers no updates.
+  for it, and one that continues as new hands over, by its state, what has not arrived. External
+  publishers send no signals, and subscribers no updates.
 * The order between items of the workflow and of its activities is not kept; within each it is.
 * Items go away with the stream's time to live, not with the workflow's history. ``truncate``
   changes nothing.

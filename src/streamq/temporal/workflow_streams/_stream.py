@@ -11,6 +11,9 @@ from weakref import WeakKeyDictionary
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
+from temporalio.exceptions import ApplicationError
+
+from streamq.temporal._batch import PAYLOAD_BYTES
 
 from ._types import (
     PublishEntry,
@@ -36,7 +39,8 @@ class WorkflowStream:
     """Publishes from within a workflow. Make one in ``__init__`` of the workflow.
 
     ``publish`` returns at once. Items are sent by the activity ``streamq.publish``, one after the
-    other; a workflow that returns, fails or continues as new waits until the last one has arrived.
+    other; a workflow that returns or fails waits until the last one has arrived. One that continues
+    as new hands to the next run what has not.
 
     Args:
         prior_state: What the run before left, by :meth:`get_state`.
@@ -50,10 +54,17 @@ class WorkflowStream:
         if loop in _streams:
             raise RuntimeError("this workflow has a WorkflowStream already; make one, in __init__")
         _streams[loop] = self
-        self._sequence = prior_state.sequence if prior_state is not None else 0
-        self._waiting: list[tuple[str, Payload]] = []
+        # Of this run alone: a run that is tried again, or reset, says other things in its turn.
+        self._publisher = f"workflow {workflow.info().run_id}"
+        self._published = self._taken = 0
+        self._handed_over: int | None = None
+        self._inherited: list[PublishRequest] = list(prior_state.pending) if prior_state else []
+        self._waiting: list[PublishEntry] = []
+        self._current: PublishRequest | None = None
         self._sending: asyncio.Task[None] | None = None
         self._topic_types: dict[str, Any] = {}
+        if self._inherited:
+            self._sending = asyncio.create_task(self._send())
 
     @overload
     def topic(self, name: str) -> WorkflowTopicHandle[Any]: ...
@@ -76,8 +87,23 @@ class WorkflowStream:
             await asyncio.shield(self._sending)
 
     def get_state(self, *, publisher_ttl: timedelta = _PUBLISHER_TTL) -> WorkflowStreamState:
-        """Return what the next run needs."""
-        return WorkflowStreamState(self._sequence + len(self._waiting))
+        """Return what the next run needs: what has not arrived yet.
+
+        Unless that is much: then the end of this run waits for it, as without a state.
+        """
+        pending = [*([self._current] if self._current else []), *self._inherited]
+        if self._waiting:
+            pending.append(PublishRequest(self._publisher, self._taken + 1, list(self._waiting)))
+        if sum(each.size() for each in pending) > _BATCH_BYTES:
+            self._handed_over = None
+            return WorkflowStreamState()
+        self._handed_over = self._published
+        return WorkflowStreamState(pending)
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether the state that was asked for last has everything that has not arrived."""
+        return self._handed_over == self._published
 
     def detach_pollers(self) -> None:
         """Do nothing: subscribers do not ask the workflow."""
@@ -93,38 +119,51 @@ class WorkflowStream:
     ) -> NoReturn:
         """Wait for handlers, and continue as new with the arguments for this state."""
         await workflow.wait_condition(workflow.all_handlers_finished)
-        workflow.continue_as_new(args=build_args(self.get_state(publisher_ttl=publisher_ttl)))
+        state = self.get_state(publisher_ttl=publisher_ttl)
+        while not self.is_handed_over:
+            await self.flush()
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            state = self.get_state(publisher_ttl=publisher_ttl)
+        workflow.continue_as_new(args=build_args(state))
 
     def _publish_to_topic(self, topic: str, value: Any) -> None:
-        self._waiting.append((topic, to_payload(value, workflow.payload_converter())))
+        payload = to_payload(value, workflow.payload_converter())
+        entry = PublishEntry(topic, base64.b64encode(payload.SerializeToString()).decode())
+        if entry.size() > PAYLOAD_BYTES:
+            raise ApplicationError(
+                f"an item of {payload.ByteSize()} bytes is more than the activity that publishes "
+                "it takes; publish it from an activity, in parts, or a reference to it",
+                type="ChunkTooLargeError",
+                non_retryable=True,
+            )
+        self._waiting.append(entry)
+        self._published += 1
         if self._sending is None:
             self._sending = asyncio.create_task(self._send())
 
     async def _send(self) -> None:
-        while self._waiting:
-            request = self._next_request()
+        while self._inherited or self._waiting:
+            request = self._inherited.pop(0) if self._inherited else self._next_request()
+            self._current = request
             await workflow.execute_activity(
                 _ACTIVITY,
                 request,
                 start_to_close_timeout=timedelta(seconds=_ACTIVITY_SECONDS),
                 summary=f"{len(request.items)} items",
             )
+            self._current = None
         self._sending = None  # and not after an error, which whoever flushes is told
 
     def _next_request(self) -> PublishRequest:
-        request = PublishRequest(
-            publisher=f"workflow {workflow.info().first_execution_run_id}",
-            first=self._sequence + 1,
-        )
+        request = PublishRequest(self._publisher, self._taken + 1)
         room = _BATCH_BYTES
-        for topic, payload in self._waiting:
-            data = payload.SerializeToString()
-            room -= len(data) + len(topic)
+        for entry in self._waiting:
+            room -= entry.size()
             if request.items and room < 0:
                 break
-            request.items.append(PublishEntry(topic, base64.b64encode(data).decode()))
+            request.items.append(entry)
         del self._waiting[: len(request.items)]
-        self._sequence += len(request.items)
+        self._taken += len(request.items)
         return request
 
 
@@ -140,8 +179,12 @@ class WorkflowTopicHandle(Topic[T]):
         self._stream._publish_to_topic(self._name, value)
 
 
-async def flush_workflow() -> None:
-    """Wait until what the running workflow has published has arrived, if it publishes at all."""
+async def flush_workflow(*, continues: bool = False) -> None:
+    """Wait until what the running workflow has published has arrived, if it publishes at all.
+
+    Not if it continues as new and hands that over: a signal that came meanwhile would be this
+    run's, and the arguments of the next one are made already.
+    """
     stream = _streams.get(asyncio.get_running_loop())
-    if stream is not None:
+    if stream is not None and not (continues and stream.is_handed_over):
         await stream.flush()

@@ -52,17 +52,6 @@ class Topic(Generic[T]):
 
 
 @dataclass
-class WorkflowStreamState:
-    """What a workflow hands to its next run: how far it has counted, and no items.
-
-    Attributes:
-        sequence: Number of the last item that it published.
-    """
-
-    sequence: int = 0
-
-
-@dataclass
 class PublishEntry:
     """One item to publish.
 
@@ -74,13 +63,17 @@ class PublishEntry:
     topic: str
     data: str
 
+    def size(self) -> int:
+        """Return about how many bytes it takes as JSON."""
+        return len(self.topic) + len(self.data)
+
 
 @dataclass
 class PublishRequest:
     """What a workflow publishes at once.
 
     Attributes:
-        publisher: Who, the same in every run.
+        publisher: Who: one run of the workflow.
         first: Number of the first item.
         items: In order.
     """
@@ -88,6 +81,21 @@ class PublishRequest:
     publisher: str = ""
     first: int = 1
     items: list[PublishEntry] = field(default_factory=list)
+
+    def size(self) -> int:
+        """Return about how many bytes it takes as JSON."""
+        return sum(entry.size() for entry in self.items)
+
+
+@dataclass
+class WorkflowStreamState:
+    """What a workflow hands to its next run: what it has published and has not arrived yet.
+
+    Attributes:
+        pending: In order; perhaps some of it has arrived, and is known by its number.
+    """
+
+    pending: list[PublishRequest] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

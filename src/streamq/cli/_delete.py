@@ -1,0 +1,89 @@
+"""``streamq delete``: remove streams before they expire."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from streamq._errors import (
+    CapabilityError,
+    ConfigurationError,
+    CorruptRecordError,
+    StreamNotFoundError,
+)
+from streamq._events import StreamId
+from streamq._open import describe, open_queue, retry_policy, stream_id
+from streamq._settings import Settings, load_settings
+from streamq.driver import ChunkQueue
+
+from ._completion import stream_names
+from ._lookup import not_found, nothing_yet
+from ._terminal import run_async, stderr
+
+
+def delete(
+    streams: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STREAM...",
+            help="Names of the streams, within the tenant.",
+            autocompletion=stream_names,
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+) -> int:
+    """Delete streams with everything in them, at once and for good.
+
+    Without it a stream disappears when it expires. Readers of a deleted stream are told that it is
+    gone, and its name can be used again. A producer that still runs is not stopped. Nothing is
+    deleted if one of several does not exist.
+
+    \b
+    Examples:
+      streamq delete my-stream
+      streamq delete my-stream my-other-stream --yes
+    """
+    settings = load_settings()
+    identities = [stream_id(name, settings) for name in dict.fromkeys(streams)]
+    found: list[str] = []
+
+    async def look() -> int:
+        if nothing_yet(settings) is not None:
+            raise await not_found(identities[0], settings, None)
+        async with open_queue(settings) as queue:
+            for identity in identities:
+                try:
+                    found.append(await _in_words(queue, identity, settings))
+                except StreamNotFoundError as exc:
+                    raise await not_found(identity, settings, queue) from exc
+        return 0
+
+    async def remove() -> int:
+        async with open_queue(settings) as queue:
+            for identity in identities:
+                retry = retry_policy(settings, queue, identity)
+                await retry.run(partial(queue.delete, identity))
+                stderr().print(Text(f"-- deleted {identity}", style="dim"), soft_wrap=True)
+        return 0
+
+    code = run_async(look)
+    if code:
+        return code
+    if not yes:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise ConfigurationError("there is nobody to ask; pass --yes to delete without asking")
+        typer.confirm(f"Delete {'; '.join(found)}?", abort=True, err=True)
+    return run_async(remove)
+
+
+async def _in_words(queue: ChunkQueue, stream: StreamId, settings: Settings) -> str:
+    try:
+        status = await describe(stream, queue=queue, settings=settings)
+    except (CapabilityError, CorruptRecordError):
+        return f"{stream} (unreadable)"  # a reason to delete it, not to refuse
+    state = "OPEN" if status.seal is None else status.seal.state.name
+    return f"{stream} ({state}, {status.offset} events)"

@@ -1,0 +1,192 @@
+"""``streamq ls``: which streams there are, and where each stands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Annotated, TypedDict
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from streamq._errors import CapabilityError, CorruptRecordError, StreamNotFoundError
+from streamq._events import SealState
+from streamq._open import describe, open_queue, stream_id
+from streamq._settings import Settings, load_settings
+from streamq.driver import ChunkQueue, StreamInfo
+
+from ._completion import stream_names
+from ._lookup import listed, nothing_yet, place
+from ._terminal import run_async, show_json, show_table, stderr, stdout
+
+_MOST_LISTED = 50_000
+_AT_ONCE = 20
+_STYLES = {SealState.END.name: "green", SealState.ERROR.name: "red", "unknown": "yellow"}
+_UNKNOWN = "unknown"
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+
+
+class StreamFacts(TypedDict):
+    """What is known of one stream; ``None`` where the backend cannot tell."""
+
+    name: str
+    state: str
+    attempt: int | None
+    offset: int | None
+    records: int | None
+    size_bytes: int | None
+    expires_in_seconds: float | None
+    error_type: str | None
+    message: str | None
+
+
+def ls(
+    prefix: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PREFIX]",
+            help="Only streams whose name starts with this.",
+            autocompletion=stream_names,
+            show_default=False,
+        ),
+    ] = "",
+    tenant: Annotated[
+        str | None, typer.Option(help="Whose streams.", show_default="STREAMQ_TENANT")
+    ] = None,
+    long: Annotated[
+        bool, typer.Option("--long", "-l", help="Also the number of records, and errors.")
+    ] = False,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, metavar="N", help="Show no more than this.")
+    ] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
+) -> int:
+    """List streams by name, with the state of each.
+
+    OPEN, or how it ended; the newest attempt; the number of events; how much is stored; when it
+    expires.
+
+    \b
+    Examples:
+      streamq ls
+      streamq ls poem- --long
+      streamq ls --json | jq -r '.streams[] | select(.state == "OPEN").name'
+    """
+    settings = load_settings() if tenant is None else load_settings(tenant=tenant)
+    stream_id("any", settings)  # says what is wrong with the tenant
+
+    async def work() -> int:
+        infos: list[StreamInfo] = []
+        facts: list[StreamFacts] = []
+        if nothing_yet(settings) is None:
+            async with open_queue(settings) as queue:
+                infos = await listed(queue, settings.tenant, prefix, _MOST_LISTED)
+                infos.sort(key=lambda info: info.stream.name)
+                facts = await _look_at(queue, infos[:limit], settings)
+        is_complete = len(infos) <= limit
+        if as_json:
+            head = {"backend": settings.backend, "tenant": settings.tenant}
+            show_json({**head, "streams": facts, "is_complete": is_complete})
+            return 0
+        if facts:
+            _show(facts, long=long)
+        else:
+            _note(f"no stream{f' starts with {prefix!r}' if prefix else ''} ({place(settings)})")
+        if not is_complete:
+            more = f"{len(infos) - limit:,}" + ("" if len(infos) < _MOST_LISTED else " or more")
+            _note(f"{more} others are not shown; give a PREFIX, or a larger --limit")
+        return 0
+
+    return run_async(work)
+
+
+async def _look_at(
+    queue: ChunkQueue, infos: Sequence[StreamInfo], settings: Settings
+) -> list[StreamFacts]:
+    """Ask where each stream stands; what has gone meanwhile is left out."""
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def look(info: StreamInfo) -> StreamFacts | None:
+        left = info.expires_in
+        facts = StreamFacts(
+            name=info.stream.name,
+            state=_UNKNOWN,
+            attempt=None,
+            offset=None,
+            records=info.records,
+            size_bytes=info.size_bytes,
+            expires_in_seconds=None if left is None else left.total_seconds(),
+            error_type=None,
+            message=None,
+        )
+        async with room:
+            with contextlib.suppress(CapabilityError, CorruptRecordError):  # tailing it will tell
+                try:
+                    status = await describe(info.stream, queue=queue, settings=settings)
+                except StreamNotFoundError:
+                    return None
+                seal = status.seal
+                facts["state"] = "OPEN" if seal is None else seal.state.name
+                facts["attempt"], facts["offset"] = status.attempt, status.offset
+                facts["records"], facts["size_bytes"] = status.records, status.size_bytes
+                if seal is not None:
+                    facts["error_type"] = seal.error_type or None
+                    facts["message"] = seal.message or None
+        return facts
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(look(info)) for info in infos]
+    return [facts for task in tasks if (facts := task.result()) is not None]
+
+
+def _show(found: Sequence[StreamFacts], *, long: bool) -> None:
+    table = Table()
+    # To be copied, so never shortened.
+    longest = max(len(facts["name"]) for facts in found)
+    table.add_column("name", min_width=longest, overflow="fold")
+    table.add_column("state")
+    for title in ("attempt", "offset", "size", "expires", *(["records"] if long else [])):
+        table.add_column(title, justify="right")
+    if long:
+        table.add_column("error", overflow="fold")
+    for facts in found:
+        cells = [
+            _number(facts["attempt"]),
+            _number(facts["offset"]),
+            _size(facts["size_bytes"]),
+            _time_left(facts["expires_in_seconds"]),
+        ]
+        if long:
+            error = ": ".join(filter(None, (facts["error_type"], facts["message"])))
+            cells += [_number(facts["records"]), " ".join(error.split())]
+        state = Text(facts["state"], style=_STYLES.get(facts["state"], ""))
+        table.add_row(Text(facts["name"]), state, *map(Text, cells))
+    show_table(table, stdout())
+
+
+def _note(message: str) -> None:
+    stderr().print(Text(f"-- {message}", style="dim"), soft_wrap=True)
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else str(value)
+
+
+def _size(value: int | None) -> str:
+    if value is None:
+        return "?"
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if value >= unit:
+            return f"{value / unit:.1f} {name}"
+    return f"{value} B"
+
+
+def _time_left(seconds: float | None) -> str:
+    if seconds is None:
+        return "never"
+    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"
