@@ -109,6 +109,18 @@ async def read_tail(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> 
     return fold.tail(info)
 
 
+async def newest_epoch(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> int:
+    """Return the newest epoch of a stream, on any backend.
+
+    Raises:
+        StreamNotFoundError: The backend fences, and the stream does not exist.
+        StreamqError: As for :func:`read_tail`.
+    """
+    if queue.capabilities.fenced:
+        return (await read_tail(queue, stream, retry)).state.epoch
+    return await retry.run(lambda: queue.newest_epoch(stream))
+
+
 async def _newest(queue: ChunkQueue, stream: StreamId) -> Tail:
     """Fold the newest records of a backend that fences: nothing stale is among them."""
     look = _FIRST_LOOK

@@ -20,7 +20,7 @@ from streamq._events import StreamId
 from streamq._open import open_writer, retry_policy, stream_id
 from streamq._retry import RetryPolicy
 from streamq._sweep import SWEEPER
-from streamq._tail import read_tail
+from streamq._tail import newest_epoch
 from streamq._values import Serializer
 from streamq._writer import StreamWriter
 
@@ -182,6 +182,7 @@ async def _open_writer(
     serializer, codec = conversion(
         context.client.data_converter, stream.name, context.client.namespace
     )
+    retry = retry_policy(context.settings, context.queue, stream)
     try:
         with stream_span(stream, backend=context.queue.backend) as span:
             writer = await open_writer(
@@ -200,7 +201,7 @@ async def _open_writer(
             span.follow(writer)
         return writer
     except FencedError as exc:
-        if (await read_tail(context.queue, stream)).newest.epoch != epoch:
+        if await newest_epoch(context.queue, stream, retry) != epoch:
             raise
         # No two attempts of one call have the same; two calls have, scheduled in one workflow task.
         raise ApplicationError(
@@ -210,8 +211,7 @@ async def _open_writer(
             non_retryable=True,
         ) from exc
     except SealedError as exc:
-        retry = retry_policy(context.settings, context.queue, stream)
-        newest = (await read_tail(context.queue, stream, retry)).state.epoch
+        newest = await newest_epoch(context.queue, stream, retry)
         if newest > epoch:
             # This attempt stalled until a newer one had done everything.
             raise FencedError(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from streamq._errors import FencedError, StreamNotFoundError, StreamqError
 from streamq._open import open_writer, retry_policy, stream_id
 from streamq._settings import Settings
-from streamq._tail import read_tail
+from streamq._tail import newest_epoch
 from streamq._writer import OnRetry, StreamWriter
 from streamq.driver import ChunkQueue
 
@@ -76,7 +76,7 @@ class SharedLog:
         newest = 0
         with contextlib.suppress(StreamNotFoundError):
             retry = retry_policy(self._settings, self._queue, self._stream)
-            newest = (await read_tail(self._queue, self._stream, retry)).state.epoch
+            newest = await newest_epoch(self._queue, self._stream, retry)
         self._writer = await open_writer(
             self._stream,
             queue=self._queue,
