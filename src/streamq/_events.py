@@ -53,6 +53,9 @@ class SealState(enum.IntEnum):
     ERROR = 1
     CANCELLED = 2
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk(Generic[TCo]):

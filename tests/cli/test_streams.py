@@ -12,6 +12,7 @@ from streamq import open_writer
 from streamq.driver import ChunkQueue
 
 from .conftest import DATABASE, Cli, Inside, one_error, read_until
+from .test_app import on_terminal
 
 
 async def write(queue: ChunkQueue, *names: str) -> None:
@@ -44,6 +45,21 @@ async def test_streams_are_listed_with_the_state_of_each(cli: Cli, queue: ChunkQ
     assert [each["name"] for each in found["streams"]] == ["poem-10", "poem-2"]
     assert found["streams"][0]["state"] == "END"
     assert shown.err == long.err == as_json.err == ""
+
+
+@pytest.mark.parametrize(("columns", "framed"), [("200", True), ("60", False)])
+async def test_on_a_narrow_terminal_nothing_is_cut_off(
+    cli: Cli, queue: ChunkQueue, columns: str, framed: bool
+) -> None:
+    """Names are long, to be copied, and useless in part."""
+    name = f"poem-{'7' * 36}/{'0' * 36}/default"
+    async with open_writer(name, queue=queue) as stream:
+        await stream.send_chunk("x")
+        await stream.cancel()
+    shown = on_terminal(cli, "ls", env={"COLUMNS": columns, "NO_COLOR": "1"})
+    assert name in shown
+    assert "CANCELLED" in shown
+    assert ("╭" in shown) is framed
 
 
 async def test_a_listing_is_bounded_and_says_so(cli: Cli, queue: ChunkQueue) -> None:

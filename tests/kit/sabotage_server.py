@@ -79,6 +79,7 @@ class Server:
     def __init__(self, name: str) -> None:
         self.name = name
         self.disk = memory._stores.get(name)
+        self.disk_settings = MemorySettings(store=name, max_bytes=_STORE_BYTES)
         self.trash: dict[StreamId, list[bytes]] = {}
         self.notes: dict[object, object] = {}
         self.at_restart: list[Callable[[], None]] = []
@@ -101,8 +102,7 @@ class Server:
 
     async def connect(self, ttl: timedelta) -> ChunkQueue:
         """Open a connection."""
-        settings = MemorySettings(store=self.name, max_bytes=_STORE_BYTES)
-        link = await MemoryDriver.open(QueueOptions(ttl=ttl), settings)
+        link = await MemoryDriver.open(QueueOptions(ttl=ttl), self.disk_settings)
         self.links.append(link)
         return link
 
@@ -302,6 +302,7 @@ class SabotageHarness(BackendHarness):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.server = Server(str(directory))
+        self._settings = SabotagedSettings(server=self.server.name)
 
     @property
     def label(self) -> str:
@@ -309,7 +310,7 @@ class SabotageHarness(BackendHarness):
         return queue.__name__
 
     def settings(self) -> SabotagedSettings:
-        return SabotagedSettings(server=self.server.name)
+        return self._settings
 
     async def start(self) -> None:
         SERVERS[self.server.name] = self.server

@@ -239,6 +239,11 @@ class KnowsOnlyItsOwnRepeats(SoundQueue):
         return entries
 
 
+def _swallow(sent: asyncio.Task[None]) -> None:
+    if not sent.cancelled():
+        sent.exception()
+
+
 class AcknowledgesBeforeItStores(SoundQueue):
     """Says that an append is stored when it has sent it; waits for that before the next one."""
 
@@ -270,6 +275,7 @@ class AcknowledgesBeforeItStores(SoundQueue):
         self.check_open()
         before = self._sent
         self._sent = asyncio.ensure_future(super().append(stream, entries, ttl=ttl))
+        self._sent.add_done_callback(_swallow)
         await asyncio.wait({before} if before else {asyncio.ensure_future(asyncio.sleep(0))})
 
     async def aclose(self) -> None:

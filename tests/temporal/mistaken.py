@@ -9,6 +9,7 @@ from temporalio import activity, workflow
 
 from streamq import StreamWriter
 from streamq.temporal import stream_activity, stream_topic, streaming_activity
+from streamq.temporal.workflow_streams import WorkflowStream
 
 MINUTE = timedelta(minutes=1)
 BEAT = timedelta(seconds=5)
@@ -57,3 +58,21 @@ class Mistaken:
             with stream_topic("a/b"):
                 return ""
         return await _follow(line, "text")
+
+
+@workflow.defn
+class Publishes:
+    """Publishes by the names of Workflow Streams, and again after a while."""
+
+    @workflow.init
+    def __init__(self, waits: bool) -> None:
+        self.topic = WorkflowStream().topic("news", type=str)
+
+    @workflow.run
+    async def run(self, waits: bool) -> None:
+        self.topic.publish("first")
+        if waits:
+            await workflow.sleep(2)
+            self.topic.publish("second")
+        else:
+            await self.topic._stream.flush()

@@ -14,7 +14,7 @@ from streamq import Settings
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin
 
-from .mistaken import Mistaken, line, plain
+from .mistaken import Mistaken, Publishes, line, plain
 
 ABOUT = {
     "polling": "neither 'activity' nor 'local'",
@@ -68,3 +68,18 @@ async def test_without_the_plugin_the_activity_says_so(client: Client, task_queu
     failure = caught.value.cause
     assert isinstance(failure, ActivityError)
     assert "StreamqPlugin" in str(failure.cause)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_without_the_plugin_publishing_fails(
+    client: Client, task_queue: str, waits: bool
+) -> None:
+    """What is published would be lost, while an activity that nobody knows is retried for ever."""
+    async with Worker(client, task_queue=task_queue, workflows=[Publishes], activities=[line]):
+        handle = await client.start_workflow(
+            Publishes.run, waits, id=f"wf-{uuid.uuid4().hex}", task_queue=task_queue
+        )
+        with pytest.raises(WorkflowFailureError) as caught:
+            await asyncio.wait_for(handle.result(), 8)
+    assert isinstance(caught.value.cause, ApplicationError)
+    assert "StreamqPlugin" in caught.value.cause.message

@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 from streamq.devserver import TemporalDevServer, free_port
 from streamq.driver import StreamId
 from streamq.testing import BackendHarness, DriverSuite, FaultProxy
-from streamq_workflow_streams import WorkflowStreamsDriver, WorkflowStreamsSettings
+from streamq_workflow_streams import WorkflowStreamsDriver, WorkflowStreamsSettings, _frontend
 
 
 def settings_for(address: str, **options: object) -> WorkflowStreamsSettings:
@@ -35,6 +35,7 @@ class WorkflowStreamsHarness(BackendHarness):
     driver = WorkflowStreamsDriver
     answer_seconds = 10.0
     patience_seconds = 20.0
+    listing_page = 50
 
     def __init__(self, directory: Path, server: TemporalDevServer) -> None:
         super().__init__(directory)
@@ -118,6 +119,12 @@ class TestWorkflowStreams(DriverSuite):
     """All that the driver declares."""
 
     @pytest.fixture
-    def harness(self, tmp_path: Path, server: TemporalDevServer) -> WorkflowStreamsHarness:
-        """Return a harness on the suite's server."""
+    def harness(
+        self, tmp_path: Path, server: TemporalDevServer, monkeypatch: pytest.MonkeyPatch
+    ) -> WorkflowStreamsHarness:
+        """Return a harness on the suite's server, where listings come in small pages.
+
+        A page of the driver's own choice is 500 workflows; to start more of them takes a minute.
+        """
+        monkeypatch.setattr(_frontend, "_PAGE", WorkflowStreamsHarness.listing_page)
         return WorkflowStreamsHarness(tmp_path, server)

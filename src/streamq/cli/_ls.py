@@ -143,9 +143,7 @@ async def _look_at(
 
 def _show(found: Sequence[StreamFacts], *, long: bool) -> None:
     table = Table()
-    # To be copied, so never shortened.
-    longest = max(len(facts["name"]) for facts in found)
-    table.add_column("name", min_width=longest, overflow="fold")
+    table.add_column("name", no_wrap=True)
     table.add_column("state")
     for title in ("attempt", "offset", "size", "expires", *(["records"] if long else [])):
         table.add_column(title, justify="right")
@@ -163,7 +161,7 @@ def _show(found: Sequence[StreamFacts], *, long: bool) -> None:
             cells += [_number(facts["records"]), " ".join(error.split())]
         state = Text(facts["state"], style=_STYLES.get(facts["state"], ""))
         table.add_row(Text(facts["name"]), state, *map(Text, cells))
-    show_table(table, stdout())
+    show_table(table, stdout(), whole=True)
 
 
 def _note(message: str) -> None:

@@ -59,9 +59,16 @@ def show_json(data: object) -> None:
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def show_table(table: Table, console: Console) -> None:
-    """Print a table: fitted to a terminal, else plain aligned text whose lines are never broken."""
-    if console.is_terminal:
+def show_table(table: Table, console: Console, *, whole: bool = False) -> None:
+    """Print a table: fitted to a terminal, else plain aligned text whose lines are never broken.
+
+    Args:
+        table: What to print.
+        console: Where to.
+        whole: Print plain text on a terminal too if it is too narrow, instead of shortening.
+    """
+    fits = not whole or table.__rich_measure__(console, console.options).maximum < console.width
+    if console.is_terminal and fits:
         table.box, table.border_style = ROUNDED, "dim"
         console.print(table)
         return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from temporalio import workflow
+from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
@@ -37,6 +38,8 @@ from ._poll import POLL_ACTIVITY
 from ._spec import spec_of
 from .workflow_streams._stream import flush_workflow
 
+_logger = logging.getLogger("streamq.temporal")
+
 
 class StreamqInterceptor(Interceptor):
     """The plugin's interceptor for both sides of a worker.
@@ -53,6 +56,7 @@ class StreamqInterceptor(Interceptor):
     ) -> None:
         self._resources = resources
         self._client = client
+        self._warned: set[str] = set()
 
     def belongs_to(self, resources: Callable[[], tuple[ChunkQueue, Settings] | None]) -> bool:
         """Whether it was made for the owner of these resources."""
@@ -60,7 +64,9 @@ class StreamqInterceptor(Interceptor):
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Give activities their queue."""
-        return next if self._client is None else _Inbound(next, self._resources, self._client)
+        if self._client is None:
+            return next
+        return _Inbound(next, self._resources, self._client, self._warned)
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
@@ -75,10 +81,12 @@ class _Inbound(ActivityInboundInterceptor):
         next: ActivityInboundInterceptor,
         resources: Callable[[], tuple[ChunkQueue, Settings] | None],
         client: Client,
+        warned: set[str],
     ) -> None:
         super().__init__(next)
         self._resources = resources
         self._client = client
+        self._warned = warned
 
     def init(self, outbound: ActivityOutboundInterceptor) -> None:
         self._outbound = Heartbeats(outbound)
@@ -103,12 +111,25 @@ class _Inbound(ActivityInboundInterceptor):
                     type="ConfigurationError",
                     non_retryable=True,
                 )
+            self._warn_of_no_heartbeat()
             self._outbound.begin()
             return await run_attempt(
                 spec, context, partial(super().execute_activity, input), self._outbound.beat
             )
         finally:
             current.reset(token)
+
+    def _warn_of_no_heartbeat(self) -> None:
+        info = activity.info()
+        if info.heartbeat_timeout or info.is_local or info.activity_type in self._warned:
+            return
+        self._warned.add(info.activity_type)
+        _logger.warning(
+            "activity %s is called without heartbeat_timeout: if its worker dies, its readers wait "
+            "until start_to_close_timeout for the next attempt; pass "
+            "heartbeat_timeout=timedelta(seconds=10), say, where it is called",
+            info.activity_type,
+        )
 
 
 class _WorkflowInbound(WorkflowInboundInterceptor):

@@ -14,6 +14,7 @@ from temporalio.plugin import SimplePlugin
 from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from streamq._errors import ConfigurationError
 from streamq._open import open_queue
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
@@ -23,6 +24,7 @@ from ._interceptor import StreamqInterceptor
 from ._poll import poll
 from ._produce import ProduceWorkflow
 from ._seal import seal
+from ._spec import lacks_decorator
 from ._summary import summarize
 from ._sweep import SweepWorkflow, sweep
 from ._versioned import VERSIONED
@@ -73,9 +75,17 @@ class StreamqPlugin(SimplePlugin):
         """Add what the class says to a worker that is being made.
 
         Raises:
-            ConfigurationError: A setting is invalid.
+            ConfigurationError: A setting is invalid, or an activity has a writer and lacks the
+                decorator :func:`streaming_activity`, which would pass it one.
         """
         config = super().configure_worker(config)
+        for each in config.get("activities", ()):
+            if lacks_decorator(each):
+                raise ConfigurationError(
+                    f"activity {each.__qualname__} has a parameter that is a stream writer, and "
+                    "nothing passes it one: decorate it with @streaming_activity instead of "
+                    "@activity.defn"
+                )
         found = config.get("interceptors") or ()
         if not any(self._is_mine(each) for each in found):
             mine = StreamqInterceptor(self._opened, config["client"])

@@ -86,6 +86,17 @@ def spec_of(function: Any) -> StreamingSpec | None:
     return found if isinstance(found, StreamingSpec) else None
 
 
+def lacks_decorator(function: Any) -> bool:
+    """Whether a registered activity wants a writer and nobody will pass it one."""
+    if spec_of(function) is not None or not hasattr(function, "__annotations__"):
+        return False
+    hints = annotations_of(function)
+    writers = (StreamWriter, BlockingStreamWriter)
+    return any(
+        _is(hint, each) for name, hint in hints.items() if name != "return" for each in writers
+    )
+
+
 def kind_of(function: Callable[..., Any]) -> Kind:
     """Return how a function is written."""
     if inspect.isasyncgenfunction(function):

@@ -71,7 +71,7 @@ def subscribe(
         value_type: What the client's data converter decodes every value as.
 
     Raises:
-        ConfigurationError: The topic is not usable, or an id comes without a client.
+        ConfigurationError: The topic or a time is not usable, or an id comes without a client.
     """
     if isinstance(workflow, str):
         if client is None:
@@ -80,6 +80,9 @@ def subscribe(
                 "subscribe(id, client=client), or a handle"
             )
         workflow = client.get_workflow_handle(workflow)
+    for name, seconds in (("idle_seconds", idle_seconds), ("start_seconds", start_seconds)):
+        if not seconds >= 0:  # NaN neither
+            raise ConfigurationError(f"{name} must be 0 or more, not {seconds}")
     return Subscription(
         workflow,
         check_topic(topic),
@@ -251,7 +254,8 @@ class Subscription(Generic[T]):
         if not reader.offset and not await self._exists(reader.stream):
             detail = (
                 f"and there is no stream {reader.stream} here: nothing was streamed under this "
-                "topic, or the worker writes elsewhere (compare STREAMQ_BACKEND, its location and "
+                "topic (did its activity have @streaming_activity?), or the worker writes "
+                "elsewhere (compare STREAMQ_BACKEND, its location and "
                 "STREAMQ_TENANT on both sides; a relative STREAMQ_SQLITE_PATH counts from each "
                 "one's working directory)"
             )

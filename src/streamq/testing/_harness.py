@@ -61,6 +61,10 @@ class BackendHarness(abc.ABC):
     answer_seconds: ClassVar[float] = 10.0
     """Within this time, and the wait that it asked for, a call that is not answered has failed."""
 
+    listing_page: ClassVar[int] = 1_000
+    """The most streams that the backend lists at once. Where creating a tenth more than these takes
+    long, let the driver ask for smaller pages, and say here how small."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ from streamq.driver import ChunkQueue, StreamId
 from ._checks import Checks
 
 _RETENTION_SECONDS = 300.0
+
+# Most checks ask for the same, and a thousand times over that takes longer than what they check.
+_loaded = functools.cache(load_settings)
 
 
 def values(events: Iterable[Event]) -> list[object]:
@@ -74,7 +78,7 @@ class StreamChecks(Checks):
             "operation_seconds": self.patience,
             "idle_seconds": self.patience,
         }
-        return load_settings(**(options | overrides))
+        return _loaded(**(options | overrides))
 
     def writer(
         self,

@@ -11,9 +11,11 @@ from weakref import WeakKeyDictionary
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
-from temporalio.exceptions import ApplicationError
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from streamq.temporal._batch import PAYLOAD_BYTES
+from streamq.temporal._failure import no_plugin
 
 from ._types import (
     PublishEntry,
@@ -28,6 +30,7 @@ T = TypeVar("T")
 
 _ACTIVITY = "streamq.publish"
 _ACTIVITY_SECONDS = 60
+_UNKNOWN = "NotFoundError"  # what a worker says of an activity that it does not have
 _BATCH_BYTES = 500_000
 _PUBLISHER_TTL = timedelta(seconds=900)
 
@@ -40,7 +43,8 @@ class WorkflowStream:
 
     ``publish`` returns at once. Items are sent by the activity ``streamq.publish``, one after the
     other; a workflow that returns or fails waits until the last one has arrived. One that continues
-    as new hands to the next run what has not.
+    as new hands to the next run what has not. Once sending has failed for good, because the worker
+    lacks the plugin, say, the next ``publish`` and ``flush`` raise why.
 
     Args:
         prior_state: What the run before left, by :meth:`get_state`.
@@ -140,17 +144,25 @@ class WorkflowStream:
         self._published += 1
         if self._sending is None:
             self._sending = asyncio.create_task(self._send())
+        elif self._sending.done():
+            self._sending.result()  # raises: nothing more will be sent
 
     async def _send(self) -> None:
         while self._inherited or self._waiting:
             request = self._inherited.pop(0) if self._inherited else self._next_request()
             self._current = request
-            await workflow.execute_activity(
-                _ACTIVITY,
-                request,
-                start_to_close_timeout=timedelta(seconds=_ACTIVITY_SECONDS),
-                summary=f"{len(request.items)} items",
-            )
+            try:
+                await workflow.execute_activity(
+                    _ACTIVITY,
+                    request,
+                    start_to_close_timeout=timedelta(seconds=_ACTIVITY_SECONDS),
+                    retry_policy=RetryPolicy(non_retryable_error_types=[_UNKNOWN]),
+                    summary=f"{len(request.items)} items",
+                )
+            except ActivityError as exc:
+                if isinstance(exc.cause, ApplicationError) and exc.cause.type == _UNKNOWN:
+                    raise no_plugin() from exc
+                raise
             self._current = None
         self._sending = None  # and not after an error, which whoever flushes is told
 
