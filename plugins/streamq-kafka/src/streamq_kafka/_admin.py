@@ -66,7 +66,7 @@ async def examine(
         aiokafka.errors.KafkaError: No broker answers.
     """
     name = data_topic(settings)
-    findings = [Finding("cluster", True, f"{_count(cluster.brokers, 'broker')} answer")]
+    findings = [Finding("cluster", True, f"it answers, with {_count(cluster.brokers, 'broker')}")]
     for topic, is_directory in ((name, False), (directory_name(name), True)):
         try:
             partitions = await cluster.partitions(topic)
