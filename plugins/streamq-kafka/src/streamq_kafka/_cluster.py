@@ -13,8 +13,9 @@ the first one is hung up.
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ _LATEST, _EARLIEST = -1, -2
 _MISSING_AGAIN_SECONDS = 0.5
 _UNCOMMITTED = 0
 _BEHIND_SECONDS = 2.0
+_MOVING_SECONDS = (0.0, 0.05, 0.2)
 _TOPIC = 2
 
 
@@ -265,16 +267,13 @@ class Cluster:
         Returns:
             An answer or an error for each partition.
         """
-        wanted = dict(wanted)
-        results = await self._fetch_from_leaders(wanted, partition_bytes, max_bytes)
-        moved = {
-            partition: offset
-            for partition, offset in wanted.items()
-            if isinstance(results[partition], ke.NotLeaderForPartitionError)
-        }
-        if moved:  # which says no more than that we have to ask somebody else
-            results |= await self._fetch_from_leaders(moved, partition_bytes, max_bytes)
-        return results
+        offsets = dict(wanted)
+
+        async def ask(partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Any]:
+            each = {partition: offsets[partition] for partition in partitions}
+            return await self._fetch_from_leaders(each, partition_bytes, max_bytes)
+
+        return await _from_leaders(ask, offsets)
 
     async def _fetch_from_leaders(
         self, wanted: Mapping[TopicPartition, int], partition_bytes: int, max_bytes: int
@@ -315,7 +314,7 @@ class Cluster:
         self, partitions: Iterable[TopicPartition]
     ) -> Mapping[TopicPartition, int | Exception]:
         """Return about where partitions end, not beyond it; an offset or an error for each."""
-        return await self._ask_offsets(_LATEST, partitions)
+        return await self._offsets(_LATEST, partitions)
 
     async def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the offsets of the oldest records that are still there.
@@ -323,7 +322,7 @@ class Cluster:
         Raises:
             aiokafka.errors.KafkaError: A leader cannot be reached, or answers with an error.
         """
-        found = await self._ask_offsets(_EARLIEST, partitions)
+        found = await self._offsets(_EARLIEST, partitions)
         offsets = {}
         for partition, offset in found.items():
             if isinstance(offset, Exception):
@@ -407,9 +406,14 @@ class Cluster:
                 raise ke.NodeNotReadyError("no broker tells who leads what")
         self._is_stale = False
 
+    async def _offsets(
+        self, when: int, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Any]:
+        return await _from_leaders(functools.partial(self._ask_offsets, when), list(partitions))
+
     async def _ask_offsets(
         self, when: int, partitions: Iterable[TopicPartition]
-    ) -> Mapping[TopicPartition, int | Exception]:
+    ) -> dict[TopicPartition, int | Exception]:
         found: dict[TopicPartition, int | Exception] = {}
         by_node: dict[int, list[TopicPartition]] = {}
         async with asyncio.timeout(self._patience):
@@ -455,6 +459,27 @@ _MOVED = (
     ke.KafkaStorageError,
     ke.ReplicaNotAvailableError,
 )
+
+
+async def _from_leaders(
+    ask: Callable[[Iterable[TopicPartition]], Awaitable[dict[TopicPartition, Any]]],
+    partitions: Collection[TopicPartition],
+) -> dict[TopicPartition, Any]:
+    """Ask leaders, and those again that turn out not to be: who leads changes all the time."""
+    results = await ask(partitions)
+    for pause in _MOVING_SECONDS:
+        moving = [
+            partition
+            for partition in partitions
+            if isinstance(
+                results[partition], (ke.NotLeaderForPartitionError, ke.LeaderNotAvailableError)
+            )
+        ]
+        if not moving:
+            break
+        await asyncio.sleep(pause)
+        results |= await ask(moving)
+    return results
 
 
 def _error(code: int, partition: TopicPartition) -> ke.KafkaError:

@@ -6,8 +6,48 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
+G = TypeVar("G")
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+class RoundsBy(Generic[G, K, V]):
+    """Rounds for each group of keys, of which one may take longer than the others.
+
+    Args:
+        group: Says which group a key belongs to; its answer may change.
+        ask: As for :class:`Rounds`.
+        pause: As for :class:`Rounds`.
+    """
+
+    def __init__(
+        self,
+        group: Callable[[K], G],
+        ask: Callable[[Iterable[K]], Awaitable[Mapping[K, V | Exception]]],
+        *,
+        pause: float = 0.0,
+    ) -> None:
+        self._group = group
+        self._ask = ask
+        self._pause = pause
+        self._rounds: dict[G, Rounds[K, V]] = {}
+        self._closed: Exception | None = None
+
+    async def join(self, key: K) -> V:
+        """Return the answer of a round that begins after this call; see :class:`Rounds`."""
+        if self._closed is not None:
+            raise self._closed
+        group = self._group(key)
+        rounds = self._rounds.get(group)
+        if rounds is None:
+            rounds = self._rounds[group] = Rounds(self._ask, pause=self._pause)
+        return await rounds.join(key)
+
+    def close(self, reason: Exception) -> None:
+        """Fail everybody who waits or will come."""
+        self._closed = reason
+        for rounds in self._rounds.values():
+            rounds.close(reason)
 
 
 class Rounds(Generic[K, V]):
