@@ -147,6 +147,7 @@ class Directory:
         self._rounds: RoundsBy[int | None, int, bool] = RoundsBy(
             lambda index: cluster.known_leader(TopicPartition(topic, index)),
             self._catch_up,
+            patience=patience,
             pause=_PAUSE_SECONDS,
         )
 

@@ -35,7 +35,7 @@ class Ends:
         self._fetched: dict[TopicPartition, Fetched] = {}
         # For each leader, so that one that does not answer holds up nobody else.
         self._rounds: RoundsBy[int | None, TopicPartition, int] = RoundsBy(
-            cluster.known_leader, self._ask
+            cluster.known_leader, self._ask, patience=patience
         )
 
     async def get(self, partition: TopicPartition) -> int:
