@@ -24,7 +24,8 @@ from typing import Any
 import aiokafka.errors as ke
 from aiokafka.structs import TopicPartition
 
-from ._cluster import Cluster, Fetched
+from ._cluster import Cluster
+from ._fetched import Fetched
 from ._positions import Place, partition_of
 from ._producer import Producer
 from ._rounds import RoundsBy

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 import aiokafka.errors as ke
 from aiokafka.structs import TopicPartition
 
-from ._cluster import Cluster, Fetched
+from ._cluster import Cluster
+from ._fetched import Fetched
 from ._rounds import RoundsBy
 
 _PARTITION_BYTES = 65_536

@@ -13,9 +13,10 @@ from aiokafka.structs import TopicPartition
 
 from streamq.driver import Stored
 
-from ._cluster import Cluster, Fetched
+from ._cluster import Cluster
 from ._ends import Ends
 from ._errors import PositionBeyondEnd
+from ._fetched import Fetched
 from ._pages import Page, Pages
 from ._positions import Place
 from ._tail import Tail
