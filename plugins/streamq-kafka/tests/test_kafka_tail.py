@@ -12,7 +12,8 @@ from kafka_brokers import Broker, OpenAt
 from streamq.driver import START, BackendUnavailableError, ChunkQueue, Entry, Stored, StreamId
 from streamq.testing import new_stream
 from streamq_kafka._client import AT_ONCE
-from streamq_kafka._cluster import Cluster, Fetched
+from streamq_kafka._cluster import Cluster
+from streamq_kafka._fetched import Fetched
 from streamq_kafka._positions import key_of, partition_of
 from streamq_kafka._queue import KafkaQueue
 

@@ -253,7 +253,7 @@ async def test_questions_of_many_are_one() -> None:
         await asyncio.sleep(0)
         return {key: ValueError("three") if key == 3 else 10 * key for key in asked[-1]}
 
-    rounds = Rounds(ask)
+    rounds = Rounds(ask, patience=5.0)
     first = asyncio.gather(*(rounds.join(key) for key in (1, 2, 1, 3)), return_exceptions=True)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -272,7 +272,7 @@ async def test_round_that_fails_fails_who_asked_and_nobody_else() -> None:
             raise ConnectionResetError
         return dict.fromkeys(keys, 1)
 
-    rounds = Rounds(ask)
+    rounds = Rounds(ask, patience=5.0)
     with pytest.raises(ConnectionResetError):
         await rounds.join(1)
     is_broken = False
@@ -284,3 +284,19 @@ async def test_round_that_fails_fails_who_asked_and_nobody_else() -> None:
         await waiting
     with pytest.raises(EOFError):
         await rounds.join(1)
+
+
+async def test_round_after_round_is_waited_for_once() -> None:
+    """A frozen server must not cost its timeout twice: once for those before, once for us."""
+
+    async def ask(keys: Iterable[int]) -> Mapping[int, int | Exception]:
+        await asyncio.sleep(3600)
+        return dict.fromkeys(keys, 1)
+
+    rounds = Rounds(ask, patience=0.05)
+    waiting = [asyncio.ensure_future(rounds.join(key)) for key in range(3)]
+    await asyncio.sleep(0)
+    waiting.append(asyncio.ensure_future(rounds.join(4)))
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [TimeoutError] * 4
+    rounds.close(EOFError())

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import aiokafka.errors as ke
+from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.structs import TopicPartition
 
 from streamq import load_settings
@@ -22,6 +25,8 @@ DEFAULT_MESSAGE_BYTES = 1_048_588
 
 _CREATE = "run `streamq doctor --create`, or create it as the README of streamq-kafka says"
 _HOUR_MS = 3_600_000
+_CREATE_MS = 5_000
+_TOPIC = 2
 _VISIBLE_SECONDS, _LOOK_AGAIN_SECONDS = 10.0, 0.05
 
 
@@ -44,7 +49,7 @@ async def look_up(cluster: Cluster, topic: str) -> TopicFacts:
     Raises:
         aiokafka.errors.KafkaError: No broker answers.
     """
-    configs = await cluster.configs(topic)
+    configs = await _configs(cluster, topic)
     return TopicFacts(
         _number(configs, "max.message.bytes") or DEFAULT_MESSAGE_BYTES,
         # What only Apache Kafka and its kin tell: an in-memory stand-in knows no replicas.
@@ -66,14 +71,14 @@ async def examine(
         aiokafka.errors.KafkaError: No broker answers.
     """
     name = data_topic(settings)
-    findings = [Finding("cluster", True, f"{_count(cluster.brokers, 'broker')} answer")]
+    findings = [Finding("cluster", True, f"it answers, with {_count(cluster.brokers, 'broker')}")]
     for topic, is_directory in ((name, False), (directory_name(name), True)):
         try:
             partitions = await cluster.partitions(topic)
         except TopicMissing:
             findings.append(Finding(f"topic {topic}", False, "does not exist", _CREATE))
             continue
-        configs = await cluster.configs(topic)
+        configs = await _configs(cluster, topic)
         replicas = cluster.replicas(topic)
         seen = f"{_count(partitions, 'partition')}, {_count(replicas, 'replica')} each"
         if not configs:
@@ -111,7 +116,8 @@ async def provision(cluster: Cluster, options: QueueOptions, settings: KafkaSett
             {"cleanup.policy": "compact,delete", "retention.ms": str(retention + 2 * _HOUR_MS)},
         ),
     ):
-        is_new = await cluster.create_topic(
+        is_new = await _create_topic(
+            cluster,
             topic,
             partitions=settings.partitions,
             replicas=replicas,
@@ -124,6 +130,34 @@ async def provision(cluster: Cluster, options: QueueOptions, settings: KafkaSett
                 f"{_count(replicas, 'replica')} each, {configs['cleanup.policy']}"
             )
     return created
+
+
+async def _configs(cluster: Cluster, topic: str) -> dict[str, str]:
+    """Return the configuration of a topic; empty if it is not for us to see."""
+    try:
+        answer = await cluster.ask_any(DescribeConfigsRequest([(_TOPIC, topic, None)]))
+    except ke.IncompatibleBrokerVersion:
+        return {}
+    found: dict[str, str] = {}
+    for code, _, _, _, entries in answer.resources:
+        if code == 0:
+            found.update((name, value) for name, value, *_ in entries if value is not None)
+    return found
+
+
+async def _create_topic(
+    cluster: Cluster, topic: str, *, partitions: int, replicas: int, configs: Mapping[str, str]
+) -> bool:
+    """Create a topic; return whether it was not there yet."""
+    wanted: Any = (topic, partitions, replicas, [], list(configs.items()))
+    answer = await cluster.ask_any(CreateTopicsRequest([wanted], _CREATE_MS, validate_only=False))
+    for _, code, *rest in answer.topic_errors:
+        kind = ke.for_code(code)
+        if kind is ke.TopicAlreadyExistsError:
+            return False
+        if code:
+            raise kind(f"topic {topic}: {rest[0]}" if rest and rest[0] else f"topic {topic}")
+    return True
 
 
 async def _wait_served(cluster: Cluster, topic: str, partitions: int) -> None:

@@ -93,11 +93,13 @@ async def _update_metadata(client: AIOKafkaClient, metadata: Any, topics: Iterab
     nodes = [broker.nodeId for broker in client.cluster.brokers()]
     random.shuffle(nodes)
     for node in nodes:
-        connection = await client._get_conn(node)
-        if connection is None:
-            continue
         try:
-            answer = await connection.send(request)
+            # A broker that says nothing must not keep us from asking the others.
+            async with asyncio.timeout(client._request_timeout_ms / 4_000):
+                connection = await client._get_conn(node)
+                if connection is None:
+                    continue
+                answer = await connection.send(request)
         except (ke.KafkaError, TimeoutError):
             continue
         if answer.brokers:

@@ -13,73 +13,27 @@ the first one is hung up.
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import aiokafka.errors as ke
 from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from ._client import AT_ONCE, adapt, hang_up
 from ._errors import TopicMissing
+from ._fetched import Fetched, error_of
 from ._settings import KafkaSettings, connection_options
 
 _LATEST, _EARLIEST = -1, -2
 _MISSING_AGAIN_SECONDS = 0.5
 _UNCOMMITTED = 0
 _BEHIND_SECONDS = 2.0
-_TOPIC = 2
-
-
-@dataclass(slots=True)
-class Fetched:
-    """What a broker sent of one partition.
-
-    Attributes:
-        partition: Which one.
-        offset: From where it was asked for.
-        error: Why there is nothing.
-        high: Offset after the newest record that consumers may see.
-        low: Offset of the oldest record that is still there; 0 if the broker does not tell.
-        data: Whole batches of records, the first perhaps beginning before ``offset``.
-    """
-
-    partition: TopicPartition
-    offset: int
-    error: ke.KafkaError | None
-    high: int
-    low: int
-    data: bytes
-
-    def unpack(self) -> tuple[list[Any], int]:
-        """Return the records at and after ``offset``, and the offset to go on from.
-
-        Raises:
-            aiokafka.errors.CorruptRecordException: A checksum is wrong.
-        """
-        found: list[Any] = []
-        start = following = self.offset
-        batches = MemoryRecords(self.data)
-        while batches.has_next():
-            batch: Any = batches.next_batch()
-            if not batch.validate_crc():
-                raise ke.CorruptRecordException(
-                    f"wrong checksum in {self.partition.topic}, partition "
-                    f"{self.partition.partition}, after offset {following - 1}"
-                )
-            if not batch.is_control_batch:
-                if batch.base_offset >= start:
-                    found.extend(batch)
-                else:
-                    found.extend(record for record in batch if record.offset >= start)
-            following = max(following, batch.next_offset)
-        return found, following
+_MOVING_SECONDS = (0.0, 0.05, 0.2)
 
 
 class Cluster:
@@ -225,7 +179,7 @@ class Cluster:
             for number, code, high, *rest in partitions:
                 partition = TopicPartition(topic, number)
                 offset = offsets[partition]
-                error = _error(code, partition) if code else self._check(partition, offset, high)
+                error = error_of(code, partition) if code else self._check(partition, offset, high)
                 if isinstance(error, _MOVED):
                     self._is_stale = True
                 low = max(0, rest[1]) if answer.API_VERSION >= 5 else 0
@@ -265,16 +219,13 @@ class Cluster:
         Returns:
             An answer or an error for each partition.
         """
-        wanted = dict(wanted)
-        results = await self._fetch_from_leaders(wanted, partition_bytes, max_bytes)
-        moved = {
-            partition: offset
-            for partition, offset in wanted.items()
-            if isinstance(results[partition], ke.NotLeaderForPartitionError)
-        }
-        if moved:  # which says no more than that we have to ask somebody else
-            results |= await self._fetch_from_leaders(moved, partition_bytes, max_bytes)
-        return results
+        offsets = dict(wanted)
+
+        async def ask(partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Any]:
+            each = {partition: offsets[partition] for partition in partitions}
+            return await self._fetch_from_leaders(each, partition_bytes, max_bytes)
+
+        return await _from_leaders(ask, offsets)
 
     async def _fetch_from_leaders(
         self, wanted: Mapping[TopicPartition, int], partition_bytes: int, max_bytes: int
@@ -315,7 +266,7 @@ class Cluster:
         self, partitions: Iterable[TopicPartition]
     ) -> Mapping[TopicPartition, int | Exception]:
         """Return about where partitions end, not beyond it; an offset or an error for each."""
-        return await self._ask_offsets(_LATEST, partitions)
+        return await self._offsets(_LATEST, partitions)
 
     async def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the offsets of the oldest records that are still there.
@@ -323,7 +274,7 @@ class Cluster:
         Raises:
             aiokafka.errors.KafkaError: A leader cannot be reached, or answers with an error.
         """
-        found = await self._ask_offsets(_EARLIEST, partitions)
+        found = await self._offsets(_EARLIEST, partitions)
         offsets = {}
         for partition, offset in found.items():
             if isinstance(offset, Exception):
@@ -343,41 +294,16 @@ class Cluster:
         partitions = self._client.cluster._partitions.get(topic, {}).values()
         return min((len(partition.replicas) for partition in partitions), default=0)
 
-    async def configs(self, topic: str) -> dict[str, str]:
-        """Return the configuration of a topic; empty if it is not for us to see.
+    async def ask_any(self, request: Any) -> Any:
+        """Return the answer to a request that is for no broker in particular.
 
         Raises:
-            aiokafka.errors.KafkaError: No broker answers.
+            aiokafka.errors.KafkaError: It cannot be reached, or does not know such a request.
         """
-        try:
-            answer = await self._ask_any(DescribeConfigsRequest([(_TOPIC, topic, None)]))
-        except ke.IncompatibleBrokerVersion:
-            return {}
-        found: dict[str, str] = {}
-        for code, _, _, _, entries in answer.resources:
-            if code == 0:
-                found.update((name, value) for name, value, *_ in entries if value is not None)
-        return found
-
-    async def create_topic(
-        self, topic: str, *, partitions: int, replicas: int, configs: Mapping[str, str]
-    ) -> bool:
-        """Create a topic; return whether it was not there yet.
-
-        Raises:
-            aiokafka.errors.KafkaError: It could not be created.
-        """
-        wanted: Any = (topic, partitions, replicas, [], list(configs.items()))
-        milliseconds = int(self._patience * 1000)
-        request = CreateTopicsRequest([wanted], milliseconds, validate_only=False)
-        answer = await self._ask_any(request)
-        for _, code, *rest in answer.topic_errors:
-            kind = ke.for_code(code)
-            if kind is ke.TopicAlreadyExistsError:
-                return False
-            if code:
-                raise kind(f"topic {topic}: {rest[0]}" if rest and rest[0] else f"topic {topic}")
-        return True
+        async with asyncio.timeout(self._patience):
+            controller = self._client.cluster.controller
+            node = self._client.get_random_node() if controller is None else controller.nodeId
+            return await self._client.send(node, request)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -395,21 +321,20 @@ class Cluster:
             return ke.LeaderNotAvailableError(f"{where} is not known up to offset {offset} yet")
         return ke.OffsetOutOfRangeError(f"{where} ends at {high}, before offset {offset}")
 
-    async def _ask_any(self, request: Any) -> Any:
-        async with asyncio.timeout(self._patience):
-            controller = self._client.cluster.controller
-            node = self._client.get_random_node() if controller is None else controller.nodeId
-            return await self._client.send(node, request)
-
     async def _refresh(self) -> None:
         async with asyncio.timeout(self._patience):
             if not await self._client.force_metadata_update():
                 raise ke.NodeNotReadyError("no broker tells who leads what")
         self._is_stale = False
 
+    async def _offsets(
+        self, when: int, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Any]:
+        return await _from_leaders(functools.partial(self._ask_offsets, when), list(partitions))
+
     async def _ask_offsets(
         self, when: int, partitions: Iterable[TopicPartition]
-    ) -> Mapping[TopicPartition, int | Exception]:
+    ) -> dict[TopicPartition, int | Exception]:
         found: dict[TopicPartition, int | Exception] = {}
         by_node: dict[int, list[TopicPartition]] = {}
         async with asyncio.timeout(self._patience):
@@ -442,7 +367,7 @@ class Cluster:
             for number, code, *rest in told:
                 partition = TopicPartition(topic, number)
                 if code:
-                    found[partition] = await self.confirm(_error(code, partition), topic)
+                    found[partition] = await self.confirm(error_of(code, partition), topic)
                 else:
                     last = rest[-1]
                     found[partition] = last[0] if isinstance(last, list) else last
@@ -457,20 +382,22 @@ _MOVED = (
 )
 
 
-def _error(code: int, partition: TopicPartition) -> ke.KafkaError:
-    kind = ke.for_code(code)
-    where = f"{partition.topic}, partition {partition.partition}"
-    if kind is ke.UnknownError and code in _PASSING_CODES:
-        return ke.LeaderNotAvailableError(f"{where}: {_PASSING_CODES[code]}")
-    error: ke.KafkaError = kind(where)
-    return error
-
-
-# Codes that aiokafka has no class for, all of them of a leader that is changing.
-_PASSING_CODES = {
-    74: "FENCED_LEADER_EPOCH",
-    75: "UNKNOWN_LEADER_EPOCH",
-    78: "OFFSET_NOT_AVAILABLE",
-    100: "UNKNOWN_TOPIC_ID",
-    103: "INCONSISTENT_TOPIC_ID",
-}
+async def _from_leaders(
+    ask: Callable[[Iterable[TopicPartition]], Awaitable[dict[TopicPartition, Any]]],
+    partitions: Collection[TopicPartition],
+) -> dict[TopicPartition, Any]:
+    """Ask leaders, and those again that turn out not to be: who leads changes all the time."""
+    results = await ask(partitions)
+    for pause in _MOVING_SECONDS:
+        moving = [
+            partition
+            for partition in partitions
+            if isinstance(
+                results[partition], (ke.NotLeaderForPartitionError, ke.LeaderNotAvailableError)
+            )
+        ]
+        if not moving:
+            break
+        await asyncio.sleep(pause)
+        results |= await ask(moving)
+    return results

@@ -24,10 +24,11 @@ from typing import Any
 import aiokafka.errors as ke
 from aiokafka.structs import TopicPartition
 
-from ._cluster import Cluster, Fetched
+from ._cluster import Cluster
+from ._fetched import Fetched
 from ._positions import Place, partition_of
 from ._producer import Producer
-from ._rounds import Rounds
+from ._rounds import RoundsBy
 
 _VERSION = 1
 _PAGE_BYTES = 1_048_576
@@ -143,7 +144,13 @@ class Directory:
         self._patience = patience
         self._on_change = on_change
         self._shards: dict[int, _Shard] = {}
-        self._rounds: Rounds[int, bool] = Rounds(self._catch_up, pause=_PAUSE_SECONDS)
+        # For each leader, so that one that does not answer holds up nobody else.
+        self._rounds: RoundsBy[int | None, int, bool] = RoundsBy(
+            lambda index: cluster.known_leader(TopicPartition(topic, index)),
+            self._catch_up,
+            patience=patience,
+            pause=_PAUSE_SECONDS,
+        )
 
     def close(self, reason: Exception) -> None:
         """Fail whoever waits."""
@@ -297,6 +304,8 @@ class Directory:
 
     def _apply(self, shard: _Shard, fetched: Fetched, *, tell: bool) -> bool:
         """Take what was fetched; return whether that was all."""
+        if fetched.offset != shard.offset:
+            return False  # two rounds at once, while the leader changed: the other was quicker
         records, shard.offset = fetched.unpack()
         for record in records:
             self._note(shard, record, tell=tell)

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 import aiokafka.errors as ke
 from aiokafka.structs import TopicPartition
 
-from ._cluster import Cluster, Fetched
-from ._rounds import Rounds
+from ._cluster import Cluster
+from ._fetched import Fetched
+from ._rounds import RoundsBy
 
 _PARTITION_BYTES = 65_536
 _ANSWER_BYTES = 1_048_576
@@ -33,7 +34,10 @@ class Ends:
         self._known: dict[TopicPartition, int] = {}
         self._oldest: dict[TopicPartition, int] = {}
         self._fetched: dict[TopicPartition, Fetched] = {}
-        self._rounds: Rounds[TopicPartition, int] = Rounds(self._ask)
+        # For each leader, so that one that does not answer holds up nobody else.
+        self._rounds: RoundsBy[int | None, TopicPartition, int] = RoundsBy(
+            cluster.known_leader, self._ask, patience=patience
+        )
 
     async def get(self, partition: TopicPartition) -> int:
         """Return the offset after the newest record that can be read, as of this call or later.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Iterator
 from operator import itemgetter
 
@@ -12,15 +13,17 @@ from aiokafka.structs import TopicPartition
 
 from streamq.driver import Stored
 
-from ._cluster import Cluster, Fetched
+from ._cluster import Cluster
 from ._ends import Ends
 from ._errors import PositionBeyondEnd
+from ._fetched import Fetched
 from ._pages import Page, Pages
 from ._positions import Place
 from ._tail import Tail
 from ._taps import Budget, Tap
 
 _PAGE_BYTES = 262_144
+_REMEMBERED_GAPS = 4_096
 _LINGER_SECONDS = 3.0
 _SWEEP_SECONDS = 1.0
 _AGAIN_SECONDS, _AGAIN_TIMES = 0.005, 20
@@ -57,6 +60,9 @@ class DataPartition:
         self._budget = budget
         self._tail_bytes = tail_bytes
         self._taps: dict[bytes, Tap] = {}
+        # From where to where a scan has found nothing of a stream. A scan that took too long goes
+        # on there when it is repeated.
+        self._gaps: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self._paging = asyncio.Lock()
         self._next_sweep = 0.0
         self._loop = asyncio.get_running_loop()
@@ -105,6 +111,7 @@ class DataPartition:
 
     def forget(self) -> None:
         """Begin anew: the log is another one now. Readers find their place again."""
+        self._gaps.clear()
         self._ends.forget(self.partition)
         self._pages.forget(self.partition)
         self._tail.leave(self.partition)
@@ -160,14 +167,24 @@ class DataPartition:
         found: list[Stored] = []
         size = 0
         place = max(start, self._ends.oldest(self.partition))  # not what only we still have
-        while place < end:
-            page = await self._page(place)
-            for offset, value in _from(page, key, place):
-                size += len(value)
-                if len(found) >= max_records or (found and size > max_bytes):
-                    return found
-                found.append(Stored(Place(number, offset + 1).encode(), value))
-            place = page.following
+        gap = self._gaps.get(key, (0, 0))
+        if gap[0] <= place <= gap[1]:
+            place = gap[1]
+        else:
+            gap = (place, place)
+        try:
+            while place < end:
+                page = await self._page(place)
+                for offset, value in _from(page, key, place):
+                    size += len(value)
+                    if len(found) >= max_records or (found and size > max_bytes):
+                        return found
+                    found.append(Stored(Place(number, offset + 1).encode(), value))
+                    gap = (offset + 1, offset + 1)
+                place = page.following
+                gap = (gap[0], place)
+        finally:
+            self._note_gap(key, gap)
         return found
 
     async def newest(self, key: bytes, first: int, end: int, count: int) -> list[Stored]:
@@ -191,6 +208,12 @@ class DataPartition:
             found += reversed(older)
             upper, width = lower, width * 4
         return found[:count]
+
+    def _note_gap(self, key: bytes, gap: tuple[int, int]) -> None:
+        self._gaps[key] = gap
+        self._gaps.move_to_end(key)
+        if len(self._gaps) > _REMEMBERED_GAPS:
+            self._gaps.popitem(last=False)
 
     async def _page(self, offset: int) -> Page:
         """Return a page with this offset, or the oldest one that is still there after it."""

@@ -6,8 +6,53 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
+G = TypeVar("G")
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+class RoundsBy(Generic[G, K, V]):
+    """Rounds for each group of keys, of which one may take longer than the others.
+
+    Args:
+        group: Says which group a key belongs to; its answer may change.
+        ask: As for :class:`Rounds`.
+        patience: As for :class:`Rounds`.
+        pause: As for :class:`Rounds`.
+    """
+
+    def __init__(
+        self,
+        group: Callable[[K], G],
+        ask: Callable[[Iterable[K]], Awaitable[Mapping[K, V | Exception]]],
+        *,
+        patience: float,
+        pause: float = 0.0,
+    ) -> None:
+        self._group = group
+        self._ask = ask
+        self._patience = patience
+        self._pause = pause
+        self._rounds: dict[G, Rounds[K, V]] = {}
+        self._closed: Exception | None = None
+
+    async def join(self, key: K) -> V:
+        """Return the answer of a round that begins after this call; see :class:`Rounds`."""
+        if self._closed is not None:
+            raise self._closed
+        group = self._group(key)
+        rounds = self._rounds.get(group)
+        if rounds is None:
+            rounds = self._rounds[group] = Rounds(
+                self._ask, patience=self._patience, pause=self._pause
+            )
+        return await rounds.join(key)
+
+    def close(self, reason: Exception) -> None:
+        """Fail everybody who waits or will come."""
+        self._closed = reason
+        for rounds in self._rounds.values():
+            rounds.close(reason)
 
 
 class Rounds(Generic[K, V]):
@@ -16,6 +61,7 @@ class Rounds(Generic[K, V]):
     Args:
         ask: Answers for all keys of a round; a value that is an exception fails those who asked for
             it, and an exception everybody.
+        patience: Longest time to wait, also for one round after another.
         pause: Seconds between the beginnings of two rounds. One that comes later than that after
             the last begins at once.
     """
@@ -24,9 +70,11 @@ class Rounds(Generic[K, V]):
         self,
         ask: Callable[[Iterable[K]], Awaitable[Mapping[K, V | Exception]]],
         *,
+        patience: float,
         pause: float = 0.0,
     ) -> None:
         self._ask = ask
+        self._patience = patience
         self._pause = pause
         self._waiting: list[tuple[K, asyncio.Future[V]]] = []
         self._asked: list[tuple[K, asyncio.Future[V]]] = []
@@ -38,6 +86,9 @@ class Rounds(Generic[K, V]):
         """Return the answer of a round that begins after this call.
 
         Cancellation: the others are not disturbed.
+
+        Raises:
+            TimeoutError: There was none in time.
         """
         if self._closed is not None:
             raise self._closed
@@ -46,7 +97,8 @@ class Rounds(Generic[K, V]):
         self._waiting.append((key, future))
         if self._task is None:
             self._task = loop.create_task(self._run())
-        return await future
+        async with asyncio.timeout(self._patience):
+            return await future
 
     def close(self, reason: Exception) -> None:
         """Fail everybody who waits or will come."""

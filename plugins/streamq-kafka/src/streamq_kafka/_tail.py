@@ -15,7 +15,8 @@ from typing import Protocol
 import aiokafka.errors as ke
 from aiokafka.structs import TopicPartition
 
-from ._cluster import Cluster, Fetched
+from ._cluster import Cluster
+from ._fetched import Fetched
 
 _PARTITION_BYTES = 262_144
 _ANSWER_BYTES = 1_048_576  # as much as is unpacked in one go, holding up everything else

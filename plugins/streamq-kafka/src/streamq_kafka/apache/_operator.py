@@ -45,7 +45,7 @@ class Operator:
         replicas: int = 1,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """Create topics; those that exist are left alone.
+        """Create topics and wait until all partitions are served; existing ones are left alone.
 
         Args:
             topics: Which.
@@ -70,6 +70,10 @@ class Operator:
             for _, code, message in answer.topic_errors:
                 if code:
                     raise for_code(code)(message)
+        async with self._consumer() as consumer:
+            for topic in topics:
+                # It asks until the leaders have heard of it, which takes them a moment.
+                await consumer.end_offsets(await self._partitions(consumer, topic.name))
 
     async def delete(self, *topics: str) -> None:
         """Delete topics."""
@@ -86,18 +90,9 @@ class Operator:
 
     async def records(self, topic: str, key: bytes) -> tuple[TopicPartition, list[LogRecord]]:
         """Return the partition of a key, and its records there, oldest first."""
-        consumer: Any = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=10,
-            max_partition_fetch_bytes=8 * 2**20,
-        )
         found: list[LogRecord] = []
-        async with consumer:
-            # The consumer learns of a topic that it is not assigned to only when it is told to.
-            await consumer._client.add_topic(topic)
-            numbers = sorted(consumer.partitions_for_topic(topic))
+        async with self._consumer() as consumer:
+            numbers = [each.partition for each in await self._partitions(consumer, topic)]
             partition = TopicPartition(topic, _choose(key, numbers, numbers))
             consumer.assign([partition])
             await consumer.seek_to_beginning(partition)
@@ -141,6 +136,25 @@ class Operator:
                 each for each in topic["partitions"] if each["partition"] == partition.partition
             )
             return found
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[Any]:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=10,
+            max_partition_fetch_bytes=8 * 2**20,
+        )
+        async with consumer:
+            yield consumer
+
+    async def _partitions(self, consumer: Any, topic: str) -> list[TopicPartition]:
+        # The consumer learns of a topic that it is not assigned to only when it is told to.
+        await consumer._client.add_topic(topic)
+        while not (numbers := consumer.partitions_for_topic(topic)):
+            await consumer._client.force_metadata_update()  # a new one is not known at once
+        return [TopicPartition(topic, number) for number in sorted(numbers)]
 
     @asynccontextmanager
     async def _admin(self) -> AsyncIterator[Any]:
