@@ -36,11 +36,12 @@ from ._errors import (
 )
 from ._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
 from ._open import Opening, describe, open_queue, open_reader, open_writer
+from ._policies import OnFull, OnRetry
 from ._reader import ReaderStatistics, StreamReader
 from ._settings import Settings, load_settings
 from ._tail import StreamStatus
 from ._values import Encoding, Serializer
-from ._writer import OnFull, OnRetry, StreamWriter, WriterStatistics
+from ._writer import StreamWriter, WriterStatistics
 
 __version__ = "0.1.0"
 

@@ -22,7 +22,9 @@ from ._errors import (
     StreamNotFoundError,
 )
 from ._events import StreamId
+from ._fence import Fence
 from ._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
+from ._policies import OnFull, OnRetry
 from ._reader import StreamReader
 from ._replay import durable_fingerprints
 from ._retry import RetryPolicy
@@ -31,7 +33,7 @@ from ._tail import StreamStatus, read_tail
 from ._takeover import take_over
 from ._values import PLAIN, Serializer, T, serializer_for
 from ._wire import MAX_EPOCH, Record, RecordKind
-from ._writer import OnFull, OnRetry, StreamWriter
+from ._writer import StreamWriter
 from .driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions
 
 MAX_HEADER_BYTES = 3_000
@@ -198,6 +200,10 @@ def open_writer(
                 producer=producer,
                 holds_back=holds_back,
             )
+            fence = None
+            if not used.capabilities.fenced:
+                seconds = chosen.cancel_seconds
+                fence = Fence(used, identity, number, seconds=seconds, retry=retry)
         return StreamWriter(
             used,
             identity,
@@ -210,7 +216,7 @@ def open_writer(
             on_full=on_full,
             holds_back=holds_back,
             sealed_ttl=chosen.sealed_ttl,
-            fence_seconds=None if used.capabilities.fenced else chosen.cancel_seconds,
+            fence=fence,
             seals_failures=seals_failures,
             on_close=on_close,
         )

@@ -24,10 +24,10 @@ from ._errors import (
 )
 from ._events import StreamId
 from ._open import open_writer, retry_policy
+from ._policies import OnRetry
 from ._settings import Settings
 from ._tail import Tail, read_tail
 from ._wire import Record, RecordKind
-from ._writer import OnRetry
 from .driver import START, ChunkQueue, StreamInfo
 
 SWEEPER = "streamq.sweep"

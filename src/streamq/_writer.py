@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import enum
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -18,44 +16,17 @@ from ._errors import (
     BufferFullError,
     ChunkTooLargeError,
     ClosedError,
-    FencedError,
     ReplayError,
     StreamqError,
 )
 from ._events import SealState, StreamId
+from ._fence import Fence
 from ._outbox import Batch, Outbox
+from ._policies import OnFull
 from ._retry import RetryPolicy
 from ._values import PLAIN, Encoding, Serializer, TContra
 from ._wire import SealBody
 from .driver import ChunkQueue, Entry
-
-
-class OnRetry(enum.Enum):
-    """What readers see when a new attempt takes a stream over.
-
-    RESTART tells them to forget what they saw (``Reset``), for output that differs each time.
-    RESUME goes on after the last durable chunk: the producer asks ``position`` where that is.
-    REPLAY is for a producer that sends the same chunks again from the first: those that are
-    durable are compared and dropped, the others are sent.
-    """
-
-    RESTART = "restart"
-    RESUME = "resume"
-    REPLAY = "replay"
-
-
-class OnFull(enum.Enum):
-    """What ``send_chunk`` does while the buffer is full because the backend is slow or away.
-
-    BLOCK waits for room. ERROR raises ``BufferFullError``. DROP lets the chunk go, counted in
-    ``statistics().dropped_chunks``; it takes no place in the stream, and readers see no gap. So
-    ``position`` does not count it: an attempt that resumes cannot tell from there which item is
-    next.
-    """
-
-    BLOCK = "block"
-    ERROR = "error"
-    DROP = "drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +82,7 @@ class StreamWriter(Generic[TContra]):
         on_full: OnFull = OnFull.BLOCK,
         holds_back: bool = False,
         sealed_ttl: timedelta | None = None,
-        fence_seconds: float | None = None,
+        fence: Fence | None = None,
         seal_timeout: float = 10.0,
         discards: bool = False,
         seals_failures: bool = True,
@@ -139,9 +110,7 @@ class StreamWriter(Generic[TContra]):
         # Around what a thread may do as well, and never while anything is awaited.
         self._lock = threading.Lock()
         self._sealed_ttl = sealed_ttl
-        self._fence_seconds = fence_seconds
-        self._single_try = dataclasses.replace(retry, deadline_seconds=0.0)
-        self._fence_checked_at = asyncio.get_running_loop().time()
+        self._fence = fence
         self._seals_failures = seals_failures
         self._seal_timeout = seal_timeout
         self._on_close = on_close
@@ -475,7 +444,8 @@ class StreamWriter(Generic[TContra]):
                 self._wake.clear()
                 while (batch := self._pack()) is not None:
                     await self._send(batch)
-                    await self._look_at_fence()
+                    if self._fence is not None:
+                        await self._fence.look()
         except StreamqError as exc:
             exc.stream = exc.stream or str(self.stream)
             self._error = exc
@@ -488,35 +458,13 @@ class StreamWriter(Generic[TContra]):
             self._error.__cause__ = exc
 
     async def _wait_for_work(self) -> None:
-        if self._fence_seconds is None:
+        if self._fence is None:
             await self._wake.wait()
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._fence_seconds):
+            async with asyncio.timeout(self._fence.seconds):
                 await self._wake.wait()
-        await self._look_at_fence()
-
-    async def _look_at_fence(self) -> None:
-        """Ask now and then whether a newer attempt has begun, where the backend refuses nothing."""
-        now = asyncio.get_running_loop().time()
-        if self._fence_seconds is None or now < self._fence_checked_at + self._fence_seconds:
-            return
-        try:
-            await self._check_fence(self._single_try)
-        except StreamqError as exc:
-            if not exc.retryable:
-                raise
-            # It cannot be asked. Neither can anything be stored: that is what gives up.
-
-    async def _check_fence(self, retry: RetryPolicy) -> None:
-        newest = await retry.run(lambda: self._queue.newest_epoch(self.stream))
-        self._fence_checked_at = asyncio.get_running_loop().time()
-        if newest > self.epoch:
-            raise FencedError(
-                f"epoch {newest} has taken over stream {self.stream}; epoch {self.epoch} must stop",
-                backend=self._queue.backend,
-                stream=str(self.stream),
-            )
+        await self._fence.look()
 
     def _on_stopped(self, pump: asyncio.Task[None]) -> None:
         if pump.cancelled() and not self._closed:
@@ -538,9 +486,9 @@ class StreamWriter(Generic[TContra]):
             entries = tuple([await encode_entry(each, codec, seconds=seconds) for each in entries])
             self._check_sizes(entries)
         await self._retry.run(lambda: self._queue.append(self.stream, entries, ttl=ttl))
-        if batch.seals and self._fence_seconds is not None:
+        if batch.seals and self._fence is not None:
             # Stored is not sealed: behind a newer attempt's opening, no reader takes it for an end.
-            await self._check_fence(self._retry)
+            await self._fence.check()
         with self._lock:
             self._outbox.acknowledge()
         self._records += len(entries)

@@ -12,7 +12,8 @@ from temporalio import activity
 
 from streamq._blocking import BlockingStreamWriter
 from streamq._errors import ConfigurationError
-from streamq._writer import OnFull, OnRetry, StreamWriter
+from streamq._policies import OnFull, OnRetry
+from streamq._writer import StreamWriter
 
 from ._context import taken_writers
 from ._names import check_topic

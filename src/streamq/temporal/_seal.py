@@ -9,8 +9,8 @@ from temporalio import activity
 
 from streamq._errors import ConfigurationError, SealedError, StreamqError
 from streamq._open import open_writer, stream_id
+from streamq._policies import OnRetry
 from streamq._sweep import SWEEPER
-from streamq._writer import OnRetry
 
 from ._attempt import attempt_epoch
 from ._context import activity_context

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamq._blocking import BlockingStreamWriter
+from streamq._policies import OnFull, OnRetry
 from streamq._values import alternatives
-from streamq._writer import OnFull, OnRetry, StreamWriter
+from streamq._writer import StreamWriter
 
 from ._names import DEFAULT_TOPIC
 

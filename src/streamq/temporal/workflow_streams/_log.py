@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from streamq._errors import FencedError, StreamNotFoundError, StreamqError
 from streamq._open import open_writer, retry_policy, stream_id
+from streamq._policies import OnRetry
 from streamq._settings import Settings
 from streamq._tail import newest_epoch
-from streamq._writer import OnRetry, StreamWriter
+from streamq._writer import StreamWriter
 from streamq.driver import ChunkQueue
 
 _LONGEST_PAUSE_SECONDS = 0.1
