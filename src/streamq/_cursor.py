@@ -15,7 +15,7 @@ from .driver import START
 
 _HEAD = struct.Struct(">B8sQQQQ")
 _PLAIN, _BASED = 1, 2
-_BASE = struct.Struct(">Q")
+_BASE = struct.Struct(">q")
 _CRC_BYTES = 4
 
 
@@ -29,7 +29,7 @@ class Progress:
         next_seq: Position that the next chunk of this epoch has.
         offset: Offset of the last event, 0 before the first.
         base: Offset of the last event before this epoch, where records count from their opening;
-            0 everywhere else.
+            0 everywhere else. It is -1 if the epoch takes back what nobody was told.
     """
 
     epoch: int = 0

@@ -99,7 +99,7 @@ class Sequencer:
             self.headers = dict(record.headers)
             return []
         if self._relative:
-            record = replace(record, offset=self._base + record.offset, attempt=self.attempt)
+            record = self._place(record)
         try:
             events = self._tell(record)
         except (TrimmedError, CursorError):
@@ -119,6 +119,16 @@ class Sequencer:
             del self._early[place]
             self._early_bytes -= _size(early)
         return events
+
+    def _place(self, record: Record) -> Record:
+        """Return a record that counts from its opening with its place in the whole stream."""
+        if not self.offset:
+            # Nothing was told before: there is nothing to take back, and the reset takes no place.
+            self._base = -(record.offset + record.resets - record.seq - 1)
+        offset = self._base + record.offset
+        if offset:
+            return replace(record, offset=offset, attempt=self.attempt)
+        return replace(record, offset=1, resets=False, attempt=self.attempt)
 
     def _take_over(self, record: Record) -> None:
         """Begin a new epoch; older ones are stale from here on."""
