@@ -18,7 +18,7 @@ from temporalio.worker import (
 from tests.kit.mailbox_driver import MailboxQueue, Post
 
 from streamq import Settings, StreamWriter
-from streamq.temporal import StreamqPlugin, streaming_activity
+from streamq.temporal import StreamqPlugin, StreamRequest, StreamResult, streaming_activity
 
 from .followers import Follows, Options
 
@@ -96,3 +96,25 @@ async def test_poll_that_is_lost_loses_nothing(execute: Execute) -> None:
     seen = await execute(100, losing)
     assert seen == [*range(100), "END", ["result", "done"]]
     assert losing.lost
+
+
+async def test_what_would_have_to_read_twice_is_refused(
+    client: Client, settings: Settings, task_queue: str
+) -> None:
+    """A digest would take the stream from whoever reads it; the work itself must not suffer."""
+    queue = MailboxQueue(Post(), hidden_seconds=0.3)
+    async with Worker(
+        client,
+        task_queue=task_queue,
+        activities=[count_mail],
+        plugins=[StreamqPlugin(queue, settings)],
+    ):
+        found = await client.execute_workflow(
+            "streamq.Stream",
+            StreamRequest("count_mail", [3]),
+            id=f"wf-{uuid.uuid4().hex}",
+            task_queue=task_queue,
+            result_type=StreamResult,
+        )
+    assert found.result == "done"
+    assert "replay" in str(found.error)

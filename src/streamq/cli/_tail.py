@@ -76,6 +76,7 @@ def tail(
                     queue=queue,
                     settings=settings,
                     must_exist=True,
+                    require=["replay"],  # else looking would take the stream from its reader
                 )
             except StreamNotFoundError as exc:
                 raise StreamNotFoundError(
