@@ -220,6 +220,8 @@ class ChunkQueue(abc.ABC):
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         """Return what is known of a stream, with its ``last`` newest records.
 
+        Without ``capabilities.replay`` with none of them: looking at them would take them away.
+
         Everything whose append had returned before the call is reflected, across processes.
 
         Raises:

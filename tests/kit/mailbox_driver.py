@@ -186,11 +186,7 @@ class MailboxQueue(ChunkQueue):
         box = self.post.boxes.get(stream)
         if box is None:
             raise StreamNotFoundError("none", backend=self.backend, stream=str(stream))
-        newest = [Stored(str(m.number), m.data) for m in reversed(box.messages[-last:])]
-        attempts = len(set(box.epochs))
-        return StreamInfo(
-            stream, tuple(newest) if last else (), len(box.messages), attempts=attempts
-        )
+        return StreamInfo(stream, (), len(box.messages), attempts=len(set(box.epochs)))
 
     async def delete(self, stream: StreamId) -> None:
         self.check_open()
