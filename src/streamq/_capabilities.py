@@ -47,9 +47,10 @@ class Capabilities:
     def writable(self) -> bool:
         """Whether streams can be opened for writing: attempts have to be told apart.
 
-        By the backend itself (``fenced``), or by everybody who reads one log in one order.
+        By the backend itself (``fenced``), by everybody who reads one log in one order, or by the
+        only reader, where what is read is gone (no ``replay``).
         """
-        return self.fenced or (self.replay and self.ordered)
+        return self.fenced or self.ordered or not self.replay
 
     @classmethod
     def flags(cls) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ from ._errors import CursorError
 from ._events import StreamId
 from .driver import START
 
-_VERSION = 1
 _HEAD = struct.Struct(">B8sQQQQ")
+_PLAIN, _BASED = 1, 2
+_BASE = struct.Struct(">q")
 _CRC_BYTES = 4
 
 
@@ -27,12 +28,15 @@ class Progress:
         attempt: Its dense number, 0 before the first.
         next_seq: Position that the next chunk of this epoch has.
         offset: Offset of the last event, 0 before the first.
+        base: Offset of the last event before this epoch, where records count from their opening;
+            0 everywhere else. It is -1 if the epoch takes back what nobody was told.
     """
 
     epoch: int = 0
     attempt: int = 0
     next_seq: int = 0
     offset: int = 0
+    base: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,11 @@ class Cursor:
     def encode(self, stream: StreamId) -> str:
         """Return the token: URL-safe text without padding, scoped to ``stream``."""
         p = self.progress
-        body = (
-            _HEAD.pack(_VERSION, _scope(stream), p.epoch, p.attempt, p.next_seq, p.offset)
-            + self.position.encode()
-        )
+        version = _BASED if p.base else _PLAIN
+        body = _HEAD.pack(version, _scope(stream), p.epoch, p.attempt, p.next_seq, p.offset)
+        if version == _BASED:
+            body += _BASE.pack(p.base)
+        body += self.position.encode()
         body += zlib.crc32(body).to_bytes(_CRC_BYTES, "big")
         return base64.urlsafe_b64encode(body).decode("ascii").rstrip("=")
 
@@ -74,7 +79,11 @@ class Cursor:
             if zlib.crc32(body).to_bytes(_CRC_BYTES, "big") != crc:
                 raise ValueError("checksum mismatch")
             version, scope, *numbers = _HEAD.unpack_from(body)
-            position = body[_HEAD.size :].decode()
+            rest = body[_HEAD.size :]
+            if version == _BASED:
+                numbers += _BASE.unpack_from(rest)
+                rest = rest[_BASE.size :]
+            position = rest.decode()
         except (ValueError, binascii.Error, struct.error) as exc:
             shown = token if len(token) <= 40 else token[:37] + "..."
             raise CursorError(
@@ -82,9 +91,9 @@ class Cursor:
                 "cursor that a reader returned, unchanged",
                 stream=str(stream),
             ) from exc
-        if version != _VERSION:
+        if version not in (_PLAIN, _BASED):
             raise CursorError(
-                f"cursor has version {version}; this streamq reads version {_VERSION}",
+                f"cursor has version {version}; this streamq reads versions 1 and 2",
                 stream=str(stream),
             )
         if scope != _scope(stream):

@@ -187,14 +187,15 @@ def open_writer(
                 nonce=os.urandom(8),
                 headers=told,
             )
-            progress = await take_over(used, identity, opening, retry)
+            beginning = await take_over(used, identity, opening, retry)
             durable = None
             if on_retry is OnRetry.REPLAY:
                 durable = await durable_fingerprints(used, identity, number, retry, codec)
             outbox = Outbox(
-                progress,
+                beginning.progress,
                 stream=identity,
                 restarts=opening.restarts,
+                takes_back=beginning.takes_back,
                 max_record_bytes=max_record_bytes,
                 durable=durable,
                 producer=producer,
@@ -236,6 +237,7 @@ def open_reader(
     value_type: type[T] | None = None,
     serializer: Serializer[T] | None = None,
     codec: Codec | None = None,
+    commits: bool = True,
     require: Collection[str] = (),
 ) -> Opening[StreamReader[T]]:
     """Open a stream for reading.
@@ -253,6 +255,9 @@ def open_reader(
         value_type: What every value is validated as: a pydantic model, a dataclass, a plain type.
         serializer: How bytes become values, instead of that.
         codec: That of the writer, if it has one; by default that of ``STREAMQ_DATA_CONVERTER``.
+        commits: On backends without replay, whether what was delivered is acknowledged when more is
+            asked for. Otherwise the reader gives what one read brings, and its cursor acknowledges
+            that when another reader begins there: for whoever stores the cursor first.
         require: Names of capabilities without which the backend is refused.
 
     Raises:
@@ -284,6 +289,7 @@ def open_reader(
             retry=retry,
             serializer=serializer or serializer_for(value_type),
             codec=codec or configured_codec(chosen, identity),
+            commits=commits,
             gaps_as_events=gaps_as_events,
             on_close=on_close,
         )

@@ -81,7 +81,8 @@ class Outbox:
     Args:
         progress: Where this attempt begins: its epoch and attempt, the seq and offset before it.
         stream: Which stream, for messages.
-        restarts: Whether it takes back what earlier attempts told.
+        restarts: Whether it starts over.
+        takes_back: Whether readers are then told to forget what earlier attempts told.
         max_record_bytes: Largest record that the backend stores, at least
             :data:`SMALLEST_RECORD_BYTES`.
         durable: For an attempt that replays: fingerprints of the chunks that are stored already.
@@ -96,6 +97,7 @@ class Outbox:
         *,
         stream: StreamId,
         restarts: bool,
+        takes_back: bool,
         max_record_bytes: int,
         durable: Fingerprints | None = None,
         producer: str = "",
@@ -113,7 +115,7 @@ class Outbox:
         self._producer = producer
         self._durable = durable
         # What earlier attempts told is taken back by a Reset, which is sent at once.
-        self._resets = restarts and progress.offset > 0
+        self._resets = restarts and takes_back
         self._position = 0 if durable is not None else self.resumed_from
         self._sent_seq = self.resumed_from
         self._next_offset = progress.offset + 1
@@ -125,6 +127,11 @@ class Outbox:
         self._max_record_bytes = max_record_bytes
         self._body_bytes = max_record_bytes - _RECORD_OVERHEAD
         self._record_bytes = min(_TARGET_RECORD_BYTES, self._body_bytes)
+
+    @property
+    def whole_bytes(self) -> int:
+        """Largest chunk that fits into one record."""
+        return self._body_bytes - CHUNK_OVERHEAD
 
     @property
     def position(self) -> int:
@@ -164,7 +171,7 @@ class Outbox:
             self._compare(encoding, data)
             return
         size = len(data)
-        limit = self._body_bytes - CHUNK_OVERHEAD
+        limit = self.whole_bytes
         # The chunk goes in last and at once, and without a call between the three: Temporal may
         # interrupt a thread at any call, and missing parts would spoil the stream.
         if size <= limit:

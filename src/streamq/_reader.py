@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -64,7 +65,7 @@ class _Told:
     events: deque[Event[Any]]
     before: str
     after: str
-    epoch: int
+    progress: Progress
 
 
 class StreamReader(Generic[T]):
@@ -87,6 +88,7 @@ class StreamReader(Generic[T]):
         retry: RetryPolicy,
         serializer: Serializer[T] = PLAIN,
         codec: Codec | None = None,
+        commits: bool = True,
         gaps_as_events: bool = False,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -100,6 +102,9 @@ class StreamReader(Generic[T]):
         self._codec = codec
         self._single_try = dataclasses.replace(retry, deadline_seconds=0.0)
         self._on_close = on_close
+        self._consumes = not queue.capabilities.replay
+        self._commits = commits
+        self._committed = START
         self._closed = False
         self._position = cursor.position
         self._whole_position = cursor.position  # before what the sequencer holds back
@@ -110,6 +115,7 @@ class StreamReader(Generic[T]):
             cursor.progress,
             gaps_as_events=gaps_as_events,
             reorder_bytes=0 if queue.capabilities.ordered else _READ_BYTES,
+            relative=self._consumes,
             serializer=serializer,
         )
         self._told: deque[_Told] = deque()
@@ -129,6 +135,11 @@ class StreamReader(Generic[T]):
     def offset(self) -> int:
         """Offset of the last event delivered, 0 before the first."""
         return self.seal.offset if self.seal else self._cursor.progress.offset
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether there can be more only after the cursor has been stored (``commits=False``)."""
+        return self._consumes and not self._commits and self._records > 0 and not self._told
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -241,7 +252,7 @@ class StreamReader(Generic[T]):
         return values
 
     async def aclose(self) -> None:
-        """Stop reading. Idempotent.
+        """Stop reading. Idempotent. What was read and not delivered is left to the next reader.
 
         A call that another task is waiting in raises ``ClosedError`` when its wait ends; at once if
         the reader opened its queue itself.
@@ -249,9 +260,16 @@ class StreamReader(Generic[T]):
         if self._closed:
             return
         self._closed = True
-        if self._on_close is not None:
-            closing, self._on_close = self._on_close, None
-            await closing()
+        try:
+            if self._consumes and self._records:
+                with contextlib.suppress(StreamqError):  # it comes back by itself, only later
+                    await self._single_try.run(
+                        lambda: self._queue.release(self.stream, self._cursor.position)
+                    )
+        finally:
+            if self._on_close is not None:
+                closing, self._on_close = self._on_close, None
+                await closing()
 
     async def __aenter__(self) -> Self:
         return self
@@ -269,6 +287,11 @@ class StreamReader(Generic[T]):
 
     async def _fetch(self, max_wait: float) -> bool:
         """Read once from the backend; return whether anything came."""
+        if self._consumes:
+            await self._commit()
+            if self.is_spent:
+                await asyncio.sleep(max_wait)
+                return False
         found = await self._read(max_wait)
         records = await self._decode(found)
         self._check_open()
@@ -298,7 +321,7 @@ class StreamReader(Generic[T]):
             if events:
                 self._buffered += sum(len(e.data) for e in events if isinstance(e, Chunk))
                 self._told.append(
-                    _Told(deque(events), before, self._whole_position, self._sequencer.epoch)
+                    _Told(deque(events), before, self._whole_position, self._sequencer.progress)
                 )
             elif not self._told:
                 # Nothing to tell (an OPEN, a duplicate): move the cursor past it.
@@ -306,6 +329,13 @@ class StreamReader(Generic[T]):
         if failure is not None and not self._told:
             raise failure
         return True
+
+    async def _commit(self) -> None:
+        """Acknowledge what was delivered, or what the cursor says that somebody has."""
+        position = self._cursor.position
+        if position not in (START, self._committed) and (self._commits or not self._records):
+            await self._retry.run(lambda: self._queue.commit(self.stream, position))
+            self._committed = position
 
     async def _decode(self, found: Sequence[Stored]) -> list[Record | StreamqError]:
         """Return the records up to the first bad one, and in its place what is wrong with it."""
@@ -373,7 +403,8 @@ class StreamReader(Generic[T]):
             self.seal = event
             return event
         next_seq = event.seq + 1 if isinstance(event, Chunk) else 0
-        progress = Progress(told.epoch, event.attempt, next_seq, event.offset)
+        after = told.progress
+        progress = Progress(after.epoch, event.attempt, next_seq, event.offset, after.base)
         if told.events:
             self._cursor = Cursor(progress, told.before)
         else:

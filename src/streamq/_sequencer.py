@@ -7,6 +7,7 @@ records, so all agree on every offset; a writer runs it over the tail to learn w
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ._cursor import Progress
@@ -25,6 +26,8 @@ class Sequencer:
         reorder_bytes: Bytes of early records to hold back until those before them arrive; what is
             missing before the first of them when there are more is a gap. 0 for backends that keep
             order, where an early record proves that something is missing.
+        relative: Records count from the opening of their attempt: the backend keeps nothing from
+            which a producer could learn what earlier ones had told, and its only reader knows.
     """
 
     def __init__(
@@ -33,12 +36,15 @@ class Sequencer:
         *,
         gaps_as_events: bool = False,
         reorder_bytes: int = 0,
+        relative: bool = False,
         serializer: Serializer[Any] = PLAIN,
     ) -> None:
         self.epoch = progress.epoch
         self.attempt = progress.attempt
         self.next_seq = progress.next_seq
         self.offset = progress.offset
+        self._base = progress.base
+        self._relative = relative
         self.seal: Seal | None = None
         self.sealed_by = ""
         self.headers: dict[str, str] = {}
@@ -56,7 +62,7 @@ class Sequencer:
     @property
     def progress(self) -> Progress:
         """What has been told, as a value."""
-        return Progress(self.epoch, self.attempt, self.next_seq, self.offset)
+        return Progress(self.epoch, self.attempt, self.next_seq, self.offset, self._base)
 
     @property
     def holds_back(self) -> bool:
@@ -92,12 +98,14 @@ class Sequencer:
         if record.kind is RecordKind.OPEN:
             self.headers = dict(record.headers)
             return []
+        if self._relative:
+            record = self._place(record)
         try:
             events = self._tell(record)
         except (TrimmedError, CursorError):
             progress, self._taken_over_at, self.headers = before
             self.epoch, self.attempt = progress.epoch, progress.attempt
-            self.next_seq = progress.next_seq
+            self.next_seq, self._base = progress.next_seq, progress.base
             raise
         while self._early and self.seal is None:
             place = self.offset + 1, len(self._parts)
@@ -112,6 +120,16 @@ class Sequencer:
             self._early_bytes -= _size(early)
         return events
 
+    def _place(self, record: Record) -> Record:
+        """Return a record that counts from its opening with its place in the whole stream."""
+        if not self.offset:
+            # Nothing was told before: there is nothing to take back, and the reset takes no place.
+            self._base = -(record.offset + record.resets - record.seq - 1)
+        offset = self._base + record.offset
+        if offset:
+            return replace(record, offset=offset, attempt=self.attempt)
+        return replace(record, offset=1, resets=False, attempt=self.attempt)
+
     def _take_over(self, record: Record) -> None:
         """Begin a new epoch; older ones are stale from here on."""
         self.epoch = record.epoch
@@ -119,6 +137,7 @@ class Sequencer:
         self.headers = {}  # its OPEN may be trimmed: those of an older attempt are not its own
         # ``next_seq`` stays: an attempt that starts over may die before it has said so.
         self._taken_over_at = self.offset
+        self._base = self.offset if self._relative else 0
         self._early.clear()
         self._early_bytes = 0
         self._forget_parts()

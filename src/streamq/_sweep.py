@@ -267,6 +267,9 @@ class _Sweep:
 
     async def _deal_with(self, info: StreamInfo) -> None:
         stream = info.stream
+        if not self._queue.capabilities.replay:
+            self._counts["open"] += 1  # what its reader has taken is gone, an ending too
+            return
         tail = await read_tail(self._queue, stream, self._retry)
         is_persistent = tail.info.expires_in is None and self._queue.capabilities.expires
         workflow = workflow_of(stream.name)

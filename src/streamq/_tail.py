@@ -77,31 +77,25 @@ class Tail:
         )
 
 
-def check_writable(queue: ChunkQueue) -> None:
-    """Refuse a backend with which nobody could tell attempts apart.
-
-    Raises:
-        CapabilityError: It neither fences nor keeps one log in one order.
-    """
-    if not queue.capabilities.writable:
-        raise CapabilityError(
-            f"backend {queue.backend!r} does not fence stale attempts, nor can readers tell them "
-            "apart: that takes replay and order. Nobody could say where an attempt has to go on",
-            backend=queue.backend,
-        )
-
-
 async def read_tail(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Tail:
     """Learn where a stream stands.
 
     Raises:
         StreamNotFoundError: It does not exist, or has expired.
-        CapabilityError: The backend keeps nothing from which that could be told.
+        CapabilityError: What has been read is gone, so that there is nothing to tell it from; or
+            the backend neither fences nor keeps order.
         CorruptRecordError: One of its records is damaged.
         BackendUnavailableError: The backend stayed unreachable for the retry deadline.
     """
-    check_writable(queue)
-    if queue.capabilities.fenced:
+    capabilities = queue.capabilities
+    if not (capabilities.replay and capabilities.writable):
+        raise CapabilityError(
+            f"backend {queue.backend!r} cannot tell where stream {stream} stands: that takes "
+            "replay, and a fence or order",
+            backend=queue.backend,
+            stream=str(stream),
+        )
+    if capabilities.fenced:
         return await retry.run(lambda: _newest(queue, stream))
     info = await retry.run(lambda: queue.describe(stream))
     fold = Fold(queue, stream, retry)

@@ -3,44 +3,104 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 
 from ._cursor import Progress
-from ._errors import BackendError, FencedError, SealedError, StreamNotFoundError
+from ._errors import (
+    BackendError,
+    CapabilityError,
+    FencedError,
+    SealedError,
+    StreamNotFoundError,
+)
 from ._events import StreamId
 from ._retry import RetryPolicy
 from ._sequencer import Sequencer
-from ._tail import Fold, check_writable, read_tail
+from ._tail import Fold, read_tail
 from ._wire import Record
 from .driver import ChunkQueue, Entry
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where an attempt begins.
+
+    Attributes:
+        progress: What its records count on from.
+        takes_back: Whether readers have to be told to forget, if the attempt starts over.
+    """
+
+    progress: Progress
+    takes_back: bool
+
+
 async def take_over(
     queue: ChunkQueue, stream: StreamId, opening: Record, retry: RetryPolicy
-) -> Progress:
+) -> Beginning:
     """Store the record that opens an attempt; return where the attempt begins.
 
     Never the other way round: what an older attempt added in between would be counted twice.
     A backend that fences lets nothing older in after the record. Elsewhere, nothing older counts
-    after it, and what came before it is read up to it.
+    after it, and what came before it is read up to it. Where what was read is gone, the attempt
+    starts over, and its reader counts.
 
     Raises:
         FencedError: A newer attempt has opened the stream, or another one with the same epoch.
         SealedError: The stream has ended.
-        CapabilityError: Nobody could tell attempts apart on this backend.
+        CapabilityError: Nobody could tell attempts apart on this backend, or the attempt is not to
+            start over and it keeps nothing to go on from.
         StreamqError: The backend failed.
     """
-    check_writable(queue)
+    capabilities = queue.capabilities
+    if not capabilities.writable:
+        raise CapabilityError(
+            f"backend {queue.backend!r} does not fence stale attempts, nor does it keep order, so "
+            "that readers could tell them apart; streams cannot be written to it",
+            backend=queue.backend,
+        )
     entry = Entry(opening.epoch, 0, opening.encode())
-    take = _by_the_backend if queue.capabilities.fenced else _by_the_order
+    if not capabilities.replay:
+        return await _blindly(queue, stream, entry, opening.restarts, retry)
+    take = _by_the_backend if capabilities.fenced else _by_the_order
     state, won = await take(queue, stream, entry, retry)
     if won != entry.data:
-        raise FencedError(
-            f"epoch {entry.epoch} of stream {stream} is superseded or in use by another writer "
-            f"(newest is {state.epoch}); stop this attempt",
+        raise _superseded(entry, state.epoch, queue, stream)
+    return Beginning(state.progress, takes_back=state.offset > 0)
+
+
+async def _blindly(
+    queue: ChunkQueue, stream: StreamId, entry: Entry, restarts: bool, retry: RetryPolicy
+) -> Beginning:
+    """Start over without knowing what was told before; the stream's only reader does."""
+    if not restarts:
+        raise CapabilityError(
+            f"backend {queue.backend!r} does not offer replay: nobody can read where an earlier "
+            "attempt stopped; take OnRetry.RESTART, or another backend",
             backend=queue.backend,
             stream=str(stream),
         )
-    return state.progress
+
+    async def newest_epoch() -> int:
+        return await retry.run(lambda: queue.newest_epoch(stream))
+
+    earlier, attempts = await newest_epoch(), 0
+    with contextlib.suppress(StreamNotFoundError):
+        attempts = (await retry.run(lambda: queue.describe(stream))).attempts or 0
+    if earlier >= entry.epoch:
+        raise _superseded(entry, earlier, queue, stream)
+    await retry.run(lambda: queue.append(stream, [entry]))
+    if (newest := await newest_epoch()) != entry.epoch:
+        raise _superseded(entry, newest, queue, stream)
+    return Beginning(Progress(entry.epoch, attempts + 1), takes_back=earlier > 0)
+
+
+def _superseded(entry: Entry, newest: int, queue: ChunkQueue, stream: StreamId) -> FencedError:
+    return FencedError(
+        f"epoch {entry.epoch} of stream {stream} is superseded or in use by another writer "
+        f"(newest is {newest}); stop this attempt",
+        backend=queue.backend,
+        stream=str(stream),
+    )
 
 
 async def _by_the_backend(

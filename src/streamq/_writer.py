@@ -99,6 +99,7 @@ class StreamWriter(Generic[TContra]):
         self.discards = discards
         """Whether chunks go nowhere, because the stream was sealed before this attempt began."""
         self._queue = queue
+        self._takes_parts = queue.capabilities.replay
         self._outbox = outbox
         self._max_chunk_bytes = max_chunk_bytes
         self._buffer_bytes = buffer_bytes
@@ -190,6 +191,14 @@ class StreamWriter(Generic[TContra]):
 
     def _encode(self, value: TContra) -> tuple[Encoding, bytes]:
         encoding, data = self._serializer.encode(value)
+        if not self._takes_parts and len(data) > self._outbox.whole_bytes:
+            raise ChunkTooLargeError(
+                f"chunk of {len(data)} bytes exceeds the {self._outbox.whole_bytes} that backend "
+                f"{self._queue.backend!r} stores in one record; it has no replay, so that a chunk "
+                "cannot be sent in parts. Send smaller ones, or take another backend",
+                backend=self._queue.backend,
+                stream=str(self.stream),
+            )
         if len(data) > self._max_chunk_bytes:
             raise ChunkTooLargeError(
                 f"chunk of {len(data)} bytes exceeds the limit of {self._max_chunk_bytes} "

@@ -114,6 +114,8 @@ class StreamInfo:
         records: How many records are stored, if cheap to know.
         size_bytes: How much they take, if cheap to know.
         expires_in: Time until the stream disappears by itself, if it does.
+        attempts: How many epochs have been opened, if the backend counts them; needed only without
+            ``capabilities.replay``, where nobody else can.
     """
 
     stream: StreamId
@@ -121,6 +123,7 @@ class StreamInfo:
     records: int | None = None
     size_bytes: int | None = None
     expires_in: timedelta | None = None
+    attempts: int | None = None
 
 
 class ChunkQueue(abc.ABC):
@@ -187,7 +190,9 @@ class ChunkQueue(abc.ABC):
     ) -> Sequence[Stored]:
         """Return stored records after a position, oldest first, waiting if there are none.
 
-        Reading never removes anything and may be repeated (``capabilities.replay``). The wait ends
+        Reading never removes anything and may be repeated (``capabilities.replay``). Without that,
+        what was read is hidden until it is committed, released, or a time-out of the backend has
+        passed, and then comes again; there may be nothing more until then. The wait ends
         as soon as there is one record. A stream that does not exist yet, or has expired, is waited
         for like an empty one.
 
@@ -214,6 +219,8 @@ class ChunkQueue(abc.ABC):
     @abc.abstractmethod
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         """Return what is known of a stream, with its ``last`` newest records.
+
+        Without ``capabilities.replay`` with none of them: looking at them would take them away.
 
         Everything whose append had returned before the call is reflected, across processes.
 
@@ -244,7 +251,15 @@ class ChunkQueue(abc.ABC):
     async def commit(self, stream: StreamId, upto: str) -> None:  # noqa: B027 - optional
         """Tell the backend that no reader will ask for records up to ``upto`` again.
 
-        Only backends without replay need it (SQS deletes messages); the default does nothing.
+        Only backends without replay need it (SQS deletes messages); the default does nothing. The
+        position alone has to be enough, in another process too; repeating it is harmless.
+        """
+
+    async def release(self, stream: StreamId, after: str) -> None:  # noqa: B027 - optional
+        """Give back what was read after a position and will not be committed by this reader.
+
+        Only backends without replay need it, which hide what they have given to one reader from
+        the next one for a while; the default does nothing.
         """
 
     async def newest_epoch(self, stream: StreamId) -> int:

@@ -243,6 +243,7 @@ class Interleavings(RuleBasedStateMachine):
             state.progress,
             stream=_STREAM,
             restarts=restarts,
+            takes_back=state.progress.offset > 0,
             max_record_bytes=_MAX_RECORD_BYTES,
             durable=durable,
         )

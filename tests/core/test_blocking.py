@@ -113,6 +113,7 @@ def test_a_thread_that_is_interrupted_leaves_no_half_of_a_chunk() -> None:
     for first in range(1, 1_000):
         outbox = Outbox(
             Progress(1, 1), stream=StreamId("t", "s"), restarts=True, max_record_bytes=4_096
+            takes_back=False,
         )
         where = first
         tracing = sys.gettrace()

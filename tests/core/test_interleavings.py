@@ -109,7 +109,7 @@ MUTATIONS = {
         "outbox", "self._sent_seq = self.resumed_from", "self._sent_seq = 0"
     ),
     "the reset is forgotten": Mutation(
-        "outbox", "self._resets = restarts and progress.offset > 0", "self._resets = False"
+        "outbox", "self._resets = restarts and takes_back", "self._resets = False"
     ),
     "the reset is sent with every record": Mutation(
         "outbox", "resets, self._resets = self._resets, False", "resets = self._resets"
@@ -218,6 +218,7 @@ class Outbox:
             Progress(epoch, 1),
             stream=StreamId("t", "s"),
             restarts=True,
+            takes_back=False,
             max_record_bytes=200,
         )
 

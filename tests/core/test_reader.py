@@ -381,7 +381,7 @@ async def test_tail_of_a_backend_that_tells_nobody_apart_is_refused_not_guessed(
     """Where stale records may follow an announcement, and in any order, nothing is proved."""
     await write("s", queue, settings, "a")
     queue.capabilities = dataclasses.replace(queue.capabilities, fenced=False, ordered=False)
-    with pytest.raises(CapabilityError, match="does not fence"):
+    with pytest.raises(CapabilityError, match="takes replay, and a fence or order"):
         await open_reader("s", from_="tail", queue=queue, settings=settings)
     with pytest.raises(CapabilityError, match="does not fence"):
         await open_writer("t", queue=queue, settings=settings)

@@ -86,7 +86,12 @@ def tail(
             start = "beginning" if waiting.is_new and from_ == "tail" else from_
             try:
                 reader = await open_reader(
-                    identity, from_=start, queue=queue, settings=settings, must_exist=True
+                    identity,
+                    from_=start,
+                    queue=queue,
+                    settings=settings,
+                    must_exist=True,
+                    require=["replay"],  # else looking would take the stream from its reader
                 )
             except StreamNotFoundError as exc:
                 raise await not_found(identity, settings, queue, _ADVICE) from exc

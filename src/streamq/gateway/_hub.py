@@ -185,7 +185,12 @@ class Hub:
 
     async def _open_reader(self, start: str, settings: Settings) -> StreamReader:
         return await open_reader(
-            self.stream, from_=start, queue=self._queue, settings=settings, gaps_as_events=True
+            self.stream,
+            from_=start,
+            queue=self._queue,
+            settings=settings,
+            gaps_as_events=True,
+            require=["replay"],  # onlookers must not take away what somebody else waits for
         )
 
     async def _run(self) -> None:

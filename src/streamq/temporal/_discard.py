@@ -35,6 +35,7 @@ def discarding_writer(
         Progress(epoch, attempt),
         stream=stream,
         restarts=True,
+        takes_back=False,
         max_record_bytes=queue.capabilities.max_record_bytes,
     )
     return StreamWriter(

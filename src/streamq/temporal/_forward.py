@@ -185,6 +185,7 @@ class _Forwarding:
             queue=self._context.queue,
             settings=self._context.settings,
             codec=self._context.codec(stream),
+            require=["replay"],  # the place of the last heartbeat may be far behind
         ) as reader:
             if place is None:
                 self._start = reader.offset + 1

@@ -123,6 +123,7 @@ async def poll(request: PollRequest) -> PollResult:
             queue=context.queue,
             settings=context.settings,
             codec=context.codec(stream),
+            commits=False,  # before the result is in the history, nothing may be gone
         ) as reader:
             return await _Poll(request, reader).run()
     except StreamqError as exc:
@@ -176,7 +177,7 @@ class _Poll:
         # Nothing delivered yet: the first chunk is what people wait for.
         window_until = self._started + (request.window_seconds if reader.offset else 0.0)
         cursor = reader.cursor
-        while self._count < request.max_events and reader.seal is None:
+        while self._count < request.max_events and reader.seal is None and not reader.is_spent:
             event = await self._next(window_until if self._count else wait_until)
             if event is None or not self._take(event):
                 break

@@ -127,6 +127,7 @@ async def _sum_up(request: SummaryRequest, context: ActivityContext) -> StreamSu
         queue=context.queue,
         settings=context.settings,
         codec=context.codec(stream),
+        require=["replay"],
     ) as reader:
         while reader.seal is None:
             # Some backends show what is stored only after a moment.

@@ -97,7 +97,7 @@ class AttemptChecks(StreamChecks):
         await queue.delete(stream)
         assert await other.newest_epoch(stream) == 0
 
-    @requires("writable", "replay")
+    @requires("writable")
     async def test_stale_writer_that_is_silent_is_told(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
@@ -108,7 +108,7 @@ class AttemptChecks(StreamChecks):
             assert isinstance(await first.wait_stopped(), FencedError)
         await first.aclose()
 
-    @requires("writable", "replay")
+    @requires("writable")
     async def test_end_of_a_stale_attempt_is_none(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:

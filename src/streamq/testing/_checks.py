@@ -225,7 +225,12 @@ class Checks:
         max_bytes: int = PLENTY_BYTES,
         max_wait: float | None = None,
     ) -> Sequence[Stored]:
-        """Read once, with generous bounds, and never wait longer than twice our patience."""
+        """Read once, with generous bounds, and never wait longer than twice our patience.
+
+        Where what is read is gone, what comes before is acknowledged first.
+        """
+        if after != START and not queue.capabilities.replay:
+            await queue.commit(stream, after)
         wait = self.patience if max_wait is None else max_wait
         async with asyncio.timeout(2 * self.patience):
             return await queue.read(

@@ -197,7 +197,8 @@ class LifecycleChecks(StreamChecks):
             assert [info.stream async for info in queue.streams(stream.tenant)] == [stream]
 
         async def works() -> None:
-            assert data_of((await queue.describe(stream, last=5)).last) == [b"a"]
+            last = data_of((await queue.describe(stream, last=5)).last)
+            assert last == ([b"a"] if queue.capabilities.replay else [])
 
         await queue.append(stream, entries(b"a"))
         for call in (describe, delete, listing):

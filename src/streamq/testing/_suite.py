@@ -6,6 +6,7 @@ import pytest
 
 from ._attempts import AttemptChecks
 from ._basics import BasicChecks
+from ._consuming import ConsumingChecks
 from ._declarations import DeclarationChecks
 from ._endings import EndingChecks
 from ._expiry import ExpiryChecks
@@ -34,6 +35,7 @@ class DriverSuite(
     AttemptChecks,
     EndingChecks,
     TrimmingChecks,
+    ConsumingChecks,
     LateJoinChecks,
     ReplayChecks,
     OrderingChecks,

@@ -1,0 +1,176 @@
+"""Checks of backends without replay: one reader, whose acknowledgement removes what it has read."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamq import (
+    CapabilityError,
+    ChunkTooLargeError,
+    Event,
+    FencedError,
+    OnRetry,
+    Reset,
+    Seal,
+)
+from streamq.driver import ChunkQueue, StreamId
+
+from ._streams import StreamChecks, told, values
+
+
+class ConsumingChecks(StreamChecks):
+    """What was read is gone once it is acknowledged, and not before."""
+
+    group = "consuming"
+
+    @pytest.fixture
+    def consumed(self, queue: ChunkQueue) -> ChunkQueue:
+        """Return the queue, if these checks are about it."""
+        if queue.capabilities.replay:
+            pytest.skip(f"{queue.backend} has replay: reading takes nothing away")
+        return queue
+
+    async def batch(
+        self, queue: ChunkQueue, stream: StreamId, cursor: str
+    ) -> tuple[list[Event], str]:
+        """Read what one read brings, as a poll does: acknowledged by whoever goes on from there."""
+        async with self.reader(queue, stream, cursor, commits=False) as reader:
+            events = await reader.read_batch(max_wait=self.patience)
+            return events, reader.cursor
+
+    async def test_stream_reaches_its_reader_once_and_in_order(
+        self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """The least that anybody expects: all of it, once, with an ending."""
+        texts = [str(i) for i in range(60)]
+        following = self.follow(other, stream)
+        await self.write_apart(consumed, stream, *texts)
+        events = await following
+        assert told(events) == [*texts, "END"]
+        assert [event.offset for event in events] == list(range(1, len(texts) + 2))
+
+    async def test_polls_of_different_workers_hand_the_stream_over(
+        self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """Each poll may run on another machine: what the one before has taken, it acknowledges."""
+        texts = [str(i) for i in range(45)]
+        await self.write_apart(consumed, stream, *texts)
+        events: list[Event] = []
+        cursor, turn = "beginning", 0
+        while not (events and isinstance(events[-1], Seal)):
+            found, cursor = await self.batch((consumed, other)[turn % 2], stream, cursor)
+            events += found
+            turn += 1
+        assert told(events) == [*texts, "END"]
+
+    async def test_poll_that_died_before_its_result_was_stored_is_made_again(
+        self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """What it had read comes again, late perhaps; nothing is lost, and nothing told twice."""
+        texts = [str(i) for i in range(30)]
+        await self.write_apart(consumed, stream, *texts)
+        first, cursor = await self.batch(consumed, stream, "beginning")
+        dead = await self.reader(consumed, stream, cursor, commits=False)
+        lost = await dead.read_batch(max_wait=self.patience)
+        events: list[Event] = list(first)
+        while not (events and isinstance(events[-1], Seal)):
+            found, cursor = await self.batch(other, stream, cursor)
+            events += found
+        assert told(events) == [*texts, "END"]
+        assert [event for event in lost if event not in events] == []
+
+    async def test_rest_of_a_packed_record_goes_to_the_next_reader_at_once(
+        self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A poll that is full stops within a record, and the next one must not wait for it."""
+        await self.write(consumed, stream, *"abcdef")
+        async with self.reader(consumed, stream, commits=False) as reader:
+            first = await reader.read_batch(max_events=2, max_wait=self.patience)
+            cursor = reader.cursor
+        rest, _ = await self.batch(other, stream, cursor)
+        assert told([*first, *rest]) == [*"abcdef", "END"]
+        assert [event.offset for event in rest] == [3, 4, 5, 6, 7]
+
+    async def test_next_attempt_starts_over_and_its_reader_counts(
+        self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """Nobody but the reader knows what it has been told: its numbers go on without a gap."""
+        following = self.follow(other, stream)
+        first = await self.writer(consumed, stream, epoch=10)
+        for text in ("a", "b"):
+            await first.send_chunk(text)
+            await first.flush()
+        async with self.writer(other, stream, epoch=20) as second:
+            assert second.attempt == 2
+            for text in ("c", "d"):
+                await second.send_chunk(text)
+                await second.flush()
+            with pytest.raises(FencedError):
+                await first.finish()
+        await first.aclose()
+        events = await following
+        resets = [event for event in events if isinstance(event, Reset)]
+        assert [reset.attempt for reset in resets] == [2]
+        assert values(events)[-2:] == ["c", "d"]
+        assert [event.offset for event in events] == list(range(1, len(events) + 1))
+
+    async def test_cursor_goes_on_within_a_later_attempt(
+        self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A cursor has to say where the attempt began, or its numbers mean nothing elsewhere."""
+        first = await self.writer(consumed, stream, epoch=10)
+        await first.send_chunk("a")
+        await first.flush()
+        await first.aclose()
+        events: list[Event] = []
+        cursor = "beginning"
+        while not events:
+            events, cursor = await self.batch(other, stream, cursor)
+        async with self.writer(other, stream, epoch=20) as second:
+            for text in "bcd":
+                await second.send_chunk(text)
+                await second.flush()
+        while not isinstance(events[-1], Seal):
+            async with self.reader(consumed, stream, cursor, commits=False) as reader:
+                events += await reader.read_batch(max_events=1, max_wait=self.patience)
+                cursor = reader.cursor
+        assert told(events) == ["a", "RESET 2", "b", "c", "d", "END"]
+        assert [event.offset for event in events] == [1, 2, 3, 4, 5, 6]
+
+    @pytest.mark.parametrize("policy", [OnRetry.RESUME, OnRetry.REPLAY], ids=lambda p: p.value)
+    async def test_attempt_that_would_have_to_read_is_refused(
+        self, consumed: ChunkQueue, stream: StreamId, policy: OnRetry
+    ) -> None:
+        """To go on where another one stopped, somebody must still have what it wrote."""
+        with pytest.raises(CapabilityError, match="replay"):
+            await self.writer(consumed, stream, on_retry=policy)
+        assert await self.is_gone(consumed, stream)
+
+    async def test_tail_is_refused(self, consumed: ChunkQueue, stream: StreamId) -> None:
+        """ "From now on" would take the rest away from the reader that is at work."""
+        await self.write(consumed, stream, "a")
+        with pytest.raises(CapabilityError, match="replay"):
+            await self.reader(consumed, stream, "tail")
+
+    async def test_chunk_that_would_take_parts_is_refused(
+        self, consumed: ChunkQueue, stream: StreamId
+    ) -> None:
+        """Its first part would have to be kept until the last one has come, and may not be."""
+        limit = consumed.capabilities.max_record_bytes
+        settings = self.settings(max_chunk_bytes=4 * limit, buffer_bytes=8 * limit)
+        async with self.writer(consumed, stream, settings=settings) as writer:
+            with pytest.raises(ChunkTooLargeError, match="replay"):
+                await writer.send_chunk(b"x" * limit)
+            await writer.send_chunk(b"x" * (limit - 100))
+        assert len((await self.read_all(consumed, stream))[0].data) == limit - 100  # type: ignore[union-attr]
+
+    async def test_older_and_equal_epochs_are_refused(
+        self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A worker that froze before its first word wakes up when its successor is at work."""
+        async with self.writer(consumed, stream, epoch=20) as writer:
+            for epoch in (10, 20):
+                with pytest.raises(FencedError):
+                    await self.writer(other, stream, epoch=epoch)
+            await writer.send_chunk("a")
+        assert told(await self.read_all(other, stream)) == ["a", "END"]

@@ -1,0 +1,222 @@
+"""A driver over mailboxes, as SQS has them: what one reader has taken, no other one sees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import ClassVar
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from streamq.driver import (
+    START,
+    Capabilities,
+    ChunkQueue,
+    ClosedError,
+    CursorError,
+    Driver,
+    DriverSettings,
+    Entry,
+    LatencyClass,
+    QueueOptions,
+    Stored,
+    StreamId,
+    StreamInfo,
+    StreamNotFoundError,
+)
+
+_CAPABILITIES = Capabilities(
+    replay=False,
+    fan_out=False,
+    ordered=True,
+    fenced=False,
+    durable=False,
+    cross_process=False,
+    cross_host=False,
+    expires=False,
+    max_record_bytes=2**18,
+    latency=LatencyClass.MILLISECONDS,
+)
+_MOST_AT_ONCE = 10
+
+
+class MailboxSettings(DriverSettings):
+    """Settings of the mailbox driver."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAMQ_MAILBOX_")
+
+    toml_table = "mailbox"
+
+    store: str = Field(default="", description="queues with the same store share their boxes")
+    hidden_seconds: float = Field(default=5.0, description="for how long a taken message is hidden")
+
+
+@dataclass
+class Message:
+    """A message.
+
+    Attributes:
+        number: In the order of arrival.
+        data: What it holds.
+        visible_at: When it can be taken, by the clock of the loop.
+        receipt: In the order in which messages were taken, for whom that matters.
+    """
+
+    number: int
+    data: bytes
+    visible_at: float = 0.0
+    receipt: int = 0
+
+
+@dataclass
+class Box:
+    """One stream: first in, first out; nothing more while something is taken."""
+
+    messages: list[Message] = field(default_factory=list)
+    arrived: int = 0
+    epochs: list[int] = field(default_factory=list)
+    seen: set[tuple[int, int]] = field(default_factory=set)
+
+
+@dataclass
+class Post:
+    """All boxes of a store."""
+
+    boxes: dict[StreamId, Box] = field(default_factory=dict)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    taken: int = 0
+
+
+class MailboxQueue(ChunkQueue):
+    """Takes messages, hides them for a while, and deletes them when they are committed."""
+
+    backend = "mailbox"
+    capabilities = _CAPABILITIES
+
+    def __init__(self, post: Post, hidden_seconds: float) -> None:
+        self.post = post
+        self.hidden_seconds = hidden_seconds
+        self.is_closed = False
+
+    def check_open(self) -> None:
+        if self.is_closed:
+            raise ClosedError("closed", backend=self.backend)
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        self.check_open()
+        if not entries:
+            return
+        box = self.post.boxes.setdefault(stream, Box())
+        for entry in entries:
+            if (entry.epoch, entry.index) in box.seen:
+                continue
+            box.seen.add((entry.epoch, entry.index))
+            if entry.index == 0:
+                box.epochs.append(entry.epoch)
+            box.arrived += 1
+            box.messages.append(Message(box.arrived, bytes(entry.data)))
+        await self.notify()
+
+    async def notify(self) -> None:
+        async with self.post.changed:
+            self.post.changed.notify_all()
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        self.check_open()
+        self.number(stream, after)
+        clock = asyncio.get_running_loop().time
+        until = clock() + max_wait
+        while not (found := self.take(stream, max_records, max_bytes)):
+            left = until - clock()
+            if left <= 0:
+                return []
+            try:
+                # What is hidden comes back without anybody telling.
+                async with asyncio.timeout(min(left, 0.05)), self.post.changed:
+                    await self.post.changed.wait()
+            except TimeoutError:
+                pass
+            self.check_open()
+        return found
+
+    def number(self, stream: StreamId, position: str) -> int:
+        if position != START and not position.isdecimal():
+            raise CursorError(
+                f"{position[:9]!r} is no receipt", backend=self.backend, stream=str(stream)
+            )
+        return int(position or 0)
+
+    def take(self, stream: StreamId, max_records: int, max_bytes: int) -> list[Stored]:
+        now = asyncio.get_running_loop().time()
+        box = self.post.boxes.get(stream, Box())
+        taken: list[Stored] = []
+        size = 0
+        for message in box.messages[: min(max_records, _MOST_AT_ONCE)]:
+            size += len(message.data)
+            if message.visible_at > now or (taken and size > max_bytes):
+                break
+            message.visible_at = now + self.hidden_seconds
+            taken.append(Stored(str(message.number), message.data))
+        return taken
+
+    async def commit(self, stream: StreamId, upto: str) -> None:
+        self.check_open()
+        number = self.number(stream, upto)
+        if (box := self.post.boxes.get(stream)) is not None:
+            box.messages = [m for m in box.messages if m.number > number]
+        await self.notify()
+
+    async def release(self, stream: StreamId, after: str) -> None:
+        self.check_open()
+        number = self.number(stream, after)
+        for message in self.post.boxes.get(stream, Box()).messages:
+            if message.number > number:
+                message.visible_at = 0.0
+        await self.notify()
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        self.check_open()
+        box = self.post.boxes.get(stream)
+        if box is None:
+            raise StreamNotFoundError("none", backend=self.backend, stream=str(stream))
+        return StreamInfo(stream, (), len(box.messages), attempts=len(set(box.epochs)))
+
+    async def delete(self, stream: StreamId) -> None:
+        self.check_open()
+        self.post.boxes.pop(stream, None)
+
+    async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
+        self.check_open()
+        for stream in list(self.post.boxes):
+            if stream.tenant == tenant and stream.name.startswith(prefix):
+                yield StreamInfo(stream)
+
+    async def newest_epoch(self, stream: StreamId) -> int:
+        self.check_open()
+        return max(self.post.boxes.get(stream, Box()).epochs, default=0)
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+        await self.notify()
+
+
+class MailboxDriver(Driver[MailboxSettings]):
+    """One mailbox for each stream."""
+
+    name = "mailbox"
+    summary = "mailboxes: one reader, and what it has taken is gone"
+    capabilities = _CAPABILITIES
+    settings_type = MailboxSettings
+    posts: ClassVar[dict[str, Post]] = {}
+
+    @classmethod
+    async def open(cls, options: QueueOptions, settings: MailboxSettings) -> ChunkQueue:
+        """Return a queue on the named store."""
+        return MailboxQueue(cls.posts.setdefault(settings.store, Post()), settings.hidden_seconds)
