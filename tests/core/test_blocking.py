@@ -112,7 +112,10 @@ def test_a_thread_that_is_interrupted_leaves_no_half_of_a_chunk() -> None:
     # At the first line, the second, ..., until it is no longer interrupted.
     for first in range(1, 1_000):
         outbox = Outbox(
-            Progress(1, 1), stream=StreamId("t", "s"), restarts=True, max_record_bytes=4_096
+            Progress(1, 1),
+            stream=StreamId("t", "s"),
+            restarts=True,
+            max_record_bytes=4_096,
             takes_back=False,
         )
         where = first
