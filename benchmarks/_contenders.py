@@ -26,8 +26,8 @@ from temporalio.service import RPCError
 from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
 
 from benchmarks._stamp import age_ms, sent_ns, stamped
-from streamq import Chunk, Settings, StreamWriter
-from streamq.driver import ChunkQueue
+from streamq import Chunk, Settings, StreamWriter, open_reader
+from streamq.driver import ChunkQueue, StreamId
 from streamq.temporal import (
     BATCH_SIGNAL,
     StreamInbox,
@@ -43,6 +43,7 @@ TASK_QUEUE = "cost"
 HEARTBEAT_SECONDS = 10.0
 
 _HOUR = timedelta(hours=1)
+_SUBSCRIBERS = 100
 _HEARTBEAT = timedelta(seconds=HEARTBEAT_SECONDS)
 
 
@@ -146,11 +147,16 @@ class Receive:
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """How Workflow Streams publish and poll; ``None`` is what they come with."""
+    """How Workflow Streams publish and poll; ``None`` is what they come with.
+
+    ``flush_each`` asks for each chunk to be sent at once, so that those that come while one is on
+    its way share the next signal; ``await_each`` waits for each, so that none shares its signal.
+    """
 
     load: Load
     batch_ms: float | None = None
     flush_each: bool = False
+    await_each: bool = False
     cooldown_ms: float | None = None
 
 
@@ -167,6 +173,8 @@ async def publish_tokens(how: Publishing) -> None:
         async for chunk in paced(how.load):
             sent += 1
             topic.publish(chunk, force_flush=how.flush_each and sent < how.load.chunks)
+            if how.await_each:
+                await client.flush()
         # Leaving the block hangs on Python 3.11 if a forced flush has just woken its task.
         await client.flush()
 
@@ -324,13 +332,17 @@ def popping(stage: Stage, load: Load, readers: int) -> Awaitable[Outcome]:
 
 
 def workflow_streams(
-    *, batch_ms: float | None = None, flush_each: bool = False, cooldown_ms: float | None = None
+    *,
+    batch_ms: float | None = None,
+    flush_each: bool = False,
+    await_each: bool = False,
+    cooldown_ms: float | None = None,
 ) -> Contender:
     """Return Workflow Streams with its readers outside; the workflow itself reads nothing."""
 
     async def run(stage: Stage, load: Load, readers: int) -> Outcome:
         started, handle = await _start(
-            stage, Published.run, Publishing(load, batch_ms, flush_each, cooldown_ms)
+            stage, Published.run, Publishing(load, batch_ms, flush_each, await_each, cooldown_ms)
         )
         cooldown = 100.0 if cooldown_ms is None else cooldown_ms
 
@@ -376,18 +388,37 @@ async def _consume(
     *arguments: object,
     receiver: WorkflowHandle[Any, Any] | None = None,
 ) -> Outcome:
-    """Run a workflow with direct readers; if a workflow consumes, its arrivals count instead."""
-    started, handle = await _start(stage, kind, *arguments)
+    """Run a workflow with direct readers; if a workflow consumes, its arrivals count instead.
 
-    async def read() -> Arrivals:
+    A hundred readers subscribe; more than these are told the stream's name and read the queue.
+    """
+    started, handle = await _start(stage, kind, *arguments)
+    stream: asyncio.Future[StreamId] = asyncio.get_running_loop().create_future()
+
+    async def subscribed() -> Arrivals:
         arrived = Arrivals()
         async with subscribe(handle, queue=stage.queue, settings=stage.settings) as events:
+            if not stream.done():
+                stream.set_result(events.stream)
             async for event in events:
                 if isinstance(event, Chunk):
                     arrived.note(event.data)
         return arrived
 
-    outside = await asyncio.gather(*(read() for _ in range(readers)))
+    async def read() -> Arrivals:
+        arrived = Arrivals()
+        opening = open_reader(await stream, queue=stage.queue, settings=stage.settings)
+        async with opening as reader:
+            while reader.seal is None:
+                for event in await reader.read_batch():
+                    if isinstance(event, Chunk):
+                        arrived.note(event.data)
+        return arrived
+
+    subscribers = min(readers, _SUBSCRIBERS)
+    outside = await asyncio.gather(
+        *(subscribed() for _ in range(subscribers)), *(read() for _ in range(readers - subscribers))
+    )
     workflows = [handle] if receiver is None else [handle, receiver]
     for each in workflows:
         await each.result()
