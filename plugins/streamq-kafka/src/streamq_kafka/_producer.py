@@ -158,9 +158,10 @@ class Producer:
         settings = self._settings
         compression = None if settings.compression == "none" else settings.compression
         options = connection_options(settings)
-        # Longer than we wait: who repeats an append waits for the first request's answer, which a
-        # broker that was only slow still sends.
-        options["request_timeout_ms"] *= 2
+        if not settings.idempotent:
+            # Longer than we wait: who repeats an append waits for the first request's answer, which
+            # a broker that was only slow still sends. Otherwise aiokafka may ask again sooner.
+            options["request_timeout_ms"] *= 2
         producer = AIOKafkaProducer(
             **options,
             acks="all",
