@@ -11,7 +11,7 @@
   better counts), which is what packing replaces.
 * Many streams: 2,000 streams on 12 partitions into this process, and beside it, in a process of
   its own, a bare consumer of all partitions that reads the same records at the same time. CPU and
-  connections are those of the process that reads.
+  connections are those of the process that reads. And the same while there is nothing to read.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from streamq_kafka.embedded import Topic
 _TOPICS = (Topic("streamq"), Topic("streamq.directory", compacted=True), Topic("bare"))
 _PARTITIONS = 12
 _SILENCE_SECONDS = 30.0
+_IDLE_SECONDS = 6.0
 _STAMPED = re.compile(rb"[0-9]{%d}x" % STAMP)
 
 
@@ -262,6 +263,37 @@ async def read_streams(
     return ours, bare
 
 
+async def idle_bare(bootstrap: str) -> float:
+    """Return milliseconds of CPU a second of a bare consumer that gets nothing."""
+    async with AsyncExitStack() as stack:
+        consumer = await bare_consumer(stack, bootstrap, "streamq")
+        before = time.process_time()
+        if await consumer.getmany(timeout_ms=int(_IDLE_SECONDS * 1_000)):
+            raise SystemExit("somebody else writes to the topic")
+        return (time.process_time() - before) / _IDLE_SECONDS * 1e3
+
+
+async def idle_streamq(bootstrap: str, streams: int) -> float:
+    """Return the same of readers that wait, one of each stream."""
+    settings = settings_for(bootstrap)
+    async with open_queue(settings) as queue, AsyncExitStack() as stack:
+        readers = [
+            await stack.enter_async_context(
+                open_reader(f"bench/{uuid.uuid4().hex}", queue=queue, settings=settings)
+            )
+            for _ in range(streams)
+        ]
+        waiting = asyncio.gather(
+            *(reader.read_batch(max_wait=2 * _IDLE_SECONDS) for reader in readers)
+        )
+        await asyncio.sleep(_IDLE_SECONDS / 2)  # until all of them wait
+        before = time.process_time()
+        await asyncio.sleep(_IDLE_SECONDS)
+        used = time.process_time() - before
+        await waiting
+    return used / _IDLE_SECONDS * 1e3
+
+
 def connections(bootstrap: str) -> int:
     """Return how many connections this process has to the brokers; 0 where that is not told."""
     ports = {f"{int(server.rpartition(':')[2]):04X}" for server in bootstrap.split(",")}
@@ -314,6 +346,8 @@ async def run(bootstrap: str, rounds: int, chunks: int, streams: int) -> list[Ro
             used <= 6,
         )
     )
+    idle = [await idle_bare(bootstrap)], [await idle_streamq(bootstrap, streams)]
+    rows.append(compare(f"{streams:,} streams, nothing new: CPU, ms a second", *idle))
     return rows
 
 

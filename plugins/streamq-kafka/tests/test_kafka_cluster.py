@@ -18,8 +18,8 @@ from streamq_kafka import KafkaSettings
 from streamq_kafka.apache import ApacheCluster, Operator
 
 _STREAMS = 200
-_CHUNKS_PER_SECOND = 5.0
-_STEPS = 5
+_CHUNKS_PER_SECOND = 3.0
+_STEPS = 4
 """So many chunks of every stream have to arrive before the next thing is done to the cluster."""
 
 

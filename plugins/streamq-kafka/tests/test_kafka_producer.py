@@ -110,6 +110,21 @@ async def test_cancelled_append_can_be_repeated(
     assert [each.value for each in found] == [b"open", b"a", b"b"]
 
 
+async def test_what_only_looks_like_a_repeat_is_stored(
+    broker: Broker, open_at: OpenAt, stream: StreamId
+) -> None:
+    """The same text twice in a row is two chunks, also when the first was cancelled."""
+    queue = await open_at(broker.settings())
+    await queue.append(stream, [Entry(1, 0, b"open")])
+    task = asyncio.ensure_future(queue.append(stream, [Entry(1, 1, b"ha")]))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    await queue.append(stream, [Entry(1, 2, b"ha")])
+    _, found = await broker.operator.records("streamq", key_of(stream))
+    assert [each.value for each in found] == [b"open", b"ha", b"ha"]
+
+
 async def test_frozen_broker_does_not_hold_up_the_end(
     apache: Broker, open_at: OpenAt, stream: StreamId
 ) -> None:

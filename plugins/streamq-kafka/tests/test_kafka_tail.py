@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from aiokafka.structs import TopicPartition
 
 from kafka_brokers import Broker, OpenAt
 from streamq.driver import START, BackendUnavailableError, ChunkQueue, Entry, Stored, StreamId
@@ -141,6 +142,38 @@ async def test_history_joins_the_tail_without_gap_or_repeat(
     lines, _ = await writers
     for found in await asyncio.gather(*readers):
         assert found == [b"open", *lines]
+
+
+async def test_what_was_scanned_is_not_scanned_again(
+    apache: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind an old stream there may be gigabytes of others: a scan that times out has to go on."""
+    writing = await _open(open_at, apache)
+    stream, other = _neighbours(2)
+    position = await _begin(writing, stream)
+    await _begin(writing, other)
+    block = [Entry(1, index, bytes(1_000)) for index in range(1, 1_001)]
+    await writing.append(other, block)
+    queue = await _open(open_at, apache)
+    pages: list[int] = []
+    fetch_now = Cluster.fetch_now
+
+    async def counting(self: Cluster, partition: Any, offset: int, **options: Any) -> Fetched:
+        pages.append(offset)
+        if len(pages) == 3:
+            raise BackendUnavailableError("cut in the middle", backend="kafka")
+        return await fetch_now(self, partition, offset, **options)
+
+    monkeypatch.setattr(Cluster, "fetch_now", counting)
+    with pytest.raises(BackendUnavailableError):
+        await queue.read(stream, position, max_records=9, max_bytes=999, max_wait=0)
+    queue._pages.forget(TopicPartition("streamq", 3))
+    for _ in range(2):
+        found = await queue.read(stream, position, max_records=9, max_bytes=999, max_wait=0)
+        assert list(found) == []
+    assert pages[2] == pages[3], "it goes on where it was cut"
+    assert pages == sorted(pages)
+    assert len(set(pages)) == len(pages) - 1
 
 
 async def test_waiting_costs_no_requests(

@@ -93,6 +93,14 @@ def test_tenants_may_have_topics_of_their_own() -> None:
     assert (settings.is_per_tenant, settings.topic_of("acme")) == (True, "chunks-acme")
 
 
+@pytest.mark.parametrize("name", KafkaSettings.model_fields)
+def test_setting_is_in_the_readme(name: str) -> None:
+    """Operators read the table, not the code."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    full, short = f"`STREAMQ_KAFKA_{name.upper()}`", f"`_{name.upper()}`"
+    assert full in readme or short in readme
+
+
 # -- places ------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from ._settings import KafkaSettings, connection_options
 Message = tuple[bytes, "bytes | None", Headers]
 """Key, value and headers; a value of None removes the key from a compacted topic."""
 
-_Late = tuple[str, int, bytes, bytes]
+_Late = tuple[str, int, bytes, bytes, tuple[bytes, ...]]
 
 LARGEST_RECORD_BYTES = 16 * 2**20
 _BATCH_OVERHEAD_BYTES = 1_024
@@ -128,6 +128,8 @@ class Producer:
         futures: list[asyncio.Future[Any]],
     ) -> None:
         for message, future in zip(messages, futures, strict=False):
+            if not message[2]:
+                continue  # nothing that tells it from one that was meant to come later
             late = _late(topic, partition, message)
             if late not in self._late:
                 self._late_bytes += _size(late)
@@ -158,9 +160,10 @@ class Producer:
         settings = self._settings
         compression = None if settings.compression == "none" else settings.compression
         options = connection_options(settings)
-        # Longer than we wait: who repeats an append waits for the first request's answer, which a
-        # broker that was only slow still sends.
-        options["request_timeout_ms"] *= 2
+        if not settings.idempotent:
+            # Longer than we wait: who repeats an append waits for the first request's answer, which
+            # a broker that was only slow still sends. Otherwise aiokafka may ask again sooner.
+            options["request_timeout_ms"] *= 2
         producer = AIOKafkaProducer(
             **options,
             acks="all",
@@ -196,8 +199,8 @@ class Producer:
 
 
 def _late(topic: str, partition: int, message: Message) -> _Late:
-    key, value, _ = message
-    return topic, partition, key, value or b""
+    key, value, headers = message
+    return topic, partition, key, value or b"", tuple(each for _, each in headers)
 
 
 def _size(late: _Late) -> int:
