@@ -69,10 +69,16 @@ class Arrivals:
         self.ages.append(age_ms(chunk))
 
 
-ARRIVED: defaultdict[str, Arrivals] = defaultdict(Arrivals)
+ARRIVED: dict[str, Arrivals] = {}
 """By the workflow's id, as the consumer inside a workflow saw them."""
 
 _POPPED: defaultdict[str, asyncio.Queue[str | None]] = defaultdict(asyncio.Queue)
+
+
+def arrivals_here() -> Arrivals:
+    """Begin to count in a workflow; what replays from the start is counted from the start."""
+    arrived = ARRIVED[workflow.info().workflow_id] = Arrivals()
+    return arrived
 
 
 async def paced(load: Load) -> AsyncIterator[str]:
@@ -105,7 +111,7 @@ class Follow:
         self, load: Load, polling: Literal["activity", "local"], window_ms: float
     ) -> None:
         """Start the producer and follow it."""
-        arrived = ARRIVED[workflow.info().workflow_id]
+        arrived = arrivals_here()
         async with stream_activity(
             tokens,
             load,
@@ -136,7 +142,7 @@ class Receive:
     @workflow.run
     async def run(self) -> None:
         """Wait for the stream to end."""
-        arrived = ARRIVED[workflow.info().workflow_id]
+        arrived = arrivals_here()
         async for event in self.inbox:
             if isinstance(event, Chunk):
                 arrived.note(event.data)
@@ -223,8 +229,9 @@ class Popping:
     async def run(self, load: Load) -> None:
         """Run the producer and pop."""
         producer = workflow.start_activity(push_tokens, load, start_to_close_timeout=_HOUR)
+        arrived = arrivals_here()
         while chunk := await workflow.execute_activity(pop_token, start_to_close_timeout=_HOUR):
-            ARRIVED[workflow.info().workflow_id].note(chunk)
+            arrived.note(chunk)
         await producer
 
 
