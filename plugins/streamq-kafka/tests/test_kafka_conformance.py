@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -15,7 +14,7 @@ import pytest
 
 from kafka_brokers import Broker
 from streamq.devserver import free_port
-from streamq.driver import START, ChunkQueue, Stored, StreamId
+from streamq.driver import StreamId
 from streamq.testing import BackendHarness, DriverSuite, FaultProxy
 from streamq_kafka import KafkaDriver, KafkaSettings
 
@@ -136,18 +135,3 @@ class TestTansu(DriverSuite):
     def harness(self, tmp_path: Path, tansu_behind_proxy: Broker) -> KafkaHarness:
         """Return a harness on a broker of the suite's own."""
         return KafkaHarness(tmp_path, tansu_behind_proxy)
-
-    async def expect(
-        self, queue: ChunkQueue, stream: StreamId, expected: list[bytes], after: str = START
-    ) -> list[Stored]:
-        """Allow for what this broker does without idempotence: a record sent again is there again.
-
-        The contract does so where nothing is fenced; Apache Kafka is held to more.
-        """
-        try:
-            return await super().expect(queue, stream, expected, after)
-        except AssertionError:
-            found = await self.read_many(queue, stream, len(expected) + 1, after)
-            data = [record.data for record in found]
-            assert [each for each, _ in itertools.groupby(data)] == expected
-            return found

@@ -307,7 +307,13 @@ class FaultChecks(StreamChecks):
         # And the queue heals by itself.
         await self.until_answered(lambda: queue.append(stream, entries(b"b", b"c", first=1)))
         await self.until_answered(lambda: queue.describe(stream))
-        await self.expect(queue, stream, [b"a", b"b", b"c"])
+        if queue.capabilities.fenced:
+            await self.expect(queue, stream, [b"a", b"b", b"c"])
+            return
+        # What the server got before it hung may be there twice: readers tell.
+        found = await self.read_many(queue, stream, 3)
+        found += await self.read(queue, stream, found[-1].position, max_wait=0)
+        assert sorted({*data_of(found)}) == [b"a", b"b", b"c"]
 
     @needs("hang")
     @requires("writable", "replay")
