@@ -1,0 +1,165 @@
+"""The contract of drivers, on two implementations of S3."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+
+from streamq.devserver import free_port
+from streamq.driver import StreamId
+from streamq.testing import BackendHarness, DriverSuite, FaultProxy
+from streamq_aws.embedded import REGION, Ministack
+from streamq_s3sns import S3SnsDriver, S3SnsSettings
+from streamq_s3sns._keys import KeySpace, segment_number
+from streamq_s3sns._segment import decode_entries, encode_entries
+
+BUCKET = "streams"
+
+
+class S3SnsHarness(BackendHarness):
+    """A server of the suite's own, which all its checks share, behind a proxy of the check's."""
+
+    driver = S3SnsDriver
+    answer_seconds = 6.0
+
+    def __init__(self, directory: Path, server: Ministack, topic_arn: str | None = None) -> None:
+        super().__init__(directory)
+        self.server = server
+        self.topic_arn = topic_arn
+        self.proxy = FaultProxy("127.0.0.1", server.port)
+        self.prefix = f"p-{uuid.uuid4().hex[:12]}"
+        self.keys = KeySpace(self.prefix)
+
+    @property
+    def label(self) -> str:
+        """Say which server it is, and whether readers are woken."""
+        return f"s3sns ({self.server.backend}, {'woken' if self.topic_arn else 'polling'})"
+
+    @property
+    def client(self) -> Any:
+        """A plain client, past the driver."""
+        return botocore.session.get_session().create_client(
+            "s3",
+            region_name=REGION,
+            endpoint_url=self.server.url,
+            aws_access_key_id="streamq",
+            aws_secret_access_key="streamq",
+        )
+
+    def settings(self) -> S3SnsSettings:
+        """Return settings that lead to the server, with deadlines that suit a test."""
+        return self._settings_at(f"http://{self.proxy.address}")
+
+    def _settings_at(self, url: str) -> S3SnsSettings:
+        return S3SnsSettings(
+            endpoint_url=url,
+            bucket=BUCKET,
+            prefix=self.prefix,
+            topic_arn=self.topic_arn,
+            connect_timeout_seconds=2.0,
+            operation_timeout_seconds=2.0,
+            poll_seconds=0.5,
+        )
+
+    async def start(self) -> None:
+        """Put a proxy in front of the server."""
+        await self.proxy.__aenter__()
+
+    async def stop(self) -> None:
+        """Take the proxy away."""
+        await self.proxy.aclose()
+
+    def segments(self, stream: StreamId) -> list[tuple[str, dict[str, str], bytes]]:
+        """Return keys, metadata and bodies of a stream's segments, oldest first."""
+        client = self.client
+        pages = client.get_paginator("list_objects_v2").paginate(
+            Bucket=BUCKET, Prefix=self.keys.directory(stream)
+        )
+        found = []
+        for page in pages:
+            for each in page.get("Contents", ()):
+                if segment_number(each["Key"]) is not None:
+                    answer = client.get_object(Bucket=BUCKET, Key=each["Key"])
+                    found.append((each["Key"], answer["Metadata"], answer["Body"].read()))
+        return found[::-1]
+
+    async def peek(self, stream: StreamId) -> list[bytes]:
+        """Return the data of every entry of every segment."""
+        return [
+            entry.data
+            for key, _, body in self.segments(stream)
+            for entry in decode_entries(body, key)
+        ]
+
+    async def trim(self, stream: StreamId, keep: int) -> None:
+        """Remove whole segments, as a lifecycle rule does, and cut the oldest one that stays."""
+        client = self.client
+        for key, metadata, body in self.segments(stream)[::-1]:
+            entries = decode_entries(body, key)[-keep:] if keep else ()
+            keep -= len(entries)
+            client.delete_object(Bucket=BUCKET, Key=key)
+            if entries:
+                client.put_object(
+                    Bucket=BUCKET, Key=key, Body=encode_entries(entries), Metadata=metadata
+                )
+
+    async def break_connections(self) -> None:
+        """Reset them at both ends."""
+        self.proxy.cut()
+
+    @asynccontextmanager
+    async def slow(self, seconds: float) -> AsyncIterator[None]:
+        """Keep every answer back, and every request."""
+        self.proxy.delay_seconds = seconds / 2
+        try:
+            yield
+        finally:
+            self.proxy.heal()
+
+    async def restart(self) -> None:
+        """Kill the server and start it again on its files."""
+        self.server.kill()
+        self.server.start()
+
+    @asynccontextmanager
+    async def hang(self) -> AsyncIterator[None]:
+        """Stop the process: the kernel accepts connections, and nobody answers."""
+        os.kill(self.server.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.server.pid, signal.SIGCONT)
+
+    def unreachable(self) -> S3SnsSettings:
+        """Return settings for a port where nobody listens."""
+        return self._settings_at(f"http://127.0.0.1:{free_port()}")
+
+
+@pytest.fixture(scope="module")
+def suite_server() -> Iterator[Ministack]:
+    """Start an emulator of the suite's own, since its checks kill it."""
+    with Ministack() as running:
+        yield running
+
+
+class TestMinistack(DriverSuite):
+    """All that the driver declares, with notifications."""
+
+    @pytest.fixture
+    def harness(self, tmp_path: Path, suite_server: Ministack) -> S3SnsHarness:
+        """Return a harness on the suite's server."""
+        harness = S3SnsHarness(tmp_path, suite_server)
+        session = botocore.session.get_session()
+        sns = session.create_client("sns", region_name=REGION, endpoint_url=suite_server.url)
+        # Bucket and topic are there, or come back: what is not S3 forgets all when it is killed.
+        harness.topic_arn = sns.create_topic(Name="streams")["TopicArn"]
+        harness.client.create_bucket(Bucket=BUCKET)
+        return harness
