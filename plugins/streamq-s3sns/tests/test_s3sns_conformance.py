@@ -30,11 +30,14 @@ class S3SnsHarness(BackendHarness):
     driver = S3SnsDriver
     answer_seconds = 6.0
 
-    def __init__(self, directory: Path, server: Ministack, topic_arn: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, server: Ministack, client: Any, topic_arn: str | None = None
+    ) -> None:
         super().__init__(directory)
+        self.client = client
         self.server = server
         self.topic_arn = topic_arn
-        self.proxy = FaultProxy("127.0.0.1", server.port)
+        self.proxy = FaultProxy("127.0.0.1", server.port, half_closes=False)
         self.prefix = f"p-{uuid.uuid4().hex[:12]}"
         self.keys = KeySpace(self.prefix)
 
@@ -42,17 +45,6 @@ class S3SnsHarness(BackendHarness):
     def label(self) -> str:
         """Say which server it is, and whether readers are woken."""
         return f"s3sns ({self.server.backend}, {'woken' if self.topic_arn else 'polling'})"
-
-    @property
-    def client(self) -> Any:
-        """A plain client, past the driver."""
-        return botocore.session.get_session().create_client(
-            "s3",
-            region_name=REGION,
-            endpoint_url=self.server.url,
-            aws_access_key_id="streamq",
-            aws_secret_access_key="streamq",
-        )
 
     def settings(self) -> S3SnsSettings:
         """Return settings that lead to the server, with deadlines that suit a test."""
@@ -66,7 +58,7 @@ class S3SnsHarness(BackendHarness):
             topic_arn=self.topic_arn,
             connect_timeout_seconds=2.0,
             operation_timeout_seconds=2.0,
-            poll_seconds=0.5,
+            poll_seconds=0.1,
         )
 
     async def start(self) -> None:
@@ -150,16 +142,25 @@ def suite_server() -> Iterator[Ministack]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def plain(suite_server: Ministack) -> dict[str, Any]:
+    """Return plain clients, past the driver."""
+    session = botocore.session.get_session()
+    options = {"region_name": REGION, "endpoint_url": suite_server.url}
+    options |= {"aws_access_key_id": "streamq", "aws_secret_access_key": "streamq"}
+    clients = {name: session.create_client(name, **options) for name in ("s3", "sns")}
+    clients["s3"].create_bucket(Bucket=BUCKET)
+    return clients
+
+
 class TestMinistack(DriverSuite):
     """All that the driver declares, with notifications."""
 
     @pytest.fixture
-    def harness(self, tmp_path: Path, suite_server: Ministack) -> S3SnsHarness:
+    def harness(
+        self, tmp_path: Path, suite_server: Ministack, plain: dict[str, Any]
+    ) -> S3SnsHarness:
         """Return a harness on the suite's server."""
-        harness = S3SnsHarness(tmp_path, suite_server)
-        session = botocore.session.get_session()
-        sns = session.create_client("sns", region_name=REGION, endpoint_url=suite_server.url)
-        # Bucket and topic are there, or come back: what is not S3 forgets all when it is killed.
-        harness.topic_arn = sns.create_topic(Name="streams")["TopicArn"]
-        harness.client.create_bucket(Bucket=BUCKET)
-        return harness
+        # All but S3 forgets everything when it is killed: the topic is created again.
+        topic = plain["sns"].create_topic(Name="streams")["TopicArn"]
+        return S3SnsHarness(tmp_path, suite_server, plain["s3"], topic)

@@ -7,8 +7,8 @@ segment is its own, whose acknowledgement was lost.
 
 That alone would not be fair. A writer that is busy needs one request for each number, a newcomer
 two, so that a stale attempt could keep its successor out for as long as it has something to say.
-Therefore who has lost twice announces its epoch beside the segments, and who is busy looks once a
-second whether somebody has: a newer epoch than its own makes it stop.
+Therefore who has lost twice announces its epoch beside the segments, and who is busy looks with
+every eighth append whether somebody has: a newer epoch than its own makes it stop.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEGMENT_BYTES = 8 * 2**20
 _PATIENCE_SECONDS = 5.0
 _LOSSES = 2  # before it announces itself
 _PAUSE_SECONDS = 0.02
-_LOOK_SECONDS = 1.0
+_LOOK_APPENDS = 8
 _BUSY_SECONDS = 0.25
 
 
@@ -129,12 +129,10 @@ class Appender:
             is_last = i == len(groups) - 1
             base = self._next(base, group, (ttl if is_last else None) or self._ttl)
             put = self._store.put(directory, base, group, stream)
-            now = self._clock()
-            if (
-                now < flow.appended_at + _BUSY_SECONDS
-                and now >= flow.looked_for_rival_at + _LOOK_SECONDS
-            ):
-                flow.looked_for_rival_at = now
+            is_busy = self._clock() < flow.appended_at + _BUSY_SECONDS
+            flow.busy_appends = flow.busy_appends + 1 if is_busy else 0
+            if flow.busy_appends >= _LOOK_APPENDS:
+                flow.busy_appends = 0
                 rival, has_won = await together((self._store.announced(directory), put))
                 # What is stored is stored: the next append is refused.
                 flow.rival = max(flow.rival, rival)

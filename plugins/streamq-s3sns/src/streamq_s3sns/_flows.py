@@ -21,14 +21,14 @@ class Flow:
         tail: Where our own last append left the stream; ``None`` if that is not known for sure.
         appended_at: When our last append ended.
         rival: Largest epoch that has announced itself.
-        looked_for_rival_at: When that was last asked.
+        busy_appends: How many there have been in quick succession since that was asked.
         known: Largest number that has been seen or heard of.
         looked_at: When the place of a reader was last compared with a listing.
         news: Set when something may have come.
     """
 
     __slots__ = (
-        *("appended_at", "known", "lock", "looked_at", "looked_for_rival_at", "news", "rival"),
+        *("appended_at", "busy_appends", "known", "lock", "looked_at", "news", "rival"),
         *("tail", "users"),
     )
 
@@ -37,7 +37,7 @@ class Flow:
         self.tail: Tail | None = None
         self.appended_at = float("-inf")
         self.rival = 0
-        self.looked_for_rival_at = float("-inf")
+        self.busy_appends = 0
         self.known = 0
         self.looked_at = float("-inf")
         self.news: set[asyncio.Event] = set()

@@ -12,11 +12,9 @@ import re
 from streamq.driver import StreamId
 
 LARGEST_NUMBER = 10**12 - 1
-PACK = "-"
-"""Begins the last part of the key of a pack; it sorts before the digits of segments."""
 
 ANNOUNCEMENT = "-next"
-"""The last part of the key of what says that a newer epoch wants a stream."""
+"""The last part of the key of what says that a newer epoch wants a stream; it sorts before the digits."""
 
 _SPECIAL = re.compile(rb"[^A-Za-z0-9._-]")
 _ESCAPED = re.compile("!([0-9A-F]{2})")
@@ -81,19 +79,6 @@ def segment_number(key: str) -> int | None:
     if len(name) != 12 or not (name.isascii() and name.isdigit()):
         return None
     return LARGEST_NUMBER - int(name)
-
-
-def pack_name(first: int) -> str:
-    """Return the last part of the key of a pack that begins with a segment."""
-    return f"{PACK}{first:012}"
-
-
-def pack_first(key: str) -> int | None:
-    """Return the first segment in a pack, from its key; ``None`` if it is no pack."""
-    name = key.rpartition("/")[2]
-    if not name.startswith(PACK) or not (name[1:].isascii() and name[1:].isdigit()):
-        return None
-    return int(name[1:])
 
 
 def _escape(name: str) -> str:

@@ -34,6 +34,7 @@ from ._sweeping import Sweeper
 from ._wakeups import WakeUps
 
 _FIRST_PAUSE = 0.05
+_LOOK_SECONDS = 0.01  # so that all readers of a process look 100 times a second at most
 _PAUSE_GROWTH = 1.5
 _WOKEN_PATIENCE = 8
 _DESCRIBED_AT_ONCE = 16
@@ -55,6 +56,7 @@ class S3SnsQueue(ChunkQueue):
         self._clients = AwsClients(settings, backend=BACKEND)
         self._flows = Flows()
         self._calls = _Calls()
+        self._waiting = 0
         self._wakeups: WakeUps | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -189,6 +191,7 @@ class S3SnsQueue(ChunkQueue):
         until = clock() + max_wait
         news = asyncio.Event()
         flow.news.add(news)
+        self._waiting += 1
         pause = _FIRST_PAUSE
         was_empty = False
         try:
@@ -214,17 +217,19 @@ class S3SnsQueue(ChunkQueue):
                 except TimeoutError:
                     pass
         finally:
+            self._waiting -= 1
             flow.news.discard(news)
 
     def _next_pause(self, pause: float) -> tuple[float, float]:
         """Return how long to wait for news before looking without any, and what comes after."""
         longest = self._settings.poll_seconds
+        fair = self._waiting * _LOOK_SECONDS
         if self._wakeups is not None:
             self._wakeups.listen()
             if self._wakeups.is_listening:
                 wait = max(pause, longest)
-                return wait, min(2 * wait, _WOKEN_PATIENCE * longest)
-        return min(pause, longest), min(pause * _PAUSE_GROWTH, longest)
+                return max(wait, fair), min(2 * wait, _WOKEN_PATIENCE * longest)
+        return max(min(pause, longest), fair), min(pause * _PAUSE_GROWTH, longest)
 
     async def _newest(self, directory: str, segment: Segment, last: int) -> tuple[Stored, ...]:
         found = list(newest_first(segment))

@@ -90,7 +90,8 @@ class Reading:
             # expired: only the newest segment tells.
             tail = await self._look(directory, flow)
             if tail is None:
-                return [], place
+                # Whatever comes begins right after what has expired, or with the first number.
+                return [], place if place.number else Place(flow.known + 1)
             begin = await self._begin(directory, place, tail, is_there=segment is not None)
             if begin is None:
                 return [], place

@@ -34,11 +34,6 @@ class S3SnsSettings(AwsSettings):
         description="longest pause between two looks of a reader that waits and polls; with a "
         "topic, the pause before the first look that no notification has caused",
     )
-    pack_segments: Annotated[int, Field(ge=0)] = Field(
-        default=16,
-        description="a stream that ends with at least so many small segments is packed into a "
-        "few objects for later readers; 0 packs none",
-    )
 
     @field_validator("prefix")
     @classmethod

@@ -28,7 +28,7 @@ from ._segment import (
     encode_name,
 )
 
-_AFTER_PACKS = "."  # sorts behind "-" and before the digits
+_BEFORE_SEGMENTS = "."  # sorts behind the announcement and before the digits
 _DELETED_AT_ONCE = 1_000
 _GONE = 404
 _LOST_RACE = frozenset({409, 412})
@@ -102,7 +102,7 @@ class Store:
     async def newest_number(self, directory: str) -> int | None:
         """Return the number of the newest segment; ``None`` if there is none."""
         answer = await self._call(
-            "list_objects_v2", Prefix=directory, StartAfter=directory + _AFTER_PACKS, MaxKeys=1
+            "list_objects_v2", Prefix=directory, StartAfter=directory + _BEFORE_SEGMENTS, MaxKeys=1
         )
         found = answer.get("Contents") or ()
         return segment_number(found[0]["Key"]) if found else None
@@ -178,7 +178,7 @@ class Store:
                 raise self._refused(failed)
 
     async def all_keys(self, directory: str) -> AsyncIterator[str]:
-        """Iterate over the keys of a stream: packs, then segments, the newest first."""
+        """Iterate over the keys of a stream: the announcement, then segments, the newest first."""
         after = ""
         while True:
             answer = await self._call("list_objects_v2", Prefix=directory, StartAfter=after)

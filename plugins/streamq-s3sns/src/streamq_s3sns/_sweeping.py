@@ -25,13 +25,13 @@ class Sweeper:
         """
         keys = [key async for key in self._store.all_keys(directory)]
         numbers = {key: segment_number(key) for key in keys}
-        packs = [key for key, number in numbers.items() if number is None]
+        others = [key for key, number in numbers.items() if number is None]
         segments = [
             key
             for key, number in numbers.items()
             if number is not None and (upto is None or number <= upto)
         ]
-        await self._store.delete(packs + segments[::-1])
+        await self._store.delete(others + segments[::-1])
 
     async def sweep(self) -> int:
         """Delete streams that have expired; return how many."""

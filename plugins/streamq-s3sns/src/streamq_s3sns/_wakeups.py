@@ -32,7 +32,7 @@ SUBSCRIPTION_TAG = "streamq-subscription"
 ORPHAN_SECONDS = 1_800.0
 """A queue whose owner has not said for so long that it lives is removed by a sweep."""
 
-POLL_SECONDS = 20
+POLL_SECONDS = 5
 _ALIVE_SECONDS = 600.0
 _RETENTION_SECONDS = 60
 _HIDDEN_SECONDS = 120
