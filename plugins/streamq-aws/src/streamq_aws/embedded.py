@@ -5,18 +5,23 @@ It is the program in the package ``ministack`` (``pip install streamq-aws[embedd
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import botocore.session
 
 from streamq import ConfigurationError
 from streamq.devserver import DevServer
 
 REGION = "us-east-1"
+_KEY = "streamq"
 _MAIN = "from ministack.app import main; main()"
 
 
@@ -44,10 +49,25 @@ class Ministack(DevServer):
         """The variables that lead AWS clients to it, with credentials that it takes."""
         return {
             "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "streamq",
-            "AWS_SECRET_ACCESS_KEY": "streamq",
+            "AWS_ACCESS_KEY_ID": _KEY,
+            "AWS_SECRET_ACCESS_KEY": _KEY,
             "AWS_DEFAULT_REGION": REGION,
         }
+
+    @contextlib.contextmanager
+    def client(self, service: str) -> Iterator[Any]:
+        """Give a plain client of a service, which blocks, to set the emulator up or look inside."""
+        client = botocore.session.get_session().create_client(
+            service,
+            region_name=REGION,
+            endpoint_url=self.url,
+            aws_access_key_id=_KEY,
+            aws_secret_access_key=_KEY,
+        )
+        try:
+            yield client
+        finally:
+            client.close()
 
     def command(self, data_dir: Path) -> Sequence[str]:
         """Return the command line.
