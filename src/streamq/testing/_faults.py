@@ -307,7 +307,9 @@ class FaultChecks(StreamChecks):
         # And the queue heals by itself.
         await self.until_answered(lambda: queue.append(stream, entries(b"b", b"c", first=1)))
         await self.until_answered(lambda: queue.describe(stream))
-        await self.expect(queue, stream, [b"a", b"b", b"c"])
+        # Reading from its tail has acknowledged what comes before.
+        kept = [b"a"] if queue.capabilities.replay else []
+        await self.expect(queue, stream, [*kept, b"b", b"c"])
 
     @needs("hang")
     @requires("writable", "replay")

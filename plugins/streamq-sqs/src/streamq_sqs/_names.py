@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from streamq.driver import StreamId
 
 _FIFO = ".fifo"
 _TENANT_DIGITS, _NAME_DIGITS = 12, 32
-_TENANT, _NAME, _OPENED, _TTL = "streamq:tenant", "streamq:name", "streamq:opened", "streamq:ttl"
+_TENANT, _NAME, _ALIVE, _TTL = "streamq:tenant", "streamq:name", "streamq:alive", "streamq:ttl"
 _EPOCH = "streamq:epoch:"
 _FORGOTTEN = "streamq:forgotten"
 _LONGEST_TAG = 256
@@ -51,14 +52,14 @@ class Label:
         stream: Whose queue it is; ``None`` if it is none of ours.
         epochs: Epochs that were opened, with a digest of what opened each: the newest ones.
         forgotten: How many older ones are no longer listed.
-        opened_ms: When the newest one was opened, by the clock of its writer.
+        alive_ms: When it was last said to be in use, by the clock of its writer.
         ttl_seconds: For how long the stream is kept after that, or after its end.
     """
 
     stream: StreamId | None
     epochs: Mapping[int, str]
     forgotten: int = 0
-    opened_ms: int = 0
+    alive_ms: int = 0
     ttl_seconds: float = 0.0
 
     @classmethod
@@ -70,7 +71,7 @@ class Label:
                 StreamId(tenant, name),
                 {int(k.removeprefix(_EPOCH)): v for k, v in tags.items() if k.startswith(_EPOCH)},
                 int(tags.get(_FORGOTTEN, 0)),
-                int(tags.get(_OPENED, 0)),
+                int(tags.get(_ALIVE, 0)),
                 float(tags.get(_TTL, 0)),
             )
         except ValueError:
@@ -97,15 +98,20 @@ def identity_tags(stream: StreamId) -> dict[str, str]:
     return {**_cut(_TENANT, stream.tenant), **_cut(_NAME, stream.name)}
 
 
-def opening_tags(epoch: int, opening: bytes, *, now_ms: int, ttl_seconds: float) -> dict[str, str]:
+def opening_tags(epoch: int, opening: bytes, *, ttl_seconds: float) -> dict[str, str]:
     """Return the tags that announce an epoch."""
     digest = hashlib.blake2b(opening, digest_size=16).hexdigest()
-    return {f"{_EPOCH}{epoch}": digest, **life_tags(now_ms=now_ms, ttl_seconds=ttl_seconds)}
+    return {f"{_EPOCH}{epoch}": digest, **life_tags(ttl_seconds)}
 
 
-def life_tags(*, now_ms: int, ttl_seconds: float) -> dict[str, str]:
-    """Return the tags that say when the stream may be swept away."""
-    return {_OPENED: str(now_ms), _TTL: f"{ttl_seconds:g}"}
+def life_tags(ttl_seconds: float) -> dict[str, str]:
+    """Return the tags that say until when the stream is kept."""
+    return {_ALIVE: str(now_ms()), _TTL: f"{ttl_seconds:g}"}
+
+
+def now_ms() -> int:
+    """Return the time, as the tags have it."""
+    return time.time_ns() // 1_000_000
 
 
 def forgetting(epochs: Iterable[int], forgotten: int) -> tuple[list[str], dict[str, str]]:

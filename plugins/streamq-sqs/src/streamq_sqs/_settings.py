@@ -32,7 +32,15 @@ class SqsSettings(AwsSettings):
         default=30,
         description="after how long what a dead reader had taken comes again",
     )
+    hold_seconds: Annotated[int, Field(ge=2, le=43_200)] = Field(
+        default=900,
+        description="for how long at most a slow reader keeps what it has taken; later it comes "
+        "again, and is dropped as a repeat",
+    )
+    max_polls: Annotated[int, Field(ge=1)] = Field(
+        default=512, description="most readers that wait at once: each holds a connection"
+    )
     max_message_bytes: Annotated[int, Field(ge=8_192, le=1_048_576)] = Field(
         default=1_048_576,
-        description="largest message; 262144 for emulators and accounts that take no more",
+        description="largest message; 262144 for servers that take no more",
     )
