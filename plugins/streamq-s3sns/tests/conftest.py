@@ -6,13 +6,12 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import botocore.session
 import pytest
 
 from streamq.driver import StreamId
 from streamq.testing import OpenQueue, new_stream, queue_factory
 from streamq_aws import AwsClients
-from streamq_aws.embedded import REGION, Ministack
+from streamq_aws.embedded import Ministack
 from streamq_s3sns import S3SnsDriver, S3SnsSettings
 
 BUCKET = "streams"
@@ -22,37 +21,30 @@ BUCKET = "streams"
 def aws() -> Iterator[Ministack]:
     """Return an emulator that all tests share, with a bucket."""
     with Ministack() as running:
-        make_client("s3", running).create_bucket(Bucket=BUCKET)
+        with running.client("s3") as s3:
+            s3.create_bucket(Bucket=BUCKET)
         yield running
-
-
-def make_client(service: str, server: Ministack) -> Any:
-    """Return a plain client, to look at the emulator past the driver."""
-    return botocore.session.get_session().create_client(
-        service,
-        region_name=REGION,
-        endpoint_url=server.url,
-        aws_access_key_id="streamq",
-        aws_secret_access_key="streamq",
-    )
 
 
 @pytest.fixture(scope="session")
 def topic(aws: Ministack) -> str:
     """Return the ARN of a topic."""
-    return str(make_client("sns", aws).create_topic(Name="streams")["TopicArn"])
+    with aws.client("sns") as sns:
+        return str(sns.create_topic(Name="streams")["TopicArn"])
 
 
 @pytest.fixture(scope="session")
-def s3(aws: Ministack) -> Any:
+def s3(aws: Ministack) -> Iterator[Any]:
     """Return a plain client of S3."""
-    return make_client("s3", aws)
+    with aws.client("s3") as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
-def sqs(aws: Ministack) -> Any:
+def sqs(aws: Ministack) -> Iterator[Any]:
     """Return a plain client of SQS."""
-    return make_client("sqs", aws)
+    with aws.client("sqs") as client:
+        yield client
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import pytest
 
 from streamq.devserver import free_port
 from streamq.driver import StreamId
 from streamq.testing import BackendHarness, DriverSuite, FaultProxy
-from streamq_aws.embedded import REGION, Ministack
+from streamq_aws.embedded import Ministack
 from streamq_s3sns import S3SnsDriver, S3SnsSettings
 from streamq_s3sns._keys import KeySpace, segment_number
 from streamq_s3sns._segment import decode_entries, encode_entries
@@ -143,14 +142,11 @@ def suite_server() -> Iterator[Ministack]:
 
 
 @pytest.fixture(scope="module")
-def plain(suite_server: Ministack) -> dict[str, Any]:
+def plain(suite_server: Ministack) -> Iterator[dict[str, Any]]:
     """Return plain clients, past the driver."""
-    session = botocore.session.get_session()
-    options = {"region_name": REGION, "endpoint_url": suite_server.url}
-    options |= {"aws_access_key_id": "streamq", "aws_secret_access_key": "streamq"}
-    clients = {name: session.create_client(name, **options) for name in ("s3", "sns")}
-    clients["s3"].create_bucket(Bucket=BUCKET)
-    return clients
+    with suite_server.client("s3") as s3, suite_server.client("sns") as sns:
+        s3.create_bucket(Bucket=BUCKET)
+        yield {"s3": s3, "sns": sns}
 
 
 class TestMinistack(DriverSuite):

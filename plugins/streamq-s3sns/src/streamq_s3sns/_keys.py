@@ -14,7 +14,7 @@ from streamq.driver import StreamId
 LARGEST_NUMBER = 10**12 - 1
 
 ANNOUNCEMENT = "-next"
-"""The last part of the key of what says that a newer epoch wants a stream; it sorts before the digits."""
+"""Ends the key of what says that a newer epoch wants a stream; it sorts before the digits."""
 
 _SPECIAL = re.compile(rb"[^A-Za-z0-9._-]")
 _ESCAPED = re.compile("!([0-9A-F]{2})")
