@@ -22,6 +22,10 @@ from ._queue import SqsQueue
 from ._settings import MESSAGE_OVERHEAD, SqsSettings
 
 _MINISTACK_MESSAGE_BYTES = 262_144
+_LEADING_TO_AWS = (
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"),
+    *("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN"),
+)
 
 
 class SqsDriver(Driver[SqsSettings]):
@@ -81,9 +85,9 @@ class SqsDriver(Driver[SqsSettings]):
     def embedded(
         cls, settings: SqsSettings
     ) -> contextlib.AbstractContextManager[Mapping[str, str]] | None:
-        """Return an emulator, unless an endpoint or real credentials are configured."""
+        """Return an emulator, unless the settings or the usual variables lead anywhere."""
         is_configured = settings.endpoint_url or settings.profile or settings.region
-        if is_configured or any(name.startswith("AWS_") for name in os.environ):
+        if is_configured or any(os.environ.get(name) for name in _LEADING_TO_AWS):
             return None
         return _embedded()
 
