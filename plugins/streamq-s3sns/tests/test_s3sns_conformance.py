@@ -27,7 +27,6 @@ class S3SnsHarness(BackendHarness):
     """A server of the suite's own, which all its checks share, behind a proxy of the check's."""
 
     driver = S3SnsDriver
-    answer_seconds = 6.0
 
     def __init__(
         self, directory: Path, server: Ministack, client: Any, topic_arn: str | None = None
@@ -56,7 +55,7 @@ class S3SnsHarness(BackendHarness):
             prefix=self.prefix,
             topic_arn=self.topic_arn,
             connect_timeout_seconds=2.0,
-            operation_timeout_seconds=2.0,
+            operation_timeout_seconds=4.0,
             poll_seconds=0.1,
         )
 

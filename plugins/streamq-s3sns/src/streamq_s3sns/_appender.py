@@ -7,8 +7,8 @@ segment is its own, whose acknowledgement was lost.
 
 That alone would not be fair. A writer that is busy needs one request for each number, a newcomer
 two, so that a stale attempt could keep its successor out for as long as it has something to say.
-Therefore who has lost twice announces its epoch beside the segments, and who is busy looks with
-every eighth append whether somebody has: a newer epoch than its own makes it stop.
+Therefore who has lost a race announces its epoch beside the segments, and who is busy looks with
+every fourth append whether somebody has: a newer epoch than its own makes it stop.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ SEGMENT_BYTES = 8 * 2**20
 """A segment is closed before it gets larger than this, unless it has one entry."""
 
 _PATIENCE_SECONDS = 5.0
-_LOSSES = 2  # before it announces itself
 _PAUSE_SECONDS = 0.02
-_LOOK_APPENDS = 8
+_LOOK_APPENDS = 4
 _BUSY_SECONDS = 0.25
 
 
@@ -94,12 +93,12 @@ class Appender:
                         backend=BACKEND,
                         stream=str(stream),
                     )
-                if losses == _LOSSES:
+                if losses == 1:
                     await self._store.announce(directory, entries[-1].epoch)
-                if losses >= _LOSSES:
+                else:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 known = await self._store.head(directory, tail.number + 1)
-            if losses >= _LOSSES:
+            if losses:
                 await self._store.withdraw(directory)
             flow.tail = stored
             if stored is base:

@@ -64,7 +64,8 @@ class S3SnsQueue(ChunkQueue):
         """Open the client, and learn from the bucket what this queue can promise."""
         settings = self._settings
         client = await self._clients.client("s3")
-        self._store = store = Store(client, settings.bucket, self._keys)
+        patience = settings.connect_timeout_seconds + settings.operation_timeout_seconds
+        self._store = store = Store(client, settings.bucket, self._keys, patience_seconds=patience)
         _, keeps_versions = await together((store.prove(), store.keeps_versions()))
         capabilities = self.capabilities
         if keeps_versions:

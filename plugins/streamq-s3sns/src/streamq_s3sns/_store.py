@@ -55,11 +55,16 @@ class Store:
         client: An open client of S3.
         bucket: Where the segments are.
         keys: How they are called.
+        patience_seconds: Longest time for one request. The client's own limits are about silence
+            on the line, and say nothing of a request that is not taken.
     """
 
-    def __init__(self, client: Any, bucket: str, keys: KeySpace) -> None:
+    def __init__(
+        self, client: Any, bucket: str, keys: KeySpace, *, patience_seconds: float
+    ) -> None:
         self._client = client
         self._bucket = bucket
+        self._patience = patience_seconds
         self.keys = keys
         self.clock = ServerClock()
 
@@ -232,7 +237,7 @@ class Store:
         if answer is None:
             return None, b""
         with aws_errors(BACKEND, about=self._where(key)):
-            async with answer["Body"] as body:
+            async with asyncio.timeout(self._patience), answer["Body"] as body:
                 return answer, await body.read()
 
     async def _call(
@@ -246,7 +251,8 @@ class Store:
         about = self._where(arguments.get("Key", ""))
         sent = time.time()
         try:
-            answer = await getattr(self._client, operation)(Bucket=self._bucket, **arguments)
+            async with asyncio.timeout(self._patience):
+                answer = await getattr(self._client, operation)(Bucket=self._bucket, **arguments)
         except Exception as exc:
             status = http_status(exc)
             if missing_is_none and status == _GONE and error_code(exc) != "NoSuchBucket":

@@ -123,9 +123,9 @@ class WakeUps:
         try:
             while self._pending:
                 some = [self._pending.popitem() for _ in range(min(_BATCH, len(self._pending)))]
-                self._sns = self._sns or await self._clients.client("sns")
+                sns = await self._sns_client()
                 with aws_errors(BACKEND, about=f"topic {self._topic}"):
-                    await self._sns.publish_batch(
+                    await sns.publish_batch(
                         TopicArn=self._topic,
                         PublishBatchRequestEntries=[
                             self._entry(i, directory, number)
