@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import botocore.session
 import pytest
 
-from streamq.devserver import free_port
+from streamq.devserver import DevServer, free_port
 from streamq.driver import StreamId
 from streamq.testing import BackendHarness, DriverSuite, FaultProxy
 from streamq_aws.embedded import REGION, Ministack
@@ -28,7 +28,7 @@ class SqsHarness(BackendHarness):
     answer_seconds = 6.0
     patience_seconds = 30.0
 
-    def __init__(self, directory: Path, server: Ministack, *, fifo: bool) -> None:
+    def __init__(self, directory: Path, server: DevServer, *, fifo: bool) -> None:
         super().__init__(directory)
         self.server = server
         self.proxy = FaultProxy("127.0.0.1", server.port, half_closes=False)
@@ -51,7 +51,7 @@ class SqsHarness(BackendHarness):
             hold_seconds=4,
             connect_timeout_seconds=2.0,
             operation_timeout_seconds=2.0,
-            max_message_bytes=262_144,
+            max_message_bytes=262_144,  # all that ministack takes
         )
 
     async def start(self) -> None:
@@ -67,7 +67,7 @@ class SqsHarness(BackendHarness):
         client: Any = botocore.session.get_session().create_client(
             "sqs",
             region_name=REGION,
-            endpoint_url=self.server.url,
+            endpoint_url=f"http://{self.server.address}",
             aws_access_key_id="streamq",
             aws_secret_access_key="streamq",
         )
@@ -134,3 +134,72 @@ class TestStandard(DriverSuite):
     def harness(self, tmp_path: Path, aws: Ministack) -> SqsHarness:
         """Return the harness."""
         return SqsHarness(tmp_path, aws, fifo=False)
+
+
+class TestElasticMq(DriverSuite):
+    """FIFO queues as another implementation has them."""
+
+    @pytest.fixture
+    def harness(self, tmp_path: Path, elasticmq: DevServer) -> SqsHarness:
+        """Return the harness."""
+        return SqsHarness(tmp_path, elasticmq, fifo=True)
+
+
+class RealHarness(BackendHarness):
+    """The account that the environment leads to."""
+
+    driver = SqsDriver
+    patience_seconds = 30.0
+
+    def __init__(self, directory: Path, *, fifo: bool) -> None:
+        super().__init__(directory)
+        self._fifo = fifo
+
+    @property
+    def label(self) -> str:
+        """Say what it is."""
+        return f"sqs ({'FIFO' if self._fifo else 'standard'} queues, a real account)"
+
+    def settings(self) -> SqsSettings:
+        """Return settings with a prefix of their own, by which what is left can be found."""
+        return SqsSettings(
+            fifo=self._fifo, visibility_seconds=2, hold_seconds=4, queue_prefix="streamq-test-"
+        )
+
+    async def break_connections(self) -> None:
+        """Nothing stands between us and Amazon that could."""
+        pytest.skip("no proxy in front of a real account")
+
+    def hang(self) -> AbstractAsyncContextManager[None]:
+        """Amazon does not hang for us."""
+        pytest.skip("a real account cannot be made to hang")
+
+    async def restart(self) -> None:
+        """Amazon restarts nothing for us."""
+        pytest.skip("a real account cannot be restarted")
+
+    def unreachable(self) -> SqsSettings:
+        """Return settings for a port where nobody listens."""
+        return SqsSettings(endpoint_url=f"http://127.0.0.1:{free_port()}", fifo=self._fifo)
+
+
+if os.environ.get("STREAMQ_TEST_AWS") == "1":
+
+    @pytest.mark.parametrize("fifo", [True, False], ids=["fifo", "standard"])
+    class TestRealAccount(DriverSuite):
+        """Amazon's own service; the queues that are left go with a later `streamq sweep`."""
+
+        @pytest.fixture
+        def real_account(self) -> None:
+            """Keep the environment as it is."""
+
+        @pytest.fixture
+        def harness(self, tmp_path: Path, real_account: None, fifo: bool) -> RealHarness:
+            """Return the harness."""
+            return RealHarness(tmp_path, fifo=fifo)
+
+else:
+
+    def test_real_account() -> None:
+        """Only Amazon's own service proves what emulators only imitate."""
+        pytest.skip("STREAMQ_TEST_AWS is not 1: no real account may be used")

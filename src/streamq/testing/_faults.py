@@ -309,9 +309,15 @@ class FaultChecks(StreamChecks):
         # And the queue heals by itself.
         await self.until_answered(lambda: queue.append(stream, entries(b"b", b"c", first=1)))
         await self.until_answered(lambda: queue.describe(stream))
-        # Reading from its tail has acknowledged what comes before.
-        kept = [b"a"] if queue.capabilities.replay else []
-        await self.expect(queue, stream, [*kept, b"b", b"c"])
+        # Without replay, reading from the tail has acknowledged what comes before; without a fence,
+        # the append that hung may have been stored beside its repeat.
+        expected = [*([b"a"] if queue.capabilities.replay else []), b"b", b"c"]
+        if queue.capabilities.fenced:
+            await self.expect(queue, stream, expected)
+            return
+        found = await self.read_many(queue, stream, len(expected))
+        found += await self.read(queue, stream, found[-1].position, max_wait=0)
+        assert set(expected) == set(data_of(found))
 
     @needs("hang")
     @requires("writable", "replay")

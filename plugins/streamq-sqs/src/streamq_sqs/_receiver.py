@@ -52,7 +52,7 @@ def receipts_of(position: str, stream: StreamId) -> list[str]:
     if position == START:
         return []
     kind, *receipts = position.split(_SEPARATOR)
-    if kind != _KIND or not all(receipts) or not position.isprintable():
+    if kind != _KIND or not receipts or not all(receipts) or not position.isprintable():
         raise CursorError(
             f"{position[:40]!r} is not a position in an SQS queue",
             backend=BACKEND,
