@@ -62,8 +62,10 @@ class Appender:
                     backend=BACKEND,
                     stream=str(stream),
                 )
-            # Until it is known how this ends, nothing is.
-            known, flow.tail = flow.tail, None
+            # What it says may be old, for we may have been interrupted: asking for a number that
+            # is taken shows that.
+            known = flow.tail
+            is_announced = False
             losses, give_up = 0, self._clock() + _PATIENCE_SECONDS
             while True:
                 is_fresh = known is None or losses > 0
@@ -93,12 +95,13 @@ class Appender:
                         backend=BACKEND,
                         stream=str(stream),
                     )
-                if losses == 1:
-                    await self._store.announce(directory, entries[-1].epoch)
-                else:
-                    await asyncio.sleep(_PAUSE_SECONDS)
                 known = await self._store.head(directory, tail.number + 1)
-            if losses:
+                if not is_announced and known is not None and known.epoch < entries[-1].epoch:
+                    await self._store.announce(directory, entries[-1].epoch)
+                    is_announced = True
+                elif losses > 1:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+            if is_announced:
                 await self._store.withdraw(directory)
             flow.tail = stored
             if stored is base:

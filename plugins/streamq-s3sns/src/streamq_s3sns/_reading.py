@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from streamq.driver import Stored
+from streamq.driver import Stored, StreamqError
 
 from ._flows import Flow
 from ._segment import Place, Segment, Tail, stored
@@ -99,7 +99,7 @@ class Reading:
                 place, segment = begin, await self._store.get(directory, begin.number)
                 if segment is None:
                     return [], place
-        page.take(segment, place.key)
+        page.take(segment, _after(place, segment))
         number = place.number + 1
         flow.known = max(flow.known, place.number)
         if not (was_empty and page.records and flow.known < number):
@@ -119,18 +119,30 @@ class Reading:
             room = max(1, _AT_ONCE_BYTES // max(1, typical))
             count = min(_AT_ONCE, wanted, known, room)
             found = await together(
-                self._store.get(directory, each) for each in range(number, number + count)
+                self._try(directory, each) for each in range(number, number + count)
             )
             for segment in found:
                 if segment is None:
                     return number
+                if isinstance(segment, StreamqError):
+                    if page.records:
+                        # Of many requests one fails now and then; what came before it is progress,
+                        # and the next call begins with it.
+                        return number
+                    raise segment
                 page.take(segment, (0, -1))
                 if page.is_full:
                     return number
                 number += 1
+                typical = max(typical, segment.bytes)
             flow.known = max(flow.known, number - 1)
-            typical = max(segment.bytes for segment in found if segment)
         return number
+
+    async def _try(self, directory: str, number: int) -> Segment | StreamqError | None:
+        try:
+            return await self._store.get(directory, number)
+        except StreamqError as exc:
+            return exc
 
     def _has_to_look(self, flow: Flow, place: Place, *, is_final: bool) -> bool:
         """Whether a missing segment is more than one that has not come yet."""
@@ -166,6 +178,18 @@ class Reading:
             return start
         oldest = await self._store.oldest_number(directory, start.number)
         return None if oldest is None else Place(oldest, start.key)
+
+
+def _after(place: Place, segment: Segment) -> tuple[int, int]:
+    """Return the entry of a segment to read on after.
+
+    In the first segment of a stream an entry that is not there is of an earlier stream of the same
+    name: whatever its epoch was, all that is here comes after it.
+    """
+    if segment.tail.begin < segment.tail.number:
+        return place.key
+    is_here = any((entry.epoch, entry.index) == place.key for entry in segment.entries)
+    return place.key if is_here else (0, -1)
 
 
 def newest_first(segment: Segment) -> Sequence[Stored]:
