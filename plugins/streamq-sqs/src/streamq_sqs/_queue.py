@@ -30,7 +30,7 @@ from ._receiver import Receiver, Taken, receipts_of
 from ._service import Service
 from ._settings import SqsSettings
 
-_FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.1, 1.0
+_FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.05, 1.0
 _LOOK_SECONDS = 0.02  # so that all readers of a process look 50 times a second at most
 _LABELS_AT_ONCE = 16
 _REMEMBERED = 10_000
