@@ -51,8 +51,9 @@ $(READY): pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 lock: $(READY) ## Renew constraints.txt with the newest versions that fit.
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --no-annotate --no-emit-index-url --no-header \
 		--python-version 3.11 --all-extras --group dev --no-emit-package streamq \
-		--no-emit-package streamq-kafka --no-emit-package streamq-redis \
-		--no-emit-package streamq-workflow-streams \
+		--no-emit-package streamq-aws --no-emit-package streamq-kafka \
+		--no-emit-package streamq-redis --no-emit-package streamq-s3sns \
+		--no-emit-package streamq-sqs --no-emit-package streamq-workflow-streams \
 		pyproject.toml plugins/*/pyproject.toml -o constraints.txt
 	@$(BIN)/uv --version | sed -E 's/^uv ([0-9.]+).*/uv==\1/' >> constraints.txt
 

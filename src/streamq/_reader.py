@@ -139,7 +139,7 @@ class StreamReader(Generic[T]):
     @property
     def is_spent(self) -> bool:
         """Whether there can be more only after the cursor has been stored (``commits=False``)."""
-        return self._consumes and not self._commits and self._records > 0 and not self._told
+        return self._consumes and not self._commits and self._events > 0 and not self._told
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -261,7 +261,7 @@ class StreamReader(Generic[T]):
             return
         self._closed = True
         try:
-            if self._consumes and self._records:
+            if self._consumes:
                 with contextlib.suppress(StreamqError):  # it comes back by itself, only later
                     await self._single_try.run(
                         lambda: self._queue.release(self.stream, self._cursor.position)
@@ -331,9 +331,12 @@ class StreamReader(Generic[T]):
         return True
 
     async def _commit(self) -> None:
-        """Acknowledge what was delivered, or what the cursor says that somebody has."""
+        """Acknowledge what was delivered, or what the cursor says that somebody has.
+
+        What tells nothing (an OPEN, a repeat) is safe to lose, and more may come only after it.
+        """
         position = self._cursor.position
-        if position not in (START, self._committed) and (self._commits or not self._records):
+        if position not in (START, self._committed) and (self._commits or not self._events):
             await self._retry.run(lambda: self._queue.commit(self.stream, position))
             self._committed = position
 

@@ -21,7 +21,7 @@ PREFIX = "STREAMQ_"
 CONFIG_FILE_VARIABLE = "STREAMQ_CONFIG_FILE"
 _DOTENV = ".env"
 _LONGEST_SECONDS = 10 * 365 * 86_400.0
-OFFICIAL_PLUGINS = ("kafka", "redis", "workflow_streams")
+OFFICIAL_PLUGINS = ("kafka", "redis", "s3sns", "sqs", "workflow_streams")
 """Backends that streamq itself provides as plugins, installed or not."""
 
 

@@ -39,6 +39,7 @@ class Options:
     max_wait_seconds: float = 60.0
     continue_every: int = 0
     fails_after: int = 0
+    task_queue: str | None = None
 
     def keywords(self) -> Any:
         return {
@@ -48,6 +49,7 @@ class Options:
             "topic": self.topic,
             "max_events": self.max_events,
             "max_wait": timedelta(seconds=self.max_wait_seconds),
+            "task_queue": self.task_queue,
             "start_to_close_timeout": timedelta(seconds=self.start_to_close_seconds),
             "heartbeat_timeout": BEAT,
             "retry_policy": RetryPolicy(

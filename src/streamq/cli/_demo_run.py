@@ -22,7 +22,7 @@ from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
-from streamq import BackendUnavailableError, Seal, SealState, __version__
+from streamq import BackendUnavailableError, CapabilityError, Seal, SealState, __version__
 from streamq.devserver import READY_POLL_SECONDS, TemporalDevServer
 from streamq.driver import ChunkQueue
 from streamq.gateway import create_app, serve
@@ -84,9 +84,17 @@ async def run_demo(
         0 if the stream ended well, else 1.
 
     Raises:
+        CapabilityError: The workflow would take the chunks from the reader that shows them.
         StreamqError: Something cannot be reached or used.
     """
     settings = plan.settings
+    is_shared = queue.capabilities.replay
+    if plan.delivery != "none" and not is_shared:
+        raise CapabilityError(
+            f"backend {queue.backend!r} does not offer replay: what the workflow reads is gone, "
+            "and there would be nothing to show; take --delivery none, or another backend",
+            backend=queue.backend,
+        )
     stopwatch = Stopwatch()
     view = make_view(stderr() if plan.as_json else stdout(), stopwatch)
     async with AsyncExitStack() as stack:
@@ -103,13 +111,16 @@ async def run_demo(
         stopwatch.start()
         handle = await _start(client, worker.task_queue, plan)
         name = stream_name(handle.id, str(handle.first_execution_run_id))
-        page = f"{gateway.url}/?stream={quote(name, safe='/')}"
+        page = f"{gateway.url}/?stream={quote(name, safe='/')}" if is_shared else None
         view.say(
             (f"streamq demo: {plan.source.title}", "bold"),
             f" on backend {queue.backend}, Temporal at {address}",
             " (started for the demo)" if server else "",
         )
-        view.say("open ", (page, "cyan underline"), "\n")
+        if page is None:
+            view.say("no page: what one reader has read is gone, and that one is here\n")
+        else:
+            view.say("open ", (page, "cyan underline"), "\n")
         seal = await _follow(handle, reading, plan, stopwatch, view)
         summary = {
             "backend": queue.backend,
@@ -121,14 +132,14 @@ async def run_demo(
             "page": page,
         }
         view.table(_rows(summary, stopwatch.results()))
-        if outlives and queue.capabilities.cross_process:
+        if outlives and is_shared and queue.capabilities.cross_process:
             view.say(f"Read it again: STREAMQ_BACKEND={queue.backend} streamq tail {name}")
         if seal.state is not SealState.END:
             show_error(f"the stream ended with {ending(seal)}")
         if plan.as_json:
             show_json(summary)
             sys.stdout.flush()
-        if plan.keep:
+        if plan.keep and page is not None:
             view.say(f"The page stays at {page} until Ctrl-C.")
             with contextlib.suppress(asyncio.CancelledError):
                 await gateway.wait()

@@ -167,8 +167,10 @@ class FaultChecks(StreamChecks):
             try:
                 found = data_of(await waiting)
             except BackendUnavailableError:
-                await self.until_answered(lambda: self.read(queue, stream, tail, max_wait=0))
-                found = data_of(await self.read(queue, stream, tail, max_wait=0))
+                # Without replay the answer that was lost has taken the record along, for a while.
+                wait = 0.0 if queue.capabilities.replay else self.patience
+                await self.until_answered(lambda: queue.describe(stream))
+                found = data_of(await self.read(queue, stream, tail, max_wait=wait))
         assert found == [b"b"]
 
     @needs("break_connections")
@@ -307,13 +309,15 @@ class FaultChecks(StreamChecks):
         # And the queue heals by itself.
         await self.until_answered(lambda: queue.append(stream, entries(b"b", b"c", first=1)))
         await self.until_answered(lambda: queue.describe(stream))
+        # Without replay, reading from the tail has acknowledged what comes before; without a fence,
+        # the append that hung may have been stored beside its repeat.
+        expected = [*([b"a"] if queue.capabilities.replay else []), b"b", b"c"]
         if queue.capabilities.fenced:
-            await self.expect(queue, stream, [b"a", b"b", b"c"])
+            await self.expect(queue, stream, expected)
             return
-        # What the server got before it hung may be there twice: readers tell.
-        found = await self.read_many(queue, stream, 3)
+        found = await self.read_many(queue, stream, len(expected))
         found += await self.read(queue, stream, found[-1].position, max_wait=0)
-        assert sorted({*data_of(found)}) == [b"a", b"b", b"c"]
+        assert set(expected) == set(data_of(found))
 
     @needs("hang")
     @requires("writable", "replay")

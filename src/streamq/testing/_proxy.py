@@ -40,6 +40,9 @@ class FaultProxy:
         host: Where the server is.
         port: Its port.
         listen_port: Port to listen on, on loopback; 0 takes a free one.
+        half_closes: Whether the end of what a client says is passed on as just that. Without it
+            the connection ends for both, as it does for servers that would keep it for minutes
+            (HTTP).
 
     Attributes:
         port: The port in use, from entering until the end also while connections are refused.
@@ -50,10 +53,13 @@ class FaultProxy:
         OSError: The port to listen on is taken.
     """
 
-    def __init__(self, host: str, port: int, *, listen_port: int = 0) -> None:
+    def __init__(
+        self, host: str, port: int, *, listen_port: int = 0, half_closes: bool = True
+    ) -> None:
         self.port = listen_port
         self.delay_seconds = 0.0
         self._server = host, port
+        self._half_closes = half_closes
         self._flowing = {direction: asyncio.Event() for direction in Direction}
         self._allowance: int | None = None
         self._connections: dict[asyncio.Task[None], _Connection] = {}
@@ -237,6 +243,8 @@ class FaultProxy:
             if cuts:
                 raise ConnectionResetError("cut by the proxy")
         await _until_set(flowing)
+        if direction is Direction.TO_SERVER and not self._half_closes:
+            raise ConnectionResetError("the client has gone")
         connection.half_close(direction)
 
 

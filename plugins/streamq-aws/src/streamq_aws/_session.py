@@ -1,0 +1,87 @@
+"""One session and its clients: opened once for a queue, closed with it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aioboto3
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore.loaders import Loader, create_loader
+
+from ._errors import aws_errors
+from ._settings import AwsSettings
+
+
+@functools.cache
+def _loader(data_path: str | None) -> Loader:
+    # It keeps the services' models, which take a tenth of a second to read: once a process is
+    # enough.
+    return create_loader(data_path)
+
+
+class AwsClients:
+    """The clients of one queue. Safe to use from many tasks of one event loop.
+
+    They never retry: streamq does, within its own deadline.
+
+    Args:
+        settings: How to reach the services.
+        backend: The driver's name, for messages.
+    """
+
+    def __init__(self, settings: AwsSettings, *, backend: str) -> None:
+        self._settings = settings
+        self._backend = backend
+        self._stack = AsyncExitStack()
+        self._session: aioboto3.Session | None = None
+
+    async def client(self, service: str, *, poll_seconds: float = 0.0) -> Any:
+        """Open a client of a service; it is closed by :meth:`aclose`.
+
+        Args:
+            service: Its name, such as ``sqs``.
+            poll_seconds: How long answers may take by agreement, beyond the usual time.
+
+        Raises:
+            AccessDeniedError: There are no credentials.
+            ConfigurationError: The profile does not exist, or no region is known.
+        """
+        settings = self._settings
+        config = AioConfig(
+            connect_timeout=settings.connect_timeout_seconds,
+            read_timeout=settings.operation_timeout_seconds + poll_seconds,
+            max_pool_connections=settings.max_connections,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+        )
+        with aws_errors(self._backend):
+            session = self._session = self._session or self._open_session()
+            return await self._stack.enter_async_context(
+                session.client(service, endpoint_url=settings.endpoint_url, config=config)
+            )
+
+    @property
+    def region(self) -> str | None:
+        """The region in use, once a client is open."""
+        return self._session.region_name if self._session is not None else None
+
+    async def aclose(self) -> None:
+        """Close every client. Idempotent; calls that are under way fail."""
+        await self._stack.aclose()
+
+    def _open_session(self) -> aioboto3.Session:
+        core = AioSession()
+        loader = _loader(core.get_config_variable("data_path"))
+        core.register_component("data_loader", loader)
+        if self._settings.profile is not None:
+            core.set_config_variable("profile", self._settings.profile)
+        region = self._settings.region or core.get_config_variable("region")
+        session = aioboto3.Session(
+            botocore_session=core, region_name=region or os.environ.get("AWS_REGION")
+        )
+        # Every session adds its own directory to the loader, which is shared.
+        loader.search_paths[:] = dict.fromkeys(loader.search_paths)
+        return session

@@ -1,0 +1,40 @@
+"""What every AWS backend can be configured with beside its own settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from streamq.driver import DriverSettings
+
+
+class AwsSettings(DriverSettings):
+    """Base of the settings of AWS backends.
+
+    Credentials have no setting here: they come from where every AWS tool takes them (environment,
+    profile, container or instance role, web identity, a profile's ``role_arn``).
+    """
+
+    endpoint_url: str | None = Field(
+        default=None,
+        description="where the services are, if not at AWS; by default AWS_ENDPOINT_URL",
+    )
+    region: str | None = Field(
+        default=None, description="AWS region; by default AWS_DEFAULT_REGION, AWS_REGION or profile"
+    )
+    profile: str | None = Field(
+        default=None,
+        description="profile of the AWS configuration files, which may name a role; by default "
+        "AWS_PROFILE",
+    )
+    connect_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=5.0, description="longest time to connect to a service"
+    )
+    operation_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=10.0,
+        description="longest time to wait for an answer, beyond the wait of a long poll",
+    )
+    max_connections: Annotated[int, Field(ge=2)] = Field(
+        default=32, description="most connections to one service; more calls wait their turn"
+    )

@@ -1,0 +1,161 @@
+"""Every error that botocore and the services know becomes one of streamq's."""
+
+from __future__ import annotations
+
+import inspect
+import string
+from typing import Any
+
+import aiohttp
+import botocore.exceptions as bx
+import pytest
+
+from streamq import (
+    AccessDeniedError,
+    BackendError,
+    BackendUnavailableError,
+    ClosedError,
+    ConfigurationError,
+    StorageFullError,
+    StreamqError,
+)
+from streamq_aws import aws_errors, error_code, to_streamq
+
+EXPORTED = {
+    name: found
+    for name, found in vars(bx).items()
+    if inspect.isclass(found) and issubclass(found, Exception)
+}
+UNAVAILABLE = {
+    *("ChecksumError", "ConnectTimeoutError", "ConnectionClosedError", "ConnectionError"),
+    *("CredentialRetrievalError", "EndpointConnectionError", "FlexibleChecksumError"),
+    *("HTTPClientError", "IncompleteReadError", "MetadataRetrievalError"),
+    *("ProxyConnectionError", "ReadTimeoutError", "ResponseStreamingError", "SSLError"),
+}
+DENIED = {
+    *("NoAuthTokenError", "NoCredentialsError", "PartialCredentialsError"),
+    *("RefreshWithMFAUnsupportedError", "SSOError", "SSOTokenLoadError", "TokenRetrievalError"),
+    *("UnauthorizedSSOTokenError", "UnknownCredentialError", "UnknownSignatureVersionError"),
+    "InfiniteLoopConfigError",
+}
+MISCONFIGURED = {
+    *("ConfigNotFound", "ConfigParseError", "EndpointProviderError", "EndpointResolutionError"),
+    *("EndpointVariantError", "InvalidConfigError", "InvalidEndpointConfigurationError"),
+    *("InvalidProxiesConfigError", "InvalidRegionError", "NoRegionError", "ProfileNotFound"),
+    *("UnknownEndpointError", "UnknownEndpointResolutionBuiltInName", "UnknownRegionError"),
+    *("UnsupportedS3ArnError", "UnsupportedS3ConfigurationError"),
+}
+
+
+def answer(code: str, status: int = 400, operation: str = "PutObject") -> bx.ClientError:
+    """Return a service's answer as botocore raises it."""
+    said = {"Code": code, "Message": "Some words."}
+    return bx.ClientError(
+        {"Error": said, "ResponseMetadata": {"HTTPStatusCode": status}}, operation
+    )
+
+
+def make(kind: Any) -> Any:
+    if issubclass(kind, bx.ClientError):
+        return kind({"Error": {"Code": "Strange", "Message": "m"}}, "Operation")
+    if kind is bx.WaiterError:
+        return kind(name="n", reason="r", last_response={})
+    if hasattr(kind, "fmt"):
+        named = {name: "x" for _, name, _, _ in string.Formatter().parse(kind.fmt) if name}
+        if issubclass(kind, (bx.HTTPClientError, bx.ConnectionError)):
+            named |= {"error": "x", "endpoint_url": "http://x"}
+        return kind(**named)
+    return kind("some reason")
+
+
+@pytest.mark.parametrize("name", sorted(EXPORTED))
+def test_every_exported_exception_is_mapped(name: str) -> None:
+    """A client error that slips through unmapped ends a worker with a foreign traceback."""
+    with pytest.raises(StreamqError) as caught, aws_errors("s3sns", "tenant/name"):
+        raise make(EXPORTED[name])
+    error = caught.value
+    expected = (
+        AccessDeniedError
+        if name in DENIED
+        else BackendUnavailableError
+        if name in UNAVAILABLE
+        else ConfigurationError
+        if name in MISCONFIGURED
+        else BackendError
+    )
+    assert (expected, "s3sns", "tenant/name") == (type(error), error.backend, error.stream)
+    assert isinstance(error.__cause__, EXPORTED[name])
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("AccessDenied", 403, AccessDeniedError),
+        ("InvalidAccessKeyId", 403, AccessDeniedError),
+        ("SignatureDoesNotMatch", 403, AccessDeniedError),
+        ("ExpiredToken", 400, AccessDeniedError),
+        ("RequestTimeTooSkewed", 403, AccessDeniedError),
+        ("InvalidClientTokenId", 403, AccessDeniedError),
+        ("AuthorizationError", 403, AccessDeniedError),
+        ("403", 403, AccessDeniedError),
+        ("Unheard", 403, AccessDeniedError),
+        ("SlowDown", 503, BackendUnavailableError),
+        ("ThrottlingException", 400, BackendUnavailableError),
+        ("Throttling", 400, BackendUnavailableError),
+        ("RequestThrottled", 403, BackendUnavailableError),
+        ("TooManyRequestsException", 429, BackendUnavailableError),
+        ("KMSThrottlingException", 400, BackendUnavailableError),
+        ("RequestTimeout", 400, BackendUnavailableError),
+        ("InternalError", 500, BackendUnavailableError),
+        ("ServiceUnavailable", 503, BackendUnavailableError),
+        ("ConditionalRequestConflict", 409, BackendUnavailableError),
+        ("Unheard", 502, BackendUnavailableError),
+        ("Unheard", 429, BackendUnavailableError),
+        ("InsufficientStorage", 507, StorageFullError),
+        ("OverLimit", 403, StorageFullError),
+        ("NoSuchBucket", 404, BackendError),
+        ("AWS.SimpleQueueService.NonExistentQueue", 400, BackendError),
+        ("PermanentRedirect", 301, BackendError),
+        ("AuthorizationHeaderMalformed", 400, BackendError),
+        ("Unheard", 400, BackendError),
+    ],
+)
+def test_every_kind_of_answer_is_mapped(
+    code: str, status: int, expected: type[StreamqError]
+) -> None:
+    """What a service says decides between waiting, stopping and calling an operator."""
+    found = to_streamq(answer(code, status), "s3sns", about="bucket logs")
+    assert type(found) is expected
+    for part in (code, "PutObject", "bucket logs", "Some words"):
+        assert part in str(found)
+
+
+def test_a_missing_bucket_and_a_wrong_region_name_the_next_step() -> None:
+    """The two mistakes of every first day say what to type."""
+    assert "streamq doctor --create" in str(to_streamq(answer("NoSuchBucket", 404), "s3sns"))
+    assert "AWS_DEFAULT_REGION" in str(to_streamq(answer("PermanentRedirect", 301), "s3sns"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError(104, "reset"), TimeoutError(), aiohttp.ClientPayloadError("cut")],
+)
+def test_network_errors_are_retryable(error: Exception) -> None:
+    """Core repeats what a broken network interrupted."""
+    found = to_streamq(error, "s3sns")
+    assert isinstance(found, BackendUnavailableError)
+    assert found.retryable
+
+
+def test_other_errors_pass_unchanged() -> None:
+    """A mistake in the code must not look like a broken network, and ours are right already."""
+    with pytest.raises(KeyError), aws_errors("s3sns"):
+        raise KeyError("x")
+    with pytest.raises(ClosedError), aws_errors("s3sns"):
+        raise ClosedError("closed")
+
+
+def test_codes_are_told_of_answers_only() -> None:
+    """Drivers decide by the code; anything else has none."""
+    assert error_code(answer("NoSuchKey")) == "NoSuchKey"
+    assert error_code(ValueError("NoSuchKey")) == ""

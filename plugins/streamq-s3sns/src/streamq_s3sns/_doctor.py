@@ -1,0 +1,194 @@
+"""What has to be there in an account, looked at and created."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from streamq.driver import (
+    AccessDeniedError,
+    BackendError,
+    ConfigurationError,
+    Finding,
+    QueueOptions,
+    StreamqError,
+)
+from streamq_aws import AwsClients, aws_errors, error_code
+
+from ._segment import BACKEND
+from ._settings import S3SnsSettings
+
+_RULE_ID = "streamq-{prefix}"
+_DAY_SECONDS = 86_400
+_SPARE_DAYS = 7
+_DEFAULT_REGION = "us-east-1"  # which nobody may name when a bucket is created there
+_NO_RULES = "NoSuchLifecycleConfiguration"
+
+
+class Doctor:
+    """Looks at bucket and topic, and creates them.
+
+    Args:
+        options: What queues are opened with.
+        settings: Where everything is.
+        clients: Makes the clients.
+    """
+
+    def __init__(self, options: QueueOptions, settings: S3SnsSettings, clients: AwsClients) -> None:
+        self._settings = settings
+        self._clients = clients
+        # Objects go by age, the oldest first: a stream that is written to for longer than that
+        # loses its beginning. So there is time to spare beyond the time to live.
+        self._days = math.ceil(options.ttl.total_seconds() / _DAY_SECONDS) + _SPARE_DAYS
+
+    async def examine(self) -> list[Finding]:
+        """Look at everything, and change nothing."""
+        s3 = await self._clients.client("s3")
+        bucket = self._settings.bucket
+        subject = f"bucket {bucket}"
+        try:
+            with aws_errors(BACKEND, about=subject):
+                await s3.list_objects_v2(Bucket=bucket, Prefix=self._settings.prefix, MaxKeys=1)
+        except BackendError as exc:
+            return [Finding(subject, False, str(exc), "run `streamq doctor --create`")]
+        return [
+            Finding(subject, True, f"it is there (region {self._clients.region})"),
+            await self._versions(s3),
+            await self._rule(s3),
+            await self._topic(),
+        ]
+
+    async def provision(self) -> list[str]:
+        """Create the bucket, the rule and the topic, where they are missing."""
+        s3 = await self._clients.client("s3")
+        created: list[str] = []
+        bucket = self._settings.bucket
+        if not await self._has_bucket(s3):
+            region = self._clients.region
+            where: dict[str, Any] = {}
+            if region and region != _DEFAULT_REGION:
+                where = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            with aws_errors(BACKEND, about=f"bucket {bucket}"):
+                await s3.create_bucket(Bucket=bucket, **where)
+            created.append(f"bucket {bucket} in {region}")
+        rules = await self._rules(s3)
+        if self._longest_rule(rules) is None:
+            rule = {
+                "ID": _RULE_ID.format(prefix=self._settings.prefix)[:255],
+                "Status": "Enabled",
+                "Filter": {"Prefix": f"{self._settings.prefix}/"},
+                "Expiration": {"Days": self._days},
+            }
+            with aws_errors(BACKEND, about=f"lifecycle of bucket {bucket}"):
+                await s3.put_bucket_lifecycle_configuration(
+                    Bucket=bucket, LifecycleConfiguration={"Rules": [*rules, rule]}
+                )
+            created.append(f"rule that removes {self._settings.prefix}/ after {self._days} days")
+        topic = self._settings.topic_arn
+        if topic is not None and not (await self._topic()).ok:
+            sns = await self._clients.client("sns")
+            with aws_errors(BACKEND, about=f"topic {topic}"):
+                made = (await sns.create_topic(Name=topic.rpartition(":")[2]))["TopicArn"]
+            if made != topic:
+                raise ConfigurationError(
+                    f"with these credentials topic {made} was created, and not {topic}; set "
+                    "STREAMQ_S3SNS_TOPIC_ARN to the first, or use the account and region of the "
+                    "second",
+                    backend=BACKEND,
+                )
+            created.append(f"topic {topic}")
+        return created
+
+    async def _has_bucket(self, s3: Any) -> bool:
+        try:
+            with aws_errors(BACKEND, about=f"bucket {self._settings.bucket}"):
+                await s3.head_bucket(Bucket=self._settings.bucket)
+        except BackendError:
+            return False
+        return True
+
+    async def _versions(self, s3: Any) -> Finding:
+        subject = "versions"
+        try:
+            with aws_errors(BACKEND, about=subject):
+                answer = await s3.get_bucket_versioning(Bucket=self._settings.bucket)
+        except StreamqError as exc:
+            detail = f"not known, so that `erases` is not promised: {exc}"
+            return Finding(subject, True, detail)
+        if answer.get("Status"):
+            detail = "the bucket keeps what is deleted, so that `erases` is not promised"
+            return Finding(subject, True, detail)
+        return Finding(subject, True, "none are kept: what is deleted is gone")
+
+    async def _rule(self, s3: Any) -> Finding:
+        subject = "lifecycle rule"
+        try:
+            days = self._longest_rule(await self._rules(s3))
+        except AccessDeniedError as exc:
+            return Finding(subject, True, f"not looked at: {exc}")
+        if days is None:
+            return Finding(
+                subject,
+                False,
+                "there is none, so that what no sweep removes stays and is paid for",
+                "run `streamq doctor --create`",
+            )
+        if days < self._days - _SPARE_DAYS + 1:
+            return Finding(
+                subject,
+                False,
+                f"objects go after {days} days, before their streams do",
+                f"let the rule wait for {self._days} days, or shorten STREAMQ_TTL_SECONDS",
+            )
+        return Finding(subject, True, f"objects go after {days} days")
+
+    async def _rules(self, s3: Any) -> list[dict[str, Any]]:
+        try:
+            with aws_errors(BACKEND, about=f"lifecycle of bucket {self._settings.bucket}"):
+                answer = await s3.get_bucket_lifecycle_configuration(Bucket=self._settings.bucket)
+        except BackendError as exc:
+            if error_code(exc.__cause__ or exc) == _NO_RULES:
+                return []
+            raise
+        return list(answer.get("Rules") or ())
+
+    def _longest_rule(self, rules: Sequence[dict[str, Any]]) -> int | None:
+        """Return after how many days our objects go at the latest; ``None`` if never."""
+        ours = f"{self._settings.prefix}/"
+        found = [
+            int(rule["Expiration"]["Days"])
+            for rule in rules
+            if rule.get("Status") == "Enabled"
+            and "Days" in rule.get("Expiration", {})
+            and ours.startswith(rule.get("Filter", {}).get("Prefix", rule.get("Prefix", "")))
+            and not {"Tag", "And", "ObjectSizeGreaterThan"} & set(rule.get("Filter", {}))
+        ]
+        return min(found, default=None)
+
+    async def _topic(self) -> Finding:
+        topic = self._settings.topic_arn
+        if topic is None:
+            seconds = self._settings.poll_seconds
+            return Finding("topic", True, f"none is set: readers poll, every {seconds:g} s")
+        subject = f"topic {topic}"
+        sns = await self._clients.client("sns")
+        try:
+            with aws_errors(BACKEND, about=subject):
+                await sns.get_topic_attributes(TopicArn=topic)
+        except AccessDeniedError as exc:
+            return Finding(subject, True, f"not looked at: {exc}")
+        except BackendError as exc:
+            return Finding(subject, False, str(exc), "run `streamq doctor --create`")
+        return Finding(subject, True, "it is there")
+
+
+@asynccontextmanager
+async def doctor(options: QueueOptions, settings: S3SnsSettings) -> AsyncIterator[Doctor]:
+    """Give a doctor, whose clients are closed afterwards."""
+    clients = AwsClients(settings, backend=BACKEND)
+    try:
+        yield Doctor(options, settings, clients)
+    finally:
+        await clients.aclose()

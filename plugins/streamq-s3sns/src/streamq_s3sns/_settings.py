@@ -1,0 +1,54 @@
+"""What the driver can be configured with."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from streamq_aws import AwsSettings
+
+_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+_TOPIC = re.compile(r"arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
+
+
+class S3SnsSettings(AwsSettings):
+    """Settings of the driver, from ``STREAMQ_S3SNS_...`` or the table ``[s3sns]``."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAMQ_S3SNS_")
+    toml_table = "s3sns"
+
+    bucket: str = Field(default="", description="S3 bucket that holds the streams")
+    prefix: str = Field(
+        default="streamq", description="beginning of every key, to share a bucket with others"
+    )
+    topic_arn: str | None = Field(
+        default=None,
+        description="SNS topic that wakes readers, `arn:aws:sns:region:account:name`; without one "
+        "they only poll",
+    )
+    poll_seconds: Annotated[float, Field(ge=0.05, le=60)] = Field(
+        default=1.0,
+        description="longest pause between two looks of a reader that waits and polls; with a "
+        "topic, the pause before the first look that no notification has caused",
+    )
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_is_plain(cls, value: str) -> str:
+        if not _PREFIX.fullmatch(value) or value.endswith("/") or "//" in value or "/." in value:
+            raise ValueError(
+                "must be up to 128 letters, digits, '.', '_', '-' and single slashes inside"
+            )
+        return value
+
+    @field_validator("topic_arn")
+    @classmethod
+    def _topic_is_an_arn(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        if not _TOPIC.fullmatch(value):
+            raise ValueError("must be the ARN of a standard topic, arn:aws:sns:region:account:name")
+        return value

@@ -1,0 +1,299 @@
+"""The requests to S3: one method for each, nothing remembered, nothing retried."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from botocore.exceptions import ClientError
+
+from streamq.driver import BackendUnavailableError, Entry, StreamId
+from streamq_aws import aws_errors, error_code, http_status, to_streamq
+
+from ._clock import ServerClock
+from ._keys import ANNOUNCEMENT, KeySpace, segment_name, segment_number
+from ._segment import (
+    BACKEND,
+    METADATA,
+    NAME_METADATA,
+    Segment,
+    Tail,
+    decode_entries,
+    decode_name,
+    decode_tail,
+    encode_entries,
+    encode_name,
+)
+
+_BEFORE_SEGMENTS = "."  # sorts behind the announcement and before the digits
+_DELETED_AT_ONCE = 1_000
+_GONE = 404
+_LOST_RACE = frozenset({409, 412})
+_LOOKS = 4
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The newest segment of a stream, without its body."""
+
+    stream: StreamId
+    directory: str
+    tail: Tail
+
+
+class Store:
+    """The segments of all streams below one prefix of a bucket.
+
+    Every method raises streamq's errors only.
+
+    Args:
+        client: An open client of S3.
+        bucket: Where the segments are.
+        keys: How they are called.
+        patience_seconds: Longest time for one request. The client's own limits are about silence
+            on the line, and say nothing of a request that is not taken.
+    """
+
+    def __init__(
+        self, client: Any, bucket: str, keys: KeySpace, *, patience_seconds: float
+    ) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._patience = patience_seconds
+        self.keys = keys
+        self.clock = ServerClock()
+
+    async def prove(self) -> None:
+        """Ask for a listing, to see that there is a bucket and that it may be read."""
+        await self._call("list_objects_v2", Prefix=self.keys.root, MaxKeys=1)
+
+    async def keeps_versions(self) -> bool:
+        """Whether the bucket keeps what is deleted, or does not tell."""
+        try:
+            answer = await self._call("get_bucket_versioning")
+        except BackendUnavailableError:
+            raise
+        except Exception:  # noqa: BLE001 - not permitted, or not known to this server
+            return True
+        return bool(answer.get("Status"))
+
+    async def newest(self, directory: str) -> Tail | None:
+        """Return where a stream stands, expired or not; ``None`` if there is none."""
+        for _ in range(_LOOKS):
+            number = await self.newest_number(directory)
+            if number is None:
+                return None
+            found = await self.head(directory, number)
+            if found is not None:
+                return found
+        raise self._restless(directory)
+
+    async def newest_segment(self, directory: str) -> Segment | None:
+        """Return the newest segment of a stream, expired or not; ``None`` if there is none."""
+        for _ in range(_LOOKS):
+            number = await self.newest_number(directory)
+            if number is None:
+                return None
+            found = await self.get(directory, number)
+            if found is not None:
+                return found
+        raise self._restless(directory)
+
+    async def newest_number(self, directory: str) -> int | None:
+        """Return the number of the newest segment; ``None`` if there is none."""
+        answer = await self._call(
+            "list_objects_v2", Prefix=directory, StartAfter=directory + _BEFORE_SEGMENTS, MaxKeys=1
+        )
+        found = answer.get("Contents") or ()
+        return segment_number(found[0]["Key"]) if found else None
+
+    async def oldest_number(self, directory: str, at_least: int) -> int | None:
+        """Return the smallest number that is stored from one on; ``None`` if there is none."""
+        smallest = None
+        async for key in self.all_keys(directory):
+            number = segment_number(key)
+            if number is not None and number >= at_least:
+                smallest = number
+        return smallest
+
+    async def head(self, directory: str, number: int) -> Tail | None:
+        """Return where a stream stood after a segment; ``None`` if that is not there."""
+        key = directory + segment_name(number)
+        answer = await self._call("head_object", missing_is_none=True, Key=key)
+        return answer and decode_tail(number, answer["Metadata"].get(METADATA), self._where(key))
+
+    async def get(self, directory: str, number: int) -> Segment | None:
+        """Return a segment; ``None`` if that is not there."""
+        key = directory + segment_name(number)
+        answer, body = await self._get(key)
+        if answer is None:
+            return None
+        where = self._where(key)
+        tail = decode_tail(number, answer["Metadata"].get(METADATA), where)
+        return Segment(tail, decode_entries(body, where), len(body))
+
+    async def put(
+        self, directory: str, tail: Tail, entries: Sequence[Entry], stream: StreamId
+    ) -> bool:
+        """Store a segment; return whether it won its number. If not, nothing was stored."""
+        metadata = {METADATA: tail.encode()}
+        if self.keys.stream(directory) is None:
+            metadata[NAME_METADATA] = encode_name(stream.name)
+        answer = await self._call(
+            "put_object",
+            lost_race_is_none=True,
+            Key=directory + segment_name(tail.number),
+            Body=encode_entries(entries),
+            Metadata=metadata,
+            ContentType="application/octet-stream",
+            IfNoneMatch="*",
+        )
+        return answer is not None
+
+    async def announce(self, directory: str, epoch: int) -> None:
+        """Let whoever is busy with a stream know that a newer epoch wants it."""
+        await self._call(
+            "put_object", Key=directory + ANNOUNCEMENT, Body=b"", Metadata={METADATA: str(epoch)}
+        )
+
+    async def announced(self, directory: str) -> int:
+        """Return the epoch that wants a stream; 0 if there is none."""
+        key = directory + ANNOUNCEMENT
+        answer = await self._call("head_object", missing_is_none=True, Key=key)
+        text = "" if answer is None else answer["Metadata"].get(METADATA, "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else 0
+
+    async def withdraw(self, directory: str) -> None:
+        """Take the announcement back."""
+        await self._call("delete_object", Key=directory + ANNOUNCEMENT)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; no error if some are not there."""
+        for first in range(0, len(keys), _DELETED_AT_ONCE):
+            some = keys[first : first + _DELETED_AT_ONCE]
+            answer = await self._call(
+                "delete_objects", Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
+            )
+            for failed in answer.get("Errors") or ():
+                raise self._refused(failed)
+
+    async def all_keys(self, directory: str) -> AsyncIterator[str]:
+        """Iterate over the keys of a stream: the announcement, then segments, the newest first."""
+        after = ""
+        while True:
+            answer = await self._call("list_objects_v2", Prefix=directory, StartAfter=after)
+            found = answer.get("Contents") or ()
+            for each in found:
+                yield each["Key"]
+            if not answer.get("IsTruncated") or not found:
+                return
+            after = found[-1]["Key"]
+
+    async def directories(self, prefix: str) -> AsyncIterator[list[tuple[str, int]]]:
+        """Iterate over streams in pages: the directory of each, and the number of its newest.
+
+        One request lists a thousand keys, of one stream or of many. The rest of a stream that fills
+        more than the page is leapt over.
+        """
+        after, last = "", ""
+        while True:
+            answer = await self._call("list_objects_v2", Prefix=prefix, StartAfter=after)
+            found = answer.get("Contents") or ()
+            page: list[tuple[str, int]] = []
+            for each in found:
+                directory, number = _split(each["Key"]), segment_number(each["Key"])
+                if number is not None and directory != last:
+                    last = directory
+                    if self.keys.is_directory(directory):
+                        page.append((directory, number))
+            yield page
+            if not answer.get("IsTruncated") or not found:
+                return
+            after = found[-1]["Key"]
+            if _split(after) == last:
+                after = f"{last}:"  # sorts behind all digits
+
+    async def describe(self, directory: str, number: int) -> Described | None:
+        """Return a stream by a segment of it, with its full name; ``None`` if that has gone."""
+        key = directory + segment_name(number)
+        answer = await self._call("head_object", missing_is_none=True, Key=key)
+        if answer is None:
+            return None
+        tail = decode_tail(number, answer["Metadata"].get(METADATA), self._where(key))
+        stream = self.keys.stream(directory)
+        if stream is None:
+            name = decode_name(answer["Metadata"].get(NAME_METADATA, ""))
+            tenant = self.keys.tenant_of(directory)
+            stream = StreamId(tenant, name) if name else None
+        return Described(stream, directory, tail) if stream is not None else None
+
+    async def _get(self, key: str) -> tuple[Any, bytes]:
+        answer = await self._call("get_object", missing_is_none=True, Key=key)
+        if answer is None:
+            return None, b""
+        with aws_errors(BACKEND, about=self._where(key)):
+            async with asyncio.timeout(self._patience), answer["Body"] as body:
+                return answer, await body.read()
+
+    async def _call(
+        self,
+        operation: str,
+        *,
+        missing_is_none: bool = False,
+        lost_race_is_none: bool = False,
+        **arguments: Any,
+    ) -> Any:
+        about = self._where(arguments.get("Key", ""))
+        sent = time.time()
+        try:
+            async with asyncio.timeout(self._patience):
+                answer = await getattr(self._client, operation)(Bucket=self._bucket, **arguments)
+        except Exception as exc:
+            status = http_status(exc)
+            if missing_is_none and status == _GONE and error_code(exc) != "NoSuchBucket":
+                return None
+            if lost_race_is_none and status in _LOST_RACE:
+                return None
+            ours = to_streamq(exc, BACKEND, about=about)
+            if ours is None:
+                raise
+            raise ours from exc
+        self.clock.observe(answer["ResponseMetadata"]["HTTPHeaders"].get("date"), sent)
+        return answer
+
+    def _where(self, key: str) -> str:
+        return f"s3://{self._bucket}/{key or self.keys.root}"
+
+    def _restless(self, directory: str) -> BackendUnavailableError:
+        return BackendUnavailableError(
+            f"{self._where(directory)} changes as fast as it can be looked at: its segments are "
+            "being deleted; try again",
+            backend=BACKEND,
+        )
+
+    def _refused(self, failed: dict[str, str]) -> Exception:
+        error = ClientError({"Error": failed}, "DeleteObjects")
+        ours = to_streamq(error, BACKEND, about=self._where(failed.get("Key", "")))
+        assert ours is not None
+        return ours
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await calls together; an error or cancellation ends all of them before it is raised."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _split(key: str) -> str:
+    return key.rpartition("/")[0] + "/"

@@ -1,0 +1,59 @@
+"""Removing streams: one that somebody names, and those that have expired."""
+
+from __future__ import annotations
+
+from streamq.driver import StreamId
+
+from ._keys import segment_number
+from ._segment import Tail
+from ._store import Described, Store, together
+
+_AT_ONCE = 8
+
+
+class Sweeper:
+    """Deletes what a queue's streams are made of."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def delete(self, directory: str, *, upto: int | None = None) -> None:
+        """Delete every object of a stream, or those up to a segment; the oldest first.
+
+        If it is interrupted, what is left looks like a stream whose beginning is gone, and never
+        like one that ended earlier.
+        """
+        keys = [key async for key in self._store.all_keys(directory)]
+        numbers = {key: segment_number(key) for key in keys}
+        others = [key for key, number in numbers.items() if number is None]
+        segments = [
+            key
+            for key, number in numbers.items()
+            if number is not None and (upto is None or number <= upto)
+        ]
+        await self._store.delete(others + segments[::-1])
+
+    async def sweep(self) -> int:
+        """Delete streams that have expired; return how many."""
+        removed = 0
+        async for page in self._store.directories(self._store.keys.root):
+            for first in range(0, len(page), _AT_ONCE):
+                some = page[first : first + _AT_ONCE]
+                removed += sum(await together(self._sweep(*each) for each in some))
+        return removed
+
+    async def _sweep(self, directory: str, number: int) -> bool:
+        found = await self._store.describe(directory, number)
+        if found is None or found.tail.expires > self._store.clock.now_ms():
+            return False
+        if not await self._claim(found):
+            return False
+        await self.delete(directory, upto=found.tail.number + 1)
+        return True
+
+    async def _claim(self, found: Described) -> bool:
+        """Take the number after the newest one, so that neither a writer nor a sweep goes on."""
+        stream: StreamId = found.stream
+        number = found.tail.number + 1
+        grave = Tail(number=number, begin=number, expires=0)
+        return await self._store.put(found.directory, grave, (), stream)

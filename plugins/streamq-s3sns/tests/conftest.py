@@ -1,0 +1,85 @@
+"""The emulator for the tests, started here and stopped here, and nobody's real credentials."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from streamq.driver import StreamId
+from streamq.testing import OpenQueue, new_stream, queue_factory
+from streamq_aws import AwsClients
+from streamq_aws.embedded import Ministack
+from streamq_s3sns import S3SnsDriver, S3SnsSettings
+
+BUCKET = "streams"
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[Ministack]:
+    """Return an emulator that all tests share, with a bucket."""
+    with Ministack() as running:
+        with running.client("s3") as s3:
+            s3.create_bucket(Bucket=BUCKET)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def topic(aws: Ministack) -> str:
+    """Return the ARN of a topic."""
+    with aws.client("sns") as sns:
+        return str(sns.create_topic(Name="streams")["TopicArn"])
+
+
+@pytest.fixture(scope="session")
+def s3(aws: Ministack) -> Iterator[Any]:
+    """Return a plain client of S3."""
+    with aws.client("s3") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def sqs(aws: Ministack) -> Iterator[Any]:
+    """Return a plain client of SQS."""
+    with aws.client("sqs") as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, aws: Ministack) -> None:
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    for name, value in aws.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def settings(aws: Ministack, topic: str) -> S3SnsSettings:
+    """Return settings that lead to the shared bucket, below a prefix of the test's own."""
+    return S3SnsSettings(bucket=BUCKET, prefix=f"t-{uuid.uuid4().hex}", topic_arn=topic)
+
+
+@pytest.fixture
+async def open_queue(settings: S3SnsSettings) -> AsyncIterator[OpenQueue]:
+    """Return a function that opens a queue on the shared bucket."""
+    async with queue_factory(S3SnsDriver, settings) as factory:
+        yield factory
+
+
+@pytest.fixture
+async def clients(settings: S3SnsSettings) -> AsyncIterator[AwsClients]:
+    """Return clients of our own, as the driver has them."""
+    opened = AwsClients(settings, backend="s3sns")
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def stream() -> StreamId:
+    """Return a stream that no other test uses."""
+    return new_stream()

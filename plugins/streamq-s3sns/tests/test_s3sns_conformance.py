@@ -1,0 +1,161 @@
+"""The contract of drivers, on two implementations of S3."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamq.devserver import free_port
+from streamq.driver import StreamId
+from streamq.testing import BackendHarness, DriverSuite, FaultProxy
+from streamq_aws.embedded import Ministack
+from streamq_s3sns import S3SnsDriver, S3SnsSettings
+from streamq_s3sns._keys import KeySpace, segment_number
+from streamq_s3sns._segment import decode_entries, encode_entries
+
+BUCKET = "streams"
+
+
+class S3SnsHarness(BackendHarness):
+    """A server of the suite's own, which all its checks share, behind a proxy of the check's."""
+
+    driver = S3SnsDriver
+
+    def __init__(
+        self, directory: Path, server: Ministack, client: Any, topic_arn: str | None = None
+    ) -> None:
+        super().__init__(directory)
+        self.client = client
+        self.server = server
+        self.topic_arn = topic_arn
+        self.proxy = FaultProxy("127.0.0.1", server.port, half_closes=False)
+        self.prefix = f"p-{uuid.uuid4().hex[:12]}"
+        self.keys = KeySpace(self.prefix)
+
+    @property
+    def label(self) -> str:
+        """Say which server it is, and whether readers are woken."""
+        return f"s3sns ({self.server.backend}, {'woken' if self.topic_arn else 'polling'})"
+
+    def settings(self) -> S3SnsSettings:
+        """Return settings that lead to the server, with deadlines that suit a test."""
+        return self._settings_at(f"http://{self.proxy.address}")
+
+    def _settings_at(self, url: str) -> S3SnsSettings:
+        return S3SnsSettings(
+            endpoint_url=url,
+            bucket=BUCKET,
+            prefix=self.prefix,
+            topic_arn=self.topic_arn,
+            connect_timeout_seconds=2.0,
+            operation_timeout_seconds=4.0,
+            poll_seconds=0.1,
+        )
+
+    async def start(self) -> None:
+        """Put a proxy in front of the server."""
+        await self.proxy.__aenter__()
+
+    async def stop(self) -> None:
+        """Take the proxy away."""
+        await self.proxy.aclose()
+
+    def segments(self, stream: StreamId) -> list[tuple[str, dict[str, str], bytes]]:
+        """Return keys, metadata and bodies of a stream's segments, oldest first."""
+        client = self.client
+        pages = client.get_paginator("list_objects_v2").paginate(
+            Bucket=BUCKET, Prefix=self.keys.directory(stream)
+        )
+        found = []
+        for page in pages:
+            for each in page.get("Contents", ()):
+                if segment_number(each["Key"]) is not None:
+                    answer = client.get_object(Bucket=BUCKET, Key=each["Key"])
+                    found.append((each["Key"], answer["Metadata"], answer["Body"].read()))
+        return found[::-1]
+
+    async def peek(self, stream: StreamId) -> list[bytes]:
+        """Return the data of every entry of every segment."""
+        return [
+            entry.data
+            for key, _, body in self.segments(stream)
+            for entry in decode_entries(body, key)
+        ]
+
+    async def trim(self, stream: StreamId, keep: int) -> None:
+        """Remove whole segments, as a lifecycle rule does, and cut the oldest one that stays."""
+        client = self.client
+        for key, metadata, body in self.segments(stream)[::-1]:
+            entries = decode_entries(body, key)[-keep:] if keep else ()
+            keep -= len(entries)
+            client.delete_object(Bucket=BUCKET, Key=key)
+            if entries:
+                client.put_object(
+                    Bucket=BUCKET, Key=key, Body=encode_entries(entries), Metadata=metadata
+                )
+
+    async def break_connections(self) -> None:
+        """Reset them at both ends."""
+        self.proxy.cut()
+
+    @asynccontextmanager
+    async def slow(self, seconds: float) -> AsyncIterator[None]:
+        """Keep every answer back, and every request."""
+        self.proxy.delay_seconds = seconds / 2
+        try:
+            yield
+        finally:
+            self.proxy.heal()
+
+    async def restart(self) -> None:
+        """Kill the server and start it again on its files."""
+        self.server.kill()
+        self.server.start()
+
+    @asynccontextmanager
+    async def hang(self) -> AsyncIterator[None]:
+        """Stop the process: the kernel accepts connections, and nobody answers."""
+        os.kill(self.server.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.server.pid, signal.SIGCONT)
+
+    def unreachable(self) -> S3SnsSettings:
+        """Return settings for a port where nobody listens."""
+        return self._settings_at(f"http://127.0.0.1:{free_port()}")
+
+
+@pytest.fixture(scope="module")
+def suite_server() -> Iterator[Ministack]:
+    """Start an emulator of the suite's own, since its checks kill it."""
+    with Ministack() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def plain(suite_server: Ministack) -> Iterator[dict[str, Any]]:
+    """Return plain clients, past the driver."""
+    with suite_server.client("s3") as s3, suite_server.client("sns") as sns:
+        s3.create_bucket(Bucket=BUCKET)
+        yield {"s3": s3, "sns": sns}
+
+
+class TestMinistack(DriverSuite):
+    """All that the driver declares, with notifications."""
+
+    @pytest.fixture
+    def harness(
+        self, tmp_path: Path, suite_server: Ministack, plain: dict[str, Any]
+    ) -> S3SnsHarness:
+        """Return a harness on the suite's server."""
+        # All but S3 forgets everything when it is killed: the topic is created again.
+        topic = plain["sns"].create_topic(Name="streams")["TopicArn"]
+        return S3SnsHarness(tmp_path, suite_server, plain["s3"], topic)

@@ -1,0 +1,348 @@
+"""What is in the bucket, who wins which segment, and what throttling does."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from streamq import (
+    BackendUnavailableError,
+    CursorError,
+    FencedError,
+    load_settings,
+    open_reader,
+    open_writer,
+)
+from streamq.driver import (
+    BackendError,
+    ChunkQueue,
+    ConfigurationError,
+    Entry,
+    QueueOptions,
+    StreamId,
+    StreamNotFoundError,
+)
+from streamq.testing import OpenQueue
+from streamq_s3sns import S3SnsDriver, S3SnsSettings
+from streamq_s3sns._clock import ServerClock
+from streamq_s3sns._queue import S3SnsQueue
+from streamq_s3sns._segment import decode_entries, decode_tail
+
+BUCKET = "streams"
+PLENTY: dict[str, int] = {"max_records": 10_000, "max_bytes": 2**24}
+
+
+def segments(s3: Any, settings: S3SnsSettings) -> list[str]:
+    """Return the keys below the prefix, the newest segment of a stream first."""
+    answer = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{settings.prefix}/")
+    return [each["Key"] for each in answer.get("Contents", ())]
+
+
+def count_calls(queue: ChunkQueue, fault: Callable[[str], None] | None = None) -> Counter[str]:
+    """Count the requests that a queue makes of S3 from now on, and perhaps fail some."""
+    assert isinstance(queue, S3SnsQueue)
+    calls: Counter[str] = Counter()
+    store = queue._store
+    client = store._client
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            async def call(**arguments: Any) -> Any:
+                calls[name] += 1
+                if fault is not None:
+                    fault(name)
+                return await getattr(client, name)(**arguments)
+
+            return call
+
+    store._client = Counting()
+    return calls
+
+
+async def test_one_append_is_one_segment_and_one_request(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """Each request is paid for: a writer that knows where it stands makes one."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    calls = count_calls(queue)
+    for i in range(1, 4):
+        await queue.append(stream, [Entry(1, 3 * i + j, b"%d" % j) for j in range(3)])
+    assert calls == Counter(put_object=3)
+    assert len(segments(s3, settings)) == 4
+
+
+async def test_large_append_is_cut_into_segments(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """A request that fails is repeated whole: it must fit through a slow line in time."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, i, bytes(3_000_000)) for i in range(5)])
+    assert len(segments(s3, settings)) == 3
+    found = await queue.read(stream, "", **PLENTY, max_wait=0)
+    assert [len(each.data) for each in found] == [3_000_000] * 5
+
+
+async def test_two_attempts_at_once_share_no_segment_and_readers_agree(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """Exactly one wins each number; nothing of the older attempt comes after the newer one."""
+    queues = [await open_queue() for _ in range(4)]
+    acknowledged: dict[int, int] = {}
+
+    async def write(epoch: int, queue: ChunkQueue, count: int) -> None:
+        for i in range(count):
+            await queue.append(stream, [Entry(epoch, i, b"%d.%d" % (epoch, i))])
+            acknowledged[epoch] = i + 1
+
+    old = asyncio.ensure_future(write(1, queues[0], 100_000))
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(30):
+        await write(2, queues[1], 20)
+        with pytest.raises(FencedError):
+            await old
+    reads = [await each.read(stream, "", **PLENTY, max_wait=0) for each in queues[2:]]
+    assert reads[0] == reads[1]
+    data = [each.data for each in reads[0]]
+    expected = [b"1.%d" % i for i in range(acknowledged[1])] + [b"2.%d" % i for i in range(20)]
+    assert data == expected
+    epochs = []
+    for key in segments(s3, settings)[::-1]:
+        body = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        epochs.append({entry.epoch for entry in decode_entries(body, key)})
+    assert all(len(each) <= 1 for each in epochs)
+
+
+async def test_many_writers_of_one_epoch_store_each_entry_once(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """Acknowledgements get lost and appends are repeated, perhaps while the first still runs."""
+    queues = [await open_queue() for _ in range(5)]
+    for i in range(10):
+        batch = [Entry(1, 2 * i, b"%d" % i), Entry(1, 2 * i + 1, b"%d+" % i)]
+        await asyncio.gather(*(queue.append(stream, batch) for queue in queues))
+    found = await queues[0].read(stream, "", **PLENTY, max_wait=0)
+    assert [each.data for each in found] == [
+        b"%d%s" % (i, s) for i in range(10) for s in (b"", b"+")
+    ]
+
+
+async def test_newcomer_gets_its_turn_against_a_busy_writer(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """A stale attempt that never pauses must not keep its successor out."""
+    busy, newcomer = await open_queue(), await open_queue()
+
+    async def write() -> None:
+        for i in itertools.count():
+            await busy.append(stream, [Entry(1, i, b"x")])
+
+    writing = asyncio.ensure_future(write())
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        await newcomer.append(stream, [Entry(2, 0, b"new")])
+        with pytest.raises(FencedError):
+            await writing
+    # The announcement has been taken back.
+    assert all(key.rpartition("/")[2].isdigit() for key in segments(s3, settings))
+
+
+async def test_reading_a_long_stream_takes_a_request_for_each_segment(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """What is read is paid for, too: no listing of every key, no look at each one twice."""
+    writing, reading = await open_queue(), await open_queue()
+    for i in range(40):
+        await writing.append(stream, [Entry(1, i, b"%d" % i)])
+    calls = count_calls(reading)
+    found = await reading.read(stream, "", **PLENTY, max_wait=0)
+    assert len(found) == 40
+    assert calls["get_object"] <= 41
+    assert sum(calls.values()) <= 45
+
+
+async def test_waiting_at_the_end_costs_few_requests(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """Idle readers must not be what the bill is about."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    position = (await queue.read(stream, "", **PLENTY, max_wait=0))[0].position
+    calls = count_calls(queue)
+    assert await queue.read(stream, position, **PLENTY, max_wait=1.0) == []
+    assert sum(calls.values()) < 12
+
+
+@pytest.mark.parametrize("code", ["SlowDown", "ThrottlingException", "InternalError"])
+async def test_throttling_is_retried_by_core_and_costs_nothing_else(
+    open_queue: OpenQueue, stream: StreamId, code: str
+) -> None:
+    """A prefix that gets busy is throttled by S3 until it has been split."""
+    queue = await open_queue()
+    dice = random.Random(4)
+
+    def throttle(name: str) -> None:
+        if dice.random() < 0.3:
+            answer = {"Error": {"Code": code, "Message": "Please reduce your request rate."}}
+            status = {"ResponseMetadata": {"HTTPStatusCode": 503}}
+            raise ClientError(answer | status, name)
+
+    calls = count_calls(queue, throttle)
+    async with open_writer(stream, queue=queue) as writer:
+        for i in range(20):
+            await writer.send_chunk(i)
+            await writer.flush()
+    async with open_reader(stream, queue=queue) as reader:
+        assert await reader.collect() == list(range(20))
+    assert sum(calls.values()) > 30
+
+
+async def test_throttling_beyond_the_deadline_is_told(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """A writer that cannot store anything has to say so in time."""
+    queue = await open_queue()
+
+    def throttle(name: str) -> None:
+        answer = {"Error": {"Code": "SlowDown", "Message": "m"}}
+        raise ClientError(answer | {"ResponseMetadata": {"HTTPStatusCode": 503}}, name)
+
+    count_calls(queue, throttle)
+    with pytest.raises(BackendUnavailableError, match="SlowDown"):
+        await open_writer(stream, queue=queue, settings=load_settings(retry_seconds=0.2))
+
+
+async def test_conflict_without_a_winner_is_tried_again(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """S3 answers 409 when a deletion of the same key is under way."""
+    queue = await open_queue()
+    turns = itertools.count()
+
+    def conflict(name: str) -> None:
+        if name == "put_object" and next(turns) == 0:
+            answer = {"Error": {"Code": "ConditionalRequestConflict", "Message": "m"}}
+            raise ClientError(answer | {"ResponseMetadata": {"HTTPStatusCode": 409}}, name)
+
+    count_calls(queue, conflict)
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    assert [each.data for each in await queue.read(stream, "", **PLENTY, max_wait=0)] == [b"a"]
+
+
+async def test_expired_stream_gives_way_to_a_new_one_and_positions_lead_on(
+    settings: S3SnsSettings, stream: StreamId, open_queue: OpenQueue
+) -> None:
+    """What has expired is still stored until a sweep: nobody may see it, or be fenced by it."""
+    async with await S3SnsDriver.open(QueueOptions(ttl=timedelta(seconds=0.3)), settings) as brief:
+        await brief.append(stream, [Entry(7, 0, b"old")])
+        position = (await brief.read(stream, "", **PLENTY, max_wait=0))[0].position
+        await asyncio.sleep(0.35)
+    queue = await open_queue()
+    with pytest.raises(StreamNotFoundError):
+        await queue.describe(stream)
+    await queue.append(stream, [Entry(1, 0, b"new")])
+    for after in ("", "1-7-0", position):
+        found = await queue.read(stream, after, **PLENTY, max_wait=0)
+        assert [each.data for each in found] == [b"new"]
+    assert (await queue.describe(stream)).records == 1
+
+
+async def test_foreign_object_is_told_and_hurts_no_listing(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """Somebody else uses the same prefix: the operator learns what to change."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    s3.put_object(Bucket=BUCKET, Key=f"{settings.prefix}/notes.txt", Body=b"hello")
+    s3.put_object(Bucket=BUCKET, Key=f"{settings.prefix}/a/b/c/{'9' * 12}", Body=b"hello")
+    assert [info.stream async for info in queue.streams(stream.tenant)] == [stream]
+    key = segments(s3, settings)[-1]
+    (segment,) = [each for each in segments(s3, settings) if stream.tenant in each]
+    s3.put_object(Bucket=BUCKET, Key=segment, Body=b"hello")
+    assert key
+    with pytest.raises(BackendError, match="STREAMQ_S3SNS_PREFIX"):
+        await queue.read(stream, "", **PLENTY, max_wait=0)
+    with pytest.raises(BackendError, match="STREAMQ_S3SNS_PREFIX"):
+        decode_entries(b"\0" * 30, "s3://b/k")
+    with pytest.raises(BackendError, match="STREAMQ_S3SNS_PREFIX"):
+        decode_tail(1, "2 what", "s3://b/k")
+
+
+@pytest.mark.parametrize("position", ["x", "1-2", "1-2-3-4", "1-2-" + "9" * 20, "-1-2-3"])
+async def test_positions_of_others_are_refused(
+    open_queue: OpenQueue, stream: StreamId, position: str
+) -> None:
+    """A cursor of another backend must not be taken for a place."""
+    with pytest.raises(CursorError):
+        await (await open_queue()).read(stream, position, **PLENTY, max_wait=0)
+
+
+async def test_clock_of_a_machine_is_corrected_by_what_servers_say() -> None:
+    """A worker whose clock is an hour off must not end streams at once, or never."""
+    clock = ServerClock()
+    now = clock.now_ms() / 1000
+    clock.observe("Tue, 24 Nov 2026 19:00:00 GMT", now)
+    assert abs(clock.now_ms() - 1_795_546_800_000) < 2_000
+    clock.observe("nonsense", now)
+    clock.observe(None, now)
+
+
+async def test_missing_bucket_is_told_with_the_next_step(settings: S3SnsSettings) -> None:
+    """The most common mistake of the first day."""
+    options = QueueOptions(ttl=timedelta(days=1))
+    for bucket, step in (("", "STREAMQ_S3SNS_BUCKET"), ("nowhere", "doctor --create")):
+        with pytest.raises(ConfigurationError, match=step):
+            await S3SnsDriver.open(options, settings.model_copy(update={"bucket": bucket}))
+
+
+async def test_versions_in_the_bucket_are_no_erasure(settings: S3SnsSettings, s3: Any) -> None:
+    """Who must be able to delete has to know that the bucket keeps copies."""
+    options = QueueOptions(ttl=timedelta(days=1))
+    async with await S3SnsDriver.open(options, settings) as queue:
+        assert queue.capabilities.erases
+    s3.create_bucket(Bucket="versioned")
+    s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    versioned = settings.model_copy(update={"bucket": "versioned"})
+    async with await S3SnsDriver.open(options, versioned) as queue:
+        assert not queue.capabilities.erases
+
+
+async def test_doctor_creates_what_is_missing_and_then_finds_nothing(
+    settings: S3SnsSettings,
+) -> None:
+    """Two commands lead from an empty account to a first stream."""
+    options = QueueOptions(ttl=timedelta(days=1))
+    fresh = settings.model_copy(
+        update={"bucket": "fresh", "topic_arn": "arn:aws:sns:us-east-1:000000000000:fresh"}
+    )
+    assert [finding.ok for finding in await S3SnsDriver.examine(options, fresh)] == [False]
+    assert len(await S3SnsDriver.provision(options, fresh)) == 3
+    assert all(finding.ok for finding in await S3SnsDriver.examine(options, fresh))
+    assert await S3SnsDriver.provision(options, fresh) == []
+    longer = QueueOptions(ttl=timedelta(days=30))
+    assert not all(finding.ok for finding in await S3SnsDriver.examine(longer, fresh))
+    async with await S3SnsDriver.open(options, fresh) as queue:
+        await queue.append(StreamId("t", "s"), [Entry(1, 0, b"a")])
+
+
+def test_every_setting_is_described() -> None:
+    """The documentation is generated from these descriptions."""
+    assert all(field.description for field in S3SnsSettings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"prefix": "/a"}, {"prefix": "a/"}, {"prefix": "a//b"}, {"prefix": ""}, {"topic_arn": "x"}],
+)
+def test_unusable_settings_are_refused(wrong: dict[str, str]) -> None:
+    """A prefix with odd slashes is another directory than it looks like."""
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        S3SnsSettings(bucket="b", **wrong)  # type: ignore[arg-type]

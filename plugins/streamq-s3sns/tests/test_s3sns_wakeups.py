@@ -1,0 +1,219 @@
+"""Notifications: a hint and nothing else, and nothing of them is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from streamq import Chunk, open_reader, open_writer
+from streamq.driver import Entry, StreamId
+from streamq.testing import OpenQueue, queue_factory
+from streamq_aws import to_streamq
+from streamq_s3sns import S3SnsDriver, S3SnsSettings
+from streamq_s3sns._queue import S3SnsQueue
+from streamq_s3sns._wakeups import (
+    ALIVE_TAG,
+    ORPHAN_SECONDS,
+    QUEUE_PREFIX,
+    SUBSCRIPTION_TAG,
+    WakeUps,
+)
+
+Deliver = Callable[[str, int], None]
+PLENTY: dict[str, int] = {"max_records": 100, "max_bytes": 10_000}
+
+
+async def tell_story(
+    open_queue: OpenQueue, stream: StreamId, distort: Callable[[Deliver], Deliver]
+) -> tuple[list[object], int]:
+    """Follow a stream whose notifications reach its reader distorted; return what was read."""
+    writing, reading = await open_queue(), await open_queue()
+    assert isinstance(reading, S3SnsQueue)
+    wakeups = reading._wakeups
+    assert wakeups is not None
+    heard = 0
+    deliver = distort(wakeups._wake)
+
+    def wake(directory: str, number: int) -> None:
+        nonlocal heard
+        heard += 1
+        deliver(directory, number)
+
+    wakeups._wake = wake
+    found: list[object] = []
+
+    async def follow() -> None:
+        async with open_reader(stream, queue=reading, idle_seconds=30) as reader:
+            async for event in reader:
+                found.append(event.value if isinstance(event, Chunk) else type(event).__name__)
+
+    following = asyncio.create_task(follow())
+    async with asyncio.timeout(10):
+        while not wakeups.is_listening:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+    async with open_writer(stream, queue=writing) as writer:
+        for i in range(60):
+            await writer.send_chunk(str(i))
+            await writer.flush()
+    await asyncio.wait_for(following, 30)
+    return found, heard
+
+
+STORY = [*map(str, range(60)), "Seal"]
+
+
+async def test_stream_is_whole_with_every_notification_dropped(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """A lost notification costs time, never data."""
+
+    def drop(_: Deliver) -> Deliver:
+        return lambda directory, number: None
+
+    found, _ = await tell_story(open_queue, stream, drop)
+    assert found == STORY
+
+
+async def test_stream_is_told_once_with_notifications_three_times_in_random_order(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """SNS and SQS promise at least once and no order; readers must not notice."""
+    dice = random.Random(3)
+    held: list[tuple[str, int]] = []
+
+    def shuffle(deliver: Deliver) -> Deliver:
+        def wake(directory: str, number: int) -> None:
+            held.extend([(directory, number)] * 3)
+            dice.shuffle(held)
+            while held and dice.random() < 0.8:
+                deliver(*held.pop())
+
+        return wake
+
+    found, heard = await tell_story(open_queue, stream, shuffle)
+    assert found == STORY
+    assert heard > 0
+
+
+async def test_made_up_notifications_cost_looks_only(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """Whoever may publish to the topic may say anything."""
+    reading, writing = await open_queue(), await open_queue()
+    assert isinstance(reading, S3SnsQueue)
+    await writing.append(stream, [Entry(1, 0, b"a")])
+    first = await reading.read(stream, "", **PLENTY, max_wait=0)
+    waiting = asyncio.ensure_future(reading.read(stream, first[0].position, **PLENTY, max_wait=20))
+    directory = reading._keys.directory(stream)
+    for number in (0, 1, 10**11):
+        await asyncio.sleep(0.02)
+        reading._flows.tell(directory, number)
+    reading._flows.tell("nowhere/", 3)
+    await writing.append(stream, [Entry(1, 1, b"b")])
+    assert [each.data for each in await waiting] == [b"b"]
+
+
+async def test_notification_wakes_a_reader_that_would_poll_much_later(
+    settings: S3SnsSettings, stream: StreamId
+) -> None:
+    """Without it the next look would be a minute away."""
+    patient = settings.model_copy(update={"poll_seconds": 60.0})
+    async with queue_factory(S3SnsDriver, patient) as open_queue:
+        reading, writing = await open_queue(), await open_queue()
+        assert isinstance(reading, S3SnsQueue)
+        await writing.append(stream, [Entry(1, 0, b"a")])
+        position = (await reading.read(stream, "", **PLENTY, max_wait=0))[0].position
+        assert reading._wakeups is not None
+        reading._wakeups.listen()
+        async with asyncio.timeout(10):
+            while not reading._wakeups.is_listening:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+        waiting = asyncio.ensure_future(reading.read(stream, position, **PLENTY, max_wait=50))
+        await asyncio.sleep(0.05)
+        await writing.append(stream, [Entry(1, 1, b"b")])
+        async with asyncio.timeout(30):
+            assert [each.data for each in await waiting] == [b"b"]
+
+
+def queues(sqs: Any) -> set[str]:
+    """Return the wake-up queues that exist."""
+    return set(sqs.list_queues(QueueNamePrefix=QUEUE_PREFIX).get("QueueUrls", ()))
+
+
+async def test_wakeup_queue_lives_as_long_as_somebody_may_wait(
+    open_queue: OpenQueue, stream: StreamId, sqs: Any
+) -> None:
+    """A writer needs none, and a reader leaves none."""
+    before = queues(sqs)
+    queue = await open_queue()
+    assert isinstance(queue, S3SnsQueue)
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    assert queues(sqs) == before
+    waiting = asyncio.ensure_future(queue.read(stream, "2-1-0", **PLENTY, max_wait=20))
+    assert queue._wakeups is not None
+    async with asyncio.timeout(10):
+        while not queue._wakeups.is_listening:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+    (mine,) = queues(sqs) - before
+    tags = sqs.list_queue_tags(QueueUrl=mine)["Tags"]
+    assert abs(float(tags[ALIVE_TAG]) - time.time()) < 60
+    await queue.aclose()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert queues(sqs) == before
+
+
+async def test_sweep_removes_orphaned_queues_and_no_other(
+    open_queue: OpenQueue, aws: Any, sqs: Any, topic: str
+) -> None:
+    """A process that was killed leaves its queue and its subscription to the janitor."""
+    old, new = str(int(time.time() - ORPHAN_SECONDS - 60)), str(int(time.time()))
+    made = {}
+    with aws.client("sns") as sns:
+        for name, alive in (("old", old), ("new", new)):
+            url = sqs.create_queue(QueueName=f"{QUEUE_PREFIX}{name}-{time.time_ns()}")["QueueUrl"]
+            arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+            subscription = sns.subscribe(
+                TopicArn=topic,
+                Protocol="sqs",
+                Endpoint=arn["Attributes"]["QueueArn"],
+                ReturnSubscriptionArn=True,
+            )["SubscriptionArn"]
+            sqs.tag_queue(QueueUrl=url, Tags={ALIVE_TAG: alive, SUBSCRIPTION_TAG: subscription})
+            made[name] = (url, subscription)
+        await (await open_queue()).sweep()
+        assert made["old"][0] not in queues(sqs)
+        assert made["new"][0] in queues(sqs)
+        left = [
+            each["SubscriptionArn"]
+            for each in sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+        ]
+        assert made["old"][1] not in left
+        assert made["new"][1] in left
+
+
+@pytest.mark.parametrize("missing", ["publish", "create"])
+async def test_without_permission_for_notifications_readers_poll(
+    open_queue: OpenQueue, stream: StreamId, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some accounts allow a bucket and nothing else."""
+
+    async def refuse(*_: object) -> Any:
+        error = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "Subscribe")
+        ours = to_streamq(error, "s3sns")
+        assert ours is not None
+        raise ours
+
+    name = "_sns_client" if missing == "publish" else "_create"
+    monkeypatch.setattr(WakeUps, name, refuse)
+    writing, reading = await open_queue(), await open_queue()
+    waiting = asyncio.ensure_future(reading.read(stream, "", **PLENTY, max_wait=20))
+    await asyncio.sleep(0.05)
+    await writing.append(stream, [Entry(1, 0, b"a")])
+    async with asyncio.timeout(15):
+        assert [each.data for each in await waiting] == [b"a"]

@@ -1,0 +1,101 @@
+"""The driver: opens queues on SQS, and brings an emulator for demos."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from streamq.driver import (
+    Capabilities,
+    ChunkQueue,
+    Driver,
+    Finding,
+    LatencyClass,
+    QueueOptions,
+)
+from streamq_aws.embedded import Ministack
+
+from ._errors import BACKEND
+from ._queue import SqsQueue
+from ._settings import MESSAGE_OVERHEAD, SqsSettings
+
+_MINISTACK_MESSAGE_BYTES = 262_144
+_LEADING_TO_AWS = (
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"),
+    *("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN"),
+)
+
+
+class SqsDriver(Driver[SqsSettings]):
+    """One SQS queue for each stream; one reader, which removes what it has read."""
+
+    name = BACKEND
+    summary = "Amazon SQS: one reader, nothing to run, what is read is gone"
+    capabilities = Capabilities(
+        replay=False,
+        fan_out=False,
+        ordered=True,
+        fenced=False,
+        durable=True,
+        cross_process=True,
+        cross_host=True,
+        expires=False,
+        max_record_bytes=1_048_576 - MESSAGE_OVERHEAD,
+        latency=LatencyClass.TENS_OF_MILLISECONDS,
+    )
+    settings_type = SqsSettings
+
+    @classmethod
+    async def open(cls, options: QueueOptions, settings: SqsSettings) -> ChunkQueue:
+        """Connect, and see that SQS answers.
+
+        The queue declares ``ordered`` with FIFO queues only.
+
+        Raises:
+            BackendUnavailableError: It cannot be reached in time.
+            AccessDeniedError: There are no credentials, or they are refused.
+            ConfigurationError: The profile does not exist, or no region is known.
+        """
+        capabilities = dataclasses.replace(
+            cls.capabilities,
+            ordered=settings.fifo,
+            max_record_bytes=settings.max_message_bytes - MESSAGE_OVERHEAD,
+        )
+        queue = SqsQueue(options, settings, capabilities)
+        try:
+            await queue.start()
+        except BaseException:
+            await queue.aclose()
+            raise
+        return queue
+
+    @classmethod
+    async def examine(cls, options: QueueOptions, settings: SqsSettings) -> Sequence[Finding]:
+        """Look whether SQS answers, and what it lets us do."""
+        await (await cls.open(options, settings)).aclose()
+        kind = "FIFO" if settings.fifo else "standard"
+        return (
+            Finding("SQS", True, "it answers, and lets us list queues"),
+            Finding("queues", True, f"{kind}, made when streams are opened; try --write"),
+        )
+
+    @classmethod
+    def embedded(
+        cls, settings: SqsSettings
+    ) -> contextlib.AbstractContextManager[Mapping[str, str]] | None:
+        """Return an emulator, unless the settings or the usual variables lead anywhere."""
+        is_configured = settings.endpoint_url or settings.profile or settings.region
+        if is_configured or any(os.environ.get(name) for name in _LEADING_TO_AWS):
+            return None
+        return _embedded()
+
+
+@contextlib.contextmanager
+def _embedded() -> Iterator[Mapping[str, str]]:
+    with Ministack() as server:
+        yield {
+            **server.environment,
+            "STREAMQ_SQS_MAX_MESSAGE_BYTES": str(_MINISTACK_MESSAGE_BYTES),
+        }

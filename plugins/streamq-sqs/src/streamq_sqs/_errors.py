@@ -1,0 +1,3 @@
+"""The backend's name, for messages."""
+
+BACKEND = "sqs"

@@ -1,0 +1,386 @@
+"""The queue: streams as SQS queues, messages as records."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from streamq.driver import (
+    Capabilities,
+    ChunkQueue,
+    Entry,
+    FencedError,
+    QueueOptions,
+    Stored,
+    StreamId,
+    StreamInfo,
+    StreamNotFoundError,
+    StreamqError,
+)
+from streamq_aws import Calls, together
+
+from ._errors import BACKEND
+from ._messages import batches
+from ._names import QueueNames, forgetting, identity_tags, life_tags, now_ms, opening_tags
+from ._receiver import Receiver, Taken, receipts_of
+from ._service import Service
+from ._settings import SqsSettings
+
+_FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.05, 1.0
+_LOOK_SECONDS = 0.02  # so that all readers of a process look 50 times a second at most
+_LABELS_AT_ONCE = 16
+_REMEMBERED = 10_000
+_LIFE_SHARE = 4  # a stream that is written to says so this often within its time to live
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of a stream, to ask SQS for less.
+
+    Attributes:
+        url: Where its queue is.
+        epoch: Largest epoch that this process happens to know of.
+        alive_at: When its tags last said that it is in use, by the clock of the loop.
+    """
+
+    url: str
+    epoch: int = 0
+    alive_at: float = float("-inf")
+
+
+class SqsQueue(ChunkQueue):
+    """Streams in SQS queues. One task of its own puts off the visibility time-out of slow readers.
+
+    Args:
+        options: What every queue is opened with.
+        settings: The driver's settings.
+        capabilities: What to declare.
+    """
+
+    backend = BACKEND
+
+    def __init__(
+        self, options: QueueOptions, settings: SqsSettings, capabilities: Capabilities
+    ) -> None:
+        self.capabilities = capabilities
+        self._ttl = options.ttl.total_seconds()
+        self._settings = settings
+        self._names = QueueNames(settings.queue_prefix, fifo=settings.fifo)
+        self._service = Service(settings)
+        self._calls = Calls(BACKEND)
+        self._known: OrderedDict[StreamId, _Known] = OrderedDict()
+        self._receivers: dict[StreamId, Receiver] = {}
+        self._created = asyncio.Condition()
+        self._seeking = 0
+        self._clock = asyncio.get_running_loop().time
+        self._renewing: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect, and see that SQS answers.
+
+        Raises:
+            StreamqError: It does not, or refuses us.
+        """
+        await self._service.start(self._names.prefix)
+        self._renewing = asyncio.create_task(self._renew(), name="streamq-sqs visibility")
+
+    # -- the contract: docstrings are inherited ------------------------------------------------
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        with self._calls.one(stream):
+            known = self._known.get(stream)
+            for entry in entries:
+                if known is not None and entry.epoch < known.epoch:
+                    raise self._fenced(stream, entry.epoch, known.epoch)
+            for batch in batches(entries, self._settings.max_message_bytes):
+                if known is None or batch[0].index == 0:
+                    known = await self._open(stream, batch[0])
+                try:
+                    await self._service.send(stream, known.url, batch)
+                except StreamNotFoundError:
+                    self._forget(stream)
+                    raise
+            if known is not None and entries:
+                await self._keep_alive(known, self._ttl if ttl is None else ttl.total_seconds())
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        receipts_of(after, stream)
+        until = self._clock() + max_wait
+        with self._calls.one(stream):
+            while True:
+                found: list[Stored] = []
+                if await self._await_queue(stream, max(until - self._clock(), 0.0)):
+                    left = max(until - self._clock(), 0.0)
+                    receiver = self._receiver(stream)
+                    try:
+                        found = await receiver.read(after, max_records, max_bytes, left)
+                    except StreamNotFoundError:
+                        self._forget(stream)  # deleted: it is waited for like one yet to come
+                if found or self._clock() >= until:
+                    return found
+
+    async def commit(self, stream: StreamId, upto: str) -> None:
+        receipts = receipts_of(upto, stream)
+        with self._calls.one(stream):
+            url = await self._url(stream)
+            if url is None:
+                return
+            try:
+                await self._service.remove(stream, url, receipts)
+            except StreamNotFoundError:
+                self._forget(stream)
+            receiver = self._receivers.get(stream)
+            if receiver is not None:
+                receiver.settle(receipts)
+
+    async def release(self, stream: StreamId, after: str) -> None:
+        receipts_of(after, stream)
+        with self._calls.one(stream):
+            receiver = self._receivers.get(stream)
+            if receiver is None:
+                return
+            await self._give_back(stream, receiver.leave(after))
+            self._drop_if_idle(stream)
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        with self._calls.one(stream):
+            url = await self._url(stream)
+            if url is None:
+                raise self._not_found(stream)
+            try:
+                count, label = await self._service.count(url), await self._service.label(url)
+            except StreamNotFoundError:
+                self._forget(stream)
+                raise self._not_found(stream) from None
+            return StreamInfo(stream, records=count, attempts=label.attempts)
+
+    async def delete(self, stream: StreamId) -> None:
+        with self._calls.one(stream):
+            url = await self._url(stream)
+            self._forget(stream)
+            if url is not None:
+                await self._service.delete(url)
+
+    async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
+        async for found, _ in self._listed(self._names.tenant(tenant)):
+            if found.tenant == tenant and found.name.startswith(prefix):
+                yield StreamInfo(found)
+
+    async def newest_epoch(self, stream: StreamId) -> int:
+        with self._calls.one(stream):
+            url = await self._url(stream)
+            label = None if url is None else await self._service.label_if_there(url)
+            if url is None or label is None:
+                self._forget(stream)
+                return 0
+            self._remember(stream, url).epoch = label.newest_epoch
+            return label.newest_epoch
+
+    async def sweep(self) -> int:
+        swept = 0
+        async for stream, url in self._listed(self._names.prefix, only_expired=True):
+            with self._calls.one(stream):
+                self._forget(stream)
+                await self._service.delete(url)
+                swept += 1
+        return swept
+
+    async def aclose(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="streamq-sqs closing")
+        await asyncio.shield(self._closing)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    async def _close(self) -> None:
+        self._calls.close()
+        try:
+            if self._renewing is not None:
+                self._renewing.cancel()
+                await asyncio.wait({self._renewing})
+            await asyncio.gather(*(each.aclose() for each in self._receivers.values()))
+        finally:
+            await self._service.aclose()
+
+    def _not_found(self, stream: StreamId) -> StreamNotFoundError:
+        return StreamNotFoundError(
+            f"there is no queue {self._names.queue(stream)} for stream {stream}",
+            backend=BACKEND,
+            stream=str(stream),
+        )
+
+    def _fenced(self, stream: StreamId, epoch: int, newest: int) -> FencedError:
+        return FencedError(
+            f"epoch {newest} has taken over stream {stream}; epoch {epoch} must stop",
+            backend=BACKEND,
+            stream=str(stream),
+        )
+
+    # -- queues --------------------------------------------------------------------------------
+
+    def _remember(self, stream: StreamId, url: str) -> _Known:
+        known = self._known.setdefault(stream, _Known(url))
+        self._known.move_to_end(stream)
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return known
+
+    def _forget(self, stream: StreamId) -> None:
+        self._known.pop(stream, None)
+        receiver = self._receivers.get(stream)
+        if receiver is not None:
+            receiver.leave("")
+            self._drop_if_idle(stream)
+
+    async def _url(self, stream: StreamId) -> str | None:
+        """Return where a stream's queue is, if there is one."""
+        known = self._known.get(stream)
+        if known is not None:
+            return known.url
+        url = await self._service.url(self._names.queue(stream))
+        return None if url is None else self._remember(stream, url).url
+
+    async def _open(self, stream: StreamId, first: Entry) -> _Known:
+        """Make the queue if there is none, and announce an epoch on it if it is to be opened."""
+        announced = {}
+        if first.index == 0:
+            announced = opening_tags(first.epoch, first.data, ttl_seconds=self._ttl)
+        tags = {**identity_tags(stream), **life_tags(self._ttl), **announced}
+        url = await self._service.create(self._names.queue(stream), tags)
+        if announced:
+            label = await self._service.label(url)
+            mine = label.epochs.get(first.epoch)
+            if label.newest_epoch > first.epoch or mine not in (None, *announced.values()):
+                self._remember(stream, url).epoch = label.newest_epoch
+                raise self._fenced(stream, first.epoch, label.newest_epoch)
+            if mine is None:  # somebody had made it before, and SQS leaves its tags alone
+                await self._service.tag(url, {**tags, **announced})
+            if old := label.too_old():
+                keys, instead = forgetting(old, label.forgotten)
+                await self._service.tag(url, instead)
+                await self._service.untag(url, keys)
+        known = self._remember(stream, url)
+        known.url, known.epoch = url, max(known.epoch, first.epoch)
+        known.alive_at = self._clock()
+        async with self._created:
+            self._created.notify_all()
+        return known
+
+    async def _keep_alive(self, known: _Known, ttl: float) -> None:
+        """Let the tags say that the stream is in use, now and then; at once if its end is near."""
+        now = self._clock()
+        if ttl == self._ttl and now < known.alive_at + ttl / _LIFE_SHARE:
+            return
+        await self._service.tag(known.url, life_tags(ttl))
+        known.alive_at = now
+
+    async def _await_queue(self, stream: StreamId, wait: float) -> bool:
+        """Wait for a stream's queue to be there; only asking tells, unless it is made here."""
+        until, pause = self._clock() + wait, _FIRST_LOOK_SECONDS
+        if await self._url(stream) is not None:
+            return True
+        self._seeking += 1
+        try:
+            while (left := until - self._clock()) > 0:
+                fair = self._seeking * _LOOK_SECONDS
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, max(pause, fair))), self._created:
+                        await self._created.wait_for(lambda: stream in self._known)
+                if await self._url(stream) is not None:
+                    return True
+                pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
+            return False
+        finally:
+            self._seeking -= 1
+
+    async def _listed(
+        self, prefix: str, *, only_expired: bool = False
+    ) -> AsyncIterator[tuple[StreamId, str]]:
+        """Iterate over streams and where their queues are; somebody else's queues are left out."""
+        pages = self._service.pages(prefix)
+        while True:
+            with self._calls.one():
+                page = await anext(pages, None)
+            if page is None:
+                return
+            for urls in _cut(page):
+                with self._calls.one():
+                    found = await together(self._look_at(url, only_expired) for url in urls)
+                for stream, url in zip(found, urls, strict=True):
+                    if stream is not None:
+                        yield stream, url
+
+    async def _look_at(self, url: str, only_expired: bool) -> StreamId | None:
+        label = await self._service.label_if_there(url)
+        if label is None or label.stream is None or not only_expired:
+            return None if label is None else label.stream
+        age = (now_ms() - label.alive_ms) / 1000
+        if age < label.ttl_seconds:
+            return None
+        if age < 2 * label.ttl_seconds:
+            with contextlib.suppress(StreamNotFoundError):
+                if await self._service.count(url):
+                    return None  # its reader is late
+        return label.stream
+
+    # -- readers -------------------------------------------------------------------------------
+
+    def _receiver(self, stream: StreamId) -> Receiver:
+        receiver = self._receivers.get(stream)
+        if receiver is None:
+
+            async def receive(request_id: str, wait: float) -> list[Taken]:
+                url = await self._url(stream)
+                return [] if url is None else await self._service.receive(url, request_id, wait)
+
+            async def give_back(receipts: list[str]) -> None:
+                with contextlib.suppress(StreamqError):  # then they come again by themselves
+                    await self._give_back(stream, receipts)
+
+            receiver = self._receivers[stream] = Receiver(stream, receive, give_back)
+        return receiver
+
+    def _drop_if_idle(self, stream: StreamId) -> None:
+        receiver = self._receivers.get(stream)
+        if receiver is not None and receiver.is_idle:
+            del self._receivers[stream]
+
+    async def _give_back(self, stream: StreamId, receipts: Sequence[str]) -> None:
+        url = await self._url(stream) if receipts else None
+        if url is not None:
+            with contextlib.suppress(StreamNotFoundError):
+                await self._service.hide(url, receipts, 0)
+
+    async def _renew(self) -> None:
+        """Keep what slow readers have taken from being given to others."""
+        seconds = self._settings.visibility_seconds
+        while True:
+            await asyncio.sleep(seconds / 3)
+            for stream, receiver in list(self._receivers.items()):
+                receiver.forget_shown()
+                taken = receiver.to_renew()
+                known = self._known.get(stream)
+                if taken and known is not None:
+                    until = self._clock() + seconds
+                    try:
+                        receipts = [each.receipt for each in taken]
+                        useless = await self._service.hide(known.url, receipts, seconds)
+                    except StreamqError:
+                        continue  # next time, or it comes again
+                    for each in taken:
+                        each.hidden_until = until
+                    receiver.settle(useless)
+                self._drop_if_idle(stream)
+
+
+def _cut(urls: Sequence[str]) -> list[Sequence[str]]:
+    return [urls[at : at + _LABELS_AT_ONCE] for at in range(0, len(urls), _LABELS_AT_ONCE)]

@@ -1,0 +1,272 @@
+"""The requests to SQS: one method for each, nothing remembered, nothing retried."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import Any
+
+from streamq.driver import (
+    BackendError,
+    BackendUnavailableError,
+    Entry,
+    StreamId,
+    StreamNotFoundError,
+)
+from streamq_aws import AwsClients, aws_errors, error_code
+
+from ._errors import BACKEND
+from ._messages import ATTRIBUTE, record_of, to_message
+from ._names import Label
+from ._receiver import MOST_AT_ONCE, Taken
+from ._settings import SqsSettings
+
+LONGEST_POLL_SECONDS = 20
+_LONGEST_RETENTION = 1_209_600  # 14 days; sweeping is what ends a stream
+_MISSING = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+_EXISTS = frozenset({"QueueAlreadyExists", "QueueNameExists"})
+_STALE_ID = frozenset({"InvalidParameterValue", "InvalidParameterValueException"})
+_COUNTS = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
+
+
+class Service:
+    """What SQS is asked. Every method raises streamq's errors only.
+
+    Long polls have connections of their own: each holds one for as long as it waits.
+
+    Args:
+        settings: The driver's settings.
+    """
+
+    def __init__(self, settings: SqsSettings) -> None:
+        self._settings = settings
+        self._clients = AwsClients(settings, backend=BACKEND)
+        poll_settings = settings.model_copy(update={"max_connections": settings.max_polls})
+        self._poll_clients = AwsClients(poll_settings, backend=BACKEND)
+        # A call that waits for its turn is not one that the service leaves without an answer.
+        self._turns = asyncio.Semaphore(settings.max_connections)
+        self._poll_turns = asyncio.Semaphore(settings.max_polls)
+        self._sqs: Any = None
+        self._polls: Any = None
+
+    async def start(self, prefix: str) -> None:
+        """Open the clients, and see that SQS answers."""
+        self._sqs = await self._clients.client("sqs")
+        self._polls = await self._poll_clients.client("sqs", poll_seconds=LONGEST_POLL_SECONDS)
+        await self._call("list_queues", QueueNamePrefix=prefix, MaxResults=1)
+
+    async def aclose(self) -> None:
+        """Close the clients."""
+        try:
+            await self._clients.aclose()
+        finally:
+            await self._poll_clients.aclose()
+
+    # -- queues --------------------------------------------------------------------------------
+
+    async def url(self, name: str) -> str | None:
+        """Return where a queue is; ``None`` if there is none."""
+        try:
+            return str((await self._call("get_queue_url", QueueName=name))["QueueUrl"])
+        except StreamNotFoundError:
+            return None
+
+    async def create(self, name: str, tags: Mapping[str, str]) -> str:
+        """Make a queue with these tags, or find the one that is there, with whatever tags."""
+        attributes = {
+            "MessageRetentionPeriod": str(_LONGEST_RETENTION),
+            "VisibilityTimeout": str(self._settings.visibility_seconds),
+        }
+        if self._settings.fifo:
+            attributes["FifoQueue"] = "true"
+        try:
+            made = await self._call(
+                "create_queue", QueueName=name, Attributes=attributes, tags=dict(tags)
+            )
+        except BackendError as exc:
+            # Somebody with other settings has made it, or an operator has changed it.
+            if exc.__cause__ is None or error_code(exc.__cause__) not in _EXISTS:
+                raise
+            made = await self._call("get_queue_url", QueueName=name)
+        return str(made["QueueUrl"])
+
+    async def delete(self, url: str) -> None:
+        """Delete a queue, if it is there."""
+        try:
+            await self._call("delete_queue", QueueUrl=url)
+        except StreamNotFoundError:
+            return
+
+    async def label(self, url: str) -> Label:
+        """Return what the tags of a queue say."""
+        answer = await self._call("list_queue_tags", QueueUrl=url)
+        return Label.read(answer.get("Tags") or {})
+
+    async def label_if_there(self, url: str) -> Label | None:
+        """Return what the tags of a queue say, unless it is gone by now."""
+        try:
+            return await self.label(url)
+        except StreamNotFoundError:
+            return None
+
+    async def tag(self, url: str, tags: Mapping[str, str]) -> None:
+        """Put tags on a queue."""
+        await self._call("tag_queue", QueueUrl=url, Tags=dict(tags))
+
+    async def untag(self, url: str, keys: Sequence[str]) -> None:
+        """Take tags away from a queue."""
+        await self._call("untag_queue", QueueUrl=url, TagKeys=list(keys))
+
+    async def count(self, url: str) -> int:
+        """Return about how many messages there are, taken ones included."""
+        answer = await self._call(
+            "get_queue_attributes", QueueUrl=url, AttributeNames=list(_COUNTS)
+        )
+        return sum(int(answer["Attributes"].get(name, 0)) for name in _COUNTS)
+
+    async def pages(self, prefix: str) -> AsyncIterator[list[str]]:
+        """Iterate over the pages of the list of all queues whose names begin so."""
+        token: dict[str, Any] = {}
+        while True:
+            page = await self._call(
+                "list_queues", QueueNamePrefix=prefix, MaxResults=1_000, **token
+            )
+            yield list(page.get("QueueUrls", ()))
+            if not (following := page.get("NextToken")):
+                return
+            token = {"NextToken": following}
+
+    # -- messages ------------------------------------------------------------------------------
+
+    async def send(self, stream: StreamId, url: str, entries: Sequence[Entry]) -> None:
+        """Send a batch.
+
+        Raises:
+            BackendUnavailableError: Some of it was not taken.
+        """
+        fifo = self._settings.fifo
+        messages = [to_message(str(i), each, fifo=fifo) for i, each in enumerate(entries)]
+        answer = await self._call("send_message_batch", QueueUrl=url, Entries=messages)
+        _check_all_done(answer, "take", len(entries), stream, tolerate_sender_faults=False)
+
+    async def receive(self, url: str, request_id: str, wait: float) -> list[Taken]:
+        """Take messages, waiting for the first one.
+
+        Args:
+            url: Of which queue.
+            request_id: Repeating a request with the same id gives the same messages again, on FIFO
+                queues, while nothing has happened to them.
+            wait: For how long at least.
+        """
+        seconds = min(math.ceil(wait), LONGEST_POLL_SECONDS)
+        hidden = self._settings.visibility_seconds
+        params: dict[str, Any] = {
+            "QueueUrl": url,
+            "MaxNumberOfMessages": MOST_AT_ONCE,
+            "VisibilityTimeout": hidden,
+            "WaitTimeSeconds": seconds,
+            "MessageAttributeNames": [ATTRIBUTE],
+        }
+        if self._settings.fifo:
+            params["ReceiveRequestAttemptId"] = request_id
+        now = asyncio.get_running_loop().time()
+        try:
+            answer = await self._poll(seconds, params)
+        except BackendError as exc:
+            cause = exc.__cause__
+            if "ReceiveRequestAttemptId" not in params or cause is None:
+                raise
+            if error_code(cause) not in _STALE_ID:
+                raise
+            # What that request brought has been deleted or given back since.
+            del params["ReceiveRequestAttemptId"]
+            answer = await self._poll(seconds, params)
+        taken = ((each["ReceiptHandle"], record_of(each)) for each in answer.get("Messages", ()))
+        return [
+            Taken(receipt, data, now + hidden, now + self._settings.hold_seconds)
+            for receipt, data in taken
+            if data is not None
+        ]
+
+    async def remove(self, stream: StreamId, url: str, receipts: Sequence[str]) -> None:
+        """Delete messages by receipts.
+
+        A receipt that is too old, or used up, is no error: its message has gone, or comes again to
+        be told as a repeat.
+        """
+        for at in range(0, len(receipts), MOST_AT_ONCE):
+            part = receipts[at : at + MOST_AT_ONCE]
+            answer = await self._call(
+                "delete_message_batch",
+                QueueUrl=url,
+                Entries=[{"Id": str(i), "ReceiptHandle": each} for i, each in enumerate(part)],
+            )
+            _check_all_done(answer, "delete", len(part), stream, tolerate_sender_faults=True)
+
+    async def hide(self, url: str, receipts: Sequence[str], seconds: int) -> list[str]:
+        """Set for how long messages stay hidden from now; return receipts that are worth nothing.
+
+        0 gives them back.
+        """
+        useless: list[str] = []
+        for at in range(0, len(receipts), MOST_AT_ONCE):
+            part = receipts[at : at + MOST_AT_ONCE]
+            answer = await self._call(
+                "change_message_visibility_batch",
+                QueueUrl=url,
+                Entries=[
+                    {"Id": str(i), "ReceiptHandle": each, "VisibilityTimeout": seconds}
+                    for i, each in enumerate(part)
+                ],
+            )
+            useless += [part[int(failed["Id"])] for failed in answer.get("Failed", ())]
+        return useless
+
+    async def _call(self, operation: str, **params: Any) -> Any:
+        async with self._turns:
+            return await self._ask(getattr(self._sqs, operation)(**params), 0.0)
+
+    async def _poll(self, wait: float, params: Mapping[str, Any]) -> Any:
+        async with self._poll_turns:
+            return await self._ask(self._polls.receive_message(**params), wait)
+
+    async def _ask(self, call: Awaitable[Any], wait: float) -> Any:
+        try:
+            with aws_errors(BACKEND):
+                async with asyncio.timeout(self._settings.operation_timeout_seconds + wait):
+                    return await call
+        except BackendError as exc:
+            cause = exc.__cause__
+            if cause is not None and error_code(cause) in _MISSING:
+                raise StreamNotFoundError(
+                    "its SQS queue does not exist", backend=BACKEND
+                ) from cause
+            raise
+
+
+def _check_all_done(
+    answer: Mapping[str, Any],
+    verb: str,
+    count: int,
+    stream: StreamId,
+    *,
+    tolerate_sender_faults: bool,
+) -> None:
+    failed = answer.get("Failed") or ()
+    if tolerate_sender_faults:
+        failed = [each for each in failed if not each.get("SenderFault")]
+    if not failed:
+        return
+    first = failed[0]
+    kind = BackendError if first.get("SenderFault") else BackendUnavailableError
+    raise kind(
+        f"SQS did not {verb} {len(failed)} of {count} messages: {first.get('Code')}, "
+        f"{first.get('Message', 'no message')}",
+        backend=BACKEND,
+        stream=str(stream),
+    )

@@ -1,0 +1,177 @@
+"""Queues of streams: made, labelled, found, kept, deleted, swept; and what readers do with them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from streamq import Chunk, CursorError, open_reader, open_writer
+from streamq.driver import START, Entry, QueueOptions, StreamId
+from streamq.testing import OpenQueue
+from streamq_sqs import SqsDriver, SqsSettings
+from streamq_sqs._names import Label, QueueNames
+
+NAMES = QueueNames("streamq-", fifo=True)
+PATIENCE = 20.0
+
+
+def urls(plain: Any, stream: StreamId) -> list[str]:
+    """Return where the queues of a stream are, past the driver."""
+    found = plain.list_queues(QueueNamePrefix=NAMES.queue(stream)).get("QueueUrls", [])
+    return [str(each) for each in found]
+
+
+def tags(plain: Any, stream: StreamId) -> dict[str, str]:
+    """Return the tags of a stream's queue, past the driver."""
+    found = plain.list_queue_tags(QueueUrl=urls(plain, stream)[0])["Tags"]
+    return {str(name): str(value) for name, value in found.items()}
+
+
+async def test_queue_is_made_labelled_found_again_and_deleted(
+    open_queue: OpenQueue, plain: Any, stream: StreamId
+) -> None:
+    """An operator must be able to tell what a queue with such a name is, and so must we."""
+    odd = StreamId(stream.tenant, "wörkflow/1 *?" + "x" * 400)
+    queue, other = await open_queue(), await open_queue()
+    await queue.append(odd, [Entry(7, 0, b"a")])
+    assert len(urls(plain, odd)) == 1
+    label = Label.read(tags(plain, odd))
+    assert (label.stream, label.newest_epoch, label.attempts) == (odd, 7, 1)
+    assert [info.stream async for info in other.streams(odd.tenant)] == [odd]
+    assert (await other.describe(odd)).records == 1
+    await other.delete(odd)
+    assert urls(plain, odd) == []
+    assert [info.stream async for info in queue.streams(odd.tenant)] == []
+
+
+async def test_queues_of_others_are_left_alone(
+    open_queue: OpenQueue, plain: Any, stream: StreamId
+) -> None:
+    """An account has more queues than ours, and some may have names like ours."""
+    name = f"{NAMES.tenant(stream.tenant)}of-somebody-else"
+    url = plain.create_queue(QueueName=name)["QueueUrl"]
+    queue = await open_queue()
+    assert [info async for info in queue.streams(stream.tenant)] == []
+    await queue.sweep()
+    assert url in plain.list_queues(QueueNamePrefix=name)["QueueUrls"]
+
+
+async def test_sweep_keeps_what_is_written_to(
+    settings: SqsSettings, plain: Any, stream: StreamId
+) -> None:
+    """A stream may last longer than its time to live, which counts from the last append."""
+    options = QueueOptions(ttl=timedelta(seconds=1))
+    async with await SqsDriver.open(options, settings) as queue:
+        idle = StreamId(stream.tenant, "idle")
+        await queue.append(idle, [Entry(1, 0, b"")])
+        position, index = START, 0
+        # Twice the time to live: then even what nobody has read is removed.
+        while urls(plain, idle):
+            await queue.append(stream, [Entry(1, index, b"x")])
+            position = (await read(queue, stream, position))[-1].position
+            index += 1
+            await queue.sweep()
+        assert index > 2
+        assert urls(plain, stream)
+
+
+async def read(queue: Any, stream: StreamId, after: str) -> Any:
+    """Acknowledge what was read, and read on."""
+    if after:
+        await queue.commit(stream, after)
+    return await queue.read(stream, after, max_records=10, max_bytes=10**6, max_wait=PATIENCE)
+
+
+async def test_queue_with_other_attributes_is_used(
+    open_queue: OpenQueue, plain: Any, stream: StreamId
+) -> None:
+    """An operator who adds a dead-letter queue, or encryption, must not lock writers out."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    plain.set_queue_attributes(
+        QueueUrl=urls(plain, stream)[0], Attributes={"VisibilityTimeout": "77"}
+    )
+    await (await open_queue()).append(stream, [Entry(2, 0, b"b")])
+    assert await queue.newest_epoch(stream) == 2
+    assert (await queue.describe(stream)).attempts == 2
+
+
+async def test_many_attempts_fit_into_the_tags(
+    open_queue: OpenQueue, plain: Any, stream: StreamId
+) -> None:
+    """A queue takes 50 tags, and an activity may be tried more often."""
+    queue = await open_queue()
+    for epoch in range(1, 31):
+        await queue.append(stream, [Entry(epoch, 0, b"%d" % epoch)])
+    assert len(tags(plain, stream)) < 40
+    assert (await queue.describe(stream)).attempts == 30
+    assert await queue.newest_epoch(stream) == 30
+
+
+async def test_slow_reader_keeps_what_it_has_taken(
+    settings: SqsSettings, plain: Any, stream: StreamId
+) -> None:
+    """A reader that takes its time must not have its messages handed to somebody else."""
+    brief = settings.model_copy(update={"visibility_seconds": 2})
+    options = QueueOptions(ttl=timedelta(minutes=5))
+    async with await SqsDriver.open(options, brief) as queue:
+        async with open_writer(stream, queue=queue) as writer:
+            await writer.send_chunk("a")
+        async with open_reader(stream, queue=queue) as reader:
+            assert isinstance(await anext(reader), Chunk)
+            # Longer than the visibility time-out: it would be given to whoever asks.
+            stolen = await asyncio.to_thread(
+                plain.receive_message, QueueUrl=urls(plain, stream)[0], WaitTimeSeconds=5
+            )
+            assert "Messages" not in stolen
+            assert reader.statistics().duplicate_records == 0
+            assert [event async for event in reader]
+            assert reader.statistics().duplicate_records == 0
+
+
+async def test_reader_that_never_goes_on_loses_what_it_has_taken(
+    settings: SqsSettings, stream: StreamId
+) -> None:
+    """One that hangs for ever must not keep the stream from everybody else."""
+    brief = settings.model_copy(update={"visibility_seconds": 2, "hold_seconds": 2})
+    options = QueueOptions(ttl=timedelta(minutes=5))
+    async with (
+        await SqsDriver.open(options, brief) as queue,
+        await SqsDriver.open(options, brief) as other,
+    ):
+        await queue.append(stream, [Entry(1, 0, b"a")])
+        assert await read(queue, stream, START)
+        assert [each.data for each in await read(other, stream, START)] == [b"a"]
+
+
+async def test_request_of_a_reader_that_has_gone_gives_back_what_it_brings(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """A poll ends while its request waits: what comes then belongs to the next poll, at once."""
+    queue, other = await open_queue(), await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    position = (await read(queue, stream, START))[-1].position
+    await queue.commit(stream, position)
+    waiting = asyncio.ensure_future(
+        queue.read(stream, position, max_records=9, max_bytes=999, max_wait=PATIENCE)
+    )
+    await asyncio.wait({waiting}, timeout=0.1)
+    waiting.cancel()
+    await queue.release(stream, position)
+    await other.append(stream, [Entry(1, 1, b"b")])
+    async with asyncio.timeout(PATIENCE):  # the visibility time-out is longer
+        assert [each.data for each in await read(other, stream, position)] == [b"b"]
+
+
+@pytest.mark.parametrize("position", ["sqs", "sqs ", "sqs a  b", "7-1", "sqs a\n"])
+async def test_foreign_positions_are_refused(
+    open_queue: OpenQueue, stream: StreamId, position: str
+) -> None:
+    """The cursor of another backend must not read as "the beginning"."""
+    queue = await open_queue()
+    for call in (queue.commit(stream, position), queue.release(stream, position)):
+        with pytest.raises(CursorError):
+            await call

@@ -1,0 +1,69 @@
+"""Reading again after a crash: at once where the service remembers requests, else later."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from streamq.devserver import DevServer
+from streamq.driver import START, ChunkQueue, Entry, QueueOptions, StreamId
+from streamq_sqs import SqsDriver, SqsSettings
+
+OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
+VISIBILITY_SECONDS = 60
+
+
+def settings(server: DevServer) -> SqsSettings:
+    """Return settings with a time-out that no test waits for."""
+    return SqsSettings(
+        endpoint_url=f"http://{server.address}", visibility_seconds=VISIBILITY_SECONDS
+    )
+
+
+async def read(queue: ChunkQueue, stream: StreamId, after: str) -> tuple[list[bytes], str]:
+    """Read as a poll does: acknowledge what the cursor names, then take what comes."""
+    if after:
+        await queue.commit(stream, after)
+    found = await queue.read(stream, after, max_records=100, max_bytes=10**6, max_wait=10)
+    return [each.data for each in found], found[-1].position
+
+
+async def test_repeat_from_another_worker_gets_the_same_batch_at_once(
+    elasticmq: DevServer, stream: StreamId
+) -> None:
+    """ReceiveRequestAttemptId: who asks again from the same place need not wait a time-out."""
+    async with (
+        await SqsDriver.open(OPTIONS, settings(elasticmq)) as dies,
+        await SqsDriver.open(OPTIONS, settings(elasticmq)) as follows,
+    ):
+        data = [b"%d" % i for i in range(25)]
+        await dies.append(stream, [Entry(1, i, each) for i, each in enumerate(data)])
+        first, cursor = await read(dies, stream, START)
+        lost, _ = await read(dies, stream, cursor)
+        # No release, no acknowledgement: the process is gone.
+        started = time.monotonic()
+        seen = list(first)
+        while len(seen) < len(data):
+            batch, cursor = await read(follows, stream, cursor)
+            seen += batch
+        took = time.monotonic() - started
+    assert seen == data
+    assert lost == data[len(first) : len(first) + len(lost)]
+    assert took < VISIBILITY_SECONDS / 2, "it waited for the visibility time-out"
+
+
+async def test_place_that_was_given_back_is_read_again(
+    elasticmq: DevServer, stream: StreamId
+) -> None:
+    """A poll that stopped early asks from the same place as the next one, with the same id."""
+    async with (
+        await SqsDriver.open(OPTIONS, settings(elasticmq)) as queue,
+        await SqsDriver.open(OPTIONS, settings(elasticmq)) as other,
+    ):
+        await queue.append(stream, [Entry(1, i, b"%d" % i) for i in range(3)])
+        found: Any = None
+        for each in (queue, other, queue):
+            found, _ = await read(each, stream, START)
+            assert found == [b"0", b"1", b"2"]
+            await each.release(stream, START)
