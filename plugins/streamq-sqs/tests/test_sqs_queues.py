@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -63,19 +64,25 @@ async def test_sweep_keeps_what_is_written_to(
     settings: SqsSettings, plain: Any, stream: StreamId
 ) -> None:
     """A stream may last longer than its time to live, which counts from the last append."""
-    options = QueueOptions(ttl=timedelta(seconds=1))
-    async with await SqsDriver.open(options, settings) as queue:
+    options = QueueOptions(ttl=timedelta(seconds=2))
+    apart = settings.model_copy(update={"queue_prefix": f"t{uuid.uuid4().hex[:8]}-"})
+    names = QueueNames(apart.queue_prefix, fifo=True)
+
+    def is_there(stream: StreamId) -> bool:
+        return bool(plain.list_queues(QueueNamePrefix=names.queue(stream)).get("QueueUrls"))
+
+    async with await SqsDriver.open(options, apart) as queue:
         idle = StreamId(stream.tenant, "idle")
         await queue.append(idle, [Entry(1, 0, b"")])
         position, index = START, 0
         # Twice the time to live: then even what nobody has read is removed.
-        while urls(plain, idle):
+        while is_there(idle):
             await queue.append(stream, [Entry(1, index, b"x")])
             position = (await read(queue, stream, position))[-1].position
             index += 1
             await queue.sweep()
         assert index > 2
-        assert urls(plain, stream)
+        assert is_there(stream)
 
 
 async def read(queue: Any, stream: StreamId, after: str) -> Any:
