@@ -19,8 +19,15 @@ import pytest
 from botocore.exceptions import ClientError
 
 from streamq.devserver import DevServer, free_port
-from streamq.driver import ChunkQueue, StreamId
-from streamq.testing import BackendHarness, DriverSuite, FaultProxy, OpenQueue
+from streamq.driver import StreamId
+from streamq.testing import BackendHarness, DriverSuite, FaultProxy
+from streamq.testing._basics import BasicChecks
+from streamq.testing._expiry import ExpiryChecks
+from streamq.testing._limits import LimitChecks
+from streamq.testing._listing import ListingChecks
+from streamq.testing._ordering import OrderingChecks
+from streamq.testing._refusals import RefusalChecks
+from streamq.testing._replay import ReplayChecks
 from streamq_aws.embedded import REGION, Ministack
 from streamq_s3sns import S3SnsDriver, S3SnsSettings
 from streamq_s3sns._keys import KeySpace, segment_number
@@ -266,8 +273,18 @@ def seaweed_client(seaweed: SeaweedFs) -> Iterator[Any]:
     client.close()
 
 
-class TestSeaweedFs(DriverSuite):
-    """All that the driver declares without notifications, on another S3."""
+class TestSeaweedFs(
+    ListingChecks,
+    ExpiryChecks,
+    RefusalChecks,
+    LimitChecks,
+    ReplayChecks,
+    OrderingChecks,
+    BasicChecks,
+):
+    """What depends on the server, on another S3, without notifications."""
+
+    pytestmark = pytest.mark.asyncio
 
     @pytest.fixture
     def harness(
@@ -291,21 +308,3 @@ class TestSeaweedFs(DriverSuite):
         )
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
         return SeaweedHarness(tmp_path, seaweed, seaweed_client)
-
-    async def test_opening_a_writer_can_be_cancelled_at_any_await(
-        self, queue: ChunkQueue, stream: StreamId
-    ) -> None:
-        """The same client does the same on every server; here it takes minutes."""
-        pytest.skip("held on ministack: a hundred takeovers of one stream are slow here")
-
-    async def test_takeover_by_another_process_in_the_middle_of_appends_is_clean(
-        self, queue: ChunkQueue, backend: BackendHarness
-    ) -> None:
-        """Two attempts in one process have shown that this server lets one of them win."""
-        pytest.skip("held on ministack, to save half a minute")
-
-    async def test_many_streams_are_read_at_once(
-        self, queue: ChunkQueue, open_queue: OpenQueue
-    ) -> None:
-        """What is shared by the readers of a process has nothing to do with the server."""
-        pytest.skip("held on ministack: without notifications it is only slower")
