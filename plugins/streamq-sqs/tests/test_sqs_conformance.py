@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ class SqsHarness(BackendHarness):
         super().__init__(directory)
         self.server = server
         self.proxy = FaultProxy("127.0.0.1", server.port, half_closes=False)
+        self.prefix = f"t{uuid.uuid4().hex[:8]}-"  # a sweep looks at every queue with it
         self._fifo = fifo
 
     @property
@@ -46,6 +48,7 @@ class SqsHarness(BackendHarness):
     def _settings_at(self, url: str) -> SqsSettings:
         return SqsSettings(
             endpoint_url=url,
+            queue_prefix=self.prefix,
             fifo=self._fifo,
             visibility_seconds=2,
             hold_seconds=4,
@@ -71,7 +74,7 @@ class SqsHarness(BackendHarness):
             aws_access_key_id="streamq",
             aws_secret_access_key="streamq",
         )
-        name = QueueNames("streamq-", fifo=self._fifo).queue(stream)
+        name = QueueNames(self.prefix, fifo=self._fifo).queue(stream)
         try:
             url = client.get_queue_url(QueueName=name)["QueueUrl"]
         except client.exceptions.QueueDoesNotExist:
@@ -130,6 +133,10 @@ class TestFifo(DriverSuite):
 class TestStandard(DriverSuite):
     """Standard queues, which may give messages in another order, and twice."""
 
+    # They take long, and it is the same whatever the queues are.
+    test_listing_is_complete_beyond_one_page = None  # type: ignore[assignment]
+    test_many_streams_are_read_at_once = None  # type: ignore[assignment]
+
     @pytest.fixture
     def harness(self, tmp_path: Path, aws: Ministack) -> SqsHarness:
         """Return the harness."""
@@ -138,6 +145,9 @@ class TestStandard(DriverSuite):
 
 class TestElasticMq(DriverSuite):
     """FIFO queues as another implementation has them."""
+
+    test_listing_is_complete_beyond_one_page = None  # type: ignore[assignment]
+    test_many_streams_are_read_at_once = None  # type: ignore[assignment]
 
     @pytest.fixture
     def harness(self, tmp_path: Path, elasticmq: DevServer) -> SqsHarness:

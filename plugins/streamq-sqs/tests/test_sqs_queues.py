@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from streamq import Chunk, CursorError, open_reader, open_writer
+from streamq import Chunk, CursorError, Event, Seal, open_reader, open_writer
 from streamq.driver import START, Entry, QueueOptions, StreamId
-from streamq.testing import OpenQueue
+from streamq.testing import OpenQueue, new_stream
 from streamq_sqs import SqsDriver, SqsSettings
 from streamq_sqs._names import Label, QueueNames
 
@@ -63,19 +64,25 @@ async def test_sweep_keeps_what_is_written_to(
     settings: SqsSettings, plain: Any, stream: StreamId
 ) -> None:
     """A stream may last longer than its time to live, which counts from the last append."""
-    options = QueueOptions(ttl=timedelta(seconds=1))
-    async with await SqsDriver.open(options, settings) as queue:
+    options = QueueOptions(ttl=timedelta(seconds=2))
+    apart = settings.model_copy(update={"queue_prefix": f"t{uuid.uuid4().hex[:8]}-"})
+    names = QueueNames(apart.queue_prefix, fifo=True)
+
+    def is_there(stream: StreamId) -> bool:
+        return bool(plain.list_queues(QueueNamePrefix=names.queue(stream)).get("QueueUrls"))
+
+    async with await SqsDriver.open(options, apart) as queue:
         idle = StreamId(stream.tenant, "idle")
         await queue.append(idle, [Entry(1, 0, b"")])
         position, index = START, 0
         # Twice the time to live: then even what nobody has read is removed.
-        while urls(plain, idle):
+        while is_there(idle):
             await queue.append(stream, [Entry(1, index, b"x")])
             position = (await read(queue, stream, position))[-1].position
             index += 1
             await queue.sweep()
         assert index > 2
-        assert urls(plain, stream)
+        assert is_there(stream)
 
 
 async def read(queue: Any, stream: StreamId, after: str) -> Any:
@@ -164,6 +171,42 @@ async def test_request_of_a_reader_that_has_gone_gives_back_what_it_brings(
     await other.append(stream, [Entry(1, 1, b"b")])
     async with asyncio.timeout(PATIENCE):  # the visibility time-out is longer
         assert [each.data for each in await read(other, stream, position)] == [b"b"]
+
+
+@pytest.mark.parametrize("commits", [True, False], ids=["reader", "polls"])
+async def test_standard_queue_that_turns_everything_round_tells_the_same_story(
+    settings: SqsSettings, commits: bool
+) -> None:
+    """Standard queues promise no order, and the emulators keep it: here nothing is left of it."""
+    options = QueueOptions(ttl=timedelta(minutes=5))
+    standard = settings.model_copy(update={"fifo": False})
+    source, turned = new_stream(), new_stream()
+    async with await SqsDriver.open(options, standard) as queue:
+        async with open_writer(source, queue=queue) as writer:
+            for i in range(25):
+                await writer.send_chunk(str(i))
+                await writer.flush()
+        records: list[bytes] = []
+        position = START
+        while len(records) < 26:
+            found = await read(queue, source, position)
+            records += [each.data for each in found]
+            position = found[-1].position
+        entries = [Entry(1, i, data) for i, data in enumerate(reversed(records))]
+        await queue.append(turned, entries)
+        story: list[Event] = []
+        cursor = "beginning"
+        async with asyncio.timeout(PATIENCE):
+            while not (story and isinstance(story[-1], Seal)):
+                async with open_reader(
+                    turned, from_=cursor, queue=queue, commits=commits
+                ) as reader:
+                    story += await reader.read_batch(max_wait=PATIENCE)
+                    cursor = reader.cursor
+    assert [each.value for each in story[:-1] if isinstance(each, Chunk)] == [
+        str(i) for i in range(25)
+    ]
+    assert [each.offset for each in story] == list(range(1, 27))
 
 
 @pytest.mark.parametrize("position", ["sqs", "sqs ", "sqs a  b", "7-1", "sqs a\n"])

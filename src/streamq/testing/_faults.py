@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from streamq import BackendUnavailableError, StreamqError
-from streamq.driver import ChunkQueue, StreamId, StreamNotFoundError
+from streamq.driver import ChunkQueue, Stored, StreamId, StreamNotFoundError
 
 from ._checks import data_of, entries, needs, new_stream, numbered, requires
 from ._faulty_queue import (
@@ -315,8 +315,16 @@ class FaultChecks(StreamChecks):
         if queue.capabilities.fenced:
             await self.expect(queue, stream, expected)
             return
-        found = await self.read_many(queue, stream, len(expected))
-        found += await self.read(queue, stream, found[-1].position, max_wait=0)
+        found: list[Stored] = []
+
+        async def read() -> None:
+            found[:] = await self.read_many(queue, stream, len(expected))
+
+        async def read_on() -> None:
+            found.extend(await self.read(queue, stream, found[-1].position, max_wait=0))
+
+        await self.until_answered(read)
+        await self.until_answered(read_on)
         assert set(expected) == set(data_of(found))
 
     @needs("hang")

@@ -241,10 +241,12 @@ class WakeUps:
 
     async def _remove(self, queue_url: str, subscription: str) -> None:
         with aws_errors(BACKEND, about="wake-up queue"):
-            if subscription:
-                await (await self._sns_client()).unsubscribe(SubscriptionArn=subscription)
-            if queue_url:
-                await (await self._sqs_client()).delete_queue(QueueUrl=queue_url)
+            try:
+                if subscription:
+                    await (await self._sns_client()).unsubscribe(SubscriptionArn=subscription)
+            finally:
+                if queue_url:
+                    await (await self._sqs_client()).delete_queue(QueueUrl=queue_url)
 
     async def _tags(self, url: str) -> dict[str, str]:
         try:

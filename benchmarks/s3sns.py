@@ -1,0 +1,245 @@
+"""S3 + SNS beside bare aioboto3 calls: latency, requests and what they cost, memory.
+
+``make bench BENCH=s3sns``. Everything runs against an emulator on this machine, so that latencies
+show what streamq adds, and not what AWS takes; requests and memory are the same there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aioboto3
+
+from streamq import Chunk, StreamId, load_settings, open_reader, open_writer
+from streamq.driver import ChunkQueue, QueueOptions
+from streamq_aws import AwsClients
+from streamq_s3sns import S3SnsDriver, S3SnsSettings
+
+USD_PER_MILLION = {
+    **dict.fromkeys(("PutObject", "ListObjectsV2"), 5.0),
+    **dict.fromkeys(("GetObject", "HeadObject", "GetBucketVersioning"), 0.4),
+    **dict.fromkeys(("PublishBatch", "Publish"), 0.5),
+    **dict.fromkeys(("ReceiveMessage", "TagQueue", "CreateQueue", "SetQueueAttributes"), 0.4),
+}
+"""List prices in us-east-1; a delivery from SNS to SQS is free, DELETE is, too."""
+
+OPTIONS = QueueOptions(ttl=timedelta(hours=1))
+SMALL_CHUNKS = 100_000
+LARGE_BYTES = 200 * 10**6
+TEXT = "a token of a text, about fifty bytes in all, or so"
+
+
+def count_requests(calls: Counter[str]) -> None:
+    """Count every request of every client that is opened from now on."""
+    opened = AwsClients.client
+
+    async def client(self: AwsClients, service: str, *, poll_seconds: float = 0.0) -> Any:
+        made = await opened(self, service, poll_seconds=poll_seconds)
+
+        def count(model: Any, **_: object) -> None:
+            calls[model.name] += 1
+
+        made.meta.events.register("before-call", count)
+        return made
+
+    AwsClients.client = client  # type: ignore[method-assign]
+
+
+def percentiles(taken: list[float]) -> str:
+    """Return median and 99th percentile in ms."""
+    ordered = sorted(taken)
+    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    return f"{statistics.median(ordered) * 1000:7.1f} {p99 * 1000:7.1f}"
+
+
+async def bare(count: int, pause: float) -> list[float]:
+    """One object for each chunk, told by SNS and SQS, fetched on hearing of it: by hand."""
+    session = aioboto3.Session()
+    bucket, topic = os.environ["STREAMQ_S3SNS_BUCKET"], os.environ["STREAMQ_S3SNS_TOPIC_ARN"]
+    run = uuid.uuid4().hex
+    async with (
+        session.client("s3") as s3,
+        session.client("sns") as sns,
+        session.client("sqs") as sqs,
+    ):
+        url = (await sqs.create_queue(QueueName=f"bare-{run}"))["QueueUrl"]
+        about = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        await sns.subscribe(
+            TopicArn=topic,
+            Protocol="sqs",
+            Endpoint=about["Attributes"]["QueueArn"],
+            Attributes={"RawMessageDelivery": "true"},
+        )
+        sent: dict[str, float] = {}
+        taken: list[float] = []
+
+        async def produce() -> None:
+            for i in range(count):
+                key = f"bare/{run}/{i:06}"
+                sent[key] = time.perf_counter()
+                await s3.put_object(Bucket=bucket, Key=key, Body=TEXT.encode(), IfNoneMatch="*")
+                await sns.publish(TopicArn=topic, Message=key)
+                await asyncio.sleep(pause)
+
+        producing = asyncio.create_task(produce())
+        while len(taken) < count:
+            answer = await sqs.receive_message(
+                QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=5
+            )
+            for message in answer.get("Messages", ()):
+                key = message["Body"]
+                if key in sent:
+                    found = await s3.get_object(Bucket=bucket, Key=key)
+                    await found["Body"].read()
+                    taken.append(time.perf_counter() - sent[key])
+                await sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        await producing
+        await sqs.delete_queue(QueueUrl=url)
+        return taken
+
+
+async def streamed(count: int, pause: float, settings: S3SnsSettings) -> list[float]:
+    """The same through streamq: a writer and a reader with a queue each."""
+    stream = StreamId("bench", uuid.uuid4().hex)
+    sent: list[float] = []
+    taken: list[float] = []
+    async with (
+        await S3SnsDriver.open(OPTIONS, settings) as writing,
+        await S3SnsDriver.open(OPTIONS, settings) as reading,
+    ):
+
+        async def consume() -> None:
+            async with open_reader(stream, queue=reading) as reader:
+                async for event in reader:
+                    if isinstance(event, Chunk):
+                        taken.append(time.perf_counter() - sent[len(taken)])
+
+        consuming = asyncio.create_task(consume())
+        await asyncio.sleep(1.0)  # until notifications are heard, as in a process that lives
+        async with open_writer(stream, queue=writing) as writer:
+            for _ in range(count):
+                sent.append(time.perf_counter())
+                await writer.send_chunk(TEXT)
+                await asyncio.sleep(pause)
+        await consuming
+    return taken
+
+
+async def compare(count: int) -> None:
+    """Print latencies, requests and their cost."""
+    calls: Counter[str] = Counter()
+    count_requests(calls)
+    woken = S3SnsSettings()
+    polling = woken.model_copy(update={"topic_arn": None})
+    ways: list[tuple[str, Callable[[float], Awaitable[list[float]]]]] = [
+        ("streamq, woken by SNS", lambda pause: streamed(count, pause, woken)),
+        ("streamq, polling only", lambda pause: streamed(count, pause, polling)),
+    ]
+    print(f"{count} chunks of {len(TEXT)} bytes; ms from send to reader")
+    print(f"{'':24}{'pause':>8} {'median':>7} {'p99':>7}  requests and USD for 1,000 chunks")
+    for pause in (0.1, 0.02, 0.0):
+        taken = await bare(min(count, 200), pause)
+        per_chunk = "put 1000, publish 1000, receive, delete 1000, get 1000: 0.0067"
+        print(f"{'bare, one by one':24}{pause:8.2f} {percentiles(taken)}  {per_chunk}")
+        for name, way in ways:
+            calls.clear()
+            taken = await way(pause)
+            factor = 1000 / count
+            usd = sum(USD_PER_MILLION.get(call, 0) * n for call, n in calls.items()) / 1e6
+            each = ", ".join(f"{call} {n * factor:.0f}" for call, n in calls.most_common(5))
+            print(f"{name:24}{pause:8.2f} {percentiles(taken)}  {each}: {usd * factor:.4f}")
+
+
+async def remember(what: str) -> None:
+    """Send something large or long through, and print how much memory that took."""
+    settings = load_settings(max_chunk_bytes=2**29, buffer_bytes=2**29, operation_seconds=120)
+    small = load_settings()
+    stream = StreamId("bench", uuid.uuid4().hex)
+    async with await S3SnsDriver.open(OPTIONS, S3SnsSettings()) as queue:
+        before = peak_mib()
+        started = time.perf_counter()
+        if what == "write-large":
+            stream = StreamId("bench", "large")
+            async with open_writer(stream, queue=queue, settings=settings) as writer:
+                await writer.send_chunk(os.urandom(1_000_000) * (LARGE_BYTES // 1_000_000))
+        elif what == "write-small":
+            stream = StreamId("bench", "small")
+            async with open_writer(stream, queue=queue, settings=small) as writer:
+                for _ in range(SMALL_CHUNKS):
+                    await writer.send_chunk(TEXT)
+        else:
+            stream = StreamId("bench", what.removeprefix("read-"))
+            await read_through(stream, queue)
+        taken = time.perf_counter() - started
+    print(json.dumps({"base": before, "peak": peak_mib(), "seconds": taken}))
+
+
+def peak_mib() -> int:
+    """Return the most memory that this process has had; Linux only."""
+    # Not getrusage: that counts from before the program was loaded, when this was a copy of its
+    # parent.
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if "VmHWM" in line)
+
+
+async def read_through(stream: StreamId, queue: ChunkQueue) -> None:
+    """Read a stream to its end, and look whether all of it was there."""
+    size = chunks = 0
+    async with open_reader(stream, queue=queue) as reader:
+        async for event in reader:
+            if isinstance(event, Chunk):
+                chunks += 1
+                size += len(event.data)
+    assert (chunks, size) in ((1, LARGE_BYTES), (SMALL_CHUNKS, SMALL_CHUNKS * len(TEXT)))
+
+
+def measure_memory() -> None:
+    """Print peaks, each in a process of its own."""
+    print(f"one chunk of {LARGE_BYTES // 10**6} MB, and {SMALL_CHUNKS} small ones; MiB, seconds")
+    for what in ("write-large", "read-large", "write-small", "read-small"):
+        answer = subprocess.run(
+            [sys.executable, "-m", "benchmarks.s3sns", "--remember", what],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        found = json.loads(answer.stdout.splitlines()[-1])
+        print(
+            f"{what:12} peak {found['peak']:5} of which {found['base']:4} before it began, "
+            f"{found['seconds']:6.1f} s"
+        )
+
+
+def main() -> None:
+    """Run everything, or one measurement of memory for the process that asks for it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--chunks", type=int, default=500, help="chunks for each row")
+    parser.add_argument("--remember", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.remember:
+        asyncio.run(remember(arguments.remember))
+        return
+    embedded = S3SnsDriver.embedded(S3SnsSettings())
+    if embedded is None:
+        sys.exit("unset STREAMQ_S3SNS_BUCKET: this is not to be run at somebody's expense")
+    with embedded as variables:
+        os.environ.update(variables)
+        asyncio.run(compare(arguments.chunks))
+        measure_memory()
+
+
+if __name__ == "__main__":
+    main()
