@@ -166,4 +166,9 @@ class LogDriver(Driver[LogSettings]):
     @classmethod
     async def open(cls, options: QueueOptions, settings: LogSettings) -> ChunkQueue:
         """Return a queue on the named log."""
-        return LogQueue(cls.logs.setdefault(settings.store, Log()))
+        return LogQueue(cls.log(settings))
+
+    @classmethod
+    def log(cls, settings: LogSettings) -> Log:
+        """Return the named log, which comes into being here."""
+        return cls.logs.setdefault(settings.store, Log())

@@ -219,4 +219,9 @@ class MailboxDriver(Driver[MailboxSettings]):
     @classmethod
     async def open(cls, options: QueueOptions, settings: MailboxSettings) -> ChunkQueue:
         """Return a queue on the named store."""
-        return MailboxQueue(cls.posts.setdefault(settings.store, Post()), settings.hidden_seconds)
+        return MailboxQueue(cls.post(settings), settings.hidden_seconds)
+
+    @classmethod
+    def post(cls, settings: MailboxSettings) -> Post:
+        """Return the named store, which comes into being here."""
+        return cls.posts.setdefault(settings.store, Post())

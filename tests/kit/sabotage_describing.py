@@ -45,7 +45,8 @@ class DescribesInOrderOfAppend(SoundQueue):
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         attempt_that_wrote_nothing_is_counted_and_takes_nothing_back
-        describe_returns_all_when_more_are_asked_for describe_returns_the_newest_records_first
+        describe_returns_all_when_more_are_asked_for
+        describe_returns_the_newest_records_first end_of_a_stale_attempt_is_none
         joining_at_the_tail_gives_exactly_what_comes_after
         next_attempt_counts_on_from_what_is_left next_attempt_is_told_as_a_reset_and_whole
         offsets_are_dense_and_equal_through_many_takeovers
@@ -71,7 +72,8 @@ class DescribesLate(SoundQueue):
         attempt_that_wrote_nothing_is_counted_and_takes_nothing_back
         backend_without_room_is_told_keeps_what_it_has_and_recovers
         describe_reflects_every_append_that_returned
-        describe_returns_all_when_more_are_asked_for describe_returns_the_newest_records_first
+        describe_returns_all_when_more_are_asked_for
+        describe_returns_the_newest_records_first end_of_a_stale_attempt_is_none
         joining_at_the_tail_after_the_end_is_told_the_ending
         joining_at_the_tail_gives_exactly_what_comes_after live_tail_misses_nothing_after_it
         next_attempt_counts_on_from_what_is_left next_attempt_is_told_as_a_reset_and_whole
@@ -80,7 +82,8 @@ class DescribesLate(SoundQueue):
         outage_beyond_the_deadline_is_told_and_later_work_goes_on
         replay_that_differs_is_refused_and_changes_nothing
         replaying_attempt_sends_everything_again_and_is_told_once
-        resuming_attempt_goes_on_after_the_last_durable_chunk status_tells_where_a_stream_stands
+        resuming_attempt_goes_on_after_the_last_durable_chunk
+        status_tells_where_a_stream_stands
         takeover_leaves_nothing_of_the_old_epoch_behind_it
     """)
 

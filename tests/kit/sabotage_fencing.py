@@ -15,7 +15,7 @@ class AcceptsStaleAttempt(SoundQueue):
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        next_attempt_is_told_as_a_reset_and_whole
+        end_of_a_stale_attempt_is_none next_attempt_is_told_as_a_reset_and_whole
         older_attempt_that_opens_after_a_newer_one_is_refused
         older_epoch_is_fenced_even_if_it_never_wrote refused_append_shortens_nothing
         stale_epoch_is_fenced stale_epoch_is_fenced_in_another_connection
@@ -64,9 +64,9 @@ class FencesInTheConnectionOnly(AcceptsStaleAttempt):
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        next_attempt_is_told_as_a_reset_and_whole
-        older_attempt_that_opens_after_a_newer_one_is_refused refused_append_shortens_nothing
-        stale_epoch_is_fenced_in_another_connection
+        end_of_a_stale_attempt_is_none next_attempt_is_told_as_a_reset_and_whole
+        older_attempt_that_opens_after_a_newer_one_is_refused
+        refused_append_shortens_nothing stale_epoch_is_fenced_in_another_connection
         takeover_leaves_nothing_of_the_old_epoch_behind_it
     """)
 

@@ -254,10 +254,12 @@ class RemovesWhatIsRead(_Reading):
     caught_by = checks("""
         acknowledged_records_survive_a_restart
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        backend_holds_exactly_what_was_appended chunk_larger_than_a_record_is_split_and_joined
+        backend_holds_exactly_what_was_appended
+        chunk_larger_than_a_record_is_split_and_joined
         chunk_that_lost_its_first_part_is_told_as_missing
         connection_that_dropped_while_idle_is_replaced
-        cursor_goes_on_with_exactly_the_next_chunk epochs_and_indexes_are_compared_as_numbers
+        cursor_goes_on_with_exactly_the_next_chunk
+        epochs_and_indexes_are_compared_as_numbers
         every_call_to_a_server_that_hangs_ends_in_time
         every_cursor_before_the_head_is_told_and_every_later_one_goes_on
         every_ending_ends_live_and_late_readers
@@ -267,15 +269,15 @@ class RemovesWhatIsRead(_Reading):
         offsets_are_dense_and_equal_through_many_takeovers
         outage_beyond_the_deadline_is_told_and_later_work_goes_on
         position_is_valid_in_another_connection
-        position_of_a_trimmed_record_leads_to_the_oldest_one read_can_be_cancelled_at_any_await
-        read_goes_on_after_every_position
-        read_that_is_blocked_when_its_connection_drops_says_so_or_goes_on
-        reader_misses_nothing_when_every_other_read reading_removes_nothing
-        replay_that_differs_is_refused_and_changes_nothing
+        position_of_a_trimmed_record_leads_to_the_oldest_one
+        read_at_once_leaves_out_nothing_that_is_stored read_can_be_cancelled_at_any_await
+        read_goes_on_after_every_position reader_misses_nothing_when_every_other_read
+        reading_removes_nothing replay_that_differs_is_refused_and_changes_nothing
         replaying_attempt_sends_everything_again_and_is_told_once
         resuming_at_the_ending_ends_again_at_once second_seal_changes_nothing
         slow_backend_is_neither_an_error_nor_a_cause_of_disorder
-        stream_goes_on_after_the_server_hung stream_is_told_once_through_dropping_connections
+        stream_goes_on_after_the_server_hung
+        stream_is_told_once_through_dropping_connections
         stream_is_told_once_when_every_other_append stream_without_chunks_ends_as_well
         ten_live_readers_each_get_everything ten_readers_each_see_everything
         what_is_no_position_is_refused
@@ -352,7 +354,10 @@ class WakesOneReaderOnly(SoundQueue):
 class TrimsSilently(SoundQueue):
     """Keeps the newest two hundred records of a stream."""
 
-    caught_by = checks("cancelled_append_can_be_repeated many_entries_in_one_append")
+    caught_by = checks("""
+        cancelled_append_can_be_repeated many_entries_in_one_append
+        read_at_once_leaves_out_nothing_that_is_stored
+    """)
 
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float

@@ -19,17 +19,19 @@ class DropsLastRecord(SoundQueue):
         append_can_be_cancelled_at_any_await backend_holds_exactly_what_was_appended
         bytes_come_back_unchanged cancelled_append_can_be_repeated
         chunk_larger_than_a_record_is_split_and_joined
-        describe_returns_all_when_more_are_asked_for describe_returns_the_newest_records_first
+        describe_returns_all_when_more_are_asked_for
+        describe_returns_the_newest_records_first
         every_call_to_a_server_that_hangs_ends_in_time
         largest_chunk_passes_and_a_larger_one_is_refused largest_declared_record_fits
         many_entries_in_one_append max_bytes_is_obeyed max_records_is_obeyed
         position_of_a_trimmed_record_leads_to_the_oldest_one
-        position_of_a_vanished_record_leads_to_the_oldest_one positions_are_short_and_printable
+        position_of_a_vanished_record_leads_to_the_oldest_one
+        positions_are_short_and_printable read_at_once_leaves_out_nothing_that_is_stored
         read_can_be_cancelled_at_any_await read_goes_on_after_every_position
         reading_removes_nothing records_outlive_the_connections
-        repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
-        repeated_append_is_skipped stream_is_told_once_when_every_other_append
-        ten_readers_each_see_everything
+        repeat_continues_where_a_prefix_was_stored
+        repeat_through_another_connection_is_skipped repeated_append_is_skipped
+        stream_is_told_once_when_every_other_append ten_readers_each_see_everything
     """)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
@@ -43,17 +45,19 @@ class DropsFirstRecord(SoundQueue):
         append_can_be_cancelled_at_any_await backend_holds_exactly_what_was_appended
         bytes_come_back_unchanged cancelled_append_can_be_repeated
         chunk_larger_than_a_record_is_split_and_joined
-        describe_returns_all_when_more_are_asked_for describe_returns_the_newest_records_first
+        describe_returns_all_when_more_are_asked_for
+        describe_returns_the_newest_records_first
         every_call_to_a_server_that_hangs_ends_in_time
         largest_chunk_passes_and_a_larger_one_is_refused largest_declared_record_fits
         many_entries_in_one_append max_bytes_is_obeyed max_records_is_obeyed
         position_of_a_trimmed_record_leads_to_the_oldest_one
-        position_of_a_vanished_record_leads_to_the_oldest_one positions_are_short_and_printable
+        position_of_a_vanished_record_leads_to_the_oldest_one
+        positions_are_short_and_printable read_at_once_leaves_out_nothing_that_is_stored
         read_can_be_cancelled_at_any_await read_goes_on_after_every_position
         reading_removes_nothing records_outlive_the_connections
-        repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
-        repeated_append_is_skipped stream_is_told_once_when_every_other_append
-        ten_readers_each_see_everything
+        repeat_continues_where_a_prefix_was_stored
+        repeat_through_another_connection_is_skipped repeated_append_is_skipped
+        stream_is_told_once_when_every_other_append ten_readers_each_see_everything
     """)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
@@ -76,12 +80,14 @@ class ReordersTwoRecords(SoundQueue):
         append_can_be_cancelled_at_any_await backend_holds_exactly_what_was_appended
         bytes_come_back_unchanged cancelled_append_can_be_repeated
         chunk_larger_than_a_record_is_split_and_joined
-        describe_returns_all_when_more_are_asked_for describe_returns_the_newest_records_first
+        describe_returns_all_when_more_are_asked_for
+        describe_returns_the_newest_records_first
         every_call_to_a_server_that_hangs_ends_in_time
         largest_chunk_passes_and_a_larger_one_is_refused many_entries_in_one_append
         max_bytes_is_obeyed max_records_is_obeyed
         position_of_a_trimmed_record_leads_to_the_oldest_one
-        position_of_a_vanished_record_leads_to_the_oldest_one read_can_be_cancelled_at_any_await
+        position_of_a_vanished_record_leads_to_the_oldest_one
+        read_at_once_leaves_out_nothing_that_is_stored read_can_be_cancelled_at_any_await
         read_goes_on_after_every_position reading_removes_nothing
         records_outlive_the_connections repeat_continues_where_a_prefix_was_stored
         repeat_through_another_connection_is_skipped repeated_append_is_skipped
@@ -252,7 +258,7 @@ class AcknowledgesBeforeItStores(SoundQueue):
         aclose_ends_appends_that_are_under_way
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         backend_without_room_is_told_keeps_what_it_has_and_recovers
-        every_call_to_a_server_that_hangs_ends_in_time
+        end_of_a_stale_attempt_is_none every_call_to_a_server_that_hangs_ends_in_time
         gap_is_one_event_for_readers_that_ask_for_it
         joining_a_live_stream_at_any_moment_gives_all_of_it
         next_attempt_counts_on_from_what_is_left next_attempt_is_told_as_a_reset_and_whole
@@ -355,7 +361,7 @@ class ForgetsTheSeal(SoundQueue):
         attempt_that_wrote_nothing_is_counted_and_takes_nothing_back
         chunk_larger_than_a_record_is_split_and_joined
         chunk_that_lost_its_first_part_is_told_as_missing
-        cursor_goes_on_with_exactly_the_next_chunk
+        cursor_goes_on_with_exactly_the_next_chunk end_of_a_stale_attempt_is_none
         ending_is_stored_in_one_record_with_the_last_chunk
         ending_whose_acknowledgement_is_lost_is_told_once
         every_cursor_before_the_head_is_told_and_every_later_one_goes_on
@@ -364,10 +370,11 @@ class ForgetsTheSeal(SoundQueue):
         joining_a_live_stream_at_any_moment_gives_all_of_it
         joining_at_the_tail_after_the_end_is_told_the_ending
         joining_at_the_tail_gives_exactly_what_comes_after
-        joining_at_the_tail_of_nothing_gives_all joining_inside_a_packed_record_of_a_live_stream
-        largest_chunk_passes_and_a_larger_one_is_refused late_reader_gets_everything_and_the_end
-        live_tail_misses_nothing_after_it next_attempt_counts_on_from_what_is_left
-        next_attempt_is_told_as_a_reset_and_whole
+        joining_at_the_tail_of_nothing_gives_all
+        joining_inside_a_packed_record_of_a_live_stream
+        largest_chunk_passes_and_a_larger_one_is_refused
+        late_reader_gets_everything_and_the_end live_tail_misses_nothing_after_it
+        next_attempt_counts_on_from_what_is_left next_attempt_is_told_as_a_reset_and_whole
         offsets_are_dense_and_equal_through_many_takeovers
         older_attempt_that_opens_after_a_newer_one_is_refused
         opening_a_writer_can_be_cancelled_at_any_await

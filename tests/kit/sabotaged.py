@@ -22,6 +22,8 @@ from . import (
     sabotage_waiting,
 )
 from .sabotage_server import SoundQueue, suite_of
+from .sabotage_unfenced import UNFENCED
+from .sabotage_unfenced import suite_of as suite_of_unfenced
 
 _MODULES = (
     sabotage_storing,
@@ -47,12 +49,16 @@ def _queues(module: ModuleType) -> list[type[SoundQueue]]:
     ]
 
 
-SABOTAGED = {queue.__name__: queue for module in _MODULES for queue in _queues(module)}
-"""Every queue with a fault, by name."""
+_SABOTAGED = {queue.__name__: queue for module in _MODULES for queue in _queues(module)}
 
-_ALL: list[type[SoundQueue]] = [SoundQueue, *SABOTAGED.values()]
-for _queue in _ALL:
-    _suite = suite_of(_queue)
+CAUGHT_BY = {
+    **{name: queue.caught_by for name, queue in _SABOTAGED.items()},
+    **{name: queue.caught_by for name, queue in UNFENCED.items()},
+}
+"""Every queue with a fault, by name, and the checks that find it."""
+
+_ALL: list[type[SoundQueue]] = [SoundQueue, *_SABOTAGED.values()]
+for _suite in (*map(suite_of, _ALL), *map(suite_of_unfenced, UNFENCED.values())):
     globals()[_suite.__name__] = _suite
 
 

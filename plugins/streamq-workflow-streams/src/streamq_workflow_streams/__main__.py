@@ -17,6 +17,7 @@ from ._errors import not_connected
 from ._settings import WorkflowStreamsSettings, make_client
 from ._worker import host_worker
 
+_SDK_SECONDS = 0.05
 _OVERRIDES = ("address", "namespace", "task_queue")
 
 
@@ -50,6 +51,9 @@ async def _run(settings: WorkflowStreamsSettings) -> None:
     try:
         client = await make_client(settings, for_worker=True)
     except RuntimeError as exc:
+        # The SDK's thread that brought the answer still has to leave the interpreter: ending it at
+        # this moment aborts the process.
+        await asyncio.sleep(_SDK_SECONDS)
         raise not_connected(exc, settings.address) from exc
     async with host_worker(client, settings):
         logging.getLogger("streamq").info(
