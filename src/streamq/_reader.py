@@ -66,6 +66,7 @@ class _Told:
     before: str
     after: str
     progress: Progress
+    end: Progress  # that of ``after``, which what tells nothing may have moved on
 
 
 class StreamReader(Generic[T]):
@@ -320,12 +321,18 @@ class StreamReader(Generic[T]):
                 self._whole_position = stored.position
             if events:
                 self._buffered += sum(len(e.data) for e in events if isinstance(e, Chunk))
+                progress = self._sequencer.progress
                 self._told.append(
-                    _Told(deque(events), before, self._whole_position, self._sequencer.progress)
+                    _Told(deque(events), before, self._whole_position, progress, progress)
                 )
             elif not self._told:
                 # Nothing to tell (an OPEN, a duplicate): move the cursor past it.
                 self._cursor = Cursor(self._sequencer.progress, self._whole_position)
+            elif self._consumes and not self._sequencer.holds_back:
+                # It is acknowledged with the last event before it, since nothing more may come
+                # until it is.
+                last = self._told[-1]
+                last.after, last.end = self._whole_position, self._sequencer.progress
         if failure is not None and not self._told:
             raise failure
         return True
@@ -412,7 +419,7 @@ class StreamReader(Generic[T]):
             self._cursor = Cursor(progress, told.before)
         else:
             self._told.popleft()
-            self._cursor = Cursor(progress, told.after)
+            self._cursor = Cursor(told.end if self._consumes else progress, told.after)
         return event
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from tests.kit.mailbox_driver import MailboxQueue, Post
 
-from streamq import Chunk, open_reader, open_writer
+from streamq import Chunk, Event, Reset, Seal, open_reader, open_writer
 
 SECONDS = 10.0
 
@@ -40,3 +40,68 @@ async def test_reader_that_read_nothing_tells_the_backend_that_it_goes() -> None
     async with open_reader("a", queue=queue, commits=False) as reader:
         assert await reader.read_batch(max_wait=0.01) == []
     assert released == [""]
+
+
+async def test_opening_behind_the_last_event_is_acknowledged_with_it() -> None:
+    """Nothing more comes while a message is out: an opening that tells nothing would block all."""
+    queue = MailboxQueue(Post(), hidden_seconds=10 * SECONDS)
+    first = await open_writer("a", queue=queue, epoch=10)
+    await first.send_chunk("x")
+    await first.flush()
+    second = await open_writer("a", queue=queue, epoch=20)
+    async with (
+        asyncio.timeout(SECONDS),
+        open_reader("a", queue=queue, commits=False) as reader,
+    ):
+        (chunk,) = await reader.read_batch()
+        cursor = reader.cursor
+    await second.send_chunk("y")
+    await second.finish()
+    async with (
+        asyncio.timeout(SECONDS),
+        open_reader("a", queue=queue, from_=cursor, commits=False) as reader,
+    ):
+        reset, again, seal = await reader.read_batch()
+    assert isinstance(chunk, Chunk)
+    assert isinstance(reset, Reset)
+    assert isinstance(again, Chunk)
+    assert isinstance(seal, Seal)
+    assert [each.offset for each in (chunk, reset, again, seal)] == [1, 2, 3, 4]
+    assert [each.attempt for each in (chunk, reset, again, seal)] == [1, 2, 2, 2]
+    await first.aclose()
+
+
+async def test_reader_goes_on_behind_an_opening() -> None:
+    """The same for one that acknowledges by itself."""
+    queue = MailboxQueue(Post(), hidden_seconds=10 * SECONDS)
+    first = await open_writer("a", queue=queue, epoch=10)
+    await first.send_chunk("x")
+    await first.flush()
+    second = await open_writer("a", queue=queue, epoch=20)
+    async with asyncio.timeout(SECONDS), open_reader("a", queue=queue) as reader:
+        events = [await anext(reader)]
+        await second.send_chunk("y")
+        await second.finish()
+        events += [event async for event in reader]
+    assert [type(each) for each in events] == [Chunk, Reset, Chunk, Seal]
+    assert [each.attempt for each in events] == [1, 2, 2, 2]
+    await first.aclose()
+
+
+async def test_place_within_a_record_is_not_touched_by_what_comes_behind_it() -> None:
+    """A poll that is full stops in the middle; the opening behind must not make the rest stale."""
+    queue = MailboxQueue(Post(), hidden_seconds=10 * SECONDS)
+    async with asyncio.timeout(SECONDS):
+        first = await open_writer("a", queue=queue, epoch=10)
+        for text in "xyz":
+            await first.send_chunk(text)
+        await first.flush()
+        await open_writer("a", queue=queue, epoch=20)
+        told: list[Event[object]] = []
+        cursor = "beginning"
+        while len(told) < 3:
+            async with open_reader("a", queue=queue, from_=cursor, commits=False) as reader:
+                told += await reader.read_batch(max_events=1)
+                cursor = reader.cursor
+    assert [each.value for each in told if isinstance(each, Chunk)] == ["x", "y", "z"]
+    await first.aclose()

@@ -22,7 +22,7 @@ from streamq.temporal import StreamqPlugin, streaming_activity
 from .followers import Follows, Options
 
 _ROOT = Path(__file__).parents[2]
-_VISIBILITY_SECONDS = 2
+_VISIBILITY_SECONDS = 15
 
 
 @streaming_activity

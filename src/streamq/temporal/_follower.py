@@ -153,7 +153,7 @@ class Follower:
         self.cursor = result.cursor
         self.sealed = result.sealed
         self._producer_over = self._producer_over or result.producer_over
-        self.ended = result.sealed or (over and not result.count)
+        self.ended = result.sealed or (over and not result.count and not result.hidden)
         return result
 
     async def reopened(self) -> PollResult:

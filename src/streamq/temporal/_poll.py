@@ -10,10 +10,11 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from streamq._errors import ConfigurationError, StreamqError
+from streamq._errors import ConfigurationError, StreamNotFoundError, StreamqError
 from streamq._events import Chunk, Event, Reset, Seal
 from streamq._open import open_reader, stream_id
 from streamq._reader import StreamReader
+from streamq.driver import ChunkQueue
 
 from ._batch import LONGEST_SECONDS, Packer, check_limits
 from ._chain import is_ended
@@ -23,6 +24,7 @@ from ._input import takes
 from ._pulse import heartbeat_seconds
 
 POLL_ACTIVITY = "streamq.poll"
+_HIDDEN_SECONDS = 20.0
 
 MAX_EVENTS = 1_000
 MAX_BYTES = 524_288
@@ -82,6 +84,8 @@ class PollResult:
         elapsed_ms: How long the poll took, rounded up.
         clock_ms: When it ended, by a clock of the worker's process that only compares with itself.
         producer_over: Whether nothing came and the workflow ``producer`` has ended.
+        hidden: Whether nothing came although something is stored: without replay, a reader that
+            died keeps what it had taken from others for a while.
     """
 
     cursor: str
@@ -95,6 +99,7 @@ class PollResult:
     elapsed_ms: int = field(default=0, compare=False)
     clock_ms: int = field(default=0, compare=False)
     producer_over: bool = False
+    hidden: bool = False
 
 
 @activity.defn(name=POLL_ACTIVITY)
@@ -125,7 +130,7 @@ async def poll(request: PollRequest) -> PollResult:
             codec=context.codec(stream),
             commits=False,  # before the result is in the history, nothing may be gone
         ) as reader:
-            return await _Poll(request, reader).run()
+            return await _Poll(request, reader, context.queue).run()
     except StreamqError as exc:
         raise application_error(exc) from exc
 
@@ -157,9 +162,10 @@ async def _check_size(result: PollResult) -> None:
 
 
 class _Poll:
-    def __init__(self, request: PollRequest, reader: StreamReader) -> None:
+    def __init__(self, request: PollRequest, reader: StreamReader, queue: ChunkQueue) -> None:
         self._request = request
         self._reader = reader
+        self._queue = queue
         info = activity.info()
         # A short poll ends before its first heartbeat, which is billed.
         self._beat_seconds = (
@@ -176,12 +182,13 @@ class _Poll:
         wait_until = self._started + request.max_wait_seconds
         # Nothing delivered yet: the first chunk is what people wait for.
         window_until = self._started + (request.window_seconds if reader.offset else 0.0)
-        cursor = reader.cursor
-        while self._count < request.max_events and reader.seal is None and not reader.is_spent:
-            event = await self._next(window_until if self._count else wait_until)
-            if event is None or not self._take(event):
-                break
-            cursor = reader.cursor
+        cursor = await self._collect(wait_until, window_until)
+        hidden = False
+        if not request.max_wait_seconds and self._is_in_doubt() and await self._is_there():
+            # Asked for the rest, and the end has not come: a reader that died may have it.
+            until = time.monotonic() + _HIDDEN_SECONDS
+            cursor = await self._collect(until, until)
+            hidden = self._is_in_doubt() and await self._is_there(something=True)
         producer_over = not self._count and (self._producer_over or await self._look())
         ended = time.monotonic()
         result = PollResult(
@@ -196,10 +203,35 @@ class _Poll:
             math.ceil((ended - self._started) * 1_000),
             math.ceil(ended * 1_000),
             producer_over,
+            hidden,
         )
         if self._packed.size > _LARGE_BYTES:
             await _check_size(result)
         return result
+
+    async def _collect(self, wait_until: float, window_until: float) -> str:
+        """Take what comes; return the cursor after it."""
+        request, reader = self._request, self._reader
+        cursor = reader.cursor
+        while self._count < request.max_events and reader.seal is None and not reader.is_spent:
+            event = await self._next(window_until if self._count else wait_until)
+            if event is None or not self._take(event):
+                break
+            cursor = reader.cursor
+        return cursor
+
+    def _is_in_doubt(self) -> bool:
+        """Whether finding nothing does not mean that there is nothing."""
+        is_empty = not self._count and self._reader.seal is None
+        return is_empty and not self._queue.capabilities.replay
+
+    async def _is_there(self, *, something: bool = False) -> bool:
+        """Whether the stream exists, and, if asked, has records."""
+        try:
+            info = await self._queue.describe(self._reader.stream)
+        except StreamNotFoundError:
+            return False
+        return not something or info.records != 0
 
     async def _next(self, until: float) -> Event | None:
         """Return the next event; ``None`` if there is none until then."""

@@ -22,7 +22,7 @@ from ._names import Label
 from ._receiver import MOST_AT_ONCE, Taken
 from ._settings import SqsSettings
 
-LONGEST_POLL_SECONDS = 20
+_LONGEST_POLL_SECONDS = 20
 _LONGEST_RETENTION = 1_209_600  # 14 days; sweeping is what ends a stream
 _MISSING = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 _EXISTS = frozenset({"QueueAlreadyExists", "QueueNameExists"})
@@ -37,7 +37,8 @@ _COUNTS = (
 class Service:
     """What SQS is asked. Every method raises streamq's errors only.
 
-    Long polls have connections of their own: each holds one for as long as it waits.
+    Long polls hold a connection for as long as they wait, and must not keep others from theirs:
+    each kind has a number of its own.
 
     Args:
         settings: The driver's settings.
@@ -45,27 +46,23 @@ class Service:
 
     def __init__(self, settings: SqsSettings) -> None:
         self._settings = settings
-        self._clients = AwsClients(settings, backend=BACKEND)
-        poll_settings = settings.model_copy(update={"max_connections": settings.max_polls})
-        self._poll_clients = AwsClients(poll_settings, backend=BACKEND)
+        connections = settings.max_connections + settings.max_polls
+        self._clients = AwsClients(
+            settings.model_copy(update={"max_connections": connections}), backend=BACKEND
+        )
         # A call that waits for its turn is not one that the service leaves without an answer.
         self._turns = asyncio.Semaphore(settings.max_connections)
         self._poll_turns = asyncio.Semaphore(settings.max_polls)
         self._sqs: Any = None
-        self._polls: Any = None
 
     async def start(self, prefix: str) -> None:
-        """Open the clients, and see that SQS answers."""
-        self._sqs = await self._clients.client("sqs")
-        self._polls = await self._poll_clients.client("sqs", poll_seconds=LONGEST_POLL_SECONDS)
+        """Open the client, and see that SQS answers."""
+        self._sqs = await self._clients.client("sqs", poll_seconds=_LONGEST_POLL_SECONDS)
         await self._call("list_queues", QueueNamePrefix=prefix, MaxResults=1)
 
     async def aclose(self) -> None:
-        """Close the clients."""
-        try:
-            await self._clients.aclose()
-        finally:
-            await self._poll_clients.aclose()
+        """Close the client."""
+        await self._clients.aclose()
 
     # -- queues --------------------------------------------------------------------------------
 
@@ -163,7 +160,7 @@ class Service:
                 queues, while nothing has happened to them.
             wait: For how long at least.
         """
-        seconds = min(math.ceil(wait), LONGEST_POLL_SECONDS)
+        seconds = min(math.ceil(wait), _LONGEST_POLL_SECONDS)
         hidden = self._settings.visibility_seconds
         params: dict[str, Any] = {
             "QueueUrl": url,
@@ -233,7 +230,7 @@ class Service:
 
     async def _poll(self, wait: float, params: Mapping[str, Any]) -> Any:
         async with self._poll_turns:
-            return await self._ask(self._polls.receive_message(**params), wait)
+            return await self._ask(self._sqs.receive_message(**params), wait)
 
     async def _ask(self, call: Awaitable[Any], wait: float) -> Any:
         try:
