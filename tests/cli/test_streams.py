@@ -139,7 +139,7 @@ async def test_nothing_is_deleted_without_consent(cli: Cli, queue: ChunkQueue) -
         ("tail po", ["poem-7"]),
         ("delete o", ["other"]),
         ("tail --from t", ["tail"]),
-        ("demo --backend sq", ["sqlite"]),
+        ("demo --backend sql", ["sqlite"]),
         ("demo --delivery p", ["poll"]),
     ],
 )
