@@ -116,7 +116,9 @@ class Ends:
     ) -> dict[TopicPartition, int | Exception]:
         results: dict[TopicPartition, int | Exception] = {}
         wanted: list[tuple[TopicPartition, int]] = [
-            (partition, self._known[partition]) for partition in partitions
+            # Perhaps forgotten since: from the beginning, and if that has gone, it is looked up.
+            (partition, self._known.get(partition, 0))
+            for partition in partitions
         ]
         answers = await self._cluster.fetch_from_leaders(
             wanted, partition_bytes=_PARTITION_BYTES, max_bytes=_ANSWER_BYTES
@@ -127,6 +129,6 @@ class Ends:
             else:
                 self._fetched[partition] = answer
                 self._oldest[partition] = answer.low
-                self._known[partition] = max(answer.high, self._known[partition])
+                self._known[partition] = max(answer.high, self._known.get(partition, 0))
                 results[partition] = answer.high
         return results
