@@ -1,15 +1,17 @@
-"""Two habits of aiokafka's client that would hurt us, replaced.
+"""Habits of aiokafka's client that would hurt us, replaced.
 
 * It asks for topics in a way that lets brokers create them: one that an operator has just deleted
   would come back with the broker's defaults, which suit neither the records nor the directory.
 * When it begins, it logs why a broker cannot be talked to and raises something else, and leaves its
   connection open when it is cancelled.
+* It logs what it sends, at level DEBUG also the password.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -36,8 +38,20 @@ def adapt(client: AIOKafkaClient, options: dict[str, Any]) -> None:
         client: It, or that of a producer.
         options: What it was created with.
     """
+    logging.getLogger(create_conn.__module__).addFilter(hide_credentials)  # the same one: once
     client.bootstrap = functools.partial(_bootstrap, client, options)
     client._metadata_update = functools.partial(_update_metadata, client)
+
+
+def hide_credentials(record: logging.LogRecord) -> bool:
+    """Leave out of a log record what was said to log in; a filter that keeps every record."""
+    if isinstance(record.args, tuple):
+        names = [type(each).__name__ for each in record.args]
+        record.args = tuple(
+            f"{name}(...)" if name.startswith("SaslAuthenticate") else each
+            for name, each in zip(names, record.args, strict=True)
+        )
+    return True
 
 
 async def hang_up(client: AIOKafkaClient) -> None:

@@ -1,0 +1,38 @@
+"""What is changed about aiokafka's client, without a broker."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from aiokafka import conn
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.admin import SaslAuthenticateRequest_v1, SaslAuthenticateResponse_v0
+
+from streamq_kafka import KafkaSettings
+from streamq_kafka._client import adapt
+from streamq_kafka._settings import connection_options
+
+
+async def _client() -> AIOKafkaClient:
+    options = connection_options(KafkaSettings())
+    client = AIOKafkaClient(**options)
+    adapt(client, options)
+    return client
+
+
+async def test_credentials_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody switches DEBUG on in production, and the log goes to many people."""
+    await _client()
+    await _client()
+    log = logging.getLogger("aiokafka.conn")
+    assert log is conn.log
+    assert len(log.filters) == 1
+    with caplog.at_level(logging.DEBUG, log.name):
+        request = SaslAuthenticateRequest_v1(b"\0me\0s3cr3t")
+        log.debug("Request to %s:%d %d: %s", "kafka", 9092, 1, request)
+        log.debug("Response %d: %s", 1, SaslAuthenticateResponse_v0(0, None, b"s3cr3t"))
+        log.debug("nothing to replace")
+    assert "s3cr3t" in repr(request)
+    assert "s3cr3t" not in caplog.text
+    assert "Request to kafka:9092 1: SaslAuthenticateRequest_v1(...)" in caplog.text
