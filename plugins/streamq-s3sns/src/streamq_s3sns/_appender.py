@@ -19,10 +19,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from streamq.driver import BackendUnavailableError, Entry, FencedError, StreamId, new_entries
+from streamq_aws import together
 
 from ._flows import Flow
 from ._segment import BACKEND, FRAME_BYTES, Tail
-from ._store import Store, together
+from ._store import Store
 
 SEGMENT_BYTES = 8 * 2**20
 """A segment is closed before it gets larger than this, unless it has one entry."""

@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from types import TracebackType
 
 from streamq.driver import (
     Capabilities,
     ChunkQueue,
-    ClosedError,
     Entry,
     LatencyClass,
     QueueOptions,
@@ -19,9 +17,8 @@ from streamq.driver import (
     StreamId,
     StreamInfo,
     StreamNotFoundError,
-    StreamqError,
 )
-from streamq_aws import AwsClients
+from streamq_aws import AwsClients, Calls, together
 
 from ._appender import Appender
 from ._flows import Flow, Flows
@@ -29,7 +26,7 @@ from ._keys import KeySpace
 from ._reading import Reading, newest_first
 from ._segment import BACKEND, Place, Segment, Tail, decode_place
 from ._settings import S3SnsSettings
-from ._store import Described, Store, together
+from ._store import Described, Store
 from ._sweeping import Sweeper
 from ._wakeups import WakeUps
 
@@ -55,7 +52,7 @@ class S3SnsQueue(ChunkQueue):
         self._keys = KeySpace(settings.prefix)
         self._clients = AwsClients(settings, backend=BACKEND)
         self._flows = Flows()
-        self._calls = _Calls()
+        self._calls = Calls(BACKEND)
         self._waiting = 0
         self._wakeups: WakeUps | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -249,69 +246,3 @@ class S3SnsQueue(ChunkQueue):
 
     def _left(self, tail: Tail) -> timedelta:
         return timedelta(milliseconds=tail.expires - self._store.clock.now_ms())
-
-
-class _Calls:
-    """The calls that are under way, so that closing ends them at once."""
-
-    def __init__(self) -> None:
-        self._running: set[_Call] = set()
-        self._is_closed = False
-
-    def one(self, stream: StreamId | None = None) -> _Call:
-        """Return a context for one call.
-
-        Raises:
-            ClosedError: The queue is closed, also while the call is under way.
-        """
-        return _Call(self, self._running, None if stream is None else str(stream))
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether no call is taken any more."""
-        return self._is_closed
-
-    def close(self) -> None:
-        """End what is under way, and take nothing more."""
-        self._is_closed = True
-        for call in tuple(self._running):
-            call.end()
-
-
-class _Call:
-    """One call: ended by cancelling its task, which then raises what is due instead."""
-
-    __slots__ = ("_calls", "_is_ended", "_running", "_stream", "_task")
-
-    def __init__(self, calls: _Calls, running: set[_Call], stream: str | None) -> None:
-        self._calls = calls
-        self._running = running
-        self._stream = stream
-        self._is_ended = False
-        self._task: asyncio.Task[object] | None = None
-
-    def __enter__(self) -> None:
-        if self._calls.is_closed:
-            raise self._error()
-        self._task = asyncio.current_task()
-        self._running.add(self)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._running.discard(self)
-        if isinstance(exc, StreamqError) and exc.stream is None:
-            exc.stream = self._stream
-        if self._is_ended and self._task is not None:
-            is_ours_alone = self._task.uncancel() <= 0
-            if exc is None or (isinstance(exc, asyncio.CancelledError) and is_ours_alone):
-                raise self._error() from None
-
-    def end(self) -> None:
-        """Cancel the task, on our own account."""
-        if self._task is not None and not self._is_ended:
-            self._is_ended = True
-            self._task.cancel()
-
-    def _error(self) -> ClosedError:
-        return ClosedError("this S3 queue has been closed", backend=BACKEND, stream=self._stream)

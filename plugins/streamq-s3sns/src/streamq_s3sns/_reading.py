@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from streamq.driver import Stored, StreamqError
+from streamq_aws import together
 
 from ._flows import Flow
 from ._segment import Place, Segment, Tail, stored
-from ._store import Store, together
+from ._store import Store
 
 _AT_ONCE = 16
 _AT_ONCE_BYTES = 16 * 2**20

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -33,8 +33,6 @@ _DELETED_AT_ONCE = 1_000
 _GONE = 404
 _LOST_RACE = frozenset({409, 412})
 _LOOKS = 4
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,18 +279,6 @@ class Store:
         ours = to_streamq(error, BACKEND, about=self._where(failed.get("Key", "")))
         assert ours is not None
         return ours
-
-
-async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await calls together; an error or cancellation ends all of them before it is raised."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
 
 
 def _split(key: str) -> str:

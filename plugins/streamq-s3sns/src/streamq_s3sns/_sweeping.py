@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from streamq.driver import StreamId
+from streamq_aws import together
 
 from ._keys import segment_number
 from ._segment import Tail
-from ._store import Described, Store, together
+from ._store import Described, Store
 
 _AT_ONCE = 8
 
