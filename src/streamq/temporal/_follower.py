@@ -20,7 +20,7 @@ from ._poll import MAX_BYTES, MAX_EVENTS, POLL_ACTIVITY, PollResult
 
 PollMode: TypeAlias = Literal["activity", "local"]
 
-LOCAL_BUDGET_MS = 440
+LOCAL_BUDGET_MS = 425
 """How long local polls may keep one workflow task open, as they report it themselves."""
 
 LOCAL_BUDGET_BYTES = 400_000
