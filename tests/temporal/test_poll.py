@@ -93,6 +93,31 @@ async def test_the_window_collects_but_never_delays_the_first_chunk(
         assert chunks["values"] == ["second", "third"]
 
 
+async def test_polls_come_at_an_even_pace(
+    polled: Poll, queue: ChunkQueue, settings: Settings
+) -> None:
+    """What the server takes from one poll to the next must not add to the window."""
+    async with open_writer(STREAM, queue=queue, settings=settings) as writer:
+        await writer.send_chunk("first")
+        first = await polled()
+
+        async def elapsed_ms(window_seconds: float, polled_ago_ms: int) -> int:
+            await writer.send_chunk("next")
+            now_ms = round(time.monotonic() * 1_000)
+            result = await polled(
+                cursor=first.cursor,
+                window_seconds=window_seconds,
+                polled_ms=now_ms - polled_ago_ms,
+            )
+            return result.elapsed_ms
+
+        assert await elapsed_ms(30, 29_990) < 10_000  # it was begun long before
+        assert await elapsed_ms(0.2, 0) >= 200 + 10
+        # Clocks that have nothing to do with ours: of a host that started before, and after.
+        assert await elapsed_ms(0.2, -10_000_000) >= 200
+        assert await elapsed_ms(0.2, 10_000_000) >= 200
+
+
 async def test_an_empty_poll_returns_in_time_with_a_usable_cursor(polled: Poll) -> None:
     """A stream that does not exist yet is waited for, within the bound."""
     empty = await polled(max_wait_seconds=0.05)
