@@ -98,10 +98,8 @@ class Sequencer:
         if record.kind is RecordKind.OPEN:
             self.headers = dict(record.headers)
             return []
-        if self._relative:
-            record = self._place(record)
         try:
-            events = self._tell(record)
+            events = self._tell(self._place(record) if self._relative else record)
         except (TrimmedError, CursorError):
             progress, self._taken_over_at, self.headers = before
             self.epoch, self.attempt = progress.epoch, progress.attempt
@@ -121,7 +119,13 @@ class Sequencer:
         return events
 
     def _place(self, record: Record) -> Record:
-        """Return a record that counts from its opening with its place in the whole stream."""
+        """Return a record that counts from its opening with its place in the whole stream.
+
+        Raises:
+            CursorError: Its attempt knows of none before it, and something has been told.
+        """
+        if self._base > 0 and record.offset == 1 and not record.resets:
+            raise _began_again(f"epoch {record.epoch} is the first of its stream", self._base)
         if not self.offset:
             # Nothing was told before: there is nothing to take back, and the reset takes no place.
             self._base = -(record.offset + record.resets - record.seq - 1)
@@ -146,11 +150,7 @@ class Sequencer:
         """Return the events of a DATA record of the current epoch that have not been told."""
         first, expected = record.offset, self.offset + 1
         if first <= self._taken_over_at:
-            raise CursorError(
-                f"the stream began again: event {first} of a newer attempt comes after event "
-                f"{self._taken_over_at}. It was deleted or had expired since; read it from the "
-                "beginning"
-            )
+            raise _began_again(f"event {first} of a newer attempt", self._taken_over_at)
         if record.parts > 1:
             return self._tell_part(record, expected, may_wait)
         if record.last_offset < expected:
@@ -250,6 +250,13 @@ class Sequencer:
             self._early[place] = record
             self._early_bytes += _size(record)
         return True
+
+
+def _began_again(what: str, told: int) -> CursorError:
+    return CursorError(
+        f"the stream began again: {what} comes after event {told}. It was deleted or had expired "
+        "since; read it from the beginning"
+    )
 
 
 def _size(record: Record) -> int:

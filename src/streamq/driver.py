@@ -252,7 +252,8 @@ class ChunkQueue(abc.ABC):
         """Tell the backend that no reader will ask for records up to ``upto`` again.
 
         Only backends without replay need it (SQS deletes messages); the default does nothing. The
-        position alone has to be enough, in another process too; repeating it is harmless.
+        position alone has to be enough, in another process too; repeating it is harmless. It
+        removes nothing from a stream that has begun again under the name since it was deleted.
         """
 
     async def release(self, stream: StreamId, after: str) -> None:  # noqa: B027 - optional
