@@ -142,6 +142,12 @@ class ChunkQueue(abc.ABC):
     capabilities: Capabilities
     """What this queue promises."""
 
+    hidden_seconds: float = 0.0
+    """For how long at most what a reader had taken that died is hidden from others.
+
+    0 where reading takes nothing away (``capabilities.replay``).
+    """
+
     @abc.abstractmethod
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None

@@ -67,6 +67,7 @@ class SqsQueue(ChunkQueue):
         self, options: QueueOptions, settings: SqsSettings, capabilities: Capabilities
     ) -> None:
         self.capabilities = capabilities
+        self.hidden_seconds = settings.visibility_seconds
         self._ttl = options.ttl.total_seconds()
         self._settings = settings
         self._names = QueueNames(settings.queue_prefix, fifo=settings.fifo)
