@@ -13,7 +13,8 @@ from streamq import Chunk, CursorError, Event, Seal, open_reader, open_writer
 from streamq.driver import START, Entry, QueueOptions, StreamId
 from streamq.testing import OpenQueue, new_stream
 from streamq_sqs import SqsDriver, SqsSettings
-from streamq_sqs._names import Label, QueueNames
+from streamq_sqs._names import Label, QueueNames, life_tags
+from streamq_sqs._service import Service
 
 NAMES = QueueNames("streamq-", fifo=True)
 PATIENCE = 20.0
@@ -83,6 +84,26 @@ async def test_sweep_keeps_what_is_written_to(
             await queue.sweep()
         assert index > 2
         assert is_there(stream)
+
+
+async def test_sweep_looks_again_before_it_deletes(
+    settings: SqsSettings, plain: Any, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the list of a thousand queues and the last of them a writer may have woken up."""
+    apart = settings.model_copy(update={"queue_prefix": f"t{uuid.uuid4().hex[:8]}-"})
+    look = Service.label_if_there
+
+    async def look_and_write(service: Service, url: str) -> Label | None:
+        label = await look(service, url)
+        await service.tag(url, life_tags(3_600))
+        return label
+
+    async with await SqsDriver.open(QueueOptions(ttl=timedelta(seconds=0)), apart) as queue:
+        await queue.append(stream, [Entry(1, 0, b"a")])
+        with monkeypatch.context() as patched:
+            patched.setattr(Service, "label_if_there", look_and_write)
+            assert await queue.sweep() == 0
+        assert (await queue.describe(stream)).records == 1
 
 
 async def read(queue: Any, stream: StreamId, after: str) -> Any:

@@ -190,6 +190,8 @@ class SqsQueue(ChunkQueue):
         swept = 0
         async for stream, url in self._listed(self._names.prefix, only_expired=True):
             with self._calls.one(stream):
+                if await self._look_at(url, only_expired=True) is None:
+                    continue  # somebody has written since it was listed, or has swept it
                 self._forget(stream)
                 await self._service.delete(url)
                 swept += 1
@@ -315,12 +317,14 @@ class SqsQueue(ChunkQueue):
                 return
             for urls in _cut(page):
                 with self._calls.one():
-                    found = await together(self._look_at(url, only_expired) for url in urls)
+                    found = await together(
+                        self._look_at(url, only_expired=only_expired) for url in urls
+                    )
                 for stream, url in zip(found, urls, strict=True):
                     if stream is not None:
                         yield stream, url
 
-    async def _look_at(self, url: str, only_expired: bool) -> StreamId | None:
+    async def _look_at(self, url: str, *, only_expired: bool) -> StreamId | None:
         label = await self._service.label_if_there(url)
         if label is None or label.stream is None or not only_expired:
             return None if label is None else label.stream
