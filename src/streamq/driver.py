@@ -182,6 +182,8 @@ class ChunkQueue(abc.ABC):
 
         Raises:
             FencedError: A newer epoch has been opened; nothing was added after that.
+            StreamNotFoundError: Perhaps, where streams are not fenced: it was deleted since it was
+                opened, and only an entry with index 0 makes it again.
         """
 
     @abc.abstractmethod
