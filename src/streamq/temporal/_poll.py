@@ -216,7 +216,7 @@ class _Poll:
             producer_over,
             hidden,
         )
-        if self._packed.size > _LARGE_BYTES:
+        if self._packed.size + len(cursor) > _LARGE_BYTES:
             await _check_size(result)
         return result
 

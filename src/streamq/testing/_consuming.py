@@ -9,6 +9,7 @@ import pytest
 from streamq import (
     CapabilityError,
     ChunkTooLargeError,
+    CursorError,
     Event,
     FencedError,
     OnRetry,
@@ -20,6 +21,7 @@ from streamq.driver import ChunkQueue, StreamId
 from ._streams import StreamChecks, told, values
 
 _EMPTY_POLLS = 8
+_NAME_SECONDS = 120.0  # SQS keeps the name of a deleted queue from everybody for one minute
 
 
 class ConsumingChecks(StreamChecks):
@@ -149,6 +151,22 @@ class ConsumingChecks(StreamChecks):
         events += await self.poll_on(stream, cursor, consumed, most=6, max_events=1)
         assert told(events) == ["a", "RESET 2", "b", "c", "d", "END"]
         assert [event.offset for event in events] == [1, 2, 3, 4, 5, 6]
+
+    async def test_cursor_of_a_stream_that_began_again_is_refused(
+        self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """Another story under the same name is not the rest of the first; nor is any of it lost."""
+        await self.write_apart(consumed, stream, "a", "b")
+        cursors = await self.cursors(consumed, stream)
+        await other.delete(stream)
+        settings = self.settings(retry_seconds=_NAME_SECONDS)
+        async with self.writer(other, stream, settings=settings) as writer:
+            await writer.send_chunk("c")
+        for cursor in cursors[1:]:
+            async with self.reader(consumed, stream, cursor, commits=False) as reader:
+                with pytest.raises(CursorError, match="began again"):
+                    await reader.read_batch(max_wait=self.patience)
+        assert told(await self.read_all(other, stream)) == ["c", "END"]
 
     @pytest.mark.parametrize("policy", [OnRetry.RESUME, OnRetry.REPLAY], ids=lambda p: p.value)
     async def test_attempt_that_would_have_to_read_is_refused(

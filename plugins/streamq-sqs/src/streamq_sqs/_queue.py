@@ -25,7 +25,16 @@ from streamq_aws import Calls, together
 
 from ._errors import BACKEND
 from ._messages import batches
-from ._names import QueueNames, forgetting, identity_tags, life_tags, now_ms, opening_tags
+from ._names import (
+    Label,
+    QueueNames,
+    digest_of,
+    forgotten_tags,
+    identity_tags,
+    life_tags,
+    now_ms,
+    opening_tags,
+)
 from ._receiver import Receiver, Taken, receipts_of
 from ._service import Service
 from ._settings import SqsSettings
@@ -67,6 +76,7 @@ class SqsQueue(ChunkQueue):
         self, options: QueueOptions, settings: SqsSettings, capabilities: Capabilities
     ) -> None:
         self.capabilities = capabilities
+        self.hidden_seconds = settings.visibility_seconds
         self._ttl = options.ttl.total_seconds()
         self._settings = settings
         self._names = QueueNames(settings.queue_prefix, fifo=settings.fifo)
@@ -100,8 +110,10 @@ class SqsQueue(ChunkQueue):
                 if known is not None and entry.epoch < known.epoch:
                     raise self._fenced(stream, entry.epoch, known.epoch)
             for batch in batches(entries, self._settings.max_message_bytes):
-                if known is None or batch[0].index == 0:
+                if batch[0].index == 0:
                     known = await self._open(stream, batch[0])
+                elif known is None:
+                    known = await self._find(stream)
                 try:
                     await self._service.send(stream, known.url, batch)
                 except StreamNotFoundError:
@@ -189,6 +201,8 @@ class SqsQueue(ChunkQueue):
         swept = 0
         async for stream, url in self._listed(self._names.prefix, only_expired=True):
             with self._calls.one(stream):
+                if await self._look_at(url, only_expired=True) is None:
+                    continue  # somebody has written since it was listed, or has swept it
                 self._forget(stream)
                 await self._service.delete(url)
                 swept += 1
@@ -249,31 +263,52 @@ class SqsQueue(ChunkQueue):
         url = await self._service.url(self._names.queue(stream))
         return None if url is None else self._remember(stream, url).url
 
-    async def _open(self, stream: StreamId, first: Entry) -> _Known:
-        """Make the queue if there is none, and announce an epoch on it if it is to be opened."""
-        announced = {}
-        if first.index == 0:
-            announced = opening_tags(first.epoch, first.data, ttl_seconds=self._ttl)
-        tags = {**identity_tags(stream), **life_tags(self._ttl), **announced}
+    async def _find(self, stream: StreamId) -> _Known:
+        """Return what is known of a stream that has been opened.
+
+        Raises:
+            StreamNotFoundError: It is gone; to make it again here would be another stream, which
+                lacks its beginning and of which nobody knows which attempt writes it.
+        """
+        url = await self._url(stream)
+        if url is None:
+            raise self._not_found(stream)
+        return self._remember(stream, url)
+
+    async def _open(self, stream: StreamId, opening: Entry) -> _Known:
+        """Make the queue if there is none, and announce an epoch on it.
+
+        Raises:
+            FencedError: A newer one has been announced, or somebody else has announced this one.
+        """
+        digest = digest_of(opening.data)
+        tags = {**identity_tags(stream), **opening_tags(opening.epoch, digest, self._ttl)}
         url = await self._service.create(self._names.queue(stream), tags)
-        if announced:
+        label = await self._service.label(url)
+        if digest not in label.openings(opening.epoch):
+            self._check_open_to(stream, url, label, opening.epoch, digest)
+            # Somebody had made it before, and SQS leaves its tags alone.
+            await self._service.tag(url, tags)
+            # Of two who announce one epoch at the same time at least one finds both here.
             label = await self._service.label(url)
-            mine = label.epochs.get(first.epoch)
-            if label.newest_epoch > first.epoch or mine not in (None, *announced.values()):
-                self._remember(stream, url).epoch = label.newest_epoch
-                raise self._fenced(stream, first.epoch, label.newest_epoch)
-            if mine is None:  # somebody had made it before, and SQS leaves its tags alone
-                await self._service.tag(url, {**tags, **announced})
-            if old := label.too_old():
-                keys, instead = forgetting(old, label.forgotten)
-                await self._service.tag(url, instead)
-                await self._service.untag(url, keys)
+        self._check_open_to(stream, url, label, opening.epoch, digest)
+        if old := label.too_old():
+            await self._service.tag(url, forgotten_tags(label, old))
+            await self._service.untag(url, label.keys(old))
         known = self._remember(stream, url)
-        known.url, known.epoch = url, max(known.epoch, first.epoch)
+        known.url, known.epoch = url, max(known.epoch, opening.epoch)
         known.alive_at = self._clock()
         async with self._created:
             self._created.notify_all()
         return known
+
+    def _check_open_to(
+        self, stream: StreamId, url: str, label: Label, epoch: int, digest: str
+    ) -> None:
+        """See that an epoch is the newest one, and nobody else's."""
+        if label.newest_epoch > epoch or label.openings(epoch) - {digest}:
+            self._remember(stream, url).epoch = label.newest_epoch
+            raise self._fenced(stream, epoch, label.newest_epoch)
 
     async def _keep_alive(self, known: _Known, ttl: float) -> None:
         """Let the tags say that the stream is in use, now and then; at once if its end is near."""
@@ -314,12 +349,14 @@ class SqsQueue(ChunkQueue):
                 return
             for urls in _cut(page):
                 with self._calls.one():
-                    found = await together(self._look_at(url, only_expired) for url in urls)
+                    found = await together(
+                        self._look_at(url, only_expired=only_expired) for url in urls
+                    )
                 for stream, url in zip(found, urls, strict=True):
                     if stream is not None:
                         yield stream, url
 
-    async def _look_at(self, url: str, only_expired: bool) -> StreamId | None:
+    async def _look_at(self, url: str, *, only_expired: bool) -> StreamId | None:
         label = await self._service.label_if_there(url)
         if label is None or label.stream is None or not only_expired:
             return None if label is None else label.stream
