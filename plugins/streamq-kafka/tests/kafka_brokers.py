@@ -12,8 +12,10 @@ from typing import Any, TypeAlias
 import pytest
 
 from streamq import ConfigurationError
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, StreamId
+from streamq.testing import new_stream
 from streamq_kafka import KafkaSettings
+from streamq_kafka._positions import key_of, partition_of
 from streamq_kafka.apache import ApacheCluster, ApacheKafka, Operator, class_path, find_java
 from streamq_kafka.embedded import FETCH_WAIT_MS, EmbeddedKafka, Topic
 
@@ -81,6 +83,16 @@ def run_apart(job: Coroutine[Any, Any, object]) -> None:
     """Run a coroutine in a loop of its own, where a fixture must not touch the test's."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, job).result()
+
+
+def neighbours(count: int) -> list[StreamId]:
+    """Return new streams of one partition."""
+    found: list[StreamId] = []
+    while len(found) < count:
+        stream = new_stream()
+        if partition_of(key_of(stream), 12) == 3:
+            found.append(stream)
+    return found
 
 
 def need_apache() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from kafka_brokers import Broker, OpenAt
+from kafka_brokers import Broker, OpenAt, neighbours
 from streamq.driver import START, BackendUnavailableError, ChunkQueue, Entry, Stored, StreamId
 from streamq.testing import new_stream
 from streamq_kafka._client import AT_ONCE
@@ -64,16 +64,6 @@ async def _blocked(queue: KafkaQueue, stream: StreamId, after: str) -> asyncio.T
     return task
 
 
-def _neighbours(count: int) -> list[StreamId]:
-    """Return streams of one partition."""
-    found: list[StreamId] = []
-    while len(found) < count:
-        stream = new_stream()
-        if partition_of(key_of(stream), 12) == 3:
-            found.append(stream)
-    return found
-
-
 async def test_many_streams_need_a_handful_of_connections(broker: Broker, open_at: OpenAt) -> None:
     """Brokers and firewalls count connections; one per stream would end at a few thousand."""
     queue = await _open(open_at, broker)
@@ -113,7 +103,7 @@ async def test_slow_reader_holds_up_nobody_and_misses_nothing(
 ) -> None:
     """One stuck browser tab must not stop the partition's other streams, nor fill the memory."""
     queue = await _open(open_at, broker, tail_bytes=2_048)
-    slow, quick = _neighbours(2)
+    slow, quick = neighbours(2)
     slow_position, quick_position = await _begin(queue, slow), await _begin(queue, quick)
     first = await _blocked(queue, slow, slow_position)
     reader = asyncio.ensure_future(_follow(queue, quick, quick_position, 60))
@@ -131,7 +121,7 @@ async def test_history_joins_the_tail_without_gap_or_repeat(
     """Who opens a page in the middle sees all of it, and all of it once."""
     writing = await _open(open_at, broker)
     reading = await _open(open_at, broker, tail_bytes=2_048)
-    stream, other = _neighbours(2)
+    stream, other = neighbours(2)
     await _begin(writing, stream)
     await _begin(writing, other)
     writers = asyncio.gather(_write(writing, stream, 200, 200), _write(writing, other, 200, 200))
@@ -149,7 +139,7 @@ async def test_what_was_scanned_is_not_scanned_again(
 ) -> None:
     """Behind an old stream there may be gigabytes of others: a scan that times out has to go on."""
     writing = await _open(open_at, apache)
-    stream, other = _neighbours(2)
+    stream, other = neighbours(2)
     position = await _begin(writing, stream)
     await _begin(writing, other)
     block = [Entry(1, index, bytes(1_000)) for index in range(1, 1_001)]

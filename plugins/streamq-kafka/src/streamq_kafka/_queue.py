@@ -94,14 +94,14 @@ class KafkaQueue(ChunkQueue):
             known = self._ends.known(partition)
             messages = [(key, entry.data, headers_of(entry)) for entry in entries]
             try:
-                last = await self._producer.send(topic.name, listing.partition, messages)
+                sent = await self._producer.send(topic.name, listing.partition, messages)
             except (ke.UnknownTopicOrPartitionError, ke.NotLeaderForPartitionError, TimeoutError):
                 await self._explain(topic)
                 raise
-            if 0 <= last < known:
-                place = Place(listing.partition, last + 1 - len(messages))
+            if sent.last < known and await self._ends_before(partition, known):
+                place = Place(listing.partition, max(0, sent.first))
                 await topic.begin_anew(key, entries[-1].epoch, place)
-            self._ends.note(partition, last + 1)
+            self._ends.note(partition, sent.last + 1)
 
     async def read(
         self,
@@ -230,6 +230,17 @@ class KafkaQueue(ChunkQueue):
                 )
                 self._topics[name] = found
             return found
+
+    async def _ends_before(self, partition: TopicPartition, known: int) -> bool:
+        """Whether a partition is shorter than it was, so that the log is another one.
+
+        A small offset alone does not say so: the answer may be that to a first sending, of what was
+        repeated after others had gone on.
+        """
+        end = (await self._cluster.latest([partition]))[partition]
+        if isinstance(end, Exception):
+            raise end
+        return end < known
 
     async def _explain(self, topic: Topic) -> None:
         """Raise if the topic has gone, which a producer only notices by waiting in vain."""
