@@ -30,6 +30,21 @@ StartCluster: TypeAlias = Callable[..., ApacheCluster]
 
 
 @dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM files.
+
+    Attributes:
+        authority: Whom both sides trust.
+        broker: A key with the certificate of loopback.
+        writer: A key with the certificate of the user ``writer``.
+    """
+
+    authority: Path
+    broker: Path
+    writer: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Broker:
     """A running broker with the topics of the driver.
 
@@ -60,6 +75,12 @@ class Broker:
         """Where everything is encrypted, by the certificate of ``ca_file``."""
         assert isinstance(self.server, ApacheKafka)
         return f"127.0.0.1:{self.server.tls_port}"
+
+    @property
+    def sasl_tls_address(self) -> str:
+        """Where credentials are asked for and everything is encrypted."""
+        assert isinstance(self.server, ApacheKafka)
+        return f"127.0.0.1:{self.server.sasl_tls_port}"
 
     @property
     def passwords(self) -> Mapping[str, str]:

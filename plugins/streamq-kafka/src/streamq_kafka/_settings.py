@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
-from aiokafka.abc import AbstractTokenProvider
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from streamq.driver import ConfigurationError, DriverSettings
+
+from ._tokens import TokenProvider
 
 TENANT = "{tenant}"
 _TOPIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -173,6 +171,11 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
     """
     password = settings.sasl_password
     provider = settings.sasl_token_provider
+    tokens = None
+    if provider is not None:
+        # Less than who needs it waits for: the reason comes before the end of the wait.
+        patience = min(settings.connect_timeout_seconds, settings.operation_timeout_seconds) / 2
+        tokens = TokenProvider(provider, patience)
     is_encrypted = settings.security_protocol in ("SSL", "SASL_SSL")
     return {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
@@ -183,7 +186,7 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
         "sasl_mechanism": settings.sasl_mechanism,
         "sasl_plain_username": settings.sasl_username,
         "sasl_plain_password": None if password is None else password.get_secret_value(),
-        "sasl_oauth_token_provider": None if provider is None else _TokenProvider(provider),
+        "sasl_oauth_token_provider": tokens,
     }
 
 
@@ -206,22 +209,3 @@ def _tls(settings: KafkaSettings) -> ssl.SSLContext:
             backend="kafka",
         ) from None
     return context
-
-
-class _TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
-    """Asks a function of the application for a token, in aiokafka's words."""
-
-    def __init__(self, path: str) -> None:
-        module, _, name = path.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as exc:
-            raise ConfigurationError(
-                f"STREAMQ_KAFKA_SASL_TOKEN_PROVIDER={path!r} cannot be imported: {exc}",
-                backend="kafka",
-            ) from exc
-        self._function: Callable[[], str | Awaitable[str]] = found
-
-    async def token(self) -> str:
-        token = self._function()
-        return await token if inspect.isawaitable(token) else token
