@@ -15,8 +15,10 @@ from streamq.testing import new_stream
 from streamq_kafka._client import AT_ONCE
 from streamq_kafka._cluster import Cluster
 from streamq_kafka._fetched import Fetched
+from streamq_kafka._partition import DataPartition
 from streamq_kafka._positions import key_of, partition_of
 from streamq_kafka._queue import KafkaQueue
+from streamq_kafka._topic import Topic
 
 _SOON = 15.0
 
@@ -113,6 +115,37 @@ async def test_slow_reader_holds_up_nobody_and_misses_nothing(
     seen = [record.data for record in await first]
     position = (await first)[-1].position
     assert seen + await _follow(queue, slow, position, 60 - len(seen)) == lines
+
+
+async def test_burst_in_the_middle_of_catching_up_disturbs_no_neighbour(
+    broker: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than the memory for a stream in one go is no new log, for which all would start over."""
+    queue = await _open(open_at, broker, tail_bytes=1_024)
+    stream, neighbour = neighbours(2)
+    waiting = await _blocked(queue, neighbour, await _begin(queue, neighbour))
+    position = await _begin(queue, stream)
+    locate, times, lines = Topic.locate, 0, list[bytes]()
+
+    async def with_burst(self: Topic, key: bytes) -> Any:
+        nonlocal times
+        times += 1
+        listing, partition, end = await locate(self, key)
+        if times == 2:  # the tap is there, and what follows is not looked at yet
+            lines.extend(await _write(queue, stream, 10, 500))
+            async with asyncio.timeout(_SOON):
+                while (tap := partition.tap(key)) is not None and tap.covers(end):  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+        return listing, partition, end
+
+    monkeypatch.setattr(Topic, "locate", with_burst)
+    lost: list[object] = []
+    monkeypatch.setattr(DataPartition, "forget", lost.append)
+    assert await _follow(queue, stream, position, 10) == lines
+    assert times > 2
+    assert lost == []
+    assert not waiting.done()
+    waiting.cancel()
 
 
 async def test_history_joins_the_tail_without_gap_or_repeat(

@@ -123,7 +123,7 @@ class KafkaQueue(ChunkQueue):
                     found = await _follow(tap, place.offset, max_records, max_bytes, until)
                     if found is not None:
                         return found
-            tap = None
+            tap, floor = None, 0
             while True:
                 listing, partition, end = await topic.locate(key)
                 start = end
@@ -136,14 +136,18 @@ class KafkaQueue(ChunkQueue):
                 if found or self._loop.time() >= until:
                     return found
                 if tap is not None and tap is partition.tap(key):
-                    # It was there before the end was asked for: between them nothing is missing.
-                    tap.extend(start, end)
-                    found = await _follow(tap, max(start, end), max_records, max_bytes, until)
-                    if found is not None:
-                        return found
-                    if tap.is_live and not tap.covers(max(start, end)):
-                        partition.forget()  # the tail is beyond the end: the log is another one
+                    offset = max(start, end)
+                    if floor > offset:
+                        partition.forget()  # the tail was beyond the end: the log is another one
+                    else:
+                        # It was there before the end was asked for: between them nothing is
+                        # missing, unless so much has come since that the tap has dropped some.
+                        tap.extend(start, end)
+                        found = await _follow(tap, offset, max_records, max_bytes, until)
+                        if found is not None:
+                            return found
                 tap = await partition.attach(key)
+                floor = tap.floor
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         with self._errors(stream):
