@@ -196,6 +196,29 @@ async def test_frozen_broker_does_not_hold_up_the_end(
         assert asyncio.all_tasks() <= before
 
 
+async def test_end_hurries_what_was_ending_and_leaves_no_task(apache: Broker) -> None:
+    """A producer that was replaced may take its time, but not longer than the worker lives."""
+    before = asyncio.all_tasks()
+    producer = Producer(apache.settings(operation_timeout_seconds=60.0), 10**6)
+    await producer.send("streamq", 0, [(b"k", b"first", [])])
+    with _frozen(apache):
+        appends = [
+            asyncio.ensure_future(producer.send("streamq", number, [(b"k", b"x", [])]))
+            for number in range(12)
+        ]
+        await asyncio.sleep(0.1)
+        old = producer._producer
+        assert old is not None
+        producer._retire(old)
+        async with asyncio.timeout(_SOON):
+            await producer.close()
+            # Every one of them fails, which must not end the producer again.
+            await asyncio.wait(appends)
+        assert all(isinstance(append.exception(), ke.ProducerClosed) for append in appends)
+        assert producer._stopping == set()
+        assert asyncio.all_tasks() <= before
+
+
 async def test_broker_without_idempotence_is_told_apart(
     tansu: Broker, open_at: OpenAt, stream: StreamId
 ) -> None:

@@ -67,6 +67,7 @@ class Producer:
         self._late: OrderedDict[_Late, asyncio.Future[Any]] = OrderedDict()
         self._late_bytes = 0
         self._is_closed = False
+        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> Offsets:
         """Store messages in order; returns when all are acknowledged.
@@ -119,12 +120,14 @@ class Producer:
     async def close(self) -> None:
         """Give up what is not sent and hang up. Idempotent."""
         self._is_closed = True
-        starting, producer = self._starting, self._producer
+        if not self._closing.done():
+            self._closing.set_result(None)
+        starting = self._starting
         if starting is not None:
             starting.cancel()
             await asyncio.wait({starting})
-        if producer is not None:
-            self._retire(producer)
+        if self._producer is not None:
+            self._retire(self._producer)
         if self._stopping:
             await asyncio.wait(self._stopping)
 
@@ -209,13 +212,29 @@ class Producer:
         return producer
 
     def _retire(self, producer: AIOKafkaProducer) -> None:
-        if self._producer is not producer and not self._is_closed:
-            return
+        if self._producer is not producer:
+            return  # somebody else has done it
         self._producer = None
-        patience = 0.0 if self._is_closed else self._patience
-        task = asyncio.ensure_future(_stop(producer, patience))
+        task = asyncio.ensure_future(self._stop(producer))
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
+
+    async def _stop(self, producer: AIOKafkaProducer) -> None:
+        """Let a producer finish what it has, for a bounded time, and end it in any case."""
+        stopping = asyncio.ensure_future(producer.stop())
+        stopping.add_done_callback(_retrieve)
+        try:
+            await asyncio.wait(
+                {stopping, self._closing},
+                timeout=self._patience,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
+        finally:
+            if not stopping.done():
+                await _abort(producer)
+                stopping.cancel()
+                await asyncio.wait({stopping})
 
 
 async def _settle(futures: Sequence[asyncio.Future[Any]], stored: list[Any]) -> None:
@@ -236,18 +255,6 @@ def _late(topic: str, partition: int, message: Message) -> _Late:
 
 def _size(late: _Late) -> int:
     return len(late[2]) + len(late[3]) + 512
-
-
-async def _stop(producer: AIOKafkaProducer, patience: float) -> None:
-    """Let a producer finish what it has, for a bounded time, and end it in any case."""
-    stopping = asyncio.ensure_future(producer.stop())
-    stopping.add_done_callback(_retrieve)
-    try:
-        await asyncio.wait({stopping}, timeout=max(patience, _STOP_SECONDS))
-    finally:
-        if not stopping.done():
-            await _abort(producer)
-            await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:
