@@ -101,6 +101,12 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         "or lower STREAMQ_KAFKA_BATCH_BYTES",
     ),
     (
+        (ke.UnsupportedCodecError,),
+        BackendError,
+        "a record on Kafka at {at} is compressed by what is not installed here: {why}; "
+        "pip install 'streamq-kafka[compression]'",
+    ),
+    (
         (ke.KafkaStorageError, ke.LogDirNotFound),
         StorageFullError,
         "Kafka at {at} cannot write to its disk: {why}",

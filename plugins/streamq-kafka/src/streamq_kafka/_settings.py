@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Annotated, Any, Literal
 
+from aiokafka import codec
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
@@ -69,7 +70,9 @@ class KafkaSettings(DriverSettings):
         "cannot, such as the embedded one",
     )
     compression: Compression = Field(
-        default="none", description="none, gzip, snappy, lz4 or zstd (those need aiokafka's extras)"
+        default="none",
+        description="none, gzip, snappy, lz4 or zstd; the last three need the extra `compression`, "
+        "also where streams are read",
     )
     linger_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
         default=0.0, description="how long records wait for company before they are sent"
@@ -128,6 +131,16 @@ class KafkaSettings(DriverSettings):
             raise ValueError("must be letters, digits, '.', '_' or '-', and at most one '{tenant}'")
         if value.count(TENANT) > 1 or len(value) > _LONGEST_TOPIC:
             raise ValueError(f"must have one '{TENANT}' and {_LONGEST_TOPIC} characters at most")
+        return value
+
+    @field_validator("compression")
+    @classmethod
+    def _compression_is_installed(cls, value: Compression) -> Compression:
+        if value != "none" and not getattr(codec, f"has_{value}")():
+            raise ValueError(
+                f"{value} needs a library: pip install 'streamq-kafka[compression]', here and "
+                "wherever streams are read; gzip needs none"
+            )
         return value
 
     @model_validator(mode="after")
