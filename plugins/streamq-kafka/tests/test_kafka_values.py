@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiokafka.errors as ke
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import TopicPartition
@@ -292,6 +293,19 @@ async def test_round_that_fails_fails_who_asked_and_nobody_else() -> None:
         await waiting
     with pytest.raises(EOFError):
         await rounds.join(1)
+
+
+async def test_round_without_an_answer_is_asked_again() -> None:
+    """A broker that leaves out a partition does not lead it any more: streamq retries that."""
+
+    async def ask(keys: Iterable[int]) -> Mapping[int, int | Exception]:
+        return {key: key for key in keys if key != 2}
+
+    rounds = Rounds(ask, patience=5.0)
+    answered, missing = rounds.join(1), rounds.join(2)
+    outcomes = await asyncio.gather(answered, missing, return_exceptions=True)
+    assert outcomes[0] == 1
+    assert isinstance(outcomes[1], ke.LeaderNotAvailableError)
 
 
 async def test_round_after_round_is_waited_for_once() -> None:

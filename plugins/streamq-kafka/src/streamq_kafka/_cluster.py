@@ -249,8 +249,7 @@ class Cluster:
                 self._is_stale = True
                 results.update({partition: exc for partition, _ in each})
                 return
-            silent = ke.LeaderNotAvailableError("it has not answered for every partition")
-            results.update({partition: silent for partition, _ in each})
+            results.update({partition: _silent() for partition, _ in each})
             for fetched in answers:
                 error = fetched.error
                 if error is None:
@@ -363,6 +362,7 @@ class Cluster:
         except ke.KafkaError as exc:
             found.update(dict.fromkeys(partitions, exc))
             return
+        found.update(dict.fromkeys(partitions, _silent()))
         for topic, told in answer.topics:
             for number, code, *rest in told:
                 partition = TopicPartition(topic, number)
@@ -371,6 +371,10 @@ class Cluster:
                 else:
                     last = rest[-1]
                     found[partition] = last[0] if isinstance(last, list) else last
+
+
+def _silent() -> ke.KafkaError:
+    return ke.LeaderNotAvailableError("it has not answered for every partition")
 
 
 _MOVED = (

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
-from aiokafka.abc import AbstractTokenProvider
+from aiokafka import codec
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from streamq.driver import ConfigurationError, DriverSettings
+
+from ._tokens import TokenProvider
 
 TENANT = "{tenant}"
 _TOPIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -71,7 +70,9 @@ class KafkaSettings(DriverSettings):
         "cannot, such as the embedded one",
     )
     compression: Compression = Field(
-        default="none", description="none, gzip, snappy, lz4 or zstd (those need aiokafka's extras)"
+        default="none",
+        description="none, gzip, snappy, lz4 or zstd; the last three need the extra `compression`, "
+        "also where streams are read",
     )
     linger_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
         default=0.0, description="how long records wait for company before they are sent"
@@ -132,6 +133,16 @@ class KafkaSettings(DriverSettings):
             raise ValueError(f"must have one '{TENANT}' and {_LONGEST_TOPIC} characters at most")
         return value
 
+    @field_validator("compression")
+    @classmethod
+    def _compression_is_installed(cls, value: Compression) -> Compression:
+        if value != "none" and not getattr(codec, f"has_{value}")():
+            raise ValueError(
+                f"{value} needs a library: pip install 'streamq-kafka[compression]', here and "
+                "wherever streams are read; gzip needs none"
+            )
+        return value
+
     @model_validator(mode="after")
     def _answers_are_waited_for(self) -> KafkaSettings:
         if self.fetch_wait_ms >= self.operation_timeout_seconds * 1000:
@@ -173,6 +184,11 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
     """
     password = settings.sasl_password
     provider = settings.sasl_token_provider
+    tokens = None
+    if provider is not None:
+        # Less than who needs it waits for: the reason comes before the end of the wait.
+        patience = min(settings.connect_timeout_seconds, settings.operation_timeout_seconds) / 2
+        tokens = TokenProvider(provider, patience)
     is_encrypted = settings.security_protocol in ("SSL", "SASL_SSL")
     return {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
@@ -183,7 +199,7 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
         "sasl_mechanism": settings.sasl_mechanism,
         "sasl_plain_username": settings.sasl_username,
         "sasl_plain_password": None if password is None else password.get_secret_value(),
-        "sasl_oauth_token_provider": None if provider is None else _TokenProvider(provider),
+        "sasl_oauth_token_provider": tokens,
     }
 
 
@@ -206,22 +222,3 @@ def _tls(settings: KafkaSettings) -> ssl.SSLContext:
             backend="kafka",
         ) from None
     return context
-
-
-class _TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
-    """Asks a function of the application for a token, in aiokafka's words."""
-
-    def __init__(self, path: str) -> None:
-        module, _, name = path.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as exc:
-            raise ConfigurationError(
-                f"STREAMQ_KAFKA_SASL_TOKEN_PROVIDER={path!r} cannot be imported: {exc}",
-                backend="kafka",
-            ) from exc
-        self._function: Callable[[], str | Awaitable[str]] = found
-
-    async def token(self) -> str:
-        token = self._function()
-        return await token if inspect.isawaitable(token) else token
