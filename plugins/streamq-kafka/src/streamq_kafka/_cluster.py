@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import aiokafka.errors as ke
@@ -268,19 +268,11 @@ class Cluster:
         """Return about where partitions end, not beyond it; an offset or an error for each."""
         return await self._offsets(_LATEST, partitions)
 
-    async def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the offsets of the oldest records that are still there.
-
-        Raises:
-            aiokafka.errors.KafkaError: A leader cannot be reached, or answers with an error.
-        """
-        found = await self._offsets(_EARLIEST, partitions)
-        offsets = {}
-        for partition, offset in found.items():
-            if isinstance(offset, Exception):
-                raise offset
-            offsets[partition] = offset
-        return offsets
+    async def beginnings(
+        self, partitions: Iterable[TopicPartition]
+    ) -> Mapping[TopicPartition, int | Exception]:
+        """Return the offsets of the oldest records still there; an offset or an error for each."""
+        return await self._offsets(_EARLIEST, partitions)
 
     # -- administration ------------------------------------------------------------------------
 

@@ -7,12 +7,13 @@ lies between. (ListOffsets would say less, and Tansu answers it with the beginni
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import aiokafka.errors as ke
 from aiokafka.structs import TopicPartition
 
 from ._cluster import Cluster
+from ._errors import TopicMissing
 from ._fetched import Fetched
 from ._rounds import RoundsBy
 
@@ -34,6 +35,7 @@ class Ends:
         self._known: dict[TopicPartition, int] = {}
         self._oldest: dict[TopicPartition, int] = {}
         self._fetched: dict[TopicPartition, Fetched] = {}
+        self._watchers: dict[TopicPartition, Callable[[], None]] = {}
         # For each leader, so that one that does not answer holds up nobody else.
         self._rounds: RoundsBy[int | None, TopicPartition, int] = RoundsBy(
             cluster.known_leader, self._ask, patience=patience
@@ -45,7 +47,16 @@ class Ends:
         Raises:
             aiokafka.errors.KafkaError: The leader cannot be reached, or answers with an error.
         """
-        return await self._rounds.join(partition)
+        try:
+            return await self._rounds.join(partition)
+        except TopicMissing:
+            if partition in self._known:
+                self._begin_anew(partition)  # one of the same name will be another one
+            raise
+
+    def watch(self, partition: TopicPartition, anew: Callable[[], None]) -> None:
+        """Have a function called whenever the log of a partition turns out to be another one."""
+        self._watchers[partition] = anew
 
     def note(self, partition: TopicPartition, end: int) -> None:
         """Learn of an end from elsewhere: a broker that knows of less is not up to date."""
@@ -88,7 +99,7 @@ class Ends:
                 for partition, result in results.items()
                 if isinstance(result, ke.OffsetOutOfRangeError)
             ]
-            if gone:  # the log is another one now, or has lost its end
+            if gone:
                 results.update(await self._look_up(gone))
                 again = {
                     partition
@@ -115,20 +126,27 @@ class Ends:
         self, partitions: set[TopicPartition]
     ) -> dict[TopicPartition, int | Exception]:
         results: dict[TopicPartition, int | Exception] = {}
-        wanted: list[tuple[TopicPartition, int]] = [
-            # Perhaps forgotten since: from the beginning, and if that has gone, it is looked up.
-            (partition, self._known.get(partition, 0))
-            for partition in partitions
-        ]
+        # Perhaps forgotten since: from the beginning, and if that has gone, it is looked up.
+        wanted = {partition: self._known.get(partition, 0) for partition in partitions}
         answers = await self._cluster.fetch_from_leaders(
-            wanted, partition_bytes=_PARTITION_BYTES, max_bytes=_ANSWER_BYTES
+            wanted.items(), partition_bytes=_PARTITION_BYTES, max_bytes=_ANSWER_BYTES
         )
         for partition, answer in answers.items():
             if isinstance(answer, Exception):
                 results[partition] = answer
+                is_gone = isinstance(answer, ke.OffsetOutOfRangeError)
+                if is_gone and self._known.get(partition) == wanted[partition]:
+                    # The log is another one now, or has lost its end.
+                    self._begin_anew(partition)
             else:
                 self._fetched[partition] = answer
                 self._oldest[partition] = answer.low
                 self._known[partition] = max(answer.high, self._known.get(partition, 0))
                 results[partition] = answer.high
         return results
+
+    def _begin_anew(self, partition: TopicPartition) -> None:
+        self.forget(partition)
+        watcher = self._watchers.get(partition)
+        if watcher is not None:
+            watcher()

@@ -31,6 +31,10 @@ class Sink(Protocol):
         """Take what came; return the offset to go on from."""
         ...
 
+    def anew(self) -> None:
+        """Learn that the log is another one now; :meth:`lost` comes next, if it has not come."""
+        ...
+
     def lost(self, error: Exception | None) -> None:
         """Learn that nothing more will come, and why; ``None`` means: find your place again."""
         ...
@@ -181,6 +185,7 @@ class Tail:
                 error: Exception | None = fetched.error
                 if isinstance(error, ke.OffsetOutOfRangeError):
                     error = None
+                    followed.sink.anew()
                 elif isinstance(error, ke.KafkaError):
                     error = await self._cluster.confirm(error, partition.topic)
                 self._lose(partition, error)
