@@ -217,7 +217,10 @@ class Directory:
     async def _read(self, index: int) -> _Shard:
         """Return a partition of the directory as it is now."""
         while True:
-            await self._rounds.join(index)
+            try:
+                await self._rounds.join(index)
+            except ke.UnknownTopicOrPartitionError as exc:
+                raise await self._cluster.confirm(exc, self.topic) from None
             shard = self._loaded(index)
             if shard is not None:  # otherwise the topic has turned out to be another one
                 return shard

@@ -49,10 +49,11 @@ class Ends:
         """
         try:
             return await self._rounds.join(partition)
-        except TopicMissing:
-            if partition in self._known:
+        except ke.UnknownTopicOrPartitionError as exc:
+            error = await self._cluster.confirm(exc, partition.topic)
+            if isinstance(error, TopicMissing) and partition in self._known:
                 self._begin_anew(partition)  # one of the same name will be another one
-            raise
+            raise error from None
 
     def watch(self, partition: TopicPartition, anew: Callable[[], None]) -> None:
         """Have a function called whenever the log of a partition turns out to be another one."""
