@@ -19,6 +19,7 @@ from ._rounds import RoundsBy
 
 _PARTITION_BYTES = 65_536
 _ANSWER_BYTES = 1_048_576
+_KEPT_SECONDS = 5.0
 
 
 class Ends:
@@ -34,8 +35,10 @@ class Ends:
         self._patience = patience
         self._known: dict[TopicPartition, int] = {}
         self._oldest: dict[TopicPartition, int] = {}
-        self._fetched: dict[TopicPartition, Fetched] = {}
+        # With when that was, oldest first.
+        self._fetched: dict[TopicPartition, tuple[float, Fetched]] = {}
         self._watchers: dict[TopicPartition, Callable[[], None]] = {}
+        self._loop = asyncio.get_running_loop()
         # For each leader, so that one that does not answer holds up nobody else.
         self._rounds: RoundsBy[int | None, TopicPartition, int] = RoundsBy(
             cluster.known_leader, self._ask, patience=patience
@@ -79,9 +82,9 @@ class Ends:
         self._oldest.pop(partition, None)
 
     def fetched(self, partition: TopicPartition, offset: int) -> Fetched | None:
-        """Return what came with the last answer, if it begins there."""
-        found = self._fetched.get(partition)
-        return found if found is not None and found.offset == offset and found.data else None
+        """Return what came with the last answer, if that was lately and it begins there."""
+        _, found = self._fetched.get(partition, (0.0, None))
+        return found if found is not None and found.offset == offset else None
 
     def close(self, reason: Exception) -> None:
         """Fail whoever waits."""
@@ -140,11 +143,21 @@ class Ends:
                     # The log is another one now, or has lost its end.
                     self._begin_anew(partition)
             else:
-                self._fetched[partition] = answer
+                self._keep(answer)
                 self._oldest[partition] = answer.low
                 self._known[partition] = max(answer.high, self._known.get(partition, 0))
                 results[partition] = answer.high
         return results
+
+    def _keep(self, answer: Fetched) -> None:
+        now = self._loop.time()
+        self._fetched.pop(answer.partition, None)
+        if answer.data:
+            self._fetched[answer.partition] = now, answer
+        for partition, (since, _) in tuple(self._fetched.items()):
+            if now - since < _KEPT_SECONDS:
+                break
+            del self._fetched[partition]
 
     def _begin_anew(self, partition: TopicPartition) -> None:
         self.forget(partition)
