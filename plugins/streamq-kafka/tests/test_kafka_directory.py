@@ -154,6 +154,19 @@ async def test_entry_is_written_again_before_retention_takes_it(
     assert await _data(queue, stream) == [b"a", b"b", b"c"]
 
 
+async def test_renewal_does_not_bring_back_a_deleted_stream(
+    broker: Broker, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was deleted for a customer must not come back because its writer goes on for a while."""
+    writing, other = [await open_at(broker.settings()) for _ in range(2)]
+    await writing.append(stream, _entries(1, b"a"))
+    await other.delete(stream)
+    monkeypatch.setattr(_directory, "_RENEW_MS", -1)
+    await writing.append(stream, _entries(1, b"b", first=1))
+    with pytest.raises(StreamNotFoundError):
+        await other.describe(stream)
+
+
 async def test_directory_is_read_anew_now_and_then(
     broker: Broker, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:

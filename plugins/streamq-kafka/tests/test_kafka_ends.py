@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+import pytest
 from aiokafka.structs import TopicPartition
 
+from streamq_kafka import _ends
 from streamq_kafka._cluster import Cluster
 from streamq_kafka._ends import Ends
 from streamq_kafka._fetched import Fetched
@@ -33,7 +35,8 @@ class _Leader:
         asked = list(wanted)
         self.meanwhile()
         return {
-            partition: Fetched(partition, offset, None, 7, 0, b"") for partition, offset in asked
+            partition: Fetched(partition, offset, None, 7, 0, b"data")
+            for partition, offset in asked
         }
 
 
@@ -49,3 +52,13 @@ async def test_partition_that_is_forgotten_while_it_is_asked_for_harms_nobody() 
 
     leader.meanwhile = forget
     assert [await ends.get(ONE), await ends.get(TWO)] == [7, 7]
+
+
+async def test_what_came_with_an_end_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a topic for each tenant there are thousands of partitions, most of them quiet."""
+    ends = Ends(cast("Cluster", _Leader()), 5.0)
+    await ends.get(ONE)
+    assert ends.fetched(ONE, 5) is not None
+    monkeypatch.setattr(_ends, "_KEPT_SECONDS", 0.0)
+    await ends.get(TWO)
+    assert ends.fetched(ONE, 5) is None

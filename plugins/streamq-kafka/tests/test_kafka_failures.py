@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -19,6 +21,7 @@ from streamq.driver import (
     BackendError,
     BackendUnavailableError,
     ChunkQueue,
+    ClosedError,
     ConfigurationError,
     Entry,
     QueueOptions,
@@ -28,6 +31,7 @@ from streamq.driver import (
 )
 from streamq.testing import new_stream
 from streamq_kafka import KafkaDriver, KafkaSettings
+from streamq_kafka._queue import KafkaQueue
 from streamq_kafka.embedded import Topic
 
 _SOON = 8.0
@@ -261,3 +265,33 @@ async def test_no_coordinator_is_ever_asked_for(apache: Broker, stream: StreamId
         assert await _story(queue, stream) == ["a"]
     # The broker makes the topic of groups, or of transactions, when somebody asks for theirs.
     assert not [name for name in await apache.operator.topics() if name.startswith("__")]
+
+
+async def test_calls_that_wait_for_a_frozen_broker_end_with_their_queue(apache: Broker) -> None:
+    """Whoever shuts down a worker must not wait for a broker that nobody waits for any more."""
+    slow: dict[str, Any] = {"connect_timeout_seconds": 60.0, "operation_timeout_seconds": 60.0}
+    queue = await _open(apache.settings(topic="{tenant}", **slow))
+    known, unknown = StreamId("streamq", new_stream().name), new_stream()
+    assert await _read(queue, known) == []
+    assert isinstance(queue, KafkaQueue)
+    os.kill(apache.server.pid, signal.SIGSTOP)
+    try:
+        for connection in queue._cluster._client._conns.values():
+            connection.close()  # so that it has to connect as well
+        calls = [
+            asyncio.ensure_future(call)
+            for call in (
+                _read(queue, known),
+                _read(queue, unknown, max_wait=30.0),
+                queue.describe(known),
+                queue.newest_epoch(known),
+            )
+        ]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(_SOON):
+            await queue.aclose()
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(each) for each in ended] == [ClosedError] * len(calls)
+        assert not queue._cluster._client._conns
+    finally:
+        os.kill(apache.server.pid, signal.SIGCONT)

@@ -18,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 
 from streamq.driver import START, ConfigurationError, CursorError, Stored, StreamId
 from streamq_kafka import KafkaSettings
-from streamq_kafka._directory import Listing
+from streamq_kafka._listing import Listing
 from streamq_kafka._pages import Page, Pages
 from streamq_kafka._positions import Place, decode_place, key_of, partition_of, stream_of
 from streamq_kafka._rounds import Rounds

@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from typing import Any, TypeVar
 
 import aiokafka.errors as ke
 from aiokafka.client import AIOKafkaClient
@@ -25,14 +25,16 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
 from ._client import AT_ONCE, adapt, hang_up
-from ._errors import TopicMissing
+from ._errors import TopicMissing, closed_error
 from ._fetched import Fetched, error_of
 from ._settings import KafkaSettings, connection_options
+from ._trust import Trust
+
+T = TypeVar("T")
 
 _LATEST, _EARLIEST = -1, -2
 _MISSING_AGAIN_SECONDS = 0.5
 _UNCOMMITTED = 0
-_BEHIND_SECONDS = 2.0
 _MOVING_SECONDS = (0.0, 0.05, 0.2)
 
 
@@ -50,9 +52,10 @@ class Cluster:
         self._client = AIOKafkaClient(**self._options)
         adapt(self._client, self._options)
         self._topics: set[str] = set()
-        self._behind: dict[TopicPartition, float] = {}
+        self._trust = Trust(asyncio.get_running_loop().time)
         self._is_stale = False
-        self._loop = asyncio.get_running_loop()
+        self._is_closed = False
+        self._calls: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Connect to some broker.
@@ -68,7 +71,10 @@ class Cluster:
             raise ke.KafkaConnectionError(f"no answer within {self._connect_seconds:g} s") from None
 
     async def close(self) -> None:
-        """Hang up. Whatever is under way fails; idempotent."""
+        """Hang up. Whatever is under way fails with ``ClosedError``; idempotent."""
+        self._is_closed = True
+        for call in self._calls:
+            call.cancel()
         await hang_up(self._client)
 
     # -- metadata ------------------------------------------------------------------------------
@@ -90,12 +96,15 @@ class Cluster:
             if found:
                 break
             # Twice: a broker that has just begun may not know all of its topics yet.
-            await asyncio.sleep(pause)
+            await self._unless_closed(asyncio.sleep(pause))
             await self._refresh()
             found = metadata.partitions_for_topic(topic)
         if not found:
             if topic in metadata.unauthorized_topics:
                 raise ke.TopicAuthorizationFailedError(topic)
+            # Not asked for with every other topic from now on.
+            self._topics.discard(topic)
+            self._client._topics.discard(topic)
             raise TopicMissing(topic)
         return len(found)
 
@@ -111,9 +120,7 @@ class Cluster:
         node = self.known_leader(partition)
         if node is None:
             await self.partitions(partition.topic)
-            raise ke.LeaderNotAvailableError(
-                f"{partition.topic}, partition {partition.partition} has no leader"
-            )
+            raise _leaderless(partition)
         return node
 
     def known_leader(self, partition: TopicPartition) -> int | None:
@@ -126,12 +133,16 @@ class Cluster:
         self._is_stale = True
 
     async def confirm(self, error: ke.KafkaError, topic: str) -> ke.KafkaError:
-        """Return what is behind an error: an unknown topic may be gone, or be moving."""
+        """Return what is behind an error: an unknown topic may be gone, or be moving.
+
+        That takes a moment, so that no question of others should wait for it.
+        """
         self._is_stale = True
         if isinstance(error, ke.UnknownTopicOrPartitionError):
             try:
-                await self._refresh()
-                await self.partitions(topic)
+                async with asyncio.timeout(self._patience):
+                    await self._refresh()
+                    await self.partitions(topic)
             except ke.KafkaError as exc:
                 return exc
             except TimeoutError:
@@ -167,19 +178,25 @@ class Cluster:
         by_topic: dict[str, list[tuple[int, int, int]]] = {}
         for (topic, number), offset in offsets.items():
             by_topic.setdefault(topic, []).append((number, offset, partition_bytes))
-        for each in by_topic.values():
-            random.shuffle(each)  # a broker fills the answer from the front: all have their turn
+        topics = list(by_topic.items())
+        random.shuffle(topics)  # a broker fills the answer from the front: all have their turn
+        for _, each in topics:
+            random.shuffle(each)
         # Tansu says nothing at all with a wait of 0; without a minimum, Kafka never waits.
-        request = FetchRequest(
-            max(1, wait_ms), int(wait_ms > 0), max_bytes, _UNCOMMITTED, list(by_topic.items())
-        )
-        answer = await self._client.send(node, request, group=lane)
+        request = FetchRequest(max(1, wait_ms), int(wait_ms > 0), max_bytes, _UNCOMMITTED, topics)
+        answer = await self._send(node, request, lane)
         found = []
         for topic, partitions in answer.topics:
             for number, code, high, *rest in partitions:
                 partition = TopicPartition(topic, number)
                 offset = offsets[partition]
-                error = error_of(code, partition) if code else self._check(partition, offset, high)
+                error = (
+                    error_of(code, partition)
+                    if code
+                    else self._trust.judge(partition, offset, high)
+                )
+                if error is not None:
+                    self._trust.withdraw(partition)
                 if isinstance(error, _MOVED):
                     self._is_stale = True
                 low = max(0, rest[1]) if answer.API_VERSION >= 5 else 0
@@ -197,6 +214,8 @@ class Cluster:
                 [(partition, offset)], partition_bytes=max_bytes, max_bytes=max_bytes
             )
         answer = answers[partition]
+        if isinstance(answer, ke.KafkaError):
+            raise await self.confirm(answer, partition.topic)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -216,8 +235,10 @@ class Cluster:
     ) -> dict[TopicPartition, Fetched | Exception]:
         """Ask whoever leads each partition for records, without waiting; see :meth:`fetch`.
 
+        The answers reflect whatever has been acknowledged before, also by the leaders before.
+
         Returns:
-            An answer or an error for each partition.
+            An answer or an error for each partition; :meth:`confirm` knows what is behind some.
         """
         offsets = dict(wanted)
 
@@ -230,33 +251,38 @@ class Cluster:
     async def _fetch_from_leaders(
         self, wanted: Mapping[TopicPartition, int], partition_bytes: int, max_bytes: int
     ) -> dict[TopicPartition, Fetched | Exception]:
-        results: dict[TopicPartition, Fetched | Exception] = {}
-        by_node: dict[int, list[tuple[TopicPartition, int]]] = {}
-        for partition, offset in wanted.items():
-            try:
-                node = await self.leader(partition)
-            except (ke.KafkaError, TimeoutError) as exc:
-                results[partition] = exc
-            else:
-                by_node.setdefault(node, []).append((partition, offset))
+        by_node, failed = await self._by_leader(wanted)
+        results: dict[TopicPartition, Fetched | Exception] = {**failed}
 
-        async def ask(node: int, each: list[tuple[TopicPartition, int]]) -> None:
+        async def ask(node: int, partitions: list[TopicPartition]) -> None:
+            connection = self._connection(node)
+            doubtful = [each for each in partitions if not self._trust.has(each, connection)]
+            errors = {
+                partition: found
+                for partition, found in (await self._ask_node(_LATEST, node, doubtful)).items()
+                if isinstance(found, Exception)
+            }
+            results.update(errors)
+            asked = [(each, wanted[each]) for each in partitions if each not in errors]
+            if not asked:
+                return
             try:
                 answers = await self.fetch(
-                    node, each, partition_bytes=partition_bytes, max_bytes=max_bytes
+                    node, asked, partition_bytes=partition_bytes, max_bytes=max_bytes
                 )
             except ke.KafkaError as exc:
                 self._is_stale = True
-                results.update({partition: exc for partition, _ in each})
+                for partition, _ in asked:
+                    self._trust.withdraw(partition)
+                    results[partition] = exc
                 return
-            results.update({partition: _silent() for partition, _ in each})
+            results.update({partition: _silent() for partition, _ in asked})
             for fetched in answers:
-                error = fetched.error
-                if error is None:
-                    results[fetched.partition] = fetched
-                else:
-                    topic = fetched.partition.topic
-                    results[fetched.partition] = await self.confirm(error, topic)
+                partition = fetched.partition
+                if fetched.error is not None:
+                    results[partition] = fetched.error
+                elif self._trust.has(partition, self._connection(node)):
+                    results[partition] = fetched  # otherwise it has begun anew in between
 
         await asyncio.gather(*(ask(node, each) for node, each in by_node.items()))
         return results
@@ -267,19 +293,11 @@ class Cluster:
         """Return about where partitions end, not beyond it; an offset or an error for each."""
         return await self._offsets(_LATEST, partitions)
 
-    async def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the offsets of the oldest records that are still there.
-
-        Raises:
-            aiokafka.errors.KafkaError: A leader cannot be reached, or answers with an error.
-        """
-        found = await self._offsets(_EARLIEST, partitions)
-        offsets = {}
-        for partition, offset in found.items():
-            if isinstance(offset, Exception):
-                raise offset
-            offsets[partition] = offset
-        return offsets
+    async def beginnings(
+        self, partitions: Iterable[TopicPartition]
+    ) -> Mapping[TopicPartition, int | Exception]:
+        """Return the offsets of the oldest records still there; an offset or an error for each."""
+        return await self._offsets(_EARLIEST, partitions)
 
     # -- administration ------------------------------------------------------------------------
 
@@ -302,29 +320,59 @@ class Cluster:
         async with asyncio.timeout(self._patience):
             controller = self._client.cluster.controller
             node = self._client.get_random_node() if controller is None else controller.nodeId
-            return await self._client.send(node, request)
+            return await self._send(node, request)
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _check(self, partition: TopicPartition, offset: int, high: int) -> ke.KafkaError | None:
-        """Judge an answer without an error: does the broker know what others have told us of?"""
-        if high >= offset:
-            if self._behind:
-                self._behind.pop(partition, None)
-            return None
-        # A new leader needs a moment to learn how much has been replicated. After that the log is
-        # shorter than it was: one kept in memory, say, by a broker that was restarted.
-        now = self._loop.time()
-        where = f"{partition.topic}, partition {partition.partition}"
-        if now - self._behind.setdefault(partition, now) < _BEHIND_SECONDS:
-            return ke.LeaderNotAvailableError(f"{where} is not known up to offset {offset} yet")
-        return ke.OffsetOutOfRangeError(f"{where} ends at {high}, before offset {offset}")
-
     async def _refresh(self) -> None:
         async with asyncio.timeout(self._patience):
-            if not await self._client.force_metadata_update():
+            if not await self._unless_closed(_wait_for(self._client.force_metadata_update)):
                 raise ke.NodeNotReadyError("no broker tells who leads what")
         self._is_stale = False
+
+    def _connection(self, node: int) -> object:
+        return self._client._conns.get((node, AT_ONCE))
+
+    async def _send(self, node: int, request: Any, lane: int = AT_ONCE) -> Any:
+        return await self._unless_closed(self._client.send(node, request, group=lane))
+
+    async def _unless_closed(self, call: Coroutine[Any, Any, T]) -> T:
+        """Wait for aiokafka, which would wait on or connect anew after it has been closed."""
+        if self._is_closed:
+            call.close()
+            raise closed_error()
+        task = asyncio.ensure_future(call)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if self._is_closed and current is not None and not current.cancelling():
+                raise closed_error() from None
+            raise
+
+    async def _by_leader(
+        self, partitions: Iterable[TopicPartition]
+    ) -> tuple[dict[int, list[TopicPartition]], dict[TopicPartition, Exception]]:
+        """Return who leads which partitions, and what is wrong with the others."""
+        partitions = list(partitions)
+        if self._is_stale or any(self.known_leader(each) is None for each in partitions):
+            try:
+                await self._refresh()
+            except (ke.KafkaError, TimeoutError) as exc:
+                return {}, dict.fromkeys(partitions, exc)
+        by_node: dict[int, list[TopicPartition]] = {}
+        failed: dict[TopicPartition, Exception] = {}
+        for partition in partitions:
+            node = self.known_leader(partition)
+            if node is not None:
+                by_node.setdefault(node, []).append(partition)
+            elif self._client.cluster.partitions_for_topic(partition.topic):
+                failed[partition] = _leaderless(partition)
+            else:
+                failed[partition] = ke.UnknownTopicOrPartitionError(partition.topic)
+        return by_node, failed
 
     async def _offsets(
         self, when: int, partitions: Iterable[TopicPartition]
@@ -334,43 +382,43 @@ class Cluster:
     async def _ask_offsets(
         self, when: int, partitions: Iterable[TopicPartition]
     ) -> dict[TopicPartition, int | Exception]:
-        found: dict[TopicPartition, int | Exception] = {}
-        by_node: dict[int, list[TopicPartition]] = {}
         async with asyncio.timeout(self._patience):
-            for partition in partitions:
-                try:
-                    by_node.setdefault(await self.leader(partition), []).append(partition)
-                except ke.KafkaError as exc:
-                    found[partition] = exc
-            asked = [self._ask_node(when, node, each, found) for node, each in by_node.items()]
-            await asyncio.gather(*asked)
+            by_node, failed = await self._by_leader(partitions)
+            found: dict[TopicPartition, int | Exception] = {**failed}
+            asked = [self._ask_node(when, node, each) for node, each in by_node.items()]
+            for answer in await asyncio.gather(*asked):
+                found.update(answer)
         return found
 
     async def _ask_node(
-        self,
-        when: int,
-        node: int,
-        partitions: list[TopicPartition],
-        found: dict[TopicPartition, int | Exception],
-    ) -> None:
+        self, when: int, node: int, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, int | Exception]:
+        if not partitions:
+            return {}
         by_topic: dict[str, list[tuple[int, int]]] = {}
         for topic, number in partitions:
             by_topic.setdefault(topic, []).append((number, when))
         request = OffsetRequest(-1, _UNCOMMITTED, list(by_topic.items()))
+        found: dict[TopicPartition, int | Exception] = {each: _silent() for each in partitions}
         try:
-            answer = await self._client.send(node, request)
+            answer = await self._send(node, request)
         except ke.KafkaError as exc:
-            found.update(dict.fromkeys(partitions, exc))
-            return
-        found.update(dict.fromkeys(partitions, _silent()))
+            self._is_stale = True
+            return dict.fromkeys(partitions, exc)
         for topic, told in answer.topics:
             for number, code, *rest in told:
                 partition = TopicPartition(topic, number)
                 if code:
-                    found[partition] = await self.confirm(error_of(code, partition), topic)
+                    error = error_of(code, partition)
+                    if isinstance(error, _MOVED):
+                        self._is_stale = True
+                    found[partition] = error
                 else:
                     last = rest[-1]
                     found[partition] = last[0] if isinstance(last, list) else last
+                    if when == _LATEST:
+                        self._trust.give(partition, self._connection(node))
+        return found
 
 
 def _silent() -> ke.KafkaError:
@@ -384,6 +432,15 @@ _MOVED = (
     ke.KafkaStorageError,
     ke.ReplicaNotAvailableError,
 )
+
+
+def _leaderless(partition: TopicPartition) -> ke.KafkaError:
+    where = f"{partition.topic}, partition {partition.partition}"
+    return ke.LeaderNotAvailableError(f"{where} has no leader")
+
+
+async def _wait_for(ask: Callable[[], Awaitable[T]]) -> T:
+    return await ask()
 
 
 async def _from_leaders(

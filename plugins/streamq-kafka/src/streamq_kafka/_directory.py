@@ -14,7 +14,6 @@ looks again after writing, and writes what both amount to if that is something e
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -24,96 +23,45 @@ from typing import Any
 import aiokafka.errors as ke
 from aiokafka.structs import TopicPartition
 
+from streamq.driver import BackendUnavailableError
+
 from ._cluster import Cluster
 from ._fetched import Fetched
-from ._positions import Place, partition_of
+from ._listing import Listing
+from ._positions import BACKEND, Place, partition_of
 from ._producer import Producer
 from ._rounds import RoundsBy
 
-_VERSION = 1
-_PAGE_BYTES = 1_048_576
+_PAGE_BYTES = 262_144  # as much as is unpacked in one go, holding up everything else
+_ANSWER_BYTES = 1_048_576
 _PAUSE_SECONDS = 0.01
 _RELOAD_SECONDS = 3_600.0
 _RENEW_MS = 3_600_000
+# Of a call's time, for one round: who comes during a round waits for the end of it, too.
+_ROUND_SHARE = 0.4
 
 _logger = logging.getLogger("streamq")
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What the directory says of a stream.
-
-    Attributes:
-        partition: Where its records are.
-        first: No record of it is before this offset.
-        epoch: The newest epoch that was opened, or was about to be.
-        created_ms: When the stream was opened first, by the clock of who did it.
-        written_ms: When the entry was written.
-        is_settled: Whether the last entry in the log says the same.
-    """
-
-    partition: int
-    first: int
-    epoch: int
-    created_ms: int
-    written_ms: int = 0
-    is_settled: bool = True
-
-    def encode(self) -> bytes:
-        """Return the value of a directory record."""
-        return json.dumps(
-            {
-                "v": _VERSION,
-                "partition": self.partition,
-                "first": self.first,
-                "epoch": self.epoch,
-                "created_ms": self.created_ms,
-            },
-            separators=(",", ":"),
-        ).encode()
-
-    @classmethod
-    def decode(cls, value: bytes, written_ms: int) -> Listing | None:
-        """Read the value of a directory record; ``None`` if it is not one of ours."""
-        try:
-            found = json.loads(value)
-            if found["v"] != _VERSION:
-                return None
-            listing = cls(
-                partition=found["partition"],
-                first=found["first"],
-                epoch=found["epoch"],
-                created_ms=found["created_ms"],
-                written_ms=written_ms,
-            )
-        except (ValueError, KeyError, TypeError):
-            return None
-        numbers = (listing.partition, listing.first, listing.epoch, listing.created_ms)
-        if not all(type(number) is int and number >= 0 for number in numbers):
-            return None
-        return listing
-
-    def merge(self, newer: Listing) -> Listing:
-        """Return what this entry and a later one in the log amount to."""
-        epoch = max(self.epoch, newer.epoch)
-        first = min(self.first, newer.first)
-        is_settled = (self.partition, first, epoch) == (
-            newer.partition,
-            newer.first,
-            newer.epoch,
-        )
-        return replace(
-            self, first=first, epoch=epoch, written_ms=newer.written_ms, is_settled=is_settled
-        )
-
-
 @dataclass(slots=True)
 class _Shard:
-    """One partition of the directory, as far as it has been read."""
+    """One partition of the directory, as far as it has been read.
+
+    Attributes:
+        offset: How far that is.
+        begun_at: When reading it began, by the monotonic clock.
+        end: Where it ended when it was last asked.
+        is_loaded: Whether its end has been reached before.
+        listings: What it says.
+        successor: The same read anew, if that is under way: without what retention has removed.
+    """
 
     offset: int
-    loaded_at: float
+    begun_at: float
+    end: int = 0
+    is_loaded: bool = False
     listings: dict[bytes, Listing] = field(default_factory=dict)
+    successor: _Shard | None = None
 
 
 class Directory:
@@ -126,6 +74,8 @@ class Directory:
         producer: What writes it.
         patience: Longest time to read what is new.
         on_change: Told of a stream whose entry has come, gone, or moved.
+        on_anew: Called when the topic turns out to be another one than before; should
+            :meth:`forget`.
     """
 
     def __init__(
@@ -136,6 +86,7 @@ class Directory:
         producer: Producer,
         patience: float,
         on_change: Callable[[bytes, Listing | None], None],
+        on_anew: Callable[[], None],
     ) -> None:
         self.topic = topic
         self._partitions = partitions
@@ -143,6 +94,7 @@ class Directory:
         self._producer = producer
         self._patience = patience
         self._on_change = on_change
+        self._on_anew = on_anew
         self._shards: dict[int, _Shard] = {}
         # For each leader, so that one that does not answer holds up nobody else.
         self._rounds: RoundsBy[int | None, int, bool] = RoundsBy(
@@ -158,11 +110,11 @@ class Directory:
 
     def forget(self) -> None:
         """Read everything anew when it is next needed: the topics are others now."""
-        self._shards.clear()
+        self._shards = {}  # whoever is reading still has the old ones
 
     def peek(self, key: bytes) -> Listing | None:
         """Return what is known of a stream without asking."""
-        shard = self._shards.get(partition_of(key, self._partitions))
+        shard = self._loaded(partition_of(key, self._partitions))
         return None if shard is None else shard.listings.get(key)
 
     async def find(self, key: bytes) -> Listing | None:
@@ -170,18 +122,19 @@ class Directory:
 
         Raises:
             aiokafka.errors.KafkaError: It cannot be read.
+            BackendUnavailableError: There is so much to read that it takes several calls.
         """
-        await self._rounds.join(partition_of(key, self._partitions))
-        return self.peek(key)
+        return (await self._read(partition_of(key, self._partitions))).listings.get(key)
 
     async def keys(self) -> list[bytes]:
         """Return the keys of all streams.
 
         Raises:
             aiokafka.errors.KafkaError: It cannot be read.
+            BackendUnavailableError: There is so much to read that it takes several calls.
         """
-        await asyncio.gather(*(self._rounds.join(index) for index in range(self._partitions)))
-        return [key for shard in self._shards.values() for key in shard.listings]
+        shards = await asyncio.gather(*(self._read(index) for index in range(self._partitions)))
+        return [key for shard in shards for key in shard.listings]
 
     async def newest_epoch(self, key: bytes) -> int:
         """Return the largest epoch that has been opened; 0 if there is no such stream."""
@@ -194,31 +147,36 @@ class Directory:
         return listing.epoch
 
     async def open_epoch(
-        self, key: bytes, epoch: int, choose: Callable[[], Awaitable[Place]]
+        self, key: bytes, epoch: int, choose: Callable[[Listing | None], Awaitable[Place]]
     ) -> Listing:
         """Make an epoch known before its first record is stored.
 
         Args:
             key: Which stream.
             epoch: Which epoch.
-            choose: Says where a stream that does not exist yet will be, and begins at the earliest.
+            choose: Says where the next record will be at the earliest, of a stream that is listed
+                or does not exist yet.
 
         Returns:
             What the directory says now. Its epoch is larger if the stream has been taken over; then
             nothing may have been written.
         """
-        listing, place = self.peek(key), None
+        known = self.peek(key)
+        place, listing = await asyncio.gather(choose(known), self.find(key))
         if listing is None:
-            place, listing = await asyncio.gather(choose(), self.find(key))
-        else:
-            listing = await self.find(key)
-        if listing is not None:
-            if listing.epoch > epoch or (listing.epoch == epoch and listing.is_settled):
-                return listing
-            wanted = replace(listing, epoch=epoch)
-        else:
-            place = place or await choose()
+            if known is not None:
+                place = await choose(None)
             wanted = Listing(place.partition, place.offset, epoch, _now_ms())
+        else:
+            if place.partition != listing.partition or place.offset < listing.first:
+                place = await choose(listing)  # the other one may be from before the stream began
+            first = listing.first
+            if place.partition == listing.partition:
+                # It ends before the stream began: the log is another one than the directory's.
+                first = min(first, place.offset)
+            wanted = replace(listing, epoch=epoch, first=first)
+            if listing.epoch > epoch or (listing.is_settled and wanted == listing):
+                return listing
         await self._write(key, wanted)
         listing = await self.find(key)
         if listing is not None and not listing.is_settled:
@@ -230,11 +188,13 @@ class Directory:
         return _now_ms() - listing.written_ms > _RENEW_MS
 
     async def renew(self, key: bytes, listing: Listing) -> None:
-        """Write an entry again."""
-        shard = self._shards.get(partition_of(key, self._partitions))
+        """Write an entry again, unless the stream has been deleted meanwhile."""
+        shard = self._loaded(partition_of(key, self._partitions))
         if shard is not None and key in shard.listings:
-            shard.listings[key] = replace(listing, written_ms=_now_ms())
-        await self._write(key, listing)
+            shard.listings[key] = replace(listing, written_ms=_now_ms())  # once is enough
+        found = await self.find(key)
+        if found is not None:
+            await self._write(key, found)
 
     async def remove(self, key: bytes) -> None:
         """Write that a stream has been deleted, if there is one."""
@@ -250,66 +210,129 @@ class Directory:
         partition = partition_of(key, self._partitions)
         await self._producer.send(self.topic, partition, [(key, value, [])])
 
+    def _loaded(self, index: int) -> _Shard | None:
+        shard = self._shards.get(index)
+        return shard if shard is not None and shard.is_loaded else None
+
+    async def _read(self, index: int) -> _Shard:
+        """Return a partition of the directory as it is now."""
+        while True:
+            try:
+                await self._rounds.join(index)
+            except ke.UnknownTopicOrPartitionError as exc:
+                raise await self._cluster.confirm(exc, self.topic) from None
+            shard = self._loaded(index)
+            if shard is not None:  # otherwise the topic has turned out to be another one
+                return shard
+
     async def _catch_up(self, indexes: Iterable[int]) -> Mapping[int, bool | Exception]:
-        """Read partitions of the directory up to their end."""
+        """Read partitions of the directory up to their end, or as far as there is time."""
+        deadline = time.monotonic() + self._patience * _ROUND_SHARE
+        results: dict[int, bool | Exception] = {}
+        left = set(indexes)
         async with asyncio.timeout(self._patience):
-            now = time.monotonic()
-            results: dict[int, bool | Exception] = {}
-            shards = {index: self._shards.get(index) for index in indexes}
-            fresh = {
-                index
-                for index, shard in shards.items()
-                if shard is None or now - shard.loaded_at > _RELOAD_SECONDS
-            }
-            reading = {
-                index: shard
-                for index, shard in shards.items()
-                if shard is not None and index not in fresh
-            }
-            begin = fresh
-            while begin or reading:
-                reading.update(await self._begin(begin, now))
-                begin = set()
-                for partition, fetched in (await self._fetch(reading)).items():
-                    index = partition.partition
-                    if isinstance(fetched, ke.OffsetOutOfRangeError) and index not in fresh:
-                        # Retention has removed what comes next: what is left is read anew.
-                        del reading[index]
-                        begin.add(index)
-                        fresh.add(index)
-                    elif isinstance(fetched, Exception):
-                        results[index] = fetched
-                        del reading[index]
-                    elif self._apply(reading[index], fetched, tell=index not in fresh):
-                        results[index] = True
-                        self._shards[index] = reading.pop(index)
-            return results
+            while left:
+                shards = self._shards
+                results.update(await self._begin(index for index in left if index not in shards))
+                left -= results.keys()
+                if shards is self._shards:
+                    results.update(await self._go_on({index: shards[index] for index in left}))
+                    left -= results.keys()
+                if time.monotonic() > deadline:
+                    results.update((index, self._unfinished(index)) for index in left)
+                    break
+            await self._renew_shards([index for index, result in results.items() if result is True])
+        return results
 
-    async def _begin(self, indexes: set[int], now: float) -> dict[int, _Shard]:
-        if not indexes:
-            return {}
-        partitions = [TopicPartition(self.topic, index) for index in indexes]
-        offsets = await self._cluster.beginnings(partitions)
-        return {partition.partition: _Shard(offset, now) for partition, offset in offsets.items()}
+    async def _begin(self, indexes: Iterable[int]) -> dict[int, Exception]:
+        """Begin to read partitions; return what went wrong."""
+        wanted = [TopicPartition(self.topic, index) for index in indexes]
+        failed: dict[int, Exception] = {}
+        if wanted:
+            shards, now = self._shards, time.monotonic()
+            for partition, found in (await self._cluster.beginnings(wanted)).items():
+                if isinstance(found, Exception):
+                    failed[partition.partition] = found
+                else:
+                    shards.setdefault(partition.partition, _Shard(found, now))
+        return failed
 
-    async def _fetch(
-        self, shards: Mapping[int, _Shard]
-    ) -> dict[TopicPartition, Fetched | Exception]:
+    async def _go_on(self, shards: Mapping[int, _Shard]) -> dict[int, bool | Exception]:
+        """Read the next page of each; return which were read to their end, and what went wrong."""
+        results: dict[int, bool | Exception] = {}
+        answers = await self._fetch(shards)
+        for index, fetched in answers.items():
+            shard = shards[index]
+            if isinstance(fetched, ke.OffsetOutOfRangeError) and shard.is_loaded:
+                await self._skip(index, shard)
+            elif isinstance(fetched, Exception):
+                results[index] = fetched
+            else:
+                try:
+                    if self._apply(shard, fetched):
+                        shard.is_loaded = results[index] = True
+                except ke.KafkaError as exc:
+                    results[index] = exc
+        return results
+
+    async def _skip(self, index: int, old: _Shard) -> None:
+        """Read a partition anew that no longer has what comes next."""
+        if self._shards.get(index) is not old:
+            return
+        del self._shards[index]
+        await self._begin([index])
+        new = self._shards.get(index)
+        if new is not None and new.offset <= old.offset:
+            self._on_anew()  # it is not retention that has removed it
+
+    async def _renew_shards(self, indexes: Iterable[int]) -> None:
+        """Go on reading anew what was read long ago; until that is done, the old one serves."""
+        now = time.monotonic()
+        shards = self._shards
+        due = {
+            index: shard
+            for index in indexes
+            if (shard := self._loaded(index)) is not None and now - shard.begun_at > _RELOAD_SECONDS
+        }
+        begin = [TopicPartition(self.topic, i) for i in due if due[i].successor is None]
+        if begin:
+            for partition, found in (await self._cluster.beginnings(begin)).items():
+                if not isinstance(found, Exception):
+                    due[partition.partition].successor = _Shard(found, now)
+        reading = {index: new for index, shard in due.items() if (new := shard.successor)}
+        for index, done in (await self._go_on(reading)).items():
+            if done is True:
+                shards[index] = reading[index]
+            else:
+                due[index].successor = None
+
+    async def _fetch(self, shards: Mapping[int, _Shard]) -> dict[int, Fetched | Exception]:
         wanted = [
             (TopicPartition(self.topic, index), shard.offset) for index, shard in shards.items()
         ]
-        return await self._cluster.fetch_from_leaders(
-            wanted, partition_bytes=_PAGE_BYTES, max_bytes=_PAGE_BYTES
+        answers = await self._cluster.fetch_from_leaders(
+            wanted, partition_bytes=_PAGE_BYTES, max_bytes=_ANSWER_BYTES
         )
+        return {partition.partition: answer for partition, answer in answers.items()}
 
-    def _apply(self, shard: _Shard, fetched: Fetched, *, tell: bool) -> bool:
+    def _apply(self, shard: _Shard, fetched: Fetched) -> bool:
         """Take what was fetched; return whether that was all."""
         if fetched.offset != shard.offset:
             return False  # two rounds at once, while the leader changed: the other was quicker
         records, shard.offset = fetched.unpack()
+        shard.end = fetched.high
         for record in records:
-            self._note(shard, record, tell=tell)
-        return shard.offset >= fetched.high
+            self._note(shard, record, tell=shard.is_loaded)
+        return shard.offset >= shard.end
+
+    def _unfinished(self, index: int) -> Exception:
+        shard = self._shards.get(index)
+        far = "nothing" if shard is None else f"{shard.offset} of {shard.end} entries"
+        return BackendUnavailableError(
+            f"the directory {self.topic} takes longer to read than a call may: of partition "
+            f"{index} {far} so far; the next call goes on there",
+            backend=BACKEND,
+        )
 
     def _note(self, shard: _Shard, record: Any, *, tell: bool) -> None:
         key, listings = record.key, shard.listings

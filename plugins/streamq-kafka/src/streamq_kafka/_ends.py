@@ -7,17 +7,19 @@ lies between. (ListOffsets would say less, and Tansu answers it with the beginni
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import aiokafka.errors as ke
 from aiokafka.structs import TopicPartition
 
 from ._cluster import Cluster
+from ._errors import TopicMissing
 from ._fetched import Fetched
 from ._rounds import RoundsBy
 
 _PARTITION_BYTES = 65_536
 _ANSWER_BYTES = 1_048_576
+_KEPT_SECONDS = 5.0
 
 
 class Ends:
@@ -33,7 +35,10 @@ class Ends:
         self._patience = patience
         self._known: dict[TopicPartition, int] = {}
         self._oldest: dict[TopicPartition, int] = {}
-        self._fetched: dict[TopicPartition, Fetched] = {}
+        # With when that was, oldest first.
+        self._fetched: dict[TopicPartition, tuple[float, Fetched]] = {}
+        self._watchers: dict[TopicPartition, Callable[[], None]] = {}
+        self._loop = asyncio.get_running_loop()
         # For each leader, so that one that does not answer holds up nobody else.
         self._rounds: RoundsBy[int | None, TopicPartition, int] = RoundsBy(
             cluster.known_leader, self._ask, patience=patience
@@ -45,7 +50,17 @@ class Ends:
         Raises:
             aiokafka.errors.KafkaError: The leader cannot be reached, or answers with an error.
         """
-        return await self._rounds.join(partition)
+        try:
+            return await self._rounds.join(partition)
+        except ke.UnknownTopicOrPartitionError as exc:
+            error = await self._cluster.confirm(exc, partition.topic)
+            if isinstance(error, TopicMissing) and partition in self._known:
+                self._begin_anew(partition)  # one of the same name will be another one
+            raise error from None
+
+    def watch(self, partition: TopicPartition, anew: Callable[[], None]) -> None:
+        """Have a function called whenever the log of a partition turns out to be another one."""
+        self._watchers[partition] = anew
 
     def note(self, partition: TopicPartition, end: int) -> None:
         """Learn of an end from elsewhere: a broker that knows of less is not up to date."""
@@ -67,9 +82,9 @@ class Ends:
         self._oldest.pop(partition, None)
 
     def fetched(self, partition: TopicPartition, offset: int) -> Fetched | None:
-        """Return what came with the last answer, if it begins there."""
-        found = self._fetched.get(partition)
-        return found if found is not None and found.offset == offset and found.data else None
+        """Return what came with the last answer, if that was lately and it begins there."""
+        _, found = self._fetched.get(partition, (0.0, None))
+        return found if found is not None and found.offset == offset else None
 
     def close(self, reason: Exception) -> None:
         """Fail whoever waits."""
@@ -88,7 +103,7 @@ class Ends:
                 for partition, result in results.items()
                 if isinstance(result, ke.OffsetOutOfRangeError)
             ]
-            if gone:  # the log is another one now, or has lost its end
+            if gone:
                 results.update(await self._look_up(gone))
                 again = {
                     partition
@@ -115,20 +130,37 @@ class Ends:
         self, partitions: set[TopicPartition]
     ) -> dict[TopicPartition, int | Exception]:
         results: dict[TopicPartition, int | Exception] = {}
-        wanted: list[tuple[TopicPartition, int]] = [
-            # Perhaps forgotten since: from the beginning, and if that has gone, it is looked up.
-            (partition, self._known.get(partition, 0))
-            for partition in partitions
-        ]
+        # Perhaps forgotten since: from the beginning, and if that has gone, it is looked up.
+        wanted = {partition: self._known.get(partition, 0) for partition in partitions}
         answers = await self._cluster.fetch_from_leaders(
-            wanted, partition_bytes=_PARTITION_BYTES, max_bytes=_ANSWER_BYTES
+            wanted.items(), partition_bytes=_PARTITION_BYTES, max_bytes=_ANSWER_BYTES
         )
         for partition, answer in answers.items():
             if isinstance(answer, Exception):
                 results[partition] = answer
+                is_gone = isinstance(answer, ke.OffsetOutOfRangeError)
+                if is_gone and self._known.get(partition) == wanted[partition]:
+                    # The log is another one now, or has lost its end.
+                    self._begin_anew(partition)
             else:
-                self._fetched[partition] = answer
+                self._keep(answer)
                 self._oldest[partition] = answer.low
                 self._known[partition] = max(answer.high, self._known.get(partition, 0))
                 results[partition] = answer.high
         return results
+
+    def _keep(self, answer: Fetched) -> None:
+        now = self._loop.time()
+        self._fetched.pop(answer.partition, None)
+        if answer.data:
+            self._fetched[answer.partition] = now, answer
+        for partition, (since, _) in tuple(self._fetched.items()):
+            if now - since < _KEPT_SECONDS:
+                break
+            del self._fetched[partition]
+
+    def _begin_anew(self, partition: TopicPartition) -> None:
+        self.forget(partition)
+        watcher = self._watchers.get(partition)
+        if watcher is not None:
+            watcher()

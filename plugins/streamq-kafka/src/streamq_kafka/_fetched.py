@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import aiokafka.errors as ke
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
+
+_logger = logging.getLogger("streamq")
 
 
 @dataclass(slots=True)
@@ -33,8 +37,12 @@ class Fetched:
     def unpack(self) -> tuple[list[Any], int]:
         """Return the records at and after ``offset``, and the offset to go on from.
 
+        A batch that arrived as it was sent and makes no sense is passed over, with a warning: it is
+        not one of ours, and would be in the way for ever.
+
         Raises:
             aiokafka.errors.CorruptRecordException: A checksum is wrong.
+            aiokafka.errors.UnsupportedCodecError: What unpacks it is not installed.
         """
         found: list[Any] = []
         start = following = self.offset
@@ -43,22 +51,46 @@ class Fetched:
             batch: Any = batches.next_batch()
             if not batch.validate_crc():
                 raise ke.CorruptRecordException(
-                    f"wrong checksum in {self.partition.topic}, partition "
-                    f"{self.partition.partition}, after offset {following - 1}"
+                    f"wrong checksum in {_where(self.partition)}, after offset {following - 1}"
                 )
             if not batch.is_control_batch:
-                if batch.base_offset >= start:
-                    found.extend(batch)
-                else:
-                    found.extend(record for record in batch if record.offset >= start)
+                records = _records(batch, self.partition)
+                if batch.base_offset < start:
+                    records = [record for record in records if record.offset >= start]
+                found += records
             following = max(following, batch.next_offset)
         return found, following
+
+
+def _records(batch: Any, partition: TopicPartition) -> list[Any]:
+    try:
+        return list(batch)
+    except ke.UnsupportedCodecError as exc:
+        raise ke.UnsupportedCodecError(
+            f"{_where(partition)}, offset {batch.base_offset}: {exc}; install "
+            "streamq-kafka[compression]"
+        ) from exc
+    except Exception as exc:  # noqa: BLE001 - what decompresses it raises anything
+        _warn(partition, batch.base_offset, batch.next_offset - 1, f"{type(exc).__name__}: {exc}")
+        return []
+
+
+@functools.lru_cache(maxsize=1_024)  # once for each, not whenever it is read
+def _warn(partition: TopicPartition, first: int, last: int, why: str) -> None:
+    _logger.warning(
+        "%s: the records from offset %d to %d cannot be unpacked and are left out (%s)",
+        *(_where(partition), first, last, why),
+    )
+
+
+def _where(partition: TopicPartition) -> str:
+    return f"{partition.topic}, partition {partition.partition}"
 
 
 def error_of(code: int, partition: TopicPartition) -> ke.KafkaError:
     """Return the error that a broker means by a code, about a partition."""
     kind = ke.for_code(code)
-    where = f"{partition.topic}, partition {partition.partition}"
+    where = _where(partition)
     if kind is ke.UnknownError and code in _PASSING_CODES:
         return ke.LeaderNotAvailableError(f"{where}: {_PASSING_CODES[code]}")
     error: ke.KafkaError = kind(where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 
 import aiokafka.errors as ke
@@ -40,6 +40,8 @@ class DataPartition:
         pages: Shared with other partitions.
         budget: Of all taps.
         tail_bytes: Of one tap.
+        on_anew: Called when the log turns out to be another one than before; should make every
+            partition of the topic :meth:`forget`.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class DataPartition:
         pages: Pages,
         budget: Budget,
         tail_bytes: int,
+        on_anew: Callable[[], None],
     ) -> None:
         self.partition = partition
         self._cluster = cluster
@@ -59,6 +62,8 @@ class DataPartition:
         self._pages = pages
         self._budget = budget
         self._tail_bytes = tail_bytes
+        self._on_anew = on_anew
+        ends.watch(partition, on_anew)
         self._taps: dict[bytes, Tap] = {}
         # From where to where a scan has found nothing of a stream. A scan that took too long goes
         # on there when it is repeated.
@@ -70,6 +75,14 @@ class DataPartition:
     async def end(self) -> int:
         """Return the offset after the newest record."""
         return await self._ends.get(self.partition)
+
+    async def reach(self, offset: int) -> int | None:
+        """Return the offset after the newest record; ``None`` if it is before the given one."""
+        try:
+            fetched = await self._cluster.fetch_now(self.partition, offset, max_bytes=1)
+        except ke.OffsetOutOfRangeError:
+            return None
+        return fetched.high
 
     # -- the live end --------------------------------------------------------------------------
 
@@ -111,7 +124,7 @@ class DataPartition:
 
     def forget(self) -> None:
         """Begin anew: the log is another one now. Readers find their place again."""
-        self._gaps.clear()
+        self._gaps = OrderedDict()  # whoever is scanning still has the old one
         self._ends.forget(self.partition)
         self._pages.forget(self.partition)
         self._tail.leave(self.partition)
@@ -134,6 +147,10 @@ class DataPartition:
         for tap in touched.values():
             tap.wake()
         return following
+
+    def anew(self) -> None:
+        """Learn that the log is another one now."""
+        self._on_anew()
 
     def lost(self, error: Exception | None) -> None:
         """End all taps: the partition is not followed any more."""
@@ -167,7 +184,8 @@ class DataPartition:
         found: list[Stored] = []
         size = 0
         place = max(start, self._ends.oldest(self.partition))  # not what only we still have
-        gap = self._gaps.get(key, (0, 0))
+        gaps = self._gaps
+        gap = gaps.get(key, (0, 0))
         if gap[0] <= place <= gap[1]:
             place = gap[1]
         else:
@@ -184,7 +202,10 @@ class DataPartition:
                 place = page.following
                 gap = (gap[0], place)
         finally:
-            self._note_gap(key, gap)
+            gaps[key] = gap
+            gaps.move_to_end(key)
+            if len(gaps) > _REMEMBERED_GAPS:
+                gaps.popitem(last=False)
         return found
 
     async def newest(self, key: bytes, first: int, end: int, count: int) -> list[Stored]:
@@ -209,12 +230,6 @@ class DataPartition:
             upper, width = lower, width * 4
         return found[:count]
 
-    def _note_gap(self, key: bytes, gap: tuple[int, int]) -> None:
-        self._gaps[key] = gap
-        self._gaps.move_to_end(key)
-        if len(self._gaps) > _REMEMBERED_GAPS:
-            self._gaps.popitem(last=False)
-
     async def _page(self, offset: int) -> Page:
         """Return a page with this offset, or the oldest one that is still there after it."""
         page = self._pages.find(self.partition, offset)
@@ -224,6 +239,7 @@ class DataPartition:
             page = self._pages.find(self.partition, offset)
             if page is not None:
                 return page
+            gaps = self._gaps
             page = self._latest_page(offset)
             for _ in range(_AGAIN_TIMES):
                 if page is not None:
@@ -235,7 +251,8 @@ class DataPartition:
                     await asyncio.sleep(_AGAIN_SECONDS)
             if page is None:
                 raise PositionBeyondEnd(_where(self.partition, offset))
-            self._pages.add(self.partition, page)
+            if gaps is self._gaps:  # otherwise it may be one of the log before
+                self._pages.add(self.partition, page)
             return page
 
     async def _fetch_page(self, offset: int) -> Page | None:
@@ -244,8 +261,11 @@ class DataPartition:
         except ke.OffsetOutOfRangeError:
             self._pages.forget(self.partition)
             oldest = (await self._cluster.beginnings([self.partition]))[self.partition]
+            if isinstance(oldest, Exception):
+                raise oldest from None
             if oldest > offset:
                 return Page(offset, oldest, [])
+            self._on_anew()
             raise PositionBeyondEnd(_where(self.partition, offset)) from None
         records, following = fetched.unpack()
         return Page(offset, following, records) if following > offset else None

@@ -24,9 +24,9 @@ from streamq.driver import (
 )
 
 from ._cluster import Cluster
-from ._directory import Listing
 from ._ends import Ends
 from ._errors import closed_error, kafka_errors
+from ._listing import Listing
 from ._pages import Pages
 from ._positions import BACKEND, Place, decode_place, headers_of, key_of, stream_of
 from ._producer import Producer

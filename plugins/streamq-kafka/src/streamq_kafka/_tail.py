@@ -31,6 +31,10 @@ class Sink(Protocol):
         """Take what came; return the offset to go on from."""
         ...
 
+    def anew(self) -> None:
+        """Learn that the log is another one now; :meth:`lost` comes next, if it has not come."""
+        ...
+
     def lost(self, error: Exception | None) -> None:
         """Learn that nothing more will come, and why; ``None`` means: find your place again."""
         ...
@@ -68,6 +72,7 @@ class Tail:
         self._followed: dict[TopicPartition, _Followed] = {}
         self._polls: dict[int, _Poll] = {}
         self._left: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._confirming: dict[asyncio.Task[None], list[Sink]] = {}
         self._due: set[int] = set()
         self._closed: Exception | None = None
         self._loop = asyncio.get_running_loop()
@@ -102,10 +107,12 @@ class Tail:
         """End everything; whoever waits fails with ``reason``."""
         self._closed = reason
         tasks = [poll.task for poll in self._polls.values() if poll.task is not None]
-        tasks += self._left.values()
+        tasks += [*self._left.values(), *self._confirming]
         self._polls.clear()
         for partition in tuple(self._followed):
             self._lose(partition, reason)
+        for sinks in self._confirming.values():
+            _tell(sinks, reason)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -155,7 +162,7 @@ class Tail:
                 )
                 if not self._is_current(poll):
                     return
-                is_empty = await self._hand_on(answers)
+                is_empty = self._hand_on(answers)
                 now = self._loop.time()
                 self._drop_unwanted(node, now)
                 wait = self._wait_ms / 1000
@@ -170,27 +177,44 @@ class Tail:
                     if followed.node == node:
                         self._lose(partition, exc)
 
-    async def _hand_on(self, answers: list[Fetched]) -> bool:
+    def _hand_on(self, answers: list[Fetched]) -> bool:
         is_empty = True
+        unknown: dict[str, list[Sink]] = {}
         for fetched in answers:
             partition = fetched.partition
             followed = self._followed.get(partition)
             if followed is None or followed.offset != fetched.offset:
                 continue
             if fetched.error is not None:
-                error: Exception | None = fetched.error
-                if isinstance(error, ke.OffsetOutOfRangeError):
-                    error = None
-                elif isinstance(error, ke.KafkaError):
-                    error = await self._cluster.confirm(error, partition.topic)
-                self._lose(partition, error)
+                if isinstance(fetched.error, ke.OffsetOutOfRangeError):
+                    followed.sink.anew()
+                    self._lose(partition, None)
+                elif isinstance(fetched.error, ke.UnknownTopicOrPartitionError):
+                    # Why, takes a moment to find out: the other partitions go on meanwhile.
+                    del self._followed[partition]
+                    unknown.setdefault(partition.topic, []).append(followed.sink)
+                else:
+                    self._cluster.suspect()
+                    self._lose(partition, fetched.error)
             elif fetched.data:
                 is_empty = False
                 try:
                     followed.offset = followed.sink.take(fetched)
                 except Exception as exc:  # noqa: BLE001 - one bad partition, not all of them
                     self._lose(partition, exc)
+        for topic, sinks in unknown.items():
+            task = self._loop.create_task(self._confirm_unknown(topic, sinks))
+            self._confirming[task] = sinks
+            task.add_done_callback(self._confirming.pop)
         return is_empty
+
+    async def _confirm_unknown(self, topic: str, sinks: list[Sink]) -> None:
+        error: Exception
+        try:
+            error = await self._cluster.confirm(ke.UnknownTopicOrPartitionError(topic), topic)
+        except Exception as exc:  # noqa: BLE001 - as for a fetch that fails
+            error = exc
+        _tell(sinks, error)
 
     def _drop_unwanted(self, node: int, now: float) -> None:
         for partition, followed in tuple(self._followed.items()):
@@ -201,3 +225,8 @@ class Tail:
         followed = self._followed.pop(partition, None)
         if followed is not None:
             followed.sink.lost(error)
+
+
+def _tell(sinks: list[Sink], error: Exception) -> None:
+    while sinks:  # each once, whoever comes first
+        sinks.pop().lost(error)

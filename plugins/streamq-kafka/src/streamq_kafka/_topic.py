@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from aiokafka.structs import TopicPartition
 
 from ._cluster import Cluster
-from ._directory import Directory, Listing
+from ._directory import Directory
 from ._ends import Ends
+from ._listing import Listing
 from ._pages import Pages
 from ._partition import DataPartition
 from ._positions import Place, partition_of
@@ -48,6 +50,7 @@ class Topic:
             producer,
             patience,
             self._on_change,
+            self.forget,
         )
         self._count = partitions
         self._cluster = cluster
@@ -57,6 +60,7 @@ class Topic:
         self._budget = budget
         self._tail_bytes = tail_bytes
         self._partitions: dict[int, DataPartition] = {}
+        self._age = 0
 
     def partition(self, number: int) -> DataPartition:
         """Return a partition."""
@@ -70,6 +74,7 @@ class Topic:
                 self._pages,
                 self._budget,
                 self._tail_bytes,
+                self.forget,
             )
         return found
 
@@ -91,6 +96,19 @@ class Topic:
         Raises:
             aiokafka.errors.KafkaError: Kafka cannot be asked.
         """
+        while True:
+            age = self._age
+            listing, partition, end = await self._locate(key)
+            if listing is not None and listing.first > end:
+                # It began after the end was asked for, or in a log that is no more: then whatever
+                # of it there is in this one is looked for from the beginning.
+                reached = await partition.reach(listing.first)
+                listing = listing if reached is not None else replace(listing, first=0)
+                end = end if reached is None else reached
+            if age == self._age:
+                return listing, partition, end
+
+    async def _locate(self, key: bytes) -> tuple[Listing | None, DataPartition, int]:
         known = self.directory.peek(key)
         if known is not None:
             partition = self.partition(known.partition)
@@ -106,16 +124,21 @@ class Topic:
             end = await partition.end()
         return listing, partition, end
 
-    async def begin_anew(self, key: bytes, epoch: int, place: Place) -> None:
-        """List a stream whose record was stored where others had been: the topics are others now.
+    def forget(self) -> None:
+        """Begin anew: the topics are others now, or one of them is. Readers find their places.
 
         They were deleted and created, or a broker that keeps them in memory was restarted.
         """
+        self._age += 1
         self.directory.forget()
         for partition in self._partitions.values():
             partition.forget()
 
-        async def choose() -> Place:
+    async def begin_anew(self, key: bytes, epoch: int, place: Place) -> None:
+        """List a stream whose record was stored where others had been: see :meth:`forget`."""
+        self.forget()
+
+        async def choose(_: Listing | None) -> Place:
             return place
 
         await self.directory.open_epoch(key, epoch, choose)
@@ -123,8 +146,10 @@ class Topic:
     async def open_epoch(self, key: bytes, epoch: int) -> Listing:
         """Make an epoch known before its first record is stored; see :class:`Directory`."""
 
-        async def choose() -> Place:
+        async def choose(listing: Listing | None) -> Place:
             partition = self.usual_partition(key)
+            if listing is not None:
+                partition = self.partition(listing.partition)
             return Place(partition.partition.partition, await partition.end())
 
         return await self.directory.open_epoch(key, epoch, choose)
