@@ -80,6 +80,32 @@ async def test_one_append_is_one_segment_and_one_request(
     assert len(segments(s3, settings)) == 4
 
 
+async def test_server_that_overwrites_segments_is_refused_at_the_first_append(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """Without the condition nothing keeps two attempts from overwriting each other, silently."""
+    queue = await open_queue()
+    assert isinstance(queue, S3SnsQueue)
+
+    def forget_condition(request: Any, **_: object) -> None:
+        del request.headers["If-None-Match"]
+
+    queue._store._client.meta.events.register("before-sign.s3.PutObject", forget_condition)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="If-None-Match"):
+            await queue.append(stream, [Entry(1, 0, b"a"), Entry(1, 1, b"b")])
+        stream = StreamId(stream.tenant, f"{stream.name}-other")
+
+
+async def test_fence_is_proved_once_for_each_queue(open_queue: OpenQueue, stream: StreamId) -> None:
+    """The proof is a request that is paid for."""
+    queue = await open_queue()
+    calls = count_calls(queue)
+    for i in range(3):
+        await queue.append(StreamId(stream.tenant, f"{stream.name}-{i}"), [Entry(1, 0, b"a")])
+    assert calls["put_object"] == 4
+
+
 async def test_large_append_is_cut_into_segments(
     open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
@@ -340,9 +366,12 @@ def test_every_setting_is_described() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"prefix": "/a"}, {"prefix": "a/"}, {"prefix": "a//b"}, {"prefix": ""}, {"topic_arn": "x"}],
+    [
+        *({"prefix": "/a"}, {"prefix": "a/"}, {"prefix": "a//b"}, {"prefix": ""}),
+        *({"topic_arn": "x"}, {"bucket": "b--use1-az4--x-s3"}),
+    ],
 )
 def test_unusable_settings_are_refused(wrong: dict[str, str]) -> None:
-    """A prefix with odd slashes is another directory than it looks like."""
+    """A prefix with odd slashes is another directory than it looks like; some buckets do not do."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        S3SnsSettings(bucket="b", **wrong)  # type: ignore[arg-type]
+        S3SnsSettings(**{"bucket": "b", **wrong})  # type: ignore[arg-type]

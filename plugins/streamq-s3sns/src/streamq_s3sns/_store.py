@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from streamq.driver import BackendUnavailableError, Entry, StreamId
+from streamq.driver import BackendUnavailableError, ConfigurationError, Entry, StreamId
 from streamq_aws import aws_errors, error_code, http_status, to_streamq
 
 from ._clock import ServerClock
@@ -63,6 +63,7 @@ class Store:
         self._client = client
         self._bucket = bucket
         self._patience = patience_seconds
+        self._is_fence_proved = False
         self.keys = keys
         self.clock = ServerClock()
 
@@ -138,20 +139,49 @@ class Store:
     async def put(
         self, directory: str, tail: Tail, entries: Sequence[Entry], stream: StreamId
     ) -> bool:
-        """Store a segment; return whether it won its number. If not, nothing was stored."""
+        """Store a segment; return whether it won its number. If not, nothing was stored.
+
+        Raises:
+            ConfigurationError: The server lets a number be won twice.
+        """
         metadata = {METADATA: tail.encode()}
         if self.keys.stream(directory) is None:
             metadata[NAME_METADATA] = encode_name(stream.name)
+        segment = {
+            "Key": directory + segment_name(tail.number),
+            "Body": encode_entries(entries),
+            "Metadata": metadata,
+        }
+        has_won = await self._put_new(segment)
+        if has_won and not self._is_fence_proved:
+            await self._prove_fence(segment)
+        return has_won
+
+    async def _put_new(self, segment: Mapping[str, Any]) -> bool:
         answer = await self._call(
             "put_object",
             lost_race_is_none=True,
-            Key=directory + segment_name(tail.number),
-            Body=encode_entries(entries),
-            Metadata=metadata,
             ContentType="application/octet-stream",
             IfNoneMatch="*",
+            **segment,
         )
         return answer is not None
+
+    async def _prove_fence(self, segment: Mapping[str, Any]) -> None:
+        """See that the server refuses a segment that is there, once for each queue that writes.
+
+        With the very same segment: where it is taken again, nothing has changed.
+        """
+        for _ in range(2):  # the first time, somebody may just have deleted it
+            if not await self._put_new(segment):
+                self._is_fence_proved = True
+                return
+        raise ConfigurationError(
+            f"the server of {self._where(segment['Key'])} does not honour `If-None-Match: *`: two "
+            "attempts could overwrite each other's segments; use Amazon S3, or a server or version "
+            "that supports conditional writes",
+            backend=BACKEND,
+        )
 
     async def announce(self, directory: str, epoch: int) -> None:
         """Let whoever is busy with a stream know that a newer epoch wants it."""
