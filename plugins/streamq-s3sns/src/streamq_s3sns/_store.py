@@ -44,6 +44,13 @@ class Described:
     tail: Tail
 
 
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """A segment that is there, and whose body was not fetched because of its size."""
+
+    bytes: int
+
+
 class Store:
     """The segments of all streams below one prefix of a bucket.
 
@@ -128,13 +135,28 @@ class Store:
 
     async def get(self, directory: str, number: int) -> Segment | None:
         """Return a segment; ``None`` if that is not there."""
+        found = await self.get_small(directory, number, at_most=None)
+        return None if isinstance(found, TooLarge) else found
+
+    async def get_small(
+        self, directory: str, number: int, *, at_most: int | None
+    ) -> Segment | TooLarge | None:
+        """Return a segment, whose body is only fetched if it is no larger than so many bytes."""
         key = directory + segment_name(number)
-        answer, body = await self._get(key)
+        answer = await self._call("get_object", missing_is_none=True, Key=key)
         if answer is None:
             return None
-        where = self._where(key)
+        where, body = self._where(key), answer["Body"]
+        try:
+            if at_most is not None and answer["ContentLength"] > at_most:
+                return TooLarge(answer["ContentLength"])
+            with aws_errors(BACKEND, about=where):
+                async with asyncio.timeout(self._patience):
+                    data = await body.read()
+        finally:
+            body.close()
         tail = decode_tail(number, answer["Metadata"].get(METADATA), where)
-        return Segment(tail, decode_entries(body, where), len(body))
+        return Segment(tail, decode_entries(data, where), len(data))
 
     async def put(
         self, directory: str, tail: Tail, entries: Sequence[Entry], stream: StreamId
@@ -259,14 +281,6 @@ class Store:
             tenant = self.keys.tenant_of(directory)
             stream = StreamId(tenant, name) if name else None
         return Described(stream, directory, tail) if stream is not None else None
-
-    async def _get(self, key: str) -> tuple[Any, bytes]:
-        answer = await self._call("get_object", missing_is_none=True, Key=key)
-        if answer is None:
-            return None, b""
-        with aws_errors(BACKEND, about=self._where(key)):
-            async with asyncio.timeout(self._patience), answer["Body"] as body:
-                return answer, await body.read()
 
     async def _call(
         self,
