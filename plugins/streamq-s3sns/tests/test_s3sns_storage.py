@@ -302,6 +302,28 @@ async def test_foreign_object_is_told_and_hurts_no_listing(
         decode_tail(1, "2 what", "s3://b/k")
 
 
+async def test_foreign_objects_beside_segments_hide_nothing_and_stay(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """A note, or what a tool left, in a stream's own folder must not make the stream disappear."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    directory = queue._keys.directory(stream)  # type: ignore[attr-defined]
+    foreign = [directory + name for name in ("0.bak", f"0/{'1' * 12}", "", "notes.txt")]
+    for key in foreign:
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"hello")
+    other = await open_queue()
+    assert (await other.describe(stream)).records == 1
+    await other.append(stream, [Entry(2, 0, b"b")])
+    found = await other.read(stream, "", **PLENTY, max_wait=0)
+    assert [each.data for each in found] == [b"a", b"b"]
+    assert [info.stream async for info in other.streams(stream.tenant)] == [stream]
+    await other.delete(stream)
+    with pytest.raises(StreamNotFoundError):
+        await other.describe(stream)
+    assert sorted(segments(s3, settings)) == sorted(foreign)
+
+
 @pytest.mark.parametrize("position", ["x", "1-2", "1-2-3-4", "1-2-" + "9" * 20, "-1-2-3"])
 async def test_positions_of_others_are_refused(
     open_queue: OpenQueue, stream: StreamId, position: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,14 +117,20 @@ class Store:
             "list_objects_v2", Prefix=directory, StartAfter=directory + _BEFORE_SEGMENTS, MaxKeys=1
         )
         found = answer.get("Contents") or ()
-        return segment_number(found[0]["Key"]) if found else None
+        if not found:
+            return None
+        number = segment_number(directory, found[0]["Key"])
+        if number is not None:
+            return number
+        # Somebody else's, whatever its name is: a stream is not gone because of it.
+        async with contextlib.aclosing(self.numbers(directory)) as numbers:
+            return await anext(numbers, None)
 
     async def oldest_number(self, directory: str, at_least: int) -> int | None:
         """Return the smallest number that is stored from one on; ``None`` if there is none."""
         smallest = None
-        async for key in self.all_keys(directory):
-            number = segment_number(key)
-            if number is not None and number >= at_least:
+        async for number in self.numbers(directory):
+            if number >= at_least:
                 smallest = number
         return smallest
 
@@ -222,8 +229,9 @@ class Store:
         """Take the announcement back."""
         await self._call("delete_object", Key=directory + ANNOUNCEMENT)
 
-    async def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects; no error if some are not there."""
+    async def delete(self, directory: str, numbers: Sequence[int]) -> None:
+        """Delete segments of a stream, and its announcement; no error if some are not there."""
+        keys = [directory + name for name in (ANNOUNCEMENT, *map(segment_name, numbers))]
         for first in range(0, len(keys), _DELETED_AT_ONCE):
             some = keys[first : first + _DELETED_AT_ONCE]
             answer = await self._call(
@@ -232,14 +240,16 @@ class Store:
             for failed in answer.get("Errors") or ():
                 raise self._refused(failed)
 
-    async def all_keys(self, directory: str) -> AsyncIterator[str]:
-        """Iterate over the keys of a stream: the announcement, then segments, the newest first."""
-        after = ""
+    async def numbers(self, directory: str) -> AsyncGenerator[int, None]:
+        """Iterate over the numbers of a stream's segments, the newest first."""
+        after = directory + _BEFORE_SEGMENTS
         while True:
             answer = await self._call("list_objects_v2", Prefix=directory, StartAfter=after)
             found = answer.get("Contents") or ()
             for each in found:
-                yield each["Key"]
+                number = segment_number(directory, each["Key"])
+                if number is not None:
+                    yield number
             if not answer.get("IsTruncated") or not found:
                 return
             after = found[-1]["Key"]
@@ -256,11 +266,11 @@ class Store:
             found = answer.get("Contents") or ()
             page: list[tuple[str, int]] = []
             for each in found:
-                directory, number = _split(each["Key"]), segment_number(each["Key"])
-                if number is not None and directory != last:
+                directory = _split(each["Key"])
+                number = segment_number(directory, each["Key"])
+                if number is not None and directory != last and self.keys.is_directory(directory):
                     last = directory
-                    if self.keys.is_directory(directory):
-                        page.append((directory, number))
+                    page.append((directory, number))
             yield page
             if not answer.get("IsTruncated") or not found:
                 return
