@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from streamq import Chunk, open_reader, open_writer
-from streamq.driver import Entry, StreamId
+from streamq.driver import BackendUnavailableError, Entry, StreamId
 from streamq.testing import OpenQueue, queue_factory
 from streamq_aws import to_streamq
 from streamq_s3sns import S3SnsDriver, S3SnsSettings
@@ -119,14 +119,16 @@ async def test_made_up_notifications_cost_looks_only(
     assert [each.data for each in await waiting] == [b"b"]
 
 
+@pytest.mark.parametrize("is_answer_lost", [False, True])
 async def test_notification_wakes_a_reader_that_would_poll_much_later(
-    settings: S3SnsSettings, stream: StreamId
+    settings: S3SnsSettings, stream: StreamId, is_answer_lost: bool
 ) -> None:
-    """Without it the next look would be a minute away."""
+    """Without it the next look would be a minute away, also when only the repeat was answered."""
     patient = settings.model_copy(update={"poll_seconds": 60.0})
     async with queue_factory(S3SnsDriver, patient) as open_queue:
         reading, writing = await open_queue(), await open_queue()
         assert isinstance(reading, S3SnsQueue)
+        assert isinstance(writing, S3SnsQueue)
         await writing.append(stream, [Entry(1, 0, b"a")])
         position = (await reading.read(stream, "", **PLENTY, max_wait=0))[0].position
         assert reading._wakeups is not None
@@ -136,6 +138,16 @@ async def test_notification_wakes_a_reader_that_would_poll_much_later(
                 await asyncio.sleep(0.01)
         waiting = asyncio.ensure_future(reading.read(stream, position, **PLENTY, max_wait=50))
         await asyncio.sleep(0.05)
+        if is_answer_lost:
+
+            def lose(**_: object) -> None:
+                events.unregister("after-call.s3.PutObject", lose)
+                raise EndpointConnectionError(endpoint_url="s3")
+
+            events = writing._store._client.meta.events
+            events.register("after-call.s3.PutObject", lose)
+            with pytest.raises(BackendUnavailableError):
+                await writing.append(stream, [Entry(1, 1, b"b")])
         await writing.append(stream, [Entry(1, 1, b"b")])
         async with asyncio.timeout(30):
             assert [each.data for each in await waiting] == [b"b"]
