@@ -84,13 +84,12 @@ class S3SnsHarness(BackendHarness):
     def segments(self, stream: StreamId) -> list[tuple[str, dict[str, str], bytes]]:
         """Return keys, metadata and bodies of a stream's segments, oldest first."""
         client = self.client
-        pages = client.get_paginator("list_objects_v2").paginate(
-            Bucket=BUCKET, Prefix=self.keys.directory(stream)
-        )
+        directory = self.keys.directory(stream)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=directory)
         found = []
         for page in pages:
             for each in page.get("Contents", ()):
-                if segment_number(each["Key"]) is not None:
+                if segment_number(directory, each["Key"]) is not None:
                     answer = client.get_object(Bucket=BUCKET, Key=each["Key"])
                     found.append((each["Key"], answer["Metadata"], answer["Body"].read()))
         return found[::-1]
