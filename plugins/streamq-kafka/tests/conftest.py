@@ -73,6 +73,8 @@ def apache(certificates: Certificates) -> Iterator[Broker]:
         users=PASSWORDS,
         certificate=certificates.broker,
         properties={
+            # What managed clusters do after minutes or hours, here after a second.
+            "listener.name.sasl_tls.oauthbearer.connections.max.reauth.ms": "1000",
             "listener.name.tls.ssl.client.auth": "requested",
             "listener.name.tls.ssl.truststore.type": "PEM",
             "listener.name.tls.ssl.truststore.location": str(certificates.authority),

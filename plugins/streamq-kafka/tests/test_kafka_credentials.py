@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kafka_brokers import Broker, Certificates, OpenAt
+from streamq import open_reader, open_writer
 from streamq.driver import (
     START,
     AccessDeniedError,
@@ -101,11 +102,33 @@ async def test_token_opens_the_door(
     assert await _use(queue, new_stream(), 0) == 1
 
 
-async def test_token_over_tls_opens_the_door(apache: Broker, open_at: OpenAt) -> None:
-    """What managed clusters ask for: nobody sends tokens in the clear."""
+async def test_connection_that_ends_with_its_token_costs_nothing(
+    apache: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Managed clusters want TLS, and a new token every few minutes: streams last longer."""
+    asked = 0
+
+    def count() -> str:
+        nonlocal asked
+        asked += 1
+        return _token()
+
+    monkeypatch.setattr(f"{__name__}._answer", count)
     tls = {"security_protocol": "SASL_SSL", "tls_ca_file": str(apache.ca_file)}
-    queue = await open_at(_with_tokens(apache, provide, **tls))
-    assert await _use(queue, new_stream(), 0) == 1
+    queue = await open_at(_with_tokens(apache, provide_as_told, **tls))
+    stream = new_stream()
+    writer = await open_writer(stream, queue=queue)
+    async with open_reader(stream, queue=queue, idle_seconds=_SOON) as reader:
+        reading = asyncio.ensure_future(reader.collect())
+        async with asyncio.timeout(30.0), writer:
+            opened, sent = asked, 0
+            # So many connections of reader and writer have ended, and been replaced.
+            while asked < opened + 6:
+                await writer.send_chunk(sent)
+                await writer.flush()
+                sent += 1
+                await asyncio.sleep(0.05)
+        assert await reading == list(range(sent))
 
 
 async def test_refused_token_is_told(apache: Broker, open_at: OpenAt) -> None:

@@ -40,6 +40,7 @@ STREAM = StreamId("tenant", "name")
         ({"topic": "with space"}, "letters"),
         ({"topic": "{tenant}-{tenant}"}, "one"),
         ({"topic": "x" * 240}, "characters"),
+        ({"topic": "x" * 176 + "{tenant}"}, "characters"),
         ({"security_protocol": "SASL_SSL"}, "STREAMQ_KAFKA_SASL_PASSWORD"),
         (
             {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"},
@@ -92,6 +93,13 @@ def test_tenants_may_have_topics_of_their_own() -> None:
     """Quotas, retention and ACLs of Kafka are per topic."""
     settings = KafkaSettings(topic="chunks-{tenant}")
     assert (settings.is_per_tenant, settings.topic_of("acme")) == (True, "chunks-acme")
+
+
+def test_tenant_cannot_have_the_directory_of_another() -> None:
+    """Tenants are strangers to each other, and some of them choose their names."""
+    with pytest.raises(ConfigurationError, match="directory of another"):
+        KafkaSettings(topic="chunks-{tenant}").topic_of("acme.directory")
+    assert KafkaSettings(topic="{tenant}-chunks").topic_of("a.directory") == "a.directory-chunks"
 
 
 @pytest.mark.parametrize("name", KafkaSettings.model_fields)

@@ -15,7 +15,9 @@ from ._tokens import TokenProvider
 
 TENANT = "{tenant}"
 _TOPIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-_LONGEST_TOPIC = 249 - len(".directory")
+DIRECTORY = ".directory"
+_LONGEST_TOPIC = 249 - len(DIRECTORY)
+_LONGEST_TENANT = 64
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
@@ -129,8 +131,12 @@ class KafkaSettings(DriverSettings):
         plain = value.replace(TENANT, "t")
         if not plain or not _TOPIC_CHARACTERS.issuperset(plain) or plain in (".", ".."):
             raise ValueError("must be letters, digits, '.', '_' or '-', and at most one '{tenant}'")
-        if value.count(TENANT) > 1 or len(value) > _LONGEST_TOPIC:
-            raise ValueError(f"must have one '{TENANT}' and {_LONGEST_TOPIC} characters at most")
+        longest = len(value.replace(TENANT, "t" * _LONGEST_TENANT))
+        if value.count(TENANT) > 1 or longest > _LONGEST_TOPIC:
+            raise ValueError(
+                f"must have one '{TENANT}' and {_LONGEST_TOPIC} characters at most, of which a "
+                f"tenant has up to {_LONGEST_TENANT}"
+            )
         return value
 
     @field_validator("compression")
@@ -172,8 +178,20 @@ class KafkaSettings(DriverSettings):
         return TENANT in self.topic
 
     def topic_of(self, tenant: str) -> str:
-        """Return the topic that a tenant's records are in."""
-        return self.topic.replace(TENANT, tenant)
+        """Return the topic that a tenant's records are in.
+
+        Raises:
+            ConfigurationError: It would be the directory of another tenant.
+        """
+        name = self.topic.replace(TENANT, tenant)
+        if self.is_per_tenant and name.endswith(DIRECTORY):
+            raise ConfigurationError(
+                f"tenant {tenant!r} cannot have topic {name!r}, which is the directory of another "
+                f"topic; let STREAMQ_KAFKA_TOPIC go on after '{TENANT}', or name the tenant "
+                "otherwise",
+                backend="kafka",
+            )
+        return name
 
 
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:
