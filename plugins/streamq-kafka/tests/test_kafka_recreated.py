@@ -9,7 +9,15 @@ import pytest
 
 from kafka_brokers import Broker, OpenAt
 from streamq._retry import RetryPolicy
-from streamq.driver import START, ChunkQueue, Entry, Stored, StreamId
+from streamq.driver import (
+    START,
+    BackendError,
+    BackendUnavailableError,
+    ChunkQueue,
+    Entry,
+    Stored,
+    StreamId,
+)
 from streamq.testing import new_stream
 from streamq_kafka import KafkaSettings
 from streamq_kafka.apache import Operator
@@ -126,3 +134,54 @@ async def test_entry_of_the_directory_is_mended_when_a_stream_is_taken_over(
     await _append(restarted, stream, _entries(2, b"new"))
     await _append(restarted, new_stream(), _entries(1, *[b"after"] * 40))
     assert await _data(await open_at(topics.settings), stream) == [b"new"]
+
+
+@pytest.mark.parametrize("directory", [True, False], ids=["both", "records alone"])
+async def test_writers_and_readers_that_go_on_meet_in_the_new_topics(
+    topics: _Topics, open_at: OpenAt, *, directory: bool
+) -> None:
+    """Nobody restarts a fleet for a topic: attempts that come after it must be seen by all."""
+    writing, reading = [await open_at(topics.settings) for _ in range(2)]
+    await _append(writing, new_stream(), _entries(1, *[b"before"] * 200))
+    streams = [new_stream() for _ in range(4)]
+    opened = {stream: asyncio.Event() for stream in streams}
+    seen = {stream: asyncio.Event() for stream in streams}
+    is_anew = False
+
+    async def write(stream: StreamId) -> None:
+        epoch, index = 1, 0
+        while not seen[stream].is_set():
+            try:
+                await writing.append(stream, [Entry(epoch, index, b"%d" % is_anew)])
+                index += 1
+            except (BackendError, BackendUnavailableError):
+                epoch, index = epoch + 1, 0  # another attempt
+            await asyncio.sleep(0.01)
+
+    async def read(stream: StreamId) -> None:
+        position = START
+        while not seen[stream].is_set():
+            try:
+                records = await reading.read(
+                    stream, position, max_records=9, max_bytes=9_999, max_wait=1.0
+                )
+            except (BackendError, BackendUnavailableError):
+                await asyncio.sleep(0.01)
+                continue
+            position = records[-1].position if records else position
+            if records:
+                opened[stream].set()
+            if b"1" in [record.data for record in records]:
+                seen[stream].set()
+
+    async with asyncio.timeout(30.0), asyncio.TaskGroup() as group:
+        for stream in streams:
+            group.create_task(write(stream))
+            group.create_task(read(stream))
+        for event in opened.values():
+            await event.wait()
+        await topics.create_anew(directory=directory)
+        is_anew = True
+    late = await open_at(topics.settings)
+    for stream in streams:
+        assert b"1" in await _data(late, stream)

@@ -2,6 +2,8 @@
 
 * It asks for topics in a way that lets brokers create them: one that an operator has just deleted
   would come back with the broker's defaults, which suit neither the records nor the directory.
+* It connects to one broker at a time: who needs a connection waits until one that is frozen has had
+  all its time to answer, once for each who wanted that one.
 * When it begins, it logs why a broker cannot be talked to and raises something else, and leaves its
   connection open when it is cancelled.
 * It logs what it sends, at level DEBUG also the password.
@@ -13,10 +15,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import aiokafka.errors as ke
@@ -46,6 +49,8 @@ def adapt(client: AIOKafkaClient, options: dict[str, Any]) -> None:
         options: What it was created with.
     """
     logging.getLogger(create_conn.__module__).addFilter(hide_credentials)  # the same one: once
+    client._get_conn_lock_value = contextlib.nullcontext()
+    client._get_conn = functools.partial(_connect, client._get_conn, {})
     client.bootstrap = functools.partial(_bootstrap, client, options)
     client._metadata_update = functools.partial(_update_metadata, client)
     client.ready = functools.partial(_ready, client, options["sasl_oauth_token_provider"])
@@ -73,6 +78,19 @@ async def hang_up(client: AIOKafkaClient) -> None:
         for writer in writers:
             writer.transport.abort()
         await asyncio.wait({closing})
+
+
+async def _connect(
+    connect: Callable[..., Awaitable[Any]],
+    locks: dict[tuple[int, int], asyncio.Lock],
+    node: int,
+    *,
+    group: int = AT_ONCE,
+    no_hint: bool = False,
+) -> Any:
+    """Return a connection, or ``None``; one attempt at a time for each."""
+    async with locks.setdefault((node, group), asyncio.Lock()):
+        return await connect(node, group=group, no_hint=no_hint)
 
 
 async def _bootstrap(client: AIOKafkaClient, options: dict[str, Any]) -> None:

@@ -1,0 +1,156 @@
+"""Three genuine brokers: what a process apart sees when the leader it reads from dies or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka import TopicPartition
+
+from kafka_brokers import TOPICS, OpenAt, need_apache, run_apart
+from streamq import Settings, open_writer
+from streamq._retry import RetryPolicy
+from streamq.driver import (
+    START,
+    BackendUnavailableError,
+    Entry,
+    FencedError,
+    StreamId,
+)
+from streamq.testing import new_stream
+from streamq_kafka import KafkaSettings
+from streamq_kafka._positions import key_of, partition_of
+from streamq_kafka.apache import ApacheCluster, ApacheKafka, Operator
+
+_LONG = 60.0
+_SECONDS = 3.0
+_RETRY = RetryPolicy(_LONG)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ApacheCluster]:
+    """Return a cluster that the tests of this module leave whole."""
+    need_apache()
+    with ApacheCluster() as found:
+        run_apart(Operator(found.bootstrap).create(TOPICS, replicas=3))
+        yield found
+
+
+def _settings(cluster: ApacheCluster) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=cluster.bootstrap, operation_timeout_seconds=_SECONDS)
+
+
+async def _leader(cluster: ApacheCluster, topic: str, number: int) -> ApacheKafka:
+    return cluster.broker(await Operator(cluster.bootstrap).leader(TopicPartition(topic, number)))
+
+
+async def _led_by_one(cluster: ApacheCluster) -> tuple[StreamId, ApacheKafka]:
+    """Return a stream whose records and whose entry are led by the same node, and that node."""
+    while True:
+        stream = new_stream()
+        number = partition_of(key_of(stream), 12)
+        node = await _leader(cluster, "streamq", number)
+        if node is await _leader(cluster, "streamq.directory", number):
+            return stream, node
+
+
+@asynccontextmanager
+async def _tail_apart(
+    cluster: ApacheCluster, stream: StreamId
+) -> AsyncIterator[asyncio.StreamReader]:
+    """Give what another process prints that follows a stream; it has to end well."""
+    settings = {
+        "STREAMQ_BACKEND": "kafka",
+        "STREAMQ_KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap,
+        "STREAMQ_TENANT": stream.tenant,
+        "STREAMQ_RETRY_SECONDS": str(_LONG),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(Path(sys.executable).with_name("streamq"), "tail", stream.name, "--wait", "30"),
+        env={**os.environ, **settings},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_process_apart_reads_on_when_the_leader_dies(
+    cluster: ApacheCluster, open_at: OpenAt
+) -> None:
+    """A gateway is no part of the worker: it has to find the new leaders all by itself."""
+    settings = _settings(cluster)
+    queue, other = await open_at(settings), await open_at(settings)
+    stream, node = await _led_by_one(cluster)
+    taken_over = new_stream()
+    while partition_of(key_of(taken_over), 12) != partition_of(key_of(stream), 12):
+        taken_over = new_stream()
+    await queue.append(taken_over, [Entry(3, 0, b"open")])
+    lines = [f"line {index}\n" for index in range(6)]
+    async with asyncio.timeout(_LONG), _tail_apart(cluster, stream) as printed:
+        patient = Settings(retry_seconds=_LONG)
+        async with await open_writer(stream, queue=queue, settings=patient) as writer:
+            for line in lines[:3]:
+                await writer.send_chunk(line)
+            assert [(await printed.readline()).decode() for _ in range(3)] == lines[:3]
+            await other.append(taken_over, [Entry(9, 0, b"open")])
+            node.kill()
+            try:
+                # What the dead leader has acknowledged is known to whoever asks the next one.
+                assert await _RETRY.run(lambda: queue.newest_epoch(taken_over)) == 9
+                with pytest.raises(FencedError):
+                    await queue.append(taken_over, [Entry(3, 1, b"stale")])
+                for line in lines[3:]:
+                    await writer.send_chunk(line)
+                assert [(await printed.readline()).decode() for _ in range(3)] == lines[3:]
+            finally:
+                await asyncio.to_thread(node.start)
+
+
+async def test_every_call_ends_in_time_while_a_leader_is_frozen(
+    cluster: ApacheCluster, open_at: OpenAt
+) -> None:
+    """A machine that swaps takes connections and answers nothing: nobody may hang with it."""
+    settings = _settings(cluster)
+    queue, fresh = await open_at(settings), await open_at(settings)
+    stream, node = await _led_by_one(cluster)
+    elsewhere = new_stream()
+    while node in [
+        await _leader(cluster, topic.name, partition_of(key_of(elsewhere), 12)) for topic in TOPICS
+    ]:
+        elsewhere = new_stream()
+    for each in (stream, elsewhere):
+        await _RETRY.run(functools.partial(queue.append, each, [Entry(1, 0, b"open")]))
+    os.kill(node.pid, signal.SIGSTOP)
+    try:
+        calls = [
+            call
+            for asked in (queue, fresh)
+            for each in (stream, elsewhere)
+            for call in (
+                asked.append(each, [Entry(1, 1, b"more")]),
+                asked.read(each, START, max_records=9, max_bytes=999, max_wait=0),
+                asked.describe(each, last=1),
+                asked.newest_epoch(each),
+            )
+        ]
+        async with asyncio.timeout(5 * _SECONDS):
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+        failed = [each for each in ended if isinstance(each, BaseException)]
+        assert {type(each) for each in failed} <= {BackendUnavailableError}, failed
+        assert await _RETRY.run(lambda: queue.newest_epoch(elsewhere)) == 1
+    finally:
+        os.kill(node.pid, signal.SIGCONT)
+    assert await _RETRY.run(lambda: fresh.newest_epoch(stream)) == 1
