@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +21,12 @@ from ._chain import is_ended
 from ._context import activity_context
 from ._failure import application_error
 from ._input import takes
-from ._pulse import heartbeat_seconds
+from ._pulse import beating
 
 POLL_ACTIVITY = "streamq.poll"
-_HIDDEN_SECONDS = 20.0
+_HIDDEN_GRACE_SECONDS = 5.0
+_LONGEST_HIDDEN_SECONDS = 45.0  # such a poll has a minute
+_LONGEST_READ_SECONDS = 20.0
 
 _TURN_SECONDS = 0.0175
 """What lies between two polls, at least in the window of the second one.
@@ -141,7 +143,11 @@ async def poll(request: PollRequest) -> PollResult:
             codec=context.codec(stream),
             commits=False,  # before the result is in the history, nothing may be gone
         ) as reader:
-            return await _Poll(request, reader, context.queue).run()
+            polling = _Poll(request, reader, context.queue).run()
+            if activity.info().is_local:
+                return await polling
+            # Apart from reading: each wait that is cut short costs a request.
+            return await beating(polling, longest_seconds=_LONGEST_BEAT_SECONDS)
     except StreamqError as exc:
         raise application_error(exc) from exc
 
@@ -177,13 +183,8 @@ class _Poll:
         self._request = request
         self._reader = reader
         self._queue = queue
-        info = activity.info()
-        # A short poll ends before its first heartbeat, which is billed.
-        self._beat_seconds = (
-            math.inf if info.is_local else heartbeat_seconds(info, _LONGEST_BEAT_SECONDS)
-        )
-        self._started = time.monotonic()
-        self._beat_at = self._started + self._beat_seconds
+        self._clock = asyncio.get_running_loop().time
+        self._started = self._clock()
         self._packed = Packer()
         self._sealed = self._producer_over = False
         self._count = self._chunks = self._bytes = self._resets = self._attempt = 0
@@ -197,11 +198,12 @@ class _Poll:
         hidden = False
         if not request.max_wait_seconds and self._is_in_doubt() and await self._is_there():
             # Asked for the rest, and the end has not come: a reader that died may have it.
-            until = time.monotonic() + _HIDDEN_SECONDS
+            seconds = self._queue.hidden_seconds + _HIDDEN_GRACE_SECONDS
+            until = self._clock() + min(seconds, _LONGEST_HIDDEN_SECONDS)
             cursor = await self._collect(until, until)
             hidden = self._is_in_doubt() and await self._is_there(something=True)
         producer_over = not self._count and (self._producer_over or await self._look())
-        ended = time.monotonic()
+        ended = self._clock()
         result = PollResult(
             cursor,
             self._sealed,
@@ -256,17 +258,13 @@ class _Poll:
     async def _next(self, until: float) -> Event | None:
         """Return the next event; ``None`` if there is none until then."""
         while True:
-            now = time.monotonic()
-            if now >= self._beat_at:
-                activity.heartbeat()
-                self._beat_at = now + self._beat_seconds
             watches = self._request.producer is not None and not self._count
-            longest = min(self._beat_seconds, _LOOK_SECONDS if watches else math.inf)
-            wait = max(min(until - now, longest), 0.0)
+            longest = _LOOK_SECONDS if watches else _LONGEST_READ_SECONDS
+            wait = max(min(until - self._clock(), longest), 0.0)
             batch = await self._reader.read_batch(max_events=1, max_wait=wait)
             if batch:
                 return batch[0]
-            if self._reader.seal is not None or time.monotonic() >= until:
+            if self._reader.seal is not None or self._clock() >= until:
                 return None
             if watches and await self._look():
                 self._producer_over = True  # the next poll finds what it has stored last

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -35,9 +36,11 @@ from ._names import (
     now_ms,
     opening_tags,
 )
-from ._receiver import Receiver, Taken, receipts_of
+from ._receiver import MOST_AT_ONCE, Receiver, Taken, receipts_of
 from ._service import Service
 from ._settings import SqsSettings
+
+_logger = logging.getLogger("streamq.sqs")
 
 _FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.05, 1.0
 _LOOK_SECONDS = 0.02  # so that all readers of a process look 50 times a second at most
@@ -109,7 +112,7 @@ class SqsQueue(ChunkQueue):
             for entry in entries:
                 if known is not None and entry.epoch < known.epoch:
                     raise self._fenced(stream, entry.epoch, known.epoch)
-            for batch in batches(entries, self._settings.max_message_bytes):
+            for batch in self._batches(entries):
                 if batch[0].index == 0:
                     known = await self._open(stream, batch[0])
                 elif known is None:
@@ -238,6 +241,12 @@ class SqsQueue(ChunkQueue):
             backend=BACKEND,
             stream=str(stream),
         )
+
+    def _batches(self, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+        # SQS may take some messages of a batch and not others. Where its order counts they go one
+        # by one, which costs the same: streamq's records are as large as SQS bills for one request.
+        most = 1 if self._settings.fifo else MOST_AT_ONCE
+        return batches(entries, self._settings.max_message_bytes, max_entries=most)
 
     # -- queues --------------------------------------------------------------------------------
 
@@ -377,7 +386,11 @@ class SqsQueue(ChunkQueue):
 
             async def receive(request_id: str, wait: float) -> list[Taken]:
                 url = await self._url(stream)
-                return [] if url is None else await self._service.receive(url, request_id, wait)
+                if url is None:
+                    return []
+                found = await self._service.receive(url, request_id, wait)
+                await self._remove_foreign(stream, url, found.foreign)
+                return found.taken
 
             async def give_back(receipts: list[str]) -> None:
                 with contextlib.suppress(StreamqError):  # then they come again by themselves
@@ -385,6 +398,19 @@ class SqsQueue(ChunkQueue):
 
             receiver = self._receivers[stream] = Receiver(stream, receive, give_back)
         return receiver
+
+    async def _remove_foreign(self, stream: StreamId, url: str, receipts: Sequence[str]) -> None:
+        """Delete what nobody reads: it would come again for ever, and the stream never be empty."""
+        if not receipts:
+            return
+        _logger.warning(
+            "deleting %d messages from the queue of stream %s that are none of streamq's; nothing "
+            "else may send to it",
+            len(receipts),
+            stream,
+        )
+        with contextlib.suppress(StreamqError):  # then it comes again
+            await self._service.remove(stream, url, receipts)
 
     def _drop_if_idle(self, stream: StreamId) -> None:
         receiver = self._receivers.get(stream)
@@ -399,24 +425,31 @@ class SqsQueue(ChunkQueue):
 
     async def _renew(self) -> None:
         """Keep what slow readers have taken from being given to others."""
-        seconds = self._settings.visibility_seconds
         while True:
-            await asyncio.sleep(seconds / 3)
+            await asyncio.sleep(self._settings.visibility_seconds / 3)
             for stream, receiver in list(self._receivers.items()):
-                receiver.forget_shown()
-                taken = receiver.to_renew()
-                known = self._known.get(stream)
-                if taken and known is not None:
-                    until = self._clock() + seconds
-                    try:
-                        receipts = [each.receipt for each in taken]
-                        useless = await self._service.hide(known.url, receipts, seconds)
-                    except StreamqError:
-                        continue  # next time, or it comes again
-                    for each in taken:
-                        each.hidden_until = until
-                    receiver.settle(useless)
-                self._drop_if_idle(stream)
+                try:
+                    await self._renew_for(stream, receiver)
+                except StreamqError:
+                    continue  # next time, or it comes again
+                except Exception:
+                    # Whatever it is, the other readers must not lose what they have for it.
+                    _logger.exception("cannot keep what a reader of stream %s has taken", stream)
+
+    async def _renew_for(self, stream: StreamId, receiver: Receiver) -> None:
+        receiver.forget_shown()
+        taken = receiver.to_renew()
+        known = self._known.get(stream)
+        if taken and known is not None:
+            seconds = self._settings.visibility_seconds
+            until = self._clock() + seconds
+            hidden = await self._service.hide(known.url, [each.receipt for each in taken], seconds)
+            done = set(hidden.done)
+            for each in taken:
+                if each.receipt in done:
+                    each.hidden_until = until
+            receiver.settle(hidden.useless)
+        self._drop_if_idle(stream)
 
 
 def _cut(urls: Sequence[str]) -> list[Sequence[str]]:
