@@ -65,6 +65,9 @@ class Store:
             on the line, and say nothing of a request that is not taken.
     """
 
+    page_keys = 1_000
+    """How many keys a listing asks for at a time; S3 gives no more."""
+
     def __init__(
         self, client: Any, bucket: str, keys: KeySpace, *, patience_seconds: float
     ) -> None:
@@ -77,7 +80,7 @@ class Store:
 
     async def prove(self) -> None:
         """Ask for a listing, to see that there is a bucket and that it may be read."""
-        await self._call("list_objects_v2", Prefix=self.keys.root, MaxKeys=1)
+        await self._list(self.keys.root, count=1)
 
     async def keeps_versions(self) -> bool:
         """Whether the bucket keeps what is deleted, or does not tell."""
@@ -113,9 +116,7 @@ class Store:
 
     async def newest_number(self, directory: str) -> int | None:
         """Return the number of the newest segment; ``None`` if there is none."""
-        answer = await self._call(
-            "list_objects_v2", Prefix=directory, StartAfter=directory + _BEFORE_SEGMENTS, MaxKeys=1
-        )
+        answer = await self._list(directory, directory + _BEFORE_SEGMENTS, count=1)
         found = answer.get("Contents") or ()
         if not found:
             return None
@@ -244,7 +245,7 @@ class Store:
         """Iterate over the numbers of a stream's segments, the newest first."""
         after = directory + _BEFORE_SEGMENTS
         while True:
-            answer = await self._call("list_objects_v2", Prefix=directory, StartAfter=after)
+            answer = await self._list(directory, after)
             found = answer.get("Contents") or ()
             for each in found:
                 number = segment_number(directory, each["Key"])
@@ -262,7 +263,7 @@ class Store:
         """
         after, last = "", ""
         while True:
-            answer = await self._call("list_objects_v2", Prefix=prefix, StartAfter=after)
+            answer = await self._list(prefix, after)
             found = answer.get("Contents") or ()
             page: list[tuple[str, int]] = []
             for each in found:
@@ -291,6 +292,11 @@ class Store:
             tenant = self.keys.tenant_of(directory)
             stream = StreamId(tenant, name) if name else None
         return Described(stream, directory, tail) if stream is not None else None
+
+    async def _list(self, prefix: str, after: str = "", *, count: int | None = None) -> Any:
+        return await self._call(
+            "list_objects_v2", Prefix=prefix, StartAfter=after, MaxKeys=count or self.page_keys
+        )
 
     async def _call(
         self,
