@@ -23,7 +23,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.contrib.workflow_streams import WorkflowStream, WorkflowStreamClient
 from temporalio.service import RPCError
-from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from benchmarks._stamp import age_ms, sent_ns, stamped
 from streamq import Chunk, Settings, StreamWriter, open_reader
@@ -280,7 +280,6 @@ async def stage(
     queue: ChunkQueue,
     settings: Settings,
     *,
-    interceptors: Sequence[Interceptor] = (),
     workflows: Sequence[type] = (),
 ) -> AsyncIterator[Stage]:
     """Run a worker that knows every contender, and perhaps other workflows."""
@@ -291,7 +290,6 @@ async def stage(
         workflows=[Follow, Receive, Published, Popping, RoundTrips, *workflows],
         workflow_runner=UnsandboxedWorkflowRunner(),
         plugins=[StreamqPlugin(queue, settings)],
-        interceptors=interceptors,
     ):
         yield Stage(client, queue, settings)
 

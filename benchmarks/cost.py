@@ -221,8 +221,8 @@ def bars(trip_ms: float, rows: list[Measured], delays: list[Delay]) -> list[Bar]
     if NAIVE in one:  # its producer is an activity like any other
         for name in (NONE, POLL_100, LOCAL_20, LOCAL_100):
             if name in one:
-                what = f"{name}: start ms, that without streamq and half a round trip"
-                at_most(what, one[NAIVE].start_ms + trip_ms / 2, one[name].start_ms)
+                what = f"{name}: start ms, that without streamq and a round trip"
+                at_most(what, one[NAIVE].start_ms + trip_ms, one[name].start_ms)
     if WS_QUICKEST in one:
         quickest = one[WS_QUICKEST]
         for name in (POLL_100, LOCAL_100, LOCAL_20):

@@ -103,7 +103,7 @@ class TrimmedError(StreamqError):
 
 
 class CursorError(StreamqError):
-    """A cursor is malformed, or belongs to another stream."""
+    """A cursor is malformed, or belongs to another stream: one that was before it, too."""
 
     code = "cursor"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from .driver import START, ChunkQueue, Stored
 
 _READ_RECORDS = 256
 _READ_BYTES = 1_048_576
+_EARLY_BYTES = 8 * _READ_BYTES  # held back at most, where there is no order
+_EARLY_RECORDS = 1_000  # the same, where the cursor is stored and names each of them
+_PAUSE_SECONDS = 1.0  # between two looks whether a reader that waits for a time-out is closed
 _LONGEST_WAIT_SECONDS = 20.0
 _EXISTENCE_SECONDS = 5.0  # between two looks whether an idle stream is still there
 
@@ -115,10 +119,12 @@ class StreamReader(Generic[T]):
         self._sequencer = Sequencer(
             cursor.progress,
             gaps_as_events=gaps_as_events,
-            reorder_bytes=0 if queue.capabilities.ordered else _READ_BYTES,
+            reorder_bytes=0 if queue.capabilities.ordered else _EARLY_BYTES,
+            reorder_records=sys.maxsize if commits else _EARLY_RECORDS,
             relative=self._consumes,
             serializer=serializer,
         )
+        self._hole_until: float | None = None
         self._told: deque[_Told] = deque()
         self._failure: StreamqError | None = None
         self._events = self._chunks = self._chunk_bytes = self._records = 0
@@ -293,6 +299,9 @@ class StreamReader(Generic[T]):
             if self.is_spent:
                 await asyncio.sleep(max_wait)
                 return False
+        if (pause := self._pause()) > 0:
+            await asyncio.sleep(min(max_wait, pause, _PAUSE_SECONDS))
+            return False
         found = await self._read(max_wait)
         records = await self._decode(found)
         self._check_open()
@@ -336,6 +345,20 @@ class StreamReader(Generic[T]):
         if failure is not None and not self._told:
             raise failure
         return True
+
+    def _pause(self) -> float:
+        """Return for how long not to read, since what is missing may be hidden from us.
+
+        A reader that died keeps it for a time-out. If there is more behind it than we hold back, it
+        must not be taken for lost before that.
+        """
+        if not self._sequencer.is_half_full:
+            self._hole_until = None
+            return 0.0
+        now = self._clock()
+        if self._hole_until is None:
+            self._hole_until = now + self._queue.hidden_seconds
+        return self._hole_until - now
 
     async def _commit(self) -> None:
         """Acknowledge what was delivered, or what the cursor says that somebody has.

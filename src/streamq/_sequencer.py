@@ -6,6 +6,7 @@ records, so all agree on every offset; a writer runs it over the tail to learn w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ class Sequencer:
         reorder_bytes: Bytes of early records to hold back until those before them arrive; what is
             missing before the first of them when there are more is a gap. 0 for backends that keep
             order, where an early record proves that something is missing.
+        reorder_records: How many of them to hold back at most, however small.
         relative: Records count from the opening of their attempt: the backend keeps nothing from
             which a producer could learn what earlier ones had told, and its only reader knows.
     """
@@ -36,6 +38,7 @@ class Sequencer:
         *,
         gaps_as_events: bool = False,
         reorder_bytes: int = 0,
+        reorder_records: int = sys.maxsize,
         relative: bool = False,
         serializer: Serializer[Any] = PLAIN,
     ) -> None:
@@ -52,6 +55,7 @@ class Sequencer:
         self.duplicate_records = 0
         self._gaps_as_events = gaps_as_events
         self._reorder_bytes = reorder_bytes
+        self._reorder_records = reorder_records
         self._serializer = serializer
         self._early: dict[tuple[int, int], Record] = {}
         self._early_bytes = 0
@@ -78,6 +82,18 @@ class Sequencer:
         early = sum(_chunk_bytes(record) for record in self._early.values())
         return self._parts_bytes + early
 
+    @property
+    def is_half_full(self) -> bool:
+        """Whether half of the room for early records is taken: what they wait for may be lost."""
+        return bool(self._early) and self._fullness > 0.5
+
+    @property
+    def _fullness(self) -> float:
+        return max(
+            self._early_bytes / max(self._reorder_bytes, 1),
+            len(self._early) / self._reorder_records,
+        )
+
     def feed(self, record: Record) -> list[Event]:
         """Judge the next record and return the events it tells, often none.
 
@@ -98,10 +114,8 @@ class Sequencer:
         if record.kind is RecordKind.OPEN:
             self.headers = dict(record.headers)
             return []
-        if self._relative:
-            record = self._place(record)
         try:
-            events = self._tell(record)
+            events = self._tell(self._place(record) if self._relative else record)
         except (TrimmedError, CursorError):
             progress, self._taken_over_at, self.headers = before
             self.epoch, self.attempt = progress.epoch, progress.attempt
@@ -111,7 +125,7 @@ class Sequencer:
             place = self.offset + 1, len(self._parts)
             is_next = place in self._early
             if not is_next:
-                if self._early_bytes <= self._reorder_bytes:
+                if self._fullness <= 1:
                     break
                 place = min(self._early)  # no room to wait any longer for what is before it
             early = self._early[place]
@@ -121,7 +135,13 @@ class Sequencer:
         return events
 
     def _place(self, record: Record) -> Record:
-        """Return a record that counts from its opening with its place in the whole stream."""
+        """Return a record that counts from its opening with its place in the whole stream.
+
+        Raises:
+            CursorError: Its attempt knows of none before it, and something has been told.
+        """
+        if self._base > 0 and record.offset == 1 and not record.resets:
+            raise _began_again(f"epoch {record.epoch} is the first of its stream", self._base)
         if not self.offset:
             # Nothing was told before: there is nothing to take back, and the reset takes no place.
             self._base = -(record.offset + record.resets - record.seq - 1)
@@ -146,11 +166,7 @@ class Sequencer:
         """Return the events of a DATA record of the current epoch that have not been told."""
         first, expected = record.offset, self.offset + 1
         if first <= self._taken_over_at:
-            raise CursorError(
-                f"the stream began again: event {first} of a newer attempt comes after event "
-                f"{self._taken_over_at}. It was deleted or had expired since; read it from the "
-                "beginning"
-            )
+            raise _began_again(f"event {first} of a newer attempt", self._taken_over_at)
         if record.parts > 1:
             return self._tell_part(record, expected, may_wait)
         if record.last_offset < expected:
@@ -250,6 +266,13 @@ class Sequencer:
             self._early[place] = record
             self._early_bytes += _size(record)
         return True
+
+
+def _began_again(what: str, told: int) -> CursorError:
+    return CursorError(
+        f"the stream began again: {what} comes after event {told}. It was deleted or had expired "
+        "since; read it from the beginning"
+    )
 
 
 def _size(record: Record) -> int:

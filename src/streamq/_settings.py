@@ -202,10 +202,15 @@ def build(settings_type: type[SettingsT], /, **overrides: object) -> SettingsT:
         prefix = settings_type.model_config.get("env_prefix", PREFIX)
         problems = []
         for error in exc.errors(include_url=False, include_context=False):
-            field = str(error["loc"][0]) if error["loc"] else "?"
+            reason = error["msg"].removeprefix("Value error, ")
+            if not error["loc"]:
+                # About several fields: it names them, and what was seen are all of them.
+                problems.append(reason)
+                continue
+            field = str(error["loc"][0])
             annotation = str(getattr(settings_type.model_fields.get(field), "annotation", ""))
             seen = "" if "Secret" in annotation else f" (value seen: {error['input']!r})"
-            problems.append(f"{prefix}{field.upper()}: {error['msg']}{seen}")
+            problems.append(f"{prefix}{field.upper()}: {reason}{seen}")
         raise ConfigurationError("invalid setting: " + "; ".join(problems)) from None
 
 

@@ -142,6 +142,12 @@ class ChunkQueue(abc.ABC):
     capabilities: Capabilities
     """What this queue promises."""
 
+    hidden_seconds: float = 0.0
+    """For how long at most what a reader had taken that died is hidden from others.
+
+    0 where reading takes nothing away (``capabilities.replay``).
+    """
+
     @abc.abstractmethod
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
@@ -176,6 +182,8 @@ class ChunkQueue(abc.ABC):
 
         Raises:
             FencedError: A newer epoch has been opened; nothing was added after that.
+            StreamNotFoundError: Perhaps, where streams are not fenced: it was deleted since it was
+                opened, and only an entry with index 0 makes it again.
         """
 
     @abc.abstractmethod
@@ -252,7 +260,8 @@ class ChunkQueue(abc.ABC):
         """Tell the backend that no reader will ask for records up to ``upto`` again.
 
         Only backends without replay need it (SQS deletes messages); the default does nothing. The
-        position alone has to be enough, in another process too; repeating it is harmless.
+        position alone has to be enough, in another process too; repeating it is harmless. It
+        removes nothing from a stream that has begun again under the name since it was deleted.
         """
 
     async def release(self, stream: StreamId, after: str) -> None:  # noqa: B027 - optional

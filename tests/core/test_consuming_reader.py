@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
+import pytest
 from tests.kit.mailbox_driver import MailboxQueue, Post
+from tests.kit.test_modest_driver import ModestQueue
 
-from streamq import Chunk, Event, Reset, Seal, open_reader, open_writer
+from streamq import Chunk, Event, Reset, Seal, TrimmedError, open_reader, open_writer
+from streamq.driver import START, StreamId
+from streamq.testing import run_in_virtual_time
 
 SECONDS = 10.0
 
@@ -105,3 +110,75 @@ async def test_place_within_a_record_is_not_touched_by_what_comes_behind_it() ->
                 cursor = reader.cursor
     assert [each.value for each in told if isinstance(each, Chunk)] == ["x", "y", "z"]
     await first.aclose()
+
+
+class Unshuffled(random.Random):
+    """Leaves everything as it is."""
+
+    def shuffle(self, x: object) -> None:
+        pass
+
+
+class NearlyOrdered(ModestQueue):
+    """Gives the oldest of what it may give, as SQS does mostly; what was hidden comes late."""
+
+    def __init__(self) -> None:
+        super().__init__(Post())
+        self.hidden_seconds = 30.0
+        self.dice = Unshuffled()
+
+    async def lose_the_first(self, stream: StreamId) -> str:
+        """Let a reader take the opening and the first chunk, and die."""
+        taken = await self.read(stream, START, max_records=9, max_bytes=999, max_wait=0)
+        return taken[-1].position
+
+
+@pytest.mark.parametrize(("count", "size"), [(120, 100_000), (1_200, 1)], ids=["bytes", "records"])
+@pytest.mark.parametrize("is_lost", [False, True], ids=["hidden", "lost"])
+def test_what_a_dead_reader_had_taken_is_waited_for_before_it_is_called_lost(
+    count: int, size: int, is_lost: bool
+) -> None:
+    """Where there is no order, everything else arrives meanwhile: more than can be held back."""
+
+    async def run() -> None:
+        queue, clock = NearlyOrdered(), asyncio.get_running_loop().time
+        stream = StreamId("default", "a")
+        async with open_writer(stream, queue=queue) as writer:
+            await writer.send_chunk("first")
+            await writer.flush()
+            taken, died = await queue.lose_the_first(stream), clock()
+            if is_lost:
+                await queue.commit(stream, taken)
+            for _ in range(count):
+                await writer.send_chunk("x" * size)
+                await writer.flush()
+        async with open_reader(stream, queue=queue, commits=False) as reader:
+            if is_lost:
+                with pytest.raises(TrimmedError):
+                    await reader.read_batch(max_wait=SECONDS * 10)
+                assert clock() >= died + queue.hidden_seconds
+            else:
+                first, *_ = await reader.read_batch(max_wait=SECONDS * 10)
+                assert isinstance(first, Chunk)
+                assert first.value == "first"
+
+    run_in_virtual_time(run)
+
+
+def test_cursor_names_a_bounded_number_of_records_that_came_early() -> None:
+    """A poll puts it into Temporal's history, and each receipt is some hundred characters."""
+
+    async def run() -> None:
+        queue, stream = NearlyOrdered(), StreamId("default", "a")
+        async with open_writer(stream, queue=queue) as writer:
+            await writer.send_chunk("first")
+            await writer.flush()
+            await queue.lose_the_first(stream)
+            for _ in range(1_200):
+                await writer.send_chunk("x")
+                await writer.flush()
+        async with open_reader(stream, queue=queue, commits=False) as reader:
+            assert await reader.read_batch(max_wait=1.0) == []
+            assert 100 < reader.statistics().records < 1_000
+
+    run_in_virtual_time(run)

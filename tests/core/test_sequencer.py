@@ -132,6 +132,22 @@ def test_nothing_is_told_after_the_seal() -> None:
     assert told(sequencer, opened(2), data(2, 2, 0, 4, "b")) == []
 
 
+def test_first_attempt_of_a_stream_is_no_rest_of_another_one() -> None:
+    """Records that count from their opening would be told as the next ones of a deleted stream."""
+    sequencer = Sequencer(relative=True)
+    assert told(sequencer, opened(1), data(1, 1, 0, 1, "a", "b")) == ["1a", "2b"]
+    later = Sequencer(sequencer.progress, relative=True)
+    for each in (sequencer, later):
+        told(each, opened(2))
+        before = each.progress
+        for _ in range(2):
+            with pytest.raises(CursorError, match="epoch 2 is the first of its stream"):
+                told(each, data(2, 1, 0, 1, "A", seal=END))
+        assert each.progress == before
+    takes_back = data(3, 2, 0, 1, "A", resets=True)
+    assert told(later, opened(3), takes_back) == ["3R3", "4A"]
+
+
 def test_missing_events_raise_and_leave_the_state_untouched() -> None:
     """Trimmed history is an error that names what can still be read, again and again."""
     sequencer = Sequencer()

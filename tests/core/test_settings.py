@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from streamq import ConfigurationError, Settings, load_settings, open_queue
@@ -99,6 +99,28 @@ def test_invalid_value_names_the_variable_and_the_value(
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigurationError, match=rf"{variable}: .*'{value}'"):
         load_settings()
+
+
+class PairSettings(FakeSettings):
+    """What is wrong with these is wrong with two of them together."""
+
+    user: str = ""
+
+    @model_validator(mode="after")
+    def _has_a_user(self) -> "PairSettings":
+        if not self.user:
+            raise ValueError("STREAMQ_FAKE_URL needs STREAMQ_FAKE_USER")
+        return self
+
+
+def test_settings_that_contradict_each_other_show_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Logs keep such errors: the password that has no user name is not for them."""
+    monkeypatch.setenv("STREAMQ_FAKE_URL", "fake://user:hunter2@host")
+    with pytest.raises(ConfigurationError) as caught:
+        build(PairSettings)
+    assert str(caught.value) == "invalid setting: STREAMQ_FAKE_URL needs STREAMQ_FAKE_USER"
 
 
 def test_invalid_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,6 @@ class Box:
     """One stream: first in, first out; nothing more while something is taken."""
 
     messages: list[Message] = field(default_factory=list)
-    arrived: int = 0
     epochs: list[int] = field(default_factory=list)
     seen: set[tuple[int, int]] = field(default_factory=set)
 
@@ -87,6 +86,7 @@ class Post:
 
     boxes: dict[StreamId, Box] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    arrived: int = 0
     taken: int = 0
 
 
@@ -118,8 +118,8 @@ class MailboxQueue(ChunkQueue):
             box.seen.add((entry.epoch, entry.index))
             if entry.index == 0:
                 box.epochs.append(entry.epoch)
-            box.arrived += 1
-            box.messages.append(Message(box.arrived, bytes(entry.data)))
+            self.post.arrived += 1
+            box.messages.append(Message(self.post.arrived, bytes(entry.data)))
         await self.notify()
 
     async def notify(self) -> None:

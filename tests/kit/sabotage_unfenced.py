@@ -72,6 +72,7 @@ class MailboxDeletesWhatItGives(MailboxQueue):
 
     caught_by: ClassVar[tuple[str, ...]] = (
         "cursor_goes_on_within_a_later_attempt",
+        "cursor_of_a_stream_that_began_again_is_refused",
         "poll_that_died_before_its_result_was_stored_is_made_again",
         "rest_of_a_packed_record_goes_to_the_next_reader_at_once",
     )
@@ -109,6 +110,7 @@ class MailboxKeepsWhatIsLeft(MailboxQueue):
     """What a reader did not deliver stays hidden, and for a minute."""
 
     caught_by: ClassVar[tuple[str, ...]] = (
+        "cursor_of_a_stream_that_began_again_is_refused",
         "rest_of_a_packed_record_goes_to_the_next_reader_at_once",
     )
 
@@ -117,6 +119,16 @@ class MailboxKeepsWhatIsLeft(MailboxQueue):
 
     async def release(self, stream: StreamId, after: str) -> None:
         self.check_open()
+
+
+class MailboxNumbersAnew(MailboxQueue):
+    """What was acknowledged of a deleted stream is taken from the one that begins again."""
+
+    caught_by: ClassVar[tuple[str, ...]] = ("cursor_of_a_stream_that_began_again_is_refused",)
+
+    async def delete(self, stream: StreamId) -> None:
+        await super().delete(stream)
+        self.post.arrived = 0
 
 
 class MailboxForgetsAttempts(MailboxQueue):
@@ -164,6 +176,7 @@ UNFENCED: dict[str, Any] = {
         MailboxDeletesWhatItGives,
         MailboxNeverDeletes,
         MailboxKeepsWhatIsLeft,
+        MailboxNumbersAnew,
         MailboxForgetsAttempts,
         MailboxKnowsItsOwnEpochs,
     )

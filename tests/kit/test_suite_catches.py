@@ -5,7 +5,9 @@ One run of pytest over ``sabotaged.py``, in two processes, and then the outcomes
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -24,7 +26,8 @@ from .sabotaged import CAUGHT_BY
 _PROCESSES = 2
 _DEADLINE_SECONDS = 540
 _OPTIONS = (
-    *("-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=no", "-r", "N"),
+    # Each check by name, so that the last one of a run that hangs can be told.
+    *("-v", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=no", "-r", "N"),
     # Explaining a difference takes longer than finding it.
     *("--assert=plain", "--timeout=30"),
     # What a sabotaged driver leaves behind is told by the checks, or by nobody.
@@ -94,8 +97,12 @@ def findings(
         runs.append((process, report))
     try:
         for process, report in runs:
-            process.wait(_DEADLINE_SECONDS)
-            said = report.with_suffix(".log").read_text(errors="replace")[-3_000:]
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_DEADLINE_SECONDS)
+            if process.poll() is None:
+                process.send_signal(signal.SIGABRT)  # pytest has it tell where every thread is
+                process.wait()
+            said = report.with_suffix(".log").read_text(errors="replace")[-5_000:]
             assert process.returncode in (0, 1), said
     finally:
         for process, _ in runs:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from benchmarks._bill import MeteredServer, read_bill
@@ -24,14 +23,11 @@ from benchmarks._contenders import (
     workflow_streams,
 )
 from benchmarks._stamp import CHUNK_BYTES
-from temporalio import activity
 from temporalio.client import Client
-from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from streamq import load_settings
 from streamq.driver import QueueOptions
 from streamq.memory import MemoryDriver, MemorySettings
-from streamq.temporal import POLL_ACTIVITY
 
 _PAGE = Path(__file__).parents[2] / "docs/cost.md"
 _BEGIN, _END = "<!-- asserted by tests/temporal/test_cost.py -->", "<!-- end -->"
@@ -51,10 +47,6 @@ _OTHERS: dict[str, Contender] = {
     _QUICKEST: workflow_streams(await_each=True, cooldown_ms=0),
     "one poll activity per chunk": popping,
 }
-
-# What a real cluster takes at the least for the way to an activity and back. A server that answers
-# sooner, as this one does on a quick machine, is polled more often.
-_ROUND_TRIP_SECONDS = 0.010
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +76,6 @@ def published() -> dict[str, tuple[Figure, ...]]:
     return {name: tuple(Figure.read(cell) for cell in cells) for name, *cells in rows}
 
 
-class _RealDistance(Interceptor):
-    """Makes regular polls take as long as on a cluster that is not on this machine."""
-
-    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        """Wrap activities."""
-
-        class Distant(ActivityInboundInterceptor):
-            async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-                info = activity.info()
-                if info.activity_type == POLL_ACTIVITY and not info.is_local:
-                    await asyncio.sleep(_ROUND_TRIP_SECONDS)
-                return await super().execute_activity(input)
-
-        return Distant(next)
-
-
 @pytest.fixture(scope="module")
 def metered() -> Iterator[MeteredServer]:
     with MeteredServer() as server:
@@ -113,7 +89,7 @@ async def where(metered: MeteredServer) -> AsyncIterator[Stage]:
     options = QueueOptions(ttl=timedelta(minutes=5))
     async with (
         await MemoryDriver.open(options, MemorySettings(store=uuid.uuid4().hex)) as queue,
-        stage(client, queue, settings, interceptors=[_RealDistance()]) as ready,
+        stage(client, queue, settings) as ready,
     ):
         yield ready
 

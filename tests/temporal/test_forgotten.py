@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from temporalio import activity, workflow
+from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -17,7 +16,7 @@ from streamq import BlockingStreamWriter, ConfigurationError, Settings, StreamWr
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
 
-MINUTE = timedelta(minutes=1)
+from .workflows import Twice
 
 
 @activity.defn
@@ -33,20 +32,6 @@ def undecorated_in_a_thread(stream: BlockingStreamWriter, prompt: str) -> str:
 @streaming_activity
 async def decorated(stream: StreamWriter[str]) -> None:
     await stream.send_chunk("line")
-
-
-@workflow.defn
-class Twice:
-    """Calls the activity twice, without or with a heartbeat timeout."""
-
-    @workflow.run
-    async def run(self, beats: bool) -> None:
-        for topic in ("a", "b"):
-            await workflow.execute_activity(
-                f"speak_{topic}",
-                start_to_close_timeout=MINUTE,
-                heartbeat_timeout=MINUTE if beats else None,
-            )
 
 
 def speaker(topic: str) -> Any:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from temporalio import workflow
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
@@ -18,7 +16,8 @@ from streamq.driver import ChunkQueue
 from streamq.temporal import ForwardRequest, PollRequest, SealRequest, StreamqPlugin, StreamRequest
 from streamq.temporal._input import from_json
 
-SECONDS = timedelta(seconds=60)
+from .workflows import Calls
+
 MISTAKES: dict[str, tuple[str, list[Any], str]] = {
     "poll: no object": ("streamq.poll", ["wf/run/default"], "must be a JSON object"),
     "poll: nothing": ("streamq.poll", [], "one input"),
@@ -33,17 +32,6 @@ MISTAKES: dict[str, tuple[str, list[Any], str]] = {
     ),
     "summary: unknown": ("streamq.summary", [{"stream": "a", "name": "b"}], "'name'"),
 }
-
-
-@workflow.defn
-class Calls:
-    """Calls an activity as a workflow of another SDK would: by name, with plain data."""
-
-    @workflow.run
-    async def run(self, activity: str, args: list[Any]) -> Any:
-        return await workflow.execute_activity(
-            activity, args=args, schedule_to_close_timeout=SECONDS
-        )
 
 
 @pytest.mark.parametrize("name", MISTAKES)

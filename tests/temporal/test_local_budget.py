@@ -70,7 +70,7 @@ def markers_by_task(events: list[HistoryEvent]) -> list[int]:
 @pytest.mark.parametrize(
     ("window_ms", "took_ms", "between"),
     [
-        (20, [20], 21),
+        (20, [20], 20),
         (100, [100], 4),
         (100, [30, 100], 6),
         (200, [200], 2),

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
+from tests.kit.mailbox_driver import MailboxQueue, Post
 
 from streamq import Chunk, Settings, open_writer
-from streamq.driver import ChunkQueue
+from streamq.driver import START, ChunkQueue, StreamId, StreamInfo
 from streamq.temporal import PollRequest, PollResult, poll
 from streamq.temporal._batch import unpack
 from streamq.temporal._context import ActivityContext, current
+from streamq.testing import FaultyQueue, run_in_virtual_time
 
 Poll = Callable[..., Awaitable[PollResult]]
 STREAM = "wf/run/default"
@@ -93,6 +97,31 @@ async def test_the_window_collects_but_never_delays_the_first_chunk(
         assert chunks["values"] == ["second", "third"]
 
 
+async def test_polls_come_at_an_even_pace(
+    polled: Poll, queue: ChunkQueue, settings: Settings
+) -> None:
+    """What the server takes from one poll to the next must not add to the window."""
+    async with open_writer(STREAM, queue=queue, settings=settings) as writer:
+        await writer.send_chunk("first")
+        first = await polled()
+
+        async def elapsed_ms(window_seconds: float, polled_ago_ms: int) -> int:
+            await writer.send_chunk("next")
+            now_ms = round(time.monotonic() * 1_000)
+            result = await polled(
+                cursor=first.cursor,
+                window_seconds=window_seconds,
+                polled_ms=now_ms - polled_ago_ms,
+            )
+            return result.elapsed_ms
+
+        assert await elapsed_ms(30, 29_990) < 10_000  # it was begun long before
+        assert await elapsed_ms(0.2, 0) >= 200 + 10
+        # Clocks that have nothing to do with ours: of a host that started before, and after.
+        assert await elapsed_ms(0.2, -10_000_000) >= 200
+        assert await elapsed_ms(0.2, 10_000_000) >= 200
+
+
 async def test_an_empty_poll_returns_in_time_with_a_usable_cursor(polled: Poll) -> None:
     """A stream that does not exist yet is waited for, within the bound."""
     empty = await polled(max_wait_seconds=0.05)
@@ -126,3 +155,57 @@ async def test_a_short_poll_sends_no_heartbeat(
     environment.on_heartbeat = lambda *details: beats.append(details)
     await environment.run(poll, PollRequest(STREAM, max_wait_seconds=0.02))
     assert beats == []
+
+
+async def test_a_poll_that_waits_sends_heartbeats_and_asks_the_backend_seldom(
+    client: Client, queue: ChunkQueue, settings: Settings
+) -> None:
+    """Requests are billed by some backends: a wait is not cut into pieces for a heartbeat."""
+    beats = 0
+    has_beaten = asyncio.Event()
+    faulty = FaultyQueue(queue)
+    current.set(ActivityContext(faulty, settings, client, None))
+    environment = ActivityEnvironment()
+    environment.info = dataclasses.replace(
+        environment.info, heartbeat_timeout=timedelta(seconds=0.03)
+    )
+
+    def count(*details: object) -> None:
+        nonlocal beats
+        beats += 1
+        if beats > 5:
+            has_beaten.set()
+
+    environment.on_heartbeat = count
+    polling = asyncio.ensure_future(environment.run(poll, PollRequest(STREAM)))
+    await has_beaten.wait()
+    assert len([call for call in faulty.calls if call.method == "read"]) == 1
+    async with open_writer(STREAM, queue=queue, settings=settings) as writer:
+        await writer.send_chunk("a")
+        assert (await polling).count == 1
+
+
+async def test_a_poll_for_the_rest_waits_until_nothing_can_be_hidden(
+    client: Client, settings: Settings
+) -> None:
+    """A worker that died keeps what it had taken; the end of a stream must not depend on counts."""
+
+    async def told_late(hidden_seconds: float) -> int:
+        queue = CountsNothing(Post(), hidden_seconds=hidden_seconds)
+        stream = StreamId(settings.tenant, STREAM)
+        async with open_writer(stream, queue=queue, settings=settings) as writer:
+            await writer.send_chunk("a")
+        await queue.read(stream, START, max_records=9, max_bytes=10**6, max_wait=0)
+        current.set(ActivityContext(queue, settings, client, None))
+        result = await ActivityEnvironment().run(poll, PollRequest(STREAM, max_wait_seconds=0))
+        assert not result.hidden
+        return result.count
+
+    assert await asyncio.to_thread(run_in_virtual_time, lambda: told_late(30.0)) == 2
+
+
+class CountsNothing(MailboxQueue):
+    """As SQS does for up to a minute."""
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        return dataclasses.replace(await super().describe(stream), records=0)

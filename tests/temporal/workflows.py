@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -21,6 +22,7 @@ from streamq.temporal import (
 )
 
 TEN_SECONDS = timedelta(seconds=10)
+MINUTE = timedelta(minutes=1)
 
 
 @streaming_activity
@@ -211,3 +213,28 @@ class Watches:
                 heartbeat_timeout=TEN_SECONDS,
             )
             cursor = found.cursor
+
+
+@workflow.defn
+class Calls:
+    """Calls an activity as a workflow of another SDK would: by name, with plain data."""
+
+    @workflow.run
+    async def run(self, activity: str, args: list[Any]) -> Any:
+        return await workflow.execute_activity(
+            activity, args=args, schedule_to_close_timeout=MINUTE
+        )
+
+
+@workflow.defn
+class Twice:
+    """Calls the activity twice, without or with a heartbeat timeout."""
+
+    @workflow.run
+    async def run(self, beats: bool) -> None:
+        for topic in ("a", "b"):
+            await workflow.execute_activity(
+                f"speak_{topic}",
+                start_to_close_timeout=MINUTE,
+                heartbeat_timeout=MINUTE if beats else None,
+            )

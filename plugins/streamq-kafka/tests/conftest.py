@@ -6,7 +6,6 @@ import importlib.metadata
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from kafka_brokers import (
     PASSWORDS,
     TOPICS,
     Broker,
+    Certificates,
     OpenAt,
     StartCluster,
     need_apache,
@@ -42,34 +42,43 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return PEM files: an authority, and what it certified for loopback with its key."""
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Return PEM files: an authority, and what it certified."""
     directory = tmp_path_factory.mktemp("certificates")
     authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1", "localhost")
-    # Java reads PKCS #8 only.
-    key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    ca_file, own = directory / "ca.pem", directory / "broker.pem"
-    ca_file.write_bytes(authority.cert_pem.bytes())
-    own.write_bytes(key + b"".join(each.bytes() for each in issued.cert_chain_pems))
-    return ca_file, own
+    found = Certificates(directory / "ca.pem", directory / "broker.pem", directory / "writer.pem")
+    authority.cert_pem.write_to_path(found.authority)
+    for path, issued in (
+        (found.broker, authority.issue_cert("127.0.0.1", "localhost")),
+        (found.writer, authority.issue_cert("writer.example", common_name="writer")),
+    ):
+        # Java reads PKCS #8 only.
+        key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        path.write_bytes(pem + b"".join(each.bytes() for each in issued.cert_chain_pems))
+    return found
 
 
 @pytest.fixture(scope="session")
-def apache(certificate: tuple[Path, Path]) -> Iterator[Broker]:
+def apache(certificates: Certificates) -> Iterator[Broker]:
     """Return a genuine Apache Kafka that tests share, with every kind of listener."""
     need_apache()
-    ca_file, own = certificate
     advertised_port = free_port()
     server = ApacheKafka(
         advertised_port=advertised_port,
         users=PASSWORDS,
-        certificate=own,
+        certificate=certificates.broker,
         properties={
+            # What managed clusters do after minutes or hours, here after a second.
+            "listener.name.sasl_tls.oauthbearer.connections.max.reauth.ms": "1000",
+            "listener.name.tls.ssl.client.auth": "requested",
+            "listener.name.tls.ssl.truststore.type": "PEM",
+            "listener.name.tls.ssl.truststore.location": str(certificates.authority),
+            "listener.name.tls.ssl.principal.mapping.rules": "RULE:^CN=([^,]+),.*$/$1/,DEFAULT",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": "User:ANONYMOUS;User:writer",
         },
@@ -77,7 +86,9 @@ def apache(certificate: tuple[Path, Path]) -> Iterator[Broker]:
     with server:
         label = f"Apache Kafka {KAFKA_VERSION}"
         _used.add(label)
-        broker = Broker("apache", label, server, server.proxied_port, advertised_port, ca_file)
+        broker = Broker(
+            "apache", label, server, server.proxied_port, advertised_port, certificates.authority
+        )
         run_apart(broker.operator.create(TOPICS))
         run_apart(broker.operator.permit_reading("reader", [topic.name for topic in TOPICS]))
         yield broker

@@ -12,8 +12,10 @@ from typing import Any, TypeAlias
 import pytest
 
 from streamq import ConfigurationError
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, StreamId
+from streamq.testing import new_stream
 from streamq_kafka import KafkaSettings
+from streamq_kafka._positions import key_of, partition_of
 from streamq_kafka.apache import ApacheCluster, ApacheKafka, Operator, class_path, find_java
 from streamq_kafka.embedded import FETCH_WAIT_MS, EmbeddedKafka, Topic
 
@@ -25,6 +27,21 @@ OpenAt: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
 
 StartCluster: TypeAlias = Callable[..., ApacheCluster]
 """Starts three genuine brokers with the topics of the driver."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM files.
+
+    Attributes:
+        authority: Whom both sides trust.
+        broker: A key with the certificate of loopback.
+        writer: A key with the certificate of the user ``writer``.
+    """
+
+    authority: Path
+    broker: Path
+    writer: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,12 @@ class Broker:
         return f"127.0.0.1:{self.server.tls_port}"
 
     @property
+    def sasl_tls_address(self) -> str:
+        """Where credentials are asked for and everything is encrypted."""
+        assert isinstance(self.server, ApacheKafka)
+        return f"127.0.0.1:{self.server.sasl_tls_port}"
+
+    @property
     def passwords(self) -> Mapping[str, str]:
         """Who may log in there: ``writer`` may do everything, ``reader`` may read."""
         return PASSWORDS
@@ -81,6 +104,16 @@ def run_apart(job: Coroutine[Any, Any, object]) -> None:
     """Run a coroutine in a loop of its own, where a fixture must not touch the test's."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, job).result()
+
+
+def neighbours(count: int) -> list[StreamId]:
+    """Return new streams of one partition."""
+    found: list[StreamId] = []
+    while len(found) < count:
+        stream = new_stream()
+        if partition_of(key_of(stream), 12) == 3:
+            found.append(stream)
+    return found
 
 
 def need_apache() -> None:

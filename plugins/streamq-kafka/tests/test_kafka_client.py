@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
+from typing import Any
 
+import aiokafka.errors as ke
 import pytest
 from aiokafka import conn
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.admin import SaslAuthenticateRequest_v1, SaslAuthenticateResponse_v0
+from aiokafka.structs import TopicPartition
 
 from streamq_kafka import KafkaSettings
 from streamq_kafka._client import adapt
+from streamq_kafka._cluster import Cluster
 from streamq_kafka._settings import connection_options
 
 
@@ -19,6 +24,27 @@ async def _client() -> AIOKafkaClient:
     client = AIOKafkaClient(**options)
     adapt(client, options)
     return client
+
+
+async def test_partition_that_a_broker_leaves_out_fails_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While leaders change, an answer may be for some of what was asked."""
+    cluster = Cluster(KafkaSettings())
+    told, left_out = TopicPartition("t", 0), TopicPartition("t", 1)
+
+    async def leader(_: TopicPartition) -> int:
+        return 1
+
+    async def send(*_: Any) -> Any:
+        return SimpleNamespace(topics=[("t", [(0, 0, -1, 7)])])
+
+    monkeypatch.setattr(cluster, "leader", leader)
+    monkeypatch.setattr(cluster._client, "send", send)
+    found = await cluster.latest([told, left_out])
+    assert found[told] == 7
+    assert isinstance(found[left_out], ke.LeaderNotAvailableError)
+    await cluster.close()
 
 
 async def test_credentials_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,12 +8,15 @@ from datetime import timedelta
 import pytest
 
 from kafka_brokers import Broker
-from streamq.driver import AccessDeniedError, Finding, QueueOptions
+from streamq.driver import START, AccessDeniedError, Entry, Finding, QueueOptions, StreamId
 from streamq.testing import new_stream
 from streamq_kafka import KafkaDriver, KafkaSettings
+from streamq_kafka._positions import key_of
+from streamq_kafka._queue import KafkaQueue
 from streamq_kafka.embedded import Topic
 
 OPTIONS = QueueOptions(ttl=timedelta(hours=24))
+STREAM = StreamId("tenant", "stream")
 
 
 @pytest.fixture
@@ -44,7 +47,14 @@ async def test_missing_topics_are_found_and_created(broker: Broker, topic: str) 
     assert _problems(await KafkaDriver.examine(OPTIONS, settings)) == []
     assert list(await KafkaDriver.provision(OPTIONS, settings)) == []
     queue = await KafkaDriver.open(OPTIONS, settings)
-    await queue.aclose()
+    assert isinstance(queue, KafkaQueue)
+    async with queue:
+        await queue.append(STREAM, [Entry(1, 0, b"open")])
+        (stored,) = await queue.read(STREAM, START, max_records=9, max_bytes=99, max_wait=0)
+        listing = queue._topics[topic].directory.peek(key_of(STREAM))
+    assert stored.data == b"open"
+    assert listing is not None
+    assert abs(listing.written_ms - listing.created_ms) < 60_000
 
 
 async def test_topic_that_would_lose_records_is_found(apache: Broker, topic: str) -> None:
@@ -55,14 +65,46 @@ async def test_topic_that_would_lose_records_is_found(apache: Broker, topic: str
             "cleanup.policy": "compact",
             "retention.ms": "60000",
             "max.message.bytes": "9000",
+            "retention.bytes": "100000",
         },
     )
     await apache.operator.create((Topic(f"{topic}.directory", 1),))
     findings = _problems(await KafkaDriver.examine(OPTIONS, apache.settings(topic=topic)))
     said = "\n".join(f"{each.subject}: {each.detail}: {each.remedy}" for each in findings)
-    for word in ("=delete", "retention.ms=60000", "max.message.bytes=9000", "compact,delete"):
+    for word in (
+        "=delete",
+        "retention.ms=60000",
+        "max.message.bytes=9000",
+        "retention.bytes=100000",
+        "segment.ms=604800000: records",
+        "LogAppendTime",
+        "compact,delete",
+    ):
         assert word in said
     assert all(finding.remedy for finding in findings)
+
+
+async def test_directory_that_would_lose_streams_or_never_shrinks_is_found(
+    apache: Broker, topic: str
+) -> None:
+    """Without its entry a stream cannot be found, though all of its records are there."""
+    await apache.operator.create((Topic(topic, 1),), settings={"retention.ms": "90000000"})
+    await apache.operator.create(
+        (Topic(f"{topic}.directory", 1),),
+        settings={
+            "cleanup.policy": "compact,delete",
+            "retention.ms": "90000000",
+            "retention.bytes": "100000",
+        },
+    )
+    findings = _problems(await KafkaDriver.examine(OPTIONS, apache.settings(topic=topic)))
+    said = [each.remedy for each in findings if each.subject.endswith(".directory")]
+    assert said == [
+        "set segment.ms=14400000",
+        "set retention.ms=97200000",
+        "set retention.bytes=-1",
+        "set message.timestamp.type=LogAppendTime",
+    ]
 
 
 async def test_creating_without_permission_is_told(apache: Broker, topic: str) -> None:

@@ -7,16 +7,18 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import aiokafka.errors as ke
 import pytest
 
-from kafka_brokers import Broker, OpenAt
+from kafka_brokers import Broker, OpenAt, neighbours
 from streamq.driver import BackendError, BackendUnavailableError, Entry, StreamId
 from streamq.testing import new_stream
 from streamq_kafka._positions import key_of, partition_of
-from streamq_kafka._producer import Producer
-from streamq_kafka.embedded import Topic
+from streamq_kafka._producer import Offsets, Producer
+from streamq_kafka._topic import Topic
+from streamq_kafka.embedded import Topic as NewTopic
 
 _SOON = 8.0
 
@@ -36,7 +38,7 @@ def _frozen(broker: Broker) -> Iterator[None]:
 async def small_topic(apache: Broker) -> AsyncIterator[str]:
     """Return a topic that takes 20,000 bytes at a time."""
     name = f"small-{new_stream().name}"
-    await apache.operator.create((Topic(name, 2),), settings={"max.message.bytes": "20000"})
+    await apache.operator.create((NewTopic(name, 2),), settings={"max.message.bytes": "20000"})
     yield name
     await apache.operator.delete(name)
 
@@ -67,12 +69,29 @@ async def test_records_of_one_call_keep_their_order(apache: Broker, stream: Stre
     producer = Producer(apache.settings(batch_bytes=4_096), 10**6)
     try:
         data = [b"%d" % index + bytes(900) for index in range(50)]
-        last = await producer.send("streamq", partition, [(key, each, []) for each in data])
+        sent = await producer.send("streamq", partition, [(key, each, []) for each in data])
     finally:
         await producer.close()
     _, found = await apache.operator.records("streamq", key)
     assert [each.value for each in found] == data
-    assert found[-1].offset == last
+    assert (found[0].offset, found[-1].offset) == sent
+
+
+async def test_batch_that_is_refused_lets_no_later_one_through(
+    apache: Broker, small_topic: str
+) -> None:
+    """A broker that does not know the producer takes what comes next: the log has a hole then."""
+    producer = Producer(apache.settings(batch_bytes=30_000), 10**6)
+    try:
+        with pytest.raises(ke.MessageSizeTooLargeError):
+            await producer.send(small_topic, 0, [(b"k", bytes(50_000), []), (b"k", b"next", [])])
+    finally:
+        await producer.close()
+    after = Producer(apache.settings(), 10**6)
+    try:
+        assert await after.send(small_topic, 0, [(b"k", b"repeated", [])]) == (0, 0)
+    finally:
+        await after.close()
 
 
 async def test_append_that_is_repeated_after_a_timeout_is_stored_once(
@@ -110,6 +129,38 @@ async def test_cancelled_append_can_be_repeated(
     assert [each.value for each in found] == [b"open", b"a", b"b"]
 
 
+async def test_answer_of_before_is_not_taken_for_a_new_log(
+    apache: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a pause, all writers of a busy partition would have it read anew."""
+    anew: list[bytes] = []
+
+    async def begin_anew(_: Topic, key: bytes, *__: object) -> None:
+        anew.append(key)
+
+    monkeypatch.setattr(Topic, "begin_anew", begin_anew)
+    queue = await open_at(apache.settings())
+    stream, other = neighbours(2)
+    for each in (stream, other):
+        await queue.append(each, [Entry(1, 0, b"open")])
+    task = asyncio.ensure_future(queue.append(stream, [Entry(1, 1, b"a")]))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    await queue.append(other, [Entry(1, 1, b"between")])
+    await queue.append(stream, [Entry(1, 1, b"a")])  # is answered with the offset of before
+
+    send = Producer.send
+
+    async def forgotten(self: Producer, *sent: Any) -> Offsets:
+        await send(self, *sent)
+        return Offsets(-1, 1)  # the answer for a batch of which only the number is remembered
+
+    monkeypatch.setattr(Producer, "send", forgotten)
+    await queue.append(stream, [Entry(1, index, b"b") for index in (2, 3, 4)])
+    assert anew == []
+
+
 async def test_what_only_looks_like_a_repeat_is_stored(
     broker: Broker, open_at: OpenAt, stream: StreamId
 ) -> None:
@@ -142,6 +193,29 @@ async def test_frozen_broker_does_not_hold_up_the_end(
             await queue.aclose()
             outcomes = await asyncio.gather(*appends, return_exceptions=True)
         assert all(isinstance(outcome, Exception) for outcome in outcomes)
+        assert asyncio.all_tasks() <= before
+
+
+async def test_end_hurries_what_was_ending_and_leaves_no_task(apache: Broker) -> None:
+    """A producer that was replaced may take its time, but not longer than the worker lives."""
+    before = asyncio.all_tasks()
+    producer = Producer(apache.settings(operation_timeout_seconds=60.0), 10**6)
+    await producer.send("streamq", 0, [(b"k", b"first", [])])
+    with _frozen(apache):
+        appends = [
+            asyncio.ensure_future(producer.send("streamq", number, [(b"k", b"x", [])]))
+            for number in range(12)
+        ]
+        await asyncio.sleep(0.1)
+        old = producer._producer
+        assert old is not None
+        producer._retire(old)
+        async with asyncio.timeout(_SOON):
+            await producer.close()
+            # Every one of them fails, which must not end the producer again.
+            await asyncio.wait(appends)
+        assert all(isinstance(append.exception(), ke.ProducerClosed) for append in appends)
+        assert producer._stopping == set()
         assert asyncio.all_tasks() <= before
 
 

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from kafka_brokers import Broker, OpenAt
+from kafka_brokers import Broker, OpenAt, neighbours
 from streamq.driver import START, BackendUnavailableError, ChunkQueue, Entry, Stored, StreamId
 from streamq.testing import new_stream
 from streamq_kafka._client import AT_ONCE
 from streamq_kafka._cluster import Cluster
 from streamq_kafka._fetched import Fetched
+from streamq_kafka._partition import DataPartition
 from streamq_kafka._positions import key_of, partition_of
 from streamq_kafka._queue import KafkaQueue
+from streamq_kafka._topic import Topic
 
 _SOON = 15.0
 
@@ -64,16 +66,6 @@ async def _blocked(queue: KafkaQueue, stream: StreamId, after: str) -> asyncio.T
     return task
 
 
-def _neighbours(count: int) -> list[StreamId]:
-    """Return streams of one partition."""
-    found: list[StreamId] = []
-    while len(found) < count:
-        stream = new_stream()
-        if partition_of(key_of(stream), 12) == 3:
-            found.append(stream)
-    return found
-
-
 async def test_many_streams_need_a_handful_of_connections(broker: Broker, open_at: OpenAt) -> None:
     """Brokers and firewalls count connections; one per stream would end at a few thousand."""
     queue = await _open(open_at, broker)
@@ -113,7 +105,7 @@ async def test_slow_reader_holds_up_nobody_and_misses_nothing(
 ) -> None:
     """One stuck browser tab must not stop the partition's other streams, nor fill the memory."""
     queue = await _open(open_at, broker, tail_bytes=2_048)
-    slow, quick = _neighbours(2)
+    slow, quick = neighbours(2)
     slow_position, quick_position = await _begin(queue, slow), await _begin(queue, quick)
     first = await _blocked(queue, slow, slow_position)
     reader = asyncio.ensure_future(_follow(queue, quick, quick_position, 60))
@@ -125,13 +117,44 @@ async def test_slow_reader_holds_up_nobody_and_misses_nothing(
     assert seen + await _follow(queue, slow, position, 60 - len(seen)) == lines
 
 
+async def test_burst_in_the_middle_of_catching_up_disturbs_no_neighbour(
+    broker: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than the memory for a stream in one go is no new log, for which all would start over."""
+    queue = await _open(open_at, broker, tail_bytes=1_024)
+    stream, neighbour = neighbours(2)
+    waiting = await _blocked(queue, neighbour, await _begin(queue, neighbour))
+    position = await _begin(queue, stream)
+    locate, times, lines = Topic.locate, 0, list[bytes]()
+
+    async def with_burst(self: Topic, key: bytes) -> Any:
+        nonlocal times
+        times += 1
+        listing, partition, end = await locate(self, key)
+        if times == 2:  # the tap is there, and what follows is not looked at yet
+            lines.extend(await _write(queue, stream, 10, 500))
+            async with asyncio.timeout(_SOON):
+                while (tap := partition.tap(key)) is not None and tap.covers(end):  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+        return listing, partition, end
+
+    monkeypatch.setattr(Topic, "locate", with_burst)
+    lost: list[object] = []
+    monkeypatch.setattr(DataPartition, "forget", lost.append)
+    assert await _follow(queue, stream, position, 10) == lines
+    assert times > 2
+    assert lost == []
+    assert not waiting.done()
+    waiting.cancel()
+
+
 async def test_history_joins_the_tail_without_gap_or_repeat(
     broker: Broker, open_at: OpenAt
 ) -> None:
     """Who opens a page in the middle sees all of it, and all of it once."""
     writing = await _open(open_at, broker)
     reading = await _open(open_at, broker, tail_bytes=2_048)
-    stream, other = _neighbours(2)
+    stream, other = neighbours(2)
     await _begin(writing, stream)
     await _begin(writing, other)
     writers = asyncio.gather(_write(writing, stream, 200, 200), _write(writing, other, 200, 200))
@@ -149,7 +172,7 @@ async def test_what_was_scanned_is_not_scanned_again(
 ) -> None:
     """Behind an old stream there may be gigabytes of others: a scan that times out has to go on."""
     writing = await _open(open_at, apache)
-    stream, other = _neighbours(2)
+    stream, other = neighbours(2)
     position = await _begin(writing, stream)
     await _begin(writing, other)
     block = [Entry(1, index, bytes(1_000)) for index in range(1, 1_001)]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiokafka.errors as ke
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import TopicPartition
@@ -39,6 +40,7 @@ STREAM = StreamId("tenant", "name")
         ({"topic": "with space"}, "letters"),
         ({"topic": "{tenant}-{tenant}"}, "one"),
         ({"topic": "x" * 240}, "characters"),
+        ({"topic": "x" * 176 + "{tenant}"}, "characters"),
         ({"security_protocol": "SASL_SSL"}, "STREAMQ_KAFKA_SASL_PASSWORD"),
         (
             {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"},
@@ -91,6 +93,13 @@ def test_tenants_may_have_topics_of_their_own() -> None:
     """Quotas, retention and ACLs of Kafka are per topic."""
     settings = KafkaSettings(topic="chunks-{tenant}")
     assert (settings.is_per_tenant, settings.topic_of("acme")) == (True, "chunks-acme")
+
+
+def test_tenant_cannot_have_the_directory_of_another() -> None:
+    """Tenants are strangers to each other, and some of them choose their names."""
+    with pytest.raises(ConfigurationError, match="directory of another"):
+        KafkaSettings(topic="chunks-{tenant}").topic_of("acme.directory")
+    assert KafkaSettings(topic="{tenant}-chunks").topic_of("a.directory") == "a.directory-chunks"
 
 
 @pytest.mark.parametrize("name", KafkaSettings.model_fields)
@@ -292,6 +301,19 @@ async def test_round_that_fails_fails_who_asked_and_nobody_else() -> None:
         await waiting
     with pytest.raises(EOFError):
         await rounds.join(1)
+
+
+async def test_round_without_an_answer_is_asked_again() -> None:
+    """A broker that leaves out a partition does not lead it any more: streamq retries that."""
+
+    async def ask(keys: Iterable[int]) -> Mapping[int, int | Exception]:
+        return {key: key for key in keys if key != 2}
+
+    rounds = Rounds(ask, patience=5.0)
+    answered, missing = rounds.join(1), rounds.join(2)
+    outcomes = await asyncio.gather(answered, missing, return_exceptions=True)
+    assert outcomes[0] == 1
+    assert isinstance(outcomes[1], ke.LeaderNotAvailableError)
 
 
 async def test_round_after_round_is_waited_for_once() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from streamq.driver import StreamId
 from streamq.testing import OpenQueue, new_stream, queue_factory
@@ -47,14 +49,26 @@ def sqs(aws: Ministack) -> Iterator[Any]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return one certificate to trust, so that no client reads a hundred: nothing here uses TLS."""
+    path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(path)
+    return path
+
+
 @pytest.fixture(autouse=True)
 def _environment(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, aws: Ministack
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    aws: Ministack,
+    authority: Path,
 ) -> None:
     if "real_account" in request.fixturenames:
         return
     for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")

@@ -80,6 +80,32 @@ async def test_one_append_is_one_segment_and_one_request(
     assert len(segments(s3, settings)) == 4
 
 
+async def test_server_that_overwrites_segments_is_refused_at_the_first_append(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """Without the condition nothing keeps two attempts from overwriting each other, silently."""
+    queue = await open_queue()
+    assert isinstance(queue, S3SnsQueue)
+
+    def forget_condition(request: Any, **_: object) -> None:
+        del request.headers["If-None-Match"]
+
+    queue._store._client.meta.events.register("before-sign.s3.PutObject", forget_condition)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="If-None-Match"):
+            await queue.append(stream, [Entry(1, 0, b"a"), Entry(1, 1, b"b")])
+        stream = StreamId(stream.tenant, f"{stream.name}-other")
+
+
+async def test_fence_is_proved_once_for_each_queue(open_queue: OpenQueue, stream: StreamId) -> None:
+    """The proof is a request that is paid for."""
+    queue = await open_queue()
+    calls = count_calls(queue)
+    for i in range(3):
+        await queue.append(StreamId(stream.tenant, f"{stream.name}-{i}"), [Entry(1, 0, b"a")])
+    assert calls["put_object"] == 4
+
+
 async def test_large_append_is_cut_into_segments(
     open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
@@ -276,6 +302,28 @@ async def test_foreign_object_is_told_and_hurts_no_listing(
         decode_tail(1, "2 what", "s3://b/k")
 
 
+async def test_foreign_objects_beside_segments_hide_nothing_and_stay(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """A note, or what a tool left, in a stream's own folder must not make the stream disappear."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    directory = queue._keys.directory(stream)  # type: ignore[attr-defined]
+    foreign = [directory + name for name in ("0.bak", f"0/{'1' * 12}", "", "notes.txt")]
+    for key in foreign:
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"hello")
+    other = await open_queue()
+    assert (await other.describe(stream)).records == 1
+    await other.append(stream, [Entry(2, 0, b"b")])
+    found = await other.read(stream, "", **PLENTY, max_wait=0)
+    assert [each.data for each in found] == [b"a", b"b"]
+    assert [info.stream async for info in other.streams(stream.tenant)] == [stream]
+    await other.delete(stream)
+    with pytest.raises(StreamNotFoundError):
+        await other.describe(stream)
+    assert sorted(segments(s3, settings)) == sorted(foreign)
+
+
 @pytest.mark.parametrize("position", ["x", "1-2", "1-2-3-4", "1-2-" + "9" * 20, "-1-2-3"])
 async def test_positions_of_others_are_refused(
     open_queue: OpenQueue, stream: StreamId, position: str
@@ -293,56 +341,3 @@ async def test_clock_of_a_machine_is_corrected_by_what_servers_say() -> None:
     assert abs(clock.now_ms() - 1_795_546_800_000) < 2_000
     clock.observe("nonsense", now)
     clock.observe(None, now)
-
-
-async def test_missing_bucket_is_told_with_the_next_step(settings: S3SnsSettings) -> None:
-    """The most common mistake of the first day."""
-    options = QueueOptions(ttl=timedelta(days=1))
-    for bucket, step in (("", "STREAMQ_S3SNS_BUCKET"), ("nowhere", "doctor --create")):
-        with pytest.raises(ConfigurationError, match=step):
-            await S3SnsDriver.open(options, settings.model_copy(update={"bucket": bucket}))
-
-
-async def test_versions_in_the_bucket_are_no_erasure(settings: S3SnsSettings, s3: Any) -> None:
-    """Who must be able to delete has to know that the bucket keeps copies."""
-    options = QueueOptions(ttl=timedelta(days=1))
-    async with await S3SnsDriver.open(options, settings) as queue:
-        assert queue.capabilities.erases
-    s3.create_bucket(Bucket="versioned")
-    s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
-    versioned = settings.model_copy(update={"bucket": "versioned"})
-    async with await S3SnsDriver.open(options, versioned) as queue:
-        assert not queue.capabilities.erases
-
-
-async def test_doctor_creates_what_is_missing_and_then_finds_nothing(
-    settings: S3SnsSettings,
-) -> None:
-    """Two commands lead from an empty account to a first stream."""
-    options = QueueOptions(ttl=timedelta(days=1))
-    fresh = settings.model_copy(
-        update={"bucket": "fresh", "topic_arn": "arn:aws:sns:us-east-1:000000000000:fresh"}
-    )
-    assert [finding.ok for finding in await S3SnsDriver.examine(options, fresh)] == [False]
-    assert len(await S3SnsDriver.provision(options, fresh)) == 3
-    assert all(finding.ok for finding in await S3SnsDriver.examine(options, fresh))
-    assert await S3SnsDriver.provision(options, fresh) == []
-    longer = QueueOptions(ttl=timedelta(days=30))
-    assert not all(finding.ok for finding in await S3SnsDriver.examine(longer, fresh))
-    async with await S3SnsDriver.open(options, fresh) as queue:
-        await queue.append(StreamId("t", "s"), [Entry(1, 0, b"a")])
-
-
-def test_every_setting_is_described() -> None:
-    """The documentation is generated from these descriptions."""
-    assert all(field.description for field in S3SnsSettings.model_fields.values())
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"prefix": "/a"}, {"prefix": "a/"}, {"prefix": "a//b"}, {"prefix": ""}, {"topic_arn": "x"}],
-)
-def test_unusable_settings_are_refused(wrong: dict[str, str]) -> None:
-    """A prefix with odd slashes is another directory than it looks like."""
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        S3SnsSettings(bucket="b", **wrong)  # type: ignore[arg-type]

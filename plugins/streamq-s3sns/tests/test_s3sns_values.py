@@ -59,8 +59,9 @@ def test_newest_segment_sorts_first() -> None:
     """A listing has to begin where the stream ends."""
     names = [segment_name(number) for number in (1, 2, 9, 10, 999, 1000, LARGEST_NUMBER)]
     assert sorted(names, reverse=True) == names
-    assert [segment_number(f"a/b/{name}") for name in names] == [
+    assert [segment_number("a/b/", f"a/b/{name}") for name in names] == [
         *(1, 2, 9, 10, 999, 1000, LARGEST_NUMBER)
     ]
     assert min(names) > ANNOUNCEMENT
-    assert segment_number(f"a/{ANNOUNCEMENT}") is None
+    assert segment_number("a/", f"a/{ANNOUNCEMENT}") is None
+    assert segment_number("a/", f"a/b/{segment_name(1)}") is None

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from streamq import Chunk, open_reader, open_writer
-from streamq.driver import Entry, StreamId
+from streamq.driver import BackendUnavailableError, Entry, StreamId
 from streamq.testing import OpenQueue, queue_factory
 from streamq_aws import to_streamq
 from streamq_s3sns import S3SnsDriver, S3SnsSettings
+from streamq_s3sns._mailbox import Mailbox
 from streamq_s3sns._queue import S3SnsQueue
-from streamq_s3sns._wakeups import (
-    ALIVE_TAG,
-    ORPHAN_SECONDS,
-    QUEUE_PREFIX,
-    SUBSCRIPTION_TAG,
-    WakeUps,
-)
+from streamq_s3sns._services import Services
 
 Deliver = Callable[[str, int], None]
 PLENTY: dict[str, int] = {"max_records": 100, "max_bytes": 10_000}
@@ -119,14 +114,16 @@ async def test_made_up_notifications_cost_looks_only(
     assert [each.data for each in await waiting] == [b"b"]
 
 
+@pytest.mark.parametrize("is_answer_lost", [False, True])
 async def test_notification_wakes_a_reader_that_would_poll_much_later(
-    settings: S3SnsSettings, stream: StreamId
+    settings: S3SnsSettings, stream: StreamId, is_answer_lost: bool
 ) -> None:
-    """Without it the next look would be a minute away."""
+    """Without it the next look would be a minute away, also when only the repeat was answered."""
     patient = settings.model_copy(update={"poll_seconds": 60.0})
     async with queue_factory(S3SnsDriver, patient) as open_queue:
         reading, writing = await open_queue(), await open_queue()
         assert isinstance(reading, S3SnsQueue)
+        assert isinstance(writing, S3SnsQueue)
         await writing.append(stream, [Entry(1, 0, b"a")])
         position = (await reading.read(stream, "", **PLENTY, max_wait=0))[0].position
         assert reading._wakeups is not None
@@ -136,65 +133,19 @@ async def test_notification_wakes_a_reader_that_would_poll_much_later(
                 await asyncio.sleep(0.01)
         waiting = asyncio.ensure_future(reading.read(stream, position, **PLENTY, max_wait=50))
         await asyncio.sleep(0.05)
+        if is_answer_lost:
+
+            def lose(**_: object) -> None:
+                events.unregister("after-call.s3.PutObject", lose)
+                raise EndpointConnectionError(endpoint_url="s3")
+
+            events = writing._store._client.meta.events
+            events.register("after-call.s3.PutObject", lose)
+            with pytest.raises(BackendUnavailableError):
+                await writing.append(stream, [Entry(1, 1, b"b")])
         await writing.append(stream, [Entry(1, 1, b"b")])
         async with asyncio.timeout(30):
             assert [each.data for each in await waiting] == [b"b"]
-
-
-def queues(sqs: Any) -> set[str]:
-    """Return the wake-up queues that exist."""
-    return set(sqs.list_queues(QueueNamePrefix=QUEUE_PREFIX).get("QueueUrls", ()))
-
-
-async def test_wakeup_queue_lives_as_long_as_somebody_may_wait(
-    open_queue: OpenQueue, stream: StreamId, sqs: Any
-) -> None:
-    """A writer needs none, and a reader leaves none."""
-    before = queues(sqs)
-    queue = await open_queue()
-    assert isinstance(queue, S3SnsQueue)
-    await queue.append(stream, [Entry(1, 0, b"a")])
-    assert queues(sqs) == before
-    waiting = asyncio.ensure_future(queue.read(stream, "2-1-0", **PLENTY, max_wait=20))
-    assert queue._wakeups is not None
-    async with asyncio.timeout(10):
-        while not queue._wakeups.is_listening:  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0.01)
-    (mine,) = queues(sqs) - before
-    tags = sqs.list_queue_tags(QueueUrl=mine)["Tags"]
-    assert abs(float(tags[ALIVE_TAG]) - time.time()) < 60
-    await queue.aclose()
-    await asyncio.gather(waiting, return_exceptions=True)
-    assert queues(sqs) == before
-
-
-async def test_sweep_removes_orphaned_queues_and_no_other(
-    open_queue: OpenQueue, aws: Any, sqs: Any, topic: str
-) -> None:
-    """A process that was killed leaves its queue and its subscription to the janitor."""
-    old, new = str(int(time.time() - ORPHAN_SECONDS - 60)), str(int(time.time()))
-    made = {}
-    with aws.client("sns") as sns:
-        for name, alive in (("old", old), ("new", new)):
-            url = sqs.create_queue(QueueName=f"{QUEUE_PREFIX}{name}-{time.time_ns()}")["QueueUrl"]
-            arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-            subscription = sns.subscribe(
-                TopicArn=topic,
-                Protocol="sqs",
-                Endpoint=arn["Attributes"]["QueueArn"],
-                ReturnSubscriptionArn=True,
-            )["SubscriptionArn"]
-            sqs.tag_queue(QueueUrl=url, Tags={ALIVE_TAG: alive, SUBSCRIPTION_TAG: subscription})
-            made[name] = (url, subscription)
-        await (await open_queue()).sweep()
-        assert made["old"][0] not in queues(sqs)
-        assert made["new"][0] in queues(sqs)
-        left = [
-            each["SubscriptionArn"]
-            for each in sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
-        ]
-        assert made["old"][1] not in left
-        assert made["new"][1] in left
 
 
 @pytest.mark.parametrize("missing", ["publish", "create"])
@@ -209,11 +160,43 @@ async def test_without_permission_for_notifications_readers_poll(
         assert ours is not None
         raise ours
 
-    name = "_sns_client" if missing == "publish" else "_create"
-    monkeypatch.setattr(WakeUps, name, refuse)
+    broken: tuple[type, str] = (Services, "client") if missing == "publish" else (Mailbox, "open")
+    monkeypatch.setattr(*broken, refuse)
     writing, reading = await open_queue(), await open_queue()
     waiting = asyncio.ensure_future(reading.read(stream, "", **PLENTY, max_wait=20))
     await asyncio.sleep(0.05)
     await writing.append(stream, [Entry(1, 0, b"a")])
     async with asyncio.timeout(15):
         assert [each.data for each in await waiting] == [b"a"]
+
+
+@pytest.mark.parametrize("broken", [(Services, "client"), (Mailbox, "receive")])
+async def test_unforeseen_exception_is_logged_and_ends_no_notifications(
+    open_queue: OpenQueue,
+    stream: StreamId,
+    broken: tuple[type, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A background task that dies in silence would make every reader slow for good."""
+    working, failures = getattr(*broken), iter([ZeroDivisionError("not foreseen")])
+
+    async def fail_once(*arguments: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return await working(*arguments)
+
+    monkeypatch.setattr(*broken, fail_once)
+    queue = await open_queue()
+    assert isinstance(queue, S3SnsQueue)
+    assert queue._wakeups is not None
+    heard = asyncio.Event()
+    queue._wakeups._wake = lambda *_: heard.set()
+    queue._wakeups.listen()
+    async with asyncio.timeout(20):
+        while not heard.is_set():
+            queue._wakeups.publish("a/b/", 1)
+            await asyncio.sleep(0.05)
+    (record,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError

@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import pytest
+import trustme
 
 from streamq.devserver import DevServer
 from streamq.driver import StreamId
 from streamq.testing import OpenQueue, new_stream, queue_factory
-from streamq_aws.embedded import REGION, Ministack
+from streamq_aws.embedded import Ministack
 from streamq_sqs import SqsDriver, SqsSettings
 
 _ELASTICMQ = "1.6.9"
@@ -110,14 +110,26 @@ def elasticmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ElasticMq]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return one certificate to trust, so that no client reads a hundred: nothing here uses TLS."""
+    path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(path)
+    return path
+
+
 @pytest.fixture(autouse=True)
 def _environment(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, aws: Ministack
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    aws: Ministack,
+    authority: Path,
 ) -> None:
     if "real_account" in request.fixturenames:
         return
     for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
@@ -138,16 +150,11 @@ async def open_queue(settings: SqsSettings) -> AsyncIterator[OpenQueue]:
         yield factory
 
 
-@pytest.fixture
-def plain(aws: Ministack) -> Any:
+@pytest.fixture(scope="session")
+def plain(aws: Ministack) -> Iterator[Any]:
     """Return a plain client, to look past the driver."""
-    return botocore.session.get_session().create_client(
-        "sqs",
-        region_name=REGION,
-        endpoint_url=aws.url,
-        aws_access_key_id="streamq",
-        aws_secret_access_key="streamq",
-    )
+    with aws.client("sqs") as client:
+        yield client
 
 
 @pytest.fixture

@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
-from streamq import Chunk, CursorError, Event, Seal, open_reader, open_writer
+from streamq import (
+    Chunk,
+    CursorError,
+    Event,
+    FencedError,
+    Seal,
+    StreamNotFoundError,
+    open_reader,
+    open_writer,
+)
 from streamq.driver import START, Entry, QueueOptions, StreamId
 from streamq.testing import OpenQueue, new_stream
 from streamq_sqs import SqsDriver, SqsSettings
-from streamq_sqs._names import Label, QueueNames
+from streamq_sqs._names import Label, QueueNames, life_tags
+from streamq_sqs._service import Service
 
 NAMES = QueueNames("streamq-", fifo=True)
 PATIENCE = 20.0
@@ -85,6 +95,26 @@ async def test_sweep_keeps_what_is_written_to(
         assert is_there(stream)
 
 
+async def test_sweep_looks_again_before_it_deletes(
+    settings: SqsSettings, plain: Any, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the list of a thousand queues and the last of them a writer may have woken up."""
+    apart = settings.model_copy(update={"queue_prefix": f"t{uuid.uuid4().hex[:8]}-"})
+    look = Service.label_if_there
+
+    async def look_and_write(service: Service, url: str) -> Label | None:
+        label = await look(service, url)
+        await service.tag(url, life_tags(3_600))
+        return label
+
+    async with await SqsDriver.open(QueueOptions(ttl=timedelta(seconds=0)), apart) as queue:
+        await queue.append(stream, [Entry(1, 0, b"a")])
+        with monkeypatch.context() as patched:
+            patched.setattr(Service, "label_if_there", look_and_write)
+            assert await queue.sweep() == 0
+        assert (await queue.describe(stream)).records == 1
+
+
 async def read(queue: Any, stream: StreamId, after: str) -> Any:
     """Acknowledge what was read, and read on."""
     if after:
@@ -104,6 +134,38 @@ async def test_queue_with_other_attributes_is_used(
     await (await open_queue()).append(stream, [Entry(2, 0, b"b")])
     assert await queue.newest_epoch(stream) == 2
     assert (await queue.describe(stream)).attempts == 2
+
+
+async def test_of_two_openers_of_one_epoch_at_most_one_goes_on(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """Both would write the same attempt, and its reader would be told a blend of the two."""
+    first, second = await open_queue(), await open_queue()
+    await first.append(stream, [Entry(1, 0, b"earlier")])
+    for epoch in range(2, 12):
+        outcomes = await asyncio.gather(
+            first.append(stream, [Entry(epoch, 0, b"a")]),
+            second.append(stream, [Entry(epoch, 0, b"b")]),
+            return_exceptions=True,
+        )
+        refused = [each for each in outcomes if isinstance(each, FencedError)]
+        assert refused, "both were let in"
+        assert len(refused) + outcomes.count(None) == 2
+        assert await first.newest_epoch(stream) == epoch
+
+
+async def test_append_to_a_queue_that_was_deleted_makes_no_other_one(
+    open_queue: OpenQueue, plain: Any, stream: StreamId
+) -> None:
+    """The rest of a text under its name would be taken for all of it."""
+    queue, other = await open_queue(), await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    await other.delete(stream)
+    assert await queue.newest_epoch(stream) == 0
+    for _ in range(2):
+        with pytest.raises(StreamNotFoundError):
+            await queue.append(stream, [Entry(1, 1, b"b")])
+    assert urls(plain, stream) == []
 
 
 async def test_many_attempts_fit_into_the_tags(

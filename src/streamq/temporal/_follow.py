@@ -322,8 +322,8 @@ def stream_activity(
 
     Events come by the activity ``streamq.poll``, which waits for them and returns them in batches.
     The first chunk of the stream, and one after a pause longer than the window, is returned at
-    once; otherwise a poll collects until ``window`` after its start, a regular one a sixteenth of
-    that longer.
+    once; otherwise a poll collects until ``window`` after its start; regular ones come at an even
+    pace, one for each ``window`` and 17.5 ms.
 
     **Leaving the block.** After the end of the stream it waits for the activity. Before it (an
     early ``break``, an exception, cancellation of the workflow) it cancels the activity and waits
@@ -333,10 +333,10 @@ def stream_activity(
     itself will be tried again and goes on with the stream.
 
     **Polling** ``local``. Most polls are local activities: one history event each instead of six. A
-    regular poll comes first, then local ones for 440 ms by the worker's clock or until one finds
+    regular poll comes first, then local ones for 425 ms by the worker's clock or until one finds
     nothing, then a regular one again. While they run the workflow task stays open, so that signals,
     updates, queries, cancellation and commands of other tasks of the workflow wait, for 500 ms at
-    most on a worker that is not overloaded. A window above 440 ms makes all polls regular.
+    most on a worker that is not overloaded. A window above 425 ms makes all polls regular.
 
     **Detached.** The activity is run by a child workflow, ``streamq.Produce``, which goes on while
     this workflow continues as new: ``if stream.should_continue_as_new:

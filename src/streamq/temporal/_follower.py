@@ -20,7 +20,7 @@ from ._poll import MAX_BYTES, MAX_EVENTS, POLL_ACTIVITY, PollResult
 
 PollMode: TypeAlias = Literal["activity", "local"]
 
-LOCAL_BUDGET_MS = 440
+LOCAL_BUDGET_MS = 425
 """How long local polls may keep one workflow task open, as they report it themselves."""
 
 LOCAL_BUDGET_BYTES = 400_000
@@ -31,8 +31,6 @@ of them may bring a whole payload of 2 MiB, and other streams of the workflow th
 """
 
 _LOCAL_OVERHEAD_MS = 5  # of starting the first local activity, which no poll can report
-# A regular poll costs six events: fewer of them for 3 % of the window on average.
-_STRETCH = 17 / 16
 _POLL_GRACE_SECONDS = 60.0
 _SEAL_GRACE_SECONDS = 1.0
 _POLL_HEARTBEAT = timedelta(seconds=10)
@@ -47,8 +45,8 @@ class PollOptions:
     Attributes:
         mode: ``activity``: each poll is an activity. ``local``: most polls are local activities,
             ten times cheaper; see :func:`stream_activity`.
-        window_seconds: How long a poll collects events, counted from its start; a regular poll a
-            sixteenth longer.
+        window_seconds: How long a poll collects events, counted from its start; a regular one that
+            follows another closely, from a little after that one's end (:class:`PollRequest`).
         max_wait_seconds: How long a poll waits for the first event.
         max_events: Most events of one poll.
         max_bytes: Most bytes of one poll, as JSON.
@@ -125,6 +123,7 @@ class Follower:
         self._local_ms = 0
         self._local_bytes = 0
         self._local_since: int | None = None
+        self._polled_ms: int | None = None
 
     @property
     def producer_over(self) -> bool:
@@ -150,6 +149,7 @@ class Follower:
             self._local_bytes = LOCAL_BUDGET_BYTES
             self._local_since = None
         self.polls += 1
+        self._polled_ms = result.clock_ms
         self.cursor = result.cursor
         self.sealed = result.sealed
         self._producer_over = self._producer_over or result.producer_over
@@ -193,8 +193,7 @@ class Follower:
     async def _poll(self, over: bool) -> PollResult:
         if over:
             return await self._start(0.0, 0.0)
-        window = min(self.options.window_seconds * _STRETCH, LONGEST_SECONDS)
-        polling = self._start(self.options.max_wait_seconds, window)
+        polling = self._start(self.options.max_wait_seconds, self.options.window_seconds)
         producer = self._producer
         if producer is None:
             return await polling
@@ -226,9 +225,12 @@ class Follower:
         at_once = not wait and not window
         wait = max(wait, window)
         grace = timedelta(seconds=wait + window + _POLL_GRACE_SECONDS)
+        request = self._request(wait, window)
+        if window and self._polled_ms is not None:
+            request["polled_ms"] = self._polled_ms
         return workflow.start_activity(
             POLL_ACTIVITY,
-            self._request(wait, window),
+            request,
             result_type=PollResult,
             start_to_close_timeout=grace,
             schedule_to_close_timeout=grace if at_once else None,

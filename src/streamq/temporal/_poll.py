@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +21,19 @@ from ._chain import is_ended
 from ._context import activity_context
 from ._failure import application_error
 from ._input import takes
-from ._pulse import heartbeat_seconds
+from ._pulse import beating
 
 POLL_ACTIVITY = "streamq.poll"
-_HIDDEN_SECONDS = 20.0
+_HIDDEN_GRACE_SECONDS = 5.0
+_LONGEST_HIDDEN_SECONDS = 45.0  # such a poll has a minute
+_LONGEST_READ_SECONDS = 20.0
+
+_TURN_SECONDS = 0.0175
+"""What lies between two polls, at least in the window of the second one.
+
+Where a server takes longer, chunks have waited that long already; where it is quicker, polls would
+come more often than they are worth.
+"""
 
 MAX_EVENTS = 1_000
 MAX_BYTES = 524_288
@@ -48,6 +57,9 @@ class PollRequest:
             the poll. Trades latency for Temporal history. Never applied before the first event of
             a stream has been delivered, and cut short by the end of the stream. What comes after a
             pause longer than the window is returned at once.
+        polled_ms: ``clock_ms`` of the poll before. If that is no longer than the window ago, by the
+            clock of this worker, the window is counted from 17.5 ms after it: polls come at an even
+            pace however long the server takes in between.
         max_events: Most events to return.
         max_bytes: Most bytes of events to return, as JSON; one event is returned whatever its size,
             if it fits Temporal's limit of 2 MiB.
@@ -61,6 +73,7 @@ class PollRequest:
     tenant: str | None = None
     max_wait_seconds: float = 60.0
     window_seconds: float = 0.0
+    polled_ms: int | None = None
     max_events: int = MAX_EVENTS
     max_bytes: int = MAX_BYTES
     values: bool = True
@@ -130,7 +143,11 @@ async def poll(request: PollRequest) -> PollResult:
             codec=context.codec(stream),
             commits=False,  # before the result is in the history, nothing may be gone
         ) as reader:
-            return await _Poll(request, reader, context.queue).run()
+            polling = _Poll(request, reader, context.queue).run()
+            if activity.info().is_local:
+                return await polling
+            # Apart from reading: each wait that is cut short costs a request.
+            return await beating(polling, longest_seconds=_LONGEST_BEAT_SECONDS)
     except StreamqError as exc:
         raise application_error(exc) from exc
 
@@ -166,13 +183,8 @@ class _Poll:
         self._request = request
         self._reader = reader
         self._queue = queue
-        info = activity.info()
-        # A short poll ends before its first heartbeat, which is billed.
-        self._beat_seconds = (
-            math.inf if info.is_local else heartbeat_seconds(info, _LONGEST_BEAT_SECONDS)
-        )
-        self._started = time.monotonic()
-        self._beat_at = self._started + self._beat_seconds
+        self._clock = asyncio.get_running_loop().time
+        self._started = self._clock()
         self._packed = Packer()
         self._sealed = self._producer_over = False
         self._count = self._chunks = self._bytes = self._resets = self._attempt = 0
@@ -181,16 +193,17 @@ class _Poll:
         request, reader = self._request, self._reader
         wait_until = self._started + request.max_wait_seconds
         # Nothing delivered yet: the first chunk is what people wait for.
-        window_until = self._started + (request.window_seconds if reader.offset else 0.0)
+        window_until = self._window_until() if reader.offset else self._started
         cursor = await self._collect(wait_until, window_until)
         hidden = False
         if not request.max_wait_seconds and self._is_in_doubt() and await self._is_there():
             # Asked for the rest, and the end has not come: a reader that died may have it.
-            until = time.monotonic() + _HIDDEN_SECONDS
+            seconds = self._queue.hidden_seconds + _HIDDEN_GRACE_SECONDS
+            until = self._clock() + min(seconds, _LONGEST_HIDDEN_SECONDS)
             cursor = await self._collect(until, until)
             hidden = self._is_in_doubt() and await self._is_there(something=True)
         producer_over = not self._count and (self._producer_over or await self._look())
-        ended = time.monotonic()
+        ended = self._clock()
         result = PollResult(
             cursor,
             self._sealed,
@@ -205,9 +218,18 @@ class _Poll:
             producer_over,
             hidden,
         )
-        if self._packed.size > _LARGE_BYTES:
+        if self._packed.size + len(cursor) > _LARGE_BYTES:
             await _check_size(result)
         return result
+
+    def _window_until(self) -> float:
+        window, polled_ms = self._request.window_seconds, self._request.polled_ms
+        if polled_ms is not None:
+            polled = polled_ms / 1_000
+            # Another host's clock has another beginning.
+            if 0 <= self._started - polled <= window:
+                return polled + _TURN_SECONDS + window
+        return self._started + window
 
     async def _collect(self, wait_until: float, window_until: float) -> str:
         """Take what comes; return the cursor after it."""
@@ -236,17 +258,13 @@ class _Poll:
     async def _next(self, until: float) -> Event | None:
         """Return the next event; ``None`` if there is none until then."""
         while True:
-            now = time.monotonic()
-            if now >= self._beat_at:
-                activity.heartbeat()
-                self._beat_at = now + self._beat_seconds
             watches = self._request.producer is not None and not self._count
-            longest = min(self._beat_seconds, _LOOK_SECONDS if watches else math.inf)
-            wait = max(min(until - now, longest), 0.0)
+            longest = _LOOK_SECONDS if watches else _LONGEST_READ_SECONDS
+            wait = max(min(until - self._clock(), longest), 0.0)
             batch = await self._reader.read_batch(max_events=1, max_wait=wait)
             if batch:
                 return batch[0]
-            if self._reader.seal is not None or time.monotonic() >= until:
+            if self._reader.seal is not None or self._clock() >= until:
                 return None
             if watches and await self._look():
                 self._producer_over = True  # the next poll finds what it has stored last

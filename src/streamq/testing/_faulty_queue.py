@@ -203,6 +203,7 @@ class FaultyQueue(ChunkQueue):
     def __init__(self, inner: ChunkQueue, *, capabilities: Capabilities | None = None) -> None:
         self.backend = inner.backend
         self.capabilities = capabilities or inner.capabilities
+        self.hidden_seconds = inner.hidden_seconds
         self.inner = inner
         self.calls: list[Call] = []
         self.running: Counter[str] = Counter()

@@ -19,12 +19,13 @@ from ._cluster import Cluster
 from ._errors import TopicMissing
 from ._settings import KafkaSettings
 from ._topic import directory_name
+from ._verdicts import HOUR_MS, data_problems, directory_problems, number, replication_problems
 
 DEFAULT_MESSAGE_BYTES = 1_048_588
 """What a topic takes if nobody has said otherwise."""
 
 _CREATE = "run `streamq doctor --create`, or create it as the README of streamq-kafka says"
-_HOUR_MS = 3_600_000
+_DAY_MS, _SEGMENT_MS = 24 * HOUR_MS, 4 * HOUR_MS  # less than the second some services refuse
 _CREATE_MS = 5_000
 _TOPIC = 2
 _VISIBLE_SECONDS, _LOOK_AGAIN_SECONDS = 10.0, 0.05
@@ -51,7 +52,7 @@ async def look_up(cluster: Cluster, topic: str) -> TopicFacts:
     """
     configs = await _configs(cluster, topic)
     return TopicFacts(
-        _number(configs, "max.message.bytes") or DEFAULT_MESSAGE_BYTES,
+        number(configs, "max.message.bytes") or DEFAULT_MESSAGE_BYTES,
         # What only Apache Kafka and its kin tell: an in-memory stand-in knows no replicas.
         "min.insync.replicas" in configs,
     )
@@ -72,6 +73,7 @@ async def examine(
     """
     name = data_topic(settings)
     findings = [Finding("cluster", True, f"it answers, with {_count(cluster.brokers, 'broker')}")]
+    of_data: Mapping[str, str] = {}
     for topic, is_directory in ((name, False), (directory_name(name), True)):
         try:
             partitions = await cluster.partitions(topic)
@@ -83,11 +85,13 @@ async def examine(
         seen = f"{_count(partitions, 'partition')}, {_count(replicas, 'replica')} each"
         if not configs:
             seen += "; its configuration is not visible (needs DescribeConfigs)"
-        problems = _replication_problems(cluster.brokers, replicas, configs)
+        problems = replication_problems(cluster.brokers, replicas, configs)
         if is_directory:
-            problems += _directory_problems(configs)
+            problems += directory_problems(configs, of_data)
         else:
-            problems += _data_problems(configs, options, settings)
+            of_data = configs
+            ttl_ms = int(options.ttl.total_seconds() * 1_000)
+            problems += data_problems(configs, ttl_ms, settings.batch_bytes)
         findings.append(Finding(f"topic {topic}", True, seen))
         findings += [
             Finding(f"topic {topic}", False, detail, remedy) for detail, remedy in problems
@@ -104,16 +108,34 @@ async def provision(cluster: Cluster, options: QueueOptions, settings: KafkaSett
     name = data_topic(settings)
     replicas = min(settings.replication_factor, cluster.brokers)
     retention = max(
-        int(settings.retention_hours * _HOUR_MS), int(options.ttl.total_seconds() * 1_000)
+        int(settings.retention_hours * HOUR_MS), int(options.ttl.total_seconds() * 1_000)
     )
-    common = {"min.insync.replicas": "2" if replicas > 2 else "1"}
+    common = {
+        "min.insync.replicas": "2" if replicas > 2 else "1",
+        # Not the clocks of producers: retention would go by them.
+        "message.timestamp.type": "LogAppendTime",
+        "retention.bytes": "-1",
+    }
+    # Records go by whole segments, and entries are compacted by whole segments.
+    segment = min(_DAY_MS, max(_SEGMENT_MS, retention // 4))
     created = []
     for topic, configs in (
-        (name, {"cleanup.policy": "delete", "retention.ms": str(retention)}),
+        (
+            name,
+            {
+                "cleanup.policy": "delete",
+                "retention.ms": str(retention),
+                "segment.ms": str(segment),
+            },
+        ),
         (
             directory_name(name),
             # Entries are renewed every hour while somebody writes; so old ones belong to nothing.
-            {"cleanup.policy": "compact,delete", "retention.ms": str(retention + 2 * _HOUR_MS)},
+            {
+                "cleanup.policy": "compact,delete",
+                "retention.ms": str(retention + 2 * HOUR_MS),
+                "segment.ms": str(_SEGMENT_MS),
+            },
         ),
     ):
         is_new = await _create_topic(
@@ -171,86 +193,6 @@ async def _wait_served(cluster: Cluster, topic: str, partitions: int) -> None:
                 if not any(isinstance(offset, Exception) for offset in found.values()):
                     return
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-
-
-def _replication_problems(
-    brokers: int, replicas: int, configs: Mapping[str, str]
-) -> list[tuple[str, str]]:
-    problems = []
-    if brokers > 1 and replicas == 1:
-        problems.append(
-            (
-                f"1 replica on {brokers} brokers: what is stored goes with its broker",
-                "reassign its partitions to 3 replicas",
-            )
-        )
-    if replicas > 2 and configs.get("min.insync.replicas") == "1":
-        problems.append(
-            (
-                "min.insync.replicas=1: a record may be acknowledged by the leader alone",
-                "set min.insync.replicas=2",
-            )
-        )
-    if configs.get("unclean.leader.election.enable") == "true":
-        problems.append(
-            (
-                "unclean.leader.election.enable=true: a failover may lose acknowledged records",
-                "set it to false",
-            )
-        )
-    return problems
-
-
-def _data_problems(
-    configs: Mapping[str, str], options: QueueOptions, settings: KafkaSettings
-) -> list[tuple[str, str]]:
-    problems = []
-    if "compact" in configs.get("cleanup.policy", ""):
-        problems.append(
-            (
-                f"cleanup.policy={configs['cleanup.policy']}: only the newest record of each "
-                "stream is kept",
-                "set cleanup.policy=delete",
-            )
-        )
-    retention = _number(configs, "retention.ms")
-    ttl_ms = int(options.ttl.total_seconds() * 1_000)
-    if retention is not None and 0 <= retention < ttl_ms:
-        problems.append(
-            (
-                f"retention.ms={retention}: shorter than the {ttl_ms} of STREAMQ_TTL_SECONDS",
-                "raise retention.ms, or lower STREAMQ_TTL_SECONDS",
-            )
-        )
-    limit = _number(configs, "max.message.bytes")
-    if limit is not None and limit < settings.batch_bytes:
-        problems.append(
-            (
-                f"max.message.bytes={limit}: less than a batch may have",
-                "raise max.message.bytes, or set STREAMQ_KAFKA_BATCH_BYTES to less",
-            )
-        )
-    return problems
-
-
-def _directory_problems(configs: Mapping[str, str]) -> list[tuple[str, str]]:
-    policy = configs.get("cleanup.policy")
-    if policy is not None and "compact" not in policy:
-        return [
-            (
-                f"cleanup.policy={policy}: it grows with every attempt, and forgets streams that "
-                "are still written to",
-                "set cleanup.policy=compact,delete",
-            )
-        ]
-    return []
-
-
-def _number(configs: Mapping[str, str], name: str) -> int | None:
-    try:
-        return int(configs[name])
-    except (KeyError, ValueError):
-        return None
 
 
 def _count(number: int, noun: str) -> str:

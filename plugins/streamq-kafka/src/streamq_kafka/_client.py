@@ -7,6 +7,9 @@
 * When it begins, it logs why a broker cannot be talked to and raises something else, and leaves its
   connection open when it is cancelled.
 * It logs what it sends, at level DEBUG also the password.
+* Its task for metadata ends with the first error that it does not know, and nobody learns of that.
+* Where there was no token to log in with, it says that the broker is not ready; and it does not
+  notice that a broker refuses one.
 """
 
 from __future__ import annotations
@@ -24,9 +27,13 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 
+from ._errors import TokenUnavailable
+from ._tokens import TokenProvider
+
 AT_ONCE = 0
 """The connection for requests that a broker answers at once; others have other numbers."""
 
+_logger = logging.getLogger("streamq")
 _CLOSE_SECONDS = 1.0
 _OF_CONNECTIONS = (
     *("client_id", "request_timeout_ms", "ssl_context", "security_protocol", "sasl_mechanism"),
@@ -46,6 +53,7 @@ def adapt(client: AIOKafkaClient, options: dict[str, Any]) -> None:
     client._get_conn = functools.partial(_connect, client._get_conn, {})
     client.bootstrap = functools.partial(_bootstrap, client, options)
     client._metadata_update = functools.partial(_update_metadata, client)
+    client.ready = functools.partial(_ready, client, options["sasl_oauth_token_provider"])
 
 
 def hide_credentials(record: logging.LogRecord) -> bool:
@@ -108,6 +116,9 @@ async def _bootstrap(client: AIOKafkaClient, options: dict[str, Any]) -> None:
         except (ke.KafkaError, OSError) as exc:
             reasons.append(exc)
             continue
+        if not answer.brokers:
+            reasons.append(_nobody(options))
+            continue
         client.cluster.update_metadata(answer)
         if client._sync_task is None:
             client._sync_task = asyncio.ensure_future(client._md_synchronizer())
@@ -116,7 +127,30 @@ async def _bootstrap(client: AIOKafkaClient, options: dict[str, Any]) -> None:
     raise next((exc for exc in reasons if not isinstance(exc, _SILENT)), reasons[-1])
 
 
+def _nobody(options: dict[str, Any]) -> ke.KafkaError:
+    """Return why a broker has told of no brokers."""
+    if options["sasl_mechanism"] == "OAUTHBEARER":
+        # aiokafka takes the refusal of a token for consent, and the broker answers nothing then.
+        return ke.SaslAuthenticationFailed("it does not take the token; has that expired?")
+    return ke.MetadataEmptyBrokerList("it knows no brokers")
+
+
 _SILENT = (ke.KafkaConnectionError, ConnectionError, TimeoutError)
+
+
+async def _ready(
+    client: AIOKafkaClient, tokens: TokenProvider | None, node: int, *, group: int = AT_ONCE
+) -> bool:
+    """Connect to a broker unless that has been done; return whether it could be done.
+
+    Raises:
+        TokenUnavailable: There is no token to log in with.
+    """
+    if await client._get_conn(node, group=group) is not None:
+        return True
+    if tokens is not None and tokens.failure is not None:
+        raise TokenUnavailable(*tokens.failure.args)
+    return False
 
 
 async def _update_metadata(client: AIOKafkaClient, metadata: Any, topics: Iterable[str]) -> bool:
@@ -132,7 +166,8 @@ async def _update_metadata(client: AIOKafkaClient, metadata: Any, topics: Iterab
                 if connection is None:
                     continue
                 answer = await connection.send(request)
-        except (ke.KafkaError, TimeoutError):
+        except Exception as exc:  # noqa: BLE001 - with another one, nobody would ask ever again
+            _logger.info("broker %d does not tell who leads what: %r", node, exc)
             continue
         if answer.brokers:
             metadata.update_metadata(answer)

@@ -276,8 +276,7 @@ class Cluster:
                     self._trust.withdraw(partition)
                     results[partition] = exc
                 return
-            silent = ke.LeaderNotAvailableError("it has not answered for every partition")
-            results.update({partition: silent for partition, _ in asked})
+            results.update({partition: _silent() for partition, _ in asked})
             for fetched in answers:
                 partition = fetched.partition
                 if fetched.error is not None:
@@ -400,8 +399,7 @@ class Cluster:
         for topic, number in partitions:
             by_topic.setdefault(topic, []).append((number, when))
         request = OffsetRequest(-1, _UNCOMMITTED, list(by_topic.items()))
-        silent = ke.LeaderNotAvailableError("it has not answered for every partition")
-        found: dict[TopicPartition, int | Exception] = dict.fromkeys(partitions, silent)
+        found: dict[TopicPartition, int | Exception] = {each: _silent() for each in partitions}
         try:
             answer = await self._send(node, request)
         except ke.KafkaError as exc:
@@ -421,6 +419,10 @@ class Cluster:
                     if when == _LATEST:
                         self._trust.give(partition, self._connection(node))
         return found
+
+
+def _silent() -> ke.KafkaError:
+    return ke.LeaderNotAvailableError("it has not answered for every partition")
 
 
 _MOVED = (

@@ -28,6 +28,10 @@ class TopicMissing(ke.KafkaError):  # type: ignore[misc]
         self.topic = topic
 
 
+class TokenUnavailable(ke.NodeNotReadyError):  # type: ignore[misc]
+    """The application's function gave no token; for aiokafka a broker that is not ready."""
+
+
 class SessionLost(ke.KafkaError):  # type: ignore[misc]
     """An idempotent producer cannot go on; the next call has a new one."""
 
@@ -97,6 +101,12 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         "or lower STREAMQ_KAFKA_BATCH_BYTES",
     ),
     (
+        (ke.UnsupportedCodecError,),
+        BackendError,
+        "a record on Kafka at {at} is compressed by what is not installed here: {why}; "
+        "pip install 'streamq-kafka[compression]'",
+    ),
+    (
         (ke.KafkaStorageError, ke.LogDirNotFound),
         StorageFullError,
         "Kafka at {at} cannot write to its disk: {why}",
@@ -136,6 +146,12 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         ),
         BackendUnavailableError,
         "Kafka at {at} did not answer in time: {why}",
+    ),
+    (
+        (TokenUnavailable,),
+        BackendUnavailableError,
+        "no token to log in to Kafka at {at} with: {why}; look after the function in "
+        "STREAMQ_KAFKA_SASL_TOKEN_PROVIDER",
     ),
     (
         (

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka.errors as ke
 from aiokafka import AIOKafkaProducer
+from aiokafka.structs import TopicPartition
 
 from ._client import adapt, hang_up
 from ._errors import closed_error
@@ -32,6 +33,17 @@ _BATCH_OVERHEAD_BYTES = 1_024
 _STOP_SECONDS = 1.0
 _REMEMBERED_BYTES = 16 * 2**20
 _CANCEL_AGAIN_SECONDS = 0.05
+
+
+class Offsets(NamedTuple):
+    """Where messages are, by the answers of a broker; -1 if it was asked for nothing.
+
+    Of what had been stored before, when it was sent again, these are offsets of then, or, where the
+    broker does not remember it, smaller ones.
+    """
+
+    first: int
+    last: int
 
 
 class Producer:
@@ -55,12 +67,13 @@ class Producer:
         self._late: OrderedDict[_Late, asyncio.Future[Any]] = OrderedDict()
         self._late_bytes = 0
         self._is_closed = False
+        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
+    async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> Offsets:
         """Store messages in order; returns when all are acknowledged.
 
-        Returns:
-            The offset of the last one, or -1 where the broker does not tell.
+        They go by one batch after the other: none is sent while it is open whether one before it
+        can be stored.
 
         Cancellation: a prefix of them is stored, each one whole.
 
@@ -71,18 +84,26 @@ class Producer:
         """
         producer = self._producer or await self._start_shared()
         futures: list[asyncio.Future[Any]] = []
+        stored: list[Any] = []
+        batch: Any = None  # that of the message before
         try:
             async with asyncio.timeout(self._patience):
                 for message in messages:
                     future = self._late and self._find_late(topic, partition, message)
-                    if not future:
+                    if future:
+                        batch = None
+                    else:
                         key, value, headers = message
+                        future = batch and batch.append(key, value, None, headers=headers)
+                    if not future:  # there is none, or it is full
+                        await _settle(futures, stored)
                         future = await producer.send(
                             topic, value, key=key, partition=partition, headers=headers
                         )
+                        batch = _open_batch(producer, topic, partition)
                     futures.append(future)
-                stored = [await asyncio.shield(future) for future in futures]
-            return int(stored[-1].offset) if stored else -1
+                await _settle(futures, stored)
+            return Offsets(stored[0].offset, stored[-1].offset) if stored else Offsets(-1, -1)
         except ke.KafkaError:
             self._retire(producer)
             raise
@@ -99,12 +120,14 @@ class Producer:
     async def close(self) -> None:
         """Give up what is not sent and hang up. Idempotent."""
         self._is_closed = True
-        starting, producer = self._starting, self._producer
+        if not self._closing.done():
+            self._closing.set_result(None)
+        starting = self._starting
         if starting is not None:
             starting.cancel()
             await asyncio.wait({starting})
-        if producer is not None:
-            self._retire(producer)
+        if self._producer is not None:
+            self._retire(self._producer)
         if self._stopping:
             await asyncio.wait(self._stopping)
 
@@ -189,13 +212,40 @@ class Producer:
         return producer
 
     def _retire(self, producer: AIOKafkaProducer) -> None:
-        if self._producer is not producer and not self._is_closed:
-            return
+        if self._producer is not producer:
+            return  # somebody else has done it
         self._producer = None
-        patience = 0.0 if self._is_closed else self._patience
-        task = asyncio.ensure_future(_stop(producer, patience))
+        task = asyncio.ensure_future(self._stop(producer))
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
+
+    async def _stop(self, producer: AIOKafkaProducer) -> None:
+        """Let a producer finish what it has, for a bounded time, and end it in any case."""
+        stopping = asyncio.ensure_future(producer.stop())
+        stopping.add_done_callback(_retrieve)
+        try:
+            await asyncio.wait(
+                {stopping, self._closing},
+                timeout=self._patience,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
+        finally:
+            if not stopping.done():
+                await _abort(producer)
+                stopping.cancel()
+                await asyncio.wait({stopping})
+
+
+async def _settle(futures: Sequence[asyncio.Future[Any]], stored: list[Any]) -> None:
+    """Wait for the answers that are not among those yet."""
+    for future in futures[len(stored) :]:
+        stored.append(await asyncio.shield(future))
+
+
+def _open_batch(producer: AIOKafkaProducer, topic: str, partition: int) -> Any:
+    """Return the batch that has just taken a message, and can take more until we wait."""
+    return producer._message_accumulator._batches[TopicPartition(topic, partition)][-1]
 
 
 def _late(topic: str, partition: int, message: Message) -> _Late:
@@ -205,18 +255,6 @@ def _late(topic: str, partition: int, message: Message) -> _Late:
 
 def _size(late: _Late) -> int:
     return len(late[2]) + len(late[3]) + 512
-
-
-async def _stop(producer: AIOKafkaProducer, patience: float) -> None:
-    """Let a producer finish what it has, for a bounded time, and end it in any case."""
-    stopping = asyncio.ensure_future(producer.stop())
-    stopping.add_done_callback(_retrieve)
-    try:
-        await asyncio.wait({stopping}, timeout=max(patience, _STOP_SECONDS))
-    finally:
-        if not stopping.done():
-            await _abort(producer)
-            await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:

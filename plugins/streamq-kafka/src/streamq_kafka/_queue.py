@@ -94,14 +94,14 @@ class KafkaQueue(ChunkQueue):
             known = self._ends.known(partition)
             messages = [(key, entry.data, headers_of(entry)) for entry in entries]
             try:
-                last = await self._producer.send(topic.name, listing.partition, messages)
+                sent = await self._producer.send(topic.name, listing.partition, messages)
             except (ke.UnknownTopicOrPartitionError, ke.NotLeaderForPartitionError, TimeoutError):
                 await self._explain(topic)
                 raise
-            if 0 <= last < known:
-                place = Place(listing.partition, last + 1 - len(messages))
+            if sent.last < known and await self._ends_before(partition, known):
+                place = Place(listing.partition, max(0, sent.first))
                 await topic.begin_anew(key, entries[-1].epoch, place)
-            self._ends.note(partition, last + 1)
+            self._ends.note(partition, sent.last + 1)
 
     async def read(
         self,
@@ -123,7 +123,7 @@ class KafkaQueue(ChunkQueue):
                     found = await _follow(tap, place.offset, max_records, max_bytes, until)
                     if found is not None:
                         return found
-            tap = None
+            tap, floor = None, 0
             while True:
                 listing, partition, end = await topic.locate(key)
                 start = end
@@ -136,14 +136,18 @@ class KafkaQueue(ChunkQueue):
                 if found or self._loop.time() >= until:
                     return found
                 if tap is not None and tap is partition.tap(key):
-                    # It was there before the end was asked for: between them nothing is missing.
-                    tap.extend(start, end)
-                    found = await _follow(tap, max(start, end), max_records, max_bytes, until)
-                    if found is not None:
-                        return found
-                    if tap.is_live and not tap.covers(max(start, end)):
-                        partition.forget()  # the tail is beyond the end: the log is another one
+                    offset = max(start, end)
+                    if floor > offset:
+                        partition.forget()  # the tail was beyond the end: the log is another one
+                    else:
+                        # It was there before the end was asked for: between them nothing is
+                        # missing, unless so much has come since that the tap has dropped some.
+                        tap.extend(start, end)
+                        found = await _follow(tap, offset, max_records, max_bytes, until)
+                        if found is not None:
+                            return found
                 tap = await partition.attach(key)
+                floor = tap.floor
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         with self._errors(stream):
@@ -230,6 +234,17 @@ class KafkaQueue(ChunkQueue):
                 )
                 self._topics[name] = found
             return found
+
+    async def _ends_before(self, partition: TopicPartition, known: int) -> bool:
+        """Whether a partition is shorter than it was, so that the log is another one.
+
+        A small offset alone does not say so: the answer may be that to a first sending, of what was
+        repeated after others had gone on.
+        """
+        end = (await self._cluster.latest([partition]))[partition]
+        if isinstance(end, Exception):
+            raise end
+        return end < known
 
     async def _explain(self, topic: Topic) -> None:
         """Raise if the topic has gone, which a producer only notices by waiting in vain."""

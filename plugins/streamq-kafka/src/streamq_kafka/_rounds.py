@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
+import aiokafka.errors as ke
+
 G = TypeVar("G")
 K = TypeVar("K")
 V = TypeVar("V")
@@ -89,6 +91,7 @@ class Rounds(Generic[K, V]):
 
         Raises:
             TimeoutError: There was none in time.
+            aiokafka.errors.LeaderNotAvailableError: The round brought none for this key.
         """
         if self._closed is not None:
             raise self._closed
@@ -133,7 +136,7 @@ class Rounds(Generic[K, V]):
                 continue
             answer = answers.get(key)
             if answer is None:
-                future.set_exception(LookupError(f"no answer for {key!r}"))
+                future.set_exception(ke.LeaderNotAvailableError(f"no answer for {key!r}"))
             elif isinstance(answer, Exception):
                 future.set_exception(answer)
             else:

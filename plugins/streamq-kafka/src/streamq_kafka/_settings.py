@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
-from aiokafka.abc import AbstractTokenProvider
+from aiokafka import codec
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from streamq.driver import ConfigurationError, DriverSettings
 
+from ._tokens import TokenProvider
+
 TENANT = "{tenant}"
 _TOPIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-_LONGEST_TOPIC = 249 - len(".directory")
+DIRECTORY = ".directory"
+_LONGEST_TOPIC = 249 - len(DIRECTORY)
+_LONGEST_TENANT = 64
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
@@ -71,7 +72,9 @@ class KafkaSettings(DriverSettings):
         "cannot, such as the embedded one",
     )
     compression: Compression = Field(
-        default="none", description="none, gzip, snappy, lz4 or zstd (those need aiokafka's extras)"
+        default="none",
+        description="none, gzip, snappy, lz4 or zstd; the last three need the extra `compression`, "
+        "also where streams are read",
     )
     linger_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
         default=0.0, description="how long records wait for company before they are sent"
@@ -128,8 +131,22 @@ class KafkaSettings(DriverSettings):
         plain = value.replace(TENANT, "t")
         if not plain or not _TOPIC_CHARACTERS.issuperset(plain) or plain in (".", ".."):
             raise ValueError("must be letters, digits, '.', '_' or '-', and at most one '{tenant}'")
-        if value.count(TENANT) > 1 or len(value) > _LONGEST_TOPIC:
-            raise ValueError(f"must have one '{TENANT}' and {_LONGEST_TOPIC} characters at most")
+        longest = len(value.replace(TENANT, "t" * _LONGEST_TENANT))
+        if value.count(TENANT) > 1 or longest > _LONGEST_TOPIC:
+            raise ValueError(
+                f"must have one '{TENANT}' and {_LONGEST_TOPIC} characters at most, of which a "
+                f"tenant has up to {_LONGEST_TENANT}"
+            )
+        return value
+
+    @field_validator("compression")
+    @classmethod
+    def _compression_is_installed(cls, value: Compression) -> Compression:
+        if value != "none" and not getattr(codec, f"has_{value}")():
+            raise ValueError(
+                f"{value} needs a library: pip install 'streamq-kafka[compression]', here and "
+                "wherever streams are read; gzip needs none"
+            )
         return value
 
     @model_validator(mode="after")
@@ -161,8 +178,20 @@ class KafkaSettings(DriverSettings):
         return TENANT in self.topic
 
     def topic_of(self, tenant: str) -> str:
-        """Return the topic that a tenant's records are in."""
-        return self.topic.replace(TENANT, tenant)
+        """Return the topic that a tenant's records are in.
+
+        Raises:
+            ConfigurationError: It would be the directory of another tenant.
+        """
+        name = self.topic.replace(TENANT, tenant)
+        if self.is_per_tenant and name.endswith(DIRECTORY):
+            raise ConfigurationError(
+                f"tenant {tenant!r} cannot have topic {name!r}, which is the directory of another "
+                f"topic; let STREAMQ_KAFKA_TOPIC go on after '{TENANT}', or name the tenant "
+                "otherwise",
+                backend="kafka",
+            )
+        return name
 
 
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -173,6 +202,11 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
     """
     password = settings.sasl_password
     provider = settings.sasl_token_provider
+    tokens = None
+    if provider is not None:
+        # Less than who needs it waits for: the reason comes before the end of the wait.
+        patience = min(settings.connect_timeout_seconds, settings.operation_timeout_seconds) / 2
+        tokens = TokenProvider(provider, patience)
     is_encrypted = settings.security_protocol in ("SSL", "SASL_SSL")
     return {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
@@ -183,7 +217,7 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
         "sasl_mechanism": settings.sasl_mechanism,
         "sasl_plain_username": settings.sasl_username,
         "sasl_plain_password": None if password is None else password.get_secret_value(),
-        "sasl_oauth_token_provider": None if provider is None else _TokenProvider(provider),
+        "sasl_oauth_token_provider": tokens,
     }
 
 
@@ -206,22 +240,3 @@ def _tls(settings: KafkaSettings) -> ssl.SSLContext:
             backend="kafka",
         ) from None
     return context
-
-
-class _TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
-    """Asks a function of the application for a token, in aiokafka's words."""
-
-    def __init__(self, path: str) -> None:
-        module, _, name = path.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as exc:
-            raise ConfigurationError(
-                f"STREAMQ_KAFKA_SASL_TOKEN_PROVIDER={path!r} cannot be imported: {exc}",
-                backend="kafka",
-            ) from exc
-        self._function: Callable[[], str | Awaitable[str]] = found
-
-    async def token(self) -> str:
-        token = self._function()
-        return await token if inspect.isawaitable(token) else token

@@ -15,6 +15,7 @@ from ._pages import Pages
 from ._partition import DataPartition
 from ._positions import Place, partition_of
 from ._producer import Producer
+from ._settings import DIRECTORY
 from ._tail import Tail
 from ._taps import Budget, Tap
 
@@ -164,4 +165,4 @@ class Topic:
 
 def directory_name(topic: str) -> str:
     """Return the name of the directory of a topic."""
-    return f"{topic}.directory"
+    return f"{topic}{DIRECTORY}"

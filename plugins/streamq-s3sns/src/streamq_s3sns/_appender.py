@@ -49,11 +49,11 @@ class Appender:
         flow: Flow,
         entries: Sequence[Entry],
         ttl: timedelta | None,
-    ) -> Tail | None:
-        """Store entries, as :meth:`streamq.driver.ChunkQueue.append`.
+    ) -> Tail:
+        """Store entries, as :meth:`streamq.driver.ChunkQueue.append`; return where it then stands.
 
-        Returns:
-            Where the stream stands now, or ``None`` if nothing had to be stored.
+        Where nothing had to be stored, too: if an answer was lost, nobody has been told of what
+        the call before stored.
         """
         async with flow.lock:
             if flow.rival > entries[-1].epoch:
@@ -105,8 +105,6 @@ class Appender:
             if is_announced:
                 await self._store.withdraw(directory)
             flow.tail = stored
-            if stored is base:
-                return None
             flow.appended_at = self._clock()
             flow.tell(stored.number)
             return stored

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from streamq.driver import (
 )
 from streamq_aws import AwsClients, aws_errors, error_code
 
+from ._lifecycle import NONCURRENT, Lifecycle
 from ._segment import BACKEND
 from ._settings import S3SnsSettings
 
@@ -73,19 +74,7 @@ class Doctor:
             with aws_errors(BACKEND, about=f"bucket {bucket}"):
                 await s3.create_bucket(Bucket=bucket, **where)
             created.append(f"bucket {bucket} in {region}")
-        rules = await self._rules(s3)
-        if self._longest_rule(rules) is None:
-            rule = {
-                "ID": _RULE_ID.format(prefix=self._settings.prefix)[:255],
-                "Status": "Enabled",
-                "Filter": {"Prefix": f"{self._settings.prefix}/"},
-                "Expiration": {"Days": self._days},
-            }
-            with aws_errors(BACKEND, about=f"lifecycle of bucket {bucket}"):
-                await s3.put_bucket_lifecycle_configuration(
-                    Bucket=bucket, LifecycleConfiguration={"Rules": [*rules, rule]}
-                )
-            created.append(f"rule that removes {self._settings.prefix}/ after {self._days} days")
+        created += await self._provide_rule(s3)
         topic = self._settings.topic_arn
         if topic is not None and not (await self._topic()).ok:
             sns = await self._clients.client("sns")
@@ -101,6 +90,27 @@ class Doctor:
             created.append(f"topic {topic}")
         return created
 
+    async def _provide_rule(self, s3: Any) -> list[str]:
+        """Create a lifecycle rule of our own, or add to it what is missing."""
+        found = await self._lifecycle(s3)
+        prefix = self._settings.prefix
+        actions: dict[str, Any] = {}
+        created: list[str] = []
+        if found.days() is None:
+            actions["Expiration"] = {"Days": self._days}
+            created.append(f"rule that removes {prefix}/ after {self._days} days")
+        if found.noncurrent_days() is None:
+            actions[NONCURRENT] = {"NoncurrentDays": 1}
+            if await self._keeps_versions(s3):
+                created.append(f"rule that removes old versions below {prefix}/ a day later")
+        if created:
+            rules = found.with_rule(_RULE_ID.format(prefix=prefix)[:255], actions)
+            with aws_errors(BACKEND, about=f"lifecycle of bucket {self._settings.bucket}"):
+                await s3.put_bucket_lifecycle_configuration(
+                    Bucket=self._settings.bucket, LifecycleConfiguration={"Rules": rules}
+                )
+        return created
+
     async def _has_bucket(self, s3: Any) -> bool:
         try:
             with aws_errors(BACKEND, about=f"bucket {self._settings.bucket}"):
@@ -109,25 +119,45 @@ class Doctor:
             return False
         return True
 
+    async def _keeps_versions(self, s3: Any) -> bool:
+        with aws_errors(BACKEND, about="versions"):
+            answer = await s3.get_bucket_versioning(Bucket=self._settings.bucket)
+        return bool(answer.get("Status"))
+
     async def _versions(self, s3: Any) -> Finding:
         subject = "versions"
         try:
-            with aws_errors(BACKEND, about=subject):
-                answer = await s3.get_bucket_versioning(Bucket=self._settings.bucket)
+            if not await self._keeps_versions(s3):
+                return Finding(subject, True, "none are kept: what is deleted is gone")
+            days = (await self._lifecycle(s3)).noncurrent_days()
         except StreamqError as exc:
             detail = f"not known, so that `erases` is not promised: {exc}"
             return Finding(subject, True, detail)
-        if answer.get("Status"):
-            detail = "the bucket keeps what is deleted, so that `erases` is not promised"
-            return Finding(subject, True, detail)
-        return Finding(subject, True, "none are kept: what is deleted is gone")
+        detail = "the bucket keeps what is deleted, so that `erases` is not promised"
+        if days is not None:
+            return Finding(subject, True, f"{detail}; it goes {days} days later")
+        return Finding(
+            subject,
+            False,
+            f"{detail}, and it stays and is paid for without an end",
+            "run `streamq doctor --create`, or have a rule remove noncurrent versions",
+        )
 
     async def _rule(self, s3: Any) -> Finding:
         subject = "lifecycle rule"
         try:
-            days = self._longest_rule(await self._rules(s3))
+            found = await self._lifecycle(s3)
         except AccessDeniedError as exc:
             return Finding(subject, True, f"not looked at: {exc}")
+        harm = found.harm(self._days - _SPARE_DAYS + 1)
+        if harm is not None:
+            return Finding(
+                subject,
+                False,
+                f"{harm}, before their streams do",
+                f"let the rule wait for {self._days} days, or shorten STREAMQ_TTL_SECONDS",
+            )
+        days = found.days()
         if days is None:
             return Finding(
                 subject,
@@ -135,37 +165,18 @@ class Doctor:
                 "there is none, so that what no sweep removes stays and is paid for",
                 "run `streamq doctor --create`",
             )
-        if days < self._days - _SPARE_DAYS + 1:
-            return Finding(
-                subject,
-                False,
-                f"objects go after {days} days, before their streams do",
-                f"let the rule wait for {self._days} days, or shorten STREAMQ_TTL_SECONDS",
-            )
         return Finding(subject, True, f"objects go after {days} days")
 
-    async def _rules(self, s3: Any) -> list[dict[str, Any]]:
+    async def _lifecycle(self, s3: Any) -> Lifecycle:
+        prefix = f"{self._settings.prefix}/"
         try:
             with aws_errors(BACKEND, about=f"lifecycle of bucket {self._settings.bucket}"):
                 answer = await s3.get_bucket_lifecycle_configuration(Bucket=self._settings.bucket)
         except BackendError as exc:
             if error_code(exc.__cause__ or exc) == _NO_RULES:
-                return []
+                return Lifecycle((), prefix)
             raise
-        return list(answer.get("Rules") or ())
-
-    def _longest_rule(self, rules: Sequence[dict[str, Any]]) -> int | None:
-        """Return after how many days our objects go at the latest; ``None`` if never."""
-        ours = f"{self._settings.prefix}/"
-        found = [
-            int(rule["Expiration"]["Days"])
-            for rule in rules
-            if rule.get("Status") == "Enabled"
-            and "Days" in rule.get("Expiration", {})
-            and ours.startswith(rule.get("Filter", {}).get("Prefix", rule.get("Prefix", "")))
-            and not {"Tag", "And", "ObjectSizeGreaterThan"} & set(rule.get("Filter", {}))
-        ]
-        return min(found, default=None)
+        return Lifecycle(answer.get("Rules") or (), prefix)
 
     async def _topic(self) -> Finding:
         topic = self._settings.topic_arn

@@ -73,9 +73,9 @@ def segment_name(number: int) -> str:
     return f"{LARGEST_NUMBER - number:012}"
 
 
-def segment_number(key: str) -> int | None:
-    """Return the number of a segment from its key; ``None`` if it is something else."""
-    name = key.rpartition("/")[2]
+def segment_number(directory: str, key: str) -> int | None:
+    """Return the number of a segment of a stream from its key; ``None`` if it is something else."""
+    name = key.removeprefix(directory)
     if len(name) != 12 or not (name.isascii() and name.isdigit()):
         return None
     return LARGEST_NUMBER - int(name)

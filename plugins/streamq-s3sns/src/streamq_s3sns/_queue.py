@@ -92,7 +92,7 @@ class S3SnsQueue(ChunkQueue):
             directory = self._keys.directory(stream)
             with self._flows.use(directory) as flow:
                 tail = await self._appender.append(stream, directory, flow, entries, ttl)
-            if tail is not None and self._wakeups is not None:
+            if self._wakeups is not None:
                 self._wakeups.publish(directory, tail.number)
 
     async def read(

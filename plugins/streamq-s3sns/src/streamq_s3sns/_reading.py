@@ -1,12 +1,15 @@
 """Reading segments: the next number, then more of them at once, and a listing when one is missing.
 
 A reader that has caught up asks for one number again and again. One that is behind fetches several
-at a time, as many as it takes to fill what it was asked for.
+at a time, twice as many each time, as far as it takes to fill what it was asked for and as far as
+they are small. What is left of a segment is kept for the next page, so that a large one is not
+fetched again for each.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,10 +18,11 @@ from streamq_aws import together
 
 from ._flows import Flow
 from ._segment import Place, Segment, Tail, stored
-from ._store import Store
+from ._store import Store, TooLarge
 
 _AT_ONCE = 16
 _AT_ONCE_BYTES = 16 * 2**20
+_KEPT_BYTES = 16 * 2**20
 _LOOK_SECONDS = 30.0
 
 
@@ -51,11 +55,35 @@ class _Page:
             self.records.append(record)
 
 
+class _Leftovers:
+    """Segments of which a page took a part, by directory and number; the newest few."""
+
+    def __init__(self) -> None:
+        self._segments: OrderedDict[tuple[str, int], Segment] = OrderedDict()
+        self._bytes = 0
+
+    def keep(self, directory: str, segment: Segment) -> None:
+        """Keep a segment until somebody takes it, or until newer ones need the room."""
+        self.take(directory, segment.tail.number)
+        self._segments[directory, segment.tail.number] = segment
+        self._bytes += segment.bytes
+        while self._bytes > _KEPT_BYTES:
+            self._bytes -= self._segments.popitem(last=False)[1].bytes
+
+    def take(self, directory: str, number: int) -> Segment | None:
+        """Return a segment if it has been kept, and keep it no longer."""
+        segment = self._segments.pop((directory, number), None)
+        if segment is not None:
+            self._bytes -= segment.bytes
+        return segment
+
+
 class Reading:
     """Reads for all streams of one queue."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._leftovers = _Leftovers()
         self._clock = asyncio.get_running_loop().time
 
     async def fetch(
@@ -83,7 +111,7 @@ class Reading:
         page = _Page(max_records, max_bytes)
         segment: Segment | None = None
         if place.number:
-            segment = await self._store.get(directory, place.number)
+            segment = await self._get(directory, place.number)
             if segment is None and not self._has_to_look(flow, place, is_final=is_final):
                 return [], place
         if segment is None or segment.tail.expires <= self._store.clock.now_ms():
@@ -101,6 +129,8 @@ class Reading:
                 if segment is None:
                     return [], place
         page.take(segment, _after(place, segment))
+        if page.is_full:
+            self._leftovers.keep(directory, segment)
         number = place.number + 1
         flow.known = max(flow.known, place.number)
         if not (was_empty and page.records and flow.known < number):
@@ -113,14 +143,20 @@ class Reading:
         self, directory: str, flow: Flow, number: int, page: _Page, last: Segment
     ) -> int:
         """Add the segments that follow; return the number of the first one that was not used."""
-        typical = last.bytes
+        typical, pace, is_known = last.bytes, 1, True
         while page.has_room:
+            known = flow.known + 1 - number
+            if is_known and known < 1:
+                # Whatever comes now is a guess, and one that finds nothing is paid for.
+                is_known, pace = False, 1
             wanted = (page.max_bytes - page.size) // max(1, typical) + 1
-            known = max(1, flow.known + 1 - number)
             room = max(1, _AT_ONCE_BYTES // max(1, typical))
-            count = min(_AT_ONCE, wanted, known, room)
+            count = min(pace, wanted, room, known if is_known else _AT_ONCE)
+            pace = min(2 * pace, _AT_ONCE)
+            # The first one is taken whatever its size is, so that there is progress.
+            sizes = [None] + [_AT_ONCE_BYTES // count] * (count - 1)
             found = await together(
-                self._try(directory, each) for each in range(number, number + count)
+                self._try(directory, number + i, size) for i, size in enumerate(sizes)
             )
             for segment in found:
                 if segment is None:
@@ -131,17 +167,28 @@ class Reading:
                         # and the next call begins with it.
                         return number
                     raise segment
+                typical = max(typical, segment.bytes)
+                if isinstance(segment, TooLarge):
+                    break
                 page.take(segment, (0, -1))
                 if page.is_full:
+                    self._leftovers.keep(directory, segment)
                     return number
                 number += 1
-                typical = max(typical, segment.bytes)
             flow.known = max(flow.known, number - 1)
         return number
 
-    async def _try(self, directory: str, number: int) -> Segment | StreamqError | None:
+    async def _get(self, directory: str, number: int) -> Segment | None:
+        kept = self._leftovers.take(directory, number)
+        if kept is not None and await self._store.head(directory, number) == kept.tail:
+            return kept
+        return await self._store.get(directory, number)
+
+    async def _try(
+        self, directory: str, number: int, at_most: int | None
+    ) -> Segment | TooLarge | StreamqError | None:
         try:
-            return await self._store.get(directory, number)
+            return await self._store.get_small(directory, number, at_most=at_most)
         except StreamqError as exc:
             return exc
 

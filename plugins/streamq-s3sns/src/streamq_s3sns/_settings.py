@@ -12,6 +12,7 @@ from streamq_aws import AwsSettings
 
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _TOPIC = re.compile(r"arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
+_DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")  # the second is an access point of one
 
 
 class S3SnsSettings(AwsSettings):
@@ -34,6 +35,16 @@ class S3SnsSettings(AwsSettings):
         description="longest pause between two looks of a reader that waits and polls; with a "
         "topic, the pause before the first look that no notification has caused",
     )
+
+    @field_validator("bucket")
+    @classmethod
+    def _bucket_lists_in_order(cls, value: str) -> str:
+        if value.endswith(_DIRECTORY_BUCKETS):
+            raise ValueError(
+                "must not be a directory bucket (S3 Express One Zone): those list names in no "
+                "order; use a general purpose bucket"
+            )
+        return value
 
     @field_validator("prefix")
     @classmethod

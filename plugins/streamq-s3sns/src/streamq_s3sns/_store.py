@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from streamq.driver import BackendUnavailableError, Entry, StreamId
+from streamq.driver import BackendUnavailableError, ConfigurationError, Entry, StreamId
 from streamq_aws import aws_errors, error_code, http_status, to_streamq
 
 from ._clock import ServerClock
@@ -44,6 +45,13 @@ class Described:
     tail: Tail
 
 
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """A segment that is there, and whose body was not fetched because of its size."""
+
+    bytes: int
+
+
 class Store:
     """The segments of all streams below one prefix of a bucket.
 
@@ -57,18 +65,22 @@ class Store:
             on the line, and say nothing of a request that is not taken.
     """
 
+    page_keys = 1_000
+    """How many keys a listing asks for at a time; S3 gives no more."""
+
     def __init__(
         self, client: Any, bucket: str, keys: KeySpace, *, patience_seconds: float
     ) -> None:
         self._client = client
         self._bucket = bucket
         self._patience = patience_seconds
+        self._is_fence_proved = False
         self.keys = keys
         self.clock = ServerClock()
 
     async def prove(self) -> None:
         """Ask for a listing, to see that there is a bucket and that it may be read."""
-        await self._call("list_objects_v2", Prefix=self.keys.root, MaxKeys=1)
+        await self._list(self.keys.root, count=1)
 
     async def keeps_versions(self) -> bool:
         """Whether the bucket keeps what is deleted, or does not tell."""
@@ -104,18 +116,22 @@ class Store:
 
     async def newest_number(self, directory: str) -> int | None:
         """Return the number of the newest segment; ``None`` if there is none."""
-        answer = await self._call(
-            "list_objects_v2", Prefix=directory, StartAfter=directory + _BEFORE_SEGMENTS, MaxKeys=1
-        )
+        answer = await self._list(directory, directory + _BEFORE_SEGMENTS, count=1)
         found = answer.get("Contents") or ()
-        return segment_number(found[0]["Key"]) if found else None
+        if not found:
+            return None
+        number = segment_number(directory, found[0]["Key"])
+        if number is not None:
+            return number
+        # Somebody else's, whatever its name is: a stream is not gone because of it.
+        async with contextlib.aclosing(self.numbers(directory)) as numbers:
+            return await anext(numbers, None)
 
     async def oldest_number(self, directory: str, at_least: int) -> int | None:
         """Return the smallest number that is stored from one on; ``None`` if there is none."""
         smallest = None
-        async for key in self.all_keys(directory):
-            number = segment_number(key)
-            if number is not None and number >= at_least:
+        async for number in self.numbers(directory):
+            if number >= at_least:
                 smallest = number
         return smallest
 
@@ -127,31 +143,75 @@ class Store:
 
     async def get(self, directory: str, number: int) -> Segment | None:
         """Return a segment; ``None`` if that is not there."""
+        found = await self.get_small(directory, number, at_most=None)
+        return None if isinstance(found, TooLarge) else found
+
+    async def get_small(
+        self, directory: str, number: int, *, at_most: int | None
+    ) -> Segment | TooLarge | None:
+        """Return a segment, whose body is only fetched if it is no larger than so many bytes."""
         key = directory + segment_name(number)
-        answer, body = await self._get(key)
+        answer = await self._call("get_object", missing_is_none=True, Key=key)
         if answer is None:
             return None
-        where = self._where(key)
+        where, body = self._where(key), answer["Body"]
+        try:
+            if at_most is not None and answer["ContentLength"] > at_most:
+                return TooLarge(answer["ContentLength"])
+            with aws_errors(BACKEND, about=where):
+                async with asyncio.timeout(self._patience):
+                    data = await body.read()
+        finally:
+            body.close()
         tail = decode_tail(number, answer["Metadata"].get(METADATA), where)
-        return Segment(tail, decode_entries(body, where), len(body))
+        return Segment(tail, decode_entries(data, where), len(data))
 
     async def put(
         self, directory: str, tail: Tail, entries: Sequence[Entry], stream: StreamId
     ) -> bool:
-        """Store a segment; return whether it won its number. If not, nothing was stored."""
+        """Store a segment; return whether it won its number. If not, nothing was stored.
+
+        Raises:
+            ConfigurationError: The server lets a number be won twice.
+        """
         metadata = {METADATA: tail.encode()}
         if self.keys.stream(directory) is None:
             metadata[NAME_METADATA] = encode_name(stream.name)
+        segment = {
+            "Key": directory + segment_name(tail.number),
+            "Body": encode_entries(entries),
+            "Metadata": metadata,
+        }
+        has_won = await self._put_new(segment)
+        if has_won and not self._is_fence_proved:
+            await self._prove_fence(segment)
+        return has_won
+
+    async def _put_new(self, segment: Mapping[str, Any]) -> bool:
         answer = await self._call(
             "put_object",
             lost_race_is_none=True,
-            Key=directory + segment_name(tail.number),
-            Body=encode_entries(entries),
-            Metadata=metadata,
             ContentType="application/octet-stream",
             IfNoneMatch="*",
+            **segment,
         )
         return answer is not None
+
+    async def _prove_fence(self, segment: Mapping[str, Any]) -> None:
+        """See that the server refuses a segment that is there, once for each queue that writes.
+
+        With the very same segment: where it is taken again, nothing has changed.
+        """
+        for _ in range(2):  # the first time, somebody may just have deleted it
+            if not await self._put_new(segment):
+                self._is_fence_proved = True
+                return
+        raise ConfigurationError(
+            f"the server of {self._where(segment['Key'])} does not honour `If-None-Match: *`: two "
+            "attempts could overwrite each other's segments; use Amazon S3, or a server or version "
+            "that supports conditional writes",
+            backend=BACKEND,
+        )
 
     async def announce(self, directory: str, epoch: int) -> None:
         """Let whoever is busy with a stream know that a newer epoch wants it."""
@@ -170,8 +230,9 @@ class Store:
         """Take the announcement back."""
         await self._call("delete_object", Key=directory + ANNOUNCEMENT)
 
-    async def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects; no error if some are not there."""
+    async def delete(self, directory: str, numbers: Sequence[int]) -> None:
+        """Delete segments of a stream, and its announcement; no error if some are not there."""
+        keys = [directory + name for name in (ANNOUNCEMENT, *map(segment_name, numbers))]
         for first in range(0, len(keys), _DELETED_AT_ONCE):
             some = keys[first : first + _DELETED_AT_ONCE]
             answer = await self._call(
@@ -180,14 +241,16 @@ class Store:
             for failed in answer.get("Errors") or ():
                 raise self._refused(failed)
 
-    async def all_keys(self, directory: str) -> AsyncIterator[str]:
-        """Iterate over the keys of a stream: the announcement, then segments, the newest first."""
-        after = ""
+    async def numbers(self, directory: str) -> AsyncGenerator[int, None]:
+        """Iterate over the numbers of a stream's segments, the newest first."""
+        after = directory + _BEFORE_SEGMENTS
         while True:
-            answer = await self._call("list_objects_v2", Prefix=directory, StartAfter=after)
+            answer = await self._list(directory, after)
             found = answer.get("Contents") or ()
             for each in found:
-                yield each["Key"]
+                number = segment_number(directory, each["Key"])
+                if number is not None:
+                    yield number
             if not answer.get("IsTruncated") or not found:
                 return
             after = found[-1]["Key"]
@@ -200,15 +263,15 @@ class Store:
         """
         after, last = "", ""
         while True:
-            answer = await self._call("list_objects_v2", Prefix=prefix, StartAfter=after)
+            answer = await self._list(prefix, after)
             found = answer.get("Contents") or ()
             page: list[tuple[str, int]] = []
             for each in found:
-                directory, number = _split(each["Key"]), segment_number(each["Key"])
-                if number is not None and directory != last:
+                directory = _split(each["Key"])
+                number = segment_number(directory, each["Key"])
+                if number is not None and directory != last and self.keys.is_directory(directory):
                     last = directory
-                    if self.keys.is_directory(directory):
-                        page.append((directory, number))
+                    page.append((directory, number))
             yield page
             if not answer.get("IsTruncated") or not found:
                 return
@@ -230,13 +293,10 @@ class Store:
             stream = StreamId(tenant, name) if name else None
         return Described(stream, directory, tail) if stream is not None else None
 
-    async def _get(self, key: str) -> tuple[Any, bytes]:
-        answer = await self._call("get_object", missing_is_none=True, Key=key)
-        if answer is None:
-            return None, b""
-        with aws_errors(BACKEND, about=self._where(key)):
-            async with asyncio.timeout(self._patience), answer["Body"] as body:
-                return answer, await body.read()
+    async def _list(self, prefix: str, after: str = "", *, count: int | None = None) -> Any:
+        return await self._call(
+            "list_objects_v2", Prefix=prefix, StartAfter=after, MaxKeys=count or self.page_keys
+        )
 
     async def _call(
         self,

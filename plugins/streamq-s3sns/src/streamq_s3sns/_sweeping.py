@@ -5,7 +5,6 @@ from __future__ import annotations
 from streamq.driver import StreamId
 from streamq_aws import together
 
-from ._keys import segment_number
 from ._segment import Tail
 from ._store import Described, Store
 
@@ -19,20 +18,15 @@ class Sweeper:
         self._store = store
 
     async def delete(self, directory: str, *, upto: int | None = None) -> None:
-        """Delete every object of a stream, or those up to a segment; the oldest first.
+        """Delete every segment of a stream, or those up to one; the oldest first.
 
         If it is interrupted, what is left looks like a stream whose beginning is gone, and never
         like one that ended earlier.
         """
-        keys = [key async for key in self._store.all_keys(directory)]
-        numbers = {key: segment_number(key) for key in keys}
-        others = [key for key, number in numbers.items() if number is None]
-        segments = [
-            key
-            for key, number in numbers.items()
-            if number is not None and (upto is None or number <= upto)
-        ]
-        await self._store.delete(others + segments[::-1])
+        numbers = [number async for number in self._store.numbers(directory)]
+        if upto is not None:
+            numbers = [number for number in numbers if number <= upto]
+        await self._store.delete(directory, numbers[::-1])
 
     async def sweep(self) -> int:
         """Delete streams that have expired; return how many."""

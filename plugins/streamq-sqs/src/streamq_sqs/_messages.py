@@ -40,13 +40,15 @@ def record_of(message: Mapping[str, Any]) -> bytes | None:
     return None if found is None else bytes(found["BinaryValue"])[len(_MARK) :]
 
 
-def batches(entries: Sequence[Entry], max_bytes: int) -> Iterator[list[Entry]]:
-    """Cut entries into requests: ten messages, the bytes of one; an opening begins its own."""
+def batches(
+    entries: Sequence[Entry], max_bytes: int, *, max_entries: int = MOST_AT_ONCE
+) -> Iterator[list[Entry]]:
+    """Cut entries into requests: the bytes of one message each; an opening begins its own."""
     batch: list[Entry] = []
     size = 0
     for entry in entries:
         cost = len(entry.data) + MESSAGE_OVERHEAD
-        is_full = len(batch) == MOST_AT_ONCE or size + cost > max_bytes
+        is_full = len(batch) == max_entries or size + cost > max_bytes
         if batch and (is_full or entry.index == 0):
             yield batch
             batch, size = [], 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streamq.driver import StreamId
@@ -50,14 +50,15 @@ class Label:
 
     Attributes:
         stream: Whose queue it is; ``None`` if it is none of ours.
-        epochs: Epochs that were opened, with a digest of what opened each: the newest ones.
+        epochs: Epochs that were opened, the newest ones, with digests of what opened each: one, but
+            for two writers who have announced the same.
         forgotten: How many older ones are no longer listed.
         alive_ms: When it was last said to be in use, by the clock of its writer.
         ttl_seconds: For how long the stream is kept after that, or after its end.
     """
 
     stream: StreamId | None
-    epochs: Mapping[int, str]
+    epochs: Mapping[int, frozenset[str]]
     forgotten: int = 0
     alive_ms: int = 0
     ttl_seconds: float = 0.0
@@ -69,7 +70,7 @@ class Label:
         try:
             return cls(
                 StreamId(tenant, name),
-                {int(k.removeprefix(_EPOCH)): v for k, v in tags.items() if k.startswith(_EPOCH)},
+                _openings(tags),
                 int(tags.get(_FORGOTTEN, 0)),
                 int(tags.get(_ALIVE, 0)),
                 float(tags.get(_TTL, 0)),
@@ -87,10 +88,17 @@ class Label:
         """How many were opened."""
         return self.forgotten + len(self.epochs)
 
-    def too_old(self) -> dict[int, str]:
+    def openings(self, epoch: int) -> frozenset[str]:
+        """Return the digests of what opened an epoch: none if it was not opened."""
+        return self.epochs.get(epoch, frozenset())
+
+    def too_old(self) -> list[int]:
         """Return the epochs that have to make room for the next one."""
-        newest = sorted(self.epochs, reverse=True)
-        return {epoch: self.epochs[epoch] for epoch in newest[_MOST_EPOCHS:]}
+        return sorted(self.epochs, reverse=True)[_MOST_EPOCHS:]
+
+    def keys(self, epochs: Iterable[int]) -> list[str]:
+        """Return the keys of the tags that say that epochs were opened."""
+        return [_epoch_key(epoch, digest) for epoch in epochs for digest in self.epochs[epoch]]
 
 
 def identity_tags(stream: StreamId) -> dict[str, str]:
@@ -98,10 +106,17 @@ def identity_tags(stream: StreamId) -> dict[str, str]:
     return {**_cut(_TENANT, stream.tenant), **_cut(_NAME, stream.name)}
 
 
-def opening_tags(epoch: int, opening: bytes, *, ttl_seconds: float) -> dict[str, str]:
-    """Return the tags that announce an epoch."""
-    digest = hashlib.blake2b(opening, digest_size=16).hexdigest()
-    return {f"{_EPOCH}{epoch}": digest, **life_tags(ttl_seconds)}
+def digest_of(opening: bytes) -> str:
+    """Return what tells two openings of one epoch apart."""
+    return hashlib.blake2b(opening, digest_size=16).hexdigest()
+
+
+def opening_tags(epoch: int, digest: str, ttl_seconds: float) -> dict[str, str]:
+    """Return the tags that announce an epoch.
+
+    The digest is a part of the key: of two who announce one epoch neither overwrites the other.
+    """
+    return {_epoch_key(epoch, digest): str(now_ms()), **life_tags(ttl_seconds)}
 
 
 def life_tags(ttl_seconds: float) -> dict[str, str]:
@@ -114,10 +129,22 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def forgetting(epochs: Iterable[int], forgotten: int) -> tuple[list[str], dict[str, str]]:
-    """Return the tags to take away for epochs to be forgotten, and those to put there instead."""
-    keys = [f"{_EPOCH}{epoch}" for epoch in epochs]
-    return keys, {_FORGOTTEN: str(forgotten + len(keys))}
+def forgotten_tags(label: Label, epochs: Sequence[int]) -> dict[str, str]:
+    """Return the tags that count epochs whose own are taken away."""
+    return {_FORGOTTEN: str(label.forgotten + len(epochs))}
+
+
+def _epoch_key(epoch: int, digest: str) -> str:
+    return f"{_EPOCH}{epoch}:{digest}"
+
+
+def _openings(tags: Iterable[str]) -> dict[int, frozenset[str]]:
+    found: dict[int, frozenset[str]] = {}
+    for key in tags:
+        if key.startswith(_EPOCH):
+            epoch, _, digest = key.removeprefix(_EPOCH).partition(":")
+            found[int(epoch)] = found.get(int(epoch), frozenset()) | {digest}
+    return found
 
 
 def _cut(key: str, text: str) -> dict[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -25,10 +26,21 @@ from streamq_aws import Calls, together
 
 from ._errors import BACKEND
 from ._messages import batches
-from ._names import QueueNames, forgetting, identity_tags, life_tags, now_ms, opening_tags
-from ._receiver import Receiver, Taken, receipts_of
+from ._names import (
+    Label,
+    QueueNames,
+    digest_of,
+    forgotten_tags,
+    identity_tags,
+    life_tags,
+    now_ms,
+    opening_tags,
+)
+from ._receiver import MOST_AT_ONCE, Receiver, Taken, receipts_of
 from ._service import Service
 from ._settings import SqsSettings
+
+_logger = logging.getLogger("streamq.sqs")
 
 _FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.05, 1.0
 _LOOK_SECONDS = 0.02  # so that all readers of a process look 50 times a second at most
@@ -67,6 +79,7 @@ class SqsQueue(ChunkQueue):
         self, options: QueueOptions, settings: SqsSettings, capabilities: Capabilities
     ) -> None:
         self.capabilities = capabilities
+        self.hidden_seconds = settings.visibility_seconds
         self._ttl = options.ttl.total_seconds()
         self._settings = settings
         self._names = QueueNames(settings.queue_prefix, fifo=settings.fifo)
@@ -99,9 +112,11 @@ class SqsQueue(ChunkQueue):
             for entry in entries:
                 if known is not None and entry.epoch < known.epoch:
                     raise self._fenced(stream, entry.epoch, known.epoch)
-            for batch in batches(entries, self._settings.max_message_bytes):
-                if known is None or batch[0].index == 0:
+            for batch in self._batches(entries):
+                if batch[0].index == 0:
                     known = await self._open(stream, batch[0])
+                elif known is None:
+                    known = await self._find(stream)
                 try:
                     await self._service.send(stream, known.url, batch)
                 except StreamNotFoundError:
@@ -189,6 +204,8 @@ class SqsQueue(ChunkQueue):
         swept = 0
         async for stream, url in self._listed(self._names.prefix, only_expired=True):
             with self._calls.one(stream):
+                if await self._look_at(url, only_expired=True) is None:
+                    continue  # somebody has written since it was listed, or has swept it
                 self._forget(stream)
                 await self._service.delete(url)
                 swept += 1
@@ -225,6 +242,12 @@ class SqsQueue(ChunkQueue):
             stream=str(stream),
         )
 
+    def _batches(self, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+        # SQS may take some messages of a batch and not others. Where its order counts they go one
+        # by one, which costs the same: streamq's records are as large as SQS bills for one request.
+        most = 1 if self._settings.fifo else MOST_AT_ONCE
+        return batches(entries, self._settings.max_message_bytes, max_entries=most)
+
     # -- queues --------------------------------------------------------------------------------
 
     def _remember(self, stream: StreamId, url: str) -> _Known:
@@ -249,31 +272,52 @@ class SqsQueue(ChunkQueue):
         url = await self._service.url(self._names.queue(stream))
         return None if url is None else self._remember(stream, url).url
 
-    async def _open(self, stream: StreamId, first: Entry) -> _Known:
-        """Make the queue if there is none, and announce an epoch on it if it is to be opened."""
-        announced = {}
-        if first.index == 0:
-            announced = opening_tags(first.epoch, first.data, ttl_seconds=self._ttl)
-        tags = {**identity_tags(stream), **life_tags(self._ttl), **announced}
+    async def _find(self, stream: StreamId) -> _Known:
+        """Return what is known of a stream that has been opened.
+
+        Raises:
+            StreamNotFoundError: It is gone; to make it again here would be another stream, which
+                lacks its beginning and of which nobody knows which attempt writes it.
+        """
+        url = await self._url(stream)
+        if url is None:
+            raise self._not_found(stream)
+        return self._remember(stream, url)
+
+    async def _open(self, stream: StreamId, opening: Entry) -> _Known:
+        """Make the queue if there is none, and announce an epoch on it.
+
+        Raises:
+            FencedError: A newer one has been announced, or somebody else has announced this one.
+        """
+        digest = digest_of(opening.data)
+        tags = {**identity_tags(stream), **opening_tags(opening.epoch, digest, self._ttl)}
         url = await self._service.create(self._names.queue(stream), tags)
-        if announced:
+        label = await self._service.label(url)
+        if digest not in label.openings(opening.epoch):
+            self._check_open_to(stream, url, label, opening.epoch, digest)
+            # Somebody had made it before, and SQS leaves its tags alone.
+            await self._service.tag(url, tags)
+            # Of two who announce one epoch at the same time at least one finds both here.
             label = await self._service.label(url)
-            mine = label.epochs.get(first.epoch)
-            if label.newest_epoch > first.epoch or mine not in (None, *announced.values()):
-                self._remember(stream, url).epoch = label.newest_epoch
-                raise self._fenced(stream, first.epoch, label.newest_epoch)
-            if mine is None:  # somebody had made it before, and SQS leaves its tags alone
-                await self._service.tag(url, {**tags, **announced})
-            if old := label.too_old():
-                keys, instead = forgetting(old, label.forgotten)
-                await self._service.tag(url, instead)
-                await self._service.untag(url, keys)
+        self._check_open_to(stream, url, label, opening.epoch, digest)
+        if old := label.too_old():
+            await self._service.tag(url, forgotten_tags(label, old))
+            await self._service.untag(url, label.keys(old))
         known = self._remember(stream, url)
-        known.url, known.epoch = url, max(known.epoch, first.epoch)
+        known.url, known.epoch = url, max(known.epoch, opening.epoch)
         known.alive_at = self._clock()
         async with self._created:
             self._created.notify_all()
         return known
+
+    def _check_open_to(
+        self, stream: StreamId, url: str, label: Label, epoch: int, digest: str
+    ) -> None:
+        """See that an epoch is the newest one, and nobody else's."""
+        if label.newest_epoch > epoch or label.openings(epoch) - {digest}:
+            self._remember(stream, url).epoch = label.newest_epoch
+            raise self._fenced(stream, epoch, label.newest_epoch)
 
     async def _keep_alive(self, known: _Known, ttl: float) -> None:
         """Let the tags say that the stream is in use, now and then; at once if its end is near."""
@@ -314,12 +358,14 @@ class SqsQueue(ChunkQueue):
                 return
             for urls in _cut(page):
                 with self._calls.one():
-                    found = await together(self._look_at(url, only_expired) for url in urls)
+                    found = await together(
+                        self._look_at(url, only_expired=only_expired) for url in urls
+                    )
                 for stream, url in zip(found, urls, strict=True):
                     if stream is not None:
                         yield stream, url
 
-    async def _look_at(self, url: str, only_expired: bool) -> StreamId | None:
+    async def _look_at(self, url: str, *, only_expired: bool) -> StreamId | None:
         label = await self._service.label_if_there(url)
         if label is None or label.stream is None or not only_expired:
             return None if label is None else label.stream
@@ -340,7 +386,11 @@ class SqsQueue(ChunkQueue):
 
             async def receive(request_id: str, wait: float) -> list[Taken]:
                 url = await self._url(stream)
-                return [] if url is None else await self._service.receive(url, request_id, wait)
+                if url is None:
+                    return []
+                found = await self._service.receive(url, request_id, wait)
+                await self._remove_foreign(stream, url, found.foreign)
+                return found.taken
 
             async def give_back(receipts: list[str]) -> None:
                 with contextlib.suppress(StreamqError):  # then they come again by themselves
@@ -348,6 +398,19 @@ class SqsQueue(ChunkQueue):
 
             receiver = self._receivers[stream] = Receiver(stream, receive, give_back)
         return receiver
+
+    async def _remove_foreign(self, stream: StreamId, url: str, receipts: Sequence[str]) -> None:
+        """Delete what nobody reads: it would come again for ever, and the stream never be empty."""
+        if not receipts:
+            return
+        _logger.warning(
+            "deleting %d messages from the queue of stream %s that are none of streamq's; nothing "
+            "else may send to it",
+            len(receipts),
+            stream,
+        )
+        with contextlib.suppress(StreamqError):  # then it comes again
+            await self._service.remove(stream, url, receipts)
 
     def _drop_if_idle(self, stream: StreamId) -> None:
         receiver = self._receivers.get(stream)
@@ -362,24 +425,31 @@ class SqsQueue(ChunkQueue):
 
     async def _renew(self) -> None:
         """Keep what slow readers have taken from being given to others."""
-        seconds = self._settings.visibility_seconds
         while True:
-            await asyncio.sleep(seconds / 3)
+            await asyncio.sleep(self._settings.visibility_seconds / 3)
             for stream, receiver in list(self._receivers.items()):
-                receiver.forget_shown()
-                taken = receiver.to_renew()
-                known = self._known.get(stream)
-                if taken and known is not None:
-                    until = self._clock() + seconds
-                    try:
-                        receipts = [each.receipt for each in taken]
-                        useless = await self._service.hide(known.url, receipts, seconds)
-                    except StreamqError:
-                        continue  # next time, or it comes again
-                    for each in taken:
-                        each.hidden_until = until
-                    receiver.settle(useless)
-                self._drop_if_idle(stream)
+                try:
+                    await self._renew_for(stream, receiver)
+                except StreamqError:
+                    continue  # next time, or it comes again
+                except Exception:
+                    # Whatever it is, the other readers must not lose what they have for it.
+                    _logger.exception("cannot keep what a reader of stream %s has taken", stream)
+
+    async def _renew_for(self, stream: StreamId, receiver: Receiver) -> None:
+        receiver.forget_shown()
+        taken = receiver.to_renew()
+        known = self._known.get(stream)
+        if taken and known is not None:
+            seconds = self._settings.visibility_seconds
+            until = self._clock() + seconds
+            hidden = await self._service.hide(known.url, [each.receipt for each in taken], seconds)
+            done = set(hidden.done)
+            for each in taken:
+                if each.receipt in done:
+                    each.hidden_until = until
+            receiver.settle(hidden.useless)
+        self._drop_if_idle(stream)
 
 
 def _cut(urls: Sequence[str]) -> list[Sequence[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from streamq.driver import (
@@ -32,6 +33,32 @@ _COUNTS = (
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a request has brought.
+
+    Attributes:
+        taken: Records.
+        foreign: Receipts of messages that somebody else has put into the queue.
+    """
+
+    taken: list[Taken] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Receipts of messages that were to be hidden, by what came of it; the rest may be tried again.
+
+    Attributes:
+        done: They are.
+        useless: Those that are worth nothing any more.
+    """
+
+    done: list[str] = field(default_factory=list)
+    useless: list[str] = field(default_factory=list)
 
 
 class Service:
@@ -143,6 +170,8 @@ class Service:
     async def send(self, stream: StreamId, url: str, entries: Sequence[Entry]) -> None:
         """Send a batch.
 
+        On FIFO queues that is one entry: of more, SQS might take a later one and not an earlier.
+
         Raises:
             BackendUnavailableError: Some of it was not taken.
         """
@@ -151,7 +180,7 @@ class Service:
         answer = await self._call("send_message_batch", QueueUrl=url, Entries=messages)
         _check_all_done(answer, "take", len(entries), stream, tolerate_sender_faults=False)
 
-    async def receive(self, url: str, request_id: str, wait: float) -> list[Taken]:
+    async def receive(self, url: str, request_id: str, wait: float) -> Received:
         """Take messages, waiting for the first one.
 
         Args:
@@ -171,7 +200,6 @@ class Service:
         }
         if self._settings.fifo:
             params["ReceiveRequestAttemptId"] = request_id
-        now = asyncio.get_running_loop().time()
         try:
             answer = await self._poll(seconds, params)
         except BackendError as exc:
@@ -183,12 +211,17 @@ class Service:
             # What that request brought has been deleted or given back since.
             del params["ReceiveRequestAttemptId"]
             answer = await self._poll(seconds, params)
-        taken = ((each["ReceiptHandle"], record_of(each)) for each in answer.get("Messages", ()))
-        return [
-            Taken(receipt, data, now + hidden, now + self._settings.hold_seconds)
-            for receipt, data in taken
-            if data is not None
-        ]
+        # The time-out runs from when SQS gave them out, which a long poll may have waited for.
+        now = asyncio.get_running_loop().time()
+        found = Received()
+        for each in answer.get("Messages", ()):
+            receipt, data = each["ReceiptHandle"], record_of(each)
+            if data is None:
+                found.foreign.append(receipt)
+            else:
+                held_until = now + self._settings.hold_seconds
+                found.taken.append(Taken(receipt, data, now + hidden, held_until))
+        return found
 
     async def remove(self, stream: StreamId, url: str, receipts: Sequence[str]) -> None:
         """Delete messages by receipts.
@@ -205,12 +238,9 @@ class Service:
             )
             _check_all_done(answer, "delete", len(part), stream, tolerate_sender_faults=True)
 
-    async def hide(self, url: str, receipts: Sequence[str], seconds: int) -> list[str]:
-        """Set for how long messages stay hidden from now; return receipts that are worth nothing.
-
-        0 gives them back.
-        """
-        useless: list[str] = []
+    async def hide(self, url: str, receipts: Sequence[str], seconds: int) -> Hidden:
+        """Set for how long messages stay hidden from now; 0 gives them back."""
+        found = Hidden()
         for at in range(0, len(receipts), MOST_AT_ONCE):
             part = receipts[at : at + MOST_AT_ONCE]
             answer = await self._call(
@@ -221,8 +251,13 @@ class Service:
                     for i, each in enumerate(part)
                 ],
             )
-            useless += [part[int(failed["Id"])] for failed in answer.get("Failed", ())]
-        return useless
+            found.done.extend(part[int(each["Id"])] for each in answer.get("Successful", ()))
+            failed = answer.get("Failed", ())
+            # The rest is not our fault: SQS has not done it this time.
+            found.useless.extend(
+                part[int(each["Id"])] for each in failed if each.get("SenderFault")
+            )
+        return found
 
     async def _call(self, operation: str, **params: Any) -> Any:
         async with self._turns:

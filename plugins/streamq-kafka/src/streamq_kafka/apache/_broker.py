@@ -36,9 +36,11 @@ class ApacheKafka(DevServer):
         advertised_port: With it there is one more plain listener, :attr:`proxied_port`, whose
             clients are told to connect to this port: that of a proxy in front of it.
         users: Passwords by name. With some there is a listener :attr:`sasl_port` that asks for one
-            by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+            by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or by OAUTHBEARER for a token that needs no
+            signature (a JWS with ``alg`` of ``none``; its ``sub`` is the user).
         certificate: A PEM file of a private key (PKCS #8) and its chain. With it there is a
-            listener :attr:`tls_port`.
+            listener :attr:`tls_port`, and with users one more, :attr:`sasl_tls_port`, that asks for
+            the same as the other over TLS.
         node_id: Number of this node in its cluster.
         voters: Controller ports of all nodes of the cluster by their number, this one's included;
             by default it is alone.
@@ -62,7 +64,9 @@ class ApacheKafka(DevServer):
         # A broker that is told to stop hands its partitions over first. Several JVMs that start at
         # the same time on few processors take a while.
         super().__init__(port=port, data_dir=data_dir, stop_seconds=10.0, start_seconds=60.0)
-        self.proxied_port, self.sasl_port, self.tls_port = (free_port() for _ in range(3))
+        self.proxied_port, self.sasl_port, self.tls_port, self.sasl_tls_port = (
+            free_port() for _ in range(4)
+        )
         self.node_id = node_id
         self._advertised_port = advertised_port
         self._users = dict(users or {})
@@ -111,6 +115,8 @@ class ApacheKafka(DevServer):
             listeners["SASL"] = ("SASL_PLAINTEXT", self.sasl_port, self.sasl_port)
         if self._certificate is not None:
             listeners["TLS"] = ("SSL", self.tls_port, self.tls_port)
+        if self._users and self._certificate is not None:
+            listeners["SASL_TLS"] = ("SASL_SSL", self.sasl_tls_port, self.sasl_tls_port)
         controller = self._voters[self.node_id]
         alone = len(self._voters) == 1
         replicas = str(min(len(self._voters), 3))
@@ -148,13 +154,15 @@ class ApacheKafka(DevServer):
             "log.cleaner.dedupe.buffer.size": "4194304",
             "group.initial.rebalance.delay.ms": "0",
         }
-        if self._users:
-            lines |= _sasl(self._users)
-        if self._certificate is not None:
-            lines |= {
-                "listener.name.tls.ssl.keystore.type": "PEM",
-                "listener.name.tls.ssl.keystore.location": str(self._certificate),
-            }
+        for name, (protocol, _, _) in listeners.items():
+            prefix = f"listener.name.{name.lower()}"
+            if protocol.startswith("SASL"):
+                lines |= _sasl(prefix, self._users)
+            if protocol.endswith("SSL"):
+                lines |= {
+                    f"{prefix}.ssl.keystore.type": "PEM",
+                    f"{prefix}.ssl.keystore.location": str(self._certificate),
+                }
         return lines
 
     def _format(self, command: Sequence[str], properties: Path) -> None:
@@ -179,16 +187,20 @@ class ApacheKafka(DevServer):
             )
 
 
-def _sasl(users: Mapping[str, str]) -> dict[str, str]:
-    login = "org.apache.kafka.common.security"
+def _sasl(prefix: str, users: Mapping[str, str]) -> dict[str, str]:
     passwords = " ".join(f'user_{name}="{password}"' for name, password in users.items())
-    prefix = "listener.name.sasl"
-    return {
-        f"{prefix}.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
-        f"{prefix}.plain.sasl.jaas.config": f"{login}.plain.PlainLoginModule required {passwords};",
-        f"{prefix}.scram-sha-256.sasl.jaas.config": f"{login}.scram.ScramLoginModule required;",
-        f"{prefix}.scram-sha-512.sasl.jaas.config": f"{login}.scram.ScramLoginModule required;",
+    package = "org.apache.kafka.common.security"
+    modules = {
+        "PLAIN": f"plain.PlainLoginModule required {passwords}",
+        "SCRAM-SHA-256": "scram.ScramLoginModule required",
+        "SCRAM-SHA-512": "scram.ScramLoginModule required",
+        "OAUTHBEARER": "oauthbearer.OAuthBearerLoginModule required",
     }
+    lines = {
+        f"{prefix}.{mechanism.lower()}.sasl.jaas.config": f"{package}.{what};"
+        for mechanism, what in modules.items()
+    }
+    return lines | {f"{prefix}.sasl.enabled.mechanisms": ",".join(modules)}
 
 
 class _Training(ApacheKafka):

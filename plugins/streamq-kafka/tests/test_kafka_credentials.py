@@ -1,0 +1,207 @@
+"""Ways to log in to genuine Apache Kafka, and tokens that do not come."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kafka_brokers import Broker, Certificates, OpenAt
+from streamq import open_reader, open_writer
+from streamq.driver import (
+    START,
+    AccessDeniedError,
+    BackendUnavailableError,
+    ChunkQueue,
+    Entry,
+    StreamId,
+)
+from streamq.testing import new_stream
+from streamq_kafka import KafkaSettings
+from streamq_kafka._queue import KafkaQueue
+
+_SOON = 8.0
+_DEADLINES: dict[str, Any] = {"connect_timeout_seconds": 2.0, "operation_timeout_seconds": 2.0}
+
+
+def _token(lifetime: float = 600.0) -> str:
+    """Return a token of ``writer`` that nobody has signed."""
+    now = time.time()
+    parts = ({"alg": "none"}, {"sub": "writer", "iat": now - 60, "exp": now + lifetime})
+    return "".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") + "."
+        for part in parts
+    )
+
+
+async def provide() -> str:
+    """Return a token as a coroutine."""
+    return _token()
+
+
+def provide_in_thread() -> str:
+    """Return a token as a function that may take its time."""
+    assert threading.current_thread() is not threading.main_thread()
+    return _token()
+
+
+def provide_expired() -> str:
+    """Return a token that a broker refuses."""
+    return _token(-30.0)
+
+
+_answer: Callable[[], Any] = provide_in_thread
+
+
+def provide_as_told() -> Any:
+    """Do what the test says."""
+    return _answer()
+
+
+def _raise() -> str:
+    raise ValueError("s3cr3t")
+
+
+async def _hang() -> str:
+    await asyncio.Event().wait()
+    return ""
+
+
+def _with_tokens(broker: Broker, provider: Callable[..., Any], **options: Any) -> KafkaSettings:
+    known: dict[str, Any] = {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "OAUTHBEARER",
+        "sasl_token_provider": f"{__name__}:{provider.__name__}",
+        **_DEADLINES,
+    }
+    address = broker.sasl_address
+    if options.get("security_protocol") == "SASL_SSL":
+        address = broker.sasl_tls_address
+    return broker.settings(address, **{**known, **options})
+
+
+async def _use(queue: ChunkQueue, stream: StreamId, index: int) -> int:
+    """Append, and return how much there is."""
+    await queue.append(stream, [Entry(1, index, b"x")])
+    found = await queue.read(stream, START, max_records=100, max_bytes=2**20, max_wait=0)
+    return len(found)
+
+
+@pytest.mark.parametrize("provider", [provide, provide_in_thread])
+async def test_token_opens_the_door(
+    apache: Broker, open_at: OpenAt, provider: Callable[..., Any]
+) -> None:
+    """MSK with IAM and every identity provider work this way."""
+    queue = await open_at(_with_tokens(apache, provider))
+    assert await _use(queue, new_stream(), 0) == 1
+
+
+async def test_connection_that_ends_with_its_token_costs_nothing(
+    apache: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Managed clusters want TLS, and a new token every few minutes: streams last longer."""
+    asked = 0
+
+    def count() -> str:
+        nonlocal asked
+        asked += 1
+        return _token()
+
+    monkeypatch.setattr(f"{__name__}._answer", count)
+    tls = {"security_protocol": "SASL_SSL", "tls_ca_file": str(apache.ca_file)}
+    queue = await open_at(_with_tokens(apache, provide_as_told, **tls))
+    stream = new_stream()
+    writer = await open_writer(stream, queue=queue)
+    async with open_reader(stream, queue=queue, idle_seconds=_SOON) as reader:
+        reading = asyncio.ensure_future(reader.collect())
+        async with asyncio.timeout(30.0), writer:
+            opened, sent = asked, 0
+            # So many connections of reader and writer have ended, and been replaced.
+            while asked < opened + 6:
+                await writer.send_chunk(sent)
+                await writer.flush()
+                sent += 1
+                await asyncio.sleep(0.05)
+        assert await reading == list(range(sent))
+
+
+async def test_refused_token_is_told(apache: Broker, open_at: OpenAt) -> None:
+    """It has expired, or is for another audience: retrying would not help."""
+    with pytest.raises(AccessDeniedError, match="credentials"):
+        await open_at(_with_tokens(apache, provide_expired))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+async def test_password_over_tls_opens_the_door(
+    apache: Broker, open_at: OpenAt, mechanism: str
+) -> None:
+    """Confluent Cloud and MSK: the listener wants both."""
+    queue = await open_at(
+        apache.settings(
+            apache.sasl_tls_address,
+            security_protocol="SASL_SSL",
+            sasl_mechanism=mechanism,
+            sasl_username="writer",
+            sasl_password=apache.passwords["writer"],
+            tls_ca_file=str(apache.ca_file),
+        )
+    )
+    assert await _use(queue, new_stream(), 0) == 1
+
+
+async def test_certificate_of_our_own_opens_the_door(
+    apache: Broker, certificates: Certificates, open_at: OpenAt
+) -> None:
+    """With mutual TLS the certificate says who we are: without one, nobody."""
+    settings = apache.settings(
+        apache.tls_address,
+        security_protocol="SSL",
+        tls_ca_file=str(certificates.authority),
+        tls_cert_file=str(certificates.writer),
+    )
+    queue = await open_at(settings)
+    assert await _use(queue, new_stream(), 0) == 1
+
+
+@pytest.mark.parametrize("answer", [_raise, _hang, dict])
+async def test_token_that_does_not_come_is_told_and_waited_for(
+    apache: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Any]
+) -> None:
+    """Whoever hands out tokens is away for a minute: nothing may need a restart after that."""
+    queue = await open_at(_with_tokens(apache, provide_as_told))
+    assert isinstance(queue, KafkaQueue)
+    stream = new_stream()
+    assert await _use(queue, stream, 0) == 1
+    monkeypatch.setattr(f"{__name__}._answer", answer)
+    _hang_up(queue)
+    async with asyncio.timeout(_SOON):
+        for call in (
+            queue.read(stream, START, max_records=1, max_bytes=1, max_wait=1.0),
+            queue.append(stream, [Entry(1, 1, b"x")]),
+            open_at(_with_tokens(apache, provide_as_told)),
+        ):
+            with pytest.raises(BackendUnavailableError) as caught:
+                await call
+            assert "s3cr3t" not in str(caught.value)
+    assert "STREAMQ_KAFKA_SASL_TOKEN_PROVIDER" in str(caught.value)
+    monkeypatch.undo()
+    async with asyncio.timeout(_SOON):
+        while True:
+            try:
+                assert await _use(queue, stream, 1) == 2
+                break
+            except BackendUnavailableError:
+                continue
+
+
+def _hang_up(queue: KafkaQueue) -> None:
+    assert queue._producer._producer is not None
+    for client in (queue._cluster._client, queue._producer._producer.client):
+        for connection in tuple(client._conns.values()):
+            connection.close()

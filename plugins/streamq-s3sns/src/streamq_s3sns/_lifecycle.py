@@ -1,0 +1,84 @@
+"""What a bucket's lifecycle rules do to the objects below a prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+NONCURRENT = "NoncurrentVersionExpiration"
+
+_ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""Where objects have to be fetched from before they can be read."""
+
+
+class Lifecycle:
+    """The rules of a bucket, as far as they are about the objects of one prefix.
+
+    Args:
+        rules: As S3 returns them.
+        prefix: What the names of the objects begin with, the last slash included.
+    """
+
+    def __init__(self, rules: Sequence[dict[str, Any]], prefix: str) -> None:
+        self.rules = rules
+        self._prefix = prefix
+
+    def days(self) -> int | None:
+        """Return after how many days every object goes; ``None`` if some stay."""
+        found = (rule.get("Expiration", {}).get("Days") for rule in self._for_all())
+        return min((int(days) for days in found if days is not None), default=None)
+
+    def noncurrent_days(self) -> int | None:
+        """Return how many days later every old version goes; ``None`` if some stay."""
+        found = (rule.get(NONCURRENT, {}).get("NoncurrentDays") for rule in self._for_all())
+        return min((int(days) for days in found if days is not None), default=None)
+
+    def harm(self, days: int) -> str | None:
+        """Return what becomes of an object that is younger than so many days, if anything does."""
+        for rule in self._for_any():
+            name, expiration = rule.get("ID", "without a name"), rule.get("Expiration", {})
+            if "Date" in expiration:
+                return f"by rule {name} objects go at a date"
+            if int(expiration.get("Days", days)) < days:
+                return f"by rule {name} objects go after {expiration['Days']} days"
+            for transition in rule.get("Transitions", ()):
+                is_early = "Date" in transition or int(transition.get("Days", 0)) < days
+                if is_early and transition.get("StorageClass") in _ARCHIVES:
+                    return f"by rule {name} objects go to {transition['StorageClass']}"
+        return None
+
+    def with_rule(self, name: str, actions: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the rules with one of ours, or with what it has to do in addition."""
+        rule = {"ID": name, "Status": "Enabled", "Filter": {"Prefix": self._prefix}}
+        ours = next((each for each in self.rules if each.get("ID") == name), {})
+        others = [each for each in self.rules if each.get("ID") != name]
+        return [*others, ours | rule | actions]
+
+    def _for_all(self) -> list[dict[str, Any]]:
+        return [
+            rule
+            for rule in self.rules
+            if rule.get("Status") == "Enabled"
+            and not set(rule.get("Filter", {})) - {"Prefix"}
+            and self._prefix.startswith(_prefix(rule))
+        ]
+
+    def _for_any(self) -> list[dict[str, Any]]:
+        return [
+            rule
+            for rule in self.rules
+            if rule.get("Status") == "Enabled"
+            and not _wants_tags(rule)  # none of our objects has any
+            and (self._prefix.startswith(_prefix(rule)) or _prefix(rule).startswith(self._prefix))
+        ]
+
+
+def _prefix(rule: dict[str, Any]) -> str:
+    narrowed = rule.get("Filter", {})
+    both = narrowed.get("And", {}).get("Prefix")
+    return str(narrowed.get("Prefix") or both or rule.get("Prefix") or "")
+
+
+def _wants_tags(rule: dict[str, Any]) -> bool:
+    narrowed = rule.get("Filter", {})
+    return bool(narrowed.get("Tag") or narrowed.get("And", {}).get("Tags"))

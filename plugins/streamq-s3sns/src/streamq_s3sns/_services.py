@@ -1,0 +1,38 @@
+"""The services that notifications need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamq_aws import AwsClients
+
+POLL_SECONDS = 5
+"""How long a request to SQS waits for messages."""
+
+
+class Services:
+    """Clients that are opened when they are first asked for, since many processes need none.
+
+    Args:
+        clients: Makes them, and closes them.
+    """
+
+    def __init__(self, clients: AwsClients) -> None:
+        self._clients = clients
+        self._opened: dict[str, Any] = {}
+
+    @property
+    def region(self) -> str | None:
+        """The region in use, once a client is open."""
+        return self._clients.region
+
+    async def client(self, service: str) -> Any:
+        """Return the client of a service: ``sns``, ``sqs`` or ``sts``.
+
+        Raises:
+            StreamqError: As :meth:`streamq_aws.AwsClients.client`.
+        """
+        if service not in self._opened:
+            poll_seconds = POLL_SECONDS if service == "sqs" else 0.0
+            self._opened[service] = await self._clients.client(service, poll_seconds=poll_seconds)
+        return self._opened[service]
