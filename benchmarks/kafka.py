@@ -11,7 +11,8 @@
   better counts), which is what packing replaces.
 * Many streams: 2,000 streams on 12 partitions into this process, and beside it, in a process of
   its own, a bare consumer of all partitions that reads the same records at the same time. CPU and
-  connections are those of the process that reads. And the same while there is nothing to read.
+  connections are those of the process that reads. And the same while there is nothing to read,
+  and of as many open writers that have nothing to send.
 """
 
 from __future__ import annotations
@@ -294,6 +295,19 @@ async def idle_streamq(bootstrap: str, streams: int) -> float:
     return used / _IDLE_SECONDS * 1e3
 
 
+async def idle_writers(bootstrap: str, streams: int) -> float:
+    """Return the same of open writers that send nothing: each asks for takeovers all the time."""
+    settings = settings_for(bootstrap)
+    async with open_queue(settings) as queue, AsyncExitStack() as stack:
+        for _ in range(streams):
+            name = f"bench/{uuid.uuid4().hex}"
+            await stack.enter_async_context(open_writer(name, queue=queue, settings=settings))
+        await asyncio.sleep(_IDLE_SECONDS / 2)
+        before = time.process_time()
+        await asyncio.sleep(_IDLE_SECONDS)
+        return (time.process_time() - before) / _IDLE_SECONDS * 1e3
+
+
 def connections(bootstrap: str) -> int:
     """Return how many connections this process has to the brokers; 0 where that is not told."""
     ports = {f"{int(server.rpartition(':')[2]):04X}" for server in bootstrap.split(",")}
@@ -348,6 +362,9 @@ async def run(bootstrap: str, rounds: int, chunks: int, streams: int) -> list[Ro
     )
     idle = [await idle_bare(bootstrap)], [await idle_streamq(bootstrap, streams)]
     rows.append(compare(f"{streams:,} streams, nothing new: CPU, ms a second", *idle))
+    writing = await idle_writers(bootstrap, streams)
+    what = f"{streams:,} open writers, nothing to send: CPU, ms a second"
+    rows.append(Row(what, None, writing, (writing, writing)))
     return rows
 
 

@@ -14,7 +14,7 @@ from aiokafka.protocol.admin import SaslAuthenticateRequest_v1, SaslAuthenticate
 from aiokafka.structs import TopicPartition
 
 from streamq_kafka import KafkaSettings
-from streamq_kafka._client import adapt
+from streamq_kafka._client import AT_ONCE, adapt
 from streamq_kafka._cluster import Cluster
 from streamq_kafka._settings import connection_options
 
@@ -33,13 +33,11 @@ async def test_partition_that_a_broker_leaves_out_fails_alone(
     cluster = Cluster(KafkaSettings())
     told, left_out = TopicPartition("t", 0), TopicPartition("t", 1)
 
-    async def leader(_: TopicPartition) -> int:
-        return 1
-
-    async def send(*_: Any) -> Any:
+    async def send(*_: Any, group: int) -> Any:
+        assert group == AT_ONCE
         return SimpleNamespace(topics=[("t", [(0, 0, -1, 7)])])
 
-    monkeypatch.setattr(cluster, "leader", leader)
+    monkeypatch.setattr(cluster, "known_leader", lambda partition: 1)
     monkeypatch.setattr(cluster._client, "send", send)
     found = await cluster.latest([told, left_out])
     assert found[told] == 7
