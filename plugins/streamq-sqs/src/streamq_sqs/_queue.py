@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from streamq.driver import (
     StreamId,
     StreamInfo,
     StreamNotFoundError,
-    StreamqError,
 )
 from streamq_aws import Calls, together
 
@@ -36,11 +34,10 @@ from ._names import (
     now_ms,
     opening_tags,
 )
-from ._receiver import MOST_AT_ONCE, Receiver, Taken, receipts_of
+from ._readers import Readers
+from ._receiver import MOST_AT_ONCE, receipts_of
 from ._service import Service
 from ._settings import SqsSettings
-
-_logger = logging.getLogger("streamq.sqs")
 
 _FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.05, 1.0
 _LOOK_SECONDS = 0.02  # so that all readers of a process look 50 times a second at most
@@ -65,7 +62,7 @@ class _Known:
 
 
 class SqsQueue(ChunkQueue):
-    """Streams in SQS queues. One task of its own puts off the visibility time-out of slow readers.
+    """Streams in SQS queues.
 
     Args:
         options: What every queue is opened with.
@@ -86,11 +83,12 @@ class SqsQueue(ChunkQueue):
         self._service = Service(settings)
         self._calls = Calls(BACKEND)
         self._known: OrderedDict[StreamId, _Known] = OrderedDict()
-        self._receivers: dict[StreamId, Receiver] = {}
         self._created = asyncio.Condition()
         self._seeking = 0
         self._clock = asyncio.get_running_loop().time
-        self._renewing: asyncio.Task[None] | None = None
+        self._readers = Readers(
+            self._service, self._url, visibility_seconds=settings.visibility_seconds
+        )
         self._closing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -100,7 +98,7 @@ class SqsQueue(ChunkQueue):
             StreamqError: It does not, or refuses us.
         """
         await self._service.start(self._names.prefix)
-        self._renewing = asyncio.create_task(self._renew(), name="streamq-sqs visibility")
+        self._readers.start()
 
     # -- the contract: docstrings are inherited ------------------------------------------------
 
@@ -135,7 +133,7 @@ class SqsQueue(ChunkQueue):
                 found: list[Stored] = []
                 if await self._await_queue(stream, max(until - self._clock(), 0.0)):
                     left = max(until - self._clock(), 0.0)
-                    receiver = self._receiver(stream)
+                    receiver = self._readers.of(stream)
                     try:
                         found = await receiver.read(after, max_records, max_bytes, left)
                     except StreamNotFoundError:
@@ -153,18 +151,12 @@ class SqsQueue(ChunkQueue):
                 await self._service.remove(stream, url, receipts)
             except StreamNotFoundError:
                 self._forget(stream)
-            receiver = self._receivers.get(stream)
-            if receiver is not None:
-                receiver.settle(receipts)
+            self._readers.settle(stream, receipts)
 
     async def release(self, stream: StreamId, after: str) -> None:
         receipts_of(after, stream)
         with self._calls.one(stream):
-            receiver = self._receivers.get(stream)
-            if receiver is None:
-                return
-            await self._give_back(stream, receiver.leave(after))
-            self._drop_if_idle(stream)
+            await self._readers.release(stream, after)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         with self._calls.one(stream):
@@ -221,10 +213,7 @@ class SqsQueue(ChunkQueue):
     async def _close(self) -> None:
         self._calls.close()
         try:
-            if self._renewing is not None:
-                self._renewing.cancel()
-                await asyncio.wait({self._renewing})
-            await asyncio.gather(*(each.aclose() for each in self._receivers.values()))
+            await self._readers.aclose()
         finally:
             await self._service.aclose()
 
@@ -259,10 +248,7 @@ class SqsQueue(ChunkQueue):
 
     def _forget(self, stream: StreamId) -> None:
         self._known.pop(stream, None)
-        receiver = self._receivers.get(stream)
-        if receiver is not None:
-            receiver.leave("")
-            self._drop_if_idle(stream)
+        self._readers.forget(stream)
 
     async def _url(self, stream: StreamId) -> str | None:
         """Return where a stream's queue is, if there is one."""
@@ -377,79 +363,6 @@ class SqsQueue(ChunkQueue):
                 if await self._service.count(url):
                     return None  # its reader is late
         return label.stream
-
-    # -- readers -------------------------------------------------------------------------------
-
-    def _receiver(self, stream: StreamId) -> Receiver:
-        receiver = self._receivers.get(stream)
-        if receiver is None:
-
-            async def receive(request_id: str, wait: float) -> list[Taken]:
-                url = await self._url(stream)
-                if url is None:
-                    return []
-                found = await self._service.receive(url, request_id, wait)
-                await self._remove_foreign(stream, url, found.foreign)
-                return found.taken
-
-            async def give_back(receipts: list[str]) -> None:
-                with contextlib.suppress(StreamqError):  # then they come again by themselves
-                    await self._give_back(stream, receipts)
-
-            receiver = self._receivers[stream] = Receiver(stream, receive, give_back)
-        return receiver
-
-    async def _remove_foreign(self, stream: StreamId, url: str, receipts: Sequence[str]) -> None:
-        """Delete what nobody reads: it would come again for ever, and the stream never be empty."""
-        if not receipts:
-            return
-        _logger.warning(
-            "deleting %d messages from the queue of stream %s that are none of streamq's; nothing "
-            "else may send to it",
-            len(receipts),
-            stream,
-        )
-        with contextlib.suppress(StreamqError):  # then it comes again
-            await self._service.remove(stream, url, receipts)
-
-    def _drop_if_idle(self, stream: StreamId) -> None:
-        receiver = self._receivers.get(stream)
-        if receiver is not None and receiver.is_idle:
-            del self._receivers[stream]
-
-    async def _give_back(self, stream: StreamId, receipts: Sequence[str]) -> None:
-        url = await self._url(stream) if receipts else None
-        if url is not None:
-            with contextlib.suppress(StreamNotFoundError):
-                await self._service.hide(url, receipts, 0)
-
-    async def _renew(self) -> None:
-        """Keep what slow readers have taken from being given to others."""
-        while True:
-            await asyncio.sleep(self._settings.visibility_seconds / 3)
-            for stream, receiver in list(self._receivers.items()):
-                try:
-                    await self._renew_for(stream, receiver)
-                except StreamqError:
-                    continue  # next time, or it comes again
-                except Exception:
-                    # Whatever it is, the other readers must not lose what they have for it.
-                    _logger.exception("cannot keep what a reader of stream %s has taken", stream)
-
-    async def _renew_for(self, stream: StreamId, receiver: Receiver) -> None:
-        receiver.forget_shown()
-        taken = receiver.to_renew()
-        known = self._known.get(stream)
-        if taken and known is not None:
-            seconds = self._settings.visibility_seconds
-            until = self._clock() + seconds
-            hidden = await self._service.hide(known.url, [each.receipt for each in taken], seconds)
-            done = set(hidden.done)
-            for each in taken:
-                if each.receipt in done:
-                    each.hidden_until = until
-            receiver.settle(hidden.useless)
-        self._drop_if_idle(stream)
 
 
 def _cut(urls: Sequence[str]) -> list[Sequence[str]]:
