@@ -14,16 +14,26 @@ from .driver import AnyDriver, Driver
 GROUP = "streamq.drivers"
 
 
-class _FreshManager(NamedExtensionManager[AnyDriver]):
-    """Loads one driver from the entry points as they are now.
+class _Loader(NamedExtensionManager[AnyDriver]):
+    """Loads one driver from the entry points that it is given.
 
     stevedore's own list is cached on disk and can lag behind a ``pip install``. Its DriverManager
     cannot be kept from logging "Could not load" beside our error; this base class can.
     """
 
+    def __init__(self, points: list[importlib.metadata.EntryPoint]) -> None:
+        self._points = points
+        self.failures: list[BaseException] = []
+        super().__init__(
+            GROUP,
+            [point.name for point in points],
+            on_load_failure_callback=lambda _manager, _point, exc: self.failures.append(exc),
+            on_missing_entrypoints_callback=None,
+        )
+
     def list_entry_points(self) -> list[importlib.metadata.EntryPoint]:
-        """Return the entry points that are installed now."""
-        return list(importlib.metadata.entry_points(group=self.namespace))
+        """Return what was given: looking everywhere again would double what loading costs."""
+        return self._points
 
 
 def installed_drivers() -> dict[str, str]:
@@ -55,18 +65,12 @@ def load_driver(name: str) -> AnyDriver:
             "but one.",
             backend=name,
         )
-    failures: list[BaseException] = []
-    manager = _FreshManager(
-        GROUP,
-        [name],
-        on_load_failure_callback=lambda _manager, _point, exc: failures.append(exc),
-        on_missing_entrypoints_callback=None,
-    )
+    loader = _Loader(points)
     dist = points[0].dist.name if points[0].dist else "its distribution"
-    if failures:
-        cause = failures[0]
+    if loader.failures:
+        cause = loader.failures[0]
         raise BackendLoadError(_broken(name, dist, points[0].value, cause), backend=name) from cause
-    driver = manager.extensions[0].plugin
+    driver = loader.extensions[0].plugin
     if not (inspect.isclass(driver) and issubclass(driver, Driver)):
         raise BackendLoadError(
             f"entry point {name!r} of {dist} is {driver!r}, not a subclass of "

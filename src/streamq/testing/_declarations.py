@@ -41,14 +41,11 @@ class DeclarationChecks(StreamChecks):
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
         """Nothing is emulated silently: the refusal names what is missing and who has it."""
+        promised = {other: load_driver(other).capabilities for other in installed_drivers()}
         for name in Capabilities.flags():
             if getattr(queue.capabilities, name):
                 continue
-            able = [
-                other
-                for other in installed_drivers()
-                if getattr(load_driver(other).capabilities, name)
-            ]
+            able = [other for other in promised if getattr(promised[other], name)]
             with pytest.raises(CapabilityError, match=name) as caught:
                 await self.reader(queue, stream, require=[name])
             assert caught.value.backend == queue.backend
