@@ -4,7 +4,8 @@
   would come back with the broker's defaults, which suit neither the records nor the directory.
 * When it begins, it logs why a broker cannot be talked to and raises something else, and leaves its
   connection open when it is cancelled.
-* It logs what it sends, at level DEBUG also the password.
+* It logs what it sends, at level DEBUG also the password; and every broken connection as an error,
+  several times a second, where nobody has set up logging on the terminal. Calls raise it anyway.
 * Its task for metadata ends with the first error that it does not know, and nobody learns of that.
 * Where there was no token to log in with, it says that the broker is not ready; and it does not
   notice that a broker refuses one.
@@ -31,6 +32,7 @@ AT_ONCE = 0
 """The connection for requests that a broker answers at once; others have other numbers."""
 
 _logger = logging.getLogger("streamq")
+_NOWHERE = logging.NullHandler()
 _CLOSE_SECONDS = 1.0
 _OF_CONNECTIONS = (
     *("client_id", "request_timeout_ms", "ssl_context", "security_protocol", "sasl_mechanism"),
@@ -45,7 +47,9 @@ def adapt(client: AIOKafkaClient, options: dict[str, Any]) -> None:
         client: It, or that of a producer.
         options: What it was created with.
     """
-    logging.getLogger(create_conn.__module__).addFilter(hide_credentials)  # the same one: once
+    # The same ones each time: a logger keeps them once.
+    logging.getLogger(create_conn.__module__).addFilter(hide_credentials)
+    logging.getLogger("aiokafka").addHandler(_NOWHERE)
     client.bootstrap = functools.partial(_bootstrap, client, options)
     client._metadata_update = functools.partial(_update_metadata, client)
     client.ready = functools.partial(_ready, client, options["sasl_oauth_token_provider"])
