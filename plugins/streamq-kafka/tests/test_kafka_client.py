@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,3 +62,37 @@ async def test_credentials_are_not_logged(caplog: pytest.LogCaptureFixture) -> N
     assert "s3cr3t" in repr(request)
     assert "s3cr3t" not in caplog.text
     assert "Request to kafka:9092 1: SaslAuthenticateRequest_v1(...)" in caplog.text
+
+
+_PROGRAM_WITHOUT_LOGGING = """
+import asyncio, logging
+from aiokafka.client import AIOKafkaClient
+from streamq_kafka import KafkaSettings
+from streamq_kafka._client import adapt
+from streamq_kafka._settings import connection_options
+
+async def main():
+    options = connection_options(KafkaSettings())
+    adapt(AIOKafkaClient(**options), options)
+    logging.getLogger("aiokafka.client").error("not for the terminal")
+    logging.getLogger("streamq").warning("trying again")
+    logging.basicConfig()
+    logging.getLogger("aiokafka.client").error("for those who want it")
+
+asyncio.run(main())
+"""
+
+
+def test_terminal_shows_what_aiokafka_logs_only_to_those_who_want_it() -> None:
+    """A broker that is away for ten seconds must not print two hundred lines into a reader."""
+    run = subprocess.run(
+        [sys.executable, "-c", _PROGRAM_WITHOUT_LOGGING],
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stderr.splitlines() == [
+        "trying again",
+        "ERROR:aiokafka.client:for those who want it",
+    ]

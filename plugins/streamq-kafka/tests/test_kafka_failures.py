@@ -221,9 +221,18 @@ async def test_credentials_open_the_door_and_wrong_ones_are_told(
 
 
 async def test_plain_client_of_a_listener_that_wants_credentials_is_told(apache: Broker) -> None:
-    """The broker only hangs up; the error has to come soon all the same."""
+    """The broker only hangs up; the error has to come soon, and name what may be the reason."""
     settings = apache.settings(apache.sasl_address, **_DEADLINES)
-    await _refused(_open(settings), BackendUnavailableError)
+    said = await _refused(_open(settings), BackendUnavailableError)
+    assert "STREAMQ_KAFKA_SECURITY_PROTOCOL" in said
+
+
+async def test_credentials_for_a_listener_that_wants_none_are_told(apache: Broker) -> None:
+    """aiokafka's own words for it are the address of an object in memory."""
+    known = {"sasl_username": "writer", "sasl_password": apache.passwords["writer"]}
+    settings = apache.settings(security_protocol="SASL_PLAINTEXT", **known, **_DEADLINES)
+    said = await _refused(_open(settings), AccessDeniedError)
+    assert "it expects none on this port; check STREAMQ_KAFKA_SECURITY_PROTOCOL" in said
 
 
 async def test_tls_needs_the_authority_and_works_with_it(apache: Broker, stream: StreamId) -> None:

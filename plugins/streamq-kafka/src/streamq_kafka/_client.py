@@ -6,7 +6,8 @@
   all its time to answer, once for each who wanted that one.
 * When it begins, it logs why a broker cannot be talked to and raises something else, and leaves its
   connection open when it is cancelled.
-* It logs what it sends, at level DEBUG also the password.
+* It logs what it sends, at level DEBUG also the password; and every broken connection as an error,
+  several times a second, where nobody has set up logging on the terminal. Calls raise it anyway.
 * Its task for metadata ends with the first error that it does not know, and nobody learns of that.
 * Where there was no token to log in with, it says that the broker is not ready; and it does not
   notice that a broker refuses one.
@@ -34,6 +35,7 @@ AT_ONCE = 0
 """The connection for requests that a broker answers at once; others have other numbers."""
 
 _logger = logging.getLogger("streamq")
+_NOWHERE = logging.NullHandler()
 _CLOSE_SECONDS = 1.0
 _OF_CONNECTIONS = (
     *("client_id", "request_timeout_ms", "ssl_context", "security_protocol", "sasl_mechanism"),
@@ -48,7 +50,9 @@ def adapt(client: AIOKafkaClient, options: dict[str, Any]) -> None:
         client: It, or that of a producer.
         options: What it was created with.
     """
-    logging.getLogger(create_conn.__module__).addFilter(hide_credentials)  # the same one: once
+    # The same ones each time: a logger keeps them once.
+    logging.getLogger(create_conn.__module__).addFilter(hide_credentials)
+    logging.getLogger("aiokafka").addHandler(_NOWHERE)
     client._get_conn_lock_value = contextlib.nullcontext()
     client._get_conn = functools.partial(_connect, client._get_conn, {})
     client.bootstrap = functools.partial(_bootstrap, client, options)

@@ -162,7 +162,8 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
             OSError,
         ),
         BackendUnavailableError,
-        "cannot reach Kafka at {at} ({why}); is it running? set STREAMQ_KAFKA_BOOTSTRAP_SERVERS",
+        "cannot reach Kafka at {at} ({why}); is it running? check "
+        "STREAMQ_KAFKA_BOOTSTRAP_SERVERS, and where it hangs up STREAMQ_KAFKA_SECURITY_PROTOCOL",
     ),
     (
         (
@@ -251,6 +252,8 @@ class kafka_errors:
 def _why(error: Exception) -> str:
     if isinstance(error, TopicMissing):
         return error.topic
+    if isinstance(error, ke.IllegalSaslStateError):
+        return "it expects none on this port"
     if isinstance(error, OSError):
         verdict: str | None = getattr(error, "verify_message", None)
         return verdict or error.strerror or str(error) or type(error).__name__
