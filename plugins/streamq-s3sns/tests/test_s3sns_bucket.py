@@ -50,6 +50,19 @@ async def test_doctor_creates_what_is_missing_and_then_finds_nothing(
         await queue.append(StreamId("t", "s"), [Entry(1, 0, b"a")])
 
 
+async def test_topic_of_another_region_is_told_before_anything_is_created(
+    settings: S3SnsSettings, s3: Any
+) -> None:
+    """Its notifications would fail one by one, and a topic of that name be made in our region."""
+    options = QueueOptions(ttl=timedelta(days=1))
+    topic = "arn:aws:sns:eu-west-1:000000000000:streams"
+    elsewhere = settings.model_copy(update={"bucket": "not-yet", "topic_arn": topic})
+    for call in (S3SnsDriver.open, S3SnsDriver.examine, S3SnsDriver.provision):
+        with pytest.raises(ConfigurationError, match=r"eu-west-1.*us-east-1"):
+            await call(options, elsewhere)
+    assert "not-yet" not in {each["Name"] for each in s3.list_buckets()["Buckets"]}
+
+
 async def test_doctor_lets_old_versions_go_and_leaves_the_rules_of_others(
     settings: S3SnsSettings, s3: Any
 ) -> None:

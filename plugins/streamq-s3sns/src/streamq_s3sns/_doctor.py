@@ -19,6 +19,7 @@ from streamq_aws import AwsClients, aws_errors, error_code
 
 from ._lifecycle import NONCURRENT, Lifecycle
 from ._segment import BACKEND
+from ._services import check_region
 from ._settings import S3SnsSettings
 
 _RULE_ID = "streamq-{prefix}"
@@ -47,6 +48,7 @@ class Doctor:
     async def examine(self) -> list[Finding]:
         """Look at everything, and change nothing."""
         s3 = await self._clients.client("s3")
+        check_region(self._settings, self._clients.region)
         bucket = self._settings.bucket
         subject = f"bucket {bucket}"
         try:
@@ -55,7 +57,7 @@ class Doctor:
         except BackendError as exc:
             return [Finding(subject, False, str(exc), "run `streamq doctor --create`")]
         return [
-            Finding(subject, True, f"it is there (region {self._clients.region})"),
+            Finding(subject, True, f"it is there ({self._clients.region or 'no region is set'})"),
             await self._versions(s3),
             await self._rule(s3),
             await self._topic(),
@@ -64,6 +66,7 @@ class Doctor:
     async def provision(self) -> list[str]:
         """Create the bucket, the rule and the topic, where they are missing."""
         s3 = await self._clients.client("s3")
+        check_region(self._settings, self._clients.region)  # before anything is created
         created: list[str] = []
         bucket = self._settings.bucket
         if not await self._has_bucket(s3):

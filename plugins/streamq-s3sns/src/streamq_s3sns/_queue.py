@@ -25,6 +25,7 @@ from ._flows import Flow, Flows
 from ._keys import KeySpace
 from ._reading import Reading, newest_first
 from ._segment import BACKEND, Place, Segment, Tail, decode_place
+from ._services import check_region
 from ._settings import S3SnsSettings
 from ._store import Described, Store
 from ._sweeping import Sweeper
@@ -61,6 +62,7 @@ class S3SnsQueue(ChunkQueue):
         """Open the client, and learn from the bucket what this queue can promise."""
         settings = self._settings
         client = await self._clients.client("s3")
+        check_region(settings, self._clients.region)
         patience = settings.connect_timeout_seconds + settings.operation_timeout_seconds
         self._store = store = Store(client, settings.bucket, self._keys, patience_seconds=patience)
         _, keeps_versions = await together((store.prove(), store.keeps_versions()))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamq.driver import ConfigurationError
 from streamq_aws import AwsClients
+
+from ._segment import BACKEND
+from ._settings import S3SnsSettings
 
 POLL_SECONDS = 5
 """How long a request to SQS waits for messages."""
@@ -36,3 +40,19 @@ class Services:
             poll_seconds = POLL_SECONDS if service == "sqs" else 0.0
             self._opened[service] = await self._clients.client(service, poll_seconds=poll_seconds)
         return self._opened[service]
+
+
+def check_region(settings: S3SnsSettings, region: str | None) -> None:
+    """See that the topic is where our clients of SNS are going to ask for it.
+
+    Raises:
+        ConfigurationError: It is in another region.
+    """
+    theirs = settings.topic_region
+    if theirs is not None and region is not None and theirs != region:
+        raise ConfigurationError(
+            f"topic {settings.topic_arn} is in region {theirs}, and the region in use is {region}; "
+            "set STREAMQ_S3SNS_TOPIC_ARN to a topic of that region, or STREAMQ_S3SNS_REGION to "
+            "the topic's",
+            backend=BACKEND,
+        )

@@ -63,3 +63,8 @@ class S3SnsSettings(AwsSettings):
         if not _TOPIC.fullmatch(value):
             raise ValueError("must be the ARN of a standard topic, arn:aws:sns:region:account:name")
         return value
+
+    @property
+    def topic_region(self) -> str | None:
+        """The region of the topic."""
+        return self.topic_arn.split(":")[3] if self.topic_arn else None

@@ -294,8 +294,9 @@ class Store:
         return Described(stream, directory, tail) if stream is not None else None
 
     async def _list(self, prefix: str, after: str = "", *, count: int | None = None) -> Any:
+        place: dict[str, Any] = {"StartAfter": after} if after else {}
         return await self._call(
-            "list_objects_v2", Prefix=prefix, StartAfter=after, MaxKeys=count or self.page_keys
+            "list_objects_v2", Prefix=prefix, MaxKeys=count or self.page_keys, **place
         )
 
     async def _call(
