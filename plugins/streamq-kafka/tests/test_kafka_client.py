@@ -35,13 +35,13 @@ async def test_partition_that_a_broker_leaves_out_fails_alone(
     cluster = Cluster(KafkaSettings())
     told, left_out = TopicPartition("t", 0), TopicPartition("t", 1)
 
-    async def leader(_: TopicPartition) -> int:
+    def leader(_: TopicPartition) -> int:
         return 1
 
-    async def send(*_: Any) -> Any:
+    async def send(*_: Any, group: int) -> Any:
         return SimpleNamespace(topics=[("t", [(0, 0, -1, 7)])])
 
-    monkeypatch.setattr(cluster, "leader", leader)
+    monkeypatch.setattr(cluster, "known_leader", leader)
     monkeypatch.setattr(cluster._client, "send", send)
     found = await cluster.latest([told, left_out])
     assert found[told] == 7
