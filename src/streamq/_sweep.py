@@ -229,7 +229,8 @@ class _Sweep:
         else:
             self._problems.append(
                 f"backend {queue.backend!r} does not fence attempts, so that streams cannot be "
-                "ended from outside; only expired ones are removed"
+                "ended from outside; streams that expire are removed, and single ones by "
+                "'streamq delete'"
             )
         # Last, so that what was deleted and what expired meanwhile is gone as well.
         expired = None if request.dry_run else await self._retry.run(queue.sweep)

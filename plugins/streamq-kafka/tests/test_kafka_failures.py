@@ -164,6 +164,13 @@ async def test_message_beyond_the_topics_limit_is_refused_whole(
         assert [len(each.data) for each in await _read(queue, stream)] == [limit, 5]
 
 
+async def test_topic_that_takes_no_record_is_refused_at_once(apache: Broker) -> None:
+    """Who has to raise what, rather than a size below zero."""
+    async with _own_topic(apache, max_message_bytes="1000") as name:
+        said = await _refused(_open(apache.settings(topic=name)), ConfigurationError)
+        assert f"topic '{name}' has max.message.bytes=1000" in said
+
+
 async def test_chunk_beyond_the_topics_limit_is_cut_and_joined(
     apache: Broker, open_at: OpenAt, stream: StreamId
 ) -> None:

@@ -29,6 +29,9 @@ from .embedded import EmbeddedKafka, Topic
 _RECORD_OVERHEAD_BYTES = 2_048
 """What a batch needs beside one record: its header, the key, the headers."""
 
+_SMALLEST_MESSAGE_BYTES = 4_096 + _RECORD_OVERHEAD_BYTES
+"""What a topic has to take, so that there is room for the smallest record that streamq packs."""
+
 
 class KafkaDriver(Driver[KafkaSettings]):
     """Many streams on the partitions of one topic, with a directory beside it."""
@@ -61,7 +64,8 @@ class KafkaDriver(Driver[KafkaSettings]):
         Raises:
             BackendUnavailableError: No broker can be reached in time.
             AccessDeniedError: They refuse our credentials.
-            ConfigurationError: A topic does not exist, or a file cannot be used.
+            ConfigurationError: A topic does not exist or takes too small messages, or a file cannot
+                be used.
         """
         async with _connected(settings) as cluster:
             facts = TopicFacts()
@@ -74,6 +78,12 @@ class KafkaDriver(Driver[KafkaSettings]):
                         str(to_streamq(exc, settings.bootstrap_servers)), backend=BACKEND
                     ) from exc
                 facts = await look_up(cluster, settings.topic)
+            if facts.max_message_bytes < _SMALLEST_MESSAGE_BYTES:
+                raise ConfigurationError(
+                    f"topic {settings.topic!r} has max.message.bytes={facts.max_message_bytes}; "
+                    f"streamq needs {_SMALLEST_MESSAGE_BYTES} at least: raise it",
+                    backend=BACKEND,
+                )
         limit = min(LARGEST_RECORD_BYTES, facts.max_message_bytes - _RECORD_OVERHEAD_BYTES)
         capabilities = dataclasses.replace(
             cls.capabilities, durable=facts.is_durable, max_record_bytes=limit
