@@ -9,6 +9,7 @@ from ._segment import Tail
 from ._store import Described, Store
 
 _AT_ONCE = 8
+_CLAIMED = 0  # when a stream expired that a sweep is deleting; never that of a real one
 
 
 class Sweeper:
@@ -43,12 +44,15 @@ class Sweeper:
             return False
         if not await self._claim(found):
             return False
+        # Another sweep may have claimed it before, or have been through with it before our claim:
+        # then that one counts it, and we put away what is left.
+        is_ours = found.tail.expires > _CLAIMED and await self._store.head(directory, number)
         await self.delete(directory, upto=found.tail.number + 1)
-        return True
+        return bool(is_ours)
 
     async def _claim(self, found: Described) -> bool:
         """Take the number after the newest one, so that neither a writer nor a sweep goes on."""
         stream: StreamId = found.stream
         number = found.tail.number + 1
-        grave = Tail(number=number, begin=number, expires=0)
+        grave = Tail(number=number, begin=number, expires=_CLAIMED)
         return await self._store.put(found.directory, grave, (), stream)
