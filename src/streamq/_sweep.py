@@ -128,6 +128,7 @@ class SweepSummary:
         expired: How many had expired and still took room, of all tenants. Not known in a dry run.
         findings: The streams counted as sealed, deleted, kept or failed; the first thousand.
         problems: What kept the sweep from doing all of its work.
+        notes: What no sweep does on this backend.
     """
 
     tenant: str
@@ -145,6 +146,7 @@ class SweepSummary:
     expired: int | None = None
     findings: list[SweepFinding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 async def judge_nothing(workflow_id: str, first_run_id: str) -> Verdict:
@@ -220,6 +222,7 @@ class _Sweep:
         self._counts: Counter[str] = Counter()
         self._findings: list[SweepFinding] = []
         self._problems: list[str] = []
+        self._notes: list[str] = []
 
     async def run(self) -> SweepSummary:
         request, queue = self._request, self._queue
@@ -227,7 +230,7 @@ class _Sweep:
         if queue.capabilities.fenced:
             await self._look_at_all(tenant)
         else:
-            self._problems.append(
+            self._notes.append(
                 f"backend {queue.backend!r} does not fence attempts, so that streams cannot be "
                 "ended from outside; streams that expire are removed, and single ones by "
                 "'streamq delete'"
@@ -243,6 +246,7 @@ class _Sweep:
             expired=expired,
             findings=sorted(self._findings, key=lambda finding: finding.stream),
             problems=self._problems,
+            notes=self._notes,
         )
 
     async def _look_at_all(self, tenant: str) -> None:

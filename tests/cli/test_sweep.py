@@ -120,6 +120,7 @@ async def test_json_has_the_whole_account(
         "failed": 0,
         "expired": 0,
         "problems": [],
+        "notes": [],
     }
 
 

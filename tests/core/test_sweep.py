@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
+from tests.kit.log_driver import Log, LogQueue
 
 from streamq import (
     Chunk,
@@ -403,3 +404,13 @@ async def test_a_persistent_stream_that_is_written_to_is_not_deleted(
     assert done(await sweep(queue, settings, request, judge(Life.OVER))) == {"plain": "kept"}
     assert (await describe("plain", queue=queue, settings=settings)).offset == 2
     assert (await describe("plain", queue=queue, settings=settings)).seal is None
+
+
+async def test_backend_that_does_not_fence_is_no_failure_of_the_sweep(settings: Settings) -> None:
+    """A nightly job that fails every night is switched off, and what expires stays."""
+    queue = LogQueue(Log())
+    await abandon(queue, settings)
+    summary = await sweep(queue, settings, SweepRequest(), judge(Life.OVER))
+    assert (summary.problems, summary.failed, summary.sealed) == ([], 0, 0)
+    assert "does not fence" in summary.notes[0]
+    await queue.aclose()

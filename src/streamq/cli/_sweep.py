@@ -162,6 +162,8 @@ def _sweep_now(settings: Settings, request: SweepRequest, *, temporal: bool, as_
             show_json(dataclasses.asdict(summary))
         else:
             _show(summary)
+        for note in summary.notes:
+            stderr().print(Text(note, style="dim"))
         for problem in summary.problems:
             show_error(problem)
         return 2 if summary.problems or summary.failed else 0
