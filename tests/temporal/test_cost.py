@@ -100,6 +100,8 @@ async def check(where: Stage, name: str, load: Load, readers: int) -> list[str]:
     assert outcome.complete == outcome.consumers, f"{name}: a consumer missed chunks"
     bill = await read_bill(where.client, outcome.workflow_ids)
     scale = 1_000 / load.chunks
+    # Polls go by time, and a busy machine sends the chunks at less than the page's rate.
+    late = max(1.0, outcome.seconds * load.rate / load.chunks)
     bytes_per_byte = round(bill.bytes / (load.chunks * CHUNK_BYTES), 2)
     found = (bill.events * scale, bill.actions * scale, bytes_per_byte)
     return [
@@ -107,7 +109,7 @@ async def check(where: Stage, name: str, load: Load, readers: int) -> list[str]:
         for label, value, figure in zip(
             ("events", "actions", "bytes per byte"), found, published()[name], strict=True
         )
-        if not figure.admits(value)
+        if not figure.admits(value / late if figure.relation == "≤" else value)
     ]
 
 

@@ -28,16 +28,17 @@ async def test_connecting_to_a_frozen_broker_holds_up_no_other(apache: Broker) -
     cluster = Cluster(apache.settings(operation_timeout_seconds=60.0))
     await cluster.start()
     try:
-        await cluster.partitions("streamq")
+        end = (await cluster.latest([partition]))[partition]
+        assert isinstance(end, int)
         frozen = BrokerMetadata(_FROZEN, "127.0.0.1", port, None)
         cluster._client.cluster._brokers[_FROZEN] = frozen
         stuck = asyncio.ensure_future(
-            cluster.fetch(_FROZEN, [(partition, 0)], partition_bytes=1, max_bytes=1)
+            cluster.fetch(_FROZEN, [(partition, end)], partition_bytes=1, max_bytes=1)
         )
         async with asyncio.timeout(_SOON):
             await connected.wait()
             cluster.hang_up(await cluster.leader(partition), 0)
-            assert (await cluster.fetch_now(partition, 0, max_bytes=1)).error is None
+            assert (await cluster.fetch_now(partition, end, max_bytes=1)).error is None
         assert not stuck.done()
         stuck.cancel()
         await asyncio.wait([stuck])

@@ -323,7 +323,7 @@ def stream_activity(
     Events come by the activity ``streamq.poll``, which waits for them and returns them in batches.
     The first chunk of the stream, and one after a pause longer than the window, is returned at
     once; otherwise a poll collects until ``window`` after its start; regular ones come at an even
-    pace, one for each ``window`` and 17.5 ms.
+    pace, one for each ``window`` and 20 ms.
 
     **Leaving the block.** After the end of the stream it waits for the activity. Before it (an
     early ``break``, an exception, cancellation of the workflow) it cancels the activity and waits

@@ -28,7 +28,7 @@ _HIDDEN_GRACE_SECONDS = 5.0
 _LONGEST_HIDDEN_SECONDS = 45.0  # such a poll has a minute
 _LONGEST_READ_SECONDS = 20.0
 
-_TURN_SECONDS = 0.0175
+_TURN_SECONDS = 0.02
 """What lies between two polls, at least in the window of the second one.
 
 Where a server takes longer, chunks have waited that long already; where it is quicker, polls would
@@ -58,7 +58,7 @@ class PollRequest:
             a stream has been delivered, and cut short by the end of the stream. What comes after a
             pause longer than the window is returned at once.
         polled_ms: ``clock_ms`` of the poll before. If that is no longer than the window ago, by the
-            clock of this worker, the window is counted from 17.5 ms after it: polls come at an even
+            clock of this worker, the window is counted from 20 ms after it: polls come at an even
             pace however long the server takes in between.
         max_events: Most events to return.
         max_bytes: Most bytes of events to return, as JSON; one event is returned whatever its size,
