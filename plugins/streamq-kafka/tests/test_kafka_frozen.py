@@ -28,6 +28,7 @@ async def test_connecting_to_a_frozen_broker_holds_up_no_other(apache: Broker) -
     cluster = Cluster(apache.settings(operation_timeout_seconds=60.0))
     await cluster.start()
     try:
+        await cluster.partitions("streamq")
         end = (await cluster.latest([partition]))[partition]
         assert isinstance(end, int)
         frozen = BrokerMetadata(_FROZEN, "127.0.0.1", port, None)
