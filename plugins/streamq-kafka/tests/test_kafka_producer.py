@@ -13,7 +13,7 @@ import aiokafka.errors as ke
 import pytest
 
 from kafka_brokers import Broker, OpenAt, neighbours
-from streamq.driver import BackendError, BackendUnavailableError, Entry, StreamId
+from streamq.driver import BackendError, BackendUnavailableError, ChunkQueue, Entry, StreamId
 from streamq.testing import new_stream
 from streamq_kafka._positions import key_of, partition_of
 from streamq_kafka._producer import Offsets, Producer
@@ -114,16 +114,21 @@ async def test_append_that_is_repeated_after_a_timeout_is_stored_once(
     assert [each.value for each in found] == [b"open", b"a", b"b"]
 
 
+async def _cancelled_append(queue: ChunkQueue, stream: StreamId, entry: Entry) -> None:
+    """Begin to append, and give up at once."""
+    task = asyncio.ensure_future(queue.append(stream, [entry]))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+
+
 async def test_cancelled_append_can_be_repeated(
     broker: Broker, open_at: OpenAt, stream: StreamId
 ) -> None:
     """An activity that is cancelled in the middle of a chunk still sends its seal, in order."""
     queue = await open_at(broker.settings())
     await queue.append(stream, [Entry(1, 0, b"open")])
-    task = asyncio.ensure_future(queue.append(stream, [Entry(1, 1, b"a")]))
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
+    await _cancelled_append(queue, stream, Entry(1, 1, b"a"))
     await queue.append(stream, [Entry(1, 1, b"a"), Entry(1, 2, b"b")])
     _, found = await broker.operator.records("streamq", key_of(stream))
     assert [each.value for each in found] == [b"open", b"a", b"b"]
@@ -143,10 +148,7 @@ async def test_answer_of_before_is_not_taken_for_a_new_log(
     stream, other = neighbours(2)
     for each in (stream, other):
         await queue.append(each, [Entry(1, 0, b"open")])
-    task = asyncio.ensure_future(queue.append(stream, [Entry(1, 1, b"a")]))
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
+    await _cancelled_append(queue, stream, Entry(1, 1, b"a"))
     await queue.append(other, [Entry(1, 1, b"between")])
     await queue.append(stream, [Entry(1, 1, b"a")])  # is answered with the offset of before
 
@@ -167,10 +169,7 @@ async def test_what_only_looks_like_a_repeat_is_stored(
     """The same text twice in a row is two chunks, also when the first was cancelled."""
     queue = await open_at(broker.settings())
     await queue.append(stream, [Entry(1, 0, b"open")])
-    task = asyncio.ensure_future(queue.append(stream, [Entry(1, 1, b"ha")]))
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
+    await _cancelled_append(queue, stream, Entry(1, 1, b"ha"))
     await queue.append(stream, [Entry(1, 2, b"ha")])
     _, found = await broker.operator.records("streamq", key_of(stream))
     assert [each.value for each in found] == [b"open", b"ha", b"ha"]
