@@ -25,13 +25,11 @@ class Lifecycle:
 
     def days(self) -> int | None:
         """Return after how many days every object goes; ``None`` if some stay."""
-        found = (rule.get("Expiration", {}).get("Days") for rule in self._for_all())
-        return min((int(days) for days in found if days is not None), default=None)
+        return self._fewest("Expiration", "Days")
 
     def noncurrent_days(self) -> int | None:
         """Return how many days later every old version goes; ``None`` if some stay."""
-        found = (rule.get(NONCURRENT, {}).get("NoncurrentDays") for rule in self._for_all())
-        return min((int(days) for days in found if days is not None), default=None)
+        return self._fewest(NONCURRENT, "NoncurrentDays")
 
     def harm(self, days: int) -> str | None:
         """Return what becomes of an object that is younger than so many days, if anything does."""
@@ -53,6 +51,10 @@ class Lifecycle:
         ours = next((each for each in self.rules if each.get("ID") == name), {})
         others = [each for each in self.rules if each.get("ID") != name]
         return [*others, ours | rule | actions]
+
+    def _fewest(self, action: str, unit: str) -> int | None:
+        found = (rule.get(action, {}).get(unit) for rule in self._for_all())
+        return min((int(days) for days in found if days is not None), default=None)
 
     def _for_all(self) -> list[dict[str, Any]]:
         return [
