@@ -18,6 +18,7 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 
+from s3sns_bucket import BUCKET
 from streamq.devserver import DevServer, free_port
 from streamq.driver import StreamId
 from streamq.testing import BackendHarness, DriverSuite, FaultProxy
@@ -33,8 +34,6 @@ from streamq_s3sns import S3SnsDriver, S3SnsSettings
 from streamq_s3sns._keys import KeySpace, segment_number
 from streamq_s3sns._segment import decode_entries, encode_entries
 from streamq_s3sns._store import Store
-
-BUCKET = "streams"
 
 
 class S3SnsHarness(BackendHarness):

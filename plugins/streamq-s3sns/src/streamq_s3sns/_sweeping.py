@@ -55,4 +55,4 @@ class Sweeper:
         stream: StreamId = found.stream
         number = found.tail.number + 1
         grave = Tail(number=number, begin=number, expires=_CLAIMED)
-        return await self._store.put(found.directory, grave, (), stream)
+        return await self._store.put(found.directory, grave, b"", stream) is not None
