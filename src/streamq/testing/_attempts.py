@@ -70,7 +70,7 @@ class AttemptChecks(StreamChecks):
                     started.set()
                 await asyncio.sleep(0)
 
-        old = asyncio.ensure_future(old_attempt())
+        old = self.begin(old_attempt())
         try:
             async with asyncio.timeout(self.patience):
                 await started.wait()
@@ -239,7 +239,7 @@ class AttemptChecks(StreamChecks):
                 if i == 5:
                     has_begun.set()
 
-        stalled = asyncio.create_task(keep_writing())
+        stalled = self.begin(keep_writing())
         async with asyncio.timeout(self.patience):
             await has_begun.wait()
             second = await self.writer(other, stream, epoch=20, on_retry=policy)

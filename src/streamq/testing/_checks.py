@@ -144,8 +144,17 @@ class Checks:
         assert isinstance(found, BackendHarness)
         return found
 
+    @pytest.fixture
+    def _promised(self, request: pytest.FixtureRequest, harness: BackendHarness) -> None:
+        """Skip what no queue of the driver can be held to, before anything is started for it."""
+        request.node.stash[OPENED] = (harness.label, None)
+        conditions = conditions_of(request.function)
+        self._skip_undeclared(harness, harness.driver.capabilities, conditions)
+
     @pytest_asyncio.fixture
-    async def backend(self, harness: BackendHarness) -> AsyncIterator[BackendHarness]:
+    async def backend(
+        self, harness: BackendHarness, _promised: None
+    ) -> AsyncIterator[BackendHarness]:
         """Return the harness, started."""
         async with harness:
             yield harness
@@ -190,16 +199,15 @@ class Checks:
         """Return a stream that no other test uses."""
         return new_stream()
 
-    @pytest.fixture(autouse=True)
-    def _conditions(
+    @pytest_asyncio.fixture(autouse=True)
+    async def _conditions(
         self, request: pytest.FixtureRequest, backend: BackendHarness, queue: ChunkQueue
-    ) -> None:
+    ) -> AsyncIterator[None]:
         self.patience = backend.patience_seconds
+        self._begun: list[asyncio.Task[Any]] = []
         request.node.stash[OPENED] = (backend.label, queue.capabilities.to_dict())
         conditions = conditions_of(request.function)
-        for flag in conditions.capabilities:
-            if not getattr(queue.capabilities, flag):
-                pytest.skip(f"{queue.backend} does not declare {flag!r}")
+        self._skip_undeclared(backend, queue.capabilities, conditions)
         for hook in conditions.hooks:
             if backend.supplies(hook):
                 continue
@@ -212,6 +220,22 @@ class Checks:
                         pytrace=False,
                     )
             pytest.skip(named)
+        yield
+        # A check that has failed half-way leaves calls under way; the queues close after this.
+        for task in self._begun:
+            task.cancel()
+        if self._begun:
+            ended, _ = await asyncio.wait(self._begun, timeout=self.patience)
+            for task in ended:
+                _ = task.cancelled() or task.exception()
+
+    @staticmethod
+    def _skip_undeclared(
+        backend: BackendHarness, declared: Capabilities, conditions: Conditions
+    ) -> None:
+        for flag in conditions.capabilities:
+            if not getattr(declared, flag):
+                pytest.skip(f"{backend.driver.name} does not declare {flag!r}")
 
     # -- helpers -------------------------------------------------------------------------------
 
@@ -263,9 +287,15 @@ class Checks:
             assert sorted(expected) == sorted(data_of(found))
         return found
 
+    def begin(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a call beside the check; it is ended with the check, however that ends."""
+        task = asyncio.get_running_loop().create_task(call)
+        self._begun.append(task)
+        return task
+
     async def blocked(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a call that has nothing to return yet, and see that it waits."""
-        task = asyncio.ensure_future(call)
+        task = self.begin(call)
         # No event tells that somebody waits: the only proof is that the read does not return.
         done, _ = await asyncio.wait({task}, timeout=0.05)
         assert not done, "a call with nothing to return came back before its max_wait"

@@ -129,7 +129,7 @@ class DeclarationChecks(StreamChecks):
         """A worker writes, a gateway reads: two processes that share nothing but the settings."""
         await queue.append(stream, entries(b"ours"))
         tail = (await self.read(queue, stream))[-1].position
-        waiting = asyncio.ensure_future(self.read(queue, stream, tail, max_wait=4 * self.patience))
+        waiting = self.begin(self.read(queue, stream, tail, max_wait=4 * self.patience))
         try:
             async with self._another_process(backend, "reply", stream) as result:
                 assert await result == b"ours"

@@ -293,7 +293,7 @@ class FaultChecks(StreamChecks):
         blocked = await self.blocked(reading_before())
         async with backend.hang():
             calls = (append, describe, listing, opening, reading, reading_before)
-            tasks = [*(asyncio.ensure_future(call()) for call in calls[:-1]), blocked]
+            tasks = [*(self.begin(call()) for call in calls[:-1]), blocked]
             _, late = await asyncio.wait(tasks, timeout=limit)
             names = [call.__name__ for call, task in zip(calls, tasks, strict=True) if task in late]
             for task in tasks:

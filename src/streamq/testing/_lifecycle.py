@@ -97,7 +97,7 @@ class LifecycleChecks(StreamChecks):
         data = numbered(240)
         for first in range(0, len(data), 4):
             batch = entries(*data[first : first + 4], first=first)
-            append = asyncio.ensure_future(queue.append(stream, batch))
+            append = self.begin(queue.append(stream, batch))
             if dice.random() < 0.5:
                 for _ in range(dice.randrange(8)):
                     await asyncio.sleep(0)
@@ -113,11 +113,11 @@ class LifecycleChecks(StreamChecks):
         """Browsers disconnect in the middle of a poll all the time."""
         position = START
         for i in range(10):
-            waiting = asyncio.ensure_future(self.read(queue, stream, position))
+            waiting = self.begin(self.read(queue, stream, position))
             await asyncio.wait({waiting}, timeout=0.01)
             if i % 2:
                 waiting.cancel()
-            append = asyncio.ensure_future(queue.append(stream, entries(b"%d" % i, first=i)))
+            append = self.begin(queue.append(stream, entries(b"%d" % i, first=i)))
             await asyncio.sleep(0)
             waiting.cancel()
             await asyncio.gather(append, waiting, return_exceptions=True)
@@ -129,10 +129,7 @@ class LifecycleChecks(StreamChecks):
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
         """A shutdown in the middle of a burst: each append says what became of it, at once."""
-        appends = [
-            asyncio.ensure_future(queue.append(stream, entries(b"%d" % i, first=i)))
-            for i in range(50)
-        ]
+        appends = [self.begin(queue.append(stream, entries(b"%d" % i, first=i))) for i in range(50)]
         await asyncio.sleep(0)
         async with asyncio.timeout(self.patience):
             await queue.aclose()

@@ -79,8 +79,7 @@ class ReplayChecks(StreamChecks):
         other = await open_queue()
         data = numbered(40)
         readers = [
-            asyncio.ensure_future(self.read_many((queue, other)[i % 2], stream, len(data)))
-            for i in range(10)
+            self.begin(self.read_many((queue, other)[i % 2], stream, len(data))) for i in range(10)
         ]
         for first in range(0, len(data), 4):
             await queue.append(stream, entries(*data[first : first + 4], first=first))
@@ -95,7 +94,7 @@ class ReplayChecks(StreamChecks):
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """Reading takes nothing away, and an offset means the same to everybody."""
-        readers = [asyncio.create_task(self.read_all(used, stream)) for used in (queue, other) * 5]
+        readers = [self.begin(self.read_all(used, stream)) for used in (queue, other) * 5]
         await asyncio.sleep(0)
         await self.write(queue, stream, *map(str, range(300)))
         results = await asyncio.gather(*readers)

@@ -137,7 +137,7 @@ class StreamChecks(Checks):
         self, queue: ChunkQueue, stream: StreamId, from_: str = "beginning"
     ) -> asyncio.Task[list[Event]]:
         """Read a stream to its seal in the background."""
-        return asyncio.create_task(self.read_all(queue, stream, from_))
+        return self.begin(self.read_all(queue, stream, from_))
 
     def expect_same(self, results: Iterable[list[Event]], story: Sequence[object]) -> None:
         """See that every reader was told the story, with the same dense offsets."""

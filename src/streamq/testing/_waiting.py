@@ -90,7 +90,7 @@ class WaitingChecks(Checks):
         clock = asyncio.get_running_loop().time
         position, taken = START, []
         for i in range(9):
-            waiting = asyncio.ensure_future(self.read(reader, stream, position))
+            waiting = self.begin(self.read(reader, stream, position))
             await asyncio.wait({waiting}, timeout=0.02)
             started = clock()
             await queue.append(stream, entries(b"%d" % i, first=i))
@@ -111,8 +111,7 @@ class WaitingChecks(Checks):
         reader = await open_queue()
         streams = [new_stream() for _ in range(200)]
         waiting = [
-            asyncio.ensure_future(self.read(reader, stream, max_wait=4 * self.patience))
-            for stream in streams
+            self.begin(self.read(reader, stream, max_wait=4 * self.patience)) for stream in streams
         ]
         await asyncio.wait(waiting, timeout=0.05)
         async with asyncio.timeout(self.patience):
