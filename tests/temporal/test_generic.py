@@ -23,13 +23,9 @@ from .receivers import Observer
 from .test_streaming import SOON, read_all, told
 from .test_workflow import wait_progress
 
-started = 0
-
 
 @streaming_activity
 async def count_slowly(stream: StreamWriter, chunks: int) -> str:
-    global started  # noqa: PLW0603 - how often it ran is what a test asks
-    started += 1
     for i in range(chunks):
         await stream.send_chunk(i)
         await asyncio.sleep(0.01)  # so that each poll finds little
@@ -51,21 +47,37 @@ async def test_a_long_stream_is_followed_through_many_runs(
     run_worker: Run, start: Start, client: Client
 ) -> None:
     """Delivery poll: continue-as-new loses and repeats nothing, and the producer runs once."""
-    before = started
-    async with run_worker(count_slowly):
-        handle = await start("count_slowly", 250, delivery="poll", window_seconds=0)
-        result = await asyncio.wait_for(handle.result(), 100)
+    is_long_enough = asyncio.Event()
+    sent: list[int] = []
+
+    @streaming_activity
+    async def count_until_told(stream: StreamWriter) -> str:
+        assert not sent, "it is started once"
+        while not is_long_enough.is_set() or len(sent) < 100:
+            await stream.send_chunk(len(sent))
+            sent.append(len(sent))
+            await asyncio.sleep(0.01)  # so that each poll finds little
+        return "counted"
+
+    async with run_worker(count_until_told):
+        handle = await start("count_until_told", delivery="poll", window_seconds=0)
         newest = client.get_workflow_handle(handle.id)
+        known: set[str | None] = set()
+        async with asyncio.timeout(100):
+            while len(known) < 4:
+                known.add((await newest.describe()).run_id)
+                await asyncio.sleep(0.02)  # a new run cannot be waited for
+            is_long_enough.set()
+            result = await handle.result()
         recent = await newest.query("recent")
         runs = await runs_of(handle, client)
         histories = [
             await client.get_workflow_handle(handle.id, run_id=run).fetch_history() for run in runs
         ]
-    assert started == before + 1
     assert len(runs) > 3
     assert (result["result"], result["error"]) == ("counted", None)
-    assert (result["chunks"], result["resets"], result["attempts"]) == (250, 0, 1)
-    assert [each.get("value") for each in recent] == [*range(151, 250), None]
+    assert (result["chunks"], result["resets"], result["attempts"]) == (len(sent), 0, 1)
+    assert [each.get("value") for each in recent] == [*sent[-99:], None]
     replayer = Replayer(workflows=[StreamWorkflow], plugins=[StreamqPlugin()])
     for history in histories:
         await replayer.replay_workflow(history)

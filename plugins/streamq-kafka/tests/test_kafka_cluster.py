@@ -86,7 +86,7 @@ class _Load:
 
 @pytest.mark.timeout(180)
 async def test_killed_leaders_cost_a_pause_and_nothing_else(
-    start_cluster: StartCluster, open_at: OpenAt, note: Callable[[str], None]
+    start_cluster: StartCluster, open_at: OpenAt, note: Callable[[str, str], None]
 ) -> None:
     """Brokers die; whoever reads a text must see it whole, once and in order all the same."""
     cluster = start_cluster()
@@ -111,9 +111,10 @@ async def test_killed_leaders_cost_a_pause_and_nothing_else(
         load.finish()
         await running
     note(
-        f"streamq-kafka: two leaders of {_STREAMS} streams killed, longest pause "
+        "streamq-kafka",
+        f"two leaders of {_STREAMS} streams killed, longest pause "
         f"{pauses[0]:.1f} s and {pauses[1]:.1f} s (undisturbed {usual:.1f} s) with "
-        "broker.session.timeout.ms=2000"
+        "broker.session.timeout.ms=2000",
     )
 
 
