@@ -222,10 +222,11 @@ class Checks:
             pytest.skip(named)
         yield
         # A check that has failed half-way leaves calls under way; the queues close after this.
-        for task in self._begun:
+        begun, self._begun = self._begun, []  # pytest keeps us, and we would keep them
+        for task in begun:
             task.cancel()
-        if self._begun:
-            ended, _ = await asyncio.wait(self._begun, timeout=self.patience)
+        if begun:
+            ended, _ = await asyncio.wait(begun, timeout=self.patience)
             for task in ended:
                 _ = task.cancelled() or task.exception()
 
