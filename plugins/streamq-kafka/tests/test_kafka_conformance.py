@@ -26,7 +26,7 @@ class KafkaHarness(BackendHarness):
     """
 
     driver = KafkaDriver
-    answer_seconds = 6.0
+    answer_seconds = 10.0
 
     def __init__(self, directory: Path, broker: Broker) -> None:
         super().__init__(directory)
@@ -42,7 +42,7 @@ class KafkaHarness(BackendHarness):
 
     def settings(self, address: str = "", **options: Any) -> KafkaSettings:
         """Return settings that lead to the broker, with deadlines that suit a test."""
-        deadlines = {"connect_timeout_seconds": 2.0, "operation_timeout_seconds": 2.0}
+        deadlines = {"connect_timeout_seconds": 2.0, "operation_timeout_seconds": 4.0}
         return self.broker.settings(address or self.proxy.address, **{**deadlines, **options})
 
     async def start(self) -> None:

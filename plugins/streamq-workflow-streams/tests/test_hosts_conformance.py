@@ -33,8 +33,8 @@ class WorkflowStreamsHarness(BackendHarness):
     """A server of the suite's own, behind a proxy of the check's; its worker is not."""
 
     driver = WorkflowStreamsDriver
-    answer_seconds = 10.0
-    patience_seconds = 20.0
+    answer_seconds = 15.0
+    patience_seconds = 40.0  # to start two hundred workflows on a machine that does other things
     listing_page = 50
 
     def __init__(self, directory: Path, server: TemporalDevServer) -> None:
