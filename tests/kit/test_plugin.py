@@ -154,6 +154,43 @@ async def test_elsewhere():
     assert {check["group"] for check in suite["checks"]} == {"own"}
 
 
+def test_what_a_driver_does_not_promise_is_skipped_before_anything_starts(
+    author: pytest.Pytester,
+) -> None:
+    """A backend may take seconds to start, and a hundred checks may not be about it."""
+    author.makepyfile(
+        _HEAD
+        + """
+class Harness(Harness):
+    async def start(self):
+        raise AssertionError("started")
+"""
+        + _SUITE
+    )
+    found = run(author, "-rs", "-k", "survive_a_restart")
+    assert {**found.parseoutcomes(), "deselected": 0} == {"skipped": 1, "deselected": 0}
+    found.stdout.fnmatch_lines(["*SKIPPED*memory does not declare 'durable'"])
+
+
+def test_what_a_failed_check_has_begun_ends_with_it(author: pytest.Pytester) -> None:
+    """The failure is what to look at, not what a read says when its queue closes."""
+    author.makepyfile(
+        _HEAD
+        + """
+class TestIt(DriverSuite):
+    harness_type = Harness
+
+    async def test_own(self, queue, stream):
+        '''It fails while it reads.'''
+        await self.blocked(self.read(queue, stream))
+        raise AssertionError("of the check")
+"""
+    )
+    found = run(author, "-k", "test_own")
+    assert {**found.parseoutcomes(), "deselected": 0} == {"failed": 1, "deselected": 0}
+    assert "never retrieved" not in found.stdout.str() + found.stderr.str()
+
+
 def test_suite_without_a_harness_says_what_is_missing(author: pytest.Pytester) -> None:
     """The first mistake an author makes gets an answer, not a traceback of fixtures."""
     author.makepyfile(_HEAD + "\nclass TestIt(DriverSuite):\n    pass\n")
