@@ -51,12 +51,14 @@ def test_smallest_suite_passes_in_a_project_with_the_defaults(author: pytest.Pyt
     assert found.parseoutcomes()["passed"] > 30
 
 
-def test_report_has_what_was_declared_and_how_it_was_proved(author: pytest.Pytester) -> None:
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_report_has_what_was_declared_and_how_it_was_proved(
+    author: pytest.Pytester, processes: str
+) -> None:
     """The numbers are for a page about the backend, and for a pipeline that compares them."""
     author.makepyfile(_HEAD + _SUITE)
-    found = run(
-        author, "-q", "--streamq-report", "report.json", "-k", "listing_is or streams_lists"
-    )
+    asked = ("-q", "--streamq-report", "report.json", "-k", "listing_is or streams_lists")
+    found = run(author, *asked, "-n", processes)
     found.stdout.fnmatch_lines(
         ["*streamq conformance: memory*", "capability*declared*passed*", "group*passed*", "all*"]
     )
