@@ -46,8 +46,8 @@ def count_requests(calls: Counter[str]) -> None:
     """Count every request of every client that is opened from now on."""
     opened = AwsClients.client
 
-    async def client(self: AwsClients, service: str, *, poll_seconds: float = 0.0) -> Any:
-        made = await opened(self, service, poll_seconds=poll_seconds)
+    async def client(self: AwsClients, service: str, **options: Any) -> Any:
+        made = await opened(self, service, **options)
 
         def count(model: Any, **_: object) -> None:
             calls[model.name] += 1

@@ -39,12 +39,15 @@ class AwsClients:
         self._stack = AsyncExitStack()
         self._session: aioboto3.Session | None = None
 
-    async def client(self, service: str, *, poll_seconds: float = 0.0) -> Any:
+    async def client(
+        self, service: str, *, poll_seconds: float = 0.0, signature: str | None = None
+    ) -> Any:
         """Open a client of a service; it is closed by :meth:`aclose`.
 
         Args:
             service: Its name, such as ``sqs``.
             poll_seconds: How long answers may take by agreement, beyond the usual time.
+            signature: How requests are signed, where the service's default will not do.
 
         Raises:
             AccessDeniedError: There are no credentials.
@@ -55,6 +58,7 @@ class AwsClients:
             connect_timeout=settings.connect_timeout_seconds,
             read_timeout=settings.operation_timeout_seconds + poll_seconds,
             max_pool_connections=settings.max_connections,
+            signature_version=signature,
             retries={"total_max_attempts": 1, "mode": "standard"},
         )
         with aws_errors(self._backend):

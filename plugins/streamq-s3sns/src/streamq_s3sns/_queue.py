@@ -23,6 +23,7 @@ from streamq_aws import AwsClients, Calls, together
 from ._appender import Appender
 from ._flows import Flow, Flows
 from ._keys import KeySpace
+from ._objects import Objects
 from ._reading import Reading, newest_first
 from ._segment import BACKEND, Place, Segment, Tail, decode_place
 from ._services import check_region
@@ -81,7 +82,17 @@ class S3SnsQueue(ChunkQueue):
         self.capabilities = capabilities
         self._appender = Appender(store, self._options.ttl)
         self._reading = Reading(store)
-        self._sweeper = Sweeper(store)
+        self._sweeper = Sweeper(store, Objects(client, settings.bucket, patience_seconds=patience))
+
+    @property
+    def settings(self) -> S3SnsSettings:
+        """What it was opened with."""
+        return self._settings
+
+    @property
+    def store(self) -> Store:
+        """Where its streams are."""
+        return self._store
 
     # -- the contract: docstrings are inherited ------------------------------------------------
 
