@@ -38,7 +38,7 @@ from ._reference import (
     shown_type,
 )
 from ._segment import BACKEND
-from ._upload import PARTS_AT_ONCE, Source, Upload
+from ._upload import PARTS_AT_ONCE, Sent, Source, Upload, measure
 
 LONGEST_LIFETIME = timedelta(days=7)
 """S3 signs nothing for longer."""
@@ -96,9 +96,10 @@ class HandOver:
         """Store an object beside a stream; send what this returns as a chunk.
 
         It takes some 50 MB of memory, whatever the size. An attempt that is repeated uploads
-        again, under another id, and what the one before has uploaded goes with the stream. An
-        upload that fails or is cancelled leaves nothing; parts that a killed process leaves are
-        removed by the lifecycle rule that ``streamq doctor --create`` makes.
+        again, under another id, and what the one before has uploaded goes with the stream. Where
+        the writer discards, since the stream has ended already, the source is read and nothing is
+        stored. An upload that fails or is cancelled leaves nothing; parts that a killed process
+        leaves are removed by the lifecycle rule that ``streamq doctor --create`` makes.
 
         Args:
             stream: The writer that is going to send the reference, or the stream's name.
@@ -117,7 +118,9 @@ class HandOver:
             AccessDeniedError: We may not write to the bucket.
             BackendUnavailableError: S3 does not answer, for ``STREAMQ_RETRY_SECONDS``.
         """
+        discards = False
         if isinstance(stream, StreamWriter):
+            discards = stream.discards
             if stream.has_codec and not past_codec:
                 raise ConfigurationError(
                     f"what is sent into stream {stream.stream} passes through a codec, and an "
@@ -139,6 +142,8 @@ class HandOver:
             done = asyncio.get_running_loop().create_future()
             self._uploads.add(done)
             try:
+                if discards:
+                    return _reference(new_object_id(0), await measure(source), media_type, name)
                 return await self._upload(identity, source, media_type, name)
             finally:
                 self._uploads.discard(done)
@@ -272,7 +277,7 @@ class HandOver:
         except BaseException:
             await upload.discard()
             raise
-        return ObjectReference(identity, sent.bytes, media_type, name, sent.sha256)
+        return _reference(identity, sent, media_type, name)
 
     async def _resume(self, key: str, at: int) -> tuple[bytes, AsyncGenerator[bytes, None]]:
         """Begin to read an object at a byte; return the first block and what gives the others."""
@@ -295,6 +300,10 @@ class HandOver:
             return StreamId(self._settings.tenant, stream)
         except ValueError as exc:
             raise ConfigurationError(str(exc)) from None
+
+
+def _reference(identity: str, sent: Sent, media_type: str, name: str) -> ObjectReference:
+    return ObjectReference(identity, sent.bytes, media_type, name, sent.sha256)
 
 
 def open_hand_over(

@@ -166,6 +166,16 @@ class Upload:
             )
 
 
+async def measure(source: Source) -> Sent:
+    """Read a source to its end, and store nothing; it raises as :meth:`Upload.run` does."""
+    digest, size = hashlib.sha256(), 0
+    async with contextlib.aclosing(_parts(source)) as parts:
+        async for part in parts:
+            size += len(part)
+            await asyncio.to_thread(digest.update, part)
+    return Sent(size, digest.hexdigest())
+
+
 async def to_the_end(ending: Coroutine[Any, Any, None]) -> None:
     """Await to the end whatever cancellation arrives; what is awaited bounds itself."""
     task = asyncio.create_task(ending)
@@ -209,13 +219,15 @@ async def _joined(source: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
             raise SerializationError(
                 f"the source of an object gave a {type(piece).__name__}; it has to give bytes"
             )
-        rest = memoryview(piece).cast("B")
-        while rest:
-            room = PART_BYTES - len(part)
-            part += rest[:room]
-            rest = rest[room:]
-            if len(part) == PART_BYTES:
-                yield bytes(part)
-                part.clear()
+        # Released before the source goes on, which may use its buffer again.
+        with memoryview(piece).cast("B") as view:
+            at = 0
+            while at < len(view):
+                room = PART_BYTES - len(part)
+                part += view[at : at + room]
+                at += room
+                if len(part) == PART_BYTES:
+                    yield bytes(part)
+                    part.clear()
     if part:
         yield bytes(part)
