@@ -7,6 +7,8 @@ import dataclasses
 import hashlib
 import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -31,11 +33,13 @@ from streamq import (
 )
 from streamq.driver import ChunkQueue, Entry, QueueOptions, StreamId, StreamNotFoundError
 from streamq.memory import MemoryDriver, MemorySettings
-from streamq.testing import OpenQueue
+from streamq.testing import FaultProxy, OpenQueue
+from streamq_aws.embedded import Ministack
 from streamq_s3sns import (
     HandOver,
     ObjectNotFoundError,
     ObjectReference,
+    S3SnsDriver,
     S3SnsSettings,
     open_hand_over,
 )
@@ -698,3 +702,86 @@ async def test_other_backends_are_refused() -> None:
     async with queue:
         with pytest.raises(ConfigurationError, match="STREAMQ_BACKEND=s3sns"):
             await open_hand_over(queue=queue)
+
+
+async def test_connections_that_break_cost_neither_bytes_nor_a_new_beginning(
+    aws: Ministack, settings: S3SnsSettings, stream: StreamId
+) -> None:
+    """A large object takes long enough for that to happen on the way, in both directions."""
+    data = os.urandom(3 * PART_BYTES)
+    async with FaultProxy("127.0.0.1", aws.port, half_closes=False) as proxy:
+        behind = settings.model_copy(update={"endpoint_url": f"http://{proxy.address}"})
+        broken = {"up": 0, "down": 0}
+
+        async def breaking() -> AsyncIterator[bytes]:
+            yield data[: 2 * PART_BYTES]
+            broken["up"] = proxy.cut()
+            yield data[2 * PART_BYTES :]
+
+        async with (
+            await S3SnsDriver.open(QueueOptions(ttl=timedelta(days=1)), behind) as queue,
+            open_hand_over(queue=queue) as hand_over,
+        ):
+            await queue.append(stream, [Entry(1, 0, b"a")])
+            reference = await hand_over.upload(stream, breaking())
+            got = bytearray()
+            async for block in hand_over.download(stream, reference):
+                got += block
+                if not broken["down"]:
+                    broken["down"] = proxy.cut()
+    assert min(broken.values()) > 0
+    assert got == data
+
+
+_HAND_OVER_MUCH = """
+import asyncio, os, pathlib
+from streamq import open_writer
+from streamq_s3sns import open_hand_over
+
+SIZE = 300_000_000
+
+def peak():
+    status = pathlib.Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if "VmHWM" in line)
+
+async def source():
+    block = os.urandom(1_000_000)
+    for _ in range(SIZE // len(block)):
+        yield block
+
+async def main():
+    async with open_hand_over() as hand_over, open_writer("much") as writer:
+        before = peak()
+        reference = await hand_over.upload(writer, source())
+        uploaded = peak()
+        size = 0
+        async for block in hand_over.download(writer.stream, reference):
+            size += len(block)
+        assert size == SIZE
+        print(uploaded - before, peak() - uploaded)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the most that a process had")
+def test_memory_does_not_grow_with_the_object(tmp_path: Path, settings: S3SnsSettings) -> None:
+    """What is handed over is what does not fit: a worker has other things to keep in memory."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _HAND_OVER_MUCH],
+        env={
+            **os.environ,
+            "STREAMQ_BACKEND": "s3sns",
+            "STREAMQ_S3SNS_BUCKET": settings.bucket,
+            "STREAMQ_S3SNS_PREFIX": settings.prefix,
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    uploading, downloading = map(int, ended.stdout.split())
+    assert uploading < 100
+    assert downloading < 50
