@@ -47,7 +47,7 @@ from streamq_s3sns import _upload as upload_module
 from streamq_s3sns._keys import ANNOUNCEMENT, LARGEST_NUMBER, OBJECT, segment_name
 from streamq_s3sns._queue import S3SnsQueue
 from streamq_s3sns._reference import disposition, shown_type
-from streamq_s3sns._upload import PART_BYTES
+from streamq_s3sns._upload import PART_BYTES, PARTS_AT_ONCE
 
 BUCKET = "streams"
 PAGE = b"<script>alert(document.domain)</script>"
@@ -598,15 +598,17 @@ async def test_outage_is_told_and_what_has_been_stored_is_removed(
     async with open_hand_over(queue=queue, settings=load_settings(retry_seconds=0)) as hand_over:
         parts: list[int] = []
 
-        def fail(params: dict[str, Any], **_: object) -> None:
+        async def fail(**_: object) -> None:
             parts.append(1)
-            if len(parts) == 5:
+            if len(parts) == PARTS_AT_ONCE:
                 raise EndpointConnectionError(endpoint_url="s3")
+            await asyncio.Event().wait()
 
         on_call(hand_over, "UploadPart", fail)
         with pytest.raises(BackendUnavailableError, match="s3"):
             await hand_over.upload(stream, bytes(20 * PART_BYTES))
-        assert len(parts) < 12
+        assert len(parts) == PARTS_AT_ONCE
+        assert len(asyncio.all_tasks()) == 1
     assert unfinished(s3, settings) == []
     assert objects(s3, settings) == []
 
