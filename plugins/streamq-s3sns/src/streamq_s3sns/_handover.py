@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from streamq import (
+    BlockingStreamWriter,
     ConfigurationError,
     CorruptRecordError,
     Opening,
@@ -86,7 +87,7 @@ class HandOver:
 
     async def upload(
         self,
-        stream: StreamWriter[Any] | StreamId | str,
+        stream: StreamWriter[Any] | BlockingStreamWriter[Any] | StreamId | str,
         source: Source,
         *,
         media_type: str = OCTETS,
@@ -95,7 +96,7 @@ class HandOver:
     ) -> ObjectReference:
         """Store an object beside a stream; send what this returns as a chunk.
 
-        It takes some 50 MB of memory, whatever the size. An attempt that is repeated uploads
+        It takes some 100 MB of memory, whatever the size. An attempt that is repeated uploads
         again, under another id, and what the one before has uploaded goes with the stream. Where
         the writer discards, since the stream has ended already, the source is read and nothing is
         stored. An upload that fails or is cancelled leaves nothing; parts that a killed process
@@ -119,7 +120,7 @@ class HandOver:
             BackendUnavailableError: S3 does not answer, for ``STREAMQ_RETRY_SECONDS``.
         """
         discards = False
-        if isinstance(stream, StreamWriter):
+        if isinstance(stream, StreamWriter | BlockingStreamWriter):
             discards = stream.discards
             if stream.has_codec and not past_codec:
                 raise ConfigurationError(
