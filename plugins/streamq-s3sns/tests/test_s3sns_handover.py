@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import itertools
 import os
 import re
 import subprocess
@@ -568,6 +569,76 @@ async def test_answer_that_is_lost_is_asked_for_again(
     reference = await hand_over.upload(stream, data)
     assert lost
     assert (await fetch(await hand_over.url(stream, reference))).content == data
+
+
+@pytest.mark.parametrize("setting", ["when_supported", "when_required"])
+async def test_checksums_of_parts_are_announced_and_repeated_at_the_end(
+    queue: ChunkQueue, stream: StreamId, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """Amazon refuses parts with a checksum of which it was not told, and an end without them."""
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", setting)
+    sent: dict[str, Any] = {}
+
+    def note(model: Any, params: dict[str, Any], **_: object) -> None:
+        sent[model.name] = params
+
+    async with open_hand_over(queue=queue) as hand_over:
+        for operation in ("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"):
+            on_call(hand_over, operation, note)
+        await hand_over.upload(stream, bytes(PART_BYTES))
+    announced = sent["CreateMultipartUpload"]["headers"].get("x-amz-checksum-algorithm")
+    has_checksum = [
+        "x-amz-checksum-crc32" in sent["UploadPart"]["headers"],
+        b"ChecksumCRC32" in sent["CompleteMultipartUpload"]["body"],
+    ]
+    if setting == "when_supported":
+        assert (announced, has_checksum) == ("CRC32", [True, True])
+    else:
+        assert (announced, has_checksum) == (None, [False, False])
+
+
+async def test_what_cannot_be_removed_is_logged_beside_the_failure(
+    hand_over: HandOver, stream: StreamId, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller gets what went wrong first; the operator learns what stays."""
+
+    def refuse(**_: object) -> None:
+        answer = {"Error": {"Code": "AccessDenied", "Message": "m"}}
+        raise ClientError(answer, "AbortMultipartUpload")
+
+    async def failing() -> AsyncIterator[bytes]:
+        yield bytes(PART_BYTES)
+        raise LookupError("the camera is gone")
+
+    on_call(hand_over, "AbortMultipartUpload", refuse)
+    with pytest.raises(LookupError, match="camera"):
+        await hand_over.upload(stream, failing())
+    (said,) = [each.getMessage() for each in caplog.records if each.name == "streamq.s3sns"]
+    assert OBJECT in said
+    assert "AccessDenied" in said
+
+
+async def test_deletion_gives_way_to_a_writer_that_does_not_pause(
+    hand_over: HandOver, queue: ChunkQueue, open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """Whoever still writes would refer to what is being removed: all of it stays, to try again."""
+    reference = await hand_over.upload(stream, b"film")
+    deleting = await open_queue()
+    assert isinstance(deleting, S3SnsQueue)
+    count = itertools.count(1)
+
+    async def write(**_: object) -> None:
+        await queue.append(stream, [Entry(1, next(count), b"b")])
+
+    client = deleting.store._client
+    client.meta.events.register("before-call.s3.PutObject", write)
+    with pytest.raises(BackendUnavailableError, match="try again"):
+        await deleting.delete(stream)
+    assert (await fetch(await hand_over.url(stream, reference))).content == b"film"
+    client.meta.events.unregister("before-call.s3.PutObject", write)
+    await deleting.delete(stream)
+    with pytest.raises(StreamNotFoundError):
+        await hand_over.url(stream, reference)
 
 
 async def test_completion_that_was_done_before_is_none_to_fail_for(

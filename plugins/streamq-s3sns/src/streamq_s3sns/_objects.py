@@ -19,7 +19,7 @@ from ._segment import BACKEND, decode_name, encode_name
 FILE_METADATA = "streamq-file"
 
 _BLOCK_BYTES = 256 * 2**10
-_CHECKSUM = "ChecksumCRC32"  # what the client computes for each part, unless it is told not to
+_CHECKSUM = "CRC32"  # what the client computes for each body, unless it is told not to
 _DELETED_AT_ONCE = 1_000
 _GONE = 404
 
@@ -48,6 +48,9 @@ class Objects:
         self._client = client
         self._bucket = bucket
         self._patience = patience_seconds
+        # S3 refuses parts with a checksum that was not announced at the beginning.
+        wants_checksums = client.meta.config.request_checksum_calculation != "when_required"
+        self._checksum: dict[str, Any] = {"ChecksumAlgorithm": _CHECKSUM} if wants_checksums else {}
 
     async def put(self, key: str, body: bytes, media_type: str, name: str) -> None:
         """Store an object in one request."""
@@ -56,15 +59,20 @@ class Objects:
     async def begin(self, key: str, media_type: str, name: str) -> str:
         """Begin an object of several parts; return the id of that upload."""
         described = _described(media_type, name)
-        answer = await self._call("create_multipart_upload", Key=key, **described)
+        answer = await self._call("create_multipart_upload", Key=key, **self._checksum, **described)
         return str(answer["UploadId"])
 
     async def put_part(self, key: str, upload: str, number: int, body: bytes) -> dict[str, Any]:
         """Store a part; return what :meth:`complete` has to say of it."""
         answer = await self._call(
-            "upload_part", Key=key, UploadId=upload, PartNumber=number, Body=body
+            "upload_part",
+            Key=key,
+            UploadId=upload,
+            PartNumber=number,
+            Body=body,
+            **self._checksum,
         )
-        kept = {name: answer[name] for name in ("ETag", _CHECKSUM) if name in answer}
+        kept = {name: answer[name] for name in ("ETag", f"Checksum{_CHECKSUM}") if name in answer}
         return {"PartNumber": number, **kept}
 
     async def complete(self, key: str, upload: str, parts: Sequence[Mapping[str, Any]]) -> None:
@@ -97,9 +105,8 @@ class Objects:
 
     async def read(self, key: str, first: int) -> AsyncGenerator[bytes, None]:
         """Iterate over the bytes of an object from one on; over none if it is not there."""
-        answer = await self._call(
-            "get_object", missing_is_none=True, Key=key, Range=f"bytes={first}-"
-        )
+        rest = {"Range": f"bytes={first}-"} if first else {}
+        answer = await self._call("get_object", missing_is_none=True, Key=key, **rest)
         if answer is None:
             return
         body = answer["Body"]

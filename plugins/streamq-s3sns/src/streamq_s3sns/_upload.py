@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -149,20 +149,18 @@ class Upload:
         return await self._retry.run(partial(operation, *arguments))
 
     async def _discard(self) -> None:
-        retry = replace(
-            self._retry, deadline_seconds=min(self._retry.deadline_seconds, _FAREWELL_SECONDS)
-        )
         try:
-            if self._upload is not None:
-                await retry.run(partial(self._objects.abort, self._key, self._upload))
-            # Of a request whose answer was lost nobody knows whether it was done.
-            await retry.run(partial(self._objects.delete, [self._key]))
-        except StreamqError as exc:
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                if self._upload is not None:
+                    await self._again(self._objects.abort, self._key, self._upload)
+                # Of a request whose answer was lost nobody knows whether it was done.
+                await self._again(self._objects.delete, [self._key])
+        except (StreamqError, TimeoutError) as exc:
             _logger.warning(
                 "what has been uploaded as %s stays until its stream, or the lifecycle rule, "
                 "removes it: %s",
                 self._key,
-                exc,
+                exc or "S3 does not answer",
             )
 
 
