@@ -157,10 +157,49 @@ async def compare(count: int) -> None:
         for name, way in ways:
             calls.clear()
             taken = await way(pause)
+            print(f"{name:24}{pause:8.2f} {percentiles(taken)}  {bill(calls, 1000 / count)}")
+
+
+async def read_later(count: int) -> None:
+    """Print what it takes to read a stream again that was written slowly, chunk by chunk."""
+    calls: Counter[str] = Counter()
+    count_requests(calls)
+    print(f"{count} chunks, each in a segment of its own, read later; for 1,000 chunks")
+    for name, pack in (("packed", True), ("one by one", False)):
+        settings = S3SnsSettings().model_copy(update={"topic_arn": None, "pack": pack})
+        stream = StreamId("bench", uuid.uuid4().hex)
+        for way in (write_slowly, read_all):
+            calls.clear()
+            started = time.perf_counter()
+            async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+                await way(stream, queue, count)
+            taken = time.perf_counter() - started
             factor = 1000 / count
-            usd = sum(USD_PER_MILLION.get(call, 0) * n for call, n in calls.items()) / 1e6
-            each = ", ".join(f"{call} {n * factor:.0f}" for call, n in calls.most_common(5))
-            print(f"{name:24}{pause:8.2f} {percentiles(taken)}  {each}: {usd * factor:.4f}")
+            print(
+                f"{name:12}{way.__name__:14}{bill(calls, factor)}, {taken * factor * 1000:.0f} ms"
+            )
+
+
+async def write_slowly(stream: StreamId, queue: ChunkQueue, count: int) -> None:
+    """Send chunks, the next one when the one before has been stored."""
+    async with open_writer(stream, queue=queue) as writer:
+        for _ in range(count):
+            await writer.send_chunk(TEXT)
+            await writer.flush()
+
+
+async def read_all(stream: StreamId, queue: ChunkQueue, count: int) -> None:
+    """Read a stream to its end."""
+    async with open_reader(stream, queue=queue) as reader:
+        found = [event async for event in reader if isinstance(event, Chunk)]
+    assert len(found) == count
+
+
+def bill(calls: Counter[str], factor: float) -> str:
+    """Return how many requests there were, and what they cost, times a factor."""
+    usd = sum(USD_PER_MILLION.get(call, 0) * n for call, n in calls.items()) / 1e6
+    each = ", ".join(f"{call} {n * factor:.0f}" for call, n in calls.most_common(5))
+    return f"{each}: {usd * factor:.4f}"
 
 
 async def remember(what: str) -> None:
@@ -271,6 +310,7 @@ def main() -> None:
     with embedded as variables:
         os.environ.update(variables)
         asyncio.run(compare(arguments.chunks))
+        asyncio.run(read_later(arguments.chunks))
         measure_memory()
 
 

@@ -131,6 +131,15 @@ def test_invalid_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "STREAMQ_FAKE_URL" in str(caught.value)
 
 
+def test_credentials_in_an_address_are_never_shown() -> None:
+    """Somebody writes them there, whatever the setting is for, and the message goes to a log."""
+    with pytest.raises(ConfigurationError) as caught:
+        build(FakeSettings, retries="redis://user:hunter2@host:1, a:p@ss@b")
+    assert "hunter2" not in str(caught.value)
+    assert "p@ss" not in str(caught.value)
+    assert "***@host:1" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("variable", "suggestion"),
     [

@@ -108,6 +108,7 @@ def test_every_exported_exception_is_mapped(name: str) -> None:
         ("RequestTimeout", 400, BackendUnavailableError),
         ("InternalError", 500, BackendUnavailableError),
         ("ServiceUnavailable", 503, BackendUnavailableError),
+        ("NotImplemented", 501, BackendError),
         ("ConditionalRequestConflict", 409, BackendUnavailableError),
         ("Unheard", 502, BackendUnavailableError),
         ("Unheard", 429, BackendUnavailableError),

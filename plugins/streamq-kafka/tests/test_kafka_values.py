@@ -37,6 +37,7 @@ STREAM = StreamId("tenant", "name")
         ({"bootstrap_servers": "kafka.example"}, "host:port"),
         ({"bootstrap_servers": "kafka://kafka.example:9092"}, "host:port"),
         ({"bootstrap_servers": " , "}, "at least one"),
+        ({"bootstrap_servers": "user:secret@kafka.example:9092"}, "STREAMQ_KAFKA_SASL_USERNAME"),
         ({"topic": "with space"}, "letters"),
         ({"topic": "{tenant}-{tenant}"}, "one"),
         ({"topic": "x" * 240}, "characters"),

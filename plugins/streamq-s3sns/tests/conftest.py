@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import trustme
 
+from s3sns_bucket import BUCKET
 from streamq.driver import StreamId
 from streamq.testing import OpenQueue, new_stream, queue_factory
 from streamq_aws import AwsClients
 from streamq_aws.embedded import Ministack
 from streamq_s3sns import S3SnsDriver, S3SnsSettings
-
-BUCKET = "streams"
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from s3sns_bucket import BUCKET
 from streamq.devserver import DevServer, free_port
 from streamq.driver import AccessDeniedError, Entry, QueueOptions, StreamId
 from streamq.testing import BackendHarness, DriverSuite, FaultProxy
@@ -31,14 +32,13 @@ from streamq.testing._listing import ListingChecks
 from streamq.testing._ordering import OrderingChecks
 from streamq.testing._refusals import RefusalChecks
 from streamq.testing._replay import ReplayChecks
+from streamq.testing._trimming import TrimmingChecks
 from streamq_aws.embedded import REGION, Ministack
-from streamq_s3sns import S3SnsDriver, S3SnsSettings, open_hand_over
+from streamq_s3sns import S3SnsDriver, S3SnsSettings, _packing, open_hand_over
 from streamq_s3sns._keys import KeySpace, segment_number
-from streamq_s3sns._segment import decode_entries, encode_entries
+from streamq_s3sns._segment import PACK_METADATA, decode_entries, encode_entries
 from streamq_s3sns._store import Store
 from streamq_s3sns._upload import PART_BYTES
-
-BUCKET = "streams"
 
 
 class S3SnsHarness(BackendHarness):
@@ -86,8 +86,8 @@ class S3SnsHarness(BackendHarness):
         """Take the proxy away."""
         await self.proxy.aclose()
 
-    def segments(self, stream: StreamId) -> list[tuple[str, dict[str, str], bytes]]:
-        """Return keys, metadata and bodies of a stream's segments, oldest first."""
+    def segments(self, stream: StreamId) -> list[tuple[str, dict[str, str], tuple[Entry, ...]]]:
+        """Return keys, metadata and entries of a stream's segments, oldest first."""
         client = self.client
         directory = self.keys.directory(stream)
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=directory)
@@ -96,27 +96,27 @@ class S3SnsHarness(BackendHarness):
             for each in page.get("Contents", ()):
                 if segment_number(directory, each["Key"]) is not None:
                     answer = client.get_object(Bucket=BUCKET, Key=each["Key"])
-                    found.append((each["Key"], answer["Metadata"], answer["Body"].read()))
+                    metadata = answer["Metadata"]
+                    entries = decode_entries(answer["Body"].read(), each["Key"])
+                    # What is packed behind a segment's own entries is in the next ones, too.
+                    _, _, own = metadata.pop(PACK_METADATA, f"0 0 {len(entries)}").split()
+                    found.append((each["Key"], metadata, entries[: int(own)]))
         return found[::-1]
 
     async def peek(self, stream: StreamId) -> list[bytes]:
         """Return the data of every entry of every segment."""
-        return [
-            entry.data
-            for key, _, body in self.segments(stream)
-            for entry in decode_entries(body, key)
-        ]
+        return [entry.data for _, _, entries in self.segments(stream) for entry in entries]
 
     async def trim(self, stream: StreamId, keep: int) -> None:
         """Remove whole segments, as a lifecycle rule does, and cut the oldest one that stays."""
         client = self.client
-        for key, metadata, body in self.segments(stream)[::-1]:
-            entries = decode_entries(body, key)[-keep:] if keep else ()
-            keep -= len(entries)
+        for key, metadata, entries in self.segments(stream)[::-1]:
+            kept = entries[-keep:] if keep else ()
+            keep -= len(kept)
             client.delete_object(Bucket=BUCKET, Key=key)
-            if entries:
+            if kept:
                 client.put_object(
-                    Bucket=BUCKET, Key=key, Body=encode_entries(entries), Metadata=metadata
+                    Bucket=BUCKET, Key=key, Body=encode_entries(kept), Metadata=metadata
                 )
 
     async def break_connections(self) -> None:
@@ -294,10 +294,11 @@ class TestSeaweedFs(
     RefusalChecks,
     LimitChecks,
     ReplayChecks,
+    TrimmingChecks,
     OrderingChecks,
     BasicChecks,
 ):
-    """What depends on the server, on another S3, without notifications."""
+    """What depends on the server, on another S3, without notifications, packed to the utmost."""
 
     pytestmark = pytest.mark.asyncio
 
@@ -322,6 +323,9 @@ class TestSeaweedFs(
             )
         )
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+        # Everything that can be is packed, and again and again.
+        monkeypatch.setattr(_packing, "_FEWEST", 2)
+        monkeypatch.setattr(_packing, "GROUP_SEGMENTS", 3)
         return SeaweedHarness(tmp_path, seaweed, seaweed_client)
 
 

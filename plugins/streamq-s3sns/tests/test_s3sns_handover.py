@@ -20,6 +20,7 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from s3sns_bucket import BUCKET, segments
 from streamq import (
     BackendUnavailableError,
     BlockingStreamWriter,
@@ -51,14 +52,7 @@ from streamq_s3sns._queue import S3SnsQueue
 from streamq_s3sns._reference import disposition, shown_type
 from streamq_s3sns._upload import PART_BYTES, PARTS_AT_ONCE
 
-BUCKET = "streams"
 PAGE = b"<script>alert(document.domain)</script>"
-
-
-def keys(s3: Any, settings: S3SnsSettings) -> list[str]:
-    """Return every key below the prefix."""
-    answer = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{settings.prefix}/")
-    return [each["Key"] for each in answer.get("Contents", ())]
 
 
 def unfinished(s3: Any, settings: S3SnsSettings) -> list[str]:
@@ -70,7 +64,7 @@ def unfinished(s3: Any, settings: S3SnsSettings) -> list[str]:
 
 def objects(s3: Any, settings: S3SnsSettings) -> list[str]:
     """Return the keys of objects that were handed over."""
-    return [key for key in keys(s3, settings) if OBJECT in key]
+    return [key for key in segments(s3, settings) if OBJECT in key]
 
 
 async def fetch(url: str, **headers: str) -> httpx.Response:
@@ -384,7 +378,7 @@ async def test_objects_go_with_their_stream(
         await asyncio.sleep(0.01)
         assert await queue.sweep() == 1
     directory = queue.store.keys.directory(other)  # type: ignore[attr-defined]
-    assert keys(s3, settings) == [f"{directory}{OBJECT}{kept.id}", directory + segment_name(1)]
+    assert segments(s3, settings) == [f"{directory}{OBJECT}{kept.id}", directory + segment_name(1)]
 
 
 async def test_deletion_that_is_interrupted_leaves_nothing_half(
@@ -404,12 +398,12 @@ async def test_deletion_that_is_interrupted_leaves_nothing_half(
     with pytest.raises(BackendUnavailableError):
         await queue.delete(stream)
     assert turns == ["objects", "segments"]
-    assert keys(s3, settings)
+    assert segments(s3, settings)
     with pytest.raises(StreamNotFoundError):
         await queue.describe(stream)
     assert [info async for info in queue.streams(stream.tenant)] == []
     await queue.sweep()
-    assert keys(s3, settings) == []
+    assert segments(s3, settings) == []
 
 
 async def test_sweep_leaves_the_objects_of_a_new_stream_of_that_name(
@@ -696,7 +690,7 @@ async def test_stream_that_is_deleted_meanwhile_keeps_nothing(
     on_call(hand_over, "PutObject", delete)
     with pytest.raises(StreamNotFoundError):
         await hand_over.upload(stream, b"film")
-    assert keys(s3, settings) == []
+    assert segments(s3, settings) == []
 
 
 async def test_closing_ends_uploads_and_removes_them(

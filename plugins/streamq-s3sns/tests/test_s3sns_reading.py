@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from s3sns_bucket import PLENTY
 from streamq import StreamId
 from streamq.driver import ChunkQueue, Entry
 from streamq.testing import OpenQueue
 from streamq_s3sns._queue import S3SnsQueue
-
-PLENTY: dict[str, int] = {"max_records": 10_000, "max_bytes": 2**24}
 
 
 def count_fetched(queue: ChunkQueue) -> Counter[str]:

@@ -6,13 +6,13 @@ import asyncio
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from s3sns_bucket import BUCKET, PLENTY, count_calls, segments
 from streamq import (
     BackendUnavailableError,
     CursorError,
@@ -35,36 +35,6 @@ from streamq_s3sns import S3SnsDriver, S3SnsSettings
 from streamq_s3sns._clock import ServerClock
 from streamq_s3sns._queue import S3SnsQueue
 from streamq_s3sns._segment import decode_entries, decode_tail
-
-BUCKET = "streams"
-PLENTY: dict[str, int] = {"max_records": 10_000, "max_bytes": 2**24}
-
-
-def segments(s3: Any, settings: S3SnsSettings) -> list[str]:
-    """Return the keys below the prefix, the newest segment of a stream first."""
-    answer = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{settings.prefix}/")
-    return [each["Key"] for each in answer.get("Contents", ())]
-
-
-def count_calls(queue: ChunkQueue, fault: Callable[[str], None] | None = None) -> Counter[str]:
-    """Count the requests that a queue makes of S3 from now on, and perhaps fail some."""
-    assert isinstance(queue, S3SnsQueue)
-    calls: Counter[str] = Counter()
-    store = queue._store
-    client = store._client
-
-    class Counting:
-        def __getattr__(self, name: str) -> Any:
-            async def call(**arguments: Any) -> Any:
-                calls[name] += 1
-                if fault is not None:
-                    fault(name)
-                return await getattr(client, name)(**arguments)
-
-            return call
-
-    store._client = Counting()
-    return calls
 
 
 async def test_one_append_is_one_segment_and_one_request(

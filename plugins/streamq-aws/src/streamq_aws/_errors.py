@@ -63,6 +63,8 @@ _FULL = frozenset(
     }
 )
 
+_NEVER = 501  # "not implemented": asking again is of no use
+
 # First match wins, so that subclasses come before their bases.
 _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] = (
     (
@@ -199,7 +201,7 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
             "AWS refuses {what}: {why}; check the credentials, and the permissions that the "
             "README of the driver lists",
         )
-    if status == 429 or status >= 500:
+    if status == 429 or (status >= 500 and status != _NEVER):
         return BackendUnavailableError, "AWS cannot serve {what} now: {why}"
     return BackendError, "AWS answered {what} with an error: {why}"
 

@@ -120,6 +120,11 @@ class KafkaSettings(DriverSettings):
         if not servers:
             raise ValueError("must name at least one broker as host:port")
         for server in servers:
+            if "@" in server:
+                raise ValueError(
+                    "takes no credentials; set STREAMQ_KAFKA_SASL_USERNAME and "
+                    "STREAMQ_KAFKA_SASL_PASSWORD"
+                )
             host, _, port = server.rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) < 65_536 or "/" in server:
                 raise ValueError(f"{server!r} is not host:port")

@@ -22,7 +22,8 @@ from streamq.driver import BackendUnavailableError, Entry, FencedError, StreamId
 from streamq_aws import together
 
 from ._flows import Flow
-from ._segment import BACKEND, FRAME_BYTES, Tail
+from ._packing import Packer
+from ._segment import BACKEND, FRAME_BYTES, Tail, encode_entries
 from ._store import Store
 
 SEGMENT_BYTES = 8 * 2**20
@@ -37,9 +38,10 @@ _BUSY_SECONDS = 0.25
 class Appender:
     """Appends for all streams of one queue."""
 
-    def __init__(self, store: Store, ttl: timedelta) -> None:
+    def __init__(self, store: Store, ttl: timedelta, packer: Packer) -> None:
         self._store = store
         self._ttl = ttl
+        self._packer = packer
         self._clock = asyncio.get_running_loop().time
 
     async def append(
@@ -107,6 +109,9 @@ class Appender:
             flow.tail = stored
             flow.appended_at = self._clock()
             flow.tell(stored.number)
+            if ttl is not None:
+                # Only the record that ends a stream has a time to live of its own.
+                self._packer.finish(directory)
             return stored
 
     def _living(self, tail: Tail) -> Tail:
@@ -129,19 +134,23 @@ class Appender:
         for i, group in enumerate(groups):
             is_last = i == len(groups) - 1
             base = self._next(base, group, (ttl if is_last else None) or self._ttl)
-            put = self._store.put(directory, base, group, stream)
+            body = encode_entries(group)
+            put = self._store.put(directory, base, body, stream)
             is_busy = self._clock() < flow.appended_at + _BUSY_SECONDS
             flow.busy_appends = flow.busy_appends + 1 if is_busy else 0
             if flow.busy_appends >= _LOOK_APPENDS:
                 flow.busy_appends = 0
-                rival, has_won = await together((self._store.announced(directory), put))
-                # What is stored is stored: the next append is refused.
-                flow.rival = max(flow.rival, rival)
+                # What is stored is stored: it is the next append that is refused.
+                tag, _ = await together((put, self._look_for_rival(directory, flow)))
             else:
-                has_won = await put
-            if not has_won:
+                tag = await put
+            if tag is None:
                 return None
+            self._packer.add(stream, directory, base, body, tag=tag, count=len(group))
         return base
+
+    async def _look_for_rival(self, directory: str, flow: Flow) -> None:
+        flow.rival = max(flow.rival, await self._store.announced(directory))
 
     def _next(self, base: Tail, entries: Sequence[Entry], ttl: timedelta) -> Tail:
         newest = (entries[-1].epoch, entries[-1].index) if entries else base.newest

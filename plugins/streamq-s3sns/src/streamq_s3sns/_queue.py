@@ -24,8 +24,9 @@ from ._appender import Appender
 from ._flows import Flow, Flows
 from ._keys import KeySpace
 from ._objects import Objects
-from ._reading import Reading, newest_first
-from ._segment import BACKEND, Place, Segment, Tail, decode_place
+from ._packing import Packer
+from ._reading import Reading
+from ._segment import BACKEND, Place, Segment, Tail, decode_place, newest_first
 from ._services import check_region
 from ._settings import S3SnsSettings
 from ._store import Described, Store
@@ -57,6 +58,7 @@ class S3SnsQueue(ChunkQueue):
         self._calls = Calls(BACKEND)
         self._waiting = 0
         self._wakeups: WakeUps | None = None
+        self._parts: list[Packer | WakeUps] = []
         self._closing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -79,8 +81,11 @@ class S3SnsQueue(ChunkQueue):
                 f"{settings.bucket}/{settings.prefix}",
                 self._flows.tell,
             )
+            self._parts.append(self._wakeups)
         self.capabilities = capabilities
-        self._appender = Appender(store, self._options.ttl)
+        self._packer = Packer(store, is_on=settings.pack)
+        self._parts.append(self._packer)
+        self._appender = Appender(store, self._options.ttl, self._packer)
         self._reading = Reading(store)
         self._sweeper = Sweeper(store, Objects(client, settings.bucket, patience_seconds=patience))
 
@@ -148,6 +153,7 @@ class S3SnsQueue(ChunkQueue):
             with self._flows.use(directory) as flow:
                 await self._sweeper.delete(directory)
                 flow.forget()
+                self._packer.forget(directory)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         pages = self._store.directories(self._keys.names(tenant, prefix))
@@ -184,8 +190,7 @@ class S3SnsQueue(ChunkQueue):
     async def _close(self) -> None:
         self._calls.close()
         try:
-            if self._wakeups is not None:
-                await self._wakeups.aclose(_CLOSING_SECONDS)
+            await together(part.aclose(_CLOSING_SECONDS) for part in self._parts)
         finally:
             await self._clients.aclose()
 

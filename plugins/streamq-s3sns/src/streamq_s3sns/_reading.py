@@ -2,15 +2,14 @@
 
 A reader that has caught up asks for one number again and again. One that is behind fetches several
 at a time, twice as many each time, as far as it takes to fill what it was asked for and as far as
-they are small. What is left of a segment is kept for the next page, so that a large one is not
-fetched again for each.
+they are small; behind one that was packed it goes on with the first that was not in it. What is
+left of a segment is kept for the next page, so that a large one is not fetched again for each.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from streamq.driver import Stored, StreamqError
@@ -131,8 +130,8 @@ class Reading:
         page.take(segment, _after(place, segment))
         if page.is_full:
             self._leftovers.keep(directory, segment)
-        number = place.number + 1
-        flow.known = max(flow.known, place.number)
+        number = segment.through + 1
+        flow.known = max(flow.known, segment.through)
         if not (was_empty and page.records and flow.known < number):
             # Whoever has just waited for this segment was here before it came: what follows it
             # came later still, and may be left to the next call.
@@ -170,11 +169,15 @@ class Reading:
                 typical = max(typical, segment.bytes)
                 if isinstance(segment, TooLarge):
                     break
+                if segment.tail.number < number:
+                    continue  # one before it has its entries
                 page.take(segment, (0, -1))
                 if page.is_full:
                     self._leftovers.keep(directory, segment)
                     return number
-                number += 1
+                number = segment.through + 1
+                if segment.through > segment.tail.number:
+                    pace = 1  # the next one may be packed, too
             flow.known = max(flow.known, number - 1)
         return number
 
@@ -238,8 +241,3 @@ def _after(place: Place, segment: Segment) -> tuple[int, int]:
         return place.key
     is_here = any((entry.epoch, entry.index) == place.key for entry in segment.entries)
     return place.key if is_here else (0, -1)
-
-
-def newest_first(segment: Segment) -> Sequence[Stored]:
-    """Return the entries of a segment as they are read, the newest one first."""
-    return list(stored(segment))[::-1]

@@ -1,5 +1,8 @@
 """What is in a segment: entries in its body, and in its metadata where the stream stands after it.
 
+The first segment of a group may be packed: written anew, with the entries of those that follow it
+behind its own, so that a later reader needs one request for all. The others stay where they are.
+
 The metadata makes one small request tell all that an append, a description or a sweep has to know;
 and since the next number can be had only once, whoever writes it has seen what came before.
 """
@@ -8,14 +11,15 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from streamq.driver import BackendError, CursorError, Entry, Stored, StreamId
 
 BACKEND = "s3sns"
 METADATA = "streamq"
 NAME_METADATA = "streamq-name"
+PACK_METADATA = "streamq-pack"
 
 _FRAME = struct.Struct(">QQI")
 _VERSION = "1"
@@ -68,11 +72,21 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment as read: where the stream stood, and the entries."""
+    """A segment as read.
+
+    Attributes:
+        tail: Where the stream stood after it.
+        entries: Its own, and behind them those of the segments that are packed into it.
+        bytes: How large its body is.
+        through: Number of the last segment whose entries it has; its own if it is not packed.
+        own: How many of the entries are its own.
+    """
 
     tail: Tail
     entries: tuple[Entry, ...]
     bytes: int
+    through: int
+    own: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +171,46 @@ def decode_entries(body: bytes, where: str) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def stored(segment: Segment, after: tuple[int, int] = (0, -1)) -> Iterable[Stored]:
-    """Iterate over the entries of a segment that come after one of them, as they are read."""
-    number, last = segment.tail.number, len(segment.entries) - 1
+def decode_segment(tail: Tail, body: bytes, pack: str | None, where: str) -> Segment:
+    """Return a segment from its body, and from what its metadata says of a pack.
+
+    Raises:
+        BackendError: It is not a segment of ours, or cut off.
+    """
+    entries = decode_entries(body, where)
+    if pack is None:
+        return Segment(tail, entries, len(body), tail.number, len(entries))
+    try:
+        version, through, own = map(int, pack.split(" "))
+        if str(version) != _VERSION or through <= tail.number or not 0 <= own <= len(entries):
+            raise ValueError(pack)
+    except ValueError:
+        raise _foreign(where) from None
+    return Segment(tail, entries, len(body), through, own)
+
+
+def encode_pack(through: int, own: int) -> str:
+    """Return what the metadata of a packed segment says beside where the stream stood."""
+    return f"{_VERSION} {through} {own}"
+
+
+def stored(segment: Segment, after: tuple[int, int] = (0, -1)) -> Iterator[Stored]:
+    """Iterate over the entries of a segment that come after one of them, as they are read.
+
+    Reading goes on in the segment itself until all that is packed into it has been read.
+    """
+    last = len(segment.entries) - 1
     for i, entry in enumerate(segment.entries):
         key = entry.epoch, entry.index
         if key > after:
-            yield Stored(Place(number + (i == last), key).encode(), entry.data)
+            number = segment.through + 1 if i == last else segment.tail.number
+            yield Stored(Place(number, key).encode(), entry.data)
+
+
+def newest_first(segment: Segment) -> list[Stored]:
+    """Return the entries of a segment as they are read, the newest one first; only its own."""
+    own = replace(segment, entries=segment.entries[: segment.own], through=segment.tail.number)
+    return list(stored(own))[::-1]
 
 
 def encode_name(name: str) -> str:

@@ -36,6 +36,12 @@ class S3SnsSettings(AwsSettings):
         "topic, the pause before the first look that no notification has caused",
     )
 
+    pack: bool = Field(
+        default=True,
+        description="whether segments of a slow stream are packed for later readers, a request "
+        "for a hundred; off where objects must never be written twice",
+    )
+
     @field_validator("bucket")
     @classmethod
     def _bucket_lists_in_order(cls, value: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from streamq.driver import BackendUnavailableError, ConfigurationError, Entry, StreamId
+from streamq.driver import BackendUnavailableError, ConfigurationError, StreamId
 from streamq_aws import aws_errors, error_code, http_status, to_streamq
 
 from ._clock import ServerClock
@@ -20,13 +20,14 @@ from ._segment import (
     BACKEND,
     METADATA,
     NAME_METADATA,
+    PACK_METADATA,
     Segment,
     Tail,
-    decode_entries,
     decode_name,
+    decode_segment,
     decode_tail,
-    encode_entries,
     encode_name,
+    encode_pack,
 )
 
 _BEFORE_SEGMENTS = "."  # sorts behind the announcement and before the digits
@@ -163,39 +164,68 @@ class Store:
                     data = await body.read()
         finally:
             body.close()
-        tail = decode_tail(number, answer["Metadata"].get(METADATA), where)
-        return Segment(tail, decode_entries(data, where), len(data))
+        metadata = answer["Metadata"]
+        tail = decode_tail(number, metadata.get(METADATA), where)
+        return decode_segment(tail, data, metadata.get(PACK_METADATA), where)
 
-    async def put(
-        self, directory: str, tail: Tail, entries: Sequence[Entry], stream: StreamId
-    ) -> bool:
-        """Store a segment; return whether it won its number. If not, nothing was stored.
+    async def put(self, directory: str, tail: Tail, body: bytes, stream: StreamId) -> str | None:
+        """Store a segment if its number can be won; return the tag of what is stored.
 
         Raises:
             ConfigurationError: The server lets a number be won twice.
         """
+        segment = self._segment(directory, tail, body, stream)
+        tag = await self._put_new(segment)
+        if tag is not None and not self._is_fence_proved:
+            await self._prove_fence(segment)
+        return tag
+
+    async def pack(
+        self,
+        directory: str,
+        head: Tail,
+        body: bytes,
+        stream: StreamId,
+        *,
+        tag: str,
+        through: int,
+        own: int,
+    ) -> bool:
+        """Write a segment anew, with the entries of those that follow it behind its own.
+
+        Args:
+            directory: Of the stream.
+            head: What the segment says of where the stream stood; it stays as it was.
+            body: All entries.
+            stream: The stream.
+            tag: Of the segment as it has to be; otherwise nothing is stored.
+            through: Number of the last segment whose entries are in the body.
+            own: How many of the entries were there before.
+
+        Returns:
+            Whether it was stored.
+        """
+        segment = self._segment(directory, head, body, stream)
+        segment["Metadata"][PACK_METADATA] = encode_pack(through, own)
+        answer = await self._call(
+            "put_object", missing_is_none=True, lost_race_is_none=True, IfMatch=tag, **segment
+        )
+        return answer is not None
+
+    def _segment(self, directory: str, tail: Tail, body: bytes, stream: StreamId) -> dict[str, Any]:
         metadata = {METADATA: tail.encode()}
         if self.keys.stream(directory) is None:
             metadata[NAME_METADATA] = encode_name(stream.name)
-        segment = {
+        return {
             "Key": directory + segment_name(tail.number),
-            "Body": encode_entries(entries),
+            "Body": body,
+            "ContentType": "application/octet-stream",
             "Metadata": metadata,
         }
-        has_won = await self._put_new(segment)
-        if has_won and not self._is_fence_proved:
-            await self._prove_fence(segment)
-        return has_won
 
-    async def _put_new(self, segment: Mapping[str, Any]) -> bool:
-        answer = await self._call(
-            "put_object",
-            lost_race_is_none=True,
-            ContentType="application/octet-stream",
-            IfNoneMatch="*",
-            **segment,
-        )
-        return answer is not None
+    async def _put_new(self, segment: Mapping[str, Any]) -> str | None:
+        answer = await self._call("put_object", lost_race_is_none=True, IfNoneMatch="*", **segment)
+        return None if answer is None else str(answer["ETag"])
 
     async def _prove_fence(self, segment: Mapping[str, Any]) -> None:
         """See that the server refuses a segment that is there, once for each queue that writes.
@@ -203,7 +233,7 @@ class Store:
         With the very same segment: where it is taken again, nothing has changed.
         """
         for _ in range(2):  # the first time, somebody may just have deleted it
-            if not await self._put_new(segment):
+            if await self._put_new(segment) is None:
                 self._is_fence_proved = True
                 return
         raise ConfigurationError(

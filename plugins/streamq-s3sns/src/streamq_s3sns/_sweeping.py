@@ -82,7 +82,7 @@ class Sweeper:
         stream: StreamId = found.stream
         number = found.tail.number + 1
         grave = Tail(number=number, begin=number, expires=_CLAIMED)
-        return await self._store.put(found.directory, grave, (), stream)
+        return await self._store.put(found.directory, grave, b"", stream) is not None
 
     async def _delete_objects(self, directory: str, upto: int | None) -> None:
         await self._objects.delete(await self._objects.of(directory, upto=upto))

@@ -1,0 +1,185 @@
+"""Packing: what was written in many small segments can be read later with few requests.
+
+A slow stream has one segment for each chunk, and a request for each of them is what a late reader
+would pay. So whoever writes keeps what it has written of each stream, up to a group of a hundred
+segments, and writes the group's first segment anew, with all of it. Nothing else changes: numbers
+stay as they were won, the other segments stay where they are for those who are reading them, and
+whatever is not packed, for whatever reason, is read one by one.
+
+A pack replaces the very segment that it begins with, and nothing otherwise (``If-Match``), so that
+a stream which was deleted meanwhile does not come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from streamq.driver import BackendUnavailableError, StreamId, StreamqError
+
+from ._segment import Tail
+from ._store import Store
+
+GROUP_SEGMENTS = 100
+"""A group with as many segments is packed."""
+
+LARGEST_SEGMENT_BYTES = 256 * 1024
+"""A larger one is worth a request of its own."""
+
+_FEWEST = 8  # a PUT costs as much as twelve GETs; below this nobody would notice
+_GROUP_BYTES = 4 * 2**20
+_HELD_BYTES = 16 * 2**20
+_PACKING_BYTES = 16 * 2**20
+_OVERHEAD_BYTES = 300  # of a segment that is held, beside its body
+_AT_ONCE = 4
+_NOBODYS_TAG = '"00000000000000000000000000000000"'
+
+_log = logging.getLogger("streamq.s3sns")
+
+
+@dataclass(slots=True)
+class _Group:
+    """Segments that follow each other, all written by this queue."""
+
+    stream: StreamId
+    directory: str
+    head: Tail
+    tag: str
+    own: int
+    through: int
+    bodies: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def is_followed_by(self, tail: Tail) -> bool:
+        """Whether a segment comes right after it, in the same stream."""
+        return tail.number == self.through + 1 and tail.begin == self.head.begin
+
+    def add(self, tail: Tail, body: bytes) -> None:
+        self.through = tail.number
+        self.bodies.append(body)
+        self.size += _OVERHEAD_BYTES + len(body)
+
+
+class Packer:
+    """Packs what one queue writes, in the background.
+
+    An error is logged and no more: everything is stored already. Groups that may still grow take
+    16 MiB, all streams together; beyond that, those which have not grown for longest are packed
+    as they are. Groups that wait for their turn take 16 MiB more; beyond that they are not packed.
+
+    Args:
+        store: Where the segments are.
+        is_on: Whether to pack at all.
+    """
+
+    def __init__(self, store: Store, *, is_on: bool) -> None:
+        self._store = store
+        self._is_on = is_on
+        self._is_proved = False
+        self._groups: OrderedDict[str, _Group] = OrderedDict()
+        self._held = 0
+        self._packing = 0
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(
+        self, stream: StreamId, directory: str, tail: Tail, body: bytes, *, tag: str, count: int
+    ) -> None:
+        """Take a segment that has just been stored.
+
+        Args:
+            stream: The stream.
+            directory: Of the stream.
+            tail: Where the stream stands after it.
+            body: Its entries.
+            tag: By which S3 knows it.
+            count: How many entries it has.
+        """
+        if not self._is_on:
+            return
+        group = self._groups.get(directory)
+        is_small = len(body) <= LARGEST_SEGMENT_BYTES
+        if group is not None and not (is_small and group.is_followed_by(tail)):
+            self.finish(directory)
+            group = None
+        if not is_small:
+            return
+        if group is None:
+            group = _Group(stream, directory, tail, tag, count, tail.number)
+            self._groups[directory] = group
+        before = group.size
+        group.add(tail, body)
+        self._held += group.size - before
+        self._groups.move_to_end(directory)
+        if len(group.bodies) >= GROUP_SEGMENTS or group.size >= _GROUP_BYTES:
+            self.finish(directory)
+        while self._held > _HELD_BYTES:
+            self.finish(next(iter(self._groups)))
+
+    def finish(self, directory: str) -> None:
+        """Pack what there is of a stream: nothing follows, or nothing that belongs to it."""
+        group = self.forget(directory)
+        if (
+            group is None
+            or len(group.bodies) < _FEWEST
+            or self._packing + group.size > _PACKING_BYTES
+        ):
+            return
+        self._packing += group.size
+        task = asyncio.create_task(self._pack(group), name=f"streamq-s3sns-pack {group.stream}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def forget(self, directory: str) -> _Group | None:
+        """Keep nothing of a stream any longer; return what there was."""
+        group = self._groups.pop(directory, None)
+        if group is not None:
+            self._held -= group.size
+        return group
+
+    async def aclose(self, seconds: float) -> None:
+        """Wait for what is being packed, but no longer than that; what has not ended is dropped."""
+        tasks = tuple(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _pack(self, group: _Group) -> None:
+        try:
+            async with self._turn:
+                if self._is_on:
+                    await self._write(group)
+        except BackendUnavailableError as exc:
+            _log.debug("segments of %s stay as they are: %s", group.stream, exc)
+        except StreamqError as exc:
+            self._stop(str(exc))
+        finally:
+            self._packing -= group.size
+
+    async def _write(self, group: _Group) -> None:
+        put = functools.partial(
+            self._store.pack,
+            group.directory,
+            group.head,
+            b"".join(group.bodies),
+            group.stream,
+            through=group.through,
+            own=group.own,
+        )
+        if not self._is_proved and await put(tag=_NOBODYS_TAG):
+            self._stop("the server does not honour `If-Match`")
+            return
+        self._is_proved = True
+        await put(tag=group.tag)
+
+    def _stop(self, reason: str) -> None:
+        if self._is_on:
+            self._is_on = False
+            while self._groups:
+                self.forget(next(iter(self._groups)))
+            _log.warning("finished streams are read segment by segment: %s", reason)
