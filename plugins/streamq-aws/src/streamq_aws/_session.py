@@ -51,8 +51,8 @@ class AwsClients:
 
         Raises:
             AccessDeniedError: There are no credentials.
-            ConfigurationError: The profile does not exist, no region is known, or what should be the
-                endpoint is no URL.
+            ConfigurationError: The profile does not exist, no region is known, or the endpoint is
+                not a URL.
         """
         settings = self._settings
         config = AioConfig(
