@@ -250,9 +250,7 @@ class Sequencer:
     def _gap(self, first: int, last: int, record: Record) -> Gap:
         """Return the gap before a record, or raise if gaps are not wanted."""
         if not self._gaps_as_events:
-            raise TrimmedError(
-                f"events {first} to {last} {self._fate(last + 1)}", oldest=last + 1
-            )
+            raise TrimmedError(f"events {first} to {last} {self._fate(last + 1)}", oldest=last + 1)
         return Gap(first, last, record.attempt)
 
     def _fate(self, oldest: int) -> str:

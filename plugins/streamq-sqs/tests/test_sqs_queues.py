@@ -163,7 +163,7 @@ async def test_what_went_to_a_dead_letter_queue_is_told_as_missing(
         )
     async with open_reader(stream, queue=queue, gaps_as_events=gaps_as_events) as reader:
         if not gaps_as_events:
-            with pytest.raises(TrimmedError, match="events 1 to 1 .* put them aside"):
+            with pytest.raises(TrimmedError, match=r"events 1 to 1 .* put them aside"):
                 await anext(reader)
         else:
             events = [event async for event in reader]
