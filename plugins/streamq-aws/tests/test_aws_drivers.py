@@ -228,9 +228,12 @@ async def test_endpoint_that_is_no_url_is_told(
     backend: str, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scheme is what people forget."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:4566")
-    with pytest.raises(ConfigurationError, match=r"127\.0\.0\.1:4566; an endpoint is a URL"):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "me:hunter2@127.0.0.1:4566")
+    with pytest.raises(
+        ConfigurationError, match=r"127\.0\.0\.1:4566; an endpoint is a URL"
+    ) as caught:
         await told(stream)
+    assert "hunter2" not in str(caught.value)
 
 
 async def test_what_does_not_exist_is_told(

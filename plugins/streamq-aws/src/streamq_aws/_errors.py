@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from types import TracebackType
 
 import aiohttp
@@ -46,6 +47,7 @@ _ELSEWHERE = frozenset(
         *("IllegalLocationConstraintException", "InvalidRegion"),
     }
 )
+_USER = re.compile(r"[^\s/\"@]+:[^\s/\"@]+@")  # credentials that somebody put into an address
 _UNHANDLED = "An HTTP Client raised an unhandled exception: "  # we do handle it
 _SCOPE = "Credential should be scoped to"  # a valid region: services refuse the signature then
 _PASSING = frozenset(
@@ -178,9 +180,9 @@ def to_streamq(
         return kind(text, backend=backend, stream=stream)
     for classes, kind, message in _RULES:
         if isinstance(error, classes):
-            return kind(message.format(why=_why(error)), backend=backend, stream=stream)
+            return kind(message.format(why=why(error)), backend=backend, stream=stream)
     return BackendError(
-        f"the AWS client failed: {type(error).__name__}: {_why(error)}",
+        f"the AWS client failed: {type(error).__name__}: {why(error)}",
         backend=backend,
         stream=stream,
     )
@@ -247,8 +249,9 @@ def _reason(error: bx.ClientError) -> str:
     return f"{code}, {str(message).strip().rstrip('.')}"
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """Return an error's own words, in one line and without credentials."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).removeprefix(_UNHANDLED).split()).rstrip(".")
-    return text or type(error).__name__
+    return _USER.sub("***@", text) or type(error).__name__

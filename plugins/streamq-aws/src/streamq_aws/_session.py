@@ -15,7 +15,7 @@ from botocore.loaders import Loader, create_loader
 
 from streamq.driver import ConfigurationError
 
-from ._errors import aws_errors
+from ._errors import aws_errors, why
 from ._settings import AwsSettings
 
 
@@ -71,8 +71,8 @@ class AwsClients:
                     raise
                 # It is about "localhost:4566" and its like.
                 raise ConfigurationError(
-                    f"the AWS configuration cannot be used: {exc}; an endpoint is a URL such as "
-                    "http://127.0.0.1:4566 (AWS_ENDPOINT_URL, or the driver's ..._ENDPOINT_URL)",
+                    f"the AWS configuration cannot be used: {why(exc)}; an endpoint is a URL such "
+                    "as http://127.0.0.1:4566 (AWS_ENDPOINT_URL, or the driver's ..._ENDPOINT_URL)",
                     backend=self._backend,
                 ) from exc
 
