@@ -115,7 +115,9 @@ class StreamInfo:
         last: The newest records, newest first, as many as were asked for and exist.
         records: How many records are stored, if cheap to know.
         size_bytes: How much they take, if cheap to know.
-        expires_in: Time until the stream disappears by itself, if it does.
+        expires_in: Time until the stream disappears by itself or, without
+            ``capabilities.expires``, until a sweep may remove it (then 0 if that is due); ``None``
+            if neither is known.
         attempts: How many epochs have been opened, if the backend counts them; needed only without
             ``capabilities.replay``, where nobody else can.
     """

@@ -10,9 +10,12 @@ from typing import Any
 import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader, create_loader
 
-from ._errors import aws_errors
+from streamq.driver import ConfigurationError
+
+from ._errors import aws_errors, why
 from ._settings import AwsSettings
 
 
@@ -51,7 +54,8 @@ class AwsClients:
 
         Raises:
             AccessDeniedError: There are no credentials.
-            ConfigurationError: The profile does not exist, or no region is known.
+            ConfigurationError: The profile does not exist, no region is known, or the endpoint is
+                not a URL.
         """
         settings = self._settings
         config = AioConfig(
@@ -63,9 +67,18 @@ class AwsClients:
         )
         with aws_errors(self._backend):
             session = self._session = self._session or self._open_session()
-            return await self._stack.enter_async_context(
-                session.client(service, endpoint_url=settings.endpoint_url, config=config)
-            )
+            client = session.client(service, endpoint_url=settings.endpoint_url, config=config)
+            try:
+                return await self._stack.enter_async_context(client)
+            except ValueError as exc:
+                if isinstance(exc, BotoCoreError):
+                    raise
+                # It is about "localhost:4566" and its like.
+                raise ConfigurationError(
+                    f"the AWS configuration cannot be used: {why(exc)}; an endpoint is a URL such "
+                    "as http://127.0.0.1:4566 (AWS_ENDPOINT_URL, or the driver's ..._ENDPOINT_URL)",
+                    backend=self._backend,
+                ) from exc
 
     @property
     def region(self) -> str | None:
