@@ -207,6 +207,51 @@ async def test_stream_that_began_again_keeps_its_own_segments(
     assert packs(s3, settings) == {}
 
 
+async def test_place_in_a_pack_is_not_looked_for_in_what_was_there_before(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """A process keeps what a page left of the segment, and gets a position from elsewhere."""
+    writing, late = await open_queue(), await open_queue()
+    early = [await open_queue() for _ in range(3)]
+    await writing.append(stream, [Entry(1, i, b"%d of 1" % i) for i in range(3)])
+    for each in early:
+        await each.read(stream, "", max_records=1, max_bytes=2**20, max_wait=0)
+    told = await write(writing, stream, range(3, 20), ends=True)
+    await packed(writing)
+    found = await read(late, stream)
+    for each, i in zip(early, (2, 3, 10), strict=True):
+        assert texts(await read(each, stream, found[i].position)) == told[i - 2 :]
+
+
+async def test_place_in_a_pack_that_has_gone_repeats_nothing(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """A lifecycle rule removes segments in any order: what was packed may stay longer."""
+    first, second, reading = await open_queue(), await open_queue(), await open_queue()
+    await write(first, stream, range(5))
+    told = await write(second, stream, range(20), epoch=2, ends=True)
+    await packed(second)
+    assert packs(s3, settings) == {"993": "1 26 1"}
+    found = (await read(reading, stream))[5:]
+    s3.delete_object(Bucket=BUCKET, Key=segments(s3, settings)[-6])
+    for i, each in enumerate(found):
+        assert texts(await read(reading, stream, each.position)) == told[i + 1 :]
+
+
+async def test_page_goes_on_where_only_the_pack_is_left(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """It is younger than what is packed into it; a short page says that there is no more."""
+    first, second, reading = await open_queue(), await open_queue(), await open_queue()
+    told = await write(first, stream, range(5))
+    told += await write(second, stream, range(20), epoch=2, ends=True)
+    await packed(second)
+    told += await write(second, stream, range(21, 24), epoch=2)
+    for key in segments(s3, settings)[3:-6]:
+        s3.delete_object(Bucket=BUCKET, Key=key)
+    assert texts(await reading.read(stream, "", max_wait=0, **PLENTY)) == told
+
+
 async def test_attempts_pack_what_each_of_them_wrote(
     open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:

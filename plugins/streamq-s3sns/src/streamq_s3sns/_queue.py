@@ -202,6 +202,7 @@ class S3SnsQueue(ChunkQueue):
         try:
             while True:
                 news.clear()
+                before = place.number
                 found, place = await self._reading.fetch(
                     directory,
                     flow,
@@ -212,6 +213,9 @@ class S3SnsQueue(ChunkQueue):
                     was_empty=was_empty,
                 )
                 left = until - clock()
+                may_be_more = place.number <= flow.known or (before and max_wait <= 0)
+                if not found and before < place.number and may_be_more:
+                    continue  # what was there had no entries, and what follows may be missing
                 if found or left <= 0:
                     return found
                 was_empty = True
