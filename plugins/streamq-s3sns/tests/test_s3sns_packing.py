@@ -252,6 +252,67 @@ async def test_page_goes_on_where_only_the_pack_is_left(
     assert texts(await reading.read(stream, "", max_wait=0, **PLENTY)) == told
 
 
+async def test_stream_that_began_again_with_the_same_text_keeps_its_own_segments(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """S3 gives the same tag to the same bytes: that alone does not tell one stream from another."""
+    writing, other = await open_queue(), await open_queue()
+    await write(writing, stream, range(20))
+    await other.delete(stream)
+    told = await write(other, stream, range(3))
+    assert isinstance(writing, S3SnsQueue)
+    writing._packer.finish(writing._keys.directory(stream))
+    await packed(writing)
+    assert packs(s3, settings) == {}
+    assert texts(await read(other, stream)) == told
+
+
+async def test_server_without_tags_is_written_to_and_not_packed(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """What only packing needs must not make an append fail."""
+    queue = await open_queue()
+    assert isinstance(queue, S3SnsQueue)
+    client = queue._store._client
+
+    class Untagged:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        async def put_object(self, **arguments: Any) -> Any:
+            answer = await client.put_object(**arguments)
+            del answer["ETag"]
+            return answer
+
+    queue._store._client = Untagged()
+    told = await write(queue, stream, range(20), ends=True)
+    await packed(queue)
+    assert packs(s3, settings) == {}
+    assert texts(await read(queue, stream)) == told
+
+
+async def test_unexpected_error_of_a_pack_is_told(
+    open_queue: OpenQueue,
+    stream: StreamId,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody waits for the task: what it ends with would be found by the garbage collector."""
+    queue = await open_queue()
+    assert isinstance(queue, S3SnsQueue)
+
+    async def fail(*_: object, **__: object) -> bool:
+        raise LookupError("out of the blue")
+
+    monkeypatch.setattr(queue._store, "pack", fail)
+    await write(queue, stream, range(20), ends=True)
+    tasks = tuple(queue._packer._tasks)
+    await asyncio.gather(*tasks)
+    assert len(tasks) == 1
+    assert "out of the blue" in caplog.text
+    assert queue._packer._packing == 0
+
+
 async def test_attempts_pack_what_each_of_them_wrote(
     open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
