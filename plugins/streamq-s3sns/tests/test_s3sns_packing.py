@@ -478,6 +478,36 @@ async def test_packing_can_be_switched_off(
     assert packs(s3, settings) == {}
 
 
+async def test_packs_leave_connections_to_appends(
+    stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few of them, large packs on a slow line would make every append wait for one."""
+    few = settings.model_copy(update={"max_connections": 2})
+    async with queue_factory(S3SnsDriver, few) as open_few:
+        queue = await open_few()
+        assert isinstance(queue, S3SnsQueue)
+        began = asyncio.Event()
+        packing = []
+
+        async def hold(directory: str, *_: object, **__: object) -> bool:
+            packing.append(directory)
+            began.set()
+            await asyncio.Event().wait()
+            return True
+
+        monkeypatch.setattr(queue._store, "pack", hold)
+        for i in range(4):
+            await write(queue, StreamId(stream.tenant, f"{stream.name}-{i}"), range(10), ends=True)
+        async with asyncio.timeout(5):
+            await began.wait()
+        await write(queue, stream, range(10))
+        assert len(packing) == 1
+        tasks = tuple(queue._packer._tasks)
+        await queue._packer.aclose(0.1)
+        assert all(task.done() for task in tasks)
+        assert queue._packer._packing == 0
+
+
 async def test_queue_that_is_closed_ends_its_packs(
     open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:

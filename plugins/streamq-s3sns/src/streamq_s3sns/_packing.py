@@ -75,16 +75,17 @@ class Packer:
     Args:
         store: Where the segments are.
         is_on: Whether to pack at all.
+        connections: Most connections to S3, of which packs leave most to others.
     """
 
-    def __init__(self, store: Store, *, is_on: bool) -> None:
+    def __init__(self, store: Store, *, is_on: bool, connections: int) -> None:
         self._store = store
         self._is_on = is_on
         self._is_proved = False
         self._groups: OrderedDict[str, _Group] = OrderedDict()
         self._held = 0
         self._packing = 0
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._turn = asyncio.Semaphore(min(_AT_ONCE, max(1, connections // 4)))
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(

@@ -82,7 +82,7 @@ class S3SnsQueue(ChunkQueue):
             )
             self._parts.append(self._wakeups)
         self.capabilities = capabilities
-        self._packer = Packer(store, is_on=settings.pack)
+        self._packer = Packer(store, is_on=settings.pack, connections=settings.max_connections)
         self._parts.append(self._packer)
         self._appender = Appender(store, self._options.ttl, self._packer)
         self._reading = Reading(store)
