@@ -7,7 +7,8 @@ stay as they were won, the other segments stay where they are for those who are 
 whatever is not packed, for whatever reason, is read one by one.
 
 A pack replaces the very segment that it begins with, and nothing otherwise (``If-Match``), so that
-a stream which was deleted meanwhile does not come back.
+a stream which was deleted meanwhile does not come back. The tag is that of the body only: whether
+it is not the same text in a stream that has begun again is seen from the metadata just before.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _GROUP_BYTES = 4 * 2**20
 _HELD_BYTES = 16 * 2**20
 _PACKING_BYTES = 16 * 2**20
 _OVERHEAD_BYTES = 300  # of a segment that is held, beside its body
+_GROUP_OVERHEAD_BYTES = 1_000
 _AT_ONCE = 4
 _NOBODYS_TAG = '"00000000000000000000000000000000"'
 
@@ -51,7 +53,7 @@ class _Group:
     own: int
     through: int
     bodies: list[bytes] = field(default_factory=list)
-    size: int = 0
+    size: int = _GROUP_OVERHEAD_BYTES
 
     def is_followed_by(self, tail: Tail) -> bool:
         """Whether a segment comes right after it, in the same stream."""
@@ -73,16 +75,17 @@ class Packer:
     Args:
         store: Where the segments are.
         is_on: Whether to pack at all.
+        connections: Most connections to S3, of which packs leave most to others.
     """
 
-    def __init__(self, store: Store, *, is_on: bool) -> None:
+    def __init__(self, store: Store, *, is_on: bool, connections: int) -> None:
         self._store = store
         self._is_on = is_on
         self._is_proved = False
         self._groups: OrderedDict[str, _Group] = OrderedDict()
         self._held = 0
         self._packing = 0
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._turn = asyncio.Semaphore(min(_AT_ONCE, max(1, connections // 4)))
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(
@@ -95,13 +98,13 @@ class Packer:
             directory: Of the stream.
             tail: Where the stream stands after it.
             body: Its entries.
-            tag: By which S3 knows it.
+            tag: By which S3 knows it; empty if the server gives none.
             count: How many entries it has.
         """
         if not self._is_on:
             return
         group = self._groups.get(directory)
-        is_small = len(body) <= LARGEST_SEGMENT_BYTES
+        is_small = len(body) <= LARGEST_SEGMENT_BYTES and tag != ""
         if group is not None and not (is_small and group.is_followed_by(tail)):
             self.finish(directory)
             group = None
@@ -110,6 +113,7 @@ class Packer:
         if group is None:
             group = _Group(stream, directory, tail, tag, count, tail.number)
             self._groups[directory] = group
+            self._held += group.size
         before = group.size
         group.add(tail, body)
         self._held += group.size - before
@@ -142,6 +146,8 @@ class Packer:
 
     async def aclose(self, seconds: float) -> None:
         """Wait for what is being packed, but no longer than that; what has not ended is dropped."""
+        while self._groups:
+            self.forget(next(iter(self._groups)))
         tasks = tuple(self._tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
@@ -158,15 +164,21 @@ class Packer:
             _log.debug("segments of %s stay as they are: %s", group.stream, exc)
         except StreamqError as exc:
             self._stop(str(exc))
+        except Exception:  # noqa: BLE001 - nobody waits for this task, or sees how it ends
+            _log.exception("packing segments of %s failed", group.stream)
         finally:
             self._packing -= group.size
 
     async def _write(self, group: _Group) -> None:
+        if await self._store.head(group.directory, group.head.number) != group.head:
+            return  # deleted, and perhaps written anew
+        body = b"".join(group.bodies)
+        group.bodies.clear()  # two of each would be twice the memory
         put = functools.partial(
             self._store.pack,
             group.directory,
             group.head,
-            b"".join(group.bodies),
+            body,
             group.stream,
             through=group.through,
             own=group.own,
