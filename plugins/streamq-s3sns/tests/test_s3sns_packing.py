@@ -396,6 +396,26 @@ def unreachable() -> Exception:
     return error
 
 
+def refuse_packs(queue: ChunkQueue, error: Callable[[], Exception]) -> list[str]:
+    """Let every pack fail from now on; return the keys of those that were tried, as they come."""
+    assert isinstance(queue, S3SnsQueue)
+    client = queue._store._client
+    tried: list[str] = []
+
+    class Refusing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        async def put_object(self, **arguments: Any) -> Any:
+            if "IfMatch" in arguments:
+                tried.append(arguments["Key"])
+                raise error()
+            return await client.put_object(**arguments)
+
+    queue._store._client = Refusing()
+    return tried
+
+
 @pytest.mark.parametrize(
     ("error", "goes_on"),
     [
@@ -416,21 +436,7 @@ async def test_refused_pack_harms_nobody(
 ) -> None:
     """Everything is stored already: what is not permitted is tried once, and told once."""
     queue = await open_queue()
-    assert isinstance(queue, S3SnsQueue)
-    client = queue._store._client
-    tried = []
-
-    class Refusing:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(client, name)
-
-        async def put_object(self, **arguments: Any) -> Any:
-            if "IfMatch" in arguments:
-                tried.append(arguments["Key"])
-                raise error()
-            return await client.put_object(**arguments)
-
-    queue._store._client = Refusing()
+    tried = refuse_packs(queue, error)
     with caplog.at_level(logging.WARNING, logger="streamq"):
         told = await write(queue, stream, range(10), ends=True)
         await packed(queue)
@@ -441,6 +447,20 @@ async def test_refused_pack_harms_nobody(
     assert len(caplog.records) == (0 if goes_on else 1)
     assert packs(s3, settings) == {}
     assert texts(await read(queue, stream)) == told
+
+
+async def test_who_was_refused_tries_again_later(
+    open_queue: OpenQueue, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that has expired is renewed: a worker must not go without packs until it ends."""
+    monkeypatch.setattr("streamq_s3sns._packing._REFUSED_SECONDS", 0.0)
+    queue = await open_queue()
+    tried = refuse_packs(queue, lambda: refused("ExpiredToken", 400))
+    for name in ("first", "second"):
+        each = StreamId(stream.tenant, f"{stream.name}-{name}")
+        await write(queue, each, range(10), ends=True)
+        await packed(queue)
+    assert len(tried) == 2
 
 
 async def test_server_without_the_condition_is_not_trusted_to_pack(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -37,6 +38,7 @@ _PACKING_BYTES = 16 * 2**20
 _OVERHEAD_BYTES = 300  # of a segment that is held, beside its body
 _GROUP_OVERHEAD_BYTES = 1_000
 _AT_ONCE = 4
+_REFUSED_SECONDS = 3_600.0  # a token that had expired may have been renewed by then
 _NOBODYS_TAG = '"00000000000000000000000000000000"'
 
 _log = logging.getLogger("streamq.s3sns")
@@ -68,7 +70,8 @@ class _Group:
 class Packer:
     """Packs what one queue writes, in the background.
 
-    An error is logged and no more: everything is stored already. Groups that may still grow take
+    An error is logged and no more, since everything is stored already; who is refused rests for an
+    hour. Groups that may still grow take
     16 MiB, all streams together; beyond that, those which have not grown for longest are packed
     as they are. Groups that wait for their turn take 16 MiB more; beyond that they are not packed.
 
@@ -80,7 +83,8 @@ class Packer:
 
     def __init__(self, store: Store, *, is_on: bool, connections: int) -> None:
         self._store = store
-        self._is_on = is_on
+        self._clock = asyncio.get_running_loop().time
+        self._off_until = -math.inf if is_on else math.inf
         self._is_proved = False
         self._groups: OrderedDict[str, _Group] = OrderedDict()
         self._held = 0
@@ -146,14 +150,17 @@ class Packer:
 
     async def aclose(self, seconds: float) -> None:
         """Wait for what is being packed, but no longer than that; what has not ended is dropped."""
-        while self._groups:
-            self.forget(next(iter(self._groups)))
+        self._forget_all()
         tasks = tuple(self._tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget_all(self) -> None:
+        while self._groups:
+            self.forget(next(iter(self._groups)))
 
     async def _pack(self, group: _Group) -> None:
         try:
@@ -163,7 +170,7 @@ class Packer:
         except BackendUnavailableError as exc:
             _log.debug("segments of %s stay as they are: %s", group.stream, exc)
         except StreamqError as exc:
-            self._stop(str(exc))
+            self._stop(str(exc), seconds=_REFUSED_SECONDS)
         except Exception:  # noqa: BLE001 - nobody waits for this task, or sees how it ends
             _log.exception("packing segments of %s failed", group.stream)
         finally:
@@ -184,14 +191,17 @@ class Packer:
             own=group.own,
         )
         if not self._is_proved and await put(tag=_NOBODYS_TAG):
-            self._stop("the server does not honour `If-Match`")
+            self._stop("the server does not honour `If-Match`", seconds=math.inf)
             return
         self._is_proved = True
         await put(tag=group.tag)
 
-    def _stop(self, reason: str) -> None:
+    @property
+    def _is_on(self) -> bool:
+        return self._clock() >= self._off_until
+
+    def _stop(self, reason: str, *, seconds: float) -> None:
         if self._is_on:
-            self._is_on = False
-            while self._groups:
-                self.forget(next(iter(self._groups)))
+            self._off_until = self._clock() + seconds
+            self._forget_all()
             _log.warning("finished streams are read segment by segment: %s", reason)
