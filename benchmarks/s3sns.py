@@ -16,17 +16,17 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import aioboto3
 
-from streamq import Chunk, StreamId, load_settings, open_reader, open_writer
+from streamq import Chunk, StreamId, StreamWriter, load_settings, open_reader, open_writer
 from streamq.driver import ChunkQueue, QueueOptions
 from streamq_aws import AwsClients
-from streamq_s3sns import S3SnsDriver, S3SnsSettings
+from streamq_s3sns import ObjectReference, S3SnsDriver, S3SnsSettings, open_hand_over
 
 USD_PER_MILLION = {
     **dict.fromkeys(("PutObject", "ListObjectsV2"), 5.0),
@@ -46,8 +46,8 @@ def count_requests(calls: Counter[str]) -> None:
     """Count every request of every client that is opened from now on."""
     opened = AwsClients.client
 
-    async def client(self: AwsClients, service: str, *, poll_seconds: float = 0.0) -> Any:
-        made = await opened(self, service, poll_seconds=poll_seconds)
+    async def client(self: AwsClients, service: str, **options: Any) -> Any:
+        made = await opened(self, service, **options)
 
         def count(model: Any, **_: object) -> None:
             calls[model.name] += 1
@@ -214,6 +214,11 @@ async def remember(what: str) -> None:
             stream = StreamId("bench", "large")
             async with open_writer(stream, queue=queue, settings=settings) as writer:
                 await writer.send_chunk(os.urandom(1_000_000) * (LARGE_BYTES // 1_000_000))
+        elif what == "hand-over-large":
+            async with open_writer("handed", queue=queue) as writer:
+                await hand_over_large(writer, queue)
+        elif what == "download-large":
+            await download_large(queue)
         elif what == "write-small":
             stream = StreamId("bench", "small")
             async with open_writer(stream, queue=queue, settings=small) as writer:
@@ -224,6 +229,31 @@ async def remember(what: str) -> None:
             await read_through(stream, queue)
         taken = time.perf_counter() - started
     print(json.dumps({"base": before, "peak": peak_mib(), "seconds": taken}))
+
+
+async def hand_over_large(writer: StreamWriter[Any], queue: ChunkQueue) -> None:
+    """Upload as much as the largest chunk has, from an iterable, and send the reference."""
+
+    async def source() -> AsyncIterator[bytes]:
+        piece = os.urandom(1_000_000)
+        for _ in range(LARGE_BYTES // len(piece)):
+            yield piece
+
+    async with open_hand_over(queue=queue) as hand_over:
+        await writer.send_chunk(await hand_over.upload(writer, source()))
+
+
+async def download_large(queue: ChunkQueue) -> None:
+    """Fetch what was handed over, block by block."""
+    async with (
+        open_hand_over(queue=queue) as hand_over,
+        open_reader("handed", queue=queue, value_type=ObjectReference) as reader,
+    ):
+        (reference,) = await reader.collect()
+        size = 0
+        async for block in hand_over.download("handed", reference):
+            size += len(block)
+    assert size == LARGE_BYTES
 
 
 def peak_mib() -> int:
@@ -248,7 +278,10 @@ async def read_through(stream: StreamId, queue: ChunkQueue) -> None:
 def measure_memory() -> None:
     """Print peaks, each in a process of its own."""
     print(f"one chunk of {LARGE_BYTES // 10**6} MB, and {SMALL_CHUNKS} small ones; MiB, seconds")
-    for what in ("write-large", "read-large", "write-small", "read-small"):
+    for what in (
+        *("write-large", "read-large", "hand-over-large", "download-large"),
+        *("write-small", "read-small"),
+    ):
         answer = subprocess.run(
             [sys.executable, "-m", "benchmarks.s3sns", "--remember", what],
             check=True,
@@ -257,7 +290,7 @@ def measure_memory() -> None:
         )
         found = json.loads(answer.stdout.splitlines()[-1])
         print(
-            f"{what:12} peak {found['peak']:5} of which {found['base']:4} before it began, "
+            f"{what:16} peak {found['peak']:5} of which {found['base']:4} before it began, "
             f"{found['seconds']:6.1f} s"
         )
 

@@ -64,6 +64,11 @@ class BlockingStreamWriter(Generic[TContra]):
         return self._writer.discards
 
     @property
+    def has_codec(self) -> bool:
+        """Whether a codec encrypts, or compresses, what is sent on its way into the stream."""
+        return self._writer.has_codec
+
+    @property
     def position(self) -> int:
         """Seq of the next chunk to send: how many of the stream are valid and accepted."""
         return self._writer.position

@@ -232,9 +232,10 @@ class StreamReader(Generic[T]):
                 self._check_open()
                 left = until - self._clock()
                 if left <= 0:
+                    gone = ", or another reader has taken it all" if self._consumes else ""
                     raise IdleTimeoutError(
                         f"nothing arrived on stream {self.stream} for {self._idle_seconds:g} s; "
-                        "the producer may be gone (STREAMQ_IDLE_SECONDS is the deadline)",
+                        f"the producer may be gone{gone} (STREAMQ_IDLE_SECONDS is the deadline)",
                         backend=self._queue.backend,
                         stream=str(self.stream),
                     )

@@ -250,12 +250,23 @@ class Sequencer:
     def _gap(self, first: int, last: int, record: Record) -> Gap:
         """Return the gap before a record, or raise if gaps are not wanted."""
         if not self._gaps_as_events:
-            raise TrimmedError(
-                f"events {first} to {last} are no longer stored; the oldest that can be read is "
-                f"{last + 1}",
-                oldest=last + 1,
-            )
+            raise TrimmedError(f"events {first} to {last} {self._fate(last + 1)}", oldest=last + 1)
         return Gap(first, last, record.attempt)
+
+    def _fate(self, oldest: int) -> str:
+        """Say what has become of events that are missing before another one, as far as we know."""
+        if self._early and self._fullness > 1:
+            return (
+                f"have not come before {len(self._early):,} later records, which is all that is "
+                "held back for them: they are gone, or the backend gives records out further out "
+                "of order than that"
+            )
+        if self._relative:
+            return (
+                f"are not there any more, and {oldest} is: another reader has acknowledged them, "
+                "and there may be only one, or the backend has put them aside"
+            )
+        return f"are no longer stored; the oldest that can be read is {oldest}"
 
     def _hold_back(self, record: Record) -> bool:
         """Keep an early record for later, if the backend may reorder."""

@@ -98,6 +98,8 @@ class StreamWriter(Generic[TContra]):
         """Chunks of earlier attempts that stay valid; 0 unless this attempt resumes or replays."""
         self.discards = discards
         """Whether chunks go nowhere, because the stream was sealed before this attempt began."""
+        self.has_codec = codec is not None
+        """Whether a codec encrypts, or compresses, what is sent on its way into the stream."""
         self._queue = queue
         self._takes_parts = queue.capabilities.replay
         self._outbox = outbox

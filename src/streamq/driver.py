@@ -2,7 +2,8 @@
 
 A driver is small: it makes one round trip and reports. Packing, sequencing, batching, retry,
 deduplication, endings and capability checks live once, in streamq itself. A driver never retries,
-never swallows an error and never looks inside the bytes that it stores.
+never swallows an error and never looks inside the bytes that it stores. (:class:`RetryPolicy` is
+for what a plugin offers beside its driver.)
 
 A driver package registers a :class:`Driver` subclass under its backend name in the entry point
 group ``streamq.drivers``.
@@ -33,6 +34,7 @@ from ._errors import (
 )
 from ._events import StreamId
 from ._position import BEFORE_ALL, decode_position, encode_position
+from ._retry import RetryPolicy
 from ._settings import DriverSettings
 
 START = ""
@@ -113,7 +115,9 @@ class StreamInfo:
         last: The newest records, newest first, as many as were asked for and exist.
         records: How many records are stored, if cheap to know.
         size_bytes: How much they take, if cheap to know.
-        expires_in: Time until the stream disappears by itself, if it does.
+        expires_in: Time until the stream disappears by itself or, without
+            ``capabilities.expires``, until a sweep may remove it (then 0 if that is due); ``None``
+            if neither is known.
         attempts: How many epochs have been opened, if the backend counts them; needed only without
             ``capabilities.replay``, where nobody else can.
     """
@@ -411,6 +415,7 @@ __all__ = [
     "Finding",
     "LatencyClass",
     "QueueOptions",
+    "RetryPolicy",
     "SealedError",
     "StorageFullError",
     "Stored",

@@ -154,7 +154,7 @@ def test_what_a_dead_reader_had_taken_is_waited_for_before_it_is_called_lost(
                 await writer.flush()
         async with open_reader(stream, queue=queue, commits=False) as reader:
             if is_lost:
-                with pytest.raises(TrimmedError):
+                with pytest.raises(TrimmedError, match="or the backend gives records out further"):
                     await reader.read_batch(max_wait=SECONDS * 10)
                 assert clock() >= died + queue.hidden_seconds
             else:

@@ -207,8 +207,15 @@ def test_early_records_are_bounded() -> None:
     """What never heals must surface, not grow without bound."""
     sequencer = Sequencer(reorder_bytes=200)
     sequencer.feed(data(1, 1, 5, 6, "x" * 100))
-    with pytest.raises(TrimmedError):
+    with pytest.raises(TrimmedError, match="events 1 to 5 have not come before 2 later records"):
         sequencer.feed(data(1, 1, 6, 7, "x" * 100))
+
+
+def test_what_another_reader_has_acknowledged_is_told_as_that() -> None:
+    """Where a record goes to one reader, a second reader is likelier than a retention."""
+    sequencer = Sequencer(relative=True)
+    with pytest.raises(TrimmedError, match="another reader has acknowledged them"):
+        sequencer.feed(data(1, 1, 3, 4, "x"))
 
 
 # --- against a model -------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from streamq.devserver import TemporalDevServer
+from streamq_s3sns import S3SnsDriver, S3SnsSettings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/*/README.md")]
@@ -145,6 +146,31 @@ def test_encrypted_example_stores_nothing_readable(tmp_path: Path, temporal_addr
     files = b"".join(each.read_bytes() for each in tmp_path.glob("streams.db*"))
     assert b"letter-" in files  # the stream's name, which says that this is the right file
     assert not any(line.encode() in files for line in letter)
+
+
+def test_film_beside_the_stream_is_for_those_who_may_read_it(
+    tmp_path: Path, temporal_address: str
+) -> None:
+    """The route that people copy leads nobody to an object who has not the right to the stream."""
+    embedded = S3SnsDriver.embedded(S3SnsSettings.model_construct())
+    assert embedded is not None
+    with embedded as variables:
+        output = run(
+            EXAMPLES / "hand_over.py",
+            tmp_path,
+            **variables,
+            STREAMQ_BACKEND="s3sns",
+            STREAMQ_TEMPORAL_ADDRESS=temporal_address,
+        )
+    assert output.splitlines() == [
+        "rendering",
+        "Argo.mp4, 15000000 bytes",
+        "without the token: 401",
+        'with it: 200 attachment; filename="Argo.mp4"',
+        "15000000 bytes, as uploaded",
+        "another id: 404",
+        "Argo is ready",
+    ]
 
 
 def test_every_example_is_run() -> None:

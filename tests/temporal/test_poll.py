@@ -185,6 +185,32 @@ async def test_a_poll_that_waits_sends_heartbeats_and_asks_the_backend_seldom(
         assert (await polling).count == 1
 
 
+async def test_a_poll_that_looks_after_its_producer_asks_the_backend_no_oftener(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporal is asked every two seconds, where nobody pays for it; a queue that bills is not."""
+    looks = 0
+
+    async def is_over(client: Client, workflow_id: str) -> bool:
+        nonlocal looks
+        assert workflow_id == "producer"
+        looks += 1
+        return looks == 9
+
+    monkeypatch.setattr("streamq.temporal._poll.is_ended", is_over)
+    environment = ActivityEnvironment(client=client)
+
+    async def wait_in_vain() -> tuple[PollResult, list[str]]:
+        queue = FaultyQueue(MailboxQueue(Post(), hidden_seconds=30.0))
+        current.set(ActivityContext(queue, settings, client, None))
+        result = await environment.run(poll, PollRequest(STREAM, producer="producer"))
+        return result, [call.method for call in queue.calls]
+
+    result, asked = await asyncio.to_thread(run_in_virtual_time, wait_in_vain)
+    assert (result.count, result.producer_over, looks) == (0, True, 9)
+    assert asked == ["read"]
+
+
 async def test_a_poll_for_the_rest_waits_until_nothing_can_be_hidden(
     client: Client, settings: Settings
 ) -> None:

@@ -33,8 +33,8 @@ async def count_mail(chunks: int, stream: StreamWriter) -> str:
     return "done"
 
 
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(params=["true", "false"], ids=["fifo", "standard"])
+def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An emulator, and variables that lead there, for this process and those that it starts."""
     embedded = pytest.importorskip("streamq_aws.embedded")
     pytest.importorskip("streamq_sqs")
@@ -42,6 +42,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("STREAMQ_BACKEND", "sqs")
+        monkeypatch.setenv("STREAMQ_SQS_FIFO", request.param)
         monkeypatch.setenv("STREAMQ_SQS_MAX_MESSAGE_BYTES", "262144")
         monkeypatch.setenv("STREAMQ_SQS_VISIBILITY_SECONDS", str(_VISIBILITY_SECONDS))
         yield

@@ -41,7 +41,7 @@ async def test_doctor_creates_what_is_missing_and_then_finds_nothing(
         update={"bucket": "fresh", "topic_arn": "arn:aws:sns:us-east-1:000000000000:fresh"}
     )
     assert [finding.ok for finding in await S3SnsDriver.examine(options, fresh)] == [False]
-    assert len(await S3SnsDriver.provision(options, fresh)) == 3
+    assert len(await S3SnsDriver.provision(options, fresh)) == 4
     assert all(finding.ok for finding in await S3SnsDriver.examine(options, fresh))
     assert await S3SnsDriver.provision(options, fresh) == []
     longer = QueueOptions(ttl=timedelta(days=30))
@@ -76,6 +76,7 @@ async def test_doctor_lets_old_versions_go_and_leaves_the_rules_of_others(
         "Status": "Enabled",
         "Filter": {"Prefix": f"{settings.prefix}/"},
         "Expiration": {"Days": 12},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 3},
     }
     s3.put_bucket_lifecycle_configuration(
         Bucket=bucket, LifecycleConfiguration={"Rules": [theirs, ours]}
@@ -93,7 +94,33 @@ async def test_doctor_lets_old_versions_go_and_leaves_the_rules_of_others(
     }
     assert rules[ours["ID"]]["Expiration"]["Days"] == 12
     assert rules[ours["ID"]]["NoncurrentVersionExpiration"]["NoncurrentDays"] == 1
+    assert rules[ours["ID"]]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 3
     assert rules["logs"]["Expiration"]["Days"] == 2
+
+
+async def test_doctor_sees_to_it_that_unfinished_uploads_go(
+    settings: S3SnsSettings, s3: Any
+) -> None:
+    """They are paid for, no listing of objects shows them, and a killed process cannot."""
+    options, bucket = QueueOptions(ttl=timedelta(days=1)), "unfinished"
+    s3.create_bucket(Bucket=bucket)
+    theirs = {
+        "ID": "all",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "Expiration": {"Days": 30},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+    }
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [theirs]})
+    here = settings.model_copy(update={"bucket": bucket})
+    (wrong,) = [each for each in await S3SnsDriver.examine(options, here) if not each.ok]
+    assert (wrong.subject, "doctor --create" in wrong.remedy) == ("unfinished uploads", True)
+    (created,) = await S3SnsDriver.provision(options, here)
+    assert "unfinished uploads" in created
+    assert all(finding.ok for finding in await S3SnsDriver.examine(options, here))
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert [each["ID"] for each in rules] == ["all", f"streamq-{settings.prefix}"]
+    assert rules[1]["Filter"] == {"Prefix": f"{settings.prefix}/"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -11,16 +12,18 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import botocore.session
+import httpx
 import pytest
 from botocore.exceptions import ClientError
 
 from s3sns_bucket import BUCKET
 from streamq.devserver import DevServer, free_port
-from streamq.driver import Entry, StreamId
+from streamq.driver import AccessDeniedError, Entry, QueueOptions, StreamId
 from streamq.testing import BackendHarness, DriverSuite, FaultProxy
 from streamq.testing._basics import BasicChecks
 from streamq.testing._expiry import ExpiryChecks
@@ -31,10 +34,11 @@ from streamq.testing._refusals import RefusalChecks
 from streamq.testing._replay import ReplayChecks
 from streamq.testing._trimming import TrimmingChecks
 from streamq_aws.embedded import REGION, Ministack
-from streamq_s3sns import S3SnsDriver, S3SnsSettings, _packing
+from streamq_s3sns import S3SnsDriver, S3SnsSettings, _packing, open_hand_over
 from streamq_s3sns._keys import KeySpace, segment_number
 from streamq_s3sns._segment import PACK_METADATA, decode_entries, encode_entries
 from streamq_s3sns._store import Store
+from streamq_s3sns._upload import PART_BYTES
 
 
 class S3SnsHarness(BackendHarness):
@@ -323,3 +327,58 @@ class TestSeaweedFs(
         monkeypatch.setattr(_packing, "_FEWEST", 2)
         monkeypatch.setattr(_packing, "GROUP_SEGMENTS", 3)
         return SeaweedHarness(tmp_path, seaweed, seaweed_client)
+
+
+async def test_hand_over_on_another_s3_with_credentials_that_count(
+    tmp_path: Path, seaweed: SeaweedFs, seaweed_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts, signatures and removal are where implementations of S3 differ."""
+    credentials = tmp_path / "credentials"
+    credentials.write_text(
+        "[good]\naws_access_key_id=good\naws_secret_access_key=good-secret\n"
+        "[reader]\naws_access_key_id=reader\naws_secret_access_key=reader-secret\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    settings = S3SnsSettings(
+        endpoint_url=seaweed.url, profile="good", bucket=BUCKET, prefix=f"h-{uuid.uuid4().hex}"
+    )
+    stream, options = StreamId("t", "films / 1"), QueueOptions(ttl=timedelta(days=1))
+    data = os.urandom(2 * PART_BYTES + 5)
+    async with (
+        await S3SnsDriver.open(options, settings) as queue,
+        await S3SnsDriver.open(options, settings.model_copy(update={"profile": "reader"})) as other,
+        open_hand_over(queue=queue) as hand_over,
+        open_hand_over(queue=other) as reading,
+    ):
+        await queue.append(stream, [Entry(1, 0, b"a")])
+        reference = await hand_over.upload(stream, data, media_type="video/mp4", name="é.mp4")
+        url = await reading.url(stream, reference)
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+            answer = await client.get(url)
+            assert answer.content == data
+            assert answer.headers["Content-Type"] == "video/mp4"
+            assert answer.headers["Content-Disposition"].startswith("attachment; filename=")
+            assert (await client.get(url.partition("?")[0])).status_code == 403
+            assert (await client.get(url.replace("-Expires=300", "-Expires=301"))).is_error
+        assert b"".join([block async for block in reading.download(stream, reference)]) == data
+        with pytest.raises(AccessDeniedError):
+            await reading.upload(stream, data)
+        started = asyncio.Event()
+
+        async def endless() -> AsyncIterator[bytes]:
+            yield data
+            started.set()
+            await asyncio.Event().wait()
+
+        uploading = asyncio.create_task(hand_over.upload(stream, endless()))
+        async with asyncio.timeout(20):
+            await started.wait()
+            uploading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await uploading
+        assert not seaweed_client.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
+        await queue.delete(stream)
+    left = seaweed_client.list_objects_v2(Bucket=BUCKET, Prefix=settings.prefix)
+    assert not left.get("Contents")

@@ -207,6 +207,112 @@ async def test_stream_that_began_again_keeps_its_own_segments(
     assert packs(s3, settings) == {}
 
 
+async def test_place_in_a_pack_is_not_looked_for_in_what_was_there_before(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """A process keeps what a page left of the segment, and gets a position from elsewhere."""
+    writing, late = await open_queue(), await open_queue()
+    early = [await open_queue() for _ in range(3)]
+    await writing.append(stream, [Entry(1, i, b"%d of 1" % i) for i in range(3)])
+    for each in early:
+        await each.read(stream, "", max_records=1, max_bytes=2**20, max_wait=0)
+    told = await write(writing, stream, range(3, 20), ends=True)
+    await packed(writing)
+    found = await read(late, stream)
+    for each, i in zip(early, (2, 3, 10), strict=True):
+        assert texts(await read(each, stream, found[i].position)) == told[i - 2 :]
+
+
+async def test_place_in_a_pack_that_has_gone_repeats_nothing(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """A lifecycle rule removes segments in any order: what was packed may stay longer."""
+    first, second, reading = await open_queue(), await open_queue(), await open_queue()
+    await write(first, stream, range(5))
+    told = await write(second, stream, range(20), epoch=2, ends=True)
+    await packed(second)
+    assert packs(s3, settings) == {"993": "1 26 1"}
+    found = (await read(reading, stream))[5:]
+    s3.delete_object(Bucket=BUCKET, Key=segments(s3, settings)[-6])
+    for i, each in enumerate(found):
+        assert texts(await read(reading, stream, each.position)) == told[i + 1 :]
+
+
+async def test_page_goes_on_where_only_the_pack_is_left(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """It is younger than what is packed into it; a short page says that there is no more."""
+    first, second, reading = await open_queue(), await open_queue(), await open_queue()
+    told = await write(first, stream, range(5))
+    told += await write(second, stream, range(20), epoch=2, ends=True)
+    await packed(second)
+    told += await write(second, stream, range(21, 24), epoch=2)
+    for key in segments(s3, settings)[3:-6]:
+        s3.delete_object(Bucket=BUCKET, Key=key)
+    assert texts(await reading.read(stream, "", max_wait=0, **PLENTY)) == told
+
+
+async def test_stream_that_began_again_with_the_same_text_keeps_its_own_segments(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """S3 gives the same tag to the same bytes: that alone does not tell one stream from another."""
+    writing, other = await open_queue(), await open_queue()
+    await write(writing, stream, range(20))
+    await other.delete(stream)
+    told = await write(other, stream, range(3))
+    assert isinstance(writing, S3SnsQueue)
+    writing._packer.finish(writing._keys.directory(stream))
+    await packed(writing)
+    assert packs(s3, settings) == {}
+    assert texts(await read(other, stream)) == told
+
+
+async def test_server_without_tags_is_written_to_and_not_packed(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """What only packing needs must not make an append fail."""
+    queue = await open_queue()
+    assert isinstance(queue, S3SnsQueue)
+    client = queue._store._client
+
+    class Untagged:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        async def put_object(self, **arguments: Any) -> Any:
+            answer = await client.put_object(**arguments)
+            del answer["ETag"]
+            return answer
+
+    queue._store._client = Untagged()
+    told = await write(queue, stream, range(20), ends=True)
+    await packed(queue)
+    assert packs(s3, settings) == {}
+    assert texts(await read(queue, stream)) == told
+
+
+async def test_unexpected_error_of_a_pack_is_told(
+    open_queue: OpenQueue,
+    stream: StreamId,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody waits for the task: what it ends with would be found by the garbage collector."""
+    queue = await open_queue()
+    assert isinstance(queue, S3SnsQueue)
+
+    async def fail(*_: object, **__: object) -> bool:
+        raise LookupError("out of the blue")
+
+    monkeypatch.setattr(queue._store, "pack", fail)
+    await write(queue, stream, range(20), ends=True)
+    tasks = tuple(queue._packer._tasks)
+    await asyncio.gather(*tasks)
+    assert len(tasks) == 1
+    assert "out of the blue" in caplog.text
+    assert queue._packer._packing == 0
+
+
 async def test_attempts_pack_what_each_of_them_wrote(
     open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
@@ -290,6 +396,26 @@ def unreachable() -> Exception:
     return error
 
 
+def refuse_packs(queue: ChunkQueue, error: Callable[[], Exception]) -> list[str]:
+    """Let every pack fail from now on; return the keys of those that were tried, as they come."""
+    assert isinstance(queue, S3SnsQueue)
+    client = queue._store._client
+    tried: list[str] = []
+
+    class Refusing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        async def put_object(self, **arguments: Any) -> Any:
+            if "IfMatch" in arguments:
+                tried.append(arguments["Key"])
+                raise error()
+            return await client.put_object(**arguments)
+
+    queue._store._client = Refusing()
+    return tried
+
+
 @pytest.mark.parametrize(
     ("error", "goes_on"),
     [
@@ -310,21 +436,7 @@ async def test_refused_pack_harms_nobody(
 ) -> None:
     """Everything is stored already: what is not permitted is tried once, and told once."""
     queue = await open_queue()
-    assert isinstance(queue, S3SnsQueue)
-    client = queue._store._client
-    tried = []
-
-    class Refusing:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(client, name)
-
-        async def put_object(self, **arguments: Any) -> Any:
-            if "IfMatch" in arguments:
-                tried.append(arguments["Key"])
-                raise error()
-            return await client.put_object(**arguments)
-
-    queue._store._client = Refusing()
+    tried = refuse_packs(queue, error)
     with caplog.at_level(logging.WARNING, logger="streamq"):
         told = await write(queue, stream, range(10), ends=True)
         await packed(queue)
@@ -335,6 +447,20 @@ async def test_refused_pack_harms_nobody(
     assert len(caplog.records) == (0 if goes_on else 1)
     assert packs(s3, settings) == {}
     assert texts(await read(queue, stream)) == told
+
+
+async def test_who_was_refused_tries_again_later(
+    open_queue: OpenQueue, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that has expired is renewed: a worker must not go without packs until it ends."""
+    monkeypatch.setattr("streamq_s3sns._packing._REFUSED_SECONDS", 0.0)
+    queue = await open_queue()
+    tried = refuse_packs(queue, lambda: refused("ExpiredToken", 400))
+    for name in ("first", "second"):
+        each = StreamId(stream.tenant, f"{stream.name}-{name}")
+        await write(queue, each, range(10), ends=True)
+        await packed(queue)
+    assert len(tried) == 2
 
 
 async def test_server_without_the_condition_is_not_trusted_to_pack(
@@ -370,6 +496,36 @@ async def test_packing_can_be_switched_off(
         await write(queue, stream, range(20), ends=True)
         await packed(queue)
     assert packs(s3, settings) == {}
+
+
+async def test_packs_leave_connections_to_appends(
+    stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few of them, large packs on a slow line would make every append wait for one."""
+    few = settings.model_copy(update={"max_connections": 2})
+    async with queue_factory(S3SnsDriver, few) as open_few:
+        queue = await open_few()
+        assert isinstance(queue, S3SnsQueue)
+        began = asyncio.Event()
+        packing = []
+
+        async def hold(directory: str, *_: object, **__: object) -> bool:
+            packing.append(directory)
+            began.set()
+            await asyncio.Event().wait()
+            return True
+
+        monkeypatch.setattr(queue._store, "pack", hold)
+        for i in range(4):
+            await write(queue, StreamId(stream.tenant, f"{stream.name}-{i}"), range(10), ends=True)
+        async with asyncio.timeout(5):
+            await began.wait()
+        await write(queue, stream, range(10))
+        assert len(packing) == 1
+        tasks = tuple(queue._packer._tasks)
+        await queue._packer.aclose(0.1)
+        assert all(task.done() for task in tasks)
+        assert queue._packer._packing == 0
 
 
 async def test_queue_that_is_closed_ends_its_packs(

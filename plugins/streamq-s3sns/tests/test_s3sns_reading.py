@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
-from s3sns_bucket import PLENTY
+from s3sns_bucket import BUCKET, PLENTY, segments
 from streamq import StreamId
 from streamq.driver import ChunkQueue, Entry
 from streamq.testing import OpenQueue
+from streamq_s3sns import S3SnsSettings
 from streamq_s3sns._queue import S3SnsQueue
 
 
@@ -111,3 +113,17 @@ async def test_cursor_far_behind_is_followed_with_several_requests_at_once(
     found = await reading.read(stream, "3-1-1", **PLENTY, max_wait=0)
     assert [each.data for each in found] == [b"%d" % i for i in range(2, 40)]
     assert most >= 8
+
+
+async def test_segment_without_entries_before_a_hole_is_not_the_end(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """What a lifecycle rule has left there would look like an end to whoever does not wait."""
+    queue, reading = await open_queue(), await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    await queue.append(stream, [Entry(1, 0, b"a")], ttl=timedelta(hours=1))
+    await queue.append(stream, [Entry(1, 1, b"b")])
+    await queue.append(stream, [Entry(1, 2, b"c")])
+    s3.delete_object(Bucket=BUCKET, Key=segments(s3, settings)[1])
+    found = await reading.read(stream, "2-1-0", **PLENTY, max_wait=0)
+    assert [each.data for each in found] == [b"c"]

@@ -311,3 +311,26 @@ async def test_clock_of_a_machine_is_corrected_by_what_servers_say() -> None:
     assert abs(clock.now_ms() - 1_795_546_800_000) < 2_000
     clock.observe("nonsense", now)
     clock.observe(None, now)
+
+
+async def test_old_memory_of_a_stream_is_not_relied_on(
+    open_queue: OpenQueue,
+    stream: StreamId,
+    s3: Any,
+    settings: S3SnsSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A lifecycle rule may have freed the number after the last one that a process has written."""
+    first, second = await open_queue(), await open_queue()
+    for i in range(3):
+        await first.append(stream, [Entry(1, i, b"%d" % i)])
+    for i in range(3):
+        await second.append(stream, [Entry(2, i, b"%d" % i)])
+    s3.delete_object(Bucket=BUCKET, Key=segments(s3, settings)[2])
+    assert isinstance(first, S3SnsQueue)
+    clock = first._appender._clock
+    monkeypatch.setattr(first._appender, "_clock", lambda: clock() + 86_400)
+    with pytest.raises(FencedError):
+        await first.append(stream, [Entry(1, 3, b"stale")])
+    await first.append(stream, [Entry(3, 0, b"new")])
+    assert [each.data for each in (await second.describe(stream, last=1)).last] == [b"new"]

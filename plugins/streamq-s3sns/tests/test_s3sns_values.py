@@ -9,7 +9,10 @@ from streamq.testing._names import TRICKY_NAMES
 from streamq_s3sns._keys import (
     ANNOUNCEMENT,
     LARGEST_NUMBER,
+    OBJECT,
     KeySpace,
+    new_object_id,
+    object_begin,
     segment_name,
     segment_number,
 )
@@ -31,7 +34,8 @@ def test_directory_leads_back_to_its_stream(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_keys_fit_and_are_plain(name: str) -> None:
     """S3 takes 1024 bytes, and what needs no escaping is not escaped wrongly anywhere."""
-    key = KeySpace("p" * 100).directory(StreamId("t" * 64, name)) + segment_name(1)
+    directory = KeySpace("p" * 128).directory(StreamId("t" * 64, name))
+    key = f"{directory}{OBJECT}{new_object_id(LARGEST_NUMBER)}"
     assert len(key.encode()) <= 1024
     assert key.isascii()
     assert "%" not in key
@@ -62,6 +66,14 @@ def test_newest_segment_sorts_first() -> None:
     assert [segment_number("a/b/", f"a/b/{name}") for name in names] == [
         *(1, 2, 9, 10, 999, 1000, LARGEST_NUMBER)
     ]
-    assert min(names) > ANNOUNCEMENT
+    assert min(names) > "." > max(ANNOUNCEMENT, OBJECT + "z")
     assert segment_number("a/", f"a/{ANNOUNCEMENT}") is None
     assert segment_number("a/", f"a/b/{segment_name(1)}") is None
+
+
+def test_ids_of_objects_say_when_their_stream_began_and_are_never_alike() -> None:
+    """Two attempts upload two objects, and a sweep tells those of an earlier stream."""
+    ids = {new_object_id(7) for _ in range(100)}
+    assert len(ids) == 100
+    assert {object_begin(each) for each in ids} == {7}
+    assert segment_number("a/", f"a/{OBJECT}{ids.pop()}") is None

@@ -21,7 +21,7 @@ from streamq import (
     open_reader,
 )
 from streamq.devserver import free_port
-from streamq.driver import QueueOptions
+from streamq.driver import Entry, QueueOptions, StreamId
 from streamq_sqs import SqsDriver, SqsSettings
 
 OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
@@ -29,12 +29,21 @@ SECONDS = 10.0
 
 
 @asynccontextmanager
-async def service(code: str, status: int = 400) -> AsyncIterator[str]:
-    """A service that answers every request with an error."""
+async def service(code: str, status: int = 400, *, operation: str = "") -> AsyncIterator[str]:
+    """A service that answers requests with an error: all, or those for one operation.
+
+    Others are told nothing, successfully.
+    """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "Words."}).encode()
+        asked = await reader.readuntil(b"\r\n\r\n")
+        if operation and f"AmazonSQS.{operation}\r\n".encode() not in asked:
+            await send(writer, 200, {})
+            return
+        await send(writer, status, {"__type": f"com.amazonaws.sqs#{code}", "message": "Words."})
+
+    async def send(writer: asyncio.StreamWriter, status: int, said: dict[str, str]) -> None:
+        body = json.dumps(said).encode()
         writer.write(
             b"HTTP/1.1 %d X\r\nContent-Type: application/x-amz-json-1.0\r\n" % status
             + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
@@ -76,6 +85,16 @@ async def test_refusals_are_told_at_open(
             await opening(SqsSettings(endpoint_url=url))
     assert type(caught.value) is expected
     assert caught.value.backend == "sqs"
+
+
+async def test_creation_that_is_not_permitted_names_the_queue(stream: StreamId) -> None:
+    """Whoever writes the policy has to know for which names."""
+    async with (
+        service("AccessDenied", 403, operation="CreateQueue") as url,
+        await SqsDriver.open(OPTIONS, SqsSettings(endpoint_url=url, queue_prefix="ours-")) as queue,
+    ):
+        with pytest.raises(AccessDeniedError, match=r"CreateQueue \(queue ours-\S+\.fifo\)"):
+            await queue.append(stream, [Entry(1, 0, b"a")])
 
 
 async def test_missing_credentials_are_told_at_open(monkeypatch: pytest.MonkeyPatch) -> None:

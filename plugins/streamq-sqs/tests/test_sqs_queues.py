@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -14,8 +15,10 @@ from streamq import (
     CursorError,
     Event,
     FencedError,
+    Gap,
     Seal,
     StreamNotFoundError,
+    TrimmedError,
     open_reader,
     open_writer,
 )
@@ -134,6 +137,41 @@ async def test_queue_with_other_attributes_is_used(
     await (await open_queue()).append(stream, [Entry(2, 0, b"b")])
     assert await queue.newest_epoch(stream) == 2
     assert (await queue.describe(stream)).attempts == 2
+
+
+@pytest.mark.parametrize("gaps_as_events", [False, True])
+async def test_what_went_to_a_dead_letter_queue_is_told_as_missing(
+    open_queue: OpenQueue, plain: Any, stream: StreamId, gaps_as_events: bool
+) -> None:
+    """An operator may have added one: the reader must not take the rest for the whole."""
+    queue = await open_queue()
+    async with open_writer(stream, queue=queue) as writer:
+        for word in ("a", "b", "c"):
+            await writer.send_chunk(word)
+            await writer.flush()
+    url = urls(plain, stream)[0]
+    dead = plain.create_queue(
+        QueueName=f"dead-{uuid.uuid4().hex}.fifo", Attributes={"FifoQueue": "true"}
+    )["QueueUrl"]
+    arn = plain.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]
+    policy = {"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 1}
+    plain.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(policy)})
+    # A reader that takes the opening and the first chunk, and gives them back.
+    for each in plain.receive_message(QueueUrl=url, MaxNumberOfMessages=2)["Messages"]:
+        plain.change_message_visibility(
+            QueueUrl=url, ReceiptHandle=each["ReceiptHandle"], VisibilityTimeout=0
+        )
+    async with open_reader(stream, queue=queue, gaps_as_events=gaps_as_events) as reader:
+        if not gaps_as_events:
+            with pytest.raises(TrimmedError, match=r"events 1 to 1 .* put them aside"):
+                await anext(reader)
+        else:
+            events = [event async for event in reader]
+            assert [type(event) for event in events] == [Gap, Chunk, Chunk, Seal]
+    count = plain.get_queue_attributes(
+        QueueUrl=dead, AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    assert count["Attributes"]["ApproximateNumberOfMessages"] == "2"
 
 
 async def test_of_two_openers_of_one_epoch_at_most_one_goes_on(

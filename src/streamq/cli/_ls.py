@@ -66,7 +66,7 @@ def ls(
     """List streams by name, with the state of each.
 
     OPEN, or how it ended; the newest attempt; the number of events; how much is stored; when it
-    expires.
+    expires (0 s: it waits for `streamq sweep`).
 
     \b
     Examples:
@@ -113,7 +113,7 @@ async def _look_at(
         facts = StreamFacts(
             name=info.stream.name,
             state=_UNKNOWN,
-            attempt=None,
+            attempt=info.attempts,
             offset=None,
             records=info.records,
             size_bytes=info.size_bytes,

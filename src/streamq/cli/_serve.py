@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from streamq._open import configured_codec, stream_id
+from streamq._open import check_capabilities, configured_codec, stream_id
 from streamq._settings import load_settings
 
 from ._terminal import needs_extra, run_async, stdout
@@ -51,6 +51,7 @@ def serve(
     async def work() -> int:
         app = create_app(settings=settings)
         async with serve_app(app, settings.gateway_host, settings.gateway_port) as server:
+            check_capabilities(await app.state.gateway.open(), ["replay"])  # else there is no page
             notice = Text.assemble(
                 (server.url, "bold"), f"  serves backend {settings.backend}; Ctrl-C stops it"
             )

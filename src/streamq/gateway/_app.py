@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -110,7 +111,6 @@ async def _status(request: Request) -> Response:
         status = await describe(stream, queue=await gateway.open(), settings=gateway.settings)
     except StreamNotFoundError as exc:  # a driver's message may tell where it looked
         raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
-    expires = status.expires_in
     return JSONResponse(
         {
             "tenant": stream.tenant,
@@ -121,10 +121,14 @@ async def _status(request: Request) -> Response:
             "seal": status.seal.to_dict() if status.seal else None,
             "records": status.records,
             "size_bytes": status.size_bytes,
-            "expires_in_seconds": None if expires is None else expires.total_seconds(),
+            "expires_in_seconds": _seconds(status.expires_in),
         },
         headers=_NO_STORE,
     )
+
+
+def _seconds(left: timedelta | None) -> float | None:
+    return None if left is None else left.total_seconds()
 
 
 async def _list(request: Request) -> Response:
@@ -149,7 +153,7 @@ async def _list(request: Request) -> Response:
             "name": info.stream.name,
             "records": info.records,
             "size_bytes": info.size_bytes,
-            "expires_in_seconds": info.expires_in and info.expires_in.total_seconds(),
+            "expires_in_seconds": _seconds(info.expires_in),
         }
         for info in found[:limit]
     ]

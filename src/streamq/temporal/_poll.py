@@ -258,17 +258,31 @@ class _Poll:
     async def _next(self, until: float) -> Event | None:
         """Return the next event; ``None`` if there is none until then."""
         while True:
-            watches = self._request.producer is not None and not self._count
-            longest = _LOOK_SECONDS if watches else _LONGEST_READ_SECONDS
-            wait = max(min(until - self._clock(), longest), 0.0)
-            batch = await self._reader.read_batch(max_events=1, max_wait=wait)
+            wait = max(min(until - self._clock(), _LONGEST_READ_SECONDS), 0.0)
+            batch = await self._read(wait)
             if batch:
                 return batch[0]
-            if self._reader.seal is not None or self._clock() >= until:
+            if self._producer_over or self._reader.seal is not None or self._clock() >= until:
                 return None
-            if watches and await self._look():
-                self._producer_over = True  # the next poll finds what it has stored last
-                return None
+
+    async def _read(self, wait: float) -> list[Event]:
+        """Read an event; give up as soon as the producer, if the poll looks after one, is over.
+
+        The read itself is not cut into pieces: where reading costs a request, each piece would.
+        """
+        reading = self._reader.read_batch(max_events=1, max_wait=wait)
+        if self._request.producer is None or self._count:
+            return await reading
+        task = asyncio.create_task(reading)
+        try:
+            while not (await asyncio.wait([task], timeout=_LOOK_SECONDS))[0]:
+                if await self._look() and not task.done():
+                    self._producer_over = True  # the next poll finds what it has stored last
+                    return []
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _look(self) -> bool:
         """Whether the workflow that produces the stream, if one is named, has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from types import TracebackType
 
 import aiohttp
@@ -26,7 +27,12 @@ _DENIED = frozenset(
         *("InvalidSecurity", "InvalidToken", "MissingAuthenticationToken", "NotSignedUp"),
         *("OptInRequired", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch"),
         *("UnauthorizedAccess", "UnauthorizedOperation", "UnrecognizedClientException"),
-        *("IncompleteSignature", "KMS.AccessDeniedException", "KMSAccessDenied"),
+        *(
+            "IncompleteSignature",
+            "InvalidSignatureException",
+            "KMS.AccessDeniedException",
+            "KMSAccessDenied",
+        ),
     }
 )
 _MISSING = frozenset(
@@ -41,6 +47,9 @@ _ELSEWHERE = frozenset(
         *("IllegalLocationConstraintException", "InvalidRegion"),
     }
 )
+_USER = re.compile(r"[^\s/\"@]+:[^\s/\"@]+@")  # credentials that somebody put into an address
+_UNHANDLED = "An HTTP Client raised an unhandled exception: "  # we do handle it
+_SCOPE = "Credential should be scoped to"  # a valid region: services refuse the signature then
 _PASSING = frozenset(
     {
         # Too much at once.
@@ -126,7 +135,8 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
             OSError,
         ),
         BackendUnavailableError,
-        "cannot reach AWS ({why}); if the services are elsewhere, set AWS_ENDPOINT_URL",
+        "cannot reach AWS ({why}); check the region (AWS_DEFAULT_REGION), and, if the services are "
+        "elsewhere, AWS_ENDPOINT_URL",
     ),
 )
 _CLIENT_CLASSES: tuple[type[Exception], ...] = (
@@ -170,9 +180,9 @@ def to_streamq(
         return kind(text, backend=backend, stream=stream)
     for classes, kind, message in _RULES:
         if isinstance(error, classes):
-            return kind(message.format(why=_why(error)), backend=backend, stream=stream)
+            return kind(message.format(why=why(error)), backend=backend, stream=stream)
     return BackendError(
-        f"the AWS client failed: {type(error).__name__}: {_why(error)}",
+        f"the AWS client failed: {type(error).__name__}: {why(error)}",
         backend=backend,
         stream=stream,
     )
@@ -190,7 +200,7 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
             "what {what} needs does not exist: {why}; look at the settings and the region, or run "
             "`streamq doctor --create`",
         )
-    if code in _ELSEWHERE or status == 301:
+    if code in _ELSEWHERE or status == 301 or _SCOPE in _reason(error):
         return (
             BackendError,
             "{what} went to the wrong region: {why}; set AWS_DEFAULT_REGION to where it is",
@@ -236,10 +246,12 @@ class aws_errors:
 def _reason(error: bx.ClientError) -> str:
     said = error.response.get("Error", {})
     code, message = said.get("Code") or "no code", said.get("Message") or "no message"
-    return f"{code}, {str(message).rstrip('.')}"
+    return f"{code}, {str(message).strip().rstrip('.')}"
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """Return an error's own words, in one line and without credentials."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).rstrip(".") or type(error).__name__
+    text = " ".join(str(error).removeprefix(_UNHANDLED).split()).rstrip(".")
+    return _USER.sub("***@", text) or type(error).__name__

@@ -10,9 +10,12 @@ from typing import Any
 import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader, create_loader
 
-from ._errors import aws_errors
+from streamq.driver import ConfigurationError
+
+from ._errors import aws_errors, why
 from ._settings import AwsSettings
 
 
@@ -39,29 +42,43 @@ class AwsClients:
         self._stack = AsyncExitStack()
         self._session: aioboto3.Session | None = None
 
-    async def client(self, service: str, *, poll_seconds: float = 0.0) -> Any:
+    async def client(
+        self, service: str, *, poll_seconds: float = 0.0, signature: str | None = None
+    ) -> Any:
         """Open a client of a service; it is closed by :meth:`aclose`.
 
         Args:
             service: Its name, such as ``sqs``.
             poll_seconds: How long answers may take by agreement, beyond the usual time.
+            signature: How requests are signed, where the service's default will not do.
 
         Raises:
             AccessDeniedError: There are no credentials.
-            ConfigurationError: The profile does not exist, or no region is known.
+            ConfigurationError: The profile does not exist, no region is known, or the endpoint is
+                not a URL.
         """
         settings = self._settings
         config = AioConfig(
             connect_timeout=settings.connect_timeout_seconds,
             read_timeout=settings.operation_timeout_seconds + poll_seconds,
             max_pool_connections=settings.max_connections,
+            signature_version=signature,
             retries={"total_max_attempts": 1, "mode": "standard"},
         )
         with aws_errors(self._backend):
             session = self._session = self._session or self._open_session()
-            return await self._stack.enter_async_context(
-                session.client(service, endpoint_url=settings.endpoint_url, config=config)
-            )
+            client = session.client(service, endpoint_url=settings.endpoint_url, config=config)
+            try:
+                return await self._stack.enter_async_context(client)
+            except ValueError as exc:
+                if isinstance(exc, BotoCoreError):
+                    raise
+                # It is about "localhost:4566" and its like.
+                raise ConfigurationError(
+                    f"the AWS configuration cannot be used: {why(exc)}; an endpoint is a URL such "
+                    "as http://127.0.0.1:4566 (AWS_ENDPOINT_URL, or the driver's ..._ENDPOINT_URL)",
+                    backend=self._backend,
+                ) from exc
 
     @property
     def region(self) -> str | None:

@@ -84,6 +84,7 @@ class Ministack(DevServer):
         options = {
             "GATEWAY_PORT": str(self.port),
             "BIND_HOST": "127.0.0.1",
+            "AWS_SECRET_ACCESS_KEY": _KEY,  # by which it verifies presigned URLs
             "LOG_LEVEL": "ERROR",
             "S3_PERSIST": "1",
             "S3_DATA_DIR": str(data_dir / "s3"),

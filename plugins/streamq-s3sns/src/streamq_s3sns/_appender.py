@@ -33,6 +33,7 @@ _PATIENCE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.02
 _LOOK_APPENDS = 4
 _BUSY_SECONDS = 0.25
+_MEMORY_SECONDS = 3_600.0  # a day later a lifecycle rule may have freed the number that follows
 
 
 class Appender:
@@ -67,7 +68,8 @@ class Appender:
                 )
             # What it says may be old, for we may have been interrupted: asking for a number that
             # is taken shows that.
-            known = flow.tail
+            is_recent = self._clock() < flow.appended_at + _MEMORY_SECONDS
+            known = flow.tail if is_recent else None
             is_announced = False
             losses, give_up = 0, self._clock() + _PATIENCE_SECONDS
             while True:

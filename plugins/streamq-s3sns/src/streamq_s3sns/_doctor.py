@@ -17,7 +17,7 @@ from streamq.driver import (
 )
 from streamq_aws import AwsClients, aws_errors, error_code
 
-from ._lifecycle import NONCURRENT, Lifecycle
+from ._lifecycle import NONCURRENT, UNFINISHED, Lifecycle
 from ._segment import BACKEND
 from ._services import check_region
 from ._settings import S3SnsSettings
@@ -25,6 +25,7 @@ from ._settings import S3SnsSettings
 _RULE_ID = "streamq-{prefix}"
 _DAY_SECONDS = 86_400
 _SPARE_DAYS = 7
+_UNFINISHED_DAYS = 2  # time enough for the largest object that is handed over, at 0.5 MB/s
 _DEFAULT_REGION = "us-east-1"  # which nobody may name when a bucket is created there
 _NO_RULES = "NoSuchLifecycleConfiguration"
 
@@ -60,6 +61,7 @@ class Doctor:
             Finding(subject, True, f"it is there ({self._clients.region or 'no region is set'})"),
             await self._versions(s3),
             await self._rule(s3),
+            await self._unfinished(s3),
             await self._topic(),
         ]
 
@@ -106,6 +108,12 @@ class Doctor:
             actions[NONCURRENT] = {"NoncurrentDays": 1}
             if await self._keeps_versions(s3):
                 created.append(f"rule that removes old versions below {prefix}/ a day later")
+        if found.unfinished_days() is None:
+            actions[UNFINISHED] = {"DaysAfterInitiation": _UNFINISHED_DAYS}
+            created.append(
+                f"rule that removes unfinished uploads below {prefix}/ after {_UNFINISHED_DAYS} "
+                "days"
+            )
         if created:
             rules = found.with_rule(_RULE_ID.format(prefix=prefix)[:255], actions)
             with aws_errors(BACKEND, about=f"lifecycle of bucket {self._settings.bucket}"):
@@ -169,6 +177,22 @@ class Doctor:
                 "run `streamq doctor --create`",
             )
         return Finding(subject, True, f"objects go after {days} days")
+
+    async def _unfinished(self, s3: Any) -> Finding:
+        subject = "unfinished uploads"
+        try:
+            days = (await self._lifecycle(s3)).unfinished_days()
+        except AccessDeniedError as exc:
+            return Finding(subject, True, f"not looked at: {exc}")
+        if days is None:
+            return Finding(
+                subject,
+                False,
+                "no rule removes them: parts that a killed process leaves of an object that it "
+                "handed over stay, and are paid for, though no listing shows them",
+                "run `streamq doctor --create`",
+            )
+        return Finding(subject, True, f"they go {days} days after they were begun")
 
     async def _lifecycle(self, s3: Any) -> Lifecycle:
         prefix = f"{self._settings.prefix}/"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 
 from streamq.driver import StreamId
 
@@ -16,6 +17,10 @@ LARGEST_NUMBER = 10**12 - 1
 ANNOUNCEMENT = "-next"
 """Ends the key of what says that a newer epoch wants a stream; it sorts before the digits."""
 
+OBJECT = "-object-"
+"""Begins the last part of the key of an object that was handed over; it sorts there, too."""
+
+_OBJECT_ID = re.compile("([0-9]{12})-[0-9a-f]{32}")
 _SPECIAL = re.compile(rb"[^A-Za-z0-9._-]")
 _ESCAPED = re.compile("!([0-9A-F]{2})")
 _LONGEST_NAME = 600  # escaped; S3 takes keys of 1024 bytes
@@ -79,6 +84,22 @@ def segment_number(directory: str, key: str) -> int | None:
     if len(name) != 12 or not (name.isascii() and name.isdigit()):
         return None
     return LARGEST_NUMBER - int(name)
+
+
+def new_object_id(begin: int) -> str:
+    """Return an id that no other object has.
+
+    Args:
+        begin: Number of the first segment of the stream that it belongs to, so that it is not
+            taken for one of a later stream of the same name.
+    """
+    return f"{begin:012}-{secrets.token_hex(16)}"
+
+
+def object_begin(identity: str) -> int | None:
+    """Return the number in the id of an object; ``None`` if it is no such id."""
+    found = _OBJECT_ID.fullmatch(identity)
+    return int(found[1]) if found else None
 
 
 def _escape(name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 NONCURRENT = "NoncurrentVersionExpiration"
+UNFINISHED = "AbortIncompleteMultipartUpload"
 
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Where objects have to be fetched from before they can be read."""
@@ -30,6 +31,10 @@ class Lifecycle:
     def noncurrent_days(self) -> int | None:
         """Return how many days later every old version goes; ``None`` if some stay."""
         return self._fewest(NONCURRENT, "NoncurrentDays")
+
+    def unfinished_days(self) -> int | None:
+        """Return how many days after its beginning every unfinished upload goes, if each does."""
+        return self._fewest(UNFINISHED, "DaysAfterInitiation")
 
     def harm(self, days: int) -> str | None:
         """Return what becomes of an object that is younger than so many days, if anything does."""

@@ -7,7 +7,8 @@ stay as they were won, the other segments stay where they are for those who are 
 whatever is not packed, for whatever reason, is read one by one.
 
 A pack replaces the very segment that it begins with, and nothing otherwise (``If-Match``), so that
-a stream which was deleted meanwhile does not come back.
+a stream which was deleted meanwhile does not come back. The tag is that of the body only: whether
+it is not the same text in a stream that has begun again is seen from the metadata just before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -34,7 +36,9 @@ _GROUP_BYTES = 4 * 2**20
 _HELD_BYTES = 16 * 2**20
 _PACKING_BYTES = 16 * 2**20
 _OVERHEAD_BYTES = 300  # of a segment that is held, beside its body
+_GROUP_OVERHEAD_BYTES = 1_000
 _AT_ONCE = 4
+_REFUSED_SECONDS = 3_600.0  # a token that had expired may have been renewed by then
 _NOBODYS_TAG = '"00000000000000000000000000000000"'
 
 _log = logging.getLogger("streamq.s3sns")
@@ -51,7 +55,7 @@ class _Group:
     own: int
     through: int
     bodies: list[bytes] = field(default_factory=list)
-    size: int = 0
+    size: int = _GROUP_OVERHEAD_BYTES
 
     def is_followed_by(self, tail: Tail) -> bool:
         """Whether a segment comes right after it, in the same stream."""
@@ -66,23 +70,26 @@ class _Group:
 class Packer:
     """Packs what one queue writes, in the background.
 
-    An error is logged and no more: everything is stored already. Groups that may still grow take
+    An error is logged and no more, since everything is stored already; who is refused rests for an
+    hour. Groups that may still grow take
     16 MiB, all streams together; beyond that, those which have not grown for longest are packed
     as they are. Groups that wait for their turn take 16 MiB more; beyond that they are not packed.
 
     Args:
         store: Where the segments are.
         is_on: Whether to pack at all.
+        connections: Most connections to S3, of which packs leave most to others.
     """
 
-    def __init__(self, store: Store, *, is_on: bool) -> None:
+    def __init__(self, store: Store, *, is_on: bool, connections: int) -> None:
         self._store = store
-        self._is_on = is_on
+        self._clock = asyncio.get_running_loop().time
+        self._off_until = -math.inf if is_on else math.inf
         self._is_proved = False
         self._groups: OrderedDict[str, _Group] = OrderedDict()
         self._held = 0
         self._packing = 0
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._turn = asyncio.Semaphore(min(_AT_ONCE, max(1, connections // 4)))
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(
@@ -95,13 +102,13 @@ class Packer:
             directory: Of the stream.
             tail: Where the stream stands after it.
             body: Its entries.
-            tag: By which S3 knows it.
+            tag: By which S3 knows it; empty if the server gives none.
             count: How many entries it has.
         """
         if not self._is_on:
             return
         group = self._groups.get(directory)
-        is_small = len(body) <= LARGEST_SEGMENT_BYTES
+        is_small = len(body) <= LARGEST_SEGMENT_BYTES and tag != ""
         if group is not None and not (is_small and group.is_followed_by(tail)):
             self.finish(directory)
             group = None
@@ -110,6 +117,7 @@ class Packer:
         if group is None:
             group = _Group(stream, directory, tail, tag, count, tail.number)
             self._groups[directory] = group
+            self._held += group.size
         before = group.size
         group.add(tail, body)
         self._held += group.size - before
@@ -142,12 +150,17 @@ class Packer:
 
     async def aclose(self, seconds: float) -> None:
         """Wait for what is being packed, but no longer than that; what has not ended is dropped."""
+        self._forget_all()
         tasks = tuple(self._tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget_all(self) -> None:
+        while self._groups:
+            self.forget(next(iter(self._groups)))
 
     async def _pack(self, group: _Group) -> None:
         try:
@@ -157,29 +170,38 @@ class Packer:
         except BackendUnavailableError as exc:
             _log.debug("segments of %s stay as they are: %s", group.stream, exc)
         except StreamqError as exc:
-            self._stop(str(exc))
+            self._stop(str(exc), seconds=_REFUSED_SECONDS)
+        except Exception:  # noqa: BLE001 - nobody waits for this task, or sees how it ends
+            _log.exception("packing segments of %s failed", group.stream)
         finally:
             self._packing -= group.size
 
     async def _write(self, group: _Group) -> None:
+        if await self._store.head(group.directory, group.head.number) != group.head:
+            return  # deleted, and perhaps written anew
+        body = b"".join(group.bodies)
+        group.bodies.clear()  # two of each would be twice the memory
         put = functools.partial(
             self._store.pack,
             group.directory,
             group.head,
-            b"".join(group.bodies),
+            body,
             group.stream,
             through=group.through,
             own=group.own,
         )
         if not self._is_proved and await put(tag=_NOBODYS_TAG):
-            self._stop("the server does not honour `If-Match`")
+            self._stop("the server does not honour `If-Match`", seconds=math.inf)
             return
         self._is_proved = True
         await put(tag=group.tag)
 
-    def _stop(self, reason: str) -> None:
+    @property
+    def _is_on(self) -> bool:
+        return self._clock() >= self._off_until
+
+    def _stop(self, reason: str, *, seconds: float) -> None:
         if self._is_on:
-            self._is_on = False
-            while self._groups:
-                self.forget(next(iter(self._groups)))
+            self._off_until = self._clock() + seconds
+            self._forget_all()
             _log.warning("finished streams are read segment by segment: %s", reason)

@@ -23,6 +23,7 @@ from streamq_aws import AwsClients, Calls, together
 from ._appender import Appender
 from ._flows import Flow, Flows
 from ._keys import KeySpace
+from ._objects import Objects
 from ._packing import Packer
 from ._reading import Reading
 from ._segment import BACKEND, Place, Segment, Tail, decode_place, newest_first
@@ -82,11 +83,21 @@ class S3SnsQueue(ChunkQueue):
             )
             self._parts.append(self._wakeups)
         self.capabilities = capabilities
-        self._packer = Packer(store, is_on=settings.pack)
+        self._packer = Packer(store, is_on=settings.pack, connections=settings.max_connections)
         self._parts.append(self._packer)
         self._appender = Appender(store, self._options.ttl, self._packer)
         self._reading = Reading(store)
-        self._sweeper = Sweeper(store)
+        self._sweeper = Sweeper(store, Objects(client, settings.bucket, patience_seconds=patience))
+
+    @property
+    def settings(self) -> S3SnsSettings:
+        """What it was opened with."""
+        return self._settings
+
+    @property
+    def store(self) -> Store:
+        """Where its streams are."""
+        return self._store
 
     # -- the contract: docstrings are inherited ------------------------------------------------
 
@@ -202,6 +213,7 @@ class S3SnsQueue(ChunkQueue):
         try:
             while True:
                 news.clear()
+                before = place.number
                 found, place = await self._reading.fetch(
                     directory,
                     flow,
@@ -212,6 +224,9 @@ class S3SnsQueue(ChunkQueue):
                     was_empty=was_empty,
                 )
                 left = until - clock()
+                may_be_more = place.number <= flow.known or (before and max_wait <= 0)
+                if not found and before < place.number and may_be_more:
+                    continue  # what was there had no entries, and what follows may be missing
                 if found or left <= 0:
                     return found
                 was_empty = True

@@ -110,7 +110,7 @@ class Reading:
         page = _Page(max_records, max_bytes)
         segment: Segment | None = None
         if place.number:
-            segment = await self._get(directory, place.number)
+            segment = await self._get(directory, place)
             if segment is None and not self._has_to_look(flow, place, is_final=is_final):
                 return [], place
         if segment is None or segment.tail.expires <= self._store.clock.now_ms():
@@ -127,7 +127,8 @@ class Reading:
                 place, segment = begin, await self._store.get(directory, begin.number)
                 if segment is None:
                     return [], place
-        page.take(segment, _after(place, segment))
+        after = _after(place, segment)
+        page.take(segment, after)
         if page.is_full:
             self._leftovers.keep(directory, segment)
         number = segment.through + 1
@@ -135,11 +136,17 @@ class Reading:
         if not (was_empty and page.records and flow.known < number):
             # Whoever has just waited for this segment was here before it came: what follows it
             # came later still, and may be left to the next call.
-            number = await self._go_on(directory, flow, number, page, segment)
+            number = await self._go_on(directory, flow, number, page, segment, after)
         return page.records, Place(number, place.key)
 
     async def _go_on(
-        self, directory: str, flow: Flow, number: int, page: _Page, last: Segment
+        self,
+        directory: str,
+        flow: Flow,
+        number: int,
+        page: _Page,
+        last: Segment,
+        after: tuple[int, int],
     ) -> int:
         """Add the segments that follow; return the number of the first one that was not used."""
         typical, pace, is_known = last.bytes, 1, True
@@ -157,7 +164,9 @@ class Reading:
             found = await together(
                 self._try(directory, number + i, size) for i, size in enumerate(sizes)
             )
-            for segment in found:
+            for asked, segment in enumerate(found, number):
+                if asked < number:
+                    continue  # one before it has its entries, whether it is there or not
                 if segment is None:
                     return number
                 if isinstance(segment, StreamqError):
@@ -169,9 +178,9 @@ class Reading:
                 typical = max(typical, segment.bytes)
                 if isinstance(segment, TooLarge):
                     break
-                if segment.tail.number < number:
-                    continue  # one before it has its entries
-                page.take(segment, (0, -1))
+                # Of a pack that has gone, some may have been read that is still there by itself.
+                is_same = segment.tail.begin == last.tail.begin
+                page.take(segment, after if is_same else (0, -1))
                 if page.is_full:
                     self._leftovers.keep(directory, segment)
                     return number
@@ -181,11 +190,14 @@ class Reading:
             flow.known = max(flow.known, number - 1)
         return number
 
-    async def _get(self, directory: str, number: int) -> Segment | None:
-        kept = self._leftovers.take(directory, number)
-        if kept is not None and await self._store.head(directory, number) == kept.tail:
+    async def _get(self, directory: str, place: Place) -> Segment | None:
+        kept = self._leftovers.take(directory, place.number)
+        # If nothing of it comes after the place, more has been packed into it since.
+        if kept is not None and not any(stored(kept, place.key)):
+            kept = None
+        if kept is not None and await self._store.head(directory, place.number) == kept.tail:
             return kept
-        return await self._store.get(directory, number)
+        return await self._store.get(directory, place.number)
 
     async def _try(
         self, directory: str, number: int, at_most: int | None

@@ -171,6 +171,10 @@ class Store:
     async def put(self, directory: str, tail: Tail, body: bytes, stream: StreamId) -> str | None:
         """Store a segment if its number can be won; return the tag of what is stored.
 
+        Returns:
+            It, or nothing but an empty text if the server gives none; ``None`` if somebody else has
+            the number.
+
         Raises:
             ConfigurationError: The server lets a number be won twice.
         """
@@ -225,7 +229,7 @@ class Store:
 
     async def _put_new(self, segment: Mapping[str, Any]) -> str | None:
         answer = await self._call("put_object", lost_race_is_none=True, IfNoneMatch="*", **segment)
-        return None if answer is None else str(answer["ETag"])
+        return None if answer is None else str(answer.get("ETag", ""))
 
     async def _prove_fence(self, segment: Mapping[str, Any]) -> None:
         """See that the server refuses a segment that is there, once for each queue that writes.

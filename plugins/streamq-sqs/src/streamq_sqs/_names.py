@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from streamq.driver import StreamId
 
@@ -87,6 +88,16 @@ class Label:
     def attempts(self) -> int:
         """How many were opened."""
         return self.forgotten + len(self.epochs)
+
+    @property
+    def age_seconds(self) -> float:
+        """For how long nobody has said that it is in use."""
+        return (now_ms() - self.alive_ms) / 1000
+
+    @property
+    def expires_in(self) -> timedelta:
+        """Until when a sweep leaves it alone whatever is in it; 0 if that time has passed."""
+        return timedelta(seconds=max(self.ttl_seconds - self.age_seconds, 0.0))
 
     def openings(self, epoch: int) -> frozenset[str]:
         """Return the digests of what opened an epoch: none if it was not opened."""

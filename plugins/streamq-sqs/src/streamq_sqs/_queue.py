@@ -31,7 +31,6 @@ from ._names import (
     forgotten_tags,
     identity_tags,
     life_tags,
-    now_ms,
     opening_tags,
 )
 from ._readers import Readers
@@ -168,7 +167,9 @@ class SqsQueue(ChunkQueue):
             except StreamNotFoundError:
                 self._forget(stream)
                 raise self._not_found(stream) from None
-            return StreamInfo(stream, records=count, attempts=label.attempts)
+            return StreamInfo(
+                stream, records=count, expires_in=label.expires_in, attempts=label.attempts
+            )
 
     async def delete(self, stream: StreamId) -> None:
         with self._calls.one(stream):
@@ -178,9 +179,9 @@ class SqsQueue(ChunkQueue):
                 await self._service.delete(url)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        async for found, _ in self._listed(self._names.tenant(tenant)):
+        async for found, label, _ in self._listed(self._names.tenant(tenant)):
             if found.tenant == tenant and found.name.startswith(prefix):
-                yield StreamInfo(found)
+                yield StreamInfo(found, expires_in=label.expires_in, attempts=label.attempts)
 
     async def newest_epoch(self, stream: StreamId) -> int:
         with self._calls.one(stream):
@@ -194,7 +195,7 @@ class SqsQueue(ChunkQueue):
 
     async def sweep(self) -> int:
         swept = 0
-        async for stream, url in self._listed(self._names.prefix, only_expired=True):
+        async for stream, _, url in self._listed(self._names.prefix, only_expired=True):
             with self._calls.one(stream):
                 if await self._look_at(url, only_expired=True) is None:
                     continue  # somebody has written since it was listed, or has swept it
@@ -334,8 +335,8 @@ class SqsQueue(ChunkQueue):
 
     async def _listed(
         self, prefix: str, *, only_expired: bool = False
-    ) -> AsyncIterator[tuple[StreamId, str]]:
-        """Iterate over streams and where their queues are; somebody else's queues are left out."""
+    ) -> AsyncIterator[tuple[StreamId, Label, str]]:
+        """Iterate over streams, labels and urls of queues; somebody else's are left out."""
         pages = self._service.pages(prefix)
         while True:
             with self._calls.one():
@@ -347,22 +348,21 @@ class SqsQueue(ChunkQueue):
                     found = await together(
                         self._look_at(url, only_expired=only_expired) for url in urls
                     )
-                for stream, url in zip(found, urls, strict=True):
-                    if stream is not None:
-                        yield stream, url
+                for label, url in zip(found, urls, strict=True):
+                    if label is not None and label.stream is not None:
+                        yield label.stream, label, url
 
-    async def _look_at(self, url: str, *, only_expired: bool) -> StreamId | None:
+    async def _look_at(self, url: str, *, only_expired: bool) -> Label | None:
         label = await self._service.label_if_there(url)
         if label is None or label.stream is None or not only_expired:
-            return None if label is None else label.stream
-        age = (now_ms() - label.alive_ms) / 1000
-        if age < label.ttl_seconds:
+            return label
+        if label.expires_in:
             return None
-        if age < 2 * label.ttl_seconds:
+        if label.age_seconds < 2 * label.ttl_seconds:
             with contextlib.suppress(StreamNotFoundError):
                 if await self._service.count(url):
                     return None  # its reader is late
-        return label.stream
+        return label
 
 
 def _cut(urls: Sequence[str]) -> list[Sequence[str]]:

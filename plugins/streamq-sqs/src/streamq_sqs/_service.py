@@ -261,24 +261,30 @@ class Service:
 
     async def _call(self, operation: str, **params: Any) -> Any:
         async with self._turns:
-            return await self._ask(getattr(self._sqs, operation)(**params), 0.0)
+            return await self._ask(getattr(self._sqs, operation)(**params), 0.0, _about(params))
 
     async def _poll(self, wait: float, params: Mapping[str, Any]) -> Any:
         async with self._poll_turns:
-            return await self._ask(self._sqs.receive_message(**params), wait)
+            return await self._ask(self._sqs.receive_message(**params), wait, _about(params))
 
-    async def _ask(self, call: Awaitable[Any], wait: float) -> Any:
+    async def _ask(self, call: Awaitable[Any], wait: float, about: str) -> Any:
         try:
-            with aws_errors(BACKEND):
+            with aws_errors(BACKEND, about=about):
                 async with asyncio.timeout(self._settings.operation_timeout_seconds + wait):
                     return await call
         except BackendError as exc:
             cause = exc.__cause__
             if cause is not None and error_code(cause) in _MISSING:
-                raise StreamNotFoundError(
-                    "its SQS queue does not exist", backend=BACKEND
-                ) from cause
+                raise StreamNotFoundError(f"there is no {about} in SQS", backend=BACKEND) from cause
             raise
+
+
+def _about(params: Mapping[str, Any]) -> str:
+    """Say what a request is about, as operators know it from the console and their policies."""
+    if prefix := params.get("QueueNamePrefix"):
+        return f"queues {prefix}*"
+    name = params.get("QueueName") or params.get("QueueUrl", "").rpartition("/")[2]
+    return f"queue {name}"
 
 
 def _check_all_done(

@@ -1,0 +1,71 @@
+"""The command line on SQS: what it tells of queues, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from streamq.driver import Entry, QueueOptions, StreamId
+from streamq.testing import OpenQueue
+from streamq_sqs import SqsDriver, SqsSettings
+
+SECONDS = 60
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in the environment of the test."""
+    return subprocess.run(
+        [sys.executable, "-m", "streamq.cli", *arguments],
+        check=False,
+        env=os.environ | {"STREAMQ_BACKEND": "sqs"} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+def listed(stream: StreamId) -> dict[str, Any]:
+    """Return what ``streamq ls`` tells of a stream."""
+    done = command("ls", stream.name, "--tenant", stream.tenant, "--json")
+    assert done.returncode == 0, done.stderr
+    (facts,) = json.loads(done.stdout)["streams"]
+    return dict(facts)
+
+
+async def test_list_tells_attempts_and_when_a_sweep_may_remove_a_stream(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """The tags know both; "never" would be taken for a leak."""
+    queue = await open_queue()
+    for epoch in (1, 2):
+        await queue.append(stream, [Entry(epoch, 0, b"a")])
+    facts = listed(stream)
+    assert facts["attempt"] == 2
+    left = (await queue.describe(stream)).expires_in
+    assert left is not None
+    assert 0 < left.total_seconds() <= facts["expires_in_seconds"] <= 300
+
+
+async def test_list_tells_that_a_stream_is_due(settings: SqsSettings, stream: StreamId) -> None:
+    """Its time has passed, and nobody has swept."""
+    async with await SqsDriver.open(QueueOptions(ttl=timedelta(0)), settings) as queue:
+        await queue.append(stream, [Entry(1, 0, b"a")])
+        assert listed(stream)["expires_in_seconds"] == 0
+        done = command("ls", stream.name, "--tenant", stream.tenant)
+        assert done.stdout.split()[-2:] == ["0", "s"]
+
+
+@pytest.mark.parametrize("arguments", [["serve", "--port", "0"], ["tail", "any"]])
+def test_what_would_take_chunks_away_is_refused(arguments: list[str]) -> None:
+    """An onlooker at one queue gets what its reader then never sees."""
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert "does not offer replay" in done.stderr
+    assert done.stdout == ""
