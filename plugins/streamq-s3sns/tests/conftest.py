@@ -11,11 +11,12 @@ import pytest
 import trustme
 
 from s3sns_bucket import BUCKET
-from streamq.driver import StreamId
+from streamq import load_settings
+from streamq.driver import ChunkQueue, Entry, StreamId
 from streamq.testing import OpenQueue, new_stream, queue_factory
 from streamq_aws import AwsClients
 from streamq_aws.embedded import Ministack
-from streamq_s3sns import S3SnsDriver, S3SnsSettings
+from streamq_s3sns import HandOver, S3SnsDriver, S3SnsSettings, open_hand_over
 
 
 @pytest.fixture(scope="session")
@@ -100,3 +101,18 @@ async def clients(settings: S3SnsSettings) -> AsyncIterator[AwsClients]:
 def stream() -> StreamId:
     """Return a stream that no other test uses."""
     return new_stream()
+
+
+@pytest.fixture
+async def queue(open_queue: OpenQueue, stream: StreamId) -> ChunkQueue:
+    """Return a queue on which the stream exists."""
+    opened = await open_queue()
+    await opened.append(stream, [Entry(1, 0, b"a")])
+    return opened
+
+
+@pytest.fixture
+async def hand_over(queue: ChunkQueue) -> AsyncIterator[HandOver]:
+    """Return what hands over on that queue."""
+    async with open_hand_over(queue=queue, settings=load_settings(retry_seconds=5)) as opened:
+        yield opened
