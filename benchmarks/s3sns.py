@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -58,6 +59,11 @@ def count_requests(calls: Counter[str]) -> None:
     AwsClients.client = client  # type: ignore[method-assign]
 
 
+def around(pause: float) -> float:
+    """Return a pause of about that: a regular one keeps step with the emulator's 100 ms, or not."""
+    return pause * random.uniform(0.5, 1.5)
+
+
 def percentiles(taken: list[float]) -> str:
     """Return median and 99th percentile in ms."""
     ordered = sorted(taken)
@@ -92,7 +98,7 @@ async def bare(count: int, pause: float) -> list[float]:
                 sent[key] = time.perf_counter()
                 await s3.put_object(Bucket=bucket, Key=key, Body=TEXT.encode(), IfNoneMatch="*")
                 await sns.publish(TopicArn=topic, Message=key)
-                await asyncio.sleep(pause)
+                await asyncio.sleep(around(pause))
 
         producing = asyncio.create_task(produce())
         while len(taken) < count:
@@ -133,7 +139,7 @@ async def streamed(count: int, pause: float, settings: S3SnsSettings) -> list[fl
             for _ in range(count):
                 sent.append(time.perf_counter())
                 await writer.send_chunk(TEXT)
-                await asyncio.sleep(pause)
+                await asyncio.sleep(around(pause))
         await consuming
     return taken
 
