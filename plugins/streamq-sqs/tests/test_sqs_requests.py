@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamq import open_reader, open_writer
+from streamq.devserver import DevServer
 from streamq.driver import START, Entry, QueueOptions, StreamId
 from streamq_sqs import SqsDriver, SqsSettings
 from streamq_sqs._service import Service
@@ -66,6 +67,25 @@ async def test_batches_keep_to_the_bytes_of_one_message(
     async with await SqsDriver.open(OPTIONS, standard) as queue:
         await queue.append(stream, [Entry(1, i, bytes(100_000)) for i in range(5)])
     assert asked["send_message_batch"] == 3
+
+
+@pytest.mark.parametrize("fifo", [True, False])
+async def test_largest_record_fills_a_message(
+    elasticmq: DevServer, stream: StreamId, fifo: bool
+) -> None:
+    """1 MiB is what SQS takes; requests of that size must not hold the event loop up either."""
+    settings = SqsSettings(endpoint_url=f"http://{elasticmq.address}", fifo=fifo)
+    async with await SqsDriver.open(OPTIONS, settings) as queue:
+        largest = queue.capabilities.max_record_bytes
+        assert largest > 10**6
+        records = [bytes([i]) * largest for i in range(3)]
+        await queue.append(stream, [Entry(1, i, data) for i, data in enumerate(records)])
+        position, found = START, list[bytes]()
+        while len(found) < len(records):
+            page = await queue.read(stream, position, max_records=9, max_bytes=2**22, max_wait=10.0)
+            position = page[-1].position
+            found += [each.data for each in page]
+    assert sorted(found) == records
 
 
 async def test_wait_is_one_request(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 from contextlib import AsyncExitStack
 from typing import Any
@@ -17,6 +18,8 @@ from streamq.driver import ConfigurationError
 
 from ._errors import aws_errors, why
 from ._settings import AwsSettings
+
+_LARGE_BYTES = 2**20
 
 
 @functools.cache
@@ -67,9 +70,9 @@ class AwsClients:
         )
         with aws_errors(self._backend):
             session = self._session = self._session or self._open_session()
-            client = session.client(service, endpoint_url=settings.endpoint_url, config=config)
+            opening = session.client(service, endpoint_url=settings.endpoint_url, config=config)
             try:
-                return await self._stack.enter_async_context(client)
+                client = await self._stack.enter_async_context(opening)
             except ValueError as exc:
                 if isinstance(exc, BotoCoreError):
                     raise
@@ -79,6 +82,8 @@ class AwsClients:
                     "as http://127.0.0.1:4566 (AWS_ENDPOINT_URL, or the driver's ..._ENDPOINT_URL)",
                     backend=self._backend,
                 ) from exc
+            client.meta.events.register("before-send", _send_in_pieces)
+            return client
 
     @property
     def region(self) -> str | None:
@@ -102,3 +107,9 @@ class AwsClients:
         # Every session adds its own directory to the loader, which is shared.
         loader.search_paths[:] = dict.fromkeys(loader.search_paths)
         return session
+
+
+def _send_in_pieces(request: Any, **_: object) -> None:
+    """Have a large body written piece by piece: at once it would hold the event loop up."""
+    if isinstance(request.body, bytes) and len(request.body) >= _LARGE_BYTES:
+        request.body = io.BytesIO(request.body)
