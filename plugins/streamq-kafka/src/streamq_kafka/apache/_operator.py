@@ -43,20 +43,23 @@ class Operator:
         topics: Sequence[Topic],
         *,
         replicas: int = 1,
+        nodes: Sequence[int] = (),
         settings: Mapping[str, str] | None = None,
     ) -> None:
         """Create topics and wait until all partitions are served; existing ones are left alone.
 
         Args:
             topics: Which.
-            replicas: How many copies of each partition.
+            replicas: How many copies of each partition, on nodes that the cluster chooses.
+            nodes: All that have a copy of each, instead; they lead the partitions by turns, and of
+                every topic the same ones.
             settings: Their settings, by Kafka's names.
         """
         wanted = [
             NewTopic(
                 topic.name,
-                topic.partitions,
-                replicas,
+                *((-1, -1) if nodes else (topic.partitions, replicas)),
+                replica_assignments=_by_turns(topic.partitions, nodes) if nodes else None,
                 topic_configs={**(settings or {})}
                 | ({"cleanup.policy": "compact"} if topic.compacted else {}),
             )
@@ -164,3 +167,9 @@ class Operator:
             yield admin
         finally:
             await admin.close()
+
+
+def _by_turns(partitions: int, nodes: Sequence[int]) -> dict[int, list[int]]:
+    """Return the nodes of each partition, the one that leads first."""
+    count = len(nodes)
+    return {p: [nodes[(p + i) % count] for i in range(count)] for p in range(partitions)}
