@@ -27,7 +27,7 @@ from streamq.driver import BackendUnavailableError, ChunkQueue
 from streamq_aws import AwsClients, Calls
 
 from ._keys import new_object_id
-from ._lookup import Lookup, ObjectNotFoundError, not_found
+from ._lookup import Lookup, ObjectNotFoundError
 from ._objects import Objects
 from ._queue import S3SnsQueue
 from ._reference import (
@@ -39,6 +39,7 @@ from ._reference import (
     shown_type,
 )
 from ._segment import BACKEND
+from ._store import not_found
 from ._upload import PARTS_AT_ONCE, Sent, Source, Upload, measure
 
 LONGEST_LIFETIME = timedelta(days=7)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from streamq.driver import RetryPolicy, StreamId, StreamNotFoundError, StreamqError
+from streamq.driver import RetryPolicy, StreamId, StreamqError
 
 from ._keys import OBJECT, object_begin
 from ._objects import Found, Objects
 from ._reference import ObjectReference
 from ._segment import BACKEND, Tail
-from ._store import Store
+from ._store import Store, not_found
 
 
 class ObjectNotFoundError(StreamqError):
@@ -68,7 +68,7 @@ class Lookup:
         """
         directory = self._store.keys.directory(stream)
         tail = await self.retry(stream).run(partial(self._store.newest, directory))
-        if tail is None or self._left(tail) <= timedelta():
+        if tail is None or self._store.left(tail) <= timedelta():
             raise not_found(stream)
         return tail
 
@@ -101,19 +101,7 @@ class Lookup:
                 f"the one that is stored has {found.bytes} bytes, and the reference says "
                 f"{reference.bytes}",
             )
-        return Whereabouts(key, found, self._left(tail))
-
-    def _left(self, tail: Tail) -> timedelta:
-        return timedelta(milliseconds=tail.expires - self._store.clock.now_ms())
-
-
-def not_found(stream: StreamId) -> StreamNotFoundError:
-    """Return the error for a stream that is not there."""
-    return StreamNotFoundError(
-        f"there is no stream {stream} (never written, deleted, or expired)",
-        backend=BACKEND,
-        stream=str(stream),
-    )
+        return Whereabouts(key, found, self._store.left(tail))
 
 
 def _no_object(stream: StreamId, identity: str, why: str) -> ObjectNotFoundError:

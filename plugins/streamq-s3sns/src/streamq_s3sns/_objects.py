@@ -143,7 +143,7 @@ class Objects:
             place = {"StartAfter": keys[-1]}
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects; no error if some are not there."""
+        """Delete what has these keys, in their order; no error if some are not there."""
         for first in range(0, len(keys), _DELETED_AT_ONCE):
             some = keys[first : first + _DELETED_AT_ONCE]
             answer = await self._call(

@@ -16,7 +16,6 @@ from streamq.driver import (
     Stored,
     StreamId,
     StreamInfo,
-    StreamNotFoundError,
 )
 from streamq_aws import AwsClients, Calls, together
 
@@ -29,7 +28,7 @@ from ._reading import Reading
 from ._segment import BACKEND, Place, Segment, Tail, decode_place, newest_first
 from ._services import check_region
 from ._settings import S3SnsSettings
-from ._store import Described, Store
+from ._store import Described, Store, not_found
 from ._sweeping import Sweeper
 from ._wakeups import WakeUps
 
@@ -135,16 +134,12 @@ class S3SnsQueue(ChunkQueue):
             if last > 0:
                 segment = await self._store.newest_segment(directory)
                 tail = segment.tail if segment is not None else None
-                if segment is not None and self._left(segment.tail) > timedelta():
+                if segment is not None and self._store.left(segment.tail) > timedelta():
                     newest = await self._newest(directory, segment, last)
             else:
                 tail = await self._store.newest(directory)
-            if tail is None or (left := self._left(tail)) <= timedelta():
-                raise StreamNotFoundError(
-                    f"there is no stream {stream} (never written, deleted, or expired)",
-                    backend=BACKEND,
-                    stream=str(stream),
-                )
+            if tail is None or (left := self._store.left(tail)) <= timedelta():
+                raise not_found(stream)
             return StreamInfo(stream, newest, tail.records, tail.size, left)
 
     async def delete(self, stream: StreamId) -> None:
@@ -169,7 +164,7 @@ class S3SnsQueue(ChunkQueue):
             for each in found:
                 if each is None or not each.stream.name.startswith(prefix):
                     continue
-                left = self._left(each.tail)
+                left = self._store.left(each.tail)
                 if left > timedelta():
                     yield StreamInfo(each.stream, (), each.tail.records, each.tail.size, left)
 
@@ -265,6 +260,3 @@ class S3SnsQueue(ChunkQueue):
                 found += newest_first(each)
             number -= count
         return tuple(found[:last])
-
-    def _left(self, tail: Tail) -> timedelta:
-        return timedelta(milliseconds=tail.expires - self._store.clock.now_ms())

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from streamq.driver import BackendUnavailableError, ConfigurationError, StreamId
+from streamq.driver import (
+    BackendUnavailableError,
+    ConfigurationError,
+    StreamId,
+    StreamNotFoundError,
+)
 from streamq_aws import aws_errors, error_code, http_status, to_streamq
 
 from ._clock import ServerClock
@@ -31,7 +35,6 @@ from ._segment import (
 )
 
 _BEFORE_SEGMENTS = "."  # sorts behind the announcement and before the digits
-_DELETED_AT_ONCE = 1_000
 _GONE = 404
 _LOST_RACE = frozenset({409, 412})
 _LOOKS = 4
@@ -78,6 +81,10 @@ class Store:
         self._is_fence_proved = False
         self.keys = keys
         self.clock = ServerClock()
+
+    def left(self, tail: Tail) -> timedelta:
+        """Return how long a stream that stands there lives, by the clock of the server."""
+        return timedelta(milliseconds=tail.expires - self.clock.now_ms())
 
     async def prove(self) -> None:
         """Ask for a listing, to see that there is a bucket and that it may be read."""
@@ -264,17 +271,6 @@ class Store:
         """Take the announcement back."""
         await self._call("delete_object", Key=directory + ANNOUNCEMENT)
 
-    async def delete(self, directory: str, numbers: Sequence[int]) -> None:
-        """Delete segments of a stream, and its announcement; no error if some are not there."""
-        keys = [directory + name for name in (ANNOUNCEMENT, *map(segment_name, numbers))]
-        for first in range(0, len(keys), _DELETED_AT_ONCE):
-            some = keys[first : first + _DELETED_AT_ONCE]
-            answer = await self._call(
-                "delete_objects", Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
-            )
-            for failed in answer.get("Errors") or ():
-                raise self._refused(failed)
-
     async def numbers(self, directory: str) -> AsyncGenerator[int, None]:
         """Iterate over the numbers of a stream's segments, the newest first."""
         after = directory + _BEFORE_SEGMENTS
@@ -369,12 +365,15 @@ class Store:
             backend=BACKEND,
         )
 
-    def _refused(self, failed: dict[str, str]) -> Exception:
-        error = ClientError({"Error": failed}, "DeleteObjects")
-        ours = to_streamq(error, BACKEND, about=self._where(failed.get("Key", "")))
-        assert ours is not None
-        return ours
-
 
 def _split(key: str) -> str:
     return key.rpartition("/")[0] + "/"
+
+
+def not_found(stream: StreamId) -> StreamNotFoundError:
+    """Return the error for a stream that is not there."""
+    return StreamNotFoundError(
+        f"there is no stream {stream} (never written, deleted, or expired)",
+        backend=BACKEND,
+        stream=str(stream),
+    )

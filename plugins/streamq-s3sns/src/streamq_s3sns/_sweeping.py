@@ -7,6 +7,7 @@ import contextlib
 from streamq.driver import BackendError, BackendUnavailableError, StreamId
 from streamq_aws import together
 
+from ._keys import ANNOUNCEMENT, segment_name
 from ._objects import Objects
 from ._segment import BACKEND, Tail
 from ._store import Described, Store
@@ -91,4 +92,5 @@ class Sweeper:
         numbers = [number async for number in self._store.numbers(directory)]
         if upto is not None:
             numbers = [number for number in numbers if number <= upto]
-        await self._store.delete(directory, numbers[::-1])
+        names = (ANNOUNCEMENT, *map(segment_name, numbers[::-1]))
+        await self._objects.delete([f"{directory}{name}" for name in names])
