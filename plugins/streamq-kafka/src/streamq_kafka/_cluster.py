@@ -27,6 +27,7 @@ from aiokafka.structs import TopicPartition
 from ._client import AT_ONCE, adapt, hang_up
 from ._errors import TopicMissing, closed_error
 from ._fetched import Fetched, error_of
+from ._looking import Looking
 from ._settings import KafkaSettings, connection_options
 from ._trust import Trust
 
@@ -52,7 +53,9 @@ class Cluster:
         self._client = AIOKafkaClient(**self._options)
         adapt(self._client, self._options)
         self._topics: set[str] = set()
-        self._trust = Trust(asyncio.get_running_loop().time)
+        self._clock = asyncio.get_running_loop().time
+        self._trust = Trust(self._clock)
+        self._looking = Looking()
         self._is_stale = False
         self._is_closed = False
         self._calls: set[asyncio.Task[Any]] = set()
@@ -182,9 +185,12 @@ class Cluster:
         random.shuffle(topics)  # a broker fills the answer from the front: all have their turn
         for _, each in topics:
             random.shuffle(each)
-        # Tansu says nothing at all with a wait of 0; without a minimum, Kafka never waits.
-        request = FetchRequest(max(1, wait_ms), int(wait_ms > 0), max_bytes, _UNCOMMITTED, topics)
+        # Without a minimum, Kafka never waits.
+        asked_ms = max(self._looking.wait_ms(offsets), wait_ms)
+        request = FetchRequest(asked_ms, int(wait_ms > 0), max_bytes, _UNCOMMITTED, topics)
+        asked_at = self._clock()
         answer = await self._send(node, request, lane)
+        seconds = self._clock() - asked_at
         found = []
         for topic, partitions in answer.topics:
             for number, code, high, *rest in partitions:
@@ -201,6 +207,7 @@ class Cluster:
                     self._is_stale = True
                 low = max(0, rest[1]) if answer.API_VERSION >= 5 else 0
                 found.append(Fetched(partition, offset, error, high, low, rest[-1] or b""))
+        self._looking.learn(found, asked_ms, seconds)
         return found
 
     async def fetch_now(self, partition: TopicPartition, offset: int, *, max_bytes: int) -> Fetched:

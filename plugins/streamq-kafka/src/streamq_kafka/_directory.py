@@ -236,8 +236,12 @@ class Directory:
                 results.update(await self._begin(index for index in left if index not in shards))
                 left -= results.keys()
                 if shards is self._shards:
-                    results.update(await self._go_on({index: shards[index] for index in left}))
+                    reading = {index: shards[index] for index in left}
+                    before = [shard.offset for shard in reading.values()]
+                    results.update(await self._go_on(reading))
                     left -= results.keys()
+                    if left and before == [shard.offset for shard in reading.values()]:
+                        await asyncio.sleep(_PAUSE_SECONDS)  # it is counted and not there yet
                 if time.monotonic() > deadline:
                     results.update((index, self._unfinished(index)) for index in left)
                     break

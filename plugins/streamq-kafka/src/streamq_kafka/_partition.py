@@ -26,7 +26,7 @@ _PAGE_BYTES = 262_144
 _REMEMBERED_GAPS = 4_096
 _LINGER_SECONDS = 3.0
 _SWEEP_SECONDS = 1.0
-_AGAIN_SECONDS, _AGAIN_TIMES = 0.005, 20
+_AGAIN_SECONDS, _NOT_SHOWN_SECONDS = 0.005, 2.0
 
 
 class DataPartition:
@@ -241,16 +241,15 @@ class DataPartition:
                 return page
             gaps = self._gaps
             page = self._latest_page(offset)
-            for _ in range(_AGAIN_TIMES):
-                if page is not None:
-                    break
+            until = self._loop.time() + _NOT_SHOWN_SECONDS
+            while page is None:
                 page = await self._fetch_page(offset)
                 if page is None:
                     # Told of more than there is to see: by the leader before this one, or by Tansu,
-                    # which counts a batch before it shows it.
+                    # which counts a batch before it shows it, and may need longer to look for it.
+                    if self._loop.time() > until:
+                        raise PositionBeyondEnd(_where(self.partition, offset))
                     await asyncio.sleep(_AGAIN_SECONDS)
-            if page is None:
-                raise PositionBeyondEnd(_where(self.partition, offset))
             if gaps is self._gaps:  # otherwise it may be one of the log before
                 self._pages.add(self.partition, page)
             return page

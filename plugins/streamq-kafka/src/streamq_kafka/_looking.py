@@ -1,0 +1,53 @@
+"""How long a broker may look for what is there.
+
+Apache Kafka takes the time that it needs. Tansu looks through all batches of a partition, says
+nothing if that takes longer than the wait it was asked for, and waits for the whole of it where
+nothing is: it gets as little as will do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from aiokafka.structs import TopicPartition
+
+from ._fetched import Fetched
+
+_LONGEST_MS = 1_000
+
+
+class Looking:
+    """Learns from the answers of brokers how long they have to be given."""
+
+    def __init__(self) -> None:
+        self._waits_ms: dict[TopicPartition, int] = {}
+        self._unseen: dict[TopicPartition, int] = {}
+
+    def wait_ms(self, partitions: Iterable[TopicPartition]) -> int:
+        """Return the least wait to ask for."""
+        if not self._waits_ms:
+            return 1
+        return max((self._waits_ms.get(partition, 1) for partition in partitions), default=1)
+
+    def learn(self, answers: Sequence[Fetched], asked_ms: int, seconds: float) -> None:
+        """Take note of an answer.
+
+        Args:
+            answers: What it says of each partition.
+            asked_ms: What wait was asked for.
+            seconds: How long it has taken.
+        """
+        is_empty = not any(answer.data for answer in answers)
+        for answer in answers:
+            partition = answer.partition
+            # Beside others that have something, an answer may have been too full for this one.
+            is_unseen = is_empty and answer.error is None and answer.high > answer.offset
+            if is_unseen and self._unseen.get(partition) == answer.offset:
+                self._waits_ms[partition] = min(_LONGEST_MS, asked_ms * 2)
+            elif is_unseen:  # perhaps it was counted just now, and is there the next time
+                self._unseen[partition] = answer.offset
+            elif answer.data:
+                self._unseen.pop(partition, None)
+                if self._waits_ms.get(partition, 1) > seconds * 2_000:
+                    self._waits_ms[partition] = max(1, math.ceil(seconds * 2_000))
