@@ -32,6 +32,7 @@ from ._errors import (
     StreamFailedError,
     StreamNotFoundError,
     StreamqError,
+    ThrottledError,
     TrimmedError,
 )
 from ._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
@@ -90,6 +91,7 @@ __all__ = [
     "StreamStatus",
     "StreamWriter",
     "StreamqError",
+    "ThrottledError",
     "TrimmedError",
     "WriterStatistics",
     "describe",

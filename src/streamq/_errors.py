@@ -61,6 +61,12 @@ class BackendUnavailableError(StreamqError):
     retryable = True
 
 
+class ThrottledError(BackendUnavailableError):
+    """The backend answers, and takes no more requests for now."""
+
+    code = "throttled"
+
+
 class AccessDeniedError(StreamqError):
     """The backend refused our credentials or permissions."""
 

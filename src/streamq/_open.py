@@ -20,6 +20,7 @@ from ._errors import (
     CapabilityError,
     ConfigurationError,
     StreamNotFoundError,
+    ThrottledError,
 )
 from ._events import StreamId
 from ._fence import Fence
@@ -83,14 +84,17 @@ def open_queue(settings: Settings | None = None) -> Opening[ChunkQueue]:
 
     Raises:
         ConfigurationError: A setting is unknown or invalid, or the backend is not installed.
+        ThrottledError: It takes no more requests for now, for ``STREAMQ_RETRY_SECONDS``.
         BackendUnavailableError: It cannot be reached. Not retried here: a wrong address should be
             told at once.
         AccessDeniedError: It refuses our credentials.
     """
 
     async def opener() -> ChunkQueue:
-        driver, options, driver_settings = configured_driver(settings or load_settings())
-        return await driver.open(options, driver_settings)
+        chosen = settings or load_settings()
+        driver, options, driver_settings = configured_driver(chosen)
+        policy = RetryPolicy(deadline_seconds=chosen.retry_seconds)
+        return await policy.run(lambda: driver.open(options, driver_settings), only=ThrottledError)
 
     return Opening(opener)
 

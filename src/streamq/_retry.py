@@ -38,7 +38,13 @@ class RetryPolicy:
     first_seconds: float = 0.02
     longest_seconds: float = 1.0
 
-    async def run(self, operation: Callable[[], Awaitable[T]], *, wait_seconds: float = 0.0) -> T:
+    async def run(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        *,
+        wait_seconds: float = 0.0,
+        only: type[StreamqError] = StreamqError,
+    ) -> T:
         """Await ``operation()`` again and again while it fails with a retryable error.
 
         The pause is uniform between half and all of the current limit, so that many clients of a
@@ -47,6 +53,7 @@ class RetryPolicy:
         Args:
             operation: Makes the call.
             wait_seconds: How long the call may wait by agreement, beyond ``call_seconds``.
+            only: Of what class a retryable error has to be.
 
         Raises:
             StreamqError: The last error, once the deadline has passed; others pass at once.
@@ -60,7 +67,7 @@ class RetryPolicy:
                     _logger.info("the backend answers again")
                 return result
             except StreamqError as exc:
-                if not exc.retryable:
+                if not exc.retryable or not isinstance(exc, only):
                     raise
                 now = clock()
                 if not give_up:

@@ -31,6 +31,7 @@ from ._errors import (
     StorageFullError,
     StreamNotFoundError,
     StreamqError,
+    ThrottledError,
 )
 from ._events import StreamId
 from ._position import BEFORE_ALL, decode_position, encode_position
@@ -134,8 +135,9 @@ class ChunkQueue(abc.ABC):
     """An open connection to a backend. Safe to use from many tasks of one event loop.
 
     Every method raises errors of :mod:`streamq` only: :class:`~streamq.BackendUnavailableError`
-    when the backend cannot be reached or does not answer, :class:`~streamq.AccessDeniedError` for
-    credentials and permissions, :class:`~streamq.StorageFullError` when it has no room,
+    when the backend cannot be reached or does not answer, :class:`~streamq.ThrottledError` when it
+    takes no more requests for now, :class:`~streamq.AccessDeniedError` for credentials and
+    permissions, :class:`~streamq.StorageFullError` when it has no room,
     :class:`~streamq.BackendError` for any other answer, and :class:`~streamq.ClosedError` after
     :meth:`aclose`.
     """
@@ -355,7 +357,8 @@ class Driver(abc.ABC, Generic[SettingsT]):
         """Connect, and prove that the backend answers.
 
         Raises:
-            BackendUnavailableError: It cannot be reached.
+            BackendUnavailableError: It cannot be reached, or, as ``ThrottledError``, is asked too
+                much; only that is tried again by whoever opens a queue.
             AccessDeniedError: It refuses our credentials.
             ConfigurationError: The settings contradict each other or what the backend can do.
         """
@@ -423,6 +426,7 @@ __all__ = [
     "StreamInfo",
     "StreamNotFoundError",
     "StreamqError",
+    "ThrottledError",
     "decode_position",
     "encode_position",
     "new_entries",

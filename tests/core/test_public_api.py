@@ -40,7 +40,12 @@ def test_every_error_has_its_own_code_and_a_docstring(error: type[StreamqError])
 def test_only_passing_conditions_are_retryable() -> None:
     """Retrying a typing error for thirty seconds helps nobody."""
     retryable = {e.__name__ for e in errors() if e.retryable}
-    assert retryable == {"BackendUnavailableError", "BufferFullError", "StorageFullError"}
+    assert retryable == {
+        "BackendUnavailableError",
+        "BufferFullError",
+        "StorageFullError",
+        "ThrottledError",
+    }
 
 
 def test_capabilities_know_their_flags() -> None:

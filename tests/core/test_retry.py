@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from streamq import BackendError, BackendUnavailableError
+from streamq import BackendError, BackendUnavailableError, ThrottledError
 from streamq._retry import RetryPolicy
 
 
@@ -67,3 +67,13 @@ async def test_deadline_of_zero_means_a_single_try() -> None:
     with pytest.raises(BackendUnavailableError):
         await RetryPolicy(deadline_seconds=0).run(operation)
     assert operation.calls == 1
+
+
+async def test_only_what_is_asked_for_is_tried_again() -> None:
+    """Opening waits for a backend that is busy, and not for one that is not there."""
+    policy = RetryPolicy(first_seconds=0.001)
+    assert await policy.run(Flaky(2, ThrottledError("busy")), only=ThrottledError) == "answer"
+    away = Flaky(2, BackendUnavailableError("away"))
+    with pytest.raises(BackendUnavailableError):
+        await policy.run(away, only=ThrottledError)
+    assert away.calls == 1

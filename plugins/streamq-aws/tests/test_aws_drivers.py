@@ -17,6 +17,7 @@ from streamq import (
     ConfigurationError,
     StreamNotFoundError,
     StreamqError,
+    ThrottledError,
     open_queue,
     open_reader,
     open_writer,
@@ -146,6 +147,27 @@ async def test_throttling_is_waited_out(
             assert await reader.collect() == ["a"]
     assert max(between.refused.values()) == 2
     assert len(between.refused) >= 2, "only one kind of request was throttled"
+
+
+@pytest.mark.parametrize("code", THROTTLED)
+async def test_throttling_is_waited_out_at_opening_too(
+    backend: str, stream: StreamId, between: Between, code: str
+) -> None:
+    """A worker that starts while the account is busy must not fail for it."""
+    between.refusal = Refusal(code, STATUS[backend], times=2)
+    assert await told(stream) == ["a"]
+    assert max(between.refused.values()) == 2
+
+
+async def test_throttling_at_opening_is_told_at_the_deadline(
+    backend: str, between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left open of what did not open."""
+    monkeypatch.setenv("STREAMQ_RETRY_SECONDS", "0.5")
+    between.refusal = Refusal("SlowDown", STATUS[backend])
+    with pytest.raises(ThrottledError):
+        await open_queue()
+    assert max(between.refused.values()) > 1, "it was not tried again"
 
 
 @pytest.mark.parametrize("code", THROTTLED)

@@ -17,6 +17,7 @@ from streamq import (
     CapabilityError,
     ConfigurationError,
     StreamqError,
+    ThrottledError,
     load_settings,
     open_reader,
 )
@@ -70,8 +71,8 @@ async def opening(settings: SqsSettings) -> None:
         ("AccessDenied", 403, AccessDeniedError),
         ("InvalidClientTokenId", 403, AccessDeniedError),
         ("SignatureDoesNotMatch", 403, AccessDeniedError),
-        ("RequestThrottled", 400, BackendUnavailableError),
-        ("ThrottlingException", 400, BackendUnavailableError),
+        ("RequestThrottled", 400, ThrottledError),
+        ("ThrottlingException", 400, ThrottledError),
         ("InternalFailure", 500, BackendUnavailableError),
         ("InvalidAddress", 404, BackendError),
     ],

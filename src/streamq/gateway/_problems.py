@@ -17,6 +17,7 @@ from streamq._errors import (
     StorageFullError,
     StreamNotFoundError,
     StreamqError,
+    ThrottledError,
 )
 
 
@@ -37,6 +38,7 @@ _TOLD: dict[type[StreamqError], int] = {
 
 _OUTSIDE: dict[type[StreamqError], tuple[int, str]] = {
     BackendUnavailableError: (503, "the backend cannot be reached at the moment; try again"),
+    ThrottledError: (503, "the backend takes no more requests at the moment; try again"),
     StorageFullError: (503, "the backend has no room at the moment; try again"),
     ClosedError: (503, "the gateway is shutting down; try again"),
     AccessDeniedError: (502, "the backend refuses the gateway's credentials"),

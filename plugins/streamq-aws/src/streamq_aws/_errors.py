@@ -17,6 +17,7 @@ from streamq.driver import (
     ConfigurationError,
     StorageFullError,
     StreamqError,
+    ThrottledError,
 )
 
 _DENIED = frozenset(
@@ -50,14 +51,18 @@ _ELSEWHERE = frozenset(
 _USER = re.compile(r"[^\s/\"@]+:[^\s/\"@]+@")  # credentials that somebody put into an address
 _UNHANDLED = "An HTTP Client raised an unhandled exception: "  # we do handle it
 _SCOPE = "Credential should be scoped to"  # a valid region: services refuse the signature then
-_PASSING = frozenset(
+_THROTTLED = frozenset(
     {
-        # Too much at once.
         *("SlowDown", "Throttling", "ThrottlingException", "ThrottledException", "Throttled"),
         *("RequestThrottled", "RequestThrottledException", "TooManyRequestsException", "429"),
         *("RequestLimitExceeded", "BandwidthLimitExceeded", "KMSThrottlingException"),
-        *("KMSThrottled", "PriorRequestNotComplete", "AWS.SimpleQueueService.QueueDeletedRecently"),
-        # Something on the way or inside.
+        *("KMSThrottled", "PriorRequestNotComplete"),
+        "503",  # an answer to HEAD has no other code
+    }
+)
+_PASSING = frozenset(
+    {
+        "AWS.SimpleQueueService.QueueDeletedRecently",
         *("RequestTimeout", "RequestTimeoutException", "InternalError", "InternalFailure"),
         *("InternalServerError", "ServiceUnavailable", "ServiceUnavailableException"),
         *("OperationAborted", "ConditionalRequestConflict", "BadDigest", "IncompleteBody"),
@@ -192,6 +197,8 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
     code, status = error_code(error), http_status(error)
     if code in _FULL or status == 507:
         return StorageFullError, "AWS has no room for {what}: {why}; delete data or raise the quota"
+    if code in _THROTTLED or (status == 429 and code not in _PASSING):
+        return ThrottledError, "AWS takes no more of {what} for now: {why}"
     if code in _PASSING:
         return BackendUnavailableError, "AWS cannot serve {what} now: {why}"
     if code in _MISSING:
@@ -211,7 +218,7 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
             "AWS refuses {what}: {why}; check the credentials, and the permissions that the "
             "README of the driver lists",
         )
-    if status == 429 or (status >= 500 and status != _NEVER):
+    if status >= 500 and status != _NEVER:
         return BackendUnavailableError, "AWS cannot serve {what} now: {why}"
     return BackendError, "AWS answered {what} with an error: {why}"
 
