@@ -25,7 +25,7 @@ def count_calls(queue: ChunkQueue, fault: Callable[[str], None] | None = None) -
     assert isinstance(queue, S3SnsQueue)
     calls: Counter[str] = Counter()
     store = queue._store
-    client = store._client
+    client = store.bucket.client
 
     class Counting:
         def __getattr__(self, name: str) -> Any:
@@ -37,5 +37,5 @@ def count_calls(queue: ChunkQueue, fault: Callable[[str], None] | None = None) -
 
             return call
 
-    store._client = Counting()
+    store.bucket.client = Counting()
     return calls

@@ -35,7 +35,7 @@ async def fetch(url: str, **headers: str) -> httpx.Response:
 
 def on_call(hand_over: HandOver, operation: str, handler: Any) -> None:
     """Have a function called before each request of a kind; what it raises is the outcome."""
-    client = hand_over._objects._client
+    client = hand_over._objects.bucket.client
     client.meta.events.register(f"before-call.s3.{operation}", handler)
 
 

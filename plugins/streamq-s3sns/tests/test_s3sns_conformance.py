@@ -35,9 +35,9 @@ from streamq.testing._replay import ReplayChecks
 from streamq.testing._trimming import TrimmingChecks
 from streamq_aws.embedded import REGION, Ministack
 from streamq_s3sns import S3SnsDriver, S3SnsSettings, _packing, open_hand_over
+from streamq_s3sns._bucket import Bucket
 from streamq_s3sns._keys import KeySpace, segment_number
 from streamq_s3sns._segment import PACK_METADATA, decode_entries, encode_entries
-from streamq_s3sns._store import Store
 from streamq_s3sns._upload import PART_BYTES
 
 
@@ -184,7 +184,7 @@ class TestMinistack(DriverSuite):
         monkeypatch: pytest.MonkeyPatch,
     ) -> S3SnsHarness:
         """Return a harness on the suite's server, which lists a few keys at a time."""
-        monkeypatch.setattr(Store, "page_keys", SmallPages.listing_page)
+        monkeypatch.setattr(Bucket, "page_keys", SmallPages.listing_page)
         # All but S3 forgets everything when it is killed: the topic is created again.
         topic = plain["sns"].create_topic(Name="streams")["TopicArn"]
         return SmallPages(tmp_path, suite_server, plain["s3"], topic)

@@ -241,7 +241,7 @@ class World:
         self.lost = 0
         self.models = [Model(self, StreamId(tenant, f"s{i}")) for i in range(streams)]
         for queue in queues:
-            queue._store._client = Unreliable(queue._store._client, self)
+            queue._store.bucket.client = Unreliable(queue._store.bucket.client, self)
 
     def keys(self, directory: str) -> list[str]:
         answer = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=directory)

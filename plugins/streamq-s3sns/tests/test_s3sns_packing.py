@@ -273,7 +273,7 @@ async def test_server_without_tags_is_written_to_and_not_packed(
     """What only packing needs must not make an append fail."""
     queue = await open_queue()
     assert isinstance(queue, S3SnsQueue)
-    client = queue._store._client
+    client = queue._store.bucket.client
 
     class Untagged:
         def __getattr__(self, name: str) -> Any:
@@ -284,7 +284,7 @@ async def test_server_without_tags_is_written_to_and_not_packed(
             del answer["ETag"]
             return answer
 
-    queue._store._client = Untagged()
+    queue._store.bucket.client = Untagged()
     told = await write(queue, stream, range(20), ends=True)
     await packed(queue)
     assert packs(s3, settings) == {}
@@ -399,7 +399,7 @@ def unreachable() -> Exception:
 def refuse_packs(queue: ChunkQueue, error: Callable[[], Exception]) -> list[str]:
     """Let every pack fail from now on; return the keys of those that were tried, as they come."""
     assert isinstance(queue, S3SnsQueue)
-    client = queue._store._client
+    client = queue._store.bucket.client
     tried: list[str] = []
 
     class Refusing:
@@ -412,7 +412,7 @@ def refuse_packs(queue: ChunkQueue, error: Callable[[], Exception]) -> list[str]
                 raise error()
             return await client.put_object(**arguments)
 
-    queue._store._client = Refusing()
+    queue._store.bucket.client = Refusing()
     return tried
 
 
@@ -473,7 +473,7 @@ async def test_server_without_the_condition_is_not_trusted_to_pack(
     def forget_condition(request: Any, **_: object) -> None:
         del request.headers["If-Match"]
 
-    queue._store._client.meta.events.register("before-sign.s3.PutObject", forget_condition)
+    queue._store.bucket.client.meta.events.register("before-sign.s3.PutObject", forget_condition)
     told = await write(queue, stream, range(10), ends=True)
     await packed(queue)
     other = StreamId(stream.tenant, f"{stream.name}-other")

@@ -19,7 +19,7 @@ def count_fetched(queue: ChunkQueue) -> Counter[str]:
     assert isinstance(queue, S3SnsQueue)
     fetched: Counter[str] = Counter()
     store = queue._store
-    client = store._client
+    client = store.bucket.client
 
     class Body:
         def __init__(self, body: Any) -> None:
@@ -41,7 +41,7 @@ def count_fetched(queue: ChunkQueue) -> Counter[str]:
             answer = await client.get_object(**arguments)
             return answer | {"Body": Body(answer["Body"])}
 
-    store._client = Weighing()
+    store.bucket.client = Weighing()
     return fetched
 
 
@@ -107,7 +107,7 @@ async def test_cursor_far_behind_is_followed_with_several_requests_at_once(
         running -= 1
 
     assert isinstance(reading, S3SnsQueue)
-    events = reading._store._client.meta.events
+    events = reading._store.bucket.client.meta.events
     events.register("before-call.s3.GetObject", began)
     events.register("after-call.s3.GetObject", ended)
     found = await reading.read(stream, "3-1-1", **PLENTY, max_wait=0)

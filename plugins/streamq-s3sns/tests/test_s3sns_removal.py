@@ -29,7 +29,7 @@ from streamq_s3sns._queue import S3SnsQueue
 def note_requests(queue: ChunkQueue, seen: list[str]) -> None:
     """Note what a queue asks of S3, from now on."""
     assert isinstance(queue, S3SnsQueue)
-    queue.store._client.meta.events.register(
+    queue.store.bucket.client.meta.events.register(
         "before-call.s3", lambda model, **_: seen.append(model.name)
     )
 
@@ -92,7 +92,7 @@ async def test_deletion_that_is_interrupted_leaves_nothing_half(
         if len(turns) == 2:
             raise EndpointConnectionError(endpoint_url="s3")
 
-    queue.store._client.meta.events.register("before-call.s3.DeleteObjects", interrupt)
+    queue.store.bucket.client.meta.events.register("before-call.s3.DeleteObjects", interrupt)
     with pytest.raises(BackendUnavailableError):
         await queue.delete(stream)
     assert turns == ["objects", "segments"]
@@ -120,7 +120,7 @@ async def test_sweep_leaves_the_objects_of_a_new_stream_of_that_name(
             await queue.append(stream, [Entry(2, 0, b"new")])
             new.append(await hand_over.upload(stream, b"new"))
 
-    sweeping.store._client.meta.events.register("before-call.s3.ListObjectsV2", begin_anew)
+    sweeping.store.bucket.client.meta.events.register("before-call.s3.ListObjectsV2", begin_anew)
     assert await sweeping.sweep() == 1
     assert (await fetch(await hand_over.url(stream, new[0]))).content == b"new"
     assert (await queue.describe(stream)).records == 1
@@ -134,7 +134,7 @@ async def test_objects_are_in_the_way_of_nothing(
         await hand_over.upload(stream, b"film")
     other = await open_queue()
     assert isinstance(other, S3SnsQueue)
-    other.store.page_keys = 2
+    other.store.bucket.page_keys = 2
     assert [info.stream async for info in other.streams(stream.tenant)] == [stream]
     info = await other.describe(stream, last=1)
     assert (info.records, info.last[0].data) == (1, b"a")
@@ -155,7 +155,7 @@ async def test_deletion_gives_way_to_a_writer_that_does_not_pause(
     async def write(**_: object) -> None:
         await queue.append(stream, [Entry(1, next(count), b"b")])
 
-    client = deleting.store._client
+    client = deleting.store.bucket.client
     client.meta.events.register("before-call.s3.PutObject", write)
     with pytest.raises(BackendUnavailableError, match="try again"):
         await deleting.delete(stream)

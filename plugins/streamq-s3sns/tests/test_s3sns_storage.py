@@ -60,7 +60,7 @@ async def test_server_that_overwrites_segments_is_refused_at_the_first_append(
     def forget_condition(request: Any, **_: object) -> None:
         del request.headers["If-None-Match"]
 
-    queue._store._client.meta.events.register("before-sign.s3.PutObject", forget_condition)
+    queue._store.bucket.client.meta.events.register("before-sign.s3.PutObject", forget_condition)
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="If-None-Match"):
             await queue.append(stream, [Entry(1, 0, b"a"), Entry(1, 1, b"b")])

@@ -67,7 +67,7 @@ async def test_upload_that_is_cancelled_in_a_request_leaves_nothing(
     hand_over: HandOver, stream: StreamId, s3: Any, settings: S3SnsSettings, operation: str
 ) -> None:
     """The server may have done what nobody waits for any more."""
-    client = hand_over._objects._client
+    client = hand_over._objects.bucket.client
     is_done = asyncio.Event()
 
     async def hold(**_: object) -> None:
@@ -143,7 +143,7 @@ async def test_answer_that_is_lost_is_asked_for_again(
     hand_over: HandOver, stream: StreamId, operation: str
 ) -> None:
     """Gigabytes must not begin anew because one part of them failed."""
-    client = hand_over._objects._client
+    client = hand_over._objects.bucket.client
     lost: list[str] = []
 
     def lose(**_: object) -> None:
@@ -209,7 +209,7 @@ async def test_completion_that_was_done_before_is_none_to_fail_for(
     hand_over: HandOver, stream: StreamId
 ) -> None:
     """S3 may answer the repeat of a completion that there is no such upload any more."""
-    client = hand_over._objects._client
+    client = hand_over._objects.bucket.client
     answers = [
         EndpointConnectionError(endpoint_url="s3"),
         ClientError(

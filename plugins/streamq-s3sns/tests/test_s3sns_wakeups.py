@@ -139,7 +139,7 @@ async def test_notification_wakes_a_reader_that_would_poll_much_later(
                 events.unregister("after-call.s3.PutObject", lose)
                 raise EndpointConnectionError(endpoint_url="s3")
 
-            events = writing._store._client.meta.events
+            events = writing._store.bucket.client.meta.events
             events.register("after-call.s3.PutObject", lose)
             with pytest.raises(BackendUnavailableError):
                 await writing.append(stream, [Entry(1, 1, b"b")])

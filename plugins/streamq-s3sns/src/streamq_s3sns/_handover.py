@@ -26,6 +26,7 @@ from streamq import (
 from streamq.driver import BackendUnavailableError, ChunkQueue
 from streamq_aws import AwsClients, Calls
 
+from ._bucket import Bucket
 from ._keys import new_object_id
 from ._lookup import Lookup, ObjectNotFoundError
 from ._objects import Objects
@@ -83,7 +84,7 @@ class HandOver:
             "s3", poll_seconds=seconds * (PARTS_AT_ONCE - 1), signature="s3v4"
         )
         patience = settings.connect_timeout_seconds + seconds * PARTS_AT_ONCE
-        self._objects = Objects(client, settings.bucket, patience_seconds=patience)
+        self._objects = Objects(Bucket(client, settings.bucket, patience_seconds=patience))
         self._lookup = Lookup(self._queue.store, self._objects, self._settings.retry_seconds)
 
     async def upload(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,18 +9,18 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from streamq_aws import aws_errors, error_code, http_status
+from streamq_aws import error_code
 
+from ._bucket import Bucket
 from ._keys import OBJECT, object_begin
 from ._reference import OCTETS
-from ._segment import BACKEND, decode_name, encode_name
+from ._segment import decode_name, encode_name
 
 FILE_METADATA = "streamq-file"
 
 _BLOCK_BYTES = 256 * 2**10
 _CHECKSUM = "CRC32"  # what the client computes for each body, unless it is told not to
 _DELETED_AT_ONCE = 1_000
-_GONE = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +38,30 @@ class Objects:
     Every method raises streamq's errors only.
 
     Args:
-        client: An open client of S3.
         bucket: Where they are.
-        patience_seconds: Longest time for one request.
     """
 
-    def __init__(self, client: Any, bucket: str, *, patience_seconds: float) -> None:
-        self._client = client
-        self._bucket = bucket
-        self._patience = patience_seconds
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
         # S3 refuses parts with a checksum that was not announced at the beginning.
-        wants_checksums = client.meta.config.request_checksum_calculation != "when_required"
+        wants_checksums = bucket.client.meta.config.request_checksum_calculation != "when_required"
         self._checksum: dict[str, Any] = {"ChecksumAlgorithm": _CHECKSUM} if wants_checksums else {}
 
     async def put(self, key: str, body: bytes, media_type: str, name: str) -> None:
         """Store an object in one request."""
-        await self._call("put_object", Key=key, Body=body, **_described(media_type, name))
+        await self.bucket.call("put_object", Key=key, Body=body, **_described(media_type, name))
 
     async def begin(self, key: str, media_type: str, name: str) -> str:
         """Begin an object of several parts; return the id of that upload."""
         described = _described(media_type, name)
-        answer = await self._call("create_multipart_upload", Key=key, **self._checksum, **described)
+        answer = await self.bucket.call(
+            "create_multipart_upload", Key=key, **self._checksum, **described
+        )
         return str(answer["UploadId"])
 
     async def put_part(self, key: str, upload: str, number: int, body: bytes) -> dict[str, Any]:
         """Store a part; return what :meth:`complete` has to say of it."""
-        answer = await self._call(
+        answer = await self.bucket.call(
             "upload_part",
             Key=key,
             UploadId=upload,
@@ -78,7 +75,7 @@ class Objects:
     async def complete(self, key: str, upload: str, parts: Sequence[Mapping[str, Any]]) -> None:
         """Make an object of its parts; no error if that is what has been done before."""
         try:
-            await self._call(
+            await self.bucket.call(
                 "complete_multipart_upload",
                 Key=key,
                 UploadId=upload,
@@ -91,11 +88,13 @@ class Objects:
 
     async def abort(self, key: str, upload: str) -> None:
         """Remove the parts of what will not be completed; no error if there are none."""
-        await self._call("abort_multipart_upload", missing_is_none=True, Key=key, UploadId=upload)
+        await self.bucket.call(
+            "abort_multipart_upload", missing_is_none=True, Key=key, UploadId=upload
+        )
 
     async def find(self, key: str) -> Found | None:
         """Return what an object is; ``None`` if it is not there."""
-        answer = await self._call("head_object", missing_is_none=True, Key=key)
+        answer = await self.bucket.call("head_object", missing_is_none=True, Key=key)
         if answer is None:
             return None
         name = ""
@@ -105,16 +104,14 @@ class Objects:
 
     async def read(self, key: str, first: int) -> AsyncGenerator[bytes, None]:
         """Iterate over the bytes of an object from one on; over none if it is not there."""
-        rest = {"Range": f"bytes={first}-"} if first else {}
-        answer = await self._call("get_object", missing_is_none=True, Key=key, **rest)
+        rest: dict[str, Any] = {"Range": f"bytes={first}-"} if first else {}
+        answer = await self.bucket.call("get_object", missing_is_none=True, Key=key, **rest)
         if answer is None:
             return
         body = answer["Body"]
         try:
             while True:
-                with aws_errors(BACKEND, about=self._where(key)):
-                    async with asyncio.timeout(self._patience):
-                        block = await body.read(_BLOCK_BYTES)
+                block = await self.bucket.read(body, key, _BLOCK_BYTES)
                 if not block:
                     return
                 yield block
@@ -130,9 +127,9 @@ class Objects:
         """
         found: list[str] = []
         prefix = f"{directory}{OBJECT}"
-        place: dict[str, Any] = {}
+        after = ""
         while True:
-            answer = await self._call("list_objects_v2", Prefix=prefix, **place)
+            answer = await self.bucket.list(prefix, after)
             keys = [each["Key"] for each in answer.get("Contents") or ()]
             for key in keys:
                 begin = object_begin(key.removeprefix(prefix))
@@ -140,27 +137,27 @@ class Objects:
                     found.append(key)
             if not answer.get("IsTruncated") or not keys:
                 return found
-            place = {"StartAfter": keys[-1]}
+            after = keys[-1]
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete what has these keys, in their order; no error if some are not there."""
         for first in range(0, len(keys), _DELETED_AT_ONCE):
             some = keys[first : first + _DELETED_AT_ONCE]
-            answer = await self._call(
+            answer = await self.bucket.call(
                 "delete_objects", Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
             )
             for failed in answer.get("Errors") or ():
-                with aws_errors(BACKEND, about=self._where(failed.get("Key", ""))):
+                with self.bucket.errors(failed.get("Key", "")):
                     raise ClientError({"Error": failed}, "DeleteObjects")
 
     async def sign(self, key: str, *, seconds: int, media_type: str, disposition: str) -> str:
         """Return a URL by which anybody can fetch an object for so long. No request is made."""
-        with aws_errors(BACKEND, about=self._where(key)):
+        with self.bucket.errors(key):
             return str(
-                await self._client.generate_presigned_url(
+                await self.bucket.client.generate_presigned_url(
                     "get_object",
                     Params={
-                        "Bucket": self._bucket,
+                        "Bucket": self.bucket.name,
                         "Key": key,
                         "ResponseContentType": media_type,
                         "ResponseContentDisposition": disposition,
@@ -168,22 +165,6 @@ class Objects:
                     ExpiresIn=seconds,
                 )
             )
-
-    async def _call(
-        self, operation: str, *, missing_is_none: bool = False, **arguments: Any
-    ) -> Any:
-        with aws_errors(BACKEND, about=self._where(arguments.get("Key", ""))):
-            try:
-                async with asyncio.timeout(self._patience):
-                    return await getattr(self._client, operation)(Bucket=self._bucket, **arguments)
-            except ClientError as exc:
-                is_missing = http_status(exc) == _GONE and error_code(exc) != "NoSuchBucket"
-                if missing_is_none and is_missing:
-                    return None
-                raise
-
-    def _where(self, key: str) -> str:
-        return f"s3://{self._bucket}/{key}"
 
 
 def _described(media_type: str, name: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from streamq.driver import (
 from streamq_aws import AwsClients, Calls, together
 
 from ._appender import Appender
+from ._bucket import Bucket
 from ._flows import Flow, Flows
 from ._keys import KeySpace
 from ._objects import Objects
@@ -66,7 +67,8 @@ class S3SnsQueue(ChunkQueue):
         client = await self._clients.client("s3")
         check_region(settings, self._clients.region)
         patience = settings.connect_timeout_seconds + settings.operation_timeout_seconds
-        self._store = store = Store(client, settings.bucket, self._keys, patience_seconds=patience)
+        bucket = Bucket(client, settings.bucket, patience_seconds=patience)
+        self._store = store = Store(bucket, self._keys)
         _, keeps_versions = await together((store.prove(), store.keeps_versions()))
         capabilities = self.capabilities
         if keeps_versions:
@@ -86,7 +88,7 @@ class S3SnsQueue(ChunkQueue):
         self._parts.append(self._packer)
         self._appender = Appender(store, self._options.ttl, self._packer)
         self._reading = Reading(store)
-        self._sweeper = Sweeper(store, Objects(client, settings.bucket, patience_seconds=patience))
+        self._sweeper = Sweeper(store, Objects(bucket))
 
     @property
     def settings(self) -> S3SnsSettings:

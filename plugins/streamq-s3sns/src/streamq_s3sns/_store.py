@@ -1,10 +1,8 @@
-"""The requests to S3: one method for each, nothing remembered, nothing retried."""
+"""The requests to S3 that are about segments: one method for each, nothing retried."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,9 +14,8 @@ from streamq.driver import (
     StreamId,
     StreamNotFoundError,
 )
-from streamq_aws import aws_errors, error_code, http_status, to_streamq
 
-from ._clock import ServerClock
+from ._bucket import Bucket
 from ._keys import ANNOUNCEMENT, KeySpace, segment_name, segment_number
 from ._segment import (
     BACKEND,
@@ -35,8 +32,6 @@ from ._segment import (
 )
 
 _BEFORE_SEGMENTS = "."  # sorts behind the announcement and before the digits
-_GONE = 404
-_LOST_RACE = frozenset({409, 412})
 _LOOKS = 4
 
 
@@ -62,25 +57,15 @@ class Store:
     Every method raises streamq's errors only.
 
     Args:
-        client: An open client of S3.
         bucket: Where the segments are.
         keys: How they are called.
-        patience_seconds: Longest time for one request. The client's own limits are about silence
-            on the line, and say nothing of a request that is not taken.
     """
 
-    page_keys = 1_000
-    """How many keys a listing asks for at a time; S3 gives no more."""
-
-    def __init__(
-        self, client: Any, bucket: str, keys: KeySpace, *, patience_seconds: float
-    ) -> None:
-        self._client = client
-        self._bucket = bucket
-        self._patience = patience_seconds
-        self._is_fence_proved = False
+    def __init__(self, bucket: Bucket, keys: KeySpace) -> None:
+        self.bucket = bucket
         self.keys = keys
-        self.clock = ServerClock()
+        self.clock = bucket.clock
+        self._is_fence_proved = False
 
     def left(self, tail: Tail) -> timedelta:
         """Return how long a stream that stands there lives, by the clock of the server."""
@@ -88,12 +73,12 @@ class Store:
 
     async def prove(self) -> None:
         """Ask for a listing, to see that there is a bucket and that it may be read."""
-        await self._list(self.keys.root, count=1)
+        await self.bucket.list(self.keys.root, count=1)
 
     async def keeps_versions(self) -> bool:
         """Whether the bucket keeps what is deleted, or does not tell."""
         try:
-            answer = await self._call("get_bucket_versioning")
+            answer = await self.bucket.call("get_bucket_versioning")
         except BackendUnavailableError:
             raise
         except Exception:  # noqa: BLE001 - not permitted, or not known to this server
@@ -124,7 +109,7 @@ class Store:
 
     async def newest_number(self, directory: str) -> int | None:
         """Return the number of the newest segment; ``None`` if there is none."""
-        answer = await self._list(directory, directory + _BEFORE_SEGMENTS, count=1)
+        answer = await self.bucket.list(directory, directory + _BEFORE_SEGMENTS, count=1)
         found = answer.get("Contents") or ()
         if not found:
             return None
@@ -146,8 +131,10 @@ class Store:
     async def head(self, directory: str, number: int) -> Tail | None:
         """Return where a stream stood after a segment; ``None`` if that is not there."""
         key = directory + segment_name(number)
-        answer = await self._call("head_object", missing_is_none=True, Key=key)
-        return answer and decode_tail(number, answer["Metadata"].get(METADATA), self._where(key))
+        answer = await self.bucket.call("head_object", missing_is_none=True, Key=key)
+        return answer and decode_tail(
+            number, answer["Metadata"].get(METADATA), self.bucket.where(key)
+        )
 
     async def get(self, directory: str, number: int) -> Segment | None:
         """Return a segment; ``None`` if that is not there."""
@@ -159,16 +146,14 @@ class Store:
     ) -> Segment | TooLarge | None:
         """Return a segment, whose body is only fetched if it is no larger than so many bytes."""
         key = directory + segment_name(number)
-        answer = await self._call("get_object", missing_is_none=True, Key=key)
+        answer = await self.bucket.call("get_object", missing_is_none=True, Key=key)
         if answer is None:
             return None
-        where, body = self._where(key), answer["Body"]
+        where, body = self.bucket.where(key), answer["Body"]
         try:
             if at_most is not None and answer["ContentLength"] > at_most:
                 return TooLarge(answer["ContentLength"])
-            with aws_errors(BACKEND, about=where):
-                async with asyncio.timeout(self._patience):
-                    data = await body.read()
+            data = await self.bucket.read(body, key)
         finally:
             body.close()
         metadata = answer["Metadata"]
@@ -218,7 +203,7 @@ class Store:
         """
         segment = self._segment(directory, head, body, stream)
         segment["Metadata"][PACK_METADATA] = encode_pack(through, own)
-        answer = await self._call(
+        answer = await self.bucket.call(
             "put_object", missing_is_none=True, lost_race_is_none=True, IfMatch=tag, **segment
         )
         return answer is not None
@@ -235,7 +220,9 @@ class Store:
         }
 
     async def _put_new(self, segment: Mapping[str, Any]) -> str | None:
-        answer = await self._call("put_object", lost_race_is_none=True, IfNoneMatch="*", **segment)
+        answer = await self.bucket.call(
+            "put_object", lost_race_is_none=True, IfNoneMatch="*", **segment
+        )
         return None if answer is None else str(answer.get("ETag", ""))
 
     async def _prove_fence(self, segment: Mapping[str, Any]) -> None:
@@ -248,34 +235,34 @@ class Store:
                 self._is_fence_proved = True
                 return
         raise ConfigurationError(
-            f"the server of {self._where(segment['Key'])} does not honour `If-None-Match: *`: two "
-            "attempts could overwrite each other's segments; use Amazon S3, or a server or version "
-            "that supports conditional writes",
+            f"the server of {self.bucket.where(segment['Key'])} does not honour "
+            "`If-None-Match: *`: two attempts could overwrite each other's segments; use Amazon "
+            "S3, or a server or version that supports conditional writes",
             backend=BACKEND,
         )
 
     async def announce(self, directory: str, epoch: int) -> None:
         """Let whoever is busy with a stream know that a newer epoch wants it."""
-        await self._call(
+        await self.bucket.call(
             "put_object", Key=directory + ANNOUNCEMENT, Body=b"", Metadata={METADATA: str(epoch)}
         )
 
     async def announced(self, directory: str) -> int:
         """Return the epoch that wants a stream; 0 if there is none."""
         key = directory + ANNOUNCEMENT
-        answer = await self._call("head_object", missing_is_none=True, Key=key)
+        answer = await self.bucket.call("head_object", missing_is_none=True, Key=key)
         text = "" if answer is None else answer["Metadata"].get(METADATA, "")
         return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else 0
 
     async def withdraw(self, directory: str) -> None:
         """Take the announcement back."""
-        await self._call("delete_object", Key=directory + ANNOUNCEMENT)
+        await self.bucket.call("delete_object", Key=directory + ANNOUNCEMENT)
 
     async def numbers(self, directory: str) -> AsyncGenerator[int, None]:
         """Iterate over the numbers of a stream's segments, the newest first."""
         after = directory + _BEFORE_SEGMENTS
         while True:
-            answer = await self._list(directory, after)
+            answer = await self.bucket.list(directory, after)
             found = answer.get("Contents") or ()
             for each in found:
                 number = segment_number(directory, each["Key"])
@@ -293,7 +280,7 @@ class Store:
         """
         after, last = "", ""
         while True:
-            answer = await self._list(prefix, after)
+            answer = await self.bucket.list(prefix, after)
             found = answer.get("Contents") or ()
             page: list[tuple[str, int]] = []
             for each in found:
@@ -312,10 +299,10 @@ class Store:
     async def describe(self, directory: str, number: int) -> Described | None:
         """Return a stream by a segment of it, with its full name; ``None`` if that has gone."""
         key = directory + segment_name(number)
-        answer = await self._call("head_object", missing_is_none=True, Key=key)
+        answer = await self.bucket.call("head_object", missing_is_none=True, Key=key)
         if answer is None:
             return None
-        tail = decode_tail(number, answer["Metadata"].get(METADATA), self._where(key))
+        tail = decode_tail(number, answer["Metadata"].get(METADATA), self.bucket.where(key))
         stream = self.keys.stream(directory)
         if stream is None:
             name = decode_name(answer["Metadata"].get(NAME_METADATA, ""))
@@ -323,45 +310,10 @@ class Store:
             stream = StreamId(tenant, name) if name else None
         return Described(stream, directory, tail) if stream is not None else None
 
-    async def _list(self, prefix: str, after: str = "", *, count: int | None = None) -> Any:
-        place: dict[str, Any] = {"StartAfter": after} if after else {}
-        return await self._call(
-            "list_objects_v2", Prefix=prefix, MaxKeys=count or self.page_keys, **place
-        )
-
-    async def _call(
-        self,
-        operation: str,
-        *,
-        missing_is_none: bool = False,
-        lost_race_is_none: bool = False,
-        **arguments: Any,
-    ) -> Any:
-        about = self._where(arguments.get("Key", ""))
-        sent = time.time()
-        try:
-            async with asyncio.timeout(self._patience):
-                answer = await getattr(self._client, operation)(Bucket=self._bucket, **arguments)
-        except Exception as exc:
-            status = http_status(exc)
-            if missing_is_none and status == _GONE and error_code(exc) != "NoSuchBucket":
-                return None
-            if lost_race_is_none and status in _LOST_RACE:
-                return None
-            ours = to_streamq(exc, BACKEND, about=about)
-            if ours is None:
-                raise
-            raise ours from exc
-        self.clock.observe(answer["ResponseMetadata"]["HTTPHeaders"].get("date"), sent)
-        return answer
-
-    def _where(self, key: str) -> str:
-        return f"s3://{self._bucket}/{key or self.keys.root}"
-
     def _restless(self, directory: str) -> BackendUnavailableError:
         return BackendUnavailableError(
-            f"{self._where(directory)} changes as fast as it can be looked at: its segments are "
-            "being deleted; try again",
+            f"{self.bucket.where(directory)} changes as fast as it can be looked at: its segments "
+            "are being deleted; try again",
             backend=BACKEND,
         )
 
