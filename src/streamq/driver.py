@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from ._capabilities import Capabilities, LatencyClass
+from ._ending import to_the_end
 from ._errors import (
     AccessDeniedError,
     BackendError,
@@ -430,4 +431,5 @@ __all__ = [
     "decode_position",
     "encode_position",
     "new_entries",
+    "to_the_end",
 ]

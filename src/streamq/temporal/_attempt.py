@@ -15,6 +15,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from streamq._blocking import BlockingStreamWriter
+from streamq._ending import to_the_end
 from streamq._errors import FencedError, SealedError, StreamqError
 from streamq._events import StreamId
 from streamq._open import open_writer, retry_policy, stream_id
@@ -83,12 +84,12 @@ async def run_attempt(
         try:
             writers = await _until_cancelled(asyncio.shield(opening), spec)
         except (asyncio.CancelledError, temporalio.exceptions.CancelledError):
-            await _shielded(_end_unopened(attempt, info, opening))
+            await to_the_end(_end_unopened(attempt, info, opening))
             raise
         try:
             return await attempt.run(pulse, _with_writers(spec, writers, work))
         finally:
-            await _shielded(attempt.release())
+            await to_the_end(attempt.release())
 
 
 async def _until_cancelled(opening: asyncio.Future[R], spec: StreamingSpec) -> R:
@@ -299,16 +300,16 @@ class _Attempt:
                 ending = self._failed(RuntimeError("the details of a heartbeat cannot be encoded"))
             else:
                 ending = self.cancelled()
-            await _shielded(ending)
+            await to_the_end(ending)
             raise
         except StreamqError as exc:
             hint = _FENCED_HINT if isinstance(exc, FencedError) else ""
             error = application_error(exc, hint=hint)
             if not isinstance(exc, FencedError):
-                await _shielded(self._failed(error))
+                await to_the_end(self._failed(error))
             raise error from exc
         except Exception as exc:
-            await _shielded(self._failed(exc))
+            await to_the_end(self._failed(exc))
             raise
         return result
 
@@ -392,18 +393,3 @@ def _opening_error(error: StreamqError) -> ApplicationError:
         # hosts of the server a next attempt is newer, whoever was first here.
         return ApplicationError(f"{error}{_FENCED_HINT}", type="FencedError")
     return application_error(error)
-
-
-async def _shielded(ending: Coroutine[Any, Any, None]) -> None:
-    """Await to the end whatever cancellation arrives; what is awaited bounds itself.
-
-    Cancellation that arrives meanwhile is not lost: the caller is about to end in any case.
-    """
-    task = asyncio.create_task(ending)
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
-    await task

@@ -7,13 +7,13 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
 from streamq import ChunkTooLargeError, SerializationError
-from streamq.driver import RetryPolicy, StreamqError
+from streamq.driver import RetryPolicy, StreamqError, to_the_end
 
 from ._objects import Objects
 from ._segment import BACKEND
@@ -172,18 +172,6 @@ async def measure(source: Source) -> Sent:
             size += len(part)
             await asyncio.to_thread(digest.update, part)
     return Sent(size, digest.hexdigest())
-
-
-async def to_the_end(ending: Coroutine[Any, Any, None]) -> None:
-    """Await to the end whatever cancellation arrives; what is awaited bounds itself."""
-    task = asyncio.create_task(ending)
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
-    await task
 
 
 async def _parts(source: Source) -> AsyncGenerator[bytes, None]:
