@@ -77,7 +77,7 @@ def _answer(partition: TopicPartition, offset: int, high: int, data: bytes = b""
 
 def test_longer_wait_is_asked_for_only_where_something_stays_unseen() -> None:
     """What has been counted just now is seen the next time, without any wait."""
-    looking = Looking()
+    looking = Looking(10.0)
     looking.learn([_answer(ONE, 5, 6), _answer(TWO, 5, 5)], 1, 0.001)
     assert looking.wait_ms([ONE, TWO]) == 1
     looking.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 1, 0.001)
@@ -93,9 +93,17 @@ def test_longer_wait_is_asked_for_only_where_something_stays_unseen() -> None:
     assert looking.wait_ms([ONE]) == 7
 
 
+def test_wait_ends_well_before_who_asks_gives_up() -> None:
+    """A wait of a second would be no answer to who waits for half of one."""
+    looking = Looking(0.5)
+    for _ in range(20):
+        looking.learn([_answer(ONE, 6, 7)], looking.wait_ms([ONE]), 0.01)
+    assert looking.wait_ms([ONE]) == 250
+
+
 def test_answer_that_was_full_or_an_error_says_nothing() -> None:
     """Only where a broker had nothing for anybody did it not find what is there."""
-    looking = Looking()
+    looking = Looking(10.0)
     error = Fetched(ONE, 5, ke.NotLeaderForPartitionError(), 6, 0, b"")
     for _ in range(3):
         looking.learn([_answer(ONE, 5, 6), _answer(TWO, 5, 9, b"data")], 1, 0.001)

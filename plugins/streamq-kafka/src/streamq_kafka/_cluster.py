@@ -55,7 +55,7 @@ class Cluster:
         self._topics: set[str] = set()
         self._clock = asyncio.get_running_loop().time
         self._trust = Trust(self._clock)
-        self._looking = Looking()
+        self._looking = Looking(self._patience)
         self._is_stale = False
         self._is_closed = False
         self._calls: set[asyncio.Task[Any]] = set()

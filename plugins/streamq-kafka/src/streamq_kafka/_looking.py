@@ -18,9 +18,14 @@ _LONGEST_MS = 1_000
 
 
 class Looking:
-    """Learns from the answers of brokers how long they have to be given."""
+    """Learns from the answers of brokers how long they have to be given.
 
-    def __init__(self) -> None:
+    Args:
+        patience: Longest time for an answer, in seconds; no wait takes more than half of it.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._longest_ms = min(_LONGEST_MS, max(1, int(patience * 500)))
         self._waits_ms: dict[TopicPartition, int] = {}
         self._unseen: dict[TopicPartition, int] = {}
 
@@ -44,7 +49,7 @@ class Looking:
             # Beside others that have something, an answer may have been too full for this one.
             is_unseen = is_empty and answer.error is None and answer.high > answer.offset
             if is_unseen and self._unseen.get(partition) == answer.offset:
-                self._waits_ms[partition] = min(_LONGEST_MS, asked_ms * 2)
+                self._waits_ms[partition] = min(self._longest_ms, asked_ms * 2)
             elif is_unseen:  # perhaps it was counted just now, and is there the next time
                 self._unseen[partition] = answer.offset
             elif answer.data:
