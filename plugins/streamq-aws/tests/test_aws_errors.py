@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import botocore.exceptions as bx
 import pytest
+from botocore.loaders import Loader
 
 from streamq import (
     AccessDeniedError,
@@ -162,3 +163,29 @@ def test_codes_are_told_of_answers_only() -> None:
     """Drivers decide by the code; anything else has none."""
     assert error_code(answer("NoSuchKey")) == "NoSuchKey"
     assert error_code(ValueError("NoSuchKey")) == ""
+
+
+def _codes(*parts: str) -> set[str]:
+    """Return the codes with these parts that the services' own descriptions name."""
+    loader = Loader()
+    found = set()
+    for service in ("s3", "sns", "sqs"):
+        shapes = loader.load_service_model(service, "service-2")["shapes"]
+        for name, shape in shapes.items():
+            code = shape.get("error", {}).get("code", name) if shape.get("exception") else ""
+            found |= {each for each in (code, name) if code and any(p in each for p in parts)}
+    return found
+
+
+@pytest.mark.parametrize("code", sorted(_codes("Throttl") | {"KMS.ThrottlingException"}))
+def test_every_code_of_throttling_that_the_services_have_is_known(code: str) -> None:
+    """SNS, SQS and their models spell the same refusal of KMS in different ways."""
+    with pytest.raises(ThrottledError), aws_errors("sqs"):
+        raise answer(code)
+
+
+@pytest.mark.parametrize("code", sorted(_codes("Denied")))
+def test_every_code_of_denial_that_the_services_have_is_known(code: str) -> None:
+    """Nobody should look for an outage where a permission is missing."""
+    with pytest.raises(AccessDeniedError), aws_errors("sqs"):
+        raise answer(code)

@@ -73,7 +73,26 @@ async def test_fence_is_proved_once_for_each_queue(open_queue: OpenQueue, stream
     calls = count_calls(queue)
     for i in range(3):
         await queue.append(StreamId(stream.tenant, f"{stream.name}-{i}"), [Entry(1, 0, b"a")])
-    assert calls["put_object"] == 4
+    assert calls["put_object"] == 2 + 3
+    assert calls["delete_object"] == 1
+
+
+async def test_fence_is_proved_without_the_segment(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """A segment that is sent once more comes back if its stream has just been deleted."""
+    queue = await open_queue()
+    assert isinstance(queue, S3SnsQueue)
+    sent: list[str] = []
+
+    def note(params: dict[str, Any], **_: object) -> None:
+        sent.append(params["Key"])
+
+    queue.store.bucket.client.meta.events.register("provide-client-params.s3.PutObject", note)
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    (segment,) = segments(s3, settings)
+    assert sent.count(segment) == 1
+    assert len(sent) == 3
 
 
 async def test_large_append_is_cut_into_segments(
@@ -224,7 +243,7 @@ async def test_conflict_without_a_winner_is_tried_again(
     turns = itertools.count()
 
     def conflict(name: str) -> None:
-        if name == "put_object" and next(turns) == 0:
+        if name == "put_object" and next(turns) in (0, 3):  # of the proof, and of the segment
             answer = {"Error": {"Code": "ConditionalRequestConflict", "Message": "m"}}
             raise ClientError(answer | {"ResponseMetadata": {"HTTPStatusCode": 409}}, name)
 

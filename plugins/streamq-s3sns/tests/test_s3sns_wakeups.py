@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -14,11 +14,12 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from streamq import Chunk, open_reader, open_writer
 from streamq.driver import BackendUnavailableError, Entry, StreamId
 from streamq.testing import OpenQueue, queue_factory
-from streamq_aws import to_streamq
+from streamq_aws import AwsClients, to_streamq
 from streamq_s3sns import S3SnsDriver, S3SnsSettings
 from streamq_s3sns._mailbox import Mailbox
 from streamq_s3sns._queue import S3SnsQueue
 from streamq_s3sns._services import Services
+from streamq_s3sns._wakeups import WakeUps
 
 Deliver = Callable[[str, int], None]
 PLENTY: dict[str, int] = {"max_records": 100, "max_bytes": 10_000}
@@ -200,3 +201,51 @@ async def test_unforeseen_exception_is_logged_and_ends_no_notifications(
     (record,) = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
+
+
+class _SlowClients:
+    """Opens clients of SNS that note what they are told, and answer when they may."""
+
+    region = "us-east-1"
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.told: list[str] = []
+        self.may_answer = asyncio.Event()
+
+    async def client(self, service: str, **_: object) -> _SlowClients:
+        self.opened += 1
+        await asyncio.sleep(0)
+        return self
+
+    async def publish_batch(self, **request: Any) -> dict[str, object]:
+        self.told += [entry["Message"] for entry in request["PublishBatchRequestEntries"]]
+        await self.may_answer.wait()
+        return {}
+
+
+async def test_streams_are_told_of_in_turn_and_none_is_starved_by_busy_ones() -> None:
+    """A process that writes more than SNS takes must not forget who waits longest."""
+    clients = _SlowClients()
+    wakeups = WakeUps(cast("AwsClients", clients), "arn", "scope", lambda *_: None)
+    for number in (1, 2):
+        for stream in range(60):
+            wakeups.publish(str(stream), number)
+    async with asyncio.timeout(5):
+        while len(clients.told) < 40:  # noqa: ASYNC110 - four requests at once, nothing tells
+            await asyncio.sleep(0)
+    for stream in range(60):
+        wakeups.publish(str(stream), 3)
+    clients.may_answer.set()
+    await wakeups.aclose(5)
+    waiting = [f"3 {stream}" for stream in range(40, 60)]
+    again = [f"3 {stream}" for stream in range(40)]
+    assert clients.told == [f"2 {stream}" for stream in range(40)] + waiting + again
+
+
+async def test_client_that_several_ask_for_at_once_is_opened_once() -> None:
+    """Publisher, listener and sweep begin at the same time."""
+    clients = _SlowClients()
+    services = Services(cast("AwsClients", clients))
+    await asyncio.gather(*(services.client("sns") for _ in range(3)))
+    assert clients.opened == 1

@@ -33,6 +33,8 @@ _DENIED = frozenset(
             "InvalidSignatureException",
             "KMS.AccessDeniedException",
             "KMSAccessDenied",
+            "KMSAccessDeniedException",
+            "KmsAccessDenied",
         ),
     }
 )
@@ -56,7 +58,8 @@ _THROTTLED = frozenset(
         *("SlowDown", "Throttling", "ThrottlingException", "ThrottledException", "Throttled"),
         *("RequestThrottled", "RequestThrottledException", "TooManyRequestsException", "429"),
         *("RequestLimitExceeded", "BandwidthLimitExceeded", "KMSThrottlingException"),
-        *("KMSThrottled", "PriorRequestNotComplete"),
+        *("KMSThrottled", "KmsThrottled", "KMSThrottling", "KMS.ThrottlingException"),
+        "PriorRequestNotComplete",
         "503",  # an answer to HEAD has no other code
     }
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from streamq_aws import aws_errors, error_code, http_status
@@ -23,16 +25,21 @@ class Bucket:
         name: Of the bucket.
         patience_seconds: Longest time for one request. The client's own limits are about silence
             on the line, and say nothing of a request that is not taken.
+        connections: How many the client has. Who waits for one of them waits its turn, which is no
+            part of that time: a bucket that is busy with us is not one that does not answer.
     """
 
     page_keys = 1_000
     """How many keys a listing asks for at a time; S3 gives no more."""
 
-    def __init__(self, client: Any, name: str, *, patience_seconds: float) -> None:
+    def __init__(
+        self, client: Any, name: str, *, patience_seconds: float, connections: int
+    ) -> None:
         self.client = client
         self.name = name
         self.clock = ServerClock()
         self._patience = patience_seconds
+        self._turns = asyncio.Semaphore(connections)
 
     async def call(
         self,
@@ -50,6 +57,27 @@ class Bucket:
             lost_race_is_none: Return ``None`` if a condition is not met.
             arguments: What the method takes beside the bucket.
         """
+        async with self._turns:
+            return await self._call(operation, missing_is_none, lost_race_is_none, arguments)
+
+    @contextlib.asynccontextmanager
+    async def opened(self, key: str) -> AsyncIterator[Any]:
+        """Get an object whose body is going to be read now; ``None`` if it is not there."""
+        async with self._turns:
+            answer = await self._call("get_object", True, False, {"Key": key})
+            try:
+                yield answer
+            finally:
+                if answer is not None:
+                    answer["Body"].close()
+
+    async def _call(
+        self,
+        operation: str,
+        missing_is_none: bool,
+        lost_race_is_none: bool,
+        arguments: dict[str, Any],
+    ) -> Any:
         sent = time.time()
         with self.errors(arguments.get("Key") or arguments.get("Prefix", "")):
             try:

@@ -20,6 +20,10 @@ ANNOUNCEMENT = "-next"
 OBJECT = "-object-"
 """Begins the last part of the key of an object that was handed over; it sorts there, too."""
 
+FENCE = "-fence-"
+"""Begins the last part of the key of what is stored for a moment to see whether S3 refuses it the
+second time; it sorts there, too."""
+
 _OBJECT_ID = re.compile("([0-9]{12})-[0-9a-f]{32}")
 _SPECIAL = re.compile(rb"[^A-Za-z0-9._-]")
 _ESCAPED = re.compile("!([0-9A-F]{2})")

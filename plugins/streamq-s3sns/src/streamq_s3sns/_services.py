@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from streamq.driver import ConfigurationError
@@ -24,6 +25,7 @@ class Services:
     def __init__(self, clients: AwsClients) -> None:
         self._clients = clients
         self._opened: dict[str, Any] = {}
+        self._opening = asyncio.Lock()
 
     @property
     def region(self) -> str | None:
@@ -36,10 +38,12 @@ class Services:
         Raises:
             StreamqError: As :meth:`streamq_aws.AwsClients.client`.
         """
-        if service not in self._opened:
-            poll_seconds = POLL_SECONDS if service == "sqs" else 0.0
-            self._opened[service] = await self._clients.client(service, poll_seconds=poll_seconds)
-        return self._opened[service]
+        async with self._opening:
+            if service not in self._opened:
+                poll_seconds = POLL_SECONDS if service == "sqs" else 0.0
+                opened = await self._clients.client(service, poll_seconds=poll_seconds)
+                self._opened[service] = opened
+            return self._opened[service]
 
 
 def check_region(settings: S3SnsSettings, region: str | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,10 +15,11 @@ from streamq.driver import (
     ConfigurationError,
     StreamId,
     StreamNotFoundError,
+    StreamqError,
 )
 
 from ._bucket import Bucket
-from ._keys import ANNOUNCEMENT, KeySpace, segment_name, segment_number
+from ._keys import ANNOUNCEMENT, FENCE, KeySpace, segment_name, segment_number
 from ._segment import (
     BACKEND,
     METADATA,
@@ -66,6 +69,7 @@ class Store:
         self.keys = keys
         self.clock = bucket.clock
         self._is_fence_proved = False
+        self._proving = asyncio.Lock()
 
     def left(self, tail: Tail) -> timedelta:
         """Return how long a stream that stands there lives, by the clock of the server."""
@@ -146,17 +150,13 @@ class Store:
     ) -> Segment | TooLarge | None:
         """Return a segment, whose body is only fetched if it is no larger than so many bytes."""
         key = directory + segment_name(number)
-        answer = await self.bucket.call("get_object", missing_is_none=True, Key=key)
-        if answer is None:
-            return None
-        where, body = self.bucket.where(key), answer["Body"]
-        try:
+        async with self.bucket.opened(key) as answer:
+            if answer is None:
+                return None
             if at_most is not None and answer["ContentLength"] > at_most:
                 return TooLarge(answer["ContentLength"])
-            data = await self.bucket.read(body, key)
-        finally:
-            body.close()
-        metadata = answer["Metadata"]
+            data = await self.bucket.read(answer["Body"], key)
+        metadata, where = answer["Metadata"], self.bucket.where(key)
         tail = decode_tail(number, metadata.get(METADATA), where)
         return decode_segment(tail, data, metadata.get(PACK_METADATA), where)
 
@@ -170,11 +170,9 @@ class Store:
         Raises:
             ConfigurationError: The server lets a number be won twice.
         """
-        segment = self._segment(directory, tail, body, stream)
-        tag = await self._put_new(segment)
-        if tag is not None and not self._is_fence_proved:
-            await self._prove_fence(segment)
-        return tag
+        if not self._is_fence_proved:
+            await self._prove_fence(directory)
+        return await self._put_new(self._segment(directory, tail, body, stream))
 
     async def pack(
         self,
@@ -225,19 +223,31 @@ class Store:
         )
         return None if answer is None else str(answer.get("ETag", ""))
 
-    async def _prove_fence(self, segment: Mapping[str, Any]) -> None:
-        """See that the server refuses a segment that is there, once for each queue that writes.
+    async def _prove_fence(self, directory: str) -> None:
+        """See that the server refuses what is there, once for each queue that writes.
 
-        With the very same segment: where it is taken again, nothing has changed.
+        With a key of its own: a segment whose stream is deleted meanwhile would come back.
         """
-        for _ in range(2):  # the first time, somebody may just have deleted it
-            if await self._put_new(segment) is None:
-                self._is_fence_proved = True
+        key = f"{directory}{FENCE}{secrets.token_hex(16)}"
+        async with self._proving:
+            if self._is_fence_proved:
+                return
+            is_stored = is_refused = False
+            for _ in range(_LOOKS):
+                is_taken = await self._put_new({"Key": key, "Body": b""}) is not None
+                if is_stored:
+                    is_refused = not is_taken
+                    break
+                is_stored = is_taken  # or S3 was busy with the key, and nobody has won it
+            with contextlib.suppress(StreamqError):  # it is empty, and the lifecycle rule's at last
+                await self.bucket.call("delete_object", Key=key)
+            self._is_fence_proved = is_refused
+            if is_refused:
                 return
         raise ConfigurationError(
-            f"the server of {self.bucket.where(segment['Key'])} does not honour "
-            "`If-None-Match: *`: two attempts could overwrite each other's segments; use Amazon "
-            "S3, or a server or version that supports conditional writes",
+            f"the server of {self.bucket.where(key)} does not honour `If-None-Match: *`: two "
+            "attempts could overwrite each other's segments; use Amazon S3, or a server or version "
+            "that supports conditional writes",
             backend=BACKEND,
         )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable
 
@@ -26,6 +27,7 @@ _logger = logging.getLogger("streamq.s3sns")
 
 _ALIVE_SECONDS = 600.0
 _BATCH = 10
+_AT_ONCE = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
 
 Wake = Callable[[str, int], None]
@@ -48,7 +50,7 @@ class WakeUps:
         self._wake = wake
         self._mailbox = Mailbox(self._services, topic_arn, scope)
         self._pending: dict[str, int] = {}
-        self._publisher: asyncio.Task[None] | None = None
+        self._publishers: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Task[None] | None = None
         self._failed_until = 0.0
         self._has_failed = False
@@ -59,9 +61,13 @@ class WakeUps:
 
     def publish(self, directory: str, number: int) -> None:
         """Tell everybody of a new segment, soon. Never fails, never waits."""
-        self._pending[directory] = number
-        if self._publisher is None and self._clock() >= self._failed_until:
-            self._publisher = asyncio.create_task(self._publish(), name="streamq-s3sns-publisher")
+        self._pending[directory] = number  # in its place, if the stream is waiting already
+        busy = len(self._publishers)
+        is_wanted = not busy or (busy < _AT_ONCE and len(self._pending) >= _BATCH)
+        if is_wanted and self._clock() >= self._failed_until:
+            task = asyncio.create_task(self._publish(), name="streamq-s3sns-publisher")
+            self._publishers.add(task)
+            task.add_done_callback(self._publishers.discard)
 
     def listen(self) -> None:
         """Begin to hear notifications, soon. Never fails, never waits."""
@@ -70,15 +76,16 @@ class WakeUps:
 
     async def aclose(self, patience_seconds: float) -> None:
         """Send what is pending and remove our queue, as far as that takes no longer than this."""
-        listener, publisher = self._listener, self._publisher
+        listener, publishers = self._listener, set(self._publishers)
         if listener is not None:
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
             self.is_listening = False
-        if publisher is not None:
-            await asyncio.wait({publisher}, timeout=patience_seconds)
-            publisher.cancel()
-            await asyncio.gather(publisher, return_exceptions=True)
+        if publishers:
+            await asyncio.wait(publishers, timeout=patience_seconds)
+            for publisher in publishers:
+                publisher.cancel()
+            await asyncio.gather(*publishers, return_exceptions=True)
         with contextlib.suppress(StreamqError, TimeoutError):
             async with asyncio.timeout(patience_seconds):
                 await self._mailbox.remove()
@@ -92,7 +99,10 @@ class WakeUps:
     async def _publish(self) -> None:
         try:
             while self._pending:
-                some = [self._pending.popitem() for _ in range(min(_BATCH, len(self._pending)))]
+                # Who has waited longest comes first, so that busy streams starve nobody.
+                some = list(itertools.islice(self._pending.items(), _BATCH))
+                for directory, _ in some:
+                    del self._pending[directory]
                 with aws_errors(BACKEND, about=f"topic {self._topic}"):
                     sns = await self._services.client("sns")
                     answer = await sns.publish_batch(
@@ -112,8 +122,6 @@ class WakeUps:
             self._pending.clear()
             self._failed_until = self._clock() + _FIRST_PAUSE
             self._tell_of(exc)
-        finally:
-            self._publisher = None
 
     def _tell_of(self, failure: Exception | str | None) -> None:
         """Log a failure, at large only the first one after a success."""
