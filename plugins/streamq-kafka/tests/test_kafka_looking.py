@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 import aiokafka.errors as ke
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
 from kafka_brokers import TOPICS, OpenAt
 from streamq.driver import START, ChunkQueue, Entry, Stored, StreamId
 from streamq_kafka import KafkaSettings
-from streamq_kafka._fetched import Fetched
+from streamq_kafka._fetched import Fetched, reached
 from streamq_kafka._looking import Looking
 from streamq_kafka._positions import key_of, partition_of
 from streamq_kafka.embedded import EmbeddedKafka
@@ -78,18 +79,18 @@ def _answer(partition: TopicPartition, offset: int, high: int, data: bytes = b""
 def test_longer_wait_is_asked_for_only_where_something_stays_unseen() -> None:
     """What has been counted just now is seen the next time, without any wait."""
     looking = Looking(10.0)
-    looking.learn([_answer(ONE, 5, 6), _answer(TWO, 5, 5)], 1, 0.001)
+    looking.learn([_answer(ONE, 5, 6), _answer(TWO, 5, 5)], 1, 0.001, 100)
     assert looking.wait_ms([ONE, TWO]) == 1
-    looking.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 1, 0.001)
+    looking.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 1, 0.001, 100)
     assert looking.wait_ms([ONE, TWO]) == 1
-    looking.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 1, 0.001)
+    looking.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 1, 0.001, 100)
     assert [looking.wait_ms([each]) for each in (ONE, TWO)] == [2, 1]
-    looking.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 10, 0.01)
+    looking.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 10, 0.01, 100)
     assert looking.wait_ms([ONE, TWO]) == 20
     for _ in range(9):
-        looking.learn([_answer(ONE, 6, 7)], looking.wait_ms([ONE]), 0.01)
+        looking.learn([_answer(ONE, 6, 7)], looking.wait_ms([ONE]), 0.01, 100)
     assert looking.wait_ms([ONE]) == 1_000
-    looking.learn([_answer(ONE, 6, 7, b"data")], 1_000, 0.0031)
+    looking.learn([_answer(ONE, 6, 7, b"data")], 1_000, 0.0031, 100)
     assert looking.wait_ms([ONE]) == 7
 
 
@@ -97,7 +98,7 @@ def test_wait_ends_well_before_who_asks_gives_up() -> None:
     """A wait of a second would be no answer to who waits for half of one."""
     looking = Looking(0.5)
     for _ in range(20):
-        looking.learn([_answer(ONE, 6, 7)], looking.wait_ms([ONE]), 0.01)
+        looking.learn([_answer(ONE, 6, 7)], looking.wait_ms([ONE]), 0.01, 100)
     assert looking.wait_ms([ONE]) == 250
 
 
@@ -106,6 +107,25 @@ def test_answer_that_was_full_or_an_error_says_nothing() -> None:
     looking = Looking(10.0)
     error = Fetched(ONE, 5, ke.NotLeaderForPartitionError(), 6, 0, b"")
     for _ in range(3):
-        looking.learn([_answer(ONE, 5, 6), _answer(TWO, 5, 9, b"data")], 1, 0.001)
-        looking.learn([error], 1, 0.001)
+        looking.learn([_answer(ONE, 5, 6), _answer(TWO, 5, 9, b"data")], 1, 0.001, 100)
+        looking.learn([error], 1, 0.001, 100)
     assert looking.wait_ms([ONE, TWO]) == 1
+
+
+def test_longer_wait_is_asked_for_where_a_broker_had_no_time_for_the_rest() -> None:
+    """Records that come one by one, each after a look through all of them, take minutes."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1_024)
+    for index in range(3):
+        builder.append(index, 0, None, b"x", [])
+    batch = bytes(builder.build())
+    assert reached(batch) == reached(batch * 2) == reached(batch + batch[:20]) == 3
+    large, small = 4 * len(batch), len(batch)
+    for high, asked_ms, partition_bytes, expected in (
+        (9, 4, large, 8),
+        (9, 4, small, 1),  # there was no room for more
+        (3, 4, large, 1),  # that was all
+        (9, 40, large, 1),  # it had more time, and something else kept it
+    ):
+        looking = Looking(10.0)
+        looking.learn([_answer(ONE, 0, high, batch)], asked_ms, 0.008, partition_bytes)
+        assert looking.wait_ms([ONE]) == expected

@@ -207,7 +207,7 @@ class Cluster:
                     self._is_stale = True
                 low = max(0, rest[1]) if answer.API_VERSION >= 5 else 0
                 found.append(Fetched(partition, offset, error, high, low, rest[-1] or b""))
-        self._looking.learn(found, asked_ms, seconds)
+        self._looking.learn(found, asked_ms, seconds, partition_bytes)
         return found
 
     async def fetch_now(self, partition: TopicPartition, offset: int, *, max_bytes: int) -> Fetched:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,12 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 _logger = logging.getLogger("streamq")
+
+# Of a batch: offset, size, leader epoch, version, checksum, attributes, offset of the last record.
+# https://kafka.apache.org/documentation/#recordbatch
+_HEADER = struct.Struct(">qiibIhi")
+_SIZED_AFTER = 12
+_MAGIC = 2
 
 
 @dataclass(slots=True)
@@ -60,6 +67,18 @@ class Fetched:
                 found += records
             following = max(following, batch.next_offset)
         return found, following
+
+
+def reached(data: bytes) -> int:
+    """Return the offset after the last batch, without unpacking any; 0 if that cannot be told."""
+    place = following = 0
+    while place + _HEADER.size <= len(data):
+        first, size, _, magic, _, _, last = _HEADER.unpack_from(data, place)
+        if magic < _MAGIC:
+            return 0
+        following = first + last + 1
+        place += _SIZED_AFTER + size
+    return following
 
 
 def _records(batch: Any, partition: TopicPartition) -> list[Any]:
