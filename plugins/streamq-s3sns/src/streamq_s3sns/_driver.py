@@ -31,7 +31,7 @@ class S3SnsDriver(Driver[S3SnsSettings]):
     """Streams as immutable segments in S3."""
 
     name = BACKEND
-    summary = "Amazon S3, and SNS to wake readers: nothing to run, chunks of any size, kept cheaply"
+    summary = "Amazon S3, and SNS to wake readers: nothing to run, large chunks, kept cheaply"
     capabilities = Capabilities(
         replay=True,
         fan_out=True,
