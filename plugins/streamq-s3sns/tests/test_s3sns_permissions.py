@@ -18,7 +18,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 import streamq_s3sns
-from streamq import open_reader, open_writer
+from streamq import load_settings, open_reader, open_writer
+from streamq._sweep import Life, SweepRequest, Verdict, sweep
 from streamq.driver import (
     AccessDeniedError,
     ChunkQueue,
@@ -154,7 +155,7 @@ class Guard:
         asked = {action(service, operation)} - {FREE}
         if operation == "CreateQueue" and "tags" in params:
             asked.add("sqs:TagQueue")
-        for each in asked:
+        for each in sorted(asked):
             if not all(self._allows(each, one) for one in resources(service, params)):
                 self.refused.add(each)
                 error = {"Code": "AccessDenied", "Message": f"not allowed: {each}"}
@@ -376,35 +377,97 @@ async def test_who_may_not_see_versions_is_promised_less(
         assert queue.capabilities.erases == (VERSIONING in allowed)
 
 
-async def test_sweep_and_deletion_need_no_more(
-    other: ChunkQueue,
-    stream: StreamId,
-    settings: S3SnsSettings,
-    topic: str,
-    aws: Any,
-    sqs: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A sweep removes an expired stream and an orphaned queue; a deletion, objects as well."""
-    dying = StreamId(stream.tenant, f"{stream.name}-dying")
-    await other.append(dying, [Entry(1, 0, b"a")], ttl=timedelta(milliseconds=1))
-    await other.append(stream, [Entry(1, 0, b"a")])
-    async with open_hand_over(queue=other) as hand_over:
-        await hand_over.upload(stream, b"object")
+async def is_over(workflow_id: str, first_run_id: str) -> Verdict:
+    """Judge for a sweep that may end whatever belongs to a workflow."""
+    return Verdict(Life.OVER, f"{workflow_id} has ended")
+
+
+@pytest.fixture
+async def leftovers(
+    other: ChunkQueue, stream: StreamId, topic: str, aws: Any, sqs: Any
+) -> AsyncIterator[SweepRequest]:
+    """Leave all that a sweep deals with: give what asks it to do so."""
+    expired = StreamId(stream.tenant, "expired")
+    await other.append(expired, [Entry(1, 0, b"a")], ttl=timedelta(milliseconds=1))
     name = f"{QUEUE_PREFIX}{uuid.uuid4().hex}"
     long_ago = str(int(time.time() - ORPHAN_SECONDS - 60))
     url = sqs.create_queue(QueueName=name, tags={ALIVE_TAG: long_ago})["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    arn = attributes["Attributes"]["QueueArn"]
     with aws.client("sns") as sns:
-        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=attributes["Attributes"]["QueueArn"])
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    with contextlib.suppress(FencedError):  # if the sweep has ended it
+        async with open_writer(
+            StreamId(stream.tenant, f"workflow/{uuid.uuid4()}/default"), queue=other
+        ) as abandoned:
+            await abandoned.send_chunk("a")
+            await abandoned.flush()
+            yield SweepRequest(tenant=stream.tenant, grace_seconds=0)
+
+
+async def test_sweep_needs_no_more(
+    leftovers: SweepRequest, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It removes an expired stream and an orphaned queue, and ends what nobody else will."""
     guard = Guard(settings, needs(REMOVER)).install(monkeypatch)
     async with await S3SnsDriver.open(OPTIONS, settings) as queue:
-        assert await queue.sweep() == 1
-        assert guard.used == needs(REMOVER)
-        guard.used.clear()
+        summary = await sweep(queue, load_settings(), leftovers, is_over)
+    assert (summary.expired, summary.sealed, summary.problems) == (1, 1, [])
+    assert (guard.used, guard.refused) == (needs(REMOVER), {VERSIONING})
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        *("s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"),
+        *("sqs:ListQueues", "sqs:ListQueueTags", "sqs:DeleteQueue", "sns:Unsubscribe"),
+    ],
+)
+async def test_sweep_needs_no_less(
+    leftovers: SweepRequest, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """What it may not remove it does not pass over in silence."""
+    Guard(settings, needs(REMOVER) - {missing}).install(monkeypatch)
+    with pytest.raises(AccessDeniedError, match=missing):
+        async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+            await sweep(queue, load_settings(), leftovers, is_over)
+
+
+@pytest.mark.parametrize("missing", ["sns:Publish", "sns:ListSubscriptionsByTopic"])
+async def test_sweep_does_without(
+    leftovers: SweepRequest, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Without the one readers of what it ends are not woken, without the other less is found."""
+    guard = Guard(settings, needs(REMOVER) - {missing}).install(monkeypatch)
+    async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+        summary = await sweep(queue, load_settings(), leftovers, is_over)
+    assert (summary.expired, summary.sealed, summary.problems) == (1, 1, [])
+    assert guard.refused == {VERSIONING, missing}
+
+
+async def test_deletion_needs_no_more(
+    other: ChunkQueue, stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects go with their stream, by the same permissions; a topic is not told."""
+    await other.append(stream, [Entry(1, 0, b"a")])
+    async with open_hand_over(queue=other) as hand_over:
+        await hand_over.upload(stream, b"object")
+    guard = Guard(settings, needs(REMOVER, topic=False)).install(monkeypatch)
+    async with await S3SnsDriver.open(OPTIONS, settings) as queue:
         await queue.delete(stream)
-    assert guard.used == needs(REMOVER, topic=False)
-    assert guard.refused == {VERSIONING}
+    assert (guard.used, guard.refused) == (needs(REMOVER, topic=False), {VERSIONING})
+
+
+async def test_listing_and_what_does_not_wait_need_no_topic(
+    stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever only looks needs nothing of SNS or SQS, where a topic is set as well."""
+    await write(stream, settings)
+    guard = Guard(settings, needs(READER, topic=False)).install(monkeypatch)
+    async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+        assert [each.stream async for each in queue.streams(stream.tenant)] == [stream]
+    assert await read(stream, settings) == list(range(10))
+    assert (guard.used, guard.refused) == (needs(READER, topic=False), {VERSIONING})
 
 
 async def test_hand_over_needs_no_more(
