@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
+import botocore.session
+
 from streamq.driver import (
     BackendError,
     Capabilities,
@@ -15,7 +17,7 @@ from streamq.driver import (
     LatencyClass,
     QueueOptions,
 )
-from streamq_aws.embedded import Ministack
+from streamq_aws.embedded import REGION, Ministack
 
 from ._doctor import doctor
 from ._queue import S3SnsQueue
@@ -29,7 +31,7 @@ class S3SnsDriver(Driver[S3SnsSettings]):
     """Streams as immutable segments in S3."""
 
     name = BACKEND
-    summary = "Amazon S3, and SNS to wake readers: nothing to run, chunks of any size, kept cheaply"
+    summary = "Amazon S3, and SNS to wake readers: nothing to run, large chunks, kept cheaply"
     capabilities = Capabilities(
         replay=True,
         fan_out=True,
@@ -88,8 +90,12 @@ class S3SnsDriver(Driver[S3SnsSettings]):
     def embedded(
         cls, settings: S3SnsSettings
     ) -> contextlib.AbstractContextManager[Mapping[str, str]] | None:
-        """Return an emulator with a bucket and a topic, unless a bucket is configured."""
-        return None if "bucket" in settings.model_fields_set else _embedded()
+        """Return an emulator with a bucket and a topic, unless a bucket or endpoint is configured.
+
+        Where AWS's own variables lead is no reason against it: every account has them set.
+        """
+        is_configured = "bucket" in settings.model_fields_set or settings.endpoint_url
+        return None if is_configured else _embedded(settings.region or REGION)
 
 
 def _check(settings: S3SnsSettings) -> None:
@@ -102,14 +108,31 @@ def _check(settings: S3SnsSettings) -> None:
 
 
 @contextlib.contextmanager
-def _embedded() -> Iterator[Mapping[str, str]]:
+def _embedded(region: str) -> Iterator[Mapping[str, str]]:
     bucket = "streamq"
     with Ministack() as server:
-        with server.client("s3") as s3, server.client("sns") as sns:
+        with server.client("s3") as s3:
             s3.create_bucket(Bucket=bucket)
-            topic = sns.create_topic(Name=bucket)["TopicArn"]
+        topic = _topic(server, bucket, region)
         yield {
             **server.environment,
+            # These win over what is set for AWS, also for one service or in a profile.
+            "STREAMQ_S3SNS_ENDPOINT_URL": server.url,
+            "STREAMQ_S3SNS_REGION": region,
             "STREAMQ_S3SNS_BUCKET": bucket,
             "STREAMQ_S3SNS_TOPIC_ARN": topic,
         }
+
+
+def _topic(server: Ministack, name: str, region: str) -> str:
+    """Create a topic in the region in use, without which no queue opens; return its ARN."""
+    keys = server.environment
+    sns = botocore.session.get_session().create_client(
+        "sns",
+        region_name=region,
+        endpoint_url=server.url,
+        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+    )
+    with contextlib.closing(sns):
+        return str(sns.create_topic(Name=name)["TopicArn"])

@@ -1,0 +1,519 @@
+"""The README's table of permissions is the least that works: what is called, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from botocore.exceptions import ClientError
+
+import streamq_s3sns
+from streamq import load_settings, open_reader, open_writer
+from streamq._sweep import Life, SweepRequest, Verdict, sweep
+from streamq.driver import (
+    AccessDeniedError,
+    ChunkQueue,
+    Entry,
+    FencedError,
+    QueueOptions,
+    StreamId,
+)
+from streamq_aws import AwsClients
+from streamq_aws.embedded import REGION
+from streamq_s3sns import S3SnsDriver, S3SnsSettings, open_hand_over
+from streamq_s3sns._mailbox import ALIVE_TAG, QUEUE_PREFIX
+from streamq_s3sns._orphans import ORPHAN_SECONDS
+from streamq_s3sns._queue import S3SnsQueue
+
+README = Path(__file__).parents[1] / "README.md"
+OPTIONS = QueueOptions(ttl=timedelta(hours=1))
+OPEN_CLIENT = AwsClients.client
+LARGE = b"x" * (9 * 2**20)
+
+VERSIONING = "s3:GetBucketVersioning"
+"""Asked by every queue, which does with less if it is refused."""
+
+NAMES = {
+    "ListObjectsV2": "s3:ListBucket",
+    "HeadBucket": "s3:ListBucket",
+    "HeadObject": "s3:GetObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "DeleteObjects": "s3:DeleteObject",
+    "GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
+    "PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
+    "PublishBatch": "sns:Publish",
+}
+"""What a policy calls operations that it calls otherwise than the client does."""
+
+FREE = "sts:GetCallerIdentity"
+"""What nobody needs a permission for."""
+
+WRITER = "every writer"
+NEWCOMER = "a writer that takes a stream over from a busy one"
+READER = "every reader"
+REMOVER = "`streamq delete`, `streamq sweep`"
+UPLOAD = "`upload`"
+DOWNLOAD = "`url`, `download`"
+DOCTOR = "`streamq doctor`"
+CREATE = "`streamq doctor --create`"
+
+
+def action(service: str, operation: str) -> str:
+    """Return what a policy calls an operation."""
+    return NAMES.get(operation, f"{service}:{operation}")
+
+
+def table() -> dict[str, tuple[set[str], set[str]]]:
+    """Return who needs what by the README: without a topic, and with one besides."""
+    rows = re.findall(r"^\| (.+?) \| (`s3:.*?) \| (.*?) *\|$", README.read_text(), re.MULTILINE)
+    return {
+        who: (set(re.findall(r"\w+:\w+", plain)), set(re.findall(r"\w+:\w+", topic)))
+        for who, plain, topic in rows
+    }
+
+
+def needs(who: str, *, topic: bool = True) -> set[str]:
+    """Return what somebody needs by the README."""
+    plain, besides = table()[who]
+    return plain | besides if topic else plain
+
+
+def policy(settings: S3SnsSettings) -> Iterator[tuple[str, str]]:
+    """Iterate over the actions in the README's policy, each with what it may be about."""
+    (block,) = re.findall(r"```json\n(.*?)```", README.read_text(), re.DOTALL)
+    places = {
+        "TOPIC_ARN": settings.topic_arn or "",
+        "BUCKET": settings.bucket,
+        "PREFIX": settings.prefix,
+        "REGION": REGION,
+        "ACCOUNT": "000000000000",
+    }
+    for name, value in places.items():
+        block = block.replace(name, value)
+    for statement in json.loads(block)["Statement"]:
+        actions = statement["Action"]
+        for each in [actions] if isinstance(actions, str) else actions:
+            yield each, statement["Resource"]
+
+
+def resources(service: str, params: Mapping[str, Any]) -> list[str]:
+    """Return what a request is about, as a policy names it."""
+    if service == "s3":
+        deleted = params.get("Delete", {}).get("Objects", ())
+        keys = [each["Key"] for each in deleted] or [
+            params[key] for key in ("Key",) if key in params
+        ]
+        bucket = f"arn:aws:s3:::{params['Bucket']}"
+        return [f"{bucket}/{key}" for key in keys] or [bucket]
+    if service == "sqs" and "QueueNamePrefix" not in params:
+        name = params.get("QueueName") or params["QueueUrl"].rpartition("/")[2]
+        return [f"arn:aws:sqs:{REGION}:000000000000:{name}"]
+    return [params.get("TopicArn") or params.get("SubscriptionArn") or "*"]
+
+
+class Guard:
+    """IAM as the emulator has none: refuses what is not allowed, and notes what is asked.
+
+    Attributes:
+        allowed: Actions; what the README's policy has as well, only on the resources there.
+        used: Actions that were asked for and allowed.
+        refused: Actions that were not, or about something else.
+    """
+
+    def __init__(self, settings: S3SnsSettings, allowed: set[str]) -> None:
+        self.allowed = allowed
+        self.used: set[str] = set()
+        self.refused: set[str] = set()
+        self._policy = list(policy(settings))
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Self:
+        """Stand before every client that is opened from now on."""
+
+        async def opened(clients: AwsClients, service: str, **options: Any) -> Any:
+            client = await OPEN_CLIENT(clients, service, **options)
+            # For a presigned URL, too: it opens what its maker may read.
+            client.meta.events.register("before-parameter-build", self._check)
+            return client
+
+        monkeypatch.setattr(AwsClients, "client", opened)
+        return self
+
+    def _check(self, params: Mapping[str, Any], model: Any, **_: object) -> None:
+        service, operation = model.service_model.service_name, model.name
+        asked = {action(service, operation)} - {FREE}
+        if operation == "CreateQueue" and "tags" in params:
+            asked.add("sqs:TagQueue")
+        for each in sorted(asked):
+            if not all(self._allows(each, one) for one in resources(service, params)):
+                self.refused.add(each)
+                error = {"Code": "AccessDenied", "Message": f"not allowed: {each}"}
+                answer: Any = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 403}}
+                raise ClientError(answer, operation)
+        self.used |= asked
+
+    def _allows(self, asked: str, resource: str) -> bool:
+        places = [place for each, place in self._policy if each == asked]
+        matches = any(fnmatchcase(resource, place) for place in places)
+        return asked in self.allowed and (matches or not places)
+
+
+@pytest.fixture
+def polling(settings: S3SnsSettings) -> S3SnsSettings:
+    """Return the settings without a topic."""
+    return settings.model_copy(update={"topic_arn": None})
+
+
+@pytest.fixture
+async def other(polling: S3SnsSettings) -> AsyncIterator[ChunkQueue]:
+    """Return a queue of somebody who may do everything."""
+    async with await S3SnsDriver.open(OPTIONS, polling) as queue:
+        yield queue
+
+
+async def write(stream: StreamId, settings: S3SnsSettings) -> None:
+    """Open a queue and write a stream of ten segments to its end, which is packed."""
+    async with (
+        await S3SnsDriver.open(OPTIONS, settings) as queue,
+        open_writer(stream, queue=queue) as writer,
+    ):
+        for i in range(10):
+            await writer.send_chunk(i)
+            await writer.flush()
+
+
+async def read(stream: StreamId, settings: S3SnsSettings) -> list[Any]:
+    """Open a queue and read a stream to its end."""
+    async with (
+        await S3SnsDriver.open(OPTIONS, settings) as queue,
+        open_reader(stream, queue=queue) as reader,
+    ):
+        return await reader.collect()
+
+
+def test_policy_is_what_the_table_says(settings: S3SnsSettings) -> None:
+    """One says who needs it, the other is what people copy."""
+    rows = table()
+    assert set(rows) == {WRITER, NEWCOMER, READER, REMOVER, UPLOAD, DOWNLOAD, DOCTOR, CREATE}
+    daily = set().union(*(needs(who) for who in rows if who not in {DOCTOR, CREATE}))
+    assert {each for each, _ in policy(settings)} == daily | {VERSIONING}
+
+
+def test_table_lists_what_is_called() -> None:
+    """A request that no test makes would be an outage in somebody's account all the same."""
+    source = "".join(each.read_text() for each in Path(streamq_s3sns.__file__).parent.glob("*.py"))
+    called = {("s3", each) for each in re.findall(r'\.call\(\s*"(\w+)"', source)}
+    called |= set(re.findall(r"\b_?(s3|sns|sqs|sts)\.([a-z_]+)\(", source))
+    actions = {action(service, each.title().replace("_", "")) for service, each in called}
+    listed: set[str] = set().union(*(needs(who) for who in table()))
+    assert actions == listed | {VERSIONING, FREE}
+
+
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("has_topic", [True, False])
+async def test_writer_needs_no_more(
+    stream: StreamId,
+    settings: S3SnsSettings,
+    polling: S3SnsSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    has_topic: bool,
+    pack: bool,
+) -> None:
+    """Nothing of SQS."""
+    allowed = needs(WRITER, topic=has_topic)
+    guard = Guard(settings, allowed).install(monkeypatch)
+    chosen = settings if has_topic else polling
+    await write(stream, chosen.model_copy(update={"pack": pack}))
+    assert (guard.used, guard.refused) == (allowed, {VERSIONING})
+
+
+async def test_second_attempt_needs_no_more(
+    other: ChunkQueue, stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads what the first has written, and has nobody to contend with."""
+    with contextlib.suppress(FencedError):  # of the first, when it ends
+        async with open_writer(stream, queue=other) as frozen:
+            await frozen.send_chunk("a")
+            await frozen.flush()
+            guard = Guard(settings, needs(WRITER)).install(monkeypatch)
+            await write(stream, settings)
+            assert (guard.used, guard.refused) == (needs(WRITER), {VERSIONING})
+
+
+@pytest.mark.parametrize("missing", ["s3:ListBucket", "s3:GetObject", "s3:PutObject"])
+async def test_writer_needs_no_less(
+    stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Also for a new stream, and with nothing to pack."""
+    Guard(settings, needs(WRITER) - {missing}).install(monkeypatch)
+    with pytest.raises(AccessDeniedError, match=missing):
+        await write(stream, settings.model_copy(update={"pack": False}))
+
+
+@pytest.mark.parametrize("may_delete", [True, False])
+async def test_writer_that_takes_over_has_to_delete(
+    other: ChunkQueue,
+    stream: StreamId,
+    settings: S3SnsSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    may_delete: bool,
+) -> None:
+    """It announces itself, and takes that back."""
+    await other.append(stream, [Entry(1, 0, b"a")])
+    allowed = needs(NEWCOMER) if may_delete else needs(WRITER)
+    guard = Guard(settings, allowed).install(monkeypatch)
+    async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+        assert isinstance(queue, S3SnsQueue)
+        late = iter([True])
+
+        async def be_quicker(**_: object) -> None:
+            if next(late, False):
+                await other.append(stream, [Entry(1, 1, b"b")])
+
+        queue.store.bucket.client.meta.events.register("before-call.s3.PutObject", be_quicker)
+        taking_over = queue.append(stream, [Entry(2, 0, b"new")])
+        if may_delete:
+            await taking_over
+        else:
+            with pytest.raises(AccessDeniedError, match="s3:DeleteObject"):
+                await taking_over
+    if may_delete:
+        assert guard.used == allowed
+    assert guard.refused == {VERSIONING} | (needs(NEWCOMER) - allowed)
+
+
+@pytest.mark.parametrize("has_topic", [True, False])
+async def test_reader_needs_no_more(
+    other: ChunkQueue,
+    stream: StreamId,
+    settings: S3SnsSettings,
+    polling: S3SnsSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    has_topic: bool,
+) -> None:
+    """It reads what is there, waits for what is not, and leaves nothing."""
+    has_begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def write_slowly() -> None:
+        async with open_writer(stream, queue=other) as writer:
+            await writer.send_chunk("a")
+            await writer.flush()
+            has_begun.set()
+            await may_end.wait()
+            await writer.send_chunk("b")
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(write_slowly())
+        await has_begun.wait()
+        allowed = needs(READER, topic=has_topic)
+        guard = Guard(settings, allowed).install(monkeypatch)
+        reading = tasks.create_task(read(stream, settings if has_topic else polling))
+        awaited = "sqs:ReceiveMessage" if has_topic else "s3:GetObject"
+        async with asyncio.timeout(20):
+            while awaited not in guard.used:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+        may_end.set()
+    assert reading.result() == ["a", "b"]
+    assert guard.used == allowed
+    assert guard.refused == {VERSIONING}
+
+
+@pytest.mark.parametrize("missing", ["s3:ListBucket", "s3:GetObject"])
+async def test_reader_needs_no_less(
+    stream: StreamId,
+    settings: S3SnsSettings,
+    polling: S3SnsSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+) -> None:
+    """Without a topic, too."""
+    await write(stream, polling)
+    Guard(settings, needs(READER) - {missing}).install(monkeypatch)
+    with pytest.raises(AccessDeniedError, match=missing):
+        await read(stream, polling)
+
+
+async def test_who_may_not_notify_or_listen_goes_on_without(
+    stream: StreamId,
+    settings: S3SnsSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A topic makes readers quicker, and its permissions are asked for by nobody else."""
+    guard = Guard(settings, needs(WRITER, topic=False)).install(monkeypatch)
+    async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+        await queue.append(stream, [Entry(1, 0, b"a")])
+        (found,) = await queue.read(stream, "", max_records=1, max_bytes=1, max_wait=0)
+        # It asks for its queue before it waits.
+        assert not await queue.read(
+            stream, found.position, max_records=1, max_bytes=1, max_wait=0.5
+        )
+    assert guard.refused == {VERSIONING, "sns:Publish", "sqs:CreateQueue"}
+    told = [each.message.partition(":")[0] for each in caplog.records]
+    assert sorted(told) == [
+        "no notifications for now, readers poll",
+        "readers are not woken and have to poll",
+    ]
+
+
+@pytest.mark.parametrize("allowed", [{VERSIONING, "s3:ListBucket"}, {"s3:ListBucket"}])
+async def test_who_may_not_see_versions_is_promised_less(
+    settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch, allowed: set[str]
+) -> None:
+    """Everybody is: it is the one action of the policy that nothing fails without."""
+    Guard(settings, allowed).install(monkeypatch)
+    async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+        assert queue.capabilities.erases == (VERSIONING in allowed)
+
+
+async def is_over(workflow_id: str, first_run_id: str) -> Verdict:
+    """Judge for a sweep that may end whatever belongs to a workflow."""
+    return Verdict(Life.OVER, f"{workflow_id} has ended")
+
+
+@pytest.fixture
+async def leftovers(
+    other: ChunkQueue, stream: StreamId, topic: str, aws: Any, sqs: Any
+) -> AsyncIterator[SweepRequest]:
+    """Leave all that a sweep deals with: give what asks it to do so."""
+    expired = StreamId(stream.tenant, "expired")
+    await other.append(expired, [Entry(1, 0, b"a")], ttl=timedelta(milliseconds=1))
+    name = f"{QUEUE_PREFIX}{uuid.uuid4().hex}"
+    long_ago = str(int(time.time() - ORPHAN_SECONDS - 60))
+    url = sqs.create_queue(QueueName=name, tags={ALIVE_TAG: long_ago})["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    arn = attributes["Attributes"]["QueueArn"]
+    with aws.client("sns") as sns:
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    with contextlib.suppress(FencedError):  # if the sweep has ended it
+        async with open_writer(
+            StreamId(stream.tenant, f"workflow/{uuid.uuid4()}/default"), queue=other
+        ) as abandoned:
+            await abandoned.send_chunk("a")
+            await abandoned.flush()
+            yield SweepRequest(tenant=stream.tenant, grace_seconds=0)
+
+
+async def test_sweep_needs_no_more(
+    leftovers: SweepRequest, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It removes an expired stream and an orphaned queue, and ends what nobody else will."""
+    guard = Guard(settings, needs(REMOVER)).install(monkeypatch)
+    async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+        summary = await sweep(queue, load_settings(), leftovers, is_over)
+    assert (summary.expired, summary.sealed, summary.problems) == (1, 1, [])
+    assert (guard.used, guard.refused) == (needs(REMOVER), {VERSIONING})
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        *("s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"),
+        *("sqs:ListQueues", "sqs:ListQueueTags", "sqs:DeleteQueue", "sns:Unsubscribe"),
+    ],
+)
+async def test_sweep_needs_no_less(
+    leftovers: SweepRequest, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """What it may not remove it does not pass over in silence."""
+    Guard(settings, needs(REMOVER) - {missing}).install(monkeypatch)
+    with pytest.raises(AccessDeniedError, match=missing):
+        async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+            await sweep(queue, load_settings(), leftovers, is_over)
+
+
+@pytest.mark.parametrize("missing", ["sns:Publish", "sns:ListSubscriptionsByTopic"])
+async def test_sweep_does_without(
+    leftovers: SweepRequest, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Without the one readers of what it ends are not woken, without the other less is found."""
+    guard = Guard(settings, needs(REMOVER) - {missing}).install(monkeypatch)
+    async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+        summary = await sweep(queue, load_settings(), leftovers, is_over)
+    assert (summary.expired, summary.sealed, summary.problems) == (1, 1, [])
+    assert guard.refused == {VERSIONING, missing}
+
+
+async def test_deletion_needs_no_more(
+    other: ChunkQueue, stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects go with their stream, by the same permissions; a topic is not told."""
+    await other.append(stream, [Entry(1, 0, b"a")])
+    async with open_hand_over(queue=other) as hand_over:
+        await hand_over.upload(stream, b"object")
+    guard = Guard(settings, needs(REMOVER, topic=False)).install(monkeypatch)
+    async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+        await queue.delete(stream)
+    assert (guard.used, guard.refused) == (needs(REMOVER, topic=False), {VERSIONING})
+
+
+async def test_listing_and_what_does_not_wait_need_no_topic(
+    stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever only looks needs nothing of SNS or SQS, where a topic is set as well."""
+    await write(stream, settings)
+    guard = Guard(settings, needs(READER, topic=False)).install(monkeypatch)
+    async with await S3SnsDriver.open(OPTIONS, settings) as queue:
+        assert [each.stream async for each in queue.streams(stream.tenant)] == [stream]
+    assert await read(stream, settings) == list(range(10))
+    assert (guard.used, guard.refused) == (needs(READER, topic=False), {VERSIONING})
+
+
+async def test_hand_over_needs_no_more(
+    other: ChunkQueue, stream: StreamId, polling: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploading, and taking back what could not be uploaded; making a URL, and downloading."""
+    await other.append(stream, [Entry(1, 0, b"a")])
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield LARGE
+        raise OSError("the disk is gone")
+
+    guard = Guard(polling, needs(UPLOAD)).install(monkeypatch)
+    async with (
+        await S3SnsDriver.open(OPTIONS, polling) as queue,
+        open_hand_over(queue=queue) as hand_over,
+    ):
+        reference = await hand_over.upload(stream, LARGE)
+        assert guard.used == needs(WRITER, topic=False)
+        with pytest.raises(OSError, match="disk"):
+            await hand_over.upload(stream, broken())
+    assert guard.used == needs(UPLOAD)
+    assert guard.refused == {VERSIONING}
+
+    guard = Guard(polling, needs(DOWNLOAD)).install(monkeypatch)
+    async with (
+        await S3SnsDriver.open(OPTIONS, polling) as queue,
+        open_hand_over(queue=queue) as hand_over,
+    ):
+        await hand_over.url(stream, reference)
+        assert b"".join([each async for each in hand_over.download(stream, reference)]) == LARGE
+    assert guard.used == needs(DOWNLOAD)
+    assert guard.refused == {VERSIONING}
+
+
+async def test_doctor_needs_no_more(
+    settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking takes less than creating."""
+    name = f"new-{uuid.uuid4().hex}"
+    arn = f"arn:aws:sns:{REGION}:000000000000:{name}"
+    fresh = settings.model_copy(update={"bucket": name, "topic_arn": arn})
+    guard = Guard(fresh, needs(CREATE)).install(monkeypatch)
+    assert len(await S3SnsDriver.provision(OPTIONS, fresh)) == 4
+    assert (guard.used, guard.refused) == (needs(CREATE), set())
+
+    guard = Guard(fresh, needs(DOCTOR)).install(monkeypatch)
+    assert all(each.ok for each in await S3SnsDriver.examine(OPTIONS, fresh))
+    assert (guard.used, guard.refused) == (needs(DOCTOR), set())
