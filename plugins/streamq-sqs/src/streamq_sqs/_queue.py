@@ -86,7 +86,11 @@ class SqsQueue(ChunkQueue):
         self._seeking = 0
         self._clock = asyncio.get_running_loop().time
         self._readers = Readers(
-            self._service, self._url, visibility_seconds=settings.visibility_seconds
+            self._service,
+            self._url,
+            visibility_seconds=settings.visibility_seconds,
+            # The other connections are for writers, and for those who give back.
+            renewals_at_once=max(1, settings.max_connections // 2),
         )
         self._closing: asyncio.Task[None] | None = None
 
