@@ -99,3 +99,35 @@ async def test_renewals_are_made_together_and_leave_connections_to_others(
         async with asyncio.timeout(PATIENCE):
             await all_renewed.wait()
     assert most == 3
+
+
+async def test_what_is_given_back_before_its_renewal_has_a_turn_is_not_hidden_again(
+    settings: SqsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next reader would wait for the time-out of messages that nobody has."""
+    first, second = new_stream(), new_stream()
+    hide, began, goes_on = Service.hide, asyncio.Semaphore(0), asyncio.Event()
+    hidden: list[int] = []
+
+    async def hold_the_first_up(
+        service: Service, url: str, receipts: Sequence[str], seconds: int
+    ) -> Hidden:
+        if url.endswith(NAMES.queue(first)):
+            began.release()
+            await goes_on.wait()
+        else:
+            hidden.append(seconds)
+        return await hide(service, url, receipts, seconds)
+
+    monkeypatch.setattr(Service, "hide", hold_the_first_up)
+    narrow = settings.model_copy(
+        update={"visibility_seconds": VISIBILITY_SECONDS, "max_connections": 1}
+    )
+    async with await SqsDriver.open(OPTIONS, narrow) as queue, asyncio.timeout(PATIENCE):
+        await take(queue, first)
+        await take(queue, second)
+        await began.acquire()
+        await queue.release(second, START)
+        goes_on.set()
+        await began.acquire()  # the next round: what waited has had its turn
+    assert hidden == [0]

@@ -145,10 +145,12 @@ class Readers:
         try:
             async with self._renewals, asyncio.timeout(self._seconds / 3):
                 url = await self._url(stream)
-                if url is None:
+                # What was given back while this waited for its turn must be left to others.
+                kept = {each.receipt for each in receiver.to_renew()}
+                receipts = [each.receipt for each in taken if each.receipt in kept]
+                if url is None or not receipts:
                     return
                 until = self._clock() + self._seconds
-                receipts = [each.receipt for each in taken]
                 hidden = await self._service.hide(url, receipts, self._seconds)
             done = set(hidden.done)
             for each in taken:
