@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from streamq.devserver import DevServer
 from streamq.driver import START, ChunkQueue, Entry, QueueOptions, StreamId
+from streamq.testing import OpenQueue
 from streamq_sqs import SqsDriver, SqsSettings
+from streamq_sqs._service import Received, Service
 
 OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
 VISIBILITY_SECONDS = 60
@@ -67,3 +72,52 @@ async def test_place_that_was_given_back_is_read_again(
             found, _ = await read(each, stream, START)
             assert found == [b"0", b"1", b"2"]
             await each.release(stream, START)
+
+
+async def test_repeat_after_requests_in_vain_gets_the_same_batch_after_as_many(
+    elasticmq: DevServer, stream: StreamId
+) -> None:
+    """A slow producer: the batch came with a later id, which the next worker comes to as well."""
+    async with (
+        await SqsDriver.open(OPTIONS, settings(elasticmq)) as dies,
+        await SqsDriver.open(OPTIONS, settings(elasticmq)) as follows,
+    ):
+        await dies.append(stream, [Entry(1, 0, b"a")])
+        _, cursor = await read(dies, stream, START)
+        await dies.commit(stream, cursor)
+        assert not await dies.read(stream, cursor, max_records=9, max_bytes=999, max_wait=1.0)
+        await dies.append(stream, [Entry(1, 1, b"b")])
+        lost, _ = await read(dies, stream, cursor)
+        # No release, no acknowledgement: the process is gone.
+        found: list[bytes] = []
+        async with asyncio.timeout(VISIBILITY_SECONDS / 2):
+            while not found:
+                page = await follows.read(
+                    stream, cursor, max_records=9, max_bytes=999, max_wait=1.0
+                )
+                found = [each.data for each in page]
+    assert found == lost == [b"b"]
+
+
+async def test_id_that_brought_nothing_is_not_used_for_the_next_request(
+    open_queue: OpenQueue, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that remembers answers may remember an empty one, and withhold all that comes."""
+    answers: dict[str, Received] = {}
+    receive, ids = Service.receive, list[str]()
+
+    async def remember(service: Service, url: str, request_id: str, wait: float) -> Received:
+        ids.append(request_id)
+        if request_id not in answers:
+            answers[request_id] = await receive(service, url, request_id, wait)
+        return answers[request_id]
+
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    _, cursor = await read(queue, stream, START)
+    monkeypatch.setattr(Service, "receive", remember)
+    assert not await queue.read(stream, cursor, max_records=9, max_bytes=999, max_wait=1.0)
+    await queue.append(stream, [Entry(1, 1, b"b")])
+    found, _ = await read(queue, stream, cursor)
+    assert found == [b"b"]
+    assert 1 < len(ids) == len(set(ids))

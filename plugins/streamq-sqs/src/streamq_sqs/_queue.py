@@ -86,7 +86,11 @@ class SqsQueue(ChunkQueue):
         self._seeking = 0
         self._clock = asyncio.get_running_loop().time
         self._readers = Readers(
-            self._service, self._url, visibility_seconds=settings.visibility_seconds
+            self._service,
+            self._url,
+            visibility_seconds=settings.visibility_seconds,
+            # The other connections are for writers, and for those who give back.
+            renewals_at_once=max(1, settings.max_connections // 2),
         )
         self._closing: asyncio.Task[None] | None = None
 
@@ -126,7 +130,7 @@ class SqsQueue(ChunkQueue):
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
     ) -> Sequence[Stored]:
         receipts_of(after, stream)
-        until = self._clock() + max_wait
+        until, pause = self._clock() + max_wait, _FIRST_LOOK_SECONDS
         with self._calls.one(stream):
             while True:
                 found: list[Stored] = []
@@ -136,7 +140,10 @@ class SqsQueue(ChunkQueue):
                     try:
                         found = await receiver.read(after, max_records, max_bytes, left)
                     except StreamNotFoundError:
-                        self._forget(stream)  # deleted: it is waited for like one yet to come
+                        # Deleted: it is waited for like one yet to come. Its name may lead to it
+                        # still, for up to a minute on AWS, so that only the pause keeps us waiting.
+                        self._forget(stream)
+                        pause = await self._pause(stream, pause, until)
                 if found or self._clock() >= until:
                     return found
 
@@ -317,21 +324,27 @@ class SqsQueue(ChunkQueue):
     async def _await_queue(self, stream: StreamId, wait: float) -> bool:
         """Wait for a stream's queue to be there; only asking tells, unless it is made here."""
         until, pause = self._clock() + wait, _FIRST_LOOK_SECONDS
-        if await self._url(stream) is not None:
-            return True
+        while await self._url(stream) is None:
+            if self._clock() >= until:
+                return False
+            pause = await self._pause(stream, pause, until)
+        return True
+
+    async def _pause(self, stream: StreamId, seconds: float, until: float) -> float:
+        """Wait before a stream's queue is looked for again; return how long to wait next time.
+
+        The wait is longer where many look, ends when the stream is opened here, and at a deadline.
+        """
         self._seeking += 1
         try:
-            while (left := until - self._clock()) > 0:
-                fair = self._seeking * _LOOK_SECONDS
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, max(pause, fair))), self._created:
-                        await self._created.wait_for(lambda: stream in self._known)
-                if await self._url(stream) is not None:
-                    return True
-                pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
-            return False
+            fair = self._seeking * _LOOK_SECONDS
+            with contextlib.suppress(TimeoutError):
+                left = until - self._clock()
+                async with asyncio.timeout(min(left, max(seconds, fair))), self._created:
+                    await self._created.wait_for(lambda: stream in self._known)
         finally:
             self._seeking -= 1
+        return min(2 * seconds, _LONGEST_LOOK_SECONDS)
 
     async def _listed(
         self, prefix: str, *, only_expired: bool = False

@@ -8,8 +8,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from streamq.driver import START, StreamId, StreamNotFoundError, StreamqError
+from streamq_aws import together
 
-from ._receiver import Receiver, Taken
+from ._receiver import MOST_AT_ONCE, Receiver, Taken
 from ._service import Service
 
 _logger = logging.getLogger("streamq.sqs")
@@ -18,12 +19,14 @@ _logger = logging.getLogger("streamq.sqs")
 class Readers:
     """The receivers of all streams that are read here.
 
-    One task of its own puts off the visibility time-out of slow readers.
+    One task of its own puts off the visibility time-out of slow readers: of all streams together,
+    so that a request without an answer costs none but the messages that it was about.
 
     Args:
         service: Where.
         url: Says where a stream's queue is, if there is one.
         visibility_seconds: For how long what was taken is hidden from others.
+        renewals_at_once: Most requests that put it off and are under way.
     """
 
     def __init__(
@@ -32,12 +35,14 @@ class Readers:
         url: Callable[[StreamId], Awaitable[str | None]],
         *,
         visibility_seconds: int,
+        renewals_at_once: int,
     ) -> None:
         self._service = service
         self._url = url
         self._seconds = visibility_seconds
         self._receivers: dict[StreamId, Receiver] = {}
         self._renewing: asyncio.Task[None] | None = None
+        self._renewals = asyncio.Semaphore(renewals_at_once)
         self._clock = asyncio.get_running_loop().time
 
     def start(self) -> None:
@@ -117,27 +122,43 @@ class Readers:
 
     async def _renew(self) -> None:
         """Keep what slow readers have taken from being given to others."""
+        due = self._clock()
         while True:
-            await asyncio.sleep(self._seconds / 3)
-            for stream, receiver in list(self._receivers.items()):
-                try:
-                    await self._renew_for(stream, receiver)
-                except StreamqError:
-                    continue  # next time, or it comes again
-                except Exception:
-                    # Whatever it is, the other readers must not lose what they have for it.
-                    _logger.exception("cannot keep what a reader of stream %s has taken", stream)
+            # Counted from when the last round began: it may have lasted until the next is due.
+            due = max(due + self._seconds / 3, self._clock())
+            await asyncio.sleep(due - self._clock())
+            await together(self._renew_for(*each) for each in list(self._receivers.items()))
 
     async def _renew_for(self, stream: StreamId, receiver: Receiver) -> None:
         receiver.forget_shown()
         taken = receiver.to_renew()
-        url = await self._url(stream) if taken else None
-        if url is not None:
-            until = self._clock() + self._seconds
-            hidden = await self._service.hide(url, [each.receipt for each in taken], self._seconds)
+        parts = [taken[at : at + MOST_AT_ONCE] for at in range(0, len(taken), MOST_AT_ONCE)]
+        await together(self._put_off(stream, receiver, part) for part in parts)
+        self._drop_if_idle(stream)
+
+    async def _put_off(self, stream: StreamId, receiver: Receiver, taken: Sequence[Taken]) -> None:
+        """Renew what one request can; what has failed is tried in the next round, or comes again.
+
+        After a third of the time-out it has failed: another third is left for those that wait
+        behind it, and for the next round.
+        """
+        try:
+            async with self._renewals, asyncio.timeout(self._seconds / 3):
+                url = await self._url(stream)
+                # What was given back while this waited for its turn must be left to others.
+                kept = {each.receipt for each in receiver.to_renew()}
+                receipts = [each.receipt for each in taken if each.receipt in kept]
+                if url is None or not receipts:
+                    return
+                until = self._clock() + self._seconds
+                hidden = await self._service.hide(url, receipts, self._seconds)
             done = set(hidden.done)
             for each in taken:
                 if each.receipt in done:
                     each.hidden_until = until
             receiver.settle(hidden.useless)
-        self._drop_if_idle(stream)
+        except (StreamqError, TimeoutError):
+            return
+        except Exception:
+            # Whatever it is, the other readers must not lose what they have for it.
+            _logger.exception("cannot keep what a reader of stream %s has taken", stream)

@@ -147,7 +147,9 @@ class Receiver:
     async def _take(self, after: str, wait: float) -> None:
         timeout: float | None = wait + _SLACK_SECONDS
         if self._request is None:
-            # Who repeats a request after a crash makes the same id of the same place.
+            # Who repeats a request after a crash makes the same id of the same place. After an
+            # empty answer it is another one: AWS does not say that an id which brought nothing is
+            # free again, and if its answer were remembered, nothing would come for five minutes.
             name = f"{self._stream} {after} {self._empty}".encode()
             request_id = hashlib.blake2b(name, digest_size=16).hexdigest()
             self._request = asyncio.create_task(
