@@ -60,8 +60,8 @@ NAMES = {
 FREE = "sts:GetCallerIdentity"
 """What nobody needs a permission for."""
 
+DELETE = "s3:DeleteObject"
 WRITER = "every writer"
-NEWCOMER = "a writer that takes a stream over from a busy one"
 READER = "every reader"
 REMOVER = "`streamq delete`, `streamq sweep`"
 UPLOAD = "`upload`"
@@ -205,7 +205,7 @@ async def read(stream: StreamId, settings: S3SnsSettings) -> list[Any]:
 def test_policy_is_what_the_table_says(settings: S3SnsSettings) -> None:
     """One says who needs it, the other is what people copy."""
     rows = table()
-    assert set(rows) == {WRITER, NEWCOMER, READER, REMOVER, UPLOAD, DOWNLOAD, DOCTOR, CREATE}
+    assert set(rows) == {WRITER, READER, REMOVER, UPLOAD, DOWNLOAD, DOCTOR, CREATE}
     daily = set().union(*(needs(who) for who in rows if who not in {DOCTOR, CREATE}))
     assert {each for each, _ in policy(settings)} == daily | {VERSIONING}
 
@@ -261,6 +261,15 @@ async def test_writer_needs_no_less(
         await write(stream, settings.model_copy(update={"pack": False}))
 
 
+async def test_writer_of_a_new_stream_does_without_deleting(
+    stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something empty stays behind, until the lifecycle rule removes it."""
+    guard = Guard(settings, needs(WRITER) - {DELETE}).install(monkeypatch)
+    await write(stream, settings)
+    assert guard.refused == {VERSIONING, DELETE}
+
+
 @pytest.mark.parametrize("may_delete", [True, False])
 async def test_writer_that_takes_over_has_to_delete(
     other: ChunkQueue,
@@ -271,7 +280,7 @@ async def test_writer_that_takes_over_has_to_delete(
 ) -> None:
     """It announces itself, and takes that back."""
     await other.append(stream, [Entry(1, 0, b"a")])
-    allowed = needs(NEWCOMER) if may_delete else needs(WRITER)
+    allowed = needs(WRITER) - (set() if may_delete else {DELETE})
     guard = Guard(settings, allowed).install(monkeypatch)
     async with await S3SnsDriver.open(OPTIONS, settings) as queue:
         assert isinstance(queue, S3SnsQueue)
@@ -290,7 +299,7 @@ async def test_writer_that_takes_over_has_to_delete(
                 await taking_over
     if may_delete:
         assert guard.used == allowed
-    assert guard.refused == {VERSIONING} | (needs(NEWCOMER) - allowed)
+    assert guard.refused == {VERSIONING} | (needs(WRITER) - allowed)
 
 
 @pytest.mark.parametrize("has_topic", [True, False])
@@ -486,7 +495,7 @@ async def test_hand_over_needs_no_more(
         open_hand_over(queue=queue) as hand_over,
     ):
         reference = await hand_over.upload(stream, LARGE)
-        assert guard.used == needs(WRITER, topic=False)
+        assert guard.used == needs(WRITER, topic=False) - {DELETE}
         with pytest.raises(OSError, match="disk"):
             await hand_over.upload(stream, broken())
     assert guard.used == needs(UPLOAD)
