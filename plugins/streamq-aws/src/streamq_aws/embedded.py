@@ -22,6 +22,7 @@ from streamq.devserver import DevServer
 
 REGION = "us-east-1"
 _KEY = "streamq"
+_NO_PROFILE = {"profile": (None, None, None, None)}  # whatever AWS_PROFILE says
 _MAIN = "from ministack.app import main; main()"
 
 
@@ -55,11 +56,11 @@ class Ministack(DevServer):
         }
 
     @contextlib.contextmanager
-    def client(self, service: str) -> Iterator[Any]:
+    def client(self, service: str, region: str = REGION) -> Iterator[Any]:
         """Give a plain client of a service, which blocks, to set the emulator up or look inside."""
-        client = botocore.session.get_session().create_client(
+        client = botocore.session.Session(_NO_PROFILE).create_client(
             service,
-            region_name=REGION,
+            region_name=region,
             endpoint_url=self.url,
             aws_access_key_id=_KEY,
             aws_secret_access_key=_KEY,

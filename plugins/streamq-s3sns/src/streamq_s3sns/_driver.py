@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
-import botocore.session
-
 from streamq.driver import (
     BackendError,
     Capabilities,
@@ -113,7 +111,8 @@ def _embedded(region: str) -> Iterator[Mapping[str, str]]:
     with Ministack() as server:
         with server.client("s3") as s3:
             s3.create_bucket(Bucket=bucket)
-        topic = _topic(server, bucket, region)
+        with server.client("sns", region) as sns:  # of another region no queue could use it
+            topic = sns.create_topic(Name=bucket)["TopicArn"]
         yield {
             **server.environment,
             # These win over what is set for AWS, also for one service or in a profile.
@@ -122,17 +121,3 @@ def _embedded(region: str) -> Iterator[Mapping[str, str]]:
             "STREAMQ_S3SNS_BUCKET": bucket,
             "STREAMQ_S3SNS_TOPIC_ARN": topic,
         }
-
-
-def _topic(server: Ministack, name: str, region: str) -> str:
-    """Create a topic in the region in use, without which no queue opens; return its ARN."""
-    keys = server.environment
-    sns = botocore.session.get_session().create_client(
-        "sns",
-        region_name=region,
-        endpoint_url=server.url,
-        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
-    )
-    with contextlib.closing(sns):
-        return str(sns.create_topic(Name=name)["TopicArn"])
