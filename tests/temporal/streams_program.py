@@ -17,6 +17,8 @@ from temporalio.contrib.workflow_streams import (
 )
 
 RUNS, STEPS, OUTSIDE = 2, 23, 10
+EXECUTIONS: list[int] = []
+"""The run of each execution of the activity: a busy server may give a task out twice."""
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Input:
 
 @activity.defn
 async def produce(run: int) -> None:
+    EXECUTIONS.append(run)
     client = WorkflowStreamClient.from_within_activity(
         batch_interval=timedelta(milliseconds=20), max_batch_size=7
     )

@@ -85,12 +85,27 @@ async def run(program: Any, client: Client, plugins: list[StreamqPlugin]) -> dic
         }
 
 
+async def run_undisturbed(
+    tmp_path: Path, package: str, client: Client, plugins: list[StreamqPlugin]
+) -> dict[str, Any]:
+    """Run the program, again if an activity was executed twice.
+
+    A busy server may give a task out twice, and the original then tells all of it twice.
+    """
+    for _ in range(3):
+        program = load(tmp_path, package)
+        told = await run(program, client, plugins)
+        if len(program.EXECUTIONS) == program.RUNS:
+            return told
+    pytest.fail("the server gave tasks out twice, three times over")
+
+
 async def test_program_with_another_import_line_tells_its_subscribers_the_same(
     client: Client, tmp_path: Path
 ) -> None:
     """People try another backend only if going back is as easy: one line."""
-    original = await run(load(tmp_path, ORIGINAL), client, [])
-    ours = await run(load(tmp_path, OURS), client, [StreamqPlugin()])
+    original = await run_undisturbed(tmp_path, ORIGINAL, client, [])
+    ours = await run_undisturbed(tmp_path, OURS, client, [StreamqPlugin()])
     assert ours == original
     assert ours["status"] == [
         *("run 1 begins", "run 1 is done", "run 2 begins", "run 2 is done"),
