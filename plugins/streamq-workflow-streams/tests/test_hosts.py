@@ -24,7 +24,7 @@ from streamq.driver import (
     StorageFullError,
     StreamId,
 )
-from streamq.testing import new_stream
+from streamq.testing import FaultProxy, new_stream
 from streamq_workflow_streams import WorkflowStreamsDriver, WorkflowStreamsSettings
 
 OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
@@ -114,6 +114,22 @@ async def test_worker_that_nobody_runs_is_told_within_the_deadline(
                     except BackendUnavailableError:
                         continue
             assert (await queue.describe(stream)).records == 1
+
+
+async def test_server_that_hangs_is_not_waited_for_in_turn(server: TemporalDevServer) -> None:
+    """Questions about one stream go one after the other; their deadlines must not add up."""
+    stream, asked = new_stream(), 12
+    async with FaultProxy("127.0.0.1", server.port) as proxy:
+        settings = WorkflowStreamsSettings(address=proxy.address, operation_timeout_seconds=1)
+        async with await WorkflowStreamsDriver.open(OPTIONS, settings) as queue:
+            await queue.append(stream, [Entry(1, 0, b"a")])
+            proxy.hold()
+            asking = [asyncio.ensure_future(queue.describe(stream)) for _ in range(asked)]
+            _, late = await asyncio.wait(asking, timeout=asked / 2)
+            proxy.heal()
+            outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert not late
+    assert {type(outcome) for outcome in outcomes} == {BackendUnavailableError}
 
 
 async def test_stream_that_is_full_refuses_and_keeps_what_it_has(

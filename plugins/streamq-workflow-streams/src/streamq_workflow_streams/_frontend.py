@@ -144,18 +144,29 @@ class Frontend:
         """Ask the running host of a stream.
 
         Temporal holds few questions to one workflow at a time. So those of a queue go one after the
-        other, and one that is turned away because of others is asked again until its deadline.
+        other, and one that is turned away because of others is asked again until its deadline,
+        which counts from when it came: a server that hangs must not be waited for in turn.
         """
         lock = self._asking.setdefault(stream, asyncio.Lock())
-        until = asyncio.get_running_loop().time() + self._settings.operation_timeout_seconds
-        async with lock:
+        clock = asyncio.get_running_loop().time
+        limit = self._settings.operation_timeout_seconds
+        until = clock() + limit
+        try:
+            async with asyncio.timeout_at(until):
+                await lock.acquire()
+        except TimeoutError as exc:
+            raise self._unanswered(limit, str(stream)) from exc
+        try:
             while True:
                 try:
-                    return await self._query(stream, name, argument)
+                    left = max(until - clock(), _LOOK_SECONDS)
+                    return await self._query(stream, name, argument, min(left, limit))
                 except HostBusyError:
-                    if asyncio.get_running_loop().time() > until:
+                    if clock() > until:
                         raise
                 await self.pause(BUSY_SECONDS)
+        finally:
+            lock.release()
 
     async def terminate(self, stream: StreamId) -> None:
         """End the host of a stream."""
@@ -238,14 +249,16 @@ class Frontend:
             raise await self._silence("the host workflow took no update", stream)
         return answer.outcome
 
-    async def _query(self, stream: StreamId, name: str, argument: bytes) -> bytes:
+    async def _query(self, stream: StreamId, name: str, argument: bytes, seconds: float) -> bytes:
         request = service.QueryWorkflowRequest(
             namespace=self._settings.namespace,
             execution=self._execution(stream),
             query=query.WorkflowQuery(query_type=name, query_args=_payloads(binary(argument))),
             query_reject_condition=enums.QueryRejectCondition.QUERY_REJECT_CONDITION_NOT_OPEN,
         )
-        answer = await self._call(self._service.query_workflow, request, stream=stream)
+        answer = await self._call(
+            self._service.query_workflow, request, stream=stream, seconds=seconds
+        )
         if answer.HasField("query_rejected"):
             raise StreamNotFoundError(
                 f"there is no stream {stream} any more (deleted, or expired)",
@@ -281,11 +294,7 @@ class Frontend:
             raise
         except TimeoutError as exc:
             running.cancel()
-            raise BackendUnavailableError(
-                f"Temporal at {self._settings.address} did not answer within {limit:g} s",
-                backend=BACKEND,
-                stream=name,
-            ) from exc
+            raise self._unanswered(limit, name) from exc
         except RuntimeError as exc:
             raise not_connected(exc, self._settings.address) from exc
         except RPCError as exc:
@@ -293,6 +302,13 @@ class Frontend:
             raise await self._told(exc, stream) from exc
         finally:
             del running
+
+    def _unanswered(self, seconds: float, stream: str | None) -> BackendUnavailableError:
+        return BackendUnavailableError(
+            f"Temporal at {self._settings.address} did not answer within {seconds:.3g} s",
+            backend=BACKEND,
+            stream=stream,
+        )
 
     async def _told(self, error: RPCError, stream: StreamId | None) -> StreamqError:
         found = to_streamq(error, self._settings.address, None if stream is None else str(stream))
