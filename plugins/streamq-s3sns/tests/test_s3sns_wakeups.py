@@ -243,6 +243,28 @@ async def test_streams_are_told_of_in_turn_and_none_is_starved_by_busy_ones() ->
     assert clients.told == [f"2 {stream}" for stream in range(40)] + waiting + again
 
 
+async def test_stream_that_is_told_of_just_when_a_publisher_ends_is_not_forgotten() -> None:
+    """Its readers would look after seconds instead of hearing of it at once."""
+    clients = _SlowClients()
+    clients.may_answer.set()
+    wakeups = WakeUps(cast("AwsClients", clients), "arn", "scope", lambda *_: None)
+    publish, loop = clients.publish_batch, asyncio.get_running_loop()
+
+    async def answer_and_go_on(**request: Any) -> dict[str, object]:
+        if not clients.told:
+            loop.call_soon(wakeups.publish, "later", 1)
+        return await publish(**request)
+
+    clients.publish_batch = answer_and_go_on  # type: ignore[method-assign]
+    wakeups.publish("first", 1)
+    async with asyncio.timeout(5):
+        while not clients.told:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await wakeups.aclose(5)
+    assert clients.told == ["1 first", "1 later"]
+
+
 async def test_client_that_several_ask_for_at_once_is_opened_once() -> None:
     """Publisher, listener and sweep begin at the same time."""
     clients = _SlowClients()

@@ -14,6 +14,7 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable
+from typing import cast
 
 from streamq.driver import StreamqError
 from streamq_aws import AwsClients, aws_errors
@@ -67,7 +68,6 @@ class WakeUps:
         if is_wanted and self._clock() >= self._failed_until:
             task = asyncio.create_task(self._publish(), name="streamq-s3sns-publisher")
             self._publishers.add(task)
-            task.add_done_callback(self._publishers.discard)
 
     def listen(self) -> None:
         """Begin to hear notifications, soon. Never fails, never waits."""
@@ -122,6 +122,10 @@ class WakeUps:
             self._pending.clear()
             self._failed_until = self._clock() + _FIRST_PAUSE
             self._tell_of(exc)
+        finally:
+            # At once: what is published before its callbacks run would wait for a publisher that
+            # has ended.
+            self._publishers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _tell_of(self, failure: Exception | str | None) -> None:
         """Log a failure, at large only the first one after a success."""
