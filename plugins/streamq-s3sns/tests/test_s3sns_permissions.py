@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 import streamq_s3sns
+from s3sns_guard import FREE, VERSIONING, Guard, action, needs, policy, table
 from streamq import load_settings, open_reader, open_writer
 from streamq._sweep import Life, SweepRequest, Verdict, sweep
 from streamq.driver import (
@@ -28,37 +26,14 @@ from streamq.driver import (
     QueueOptions,
     StreamId,
 )
-from streamq_aws import AwsClients
 from streamq_aws.embedded import REGION
 from streamq_s3sns import S3SnsDriver, S3SnsSettings, open_hand_over
 from streamq_s3sns._mailbox import ALIVE_TAG, QUEUE_PREFIX
 from streamq_s3sns._orphans import ORPHAN_SECONDS
 from streamq_s3sns._queue import S3SnsQueue
 
-README = Path(__file__).parents[1] / "README.md"
 OPTIONS = QueueOptions(ttl=timedelta(hours=1))
-OPEN_CLIENT = AwsClients.client
 LARGE = b"x" * (9 * 2**20)
-
-VERSIONING = "s3:GetBucketVersioning"
-"""Asked by every queue, which does with less if it is refused."""
-
-NAMES = {
-    "ListObjectsV2": "s3:ListBucket",
-    "HeadBucket": "s3:ListBucket",
-    "HeadObject": "s3:GetObject",
-    "CreateMultipartUpload": "s3:PutObject",
-    "UploadPart": "s3:PutObject",
-    "CompleteMultipartUpload": "s3:PutObject",
-    "DeleteObjects": "s3:DeleteObject",
-    "GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
-    "PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
-    "PublishBatch": "sns:Publish",
-}
-"""What a policy calls operations that it calls otherwise than the client does."""
-
-FREE = "sts:GetCallerIdentity"
-"""What nobody needs a permission for."""
 
 DELETE = "s3:DeleteObject"
 WRITER = "every writer"
@@ -68,105 +43,6 @@ UPLOAD = "`upload`"
 DOWNLOAD = "`url`, `download`"
 DOCTOR = "`streamq doctor`"
 CREATE = "`streamq doctor --create`"
-
-
-def action(service: str, operation: str) -> str:
-    """Return what a policy calls an operation."""
-    return NAMES.get(operation, f"{service}:{operation}")
-
-
-def table() -> dict[str, tuple[set[str], set[str]]]:
-    """Return who needs what by the README: without a topic, and with one besides."""
-    rows = re.findall(r"^\| (.+?) \| (`s3:.*?) \| (.*?) *\|$", README.read_text(), re.MULTILINE)
-    return {
-        who: (set(re.findall(r"\w+:\w+", plain)), set(re.findall(r"\w+:\w+", topic)))
-        for who, plain, topic in rows
-    }
-
-
-def needs(who: str, *, topic: bool = True) -> set[str]:
-    """Return what somebody needs by the README."""
-    plain, besides = table()[who]
-    return plain | besides if topic else plain
-
-
-def policy(settings: S3SnsSettings) -> Iterator[tuple[str, str]]:
-    """Iterate over the actions in the README's policy, each with what it may be about."""
-    (block,) = re.findall(r"```json\n(.*?)```", README.read_text(), re.DOTALL)
-    places = {
-        "TOPIC_ARN": settings.topic_arn or "",
-        "BUCKET": settings.bucket,
-        "PREFIX": settings.prefix,
-        "REGION": REGION,
-        "ACCOUNT": "000000000000",
-    }
-    for name, value in places.items():
-        block = block.replace(name, value)
-    for statement in json.loads(block)["Statement"]:
-        actions = statement["Action"]
-        for each in [actions] if isinstance(actions, str) else actions:
-            yield each, statement["Resource"]
-
-
-def resources(service: str, params: Mapping[str, Any]) -> list[str]:
-    """Return what a request is about, as a policy names it."""
-    if service == "s3":
-        deleted = params.get("Delete", {}).get("Objects", ())
-        keys = [each["Key"] for each in deleted] or [
-            params[key] for key in ("Key",) if key in params
-        ]
-        bucket = f"arn:aws:s3:::{params['Bucket']}"
-        return [f"{bucket}/{key}" for key in keys] or [bucket]
-    if service == "sqs" and "QueueNamePrefix" not in params:
-        name = params.get("QueueName") or params["QueueUrl"].rpartition("/")[2]
-        return [f"arn:aws:sqs:{REGION}:000000000000:{name}"]
-    return [params.get("TopicArn") or params.get("SubscriptionArn") or "*"]
-
-
-class Guard:
-    """IAM as the emulator has none: refuses what is not allowed, and notes what is asked.
-
-    Attributes:
-        allowed: Actions; what the README's policy has as well, only on the resources there.
-        used: Actions that were asked for and allowed.
-        refused: Actions that were not, or about something else.
-    """
-
-    def __init__(self, settings: S3SnsSettings, allowed: set[str]) -> None:
-        self.allowed = allowed
-        self.used: set[str] = set()
-        self.refused: set[str] = set()
-        self._policy = list(policy(settings))
-
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> Self:
-        """Stand before every client that is opened from now on."""
-
-        async def opened(clients: AwsClients, service: str, **options: Any) -> Any:
-            client = await OPEN_CLIENT(clients, service, **options)
-            # For a presigned URL, too: it opens what its maker may read.
-            client.meta.events.register("before-parameter-build", self._check)
-            return client
-
-        monkeypatch.setattr(AwsClients, "client", opened)
-        return self
-
-    def _check(self, params: Mapping[str, Any], model: Any, **_: object) -> None:
-        service, operation = model.service_model.service_name, model.name
-        asked = {action(service, operation)} - {FREE}
-        if operation == "CreateQueue" and "tags" in params:
-            asked.add("sqs:TagQueue")
-        for each in sorted(asked):
-            if not all(self._allows(each, one) for one in resources(service, params)):
-                self.refused.add(each)
-                error = {"Code": "AccessDenied", "Message": f"not allowed: {each}"}
-                answer: Any = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 403}}
-                raise ClientError(answer, operation)
-        self.used |= asked
-
-    def _allows(self, asked: str, resource: str) -> bool:
-        places = [place for each, place in self._policy if each == asked]
-        matches = any(fnmatchcase(resource, place) for place in places)
-        return asked in self.allowed and (matches or not places)
 
 
 @pytest.fixture
