@@ -45,12 +45,7 @@ async def test_who_waits_for_a_connection_is_not_told_that_s3_does_not_answer(
     )
     clients = AwsClients(settings, backend="s3sns")
     try:
-        bucket = Bucket(
-            await clients.client("s3"),
-            "streams",
-            patience_seconds=PATIENCE_SECONDS,
-            connections=CONNECTIONS,
-        )
+        bucket = Bucket(await clients.client("s3"), settings, patience_seconds=PATIENCE_SECONDS)
         asked = int(2 * CONNECTIONS * PATIENCE_SECONDS / ANSWER_SECONDS)
         answers = await asyncio.gather(
             *(bucket.call("head_object", missing_is_none=True, Key=str(i)) for i in range(asked))

@@ -200,10 +200,10 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
     code, status = error_code(error), http_status(error)
     if code in _FULL or status == 507:
         return StorageFullError, "AWS has no room for {what}: {why}; delete data or raise the quota"
-    if code in _THROTTLED or (status == 429 and code not in _PASSING):
-        return ThrottledError, "AWS takes no more of {what} for now: {why}"
     if code in _PASSING:
         return BackendUnavailableError, "AWS cannot serve {what} now: {why}"
+    if code in _THROTTLED or status == 429:
+        return ThrottledError, "AWS takes no more of {what} for now: {why}"
     if code in _MISSING:
         return (
             BackendError,

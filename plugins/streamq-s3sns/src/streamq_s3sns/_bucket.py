@@ -12,6 +12,7 @@ from streamq_aws import aws_errors, error_code, http_status
 
 from ._clock import ServerClock
 from ._segment import BACKEND
+from ._settings import S3SnsSettings
 
 _GONE = 404
 _LOST_RACE = frozenset({409, 412})
@@ -22,24 +23,22 @@ class Bucket:
 
     Args:
         client: An open client of S3.
-        name: Of the bucket.
+        settings: Which bucket, and how many connections the client has. Who waits for one of them
+            waits its turn, which is no part of the time for a request: a bucket that is busy with
+            us is not one that does not answer.
         patience_seconds: Longest time for one request. The client's own limits are about silence
             on the line, and say nothing of a request that is not taken.
-        connections: How many the client has. Who waits for one of them waits its turn, which is no
-            part of that time: a bucket that is busy with us is not one that does not answer.
     """
 
     page_keys = 1_000
     """How many keys a listing asks for at a time; S3 gives no more."""
 
-    def __init__(
-        self, client: Any, name: str, *, patience_seconds: float, connections: int
-    ) -> None:
+    def __init__(self, client: Any, settings: S3SnsSettings, *, patience_seconds: float) -> None:
         self.client = client
-        self.name = name
+        self.name = settings.bucket
         self.clock = ServerClock()
         self._patience = patience_seconds
-        self._turns = asyncio.Semaphore(connections)
+        self._turns = asyncio.Semaphore(settings.max_connections)
 
     async def call(
         self,

@@ -84,13 +84,7 @@ class HandOver:
             "s3", poll_seconds=seconds * (PARTS_AT_ONCE - 1), signature="s3v4"
         )
         patience = settings.connect_timeout_seconds + seconds * PARTS_AT_ONCE
-        bucket = Bucket(
-            client,
-            settings.bucket,
-            patience_seconds=patience,
-            connections=settings.max_connections,
-        )
-        self._objects = Objects(bucket)
+        self._objects = Objects(Bucket(client, settings, patience_seconds=patience))
         self._lookup = Lookup(self._queue.store, self._objects, self._settings.retry_seconds)
 
     async def upload(

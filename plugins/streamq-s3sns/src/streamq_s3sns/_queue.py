@@ -67,12 +67,7 @@ class S3SnsQueue(ChunkQueue):
         client = await self._clients.client("s3")
         check_region(settings, self._clients.region)
         patience = settings.connect_timeout_seconds + settings.operation_timeout_seconds
-        bucket = Bucket(
-            client,
-            settings.bucket,
-            patience_seconds=patience,
-            connections=settings.max_connections,
-        )
+        bucket = Bucket(client, settings, patience_seconds=patience)
         self._store = store = Store(bucket, self._keys)
         _, keeps_versions = await together((store.prove(), store.keeps_versions()))
         capabilities = self.capabilities
