@@ -33,9 +33,10 @@ from streamq import (
 )
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
-from streamq.temporal._attempt import run_attempt
-from streamq.temporal._context import ActivityContext, Origin
-from streamq.temporal._spec import spec_of
+from streamq.temporal._origin import Origin
+from streamq.temporal.activities._context import ActivityContext
+from streamq.temporal.producer._attempt import run_attempt
+from streamq.temporal.producer._spec import spec_of
 from streamq.testing import Block, Call, Fault, FaultyQueue, Forward
 
 from .conftest import Run, Start

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamq import Chunk, Encoding, Event, Gap, Reset, Seal, SealState, SerializationError
 from streamq._values import encode_value
-from streamq.temporal._batch import Packer, pack, unpack
+from streamq.temporal._event_json import EventPacker, pack, unpack
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
@@ -87,7 +87,7 @@ def test_a_lone_surrogate_in_json_survives() -> None:
 
 def test_a_batch_stays_below_its_limit() -> None:
     """Temporal refuses what is larger than its payload limit."""
-    packer = Packer()
+    packer = EventPacker()
     added = 0
     while packer.add(
         Chunk(added + 1, 1, added, Encoding.TEXT, "ü\n".encode() * 50), max_bytes=10_000

@@ -36,8 +36,8 @@ from streamq import (
 from streamq.driver import ChunkQueue
 from streamq.gateway import create_app, serve
 from streamq.temporal import StreamqPlugin, stream_name, streaming_activity, subscribe
-from streamq.temporal import _attempt as attempts
-from streamq.temporal._pulse import heartbeat_seconds
+from streamq.temporal.activities._beating import heartbeat_seconds
+from streamq.temporal.producer import _attempt as attempts
 from streamq.testing import Block, Call, Fault, FaultyQueue, Forward
 
 from .conftest import Run, Start

@@ -17,9 +17,9 @@ from temporalio.testing import ActivityEnvironment
 
 from streamq import BlockingStreamWriter, ConfigurationError, OnRetry, StreamWriter
 from streamq.temporal import stream_name, streaming_activity
-from streamq.temporal._attempt import attempt_epoch
 from streamq.temporal._failure import is_final
-from streamq.temporal._spec import spec_of
+from streamq.temporal.activities._epoch import attempt_epoch
+from streamq.temporal.producer._spec import spec_of
 
 TEN_SECONDS = timedelta(seconds=10)
 NAMED = ApplicationError("x", type="T")

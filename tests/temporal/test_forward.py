@@ -17,7 +17,7 @@ from streamq import Settings, StreamWriter
 from streamq.devserver import FAST, TemporalDevServer
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
-from streamq.temporal import _forward as forwarding
+from streamq.temporal.activities import _forward as forwarding
 
 from .conftest import Start
 from .receivers import Gateway

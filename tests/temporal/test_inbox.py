@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamq import Chunk, Encoding, Event, Seal, SealState
 from streamq.temporal import InboxState, StreamInbox
-from streamq.temporal._batch import pack, unpack
+from streamq.temporal._event_json import pack, unpack
 
 STREAM = "agent/run/default"
 STORY: list[Event] = [

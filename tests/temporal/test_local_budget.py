@@ -15,8 +15,9 @@ from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from streamq.temporal import POLL_ACTIVITY
-from streamq.temporal._follower import LOCAL_BUDGET_MS, Follower, PollOptions
-from streamq.temporal._poll import PollRequest, PollResult
+from streamq.temporal.activities._poll_request import PollRequest, PollResult
+from streamq.temporal.workflow._poll_options import PollOptions
+from streamq.temporal.workflow._poller import LOCAL_BUDGET_MS, Poller
 
 
 @workflow.defn(sandboxed=False)
@@ -25,7 +26,7 @@ class PollsLocally:
 
     @workflow.run
     async def run(self, window_seconds: float, polls: int) -> None:
-        follower = Follower("stream", PollOptions("local", window_seconds))
+        follower = Poller("stream", PollOptions("local", window_seconds))
         for _ in range(polls):
             await follower.poll()
 

@@ -18,8 +18,8 @@ from tests.kit.mailbox_driver import MailboxQueue, Post
 from streamq import Chunk, Settings, open_writer
 from streamq.driver import START, ChunkQueue, StreamId, StreamInfo
 from streamq.temporal import PollRequest, PollResult, poll
-from streamq.temporal._batch import unpack
-from streamq.temporal._context import ActivityContext, current
+from streamq.temporal._event_json import unpack
+from streamq.temporal.activities._context import ActivityContext, current
 from streamq.testing import FaultyQueue, run_in_virtual_time
 
 Poll = Callable[..., Awaitable[PollResult]]
@@ -197,7 +197,7 @@ async def test_a_poll_that_looks_after_its_producer_asks_the_backend_no_oftener(
         looks += 1
         return looks == 9
 
-    monkeypatch.setattr("streamq.temporal._poll.is_ended", is_over)
+    monkeypatch.setattr("streamq.temporal.activities._poll.is_ended", is_over)
     environment = ActivityEnvironment(client=client)
 
     async def wait_in_vain() -> tuple[PollResult, list[str]]:

@@ -28,7 +28,7 @@ from streamq.driver import ChunkQueue
 from streamq.temporal import (
     StreamqPlugin,
     StreamRequest,
-    _chain,
+    _runs,
     stream_name,
     streaming_activity,
     subscribe,
@@ -177,16 +177,16 @@ async def test_a_subscriber_may_come_before_its_workflow(
     workflow_id = f"wf-{uuid.uuid4().hex}"
     wanted = workflow_id if by_id else client.get_workflow_handle(workflow_id)
     was_told = asyncio.Event()
-    describe_run = _chain.describe_run
+    describe_run = _runs.describe_run
 
-    async def described(*args: Any) -> _chain.Run:
+    async def described(*args: Any) -> _runs.Run:
         try:
             return await describe_run(*args)
         except RPCError:
             was_told.set()
             raise
 
-    monkeypatch.setattr(_chain, "describe_run", described)
+    monkeypatch.setattr(_runs, "describe_run", described)
 
     async def read() -> list[object]:
         subscription = subscribe(wanted, client=client, from_=from_, queue=queue, settings=settings)

@@ -50,8 +50,8 @@ from streamq.temporal import (
     subscribe,
     unschedule_sweep,
 )
-from streamq.temporal._sweep import sweep_queue
-from streamq.temporal._sweep_schedule import schedule_id
+from streamq.temporal.sweeping._activity import sweep_queue
+from streamq.temporal.sweeping._schedule import schedule_id
 
 from .conftest import Run, Start
 from .test_processes import Shared, shared, worker

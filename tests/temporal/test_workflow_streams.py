@@ -19,7 +19,7 @@ from streamq import open_queue
 from streamq.driver import START, StreamId
 from streamq.temporal import StreamqPlugin, stream_name
 from streamq.temporal.workflow_streams import WorkflowStreamClient
-from streamq.temporal.workflow_streams._types import TOPIC
+from streamq.temporal.workflow_streams._items import TOPIC
 
 PROGRAM = Path(__file__).with_name("streams_program.py")
 ORIGINAL, OURS = "temporalio.contrib.workflow_streams", "streamq.temporal.workflow_streams"

@@ -22,7 +22,8 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import FencedError, StreamWriter, open_queue
-from streamq.temporal import StreamqPlugin, _relay, streaming_activity
+from streamq.temporal import StreamqPlugin, streaming_activity
+from streamq.temporal.generic import _delivery
 from streamq.testing import Call, Fault, FaultyQueue, Forward
 
 
@@ -84,5 +85,5 @@ async def main(address: str, task_queue: str, *, stops: bool) -> None:
 
 if __name__ == "__main__":
     if "forwards" in sys.argv[3:]:
-        _relay._HEARTBEAT = timedelta(seconds=2)
+        _delivery._HEARTBEAT = timedelta(seconds=2)
     asyncio.run(main(sys.argv[1], sys.argv[2], stops="stops" in sys.argv[3:]))

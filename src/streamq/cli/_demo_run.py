@@ -34,7 +34,7 @@ from streamq.temporal import (
     stream_name,
     subscribe,
 )
-from streamq.temporal._chain import rpc_error
+from streamq.temporal._runs import rpc_error
 
 from ._demo_activities import (
     stream_command,

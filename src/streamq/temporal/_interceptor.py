@@ -29,14 +29,16 @@ from streamq._errors import StreamqError
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 
-from ._attempt import run_attempt
-from ._context import ActivityContext, Origin, current
 from ._failure import application_error
-from ._heartbeats import Heartbeats
-from ._names import Owner, chosen_owner, chosen_topic
-from ._poll import POLL_ACTIVITY
-from ._spec import spec_of
-from .workflow_streams._stream import flush_workflow
+from ._origin import Origin
+from .activities._context import ActivityContext, current
+from .activities._poll_request import POLL_ACTIVITY
+from .producer._attempt import run_attempt
+from .producer._heartbeat_details import Heartbeats
+from .producer._spec import spec_of
+from .workflow._end_stream import workflow_retries
+from .workflow._stream_topic import StreamOwner, chosen_owner, chosen_topic
+from .workflow_streams._workflow_stream import flush_workflow
 
 _logger = logging.getLogger("streamq.temporal")
 
@@ -165,16 +167,9 @@ class _WorkflowOutbound(WorkflowOutboundInterceptor):
         return super().start_local_activity(input)
 
 
-def workflow_retries() -> bool:
-    """Whether the running workflow will be tried again if it fails; its retry policy says so."""
-    info = workflow.info()
-    policy = info.retry_policy
-    return policy is not None and info.attempt != policy.maximum_attempts
-
-
 def _origin() -> Origin:
     info = workflow.info()
-    owner = chosen_owner() or Owner(
+    owner = chosen_owner() or StreamOwner(
         info.workflow_id, info.first_execution_run_id, info.attempt, workflow_retries()
     )
     return Origin(
