@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from temporalio.exceptions import ApplicationError
-
-from streamq._errors import SerializationError
+from streamq._errors import ChunkTooLargeError, SerializationError
 from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState
 from streamq._values import PLAIN, Encoding, Serializer
+
+from ._failure import final_failure
 
 PAYLOAD_BYTES = 1_900_000
 """Temporal refuses payloads above 2 MiB; some room is left for what is around a batch."""
@@ -88,12 +88,11 @@ class EventPacker:
         if self.entries:
             return self.size + size > max_bytes
         if self.size + size > PAYLOAD_BYTES:
-            raise ApplicationError(
+            raise final_failure(
+                ChunkTooLargeError,
                 f"event {event.offset} takes {self.size + size} bytes as JSON, more than Temporal "
                 "carries in one payload (2 MiB); read this stream outside the workflow "
                 "(subscribe, delivery 'none') or send smaller chunks",
-                type="ChunkTooLargeError",
-                non_retryable=True,
             )
         return False
 

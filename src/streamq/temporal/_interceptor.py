@@ -11,7 +11,6 @@ from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.client import Client
-from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ActivityOutboundInterceptor,
@@ -25,11 +24,11 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
-from streamq._errors import StreamqError
+from streamq._errors import ConfigurationError, StreamqError
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 
-from ._failure import application_error
+from ._failure import application_error, final_failure
 from ._origin import Origin
 from .activities._context import ActivityContext, current
 from .activities._poll_request import POLL_ACTIVITY
@@ -106,12 +105,11 @@ class _Inbound(ActivityInboundInterceptor):
             if spec is None:
                 return await super().execute_activity(input)
             if not spec.kind.is_async and not isinstance(input.executor, ThreadPoolExecutor):
-                raise ApplicationError(
+                raise final_failure(
+                    ConfigurationError,
                     f"{type(input.executor).__name__} cannot run streaming activities: their "
                     "writer belongs to this process; give the worker a ThreadPoolExecutor as "
                     "activity_executor",
-                    type="ConfigurationError",
-                    non_retryable=True,
                 )
             self._warn_of_no_heartbeat()
             self._outbound.begin()

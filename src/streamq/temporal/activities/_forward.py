@@ -22,7 +22,7 @@ from streamq._open import open_reader, stream_id
 from streamq._reader import StreamReader
 from streamq._retry import RetryPolicy
 from streamq.temporal._event_json import EventPacker
-from streamq.temporal._failure import application_error
+from streamq.temporal._failure import application_error, final_failure, is_failure_of
 from streamq.temporal._input import takes
 from streamq.temporal._runs import rpc_error
 
@@ -38,7 +38,14 @@ _READ_SECONDS = 20.0
 _LONGEST_BEAT_SECONDS = 10.0
 _SIGNAL_TIMEOUT = timedelta(seconds=5)
 _LIMITS = ("limit for signal", "history size exceeds limit", "history count exceeds limit")
-_ABOUT_TARGET = ("TargetNotFoundError", "SignalLimitError")
+
+
+class TargetNotFoundError(Exception):
+    """Type of the failure if the target does not exist, or has ended; never raised itself."""
+
+
+class SignalLimitError(Exception):
+    """Type of the failure if the target has had too many signals; never raised itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,32 +247,30 @@ class _Forwarding:
         except RPCError as exc:
             target = f"workflow {request.target_workflow_id!r}"
             if exc.status is RPCStatusCode.NOT_FOUND:
-                raise ApplicationError(
+                raise final_failure(
+                    TargetNotFoundError,
                     f"{target} cannot be signalled: {exc.message}; it must be started before the "
                     "stream is forwarded to it, and run until the stream has ended",
-                    type="TargetNotFoundError",
-                    non_retryable=True,
                 ) from exc
             if any(limit in exc.message for limit in _LIMITS):
-                raise ApplicationError(
+                raise final_failure(
+                    SignalLimitError,
                     f"{target} has had too many signals: {exc.message}; it should continue as new "
                     "earlier, or use a longer window_seconds",
-                    type="SignalLimitError",
-                    non_retryable=True,
                 ) from exc
             if exc.status is RPCStatusCode.INVALID_ARGUMENT:
-                raise ApplicationError(
+                raise final_failure(
+                    ConfigurationError,
                     f"{target} cannot be signalled: {exc.message}; check target_workflow_id, "
                     "target_run_id and target_signal",
-                    type="ConfigurationError",
-                    non_retryable=True,
                 ) from exc
             raise rpc_error(exc, f"signal {target}") from exc
 
     async def told(self, failure: ApplicationError) -> ApplicationError:
         """Return the failure, after telling the target, or the next attempt where it goes on."""
         self.note()
-        if failure.non_retryable and failure.type not in _ABOUT_TARGET:
+        about_target = is_failure_of(failure, TargetNotFoundError, SignalLimitError)
+        if failure.non_retryable and not about_target:
             error = {"type": failure.type, "message": failure.message}
             try:
                 await self._signal(events=[], error=error)

@@ -6,15 +6,14 @@ import asyncio
 import math
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
-from streamq._errors import StreamNotFoundError, StreamqError
+from streamq._errors import ChunkTooLargeError, StreamNotFoundError, StreamqError
 from streamq._events import Chunk, Event, Reset, Seal
 from streamq._open import open_reader, stream_id
 from streamq._reader import StreamReader
 from streamq.driver import ChunkQueue
 from streamq.temporal._event_json import EventPacker
-from streamq.temporal._failure import application_error
+from streamq.temporal._failure import application_error, final_failure
 from streamq.temporal._input import takes
 from streamq.temporal._runs import is_ended
 
@@ -91,12 +90,11 @@ async def _check_size(result: PollResult) -> None:
     converter = activity_context().client.data_converter
     size = sum(each.ByteSize() for each in await converter.encode([result]))
     if size > _MOST_BYTES:
-        raise ApplicationError(
+        raise final_failure(
+            ChunkTooLargeError,
             f"{result.count} events take {size} bytes as Temporal's payload, more than it carries "
             f"({_MOST_BYTES}); send smaller chunks, lower max_bytes, or read this stream outside "
             "the workflow (subscribe, delivery 'none')",
-            type="ChunkTooLargeError",
-            non_retryable=True,
         )
 
 

@@ -11,11 +11,10 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilterType
 from temporalio.converter import WorkflowSerializationContext
-from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from streamq._errors import StreamNotFoundError, StreamqError
-from streamq.temporal._failure import application_error
+from streamq.temporal._failure import application_error, final_failure
 from streamq.temporal._runs import rpc_error, wait_closed
 
 from ._beating import beating
@@ -29,6 +28,10 @@ DETACHED_BYTES = 1_500_000
 
 _LONGEST_BEAT_SECONDS = 20.0
 _PATIENCE_SECONDS = 300.0
+
+
+class ResultTooLargeError(Exception):
+    """Type of the failure if a result is too large to be passed on; never raised itself."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +125,11 @@ async def _outcome(client: Client, workflow_id: str) -> Outcome:
                     payloads = await codec.decode(payloads)
                 size = sum(each.ByteSize() for each in payloads)
                 if size > DETACHED_BYTES:
-                    raise ApplicationError(
+                    raise final_failure(
+                        ResultTooLargeError,
                         f"the result of workflow {workflow_id!r} has {size} bytes, more than can "
                         f"be passed on ({DETACHED_BYTES}); let the activity return a reference to "
                         "it, or do not detach it",
-                        type="ResultTooLargeError",
-                        non_retryable=True,
                     )
                 return Outcome("COMPLETED", _base64(payloads[0]) if payloads else None)
             if kind == "workflow_execution_failed_event_attributes":

@@ -12,13 +12,12 @@ from typing import Any, TypeGuard, TypeVar
 
 import temporalio.exceptions
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
 from streamq._blocking import BlockingStreamWriter
 from streamq._ending import to_the_end
 from streamq._errors import FencedError, SealedError, StreamqError
 from streamq._writer import StreamWriter
-from streamq.temporal._failure import application_error, is_final, is_retryable
+from streamq.temporal._failure import application_error, is_final, is_retryable, shown_to_readers
 from streamq.temporal._runs import is_over
 from streamq.temporal.activities._context import ActivityContext
 
@@ -222,10 +221,7 @@ class _Attempt:
         elapsed = timedelta(seconds=time.monotonic() - self._started)
         if is_final(error, self._info, elapsed):
             retryable = is_retryable(error, self._info)
-            # An ApplicationError puts its type before its message when it is printed.
-            text = error.message if isinstance(error, ApplicationError) else str(error)
-            name = error.type if isinstance(error, ApplicationError) else None
-            kind = name or type(error).__name__
+            kind, text = shown_to_readers(error)
             await self._seal(
                 lambda writer: writer.fail(text, error_type=kind, retryable=retryable), "ERROR"
             )

@@ -8,7 +8,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from streamq._errors import FencedError, SealedError, StreamqError
+from streamq._errors import ConfigurationError, FencedError, SealedError, StreamqError
 from streamq._events import StreamId
 from streamq._open import open_writer, retry_policy, stream_id
 from streamq._retry import RetryPolicy
@@ -16,7 +16,7 @@ from streamq._sweep import SWEEPER
 from streamq._tail import newest_epoch
 from streamq._values import Serializer
 from streamq._writer import StreamWriter
-from streamq.temporal._failure import application_error
+from streamq.temporal._failure import application_error, failure_type, final_failure
 from streamq.temporal._names import stream_name
 from streamq.temporal._runs import find_first_run_id
 from streamq.temporal._serializer import conversion
@@ -39,10 +39,9 @@ logger = logging.getLogger("streamq.temporal")
 async def stream_of_attempt(context: ActivityContext, info: activity.Info, topic: str) -> StreamId:
     workflow_id, origin = info.workflow_id, context.origin
     if workflow_id is None or info.workflow_run_id is None:
-        raise ApplicationError(
+        raise final_failure(
+            ConfigurationError,
             "a streaming activity needs a workflow: its stream is named after it",
-            type="ConfigurationError",
-            non_retryable=True,
         )
     if origin is not None:
         first = origin.first_execution_run_id
@@ -90,11 +89,10 @@ async def open_attempt_writer(
         if await newest_epoch(context.queue, stream, retry) != epoch:
             raise
         # No two attempts of one call have the same; two calls have, scheduled in one workflow task.
-        raise ApplicationError(
+        raise final_failure(
+            FencedError,
             f"stream {stream} is being written by another call of this workflow, scheduled at the "
             f"same time; {_OWN_TOPIC}",
-            type="FencedError",
-            non_retryable=True,
         ) from exc
     except SealedError as exc:
         newest = await newest_epoch(context.queue, stream, retry)
@@ -111,10 +109,9 @@ async def open_attempt_writer(
             origin and origin.workflow_attempt > 1
         )
         if not is_repeated:
-            raise ApplicationError(
+            raise final_failure(
+                SealedError,
                 f"stream {stream} was ended by another call of this workflow; {_OWN_TOPIC}",
-                type="SealedError",
-                non_retryable=True,
             ) from exc
         logger.warning(
             "%s. Activity %s (attempt %d) does its work again for the result; readers are told "
@@ -137,5 +134,5 @@ def opening_error(error: StreamqError) -> ApplicationError:
     if isinstance(error, FencedError):
         # Unless it is stale this attempt may try again: with clocks that disagree between
         # hosts of the server a next attempt is newer, whoever was first here.
-        return ApplicationError(f"{error}{FENCED_HINT}", type="FencedError")
+        return ApplicationError(f"{error}{FENCED_HINT}", type=failure_type(FencedError))
     return application_error(error)

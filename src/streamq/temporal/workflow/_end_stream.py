@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError
 
+from streamq._errors import FencedError, SealedError
+from streamq.temporal._failure import is_failure_of, shown_to_readers
 from streamq.temporal.activities._seal import SealRequest, seal
 
 _SEAL_TIMEOUT = timedelta(seconds=10)
@@ -37,11 +39,9 @@ async def end_stream(
         ending = SealRequest(stream, "CANCELLED", cancelled or "cancelled")
     elif (workflow_retries() if retries is None else retries) or _belongs_to_another(cause):
         return False
-    elif isinstance(cause, ApplicationError):
-        name = cause.type or type(cause).__name__
-        ending = SealRequest(stream, "ERROR", cause.message, name)
     else:
-        ending = SealRequest(stream, "ERROR", str(cause), type(cause).__name__)
+        kind, message = shown_to_readers(cause)
+        ending = SealRequest(stream, "ERROR", message, kind)
     try:
         await workflow.execute_activity(seal, ending, schedule_to_close_timeout=_SEAL_TIMEOUT)
     except ActivityError as exc:
@@ -59,4 +59,4 @@ def workflow_retries() -> bool:
 
 def _belongs_to_another(cause: BaseException) -> bool:
     """Whether the producer failed because its stream is somebody else's, who will end it."""
-    return isinstance(cause, ApplicationError) and cause.type in ("FencedError", "SealedError")
+    return is_failure_of(cause, FencedError, SealedError)

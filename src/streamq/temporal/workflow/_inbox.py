@@ -10,10 +10,11 @@ from typing import Any, Generic, Self
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from streamq._errors import SerializationError
+from streamq._errors import SerializationError, TrimmedError
 from streamq._events import Chunk, Event, Seal
 from streamq._values import PLAIN, Serializer, T
 from streamq.temporal._event_json import pack, unpack
+from streamq.temporal._failure import failure_type
 
 _HANDOVER_BYTES = 1_000_000  # of 2 MiB that all arguments of the next run may have
 _NO_BATCH = (
@@ -132,7 +133,7 @@ class StreamInbox(Generic[T]):
             error = batch.get("error") or {}
             kind, message = str(error.get("type")), str(error.get("message"))
         except _NO_BATCH as exc:
-            self._fail("SerializationError", f"a signal that is no batch: {exc!r}")
+            self._fail(failure_type(SerializationError), f"a signal that is no batch: {exc!r}")
             return False
         if self._stream is None:
             # A forwarding that began in the middle promises nothing of what was before.
@@ -145,7 +146,7 @@ class StreamInbox(Generic[T]):
                 continue
             if first > self._offset + 1:
                 self._fail(
-                    "TrimmedError",
+                    failure_type(TrimmedError),
                     f"event {first} of stream {stream} came after event {self._offset}: what is "
                     "between them was signalled to another workflow or run",
                 )

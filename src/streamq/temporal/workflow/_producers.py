@@ -11,12 +11,13 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.converter import DefaultFailureConverter
 from temporalio.exceptions import (
     ActivityError,
-    ApplicationError,
     CancelledError,
     ChildWorkflowError,
     FailureError,
 )
 
+from streamq._errors import ProducerGoneError
+from streamq.temporal._failure import final_failure
 from streamq.temporal.activities._watch import Outcome, outcome
 
 from ._end_stream import workflow_retries
@@ -199,11 +200,10 @@ class ResumedProducer:
         if found.status == "CANCELED":
             raise CancelledError("the producer was cancelled")
         if found.status != "COMPLETED":
-            raise ApplicationError(
+            raise final_failure(
+                ProducerGoneError,
                 f"the producer of this stream, workflow {self.producer_id!r}, has no result: it is "
                 f"{found.status}",
-                type="ProducerGoneError",
-                non_retryable=True,
             )
         payload = found.payload()
         hints = None if self._result_type is None else [self._result_type]

@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError
 from typing_extensions import TypeVar
 
 from streamq._errors import ConfigurationError
+from streamq.temporal._failure import final_failure
 from streamq.temporal._names import DEFAULT_TOPIC
 from streamq.temporal._serializer import PayloadSerializer
 from streamq.temporal.producer._spec import spec_of
@@ -239,11 +240,10 @@ def _call(
 
 
 def _not_streaming(name: str) -> ApplicationError:
-    return ApplicationError(
+    return final_failure(
+        ConfigurationError,
         f"activity {name} streams nothing: it is decorated with @activity.defn; decorate it with "
         "@streaming_activity instead, or call it with workflow.execute_activity",
-        type="ConfigurationError",
-        non_retryable=True,
     )
 
 

@@ -14,8 +14,9 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
+from streamq._errors import ChunkTooLargeError
 from streamq.temporal._event_json import PAYLOAD_BYTES
-from streamq.temporal._failure import no_plugin
+from streamq.temporal._failure import final_failure, no_plugin
 
 from ._items import (
     PublishEntry,
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 _ACTIVITY = "streamq.publish"
 _ACTIVITY_SECONDS = 60
-_UNKNOWN = "NotFoundError"  # what a worker says of an activity that it does not have
+_UNKNOWN_ACTIVITY = "NotFoundError"  # what a worker says of an activity that it does not have
 _BATCH_BYTES = 500_000
 _PUBLISHER_TTL = timedelta(seconds=900)
 
@@ -134,11 +135,10 @@ class WorkflowStream:
         payload = to_payload(value, workflow.payload_converter())
         entry = PublishEntry(topic, base64.b64encode(payload.SerializeToString()).decode())
         if entry.size() > PAYLOAD_BYTES:
-            raise ApplicationError(
+            raise final_failure(
+                ChunkTooLargeError,
                 f"an item of {payload.ByteSize()} bytes is more than the activity that publishes "
                 "it takes; publish it from an activity, in parts, or a reference to it",
-                type="ChunkTooLargeError",
-                non_retryable=True,
             )
         self._waiting.append(entry)
         self._published += 1
@@ -156,11 +156,11 @@ class WorkflowStream:
                     _ACTIVITY,
                     request,
                     start_to_close_timeout=timedelta(seconds=_ACTIVITY_SECONDS),
-                    retry_policy=RetryPolicy(non_retryable_error_types=[_UNKNOWN]),
+                    retry_policy=RetryPolicy(non_retryable_error_types=[_UNKNOWN_ACTIVITY]),
                     summary=f"{len(request.items)} items",
                 )
             except ActivityError as exc:
-                if isinstance(exc.cause, ApplicationError) and exc.cause.type == _UNKNOWN:
+                if isinstance(exc.cause, ApplicationError) and exc.cause.type == _UNKNOWN_ACTIVITY:
                     raise no_plugin() from exc
                 raise
             self._current = None
