@@ -29,8 +29,15 @@ from ._faulty_queue import (  # noqa: E402
     StorePrefix,
     Twice,
 )
+from ._fixtures import (  # noqa: E402
+    OpenWith,
+    open_queue_fixture,
+    open_with_fixture,
+    stream_fixture,
+)
 from ._harness import MANDATORY_HOOKS, BackendHarness, OpenQueue, queue_factory  # noqa: E402
 from ._proxy import Direction, FaultProxy  # noqa: E402
+from ._server_harness import ServerHarness  # noqa: E402
 from ._suite import DriverSuite  # noqa: E402
 from ._virtual_time import DeadlockError, VirtualTimeLoop, run_in_virtual_time  # noqa: E402
 
@@ -51,13 +58,18 @@ __all__ = [
     "Forward",
     "LoseAcknowledgement",
     "OpenQueue",
+    "OpenWith",
     "Pass",
+    "ServerHarness",
     "StorePrefix",
     "Twice",
     "VirtualTimeLoop",
     "needs",
     "new_stream",
+    "open_queue_fixture",
+    "open_with_fixture",
     "queue_factory",
     "requires",
     "run_in_virtual_time",
+    "stream_fixture",
 ]
