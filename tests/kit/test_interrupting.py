@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from streamq.testing._interrupting import interrupt_everywhere
+from streamq.testing._cancellation import cancel_at_every_await
 
 
 async def nothing() -> None:
@@ -32,7 +32,7 @@ async def test_every_await_is_met_early_and_late() -> None:
             reached.append(at)
         ends += 1
 
-    await interrupt_everywhere(call, nothing)
+    await cancel_at_every_await(call, nothing)
     assert (starts, ends) == (8, 2)
     assert reached == [0, 1, 2, 2] * 2
 
@@ -51,7 +51,7 @@ async def test_result_that_is_lost_with_the_cancellation_is_found() -> None:
         assert "".join(told) + "".join(left) == "abcdef"
 
     with pytest.raises(AssertionError):
-        await interrupt_everywhere(take, nothing_is_lost)
+        await cancel_at_every_await(take, nothing_is_lost)
 
 
 async def test_swallowed_cancellation_is_found() -> None:
@@ -64,7 +64,7 @@ async def test_swallowed_cancellation_is_found() -> None:
             return
 
     with pytest.raises(AssertionError, match="went on all the same"):
-        await interrupt_everywhere(swallow, nothing)
+        await cancel_at_every_await(swallow, nothing)
 
 
 async def test_error_of_the_call_itself_comes_out() -> None:
@@ -75,4 +75,4 @@ async def test_error_of_the_call_itself_comes_out() -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        await interrupt_everywhere(fail, nothing)
+        await cancel_at_every_await(fail, nothing)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from streamq.devserver import free_port
-from streamq.testing._proxy import Direction, FaultProxy
+from streamq.testing import Direction, FaultProxy
 
 _PATIENCE_SECONDS = 10.0
 _UNTIL_SURE_SECONDS = 0.1  # nothing tells that nothing comes

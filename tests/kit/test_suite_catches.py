@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from streamq.testing import DriverSuite
-from streamq.testing._consuming import ConsumingChecks
+from streamq.testing.checks import ConsumingChecks
 
 from .sabotage_server import SoundQueue
 from .sabotaged import CAUGHT_BY

@@ -6,10 +6,11 @@ import asyncio
 from functools import partial
 
 from streamq.driver import ChunkQueue, StreamId
+from streamq.testing._harness import BackendHarness, OpenQueue
 
-from ._checks import Checks, entries, new_stream
-from ._harness import BackendHarness, OpenQueue
-from ._names import TRICKY_NAMES
+from ._fixtures import Checks
+from ._records import entries, new_stream
+from ._stream_names import TRICKY_NAMES
 
 _PREFIXES = (
     *("a%", "a_", "a*", "a?", "a[", "a\\", "a'", "{", "a", " ", "P", "gr", "é"),

@@ -9,9 +9,10 @@ from functools import partial
 import pytest
 
 from streamq.driver import ChunkQueue, FencedError, StreamId, StreamNotFoundError
+from streamq.testing._harness import BackendHarness, OpenQueue
 
-from ._checks import data_of, entries, new_stream, requires
-from ._harness import BackendHarness, OpenQueue
+from ._conditions import requires
+from ._records import data_of, entries, new_stream
 from ._streams import StreamChecks, told
 
 _SHORTER = timedelta(seconds=60)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from streamq.driver import ChunkQueue, StreamId
+from streamq.testing._harness import OpenQueue
 
-from ._checks import data_of, entries, new_stream, numbered, requires
-from ._harness import OpenQueue
+from ._conditions import requires
+from ._records import data_of, entries, new_stream, numbered
 from ._streams import StreamChecks, values
 
 

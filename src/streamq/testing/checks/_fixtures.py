@@ -1,12 +1,13 @@
-"""What all checks stand on: fixtures, markers, unique streams, reading until enough has arrived."""
+"""Provides the fixtures and helper methods that every check uses.
+
+Design: docs/design/testing.md.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -20,102 +21,22 @@ from streamq.driver import (
     Capabilities,
     ChunkQueue,
     DriverSettings,
-    Entry,
     QueueOptions,
     Stored,
     StreamId,
     StreamNotFoundError,
 )
+from streamq.testing._harness import LONG_TTL, MANDATORY_HOOKS, BackendHarness, OpenQueue
 
-from ._harness import HOOKS, LONG_TTL, MANDATORY_HOOKS, BackendHarness, OpenQueue
+from ._conditions import Conditions, conditions_of
+from ._records import data_of, new_stream
 
-PLENTY_BYTES = 256 * 2**20
 T = TypeVar("T")
-Check = TypeVar("Check", bound=Callable[..., object])
 
 OPENED = pytest.StashKey[tuple[str, dict[str, bool | int | str]]]()
-"""In the stash of a test: label of the backend, and what the queue under test declares."""
+"""Stored with a test: the label of the backend, and the capabilities that the queue declares."""
 
-_CONDITIONS = "_streamq_conditions"
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """When a check applies.
-
-    Attributes:
-        capabilities: What has to be declared; the check is what holds the driver to it.
-        hooks: What the harness has to supply.
-    """
-
-    capabilities: tuple[str, ...] = ()
-    hooks: tuple[str, ...] = ()
-
-
-def requires(*capabilities: str) -> Callable[[Check], Check]:
-    """Mark a check that holds a backend to capabilities, and skip it where one is undeclared.
-
-    Args:
-        capabilities: Names of attributes of :class:`streamq.Capabilities`.
-    """
-    unknown = {name for name in capabilities if not hasattr(Capabilities, name)}
-    if unknown:
-        raise ValueError(f"{sorted(unknown)} are no capabilities")
-
-    def mark(check: Check) -> Check:
-        found = conditions_of(check)
-        setattr(check, _CONDITIONS, Conditions(capabilities + found.capabilities, found.hooks))
-        return check
-
-    return mark
-
-
-def needs(*hooks: str) -> Callable[[Check], Check]:
-    """Mark a check that needs hooks of the harness.
-
-    Where one is not supplied the check is skipped, or fails if a declared capability makes the hook
-    mandatory.
-
-    Args:
-        hooks: Names of methods of :class:`BackendHarness`.
-    """
-    unknown = set(hooks) - set(HOOKS)
-    if unknown:
-        raise ValueError(f"{sorted(unknown)} are no hooks of BackendHarness")
-
-    def mark(check: Check) -> Check:
-        found = conditions_of(check)
-        setattr(check, _CONDITIONS, Conditions(found.capabilities, hooks + found.hooks))
-        return check
-
-    return mark
-
-
-def conditions_of(check: object) -> Conditions:
-    """Return when a check applies."""
-    found = getattr(check, _CONDITIONS, None)
-    return found if isinstance(found, Conditions) else Conditions()
-
-
-def new_stream(name: str = "") -> StreamId:
-    """Return a stream that no other test uses, in a tenant of its own."""
-    token = uuid.uuid4().hex
-    return StreamId(f"t-{token[:12]}", name or f"s-{token}")
-
-
-def entries(*data: bytes, epoch: int = 1, first: int = 0) -> list[Entry]:
-    """Number records within one epoch."""
-    return [Entry(epoch, first + i, item) for i, item in enumerate(data)]
-
-
-def numbered(count: int, label: str = "r") -> list[bytes]:
-    """Return recognisable payloads, all different."""
-    return [f"{label}{i}".encode() for i in range(count)]
-
-
-def data_of(records: Iterable[Stored | Entry]) -> list[bytes]:
-    """Return what was stored, without positions."""
-    return [record.data for record in records]
+_MAX_READ_BYTES = 256 * 2**20
 
 
 class Checks:
@@ -247,7 +168,7 @@ class Checks:
         after: str = START,
         *,
         max_records: int = 1000,
-        max_bytes: int = PLENTY_BYTES,
+        max_bytes: int = _MAX_READ_BYTES,
         max_wait: float | None = None,
     ) -> Sequence[Stored]:
         """Read once, with generous bounds, and never wait longer than twice our patience.

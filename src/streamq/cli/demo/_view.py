@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streamq import Chunk, Event, Reset, Seal, SealState
+from streamq.cli._terminal import show_table
 
-from ._demo_measure import Stopwatch
-from ._terminal import show_table
+from ._measurements import Stopwatch
 
 _FRAMES_PER_SECOND = 15
 _WIDTH = 100

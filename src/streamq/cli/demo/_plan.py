@@ -104,7 +104,7 @@ def choose_source(
         return Source("stream_command", (command,), f"output of {shown!r}", fail_after=2)
     if prompt is not None:
         return _completion(prompt, model, os.environ)
-    text = resources.files(__package__).joinpath("demo.txt").read_text("utf-8")
+    text = resources.files(__package__).joinpath("bundled_text.txt").read_text("utf-8")
     return Source(
         "stream_text",
         (text, _TEXT_PACE if pace is None else pace),

@@ -8,10 +8,11 @@ import pytest
 
 from streamq import Gap, OnRetry, TrimmedError
 from streamq.driver import ChunkQueue, StreamId
+from streamq.testing._faulty_queue import FaultyQueue
+from streamq.testing._harness import BackendHarness
 
-from ._checks import data_of, entries, needs, numbered, requires
-from ._faulty_queue import FaultyQueue
-from ._harness import BackendHarness
+from ._conditions import needs, requires
+from ._records import data_of, entries, numbered
 from ._streams import StreamChecks, told
 
 

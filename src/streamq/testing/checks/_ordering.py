@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from streamq.driver import ChunkQueue, Entry, StreamId
+from streamq.testing._harness import OpenQueue
 
-from ._checks import Checks, data_of, entries, new_stream, numbered, requires
-from ._harness import OpenQueue
+from ._conditions import requires
+from ._fixtures import Checks
+from ._records import data_of, entries, new_stream, numbered
 
 
 class OrderingChecks(Checks):

@@ -9,9 +9,10 @@ import pytest
 
 from streamq import FencedError, OnRetry, ReplayError, Reset, StreamNotFoundError
 from streamq.driver import ChunkQueue, StreamId
+from streamq.testing._harness import OpenQueue
 
-from ._checks import data_of, entries, requires
-from ._harness import OpenQueue
+from ._conditions import requires
+from ._records import data_of, entries
 from ._streams import StreamChecks, told, valid_values, values
 
 _POLICIES = pytest.mark.parametrize("policy", list(OnRetry), ids=lambda policy: policy.value)

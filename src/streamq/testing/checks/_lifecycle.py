@@ -18,11 +18,13 @@ from streamq.driver import (
     StreamId,
     StreamqError,
 )
+from streamq.testing._cancellation import cancel_at_every_await
+from streamq.testing._faulty_queue import FaultyQueue
+from streamq.testing._harness import LONG_TTL, BackendHarness, OpenQueue
+from streamq.testing._queue_faults import Block
 
-from ._checks import data_of, entries, new_stream, numbered, requires
-from ._faulty_queue import Block, FaultyQueue
-from ._harness import LONG_TTL, BackendHarness, OpenQueue
-from ._interrupting import interrupt_everywhere
+from ._conditions import requires
+from ._records import data_of, entries, new_stream, numbered
 from ._streams import StreamChecks, told
 
 _FILES = "/proc/self/fd"
@@ -156,7 +158,7 @@ class LifecycleChecks(StreamChecks):
             await append()
             data.extend((b"%d" % len(data), b"%d+" % len(data)))
 
-        await interrupt_everywhere(append, repeat)
+        await cancel_at_every_await(append, repeat)
         await self.expect(queue, stream, data)
 
     @requires("replay", "ordered")
@@ -177,7 +179,7 @@ class LifecycleChecks(StreamChecks):
                 async def check(after: str = after, rest: list[bytes] = rest) -> None:
                     assert rest == data_of(await self.read(other, stream, after, max_wait=0))
 
-                await interrupt_everywhere(read, check)
+                await cancel_at_every_await(read, check)
 
     async def test_describing_deleting_and_listing_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, stream: StreamId
@@ -199,7 +201,7 @@ class LifecycleChecks(StreamChecks):
 
         await queue.append(stream, entries(b"a"))
         for call in (describe, delete, listing):
-            await interrupt_everywhere(call, works)
+            await cancel_at_every_await(call, works)
 
     async def test_opening_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, backend: BackendHarness
@@ -220,7 +222,7 @@ class LifecycleChecks(StreamChecks):
         # The pool that Python keeps for blocking calls is not the driver's.
         await asyncio.gather(*(asyncio.to_thread(int) for _ in range(40)))
         threads = threading.active_count()
-        await interrupt_everywhere(open_and_close, nothing_is_left)
+        await cancel_at_every_await(open_and_close, nothing_is_left)
 
     async def test_aclose_can_be_cancelled_at_any_await_and_finished_later(
         self, open_queue: OpenQueue, stream: StreamId
@@ -238,7 +240,7 @@ class LifecycleChecks(StreamChecks):
                 if used:
                     await used[-1].aclose()
 
-        await interrupt_everywhere(close, finish)
+        await cancel_at_every_await(close, finish)
 
     async def test_nothing_is_left_after_aclose(
         self, backend: BackendHarness, queue: ChunkQueue
@@ -287,8 +289,8 @@ class LifecycleChecks(StreamChecks):
                 sent += 1
 
             await send_more()
-            await interrupt_everywhere(flush, send_more)
-            await interrupt_everywhere(writer.finish, writer.finish)
+            await cancel_at_every_await(flush, send_more)
+            await cancel_at_every_await(writer.finish, writer.finish)
         assert told(await self.read_all(queue, stream)) == [*map(str, range(sent)), "END"]
 
     @requires("writable", "replay")
@@ -306,7 +308,7 @@ class LifecycleChecks(StreamChecks):
         async def nothing_is_left() -> None:
             assert not [task for task in _tasks() if task.get_name().startswith("streamq-writer")]
 
-        await interrupt_everywhere(take_over, nothing_is_left)
+        await cancel_at_every_await(take_over, nothing_is_left)
         async with self.writer(queue, stream, epoch=epoch + 1) as writer:
             await writer.send_chunk("a")
         assert told(await self.read_all(queue, stream)) == ["a", "END"]
@@ -331,7 +333,7 @@ class LifecycleChecks(StreamChecks):
                 sent += 1
 
             await send_more()
-            await interrupt_everywhere(next_event, send_more)
+            await cancel_at_every_await(next_event, send_more)
             await writer.finish()
             events += [event async for event in reader]
             await reader.aclose()

@@ -6,9 +6,11 @@ import asyncio
 import statistics
 
 from streamq.driver import START, ChunkQueue, LatencyClass, StreamId
+from streamq.testing._harness import OpenQueue
 
-from ._checks import Checks, data_of, entries, new_stream, requires
-from ._harness import OpenQueue
+from ._conditions import requires
+from ._fixtures import Checks
+from ._records import data_of, entries, new_stream
 
 # Far above what each class means, so that a busy CI machine passes and a poll interval does not.
 _SLOWEST_MEDIAN_SECONDS = {

@@ -8,9 +8,10 @@ import pytest
 
 from streamq import CorruptRecordError, Seal, SealState, describe
 from streamq.driver import ChunkQueue, Entry, StreamId, StreamNotFoundError
+from streamq.testing._harness import BackendHarness, OpenQueue
 
-from ._checks import data_of, entries, needs, numbered, requires
-from ._harness import BackendHarness, OpenQueue
+from ._conditions import needs, requires
+from ._records import data_of, entries, numbered
 from ._streams import StreamChecks, values
 
 

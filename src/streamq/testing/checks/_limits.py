@@ -9,10 +9,12 @@ import pytest
 
 from streamq import BufferFullError, ChunkTooLargeError, OnFull, StreamqError
 from streamq.driver import ChunkQueue, Entry, StreamId
+from streamq.testing._faulty_queue import FaultyQueue
+from streamq.testing._queue_faults import Block
 
-from ._checks import data_of, entries, new_stream, requires
-from ._faulty_queue import Block, FaultyQueue
-from ._names import TRICKY_NAMES
+from ._conditions import requires
+from ._records import data_of, entries, new_stream
+from ._stream_names import TRICKY_NAMES
 from ._streams import StreamChecks, told, values
 
 _LARGEST_TRIED_BYTES = 64 * 2**20

@@ -17,9 +17,11 @@ from streamq.driver import (
     StorageFullError,
     StreamId,
 )
+from streamq.testing._harness import BackendHarness, OpenQueue
 
-from ._checks import Checks, data_of, entries, needs
-from ._harness import BackendHarness, OpenQueue
+from ._conditions import needs
+from ._fixtures import Checks
+from ._records import data_of, entries
 
 OpenWith = Callable[..., Awaitable[ChunkQueue]]
 

@@ -23,7 +23,7 @@ from streamq import (
 )
 from streamq.driver import ChunkQueue, StreamId
 
-from ._checks import Checks
+from ._fixtures import Checks
 
 _RETENTION_SECONDS = 300.0
 

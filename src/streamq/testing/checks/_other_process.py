@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from streamq.driver import START, ChunkQueue, Entry, QueueOptions, StreamId
-
-from ._harness import LONG_TTL
+from streamq.testing._harness import LONG_TTL
 
 TAKEOVER = [Entry(2, index, b"2-%d" % index) for index in range(4)]
 """What :func:`take_over` appends."""

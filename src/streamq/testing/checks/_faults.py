@@ -9,21 +9,22 @@ import pytest
 
 from streamq import BackendUnavailableError, StreamqError
 from streamq.driver import ChunkQueue, Stored, StreamId, StreamNotFoundError
-
-from ._checks import data_of, entries, needs, new_stream, numbered, requires
-from ._faulty_queue import (
+from streamq.testing._faulty_queue import FaultyQueue
+from streamq.testing._harness import BackendHarness, OpenQueue
+from streamq.testing._queue_faults import (
     Block,
     Call,
     Delay,
     Empty,
     Fail,
     Fault,
-    FaultyQueue,
     LoseAcknowledgement,
     StorePrefix,
     Twice,
 )
-from ._harness import BackendHarness, OpenQueue
+
+from ._conditions import needs, requires
+from ._records import data_of, entries, new_stream, numbered
 from ._streams import StreamChecks
 
 _APPEND_FAULTS = {

@@ -15,10 +15,11 @@ import pytest
 
 from streamq import CapabilityError, installed_drivers, load_driver
 from streamq.driver import Capabilities, ChunkQueue, Entry, FencedError, LatencyClass, StreamId
+from streamq.testing._harness import BackendHarness, OpenQueue
 
-from ._checks import data_of, entries, new_stream, requires
-from ._harness import BackendHarness, OpenQueue
+from ._conditions import requires
 from ._other_process import TAKEOVER
+from ._records import data_of, entries, new_stream
 from ._streams import StreamChecks
 
 _SMALLEST_RECORD_BYTES = 4_096
@@ -171,7 +172,7 @@ class DeclarationChecks(StreamChecks):
                 pytrace=False,
             )
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "streamq.testing._other_process"),
+            *(sys.executable, "-m", "streamq.testing.checks._other_process"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

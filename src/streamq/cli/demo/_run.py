@@ -23,6 +23,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from streamq import BackendUnavailableError, CapabilityError, Seal, SealState, __version__
+from streamq.cli._terminal import ending, show_error, show_json, stderr, stdout
 from streamq.devserver import READY_POLL_SECONDS, TemporalDevServer
 from streamq.driver import ChunkQueue
 from streamq.gateway import create_app, serve
@@ -36,17 +37,16 @@ from streamq.temporal import (
 )
 from streamq.temporal._chain import rpc_error
 
-from ._demo_activities import (
+from ._activities import (
     stream_command,
     stream_completion,
     stream_file,
     stream_stdin,
     stream_text,
 )
-from ._demo_measure import Measurements, Stopwatch, measured
-from ._demo_plan import Plan
-from ._demo_view import View, make_view
-from ._terminal import ending, show_error, show_json, stderr, stdout
+from ._measurements import Measurements, Stopwatch, measured
+from ._plan import Plan
+from ._view import View, make_view
 
 _ACTIVITIES = (stream_text, stream_file, stream_command, stream_stdin, stream_completion)
 _HEARTBEAT_SECONDS = 3.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamq import Seal, SealState
 from streamq.driver import ChunkQueue, StreamId
 
-from ._checks import requires
+from ._conditions import requires
 from ._streams import StreamChecks, told, values
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from streamq import Seal, SealedError, SealState, StreamWriter
 from streamq.driver import ChunkQueue, StreamId
+from streamq.testing._faulty_queue import FaultyQueue
+from streamq.testing._queue_faults import LoseAcknowledgement, Pass
 
-from ._checks import data_of, requires
-from ._faulty_queue import FaultyQueue, LoseAcknowledgement, Pass
+from ._conditions import requires
+from ._records import data_of
 from ._streams import StreamChecks, told
 
 _STATES = pytest.mark.parametrize("state", list(SealState), ids=lambda state: state.name.lower())

@@ -12,7 +12,7 @@ T = TypeVar("T")
 _MOST_AWAITS = 500
 
 
-async def interrupt_everywhere(
+async def cancel_at_every_await(
     make: Callable[[], Coroutine[Any, Any, object]], check: Callable[[], Awaitable[None]]
 ) -> None:
     """Make a call again and again, cancelling it at its first await, its second, and so on.

@@ -12,11 +12,11 @@ import typer
 from streamq._drivers import load_driver
 from streamq._open import open_queue
 from streamq._settings import build, load_settings
+from streamq.cli._completion import backend_names, deliveries
+from streamq.cli._terminal import needs_extra, run_async
 from streamq.devserver import TemporalDevServer
 
-from ._completion import backend_names, deliveries
-from ._demo_plan import Delivery, Plan, choose_source
-from ._terminal import needs_extra, run_async
+from ._plan import Delivery, Plan, choose_source
 
 _TEMPORAL_ADDRESS = "STREAMQ_TEMPORAL_ADDRESS"
 
@@ -147,7 +147,7 @@ def demo(
                 server.launch()
             # Takes its time, in which the server gets ready.
             with needs_extra("demo"):
-                from ._demo_run import run_demo
+                from ._run import run_demo
             return await run_demo(
                 plan,
                 queue=queue,
