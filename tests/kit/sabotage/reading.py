@@ -14,7 +14,7 @@ from streamq.driver import (
     decode_position,
 )
 
-from .sabotage_server import SoundQueue, checks
+from .server import SoundQueue, checks
 
 
 class _Reading(SoundQueue):

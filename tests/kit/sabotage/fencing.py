@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from streamq.driver import Entry, FencedError, StreamId
 
-from .sabotage_server import SoundQueue, checks
+from .server import SoundQueue, checks
 
 
 class AcceptsStaleAttempt(SoundQueue):

@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from streamq.driver import LatencyClass
 
-from .sabotage_server import CAPABILITIES, SabotagedSettings, SoundQueue, checks
+from .server import CAPABILITIES, SabotagedSettings, SoundQueue, checks
 
 
 class DeclaresMoreThanItsDriver(SoundQueue):

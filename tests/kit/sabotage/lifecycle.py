@@ -21,7 +21,7 @@ from streamq.driver import (
     StreamInfo,
 )
 
-from .sabotage_server import ROUND_TRIP_SECONDS, SabotagedSettings, SoundQueue, checks
+from .server import ROUND_TRIP_SECONDS, SabotagedSettings, SoundQueue, checks
 
 
 class SwallowsCancellation(SoundQueue):

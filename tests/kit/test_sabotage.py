@@ -1,6 +1,6 @@
 """The conformance kit can fail: each sabotaged driver is caught by the checks that name its fault.
 
-One run of pytest over ``sabotaged.py``, and then the outcomes are compared.
+One run of pytest over ``sabotage/suites.py``, and then the outcomes are compared.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import pytest
 from streamq.testing import DriverSuite
 from streamq.testing.checks import ConsumingChecks
 
-from .sabotage_server import SoundQueue
-from .sabotaged import CAUGHT_BY
+from .sabotage.server import SoundQueue
+from .sabotage.suites import CAUGHT_BY
 
 # Where tests run side by side, another process keeps the other core busy.
 _PROCESSES = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
@@ -86,7 +86,7 @@ def findings(
     """Hold every queue to the whole kit; the result is by the name of the queue."""
     directory = tmp_path_factory.mktemp("sabotaged")
     queues = [SoundQueue.__name__, *CAUGHT_BY]
-    source = Path(__file__).with_name("sabotaged.py")
+    source = Path(__file__).with_name("sabotage") / "suites.py"
     runs = []
     for at in range(_PROCESSES):
         suites = [f"{source}::Test{name}" for name in queues[at::_PROCESSES]]

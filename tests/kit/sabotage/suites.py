@@ -1,6 +1,6 @@
-"""Every sabotaged driver, and a suite for each: ``pytest tests/kit/sabotaged.py`` has to be red.
+"""Defines one suite for each sabotaged driver; a run of this file has to fail.
 
-``test_suite_catches.py`` runs this file and compares what failed with what each of them says.
+``test_sabotage.py`` runs it and compares the checks that failed with those that each driver names.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from types import ModuleType
 import pytest
 
 from . import (
-    sabotage_declaring,
-    sabotage_describing,
-    sabotage_expiring,
-    sabotage_faults,
-    sabotage_fencing,
-    sabotage_lifecycle,
-    sabotage_reading,
-    sabotage_storing,
-    sabotage_waiting,
+    declaring,
+    describing,
+    expiring,
+    faults,
+    fencing,
+    lifecycle,
+    reading,
+    storing,
+    waiting,
 )
-from .sabotage_server import SoundQueue, suite_of
-from .sabotage_unfenced import UNFENCED
-from .sabotage_unfenced import suite_of as suite_of_unfenced
+from .server import SoundQueue, suite_of
+from .unfenced import UNFENCED
+from .unfenced import suite_of as suite_of_unfenced
 
 _MODULES = (
-    sabotage_storing,
-    sabotage_fencing,
-    sabotage_reading,
-    sabotage_waiting,
-    sabotage_describing,
-    sabotage_expiring,
-    sabotage_lifecycle,
-    sabotage_faults,
-    sabotage_declaring,
+    storing,
+    fencing,
+    reading,
+    waiting,
+    describing,
+    expiring,
+    lifecycle,
+    faults,
+    declaring,
 )
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from streamq.driver import ChunkQueue, Entry, FencedError, StreamId, StreamInfo
 
-from .sabotage_server import SoundQueue, checks
+from .server import SoundQueue, checks
 
 _LONG = timedelta(days=1_000)
 

@@ -23,7 +23,7 @@ from streamq.driver import (
     StreamqError,
 )
 
-from .sabotage_server import CAPABILITIES, SabotagedSettings, SoundQueue, checks
+from .server import CAPABILITIES, SabotagedSettings, SoundQueue, checks
 
 
 class DoesNotReconnect(SoundQueue):

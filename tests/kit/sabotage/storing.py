@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from streamq.driver import BackendError, ChunkQueue, Entry, StreamId, encode_position
 
-from .sabotage_server import SoundQueue, checks
+from .server import SoundQueue, checks
 
 
 class DropsLastRecord(SoundQueue):

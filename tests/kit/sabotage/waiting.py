@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from streamq.driver import BackendUnavailableError, Stored, StreamId, StreamNotFoundError
 
-from .sabotage_reading import _Reading
-from .sabotage_server import SoundQueue, checks
+from .reading import _Reading
+from .server import SoundQueue, checks
 
 
 class NeverWaits(_Reading):

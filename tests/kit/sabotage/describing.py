@@ -19,7 +19,7 @@ from streamq.driver import (
     StreamNotFoundError,
 )
 
-from .sabotage_server import ROUND_TRIP_SECONDS, SoundQueue, checks
+from .server import ROUND_TRIP_SECONDS, SoundQueue, checks
 
 
 class DescribesTheOldest(SoundQueue):

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from tests.kit.log_driver import LogDriver, LogHarness, LogQueue, LogSettings
+from tests.kit.mailbox_driver import (
+    MailboxDriver,
+    MailboxHarness,
+    MailboxQueue,
+    MailboxSettings,
+    Post,
+)
+
 from streamq.driver import ChunkQueue, Entry, QueueOptions, Stored, StreamId, StreamInfo
 from streamq.testing import DriverSuite
-
-from .log_driver import LogDriver, LogQueue, LogSettings
-from .mailbox_driver import MailboxDriver, MailboxQueue, MailboxSettings, Post
-from .test_log_driver import LogHarness
-from .test_mailbox_driver import MailboxHarness
 
 
 class LogForgetsEpochs(LogQueue):
