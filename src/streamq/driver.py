@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from ._capabilities import Capabilities, LatencyClass
-from ._ending import to_the_end
+from ._cleanup import to_the_end
 from ._errors import (
     AccessDeniedError,
     BackendError,
