@@ -21,7 +21,7 @@ import pytest_asyncio
 
 from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions, StreamId
 
-from ._checks import new_stream
+from .checks._records import new_stream
 from ._harness import LONG_TTL, OpenQueue, queue_factory
 
 OpenWith: TypeAlias = Callable[..., Awaitable[ChunkQueue]]

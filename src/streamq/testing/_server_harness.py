@@ -18,7 +18,7 @@ from streamq.devserver import DevServer, free_port
 from streamq.driver import SettingsT
 
 from ._harness import BackendHarness
-from ._proxy import FaultProxy
+from ._fault_proxy import FaultProxy
 
 ServerT = TypeVar("ServerT", bound=DevServer)
 
