@@ -14,7 +14,7 @@ import temporalio.exceptions
 from temporalio import activity
 
 from streamq._blocking import BlockingStreamWriter
-from streamq._ending import to_the_end
+from streamq._cleanup import to_the_end
 from streamq._errors import FencedError, SealedError, StreamqError
 from streamq._writer import StreamWriter
 from streamq.temporal._failure import application_error, is_final, is_retryable, shown_to_readers
