@@ -13,6 +13,10 @@ from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
+from tests.temporal.renew_histories import DIRECTORY, SCENARIOS
+from tests.temporal.support.changed_workflows import CHANGED
+from tests.temporal.support.following_workflows import Continues, Follows
+from tests.temporal.support.receiving_workflows import Gateway
 
 from streamq.temporal import StreamqPlugin
 from streamq.temporal._versioned import VERSIONED
@@ -20,11 +24,6 @@ from streamq.temporal.generic._delivery import Relay
 from streamq.temporal.workflow._inbox import StreamInbox
 from streamq.temporal.workflow._poller import Poller
 from streamq.temporal.workflow._producers import ChildProducer, ResumedProducer
-
-from .changed import CHANGED
-from .followers import Continues, Follows
-from .receivers import Gateway
-from .renew_histories import DIRECTORY, SCENARIOS
 
 SAVED = sorted(DIRECTORY.glob("*.json"))
 SECOND = timedelta(seconds=1)

@@ -1,8 +1,8 @@
-"""A worker in a process of its own that reads streams for workflows, and may die reading.
+"""Runs a worker in its own process that reads streams for workflows, and may die while reading.
 
-Usage: ``python -m tests.temporal.poll_process ADDRESS TASK_QUEUE [dies]``; the backend comes from
-the environment. With ``dies`` the process kills itself (SIGKILL) when its third poll has received
-events and before anybody else has them.
+Usage: ``python -m tests.temporal.support.poll_process ADDRESS TASK_QUEUE [dies]``. The environment
+configures the backend. With ``dies`` the process kills itself (SIGKILL) when its third poll has
+received events and before Temporal has them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from temporalio.worker import (
     Interceptor,
     Worker,
 )
+from tests.temporal.support.following_workflows import Follows
 
 from streamq import open_queue
 from streamq.temporal import StreamqPlugin
-
-from .followers import Follows
 
 
 class Dies(Interceptor):

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +19,15 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.reading import (
+    SOON,
+    failure_of,
+    ignoring_cancellation,
+    outline,
+    read_all,
+)
+from tests.temporal.support.workflows import Anew, Locally, RetriedAsAWhole
 
 from streamq import (
     BufferFullError,
@@ -39,17 +47,8 @@ from streamq.temporal.producer._attempt import run_attempt
 from streamq.temporal.producer._spec import spec_of
 from streamq.testing import Block, Call, Fault, FaultyQueue, Forward
 
-from .conftest import Run, Start
-from .test_streaming import SOON, deaf, failure_of, read_all, told
-from .workflows import Anew, Locally, RetriedAsAWhole
-
 POLICIES = tuple(OnRetry)
 WORKFLOWS = [Anew, Locally, RetriedAsAWhole]
-
-
-@pytest.fixture(autouse=True)
-def _importable_by_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
 def coherent(policy: OnRetry) -> list[object]:
@@ -196,7 +195,7 @@ async def test_every_way_of_running_again_is_one_story_of_a_newer_epoch(
         plugins=[StreamqPlugin(queue, settings)],
     ):
         handle = await way(Server(client, task_queue), producer)
-        assert told(await read_all(handle, queue, settings)) == coherent(policy)
+        assert outline(await read_all(handle, queue, settings)) == coherent(policy)
     first, second = producer.writers
     assert second.epoch > first.epoch
     assert (first.attempt, second.attempt) == (1, 2)
@@ -263,7 +262,7 @@ async def test_an_attempt_that_stalls_before_opening_is_refused_by_a_newer_one(
         await faulty.idle("append")
         may_end.set()
         assert (await handle.result())["result"] == "newer"
-        assert told(await read_all(handle, queue, settings)) == [0, 1, "END"]
+        assert outline(await read_all(handle, queue, settings)) == [0, 1, "END"]
     assert ran == [2]
     if place == "append":
         assert isinstance(stalled.error, FencedError)
@@ -291,10 +290,10 @@ async def test_an_attempt_that_stalls_while_it_writes_is_fenced_by_a_newer_one(
         for i in (0, 1):
             await stream.send_chunk(i)
         await stream.flush()
-        await deaf(newer_open.wait())
+        await ignoring_cancellation(newer_open.wait())
         await stream.send_chunk("stale")
         try:
-            await deaf(stream.flush())
+            await ignoring_cancellation(stream.flush())
         except FencedError as exc:
             stale.set_result(exc)
             raise
@@ -302,7 +301,7 @@ async def test_an_attempt_that_stalls_while_it_writes_is_fenced_by_a_newer_one(
 
     async with run_worker(produce):
         handle = await start("produce", start_to_close_seconds=0.5)
-        assert told(await read_all(handle, queue, settings)) == coherent(policy)
+        assert outline(await read_all(handle, queue, settings)) == coherent(policy)
         assert (await handle.result())["result"] == "newer"
 
 
@@ -363,7 +362,7 @@ async def test_an_attempt_that_does_not_replay_the_same_is_a_final_failure(
     async with run_worker(produce):
         handle = await start("produce", max_attempts=5)
         failure = await failure_of(handle)
-        story = told(await read_all(handle, queue, settings))
+        story = outline(await read_all(handle, queue, settings))
     assert isinstance(failure, ApplicationError)
     assert (failure.type, failure.non_retryable) == ("ReplayError", True)
     assert message in failure.message
@@ -416,4 +415,4 @@ async def test_an_activity_chooses_what_a_full_buffer_means(
     ):
         handle = await start("produce")
         assert (await handle.result())["result"] == [refused, 1 - refused]
-        assert told(await read_all(handle, queue, settings)) == story
+        assert outline(await read_all(handle, queue, settings)) == story

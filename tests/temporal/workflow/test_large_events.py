@@ -16,16 +16,15 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.converter import PayloadCodec
 from temporalio.exceptions import ActivityError
 from temporalio.worker import Worker
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.following_workflows import Options
+from tests.temporal.support.large_workflows import SENT, CountsCharacters, SlowGateway
+from tests.temporal.support.waiting import reach_later_run
 
 from streamq import Settings, StreamWriter
 from streamq.devserver import FAST, TemporalDevServer
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
-
-from .conftest import Run, Start
-from .followers import Options
-from .large import SENT, CountsCharacters, SlowGateway
-from .test_continue import reach_later_run
 
 
 @streaming_activity

@@ -10,13 +10,12 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
+from tests.temporal.support.workflows import Calls
 
 from streamq import ConfigurationError, Settings
 from streamq.driver import ChunkQueue
 from streamq.temporal import ForwardRequest, PollRequest, SealRequest, StreamqPlugin, StreamRequest
 from streamq.temporal._input import from_json
-
-from .workflows import Calls
 
 MISTAKES: dict[str, tuple[str, list[Any], str]] = {
     "poll: no object": ("streamq.poll", ["wf/run/default"], "must be a JSON object"),

@@ -7,75 +7,22 @@ import hashlib
 import os
 import signal
 import subprocess
-import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
-from pydantic import SecretStr
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.processes import Shared, worker
+from tests.temporal.support.reading import outline
+from tests.temporal.support.receiving_workflows import Gateway
 
-from streamq import Chunk, Event, Settings, StreamWriter, load_settings
-from streamq.driver import ChunkQueue, QueueOptions
-from streamq.sqlite import SqliteDriver, SqliteSettings
+from streamq import Chunk, Event, StreamWriter
 from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
 
-from .conftest import Run, Start
-from .receivers import Gateway
-from .test_streaming import told
-
-_SCRIPT = Path(__file__).with_name("worker_process.py")
 R = TypeVar("R")
-
-_OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
-
-
-@dataclass
-class Shared:
-    """A backend that several processes see."""
-
-    queue: ChunkQueue
-    settings: Settings
-    environment: dict[str, str]
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shared]:
-    settings = load_settings(backend=request.param, idle_seconds=30)
-    environment = {"STREAMQ_BACKEND": request.param}
-    if request.param == "sqlite":
-        path = tmp_path / "streams.db"
-        async with await SqliteDriver.open(_OPTIONS, SqliteSettings(path=path)) as queue:
-            yield Shared(queue, settings, environment | {"STREAMQ_SQLITE_PATH": str(path)})
-        return
-    pytest.importorskip("streamq_redis")
-    from streamq_redis import RedisDriver, RedisSettings
-    from streamq_redis.embedded import EmbeddedRedis
-
-    with EmbeddedRedis() as server:
-        async with await RedisDriver.open(
-            _OPTIONS, RedisSettings(url=SecretStr(server.url))
-        ) as queue:
-            yield Shared(queue, settings, environment | {"STREAMQ_REDIS_URL": server.url})
-
-
-@contextmanager
-def worker(
-    shared: Shared, address: str, task_queue: str, *options: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    environment = os.environ | shared.environment
-    command = [sys.executable, str(_SCRIPT), address, task_queue, *options]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 async def in_thread(function: Callable[..., R], *args: Any) -> R:
@@ -101,7 +48,7 @@ async def test_a_killed_worker_is_followed_by_a_reset_and_the_whole_second_attem
             events += [event async for event in subscription]
             assert (await handle.result())["result"] == 2
     first_story = [f"1.{i}" for i in range(25)]
-    assert told(events) == [*first_story, "RESET 2", *(f"2.{i}" for i in range(40)), "END"]
+    assert outline(events) == [*first_story, "RESET 2", *(f"2.{i}" for i in range(40)), "END"]
 
 
 async def test_a_process_that_stands_still_before_opening_is_refused_when_it_wakes(
@@ -130,7 +77,7 @@ async def test_a_process_that_stands_still_before_opening_is_refused_when_it_wak
                 gate.touch()
                 story += [event async for event in events]
                 assert (await handle.result())["result"] == 2
-    assert told(story) == [*(f"2.{i}" for i in range(10)), "END"]
+    assert outline(story) == [*(f"2.{i}" for i in range(10)), "END"]
 
 
 async def test_worker_and_reader_need_no_common_process(

@@ -12,16 +12,15 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, Worker
+from tests.temporal.support.fixture_types import Start
+from tests.temporal.support.reading import SOON, failure_of
+from tests.temporal.support.receiving_workflows import Gateway
 
 from streamq import Settings, StreamWriter
 from streamq.devserver import FAST, TemporalDevServer
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
 from streamq.temporal.activities import _forward as forwarding
-
-from .conftest import Start
-from .receivers import Gateway
-from .test_streaming import SOON, failure_of
 
 
 @streaming_activity

@@ -16,14 +16,13 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import Worker
+from tests.temporal.support.fixture_types import Start
+from tests.temporal.support.following_workflows import Follows, Options
+from tests.temporal.support.reading import SOON, failure_of, outline
 
 from streamq import BlockingStreamWriter, Event, OnRetry, StreamWriter, open_queue, open_reader
 from streamq.driver import START
 from streamq.temporal import StreamqPlugin, stream_name, streaming_activity, subscribe
-
-from .conftest import Start
-from .followers import Follows, Options
-from .test_streaming import SOON, failure_of, told
 
 Handle = WorkflowHandle[Any, Any]
 Activity = Callable[..., Any]
@@ -155,7 +154,7 @@ def name_of(handle: Handle) -> str:
 
 async def story_of(handle: Handle) -> list[object]:
     async with subscribe(handle, idle_seconds=IDLE_SECONDS) as events:
-        return told([event async for event in events])
+        return outline([event async for event in events])
 
 
 @pytest.mark.parametrize("shape", ["async", "thread", "async generator", "thread generator"])
@@ -176,14 +175,14 @@ async def test_chunks_are_seen_at_once_or_when_the_activity_has_ended(
             gate.open()
             complete = [event async for event in events]
         result = (await handle.result())["result"]
-    assert told(complete) == ["first", "second", "third", "END"]
+    assert outline(complete) == ["first", "second", "third", "END"]
     assert [event.attempt for event in complete] == [1, 1, 1, 1]
     if mode == "batch":
         assert data  # that an attempt has begun
         assert not early
         assert not any(word in data for word in (b"first", b"second"))
     else:
-        assert told(early) == ["first", "second"]
+        assert outline(early) == ["first", "second"]
         assert b"first" in data
     if shape != "async generator":
         assert result == [3, 0 if mode == "batch" else 2]
@@ -269,7 +268,7 @@ async def test_an_activity_that_fails_for_good_delivers_its_failure(
         data = await stored(name_of(handle))
     assert isinstance(failure, ApplicationError)
     assert failure.type == "ModelError"
-    assert told(found) == (["half", "ERROR"] if mode == "realtime" else ["ERROR"])
+    assert outline(found) == (["half", "ERROR"] if mode == "realtime" else ["ERROR"])
     assert found[-1].to_dict()["message"] == "broken"
     assert (b"half" in data) == (mode == "realtime")
 
@@ -301,7 +300,7 @@ async def test_a_cancelled_activity_delivers_no_chunk_in_batch_mode(
         gate.open()
         async with subscribe(handle, idle_seconds=IDLE_SECONDS) as events:
             await handle.cancel()
-            story = told([event async for event in events])
+            story = outline([event async for event in events])
         assert isinstance(await failure_of(handle), CancelledError)
     assert story == (["working"] if mode == "realtime" else []) + ["CANCELLED"]
 

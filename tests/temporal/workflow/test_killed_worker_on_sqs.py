@@ -15,13 +15,12 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
+from tests.temporal.support.following_workflows import Follows, Options
 
 from streamq import StreamWriter, load_settings, open_queue
 from streamq.temporal import StreamqPlugin, streaming_activity
 
-from .followers import Follows, Options
-
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _VISIBILITY_SECONDS = 15
 
 
@@ -50,7 +49,14 @@ def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @contextmanager
 def polling(address: str, task_queue: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "tests.temporal.poll_process", address, task_queue, *options]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.temporal.support.poll_process",
+        address,
+        task_queue,
+        *options,
+    ]
     with subprocess.Popen(command, cwd=_ROOT, env=os.environ, stdout=subprocess.PIPE) as process:
         try:
             yield process

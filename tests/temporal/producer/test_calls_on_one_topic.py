@@ -6,28 +6,20 @@ import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import pytest
 from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.reading import SOON, outline, read_all
+from tests.temporal.support.workflows import AtOnce, OneAfterTheOther, RetriedAsAWhole, Turns
 
 from streamq import Settings, StreamWriter
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, streaming_activity
-
-from .conftest import Run, Start
-from .test_streaming import SOON, read_all, told
-from .workflows import AtOnce, OneAfterTheOther, RetriedAsAWhole, Turns
-
-
-@pytest.fixture(autouse=True)
-def _importable_by_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
 async def run_workflow(
@@ -94,7 +86,7 @@ async def test_second_call_on_a_topic_that_has_ended_fails_and_names_the_remedy(
     assert failure.type == "SealedError"
     assert failure.non_retryable
     assert "stream_topic" in failure.message
-    assert told(await read_all(handle, queue, settings)) == ["first", "END"]
+    assert outline(await read_all(handle, queue, settings)) == ["first", "END"]
 
 
 async def test_next_turn_after_continue_as_new_needs_a_topic_of_its_own(
@@ -125,7 +117,7 @@ async def test_workflow_retry_is_the_next_attempt_of_the_stream(
         client, queue, settings, RetriedAsAWhole, [fails_once], policy
     )
     assert (failure, result) == (None, "only")
-    assert told(await read_all(handle, queue, settings)) == ["run 1", "RESET 2", "run 2", "END"]
+    assert outline(await read_all(handle, queue, settings)) == ["run 1", "RESET 2", "run 2", "END"]
 
 
 async def test_last_run_of_a_retried_workflow_seals_its_failure(
@@ -143,7 +135,7 @@ async def test_last_run_of_a_retried_workflow_seals_its_failure(
         client, queue, settings, RetriedAsAWhole, [always_fails], policy
     )
     assert isinstance(failure, ApplicationError)
-    story = told(await read_all(handle, queue, settings))
+    story = outline(await read_all(handle, queue, settings))
     assert story == ["only", "RESET 2", "only", "ERROR"]
 
 
@@ -164,7 +156,7 @@ async def test_block_around_the_stream_does_not_end_it_for_the_next_attempt(
     async with run_worker(produce):
         handle = await start("produce")
         assert (await handle.result())["result"] == "done"
-        story = told(await read_all(handle, queue, settings))
+        story = outline(await read_all(handle, queue, settings))
     assert story == ["attempt 1", "RESET 2", "attempt 2", "END"]
 
 

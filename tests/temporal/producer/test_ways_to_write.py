@@ -24,6 +24,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.reading import SOON, failure_of, outline, read_all
 
 from streamq import (
     BlockingStreamWriter,
@@ -44,9 +46,6 @@ from streamq import (
 from streamq.driver import START, ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity, subscribe
 from streamq.temporal._serializer import PayloadCodecOfRecords, conversion
-
-from .conftest import Run, Start
-from .test_streaming import SOON, failure_of, read_all, told
 
 
 class Token(BaseModel):
@@ -107,7 +106,7 @@ async def test_a_function_in_a_thread_streams(
             handle = await start("produce", 500)
             events = await read_all(handle, queue, settings)
             assert (await handle.result())["result"] != threading.get_ident()
-    assert told(events) == [*(str(i) for i in range(500)), "END"]
+    assert outline(events) == [*(str(i) for i in range(500)), "END"]
 
 
 async def test_a_thread_that_waits_for_room_is_woken_by_cancellation(
@@ -135,7 +134,7 @@ async def test_a_thread_that_waits_for_room_is_woken_by_cancellation(
                 story += [event async for event in events]
             await failure_of(handle)
     assert cancelled.is_set()
-    assert told(story) == ["working", "CANCELLED"]
+    assert outline(story) == ["working", "CANCELLED"]
 
 
 async def test_a_thread_that_fails_is_tried_again(
@@ -178,7 +177,7 @@ async def test_generators_stream_what_they_yield(
             for name, result in (("walk", None), ("climb", "top")):
                 handle = await start(name, 3)
                 events = await read_all(handle, queue, settings)
-                assert told(events) == [0, 1, 2, "END"]
+                assert outline(events) == [0, 1, 2, "END"]
                 assert (await handle.result())["result"] == result
 
 
@@ -203,7 +202,7 @@ async def test_methods_and_several_streams(
         await handle.result()
         for topic, said in (("default", "hello"), ("logs", {"model": "m1"})):
             async with subscribe(handle, topic, queue=queue, settings=settings) as events:
-                assert told([event async for event in events]) == [said, "END"]
+                assert outline([event async for event in events]) == [said, "END"]
 
 
 async def test_heartbeat_details_are_the_users(

@@ -12,11 +12,10 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
+from tests.temporal.support.fixture_types import Run, Start
 
 from streamq import StreamWriter
 from streamq.temporal import streaming_activity
-
-from .conftest import Run, Start
 
 
 @streaming_activity

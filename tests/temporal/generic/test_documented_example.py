@@ -19,7 +19,7 @@ from streamq.devserver import find_temporal
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def documented() -> str:

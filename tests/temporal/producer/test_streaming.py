@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.client import WorkflowFailureError, WorkflowHandle
-from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
+from temporalio.exceptions import ApplicationError, CancelledError
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.reading import SOON, failure_of, outline, read_all
 
 from streamq import (
     Chunk,
-    Event,
     OnRetry,
-    Reset,
     Seal,
     SealState,
     Settings,
@@ -27,47 +22,6 @@ from streamq import (
 )
 from streamq.driver import ChunkQueue
 from streamq.temporal import streaming_activity, subscribe
-
-from .conftest import Run, Start
-
-SOON = timedelta(milliseconds=20)
-
-
-async def read_all(
-    handle: WorkflowHandle[Any, Any], queue: ChunkQueue, settings: Settings
-) -> list[Event]:
-    async with subscribe(handle, queue=queue, settings=settings) as events:
-        return [event async for event in events]
-
-
-def told(events: list[Event]) -> list[object]:
-    """The story in short: values, RESET and the seal's state."""
-    story: list[object] = []
-    for event in events:
-        if isinstance(event, Chunk):
-            story.append(event.value)
-        elif isinstance(event, Reset):
-            story.append(f"RESET {event.attempt}")
-        elif isinstance(event, Seal):
-            story.append(event.state.name)
-    assert [event.offset for event in events] == list(range(1, len(events) + 1))
-    return story
-
-
-async def failure_of(handle: WorkflowHandle[Any, Any]) -> BaseException | None:
-    with pytest.raises(WorkflowFailureError) as caught:
-        await asyncio.wait_for(handle.result(), 15)
-    cause = caught.value.cause
-    return cause.cause if isinstance(cause, ActivityError) else cause
-
-
-async def deaf(work: Awaitable[object]) -> None:
-    """Await it whatever cancellation arrives: code that Temporal's time-outs do not stop."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await asyncio.shield(task)
-    await task
 
 
 async def test_the_first_chunk_is_seen_while_the_activity_runs(
@@ -91,7 +45,7 @@ async def test_the_first_chunk_is_seen_while_the_activity_runs(
             assert first.value == "first"
             seen.set()
             rest = [event async for event in events]
-        assert told([first, *rest]) == ["first", "second", "END"]
+        assert outline([first, *rest]) == ["first", "second", "END"]
         assert (await handle.result())["result"] == "result"
 
 
@@ -114,7 +68,7 @@ async def test_a_retry_resets_and_tells_the_second_attempt_once(
         events = await read_all(handle, queue, settings)
         assert (await handle.result())["result"] == 2
     story = ["1.0", "1.1", "1.2", "RESET 2", "2.0", "2.1", "2.2", "END"]
-    assert told(events) == story
+    assert outline(events) == story
     assert [event.attempt for event in events] == [1, 1, 1, 2, 2, 2, 2, 2]
 
 
@@ -136,7 +90,7 @@ async def test_resume_goes_on_after_the_last_durable_chunk(
         handle = await start("produce", 6)
         events = await read_all(handle, queue, settings)
         assert (await handle.result())["result"] == 3
-    assert told(events) == [0, 1, 2, 3, 4, 5, "END"]
+    assert outline(events) == [0, 1, 2, 3, 4, 5, "END"]
 
 
 async def test_a_final_failure_seals_error(
@@ -153,7 +107,7 @@ async def test_a_final_failure_seals_error(
         handle = await start("produce")
         events = await read_all(handle, queue, settings)
         failure = await failure_of(handle)
-    assert told(events) == ["half", "ERROR"]
+    assert outline(events) == ["half", "ERROR"]
     assert events[-1] == Seal(2, 1, SealState.ERROR, "ModelError", "no such model")
     assert isinstance(failure, ApplicationError)
     assert failure.type == "ModelError"
@@ -173,7 +127,7 @@ async def test_the_last_attempt_seals_error_and_earlier_ones_do_not(
         handle = await start("produce", max_attempts=3)
         events = await read_all(handle, queue, settings)
         await failure_of(handle)
-    assert told(events) == [1, "RESET 2", 2, "RESET 3", 3, "ERROR"]
+    assert outline(events) == [1, "RESET 2", 2, "RESET 3", 3, "ERROR"]
     assert isinstance(events[-1], Seal)
     assert events[-1].retryable
 
@@ -195,7 +149,7 @@ async def test_cancellation_seals_cancelled_before_the_workflow_ends(
             await handle.cancel()
             failure = await failure_of(handle)
             story += [event async for event in events]
-    assert told(story) == ["working", "CANCELLED"]
+    assert outline(story) == ["working", "CANCELLED"]
     assert isinstance(failure, CancelledError)
 
 
@@ -220,7 +174,7 @@ async def test_work_that_swallows_cancellation_ends_as_it_says(
             await handle.cancel()
             story += [event async for event in events]
         assert (await handle.result())["result"] == "enough"
-    assert told(story) == ["working", "short version", "END"]
+    assert outline(story) == ["working", "short version", "END"]
 
 
 async def test_worker_shutdown_leaves_the_stream_to_the_next_worker(
@@ -241,7 +195,7 @@ async def test_worker_shutdown_leaves_the_stream_to_the_next_worker(
         async with run_worker(produce):
             story += [event async for event in events]
             await handle.result()
-    assert told(story) == ["by attempt 1", "RESET 2", "by attempt 2", "END"]
+    assert outline(story) == ["by attempt 1", "RESET 2", "by attempt 2", "END"]
 
 
 async def test_termination_stops_the_activity_and_seals(
@@ -265,7 +219,7 @@ async def test_termination_stops_the_activity_and_seals(
             await handle.terminate()
             story += [event async for event in events]
         await stopped.wait()
-    assert told(story) == ["working", "CANCELLED"]
+    assert outline(story) == ["working", "CANCELLED"]
 
 
 async def test_a_sealed_stream_is_not_told_again(
@@ -292,7 +246,7 @@ async def test_a_sealed_stream_is_not_told_again(
         with caplog.at_level(logging.WARNING, "streamq.temporal"):
             assert (await handle.result())["result"] == "result"
         events = await read_all(handle, queue, settings)
-    assert told(events) == ["once", "END"]
+    assert outline(events) == ["once", "END"]
     assert writers[1].discards
     assert writers[1].position == 1
     assert caplog.text.count("already sealed") == 1
@@ -329,7 +283,7 @@ async def test_arguments_and_results_are_converted_as_ever(
     async with run_worker(Model("!").run):
         handle = await start("answer", Prompt("hello", [1.0, 2.0]), 3)
         assert (await handle.result())["result"] == {"text": "hello!", "tokens": 6}
-        assert told(await read_all(handle, queue, settings)) == ["hello", "END"]
+        assert outline(await read_all(handle, queue, settings)) == ["hello", "END"]
 
 
 async def test_ten_subscribers_and_a_late_one_see_the_same(
@@ -348,5 +302,5 @@ async def test_ten_subscribers_and_a_late_one_see_the_same(
         stories = await asyncio.gather(*(read_all(handle, queue, settings) for _ in range(10)))
         await handle.result()
         late = await read_all(handle, queue, settings)
-    assert told(late) == [*range(200), "END"]
+    assert outline(late) == [*range(200), "END"]
     assert all(story == late for story in stories)

@@ -13,15 +13,18 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
+from tests.temporal.support.publishing_workflows import (
+    ContinuesPublishing,
+    PublishesMuch,
+    RetriesPublishing,
+)
 
 from streamq import Settings
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin
 from streamq.temporal.workflow_streams import WorkflowStreamClient
 
-from .publishers import ContinuesPublishing, PublishesMuch, RetriesPublishing
-
-Told = Callable[[str], Any]
+ReadNotes = Callable[[str], Any]
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ async def worker(client: Client, queue: ChunkQueue, settings: Settings, task_que
 
 
 @pytest.fixture
-def told(client: Client, queue: ChunkQueue, settings: Settings) -> Told:
+def read_notes(client: Client, queue: ChunkQueue, settings: Settings) -> ReadNotes:
     """Return everything that a workflow has published, after its end."""
 
     async def read(workflow_id: str) -> list[str]:
@@ -50,7 +53,7 @@ async def test_nothing_is_lost_where_a_workflow_continues_as_new(
     client: Client,
     queue: ChunkQueue,
     task_queue: str,
-    told: Told,
+    read_notes: ReadNotes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run that waited for its publishing took signals that the next one did not know of."""
@@ -74,11 +77,11 @@ async def test_nothing_is_lost_where_a_workflow_continues_as_new(
         goes_on.set()
         await newest.signal("note", "two")
         assert await newest.result() == 2
-        assert sorted(await told(first.id)) == ["one", "run 1", "run 2", "two"]
+        assert sorted(await read_notes(first.id)) == ["one", "run 1", "run 2", "two"]
 
 
 async def test_a_retried_workflow_is_heard(
-    worker: Worker, client: Client, task_queue: str, told: Told
+    worker: Worker, client: Client, task_queue: str, read_notes: ReadNotes
 ) -> None:
     """The second attempt counts from one again; its items are no repetition of the first's."""
     async with asyncio.timeout(30), worker:
@@ -89,7 +92,7 @@ async def test_a_retried_workflow_is_heard(
             retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=10)),
         )
         await handle.result()
-        assert await told(handle.id) == ["attempt 1", "attempt 2"]
+        assert await read_notes(handle.id) == ["attempt 1", "attempt 2"]
 
 
 async def test_an_item_that_does_not_fit_fails_the_workflow(

@@ -6,11 +6,10 @@ import asyncio
 from typing import Any
 
 from temporalio import workflow
+from tests.temporal.support.following_workflows import Options
 
 from streamq import Chunk
 from streamq.temporal import BATCH_SIGNAL, InboxState, StreamInbox, stream_activity
-
-from .followers import Options
 
 SENT = 120
 

@@ -16,11 +16,10 @@ from temporalio.worker import (
     Worker,
 )
 from tests.kit.mailbox_driver import MailboxQueue, Post
+from tests.temporal.support.following_workflows import Follows, Options
 
 from streamq import Settings, StreamWriter
 from streamq.temporal import StreamqPlugin, StreamRequest, StreamResult, streaming_activity
-
-from .followers import Follows, Options
 
 
 class LosesResults(Interceptor):

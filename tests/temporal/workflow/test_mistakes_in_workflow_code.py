@@ -9,12 +9,11 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import Worker
+from tests.temporal.support.mistaken_workflows import Mistaken, Publishes, line, plain
 
 from streamq import Settings
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin
-
-from .mistaken import Mistaken, Publishes, line, plain
 
 ABOUT = {
     "polling": "neither 'activity' nor 'local'",

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +19,15 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.reading import (
+    SOON,
+    failure_of,
+    ignoring_cancellation,
+    outline,
+    read_all,
+)
+from tests.temporal.support.workflows import GoesOn, Watches, WithoutHeartbeatTimeout, say
 
 from streamq import (
     Chunk,
@@ -40,17 +48,8 @@ from streamq.temporal.activities._beating import heartbeat_seconds
 from streamq.temporal.producer import _attempt as attempts
 from streamq.testing import Block, Call, Fault, FaultyQueue, Forward
 
-from .conftest import Run, Start
-from .test_streaming import SOON, deaf, failure_of, read_all, told
-from .workflows import GoesOn, Watches, WithoutHeartbeatTimeout, say
-
 Handle = WorkflowHandle[Any, Any]
 LONG = timedelta(minutes=5)
-
-
-@pytest.fixture(autouse=True)
-def _importable_by_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
 @pytest.fixture
@@ -159,7 +158,7 @@ async def test_an_activity_without_a_heartbeat_timeout_is_cancelled_as_soon(
             story = [await anext(events)]
             await handle.cancel()
             story += [event async for event in events]
-    assert told(story) == ["words", "CANCELLED"]
+    assert outline(story) == ["words", "CANCELLED"]
 
 
 # -- whatever it waits for -------------------------------------------------------------------------
@@ -192,7 +191,7 @@ async def test_a_producer_that_waits_for_room_is_cancelled(
         await stop(handle)
         await told_cancelled.wait()
         slow.release()
-        story = told(await read_all(handle, queue, settings))
+        story = outline(await read_all(handle, queue, settings))
     assert story == ["a" * 60, "CANCELLED"]
 
 
@@ -218,7 +217,7 @@ async def test_cancelled_while_the_backend_is_away_the_end_is_told_when_it_is_ba
             await told_cancelled.wait()
             faulty.bring_up()
             story += [event async for event in events]
-    assert told(story) == ["working", "CANCELLED"]
+    assert outline(story) == ["working", "CANCELLED"]
 
 
 @by_cancel_and_terminate
@@ -254,7 +253,7 @@ async def test_an_outage_that_outlasts_the_sealing_ends_the_readers_too(
             faulty.bring_up()
             if stop is cancel:
                 story += [event async for event in events]
-                assert told(story) == ["working", "CANCELLED"]
+                assert outline(story) == ["working", "CANCELLED"]
             else:
                 with pytest.raises(ProducerGoneError):
                     await anext(events)
@@ -299,7 +298,7 @@ async def test_cancelled_between_two_attempts(
             story += [event async for event in events]
             if stop is cancel:
                 assert isinstance(await failure_of(handle), CancelledError)
-    assert told(story) == ["half", "CANCELLED"]
+    assert outline(story) == ["half", "CANCELLED"]
 
 
 class UntilCancelled(Fault):
@@ -342,7 +341,7 @@ async def test_cancelled_while_it_opens_the_stream(
             await opening.wait()
             await stop(handle)
             story += [event async for event in events]
-    assert [event for event in told(story) if event != "RESET 2"] == ["half", "CANCELLED"]
+    assert [event for event in outline(story) if event != "RESET 2"] == ["half", "CANCELLED"]
     assert len(ran) == 1
 
 
@@ -359,10 +358,10 @@ async def test_the_workflow_ends_the_stream_of_an_activity_that_timed_out(
     @streaming_activity
     async def produce(stream: StreamWriter) -> None:
         await stream.send_chunk("half")
-        await deaf(workflow_over.wait())
+        await ignoring_cancellation(workflow_over.wait())
         await stream.send_chunk("too late")
         try:
-            await deaf(stream.flush())
+            await ignoring_cancellation(stream.flush())
         except FencedError as exc:
             late.set_result(exc)
             raise
@@ -373,7 +372,7 @@ async def test_the_workflow_ends_the_stream_of_an_activity_that_timed_out(
         workflow_over.set()
         events = await read_all(handle, queue, settings)
         assert isinstance(await late, FencedError)
-    assert told(events) == ["half", "ERROR"]
+    assert outline(events) == ["half", "ERROR"]
     assert isinstance(events[-1], Seal)
     assert events[-1].error_type == "TimeoutError"
 
@@ -407,7 +406,7 @@ async def test_a_workflow_that_goes_on_can_end_the_stream_and_readers_need_not_w
         events_told = await read_all(handle, queue, settings)
         await handle.signal(GoesOn.end)
         assert await handle.result() == [True, False]
-    assert told(events_told) == ["words", "ERROR"]
+    assert outline(events_told) == ["words", "ERROR"]
     seal = events_told[-1]
     assert isinstance(seal, Seal)
     assert (seal.state, seal.error_type) == (SealState.ERROR, "Timeout")
@@ -481,4 +480,4 @@ async def test_readers_that_go_away_stop_nothing(
 
         everybody_left.set()
         assert (await handle.result())["result"] == "done"
-        assert told(await read_all(handle, queue, settings)) == ["first", "second", "END"]
+        assert outline(await read_all(handle, queue, settings)) == ["first", "second", "END"]

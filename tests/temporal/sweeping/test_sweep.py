@@ -26,6 +26,9 @@ from temporalio.client import (
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.processes import Shared, shared, worker
+from tests.temporal.support.reading import outline
 
 from streamq import (
     BackendUnavailableError,
@@ -52,10 +55,6 @@ from streamq.temporal import (
 )
 from streamq.temporal.sweeping._activity import sweep_queue
 from streamq.temporal.sweeping._schedule import schedule_id
-
-from .conftest import Run, Start
-from .test_processes import Shared, shared, worker
-from .test_streaming import told
 
 __all__ = ["shared"]
 
@@ -112,7 +111,7 @@ async def test_a_terminated_workflow_leaves_no_reader_waiting(
     summary = await sweep_queue(queue, settings, client, NOW)
     assert done(summary) == {name_of(handle): "sealed"}
     events = await reading
-    assert told(events) == ["one", "ERROR"]
+    assert outline(events) == ["one", "ERROR"]
     assert isinstance(events[-1], Seal)
     assert events[-1].error_type == "ProducerGone"
     assert f"workflow {handle.id!r} ended (TERMINATED) without sealing" in events[-1].message
@@ -277,7 +276,7 @@ async def test_a_workflow_reset_after_its_stream_was_ended_still_does_its_work(
     async with run_worker(produce):
         again = client.get_workflow_handle(handle.id)
         assert (await again.result())["result"] == "done"
-    assert told(await read(queue, settings, name)) == ["first", "ERROR"]
+    assert outline(await read(queue, settings, name)) == ["first", "ERROR"]
 
 
 async def test_streams_of_killed_workers_are_ended(
@@ -295,7 +294,7 @@ async def test_streams_of_killed_workers_are_ended(
         summary = await sweep_queue(shared.queue, shared.settings, client, NOW)
         assert done(summary) == {name: "sealed"}
         events += [event async for event in reader]
-    assert told(events) == [*(f"1.{i}" for i in range(25)), "ERROR"]
+    assert outline(events) == [*(f"1.{i}" for i in range(25)), "ERROR"]
 
 
 @activity.defn
@@ -341,7 +340,7 @@ async def test_the_workflow_sweeps_the_queue_of_its_workers(
     assert "did you mean 'grace_seconds'?" in caught.value.cause.message
     assert isinstance(senseless.value.cause, ActivityError)
     assert "grace_seconds must be" in str(senseless.value.cause.cause)
-    assert told(await read(queue, settings, name_of(handle))) == ["one", "ERROR"]
+    assert outline(await read(queue, settings, name_of(handle))) == ["one", "ERROR"]
 
 
 async def test_a_schedule_repeats_the_sweep(
@@ -393,4 +392,4 @@ async def test_a_subscriber_sees_the_sweeps_ending_too(
     await handle.terminate()
     await sweep_queue(queue, settings, client, NOW)
     async with subscribe(handle, queue=queue, settings=settings) as events:
-        assert told([event async for event in events]) == ["one", "ERROR"]
+        assert outline([event async for event in events]) == ["one", "ERROR"]

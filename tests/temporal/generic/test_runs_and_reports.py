@@ -13,15 +13,14 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, Worker
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.reading import SOON, outline, read_all
+from tests.temporal.support.receiving_workflows import Observer
+from tests.temporal.support.waiting import wait_progress
 
 from streamq import Chunk, Settings, StreamWriter, open_reader
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, StreamWorkflow, streaming_activity
-
-from .conftest import Run, Start
-from .receivers import Observer
-from .test_streaming import SOON, read_all, told
-from .test_workflow import wait_progress
 
 
 @streaming_activity
@@ -100,7 +99,7 @@ async def test_cancelling_a_later_run_stops_the_producer(
             await newest.result()
         assert (await newest.describe()).status.name == "CANCELED"  # type: ignore[union-attr]
         assert (await newest.query("progress"))["sealed"]
-    assert told(await read_all(newest, queue, settings))[-1] == "CANCELLED"
+    assert outline(await read_all(newest, queue, settings))[-1] == "CANCELLED"
 
 
 @pytest.mark.parametrize("delivery", ["none", "poll"])
@@ -122,7 +121,7 @@ async def test_cancelling_a_workflow_that_runs_the_activity_itself(
             await handle.cancel()
             with pytest.raises(WorkflowFailureError):
                 await handle.result()
-            assert told([first, *[event async for event in reader]]) == ["working", "CANCELLED"]
+            assert outline([first, *[event async for event in reader]]) == ["working", "CANCELLED"]
         assert (await handle.describe()).status.name == "CANCELED"  # type: ignore[union-attr]
 
 

@@ -12,13 +12,18 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, Worker
+from tests.temporal.support.following_workflows import (
+    Follows,
+    FollowsTwo,
+    FollowsTyped,
+    Options,
+    Word,
+)
+from tests.temporal.support.reading import SOON, outline
 
 from streamq import Settings, StreamWriter
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
-
-from .followers import Follows, FollowsTwo, FollowsTyped, Options, Word
-from .test_streaming import SOON, told
 
 Handle = WorkflowHandle[Any, Any]
 Follow = Callable[..., Awaitable[Handle]]
@@ -138,7 +143,7 @@ async def test_an_early_break_cancels_the_producer(
         handle = await follow("wait_for_ever", stop_after=1, polling=polling, detached=detached)
         assert await handle.result() == ["working"]
         async with subscribe(handle, queue=queue, settings=settings) as events:
-            assert told([event async for event in events]) == ["working", "CANCELLED"]
+            assert outline([event async for event in events]) == ["working", "CANCELLED"]
     await replay(handle)
 
 
@@ -161,7 +166,7 @@ async def test_cancelling_the_workflow_waits_for_the_seal(
             await handle.result()
         assert (await handle.describe()).status.name == "CANCELED"  # type: ignore[union-attr]
         async with subscribe(handle, queue=queue, settings=settings) as events:
-            assert told([event async for event in events]) == ["working", "CANCELLED"]
+            assert outline([event async for event in events]) == ["working", "CANCELLED"]
     await replay(handle)
 
 

@@ -16,13 +16,13 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, Worker
+from tests.temporal.support.following_workflows import Continues, FailsOnce, Options, State
+from tests.temporal.support.reading import outline
+from tests.temporal.support.waiting import reach_later_run
 
 from streamq import Settings, StreamWriter
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, stream_name, streaming_activity, subscribe
-
-from .followers import Continues, FailsOnce, Options, State
-from .test_streaming import told
 
 Handle = WorkflowHandle[Any, Any]
 starts: list[str] = []
@@ -91,13 +91,6 @@ def begin(client: Client, task_queue: str) -> Begin:
         )
 
     return begun
-
-
-async def reach_later_run(client: Client, handle: Handle) -> None:
-    newest = client.get_workflow_handle(handle.id)
-    async with asyncio.timeout(20):
-        while (await newest.describe()).run_id == handle.first_execution_run_id:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)  # there is nothing to wait for
 
 
 async def reach_first_chunk(handle: Handle) -> None:
@@ -180,7 +173,7 @@ async def test_cancelling_a_later_run_stops_the_producer(
     with pytest.raises(WorkflowFailureError):
         await handle.result()
     async with subscribe(handle, queue=queue, settings=settings) as events:
-        assert told([event async for event in events])[-1] == "CANCELLED"
+        assert outline([event async for event in events])[-1] == "CANCELLED"
     child = client.get_workflow_handle(stream_of(handle))
     assert (await child.describe()).status.name == "CANCELED"  # type: ignore[union-attr]
     await replay_all(client, handle)
@@ -199,7 +192,7 @@ async def test_a_producer_does_not_work_on_for_nobody(
             await child.result()
     assert (await child.describe()).status.name in ("CANCELED", "FAILED")  # type: ignore[union-attr]
     async with subscribe(handle, queue=queue, settings=settings) as events:
-        assert told([event async for event in events])[-1] == "CANCELLED"
+        assert outline([event async for event in events])[-1] == "CANCELLED"
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["first run", "later run"])

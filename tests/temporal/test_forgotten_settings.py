@@ -11,12 +11,11 @@ import pytest
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
+from tests.temporal.support.workflows import Twice
 
 from streamq import BlockingStreamWriter, ConfigurationError, Settings, StreamWriter
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
-
-from .workflows import Twice
 
 
 @activity.defn

@@ -9,31 +9,22 @@ from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.reading import SOON, failure_of, outline
+from tests.temporal.support.waiting import wait_progress
 
 from streamq import Settings, StreamWriter, open_reader, open_writer
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamWorkflow, streaming_activity, subscribe
-
-from .conftest import Run, Start
-from .test_streaming import SOON, failure_of, told
 
 
 @streaming_activity
 async def send_many(stream: StreamWriter, chunks: int) -> None:
     for i in range(chunks):
         await stream.send_chunk(f"chunk {i}")
-
-
-async def wait_progress(handle: WorkflowHandle[Any, Any], **wanted: object) -> dict[str, Any]:
-    async with asyncio.timeout(10):
-        while True:
-            progress: dict[str, Any] = await handle.query("progress")
-            if wanted.items() <= progress.items():
-                return progress
-            await asyncio.sleep(0.01)  # a query cannot be waited for
 
 
 async def test_without_delivery_history_does_not_grow_with_chunks(
@@ -130,7 +121,7 @@ async def test_cancelling_the_workflow_waits_for_the_seal(
             await handle.result()
         assert (await handle.describe()).status.name == "CANCELED"  # type: ignore[union-attr]
         async with subscribe(handle, queue=queue, settings=settings) as events:
-            assert told([event async for event in events]) == ["working", "CANCELLED"]
+            assert outline([event async for event in events]) == ["working", "CANCELLED"]
 
 
 async def test_a_failed_producer_fails_the_workflow(run_worker: Run, start: Start) -> None:
