@@ -26,9 +26,9 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from ._bounds import within_bounds
 from ._calls import Calls, closed_error
 from ._capabilities import Capabilities, LatencyClass
+from ._cleanup import to_the_end
 from ._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
 from ._credentials import mask_credentials
-from ._ending import to_the_end
 from ._errors import (
     AccessDeniedError,
     BackendError,
