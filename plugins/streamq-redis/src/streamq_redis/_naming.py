@@ -1,8 +1,10 @@
-"""Names of keys: ``{prefix}:{tenant/name}``, the second pair of braces literal.
+"""Names the keys of streams: ``{prefix}:{tenant/name}``, the second pair of braces literal.
 
-The braces make a Cluster hash tag, so that everything that may later be stored beside a stream can
-share its slot. ``%``, ``{`` and ``}`` of a name are percent-encoded: the tag stays well formed and
-two names never share a key.
+The braces make a Cluster hash tag, so that whatever is later stored beside a stream can share its
+slot. ``%``, ``{`` and ``}`` of a name are percent-encoded: the tag stays well formed, and two names
+never share a key.
+
+Design: docs/design/redis.md.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class KeySpace:
         return f"{self._start}{stream.tenant}/{_encode(stream.name)}}}".encode()
 
     def stream(self, key: bytes) -> StreamId | None:
-        """Return the stream of a key, or ``None`` if it is not one of ours."""
+        """Return the stream of a key; ``None`` if the key is not one of ours."""
         try:
             text = key.decode()
             if not (text.startswith(self._start) and text.endswith("}")):
@@ -41,7 +43,7 @@ class KeySpace:
         return found if self.key(found) == key else None
 
     def pattern(self, tenant: str, prefix: str) -> bytes:
-        """Return a glob pattern for the keys of a tenant's streams whose name starts so."""
+        """Return a glob pattern for the keys of a tenant's streams whose name has a prefix."""
         return (_GLOB.sub(r"\\\1", f"{self._start}{tenant}/{_encode(prefix)}") + "*}").encode()
 
 
