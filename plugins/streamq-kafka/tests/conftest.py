@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from tests.apache_kafka import KAFKA_VERSION, ApacheCluster, ApacheKafka, Operator
 
 from kafka_brokers import (
     PASSWORDS,
@@ -27,7 +28,6 @@ from streamq.devserver import free_port
 from streamq.driver import ChunkQueue, QueueOptions, StreamId
 from streamq.testing import OpenQueue, new_stream, queue_factory
 from streamq_kafka import KafkaDriver, KafkaSettings
-from streamq_kafka.apache import KAFKA_VERSION, ApacheCluster, ApacheKafka, Operator
 from streamq_kafka.embedded import EmbeddedKafka
 
 UseBroker: TypeAlias = Callable[[str], None]

@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 from aiokafka import TopicPartition
+from tests.apache_kafka import ApacheCluster, Operator
 
 from kafka_brokers import OpenAt, StartCluster
 from streamq import Chunk, SealState, Settings, open_reader, open_writer
 from streamq.driver import ChunkQueue, StreamId
 from streamq.testing import new_stream
 from streamq_kafka import KafkaSettings
-from streamq_kafka.apache import ApacheCluster, Operator
 
 _STREAMS = 200
 _CHUNKS_PER_SECOND = 3.0

@@ -12,7 +12,7 @@ from kafka_brokers import Broker, OpenAt
 from streamq.driver import START, BackendError, Entry
 from streamq.testing import new_stream
 from streamq_kafka import KafkaSettings
-from streamq_kafka._positions import Place, decode_place
+from streamq_kafka._naming import LogPosition, decode_position
 from streamq_kafka._queue import KafkaQueue
 
 _CODES = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -31,8 +31,8 @@ async def test_compressed_records_are_stored_small_and_read_whole(
     reading = await open_at(apache.settings())
     found = await reading.read(stream, START, max_records=99, max_bytes=2**20, max_wait=0)
     assert [each.data for each in found] == [each.data for each in entries]
-    place = decode_place(found[-1].position, stream)
-    assert isinstance(place, Place)
+    place = decode_position(found[-1].position, stream)
+    assert isinstance(place, LogPosition)
     fetched = await queue._cluster.fetch_now(
         TopicPartition("streamq", place.partition), place.offset - 1, max_bytes=1
     )

@@ -202,6 +202,6 @@ async def test_token_that_does_not_come_is_told_and_waited_for(
 
 def _hang_up(queue: KafkaQueue) -> None:
     assert queue._producer._producer is not None
-    for client in (queue._cluster._client, queue._producer._producer.client):
+    for client in (queue._cluster.connections.client, queue._producer._producer.client):
         for connection in tuple(client._conns.values()):
             connection.close()

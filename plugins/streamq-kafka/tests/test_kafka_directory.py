@@ -26,8 +26,9 @@ from streamq.driver import (
     StreamNotFoundError,
 )
 from streamq.testing import new_stream
-from streamq_kafka import KafkaDriver, _directory
-from streamq_kafka._positions import key_of, partition_of
+from streamq_kafka import KafkaDriver
+from streamq_kafka._naming import key_of, partition_of
+from streamq_kafka.directory import _cache, _directory
 
 DIRECTORY = "streamq.directory"
 
@@ -173,7 +174,7 @@ async def test_directory_is_read_anew_now_and_then(
     """A worker that runs for months must not remember streams that expired long ago."""
     queue = await open_at(broker.settings())
     await queue.append(stream, _entries(1, b"a"))
-    monkeypatch.setattr(_directory, "_RELOAD_SECONDS", -1.0)
+    monkeypatch.setattr(_cache, "_RELOAD_SECONDS", -1.0)
     assert await queue.newest_epoch(stream) == 1
     assert await _data(queue, stream) == [b"a"]
 

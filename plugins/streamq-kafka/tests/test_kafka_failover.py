@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
+from tests.apache_kafka import ApacheCluster, ApacheKafka, Operator
 
 from kafka_brokers import TOPICS, OpenAt, need_apache, run_apart
 from streamq import Settings, open_writer
@@ -26,8 +27,7 @@ from streamq.driver import (
 )
 from streamq.testing import new_stream
 from streamq_kafka import KafkaSettings
-from streamq_kafka._positions import key_of, partition_of
-from streamq_kafka.apache import ApacheCluster, ApacheKafka, Operator
+from streamq_kafka._naming import key_of, partition_of
 
 _LONG = 60.0
 _SECONDS = 3.0

@@ -32,7 +32,7 @@ from streamq.driver import (
 from streamq.testing import new_stream
 from streamq_kafka import KafkaDriver, KafkaSettings
 from streamq_kafka._queue import KafkaQueue
-from streamq_kafka.embedded import Topic
+from streamq_kafka.embedded import TopicSpec
 
 _SOON = 8.0
 """Longer than any of the deadlines below, and short enough to wait for."""
@@ -46,8 +46,8 @@ async def _own_topic(broker: Broker, **settings: str) -> AsyncIterator[str]:
     name = f"own-{new_stream().name}"
     names = [name, f"{name}.directory"]
     config = {key.replace("_", "."): value for key, value in settings.items()}
-    await broker.operator.create((Topic(name, 2),), settings=config)
-    await broker.operator.create((Topic(names[1], 2, compacted=True),))
+    await broker.operator.create((TopicSpec(name, 2),), settings=config)
+    await broker.operator.create((TopicSpec(names[1], 2, compacted=True),))
     try:
         yield name
     finally:
@@ -103,7 +103,7 @@ async def test_missing_topic_is_named_with_what_creates_it(broker: Broker) -> No
 async def test_missing_directory_is_named_too(apache: Broker) -> None:
     """Half of what is needed is as good as nothing, and easy to forget."""
     name = f"half-{new_stream().name}"
-    await apache.operator.create((Topic(name, 1),))
+    await apache.operator.create((TopicSpec(name, 1),))
     try:
         said = await _refused(_open(apache.settings(topic=name)), ConfigurationError)
     finally:
@@ -146,7 +146,7 @@ async def test_topic_deleted_under_a_reader_and_a_writer_is_told(
         await apache.operator.delete(name)
         assert name in await _refused(waiting, BackendError)
         assert name in await _refused(queue.append(stream, [Entry(1, 1, b"b")]), BackendError)
-        await apache.operator.create((Topic(name, 2),))
+        await apache.operator.create((TopicSpec(name, 2),))
 
 
 async def test_message_beyond_the_topics_limit_is_refused_whole(
@@ -292,7 +292,7 @@ async def test_calls_that_wait_for_a_frozen_broker_end_with_their_queue(apache: 
     assert isinstance(queue, KafkaQueue)
     os.kill(apache.server.pid, signal.SIGSTOP)
     try:
-        for connection in queue._cluster._client._conns.values():
+        for connection in queue._cluster.connections.client._conns.values():
             connection.close()  # so that it has to connect as well
         calls = [
             asyncio.ensure_future(call)
@@ -308,6 +308,6 @@ async def test_calls_that_wait_for_a_frozen_broker_end_with_their_queue(apache: 
             await queue.aclose()
             ended = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(each) for each in ended] == [ClosedError] * len(calls)
-        assert not queue._cluster._client._conns
+        assert not queue._cluster.connections.client._conns
     finally:
         os.kill(apache.server.pid, signal.SIGCONT)

@@ -18,12 +18,12 @@ from pydantic import SecretStr, ValidationError
 
 from streamq.driver import START, ConfigurationError, CursorError, Stored, StreamId
 from streamq_kafka import KafkaSettings
-from streamq_kafka._listing import Listing
-from streamq_kafka._pages import Page, Pages
-from streamq_kafka._positions import Place, decode_place, key_of, partition_of, stream_of
-from streamq_kafka._rounds import Rounds
-from streamq_kafka._settings import connection_options
-from streamq_kafka._taps import Budget, Tap
+from streamq_kafka._naming import LogPosition, decode_position, key_of, partition_of, stream_of
+from streamq_kafka.directory._listing import Listing
+from streamq_kafka.live_tail._tap import Budget, Tap
+from streamq_kafka.reading._page_cache import Page, PageCache
+from streamq_kafka.requests._coalescing import Coalescer
+from streamq_kafka.requests._connection_options import connection_options
 
 STREAM = StreamId("tenant", "name")
 
@@ -117,14 +117,16 @@ def test_setting_is_in_the_readme(name: str) -> None:
 @given(st.integers(0, 999_999), st.integers(0, 10**18 - 1))
 def test_position_leads_back_to_its_place(partition: int, offset: int) -> None:
     """A cursor is used in another process, days later."""
-    assert decode_place(Place(partition, offset).encode(), STREAM) == Place(partition, offset)
+    assert decode_position(LogPosition(partition, offset).encode(), STREAM) == LogPosition(
+        partition, offset
+    )
 
 
 @given(st.text())
 def test_text_that_is_no_position_is_refused(text: str) -> None:
     """Cursors come from browsers: whatever is in them, it is an answer and not a crash."""
     with contextlib.suppress(CursorError):
-        assert text == START or decode_place(text, STREAM) is not None
+        assert text == START or decode_position(text, STREAM) is not None
 
 
 @given(st.binary(min_size=1, max_size=80), st.integers(1, 100))
@@ -236,7 +238,7 @@ def _page(start: int, following: int, size: int = 10) -> Page:
 
 def test_pages_are_found_by_any_offset_within() -> None:
     """Readers at different places of one page need one fetch."""
-    pages, partition = Pages(10**6), TopicPartition("t", 0)
+    pages, partition = PageCache(10**6), TopicPartition("t", 0)
     first, second = _page(0, 10), _page(20, 30)
     pages.add(partition, first)
     pages.add(partition, second)
@@ -251,7 +253,7 @@ def test_pages_are_found_by_any_offset_within() -> None:
 
 def test_pages_that_were_not_used_go_first() -> None:
     """History is long and memory is not."""
-    pages, partition = Pages(10_000), TopicPartition("t", 0)
+    pages, partition = PageCache(10_000), TopicPartition("t", 0)
     for start in range(0, 100, 10):
         pages.add(partition, _page(start, start + 10, 100))
         assert pages.find(partition, 0) is not None, "used all the time"
@@ -271,11 +273,11 @@ async def test_questions_of_many_are_one() -> None:
         await asyncio.sleep(0)
         return {key: ValueError("three") if key == 3 else 10 * key for key in asked[-1]}
 
-    rounds = Rounds(ask, patience=5.0)
-    first = asyncio.gather(*(rounds.join(key) for key in (1, 2, 1, 3)), return_exceptions=True)
+    coalescer = Coalescer(ask, timeout_seconds=5.0)
+    first = asyncio.gather(*(coalescer.load(key) for key in (1, 2, 1, 3)), return_exceptions=True)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    late = asyncio.gather(rounds.join(1), rounds.join(4))
+    late = asyncio.gather(coalescer.load(1), coalescer.load(4))
     assert [str(answer) for answer in await first] == ["10", "20", "10", "three"]
     assert list(await late) == [10, 40]
     assert asked == [{1, 2, 3}, {1, 4}], "who comes while a question is out needs a newer answer"
@@ -290,18 +292,18 @@ async def test_round_that_fails_fails_who_asked_and_nobody_else() -> None:
             raise ConnectionResetError
         return dict.fromkeys(keys, 1)
 
-    rounds = Rounds(ask, patience=5.0)
+    coalescer = Coalescer(ask, timeout_seconds=5.0)
     with pytest.raises(ConnectionResetError):
-        await rounds.join(1)
+        await coalescer.load(1)
     is_broken = False
-    assert await rounds.join(1) == 1
-    waiting = asyncio.ensure_future(rounds.join(2))
+    assert await coalescer.load(1) == 1
+    waiting = asyncio.ensure_future(coalescer.load(2))
     await asyncio.sleep(0)
-    rounds.close(EOFError())
+    coalescer.close(EOFError())
     with pytest.raises(EOFError):
         await waiting
     with pytest.raises(EOFError):
-        await rounds.join(1)
+        await coalescer.load(1)
 
 
 async def test_round_without_an_answer_is_asked_again() -> None:
@@ -310,8 +312,8 @@ async def test_round_without_an_answer_is_asked_again() -> None:
     async def ask(keys: Iterable[int]) -> Mapping[int, int | Exception]:
         return {key: key for key in keys if key != 2}
 
-    rounds = Rounds(ask, patience=5.0)
-    answered, missing = rounds.join(1), rounds.join(2)
+    coalescer = Coalescer(ask, timeout_seconds=5.0)
+    answered, missing = coalescer.load(1), coalescer.load(2)
     outcomes = await asyncio.gather(answered, missing, return_exceptions=True)
     assert outcomes[0] == 1
     assert isinstance(outcomes[1], ke.LeaderNotAvailableError)
@@ -324,10 +326,10 @@ async def test_round_after_round_is_waited_for_once() -> None:
         await asyncio.sleep(3600)
         return dict.fromkeys(keys, 1)
 
-    rounds = Rounds(ask, patience=0.05)
-    waiting = [asyncio.ensure_future(rounds.join(key)) for key in range(3)]
+    coalescer = Coalescer(ask, timeout_seconds=0.05)
+    waiting = [asyncio.ensure_future(coalescer.load(key)) for key in range(3)]
     await asyncio.sleep(0)
-    waiting.append(asyncio.ensure_future(rounds.join(4)))
+    waiting.append(asyncio.ensure_future(coalescer.load(4)))
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [TimeoutError] * 4
-    rounds.close(EOFError())
+    coalescer.close(EOFError())

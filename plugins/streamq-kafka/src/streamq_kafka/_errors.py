@@ -1,4 +1,7 @@
-"""From what brokers and aiokafka call errors to what streamq calls them: the one place."""
+"""Turns the errors of aiokafka and of the network into streamq's errors.
+
+Design: docs/design/kafka.md.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from streamq.driver import (
     StreamqError,
 )
 
-from ._positions import BACKEND
+from ._naming import BACKEND
 
 
 class TopicMissing(ke.KafkaError):  # type: ignore[misc]
-    """Looked for, and not there."""
+    """A topic does not exist."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(topic)
@@ -29,15 +32,15 @@ class TopicMissing(ke.KafkaError):  # type: ignore[misc]
 
 
 class TokenUnavailable(ke.NodeNotReadyError):  # type: ignore[misc]
-    """The application's function gave no token; for aiokafka a broker that is not ready."""
+    """The application's function returned no token; for aiokafka the broker is not ready."""
 
 
 class SessionLost(ke.KafkaError):  # type: ignore[misc]
-    """An idempotent producer cannot go on; the next call has a new one."""
+    """An idempotent producer cannot continue; the next call starts a new one."""
 
 
 class PositionBeyondEnd(ke.KafkaError):  # type: ignore[misc]
-    """A broker knows less than it did: it was replaced, or has lost data."""
+    """A partition is shorter than it was: its broker was replaced, or has lost data."""
 
 
 # First match wins, so that subclasses come before their bases.
@@ -103,7 +106,7 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
     (
         (ke.UnsupportedCodecError,),
         BackendError,
-        "a record on Kafka at {at} is compressed by what is not installed here: {why}; "
+        "a record on Kafka at {at} needs a compression library that is not installed: {why}; "
         "pip install 'streamq-kafka[compression]'",
     ),
     (
@@ -150,7 +153,7 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
     (
         (TokenUnavailable,),
         BackendUnavailableError,
-        "no token to log in to Kafka at {at} with: {why}; look after the function in "
+        "no token to log in to Kafka at {at}: {why}; check the function in "
         "STREAMQ_KAFKA_SASL_TOKEN_PROVIDER",
     ),
     (
@@ -163,7 +166,8 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         ),
         BackendUnavailableError,
         "cannot reach Kafka at {at} ({why}); is it running? check "
-        "STREAMQ_KAFKA_BOOTSTRAP_SERVERS, and where it hangs up STREAMQ_KAFKA_SECURITY_PROTOCOL",
+        "STREAMQ_KAFKA_BOOTSTRAP_SERVERS, and STREAMQ_KAFKA_SECURITY_PROTOCOL if Kafka closes the "
+        "connection",
     ),
     (
         (
@@ -208,12 +212,12 @@ _CLIENT_CLASSES = tuple(
 
 
 def closed_error() -> ClosedError:
-    """Return what is raised after the queue has been closed."""
+    """Return the error for calls after the queue has been closed."""
     return ClosedError("this Kafka queue is closed", backend=BACKEND)
 
 
 def to_streamq(error: Exception, address: str, stream: str | None = None) -> StreamqError | None:
-    """Return our error for one of the client or the network; ``None`` if it is neither."""
+    """Return streamq's error for an error of the client or the network; ``None`` for others."""
     if not isinstance(error, (*_CLIENT_CLASSES, OSError)):
         return None
     why = _why(error)
@@ -226,7 +230,7 @@ def to_streamq(error: Exception, address: str, stream: str | None = None) -> Str
 class kafka_errors:
     """Context manager that turns every error of the client into one of streamq's.
 
-    A class and not a generator because it is entered for every append and read.
+    It is a class and not a generator because every append and read enters it.
     """
 
     __slots__ = ("_address", "_stream")
