@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 from aiokafka.structs import TopicPartition
 
-from streamq_kafka.reading import _end_offsets
-from streamq_kafka.reading._end_offsets import EndOffsets
+from streamq_kafka.requests import _end_offsets
 from streamq_kafka.requests._cluster import Cluster
+from streamq_kafka.requests._end_offsets import EndOffsets
 from streamq_kafka.requests._fetched import Fetched
 
 ONE, TWO = TopicPartition("t", 1), TopicPartition("t", 2)

@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
-from kafka_brokers import TOPICS, OpenAt
+from kafka_brokers import TOPICS
 from streamq.driver import START, ChunkQueue, Entry, Stored, StreamId
+from streamq.testing import OpenWith
 from streamq_kafka import KafkaSettings
 from streamq_kafka._naming import key_of, partition_of
 from streamq_kafka.embedded import EmbeddedKafka
@@ -52,7 +53,7 @@ async def _read(
 
 
 async def test_partitions_of_many_batches_are_read_and_followed(
-    tansu_alone: EmbeddedKafka, open_at: OpenAt, stream: StreamId
+    tansu_alone: EmbeddedKafka, open_with: OpenWith, stream: StreamId
 ) -> None:
     """Tansu says that nothing is there when it has not found it within the wait."""
     await _fill(tansu_alone, "streamq", stream)
@@ -60,7 +61,7 @@ async def test_partitions_of_many_batches_are_read_and_followed(
     settings = KafkaSettings(
         bootstrap_servers=tansu_alone.address, idempotent=False, fetch_wait_ms=1
     )
-    queue, other = await open_at(settings), await open_at(settings)
+    queue, other = await open_with(settings), await open_with(settings)
     await _append(queue, stream, b"a", 0)
     for reader in (queue, other):
         (first,) = await _read(reader, stream)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from kafka_brokers import Broker, OpenAt, neighbours
+from kafka_brokers import Broker, neighbours
 from streamq.driver import START, BackendUnavailableError, ChunkQueue, Entry, Stored, StreamId
-from streamq.testing import new_stream
+from streamq.testing import OpenWith, new_stream
 from streamq_kafka._data_topic import DataTopic
 from streamq_kafka._naming import key_of, partition_of
 from streamq_kafka._queue import KafkaQueue
@@ -23,8 +23,8 @@ from streamq_kafka.requests._fetched import Fetched
 _SOON = 15.0
 
 
-async def _open(open_at: OpenAt, broker: Broker, **options: Any) -> KafkaQueue:
-    queue = await open_at(broker.settings(**options))
+async def _open(open_with: OpenWith, broker: Broker, **options: Any) -> KafkaQueue:
+    queue = await open_with(broker.settings(**options))
     assert isinstance(queue, KafkaQueue)
     return queue
 
@@ -61,14 +61,14 @@ async def _blocked(queue: KafkaQueue, stream: StreamId, after: str) -> asyncio.T
     task = asyncio.ensure_future(_wait(queue, stream, after))
     partition = queue._topics["streamq"].partition(partition_of(key_of(stream), 12))
     async with asyncio.timeout(_SOON):
-        while (tap := partition.tap(key_of(stream))) is None or not tap.is_waited_for:  # noqa: ASYNC110
+        while (tap := partition.taps.get(key_of(stream))) is None or not tap.is_waited_for:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     return task
 
 
-async def test_many_streams_need_a_handful_of_connections(broker: Broker, open_at: OpenAt) -> None:
+async def test_many_streams_need_few_connections(broker: Broker, open_with: OpenWith) -> None:
     """Brokers and firewalls count connections; one per stream would end at a few thousand."""
-    queue = await _open(open_at, broker)
+    queue = await _open(open_with, broker)
     streams = [new_stream() for _ in range(200)]
     positions = await asyncio.gather(*(_begin(queue, stream) for stream in streams))
     readers = [
@@ -83,9 +83,9 @@ async def test_many_streams_need_a_handful_of_connections(broker: Broker, open_a
     assert len(connections) <= 3 + 1
 
 
-async def test_reader_that_comes_or_goes_disturbs_nobody(broker: Broker, open_at: OpenAt) -> None:
+async def test_coming_and_going_readers_disturb_nobody(broker: Broker, open_with: OpenWith) -> None:
     """In a gateway somebody opens or closes a browser all the time."""
-    queue = await _open(open_at, broker)
+    queue = await _open(open_with, broker)
     stream = new_stream()
     reader = asyncio.ensure_future(_follow(queue, stream, await _begin(queue, stream), 150))
     writer = asyncio.ensure_future(_write(queue, stream, 150))
@@ -101,10 +101,10 @@ async def test_reader_that_comes_or_goes_disturbs_nobody(broker: Broker, open_at
 
 
 async def test_slow_reader_holds_up_nobody_and_misses_nothing(
-    broker: Broker, open_at: OpenAt
+    broker: Broker, open_with: OpenWith
 ) -> None:
     """One stuck browser tab must not stop the partition's other streams, nor fill the memory."""
-    queue = await _open(open_at, broker, tail_bytes=2_048)
+    queue = await _open(open_with, broker, tail_bytes=2_048)
     slow, quick = neighbours(2)
     slow_position, quick_position = await _begin(queue, slow), await _begin(queue, quick)
     first = await _blocked(queue, slow, slow_position)
@@ -118,10 +118,10 @@ async def test_slow_reader_holds_up_nobody_and_misses_nothing(
 
 
 async def test_burst_in_the_middle_of_catching_up_disturbs_no_neighbour(
-    broker: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than the memory for a stream in one go is no new log, for which all would start over."""
-    queue = await _open(open_at, broker, tail_bytes=1_024)
+    queue = await _open(open_with, broker, tail_bytes=1_024)
     stream, neighbour = neighbours(2)
     waiting = await _blocked(queue, neighbour, await _begin(queue, neighbour))
     position = await _begin(queue, stream)
@@ -134,7 +134,7 @@ async def test_burst_in_the_middle_of_catching_up_disturbs_no_neighbour(
         if times == 2:  # the tap is there, and what follows is not looked at yet
             lines.extend(await _write(queue, stream, 10, 500))
             async with asyncio.timeout(_SOON):
-                while (tap := partition.tap(key)) is not None and tap.covers(end):  # noqa: ASYNC110
+                while (tap := partition.taps.get(key)) is not None and tap.covers(end):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
         return listing, partition, end
 
@@ -149,11 +149,11 @@ async def test_burst_in_the_middle_of_catching_up_disturbs_no_neighbour(
 
 
 async def test_history_joins_the_tail_without_gap_or_repeat(
-    broker: Broker, open_at: OpenAt
+    broker: Broker, open_with: OpenWith
 ) -> None:
     """Who opens a page in the middle sees all of it, and all of it once."""
-    writing = await _open(open_at, broker)
-    reading = await _open(open_at, broker, tail_bytes=2_048)
+    writing = await _open(open_with, broker)
+    reading = await _open(open_with, broker, tail_bytes=2_048)
     stream, other = neighbours(2)
     await _begin(writing, stream)
     await _begin(writing, other)
@@ -168,16 +168,16 @@ async def test_history_joins_the_tail_without_gap_or_repeat(
 
 
 async def test_what_was_scanned_is_not_scanned_again(
-    apache: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+    apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind an old stream there may be gigabytes of others: a scan that times out has to go on."""
-    writing = await _open(open_at, apache)
+    writing = await _open(open_with, apache)
     stream, other = neighbours(2)
     position = await _begin(writing, stream)
     await _begin(writing, other)
     block = [Entry(1, index, bytes(1_000)) for index in range(1, 1_001)]
     await writing.append(other, block)
-    queue = await _open(open_at, apache)
+    queue = await _open(open_with, apache)
     pages: list[int] = []
     fetch_now = Cluster.fetch_now
 
@@ -200,10 +200,10 @@ async def test_what_was_scanned_is_not_scanned_again(
 
 
 async def test_waiting_costs_no_requests(
-    apache: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+    apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Agents think for minutes; a thousand idle streams must not keep a processor busy."""
-    queue = await _open(open_at, apache, fetch_wait_ms=500)
+    queue = await _open(open_with, apache, fetch_wait_ms=500)
     streams = [new_stream() for _ in range(30)]
     positions = await asyncio.gather(*(_begin(queue, stream) for stream in streams))
     readers = [await _blocked(queue, *each) for each in zip(streams, positions, strict=True)]
@@ -223,10 +223,10 @@ async def test_waiting_costs_no_requests(
 
 
 async def test_broker_that_never_waits_is_not_asked_without_a_pause(
-    apache: Broker, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+    apache: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some imitations of Kafka answer at once that there is nothing: a loop would burn a core."""
-    queue = await _open(open_at, apache, fetch_wait_ms=400)
+    queue = await _open(open_with, apache, fetch_wait_ms=400)
     position = await _begin(queue, stream)
     asked = 0
     fetch = Cluster.fetch
@@ -243,10 +243,10 @@ async def test_broker_that_never_waits_is_not_asked_without_a_pause(
 
 
 async def test_broken_fetch_is_told_to_who_waits_and_healed_by_the_next_read(
-    broker: Broker, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that waits on a dead tail in silence is the worst of all failures."""
-    queue = await _open(open_at, broker)
+    queue = await _open(open_with, broker)
     position = await _begin(queue, stream)
     reader = await _blocked(queue, stream, position)
 
@@ -263,10 +263,10 @@ async def test_broken_fetch_is_told_to_who_waits_and_healed_by_the_next_read(
 
 
 async def test_position_of_a_log_that_is_no_more_leads_to_the_new_one(
-    broker: Broker, open_at: OpenAt, stream: StreamId
+    broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """A topic was deleted and created anew: cursors from before it must not wait for ever."""
-    queue = await _open(open_at, broker)
+    queue = await _open(open_with, broker)
     position = await _begin(queue, stream)
     await queue.append(stream, [Entry(1, 1, b"b")])
     beyond = f"{position.partition('-')[0]}-{10**12}"

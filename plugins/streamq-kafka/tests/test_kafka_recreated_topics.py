@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from tests.apache_kafka import Operator
 
-from kafka_brokers import Broker, OpenAt
+from kafka_brokers import Broker
 from streamq._retry import RetryPolicy
 from streamq.driver import (
     START,
@@ -19,7 +19,7 @@ from streamq.driver import (
     Stored,
     StreamId,
 )
-from streamq.testing import new_stream
+from streamq.testing import OpenWith, new_stream
 from streamq_kafka import KafkaSettings
 from streamq_kafka.embedded import TopicSpec
 
@@ -84,64 +84,64 @@ async def _data(queue: ChunkQueue, stream: StreamId, max_wait: float = 0.0) -> l
 
 
 async def test_reader_forgets_what_it_knew_of_topics_that_are_no_more(
-    topics: _Topics, open_at: OpenAt, stream: StreamId
+    topics: _Topics, open_with: OpenWith, stream: StreamId
 ) -> None:
     """A gateway only reads: after a migration it must not show the texts of the old topics."""
-    reading, writing = [await open_at(topics.settings) for _ in range(2)]
+    reading, writing = [await open_with(topics.settings) for _ in range(2)]
     neighbour = new_stream()
     await _append(writing, neighbour, _entries(1, *[b"neighbour"] * 20))
     await _append(writing, stream, _entries(1, *[b"old"] * 20))
     assert await _data(reading, stream) == [b"old"] * 20
     assert await _data(reading, neighbour) == [b"neighbour"] * 20
     await topics.create_anew()
-    restarted = await open_at(topics.settings)
+    restarted = await open_with(topics.settings)
     await _append(restarted, stream, _entries(2, b"new", b"newer"))
     assert await _data(reading, stream) == [b"new", b"newer"]
     assert await _data(reading, neighbour) == []
 
 
 async def test_streams_go_on_where_only_the_records_were_created_anew(
-    topics: _Topics, open_at: OpenAt
+    topics: _Topics, open_with: OpenWith
 ) -> None:
     """An operator empties the large topic and keeps the small one: no stream may be dead then."""
-    before = await open_at(topics.settings)
+    before = await open_with(topics.settings)
     await _append(before, new_stream(), _entries(1, *[b"before"] * 20))
     taken_over, continued = new_stream(), new_stream()
     for stream in (taken_over, continued):
         await _append(before, stream, _entries(1, b"old"))
-    reading = await open_at(topics.settings)
+    reading = await open_with(topics.settings)
     assert await _data(reading, taken_over) == [b"old"]
     await topics.create_anew(directory=False)
     waiting = asyncio.ensure_future(_data(reading, taken_over, max_wait=_SOON))
-    restarted = await open_at(topics.settings)
+    restarted = await open_with(topics.settings)
     await _append(restarted, taken_over, _entries(2, b"new"))
     await _append(before, continued, _entries(1, b"goes on", first=1))
     assert await waiting == [b"new"]
-    for queue in (reading, restarted, before, await open_at(topics.settings)):
+    for queue in (reading, restarted, before, await open_with(topics.settings)):
         assert await _data(queue, taken_over) == [b"new"]
         assert await _data(queue, continued) == [b"goes on"]
 
 
 async def test_entry_of_the_directory_is_mended_when_a_stream_is_taken_over(
-    topics: _Topics, open_at: OpenAt, stream: StreamId
+    topics: _Topics, open_with: OpenWith, stream: StreamId
 ) -> None:
     """What was stored in the new log must be found by processes that know nothing of the old."""
-    before = await open_at(topics.settings)
+    before = await open_with(topics.settings)
     await _append(before, new_stream(), _entries(1, *[b"before"] * 20))
     await _append(before, stream, _entries(1, b"old"))
     await topics.create_anew(directory=False)
-    restarted = await open_at(topics.settings)
+    restarted = await open_with(topics.settings)
     await _append(restarted, stream, _entries(2, b"new"))
     await _append(restarted, new_stream(), _entries(1, *[b"after"] * 40))
-    assert await _data(await open_at(topics.settings), stream) == [b"new"]
+    assert await _data(await open_with(topics.settings), stream) == [b"new"]
 
 
 @pytest.mark.parametrize("directory", [True, False], ids=["both", "records alone"])
 async def test_writers_and_readers_that_go_on_meet_in_the_new_topics(
-    topics: _Topics, open_at: OpenAt, *, directory: bool
+    topics: _Topics, open_with: OpenWith, *, directory: bool
 ) -> None:
     """Nobody restarts a fleet for a topic: attempts that come after it must be seen by all."""
-    writing, reading = [await open_at(topics.settings) for _ in range(2)]
+    writing, reading = [await open_with(topics.settings) for _ in range(2)]
     await _append(writing, new_stream(), _entries(1, *[b"before"] * 200))
     streams = [new_stream() for _ in range(4)]
     opened = {stream: asyncio.Event() for stream in streams}
@@ -182,6 +182,6 @@ async def test_writers_and_readers_that_go_on_meet_in_the_new_topics(
             await event.wait()
         await topics.create_anew(directory=directory)
         is_anew = True
-    late = await open_at(topics.settings)
+    late = await open_with(topics.settings)
     for stream in streams:
         assert b"1" in await _data(late, stream)

@@ -12,9 +12,9 @@ from typing import Any
 import aiokafka.errors as ke
 import pytest
 
-from kafka_brokers import Broker, OpenAt, neighbours
+from kafka_brokers import Broker, neighbours
 from streamq.driver import BackendError, BackendUnavailableError, ChunkQueue, Entry, StreamId
-from streamq.testing import new_stream
+from streamq.testing import OpenWith, new_stream
 from streamq_kafka._data_topic import DataTopic
 from streamq_kafka._naming import key_of, partition_of
 from streamq_kafka._writing import Producer, StoredOffsets
@@ -95,10 +95,10 @@ async def test_batch_that_is_refused_lets_no_later_one_through(
 
 
 async def test_append_that_is_repeated_after_a_timeout_is_stored_once(
-    apache: Broker, open_at: OpenAt, stream: StreamId
+    apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """A frozen broker wakes up and stores what it was sent: the repeat must not come on top."""
-    queue = await open_at(apache.settings(operation_timeout_seconds=1.0))
+    queue = await open_with(apache.settings(operation_timeout_seconds=1.0))
     await queue.append(stream, [Entry(1, 0, b"open")])
     wanted = [Entry(1, 1, b"a"), Entry(1, 2, b"b")]
     with _frozen(apache), pytest.raises(BackendUnavailableError):
@@ -123,10 +123,10 @@ async def _cancelled_append(queue: ChunkQueue, stream: StreamId, entry: Entry) -
 
 
 async def test_cancelled_append_can_be_repeated(
-    broker: Broker, open_at: OpenAt, stream: StreamId
+    broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """An activity that is cancelled in the middle of a chunk still sends its seal, in order."""
-    queue = await open_at(broker.settings())
+    queue = await open_with(broker.settings())
     await queue.append(stream, [Entry(1, 0, b"open")])
     await _cancelled_append(queue, stream, Entry(1, 1, b"a"))
     await queue.append(stream, [Entry(1, 1, b"a"), Entry(1, 2, b"b")])
@@ -135,7 +135,7 @@ async def test_cancelled_append_can_be_repeated(
 
 
 async def test_answer_of_before_is_not_taken_for_a_new_log(
-    apache: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+    apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a pause, all writers of a busy partition would have it read relisted."""
     relisted: list[bytes] = []
@@ -144,7 +144,7 @@ async def test_answer_of_before_is_not_taken_for_a_new_log(
         relisted.append(key)
 
     monkeypatch.setattr(DataTopic, "relist", relist)
-    queue = await open_at(apache.settings())
+    queue = await open_with(apache.settings())
     stream, other = neighbours(2)
     for each in (stream, other):
         await queue.append(each, [Entry(1, 0, b"open")])
@@ -164,10 +164,10 @@ async def test_answer_of_before_is_not_taken_for_a_new_log(
 
 
 async def test_what_only_looks_like_a_repeat_is_stored(
-    broker: Broker, open_at: OpenAt, stream: StreamId
+    broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """The same text twice in a row is two chunks, also when the first was cancelled."""
-    queue = await open_at(broker.settings())
+    queue = await open_with(broker.settings())
     await queue.append(stream, [Entry(1, 0, b"open")])
     await _cancelled_append(queue, stream, Entry(1, 1, b"ha"))
     await queue.append(stream, [Entry(1, 2, b"ha")])
@@ -176,10 +176,10 @@ async def test_what_only_looks_like_a_repeat_is_stored(
 
 
 async def test_frozen_broker_does_not_hold_up_the_end(
-    apache: Broker, open_at: OpenAt, stream: StreamId
+    apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """A worker is told to stop within seconds; aiokafka alone would wait for the broker."""
-    queue = await open_at(apache.settings())
+    queue = await open_with(apache.settings())
     await queue.append(stream, [Entry(1, 0, b"open")])
     before = asyncio.all_tasks()
     with _frozen(apache):
@@ -219,9 +219,9 @@ async def test_end_hurries_what_was_ending_and_leaves_no_task(apache: Broker) ->
 
 
 async def test_broker_without_idempotence_is_told_apart(
-    tansu: Broker, open_at: OpenAt, stream: StreamId
+    tansu: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """The embedded broker cannot do what the default asks for; the setting has to be named."""
-    queue = await open_at(tansu.settings(idempotent=True))
+    queue = await open_with(tansu.settings(idempotent=True))
     with pytest.raises(BackendError, match="STREAMQ_KAFKA_IDEMPOTENT=false"):
         await queue.append(stream, [Entry(1, 0, b"open")])

@@ -10,16 +10,18 @@ from dataclasses import replace
 
 from aiokafka.structs import TopicPartition
 
+from streamq.driver import TapBudget
+
 from ._naming import LogPosition, directory_name, partition_of
 from ._writing import Producer
 from .directory._directory import Directory
 from .directory._listing import Listing
 from .live_tail._live_tail import LiveTail
-from .live_tail._tap import Budget, Tap
-from .reading._end_offsets import EndOffsets
+from .live_tail._partition_taps import PartitionTaps, StreamTap
 from .reading._page_cache import PageCache
 from .reading._partition_reader import PartitionReader
 from .requests._cluster import Cluster
+from .requests._end_offsets import EndOffsets
 
 
 class DataTopic:
@@ -41,7 +43,7 @@ class DataTopic:
         producer: Producer,
         live_tail: LiveTail,
         pages: PageCache,
-        budget: Budget,
+        budget: TapBudget,
         tail_bytes: int,
         timeout_seconds: float,
     ) -> None:
@@ -69,22 +71,25 @@ class DataTopic:
         """Return a partition."""
         found = self._partitions.get(number)
         if found is None:
-            found = self._partitions[number] = PartitionReader(
-                TopicPartition(self.name, number),
+            partition = TopicPartition(self.name, number)
+            taps = PartitionTaps(
+                partition,
                 self._cluster,
                 self._ends,
                 self._live_tail,
-                self._pages,
                 self._budget,
                 self._tail_bytes,
                 self.forget,
             )
+            found = self._partitions[number] = PartitionReader(
+                partition, self._cluster, self._ends, self._pages, taps, self.forget
+            )
         return found
 
-    def tap(self, number: int, key: bytes, offset: int) -> Tap | None:
+    def tap(self, number: int, key: bytes, offset: int) -> StreamTap | None:
         """Return the tap of a stream if a reader at this offset can continue from it."""
         partition = self._partitions.get(number)
-        return None if partition is None else partition.tap_at(key, offset)
+        return None if partition is None else partition.taps.covering(key, offset)
 
     def usual_partition(self, key: bytes) -> PartitionReader:
         """Return the partition that a new stream is put in."""
@@ -162,4 +167,4 @@ class DataTopic:
         # stream may be in another partition than its readers wait at.
         for number, partition in self._partitions.items():
             if listing is None or listing.partition != number:
-                partition.detach(key)
+                partition.taps.detach(key)

@@ -19,7 +19,7 @@ from streamq.driver import (
     QueueOptions,
 )
 
-from ._errors import TopicMissing, kafka_errors, to_streamq
+from ._errors import TopicMissing, kafka_errors, translator
 from ._naming import BACKEND, directory_name
 from ._queue import KafkaQueue
 from ._settings import KafkaSettings, data_topic
@@ -79,7 +79,7 @@ class KafkaDriver(Driver[KafkaSettings]):
                     await cluster.metadata.partitions(directory_name(settings.topic))
                 except TopicMissing as exc:
                     raise ConfigurationError(
-                        str(to_streamq(exc, settings.bootstrap_servers)), backend=BACKEND
+                        str(translator(settings.bootstrap_servers)(exc, None)), backend=BACKEND
                     ) from exc
                 limits = await topic_limits(cluster, settings.topic)
             if limits.max_message_bytes < _SMALLEST_MESSAGE_BYTES:

@@ -24,10 +24,13 @@ from streamq.driver import (
     StreamInfo,
     StreamNotFoundError,
     StreamqError,
+    TapBudget,
+    closed_error,
+    translated_errors,
 )
 
 from ._data_topic import DataTopic
-from ._errors import closed_error, kafka_errors
+from ._errors import translator
 from ._naming import (
     BACKEND,
     LogPosition,
@@ -41,10 +44,9 @@ from ._settings import KafkaSettings
 from ._writing import Producer
 from .directory._listing import Listing
 from .live_tail._live_tail import LiveTail
-from .live_tail._tap import Budget, Tap
-from .reading._end_offsets import EndOffsets
 from .reading._page_cache import PageCache
 from .requests._cluster import Cluster
+from .requests._end_offsets import EndOffsets
 
 _EXPLAIN_SECONDS = 1.0
 
@@ -70,13 +72,13 @@ class KafkaQueue(ChunkQueue):
     ) -> None:
         self.capabilities = capabilities
         self._settings = settings
-        self._address = settings.bootstrap_servers
+        self._translate = translator(settings.bootstrap_servers)
         self._cluster = cluster
         self._ends = EndOffsets(cluster, settings.operation_timeout_seconds)
         self._producer = Producer(settings, max_message_bytes)
         self._live_tail = LiveTail(cluster, settings.fetch_wait_ms)
         self._pages = PageCache(settings.cache_bytes)
-        self._budget = Budget(settings.cache_bytes)
+        self._budget = TapBudget(settings.cache_bytes)
         self._topics: dict[str, DataTopic] = {}
         self._loading = asyncio.Lock()
         self._is_closed = False
@@ -131,7 +133,7 @@ class KafkaQueue(ChunkQueue):
             if max_wait > 0 and position is not None:
                 tap = topic.tap(position.partition, key, position.offset)
                 if tap is not None:
-                    found = await _follow(tap, position.offset, max_records, max_bytes, until)
+                    found = await tap.read(position.offset, max_records, max_bytes, until)
                     if found is not None:
                         return found
             tap, floor = None, 0
@@ -146,7 +148,7 @@ class KafkaQueue(ChunkQueue):
                 found = await partition.scan(key, start, end, max_records, max_bytes)
                 if found or self._loop.time() >= until:
                     return found
-                if tap is not None and tap is partition.tap(key):
+                if tap is not None and tap is partition.taps.get(key):
                     offset = max(start, end)
                     if floor > offset:
                         # The tail was beyond the end: the partition has a new log.
@@ -155,10 +157,10 @@ class KafkaQueue(ChunkQueue):
                         # The tap existed before the end was requested, so no record between them
                         # is missing, unless the tap has dropped some because many came since.
                         tap.extend(start, end)
-                        found = await _follow(tap, offset, max_records, max_bytes, until)
+                        found = await tap.read(offset, max_records, max_bytes, until)
                         if found is not None:
                             return found
-                tap = await partition.attach(key)
+                tap = await partition.taps.attach(key)
                 floor = tap.floor
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
@@ -202,7 +204,7 @@ class KafkaQueue(ChunkQueue):
 
     async def aclose(self) -> None:
         self._is_closed = True
-        reason = closed_error()
+        reason = closed_error(BACKEND)
         for topic in self._topics.values():
             topic.directory.close(reason)
         self._ends.close(reason)
@@ -214,13 +216,13 @@ class KafkaQueue(ChunkQueue):
     @contextlib.contextmanager
     def _errors(self, stream: StreamId | None = None) -> Iterator[None]:
         if self._is_closed:
-            raise closed_error()
+            raise closed_error(BACKEND)
         try:
-            with kafka_errors(self._address, stream):
+            with translated_errors(self._translate, stream):
                 yield
         except StreamqError as exc:
             if self._is_closed and not isinstance(exc, ClosedError):
-                raise closed_error() from exc
+                raise closed_error(BACKEND) from exc
             raise
 
     async def _topic(self, stream: StreamId) -> DataTopic:
@@ -266,21 +268,6 @@ class KafkaQueue(ChunkQueue):
                 found = await self._cluster.metadata.explain(unknown, topic.name)
                 if found is not unknown:
                     raise found
-
-
-async def _follow(
-    tap: Tap, offset: int, max_records: int, max_bytes: int, until: float
-) -> list[Stored] | None:
-    """Wait for records of a tap at an offset; ``None`` once it no longer covers the offset."""
-    loop = asyncio.get_running_loop()
-    while tap.covers(offset):
-        found = tap.after(offset, max_records, max_bytes)
-        now = loop.time()
-        tap.used = now
-        if found or now >= until:
-            return found
-        await tap.wait(until - now)
-    return None
 
 
 def _fenced(stream: StreamId, entry: Entry, listing: Listing) -> FencedError:

@@ -13,6 +13,7 @@ Design: docs/design/kafka.md.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -21,8 +22,9 @@ import aiokafka.errors as ke
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
-from ._errors import closed_error
-from ._naming import Headers
+from streamq.driver import SingleFlight, closed_error
+
+from ._naming import BACKEND, Headers
 from ._settings import KafkaSettings
 from .requests._client import adapt, hang_up
 from .requests._connection_options import connection_options
@@ -65,13 +67,14 @@ class Producer:
         )
         self._timeout_seconds = settings.operation_timeout_seconds
         self._producer: AIOKafkaProducer | None = None
-        self._starting: asyncio.Task[AIOKafkaProducer] | None = None
+        self._starting: SingleFlight[AIOKafkaProducer] = SingleFlight(
+            self._start, closed=functools.partial(closed_error, BACKEND)
+        )
         self._stopping: set[asyncio.Task[None]] = set()
         # Messages whose call ended without an answer. A call that sends one of them again waits for
         # the answer of the first attempt.
         self._unanswered: OrderedDict[_MessageId, asyncio.Future[Any]] = OrderedDict()
         self._unanswered_bytes = 0
-        self._is_closed = False
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> StoredOffsets:
@@ -86,7 +89,7 @@ class Producer:
             TimeoutError: There was no answer in time. They may still be stored later, in order. A
                 call with the same messages waits for that, and stores nothing twice.
         """
-        producer = self._producer or await self._start_shared()
+        producer = self._producer or await self._starting.result()
         futures: list[asyncio.Future[Any]] = []
         stored: list[Any] = []
         batch: Any = None  # the batch of the message before
@@ -125,13 +128,10 @@ class Producer:
 
     async def close(self) -> None:
         """Drop what is not sent, and close the connections. Idempotent."""
-        self._is_closed = True
         if not self._closing.done():
             self._closing.set_result(None)
-        starting = self._starting
-        if starting is not None:
-            starting.cancel()
-            await asyncio.wait({starting})
+        self._starting.close()
+        await self._starting.gone()
         if self._producer is not None:
             self._retire(self._producer)
         if self._stopping:
@@ -166,24 +166,6 @@ class Producer:
         while self._unanswered_bytes > _UNANSWERED_BYTES:
             message_id, _ = self._unanswered.popitem(last=False)
             self._unanswered_bytes -= _size(message_id)
-
-    async def _start_shared(self) -> AIOKafkaProducer:
-        if self._is_closed:
-            raise closed_error()
-        task = self._starting
-        if task is None:
-            task = self._starting = asyncio.ensure_future(self._start())
-            task.add_done_callback(self._started)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if self._is_closed and task.cancelled():
-                raise closed_error() from None
-            raise
-
-    def _started(self, task: asyncio.Task[AIOKafkaProducer]) -> None:
-        self._starting = None
-        _retrieve(task)
 
     async def _start(self) -> AIOKafkaProducer:
         settings = self._settings

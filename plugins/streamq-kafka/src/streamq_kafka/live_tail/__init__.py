@@ -3,7 +3,7 @@
 | module | contents |
 |---|---|
 | `_live_tail` | follows partitions with one long fetch to each broker |
-| `_tap` | keeps the newest records of one stream, with the readers that wait |
+| `_partition_taps` | divides the new records of a partition among its streams |
 
 Design: docs/design/kafka.md.
 """

@@ -2,9 +2,8 @@
 
 | module | contents |
 |---|---|
-| `_partition_reader` | divides a partition among its streams: its live end, and what came before |
+| `_partition_reader` | finds the records of one stream in a partition |
 | `_page_cache` | keeps older records in memory for all readers that need them |
-| `_end_offsets` | finds where partitions end now |
 
 Design: docs/design/kafka.md.
 """

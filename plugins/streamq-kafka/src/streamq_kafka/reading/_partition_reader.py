@@ -1,4 +1,4 @@
-"""Divides the live end of a partition among its streams, and reads what came before."""
+"""Finds the records of one stream in a partition that many streams share."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ from aiokafka.structs import TopicPartition
 from streamq.driver import Stored
 from streamq_kafka._errors import PositionBeyondEnd
 from streamq_kafka._naming import LogPosition, partition_label
-from streamq_kafka.live_tail._live_tail import LiveTail
-from streamq_kafka.live_tail._tap import Budget, Tap
+from streamq_kafka.live_tail._partition_taps import PartitionTaps
 from streamq_kafka.requests._cluster import Cluster
-from streamq_kafka.requests._fetched import Fetched
+from streamq_kafka.requests._end_offsets import EndOffsets
 
-from ._end_offsets import EndOffsets
 from ._page_cache import Page, PageCache
 
 _PAGE_BYTES = 262_144
 _REMEMBERED_GAPS = 4_096
-_LINGER_SECONDS = 3.0
-_SWEEP_SECONDS = 1.0
 _AGAIN_SECONDS, _NOT_SHOWN_SECONDS = 0.005, 2.0
 
 
@@ -36,10 +32,8 @@ class PartitionReader:
         partition: The partition.
         cluster: The cluster of the partition.
         ends: The ends of all partitions.
-        live_tail: Follows the partition while readers wait.
         pages: Older records, shared with other partitions.
-        budget: The memory for the taps of all partitions.
-        tail_bytes: The most bytes in one tap.
+        taps: The newest records of the streams in this partition.
         on_log_replaced: Called when the partition turns out to have a new log; should call
             :meth:`forget` for every partition of the topic.
     """
@@ -49,27 +43,21 @@ class PartitionReader:
         partition: TopicPartition,
         cluster: Cluster,
         ends: EndOffsets,
-        live_tail: LiveTail,
         pages: PageCache,
-        budget: Budget,
-        tail_bytes: int,
+        taps: PartitionTaps,
         on_log_replaced: Callable[[], None],
     ) -> None:
         self.partition = partition
+        self.taps = taps
         self._cluster = cluster
         self._ends = ends
-        self._live_tail = live_tail
         self._pages = pages
-        self._budget = budget
-        self._tail_bytes = tail_bytes
         self._on_log_replaced = on_log_replaced
         ends.watch(partition, on_log_replaced)
-        self._taps: dict[bytes, Tap] = {}
         # For each stream, the last range of offsets without its records. A scan that timed out
         # continues there when it is repeated.
         self._gaps: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self._paging = asyncio.Lock()
-        self._next_sweep = 0.0
         self._loop = asyncio.get_running_loop()
 
     async def end(self) -> int:
@@ -84,93 +72,12 @@ class PartitionReader:
             return None
         return fetched.high_watermark
 
-    # -- the live end --------------------------------------------------------------------------
-
-    def tap(self, key: bytes) -> Tap | None:
-        """Return the tap of a stream that is being followed."""
-        return self._taps.get(key)
-
-    def tap_at(self, key: bytes, offset: int) -> Tap | None:
-        """Return it if a reader at this offset can continue from it without missing a record."""
-        tap = self._taps.get(key)
-        if tap is None or not tap.covers(offset):
-            return None
-        # An offset beyond the tail is ahead of it or of an earlier log; that needs a request.
-        end = self._live_tail.offset(self.partition)
-        return tap if end is not None and offset <= end else None
-
-    async def attach(self, key: bytes) -> Tap:
-        """Follow a stream: its tap gets every record that is appended after this call."""
-        while True:
-            tap = self._taps.get(key)
-            if tap is not None:
-                tap.used = self._loop.time()
-                return tap
-            floor = self._live_tail.offset(self.partition)
-            if floor is not None:
-                now = self._loop.time()
-                tap = self._taps[key] = Tap(floor, self._tail_bytes, self._budget, now)
-                return tap
-            node = await self._cluster.metadata.leader(self.partition)
-            end = await self._ends.get(self.partition)
-            if self._live_tail.offset(self.partition) is None:
-                self._live_tail.follow(self.partition, node, end, self)
-
-    def detach(self, key: bytes) -> None:
-        """Stop following a stream; its readers look up its position again."""
-        tap = self._taps.pop(key, None)
-        if tap is not None:
-            tap.retire()
-
     def forget(self) -> None:
         """Forget the log: the partition has a new one. Readers look up their positions again."""
         self._gaps = OrderedDict()  # a scan under way still has the old one
         self._ends.forget(self.partition)
         self._pages.forget(self.partition)
-        self._live_tail.leave(self.partition)
-
-    def take(self, fetched: Fetched) -> int:
-        """Add the records to the taps of their streams."""
-        records, following = fetched.unpack()
-        taps = self._taps
-        number = self.partition.partition
-        touched: dict[bytes, Tap] = {}
-        for record in records:
-            key = record.key
-            tap = taps.get(key)
-            if tap is not None:
-                value = record.value
-                if value is not None:
-                    offset = record.offset
-                    tap.push(offset, Stored(f"{number}-{offset + 1}", value))
-                    touched[key] = tap
-        for tap in touched.values():
-            tap.wake()
-        return following
-
-    def log_replaced(self) -> None:
-        """Note that the partition has a new log."""
-        self._on_log_replaced()
-
-    def stopped(self, error: Exception | None) -> None:
-        """End all taps: the partition is no longer followed."""
-        taps, self._taps = self._taps, {}
-        for tap in taps.values():
-            tap.retire(error)
-
-    def is_wanted(self, now: float) -> bool:
-        """Whether any stream is followed; drops taps that were not used for some seconds."""
-        if now >= self._next_sweep:
-            self._next_sweep = now + _SWEEP_SECONDS
-            for key in [
-                key
-                for key, tap in self._taps.items()
-                if not tap.is_waited_for and now - tap.used > _LINGER_SECONDS
-            ]:
-                self._taps.pop(key).retire()
-        return bool(self._taps)
-
-    # -- what came before ----------------------------------------------------------------------
+        self.taps.leave()
 
     async def scan(
         self, key: bytes, start: int, end: int, max_records: int, max_bytes: int

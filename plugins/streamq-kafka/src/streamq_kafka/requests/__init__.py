@@ -4,6 +4,7 @@
 |---|---|
 | `_cluster` | fetches records, lists offsets, and asks each partition's leader |
 | `_metadata` | knows which partitions a topic has and which broker leads each |
+| `_end_offsets` | finds where partitions end now, with one request for many readers |
 | `_connections` | opens and closes connections, and sends a request over one |
 | `_connection_options` | turns the settings into the options of an aiokafka client |
 | `_client` | replaces behaviour of aiokafka's client that would hurt streamq |

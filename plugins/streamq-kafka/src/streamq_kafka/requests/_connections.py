@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import aiokafka.errors as ke
 from aiokafka.client import AIOKafkaClient
 
-from streamq_kafka._errors import closed_error
+from streamq.driver import closed_error
+from streamq_kafka._naming import BACKEND
 from streamq_kafka._settings import KafkaSettings
 
 from ._client import REQUEST_LANE, adapt, hang_up
@@ -93,7 +94,7 @@ class Connections:
         """
         if self._is_closed:
             call.close()
-            raise closed_error()
+            raise closed_error(BACKEND)
         task = asyncio.ensure_future(call)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
@@ -102,5 +103,5 @@ class Connections:
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if self._is_closed and current is not None and not current.cancelling():
-                raise closed_error() from None
+                raise closed_error(BACKEND) from None
             raise

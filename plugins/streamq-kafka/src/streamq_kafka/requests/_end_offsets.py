@@ -13,9 +13,10 @@ import aiokafka.errors as ke
 from aiokafka.structs import TopicPartition
 
 from streamq_kafka._errors import TopicMissing
-from streamq_kafka.requests._cluster import Cluster
-from streamq_kafka.requests._coalescing import GroupedCoalescer
-from streamq_kafka.requests._fetched import Fetched
+
+from ._cluster import Cluster
+from ._coalescing import GroupedCoalescer
+from ._fetched import Fetched
 
 _PARTITION_BYTES = 65_536
 _ANSWER_BYTES = 1_048_576
