@@ -15,7 +15,8 @@ from temporalio.service import RPCError
 from streamq.devserver import TemporalDevServer, free_port
 from streamq.driver import StreamId
 from streamq.testing import BackendHarness, DriverSuite, FaultProxy
-from streamq_workflow_streams import WorkflowStreamsDriver, WorkflowStreamsSettings, _frontend
+from streamq_workflow_streams import WorkflowStreamsDriver, WorkflowStreamsSettings
+from streamq_workflow_streams.requests import _hosts
 
 
 def settings_for(address: str, **options: object) -> WorkflowStreamsSettings:
@@ -126,5 +127,5 @@ class TestWorkflowStreams(DriverSuite):
 
         A page of the driver's own choice is 500 workflows; to start more of them takes a minute.
         """
-        monkeypatch.setattr(_frontend, "_PAGE", WorkflowStreamsHarness.listing_page)
+        monkeypatch.setattr(_hosts, "_PAGE", WorkflowStreamsHarness.listing_page)
         return WorkflowStreamsHarness(tmp_path, server)
