@@ -1,4 +1,4 @@
-"""The contract of drivers, on a real Temporal server."""
+"""The driver contract on a real Temporal server."""
 
 from __future__ import annotations
 
@@ -12,51 +12,32 @@ from temporalio.common import RawValue
 from temporalio.contrib.workflow_streams import WorkflowStreamClient
 from temporalio.service import RPCError
 
-from streamq.devserver import TemporalDevServer, free_port
+from streamq.devserver import TemporalDevServer
 from streamq.driver import StreamId
-from streamq.testing import BackendHarness, DriverSuite, FaultProxy
+from streamq.testing import DriverSuite, ServerHarness
 from streamq_workflow_streams import WorkflowStreamsDriver, WorkflowStreamsSettings
 from streamq_workflow_streams.requests import _hosts
 
 
-def settings_for(address: str, **options: object) -> WorkflowStreamsSettings:
-    """Return settings that lead to a server, with deadlines that suit a test."""
-    given: dict[str, object] = {
-        "connect_timeout_seconds": 2.0,
-        "operation_timeout_seconds": 6.0,
-        "listing_delay_seconds": 0.3,
-        **options,
-    }
-    return WorkflowStreamsSettings(address=address, **given)  # type: ignore[arg-type]
-
-
-class WorkflowStreamsHarness(BackendHarness):
-    """A server of the suite's own, behind a proxy of the check's; its worker is not."""
+class WorkflowStreamsHarness(ServerHarness[TemporalDevServer, WorkflowStreamsSettings]):
+    """A server that all checks share, behind a proxy of each check; its worker uses no proxy."""
 
     driver = WorkflowStreamsDriver
     answer_seconds = 15.0
-    patience_seconds = 40.0  # to start two hundred workflows on a machine that does other things
+    patience_seconds = 40.0  # enough to start two hundred workflows on a busy machine
     listing_page = 50
 
-    def __init__(self, directory: Path, server: TemporalDevServer) -> None:
-        super().__init__(directory)
-        self.server = server
-        self.proxy = FaultProxy("127.0.0.1", server.port)
-
-    def settings(self) -> WorkflowStreamsSettings:
-        """Return settings that lead to the server."""
-        return settings_for(self.proxy.address)
-
-    async def start(self) -> None:
-        """Put a proxy in front of the server."""
-        await self.proxy.__aenter__()
-
-    async def stop(self) -> None:
-        """Take the proxy away."""
-        await self.proxy.aclose()
+    def settings_at(self, address: str) -> WorkflowStreamsSettings:
+        """Return settings that lead to an address, with deadlines that suit a test."""
+        return WorkflowStreamsSettings(
+            address=address,
+            connect_timeout_seconds=2.0,
+            operation_timeout_seconds=6.0,
+            listing_delay_seconds=0.3,
+        )
 
     async def peek(self, stream: StreamId) -> list[bytes]:
-        """Subscribe as any client of Workflow Streams can."""
+        """Subscribe as any client of Workflow Streams does."""
         client = await Client.connect(self.server.address)
         hosted = WorkflowStreamClient.create(client, f"streamq-host/{stream}")
         found: list[bytes] = []
@@ -74,32 +55,14 @@ class WorkflowStreamsHarness(BackendHarness):
         return found
 
     async def trim(self, stream: StreamId, keep: int) -> None:
-        """Trim as an operator would."""
+        """Trim as an operator does."""
         client = await Client.connect(self.server.address)
         host = client.get_workflow_handle(f"streamq-host/{stream}")
         await host.execute_update("streamq_trim", keep)
 
-    async def break_connections(self) -> None:
-        """Reset them at both ends."""
-        self.proxy.cut()
-
-    @asynccontextmanager
-    async def slow(self, seconds: float) -> AsyncIterator[None]:
-        """Keep every answer back, and every request."""
-        self.proxy.delay_seconds = seconds / 2
-        try:
-            yield
-        finally:
-            self.proxy.heal()
-
-    async def restart(self) -> None:
-        """Kill the server and start it again on its database."""
-        self.server.kill()
-        self.server.start()
-
     @asynccontextmanager
     async def hang(self) -> AsyncIterator[None]:
-        """Accept connections, and pass nothing on."""
+        """Accept connections and forward nothing: the worker must still reach the server."""
         self.proxy.hold()
         try:
             yield
@@ -109,23 +72,19 @@ class WorkflowStreamsHarness(BackendHarness):
     @asynccontextmanager
     async def full(self) -> AsyncIterator[WorkflowStreamsSettings]:
         """Let a stream hold less than is sent."""
-        yield settings_for(self.proxy.address, max_stream_bytes=300_000)
-
-    def unreachable(self) -> WorkflowStreamsSettings:
-        """Return settings for a port where nobody listens."""
-        return settings_for(f"127.0.0.1:{free_port()}")
+        yield self.settings().model_copy(update={"max_stream_bytes": 300_000})
 
 
 class TestWorkflowStreams(DriverSuite):
-    """All that the driver declares."""
+    """Every capability that the driver declares."""
 
     @pytest.fixture
     def harness(
         self, tmp_path: Path, server: TemporalDevServer, monkeypatch: pytest.MonkeyPatch
     ) -> WorkflowStreamsHarness:
-        """Return a harness on the suite's server, where listings come in small pages.
+        """Return a harness on the shared server, with small pages of listings.
 
-        A page of the driver's own choice is 500 workflows; to start more of them takes a minute.
+        The driver's own pages have 500 workflows. Starting more than that takes a minute.
         """
         monkeypatch.setattr(_hosts, "_PAGE", WorkflowStreamsHarness.listing_page)
         return WorkflowStreamsHarness(tmp_path, server)

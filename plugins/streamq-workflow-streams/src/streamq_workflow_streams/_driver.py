@@ -10,13 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from streamq import ConfigurationError
-from streamq.driver import (
-    Capabilities,
-    ChunkQueue,
-    Driver,
-    LatencyClass,
-    QueueOptions,
-)
+from streamq.driver import Capabilities, ChunkQueue, Driver, LatencyClass, QueueOptions
 
 from ._errors import BACKEND
 from ._queue import WorkflowStreamsQueue

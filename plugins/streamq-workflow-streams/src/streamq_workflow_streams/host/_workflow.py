@@ -33,7 +33,7 @@ _UNUSED = timedelta(minutes=1)
 _APPENDS_PER_RUN = 1_000  # a run may take 2,000 updates, and readers need some of them
 
 
-# A sandbox would import the SDK's module again for every new stream, which takes a tenth of a second
+# A sandbox imports the SDK's module again for every new stream, which takes a tenth of a second
 # of the worker's CPU.
 @workflow.defn(name=HOST_WORKFLOW, sandboxed=False)
 class HostWorkflow:

@@ -15,12 +15,7 @@ import temporalio.api.update.v1 as update
 import temporalio.api.workflowservice.v1 as service
 from temporalio.service import RPCError
 
-from streamq.driver import (
-    BackendUnavailableError,
-    StreamId,
-    StreamNotFoundError,
-    StreamqError,
-)
+from streamq.driver import BackendUnavailableError, StreamId, StreamNotFoundError, StreamqError
 from streamq_workflow_streams._errors import BACKEND
 from streamq_workflow_streams._naming import HostNames, memo_of, stream_of
 from streamq_workflow_streams._protocol import HOST_WORKFLOW, binary_payload
