@@ -1,4 +1,4 @@
-"""The host workflow: one stream, kept in the memory of a workflow and in its history."""
+"""Keeps one stream in the memory of a workflow and in its history."""
 
 from __future__ import annotations
 
@@ -8,44 +8,43 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from temporalio import workflow
-from temporalio.api.common.v1 import Payload
 from temporalio.contrib.workflow_streams import PublishInput, WorkflowStream, WorkflowStreamState
 from temporalio.exceptions import ApplicationError
 
 from streamq.driver import Entry, FencedError, StreamId, encode_position, new_entries
-
-from ._frames import pack, unpack
-
-HOST_WORKFLOW = "streamq.Host"
-"""Name of the workflow type."""
-
-APPEND, TRIM = "streamq_append", "streamq_trim"
-READ, DESCRIBE = "streamq_read", "streamq_describe"
-FENCED, FULL = "Fenced", "Full"
-PUBLISH = "__temporal_workflow_stream_publish"
-
-RECORD_OVERHEAD_BYTES = 64
-"""What a record takes beside its data in the input of the next run: key and size as JSON."""
+from streamq_workflow_streams._errors import BACKEND
+from streamq_workflow_streams._protocol import (
+    APPEND,
+    DESCRIBE,
+    FENCED,
+    FULL,
+    HOST_WORKFLOW,
+    PUBLISH,
+    READ,
+    RECORD_OVERHEAD_BYTES,
+    TRIM,
+    Key,
+    binary_payload,
+    pack,
+    unpack,
+)
 
 _UNUSED = timedelta(minutes=1)
 _APPENDS_PER_RUN = 1_000  # a run may take 2,000 updates, and readers need some of them
-_BINARY = {"encoding": b"binary/plain"}
-
-Key = tuple[int, int]
 
 
-# A sandbox of its own costs every new stream a tenth of a second of the worker's CPU, to import the
-# SDK's module again.
+# A sandbox imports the SDK's module again for every new stream, which takes a tenth of a second
+# of the worker's CPU.
 @workflow.defn(name=HOST_WORKFLOW, sandboxed=False)
 class HostWorkflow:
-    """One stream. Started by its first append, ended by its time to live or by termination.
+    """One stream. Its first append starts it; its time to live or a termination ends it.
 
-    Its records are also the items of a ``WorkflowStream`` of the Temporal SDK: any client of
-    Workflow Streams can subscribe, in any language; each item has the record as bytes and its
-    position as topic. What such a client publishes is not taken: appends are fenced here.
+    Its records are also the items of a ``WorkflowStream`` of the Temporal SDK. Any client of
+    Workflow Streams can subscribe, in any language: each item has the record as bytes and its
+    position as topic. Items that such a client publishes are ignored, because appends are fenced.
 
     Args:
-        state: What the run before left, as bytes; empty for a new stream.
+        state: A frame with the state of the previous run; empty for a new stream.
     """
 
     @workflow.init
@@ -58,24 +57,24 @@ class HostWorkflow:
         self._expires_at: datetime = (
             datetime.fromisoformat(header["expires_at"]) if header else workflow.now() + _UNUSED
         )
-        self._base: int = header.get("base", 0)  # the stream's offset of the oldest record
+        self._base: int = header.get("base", 0)  # offset of the oldest record in the WorkflowStream
         self._wakes_at = self._expires_at
         self._appends = 0
         self._stream = WorkflowStream(WorkflowStreamState(base_offset=self._base))
         for key, record in zip(self._keys, records, strict=True):
             self._publish(key, record)
-        workflow.set_signal_handler(PUBLISH, self._refuse)
+        workflow.set_signal_handler(PUBLISH, self._ignore_published)
 
     @workflow.run
     async def run(self, state: bytes) -> None:
-        """Stay until the time to live is over, in as many runs as it takes."""
+        """Run until the time to live has passed, in as many runs as that takes."""
         while not self._is_long() and self._left() > timedelta():
             self._wakes_at = self._expires_at
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(self._is_due, timeout=self._left())
         self._stream.detach_pollers()
         await workflow.wait_condition(workflow.all_handlers_finished)
-        # An append may have come while readers were sent away.
+        # An append may have come while the pollers were detached.
         if self._left() > timedelta():
             workflow.continue_as_new(pack(self._facts(), self._records))
 
@@ -84,7 +83,7 @@ class HostWorkflow:
         """Store entries by the rules of ``streamq.driver.ChunkQueue.append``."""
         header, fresh = self._check(request)
         if self._left() <= timedelta():
-            self._forget(0)  # expired, and the timer has not yet said so
+            self._forget(0)  # expired, and the timer has not fired yet
         for entry in fresh:
             self._newest = (entry.epoch, entry.index)
             self._keys.append(self._newest)
@@ -96,17 +95,17 @@ class HostWorkflow:
 
     @append.validator
     def _may_append(self, request: bytes) -> None:
-        # What is refused here leaves no trace in the history.
+        # What a validator rejects leaves no event in the history.
         self._check(request)
 
     @workflow.update(name=TRIM)
     def trim(self, keep: int) -> None:
-        """Forget all but the newest records, at least one."""
+        """Remove all but the newest records; keep at least one."""
         self._forget(max(1, keep))
 
     @workflow.query(name=READ)
     def read(self, request: bytes) -> bytes:
-        """Return records after a position, within bounds but at least one, and where they end."""
+        """Return records after a key and the offset behind them; at least one if there is one."""
         header, _ = unpack(request)
         epoch, index = header["after"]
         start = bisect_right(self._keys, (epoch, index))
@@ -155,17 +154,17 @@ class HostWorkflow:
             Entry(epoch, index, record)
             for (epoch, index), record in zip(header["keys"], data, strict=True)
         ]
-        is_over = self._left() <= timedelta()
-        newest = (0, -1) if is_over else self._newest
+        has_expired = self._left() <= timedelta()
+        newest = (0, -1) if has_expired else self._newest
         stream = StreamId(header["tenant"], header["name"])
         try:
-            fresh = new_entries(entries, newest, backend="workflow_streams", stream=stream)
+            fresh = new_entries(entries, newest, backend=BACKEND, stream=stream)
         except FencedError as exc:
-            _refuse(exc.message, FENCED)
-        held = 0 if is_over else self._cost
+            _reject(exc.message, FENCED)
+        held = 0 if has_expired else self._cost
         added = sum(_cost(entry.data) for entry in fresh)
         if fresh and held + added > header["max_bytes"]:
-            _refuse(
+            _reject(
                 f"the stream holds {held} bytes and cannot take {added} more: a workflow keeps at "
                 f"most {header['max_bytes']} of one stream",
                 FULL,
@@ -173,8 +172,7 @@ class HostWorkflow:
         return header, fresh
 
     def _publish(self, key: Key, data: bytes) -> None:
-        payload = Payload(metadata=_BINARY, data=data)
-        self._stream.topic(encode_position(key)).publish(payload)
+        self._stream.topic(encode_position(key)).publish(binary_payload(data))
 
     def _forget(self, keep: int) -> None:
         gone = max(0, len(self._keys) - keep)
@@ -185,7 +183,7 @@ class HostWorkflow:
             self._newest = (0, -1)
         self._stream.truncate(self._base)
 
-    async def _refuse(self, published: PublishInput) -> None:
+    async def _ignore_published(self, published: PublishInput) -> None:
         workflow.logger.warning(
             "%d published items are not taken: this stream is written by streamq only",
             len(published.items),
@@ -196,5 +194,5 @@ def _cost(record: bytes) -> int:
     return len(record) + RECORD_OVERHEAD_BYTES
 
 
-def _refuse(message: str, kind: str) -> NoReturn:
+def _reject(message: str, kind: str) -> NoReturn:
     raise ApplicationError(message, type=kind, non_retryable=True)

@@ -1,4 +1,7 @@
-"""One session and its clients: opened once for a queue, closed with it."""
+"""Opens the clients of a queue in one session, and closes them with it.
+
+Design: docs/design/aws.md.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +27,18 @@ _LARGE_BYTES = 2**20
 
 @functools.cache
 def _loader(data_path: str | None) -> Loader:
-    # It keeps the services' models, which take a tenth of a second to read: once a process is
-    # enough.
+    # One for the whole process: it caches the services' models, which take a tenth of a second to
+    # read.
     return create_loader(data_path)
 
 
 class AwsClients:
     """The clients of one queue. Safe to use from many tasks of one event loop.
 
-    They never retry: streamq does, within its own deadline.
+    They never retry, because streamq does, within its own deadline.
 
     Args:
-        settings: How to reach the services.
+        settings: Addresses, credentials and limits.
         backend: The driver's name, for messages.
     """
 
@@ -52,8 +55,8 @@ class AwsClients:
 
         Args:
             service: Its name, such as ``sqs``.
-            poll_seconds: How long answers may take by agreement, beyond the usual time.
-            signature: How requests are signed, where the service's default will not do.
+            poll_seconds: How much longer than usual an answer may take, for long polls.
+            signature: Signature version, where the service's default does not fit.
 
         Raises:
             AccessDeniedError: There are no credentials.
@@ -76,7 +79,7 @@ class AwsClients:
             except ValueError as exc:
                 if isinstance(exc, BotoCoreError):
                     raise
-                # It is about "localhost:4566" and its like.
+                # botocore raises this for endpoints without a scheme, such as "localhost:4566".
                 raise ConfigurationError(
                     f"the AWS configuration cannot be used: {why(exc)}; an endpoint is a URL such "
                     "as http://127.0.0.1:4566 (AWS_ENDPOINT_URL, or the driver's ..._ENDPOINT_URL)",
@@ -91,7 +94,7 @@ class AwsClients:
         return self._session.region_name if self._session is not None else None
 
     async def aclose(self) -> None:
-        """Close every client. Idempotent; calls that are under way fail."""
+        """Close every client; calls that are under way fail. Idempotent."""
         await self._stack.aclose()
 
     def _open_session(self) -> aioboto3.Session:
@@ -104,12 +107,12 @@ class AwsClients:
         session = aioboto3.Session(
             botocore_session=core, region_name=region or os.environ.get("AWS_REGION")
         )
-        # Every session adds its own directory to the loader, which is shared.
+        # Every session adds its own directory to the shared loader.
         loader.search_paths[:] = dict.fromkeys(loader.search_paths)
         return session
 
 
 def _send_in_pieces(request: Any, **_: object) -> None:
-    """Have a large body written piece by piece: at once it would hold the event loop up."""
+    """Make the client write a large body in pieces: in one piece it would block the event loop."""
     if isinstance(request.body, bytes) and len(request.body) >= _LARGE_BYTES:
         request.body = io.BytesIO(request.body)
