@@ -70,7 +70,7 @@ class Letter:
 
 
 async def main() -> None:
-    """Run the worker and the workflow, read the stream, and then what is stored of it."""
+    """Run the worker and the workflow, read the stream, and then its stored records."""
     key = AESGCM.generate_key(bit_length=256)  # yours comes from where you keep secrets
     converter = dataclasses.replace(DataConverter.default, payload_codec=Encryption(key))
     address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")

@@ -1,4 +1,4 @@
-"""A film beside the stream: the activity hands it over, and who may read gets a URL of S3."""
+"""A film beside the stream: the activity uploads it, and a permitted reader gets a URL of S3."""
 
 import asyncio
 import hashlib
@@ -44,7 +44,7 @@ class Studio:
 
     @streaming_activity
     async def render(self, title: str, stream: StreamWriter) -> str:
-        """Send what is being done, and the film as a reference: it is uploaded in parts."""
+        """Send progress, and the film as a reference: it is uploaded in parts."""
         await stream.send_chunk("rendering")
         film = await self._hand_over.upload(
             stream, frames(title), media_type="video/mp4", name=f"{title}.mp4"
@@ -84,14 +84,14 @@ class Guard:
 
 
 async def redirect(request: Request) -> RedirectResponse | JSONResponse:
-    """Lead whoever has come past the guard to the object, for a minute."""
+    """Redirect a reader with a valid token to the object, for a minute."""
     hand_over: HandOver = request.app.state.hand_over
     name, identity = request.path_params["name"], request.path_params["id"]
     try:
         url = await hand_over.url(name, identity, lifetime=timedelta(minutes=1))
     except (StreamNotFoundError, ObjectNotFoundError) as exc:
         return JSONResponse({"error": exc.code, "message": exc.message}, 404)
-    # The URL opens the object by itself: no cache may keep it, no other page be told of it.
+    # The URL opens the object by itself: no cache may keep it, and no other page may learn it.
     headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
     return RedirectResponse(url, 307, headers)
 

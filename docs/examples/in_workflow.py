@@ -1,4 +1,4 @@
-"""A workflow reads its activity's stream with `async for`, and acts on what it sees."""
+"""A workflow reads its activity's stream with `async for`, and acts on its events."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ class Inspection:
 
     @workflow.query
     def findings(self) -> list[str]:
-        """Return what is known so far."""
+        """Return the findings so far."""
         return self._findings
 
     @workflow.run
@@ -55,7 +55,7 @@ class Inspection:
 
 
 async def main() -> None:
-    """Run the worker and the workflow; here nobody but the workflow reads the stream."""
+    """Run the worker and the workflow; here only the workflow reads the stream."""
     address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
     client = await Client.connect(address, plugins=[StreamqPlugin()])
     async with Worker(client, task_queue="ships", workflows=[Inspection], activities=[inspect]):

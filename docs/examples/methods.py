@@ -1,4 +1,4 @@
-"""Methods of a class stream too: the activities share what the worker was given."""
+"""Methods of a class stream too: the activities share the object that the worker has."""
 
 import asyncio
 import os

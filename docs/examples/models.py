@@ -1,4 +1,4 @@
-"""pydantic models as chunks: the activity sends them, and whoever reads gets them back."""
+"""Streams pydantic models: the activity sends them, and every reader gets them back."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ class Offer(BaseModel):
 
 @streaming_activity
 async def search(stream: StreamWriter[Offer], trip: Trip) -> Offer:
-    """Send each offer as it comes in; return the cheapest. A type checker knows what is sent."""
+    """Send each offer as it comes in; return the cheapest. A type checker knows the type sent."""
     offers = [Offer(hotel="Pier", price=90.5), Offer(hotel="Dune", price=70.0)]
     for offer in offers:
         await asyncio.sleep(0.1)
