@@ -1,4 +1,4 @@
-"""An encrypting payload codec covers the stream: the queue holds nothing that can be read."""
+"""An encrypting payload codec covers the stream: the queue holds no readable text."""
 
 import asyncio
 import dataclasses
@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():  # workflows do not encrypt: thei
 
 
 class Encryption(PayloadCodec):
-    """AES-GCM over whole payloads, what they say of their type included."""
+    """Encrypts whole payloads by AES-GCM, including the metadata of their type."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
@@ -35,7 +35,7 @@ class Encryption(PayloadCodec):
         ]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Decrypt what `encode` made; an altered payload raises `InvalidTag`."""
+        """Decrypt the payloads of `encode`; an altered one raises `InvalidTag`."""
         return [
             Payload.FromString(self._cipher.decrypt(each.data[:12], each.data[12:], None))
             for each in payloads

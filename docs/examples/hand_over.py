@@ -31,13 +31,13 @@ TOKEN = "that-of-the-reader"  # yours comes from where your readers log in
 
 
 async def frames(title: str) -> AsyncIterator[bytes]:
-    """Stand for what makes a film, piece by piece."""
+    """Stand for a renderer that makes a film piece by piece."""
     for number in range(500):
         yield f"{title} {number:4} ".encode() * 3_000
 
 
 class Studio:
-    """Activities with a connection that all of them share."""
+    """Has activities that share one connection."""
 
     def __init__(self, hand_over: HandOver) -> None:
         self._hand_over = hand_over
@@ -59,7 +59,7 @@ class Film:
 
     @workflow.run
     async def run(self, title: str) -> str:
-        """Return what there is to be said."""
+        """Return the announcement of the film."""
         return await workflow.execute_activity_method(
             Studio.render,
             title,
@@ -69,13 +69,13 @@ class Film:
 
 
 class Guard:
-    """Stands before the gateway's events and the objects alike: the same right opens both."""
+    """Guards the gateway's events and the objects alike: the same right opens both."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through that has the token; where rights differ, look at the name, too."""
+        """Let a request with the token through; where rights differ, check the name, too."""
         if scope["type"] == "http":
             said = Request(scope).headers.get("authorization", "")
             if not hmac.compare_digest(said.encode(), f"Bearer {TOKEN}".encode()):
@@ -97,7 +97,7 @@ async def redirect(request: Request) -> RedirectResponse | JSONResponse:
 
 
 async def fetch(url: str, film: ObjectReference) -> None:
-    """Do what a browser does with the reference that it was sent."""
+    """Do with a received reference what a browser does."""
     async with httpx.AsyncClient(follow_redirects=True) as browser:
         print("without the token:", (await browser.get(url)).status_code)
         answer = await browser.get(url, headers={"Authorization": f"Bearer {TOKEN}"})

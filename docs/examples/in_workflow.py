@@ -24,7 +24,7 @@ async def inspect(stream: StreamWriter[str], ship: str) -> str:
 
 @workflow.defn
 class Inspection:
-    """Sees every chunk while the activity runs, and can be asked what it has seen."""
+    """Sees every chunk while the activity runs, and answers a query for them."""
 
     def __init__(self) -> None:
         self._findings: list[str] = []

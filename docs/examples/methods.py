@@ -47,7 +47,7 @@ class Question:
 
     @workflow.run
     async def run(self, prompt: str) -> str:
-        """Return who answered."""
+        """Return the name of the model that answered."""
         return await workflow.execute_activity_method(
             Assistant.answer,
             prompt,

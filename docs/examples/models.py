@@ -16,7 +16,7 @@ from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
 
 
 class Trip(BaseModel):
-    """What is asked for."""
+    """A request for offers."""
 
     to: str
     nights: int
@@ -41,7 +41,7 @@ async def search(stream: StreamWriter[Offer], trip: Trip) -> Offer:
 
 @workflow.defn
 class Search:
-    """Models are arguments and results as well."""
+    """Takes a model as argument and returns one."""
 
     @workflow.run
     async def run(self, trip: Trip) -> Offer:
