@@ -38,7 +38,7 @@ from streamq.temporal import (
 )
 from streamq.temporal._sweep import sweep_queue
 
-from .conftest import Backend
+from .backends import Backend
 
 SEED = 20_261_124
 TTL_SECONDS = 1.5

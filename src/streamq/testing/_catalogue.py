@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ._checks import Conditions, conditions_of
 from ._harness import HOOKS, MANDATORY_HOOKS, BackendHarness
 from ._suite import DriverSuite
+from .checks._conditions import Conditions, conditions_of
 
 OWN_GROUP = "own"
 """The group of checks that an author adds to a suite."""

@@ -1,13 +1,13 @@
-"""A queue that fails by script, in front of any real one."""
+"""Wraps a real queue and fails by script.
+
+Design: docs/design/testing.md.
+"""
 
 from __future__ import annotations
 
-import abc
 import asyncio
-import dataclasses
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -22,162 +22,7 @@ from streamq.driver import (
     StreamInfo,
 )
 
-METHODS = (
-    "append",
-    "read",
-    "describe",
-    "delete",
-    "streams",
-    "commit",
-    "newest_epoch",
-    "sweep",
-)
-"""The methods that faults can be scripted for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One call of a method, with the arguments that faults and tests look at.
-
-    Attributes:
-        method: Its name, one of :data:`METHODS`.
-        stream: Which stream, if it is about one.
-        entries: What is appended.
-        ttl: With which time to live.
-        after: After which position is read.
-        max_records: How many records at most.
-        max_wait: For how long.
-    """
-
-    method: str
-    stream: StreamId | None = None
-    entries: tuple[Entry, ...] = ()
-    ttl: timedelta | None = None
-    after: str = ""
-    max_records: int = 0
-    max_wait: float = 0.0
-
-
-Forward: TypeAlias = Callable[[Call], Awaitable[Any]]
-"""Makes the real call, with the arguments of the given one."""
-
-
-class Fault(abc.ABC):
-    """What happens to one call. Subclass it for a fault of your own."""
-
-    @abc.abstractmethod
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        """Do it: make the real call with ``forward``, perhaps; return its result or raise."""
-
-
-def _lost(error: Exception | None, call: Call) -> Exception:
-    if error is not None:
-        return error.with_traceback(None)
-    return BackendUnavailableError(
-        f"injected into {call.method}", stream=None if call.stream is None else str(call.stream)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Pass(Fault):
-    """Nothing: the call is made."""
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        return await forward(call)
-
-
-@dataclass(frozen=True, slots=True)
-class Fail(Fault):
-    """The call fails before anything happens, by default as unavailable."""
-
-    error: Exception | None = None
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        raise _lost(self.error, call)
-
-
-@dataclass(frozen=True, slots=True)
-class LoseAcknowledgement(Fault):
-    """The call is made, and then reported as failed."""
-
-    error: Exception | None = None
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        await forward(call)
-        raise _lost(self.error, call)
-
-
-@dataclass(frozen=True, slots=True)
-class StorePrefix(Fault):
-    """An append stores only its first records, and fails."""
-
-    records: int
-    error: Exception | None = None
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        await forward(dataclasses.replace(call, entries=call.entries[: self.records]))
-        raise _lost(self.error, call)
-
-
-@dataclass(frozen=True, slots=True)
-class Twice(Fault):
-    """The call is made twice, as by a client that repeats what it believes lost."""
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        await forward(call)
-        return await forward(call)
-
-
-@dataclass(frozen=True, slots=True)
-class Delay(Fault):
-    """The call is made later, by the clock of the loop.
-
-    Attributes:
-        seconds: How much later.
-        then: What happens then.
-    """
-
-    seconds: float
-    then: Fault = field(default_factory=Pass)
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        await asyncio.sleep(self.seconds)
-        return await self.then.apply(call, forward)
-
-
-@dataclass(frozen=True, slots=True)
-class Empty(Fault):
-    """A read returns nothing, at once."""
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        return ()
-
-
-class Block(Fault):
-    """The call waits until it is released.
-
-    Args:
-        then: What happens then.
-    """
-
-    def __init__(self, then: Fault | None = None) -> None:
-        self._then = then or Pass()
-        self._reached = asyncio.Event()
-        self._released = asyncio.Event()
-
-    async def reached(self) -> None:
-        """Wait until a call is blocked here."""
-        await self._reached.wait()
-
-    def release(self) -> None:
-        """Let it go on, and every later one."""
-        self._released.set()
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        self._reached.set()
-        await self._released.wait()
-        return await self._then.apply(call, forward)
-
+from ._queue_faults import METHODS, Block, Call, Delay, Fault, Forward, Pass, injected_error
 
 Chooser: TypeAlias = Callable[[Call], Fault | None]
 """Picks what happens to a call, or nothing."""
@@ -394,7 +239,7 @@ class FaultyQueue(ChunkQueue):
 
     def _check_up(self) -> None:
         if self._outage is not None:
-            raise _lost(self._outage, Call(method=""))
+            raise injected_error(self._outage, Call(method=""))
 
 
 def _known(method: str) -> str:

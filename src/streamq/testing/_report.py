@@ -12,7 +12,7 @@ _OUTCOMES = (PASSED, FAILED, SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CheckOutcome:
     """How one check went.
 
     Attributes:
@@ -47,18 +47,18 @@ class SuiteReport:
     suite: str
     backend: str
     declared: dict[str, bool | int | str] = field(default_factory=dict)
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[CheckOutcome] = field(default_factory=list)
 
     @property
     def groups(self) -> list[str]:
         """The groups that had checks, in the order in which they ran."""
         return list(dict.fromkeys(outcome.group for outcome in self.outcomes))
 
-    def holding(self, capability: str) -> list[Outcome]:
+    def holding(self, capability: str) -> list[CheckOutcome]:
         """Return the checks that hold the backend to a capability."""
         return [outcome for outcome in self.outcomes if capability in outcome.capabilities]
 
-    def within(self, group: str) -> list[Outcome]:
+    def within(self, group: str) -> list[CheckOutcome]:
         """Return the checks of a group."""
         return [outcome for outcome in self.outcomes if outcome.group == group]
 
@@ -112,9 +112,9 @@ class Report:
     """Collects outcomes of any number of suites."""
 
     def __init__(self) -> None:
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, CheckOutcome] = {}
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: CheckOutcome) -> None:
         """Take one outcome; a failure replaces what was said of the same test before."""
         known = self._outcomes.get(outcome.node)
         if known is None or outcome.outcome == FAILED:
@@ -135,12 +135,12 @@ class Report:
         return {"version": 1, "suites": [suite.to_dict() for suite in self.suites()]}
 
 
-def _counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+def _counts(outcomes: Iterable[CheckOutcome]) -> dict[str, int]:
     counts = Counter(outcome.outcome for outcome in outcomes)
     return {name: counts[name] for name in _OUTCOMES}
 
 
-def _cells(outcomes: Iterable[Outcome]) -> tuple[str, ...]:
+def _cells(outcomes: Iterable[CheckOutcome]) -> tuple[str, ...]:
     return tuple(str(count) if count else "-" for count in _counts(outcomes).values())
 
 

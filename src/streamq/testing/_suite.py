@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from ._attempts import AttemptChecks
-from ._basics import BasicChecks
-from ._consuming import ConsumingChecks
-from ._declarations import DeclarationChecks
-from ._endings import EndingChecks
-from ._expiry import ExpiryChecks
-from ._faults import FaultChecks
-from ._late_join import LateJoinChecks
-from ._lifecycle import LifecycleChecks
-from ._limits import LimitChecks
-from ._listing import ListingChecks
-from ._ordering import OrderingChecks
-from ._refusals import RefusalChecks
-from ._replay import ReplayChecks
-from ._trimming import TrimmingChecks
-from ._waiting import WaitingChecks
+from .checks import (
+    AttemptChecks,
+    BasicChecks,
+    ConsumingChecks,
+    DeclarationChecks,
+    EndingChecks,
+    ExpiryChecks,
+    FaultChecks,
+    LateJoinChecks,
+    LifecycleChecks,
+    LimitChecks,
+    ListingChecks,
+    OrderingChecks,
+    RefusalChecks,
+    ReplayChecks,
+    TrimmingChecks,
+    WaitingChecks,
+)
 
 
 class DriverSuite(

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 
 from ._catalogue import group_of, guarantee_of
-from ._checks import OPENED, Checks, conditions_of
-from ._report import FAILED, PASSED, SKIPPED, Outcome, Report
+from ._report import FAILED, PASSED, SKIPPED, CheckOutcome, Report
 from ._virtual_time import VirtualTimeLoop
+from .checks._conditions import conditions_of
+from .checks._fixtures import OPENED, Checks
 
 _OPTION = "--streamq-report"
 _ATTRIBUTE = "streamq_check"
@@ -124,7 +125,7 @@ class _Collector:
             crash = getattr(report.longrepr, "reprcrash", None)
             outcome = FAILED
             reason = str(getattr(crash, "message", report.longrepr)).partition("\n")[0]
-        self._report.add(Outcome(node=report.nodeid, outcome=outcome, reason=reason, **facts))
+        self._report.add(CheckOutcome(node=report.nodeid, outcome=outcome, reason=reason, **facts))
 
 
 def _reason(report: pytest.TestReport) -> str:
