@@ -19,7 +19,7 @@ from streamq.testing import BackendHarness, DriverSuite, FaultProxy
 from streamq_aws.embedded import REGION, Ministack
 from streamq_sqs import SqsDriver, SqsSettings
 from streamq_sqs._messages import ATTRIBUTE, record_of
-from streamq_sqs._names import QueueNames
+from streamq_sqs._naming import QueueNames
 
 
 class SqsHarness(BackendHarness):

@@ -14,7 +14,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from streamq._open import check_capabilities, open_queue, stream_id
+from streamq._open import open_queue, stream_id
+from streamq._requirements import check_capabilities
 from streamq._settings import Settings, load_settings
 from streamq._sweep import SweepRequest, SweepSummary, judge_nothing
 from streamq._sweep import sweep as run_sweep

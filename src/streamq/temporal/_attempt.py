@@ -15,7 +15,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from streamq._blocking import BlockingStreamWriter
-from streamq._ending import to_the_end
+from streamq._cleanup import to_the_end
 from streamq._errors import FencedError, SealedError, StreamqError
 from streamq._events import StreamId
 from streamq._open import open_writer, retry_policy, stream_id

@@ -13,6 +13,7 @@ from streamq._retry import RetryPolicy
 from streamq._settings import Settings
 from streamq._values import Serializer
 from streamq._writer import StreamWriter
+from streamq._writer_options import WriterOptions
 from streamq.driver import ChunkQueue, Entry, Stored, StreamInfo, StreamNotFoundError
 
 
@@ -42,11 +43,8 @@ def discarding_writer(
         _Nowhere(queue),
         stream,
         outbox,
-        max_chunk_bytes=settings.max_chunk_bytes,
-        buffer_bytes=settings.buffer_bytes,
+        WriterOptions.from_settings(settings, serializer=serializer, discards=True),
         retry=RetryPolicy(),
-        serializer=serializer,
-        discards=True,
     )
 
 

@@ -1,4 +1,7 @@
-"""How a stream's queue is called and what is written on it: names and tags."""
+"""Reads and builds the tags of a stream's queue: its stream, its epochs and its time to live.
+
+Design: docs/design/sqs.md.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from datetime import timedelta
 
 from streamq.driver import StreamId
 
-_FIFO = ".fifo"
-_TENANT_DIGITS, _NAME_DIGITS = 12, 32
 _TENANT, _NAME, _ALIVE, _TTL = "streamq:tenant", "streamq:name", "streamq:alive", "streamq:ttl"
 _EPOCH = "streamq:epoch:"
 _FORGOTTEN = "streamq:forgotten"
@@ -20,42 +21,17 @@ _LONGEST_TAG = 256
 _MOST_EPOCHS = 20  # a queue takes 50 tags
 
 
-class QueueNames:
-    """Translates between streams and names of queues.
-
-    Args:
-        prefix: How every name begins.
-        fifo: Whether they are FIFO queues, whose names end so.
-    """
-
-    def __init__(self, prefix: str, *, fifo: bool) -> None:
-        self.prefix = prefix
-        self._suffix = _FIFO if fifo else ""
-
-    def tenant(self, tenant: str) -> str:
-        """Return how the names of all queues of a tenant begin."""
-        return f"{self.prefix}{_digest(tenant, _TENANT_DIGITS)}-"
-
-    def queue(self, stream: StreamId) -> str:
-        """Return the name of a stream's queue: a digest, since names of queues are short."""
-        return f"{self.tenant(stream.tenant)}{_digest(stream.name, _NAME_DIGITS)}{self._suffix}"
-
-
-def _digest(text: str, digits: int) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=digits // 2).hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
-class Label:
-    """What the tags of a queue say.
+class QueueTags:
+    """What the tags of a queue state.
 
     Attributes:
-        stream: Whose queue it is; ``None`` if it is none of ours.
-        epochs: Epochs that were opened, the newest ones, with digests of what opened each: one, but
-            for two writers who have announced the same.
-        forgotten: How many older ones are no longer listed.
-        alive_ms: When it was last said to be in use, by the clock of its writer.
-        ttl_seconds: For how long the stream is kept after that, or after its end.
+        stream: The stream that the queue holds; ``None`` if the queue is not one of streamq's.
+        epochs: The newest epochs that were opened, each with the digests of its opening records.
+            More than one digest means that two writers have announced the same epoch.
+        forgotten: How many older epochs are no longer listed.
+        alive_ms: When a writer last marked the stream as in use, by the clock of that writer.
+        ttl_seconds: How long the stream is kept after that.
     """
 
     stream: StreamId | None
@@ -65,8 +41,8 @@ class Label:
     ttl_seconds: float = 0.0
 
     @classmethod
-    def read(cls, tags: Mapping[str, str]) -> Label:
-        """Read the tags of a queue, whoever has put them there."""
+    def read(cls, tags: Mapping[str, str]) -> QueueTags:
+        """Parse the tags of any queue, also of one that others have tagged."""
         tenant, name = _joined(tags, _TENANT), _joined(tags, _NAME)
         try:
             return cls(
@@ -86,63 +62,62 @@ class Label:
 
     @property
     def attempts(self) -> int:
-        """How many were opened."""
+        """How many epochs were opened."""
         return self.forgotten + len(self.epochs)
 
     @property
     def age_seconds(self) -> float:
-        """For how long nobody has said that it is in use."""
-        return (now_ms() - self.alive_ms) / 1000
+        """Time since a writer last marked the stream as in use."""
+        return (_now_ms() - self.alive_ms) / 1000
 
     @property
     def expires_in(self) -> timedelta:
-        """Until when a sweep leaves it alone whatever is in it; 0 if that time has passed."""
+        """Time during which no sweep deletes the queue, whatever it holds; 0 if that has passed."""
         return timedelta(seconds=max(self.ttl_seconds - self.age_seconds, 0.0))
 
     def openings(self, epoch: int) -> frozenset[str]:
-        """Return the digests of what opened an epoch: none if it was not opened."""
+        """Return the digests of an epoch's opening records: none if it was not opened."""
         return self.epochs.get(epoch, frozenset())
 
-    def too_old(self) -> list[int]:
-        """Return the epochs that have to make room for the next one."""
+    def surplus_epochs(self) -> list[int]:
+        """Return the epochs whose tags have to be removed to make room for the next epoch."""
         return sorted(self.epochs, reverse=True)[_MOST_EPOCHS:]
 
     def keys(self, epochs: Iterable[int]) -> list[str]:
-        """Return the keys of the tags that say that epochs were opened."""
+        """Return the keys of the tags that announce these epochs."""
         return [_epoch_key(epoch, digest) for epoch in epochs for digest in self.epochs[epoch]]
 
 
 def identity_tags(stream: StreamId) -> dict[str, str]:
-    """Return the tags that say whose queue it is: names may have characters that tags have not."""
+    """Return the tags that name the stream, encoded: tags allow fewer characters than names."""
     return {**_cut(_TENANT, stream.tenant), **_cut(_NAME, stream.name)}
 
 
-def digest_of(opening: bytes) -> str:
-    """Return what tells two openings of one epoch apart."""
+def opening_digest(opening: bytes) -> str:
+    """Return a digest that distinguishes two opening records of one epoch."""
     return hashlib.blake2b(opening, digest_size=16).hexdigest()
 
 
 def opening_tags(epoch: int, digest: str, ttl_seconds: float) -> dict[str, str]:
     """Return the tags that announce an epoch.
 
-    The digest is a part of the key: of two who announce one epoch neither overwrites the other.
+    The digest is a part of the key, so that two writers of one epoch do not overwrite each other.
     """
-    return {_epoch_key(epoch, digest): str(now_ms()), **life_tags(ttl_seconds)}
+    return {_epoch_key(epoch, digest): str(_now_ms()), **life_tags(ttl_seconds)}
 
 
 def life_tags(ttl_seconds: float) -> dict[str, str]:
-    """Return the tags that say until when the stream is kept."""
-    return {_ALIVE: str(now_ms()), _TTL: f"{ttl_seconds:g}"}
+    """Return the tags that mark the stream as in use now, and state its time to live."""
+    return {_ALIVE: str(_now_ms()), _TTL: f"{ttl_seconds:g}"}
 
 
-def now_ms() -> int:
-    """Return the time, as the tags have it."""
+def forgotten_tags(tags: QueueTags, epochs: Sequence[int]) -> dict[str, str]:
+    """Return the tags that count epochs whose own tags are to be removed."""
+    return {_FORGOTTEN: str(tags.forgotten + len(epochs))}
+
+
+def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def forgotten_tags(label: Label, epochs: Sequence[int]) -> dict[str, str]:
-    """Return the tags that count epochs whose own are taken away."""
-    return {_FORGOTTEN: str(label.forgotten + len(epochs))}
 
 
 def _epoch_key(epoch: int, digest: str) -> str:

@@ -15,8 +15,8 @@ from streamq.driver import START, Entry, QueueOptions, StreamId
 from streamq.testing import OpenQueue
 from streamq_sqs import SqsDriver, SqsSettings
 from streamq_sqs._messages import to_message
-from streamq_sqs._names import QueueNames
-from streamq_sqs._service import Hidden, Service
+from streamq_sqs._naming import QueueNames
+from streamq_sqs._requests import Hidden, SqsRequests
 
 PATIENCE = 20.0
 NAMES = QueueNames("streamq-", fifo=True)
@@ -26,16 +26,16 @@ Replace = Callable[[Any], None]
 @pytest.fixture
 def answer_with(monkeypatch: pytest.MonkeyPatch) -> Replace:
     """Return a function that puts another one in the place of every request."""
-    return lambda call: monkeypatch.setattr(Service, "_call", call)
+    return lambda call: monkeypatch.setattr(SqsRequests, "_call", call)
 
 
 async def test_batch_that_is_taken_in_part_keeps_its_order(
     open_queue: OpenQueue, stream: StreamId, answer_with: Replace
 ) -> None:
     """A later record before an earlier one is a gap for the reader, which never heals."""
-    ask, refusals = Service._call, [0]
+    ask, refusals = SqsRequests._call, [0]
 
-    async def refuse_the_first(service: Service, operation: str, **params: Any) -> Any:
+    async def refuse_the_first(service: SqsRequests, operation: str, **params: Any) -> Any:
         if operation != "send_message_batch" or not refusals:
             return await ask(service, operation, **params)
         refusals.pop()
@@ -98,7 +98,9 @@ async def test_defect_in_one_renewal_does_not_end_all_of_them(
     brief = settings.model_copy(update={"visibility_seconds": 2})
     calls, goes_on = 0, asyncio.Event()
 
-    async def break_once(service: Service, url: str, receipts: list[str], seconds: int) -> Hidden:
+    async def break_once(
+        service: SqsRequests, url: str, receipts: list[str], seconds: int
+    ) -> Hidden:
         nonlocal calls
         calls += 1
         if calls == 1:
@@ -109,7 +111,7 @@ async def test_defect_in_one_renewal_does_not_end_all_of_them(
     async with await SqsDriver.open(QueueOptions(ttl=timedelta(minutes=5)), brief) as queue:
         await queue.append(stream, [Entry(1, 0, b"a")])
         await queue.read(stream, START, max_records=9, max_bytes=999, max_wait=PATIENCE)
-        monkeypatch.setattr(Service, "hide", break_once)
+        monkeypatch.setattr(SqsRequests, "hide", break_once)
         async with asyncio.timeout(PATIENCE):
             await goes_on.wait()
 
@@ -119,7 +121,7 @@ async def test_receipts_that_sqs_could_not_renew_this_time_are_kept(
 ) -> None:
     """Only what is our fault is useless; what was throttled would be taken twice."""
 
-    async def answer(service: Service, operation: str, **params: Any) -> Any:
+    async def answer(service: SqsRequests, operation: str, **params: Any) -> Any:
         return {
             "Successful": [{"Id": "0"}],
             "Failed": [
@@ -129,7 +131,7 @@ async def test_receipts_that_sqs_could_not_renew_this_time_are_kept(
         }
 
     answer_with(answer)
-    hidden = await Service(settings).hide("url", ["done", "useless", "again"], 30)
+    hidden = await SqsRequests(settings).hide("url", ["done", "useless", "again"], 30)
     assert hidden == Hidden(["done"], ["useless"])
 
 
@@ -139,19 +141,19 @@ async def test_time_out_runs_from_the_answer_of_a_long_poll(
     """Counted from the question, a message that came late is given up while it is still ours."""
     arrives, clock = asyncio.Event(), asyncio.get_running_loop().time
 
-    async def poll(service: Service, wait: float, params: Any) -> Any:
+    async def poll(service: SqsRequests, wait: float, params: Any) -> Any:
         await arrives.wait()
         sent = to_message("0", Entry(1, 0, b"a"), fifo=True)
         return {"Messages": [{"ReceiptHandle": "r", **sent}]}
 
-    monkeypatch.setattr(Service, "_poll", poll)
-    receiving = asyncio.ensure_future(Service(settings).receive("url", "id", PATIENCE))
+    monkeypatch.setattr(SqsRequests, "_poll", poll)
+    receiving = asyncio.ensure_future(SqsRequests(settings).receive("url", "id", PATIENCE))
     await asyncio.sleep(0)
     asked = clock()
     while clock() == asked:  # noqa: ASYNC110 - the clock's next tick
         await asyncio.sleep(0)
     arrived = clock()
     arrives.set()
-    (taken,) = (await receiving).taken
+    (taken,) = (await receiving).messages
     assert taken.data == b"a"
     assert taken.hidden_until >= arrived + settings.visibility_seconds

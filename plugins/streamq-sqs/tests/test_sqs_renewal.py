@@ -12,8 +12,8 @@ import pytest
 from streamq.driver import START, Entry, QueueOptions, StreamId
 from streamq.testing import new_stream
 from streamq_sqs import SqsDriver, SqsSettings
-from streamq_sqs._names import QueueNames
-from streamq_sqs._service import Hidden, Service
+from streamq_sqs._naming import QueueNames
+from streamq_sqs._requests import Hidden, SqsRequests
 
 OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
 NAMES = QueueNames("streamq-", fifo=True)
@@ -39,10 +39,10 @@ async def test_request_that_hangs_costs_no_other_stream_its_messages(
     """Else one queue that does not answer has the messages of all told to others."""
     streams = [new_stream() for _ in range(4)]
     hanging = NAMES.queue(streams[0])
-    hide = Service.hide
+    hide = SqsRequests.hide
 
     async def hang_for_one(
-        service: Service, url: str, receipts: Sequence[str], seconds: int
+        service: SqsRequests, url: str, receipts: Sequence[str], seconds: int
     ) -> Hidden:
         if not url.endswith(hanging):
             return await hide(service, url, receipts, seconds)
@@ -50,7 +50,7 @@ async def test_request_that_hangs_costs_no_other_stream_its_messages(
             await asyncio.sleep(service._settings.operation_timeout_seconds)
         raise AssertionError("nobody waits for so long")
 
-    monkeypatch.setattr(Service, "hide", hang_for_one)
+    monkeypatch.setattr(SqsRequests, "hide", hang_for_one)
     brief = settings.model_copy(
         update={"visibility_seconds": VISIBILITY_SECONDS, "max_connections": connections}
     )
@@ -77,7 +77,9 @@ async def test_renewals_are_made_together_and_leave_connections_to_others(
     """A thousand readers that are slow must not keep writers from sending."""
     under_way, most, renewed, all_renewed = 0, 0, set[str](), asyncio.Event()
 
-    async def count(service: Service, url: str, receipts: Sequence[str], seconds: int) -> Hidden:
+    async def count(
+        service: SqsRequests, url: str, receipts: Sequence[str], seconds: int
+    ) -> Hidden:
         nonlocal under_way, most
         assert len(receipts) <= 10, "more than one request takes"
         under_way += 1
@@ -95,7 +97,7 @@ async def test_renewals_are_made_together_and_leave_connections_to_others(
     async with await SqsDriver.open(OPTIONS, standard) as queue:
         for _ in range(5):
             await take(queue, new_stream(), records=12)
-        monkeypatch.setattr(Service, "hide", count)
+        monkeypatch.setattr(SqsRequests, "hide", count)
         async with asyncio.timeout(PATIENCE):
             await all_renewed.wait()
     assert most == 3
@@ -106,11 +108,11 @@ async def test_what_is_given_back_before_its_renewal_has_a_turn_is_not_hidden_ag
 ) -> None:
     """The next reader would wait for the time-out of messages that nobody has."""
     first, second = new_stream(), new_stream()
-    hide, began, goes_on = Service.hide, asyncio.Semaphore(0), asyncio.Event()
+    hide, began, goes_on = SqsRequests.hide, asyncio.Semaphore(0), asyncio.Event()
     hidden: list[int] = []
 
     async def hold_the_first_up(
-        service: Service, url: str, receipts: Sequence[str], seconds: int
+        service: SqsRequests, url: str, receipts: Sequence[str], seconds: int
     ) -> Hidden:
         if url.endswith(NAMES.queue(first)):
             began.release()
@@ -119,7 +121,7 @@ async def test_what_is_given_back_before_its_renewal_has_a_turn_is_not_hidden_ag
             hidden.append(seconds)
         return await hide(service, url, receipts, seconds)
 
-    monkeypatch.setattr(Service, "hide", hold_the_first_up)
+    monkeypatch.setattr(SqsRequests, "hide", hold_the_first_up)
     narrow = settings.model_copy(
         update={"visibility_seconds": VISIBILITY_SECONDS, "max_connections": 1}
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,46 +11,32 @@ import pytest
 import redis.asyncio
 
 from streamq import Chunk, StreamNotFoundError, TrimmedError, open_reader, open_writer
-from streamq.devserver import free_port
 from streamq.driver import StreamId
-from streamq.testing import BackendHarness, DriverSuite, FaultProxy, new_stream, queue_factory
+from streamq.testing import DriverSuite, ServerHarness, new_stream, queue_factory
 from streamq_redis import RedisDriver, RedisSettings
 from streamq_redis._keys import KeySpace
 from streamq_redis.embedded import EmbeddedRedis
 
 
-class RedisHarness(BackendHarness):
-    """A server of the suite's own, which all its checks share, behind a proxy of the check's."""
+class RedisHarness(ServerHarness[EmbeddedRedis, RedisSettings]):
+    """A server that all checks share, behind a proxy of each check."""
 
     driver = RedisDriver
     answer_seconds = 6.0
 
     def __init__(self, directory: Path, server: EmbeddedRedis, label: str) -> None:
-        super().__init__(directory)
-        self.server = server
-        self.proxy = FaultProxy("127.0.0.1", server.port)
+        super().__init__(directory, server)
         self._label = label
 
     @property
     def label(self) -> str:
-        """Say which server it is."""
+        """Name the server program."""
         return self._label
 
-    def settings(self) -> RedisSettings:
-        """Return settings that lead to the server, with deadlines that suit a test."""
-        return self._settings_for(f"redis://{self.proxy.address}/0")
-
-    async def start(self) -> None:
-        """Put a proxy in front of the server."""
-        await self.proxy.__aenter__()
-
-    async def stop(self) -> None:
-        """Take the proxy away."""
-        await self.proxy.aclose()
-
-    def _settings_for(self, url: str) -> RedisSettings:
+    def settings_at(self, address: str, login: str = "") -> RedisSettings:
+        """Return settings that lead to an address, with deadlines that suit a test."""
         return RedisSettings(
-            url=url,  # type: ignore[arg-type]  # pydantic makes the secret
+            url=f"redis://{login}{address}/0",  # type: ignore[arg-type]  # pydantic makes the secret
             connect_timeout_seconds=2.0,
             operation_timeout_seconds=2.0,
             block_seconds=1.0,
@@ -74,33 +58,6 @@ class RedisHarness(BackendHarness):
         """Trim as an operator would."""
         async with self.client() as client:
             await client.xtrim(KeySpace("streamq").key(stream), maxlen=keep, approximate=False)
-
-    async def break_connections(self) -> None:
-        """Reset them at both ends."""
-        self.proxy.cut()
-
-    @asynccontextmanager
-    async def slow(self, seconds: float) -> AsyncIterator[None]:
-        """Keep every answer back, and every request."""
-        self.proxy.delay_seconds = seconds / 2
-        try:
-            yield
-        finally:
-            self.proxy.heal()
-
-    async def restart(self) -> None:
-        """Kill the server and start it again on its append-only file."""
-        self.server.kill()
-        self.server.start()
-
-    @asynccontextmanager
-    async def hang(self) -> AsyncIterator[None]:
-        """Stop the process: the kernel accepts connections, and nobody answers."""
-        os.kill(self.server.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.server.pid, signal.SIGCONT)
 
     @asynccontextmanager
     async def full(self) -> AsyncIterator[RedisSettings]:
@@ -125,16 +82,12 @@ class RedisHarness(BackendHarness):
                 channels=["*"],
                 categories=["+@all", "-@write"],
             )
-        yield self._settings_for(f"redis://reader:pw@{self.server.address}/0")
+        yield self.settings_at(self.server.address, "reader:pw@")
 
     def wrong_credentials(self) -> tuple[RedisSettings, str]:
         """Log in with a password that nobody has."""
         secret = "s3cr3t-of-nobody"
-        return self._settings_for(f"redis://nobody:{secret}@{self.server.address}/0"), secret
-
-    def unreachable(self) -> RedisSettings:
-        """Return settings for a port where nobody listens."""
-        return self._settings_for(f"redis://127.0.0.1:{free_port()}/0")
+        return self.settings_at(self.server.address, f"nobody:{secret}@"), secret
 
 
 @pytest.fixture(scope="module")
