@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from streamq import Capabilities, Settings, installed_drivers, load_driver
 from streamq.driver import DriverSettings
-from streamq.temporal._schema import stream_schema
+from streamq.temporal.generic._schema import stream_schema
 from streamq.testing import _catalogue as kit
 
 DOCS = Path(__file__).parent
