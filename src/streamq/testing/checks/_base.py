@@ -1,4 +1,4 @@
-"""Provides the fixtures and helper methods that every check uses.
+"""The base class of all checks: pytest fixtures and helper methods.
 
 Design: docs/design/testing.md.
 """
@@ -43,7 +43,7 @@ class Checks:
     """Fixtures and helpers of :class:`streamq.testing.DriverSuite`."""
 
     group: ClassVar[str] = ""
-    """What the checks of a class are about, in one or two words."""
+    """The subject of the checks of a class, in one or two words."""
 
     harness_type: ClassVar[type[BackendHarness]]
     """The harness to make for each check; or override the fixture :meth:`harness`."""
@@ -55,7 +55,7 @@ class Checks:
 
     @pytest.fixture
     def harness(self, tmp_path: Path) -> BackendHarness:
-        """Return the harness, not started. Override it to hand over what pytest fixtures made."""
+        """Return the harness, not started. Override it to use what other fixtures have made."""
         made = getattr(self, "harness_type", None)
         if made is None:
             raise NotImplementedError(
@@ -66,15 +66,15 @@ class Checks:
         return found
 
     @pytest.fixture
-    def _promised(self, request: pytest.FixtureRequest, harness: BackendHarness) -> None:
-        """Skip what no queue of the driver can be held to, before anything is started for it."""
+    def _declared(self, request: pytest.FixtureRequest, harness: BackendHarness) -> None:
+        """Skip a check of what the driver does not declare, before anything is started for it."""
         request.node.stash[OPENED] = (harness.label, None)
         conditions = conditions_of(request.function)
         self._skip_undeclared(harness, harness.driver.capabilities, conditions)
 
     @pytest_asyncio.fixture
     async def backend(
-        self, harness: BackendHarness, _promised: None
+        self, harness: BackendHarness, _declared: None
     ) -> AsyncIterator[BackendHarness]:
         """Return the harness, started."""
         async with harness:
@@ -84,7 +84,7 @@ class Checks:
     async def open_with(
         self, backend: BackendHarness
     ) -> AsyncIterator[Callable[[DriverSettings], Awaitable[ChunkQueue]]]:
-        """Return a function that opens a queue with other settings than the usual ones."""
+        """Return a function that opens a queue with given settings."""
         async with AsyncExitStack() as stack:
 
             async def open_with(settings: DriverSettings, ttl: timedelta = LONG_TTL) -> ChunkQueue:
@@ -142,8 +142,8 @@ class Checks:
                     )
             pytest.skip(named)
         yield
-        # A check that has failed half-way leaves calls under way; the queues close after this.
-        begun, self._begun = self._begun, []  # pytest keeps us, and we would keep them
+        # A failed check may leave calls in progress; the queues are closed after this.
+        begun, self._begun = self._begun, []  # pytest keeps this object, which must not keep them
         for task in begun:
             task.cancel()
         if begun:
@@ -171,9 +171,9 @@ class Checks:
         max_bytes: int = _MAX_READ_BYTES,
         max_wait: float | None = None,
     ) -> Sequence[Stored]:
-        """Read once, with generous bounds, and never wait longer than twice our patience.
+        """Read once, with generous bounds, within twice the patience of the harness.
 
-        Where what is read is gone, what comes before is acknowledged first.
+        On a backend without replay, the records before are acknowledged first.
         """
         if after != START and not queue.capabilities.replay:
             await queue.commit(stream, after)
@@ -186,7 +186,7 @@ class Checks:
     async def read_many(
         self, queue: ChunkQueue, stream: StreamId, count: int, after: str = START
     ) -> list[Stored]:
-        """Read on until ``count`` records have come, or nothing more does."""
+        """Read until ``count`` records have arrived, or a read returns nothing."""
         found: list[Stored] = []
         while len(found) < count:
             batch = await self.read(queue, stream, after)
@@ -210,21 +210,21 @@ class Checks:
         return found
 
     def begin(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a call beside the check; it is ended with the check, however that ends."""
+        """Start a call in the background; it is cancelled at the end of the check."""
         task = asyncio.get_running_loop().create_task(call)
         self._begun.append(task)
         return task
 
     async def blocked(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a call that has nothing to return yet, and see that it waits."""
+        """Start a call that has nothing to return yet, and assert that it waits."""
         task = self.begin(call)
-        # No event tells that somebody waits: the only proof is that the read does not return.
+        # There is no event for "waits": the only proof is that the call does not return.
         done, _ = await asyncio.wait({task}, timeout=0.05)
         assert not done, "a call with nothing to return came back before its max_wait"
         return task
 
     async def until_answered(self, call: Callable[[], Awaitable[object]]) -> None:
-        """Repeat a call while it fails as core would repeat it; nothing else may come out."""
+        """Repeat a call while the backend is unavailable, as core does; raise any other error."""
         async with asyncio.timeout(self.patience):
             while True:
                 try:
@@ -243,10 +243,10 @@ class Checks:
         return False
 
     async def eventually(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
-        """Ask again until the condition holds; fail when our patience is over."""
+        """Poll until the condition holds; fail after the patience of the harness."""
         try:
             async with asyncio.timeout(self.patience):
                 while not await condition():  # noqa: ASYNC110 - a backend has no event for this
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            pytest.fail(f"still not so after {self.patience:g} s: {what}")
+            pytest.fail(f"not true after {self.patience:g} s: {what}")
