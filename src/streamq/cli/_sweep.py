@@ -176,7 +176,7 @@ async def _with_temporal(
     queue: ChunkQueue, settings: Settings, request: SweepRequest, on_progress: Callable[[int], None]
 ) -> SweepSummary:
     with needs_extra("temporal"):
-        from streamq.temporal._sweep import sweep_queue
+        from streamq.temporal.sweeping._activity import sweep_queue
 
     async with _client(settings) as client:
         return await sweep_queue(queue, settings, client, request, on_progress=on_progress)
@@ -201,7 +201,7 @@ async def _client(settings: Settings) -> AsyncIterator[Client]:
 def _schedule(settings: Settings, request: SweepRequest, every: timedelta, task_queue: str) -> int:
     with needs_extra("temporal"):
         from streamq.temporal import schedule_sweep
-        from streamq.temporal._sweep_schedule import schedule_id
+        from streamq.temporal.sweeping._schedule import schedule_id
 
     async def work() -> int:
         async with _client(settings) as client:
@@ -219,7 +219,7 @@ def _schedule(settings: Settings, request: SweepRequest, every: timedelta, task_
 def _unschedule(settings: Settings, request: SweepRequest) -> int:
     with needs_extra("temporal"):
         from streamq.temporal import unschedule_sweep
-        from streamq.temporal._sweep_schedule import schedule_id
+        from streamq.temporal.sweeping._schedule import schedule_id
 
     async def work() -> int:
         async with _client(settings) as client:
