@@ -1,8 +1,10 @@
-"""Waking readers in other processes: a doorbell for each, in a directory next to the database.
+"""Wakes readers in other processes: each has a doorbell in a directory next to the database.
 
-A reader that waits binds a datagram socket in the directory; whoever commits sends one byte to
-every socket that is there. A full socket means that the bell is ringing already, a refused one that
-its owner has died. The byte says nothing but "look again", so none can be lost that matters.
+A process whose reads block binds a datagram socket in the directory. A process that commits sends
+one byte to every socket there. A full socket means that the bell is ringing already, a refused one
+that its owner has died. The byte only means "look again", so a lost byte costs time and no data.
+
+Design: docs/design/sqlite.md.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _INSTALL_TRIES = 5
 
 
 class Doorbells:
-    """The doorbells of all processes that wait for one database."""
+    """The doorbells of all processes whose reads of one database block."""
 
     def __init__(self, database: Path) -> None:
         database = database.resolve()
@@ -37,10 +39,10 @@ class Doorbells:
         self._sender: socket.socket | None = None
 
     def ring(self) -> None:
-        """Wake every reader of other processes that waits. Never blocks."""
+        """Wake the blocked reads of all other processes. Never blocks."""
         try:
             names = os.listdir(self.directory)
-        except OSError:  # nobody has ever waited, or we may not know: readers then poll
+        except OSError:  # no read has ever blocked, or we may not look: readers then poll
             return
         for name in names:
             if name.endswith(_SUFFIX):
@@ -56,17 +58,17 @@ class Doorbells:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         except OSError:
-            # Full: it is ringing. Gone: nobody waits. Not permitted: that reader polls.
+            # Full: it is ringing. Gone: no read blocks. Not permitted: that reader polls.
             return
 
     def install(self) -> Doorbell | None:
-        """Return a bell that :meth:`ring` reaches, or ``None`` where the system cannot do it."""
+        """Return a bell that :meth:`ring` reaches; ``None`` if the system does not allow it."""
         if not hasattr(socket, "AF_UNIX"):
             return None
         for _ in range(_INSTALL_TRIES):
             try:
                 return self._install()
-            except FileNotFoundError:  # somebody else's last bell took the directory with it
+            except FileNotFoundError:  # another process removed the directory with its last bell
                 continue
             except OSError:
                 return None
@@ -92,9 +94,9 @@ class Doorbells:
                 self.directory.mkdir(mode=0o700)
             found = self.directory.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-                raise PermissionError(f"{self.directory} belongs to somebody else")
+                raise PermissionError(f"{self.directory} belongs to another user")
         elif not self.directory.exists():
-            # Whoever may write to the database may wake its readers.
+            # Every user who may write to the database may wake its readers.
             mode = stat.S_IMODE(self._database.stat().st_mode) & 0o666
             with contextlib.suppress(FileExistsError):
                 self.directory.mkdir()
@@ -107,7 +109,7 @@ class Doorbells:
 
 
 class Doorbell:
-    """One process's own bell."""
+    """The bell of this process."""
 
     def __init__(self, bell: socket.socket, path: Path) -> None:
         self._socket = bell
@@ -118,13 +120,13 @@ class Doorbell:
         return self._socket.fileno()
 
     def silence(self) -> None:
-        """Forget all rings so far."""
+        """Discard all rings so far."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 self._socket.recv(1)
 
     def close(self) -> None:
-        """Take the bell away, and the directory if it was the last one."""
+        """Remove the bell, and the directory if it was the last one."""
         with contextlib.suppress(OSError):
             self._path.unlink()
             self._path.parent.rmdir()

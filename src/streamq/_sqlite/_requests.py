@@ -1,143 +1,44 @@
-"""What the SQLite driver stores and how: schema and SQL, blocking, for the driver's own threads."""
+"""The SQL statements of the driver: one function each, blocking, for the driver's own threads.
+
+Design: docs/design/sqlite.md.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from datetime import timedelta
-from pathlib import Path
+from typing import TypeAlias
 
-from streamq._errors import ConfigurationError, StreamNotFoundError
-from streamq._events import StreamId
-from streamq._position import Key, encode_position
-from streamq.driver import Entry, Stored, StreamInfo, new_entries
+from streamq.driver import (
+    Entry,
+    Stored,
+    StreamId,
+    StreamInfo,
+    StreamNotFoundError,
+    encode_position,
+    new_entries,
+    within_bounds,
+)
 
 from ._errors import BACKEND
+from ._schema import transaction
 
-SCHEMA_VERSION = 1
-_APPLICATION_ID = 0x73747271  # "strq": tells our files from other people's
-_WAL_LIMIT_BYTES = 64 * 2**20
-_JANITOR_STREAMS = 100
-_JANITOR_RECORDS = 1000
+Key: TypeAlias = tuple[int, int]
+"""Epoch and index of a record."""
 
-# Ids are never used twice (AUTOINCREMENT): the tail relies on it, and so do buried streams.
-_SCHEMA = """
-CREATE TABLE streams (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    tenant TEXT NOT NULL,
-    name TEXT NOT NULL,
-    epoch INTEGER NOT NULL,        -- newest record: what fences, and where repeats are found out
-    idx INTEGER NOT NULL,
-    records INTEGER NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    expires_ms INTEGER NOT NULL,   -- Unix time
-    UNIQUE (tenant, name)
-);
-CREATE TABLE records (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    stream INTEGER NOT NULL,
-    epoch INTEGER NOT NULL,
-    idx INTEGER NOT NULL,
-    data BLOB NOT NULL,
-    UNIQUE (stream, epoch, idx)
-);
-CREATE TABLE buried (              -- expired streams whose records are still to be removed
-    stream INTEGER PRIMARY KEY
-);
-"""
-
-
-def connect(path: Path, *, synchronous: str, busy_seconds: float) -> sqlite3.Connection:
-    """Open the database, creating it if need be.
-
-    Raises:
-        ConfigurationError: The file belongs to something else, to a newer streamq, or is on a file
-            system without shared memory.
-        sqlite3.Error: Anything else.
-    """
-    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
-    try:
-        with transaction(connection, "BEGIN"):  # one look at one moment: others may be creating it
-            exists = _is_current(connection, path)
-        _use_wal(connection, path, busy_seconds)
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
-        if not exists:
-            with transaction(connection):
-                if not _is_current(connection, path):  # else another process was first
-                    for statement in _SCHEMA.split(";"):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _use_wal(connection: sqlite3.Connection, path: Path, busy_seconds: float) -> None:
-    deadline = time.monotonic() + busy_seconds
-    while True:
-        try:
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            break
-        except sqlite3.OperationalError as exc:
-            # SQLite does not honour its own busy timeout for the switch to WAL.
-            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-    if mode != "wal":
-        raise ConfigurationError(
-            f"{path} is on a file system where SQLite cannot use its write-ahead log (it offers "
-            f"{mode!r}); set STREAMQ_SQLITE_PATH to a local disk",
-            backend=BACKEND,
-        )
-
-
-def _is_current(connection: sqlite3.Connection, path: Path) -> bool:
-    """Tell whether the schema is there; refuse files that are not ours to touch."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application == _APPLICATION_ID:
-        if version > SCHEMA_VERSION:
-            raise ConfigurationError(
-                f"{path} has schema version {version}, this streamq knows {SCHEMA_VERSION}; "
-                "upgrade streamq, or set STREAMQ_SQLITE_PATH to another file",
-                backend=BACKEND,
-            )
-        return True
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application or version or tables:
-        raise ConfigurationError(
-            f"{path} is a SQLite database of another application; set STREAMQ_SQLITE_PATH to "
-            "another file",
-            backend=BACKEND,
-        )
-    return False
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """Commit at the end, or roll back on any exception."""
-    connection.execute(begin)
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # SQLite has rolled back by itself after some errors
-            connection.execute("ROLLBACK")
-        raise
+_SWEPT_STREAMS = 100
+_SWEPT_RECORDS = 1000
 
 
 def append(
     connection: sqlite3.Connection, stream: StreamId, entries: Sequence[Entry], ttl: timedelta
 ) -> bool:
-    """Store what is new, within a write transaction, and tell whether anything was.
+    """Store the entries that are new, within a write transaction; return whether any was.
 
     Raises:
-        FencedError: Raised before anything is written.
+        FencedError: A newer epoch has been opened; nothing was written.
     """
     if not entries:
         return False
@@ -177,7 +78,11 @@ def append(
 
 
 def delete(connection: sqlite3.Connection, stream: StreamId) -> bool:
-    """Remove a stream and its records, within a write transaction; nobody waits for that."""
+    """Remove a stream and its records, within a write transaction.
+
+    Returns:
+        False: no reader has to be woken.
+    """
     row = connection.execute(
         "SELECT id FROM streams WHERE tenant = ? AND name = ?", (stream.tenant, stream.name)
     ).fetchone()
@@ -188,7 +93,7 @@ def delete(connection: sqlite3.Connection, stream: StreamId) -> bool:
 
 
 def has_expired(connection: sqlite3.Connection) -> bool:
-    """Tell whether :func:`sweep` would find something."""
+    """Whether :func:`sweep` would remove anything."""
     (work,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM buried)"
         " OR EXISTS (SELECT 1 FROM streams WHERE expires_ms <= ?)",
@@ -198,16 +103,16 @@ def has_expired(connection: sqlite3.Connection) -> bool:
 
 
 def sweep(connection: sqlite3.Connection) -> int:
-    """Remove some of what has expired, within a write transaction.
+    """Remove some of the expired streams and records, within a write transaction.
 
     Returns:
         How many streams are completely gone now.
     """
     expired = connection.execute(
-        "SELECT id FROM streams WHERE expires_ms <= ? LIMIT ?", (_now_ms(), _JANITOR_STREAMS)
+        "SELECT id FROM streams WHERE expires_ms <= ? LIMIT ?", (_now_ms(), _SWEPT_STREAMS)
     ).fetchall()
     _bury(connection, [key for (key,) in expired])
-    room, gone = _JANITOR_RECORDS, 0
+    room, gone = _SWEPT_RECORDS, 0
     for row in connection.execute("SELECT stream FROM buried LIMIT 100").fetchall():
         room -= connection.execute(
             "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE stream = ? LIMIT ?)",
@@ -229,26 +134,21 @@ def _bury(connection: sqlite3.Connection, keys: Collection[int]) -> None:
 def select(
     connection: sqlite3.Connection, stream: StreamId, after: Key, max_records: int, max_bytes: int
 ) -> list[Stored]:
-    """Return records after a key, within the bounds but at least one if there is one."""
+    """Return the records after a key, within the bounds of a read."""
     cursor = connection.execute(
         "SELECT epoch, idx, data FROM records WHERE stream ="
         " (SELECT id FROM streams WHERE tenant = ? AND name = ? AND expires_ms > ?)"
         " AND (epoch, idx) > (?, ?) ORDER BY epoch, idx LIMIT ?",
         (stream.tenant, stream.name, _now_ms(), *after, max_records),
     )
-    found: list[Stored] = []
-    size = 0
-    for epoch, index, data in cursor:
-        size += len(data)
-        if found and size > max_bytes:
-            break
-        found.append(Stored(encode_position((epoch, index)), data))
-    cursor.close()  # ends the read transaction, which would keep the log from being recycled
+    rows = (Stored(encode_position((epoch, index)), data) for epoch, index, data in cursor)
+    found = within_bounds(rows, max_records, max_bytes)
+    cursor.close()  # ends the read transaction, during which SQLite cannot reuse its log
     return found
 
 
 def describe(connection: sqlite3.Connection, stream: StreamId, last: int) -> StreamInfo:
-    """Return what is known of a stream, as of one moment.
+    """Return what is known of a stream, all of it as of one moment.
 
     Raises:
         StreamNotFoundError: It does not exist, or has expired.
@@ -285,7 +185,7 @@ def list_streams(
 ) -> list[StreamInfo]:
     """Return up to ``limit`` streams in order of name, from the one after ``after``."""
     now = _now_ms()
-    # Names are compared by their UTF-8 bytes, so that those with the prefix follow each other.
+    # Names are compared by their UTF-8 bytes, so that names with the prefix follow each other.
     rows = connection.execute(
         "SELECT name, records, size_bytes, expires_ms FROM streams"
         " WHERE tenant = ? AND name >= ? AND name > ? AND expires_ms > ? ORDER BY name LIMIT ?",
@@ -307,7 +207,7 @@ def newest_record(connection: sqlite3.Connection) -> int:
 def changed_since(connection: sqlite3.Connection, record: int) -> tuple[int, list[StreamId]]:
     """Return the newest record's id, and the streams with records after the given one."""
     rows = connection.execute(
-        # NOT INDEXED: by id, or grouping would walk the whole index of all streams.
+        # NOT INDEXED: find records by id; grouping would walk the whole index of all streams.
         "SELECT max(r.id), s.tenant, s.name FROM records AS r NOT INDEXED"
         " LEFT JOIN streams AS s ON s.id = r.stream WHERE r.id > ? GROUP BY r.stream",
         (record,),
@@ -317,7 +217,7 @@ def changed_since(connection: sqlite3.Connection, record: int) -> tuple[int, lis
 
 
 def data_version(connection: sqlite3.Connection) -> int:
-    """Return a number that differs whenever another connection has committed in between."""
+    """Return a number that changes whenever another connection commits."""
     (version,) = connection.execute("PRAGMA data_version").fetchone()
     return int(version)
 
