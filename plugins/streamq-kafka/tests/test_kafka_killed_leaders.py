@@ -1,4 +1,4 @@
-"""Three genuine brokers, killed one after the other while 200 streams go through them."""
+"""Three genuine brokers are killed one after the other, while 200 streams are in use."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from streamq_kafka import KafkaSettings
 _STREAMS = 200
 _CHUNKS_PER_SECOND = 3.0
 _STEPS = 4
-"""So many chunks of every stream have to arrive before the next thing is done to the cluster."""
+"""Chunks of every stream that have to arrive before the next broker is killed or started."""
 
 
 class _Load:
-    """All streams, written through one queue and read through another, until told to end."""
+    """All streams, written through one queue and read through another, until :meth:`finish`."""
 
     def __init__(self, writing: ChunkQueue, reading: ChunkQueue) -> None:
         self._writing, self._reading = writing, reading
@@ -42,7 +42,7 @@ class _Load:
                 group.create_task(self._read(stream))
 
     async def advance(self) -> float:
-        """Wait until every stream has moved on; return the longest silence of any meanwhile."""
+        """Wait until every stream has advanced; return the longest silence of any stream."""
         self.longest_silence = 0.0
         goals = {stream: count + _STEPS for stream, count in self._arrived.items()}
         async with self._moved:
@@ -85,10 +85,10 @@ class _Load:
 
 
 @pytest.mark.timeout(180)
-async def test_killed_leaders_cost_a_pause_and_nothing_else(
+async def test_killed_leaders_cost_only_a_pause(
     start_cluster: StartCluster, open_with: OpenWith, note: Callable[[str, str], None]
 ) -> None:
-    """Brokers die; whoever reads a text must see it whole, once and in order all the same."""
+    """Brokers die, and readers must still see each text whole, once and in order."""
     cluster = start_cluster()
     settings = KafkaSettings(bootstrap_servers=cluster.bootstrap)
     partition = TopicPartition("streamq", 0)
@@ -119,7 +119,7 @@ async def test_killed_leaders_cost_a_pause_and_nothing_else(
 
 
 async def _unless_failed(running: asyncio.Future[None], waiting: Awaitable[float]) -> float:
-    """Wait for something, or for the failure of what it depends on."""
+    """Wait for one task; raise the error of the load if that fails first."""
     task = asyncio.ensure_future(waiting)
     await asyncio.wait((task, running), return_when=asyncio.FIRST_COMPLETED)
     if running.done():
@@ -133,4 +133,4 @@ async def _until_replicated(
 ) -> None:
     """Wait until the node that came back has caught up with the partition."""
     while len(await operator.in_sync(partition)) < len(cluster.brokers):
-        pass  # asking takes its time
+        pass  # each request takes its time
