@@ -36,7 +36,7 @@ from streamq.temporal import (
     stream_name,
     streaming_activity,
 )
-from streamq.temporal._sweep import sweep_queue
+from streamq.temporal.sweeping._activity import sweep_queue
 
 from .backends import Backend
 

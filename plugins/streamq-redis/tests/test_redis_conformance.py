@@ -14,7 +14,7 @@ from streamq import Chunk, StreamNotFoundError, TrimmedError, open_reader, open_
 from streamq.driver import StreamId
 from streamq.testing import DriverSuite, ServerHarness, new_stream, queue_factory
 from streamq_redis import RedisDriver, RedisSettings
-from streamq_redis._keys import KeySpace
+from streamq_redis._naming import KeySpace
 from streamq_redis.embedded import EmbeddedRedis
 
 

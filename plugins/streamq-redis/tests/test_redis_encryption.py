@@ -7,7 +7,7 @@ import base64
 import itertools
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -26,14 +26,12 @@ from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from redis_streams import OpenAt, StartServer
 from streamq import Chunk, Event, Seal, SerializationError, StreamWriter, load_settings, open_reader
 from streamq.devserver import TemporalDevServer
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity, subscribe
 from streamq_redis.embedded import EmbeddedRedis
-
-OpenAt = Callable[..., Awaitable[ChunkQueue]]
-StartServer = Callable[..., EmbeddedRedis]
 
 
 class Token(BaseModel):
