@@ -22,13 +22,11 @@ ADDRESS = "STREAMQ_WORKFLOW_STREAMS_ADDRESS"
 
 def run(directory: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a module of streamq, and return its result."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("STREAMQ_")
-    }
+    names = [name for name in os.environ if not name.startswith("STREAMQ_")]
     return subprocess.run(
         [sys.executable, "-m", *command],
         cwd=directory,
-        env={**inherited, **variables},
+        env={**{name: os.environ[name] for name in names}, **variables},
         capture_output=True,
         text=True,
         timeout=60,
