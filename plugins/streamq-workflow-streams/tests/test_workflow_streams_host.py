@@ -13,13 +13,7 @@ from temporalio.contrib.workflow_streams import WorkflowStreamClient
 
 from streamq import open_reader, open_writer
 from streamq.devserver import TemporalDevServer
-from streamq.driver import (
-    START,
-    Entry,
-    QueueOptions,
-    StorageFullError,
-    StreamId,
-)
+from streamq.driver import START, Entry, QueueOptions, StorageFullError, StreamId
 from streamq.testing import new_stream
 from streamq_workflow_streams import WorkflowStreamsDriver, WorkflowStreamsSettings
 

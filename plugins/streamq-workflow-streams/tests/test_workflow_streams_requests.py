@@ -11,11 +11,7 @@ import pytest
 
 from streamq import ConfigurationError
 from streamq.devserver import TemporalDevServer
-from streamq.driver import (
-    BackendUnavailableError,
-    Entry,
-    QueueOptions,
-)
+from streamq.driver import BackendUnavailableError, Entry, QueueOptions
 from streamq.testing import FaultProxy, new_stream
 from streamq_workflow_streams import WorkflowStreamsDriver, WorkflowStreamsSettings
 from streamq_workflow_streams.embedded import EmbeddedHosts
