@@ -12,19 +12,19 @@ PATIENCE = 20.0
 
 
 def urls(plain: Any, stream: StreamId) -> list[str]:
-    """Return where the queues of a stream are, past the driver."""
+    """Return the URLs of a stream's queues, without the driver."""
     found = plain.list_queues(QueueNamePrefix=NAMES.queue(stream)).get("QueueUrls", [])
     return [str(each) for each in found]
 
 
 def tags(plain: Any, stream: StreamId) -> dict[str, str]:
-    """Return the tags of a stream's queue, past the driver."""
+    """Return the tags of a stream's queue, without the driver."""
     found = plain.list_queue_tags(QueueUrl=urls(plain, stream)[0])["Tags"]
     return {str(name): str(value) for name, value in found.items()}
 
 
 async def read(queue: Any, stream: StreamId, after: str) -> Any:
-    """Acknowledge what was read, and read on."""
+    """Acknowledge everything up to a position, and read on."""
     if after:
         await queue.commit(stream, after)
     return await queue.read(stream, after, max_records=10, max_bytes=10**6, max_wait=PATIENCE)

@@ -18,10 +18,10 @@ from streamq_sqs import SqsDriver, SqsSettings
 
 
 @pytest.mark.parametrize("gaps_as_events", [False, True])
-async def test_what_went_to_a_dead_letter_queue_is_told_as_missing(
+async def test_messages_in_a_dead_letter_queue_are_reported_as_missing(
     open_queue: OpenQueue, plain: Any, stream: StreamId, gaps_as_events: bool
 ) -> None:
-    """An operator may have added one: the reader must not take the rest for the whole."""
+    """A reader must not take the remaining messages for the whole stream."""
     queue = await open_queue()
     async with open_writer(stream, queue=queue) as writer:
         for word in ("a", "b", "c"):
@@ -34,7 +34,7 @@ async def test_what_went_to_a_dead_letter_queue_is_told_as_missing(
     arn = plain.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]
     policy = {"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 1}
     plain.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(policy)})
-    # A reader that takes the opening and the first chunk, and gives them back.
+    # A reader receives the opening and the first chunk, and gives them back.
     for each in plain.receive_message(QueueUrl=url, MaxNumberOfMessages=2)["Messages"]:
         plain.change_message_visibility(
             QueueUrl=url, ReceiptHandle=each["ReceiptHandle"], VisibilityTimeout=0
@@ -52,10 +52,10 @@ async def test_what_went_to_a_dead_letter_queue_is_told_as_missing(
     assert count["Attributes"]["ApproximateNumberOfMessages"] == "2"
 
 
-async def test_slow_reader_keeps_what_it_has_taken(
+async def test_slow_reader_keeps_its_messages(
     settings: SqsSettings, plain: Any, stream: StreamId
 ) -> None:
-    """A reader that takes its time must not have its messages handed to somebody else."""
+    """The messages of a slow reader must not be delivered to another one."""
     brief = settings.model_copy(update={"visibility_seconds": 2})
     options = QueueOptions(ttl=timedelta(minutes=5))
     async with await SqsDriver.open(options, brief) as queue:
@@ -63,7 +63,7 @@ async def test_slow_reader_keeps_what_it_has_taken(
             await writer.send_chunk("a")
         async with open_reader(stream, queue=queue) as reader:
             assert isinstance(await anext(reader), Chunk)
-            # Longer than the visibility time-out: it would be given to whoever asks.
+            # Waits longer than the visibility time-out, so any message would be delivered.
             stolen = await asyncio.to_thread(
                 plain.receive_message, QueueUrl=urls(plain, stream)[0], WaitTimeSeconds=5
             )
@@ -73,10 +73,10 @@ async def test_slow_reader_keeps_what_it_has_taken(
             assert reader.statistics().duplicate_records == 0
 
 
-async def test_reader_that_never_goes_on_loses_what_it_has_taken(
+async def test_reader_that_hangs_loses_its_messages(
     settings: SqsSettings, stream: StreamId
 ) -> None:
-    """One that hangs for ever must not keep the stream from everybody else."""
+    """A reader that hangs must not block the stream for ever."""
     brief = settings.model_copy(update={"visibility_seconds": 2, "hold_seconds": 2})
     options = QueueOptions(ttl=timedelta(minutes=5))
     async with (
@@ -88,10 +88,10 @@ async def test_reader_that_never_goes_on_loses_what_it_has_taken(
         assert [each.data for each in await read(other, stream, START)] == [b"a"]
 
 
-async def test_request_of_a_reader_that_has_gone_gives_back_what_it_brings(
+async def test_request_of_a_reader_that_left_gives_its_messages_back(
     open_queue: OpenQueue, stream: StreamId
 ) -> None:
-    """A poll ends while its request waits: what comes then belongs to the next poll, at once."""
+    """If a poll ends while its request waits, the next poll must get the messages at once."""
     queue, other = await open_queue(), await open_queue()
     await queue.append(stream, [Entry(1, 0, b"a")])
     position = (await read(queue, stream, START))[-1].position
@@ -108,13 +108,13 @@ async def test_request_of_a_reader_that_has_gone_gives_back_what_it_brings(
 
 
 @pytest.mark.parametrize("commits", [True, False], ids=["reader", "polls"])
-async def test_standard_queue_that_turns_everything_round_tells_the_same_story(
+async def test_standard_queue_in_reverse_order_is_read_in_order(
     settings: SqsSettings, commits: bool
 ) -> None:
-    """Standard queues promise no order, and the emulators keep it: here nothing is left of it."""
+    """Standard queues guarantee no order, but emulators keep it; here it is reversed on purpose."""
     options = QueueOptions(ttl=timedelta(minutes=5))
     standard = settings.model_copy(update={"fifo": False})
-    source, turned = new_stream(), new_stream()
+    source, reversed_ = new_stream(), new_stream()
     async with await SqsDriver.open(options, standard) as queue:
         async with open_writer(source, queue=queue) as writer:
             for i in range(25):
@@ -127,27 +127,27 @@ async def test_standard_queue_that_turns_everything_round_tells_the_same_story(
             records += [each.data for each in found]
             position = found[-1].position
         entries = [Entry(1, i, data) for i, data in enumerate(reversed(records))]
-        await queue.append(turned, entries)
-        story: list[Event] = []
+        await queue.append(reversed_, entries)
+        events: list[Event] = []
         cursor = "beginning"
         async with asyncio.timeout(PATIENCE):
-            while not (story and isinstance(story[-1], Seal)):
+            while not (events and isinstance(events[-1], Seal)):
                 async with open_reader(
-                    turned, from_=cursor, queue=queue, commits=commits
+                    reversed_, from_=cursor, queue=queue, commits=commits
                 ) as reader:
-                    story += await reader.read_batch(max_wait=PATIENCE)
+                    events += await reader.read_batch(max_wait=PATIENCE)
                     cursor = reader.cursor
-    assert [each.value for each in story[:-1] if isinstance(each, Chunk)] == [
+    assert [each.value for each in events[:-1] if isinstance(each, Chunk)] == [
         str(i) for i in range(25)
     ]
-    assert [each.offset for each in story] == list(range(1, 27))
+    assert [each.offset for each in events] == list(range(1, 27))
 
 
 @pytest.mark.parametrize("position", ["sqs", "sqs ", "sqs a  b", "7-1", "sqs a\n"])
 async def test_foreign_positions_are_refused(
     open_queue: OpenQueue, stream: StreamId, position: str
 ) -> None:
-    """The cursor of another backend must not read as "the beginning"."""
+    """The cursor of another backend must not be taken for the beginning."""
     queue = await open_queue()
     for call in (queue.commit(stream, position), queue.release(stream, position)):
         with pytest.raises(CursorError):

@@ -17,11 +17,11 @@ from streamq_sqs._requests import SqsRequests
 from streamq_sqs._tags import QueueTags, life_tags
 
 
-async def test_queues_of_others_are_left_alone(
+async def test_foreign_queues_are_left_alone(
     open_queue: OpenQueue, plain: Any, stream: StreamId
 ) -> None:
-    """An account has more queues than ours, and some may have names like ours."""
-    name = f"{NAMES.tenant(stream.tenant)}of-somebody-else"
+    """An account has queues of other programs, perhaps with names like those of streamq."""
+    name = f"{NAMES.tenant(stream.tenant)}of-another-program"
     url = plain.create_queue(QueueName=name)["QueueUrl"]
     queue = await open_queue()
     assert [info async for info in queue.streams(stream.tenant)] == []
@@ -29,10 +29,10 @@ async def test_queues_of_others_are_left_alone(
     assert url in plain.list_queues(QueueNamePrefix=name)["QueueUrls"]
 
 
-async def test_sweep_keeps_what_is_written_to(
+async def test_sweep_keeps_a_stream_that_is_written_to(
     settings: SqsSettings, plain: Any, stream: StreamId
 ) -> None:
-    """A stream may last longer than its time to live, which counts from the last append."""
+    """The time to live counts from the last append, so a stream may exist for longer."""
     options = QueueOptions(ttl=timedelta(seconds=2))
     apart = settings.model_copy(update={"queue_prefix": f"t{uuid.uuid4().hex[:8]}-"})
     names = QueueNames(apart.queue_prefix, fifo=True)
@@ -44,7 +44,7 @@ async def test_sweep_keeps_what_is_written_to(
         idle = StreamId(stream.tenant, "idle")
         await queue.append(idle, [Entry(1, 0, b"")])
         position, index = START, 0
-        # Twice the time to live: then even what nobody has read is removed.
+        # After twice the time to live, even a queue with unread messages is deleted.
         while is_there(idle):
             await queue.append(stream, [Entry(1, index, b"x")])
             position = (await read(queue, stream, position))[-1].position
@@ -54,21 +54,21 @@ async def test_sweep_keeps_what_is_written_to(
         assert is_there(stream)
 
 
-async def test_sweep_looks_again_before_it_deletes(
+async def test_sweep_checks_again_before_it_deletes(
     settings: SqsSettings, plain: Any, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the list of a thousand queues and the last of them a writer may have woken up."""
+    """While a sweep lists a thousand queues, a writer may renew one of them."""
     apart = settings.model_copy(update={"queue_prefix": f"t{uuid.uuid4().hex[:8]}-"})
-    look = SqsRequests.tags_if_there
+    read_tags = SqsRequests.tags_if_there
 
-    async def look_and_write(service: SqsRequests, url: str) -> QueueTags | None:
-        label = await look(service, url)
-        await service.tag(url, life_tags(3_600))
-        return label
+    async def read_and_renew(requests: SqsRequests, url: str) -> QueueTags | None:
+        found = await read_tags(requests, url)
+        await requests.tag(url, life_tags(3_600))
+        return found
 
     async with await SqsDriver.open(QueueOptions(ttl=timedelta(seconds=0)), apart) as queue:
         await queue.append(stream, [Entry(1, 0, b"a")])
         with monkeypatch.context() as patched:
-            patched.setattr(SqsRequests, "tags_if_there", look_and_write)
+            patched.setattr(SqsRequests, "tags_if_there", read_and_renew)
             assert await queue.sweep() == 0
         assert (await queue.describe(stream)).records == 1

@@ -16,7 +16,7 @@ from streamq.testing import OpenQueue
 async def test_queue_with_other_attributes_is_used(
     open_queue: OpenQueue, plain: Any, stream: StreamId
 ) -> None:
-    """An operator who adds a dead-letter queue, or encryption, must not lock writers out."""
+    """If an operator adds a dead-letter queue or encryption, writers must still work."""
     queue = await open_queue()
     await queue.append(stream, [Entry(1, 0, b"a")])
     plain.set_queue_attributes(
@@ -27,10 +27,10 @@ async def test_queue_with_other_attributes_is_used(
     assert (await queue.describe(stream)).attempts == 2
 
 
-async def test_of_two_openers_of_one_epoch_at_most_one_goes_on(
+async def test_at_most_one_of_two_openers_of_an_epoch_continues(
     open_queue: OpenQueue, stream: StreamId
 ) -> None:
-    """Both would write the same attempt, and its reader would be told a blend of the two."""
+    """Otherwise a reader would get a mixture of two writers as one attempt."""
     first, second = await open_queue(), await open_queue()
     await first.append(stream, [Entry(1, 0, b"earlier")])
     for epoch in range(2, 12):
@@ -40,15 +40,15 @@ async def test_of_two_openers_of_one_epoch_at_most_one_goes_on(
             return_exceptions=True,
         )
         refused = [each for each in outcomes if isinstance(each, FencedError)]
-        assert refused, "both were let in"
+        assert refused, "both were accepted"
         assert len(refused) + outcomes.count(None) == 2
         assert await first.newest_epoch(stream) == epoch
 
 
-async def test_append_to_a_queue_that_was_deleted_makes_no_other_one(
+async def test_append_to_a_deleted_queue_creates_no_new_one(
     open_queue: OpenQueue, plain: Any, stream: StreamId
 ) -> None:
-    """The rest of a text under its name would be taken for all of it."""
+    """A new queue would hold the rest of the stream, and readers would take it for the whole."""
     queue, other = await open_queue(), await open_queue()
     await queue.append(stream, [Entry(1, 0, b"a")])
     await other.delete(stream)
