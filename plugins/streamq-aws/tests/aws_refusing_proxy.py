@@ -1,4 +1,4 @@
-"""A proxy between a driver and the emulator that refuses requests, and notes who made them."""
+"""Runs a proxy in front of the emulator that refuses requests and records their access keys."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ _LENGTH = re.compile(r"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a service answers instead of serving.
+    """An error that a service answers with.
 
     Attributes:
-        code: What it calls the error.
-        status: Of HTTP.
-        times: For how many requests of each kind.
+        code: Its code.
+        status: Its HTTP status.
+        message: Its text.
+        times: How many requests of each kind are refused.
     """
 
     code: str
@@ -33,25 +34,25 @@ class Refusal:
 
 
 @dataclass
-class Between:
-    """Carries one request a connection to the emulator.
+class RefusingProxy:
+    """Forwards one request for each connection to the emulator, or refuses it.
 
     Attributes:
-        server: Where that is, host and port.
-        refusal: What requests get, or ``None``.
-        refused: How many requests were refused, by kind.
-        keys: Access keys that requests were signed with.
+        server: Host and port of the emulator.
+        refusal: How requests are refused; ``None`` to forward them.
+        refused: Number of refused requests by kind.
+        keys: Access keys of all requests.
     """
 
     server: str
     refusal: Refusal | None = None
     refused: Counter[str] = field(default_factory=Counter)
     keys: set[str] = field(default_factory=set)
-    _carrying: set[asyncio.Task[None]] = field(default_factory=set)
+    _forwarding: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
-        """What to set AWS_ENDPOINT_URL to."""
+        """The value for AWS_ENDPOINT_URL."""
         host, port = self._listener.sockets[0].getsockname()
         return f"http://{host}:{port}"
 
@@ -63,16 +64,16 @@ class Between:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._listener.close()
-        for task in self._carrying:
+        for task in self._forwarding:
             task.cancel()
-        await asyncio.gather(*self._carrying, return_exceptions=True)
+        await asyncio.gather(*self._forwarding, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._carry(reader, writer))
-        self._carrying.add(task)
-        task.add_done_callback(self._carrying.discard)
+        task = asyncio.create_task(self._handle(reader, writer))
+        self._forwarding.add(task)
+        task.add_done_callback(self._forwarding.discard)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             self.keys.update(_CREDENTIAL.findall(head))
@@ -88,36 +89,36 @@ class Between:
                 writer.write(answer)
                 await writer.drain()
             else:
-                await self._pass_on(head, reader, writer)
+                await self._forward(head, reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             return  # the other side has gone
         finally:
             writer.close()
 
-    async def _pass_on(
+    async def _forward(
         self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         host, port = self.server.split(":")
         there, to_there = await asyncio.open_connection(host, int(port))
         head = re.sub(r"\r\nConnection:[^\r]*", "", head, flags=re.IGNORECASE)
         to_there.write(head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode("latin-1"))
-        sending = asyncio.create_task(_pour(reader, to_there))
+        sending = asyncio.create_task(_copy(reader, to_there))
         try:
-            await _pour(there, writer)
+            await _copy(there, writer)
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
             to_there.close()
 
 
-async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65_536):
         writer.write(data)
         await writer.drain()
 
 
 def _kind(head: str) -> str:
-    """Return what a request asks for: SQS says so in a header, S3 by its verb."""
+    """Return the kind of a request: SQS names it in a header, for S3 it is the HTTP method."""
     target = _TARGET.search(head)
     return target[1] if target else head.split(" ", 1)[0]
 
