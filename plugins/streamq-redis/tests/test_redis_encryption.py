@@ -162,7 +162,7 @@ def forms(secret: bytes) -> set[bytes]:
     for ascii_only in (True, False):
         found.add(json.dumps(secret.decode(), ensure_ascii=ascii_only)[1:-1].encode())
     for encode, before in itertools.product((base64.b64encode, base64.urlsafe_b64encode), range(3)):
-        # Neighbouring bytes share the first and last digits; those between depend on the secret only.
+        # The first and last digits also depend on the neighbours; those between do not.
         digits = encode(bytes(before) + secret)
         bits = 8 * (before + len(secret))
         found.add(digits[-(-8 * before // 6) : bits // 6])
