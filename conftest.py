@@ -13,12 +13,10 @@ pytest_plugins = ["streamq.testing.plugin", "pytester"]
 
 _NOTES = pytest.StashKey[dict[str, list[str]]]()
 
-# A shell starts background jobs with SIGINT ignored, and nohup does the same with SIGHUP. A process
-# that tests start would inherit that, and the tests that interrupt it would fail.
+# A shell starts background jobs with SIGINT ignored. Processes that tests start would inherit that,
+# and the tests that interrupt them would fail.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from .command import DATABASE, Cli, Inside, is_ours
 
 @pytest.fixture(scope="session")
 def bytecode(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One place for compiled modules, so that not every process has to compile them."""
+    """One directory for compiled modules, so that not every process has to compile them."""
     cache = getattr(pytestconfig, "cache", None)
     if cache is None:
         return tmp_path_factory.mktemp("bytecode")
@@ -27,7 +28,21 @@ def bytecode(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def cli(tmp_path: Path, bytecode: Path) -> Iterator[Cli]:
+def default_sighup() -> Iterator[None]:
+    """Start processes with the default for SIGHUP, even under nohup, which has it ignored.
+
+    A handler is not inherited as "ignore" is, and lets this process survive the signal as before.
+    """
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    yield
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+@pytest.fixture
+def cli(tmp_path: Path, bytecode: Path, default_sighup: None) -> Iterator[Cli]:
     kept = {name: value for name, value in os.environ.items() if not is_ours(name)}
     environment = {**kept, "PYTHONPYCACHEPREFIX": str(bytecode)}
     runner = Cli(tmp_path, environment)
@@ -50,14 +65,14 @@ def inside(
 
 @pytest.fixture(scope="session")
 def temporal() -> Iterator[TemporalDevServer]:
-    """A Temporal server for demos to share, where starting one is not what is tested."""
+    """A Temporal server that demos share, in tests that are not about starting one."""
     with TemporalDevServer() as server:
         yield server
 
 
 @pytest.fixture
 async def queue(cli: Cli) -> AsyncIterator[ChunkQueue]:
-    """The sqlite backend that the commands use by default, opened from another process: this."""
+    """The sqlite backend that the commands use by default, opened in this process."""
     settings = SqliteSettings(path=cli.directory / DATABASE)
     opened = await SqliteDriver.open(QueueOptions(ttl=timedelta(hours=1)), settings)
     yield opened

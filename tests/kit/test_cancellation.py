@@ -63,7 +63,7 @@ async def test_swallowed_cancellation_is_found() -> None:
         except asyncio.CancelledError:
             return
 
-    with pytest.raises(AssertionError, match="went on all the same"):
+    with pytest.raises(AssertionError, match="continued all the same"):
         await cancel_at_every_await(swallow, nothing)
 
 

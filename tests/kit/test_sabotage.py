@@ -41,7 +41,7 @@ _CONSUMING = {name.removeprefix("test_") for name in vars(ConsumingChecks) if "t
 _SOUND_SKIPS = {
     # These are about backends that do not fence, or have no replay.
     "epochs_are_known_before_their_records",
-    "stale_writer_that_is_silent_is_told",
+    "idle_stale_writer_is_stopped",
     *_CONSUMING,
     "driver_is_found_by_its_name",
     "another_process_reads_ours_and_we_read_its",
@@ -58,11 +58,11 @@ _NOT_TRIPPED = (
     "declared_capabilities_can_be_required",
     "undeclared_capabilities_are_refused_at_open",
     "writers_refuse_a_backend_that_cannot_tell_attempts_apart",
-    "attempt_that_would_have_to_read_is_refused",
-    "chunk_that_would_take_parts_is_refused",
+    "attempt_that_resumes_or_replays_is_refused",
+    "chunk_larger_than_a_record_is_refused",
     "tail_is_refused",
     # The driver that never answers is a scripted one: what is tested is core's own deadline.
-    "call_that_a_driver_never_answers_ends_all_the_same",
+    "call_that_a_driver_never_answers_ends_at_the_deadline",
 )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import redis.asyncio
 
+from redis_streams import Bare, StartServer
 from streamq.driver import StreamId
 from streamq.testing import open_queue_fixture, open_with_fixture, stream_fixture
 from streamq_redis import RedisDriver, RedisSettings
-from streamq_redis._keys import KeySpace
+from streamq_redis._naming import KeySpace
 from streamq_redis.embedded import EmbeddedRedis, find_server
 
 
@@ -43,9 +44,6 @@ def server(binary: Path) -> Iterator[EmbeddedRedis]:
         yield running
 
 
-StartServer = Callable[..., EmbeddedRedis]
-
-
 @pytest.fixture
 def start_server(binary: Path) -> Iterator[StartServer]:
     """Return a function that starts a server for one test."""
@@ -74,7 +72,7 @@ open_at = open_with_fixture(RedisDriver, settings_for)
 
 
 @pytest.fixture
-async def bare(server: EmbeddedRedis) -> AsyncIterator[redis.asyncio.Redis]:
+async def bare(server: EmbeddedRedis) -> AsyncIterator[Bare]:
     """Return a plain client, to look at the server past the driver."""
     async with redis.asyncio.Redis.from_url(server.url) as client:
         yield client

@@ -7,7 +7,7 @@ import base64
 import itertools
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -26,14 +26,12 @@ from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from redis_streams import OpenAt, StartServer
 from streamq import Chunk, Event, Seal, SerializationError, StreamWriter, load_settings, open_reader
 from streamq.devserver import TemporalDevServer
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity, subscribe
 from streamq_redis.embedded import EmbeddedRedis
-
-OpenAt = Callable[..., Awaitable[ChunkQueue]]
-StartServer = Callable[..., EmbeddedRedis]
 
 
 class Token(BaseModel):
@@ -196,7 +194,7 @@ def temporal_address() -> Iterator[str]:
 async def run_and_read(
     address: str, converter: DataConverter, queue: ChunkQueue
 ) -> tuple[str, list[Event]]:
-    """Run the activity; return the stream's name and what a subscriber was told."""
+    """Run the activity; return the stream's name and the events that a subscriber got."""
     client = await Client.connect(address, data_converter=converter)
     settings = load_settings(backend="redis", retry_seconds=5, idle_seconds=20)
     task_queue = f"tq-{uuid.uuid4()}"

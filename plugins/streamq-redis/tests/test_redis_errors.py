@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import redis.exceptions as rx
@@ -20,9 +21,9 @@ from streamq import (
     StorageFullError,
     StreamqError,
 )
-from streamq.driver import QueueOptions
+from streamq.driver import QueueOptions, translated_errors
 from streamq_redis import RedisDriver, RedisSettings
-from streamq_redis._errors import redis_errors, to_streamq
+from streamq_redis._errors import to_streamq
 
 EXPORTED = {
     name: found
@@ -48,6 +49,9 @@ UNAVAILABLE = {
 }
 
 
+translate = partial(to_streamq, address="db.example:6379")
+
+
 def make(kind: type[Exception]) -> Exception:
     if issubclass(kind, rx.AskError):
         return kind("123 127.0.0.1:7000")
@@ -57,7 +61,7 @@ def make(kind: type[Exception]) -> Exception:
 @pytest.mark.parametrize("name", sorted(EXPORTED))
 def test_every_exported_exception_is_mapped(name: str) -> None:
     """A client error that slips through unmapped ends a worker with a foreign traceback."""
-    with pytest.raises(StreamqError) as caught, redis_errors("db.example:6379", "tenant/name"):
+    with pytest.raises(StreamqError) as caught, translated_errors(translate, "tenant/name"):
         raise make(EXPORTED[name])
     error = caught.value
     expected = (
@@ -99,7 +103,7 @@ def test_every_exported_exception_is_mapped(name: str) -> None:
 async def test_every_kind_of_error_reply_is_mapped(
     reply: str, expected: type[StreamqError]
 ) -> None:
-    """What the server says decides between waiting, stopping and calling an operator."""
+    """The server's answer decides between waiting, stopping and calling an operator."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -118,8 +122,8 @@ async def test_every_kind_of_error_reply_is_mapped(
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), TimeoutError(), OSError(5)])
 def test_network_errors_are_retryable(error: OSError) -> None:
-    """Core repeats what a broken network interrupted."""
-    mapped = to_streamq(error, "localhost:6379")
+    """streamq repeats calls that a broken network has interrupted."""
+    mapped = translate(error)
     assert isinstance(mapped, BackendUnavailableError)
     assert mapped.retryable
 
@@ -137,18 +141,18 @@ def test_network_errors_are_retryable(error: OSError) -> None:
         ("Connection closed by server.", "Connection closed by server."),
     ],
 )
-def test_the_address_is_told_once(text: str, why: str | int) -> None:
-    """A line that has it three times hides the two words that say what is wrong."""
+def test_the_address_is_named_once(text: str, why: str | int) -> None:
+    """A line that names it three times hides the two words that give the reason."""
     reason = os.strerror(why) if isinstance(why, int) else why
-    error = to_streamq(EXPORTED["ConnectionError"](text), "db:6379")
+    error = to_streamq(EXPORTED["ConnectionError"](text), address="db:6379")
     assert str(error) == f"cannot reach Redis at db:6379 ({reason}); is it running? set " + (
         "STREAMQ_REDIS_URL"
     )
 
 
 def test_other_errors_pass_unchanged() -> None:
-    """A mistake in the code must not look like a broken network, and ours are right already."""
-    with pytest.raises(KeyError), redis_errors("localhost:6379"):
+    """A bug must not look like a broken network, and errors of streamq are right already."""
+    with pytest.raises(KeyError), translated_errors(translate):
         raise KeyError("x")
-    with pytest.raises(ClosedError), redis_errors("localhost:6379"):
+    with pytest.raises(ClosedError), translated_errors(translate):
         raise ClosedError("closed")

@@ -1,6 +1,17 @@
-"""The conformance kit: what the author of a driver proves it with, and tools for testing on top.
+"""The conformance kit that proves a driver, and tools for tests of code that uses streamq.
 
 Needs the extra ``testing`` (pytest, pytest-asyncio); nothing else in streamq imports it.
+
+* ``_suite``, ``checks/``: the conformance suite and its groups of checks.
+* ``_harness``, ``_server_harness``: the harness that connects the suite to a backend.
+* ``_fixtures``: fixtures for the ``conftest.py`` of a driver.
+* ``plugin``, ``_report``, ``_catalogue``: the pytest plugin, its report, facts about all checks.
+* ``_faulty_queue``, ``_queue_faults``: a queue that fails by script, and its faults.
+* ``_fault_proxy``: a TCP proxy that breaks connections.
+* ``_virtual_time``: an event loop whose clock jumps.
+* ``_cancellation``: cancels a call at every await.
+
+Design: docs/design/testing.md.
 """
 
 from __future__ import annotations

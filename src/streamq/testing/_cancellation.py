@@ -1,4 +1,4 @@
-"""Cancelling a call at every single place where it can be cancelled."""
+"""Cancels a call at every await at which it can be cancelled."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ _MOST_AWAITS = 500
 async def cancel_at_every_await(
     make: Callable[[], Coroutine[Any, Any, object]], check: Callable[[], Awaitable[None]]
 ) -> None:
-    """Make a call again and again, cancelling it at its first await, its second, and so on.
+    """Repeat a call, and cancel it at its first await, its second, and so on.
 
-    Each await is met twice: cancelled as soon as the call suspends there, and when what it waits
-    for has happened but the call has not yet gone on, which is where results get lost.
+    Each await is tried twice. First the call is cancelled as soon as it suspends there. Then it is
+    cancelled when the awaited event has happened but the call has not resumed; results are lost
+    most easily at that point.
 
     Args:
         make: Makes the call; has to work again after it was cancelled.
-        check: Called after each time; raises if something is lost.
+        check: Called after each cancellation; raises if something is lost.
 
     Raises:
-        AssertionError: The call went on although it was cancelled.
+        AssertionError: The call continued although it was cancelled.
     """
     for is_late in (False, True):
         at = 1
@@ -37,7 +38,7 @@ async def cancel_at_every_await(
 
 
 async def _interrupt(call: Coroutine[Any, Any, object], at: int, is_late: bool) -> bool:
-    """Cancel a call at its ``at``-th await; return whether it got that far."""
+    """Cancel a call at its ``at``-th await; return whether it reached that await."""
     awaits = 0
     was_hit = False
 
@@ -48,7 +49,7 @@ async def _interrupt(call: Coroutine[Any, Any, object], at: int, is_late: bool) 
             return
         was_hit = True
         if is_late and isinstance(waited, asyncio.Future):
-            # Before the task's own callback, so that the task is told both at once.
+            # Added before the task's own callback: the task gets result and cancellation at once.
             waited.add_done_callback(lambda _: task.cancel())
         else:
             asyncio.get_running_loop().call_soon(task.cancel)
@@ -60,7 +61,7 @@ async def _interrupt(call: Coroutine[Any, Any, object], at: int, is_late: bool) 
     await asyncio.wait({task})
     if was_hit:
         assert task.cancelled(), (
-            f"cancelled at its {at}. await, the call went on all the same: {task!r}"
+            f"the call was cancelled at its {at}. await, and continued all the same: {task!r}"
         )
     else:
         task.result()
@@ -71,7 +72,7 @@ async def _interrupt(call: Coroutine[Any, Any, object], at: int, is_late: bool) 
 def _step(
     call: Coroutine[Any, Any, T], on_suspend: Callable[[object], None]
 ) -> Generator[Any, Any, T]:
-    """Drive a coroutine, telling what it waits for each time."""
+    """Drive a coroutine, and report each thing that it waits for."""
     sent: Any = None
     thrown: BaseException | None = None
     while True:
@@ -84,5 +85,5 @@ def _step(
         sent = thrown = None
         try:
             sent = yield waited
-        except BaseException as exc:  # noqa: BLE001 - handed on to the coroutine
+        except BaseException as exc:  # noqa: BLE001 - passed to the coroutine
             thrown = exc

@@ -1,4 +1,7 @@
-"""A TCP proxy in front of a loopback server that does what networks do: reset, stall, refuse."""
+"""A TCP proxy in front of a server on this host, which resets, stalls and refuses connections.
+
+Design: docs/design/testing.md.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from typing import Self
 
 _PIECE_BYTES = 65_536
 _BACKLOG = 1_024
-_RESET = struct.pack("ii", 1, 0)  # linger on, for 0 s: closing sends RST instead of FIN
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with 0 s: closing sends RST instead of FIN
 
 
 class Direction(enum.Enum):
-    """Which way bytes go through a :class:`FaultProxy`."""
+    """The direction in which bytes pass a :class:`FaultProxy`."""
 
     TO_SERVER = "to server"
     TO_CLIENT = "to client"
@@ -26,28 +29,29 @@ class FaultProxy:
     """Carries TCP connections to a server, and breaks them on demand.
 
     Use it as ``async with FaultProxy(host, port) as proxy`` and let clients connect to
-    :attr:`address`. Every fault can be switched on and off at any time, for connections that are
-    open as well as for later ones; none of the calls waits for anything. Whatever a fault does not
-    touch is passed on unchanged and in order, the end of either direction included.
+    :attr:`address`. Every fault can be switched on and off at any time and applies to open and to
+    later connections; the methods that do so return at once. Everything else passes unchanged and
+    in order, including the end of either direction.
 
-    Each connection keeps at most about 256 KiB in either direction. Beyond that the sender is not
-    read from, so that it feels a slow or held receiver as it would without the proxy.
+    Each connection buffers at most about 256 KiB in either direction. When the buffer is full, the
+    proxy stops reading from the sender, so that a slow or held receiver slows the sender as it
+    would without the proxy.
 
-    A server that cannot be reached shows as a connection that is accepted and then reset; so does
-    one that resets. For one event loop, on POSIX.
+    If the server cannot be reached, or resets, the client's connection is accepted and then reset.
+    Use one proxy in one event loop, on POSIX.
 
     Args:
-        host: Where the server is.
+        host: Host of the server.
         port: Its port.
         listen_port: Port to listen on, on loopback; 0 takes a free one.
-        half_closes: Whether the end of what a client says is passed on as just that. Without it
-            the connection ends for both, as it does for servers that would keep it for minutes
-            (HTTP).
+        half_closes: Whether the proxy passes on the end of what a client sends, and leaves the
+            other direction open. ``False`` ends both directions; this suits servers that would
+            keep the connection for minutes (HTTP).
 
     Attributes:
-        port: The port in use, from entering until the end also while connections are refused.
-        delay_seconds: How long each piece that has arrived (64 KiB at most) is kept back before it
-            is passed on, in either direction. May be set at any time; later pieces wait behind.
+        port: The port in use; reserved until the end, even while connections are refused.
+        delay_seconds: Delay of each piece (64 KiB at most) in either direction. May be set at any
+            time; pieces keep their order.
 
     Entering raises:
         OSError: The port to listen on is taken.
@@ -69,19 +73,19 @@ class FaultProxy:
 
     @property
     def address(self) -> str:
-        """Where clients connect: host and port."""
+        """Host and port that clients connect to."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> int:
-        """How many connections are open at the moment."""
+        """Number of open connections."""
         return len(self._connections)
 
     def cut(self) -> int:
-        """Reset every present connection at both ends; what was on its way is lost.
+        """Reset every open connection at both ends; bytes in transit are lost.
 
         Returns:
-            How many connections that were.
+            The number of connections.
         """
         present = list(self._connections.items())
         for task, connection in present:
@@ -90,10 +94,10 @@ class FaultProxy:
         return len(present)
 
     def cut_after(self, n_bytes: int) -> None:
-        """Reset the connection that carries the ``n_bytes``-th byte from now, right after it.
+        """Reset the connection that carries the ``n_bytes``-th byte from now, after that byte.
 
-        Bytes of both directions and of all connections count. Happens once; asking again, or
-        :meth:`heal`, replaces what was asked before. Usually tears a message in two.
+        Bytes of both directions and of all connections count. Happens once; another call or
+        :meth:`heal` replaces this one. Usually cuts a message in two.
 
         Raises:
             ValueError: ``n_bytes`` is not positive.
@@ -103,7 +107,7 @@ class FaultProxy:
         self._allowance = n_bytes
 
     def refuse(self) -> None:
-        """Refuse new connections, as a server that is not running does; present ones stay."""
+        """Refuse new connections, as when no server is running; open ones stay."""
         listener, self._listener = self._listener, None
         if listener is not None:
             asyncio.get_running_loop().remove_reader(listener)
@@ -117,34 +121,34 @@ class FaultProxy:
             asyncio.get_running_loop().add_reader(self._listener, self._on_connection)
 
     def hold(self, direction: Direction | None = None) -> None:
-        """Pass nothing on: connections stay open, are accepted, and say nothing.
+        """Pass nothing on: connections are accepted and stay open, and no bytes pass.
 
-        With a direction the other one still works: the server gets requests whose answers never
-        come, or the client is told things while what it says is not heard. The end of a connection
+        With a direction, the other one still works: the server gets requests whose answers do not
+        arrive, or the client gets answers while its requests do not arrive. The end of a connection
         is not passed on either, as when a cable is pulled.
 
         Args:
-            direction: What to hold; by default both.
+            direction: The direction to hold; by default both.
         """
         for held in Direction if direction is None else (direction,):
             self._flowing[held].clear()
 
     def release(self, direction: Direction | None = None) -> None:
-        """Pass on what was held, and what follows.
+        """Pass on the bytes that were held, and those that follow.
 
         Args:
-            direction: What to release; by default both.
+            direction: The direction to release; by default both.
         """
         for released in Direction if direction is None else (direction,):
             self._flowing[released].set()
 
     def half_close(self, direction: Direction) -> int:
-        """End one direction of every present connection; the other one goes on.
+        """End one direction of every open connection; the other one continues.
 
-        The receiver sees the end of what it is sent. What the sender still sends is thrown away.
+        The receiver sees the end of the data. Data that the sender still sends is discarded.
 
         Returns:
-            How many connections that were.
+            The number of connections.
         """
         present = list(self._connections.values())
         for connection in present:
@@ -152,9 +156,9 @@ class FaultProxy:
         return len(present)
 
     def heal(self) -> None:
-        """Take every fault away that lasts: delay, hold, refusal and a cut that is still to come.
+        """End every lasting fault: delay, hold, refusal and a cut that has not happened yet.
 
-        Connections that a fault has ended stay ended.
+        Connections that a fault has ended stay closed.
         """
         self.delay_seconds = 0.0
         self._allowance = None
@@ -173,7 +177,7 @@ class FaultProxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
-        # Bound, but never listening: keeps the port ours while connections are refused.
+        # Bound, but never listening: reserves the port while connections are refused.
         self._guard = self._bind()
         self.port = self._guard.getsockname()[1]
         try:
@@ -205,7 +209,7 @@ class FaultProxy:
         try:
             accepted, _ = self._listener.accept()
         except OSError:
-            return  # it has gone already
+            return  # the client has disconnected
         accepted.setblocking(False)
         connection = _Connection(accepted)
         task = asyncio.create_task(self._carry(connection), name=f"fault-proxy {self.port}")
@@ -213,7 +217,7 @@ class FaultProxy:
         task.add_done_callback(self._connections.pop)
 
     async def _carry(self, connection: _Connection) -> None:
-        """Pass bytes on in both directions until both have ended, or one end breaks."""
+        """Pass bytes on in both directions until both have ended, or one end fails."""
         try:
             await connection.open(*self._server)
             async with asyncio.TaskGroup() as pumps:
@@ -221,13 +225,13 @@ class FaultProxy:
                     pumps.create_task(self._pump(connection, direction))
             await connection.close()
         except* OSError:
-            pass  # the other end is told the same way
+            pass  # the other end gets a reset as well
         finally:
             connection.reset()
             await connection.close()
 
     async def _pump(self, connection: _Connection, direction: Direction) -> None:
-        source, sink = connection.way(direction)
+        source, sink = connection.ends(direction)
         flowing = self._flowing[direction]
         while data := await source.read(_PIECE_BYTES):
             if self.delay_seconds > 0:
@@ -249,7 +253,7 @@ class FaultProxy:
 
 
 class _Connection:
-    """Both ends of one connection."""
+    """The two ends of one connection."""
 
     def __init__(self, accepted: socket.socket) -> None:
         self._accepted: socket.socket | None = accepted
@@ -260,7 +264,7 @@ class _Connection:
         """Connect to the server.
 
         Raises:
-            OSError: That is not possible.
+            OSError: The server cannot be reached.
         """
         accepted, limit = self._accepted, _PIECE_BYTES
         self._ends[Direction.TO_CLIENT] = await asyncio.open_connection(sock=accepted, limit=limit)
@@ -269,26 +273,26 @@ class _Connection:
         for _, writer in self._ends.values():
             writer.transport.set_write_buffer_limits(high=_PIECE_BYTES)
 
-    def way(self, direction: Direction) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Return what to read from and what to write to."""
+    def ends(self, direction: Direction) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return the reader and the writer of one direction."""
         (other,) = set(Direction) - {direction}
         return self._ends[other][0], self._ends[direction][1]
 
     def is_half_closed(self, direction: Direction) -> bool:
-        """Whether nothing more is passed on in this direction."""
+        """Whether this direction has ended."""
         return direction in self._half_closed
 
     def half_close(self, direction: Direction) -> None:
-        """Tell the receiver of one direction that nothing more comes."""
+        """End one direction: its receiver sees the end of the data."""
         self._half_closed.add(direction)
         if direction in self._ends:
             writer = self._ends[direction][1]
-            with contextlib.suppress(OSError):  # it is not connected any more
+            with contextlib.suppress(OSError):  # no longer connected
                 if not writer.is_closing():
                     writer.write_eof()
 
     def reset(self) -> None:
-        """End both directions at once with a reset at both ends; no effect on a closed one."""
+        """End both directions at once with a reset at both ends; no effect on closed ones."""
         if self._accepted is not None:
             self._accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         for _, writer in self._ends.values():
@@ -298,7 +302,7 @@ class _Connection:
             writer.transport.abort()
 
     async def close(self) -> None:
-        """Release both ends, after what they still have to send."""
+        """Release both ends after they have sent their buffers."""
         accepted, self._accepted = self._accepted, None
         if accepted is not None:
             accepted.close()
@@ -310,5 +314,5 @@ class _Connection:
 
 
 async def _until_set(event: asyncio.Event) -> None:
-    while not event.is_set():  # it may have been cleared again before we run
+    while not event.is_set():  # another task may have cleared it before this one runs
         await event.wait()

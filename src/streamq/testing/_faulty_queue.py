@@ -25,24 +25,24 @@ from streamq.driver import (
 from ._queue_faults import METHODS, Block, Call, Delay, Fault, Forward, Pass, injected_error
 
 Chooser: TypeAlias = Callable[[Call], Fault | None]
-"""Picks what happens to a call, or nothing."""
+"""Picks the fault for a call, or ``None`` for no fault."""
 
 
 class FaultyQueue(ChunkQueue):
     """Passes calls on to a real queue, unless the script has a fault for them.
 
-    Order of precedence: an outage (:meth:`take_down`), the next scripted fault of the method,
-    what happens :meth:`always`. Appends that exceed ``capabilities.max_record_bytes`` are refused,
-    so that a smaller limit can be tried on a queue that would take more.
+    Order of precedence: an outage (:meth:`take_down`), the next scripted fault of the method, the
+    fault set by :meth:`always`. Appends that exceed ``capabilities.max_record_bytes`` are refused,
+    so that tests can use a smaller limit than that of the real queue.
 
     Args:
         inner: The real queue; closed together with this one.
-        capabilities: What to declare instead of what ``inner`` does.
+        capabilities: Capabilities to declare instead of those of ``inner``.
 
     Attributes:
         calls: Every call so far, in order.
-        running: How many calls of each method are under way.
-        most_running: The largest number of them at any one time.
+        running: Number of calls of each method that are in progress.
+        most_running: Largest number of them at any one time.
     """
 
     def __init__(self, inner: ChunkQueue, *, capabilities: Capabilities | None = None) -> None:
@@ -62,7 +62,7 @@ class FaultyQueue(ChunkQueue):
     # -- the script ----------------------------------------------------------------------------
 
     def script(self, method: str, *faults: Fault) -> None:
-        """Let the next calls of a method meet these faults, one each, after those scripted before.
+        """Inject these faults into the next calls of a method, one each, after earlier scripts.
 
         Raises:
             ValueError: There is no such method.
@@ -70,11 +70,11 @@ class FaultyQueue(ChunkQueue):
         self._scripts[_known(method)].extend(faults)
 
     def always(self, method: str, fault: Fault | Chooser) -> None:
-        """Let every call of a method that meets no scripted fault meet this one.
+        """Inject a fault into every call of a method for which none is scripted.
 
         Args:
             method: Its name.
-            fault: What happens, or a function that picks it for each call.
+            fault: The fault, or a function that picks one for each call.
 
         Raises:
             ValueError: There is no such method.
@@ -88,7 +88,7 @@ class FaultyQueue(ChunkQueue):
         self.bring_up()
 
     def take_down(self, error: Exception | None = None) -> None:
-        """Fail every call from now on, also those that are waiting, by default as unavailable."""
+        """Fail every call from now on, including waiting ones; by default as unavailable."""
         self._outage = error or BackendUnavailableError(
             "injected: the backend is away", backend=self.backend
         )
@@ -101,20 +101,20 @@ class FaultyQueue(ChunkQueue):
 
     @property
     def unused(self) -> dict[str, int]:
-        """How many scripted faults have not happened yet, by method."""
+        """Number of scripted faults that have not happened yet, by method."""
         return {method: len(faults) for method, faults in self._scripts.items() if faults}
 
     @property
     def appends(self) -> list[tuple[Entry, ...]]:
-        """What every append so far was to store, in order."""
+        """The entries of every append so far, in order."""
         return [call.entries for call in self.calls if call.method == "append"]
 
     def count(self, method: str) -> int:
-        """Return how many calls of a method there have been."""
+        """Return the number of calls of a method so far."""
         return sum(call.method == _known(method) for call in self.calls)
 
     async def idle(self, method: str) -> None:
-        """Wait until no call of a method is under way."""
+        """Wait until no call of a method is in progress."""
         while self.running[_known(method)]:
             self._has_ended.clear()
             await self._has_ended.wait()
@@ -225,7 +225,7 @@ class FaultyQueue(ChunkQueue):
         return (choose(call) if choose else None) or Pass()
 
     async def _interruptible(self, work: Any) -> Any:
-        """Await what may take long, unless an outage comes first."""
+        """Await work that may take long, unless an outage comes first."""
         working = asyncio.ensure_future(work)
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         try:

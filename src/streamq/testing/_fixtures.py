@@ -21,8 +21,8 @@ import pytest_asyncio
 
 from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions, StreamId
 
-from .checks._records import new_stream
 from ._harness import LONG_TTL, OpenQueue, queue_factory
+from .checks._records import new_stream
 
 OpenWith: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
 """Opens a queue with settings of its own; takes an optional ``ttl: timedelta``."""

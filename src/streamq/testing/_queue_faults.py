@@ -30,16 +30,16 @@ METHODS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call of a method, with the arguments that faults and tests look at.
+    """One call of a method, with the arguments that faults and tests need.
 
     Attributes:
         method: Its name, one of :data:`METHODS`.
-        stream: Which stream, if it is about one.
-        entries: What is appended.
-        ttl: With which time to live.
-        after: After which position is read.
-        max_records: How many records at most.
-        max_wait: For how long.
+        stream: The stream, if the call has one.
+        entries: The records to append.
+        ttl: Their time to live.
+        after: The position after which to read.
+        max_records: The largest number of records to read.
+        max_wait: Seconds to wait for records.
     """
 
     method: str
@@ -52,15 +52,15 @@ class Call:
 
 
 Forward: TypeAlias = Callable[[Call], Awaitable[Any]]
-"""Makes the real call, with the arguments of the given one."""
+"""Makes the real call, with the arguments of the given :class:`Call`."""
 
 
 class Fault(abc.ABC):
-    """What happens to one call. Subclass it for a fault of your own."""
+    """A fault that is injected into one call. Subclass it for a fault of your own."""
 
     @abc.abstractmethod
     async def apply(self, call: Call, forward: Forward) -> Any:
-        """Do it: make the real call with ``forward``, perhaps; return its result or raise."""
+        """Inject the fault: return a result or raise, with or without the real call ``forward``."""
 
 
 def injected_error(error: Exception | None, call: Call) -> Exception:
@@ -73,7 +73,7 @@ def injected_error(error: Exception | None, call: Call) -> Exception:
 
 @dataclass(frozen=True, slots=True)
 class Pass(Fault):
-    """Nothing: the call is made."""
+    """No fault: the call is made."""
 
     async def apply(self, call: Call, forward: Forward) -> Any:
         return await forward(call)
@@ -114,7 +114,7 @@ class StorePrefix(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Twice(Fault):
-    """The call is made twice, as by a client that repeats what it believes lost."""
+    """The call is made twice, as by a client that repeats a request whose answer it has lost."""
 
     async def apply(self, call: Call, forward: Forward) -> Any:
         await forward(call)
@@ -123,11 +123,11 @@ class Twice(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Delay(Fault):
-    """The call is made later, by the clock of the loop.
+    """The call is delayed, by the clock of the loop.
 
     Attributes:
-        seconds: How much later.
-        then: What happens then.
+        seconds: The delay.
+        then: The fault that follows; by default the call is made.
     """
 
     seconds: float
@@ -150,7 +150,7 @@ class Block(Fault):
     """The call waits until it is released.
 
     Args:
-        then: What happens then.
+        then: The fault that follows; by default the call is made.
     """
 
     def __init__(self, then: Fault | None = None) -> None:
@@ -163,7 +163,7 @@ class Block(Fault):
         await self._reached.wait()
 
     def release(self) -> None:
-        """Let it go on, and every later one."""
+        """Let the call continue, and every later one."""
         self._released.set()
 
     async def apply(self, call: Call, forward: Forward) -> Any:

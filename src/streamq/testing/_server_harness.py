@@ -17,8 +17,8 @@ from typing import Generic, TypeVar
 from streamq.devserver import DevServer, free_port
 from streamq.driver import SettingsT
 
-from ._harness import BackendHarness
 from ._fault_proxy import FaultProxy
+from ._harness import BackendHarness
 
 ServerT = TypeVar("ServerT", bound=DevServer)
 

@@ -1,4 +1,4 @@
-"""The conformance suite: every group of checks in one class."""
+"""Combines all groups of checks into one class, the conformance suite."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .checks import (
 
 
 class DriverSuite(
-    # pytest runs the checks of the last base first: what everything else stands on.
+    # pytest runs the checks of the last base first. The basics come last in this list.
     ListingChecks,
     ExpiryChecks,
     WaitingChecks,
@@ -43,11 +43,11 @@ class DriverSuite(
     OrderingChecks,
     BasicChecks,
 ):
-    """Everything that :mod:`streamq.driver` demands, one test for each guarantee.
+    """Tests everything that :mod:`streamq.driver` demands, one test for each guarantee.
 
-    Subclass it in a driver's own tests. What the opened queue declares is mandatory; checks of
-    other capabilities are skipped with the reason. Every check uses streams of its own, so that a
-    shared server needs no cleaning.
+    Subclass it in a driver's own tests. The capabilities that the opened queue declares are
+    mandatory; checks of other capabilities are skipped with the reason. Every check uses streams of
+    its own, so that a shared server needs no cleaning.
 
     Example:
         ::

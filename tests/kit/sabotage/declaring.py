@@ -55,8 +55,8 @@ class CallsItselfSomethingElse(SoundQueue):
     """Gives its queues another name than the driver's."""
 
     caught_by = checks("""
-        declaration_is_usable driver_says_what_it_is nobody_at_the_address_is_told_at_open
-        read_only_backend_is_told refused_credentials_are_told_without_showing_them
+        declaration_is_usable driver_describes_itself unreachable_server_is_reported_at_open
+        read_only_backend_is_reported refused_credentials_are_reported_without_the_secret
     """)
 
     name = "sabotage"
@@ -65,7 +65,7 @@ class CallsItselfSomethingElse(SoundQueue):
 class HasStrangeSettings(SoundQueue):
     """Reads its settings from variables that do not begin as the others do."""
 
-    caught_by = checks("driver_says_what_it_is")
+    caught_by = checks("driver_describes_itself")
 
     class StrangeSettings(SabotagedSettings):
         """Settings of nobody."""

@@ -27,7 +27,7 @@ class DescribesTheOldest(SoundQueue):
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        backend_without_room_is_told_keeps_what_it_has_and_recovers
+        full_backend_is_reported_keeps_its_records_and_recovers
         describe_reflects_every_append_that_returned describe_returns_the_newest_records_first
         joining_at_the_tail_gives_exactly_what_comes_after
         offsets_are_dense_and_equal_through_many_takeovers open_queues_heal_after_a_restart
@@ -44,17 +44,17 @@ class DescribesInOrderOfAppend(SoundQueue):
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        attempt_that_wrote_nothing_is_counted_and_takes_nothing_back
-        describe_returns_all_when_more_are_asked_for
-        describe_returns_the_newest_records_first end_of_a_stale_attempt_is_none
+        attempt_that_wrote_nothing_is_counted_without_a_reset
+        describe_returns_all_when_more_are_requested
+        describe_returns_the_newest_records_first stale_attempt_cannot_end_the_stream
         joining_at_the_tail_gives_exactly_what_comes_after
-        next_attempt_counts_on_from_what_is_left next_attempt_is_told_as_a_reset_and_whole
+        next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
         offsets_are_dense_and_equal_through_many_takeovers
         opening_a_writer_can_be_cancelled_at_any_await
-        outage_beyond_the_deadline_is_told_and_later_work_goes_on
+        outage_beyond_the_deadline_is_reported_and_later_work_succeeds
         position_of_a_trimmed_record_leads_to_the_oldest_one
         replay_that_differs_is_refused_and_changes_nothing
-        replaying_attempt_sends_everything_again_and_is_told_once
+        replaying_attempt_sends_everything_again_and_is_delivered_once
         resuming_attempt_goes_on_after_the_last_durable_chunk
         takeover_leaves_nothing_of_the_old_epoch_behind_it
     """)
@@ -69,21 +69,21 @@ class DescribesLate(SoundQueue):
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        attempt_that_wrote_nothing_is_counted_and_takes_nothing_back
-        backend_without_room_is_told_keeps_what_it_has_and_recovers
+        attempt_that_wrote_nothing_is_counted_without_a_reset
+        full_backend_is_reported_keeps_its_records_and_recovers
         describe_reflects_every_append_that_returned
-        describe_returns_all_when_more_are_asked_for
-        describe_returns_the_newest_records_first end_of_a_stale_attempt_is_none
-        joining_at_the_tail_after_the_end_is_told_the_ending
+        describe_returns_all_when_more_are_requested
+        describe_returns_the_newest_records_first stale_attempt_cannot_end_the_stream
+        joining_at_the_tail_after_the_end_gives_the_ending
         joining_at_the_tail_gives_exactly_what_comes_after live_tail_misses_nothing_after_it
-        next_attempt_counts_on_from_what_is_left next_attempt_is_told_as_a_reset_and_whole
+        next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
         offsets_are_dense_and_equal_through_many_takeovers open_queues_heal_after_a_restart
         opening_a_writer_can_be_cancelled_at_any_await
-        outage_beyond_the_deadline_is_told_and_later_work_goes_on
+        outage_beyond_the_deadline_is_reported_and_later_work_succeeds
         replay_that_differs_is_refused_and_changes_nothing
-        replaying_attempt_sends_everything_again_and_is_told_once
+        replaying_attempt_sends_everything_again_and_is_delivered_once
         resuming_attempt_goes_on_after_the_last_durable_chunk
-        status_tells_where_a_stream_stands
+        status_reports_offset_attempt_and_seal
         takeover_leaves_nothing_of_the_old_epoch_behind_it
     """)
 
@@ -105,7 +105,7 @@ class DescribesLate(SoundQueue):
 class DescribesNoMoreThanThereIs(SoundQueue):
     """Refuses to return fifty records where there are fewer."""
 
-    caught_by = checks("describe_returns_all_when_more_are_asked_for")
+    caught_by = checks("describe_returns_all_when_more_are_requested")
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         info = await super().describe(stream, last=last)
@@ -119,11 +119,11 @@ class DescribesNothingAsEmpty(SoundQueue):
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
-        attempt_that_wrote_nothing_is_counted_and_takes_nothing_back
+        attempt_that_wrote_nothing_is_counted_without_a_reset
         delete_removes_the_stream_for_everyone describe_of_a_missing_stream_raises
-        errors_of_the_backend_are_errors_of_streamq reader_of_a_stream_that_vanished_is_told
+        errors_of_the_backend_are_errors_of_streamq reader_of_a_deleted_stream_gets_an_error
         repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
-        stream_expires_after_its_ttl sweep_removes_what_has_expired_and_nothing_else
+        stream_expires_after_its_ttl sweep_removes_expired_streams_only
     """)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
@@ -177,7 +177,7 @@ class DeletesForItselfOnly(SoundQueue):
 
     caught_by = checks("""
         delete_leaves_nothing_in_the_backend delete_removes_the_stream_for_everyone
-        reader_of_a_stream_that_vanished_is_told
+        reader_of_a_deleted_stream_gets_an_error
     """)
 
     def __init__(self, *args: object) -> None:

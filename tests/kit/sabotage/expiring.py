@@ -20,7 +20,7 @@ class NeverExpires(SoundQueue):
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
         repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
-        stream_expires_after_its_ttl sweep_removes_what_has_expired_and_nothing_else
+        stream_expires_after_its_ttl sweep_removes_expired_streams_only
     """)
 
     async def store(
@@ -34,7 +34,7 @@ class SetsNoTtlAtFirst(SoundQueue):
 
     caught_by = checks("""
         append_of_nothing_has_no_effect stream_expires_after_its_ttl
-        sweep_removes_what_has_expired_and_nothing_else
+        sweep_removes_expired_streams_only
     """)
 
     async def store(
@@ -136,7 +136,7 @@ class ReportsNoExpiry(SoundQueue):
 class SweepsEverything(SoundQueue):
     """Sweeps what is alive as well."""
 
-    caught_by = checks("sweep_removes_what_has_expired_and_nothing_else")
+    caught_by = checks("sweep_removes_expired_streams_only")
 
     async def sweep(self) -> int:
         await super().sweep()
@@ -148,7 +148,7 @@ class SweepsEverything(SoundQueue):
 class CountsWhatOthersSwept(SoundQueue):
     """Counts as swept what there was to sweep when it began, and leaves it to the backend."""
 
-    caught_by = checks("sweep_removes_what_has_expired_and_nothing_else")
+    caught_by = checks("sweep_removes_expired_streams_only")
 
     async def sweep(self) -> int:
         await super().sweep()

@@ -31,9 +31,9 @@ class DoesNotReconnect(SoundQueue):
 
     caught_by = checks("""
         connection_that_dropped_while_idle_is_replaced open_queues_heal_after_a_restart
-        read_that_is_blocked_when_its_connection_drops_says_so_or_goes_on
-        reader_is_told_of_a_restart_only_by_what_was_lost
-        stream_is_told_once_through_dropping_connections
+        read_that_is_blocked_when_its_connection_drops_fails_or_continues
+        reader_notices_a_restart_only_if_records_were_lost
+        stream_is_delivered_once_through_dropped_connections
     """)
 
     @contextmanager
@@ -50,9 +50,9 @@ class ListensToDeadConnection(SoundQueue):
     """Hears nothing when the connection of a read that waits is lost, and waits on."""
 
     caught_by = checks("""
-        read_that_is_blocked_when_its_connection_drops_says_so_or_goes_on
-        reader_is_told_of_a_restart_only_by_what_was_lost
-        stream_is_told_once_through_dropping_connections
+        read_that_is_blocked_when_its_connection_drops_fails_or_continues
+        reader_notices_a_restart_only_if_records_were_lost
+        stream_is_delivered_once_through_dropped_connections
     """)
 
     async def read(
@@ -137,11 +137,11 @@ class RaisesKeyError(SoundQueue):
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
-        attempt_that_wrote_nothing_is_counted_and_takes_nothing_back
+        attempt_that_wrote_nothing_is_counted_without_a_reset
         delete_removes_the_stream_for_everyone describe_of_a_missing_stream_raises
-        errors_of_the_backend_are_errors_of_streamq reader_of_a_stream_that_vanished_is_told
+        errors_of_the_backend_are_errors_of_streamq reader_of_a_deleted_stream_gets_an_error
         repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
-        stream_expires_after_its_ttl sweep_removes_what_has_expired_and_nothing_else
+        stream_expires_after_its_ttl sweep_removes_expired_streams_only
     """)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
@@ -158,11 +158,11 @@ class TakesMissingForUnavailable(SoundQueue):
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
-        attempt_that_wrote_nothing_is_counted_and_takes_nothing_back
+        attempt_that_wrote_nothing_is_counted_without_a_reset
         delete_removes_the_stream_for_everyone describe_of_a_missing_stream_raises
-        reader_of_a_stream_that_vanished_is_told repeated_append_sets_the_shorter_ttl_again
+        reader_of_a_deleted_stream_gets_an_error repeated_append_sets_the_shorter_ttl_again
         sealed_stream_expires_by_its_own_ttl stream_expires_after_its_ttl
-        sweep_removes_what_has_expired_and_nothing_else
+        sweep_removes_expired_streams_only
     """)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
@@ -179,9 +179,9 @@ class RaisesErrorOfItsClient(SoundQueue):
 
     caught_by = checks("""
         connection_that_dropped_while_idle_is_replaced open_queues_heal_after_a_restart
-        read_that_is_blocked_when_its_connection_drops_says_so_or_goes_on
-        reader_is_told_of_a_restart_only_by_what_was_lost
-        stream_is_told_once_through_dropping_connections
+        read_that_is_blocked_when_its_connection_drops_fails_or_continues
+        reader_notices_a_restart_only_if_records_were_lost
+        stream_is_delivered_once_through_dropped_connections
     """)
 
     @contextmanager
@@ -199,7 +199,7 @@ class RaisesErrorOfItsClientAtOpen(SoundQueue):
     """Lets the client's own error out when nobody listens."""
 
     caught_by = checks("""
-        every_call_to_a_server_that_hangs_ends_in_time nobody_at_the_address_is_told_at_open
+        every_call_to_a_server_that_hangs_ends_in_time unreachable_server_is_reported_at_open
     """)
 
     @classmethod
@@ -214,7 +214,7 @@ class OpensWithoutConnecting(SoundQueue):
     """Opens without a look at the server, so that a wrong address is found later."""
 
     caught_by = checks("""
-        every_call_to_a_server_that_hangs_ends_in_time nobody_at_the_address_is_told_at_open
+        every_call_to_a_server_that_hangs_ends_in_time unreachable_server_is_reported_at_open
     """)
 
     @classmethod
@@ -245,7 +245,7 @@ class DoesNotSayWhichStream(_Errors):
     """Leaves the stream out of its errors."""
 
     caught_by = checks("""
-        backend_without_room_is_told_keeps_what_it_has_and_recovers
+        full_backend_is_reported_keeps_its_records_and_recovers
         describe_of_a_missing_stream_raises errors_of_the_backend_are_errors_of_streamq
         stale_epoch_is_fenced
     """)
@@ -259,9 +259,9 @@ class DoesNotSayWhichBackend(_Errors):
     """Leaves the backend out of its errors."""
 
     caught_by = checks("""
-        backend_without_room_is_told_keeps_what_it_has_and_recovers
+        full_backend_is_reported_keeps_its_records_and_recovers
         describe_of_a_missing_stream_raises errors_of_the_backend_are_errors_of_streamq
-        read_only_backend_is_told stale_epoch_is_fenced what_is_no_position_is_refused
+        read_only_backend_is_reported stale_epoch_is_fenced invalid_position_is_refused
     """)
 
     def changed(self, error: StreamqError) -> StreamqError:
@@ -272,7 +272,7 @@ class DoesNotSayWhichBackend(_Errors):
 class TakesFullForUnavailable(_Errors):
     """Says of a full disk that the server is away, so that everybody tries again."""
 
-    caught_by = checks("backend_without_room_is_told_keeps_what_it_has_and_recovers")
+    caught_by = checks("full_backend_is_reported_keeps_its_records_and_recovers")
 
     def changed(self, error: StreamqError) -> StreamqError:
         if isinstance(error, StorageFullError):
@@ -283,7 +283,7 @@ class TakesFullForUnavailable(_Errors):
 class TellsThePassword(SoundQueue):
     """Tells the password that was refused."""
 
-    caught_by = checks("refused_credentials_are_told_without_showing_them")
+    caught_by = checks("refused_credentials_are_reported_without_the_secret")
 
     @classmethod
     async def connect(cls, options: QueueOptions, settings: SabotagedSettings) -> Self:
@@ -297,7 +297,7 @@ class TellsThePassword(SoundQueue):
 class TellsThePasswordInTheCause(SoundQueue):
     """Keeps the password out of its own message, and shows that of its client below."""
 
-    caught_by = checks("refused_credentials_are_told_without_showing_them")
+    caught_by = checks("refused_credentials_are_reported_without_the_secret")
 
     @classmethod
     async def connect(cls, options: QueueOptions, settings: SabotagedSettings) -> Self:
@@ -311,7 +311,7 @@ class TellsThePasswordInTheCause(SoundQueue):
 class TakesRefusalForOutage(SoundQueue):
     """Says of a wrong password that the server is away."""
 
-    caught_by = checks("refused_credentials_are_told_without_showing_them")
+    caught_by = checks("refused_credentials_are_reported_without_the_secret")
 
     @classmethod
     async def connect(cls, options: QueueOptions, settings: SabotagedSettings) -> Self:
@@ -324,7 +324,7 @@ class TakesRefusalForOutage(SoundQueue):
 class IgnoresThatNothingIsWritten(SoundQueue):
     """Overlooks that the server is one that cannot be written."""
 
-    caught_by = checks("read_only_backend_is_told")
+    caught_by = checks("read_only_backend_is_reported")
 
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
@@ -338,7 +338,7 @@ class DeclaresMoreThanARecordHolds(SoundQueue):
     """Declares twice of what a record can hold."""
 
     caught_by = checks("""
-        backend_without_room_is_told_keeps_what_it_has_and_recovers
+        full_backend_is_reported_keeps_its_records_and_recovers
         largest_chunk_passes_and_a_larger_one_is_refused largest_declared_record_fits
     """)
 
@@ -349,7 +349,7 @@ class RefusesAtTheLimit(SoundQueue):
     """Refuses a record of exactly the size that it declares."""
 
     caught_by = checks("""
-        backend_without_room_is_told_keeps_what_it_has_and_recovers largest_declared_record_fits
+        full_backend_is_reported_keeps_its_records_and_recovers largest_declared_record_fits
     """)
 
     max_bytes = CAPABILITIES.max_record_bytes - 1

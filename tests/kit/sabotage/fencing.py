@@ -15,7 +15,7 @@ class AcceptsStaleAttempt(SoundQueue):
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        end_of_a_stale_attempt_is_none next_attempt_is_told_as_a_reset_and_whole
+        stale_attempt_cannot_end_the_stream next_attempt_is_delivered_whole_after_a_reset
         older_attempt_that_opens_after_a_newer_one_is_refused
         older_epoch_is_fenced_even_if_it_never_wrote refused_append_shortens_nothing
         stale_epoch_is_fenced stale_epoch_is_fenced_in_another_connection
@@ -64,7 +64,7 @@ class FencesInTheConnectionOnly(AcceptsStaleAttempt):
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        end_of_a_stale_attempt_is_none next_attempt_is_told_as_a_reset_and_whole
+        stale_attempt_cannot_end_the_stream next_attempt_is_delivered_whole_after_a_reset
         older_attempt_that_opens_after_a_newer_one_is_refused
         refused_append_shortens_nothing stale_epoch_is_fenced_in_another_connection
         takeover_leaves_nothing_of_the_old_epoch_behind_it
@@ -99,9 +99,9 @@ class FencesItsOwnAttempt(SoundQueue):
     """Takes the same attempt over another connection for another attempt."""
 
     caught_by = checks("""
-        backend_without_room_is_told_keeps_what_it_has_and_recovers
+        full_backend_is_reported_keeps_its_records_and_recovers
         describe_reflects_every_append_that_returned
-        read_that_is_blocked_when_its_connection_drops_says_so_or_goes_on
+        read_that_is_blocked_when_its_connection_drops_fails_or_continues
         repeat_through_another_connection_is_skipped
     """)
 

@@ -110,7 +110,7 @@ class RepeatsLastRecord(SoundQueue):
         position_of_a_trimmed_record_leads_to_the_oldest_one
         position_of_a_vanished_record_leads_to_the_oldest_one read_can_be_cancelled_at_any_await
         read_goes_on_after_every_position
-        read_that_is_blocked_when_its_connection_drops_says_so_or_goes_on
+        read_that_is_blocked_when_its_connection_drops_fails_or_continues
         reading_removes_nothing records_outlive_the_connections
         repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
         repeated_append_is_skipped stale_epoch_is_fenced
@@ -134,8 +134,8 @@ class SkipsNextRecord(SoundQueue):
 
     caught_by = checks("""
         cursor_goes_on_with_exactly_the_next_chunk describe_returns_the_newest_records_first
-        every_cursor_before_the_head_is_told_and_every_later_one_goes_on
-        joining_at_the_tail_after_the_end_is_told_the_ending
+        cursors_before_the_head_are_refused_and_later_ones_work
+        joining_at_the_tail_after_the_end_gives_the_ending
         joining_at_the_tail_gives_exactly_what_comes_after
         joining_inside_a_packed_record_of_a_live_stream live_tail_misses_nothing_after_it
         position_is_valid_in_another_connection resuming_at_the_ending_ends_again_at_once
@@ -163,8 +163,8 @@ class KnowsOnlyItsOwnPositions(SoundQueue):
     caught_by = checks("""
         chunk_larger_than_a_record_is_split_and_joined
         cursor_goes_on_with_exactly_the_next_chunk describe_returns_the_newest_records_first
-        every_cursor_before_the_head_is_told_and_every_later_one_goes_on
-        joining_at_the_tail_after_the_end_is_told_the_ending
+        cursors_before_the_head_are_refused_and_later_ones_work
+        joining_at_the_tail_after_the_end_gives_the_ending
         joining_at_the_tail_gives_exactly_what_comes_after
         joining_inside_a_packed_record_of_a_live_stream live_tail_misses_nothing_after_it
         position_is_valid_in_another_connection read_can_be_cancelled_at_any_await
@@ -212,7 +212,7 @@ class GivesLongPositions(_Reading):
 class TakesNonsenseForTheStart(SoundQueue):
     """Reads from the beginning when it is given what is no position."""
 
-    caught_by = checks("errors_of_the_backend_are_errors_of_streamq what_is_no_position_is_refused")
+    caught_by = checks("errors_of_the_backend_are_errors_of_streamq invalid_position_is_refused")
 
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
@@ -230,7 +230,7 @@ class StopsAtVanishedPosition(SoundQueue):
     """Takes a position whose record is gone for the end of the stream."""
 
     caught_by = checks("""
-        every_cursor_before_the_head_is_told_and_every_later_one_goes_on
+        cursors_before_the_head_are_refused_and_later_ones_work
         position_of_a_trimmed_record_leads_to_the_oldest_one
         position_of_a_vanished_record_leads_to_the_oldest_one
     """)
@@ -256,31 +256,31 @@ class RemovesWhatIsRead(_Reading):
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         backend_holds_exactly_what_was_appended
         chunk_larger_than_a_record_is_split_and_joined
-        chunk_that_lost_its_first_part_is_told_as_missing
+        chunk_that_lost_its_first_part_is_reported_as_missing
         connection_that_dropped_while_idle_is_replaced
         cursor_goes_on_with_exactly_the_next_chunk
         epochs_and_indexes_are_compared_as_numbers
         every_call_to_a_server_that_hangs_ends_in_time
-        every_cursor_before_the_head_is_told_and_every_later_one_goes_on
+        cursors_before_the_head_are_refused_and_later_ones_work
         every_ending_ends_live_and_late_readers
         joining_a_live_stream_at_any_moment_gives_all_of_it
         joining_at_the_tail_gives_exactly_what_comes_after
         joining_inside_a_packed_record_of_a_live_stream
         offsets_are_dense_and_equal_through_many_takeovers
-        outage_beyond_the_deadline_is_told_and_later_work_goes_on
+        outage_beyond_the_deadline_is_reported_and_later_work_succeeds
         position_is_valid_in_another_connection
         position_of_a_trimmed_record_leads_to_the_oldest_one
         read_at_once_leaves_out_nothing_that_is_stored read_can_be_cancelled_at_any_await
         read_goes_on_after_every_position reader_misses_nothing_when_every_other_read
         reading_removes_nothing replay_that_differs_is_refused_and_changes_nothing
-        replaying_attempt_sends_everything_again_and_is_told_once
+        replaying_attempt_sends_everything_again_and_is_delivered_once
         resuming_at_the_ending_ends_again_at_once second_seal_changes_nothing
         slow_backend_is_neither_an_error_nor_a_cause_of_disorder
         stream_goes_on_after_the_server_hung
-        stream_is_told_once_through_dropping_connections
-        stream_is_told_once_when_every_other_append stream_without_chunks_ends_as_well
+        stream_is_delivered_once_through_dropped_connections
+        stream_is_delivered_once_when_every_other_append stream_without_chunks_ends_as_well
         ten_live_readers_each_get_everything ten_readers_each_see_everything
-        what_is_no_position_is_refused
+        invalid_position_is_refused
     """)
 
     async def after(
@@ -297,7 +297,7 @@ class ServesFirstReaderOnly(SoundQueue):
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         chunk_larger_than_a_record_is_split_and_joined
         cursor_goes_on_with_exactly_the_next_chunk
-        every_cursor_before_the_head_is_told_and_every_later_one_goes_on
+        cursors_before_the_head_are_refused_and_later_ones_work
         every_ending_ends_live_and_late_readers
         joining_a_live_stream_at_any_moment_gives_all_of_it
         joining_inside_a_packed_record_of_a_live_stream
@@ -305,8 +305,8 @@ class ServesFirstReaderOnly(SoundQueue):
         position_is_valid_in_another_connection read_can_be_cancelled_at_any_await
         replay_that_differs_is_refused_and_changes_nothing
         resuming_at_the_ending_ends_again_at_once second_seal_changes_nothing
-        stream_goes_on_after_the_server_hung stream_is_told_once_through_dropping_connections
-        stream_is_told_once_when_every_other_append ten_live_readers_each_get_everything
+        stream_goes_on_after_the_server_hung stream_is_delivered_once_through_dropped_connections
+        stream_is_delivered_once_when_every_other_append ten_live_readers_each_get_everything
         ten_readers_each_see_everything
     """)
 

@@ -19,7 +19,7 @@ class DropsLastRecord(SoundQueue):
         append_can_be_cancelled_at_any_await backend_holds_exactly_what_was_appended
         bytes_come_back_unchanged cancelled_append_can_be_repeated
         chunk_larger_than_a_record_is_split_and_joined
-        describe_returns_all_when_more_are_asked_for
+        describe_returns_all_when_more_are_requested
         describe_returns_the_newest_records_first
         every_call_to_a_server_that_hangs_ends_in_time
         largest_chunk_passes_and_a_larger_one_is_refused largest_declared_record_fits
@@ -31,7 +31,7 @@ class DropsLastRecord(SoundQueue):
         reading_removes_nothing records_outlive_the_connections
         repeat_continues_where_a_prefix_was_stored
         repeat_through_another_connection_is_skipped repeated_append_is_skipped
-        stream_is_told_once_when_every_other_append ten_readers_each_see_everything
+        stream_is_delivered_once_when_every_other_append ten_readers_each_see_everything
     """)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
@@ -45,7 +45,7 @@ class DropsFirstRecord(SoundQueue):
         append_can_be_cancelled_at_any_await backend_holds_exactly_what_was_appended
         bytes_come_back_unchanged cancelled_append_can_be_repeated
         chunk_larger_than_a_record_is_split_and_joined
-        describe_returns_all_when_more_are_asked_for
+        describe_returns_all_when_more_are_requested
         describe_returns_the_newest_records_first
         every_call_to_a_server_that_hangs_ends_in_time
         largest_chunk_passes_and_a_larger_one_is_refused largest_declared_record_fits
@@ -57,7 +57,7 @@ class DropsFirstRecord(SoundQueue):
         reading_removes_nothing records_outlive_the_connections
         repeat_continues_where_a_prefix_was_stored
         repeat_through_another_connection_is_skipped repeated_append_is_skipped
-        stream_is_told_once_when_every_other_append ten_readers_each_see_everything
+        stream_is_delivered_once_when_every_other_append ten_readers_each_see_everything
     """)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
@@ -80,7 +80,7 @@ class ReordersTwoRecords(SoundQueue):
         append_can_be_cancelled_at_any_await backend_holds_exactly_what_was_appended
         bytes_come_back_unchanged cancelled_append_can_be_repeated
         chunk_larger_than_a_record_is_split_and_joined
-        describe_returns_all_when_more_are_asked_for
+        describe_returns_all_when_more_are_requested
         describe_returns_the_newest_records_first
         every_call_to_a_server_that_hangs_ends_in_time
         largest_chunk_passes_and_a_larger_one_is_refused many_entries_in_one_append
@@ -91,7 +91,7 @@ class ReordersTwoRecords(SoundQueue):
         read_goes_on_after_every_position reading_removes_nothing
         records_outlive_the_connections repeat_continues_where_a_prefix_was_stored
         repeat_through_another_connection_is_skipped repeated_append_is_skipped
-        stream_is_told_once_when_every_other_append ten_readers_each_see_everything
+        stream_is_delivered_once_when_every_other_append ten_readers_each_see_everything
     """)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
@@ -126,7 +126,7 @@ class TruncatesLargeRecords(SoundQueue):
     """Cuts a record where its column ends, and says nothing."""
 
     caught_by = checks("""
-        backend_without_room_is_told_keeps_what_it_has_and_recovers
+        full_backend_is_reported_keeps_its_records_and_recovers
         largest_chunk_passes_and_a_larger_one_is_refused largest_declared_record_fits
         record_past_the_limit_is_stored_whole_or_refused
     """)
@@ -198,7 +198,7 @@ class StoresRepeats(SoundQueue):
 
     caught_by = checks("""
         append_can_be_cancelled_at_any_await cancelled_append_can_be_repeated
-        repeated_append_is_skipped stream_is_told_once_when_every_other_append
+        repeated_append_is_skipped stream_is_delivered_once_when_every_other_append
         two_writers_cannot_hold_one_epoch
     """)
 
@@ -215,7 +215,7 @@ class RefusesPartOfWhatIsStored(SoundQueue):
 
     caught_by = checks("""
         repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
-        stream_is_told_once_when_every_other_append
+        stream_is_delivered_once_when_every_other_append
     """)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
@@ -257,19 +257,19 @@ class AcknowledgesBeforeItStores(SoundQueue):
     caught_by = checks("""
         aclose_ends_appends_that_are_under_way
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        backend_without_room_is_told_keeps_what_it_has_and_recovers
-        end_of_a_stale_attempt_is_none every_call_to_a_server_that_hangs_ends_in_time
+        full_backend_is_reported_keeps_its_records_and_recovers
+        stale_attempt_cannot_end_the_stream every_call_to_a_server_that_hangs_ends_in_time
         gap_is_one_event_for_readers_that_ask_for_it
         joining_a_live_stream_at_any_moment_gives_all_of_it
-        next_attempt_counts_on_from_what_is_left next_attempt_is_told_as_a_reset_and_whole
+        next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
         offsets_are_dense_and_equal_through_many_takeovers
-        older_epoch_is_fenced_even_if_it_never_wrote read_only_backend_is_told
-        reader_from_the_beginning_is_told_what_is_missing
-        reader_is_told_of_a_restart_only_by_what_was_lost
+        older_epoch_is_fenced_even_if_it_never_wrote read_only_backend_is_reported
+        reader_from_the_beginning_is_refused_with_the_oldest_offset
+        reader_notices_a_restart_only_if_records_were_lost
         reader_misses_nothing_when_every_other_read
         record_past_the_limit_is_stored_whole_or_refused refused_append_shortens_nothing
         stale_epoch_is_fenced stale_epoch_is_fenced_in_another_connection
-        stream_is_told_once_through_dropping_connections
+        stream_is_delivered_once_through_dropped_connections
         takeover_leaves_nothing_of_the_old_epoch_behind_it ten_readers_each_see_everything
     """)
 
@@ -358,41 +358,41 @@ class ForgetsTheSeal(SoundQueue):
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        attempt_that_wrote_nothing_is_counted_and_takes_nothing_back
+        attempt_that_wrote_nothing_is_counted_without_a_reset
         chunk_larger_than_a_record_is_split_and_joined
-        chunk_that_lost_its_first_part_is_told_as_missing
-        cursor_goes_on_with_exactly_the_next_chunk end_of_a_stale_attempt_is_none
+        chunk_that_lost_its_first_part_is_reported_as_missing
+        cursor_goes_on_with_exactly_the_next_chunk stale_attempt_cannot_end_the_stream
         ending_is_stored_in_one_record_with_the_last_chunk
-        ending_whose_acknowledgement_is_lost_is_told_once
-        every_cursor_before_the_head_is_told_and_every_later_one_goes_on
-        every_ending_ends_live_and_late_readers full_buffer_blocks_refuses_or_drops_as_asked
+        ending_whose_acknowledgement_is_lost_is_delivered_once
+        cursors_before_the_head_are_refused_and_later_ones_work
+        every_ending_ends_live_and_late_readers full_buffer_blocks_refuses_or_drops_as_configured
         gap_is_one_event_for_readers_that_ask_for_it
         joining_a_live_stream_at_any_moment_gives_all_of_it
-        joining_at_the_tail_after_the_end_is_told_the_ending
+        joining_at_the_tail_after_the_end_gives_the_ending
         joining_at_the_tail_gives_exactly_what_comes_after
-        joining_at_the_tail_of_nothing_gives_all
+        joining_at_the_tail_of_a_missing_stream_gives_all_of_it
         joining_inside_a_packed_record_of_a_live_stream
         largest_chunk_passes_and_a_larger_one_is_refused
         late_reader_gets_everything_and_the_end live_tail_misses_nothing_after_it
-        next_attempt_counts_on_from_what_is_left next_attempt_is_told_as_a_reset_and_whole
+        next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
         offsets_are_dense_and_equal_through_many_takeovers
         older_attempt_that_opens_after_a_newer_one_is_refused
         opening_a_writer_can_be_cancelled_at_any_await
-        outage_beyond_the_deadline_is_told_and_later_work_goes_on
-        reader_behind_the_head_goes_on_unharmed reader_can_be_cancelled_at_any_await
-        reader_from_the_beginning_is_told_what_is_missing
-        reader_is_told_of_a_restart_only_by_what_was_lost
+        outage_beyond_the_deadline_is_reported_and_later_work_succeeds
+        reader_past_the_trimmed_records_is_not_affected reader_can_be_cancelled_at_any_await
+        reader_from_the_beginning_is_refused_with_the_oldest_offset
+        reader_notices_a_restart_only_if_records_were_lost
         reader_misses_nothing_when_every_other_read refused_append_shortens_nothing
         repeated_append_sets_the_shorter_ttl_again
         replay_that_differs_is_refused_and_changes_nothing
-        replaying_attempt_sends_everything_again_and_is_told_once
+        replaying_attempt_sends_everything_again_and_is_delivered_once
         resuming_at_the_ending_ends_again_at_once
         resuming_attempt_goes_on_after_the_last_durable_chunk
         sealed_stream_expires_by_its_own_ttl second_seal_changes_nothing
         slow_backend_is_neither_an_error_nor_a_cause_of_disorder
-        status_tells_where_a_stream_stands stream_goes_on_after_the_server_hung
-        stream_is_told_once_through_dropping_connections
-        stream_is_told_once_when_every_other_append stream_without_chunks_ends_as_well
+        status_reports_offset_attempt_and_seal stream_goes_on_after_the_server_hung
+        stream_is_delivered_once_through_dropped_connections
+        stream_is_delivered_once_when_every_other_append stream_without_chunks_ends_as_well
         ten_live_readers_each_get_everything two_writers_cannot_hold_one_epoch
         writer_can_be_cancelled_at_any_await writer_that_waits_for_room_can_be_cancelled
     """)

@@ -24,10 +24,10 @@ class LogForgetsEpochs(LogQueue):
 
     caught_by: ClassVar[tuple[str, ...]] = (
         "attempt_that_keeps_writing_during_the_takeover_is_not_blended_in",
-        "end_of_a_stale_attempt_is_none",
+        "stale_attempt_cannot_end_the_stream",
         "epochs_are_known_before_their_records",
-        "next_attempt_is_told_as_a_reset_and_whole",
-        "stale_writer_that_is_silent_is_told",
+        "next_attempt_is_delivered_whole_after_a_reset",
+        "idle_stale_writer_is_stopped",
     )
 
     async def newest_epoch(self, stream: StreamId) -> int:
@@ -41,10 +41,10 @@ class LogReadsShort(LogQueue):
     caught_by: ClassVar[tuple[str, ...]] = (
         "attempt_that_keeps_writing_during_the_takeover_is_not_blended_in",
         "epochs_and_indexes_are_compared_as_numbers",
-        "joining_at_the_tail_after_the_end_is_told_the_ending",
+        "joining_at_the_tail_after_the_end_gives_the_ending",
         "joining_at_the_tail_gives_exactly_what_comes_after",
         "live_tail_misses_nothing_after_it",
-        "next_attempt_is_told_as_a_reset_and_whole",
+        "next_attempt_is_delivered_whole_after_a_reset",
         "offsets_are_dense_and_equal_through_many_takeovers",
         "older_attempt_that_opens_after_a_newer_one_is_refused",
         "opening_a_writer_can_be_cancelled_at_any_await",
@@ -53,10 +53,10 @@ class LogReadsShort(LogQueue):
         "read_can_be_cancelled_at_any_await",
         "read_goes_on_after_every_position",
         "replay_that_differs_is_refused_and_changes_nothing",
-        "replaying_attempt_sends_everything_again_and_is_told_once",
+        "replaying_attempt_sends_everything_again_and_is_delivered_once",
         "resuming_attempt_goes_on_after_the_last_durable_chunk",
         "second_seal_changes_nothing",
-        "status_tells_where_a_stream_stands",
+        "status_reports_offset_attempt_and_seal",
     )
 
     async def read(
@@ -77,7 +77,7 @@ class MailboxDeletesWhatItGives(MailboxQueue):
     caught_by: ClassVar[tuple[str, ...]] = (
         "cursor_goes_on_within_a_later_attempt",
         "cursor_of_a_stream_that_began_again_is_refused",
-        "poll_that_died_before_its_result_was_stored_is_made_again",
+        "poll_that_died_before_its_result_was_stored_is_repeated",
         "rest_of_a_packed_record_goes_to_the_next_reader_at_once",
     )
 
@@ -101,7 +101,7 @@ class MailboxNeverDeletes(MailboxQueue):
         "max_bytes_is_obeyed",
         "max_records_is_obeyed",
         "order_holds_across_appends",
-        "poll_that_died_before_its_result_was_stored_is_made_again",
+        "poll_that_died_before_its_result_was_stored_is_repeated",
         "polls_of_different_workers_hand_the_stream_over",
         "stream_reaches_its_reader_once_and_in_order",
     )
@@ -149,11 +149,11 @@ class MailboxKnowsItsOwnEpochs(MailboxQueue):
 
     caught_by: ClassVar[tuple[str, ...]] = (
         "cursor_goes_on_within_a_later_attempt",
-        "end_of_a_stale_attempt_is_none",
+        "stale_attempt_cannot_end_the_stream",
         "epochs_are_known_before_their_records",
         "next_attempt_starts_over_and_its_reader_counts",
         "older_and_equal_epochs_are_refused",
-        "stale_writer_that_is_silent_is_told",
+        "idle_stale_writer_is_stopped",
     )
 
     def __init__(self, post: Post, hidden_seconds: float) -> None:

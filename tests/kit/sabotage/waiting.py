@@ -15,12 +15,12 @@ class NeverWaits(_Reading):
     """Returns at once, whether there is something or not."""
 
     caught_by = checks("""
-        aclose_ends_blocked_reads_at_once append_to_another_stream_wakes_nobody
+        aclose_ends_blocked_reads_at_once append_to_another_stream_does_not_end_the_wait
         append_wakes_a_blocked_read append_wakes_a_read_in_another_connection
         closing_one_queue_leaves_others_alone every_call_to_a_server_that_hangs_ends_in_time
         latency_is_of_the_declared_class many_streams_are_read_at_once
         nothing_is_left_after_aclose open_queues_heal_after_a_restart
-        read_that_is_blocked_when_its_connection_drops_says_so_or_goes_on
+        read_that_is_blocked_when_its_connection_drops_fails_or_continues
         reader_may_come_before_the_stream ten_readers_each_see_everything wait_is_bounded
     """)
 
@@ -69,7 +69,7 @@ class NeverWakesUp(_LookingAgain):
     caught_by = checks("""
         append_wakes_a_blocked_read append_wakes_a_read_in_another_connection
         latency_is_of_the_declared_class many_streams_are_read_at_once
-        read_that_is_blocked_when_its_connection_drops_says_so_or_goes_on
+        read_that_is_blocked_when_its_connection_drops_fails_or_continues
         reader_may_come_before_the_stream ten_readers_each_see_everything
     """)
 
@@ -85,7 +85,9 @@ class PollsInSecret(_LookingAgain):
 class WakesForEveryStream(SoundQueue):
     """Ends every wait, with nothing, when anything is appended to any stream."""
 
-    caught_by = checks("append_to_another_stream_wakes_nobody many_streams_are_read_at_once")
+    caught_by = checks(
+        "append_to_another_stream_does_not_end_the_wait many_streams_are_read_at_once"
+    )
 
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
@@ -108,7 +110,7 @@ class WantsStreamBeforeReader(SoundQueue):
     """Knows nothing of a stream that does not exist yet."""
 
     caught_by = checks("""
-        aclose_ends_blocked_reads_at_once append_to_another_stream_wakes_nobody
+        aclose_ends_blocked_reads_at_once append_to_another_stream_does_not_end_the_wait
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         chunk_larger_than_a_record_is_split_and_joined closing_one_queue_leaves_others_alone
         every_ending_ends_live_and_late_readers
@@ -117,8 +119,8 @@ class WantsStreamBeforeReader(SoundQueue):
         offsets_are_dense_and_equal_through_many_takeovers open_queues_heal_after_a_restart
         reader_may_come_before_the_stream reader_misses_nothing_when_every_other_read
         slow_backend_is_neither_an_error_nor_a_cause_of_disorder
-        stream_goes_on_after_the_server_hung stream_is_told_once_through_dropping_connections
-        stream_is_told_once_when_every_other_append stream_without_chunks_ends_as_well
+        stream_goes_on_after_the_server_hung stream_is_delivered_once_through_dropped_connections
+        stream_is_delivered_once_when_every_other_append stream_without_chunks_ends_as_well
         ten_live_readers_each_get_everything ten_readers_each_see_everything wait_is_bounded
     """)
 

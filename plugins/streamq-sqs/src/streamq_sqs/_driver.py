@@ -10,14 +10,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from streamq.driver import (
-    Capabilities,
-    ChunkQueue,
-    Driver,
-    Finding,
-    LatencyClass,
-    QueueOptions,
-)
+from streamq.driver import Capabilities, ChunkQueue, Driver, Finding, LatencyClass, QueueOptions
 from streamq_aws.embedded import Ministack
 
 from ._doctor import findings_of_open

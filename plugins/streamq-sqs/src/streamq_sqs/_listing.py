@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamq.driver import StreamId
-from streamq_aws import Calls, together
+from streamq.driver import Calls, StreamId, together
 
 from ._requests import SqsRequests
 from ._tags import QueueTags

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 from streamq.driver import (
+    Calls,
     Capabilities,
     ChunkQueue,
     Entry,
@@ -19,7 +20,6 @@ from streamq.driver import (
     StreamInfo,
     StreamNotFoundError,
 )
-from streamq_aws import Calls
 
 from ._errors import BACKEND, not_found
 from ._listing import list_queues

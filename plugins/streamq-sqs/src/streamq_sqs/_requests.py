@@ -14,13 +14,7 @@ from typing import Any
 from streamq.driver import BackendError, Entry, StreamId, StreamNotFoundError
 from streamq_aws import AwsClients, aws_errors
 
-from ._errors import (
-    BACKEND,
-    check_batch,
-    is_existing_queue,
-    is_missing_queue,
-    is_stale_attempt_id,
-)
+from ._errors import BACKEND, check_batch, is_existing_queue, is_missing_queue, is_stale_attempt_id
 from ._messages import ATTRIBUTE, MOST_AT_ONCE, HeldMessage, record_of, to_message
 from ._settings import SqsSettings
 from ._tags import QueueTags

@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from streamq.driver import StreamId, StreamNotFoundError
-from streamq_aws import Calls
+from streamq.driver import Calls, StreamId, StreamNotFoundError
 
 from ._listing import list_queues
 from ._requests import SqsRequests

@@ -14,7 +14,7 @@ Checks of what is stored:
 
 Checks of whole streams, through writers and readers:
 
-* ``_attempts``: takeover by a newer attempt, and what readers are told of it.
+* ``_attempts``: takeover by a newer attempt, and the events that readers get.
 * ``_endings``: every stream ends exactly once.
 * ``_late_join``: readers that join late.
 
@@ -26,7 +26,7 @@ Checks of operation:
 * ``_refusals``: full, read-only and unreachable servers, wrong credentials.
 * ``_declarations``: declared capabilities, and refusal of the others.
 
-Shared by the groups: ``_fixtures`` (pytest fixtures, base class), ``_streams`` (writers and
+Shared by the groups: ``_base`` (base class with pytest fixtures), ``_streams`` (writers and
 readers), ``_conditions`` (``requires``, ``needs``), ``_records``, ``_stream_names``,
 ``_other_process``.
 

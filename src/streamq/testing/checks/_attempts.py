@@ -1,4 +1,4 @@
-"""Checks of attempts: the newest one wins, and readers are told so, all alike."""
+"""Checks of attempts: the newest one wins, and all readers get the same reset."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamq.testing._harness import OpenQueue
 
 from ._conditions import requires
 from ._records import data_of, entries
-from ._streams import StreamChecks, told, valid_values, values
+from ._streams import StreamChecks, delivered, valid_values, values
 
 _POLICIES = pytest.mark.parametrize("policy", list(OnRetry), ids=lambda policy: policy.value)
 _RESUMING = (OnRetry.RESUME, OnRetry.REPLAY)
@@ -26,7 +26,7 @@ class AttemptChecks(StreamChecks):
 
     @requires("fenced")
     async def test_stale_epoch_is_fenced(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """An attempt that stalled and wakes up late must not write into its successor's text."""
+        """An attempt that stalled and resumes late must not write into its successor's text."""
         await queue.append(stream, entries(b"old-0"))
         await queue.append(stream, entries(b"new-0", epoch=2))
         with pytest.raises(FencedError) as caught:
@@ -39,7 +39,7 @@ class AttemptChecks(StreamChecks):
     async def test_stale_epoch_is_fenced_in_another_connection(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """Attempts run on different workers, so only the backend can do the fencing."""
+        """Attempts run on different workers, so only the backend can fence them."""
         await queue.append(stream, entries(b"old-0"))
         await (await open_queue()).append(stream, entries(b"new-0", epoch=2))
         with pytest.raises(FencedError):
@@ -50,7 +50,7 @@ class AttemptChecks(StreamChecks):
     async def test_older_epoch_is_fenced_even_if_it_never_wrote(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """The newer attempt can be first; the older one must then not open the stream behind it."""
+        """The newer attempt can write first; then the older one must not open the stream."""
         await queue.append(stream, entries(b"new-0", epoch=7))
         with pytest.raises(FencedError):
             await queue.append(stream, entries(b"old-0", epoch=6))
@@ -60,7 +60,7 @@ class AttemptChecks(StreamChecks):
     async def test_takeover_leaves_nothing_of_the_old_epoch_behind_it(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """Fencing has to be one step with storing: two racing attempts must never be blended."""
+        """Fencing and storing must be one atomic step: two racing attempts must never be mixed."""
         other = await open_queue()
         started = asyncio.Event()
 
@@ -87,7 +87,7 @@ class AttemptChecks(StreamChecks):
     async def test_epochs_are_known_before_their_records(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """Where nothing is refused, this is how a stale writer learns that its end is none."""
+        """A backend that does not fence lets a stale writer learn this way that it is stale."""
         self.skip_if_fenced(queue)
         assert await other.newest_epoch(stream) == 0
         for epoch, newest in ((5, 5), (9, 9), (7, 9)):
@@ -99,10 +99,10 @@ class AttemptChecks(StreamChecks):
         assert await other.newest_epoch(stream) == 0
 
     @requires("writable")
-    async def test_stale_writer_that_is_silent_is_told(
+    async def test_idle_stale_writer_is_stopped(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A worker whose activity was given to another one should stop spending money on it."""
+        """A worker whose activity was given to another worker should stop spending money on it."""
         self.skip_if_fenced(queue)
         first = await self.writer(queue, stream, epoch=10)
         async with self.writer(other, stream, epoch=20), asyncio.timeout(self.patience):
@@ -110,10 +110,10 @@ class AttemptChecks(StreamChecks):
         await first.aclose()
 
     @requires("writable")
-    async def test_end_of_a_stale_attempt_is_none(
+    async def test_stale_attempt_cannot_end_the_stream(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """It must neither end the page of its successor nor believe that it has."""
+        """A stale attempt must neither end its successor's stream nor report that it has."""
         first = await self.writer(queue, stream, epoch=10)
         async with self.writer(other, stream, epoch=20) as second:
             with pytest.raises(FencedError):
@@ -124,15 +124,15 @@ class AttemptChecks(StreamChecks):
         self.expect_same([await self.read_all(queue, stream)], ["on and on", "END"])
 
     def skip_if_fenced(self, queue: ChunkQueue) -> None:
-        """Leave out what only concerns backends that refuse nothing."""
+        """Skip a check that concerns only backends that do not fence."""
         if queue.capabilities.fenced or not queue.capabilities.writable:
-            pytest.skip(f"{queue.backend} refuses stale attempts, or takes no attempts at all")
+            pytest.skip(f"{queue.backend} refuses stale attempts, or is not writable")
 
     @requires("writable", "replay")
-    async def test_next_attempt_is_told_as_a_reset_and_whole(
+    async def test_next_attempt_is_delivered_whole_after_a_reset(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A worker dies, another takes over: the second story once, the first marked as void."""
+        """A worker dies and another takes over: the first text is void, the second comes once."""
         first = await self.writer(queue, stream, epoch=10)
         await first.send_chunk("old")
         await first.flush()
@@ -151,7 +151,7 @@ class AttemptChecks(StreamChecks):
     async def die_after(
         self, queue: ChunkQueue, stream: StreamId, policy: OnRetry, texts: str
     ) -> None:
-        """Write as an attempt that ends without an ending."""
+        """Write as an attempt that stops without sealing the stream."""
         writer = await self.writer(queue, stream, on_retry=policy, epoch=10)
         for text in texts:
             await writer.send_chunk(text)
@@ -162,7 +162,7 @@ class AttemptChecks(StreamChecks):
     async def test_resuming_attempt_goes_on_after_the_last_durable_chunk(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """With resume, readers see one story told by two attempts."""
+        """With resume, readers see one text that two attempts have written."""
         await self.die_after(queue, stream, OnRetry.RESUME, "abc")
         async with self.writer(other, stream, on_retry=OnRetry.RESUME, epoch=20) as second:
             assert second.position == 3
@@ -170,21 +170,21 @@ class AttemptChecks(StreamChecks):
         assert values(await self.read_all(queue, stream)) == ["a", "b", "c", "d"]
 
     @requires("writable", "replay")
-    async def test_replaying_attempt_sends_everything_again_and_is_told_once(
+    async def test_replaying_attempt_sends_everything_again_and_is_delivered_once(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A deterministic producer need not know where it stopped."""
+        """A deterministic producer need not know where its predecessor stopped."""
         await self.die_after(queue, stream, OnRetry.REPLAY, "abc")
         async with self.writer(other, stream, on_retry=OnRetry.REPLAY, epoch=20) as second:
             for text in "abcde":
                 await second.send_chunk(text)
-        assert told(await self.read_all(queue, stream)) == [*"abcde", "END"]
+        assert delivered(await self.read_all(queue, stream)) == [*"abcde", "END"]
 
     @requires("writable", "replay")
     async def test_replay_that_differs_is_refused_and_changes_nothing(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """Two halves of two different answers are worse than no answer."""
+        """A text made of halves of two different answers is worse than an error."""
         await self.die_after(queue, stream, OnRetry.REPLAY, "abc")
         async with self.writer(other, stream, on_retry=OnRetry.REPLAY, epoch=20) as second:
             await second.send_chunk("a")
@@ -193,7 +193,7 @@ class AttemptChecks(StreamChecks):
             assert caught.value.seq == 1
             await second.send_chunk("b")
             await second.send_chunk("c")
-        assert told(await self.read_all(queue, stream)) == [*"abc", "END"]
+        assert delivered(await self.read_all(queue, stream)) == [*"abc", "END"]
 
     @requires("writable", "replay")
     async def test_two_writers_cannot_hold_one_epoch(
@@ -210,7 +210,7 @@ class AttemptChecks(StreamChecks):
     async def test_older_attempt_that_opens_after_a_newer_one_is_refused(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A worker that froze before its first word wakes up when its successor is at work."""
+        """A worker that froze before its first chunk may resume while its successor writes."""
         async with self.writer(queue, stream, epoch=20) as newer:
             with pytest.raises(FencedError):
                 await self.writer(other, stream, epoch=10)
@@ -226,8 +226,8 @@ class AttemptChecks(StreamChecks):
     async def test_attempt_that_keeps_writing_during_the_takeover_is_not_blended_in(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, policy: OnRetry
     ) -> None:
-        """Fence first, then read the tail: whatever the old attempt got in before the fence is
-        counted, and nothing of it comes after; early and late readers agree on every offset."""
+        """A takeover fences, then reads the tail: chunks stored before the fence are counted, none
+        is stored after it, and early and late readers agree on every offset."""
         early = [self.follow(each, stream) for each in (queue, other)]
         total = 60
         first = await self.writer(queue, stream, epoch=10, on_retry=policy)
@@ -255,7 +255,7 @@ class AttemptChecks(StreamChecks):
         await second.aclose()
         late = await self.read_all(queue, stream)
         assert valid_values(late) == [str(i) for i in range(max(total, second.resumed_from))]
-        self.expect_same([late, *(await asyncio.gather(*early))], told(late))
+        self.expect_same([late, *(await asyncio.gather(*early))], delivered(late))
         resets = sum(isinstance(event, Reset) for event in late)
         assert resets == (policy is OnRetry.RESTART)
 
@@ -263,7 +263,7 @@ class AttemptChecks(StreamChecks):
     async def test_offsets_are_dense_and_equal_through_many_takeovers(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """One number serves as browser id, log line and cursor: it has to mean one thing."""
+        """An offset serves as browser id, log entry and cursor, so it must mean one event."""
         early = [self.follow(each, stream) for each in (queue, other)]
         story: list[object] = []
         policies = [OnRetry.RESTART, OnRetry.RESUME, OnRetry.RESTART, OnRetry.RESUME]
@@ -286,10 +286,10 @@ class AttemptChecks(StreamChecks):
         self.expect_same([*(await asyncio.gather(*early)), late], [*story, "END"])
 
     @requires("writable", "replay")
-    async def test_attempt_that_wrote_nothing_is_counted_and_takes_nothing_back(
+    async def test_attempt_that_wrote_nothing_is_counted_without_a_reset(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A worker that died at once leaves no trace in the text."""
+        """A worker that died before its first chunk leaves no trace in the text."""
         with pytest.raises(StreamNotFoundError):
             await queue.describe(stream)
         await (await self.writer(queue, stream, epoch=10)).aclose()

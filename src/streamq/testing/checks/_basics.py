@@ -1,4 +1,4 @@
-"""Checks of the basics: what is stored comes back, can be described, and can be deleted."""
+"""Checks of the basics: stored records can be read, described and deleted."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ._streams import StreamChecks, values
 
 
 class BasicChecks(StreamChecks):
-    """What every queue does: bytes, bounds, descriptions, deletion."""
+    """Stored records come back unchanged, within bounds, and can be described and deleted."""
 
     group = "basics"
 
     async def test_bytes_come_back_unchanged(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """Records may be compressed or encrypted: every byte value counts, also none."""
+        """Records may be compressed or encrypted, so every byte value matters, and empty ones."""
         data = [b"", bytes(range(256)), b"\0", b"\r\n", b"\xff\xfe", b"' -- %s {}", b""]
         await queue.append(stream, entries(*data))
         await self.expect(queue, stream, data)
 
     async def test_many_entries_in_one_append(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """A writer that outruns the backend sends large batches."""
+        """A writer that is faster than the backend sends large batches."""
         data = numbered(500)
         await queue.append(stream, entries(*data))
         await self.expect(queue, stream, data)
 
     async def test_indexes_may_have_gaps(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """Nobody promises a driver that indexes are dense: only that they grow."""
+        """A driver may rely on growing indexes, but not on dense ones."""
         data = numbered(4)
         for i, item in enumerate(data):
             await queue.append(stream, entries(item, first=i * 17))
@@ -46,7 +46,7 @@ class BasicChecks(StreamChecks):
         open_queue: OpenQueue,
         backend: BackendHarness,
     ) -> None:
-        """It must neither create a stream nor bring an expired one back."""
+        """An empty append must neither create a stream nor bring back an expired one."""
         await queue.append(stream, [])
         with pytest.raises(StreamNotFoundError):
             await queue.describe(stream)
@@ -61,7 +61,7 @@ class BasicChecks(StreamChecks):
 
     @requires("ordered")
     async def test_max_records_is_obeyed(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """A poll activity returns a bounded batch, and the next one goes on from there."""
+        """A poll activity returns a bounded batch, and the next one continues after it."""
         data = numbered(10)
         await queue.append(stream, entries(*data))
         found: list[bytes] = []
@@ -90,7 +90,7 @@ class BasicChecks(StreamChecks):
     async def test_one_record_is_returned_whatever_its_size(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """A record above the caller's bound must not stop the stream for ever."""
+        """A record larger than the caller's bound must not block the stream for ever."""
         await queue.append(stream, entries(b"x" * 5000, b"y" * 5000))
         batch = await self.read(queue, stream, max_bytes=10)
         assert len(batch) == 1
@@ -98,7 +98,7 @@ class BasicChecks(StreamChecks):
     async def test_describe_of_a_missing_stream_raises(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """`streamq describe` of a mistyped name has to say so, not show an empty stream."""
+        """A command with a mistyped name has to report it, not show an empty stream."""
         with pytest.raises(StreamNotFoundError) as caught:
             await queue.describe(stream)
         assert (queue.backend, str(stream)) == (caught.value.backend, caught.value.stream)
@@ -121,10 +121,10 @@ class BasicChecks(StreamChecks):
             )
 
     @requires("replay")
-    async def test_describe_returns_all_when_more_are_asked_for(
+    async def test_describe_returns_all_when_more_are_requested(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """Core asks for a fixed number of records, and most streams are young."""
+        """Core requests a fixed number of records, and most streams are short at first."""
         await queue.append(stream, entries(b"a", b"b"))
         assert data_of((await queue.describe(stream, last=50)).last) == [b"b", b"a"]
 
@@ -132,7 +132,7 @@ class BasicChecks(StreamChecks):
     async def test_describe_reflects_every_append_that_returned(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """Fence first, then read the tail: a stale answer would make an attempt repeat its text."""
+        """A new attempt fences, then reads the tail; a stale answer would make it repeat text."""
         queues = (queue, await open_queue())
         for i in range(40):
             await queues[i % 2].append(stream, entries(b"%d" % i, first=i))
@@ -142,7 +142,7 @@ class BasicChecks(StreamChecks):
     async def test_delete_removes_the_stream_for_everyone(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """Deleting is how users get rid of data they must not keep: nothing may remain."""
+        """Users delete data that they must not keep, so nothing may remain."""
         await queue.append(stream, entries(b"secret"))
         other = await open_queue()
         await queue.delete(stream)
@@ -153,7 +153,7 @@ class BasicChecks(StreamChecks):
             assert [info async for info in each.streams(stream.tenant)] == []
 
     async def test_delete_is_idempotent(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """Cleaning jobs run twice, and race with expiry."""
+        """Cleanup jobs run twice, and race with expiry."""
         await queue.delete(stream)
         await queue.append(stream, entries(b"a"))
         await queue.delete(stream)
@@ -162,17 +162,17 @@ class BasicChecks(StreamChecks):
     async def test_deleted_stream_can_be_created_anew(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """A name may be used again after a delete; the old fence and the old records are gone."""
+        """A name can be used again after a delete; its old fence and records are gone."""
         await queue.append(stream, entries(b"old-0", b"old-1", epoch=5))
         await queue.delete(stream)
         await queue.append(stream, entries(b"new-0"))
         await self.expect(queue, stream, [b"new-0"])
 
     @requires("writable", "replay")
-    async def test_status_tells_where_a_stream_stands(
+    async def test_status_reports_offset_attempt_and_seal(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """Gateways and command lines ask before they read."""
+        """Gateway and command line request the status before they read."""
         with pytest.raises(StreamNotFoundError):
             await describe(stream, queue=other, settings=self.settings())
         await self.write(queue, stream, "a", "b")
@@ -184,7 +184,7 @@ class BasicChecks(StreamChecks):
     async def test_damaged_record_is_an_error_after_what_was_intact(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """Whatever happens to bytes in storage, a reader never shows altered text."""
+        """If stored bytes are damaged, a reader must never show altered text."""
         writer = await self.writer(queue, stream, epoch=5)
         await writer.send_chunk("good")
         await writer.aclose()
@@ -198,7 +198,7 @@ class BasicChecks(StreamChecks):
     async def test_backend_holds_exactly_what_was_appended(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
-        """What another tool finds in the backend is what was sent, byte by byte, and no more."""
+        """Another tool that inspects the backend finds exactly the bytes that were sent."""
         data = [b"", bytes(range(256)), b"\0\r\n", b"last"]
         await queue.append(stream, entries(*data[:2]))
         await queue.append(stream, entries(*data[2:], first=2))
@@ -212,7 +212,7 @@ class BasicChecks(StreamChecks):
     async def test_delete_leaves_nothing_in_the_backend(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
-        """Who deletes a stream may be obliged to: hiding it is not enough."""
+        """Deletion may be required by law: hiding the stream is not enough."""
         await queue.append(stream, entries(b"secret"))
         await queue.delete(stream)
         assert await backend.peek(stream) == []

@@ -19,11 +19,11 @@ _CONDITIONS = "_streamq_conditions"
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """When a check applies.
+    """The conditions under which a check applies.
 
     Attributes:
-        capabilities: What has to be declared; the check is what holds the driver to it.
-        hooks: What the harness has to supply.
+        capabilities: Capabilities that have to be declared; the check tests them.
+        hooks: Hooks that the harness has to supply.
     """
 
     capabilities: tuple[str, ...] = ()
@@ -31,14 +31,14 @@ class Conditions:
 
 
 def requires(*capabilities: str) -> Callable[[Check], Check]:
-    """Mark a check that holds a backend to capabilities, and skip it where one is undeclared.
+    """Mark a check that tests capabilities; it is skipped where one of them is not declared.
 
     Args:
         capabilities: Names of attributes of :class:`streamq.Capabilities`.
     """
     unknown = {name for name in capabilities if not hasattr(Capabilities, name)}
     if unknown:
-        raise ValueError(f"{sorted(unknown)} are no capabilities")
+        raise ValueError(f"{sorted(unknown)} are not capabilities")
 
     def mark(check: Check) -> Check:
         found = conditions_of(check)
@@ -51,7 +51,7 @@ def requires(*capabilities: str) -> Callable[[Check], Check]:
 def needs(*hooks: str) -> Callable[[Check], Check]:
     """Mark a check that needs hooks of the harness.
 
-    Where one is not supplied the check is skipped, or fails if a declared capability makes the hook
+    If one is not supplied, the check is skipped, or fails if a declared capability makes the hook
     mandatory.
 
     Args:
@@ -59,7 +59,7 @@ def needs(*hooks: str) -> Callable[[Check], Check]:
     """
     unknown = set(hooks) - set(HOOKS)
     if unknown:
-        raise ValueError(f"{sorted(unknown)} are no hooks of BackendHarness")
+        raise ValueError(f"{sorted(unknown)} are not hooks of BackendHarness")
 
     def mark(check: Check) -> Check:
         found = conditions_of(check)
@@ -70,6 +70,6 @@ def needs(*hooks: str) -> Callable[[Check], Check]:
 
 
 def conditions_of(check: object) -> Conditions:
-    """Return when a check applies."""
+    """Return the conditions under which a check applies."""
     found = getattr(check, _CONDITIONS, None)
     return found if isinstance(found, Conditions) else Conditions()

@@ -1,4 +1,4 @@
-"""Checks of backends without replay: one reader, whose acknowledgement removes what it has read."""
+"""Checks of backends without replay: one reader, whose acknowledgement removes the records."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from streamq import (
 )
 from streamq.driver import ChunkQueue, StreamId
 
-from ._streams import StreamChecks, told, values
+from ._streams import StreamChecks, delivered, values
 
 _EMPTY_POLLS = 8
-_NAME_SECONDS = 120.0  # SQS keeps the name of a deleted queue from everybody for one minute
+_NAME_SECONDS = 120.0  # SQS blocks the name of a deleted queue for one minute
 
 
 class ConsumingChecks(StreamChecks):
-    """What was read is gone once it is acknowledged, and not before."""
+    """Records disappear when they are acknowledged, and not before."""
 
     group = "consuming"
 
     @pytest.fixture
     def consumed(self, queue: ChunkQueue) -> ChunkQueue:
-        """Return the queue, if these checks are about it."""
+        """Return the queue; skip if it has replay."""
         if queue.capabilities.replay:
-            pytest.skip(f"{queue.backend} has replay: reading takes nothing away")
+            pytest.skip(f"{queue.backend} has replay: reading removes nothing")
         return queue
 
     async def batch(
         self, queue: ChunkQueue, stream: StreamId, cursor: str, *, max_events: int = 1_000
     ) -> tuple[list[Event], str]:
-        """Read what one read brings, as a poll does: acknowledged by whoever goes on from there."""
+        """Read one batch without acknowledging it, as a poll does; the next poll acknowledges."""
         async with self.reader(queue, stream, cursor, commits=False) as reader:
             events = await reader.read_batch(max_events=max_events, max_wait=self.patience)
             return events, reader.cursor
@@ -54,12 +54,12 @@ class ConsumingChecks(StreamChecks):
         most: int,
         max_events: int = 1_000,
     ) -> list[Event]:
-        """Poll by turns until the seal, ``most`` events, or some polls that brought nothing.
+        """Poll the queues in turn until the seal, ``most`` events, or several empty polls.
 
-        A driver at fault must not keep the suite for ever.
+        A faulty driver must not block the suite for ever.
 
         Returns:
-            What had been told before, and what came.
+            The events before, and those that arrived.
         """
         events = [*before]
         empty = 0
@@ -75,52 +75,52 @@ class ConsumingChecks(StreamChecks):
     async def test_stream_reaches_its_reader_once_and_in_order(
         self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """The least that anybody expects: all of it, once, with an ending."""
+        """The minimum that users expect: every event, once, with an ending."""
         texts = [str(i) for i in range(60)]
         following = self.follow(other, stream)
         await self.write_apart(consumed, stream, *texts)
         events = await following
-        assert told(events) == [*texts, "END"]
+        assert delivered(events) == [*texts, "END"]
         assert [event.offset for event in events] == list(range(1, len(texts) + 2))
 
     async def test_polls_of_different_workers_hand_the_stream_over(
         self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """Each poll may run on another machine: what the one before has taken, it acknowledges."""
+        """Each poll may run on another machine; it acknowledges what the previous one has read."""
         texts = [str(i) for i in range(45)]
         await self.write_apart(consumed, stream, *texts)
         events = await self.poll_on(stream, [], "beginning", consumed, other, most=len(texts) + 1)
-        assert told(events) == [*texts, "END"]
+        assert delivered(events) == [*texts, "END"]
 
-    async def test_poll_that_died_before_its_result_was_stored_is_made_again(
+    async def test_poll_that_died_before_its_result_was_stored_is_repeated(
         self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """What it had read comes again, late perhaps; nothing is lost, and nothing told twice."""
+        """Its records come again, perhaps late; nothing is lost and nothing delivered twice."""
         texts = [str(i) for i in range(30)]
         await self.write_apart(consumed, stream, *texts)
         first, cursor = await self.batch(consumed, stream, "beginning")
         dead = await self.reader(consumed, stream, cursor, commits=False)
         lost = await dead.read_batch(max_wait=self.patience)
         events = await self.poll_on(stream, first, cursor, other, most=len(texts) + 1)
-        assert told(events) == [*texts, "END"]
+        assert delivered(events) == [*texts, "END"]
         assert [event for event in lost if event not in events] == []
 
     async def test_rest_of_a_packed_record_goes_to_the_next_reader_at_once(
         self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A poll that is full stops within a record, and the next one must not wait for it."""
+        """A full poll stops within a record, and the next one must not wait for the rest of it."""
         await self.write(consumed, stream, *"abcdef")
         async with self.reader(consumed, stream, commits=False) as reader:
             first = await reader.read_batch(max_events=2, max_wait=self.patience)
             cursor = reader.cursor
         rest, _ = await self.batch(other, stream, cursor)
-        assert told([*first, *rest]) == [*"abcdef", "END"]
+        assert delivered([*first, *rest]) == [*"abcdef", "END"]
         assert [event.offset for event in rest] == [3, 4, 5, 6, 7]
 
     async def test_next_attempt_starts_over_and_its_reader_counts(
         self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """Nobody but the reader knows what it has been told: its numbers go on without a gap."""
+        """Only the reader knows which events it has had: its offsets continue without a gap."""
         following = self.follow(other, stream)
         first = await self.writer(consumed, stream, epoch=10)
         for text in ("a", "b"):
@@ -143,7 +143,7 @@ class ConsumingChecks(StreamChecks):
     async def test_cursor_goes_on_within_a_later_attempt(
         self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A cursor has to say where the attempt began, or its numbers mean nothing elsewhere."""
+        """A cursor has to hold the start of the attempt, or its offsets are useless elsewhere."""
         first = await self.writer(consumed, stream, epoch=10)
         await first.send_chunk("a")
         await first.flush()
@@ -154,13 +154,13 @@ class ConsumingChecks(StreamChecks):
                 await second.send_chunk(text)
                 await second.flush()
         events = await self.poll_on(stream, events, cursor, consumed, most=6, max_events=1)
-        assert told(events) == ["a", "RESET 2", "b", "c", "d", "END"]
+        assert delivered(events) == ["a", "RESET 2", "b", "c", "d", "END"]
         assert [event.offset for event in events] == [1, 2, 3, 4, 5, 6]
 
     async def test_cursor_of_a_stream_that_began_again_is_refused(
         self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """Another story under the same name is not the rest of the first; nor is any of it lost."""
+        """A new stream under the same name is not the rest of the old one, and loses nothing."""
         await self.write_apart(consumed, stream, "a", "b")
         cursors = await self.cursors(consumed, stream)
         await other.delete(stream)
@@ -171,27 +171,27 @@ class ConsumingChecks(StreamChecks):
             async with self.reader(consumed, stream, cursor, commits=False) as reader:
                 with pytest.raises(CursorError, match="began again"):
                     await reader.read_batch(max_wait=self.patience)
-        assert told(await self.read_all(other, stream)) == ["c", "END"]
+        assert delivered(await self.read_all(other, stream)) == ["c", "END"]
 
     @pytest.mark.parametrize("policy", [OnRetry.RESUME, OnRetry.REPLAY], ids=lambda p: p.value)
-    async def test_attempt_that_would_have_to_read_is_refused(
+    async def test_attempt_that_resumes_or_replays_is_refused(
         self, consumed: ChunkQueue, stream: StreamId, policy: OnRetry
     ) -> None:
-        """To go on where another one stopped, somebody must still have what it wrote."""
+        """To continue where another attempt stopped, the backend must still have its records."""
         with pytest.raises(CapabilityError, match="replay"):
             await self.writer(consumed, stream, on_retry=policy)
         assert await self.is_gone(consumed, stream)
 
     async def test_tail_is_refused(self, consumed: ChunkQueue, stream: StreamId) -> None:
-        """ "From now on" would take the rest away from the reader that is at work."""
+        """A second reader "from now on" would take records away from the active one."""
         await self.write(consumed, stream, "a")
         with pytest.raises(CapabilityError, match="replay"):
             await self.reader(consumed, stream, "tail")
 
-    async def test_chunk_that_would_take_parts_is_refused(
+    async def test_chunk_larger_than_a_record_is_refused(
         self, consumed: ChunkQueue, stream: StreamId
     ) -> None:
-        """Its first part would have to be kept until the last one has come, and may not be."""
+        """Its first part would have to be kept until the last one has arrived, and may be lost."""
         limit = consumed.capabilities.max_record_bytes
         settings = self.settings(max_chunk_bytes=4 * limit, buffer_bytes=8 * limit)
         async with self.writer(consumed, stream, settings=settings) as writer:
@@ -203,10 +203,10 @@ class ConsumingChecks(StreamChecks):
     async def test_older_and_equal_epochs_are_refused(
         self, consumed: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A worker that froze before its first word wakes up when its successor is at work."""
+        """A worker that froze before its first chunk may resume while its successor writes."""
         async with self.writer(consumed, stream, epoch=20) as writer:
             for epoch in (10, 20):
                 with pytest.raises(FencedError):
                     await self.writer(other, stream, epoch=epoch)
             await writer.send_chunk("a")
-        assert told(await self.read_all(other, stream)) == ["a", "END"]
+        assert delivered(await self.read_all(other, stream)) == ["a", "END"]

@@ -1,4 +1,4 @@
-"""Checks of capabilities: what is declared is kept elsewhere; here, what is not is refused."""
+"""Checks of declarations: they are usable and true, and undeclared capabilities are refused."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _TAKEOVERS = 20
 
 
 class DeclarationChecks(StreamChecks):
-    """What is declared holds; what is not declared is refused when somebody asks for it."""
+    """Declared capabilities hold; undeclared ones are refused if required."""
 
     group = "capabilities"
 
     async def test_declared_capabilities_can_be_required(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """`require=` is how an application says what it cannot do without."""
+        """An application states with `require=` which capabilities it needs."""
         declared = [name for name in Capabilities.flags() if getattr(queue.capabilities, name)]
         await (await self.reader(queue, stream, require=declared)).aclose()
 
     async def test_undeclared_capabilities_are_refused_at_open(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """Nothing is emulated silently: the refusal names what is missing and who has it."""
+        """Nothing is emulated silently: the error names what is missing and who offers it."""
         promised = {other: load_driver(other).capabilities for other in installed_drivers()}
         for name in Capabilities.flags():
             if getattr(queue.capabilities, name):
@@ -56,8 +56,8 @@ class DeclarationChecks(StreamChecks):
     async def test_writers_refuse_a_backend_that_cannot_tell_attempts_apart(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """Without a fence or one order for all, nobody can tell where an attempt has to go on;
-        before anything is stored, the writer has to say so."""
+        """Without a fence or a total order, no attempt can know where to continue; the writer has
+        to raise that before it stores anything."""
         if queue.capabilities.writable:
             await (await self.writer(queue, stream)).aclose()
             return
@@ -68,7 +68,7 @@ class DeclarationChecks(StreamChecks):
     async def test_queue_declares_no_more_than_its_driver(
         self, queue: ChunkQueue, backend: BackendHarness
     ) -> None:
-        """People choose by the driver's table, before anything is open."""
+        """Users choose a backend by the driver's table, before a queue is open."""
         promised, kept = backend.driver.capabilities, queue.capabilities
         assert [name for name in Capabilities.flags() if getattr(kept, name)] == [
             name for name in Capabilities.flags() if getattr(kept, name) and getattr(promised, name)
@@ -78,7 +78,7 @@ class DeclarationChecks(StreamChecks):
         assert classes.index(kept.latency) >= classes.index(promised.latency)
 
     async def test_declaration_is_usable(self, queue: ChunkQueue, backend: BackendHarness) -> None:
-        """Tables, requirements and the writer's packing are computed from it."""
+        """Tables, requirements and the writer's packing are computed from the declaration."""
         driver = backend.driver
         for capabilities in (queue.capabilities, driver.capabilities):
             for field in dataclasses.fields(Capabilities):
@@ -89,8 +89,8 @@ class DeclarationChecks(StreamChecks):
             assert capabilities.cross_process or not capabilities.cross_host
         assert queue.backend == driver.name
 
-    async def test_driver_says_what_it_is(self, backend: BackendHarness) -> None:
-        """`streamq backends`, `streamq config` and error messages are made of this."""
+    async def test_driver_describes_itself(self, backend: BackendHarness) -> None:
+        """`streamq backends`, `streamq config` and error messages show this description."""
         driver = backend.driver
         assert driver.name
         assert driver.name == driver.name.strip().lower()
@@ -104,12 +104,12 @@ class DeclarationChecks(StreamChecks):
         assert isinstance(backend.settings(), settings)
 
     async def test_driver_is_found_by_its_name(self, backend: BackendHarness) -> None:
-        """`STREAMQ_BACKEND=<name>` is all that a user has to set."""
+        """A user has to set only `STREAMQ_BACKEND=<name>`."""
         driver = backend.driver
         if driver.name not in installed_drivers():
             pytest.skip(
                 f"no installed distribution registers {driver.name!r} in streamq.drivers; "
-                "a driver that is published has to"
+                "a published driver has to"
             )
         registered = load_driver(driver.name)
         assert registered is driver, f"the name {driver.name!r} belongs to another driver"
@@ -118,7 +118,7 @@ class DeclarationChecks(StreamChecks):
     async def test_records_outlive_the_connections(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """What was acknowledged is still there when every client has been restarted."""
+        """Acknowledged records are still there after every client has been restarted."""
         await queue.append(stream, entries(b"a", b"b"))
         await queue.aclose()
         await self.expect(await open_queue(), stream, [b"a", b"b"])
@@ -142,7 +142,7 @@ class DeclarationChecks(StreamChecks):
     async def test_takeover_by_another_process_in_the_middle_of_appends_is_clean(
         self, queue: ChunkQueue, backend: BackendHarness
     ) -> None:
-        """Looking for a newer epoch and appending is one step, also for two workers at once."""
+        """Checking for a newer epoch and appending must be one step, even for two workers."""
         streams = [new_stream() for _ in range(_TAKEOVERS)]
         acknowledged: dict[StreamId, int] = {}
         async with self._another_process(backend, "take_over", streams) as result:
@@ -151,7 +151,7 @@ class DeclarationChecks(StreamChecks):
                     for index in itertools.count():
                         await queue.append(stream, [Entry(1, index, b"1-%d" % index)])
                         acknowledged[stream] = index + 1
-                        await asyncio.sleep(0)  # An append that never waits would stop our timeout.
+                        await asyncio.sleep(0)  # The timeout needs a turn if appends never wait.
             await result
         for stream in streams:
             old = [b"1-%d" % index for index in range(acknowledged[stream])]
@@ -161,13 +161,13 @@ class DeclarationChecks(StreamChecks):
     async def _another_process(
         self, backend: BackendHarness, task: str, subject: object
     ) -> AsyncIterator[asyncio.Task[bytes]]:
-        """Start a task of ``_other_process``; gives what it prints, once it has ended well."""
+        """Start a task of ``_other_process``; yields its output, available when it has ended."""
         driver, settings = backend.driver, backend.settings()
         try:
             arguments = pickle.dumps((driver, settings, task, subject, self.patience))
         except (pickle.PicklingError, AttributeError, TypeError) as exc:
             pytest.fail(
-                f"another process cannot import {driver.__qualname__}, or be handed its "
+                f"another process cannot import {driver.__qualname__} or unpickle its "
                 f"settings: {exc}; define both at the top of a module",
                 pytrace=False,
             )

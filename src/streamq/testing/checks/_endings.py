@@ -1,4 +1,4 @@
-"""Checks of endings: every stream ends once, for every reader, live or late."""
+"""Checks of endings: every stream ends exactly once, for live and late readers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamq.testing._queue_faults import LoseAcknowledgement, Pass
 
 from ._conditions import requires
 from ._records import data_of
-from ._streams import StreamChecks, told
+from ._streams import StreamChecks, delivered
 
 _STATES = pytest.mark.parametrize("state", list(SealState), ids=lambda state: state.name.lower())
 
@@ -35,7 +35,7 @@ _SEALS = {
 
 
 class EndingChecks(StreamChecks):
-    """Every stream ends once, for every reader, live or late."""
+    """Every stream ends exactly once, for live and late readers."""
 
     group = "endings"
 
@@ -44,7 +44,7 @@ class EndingChecks(StreamChecks):
     async def test_every_ending_ends_live_and_late_readers(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, state: SealState
     ) -> None:
-        """A reader without an ending shows a spinner for ever, whatever has happened."""
+        """A reader that gets no ending shows a spinner for ever."""
         live = [self.follow(each, stream) for each in (queue, other) * 3]
         writer = await self.writer(queue, stream)
         await writer.send_chunk("a")
@@ -59,7 +59,7 @@ class EndingChecks(StreamChecks):
     async def test_ending_is_stored_in_one_record_with_the_last_chunk(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """No crash may leave a stream that has all of its chunks and no ending."""
+        """A crash must not leave a stream that has all of its chunks and no ending."""
         await self.write(queue, stream, "a", "b", "c")
         records = await self.read_many(queue, stream, 2)
         assert len(records) == 2, "the announcement of the attempt, and everything else"
@@ -69,7 +69,7 @@ class EndingChecks(StreamChecks):
     async def test_stream_without_chunks_ends_as_well(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """An activity that had nothing to say is not an activity that hangs."""
+        """An activity without output must look different from one that hangs."""
         live = self.follow(other, stream)
         await self.write(queue, stream)
         self.expect_same([await live, await self.read_all(other, stream)], ["END"])
@@ -78,8 +78,8 @@ class EndingChecks(StreamChecks):
     async def test_second_seal_changes_nothing(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """Cleanup code runs after success: it must not turn a good ending into a bad one."""
-        async with self.writer(queue, stream, producer="somebody") as writer:
+        """Cleanup code runs after success; it must not turn a good ending into a bad one."""
+        async with self.writer(queue, stream, producer="worker 1") as writer:
             await writer.send_chunk("a")
             await writer.finish()
             await writer.finish()
@@ -90,15 +90,15 @@ class EndingChecks(StreamChecks):
         before = data_of(await self.read_many(queue, stream, 2))
         with pytest.raises(SealedError) as caught:
             await self.writer(other, stream)
-        assert caught.value.producer == "somebody"
+        assert caught.value.producer == "worker 1"
         assert data_of(await self.read_many(queue, stream, 2)) == before
-        assert told(await self.read_all(other, stream)) == ["a", "END"]
+        assert delivered(await self.read_all(other, stream)) == ["a", "END"]
 
     @requires("writable", "replay")
     async def test_resuming_at_the_ending_ends_again_at_once(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A browser that reconnects after the end must not wait for what never comes."""
+        """A browser that reconnects after the end must not wait for more events."""
         await self.write(queue, stream, "a", "b")
         cursor = (await self.cursors(queue, stream))[-1]
         for _ in range(2):
@@ -108,12 +108,12 @@ class EndingChecks(StreamChecks):
                 cursor = reader.cursor
 
     @requires("writable", "replay")
-    async def test_ending_whose_acknowledgement_is_lost_is_told_once(
+    async def test_ending_whose_acknowledgement_is_lost_is_delivered_once(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """The last round trip fails as often as any other."""
+        """The last round trip can fail like any other."""
         faulty = FaultyQueue(queue)
         faulty.script("append", Pass(), *[LoseAcknowledgement()] * 3)
         await self.write(faulty, stream, "a")
         assert not faulty.unused
-        assert told(await self.read_all(queue, stream)) == ["a", "END"]
+        assert delivered(await self.read_all(queue, stream)) == ["a", "END"]

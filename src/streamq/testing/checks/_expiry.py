@@ -1,4 +1,4 @@
-"""Checks of expiry: streams disappear by themselves, not too early and not too late."""
+"""Checks of expiry: streams expire after their time to live, neither earlier nor later."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from streamq.testing._harness import BackendHarness, OpenQueue
 
 from ._conditions import requires
 from ._records import data_of, entries, new_stream
-from ._streams import StreamChecks, told
+from ._streams import StreamChecks, delivered
 
 _SHORTER = timedelta(seconds=60)
 
 
 class ExpiryChecks(StreamChecks):
-    """Streams disappear by themselves, not too early and not too late."""
+    """Streams expire after their time to live, neither earlier nor later."""
 
     group = "expiry"
 
@@ -27,7 +27,7 @@ class ExpiryChecks(StreamChecks):
     async def test_stream_expires_after_its_ttl(
         self, open_queue: OpenQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
-        """Streams nobody deletes must not fill the backend."""
+        """Streams that are never deleted must not fill the backend."""
         queue = await open_queue(ttl=backend.short_ttl)
         await queue.append(stream, entries(b"old-0", b"old-1", epoch=3))
         left = (await queue.describe(stream)).expires_in
@@ -57,7 +57,7 @@ class ExpiryChecks(StreamChecks):
 
     @requires("expires")
     async def test_long_ttl_is_reported(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """Users are told how long a stream can still be read."""
+        """Users can see how long a stream can still be read."""
         await queue.append(stream, entries(b"x"))
         left = (await queue.describe(stream)).expires_in
         assert left is not None
@@ -73,7 +73,7 @@ class ExpiryChecks(StreamChecks):
     async def test_append_can_shorten_the_ttl_and_the_next_one_restores_it(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
-        """What has ended is kept for a shorter time, by the very append that ends it."""
+        """The append that ends a stream also shortens its time to live."""
         ending = new_stream()
         await queue.append(stream, entries(b"a"))
         await queue.append(stream, entries(b"b", first=1), ttl=_SHORTER)
@@ -88,7 +88,7 @@ class ExpiryChecks(StreamChecks):
     async def test_repeated_append_sets_the_shorter_ttl_again(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
-        """The acknowledgement of the last record may be lost like any other."""
+        """The acknowledgement of the last record can be lost like any other."""
         await queue.append(stream, entries(b"a"))
         last = entries(b"b", first=1)
         for _ in range(2):
@@ -101,7 +101,7 @@ class ExpiryChecks(StreamChecks):
     async def test_refused_append_shortens_nothing(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A stale attempt that ends late must not take the stream away from its successor."""
+        """A stale attempt that ends late must not expire the stream of its successor."""
         await queue.append(stream, entries(b"old-0"))
         await queue.append(stream, entries(b"new-0", epoch=2))
         with pytest.raises(FencedError):
@@ -112,7 +112,7 @@ class ExpiryChecks(StreamChecks):
     async def test_sealed_stream_expires_by_its_own_ttl(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
-        """Thousands of finished runs must not be kept for as long as one that is still going."""
+        """Thousands of finished runs must not be kept for as long as one that still runs."""
         settings = self.settings(sealed_ttl_seconds=_SHORTER.total_seconds())
         async with self.writer(queue, stream, settings=settings) as writer:
             await writer.send_chunk("a")
@@ -120,7 +120,7 @@ class ExpiryChecks(StreamChecks):
             assert not await self.expires_within(queue, stream, _SHORTER)
             await writer.finish()
         assert await self.expires_within(queue, stream, _SHORTER)
-        assert told(await self.read_all(queue, stream)) == ["a", "END"]
+        assert delivered(await self.read_all(queue, stream)) == ["a", "END"]
         brief = self.settings(sealed_ttl_seconds=backend.short_ttl.total_seconds())
         ending = new_stream()
         async with self.writer(queue, ending, settings=brief) as writer:
@@ -128,24 +128,24 @@ class ExpiryChecks(StreamChecks):
         await self.eventually(partial(self.is_gone, queue, ending), "the stream has expired")
 
     @requires("expires", "writable", "replay")
-    async def test_reader_of_a_stream_that_vanished_is_told(
+    async def test_reader_of_a_deleted_stream_gets_an_error(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """Waiting for a stream that is gone would take for ever."""
+        """A reader must not wait for ever for a stream that no longer exists."""
         writer = await self.writer(queue, stream)
         await writer.send_chunk("a")
         await writer.flush()
         await writer.aclose()
         async with self.reader(other, stream) as reader:
-            assert told([await anext(reader)]) == ["a"]
+            assert delivered([await anext(reader)]) == ["a"]
             await queue.delete(stream)
             with pytest.raises(StreamNotFoundError):
                 await reader.read_batch(max_wait=0.1)
 
-    async def test_sweep_removes_what_has_expired_and_nothing_else(
+    async def test_sweep_removes_expired_streams_only(
         self, open_queue: OpenQueue, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
-        """A cleaning job runs on every machine at once, beside the producers."""
+        """Cleanup jobs run on several machines at once, while producers write."""
         brief = await open_queue(ttl=backend.short_ttl)
         gone = [new_stream() for _ in range(5)]
         for each in gone:

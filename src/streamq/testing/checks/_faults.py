@@ -1,4 +1,4 @@
-"""Checks of faults: what is lost, repeated, slow or dead costs time, and nothing else."""
+"""Checks of faults: lost, repeated, slow and failed calls cost time, and no data."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ def _every_other(fault: Fault) -> Callable[[Call], Fault | None]:
 
 
 class FaultChecks(StreamChecks):
-    """What is lost, repeated, slow or dead on the way costs time, and nothing else."""
+    """Lost, repeated, slow and failed calls cost time, and no data."""
 
     group = "faults"
 
-    # -- faults that are scripted --------------------------------------------------------------
+    # -- scripted faults -----------------------------------------------------------------------
 
     @pytest.mark.parametrize("fault", _APPEND_FAULTS.values(), ids=_APPEND_FAULTS)
     @requires("writable", "replay")
-    async def test_stream_is_told_once_when_every_other_append(
+    async def test_stream_is_delivered_once_when_every_other_append(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, fault: Fault
     ) -> None:
-        """Networks fail on the way there and on the way back: the text must not show it."""
+        """Requests and answers get lost in networks; the text must not show it."""
         faulty = FaultyQueue(queue)
         faulty.always("append", _every_other(fault))
         live = self.follow(other, stream)
@@ -83,7 +83,7 @@ class FaultChecks(StreamChecks):
     async def test_reader_misses_nothing_when_every_other_read(
         self, queue: ChunkQueue, stream: StreamId, fault: Fault
     ) -> None:
-        """A reader that loses its connection goes on where it was."""
+        """A reader that loses its connection continues where it was."""
         faulty = FaultyQueue(queue)
         faulty.always("read", _every_other(fault))
         live = self.follow(faulty, stream)
@@ -95,10 +95,10 @@ class FaultChecks(StreamChecks):
         self.expect_same([await live, await self.read_all(faulty, stream)], story)
 
     @requires("writable", "replay")
-    async def test_outage_beyond_the_deadline_is_told_and_later_work_goes_on(
+    async def test_outage_beyond_the_deadline_is_reported_and_later_work_succeeds(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """Whoever waits must learn within a stated time that there is nobody to wait for."""
+        """Writers and readers must learn within a stated time that the backend is away."""
         faulty = FaultyQueue(queue)
         brief = self.settings(retry_seconds=0.2)
         writer = await self.writer(faulty, stream, epoch=1, settings=brief)
@@ -118,10 +118,10 @@ class FaultChecks(StreamChecks):
             assert [event async for event in reader] == await self.read_all(queue, stream)
 
     @requires("writable", "replay")
-    async def test_call_that_a_driver_never_answers_ends_all_the_same(
+    async def test_call_that_a_driver_never_answers_ends_at_the_deadline(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """Whatever is wrong with a driver, streamq's own deadline ends the wait of its users."""
+        """If a driver never answers, streamq's own deadline ends the wait."""
         faulty = FaultyQueue(queue)
         brief = self.settings(retry_seconds=0.1, operation_seconds=0.1)
         writer = await self.writer(faulty, stream, settings=brief)
@@ -143,7 +143,7 @@ class FaultChecks(StreamChecks):
     async def test_connection_that_dropped_while_idle_is_replaced(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
-        """Firewalls cut what is silent: the first call after the night may fail, not the next."""
+        """Firewalls cut idle connections: the first call afterwards may fail, the next must not."""
         await queue.append(stream, entries(b"a"))
         await backend.break_connections()
         await self.until_answered(lambda: queue.append(stream, entries(b"b", first=1)))
@@ -154,10 +154,10 @@ class FaultChecks(StreamChecks):
         await self.expect(queue, stream, [b"a", b"b"])
 
     @needs("break_connections")
-    async def test_read_that_is_blocked_when_its_connection_drops_says_so_or_goes_on(
+    async def test_read_that_is_blocked_when_its_connection_drops_fails_or_continues(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness, open_queue: OpenQueue
     ) -> None:
-        """The silent listener: a reader that waits on a dead connection hears nothing, for ever."""
+        """A reader that waits on a dead connection would wait for ever, without an error."""
         await queue.append(stream, entries(b"a"))
         tail = (await self.read(queue, stream))[-1].position
         waiting = await self.blocked(self.read(queue, stream, tail, max_wait=4 * self.patience))
@@ -168,7 +168,7 @@ class FaultChecks(StreamChecks):
             try:
                 found = data_of(await waiting)
             except BackendUnavailableError:
-                # Without replay the answer that was lost has taken the record along, for a while.
+                # Without replay, the lost answer has hidden the record for a while.
                 wait = 0.0 if queue.capabilities.replay else self.patience
                 await self.until_answered(lambda: queue.describe(stream))
                 found = data_of(await self.read(queue, stream, tail, max_wait=wait))
@@ -176,7 +176,7 @@ class FaultChecks(StreamChecks):
 
     @needs("break_connections")
     @requires("writable", "replay")
-    async def test_stream_is_told_once_through_dropping_connections(
+    async def test_stream_is_delivered_once_through_dropped_connections(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
         """Connections drop in the middle of appends and reads: nothing lost, nothing twice."""
@@ -212,7 +212,7 @@ class FaultChecks(StreamChecks):
     async def test_acknowledged_records_survive_a_restart(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness, open_queue: OpenQueue
     ) -> None:
-        """`durable` is this, and no weaker word for it."""
+        """`durable` means that a killed server loses no acknowledged record."""
         data = numbered(20)
         for i, item in enumerate(data):
             await queue.append(stream, entries(item, first=i))
@@ -228,7 +228,7 @@ class FaultChecks(StreamChecks):
     async def test_open_queues_heal_after_a_restart(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
-        """Servers are restarted every week; workers must not have to be."""
+        """Servers are restarted every week; workers must not need a restart."""
         await queue.append(stream, entries(b"a"))
         waiting = await self.blocked(self.read(queue, new_stream(), max_wait=4 * self.patience))
         await backend.restart()
@@ -241,11 +241,11 @@ class FaultChecks(StreamChecks):
 
     @needs("restart")
     @requires("writable", "replay", "cross_host")
-    async def test_reader_is_told_of_a_restart_only_by_what_was_lost(
+    async def test_reader_notices_a_restart_only_if_records_were_lost(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
-        """With durable storage a restart is a pause. Without it the loss is an error, not silence,
-        and never a shorter text that looks whole."""
+        """With durable storage a restart is a pause. Without it the reader gets an error, and never
+        a shorter text that looks complete."""
         writer = await self.writer(queue, stream)
         for i in range(5):
             await writer.send_chunk(str(i))
@@ -268,7 +268,7 @@ class FaultChecks(StreamChecks):
     async def test_every_call_to_a_server_that_hangs_ends_in_time(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness, open_queue: OpenQueue
     ) -> None:
-        """A frozen server keeps its connections open: only our own deadline ends the wait."""
+        """A frozen server keeps its connections open, so only a deadline of ours ends the wait."""
         await queue.append(stream, entries(b"a"))
         tail = (await self.read(queue, stream))[-1].position
         limit = backend.answer_seconds
@@ -305,13 +305,13 @@ class FaultChecks(StreamChecks):
             if call not in (reading, reading_before) or outcome is not None:
                 assert isinstance(outcome, BackendUnavailableError), (
                     f"{call.__name__} gave {outcome!r} inside hang(): a BackendUnavailableError is "
-                    "due, and an answer means that the hook lets something pass"
+                    "expected; an answer means that the hook lets requests pass"
                 )
-        # And the queue heals by itself.
+        # The queue recovers by itself.
         await self.until_answered(lambda: queue.append(stream, entries(b"b", b"c", first=1)))
         await self.until_answered(lambda: queue.describe(stream))
-        # Without replay, reading from the tail has acknowledged what comes before; without a fence,
-        # the append that hung may have been stored beside its repeat.
+        # Without replay, reading from the tail has acknowledged the records before it. Without a
+        # fence, the append that hung may have been stored as well as its repeat.
         expected = [*([b"a"] if queue.capabilities.replay else []), b"b", b"c"]
         if queue.capabilities.fenced:
             await self.expect(queue, stream, expected)
@@ -333,7 +333,7 @@ class FaultChecks(StreamChecks):
     async def test_stream_goes_on_after_the_server_hung(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
-        """What the frozen server had received may be stored or not: the text is whole and once."""
+        """The frozen server may have stored its last request or not; the text comes whole, once."""
         live = self.follow(other, stream)
         async with self.writer(queue, stream) as writer:
             await writer.send_chunk("a")
@@ -348,7 +348,7 @@ class FaultChecks(StreamChecks):
     async def test_errors_of_the_backend_are_errors_of_streamq(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """Applications catch one base class; a client's own exception would end their process."""
+        """Applications catch one base class; another exception would end their process."""
         for call in (
             lambda: queue.describe(stream),
             lambda: self.read(queue, stream, "not a position", max_wait=0),

@@ -1,4 +1,4 @@
-"""Checks of readers that come late: to a live stream, in the middle of a record, after the end."""
+"""Checks of readers that join late: a live stream, within a record, after the end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from streamq import Seal, SealState
 from streamq.driver import ChunkQueue, StreamId
 
 from ._conditions import requires
-from ._streams import StreamChecks, told, values
+from ._streams import StreamChecks, delivered, values
 
 
 class LateJoinChecks(StreamChecks):
-    """A reader that comes later gets what it asked for."""
+    """A reader that joins late gets every event that it requested."""
 
     group = "late join"
 
@@ -18,7 +18,7 @@ class LateJoinChecks(StreamChecks):
     async def test_late_reader_gets_everything_and_the_end(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A browser opened after the end shows the same story."""
+        """A browser opened after the end shows the same text."""
         await self.write(queue, stream, "a", "b", "c")
         events = await self.read_all(other, stream)
         assert values(events) == ["a", "b", "c"]
@@ -28,7 +28,7 @@ class LateJoinChecks(StreamChecks):
     async def test_joining_a_live_stream_at_any_moment_gives_all_of_it(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """Whenever somebody opens the page, they see the run from its first word."""
+        """A page that is opened at any moment shows the run from its first word."""
         readers = [self.follow(other, stream)]
         async with self.writer(queue, stream) as writer:
             for i in range(12):
@@ -43,7 +43,7 @@ class LateJoinChecks(StreamChecks):
     async def test_joining_at_the_tail_gives_exactly_what_comes_after(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """ "From now on" means from this very place, with offsets that count what came before."""
+        """Joining at the tail starts exactly there, with offsets that count all earlier events."""
         readers = []
         async with self.writer(queue, stream) as writer:
             for i in range(9):
@@ -55,14 +55,14 @@ class LateJoinChecks(StreamChecks):
         for sent, reader in readers:
             events = [event async for event in reader]
             await reader.aclose()
-            assert told(events) == [*map(str, range(sent, 9)), "END"]
+            assert delivered(events) == [*map(str, range(sent, 9)), "END"]
             assert [event.offset for event in events] == list(range(sent + 1, 11))
 
     @requires("writable", "replay")
     async def test_live_tail_misses_nothing_after_it(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """The tail is looked for once, at open: what is written before the first read is told."""
+        """The tail is located once, at open: events before the first read are delivered."""
         async with self.writer(queue, stream) as writer:
             await writer.send_chunk("old")
             await writer.flush()
@@ -90,22 +90,22 @@ class LateJoinChecks(StreamChecks):
             moved = [await self.reader(other, stream, cursor) for cursor in cursors]
             await writer.send_chunk("e")
         for place, reader in enumerate(moved, 1):
-            assert told([event async for event in reader]) == [*"abcde"[place:], "END"]
+            assert delivered([event async for event in reader]) == [*"abcde"[place:], "END"]
             await reader.aclose()
 
     @requires("writable", "replay")
-    async def test_joining_at_the_tail_after_the_end_is_told_the_ending(
+    async def test_joining_at_the_tail_after_the_end_gives_the_ending(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """There is nothing to wait for any more, and the reader must learn that at once."""
+        """The stream has ended, and the reader must learn that at once."""
         await self.write(queue, stream, "a", "b")
         assert await self.read_all(other, stream, "tail") == [Seal(3, 1, SealState.END)]
 
     @requires("writable", "replay")
-    async def test_joining_at_the_tail_of_nothing_gives_all(
+    async def test_joining_at_the_tail_of_a_missing_stream_gives_all_of_it(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """Before the first record, "from now on" and "from the beginning" are the same."""
         async with self.reader(other, stream, "tail") as reader:
             await self.write(queue, stream, "a")
-            assert told([event async for event in reader]) == ["a", "END"]
+            assert delivered([event async for event in reader]) == ["a", "END"]

@@ -1,4 +1,4 @@
-"""Checks of closing and cancelling: at any moment, losing nothing, leaving nothing behind."""
+"""Checks of closing and cancelling at any moment: nothing is lost and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from streamq.testing._queue_faults import Block
 
 from ._conditions import requires
 from ._records import data_of, entries, new_stream, numbered
-from ._streams import StreamChecks, told
+from ._streams import StreamChecks, delivered
 
 _FILES = "/proc/self/fd"
 
@@ -51,7 +51,7 @@ class LifecycleChecks(StreamChecks):
     async def test_aclose_ends_blocked_reads_at_once(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """A shutdown must not take as long as the longest poll, whatever is being waited for."""
+        """A shutdown must not take as long as the longest poll."""
         await queue.append(stream, entries(b"a"))
         tail = (await self.read(queue, stream))[-1].position
         reads = [
@@ -83,7 +83,7 @@ class LifecycleChecks(StreamChecks):
     async def test_closing_one_queue_leaves_others_alone(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """Gateway and worker may share a process; one going away must not stop the other."""
+        """Gateway and worker may share a process; closing one must not stop the other."""
         other = await open_queue()
         waiting = await self.blocked(self.read(other, stream))
         await queue.aclose()
@@ -94,7 +94,7 @@ class LifecycleChecks(StreamChecks):
     async def test_cancelled_append_can_be_repeated(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """A worker that shuts down cancels appends anywhere; the repeat must heal it."""
+        """A worker that shuts down cancels appends at any point; repeating them must be safe."""
         dice = random.Random(20240607)
         data = numbered(240)
         for first in range(0, len(data), 4):
@@ -130,7 +130,7 @@ class LifecycleChecks(StreamChecks):
     async def test_aclose_ends_appends_that_are_under_way(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """A shutdown in the middle of a burst: each append says what became of it, at once."""
+        """On a shutdown in the middle of a burst, each append ends at once with its outcome."""
         appends = [self.begin(queue.append(stream, entries(b"%d" % i, first=i))) for i in range(50)]
         await asyncio.sleep(0)
         async with asyncio.timeout(self.patience):
@@ -147,7 +147,7 @@ class LifecycleChecks(StreamChecks):
     async def test_append_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """Wherever a worker is stopped, repeating the append stores what is missing and no more."""
+        """Wherever a worker is stopped, repeating the append stores only the missing records."""
         data: list[bytes] = []
 
         async def append() -> None:
@@ -165,7 +165,7 @@ class LifecycleChecks(StreamChecks):
     async def test_read_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, stream: StreamId, other: ChunkQueue
     ) -> None:
-        """Wherever a poll is stopped, the next one finds all that it would have found."""
+        """Wherever a poll is stopped, the next one finds everything the first would have found."""
         data = numbered(6)
         await queue.append(stream, entries(*data))
         places = [START, *(found.position for found in await self.read_many(queue, stream, 6))]
@@ -184,7 +184,7 @@ class LifecycleChecks(StreamChecks):
     async def test_describing_deleting_and_listing_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """Requests of impatient people must not spoil the connection for the next one."""
+        """A cancelled request must not break the connection for the next one."""
 
         async def describe() -> None:
             await queue.describe(stream, last=5)
@@ -219,7 +219,7 @@ class LifecycleChecks(StreamChecks):
 
             await self.eventually(is_gone, "no task and no thread of a cancelled open is left")
 
-        # The pool that Python keeps for blocking calls is not the driver's.
+        # The thread pool that Python keeps for blocking calls does not belong to the driver.
         await asyncio.gather(*(asyncio.to_thread(int) for _ in range(40)))
         threads = threading.active_count()
         await cancel_at_every_await(open_and_close, nothing_is_left)
@@ -227,7 +227,7 @@ class LifecycleChecks(StreamChecks):
     async def test_aclose_can_be_cancelled_at_any_await_and_finished_later(
         self, open_queue: OpenQueue, stream: StreamId
     ) -> None:
-        """A second Ctrl-C must not make the first one for ever unfinished."""
+        """A second Ctrl-C must not make it impossible to finish closing."""
         used: list[ChunkQueue] = []
 
         async def close() -> None:
@@ -258,8 +258,8 @@ class LifecycleChecks(StreamChecks):
             await used.aclose()
             await asyncio.gather(waiting, return_exceptions=True)
 
-        await use()  # what is made once and kept for good is made here
-        # Else what earlier tests left to the collector goes now, and makes up for what we leak.
+        await use()  # objects that are created once and kept are created here
+        # Without this, garbage of earlier tests would be freed later and hide a leak.
         gc.collect()
         tasks, threads, files = _tasks(), threading.active_count(), _open_files()
         for _ in range(3):
@@ -276,7 +276,7 @@ class LifecycleChecks(StreamChecks):
     async def test_writer_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """Whatever an activity does when it is stopped, what it sent comes once and in order."""
+        """An activity may be stopped at any point; its chunks come once and in order."""
         sent = 0
         async with self.writer(queue, stream) as writer:
 
@@ -291,13 +291,13 @@ class LifecycleChecks(StreamChecks):
             await send_more()
             await cancel_at_every_await(flush, send_more)
             await cancel_at_every_await(writer.finish, writer.finish)
-        assert told(await self.read_all(queue, stream)) == [*map(str, range(sent)), "END"]
+        assert delivered(await self.read_all(queue, stream)) == [*map(str, range(sent)), "END"]
 
     @requires("writable", "replay")
     async def test_opening_a_writer_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """An attempt that was stopped while it took over is one that wrote nothing."""
+        """An attempt that is stopped during its takeover must look like one that wrote nothing."""
         epoch = 0
 
         async def take_over() -> None:
@@ -311,13 +311,13 @@ class LifecycleChecks(StreamChecks):
         await cancel_at_every_await(take_over, nothing_is_left)
         async with self.writer(queue, stream, epoch=epoch + 1) as writer:
             await writer.send_chunk("a")
-        assert told(await self.read_all(queue, stream)) == ["a", "END"]
+        assert delivered(await self.read_all(queue, stream)) == ["a", "END"]
 
     @requires("writable", "replay")
     async def test_reader_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """A deadline around every event, as subscribers have it: nothing is lost or told twice."""
+        """Subscribers put a deadline around every event; nothing may be lost or repeated."""
         events = []
         sent = 0
         async with self.writer(queue, stream) as writer:
@@ -337,13 +337,13 @@ class LifecycleChecks(StreamChecks):
             await writer.finish()
             events += [event async for event in reader]
             await reader.aclose()
-        assert told(events) == [*map(str, range(sent)), "END"]
+        assert delivered(events) == [*map(str, range(sent)), "END"]
 
     @requires("writable", "replay")
     async def test_writer_that_waits_for_room_can_be_cancelled(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """A chunk whose `send_chunk` was cancelled is not in the stream, and blocks nobody."""
+        """A chunk whose `send_chunk` was cancelled is not in the stream, and blocks no other."""
         faulty, block = FaultyQueue(queue), Block()
         async with self.writer(faulty, stream, settings=self.settings(buffer_bytes=50)) as writer:
             faulty.always("append", block)
@@ -355,4 +355,4 @@ class LifecycleChecks(StreamChecks):
             block.release()
             await behind
             assert (await asyncio.gather(waiting, return_exceptions=True))[0] is not None
-        assert told(await self.read_all(queue, stream)) == ["a" * 60, "b", "END"]
+        assert delivered(await self.read_all(queue, stream)) == ["a" * 60, "b", "END"]

@@ -1,4 +1,4 @@
-"""Checks of listing: streams are found by tenant and prefix, and only those."""
+"""Checks of listing: exactly the streams of a tenant and prefix are found."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from streamq.driver import ChunkQueue, StreamId
 from streamq.testing._harness import BackendHarness, OpenQueue
 
-from ._fixtures import Checks
+from ._base import Checks
 from ._records import entries, new_stream
 from ._stream_names import TRICKY_NAMES
 
@@ -19,7 +19,7 @@ _PREFIXES = (
 
 
 class ListingChecks(Checks):
-    """Streams are found by tenant and prefix, and only those."""
+    """Exactly the streams of a tenant and prefix are found."""
 
     group = "listing"
 
@@ -47,7 +47,7 @@ class ListingChecks(Checks):
             )
 
     async def test_prefix_is_taken_literally(self, queue: ChunkQueue) -> None:
-        """`%`, `_`, `*`, `?`, `[` are letters of a name, whatever the backend's patterns."""
+        """`%`, `_`, `*`, `?` and `[` are ordinary characters of a name, not patterns."""
         tenant = new_stream().tenant
         for name in TRICKY_NAMES:
             await queue.append(StreamId(tenant, name), entries(b"x"))
@@ -55,7 +55,7 @@ class ListingChecks(Checks):
         async def listed(prefix: str) -> list[str]:
             return sorted([info.stream.name async for info in queue.streams(tenant, prefix)])
 
-        # At once, for backends whose listings wait for what lags behind.
+        # In parallel, for backends whose listings wait for records that lag behind.
         for prefix, found in zip(
             _PREFIXES, await asyncio.gather(*map(listed, _PREFIXES)), strict=True
         ):
@@ -64,7 +64,7 @@ class ListingChecks(Checks):
     async def test_listing_is_complete_beyond_one_page(
         self, queue: ChunkQueue, backend: BackendHarness
     ) -> None:
-        """A cleaning job that sees the first thousand only leaves the rest for ever."""
+        """A cleanup job that sees only the first thousand would leave the rest for ever."""
         tenant = new_stream().tenant
         names = [f"{i:04}" for i in range(backend.listing_page * 11 // 10)]
         for first in range(0, len(names), 20):

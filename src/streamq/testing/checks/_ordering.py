@@ -7,19 +7,19 @@ import asyncio
 from streamq.driver import ChunkQueue, Entry, StreamId
 from streamq.testing._harness import OpenQueue
 
+from ._base import Checks
 from ._conditions import requires
-from ._fixtures import Checks
 from ._records import data_of, entries, new_stream, numbered
 
 
 class OrderingChecks(Checks):
-    """Records are read in the order they were appended, each once."""
+    """Records are read in the order in which they were appended, each once."""
 
     group = "ordering"
 
     @requires("ordered")
     async def test_order_holds_across_appends(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """Tokens in the wrong order are not text."""
+        """Tokens in the wrong order make no text."""
         data = numbered(30)
         for i, item in enumerate(data):
             await queue.append(stream, entries(item, first=i))
@@ -29,7 +29,7 @@ class OrderingChecks(Checks):
     async def test_epochs_and_indexes_are_compared_as_numbers(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """Compared as text, 10 comes before 9: a stream would break at its tenth record."""
+        """As text, 10 sorts before 9, and a stream would break at its tenth record."""
         ids = [(9, 0), (9, 9), (9, 10), (9, 100), (10, 0), (10, 9), (10, 10), (2**62, 3)]
         ids.append((2**63 - 1, 0))
         for epoch, index in ids:
@@ -43,7 +43,7 @@ class OrderingChecks(Checks):
 
     @requires("fenced")
     async def test_repeated_append_is_skipped(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """A lost acknowledgement makes core append again; readers must not see the text twice."""
+        """Core repeats an append whose acknowledgement is lost; readers must see the text once."""
         data = numbered(3)
         for _ in range(3):
             await queue.append(stream, entries(*data))
@@ -53,7 +53,7 @@ class OrderingChecks(Checks):
     async def test_repeat_continues_where_a_prefix_was_stored(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """A connection may break in the middle of a batch; the repeat adds just what is missing."""
+        """A connection may break within a batch; the repeat must add only the missing records."""
         data = numbered(5)
         await queue.append(stream, entries(*data[:2]))
         await queue.append(stream, entries(*data))
@@ -63,7 +63,7 @@ class OrderingChecks(Checks):
     async def test_repeat_through_another_connection_is_skipped(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """The repeat often comes over a new connection, which must know what the old one stored."""
+        """A repeat often uses a new connection, which must know what the old one stored."""
         data = numbered(4)
         await queue.append(stream, entries(*data[:3]))
         await (await open_queue()).append(stream, entries(*data[1:], first=1))

@@ -1,4 +1,7 @@
-"""Another process for the checks: does what one of its functions says, on a queue of its own."""
+"""Runs one task of a check in another process, on a queue of its own.
+
+The check starts it with ``python -m`` and passes driver, settings and task on standard input.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from streamq.driver import START, ChunkQueue, Entry, QueueOptions, StreamId
 from streamq.testing._harness import LONG_TTL
 
 TAKEOVER = [Entry(2, index, b"2-%d" % index) for index in range(4)]
-"""What :func:`take_over` appends."""
+"""The records that :func:`take_over` appends."""
 
 
 async def reply(queue: ChunkQueue, stream: StreamId, patience: float) -> None:
@@ -24,7 +27,7 @@ async def reply(queue: ChunkQueue, stream: StreamId, patience: float) -> None:
 
 
 async def take_over(queue: ChunkQueue, streams: Sequence[StreamId], patience: float) -> None:
-    """Take over one stream after the other, each as soon as somebody writes to it."""
+    """Take over one stream after the other, each as soon as it has a record."""
     for stream in streams:
         await queue.read(stream, START, max_records=1, max_bytes=1_000, max_wait=patience)
         for entry in TAKEOVER:

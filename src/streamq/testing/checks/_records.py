@@ -23,10 +23,10 @@ def entries(*data: bytes, epoch: int = 1, first: int = 0) -> list[Entry]:
 
 
 def numbered(count: int, label: str = "r") -> list[bytes]:
-    """Return recognisable payloads, all different."""
+    """Return payloads that are all different."""
     return [f"{label}{i}".encode() for i in range(count)]
 
 
 def data_of(records: Iterable[Stored | Entry]) -> list[bytes]:
-    """Return what was stored, without positions."""
+    """Return the data of records, without positions."""
     return [record.data for record in records]

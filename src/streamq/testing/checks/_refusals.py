@@ -1,4 +1,4 @@
-"""Checks of error translation: what went wrong is told in streamq's words, without any secret."""
+"""Checks of error translation: failures become streamq's errors, which contain no secret."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from streamq.driver import (
 )
 from streamq.testing._harness import BackendHarness, OpenQueue
 
+from ._base import Checks
 from ._conditions import needs
-from ._fixtures import Checks
 from ._records import data_of, entries
 
 OpenWith = Callable[..., Awaitable[ChunkQueue]]
@@ -29,14 +29,12 @@ _NO_POSITIONS = ("x", "-", "1", "a-b", "1-2-3", "-1-0", "1.5-0", "é", "\0", "9"
 
 
 class RefusalChecks(Checks):
-    """What went wrong is told in streamq's words, without any secret."""
+    """Failures become streamq's errors, which contain no secret."""
 
     group = "errors"
 
-    async def test_what_is_no_position_is_refused(
-        self, queue: ChunkQueue, stream: StreamId
-    ) -> None:
-        """Cursors come back from browsers: a mangled one is the client's mistake, not an outage."""
+    async def test_invalid_position_is_refused(self, queue: ChunkQueue, stream: StreamId) -> None:
+        """Cursors come back from browsers; a damaged one is an error of the client, no outage."""
         await queue.append(stream, entries(b"a"))
         known = {record.position for record in await self.read(queue, stream)}
         refusals: list[CursorError] = []
@@ -47,25 +45,25 @@ class RefusalChecks(Checks):
                 await self.read(queue, stream, position, max_wait=0)
             except CursorError as exc:
                 refusals.append(exc)
-        assert refusals, "no nonsense at all is refused"
+        assert refusals, "no invalid position is refused"
         assert {refusal.backend for refusal in refusals} == {queue.backend}
         assert not queue.capabilities.replay or data_of(await self.read(queue, stream)) == [b"a"]
 
     @needs("unreachable")
-    async def test_nobody_at_the_address_is_told_at_open(
+    async def test_unreachable_server_is_reported_at_open(
         self, backend: BackendHarness, open_with: OpenWith
     ) -> None:
-        """A wrong address is the first mistake everybody makes: say so, soon."""
+        """A wrong address is the most common first mistake; it has to be reported soon."""
         async with asyncio.timeout(backend.answer_seconds):
             with pytest.raises(BackendUnavailableError) as caught:
                 await open_with(backend.unreachable())
         assert caught.value.backend == backend.driver.name
 
     @needs("wrong_credentials")
-    async def test_refused_credentials_are_told_without_showing_them(
+    async def test_refused_credentials_are_reported_without_the_secret(
         self, backend: BackendHarness, open_with: OpenWith
     ) -> None:
-        """Errors end up in logs, in workflow histories and in screenshots."""
+        """Errors are copied into logs, workflow histories and screenshots."""
         settings, secret = backend.wrong_credentials()
         async with asyncio.timeout(backend.answer_seconds):
             with pytest.raises(AccessDeniedError) as caught:
@@ -80,14 +78,14 @@ class RefusalChecks(Checks):
         assert secret not in f"{settings} {settings!r}", "the secret is in the settings' text"
 
     @needs("read_only")
-    async def test_read_only_backend_is_told(
+    async def test_read_only_backend_is_reported(
         self,
         queue: ChunkQueue,
         stream: StreamId,
         backend: BackendHarness,
         open_with: OpenWith,
     ) -> None:
-        """Replicas and missing permissions: the message has to lead there; reading may go on."""
+        """Replicas and missing permissions have to be reported as such; reading may continue."""
 
         async def open_and_append(settings: DriverSettings) -> None:
             await (await open_with(settings)).append(stream, entries(b"b", first=1))
@@ -100,7 +98,7 @@ class RefusalChecks(Checks):
         assert data_of((await queue.describe(stream, last=2)).last) == [b"a"]
 
     @needs("full")
-    async def test_backend_without_room_is_told_keeps_what_it_has_and_recovers(
+    async def test_full_backend_is_reported_keeps_its_records_and_recovers(
         self,
         queue: ChunkQueue,
         stream: StreamId,
@@ -108,7 +106,7 @@ class RefusalChecks(Checks):
         open_with: OpenWith,
         open_queue: OpenQueue,
     ) -> None:
-        """A full disk is for the operator to fix; the stream goes on where it stopped."""
+        """An operator has to fix a full disk; then the stream continues where it stopped."""
         await queue.append(stream, entries(b"a"))
         size = min(2**20, queue.capabilities.max_record_bytes)
         large = [bytes(size)] * (2**20 // size)

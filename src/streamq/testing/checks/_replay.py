@@ -1,4 +1,4 @@
-"""Checks of reading again: from every place, over another connection, by many readers."""
+"""Checks of replay: reading again from any position, on any connection, by many readers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._streams import StreamChecks, values
 
 
 class ReplayChecks(StreamChecks):
-    """Reading can be repeated and resumed from any place, by anybody."""
+    """Reading can be repeated and resumed from any position, by any reader."""
 
     group = "replay"
 
@@ -21,7 +21,7 @@ class ReplayChecks(StreamChecks):
     async def test_read_goes_on_after_every_position(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """A browser that reconnects with the last id it saw gets the next chunk, and only once."""
+        """A browser that reconnects with its last id gets the next chunk, once."""
         data = numbered(8)
         await queue.append(stream, entries(*data))
         found = await self.read_many(queue, stream, len(data))
@@ -31,7 +31,7 @@ class ReplayChecks(StreamChecks):
 
     @requires("replay")
     async def test_reading_removes_nothing(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """A poll that dies after reading must be able to read the same again."""
+        """A poll that dies after reading must be able to read the same records again."""
         data = numbered(5)
         await queue.append(stream, entries(*data))
         for _ in range(3):
@@ -51,8 +51,8 @@ class ReplayChecks(StreamChecks):
     async def test_read_at_once_leaves_out_nothing_that_is_stored(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """Who takes a stream over reads what is there, and counts on from it: one record less, and
-        two chunks get the same number."""
+        """A takeover reads all stored records and continues their numbering; if a record were left
+        out, two chunks would get the same number."""
         other, noise, data = await open_queue(), new_stream(), numbered(300)
         for first in range(0, len(data), 50):
             await other.append(stream, entries(*data[first : first + 50], first=first))
@@ -68,7 +68,7 @@ class ReplayChecks(StreamChecks):
         positions = [record.position for record in await self.read_many(queue, stream, 3)]
         assert len(set(positions)) == 3
         for position in positions:
-            # Without replay it also has to acknowledge what comes before, in another process.
+            # Without replay, a position also acknowledges the records before it, elsewhere.
             assert 0 < len(position) <= (1_024 if queue.capabilities.replay else 16_384)
             assert position.isprintable()
 
@@ -76,7 +76,7 @@ class ReplayChecks(StreamChecks):
     async def test_ten_readers_each_see_everything(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """Several people watch the same run; none of them takes chunks away from another."""
+        """Several people watch the same run; no reader takes chunks away from another."""
         other = await open_queue()
         data = numbered(40)
         readers = [
@@ -84,7 +84,7 @@ class ReplayChecks(StreamChecks):
         ]
         for first in range(0, len(data), 4):
             await queue.append(stream, entries(*data[first : first + 4], first=first))
-        # Half of what a read waits for: whoever is not woken, but looks again then, is too late.
+        # Half of the time that a read waits: a reader that is not woken, but polls, is too late.
         async with asyncio.timeout(self.patience / 2):
             results = await asyncio.gather(*readers)
         for found in results:
@@ -94,7 +94,7 @@ class ReplayChecks(StreamChecks):
     async def test_ten_live_readers_each_get_everything(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """Reading takes nothing away, and an offset means the same to everybody."""
+        """Reading removes nothing, and an offset means the same event to every reader."""
         readers = [self.begin(self.read_all(used, stream)) for used in (queue, other) * 5]
         await asyncio.sleep(0)
         await self.write(queue, stream, *map(str, range(300)))
@@ -106,7 +106,7 @@ class ReplayChecks(StreamChecks):
     async def test_cursor_goes_on_with_exactly_the_next_chunk(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """Packing is invisible: every place of a stream can be resumed, over another connection."""
+        """Packing is invisible: a reader can resume at every event, over another connection."""
         await self.write(queue, stream, *map(str, range(12)))
         cursors = []
         async with self.reader(queue, stream) as reader:

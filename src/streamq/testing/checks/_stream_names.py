@@ -1,4 +1,4 @@
-"""Stream names that backends get wrong."""
+"""Stream names that are hard for backends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What checks of whole streams stand on: writing and reading through the driver under test."""
+"""The base class of checks of whole streams, which write and read through the driver under test."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from streamq import (
 )
 from streamq.driver import ChunkQueue, StreamId
 
-from ._fixtures import Checks
+from ._base import Checks
 
 _RETENTION_SECONDS = 300.0
 
-# Most checks ask for the same, and a thousand times over that takes longer than what they check.
+# Most checks load the same settings; a thousand times, that takes longer than the checks.
 _loaded = functools.cache(load_settings)
 
 
@@ -36,8 +36,8 @@ def values(events: Iterable[Event]) -> list[object]:
     return [event.value for event in events if isinstance(event, Chunk)]
 
 
-def told(events: Iterable[Event]) -> list[object]:
-    """Return what a reader was told, in few words."""
+def delivered(events: Iterable[Event]) -> list[object]:
+    """Return the events that a reader got, in short: values, ``RESET 2``, ``GAP 1-4``, ``END``."""
     story: list[object] = []
     for event in events:
         match event:
@@ -53,7 +53,7 @@ def told(events: Iterable[Event]) -> list[object]:
 
 
 def valid_values(events: Iterable[Event]) -> list[object]:
-    """Return the values that count: those after the last reset."""
+    """Return the values that are valid: those after the last reset."""
     valid: list[object] = []
     for event in events:
         if isinstance(event, Chunk):
@@ -64,10 +64,10 @@ def valid_values(events: Iterable[Event]) -> list[object]:
 
 
 class StreamChecks(Checks):
-    """Whole streams through the driver under test: what applications get on top of it."""
+    """Writes and reads whole streams through the driver under test, as applications do."""
 
     def settings(self, **overrides: Any) -> Settings:
-        """Return settings that do not depend on the environment, with deadlines of the harness."""
+        """Return settings that ignore the environment, with the deadlines of the harness."""
         options: dict[str, Any] = {
             "tenant": "kit",
             "ttl_seconds": _RETENTION_SECONDS,
@@ -126,7 +126,7 @@ class StreamChecks(Checks):
             return [event async for event in reader]
 
     async def cursors(self, queue: ChunkQueue, stream: StreamId) -> list[str]:
-        """Read a stream to its seal and return the cursor after each event, the first one too."""
+        """Read a stream to its seal; return the first cursor and the one after each event."""
         async with self.reader(queue, stream) as reader:
             found = [reader.cursor]
             async for _ in reader:
@@ -140,9 +140,9 @@ class StreamChecks(Checks):
         return self.begin(self.read_all(queue, stream, from_))
 
     def expect_same(self, results: Iterable[list[Event]], story: Sequence[object]) -> None:
-        """See that every reader was told the story, with the same dense offsets."""
+        """Assert that every reader got the same events, with the same dense offsets."""
         results = list(results)
-        assert told(results[0]) == list(story)
+        assert delivered(results[0]) == list(story)
         assert [event.offset for event in results[0]] == list(range(1, len(story) + 1))
         for result in results[1:]:
             assert result == results[0]

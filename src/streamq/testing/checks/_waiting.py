@@ -1,4 +1,4 @@
-"""Checks of waiting: how long reads block, what wakes them, and that nobody is forgotten."""
+"""Checks of waiting: reads block for the requested time, and every append wakes its readers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import statistics
 from streamq.driver import START, ChunkQueue, LatencyClass, StreamId
 from streamq.testing._harness import OpenQueue
 
+from ._base import Checks
 from ._conditions import requires
-from ._fixtures import Checks
 from ._records import data_of, entries, new_stream
 
 # Far above what each class means, so that a busy CI machine passes and a poll interval does not.
@@ -22,19 +22,19 @@ _SLOWEST_MEDIAN_SECONDS = {
 
 
 class WaitingChecks(Checks):
-    """How long reads block, what wakes them, and that nobody is forgotten."""
+    """Reads block for the requested time, and every append wakes its readers."""
 
     group = "waiting"
 
     async def test_zero_wait_returns_at_once(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """Core drains a stream without waiting before it decides what to do next."""
+        """Core reads all stored records without waiting before it decides on the next step."""
         assert list(await self.read(queue, stream, max_wait=0)) == []
         await queue.append(stream, entries(b"a"))
         tail = (await self.read(queue, stream))[-1].position
         assert list(await self.read(queue, stream, tail, max_wait=0)) == []
 
     async def test_wait_is_bounded(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """A poll that waits too little is billed too often; one that waits too long is killed."""
+        """A poll that waits too short is billed too often; one that waits too long is killed."""
         clock = asyncio.get_running_loop().time
         started = clock()
         assert list(await self.read(queue, stream, max_wait=0.2)) == []
@@ -42,7 +42,7 @@ class WaitingChecks(Checks):
         assert 0.15 < waited < 0.2 + self.patience / 3, f"waited {waited:.3f} s, asked for 0.2 s"
 
     async def test_append_wakes_a_blocked_read(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """Real time is the point of it all."""
+        """Streaming is useful only if readers get new records at once."""
         await queue.append(stream, entries(b"a"))
         tail = (await self.read(queue, stream))[-1].position
         waiting = await self.blocked(self.read(queue, stream, tail, max_wait=4 * self.patience))
@@ -53,7 +53,7 @@ class WaitingChecks(Checks):
     async def test_append_wakes_a_read_in_another_connection(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """The producer is a worker, the reader a gateway: they never share a connection."""
+        """The producer is a worker and the reader a gateway; they never share a connection."""
         await queue.append(stream, entries(b"a"))
         other = await open_queue()
         tail = (await self.read(other, stream))[-1].position
@@ -72,10 +72,10 @@ class WaitingChecks(Checks):
         async with asyncio.timeout(self.patience):
             assert data_of(await waiting) == [b"first"]
 
-    async def test_append_to_another_stream_wakes_nobody(
+    async def test_append_to_another_stream_does_not_end_the_wait(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
-        """A wake-up that is not ours must not end the wait early with nothing."""
+        """A wake-up for another stream must not end the wait early without a record."""
         waiting = await self.blocked(self.read(queue, stream))
         await queue.append(new_stream(), entries(b"other"))
         done, _ = await asyncio.wait({waiting}, timeout=0.1)
@@ -87,7 +87,7 @@ class WaitingChecks(Checks):
     async def test_latency_is_of_the_declared_class(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
-        """The table that users choose a backend from has to be true; polling in secret is not."""
+        """Users choose a backend by its declared latency, so hidden polling must show here."""
         reader = await open_queue()
         clock = asyncio.get_running_loop().time
         position, taken = START, []
@@ -102,7 +102,7 @@ class WaitingChecks(Checks):
         declared, median = queue.capabilities.latency, statistics.median(taken)
         allowed = _SLOWEST_MEDIAN_SECONDS[declared]
         assert median < allowed, (
-            f"{declared.value!r} is declared, which allows {allowed:g} s; the median from append "
+            f"the declared latency {declared.value!r} allows {allowed:g} s; the median from append "
             f"to a blocked reader was {median:.3f} s: declare the next class, or wake readers"
         )
 

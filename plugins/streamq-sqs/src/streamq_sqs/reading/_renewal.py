@@ -6,8 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from streamq.driver import StreamId, StreamqError
-from streamq_aws import together
+from streamq.driver import StreamId, StreamqError, together
 from streamq_sqs._lookup import QueueLookup
 from streamq_sqs._messages import MOST_AT_ONCE, HeldMessage
 from streamq_sqs._requests import SqsRequests
