@@ -79,4 +79,4 @@ def test_missing_binary_is_a_configuration_error(tmp_path: Path) -> None:
 def test_former_name_of_topic_spec_warns() -> None:
     """Programs that import the former name continue to work, and are warned."""
     with pytest.warns(DeprecationWarning, match="TopicSpec"):
-        assert embedded.Topic is TopicSpec  # type: ignore[attr-defined]
+        assert embedded.Topic is TopicSpec
