@@ -38,8 +38,8 @@ class Calls:
     def one(self, stream: StreamId | None = None) -> _RunningCall:
         """Return a context manager for one call; errors that name no stream get this one.
 
-        Closing cancels the task that is inside; the context turns that into ``ClosedError``. A
-        cancellation by somebody else is passed on.
+        Closing cancels the task that is inside; the context turns that into ``ClosedError``. Any
+        other cancellation is passed on.
 
         Raises:
             ClosedError: On entering, the queue is closed; on leaving, it was closed meanwhile.

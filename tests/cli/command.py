@@ -1,4 +1,4 @@
-"""Runs the command as people do: in a process of its own, with nothing of our environment in it."""
+"""Runs the command as users do: in a process of its own, without the environment of the tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streamq.cli import main
 from .processes import processes, wait_until
 
 DATABASE = Path(".streamq/streams.db")
-"""Where the sqlite backend keeps its streams by default, from the working directory."""
+"""Default file of the sqlite backend, relative to the working directory."""
 
 TIMEOUT = 30
 
@@ -34,7 +34,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Inside:
-    """Runs the command in this process: for what it prints, where nothing else is tested."""
+    """Runs the command in this process, for tests of its output only."""
 
     directory: Path
     monkeypatch: pytest.MonkeyPatch
@@ -56,7 +56,7 @@ class Inside:
     def run_each(
         self, commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None
     ) -> list[Finished]:
-        """Run commands one after the other."""
+        """Run commands one after another."""
         return [self.run(*command, env=env) for command in commands]
 
 
@@ -100,7 +100,7 @@ class Cli:
     def run_each(
         self, commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None
     ) -> list[Finished]:
-        """Run commands side by side."""
+        """Run commands in parallel."""
         processes = [self.start(*command, env=env) for command in commands]
         return [self.finish(process) for process in processes]
 
@@ -109,16 +109,16 @@ class Cli:
         return Finished(process.returncode, out.decode(), (err or b"").decode())
 
     def alive(self) -> list[str]:
-        """Return the command lines of all processes that come from here."""
+        """Return the command lines of all processes that this has started."""
         found = []
         for place in processes():
             try:
                 if self.mark.encode() in (place / "environ").read_bytes():
                     command = (place / "cmdline").read_bytes()
-                    if command:  # else it has ended and nobody has asked how yet
+                    if command:  # empty for a process that has ended and was not waited for
                         found.append(command.replace(b"\0", b" ").decode(errors="replace"))
             except OSError:
-                continue  # gone meanwhile, or not ours
+                continue  # it has ended, or belongs to another user
         return found
 
     def wait_until_none_alive(self) -> None:
@@ -126,7 +126,7 @@ class Cli:
 
 
 def is_ours(variable: str) -> bool:
-    """Whether an environment variable changes what the command does or how it looks."""
+    """Whether an environment variable changes the behaviour or the output of the command."""
     return variable.upper().startswith(
         ("STREAMQ_", "OPENAI_", "PYTHON", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
     )
@@ -145,7 +145,7 @@ def read_until(process: subprocess.Popen[bytes], text: str, *, from_stderr: bool
 
 
 def one_error(finished: Finished) -> str:
-    """Return the message of a command that failed as it should: exit code 2, one line, no more."""
+    """Return the message of a command that failed as expected: exit code 2, exactly one line."""
     assert finished.code == 2, finished
     lines = finished.err.splitlines()
     assert len(lines) == 1, finished.err
@@ -161,6 +161,7 @@ def get(url: str) -> HTTPResponse:
 
 
 def on_terminal(cli: Cli, *arguments: str, env: dict[str, str]) -> str:
+    """Run the command on a pseudo-terminal and return its output."""
     ours, theirs = os.openpty()
     process = cli.start(*arguments, env={"TERM": "xterm", **env}, stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -169,7 +170,7 @@ def on_terminal(cli: Cli, *arguments: str, env: dict[str, str]) -> str:
         while data := os.read(ours, 4096):
             seen += data
     except OSError:
-        pass  # how Linux tells that the other side is closed
+        pass  # the error that Linux raises when the other side is closed
     os.close(ours)
     assert process.wait(30) == 0
     return seen.decode()

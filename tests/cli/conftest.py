@@ -19,7 +19,7 @@ from .command import DATABASE, Cli, Inside, is_ours
 
 @pytest.fixture(scope="session")
 def bytecode(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One place for compiled modules, so that not every process has to compile them."""
+    """One directory for compiled modules, so that not every process has to compile them."""
     cache = getattr(pytestconfig, "cache", None)
     if cache is None:
         return tmp_path_factory.mktemp("bytecode")
@@ -65,14 +65,14 @@ def inside(
 
 @pytest.fixture(scope="session")
 def temporal() -> Iterator[TemporalDevServer]:
-    """A Temporal server for demos to share, where starting one is not what is tested."""
+    """A Temporal server that demos share, in tests that are not about starting one."""
     with TemporalDevServer() as server:
         yield server
 
 
 @pytest.fixture
 async def queue(cli: Cli) -> AsyncIterator[ChunkQueue]:
-    """The sqlite backend that the commands use by default, opened from another process: this."""
+    """The sqlite backend that the commands use by default, opened in this process."""
     settings = SqliteSettings(path=cli.directory / DATABASE)
     opened = await SqliteDriver.open(QueueOptions(ttl=timedelta(hours=1)), settings)
     yield opened

@@ -12,14 +12,14 @@ PROCESSES = Path("/proc")
 
 
 def processes() -> list[Path]:
-    """Return where the kernel tells about every process."""
+    """Return the directory of every process in /proc."""
     if not PROCESSES.exists():
-        pytest.skip("there is no /proc to see in what is left running")
+        pytest.skip("needs /proc to find processes that are left running")
     return list(PROCESSES.glob("[0-9]*"))
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Return the programs that a process has started, and those that these have, by process id."""
+    """Return the programs of all descendants of a process, by process id."""
     found: dict[int, str] = {}
     for place in processes():
         try:
@@ -28,7 +28,7 @@ def descendants(pid: int) -> dict[int, str]:
                 program = (place / "cmdline").read_bytes().split(b"\0")[0].split()[0].decode()
                 found |= {int(place.name): Path(program).name, **descendants(int(place.name))}
         except (OSError, IndexError):
-            continue  # gone meanwhile
+            continue  # it has ended
     return found
 
 

@@ -22,7 +22,7 @@ class WatchedQueue(FaultyQueue):
         super().__init__(inner)
         self.records_read = 0
         self.trimmed = 0
-        """How many of the oldest records to withhold."""
+        """Number of the oldest records to withhold."""
 
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
@@ -45,7 +45,7 @@ class Served:
         self.gateway = gateway
 
     async def get(self, path: str) -> httpx.Response:
-        """Request something that ends."""
+        """Request a response that ends."""
         return await self.client.get(path)
 
     @asynccontextmanager

@@ -20,11 +20,11 @@ class Backend(abc.ABC):
     """A backend of one test.
 
     Attributes:
-        name: The driver's.
-        environment: Variables that lead to it.
+        name: Name of the driver.
+        environment: Environment variables that point to it.
         is_shared: Whether other processes can use it.
-        immortal: What was seen without a time to live, or with one that is too long.
-        samples: How often that was looked for.
+        immortal: Items that were found without a time to live, or with one that is too long.
+        samples: Number of times that this was checked.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Backend(abc.ABC):
 
     @contextlib.asynccontextmanager
     async def watched(self, longest_seconds: float) -> AsyncIterator[None]:
-        """Look all the time whether everything stored has a time to live."""
+        """Check continuously, inside the context, that everything stored has a time to live."""
         over = asyncio.Event()
 
         async def watch() -> None:
@@ -56,15 +56,15 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     async def sample(self, longest_seconds: float) -> list[object]:
-        """Return what has no time to live, or a longer one."""
+        """Return items without a time to live, or with a longer one."""
 
     @abc.abstractmethod
     async def remains(self) -> list[object]:
-        """Return what takes room, as it is stored."""
+        """Return all items that use storage."""
 
     @abc.abstractmethod
     async def litter(self) -> list[str]:
-        """Return what is there beside the data though everything of ours is closed."""
+        """Return remains other than data, which should be gone when all queues are closed."""
 
 
 class Memory(Backend):
@@ -93,7 +93,7 @@ class Memory(Backend):
             return [*store._streams, *store._waiters, *counted]
 
     async def litter(self) -> list[str]:
-        gc.collect()  # an abandoned writer holds its queue, and that the store
+        gc.collect()  # an abandoned writer holds its queue, which holds the store
         return ["the store"] if self._name in memory._stores else []
 
 
@@ -129,7 +129,7 @@ class Sqlite(Backend):
 
     async def litter(self) -> list[str]:
         expected = {self._path.name, f"{self._path.name}-wal", f"{self._path.name}-shm"}
-        # Far from the file if its path is too long for a socket.
+        # In another directory if the path of the file is too long for a socket.
         bells = Doorbells(self._path).directory
         found = {*self._path.parent.rglob("*"), *bells.glob("*"), *bells.parent.glob(bells.name)}
         return [str(each) for each in found if each.name not in expected]
@@ -151,12 +151,12 @@ class Redis(Backend):
         for key in keys:
             pipeline.pttl(key)
         left = await pipeline.execute()
-        # -2 is one that is gone meanwhile.
+        # -2 means that the key no longer exists.
         latest = longest_seconds * 1_000
         return [key for key, ms in zip(keys, left, strict=True) if ms == -1 or ms > latest]
 
     async def remains(self) -> list[object]:
-        # Not by listing keys: that leaves out what has expired and still takes room.
+        # Not by listing keys, which leaves out keys that have expired and still use memory.
         keys = await self.client.dbsize()
         return [f"{keys} keys"] if keys else []
 

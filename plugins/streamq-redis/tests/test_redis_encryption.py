@@ -194,7 +194,7 @@ def temporal_address() -> Iterator[str]:
 async def run_and_read(
     address: str, converter: DataConverter, queue: ChunkQueue
 ) -> tuple[str, list[Event]]:
-    """Run the activity; return the stream's name and what a subscriber was told."""
+    """Run the activity; return the stream's name and the events that a subscriber got."""
     client = await Client.connect(address, data_converter=converter)
     settings = load_settings(backend="redis", retry_seconds=5, idle_seconds=20)
     task_queue = f"tq-{uuid.uuid4()}"
