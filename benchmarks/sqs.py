@@ -182,7 +182,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--endpoint-url", help="use this service and the usual credentials instead of an emulator")
+    parser.add_argument(
+        "--endpoint-url", help="use this service and the usual credentials, not an emulator"
+    )
     parser.add_argument("--chunks", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=10.0, help="longest round at a pace")
     parser.add_argument("--rounds", type=int, default=3)
