@@ -23,7 +23,7 @@ _MOST_REMEMBERED = 10_000
 
 @dataclass(slots=True)
 class KnownQueue:
-    """What is remembered of a stream's queue, to send SQS fewer requests.
+    """Facts remembered about the queue of a stream, to send SQS fewer requests.
 
     Attributes:
         url: URL of the queue.
@@ -53,7 +53,7 @@ class QueueLookup:
         self._clock = asyncio.get_running_loop().time
 
     def remembered(self, stream: StreamId) -> KnownQueue | None:
-        """Return what is remembered of a stream's queue, without a request."""
+        """Return the remembered facts about a stream's queue, without a request."""
         return self._known.get(stream)
 
     def remember(self, stream: StreamId, url: str) -> KnownQueue:
@@ -107,7 +107,7 @@ class QueueLookup:
 
     @property
     def first_pause(self) -> float:
-        """How many seconds to wait before a queue is looked for a second time."""
+        """How many seconds to wait before a queue is looked up a second time."""
         return _FIRST_PAUSE_SECONDS
 
     async def pause(self, stream: StreamId, seconds: float, until: float) -> float:
