@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -18,11 +17,11 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ._credentials import mask_credentials
 from ._errors import ConfigurationError
 from ._wire import MAX_CHUNK_BYTES
 
 PREFIX = "STREAMQ_"
-_CREDENTIALS = re.compile(r"[^\s/,'\"]+:[^\s,'\"]*@")  # user:password@host
 CONFIG_FILE_VARIABLE = "STREAMQ_CONFIG_FILE"
 _DOTENV = ".env"
 _LONGEST_SECONDS = 10 * 365 * 86_400.0
@@ -214,7 +213,7 @@ def build(settings_type: type[SettingsT], /, **overrides: object) -> SettingsT:
                 continue
             field = str(error["loc"][0])
             annotation = str(getattr(settings_type.model_fields.get(field), "annotation", ""))
-            value = _CREDENTIALS.sub("***@", repr(error["input"]))
+            value = mask_credentials(repr(error["input"]))
             seen = "" if "Secret" in annotation else f" (value seen: {value})"
             problems.append(f"{prefix}{field.upper()}: {reason}{seen}")
         raise ConfigurationError("invalid setting: " + "; ".join(problems)) from None
