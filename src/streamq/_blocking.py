@@ -139,7 +139,7 @@ class BlockingStreamWriter(Generic[TContra]):
             raise self._loop_closed() from None
 
     def _wake(self) -> None:
-        # In this order: a chunk accepted between the two lines is sent now, a later one wakes again.
+        # In this order: a chunk accepted in between is sent now, and a later one wakes again.
         self._wake_scheduled = False
         self._writer._wake.set()
 

@@ -80,6 +80,6 @@ async def _call(call: Awaitable[bytes], verb: str, seconds: float) -> bytes:
         else:
             message = f"the payload codec cannot {verb} a record: {type(exc).__name__}: {exc}"
         error = SerializationError(message)
-        # An unavailable key service comes back; a wrong key, which only decoding meets, stays wrong.
+        # A key service that is away comes back; a wrong key, which only decoding meets, stays so.
         error.retryable = verb == "encode" or isinstance(exc, OSError)
         raise error from exc

@@ -293,7 +293,7 @@ class Interleavings(RuleBasedStateMachine):
             return
         attempt = data.draw(st.sampled_from(replaying))
         position = attempt.outbox.position
-        must_raise(ReplayError, lambda: attempt.outbox.ask_seal(SealState.END))
+        must_raise(ReplayError, lambda: attempt.outbox.request_seal(SealState.END))
         if attempt.outbox._durable.get(position) is not None:
             wrong = b"something else"
             must_raise(ReplayError, lambda: attempt.outbox.accept(Encoding.BYTES, wrong))
@@ -305,7 +305,7 @@ class Interleavings(RuleBasedStateMachine):
         """It ends, one way or another."""
         attempt = data.draw(st.sampled_from(self.writing()))
         if attempt.seal is None and not (state is SealState.END and attempt.outbox.is_replaying):
-            attempt.outbox.ask_seal(state, message=message)
+            attempt.outbox.request_seal(state, message=message)
             attempt.seal = state
 
     @precondition(lambda self: any(a.outbox.has_work for a in self.writing()))
