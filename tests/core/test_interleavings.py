@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from streamq import Chunk, Encoding, Seal, SealState, StreamId, _outbox, _sequencer, driver
-from streamq._cursor import Progress
-from streamq._wire import Record, RecordKind
+from streamq.reading._cursor import Progress
+from streamq.records._wire import Record, RecordKind
 
 from .interleavings import Interleavings, machine
 
