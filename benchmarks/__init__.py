@@ -1,1 +1,15 @@
-"""Measurements beside a bare client, in one run on one machine. Ratios count, not milliseconds."""
+"""Measures streamq against a bare client, in one run on one machine; only ratios count.
+
+* ``latency``: latency and throughput on Redis, against redis-py.
+* ``kafka``: the same on Apache Kafka, against aiokafka.
+* ``s3sns``: latency, requests, their price and memory on S3 and SNS, against aioboto3.
+* ``sqs``: latency and requests on SQS, against aioboto3.
+* ``cost``: history events, actions and latency of every way to read an activity's chunks.
+* ``delays``: how long signals, updates and cancellation wait; run by ``cost``.
+* ``cancel``: time from the cancellation of a workflow to the end of its stream.
+
+Shared: ``_contenders`` (the ways that ``cost`` compares), ``_bill`` (the cost of a history),
+``_stamp`` (chunks with the time of their sending), ``_stats`` (percentiles and tables).
+
+Design: docs/design/testing.md.
+"""

@@ -1,8 +1,8 @@
-"""What a stream costs in Temporal: history events, history bytes and billable actions.
+"""Counts the cost of a stream in Temporal: history events, history bytes and billable actions.
 
-The rules are those of https://docs.temporal.io/cloud/actions, as far as a history shows them:
-``docs/cost.md`` lists them. What it does not show (heartbeats, queries, rejected updates) comes
-from the counter ``action`` that Temporal's server keeps for each namespace: :class:`MeteredServer`.
+The rules are those of https://docs.temporal.io/cloud/actions, as far as a history shows them;
+``docs/cost.md`` lists them. Heartbeats, queries and rejected updates are not in a history. They
+come from the counter ``action`` of Temporal's server for each namespace: :class:`MeteredServer`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _ONE_ACTION = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED: "update",
     EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES: "search attributes",
 }
-_MOST_LOCAL_RETRIES = 100
+_MAX_LOCAL_RETRIES = 100
 _PUBLISHING_SECONDS = 1.5
 _METRIC = re.compile(r'^action\{action_type="(\w+)",namespace="default",.*\} ([\d.e+]+)$', re.M)
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What one stream cost, over all runs of all workflows involved.
+    """The cost of one stream, over all runs of all workflows involved.
 
     Attributes:
         events: Events in their histories.
-        bytes: Size of their histories, as the server gives it.
+        bytes: Size of their histories, as the server reports it.
         actions: Billable actions that a history shows, without heartbeats.
-        by_kind: Those actions by what they are.
+        by_kind: Those actions by kind.
     """
 
     events: int = 0
@@ -71,42 +71,42 @@ def actions_in(events: Sequence[HistoryEvent]) -> Counter[str]:
         elif kind == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
             metering = event.workflow_task_completed_event_attributes.metering_metadata
             retries = metering.nonfirst_local_activity_execution_attempts
-            found["local activity retry"] += min(retries, _MOST_LOCAL_RETRIES)
+            found["local activity retry"] += min(retries, _MAX_LOCAL_RETRIES)
     found["markers of a workflow task"] = len(marked)
     found["workflow task heartbeat"] = _task_heartbeats(events)
     return +found
 
 
 def _task_heartbeats(events: Sequence[HistoryEvent]) -> int:
-    """Count the workflow tasks that were prolonged: followed by another that nobody asked for.
+    """Count the workflow tasks that were prolonged: followed by another task without a cause.
 
-    An update asks for a workflow task without an event; the task that accepts it tells.
+    An update causes a workflow task without an event; the task that accepts it shows this.
     """
-    found, completed, caused, unasked = 0, 0, True, False
+    found, completed, caused, uncaused = 0, 0, True, False
     for event in events:
         kind = event.event_type
         if kind == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
             completed, caused = event.event_id, False
         elif kind == EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
-            unasked = not caused
-            found += unasked
+            uncaused = not caused
+            found += uncaused
             caused = True
         else:
             if kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
-                found -= unasked
-                unasked = False
+                found -= uncaused
+                uncaused = False
             caused = caused or _task_of(event) != completed
     return found
 
 
 def _task_of(event: HistoryEvent) -> int:
-    """Return the workflow task whose commands caused the event; 0 if something else did."""
+    """Return the workflow task whose commands caused the event; 0 if it has another cause."""
     attributes = getattr(event, event.WhichOneof("attributes") or "", None)
     return int(getattr(attributes, "workflow_task_completed_event_id", 0))
 
 
 async def read_bill(client: Client, workflow_ids: Iterable[str]) -> Bill:
-    """Add up every run of these workflows and of the children they started."""
+    """Sum up every run of these workflows and of the children that they started."""
     events = size = 0
     by_kind: Counter[str] = Counter()
     waiting: list[tuple[str, str | None]] = [
@@ -140,7 +140,7 @@ async def _first_run(client: Client, workflow_id: str) -> str:
 
 
 class MeteredServer(TemporalDevServer):
-    """A dev server that tells how many actions it has counted."""
+    """A dev server that reports the number of actions it has counted."""
 
     _metrics_port = 0
 
@@ -152,7 +152,7 @@ class MeteredServer(TemporalDevServer):
     async def actions(self) -> Counter[str]:
         """Return the actions of the namespace so far, by the server's name for them.
 
-        Takes a moment: the server publishes its counters once a second.
+        Takes more than a second, because the server publishes its counters once a second.
         """
         await asyncio.sleep(_PUBLISHING_SECONDS)
         address = f"http://127.0.0.1:{self._metrics_port}/metrics"

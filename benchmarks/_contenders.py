@@ -1,8 +1,8 @@
-"""Ways for a workflow, or whoever watches it, to get what its activity produces.
+"""The contenders of ``cost``: ways for a workflow, or its readers, to get an activity's chunks.
 
 Each contender runs the same producer: chunks of 100 bytes, stamped when they are sent, at a steady
-rate. The worker of all of them runs in this process, without the sandbox, so that workflow code may
-look at the clock and note how old a chunk is when it gets there.
+rate. All use one worker in this process, without the sandbox, so that workflow code can read the
+clock and record the age of a chunk on arrival.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _HEARTBEAT = timedelta(seconds=HEARTBEAT_SECONDS)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the producer sends: ``chunks`` of 100 bytes, ``rate`` per second (0: at once)."""
+    """The load of a producer: ``chunks`` of 100 bytes, ``rate`` per second (0: no limit)."""
 
     chunks: int = 1_000
     rate: float = 200.0
@@ -57,26 +57,26 @@ class Load:
 
 @dataclass(slots=True)
 class Arrivals:
-    """What became of the chunks of one workflow: ages in ms on arrival, and the first's stamp."""
+    """The chunks that one consumer received: their ages in ms, and the stamp of the first."""
 
     ages: list[float] = field(default_factory=list)
     first_sent_ns: int = 0
 
     def note(self, chunk: str | bytes) -> None:
-        """A chunk has arrived."""
+        """Record the arrival of a chunk."""
         if not self.first_sent_ns:
             self.first_sent_ns = sent_ns(chunk)
         self.ages.append(age_ms(chunk))
 
 
 ARRIVED: dict[str, Arrivals] = {}
-"""By the workflow's id, as the consumer inside a workflow saw them."""
+"""By the workflow's id, recorded by the consumer inside a workflow."""
 
 _POPPED: defaultdict[str, asyncio.Queue[str | None]] = defaultdict(asyncio.Queue)
 
 
 def arrivals_here() -> Arrivals:
-    """Begin to count in a workflow; what replays from the start is counted from the start."""
+    """Start counting in a workflow; a replay counts again from the start."""
     arrived = ARRIVED[workflow.info().workflow_id] = Arrivals()
     return arrived
 
@@ -128,7 +128,7 @@ class Follow:
 
 @workflow.defn
 class Receive:
-    """Gets the chunks of another workflow's activity, by its signals."""
+    """Gets the chunks of another workflow's activity by signals."""
 
     @workflow.init
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class Receive:
 
     @workflow.signal(name=BATCH_SIGNAL)
     def on_batch(self, batch: dict[str, Any]) -> None:
-        """Take a batch."""
+        """Receive a batch."""
         self.inbox.put(batch)
 
     @workflow.run
@@ -153,10 +153,10 @@ class Receive:
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """How Workflow Streams publish and poll; ``None`` is what they come with.
+    """Options of Workflow Streams for publishing and polling; ``None`` is their default.
 
-    ``flush_each`` asks for each chunk to be sent at once, so that those that come while one is on
-    its way share the next signal; ``await_each`` waits for each, so that none shares its signal.
+    ``flush_each`` requests that each chunk is sent at once; chunks that arrive while a signal is on
+    its way share the next one. ``await_each`` waits for each chunk, so that none shares its signal.
     """
 
     load: Load
@@ -240,16 +240,16 @@ class Popping:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one contender did with one load.
+    """The result of one contender with one load.
 
     Attributes:
-        workflow_ids: The workflows that it took, without children.
-        ages: How old each chunk was on arrival, in ms, at all consumers.
-        first_ms: How old the first chunk was, on average.
-        start_ms: From asking for the workflow to the first chunk being sent.
-        complete: How many consumers got every chunk.
-        consumers: How many there were.
-        seconds: From asking for the workflow to the last consumer's end.
+        workflow_ids: The workflows that it used, without children.
+        ages: Age of each chunk on arrival, in ms, at all consumers.
+        first_ms: Age of the first chunk, on average.
+        start_ms: Time from the request for the workflow to the sending of the first chunk.
+        complete: Number of consumers that got every chunk.
+        consumers: Number of consumers.
+        seconds: Time from the request for the workflow to the end of the last consumer.
     """
 
     workflow_ids: list[str]
@@ -263,7 +263,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where contenders run: a client, a queue, and a worker for them all."""
+    """The environment of all contenders: a client, a queue, and one worker."""
 
     client: Client
     queue: ChunkQueue
@@ -282,7 +282,7 @@ async def stage(
     *,
     workflows: Sequence[type] = (),
 ) -> AsyncIterator[Stage]:
-    """Run a worker that knows every contender, and perhaps other workflows."""
+    """Run a worker with every contender, and optionally other workflows."""
     async with Worker(
         client,
         task_queue=TASK_QUEUE,
@@ -332,7 +332,7 @@ def signalled(window_ms: float) -> Contender:
 
 
 def popping(stage: Stage, load: Load, readers: int) -> Awaitable[Outcome]:
-    """One poll activity for each chunk; what is popped is gone, so that there is one reader."""
+    """One poll activity for each chunk; popping removes a chunk, so there is one reader."""
     return _consume(stage, load, 0, Popping.run, load)
 
 
@@ -343,7 +343,7 @@ def workflow_streams(
     await_each: bool = False,
     cooldown_ms: float | None = None,
 ) -> Contender:
-    """Return Workflow Streams with its readers outside; the workflow itself reads nothing."""
+    """Return Workflow Streams with readers outside; the workflow itself reads nothing."""
 
     async def run(stage: Stage, load: Load, readers: int) -> Outcome:
         started, handle = await _start(
@@ -360,7 +360,7 @@ def workflow_streams(
                 ):
                     arrived.note(item.data)
             except (RPCError, WorkflowUpdateFailedError):
-                pass  # too many updates, in flight or in all: this reader stays incomplete
+                pass  # too many updates, at once or in total: this reader stays incomplete
             return arrived
 
         arrived = await asyncio.gather(*(read() for _ in range(readers)))
@@ -371,8 +371,8 @@ def workflow_streams(
 
 
 def _request(load: Load, request: Mapping[str, Any]) -> dict[str, Any]:
-    asked = {"activity": "tokens", "args": [{"chunks": load.chunks, "rate": load.rate}]}
-    return asked | dict(request)
+    base = {"activity": "tokens", "args": [{"chunks": load.chunks, "rate": load.rate}]}
+    return base | dict(request)
 
 
 async def _start(
@@ -395,7 +395,7 @@ async def _consume(
 ) -> Outcome:
     """Run a workflow with direct readers; if a workflow consumes, its arrivals count instead.
 
-    A hundred readers subscribe; more than these are told the stream's name and read the queue.
+    A hundred readers subscribe; further ones get the stream's name and read the queue.
     """
     started, handle = await _start(stage, kind, *arguments)
     stream: asyncio.Future[StreamId] = asyncio.get_running_loop().create_future()
@@ -451,7 +451,7 @@ def _outcome(
     )
 
 
-# --- the round trip that all others are made of ---------------------------------------------------
+# --- the round trip of an empty activity ----------------------------------------------------------
 
 
 @activity.defn

@@ -1,4 +1,4 @@
-"""Chunks that say when they were sent."""
+"""Chunks that contain the time of their sending."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def stamped() -> str:
 
 
 def sent_ns(chunk: str | bytes) -> int:
-    """Return when a chunk was stamped; the monotonic clock is one for all processes."""
+    """Return the time stamp of a chunk; all processes share the monotonic clock."""
     return int(chunk[:STAMP])
 
 

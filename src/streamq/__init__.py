@@ -1,13 +1,12 @@
-"""streamq: see what work that runs on Temporal produces, while it runs.
+"""Streams the output of work that runs on Temporal to readers while the work runs.
 
-The application API. Driver authors import :mod:`streamq.driver` and :mod:`streamq.testing`;
-Temporal users :mod:`streamq.temporal`; the HTTP gateway is :mod:`streamq.gateway`.
+This is the application API. Driver authors import :mod:`streamq.driver` and :mod:`streamq.testing`;
+Temporal users import :mod:`streamq.temporal`. The HTTP gateway is :mod:`streamq.gateway`.
+
+Design: docs/design/structure.md.
 """
 
-from ._blocking import BlockingStreamWriter
 from ._capabilities import Capabilities, LatencyClass
-from ._codec import Codec
-from ._drivers import installed_drivers, load_driver
 from ._errors import (
     AccessDeniedError,
     BackendError,
@@ -36,13 +35,18 @@ from ._errors import (
     TrimmedError,
 )
 from ._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
-from ._open import Opening, describe, open_queue, open_reader, open_writer
 from ._policies import OnFull, OnRetry
-from ._reader import ReaderStatistics, StreamReader
 from ._settings import Settings, load_settings
-from ._tail import StreamStatus
-from ._values import Encoding, Serializer
-from ._writer import StreamWriter, WriterStatistics
+from ._statistics import ReaderStatistics, WriterStatistics
+from .opening._drivers import installed_drivers, load_driver
+from .opening._open import describe, open_queue, open_reader, open_writer
+from .opening._opening import Opening
+from .reading._reader import StreamReader
+from .reading._tail import StreamStatus
+from .records._codec import Codec
+from .records._values import Encoding, Serializer
+from .writing._blocking import BlockingStreamWriter
+from .writing._writer import StreamWriter
 
 __version__ = "0.1.0"
 

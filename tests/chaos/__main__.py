@@ -1,4 +1,7 @@
-"""``python -m tests.chaos``: break everything for a while, then see that nothing was lost."""
+"""Inject faults of every kind for a while, then check that nothing was lost.
+
+Run it with ``python -m tests.chaos``. Design: docs/design/testing.md.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,14 @@ _SHOWN_FINDINGS = 40
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run and judge; return 0 if everything that was sent was told, once and in order."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=120.0, help="how long faults go on")
-    parser.add_argument("--seed", type=int, default=7, help="decides what happens and when")
+    """Run and judge; return 0 if every chunk was delivered once and in order."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--seconds", type=float, default=120.0, help="duration of the faults")
+    parser.add_argument("--seed", type=int, default=7, help="determines the faults and streams")
     parser.add_argument("--schedule", action="store_true", help="only print the schedule")
-    parser.add_argument("--keep", action="store_true", help="keep ledgers and logs in any case")
+    parser.add_argument("--keep", action="store_true", help="always keep ledgers and logs")
     options = parser.parse_args(arguments)
     if options.schedule:
         for fault in make_schedule(options.seed, options.seconds):
@@ -66,7 +71,7 @@ async def _interruptible(run: Run) -> Result:
 
 @contextmanager
 def _shown(seconds: float) -> Iterator[Callable[[Progress], None]]:
-    """Show progress if somebody is looking."""
+    """Show progress on a terminal."""
     console = Console()
     if not console.is_terminal:
         yield lambda progress: None

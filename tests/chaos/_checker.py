@@ -1,7 +1,9 @@
-"""The verdict: what every reader saw, compared with what every attempt sent.
+"""Compares the events that every reader received with the chunks that every attempt sent.
 
-Pure, and independent of streamq: it knows only what was written down by producers before they sent
-it, and by readers when they got it.
+Pure, and independent of streamq: it uses only what producers recorded before they sent a chunk, and
+what readers recorded when they received an event.
+
+Design: docs/design/testing.md.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 
 
 class Defect(enum.Enum):
-    """What can be wrong, in the order of the last line."""
+    """The kinds of defects, in the order of the last line."""
 
     LOST = "lost"
     DUPLICATED = "duplicated"
@@ -23,13 +25,13 @@ class Defect(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One event as a reader wrote it down.
+    """One event as a reader recorded it.
 
     Attributes:
         kind: ``chunk``, ``reset``, ``gap`` or ``end``.
-        offset, attempt, seq: As the reader was told.
-        digest: Of the value of a chunk.
-        state: Of an end: ``END``, ``ERROR`` or ``CANCELLED``.
+        offset, attempt, seq: As the reader received them.
+        digest: Digest of a chunk's value.
+        state: State of an end: ``END``, ``ERROR`` or ``CANCELLED``.
     """
 
     kind: str
@@ -42,15 +44,15 @@ class Seen:
 
 @dataclass(slots=True)
 class Attempt:
-    """What one attempt wrote down.
+    """The records of one attempt.
 
     Attributes:
-        ledger: Which file it is in.
-        epoch: Tells attempts apart whatever their number.
-        number: The attempt's number, as its writer was told.
-        sent: Digest by seq of what it was about to send.
-        acknowledged: Seq before which everything is durable, as its writer said.
-        is_done: Whether it came to its end.
+        ledger: Name of its file.
+        epoch: The attempt's epoch, which is unique.
+        number: The attempt's number, as its writer reported it.
+        sent: Digest by seq of every chunk that it was about to send.
+        acknowledged: Seq before which all chunks are durable, as its writer reported.
+        is_done: Whether it reached its end.
     """
 
     ledger: str
@@ -63,16 +65,16 @@ class Attempt:
 
 @dataclass(slots=True)
 class Stream:
-    """One stream: what was to be sent, and what became of it.
+    """One stream: its plan, its attempts and the events that readers received.
 
     Attributes:
-        name: Which stream.
+        name: Name of the stream.
         policy: ``restart``, ``resume`` or ``replay``.
-        chunks: How many chunks the whole story has.
-        outcome: How its workflow ended, ``COMPLETED`` if all is well; empty if it did not.
-        attempts: Those that wrote to it, in any order.
-        seen: Events by reader, in the order in which each wrote them down.
-        errors: By reader, why it gave up.
+        chunks: Number of chunks of the whole text.
+        outcome: Outcome of its workflow, ``COMPLETED`` if all is well; empty if it has not ended.
+        attempts: The attempts that wrote to it, in any order.
+        seen: Events by reader, in the order in which each reader recorded them.
+        errors: By reader, the reason why it gave up.
     """
 
     name: str
@@ -86,13 +88,13 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong.
+    """One defect that was found.
 
     Attributes:
-        defect: What kind of defect it is.
-        stream: In which stream.
-        where: Which reader, ledger or offset it concerns.
-        text: What is wrong.
+        defect: The kind of defect.
+        stream: The stream that has it.
+        where: The reader, ledger or offset that it concerns.
+        text: Description of the defect.
     """
 
     defect: Defect
@@ -109,15 +111,15 @@ class Verdict:
     """The result of a run.
 
     Attributes:
-        chunks: Different chunks that readers were told.
-        findings: Everything that is wrong.
+        chunks: Number of different chunks that readers received.
+        findings: All defects.
     """
 
     chunks: int
     findings: tuple[Finding, ...]
 
     def count(self, defect: Defect) -> int:
-        """Return how many findings are of one kind."""
+        """Return the number of findings of one kind."""
         return sum(finding.defect is defect for finding in self.findings)
 
     def line(self, faults: int) -> str:
@@ -130,15 +132,15 @@ def check(streams: Iterable[Stream], readers: Sequence[str]) -> Verdict:
     """Judge a run.
 
     Args:
-        streams: All of them.
-        readers: Who was to read every stream to its end.
+        streams: All streams.
+        readers: Names of the readers that had to read every stream to its end.
     """
     findings: list[Finding] = []
     chunks = 0
     for stream in streams:
         findings += _check_stream(stream, readers)
-        told = {e.offset for log in stream.seen.values() for e in log if e.kind == "chunk"}
-        chunks += len(told)
+        offsets = {e.offset for log in stream.seen.values() for e in log if e.kind == "chunk"}
+        chunks += len(offsets)
     return Verdict(chunks, tuple(findings))
 
 
@@ -181,21 +183,21 @@ def _check_log(
 
 
 def _check_offsets(log: Sequence[Seen]) -> Iterator[_Problem]:
-    """Every offset once, from 1, each one more than the one before."""
-    told: set[int] = set()
+    """Check that offsets come once each, in order, from 1 and without gaps."""
+    received: set[int] = set()
     newest = 0
     ended = False
     for event in log:
-        if event.offset in told:
-            yield Defect.DUPLICATED, event.offset, "was told twice"
+        if event.offset in received:
+            yield Defect.DUPLICATED, event.offset, "was delivered twice"
         elif event.offset < newest:
             yield Defect.REORDERED, event.offset, f"came after offset {newest}"
         elif ended:
             yield Defect.DUPLICATED, event.offset, "came after the end"
-        told.add(event.offset)
+        received.add(event.offset)
         newest = max(newest, event.offset)
         ended = ended or event.kind == "end"
-    missing = sorted(set(range(1, newest + 1)) - told)
+    missing = sorted(set(range(1, newest + 1)) - received)
     if missing:
         first, last = missing[0], missing[-1]
         yield Defect.LOST, first, f"{len(missing)} of the offsets {first} to {last} are missing"
@@ -204,22 +206,22 @@ def _check_offsets(log: Sequence[Seen]) -> Iterator[_Problem]:
 def _check_story(
     stream: Stream, attempts: Mapping[int, Attempt], events: Sequence[Seen]
 ) -> Iterator[_Problem]:
-    """Attempts follow each other, and each tells what it sent, in order and once."""
+    """Check that attempts follow each other, and the chunks of each come in order and once."""
     attempt = next_seq = before = 0
     for event in events:
         offset = event.offset
         if event.kind == "gap":
-            yield Defect.LOST, offset, "a gap was told"
+            yield Defect.LOST, offset, "a gap was delivered"
         if event.attempt < attempt:
-            text = f"attempt {event.attempt} goes on after attempt {attempt} took over"
+            text = f"attempt {event.attempt} continues after attempt {attempt} took over"
             yield Defect.REORDERED, offset, text
         if event.kind == "reset":
             if stream.policy != "restart":
-                yield Defect.DUPLICATED, offset, f"the story starts over with {stream.policy}"
+                yield Defect.DUPLICATED, offset, f"the text starts over with {stream.policy}"
             next_seq = 0
         elif event.kind == "chunk":
             if event.attempt > attempt and attempt and stream.policy == "restart":
-                text = f"attempt {event.attempt} goes on with the story of attempt {attempt}"
+                text = f"attempt {event.attempt} continues the text of attempt {attempt}"
                 yield Defect.REORDERED, offset, text
             if event.seq < next_seq:
                 yield Defect.DUPLICATED, offset, f"seq {event.seq} comes again"
@@ -249,7 +251,7 @@ def _check_chunk(attempt: Attempt | None, event: Seen) -> Iterator[_Problem]:
 def _check_ending(
     stream: Stream, attempts: Mapping[int, Attempt], events: Sequence[Seen], end: Seen
 ) -> Iterator[_Problem]:
-    """After the last reset there is one whole story."""
+    """Check that one whole text follows the last reset."""
     if end.state != "END":
         yield Defect.LOST, end.offset, f"the stream ended {end.state}"
         return
@@ -261,46 +263,47 @@ def _check_ending(
     resets = [place for place, event in enumerate(events) if event.kind == "reset"]
     story = [e for e in events[resets[-1] if resets else 0 :] if e.kind == "chunk"]
     if len(story) < stream.chunks:
-        text = f"the final story has {len(story)} of {stream.chunks} chunks"
+        text = f"the final text has {len(story)} of {stream.chunks} chunks"
         yield Defect.LOST, end.offset, text
     if len(story) > stream.chunks:
-        text = f"the final story has {len(story)} chunks instead of {stream.chunks}"
+        text = f"the final text has {len(story)} chunks instead of {stream.chunks}"
         yield Defect.DUPLICATED, end.offset, text
     if stream.policy == "restart":
         others = {event.attempt for event in story} - {end.attempt}
         if others:
-            text = f"the final story is of attempt {end.attempt} and of {sorted(others)}"
+            text = f"the final text mixes attempt {end.attempt} with {sorted(others)}"
             yield Defect.REORDERED, end.offset, text
 
 
 def _check_acknowledged(stream: Stream, events: Sequence[Seen]) -> Iterator[_Problem]:
-    """What was acknowledged to an attempt is there, whatever became of it."""
-    told: dict[int, set[int]] = defaultdict(set)
+    """Check that every chunk that was acknowledged to an attempt has been delivered."""
+    received: dict[int, set[int]] = defaultdict(set)
     for event in events:
         if event.kind == "chunk":
-            told[event.attempt].add(event.seq)
+            received[event.attempt].add(event.seq)
     for attempt in stream.attempts:
         if stream.policy == "restart":
-            have = told[attempt.number]
+            have = received[attempt.number]
         else:
-            have = {s for number in told if number <= attempt.number for s in told[number]}
+            have = {s for number in received if number <= attempt.number for s in received[number]}
         missing = sorted(set(range(attempt.acknowledged)) - have)
         if missing:
             text = (
-                f"attempt {attempt.number} was told that seq 0 to {attempt.acknowledged - 1} are "
-                f"durable; {len(missing)} are missing from {missing[0]} on (see {attempt.ledger})"
+                f"seq 0 to {attempt.acknowledged - 1} were acknowledged to attempt "
+                f"{attempt.number}; {len(missing)} are missing from {missing[0]} on "
+                f"(see {attempt.ledger})"
             )
             yield Defect.LOST, 0, text
 
 
 def _check_agreement(stream: Stream, readers: Sequence[str]) -> Iterator[Finding]:
-    """All readers were told the same at every offset."""
+    """Check that all readers received the same event at every offset."""
     known: dict[int, tuple[Seen, str]] = {}
     for reader in readers:
         for event in stream.seen.get(reader, []):
-            first, who = known.setdefault(event.offset, (event, reader))
+            first, other = known.setdefault(event.offset, (event, reader))
             if first != event:
-                text = f"{who} saw {first}, {reader} saw {event}"
+                text = f"{other} got {first}, {reader} got {event}"
                 where = f"offset {event.offset}"
                 yield Finding(Defect.REORDERED, stream.name, where, text)
                 break

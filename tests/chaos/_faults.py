@@ -1,4 +1,4 @@
-"""Carrying a schedule out: each fault begins at its time and is taken back at its end."""
+"""Carries out a schedule: begins and ends each fault at its time."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _HALF_CLOSES = {
 
 
 class Saboteur:
-    """Makes faults happen.
+    """Carries out faults.
 
     Args:
-        victims: Processes by the name that the schedule gives them.
-        links: Proxies likewise.
+        victims: Processes by their name in the schedule.
+        links: Proxies by their name in the schedule.
 
     Attributes:
-        done: How many faults have happened, those left out that found nothing to break.
+        done: Number of faults that have happened, without those that had no effect.
     """
 
     def __init__(self, victims: Mapping[str, Victim], links: Mapping[str, FaultProxy]) -> None:
@@ -38,7 +38,7 @@ class Saboteur:
         self._links = links
 
     async def run(self, schedule: Sequence[Fault]) -> None:
-        """Carry out a schedule that begins now; return when everything is over and healed."""
+        """Carry out a schedule that begins now; return when all faults have ended."""
         clock = asyncio.get_running_loop().time
         began = clock()
         async with asyncio.TaskGroup() as tasks:
@@ -86,7 +86,7 @@ class Saboteur:
             link.delay_seconds = 0.0
         elif kind is FaultKind.REFUSE:
             link.refuse()
-            link.cut()  # else nobody would connect
+            link.cut()  # without it, clients would have no reason to connect
             self.done += 1
             await asyncio.sleep(fault.seconds)
             link.accept()

@@ -1,4 +1,4 @@
-"""The gateway process."""
+"""Runs the gateway process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Files of what was done: one JSON document a line, each written whole by one system call.
+"""Files of records: one JSON document per line, each written by a single system call.
 
-What a process has written survives its death by ``kill -9``. A line that is cut off nevertheless
-(the machine's disk is full, say) is left out.
+Written lines survive ``kill -9`` of the process. A line that is incomplete all the same (because
+the disk is full, for example) is ignored.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Ledger:
         os.ftruncate(self._file, whole)
 
     def write(self, **fields: object) -> None:
-        """Append one line, whole or not at all as far as other processes can see.
+        """Append one line; other processes see it whole or not at all.
 
         Raises:
-            OSError: There is no room for it.
+            OSError: The disk is full.
         """
         line = json.dumps(fields, separators=(",", ":")).encode() + b"\n"
         if os.write(self._file, line) != len(line):
@@ -59,7 +59,7 @@ class LedgerTail:
         self._at = 0
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Yield the whole lines that have come since the last call."""
+        """Yield the whole lines written since the last call."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._at)

@@ -1,7 +1,7 @@
-"""Processes that are killed, paused and started again; none of them outlives the run.
+"""Starts, kills and pauses processes; none of them outlives the run.
 
-They are forked from a server process that has imported everything: so a fresh one is there within
-milliseconds, and a run can afford many deaths.
+They are forked from a server process that has imported everything, so that a new one starts within
+milliseconds and a run can kill many of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _JOIN_SECONDS = 10.0
 
 
 class Victim:
-    """Something with a process that can be killed, paused and started again."""
+    """The owner of a process that can be killed, paused and started again."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -41,7 +41,7 @@ class Victim:
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """Id of the running process."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -49,16 +49,16 @@ class Victim:
         raise NotImplementedError
 
     def kill(self) -> None:
-        """End it with SIGKILL, and see that it has ended."""
+        """End it with SIGKILL, and wait until it has ended."""
         raise NotImplementedError
 
     def pause(self) -> int:
-        """Stop it with SIGSTOP; return what :meth:`resume` needs."""
+        """Stop it with SIGSTOP; return the process id, which :meth:`resume` needs."""
         os.kill(self.pid, signal.SIGSTOP)
         return self.pid
 
     def resume(self, pid: int) -> None:
-        """Let a paused process run again, unless it has been killed meanwhile."""
+        """Let a paused process run again, unless it has been killed."""
         if self.is_wanted and self.pid == pid:
             os.kill(pid, signal.SIGCONT)
 
@@ -73,11 +73,11 @@ class ServerVictim(Victim):
 
     @property
     def pid(self) -> int:
-        """Of the running server."""
+        """Process id of the running server."""
         return self._server.pid
 
     def start(self) -> None:
-        """Start it with the data that it had."""
+        """Start it on its previous data."""
         self._server.start()
         self.is_wanted = True
 
@@ -88,18 +88,18 @@ class ServerVictim(Victim):
 
 
 class Child(Victim):
-    """A process of our own program."""
+    """A process of this program."""
 
     def __init__(self, name: str, create: Callable[[], ForkServerProcess]) -> None:
         super().__init__(name)
         self._create = create
         self._process: ForkServerProcess | None = None
-        self._lock = threading.Lock()  # it is started and killed in threads
+        self._lock = threading.Lock()  # start and kill are called in threads
         self._is_over = False
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """Id of the running process."""
         if self._process is None or self._process.pid is None:
             raise RuntimeError(f"{self.name} is not running")
         return self._process.pid
@@ -137,7 +137,7 @@ class Child(Victim):
 
 
 class Fleet:
-    """All processes of our own program: a context manager, after which none of them runs."""
+    """All processes of this program; a context manager, at whose end none of them runs."""
 
     def __init__(self) -> None:
         self.children: dict[str, Child] = {}
@@ -146,7 +146,7 @@ class Fleet:
         self._guardian: Guardian | None = None
 
     def add(self, name: str, setup: Setup) -> Child:
-        """Add a process and start it; its name says what it does."""
+        """Add a process and start it; its name determines its role."""
         child = self.children[name] = Child(name, lambda: self._create(name, setup))
         child.start()
         return child
@@ -158,8 +158,8 @@ class Fleet:
         )
 
     def __enter__(self) -> Self:
-        # Leads the process group that all of them join, so that they end together even if we are
-        # killed. A group of its own: Ctrl-C is for us.
+        # Leads the process group that all of them join, so that they end together even if this
+        # process is killed. In a group of their own, they do not get Ctrl-C.
         self._leader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, process_group=0)
         self._guardian = Guardian(self._leader.pid)
         self._context.set_forkserver_preload(_PRELOAD)
@@ -177,7 +177,7 @@ class Fleet:
 
 
 def _run(name: str, setup: Setup, group: int) -> None:
-    """Be one of the processes."""
+    """Run the role of one process; called in the forked process."""
     os.setpgid(0, group)
     _write_to(setup.log_path(name))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(message)s")

@@ -1,7 +1,7 @@
-"""Reader processes: each reads every stream, and survives its own death by a cursor in its log.
+"""Runs reader processes: each reads every stream, and resumes after its death from its log.
 
 An event and the cursor after it are written by one system call, so that a reader that is killed
-goes on exactly after what it has written down.
+continues exactly after the last event that it has recorded.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from ._ledger import Ledger, LedgerTail, read_ledger
 from ._setup import Setup, configure, open_patiently
 from ._workload import digest
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _PAUSE_SECONDS = 0.1
-_MOST_CONNECTIONS = 2_000
+_MAX_CONNECTIONS = 2_000
 
 
 class _GivesUpError(Exception):
-    """What was met will not go away."""
+    """An error that will not pass by itself."""
 
 
 class Reader(abc.ABC):
     """Reads every stream of a run to its end.
 
     Args:
-        setup: Where everything is.
-        name: Names the log.
+        setup: Addresses and directories of the run.
+        name: Name of the log.
     """
 
     def __init__(self, setup: Setup, name: str) -> None:
@@ -63,7 +63,7 @@ class Reader(abc.ABC):
                 for line in streams.read():
                     if line["t"] == "stream" and line["s"] not in self._over:
                         tasks.create_task(self._follow(line))
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def _follow(self, stream: dict[str, Any]) -> None:
         name = stream["s"]
@@ -88,17 +88,17 @@ class Reader(abc.ABC):
         """Yield events as fields, each with the cursor after it, until something interrupts.
 
         Raises:
-            StreamqError: Reading cannot go on; whether for good is for :func:`is_passing` to say.
+            StreamqError: Reading cannot continue; :func:`is_passing` decides whether to retry.
         """
 
 
 def is_passing(error: StreamqError) -> bool:
-    """Whether a reader that meets this tries again, as a program would."""
+    """Whether a reader tries again after this error, as a program would."""
     return error.retryable or isinstance(error, IdleTimeoutError)
 
 
 def fields_of(event: Event) -> dict[str, Any]:
-    """Return an event as it is written down."""
+    """Return the recorded form of an event."""
     fields: dict[str, Any] = {"o": event.offset, "a": event.attempt}
     if isinstance(event, Chunk):
         return fields | {"k": "chunk", "n": event.seq, "d": digest(event.value)}
@@ -119,7 +119,7 @@ class DirectReader(Reader):
     async def events(
         self, stream: dict[str, Any], cursor: str
     ) -> AsyncIterator[tuple[dict[str, Any], str]]:
-        """Yield what ``open_reader`` tells."""
+        """Yield the events of ``open_reader``."""
         tenant, _, name = stream["s"].partition("/")
         async with open_reader(
             StreamId(tenant, name),
@@ -132,7 +132,7 @@ class DirectReader(Reader):
 
 
 class SubscribedReader(Reader):
-    """Reads the backend with a cursor, and watches the workflow."""
+    """Reads the backend with a cursor, and follows the workflow."""
 
     async def run(self) -> None:
         """Read until killed."""
@@ -144,7 +144,7 @@ class SubscribedReader(Reader):
     async def events(
         self, stream: dict[str, Any], cursor: str
     ) -> AsyncIterator[tuple[dict[str, Any], str]]:
-        """Yield what ``subscribe`` tells."""
+        """Yield the events of ``subscribe``."""
         handle = self._client.get_workflow_handle(
             stream["plan"]["name"], first_execution_run_id=stream["run"]
         )
@@ -160,8 +160,8 @@ class SseReader(Reader):
 
     async def run(self) -> None:
         """Read until killed."""
-        limits = httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=0)
-        # The gateway says something every second: who hears nothing for longer is cut off.
+        limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=0)
+        # The gateway sends a heartbeat every second; a longer silence means a dead connection.
         timeout = httpx.Timeout(3.0, read=3.0 * OPTIONS.heartbeat_seconds)
         async with httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False) as client:
             self._client = client
@@ -170,7 +170,7 @@ class SseReader(Reader):
     async def events(
         self, stream: dict[str, Any], cursor: str
     ) -> AsyncIterator[tuple[dict[str, Any], str]]:
-        """Yield what the gateway tells on one connection."""
+        """Yield the events of one connection to the gateway."""
         name = stream["s"].partition("/")[2]
         url = f"http://127.0.0.1:{self.setup.http_port}/streams/{quote(name, safe='/')}/events"
         headers = {"Last-Event-ID": cursor} if cursor else {}
@@ -197,7 +197,7 @@ class SseReader(Reader):
     def _check_error(data: dict[str, Any], cursor: str) -> None:
         is_early = data["error"] == "stream_not_found" and not cursor
         if not (data["retryable"] or is_early):
-            raise _GivesUpError(f"the gateway says {data}")
+            raise _GivesUpError(f"the gateway reports {data}")
 
 
 def _check_status(response: httpx.Response) -> None:
@@ -224,6 +224,6 @@ _KINDS: dict[str, type[Reader]] = {
 
 
 async def run_reader(setup: Setup, name: str) -> None:
-    """Read until killed; the name's beginning says how."""
+    """Read until killed; the first part of the name selects the kind of reader."""
     kind = name.partition("-")[0]
     await _KINDS[kind](setup, name).run()

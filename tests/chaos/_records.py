@@ -1,4 +1,4 @@
-"""From the files of a run to what the checker judges."""
+"""Reads the files of a run and makes the streams that the checker judges."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ._setup import Setup
 def read_records(
     setup: Setup, readers: Sequence[str], outcomes: Mapping[str, str]
 ) -> Iterable[Stream]:
-    """Return every stream of a run with what was written down about it.
+    """Return every stream of a run with its attempts and the events of its readers.
 
     Args:
-        setup: Where the files are.
-        readers: Whose logs to read.
-        outcomes: How the workflows ended, by stream.
+        setup: Directories of the run.
+        readers: Names of the readers.
+        outcomes: Outcomes of the workflows, by stream.
     """
     streams: dict[str, Stream] = {}
     for line in read_ledger(setup.streams_path):
@@ -30,7 +30,7 @@ def read_records(
             key = line["s"], line["e"]
             if line["t"] == "open":
                 if line["discards"]:
-                    continue  # the stream had ended before; what it sends goes nowhere
+                    continue  # the stream had already ended; this attempt's chunks are discarded
                 attempts[key] = Attempt(path.name, line["e"], line["a"])
                 streams[line["s"]].attempts.append(attempts[key])
             attempt = attempts.get(key)

@@ -1,4 +1,4 @@
-"""One run: servers, processes, streams, faults; then everything heals and has to end well."""
+"""Runs servers, processes, streams and faults; then ends the faults and waits for all endings."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ from ._workload import STREAMS_PER_SECOND, make_plan
 
 LATE_READER = "late-1"
 WORKFLOW_SECONDS = 150.0
-"""How long workflows may take to complete after the last fault: before the next attempt of what has
-failed often, Temporal waits for up to 100 s."""
+"""How long workflows may take to complete after the last fault. Temporal waits for up to 100 s
+before the next attempt of an activity that has failed often."""
 
 READER_SECONDS = 30.0
-"""How long a reader may take to see every end, after the last workflow."""
+"""How long a reader may take to read every end, after the last workflow."""
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _CRASH_PAUSE_SECONDS = 0.5
 
 
 @dataclass(slots=True)
 class Progress:
-    """What a run is doing.
+    """The progress of a run.
 
     Attributes:
-        phase: In a word.
-        seconds: Since the first fault.
-        faults, streams, completed, ended, events, crashes: Counters; ``ended`` counts endings seen
+        phase: Its phase, in a word.
+        seconds: Seconds since the first fault.
+        faults, streams, completed, ended, events, crashes: Counters; ``ended`` counts endings read
             by all readers together, ``crashes`` processes that ended by themselves.
     """
 
@@ -75,13 +75,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
-        faults: How many happened.
-        verdict: Of the checker.
+        faults: Number of faults that happened.
+        verdict: Verdict of the checker.
         crashes: How often a process of the run ended by itself, and was started again.
-        streams: How many there were.
+        streams: Number of streams.
     """
 
     faults: int
@@ -94,9 +94,9 @@ class Run:
     """A chaos run.
 
     Args:
-        seed: Decides what happens and when.
-        seconds: How long faults go on.
-        directory: For ledgers and logs; must exist.
+        seed: Determines faults and streams.
+        seconds: Duration of the faults.
+        directory: Directory of ledgers and logs; must exist.
         show: Called about ten times a second.
     """
 
@@ -114,7 +114,7 @@ class Run:
         self._waiting: set[asyncio.Task[None]] = set()
 
     async def run(self) -> Result:
-        """Run, and judge. Cancellation stops everything that was started.
+        """Run and judge. Cancellation stops everything that was started.
 
         Raises:
             StreamqError: A server does not start.
@@ -156,17 +156,17 @@ class Run:
             victims: dict[str, Victim] = {**fleet.children, REDIS: ServerVictim(REDIS, redis)}
             saboteur = Saboteur(victims, links)
             async with asyncio.TaskGroup() as tasks:
-                looking = tasks.create_task(self._look(fleet, saboteur))
-                await self._break_things(saboteur, client, streams)
+                supervision = tasks.create_task(self._supervise(fleet, saboteur))
+                await self._inject_faults(saboteur, client, streams)
                 await self._settle(fleet, setup)
-                looking.cancel()
+                supervision.cancel()
         readers = (*READERS, LATE_READER)
         verdict = check(read_records(setup, readers, self._outcomes), readers)
         return Result(saboteur.done, verdict, self._progress.crashes, self._progress.streams)
 
-    async def _break_things(self, saboteur: Saboteur, client: Client, streams: Ledger) -> None:
+    async def _inject_faults(self, saboteur: Saboteur, client: Client, streams: Ledger) -> None:
         self._progress.phase = "breaking"
-        # To the end of both: a stream that is started is written down.
+        # Both are awaited, so that every stream that is started is recorded.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._start_streams(client, streams))
             tasks.create_task(saboteur.run(make_schedule(self._seed, self._seconds)))
@@ -183,7 +183,7 @@ class Run:
                 StreamRequest(plan.policy, arguments_of(plan), heartbeat_seconds=HEARTBEAT_SECONDS),
                 id=plan.name,
                 task_queue=TASK_QUEUE,
-                # How soon the death of a worker in the middle of a workflow task is noticed.
+                # The time after which the death of a worker within a workflow task is noticed.
                 task_timeout=timedelta(seconds=1),
             )
             run_id = str(handle.first_execution_run_id)
@@ -205,7 +205,7 @@ class Run:
         self._progress.completed += 1
 
     async def _settle(self, fleet: Fleet, setup: Setup) -> None:
-        """Let everything come to its end; what does not in time will be found by the checker."""
+        """Wait until all streams have ended; the checker finds those that do not end in time."""
         self._progress.phase, streams = "settling", self._progress.streams
         await self._until(lambda: self._progress.completed == streams, WORKFLOW_SECONDS)
         await self._until(lambda: self._have_ended(READERS), READER_SECONDS)
@@ -224,14 +224,14 @@ class Run:
         clock = asyncio.get_running_loop().time
         deadline = clock() + seconds
         while not condition() and clock() < deadline:  # noqa: ASYNC110 - files have no event
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     def _watch(self, reader: str, setup: Setup) -> None:
         self._readers[reader] = LedgerTail(setup.reader_path(reader))
         self._ended[reader] = 0
 
-    async def _look(self, fleet: Fleet, saboteur: Saboteur) -> None:
-        """Follow the readers' logs, and start again what has ended by itself."""
+    async def _supervise(self, fleet: Fleet, saboteur: Saboteur) -> None:
+        """Follow the readers' logs, and restart processes that have ended by themselves."""
         progress, clock = self._progress, asyncio.get_running_loop().time
         began = clock()
         while True:
@@ -248,4 +248,4 @@ class Run:
             progress.ended = sum(self._ended.values())
             progress.faults, progress.seconds = saboteur.done, clock() - began
             self._show(progress)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)

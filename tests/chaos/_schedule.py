@@ -1,4 +1,4 @@
-"""What goes wrong, and when: a pure function of the seed and the length of the run."""
+"""Makes the schedule of faults, a pure function of the seed and the length of the run."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ READER_LINK = "link-readers"
 HTTP_LINK = "link-http"
 LINKS = (WORKER_LINK, READER_LINK, HTTP_LINK)
 TEMPORAL_LINKS = {worker: f"link-temporal-{worker}" for worker in WORKERS}
-"""From each worker to Temporal. A worker that is cut off there goes on writing while another one
-has been given its work."""
+"""The link from each worker to Temporal. A worker that is cut off there continues to write while
+its work is given to another one."""
 
 HEARTBEAT_SECONDS = 1.5
-"""The activities' heartbeat timeout: who is silent for longer is replaced."""
+"""The activities' heartbeat timeout: an activity that is silent for longer is replaced."""
 
 FAULTS_PER_SECOND = 2.25
 
 _RECOVERY_SECONDS = 0.25
-"""Shortest time between two faults of one target, so that each of them meets something alive."""
+"""Shortest time between two faults of one target, so that the target has recovered."""
 
 
 class FaultKind(enum.Enum):
-    """What can go wrong."""
+    """The kinds of faults."""
 
-    KILL = "kill"  # SIGKILL, and started again after a while
+    KILL = "kill"  # SIGKILL, and a restart after a while
     PAUSE = "pause"  # SIGSTOP, SIGCONT after a while
     CUT = "cut"  # every connection is reset
     CUT_AFTER = "cut-after"  # one is reset after so many bytes
-    HOLD = "hold"  # a black hole in both directions
+    HOLD = "hold"  # no bytes pass in either direction
     HOLD_TO_SERVER = "hold-to-server"
     HOLD_TO_CLIENT = "hold-to-client"
     HALF_CLOSE_TO_SERVER = "half-close-to-server"
@@ -50,9 +50,9 @@ class Fault:
 
     Attributes:
         at: Seconds after the start of the run.
-        kind: What happens.
-        target: To what: a process, a server or a link.
-        seconds: How long it lasts; for KILL, until it is started again. 0 for what is over at once.
+        kind: The kind of fault.
+        target: The process, server or link that it affects.
+        seconds: Its duration; for KILL, the time until the restart. 0 for an instant fault.
         amount: Bytes for CUT_AFTER, milliseconds for DELAY, else 0.
     """
 
@@ -73,10 +73,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Something that goes wrong now and then.
+    """A kind of fault that is drawn at random.
 
     Attributes:
-        weight: How often, compared with the others.
+        weight: Its frequency, relative to the others.
         shortest, longest: Bounds of its length in seconds.
         least, most: Bounds of its amount.
     """
@@ -96,7 +96,7 @@ _SOURCES = (
     _Source(12, FaultKind.KILL, READERS, 0.1, 1.5),
     _Source(4, FaultKind.KILL, (GATEWAY,), 0.1, 1.0),
     _Source(5, FaultKind.KILL, (REDIS,), 0.05, 1.0),
-    # Long enough for the successor to take over after the first pause between attempts, 1 s.
+    # Long enough for a successor to take over after the first pause between attempts, 1 s.
     _Source(5, FaultKind.PAUSE, WORKERS, HEARTBEAT_SECONDS + 1.5, HEARTBEAT_SECONDS + 3.0),
     _Source(5, FaultKind.PAUSE, READERS, 0.2, 3.0),
     _Source(2, FaultKind.PAUSE, (GATEWAY,), 0.2, 3.0),
@@ -116,7 +116,7 @@ _SOURCES = (
 
 
 def make_schedule(seed: int, seconds: float) -> list[Fault]:
-    """Return the faults of a run in the order of their times, all of them over by its end.
+    """Return the faults of a run in the order of their times; all of them end with the run.
 
     The same arguments give the same faults in every process. Two faults of one target never
     overlap; faults of different targets do.
@@ -138,7 +138,7 @@ def make_schedule(seed: int, seconds: float) -> list[Fault]:
         (source,) = chance.choices(able, [source.weight for source in able])
         target = chance.choice([one for one in source.targets if free_at.get(one, 0.0) <= at])
         lasts = min(chance.uniform(source.shortest, source.longest), seconds - at)
-        # Small amounts are the interesting ones: they tear the first message.
+        # Mostly small amounts, which cut the first message in two.
         amount = int(source.least + (source.most - source.least) * chance.random() ** 3)
         faults.append(Fault(at, source.kind, target, round(lasts, 3), amount))
         free_at[target] = at + lasts + _RECOVERY_SECONDS

@@ -1,4 +1,4 @@
-"""What every process of a run is told, and where it writes."""
+"""The configuration of every process of a run: addresses, settings and directories."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _RETRY_PAUSE_SECONDS = 0.1
 
 _SETTINGS = {
     "STREAMQ_BACKEND": "redis",
-    # Half-open connections are to be noticed within the run, many times.
+    # Short, so that half-open connections are detected many times within a run.
     "STREAMQ_REDIS_CONNECT_TIMEOUT_SECONDS": "2",
     "STREAMQ_REDIS_OPERATION_TIMEOUT_SECONDS": "2",
     "STREAMQ_REDIS_BLOCK_SECONDS": "1",
-    # Smaller than what the large streams have in flight, so that writers wait.
+    # Smaller than the data that large streams have in flight, so that writers wait.
     "STREAMQ_BUFFER_BYTES": "400000",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Where everything is.
+    """Addresses and directories of a run.
 
     Attributes:
-        directory: Of ledgers, reader logs and process logs.
-        temporal_address: Of the Temporal server.
-        worker_temporal_addresses: How each worker reaches it.
-        worker_redis_url: How workers reach the backend.
-        reader_redis_url: How readers and the gateway do.
-        gateway_port: Where the gateway listens.
-        http_port: Where clients of the gateway connect.
+        directory: Directory of ledgers, reader logs and process logs.
+        temporal_address: Address of the Temporal server.
+        worker_temporal_addresses: Address through which each worker reaches it.
+        worker_redis_url: URL through which workers reach the backend.
+        reader_redis_url: URL through which readers and the gateway reach it.
+        gateway_port: Port that the gateway listens on.
+        http_port: Port that clients of the gateway connect to.
     """
 
     directory: Path
@@ -62,12 +62,12 @@ class Setup:
         return self.directory / f"reader-{reader}.jsonl"
 
     def log_path(self, name: str) -> Path:
-        """What a process says."""
+        """Log of a process."""
         return self.directory / f"{name}.log"
 
 
 def configure(redis_url: str) -> Settings:
-    """Configure streamq in this process, whatever the environment of the run says."""
+    """Configure streamq in this process, regardless of the environment of the run."""
     for name in [name for name in os.environ if name.startswith("STREAMQ_")]:
         del os.environ[name]
     os.environ.update(_SETTINGS, STREAMQ_REDIS_URL=redis_url)
@@ -75,7 +75,7 @@ def configure(redis_url: str) -> Settings:
 
 
 async def open_patiently(settings: Settings) -> ChunkQueue:
-    """Open the queue as soon as the backend is there."""
+    """Open the queue as soon as the backend is available."""
     while True:
         try:
             return await open_queue(settings)

@@ -1,4 +1,4 @@
-"""A worker process: activities that write down what they send before they send it."""
+"""Runs a worker process: its activities record every chunk before they send it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._schedule import HEARTBEAT_SECONDS
 from ._setup import TASK_QUEUE, Setup, configure, open_patiently
 from ._workload import StreamPlan, digest, make_value
 
-_MOST_ACTIVITIES = 40
+_MAX_ACTIVITIES = 40
 _POLLERS = 2
 
 
@@ -31,20 +31,20 @@ class Producers:
 
     @streaming_activity(on_retry=OnRetry.RESTART)
     async def restart(self, plan: dict[str, Any], stream: StreamWriter) -> int:
-        """Tell another story in each attempt."""
+        """Send a different text in each attempt."""
         return await self._produce(StreamPlan(**plan), stream, f"epoch {stream.epoch}")
 
     @streaming_activity(on_retry=OnRetry.RESUME)
     async def resume(self, plan: dict[str, Any], stream: StreamWriter) -> int:
-        """Go on where the attempt before was."""
-        return await self._produce(StreamPlan(**plan), stream, "everybody")
+        """Continue where the previous attempt stopped."""
+        return await self._produce(StreamPlan(**plan), stream, "all attempts")
 
     @streaming_activity(on_retry=OnRetry.REPLAY)
     async def replay(self, plan: dict[str, Any], stream: StreamWriter) -> int:
-        """Tell the same story from the beginning in each attempt."""
-        return await self._produce(StreamPlan(**plan), stream, "everybody")
+        """Send the same text from the beginning in each attempt."""
+        return await self._produce(StreamPlan(**plan), stream, "all attempts")
 
-    async def _produce(self, plan: StreamPlan, stream: StreamWriter, teller: str) -> int:
+    async def _produce(self, plan: StreamPlan, stream: StreamWriter, author: str) -> int:
         name, epoch, write = str(stream.stream), stream.epoch, self._ledger.write
         write(
             t="open",
@@ -55,7 +55,7 @@ class Producers:
             discards=stream.discards,
         )
         for seq in range(stream.position, plan.chunks):
-            value = make_value(plan, seq, teller)
+            value = make_value(plan, seq, author)
             write(t="send", s=name, e=epoch, n=seq, d=digest(value))
             await stream.send_chunk(value)
             if (seq + 1) % plan.flush_every == 0:
@@ -80,16 +80,16 @@ async def run_worker(setup: Setup, name: str) -> None:
             task_queue=TASK_QUEUE,
             activities=[producers.restart, producers.resume, producers.replay],
             plugins=[StreamqPlugin(queue, settings)],
-            max_concurrent_activities=_MOST_ACTIVITIES,
-            # A poller of a paused worker takes a task with it until that times out.
+            max_concurrent_activities=_MAX_ACTIVITIES,
+            # A poller of a paused worker holds a task until that times out.
             max_concurrent_activity_task_polls=_POLLERS,
             max_concurrent_workflow_task_polls=_POLLERS,
             max_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS / 5),
-            # Else the workflow waits 10 s for the dead worker's cache after a kill.
+            # Otherwise a workflow waits 10 s for the cache of a killed worker.
             sticky_queue_schedule_to_start_timeout=timedelta(milliseconds=200),
         ).run()
 
 
 def arguments_of(plan: StreamPlan) -> list[Any]:
-    """Return what the workflow passes to the activity."""
+    """Return the arguments that the workflow passes to the activity."""
     return [asdict(plan)]

@@ -1,4 +1,4 @@
-"""What is streamed: a pure function of the seed and the stream's number."""
+"""Makes the streams and their chunks, a pure function of the seed and the stream's number."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _FILLER = "lorem ipsum \u2028 dolor\nsit \u00e4m\u00e9t \U0001f30a "
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """What the producer of one stream does.
+    """The plan of one stream's producer.
 
     Attributes:
         name: Id of the workflow.
-        policy: What a next attempt does: the activity's name.
-        chunks: How many to send.
+        policy: Policy for the next attempt, which is also the activity's name.
+        chunks: Number of chunks to send.
         largest_bytes: Bound of their sizes; most are much smaller.
-        pause_seconds: Between two chunks; 0 sends as fast as it goes.
-        flush_every: How many chunks to send between two waits for the acknowledgement.
+        pause_seconds: Pause between two chunks; 0 sends as fast as possible.
+        flush_every: Number of chunks between two waits for the acknowledgement.
     """
 
     name: str
@@ -38,10 +38,10 @@ _SHAPES = (
     # weight, chunks, largest chunk, pause
     (4, (30, 120), 200, (0.02, 0.06)),  # tokens of a model
     (3, (100, 300), 2_000, (0.002, 0.01)),
-    (2, (200, 600), 1_000, (0.0, 0.0)),  # as fast as it goes
+    (2, (200, 600), 1_000, (0.0, 0.0)),  # as fast as possible
     (2, (5, 25), 300_000, (0.05, 0.2)),
-    (1, (1, 5), 100, (0.3, 1.0)),  # mostly silence
-    (1, (0, 1), 50, (0.0, 0.0)),  # nothing, or hardly anything
+    (1, (1, 5), 100, (0.3, 1.0)),  # mostly silent
+    (1, (0, 1), 50, (0.0, 0.0)),  # at most one chunk
 )
 
 
@@ -60,17 +60,17 @@ def make_plan(seed: int, number: int) -> StreamPlan:
     )
 
 
-def make_value(plan: StreamPlan, seq: int, teller: str) -> object:
-    """Return a chunk: text, bytes or JSON that no other place of any stream has.
+def make_value(plan: StreamPlan, seq: int, author: str) -> object:
+    """Return a chunk: text, bytes or JSON that differs from every other chunk of the run.
 
     Args:
-        plan: Of the stream.
+        plan: Plan of the stream.
         seq: Place in the stream.
-        teller: Who sends it: an attempt that starts over sends other values than the one before.
+        author: The sender: an attempt that starts over sends other values than the previous one.
     """
-    chance = random.Random(f"{plan.name} {seq} {teller}")
+    chance = random.Random(f"{plan.name} {seq} {author}")
     size = int(plan.largest_bytes * chance.random() ** 4)
-    text = f"{plan.name} {teller} {seq} " + _FILLER * (size // len(_FILLER.encode()))
+    text = f"{plan.name} {author} {seq} " + _FILLER * (size // len(_FILLER.encode()))
     kind = chance.randrange(6)
     if kind == 0:
         return text.encode() + bytes(range(256))
@@ -80,7 +80,7 @@ def make_value(plan: StreamPlan, seq: int, teller: str) -> object:
 
 
 def digest(value: object) -> str:
-    """Return what stands for a value in ledgers and logs."""
+    """Return a short digest that represents a value in ledgers and logs."""
     if isinstance(value, bytes):
         data = b"bytes " + value
     else:

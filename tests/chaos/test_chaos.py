@@ -1,4 +1,4 @@
-"""A short run, as ``make chaos`` does it; the long ones are for whoever changes the middle."""
+"""A short chaos run, as ``make chaos`` does it; run a longer one after changes of core."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def start(*arguments: str, temporary: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.timeout(170)
 def test_nothing_is_lost_duplicated_reordered_or_hung(tmp_path: Path) -> None:
-    """What streamq promises, with everything failing that can: the shortest run worth its time."""
+    """streamq's guarantees have to hold while everything fails that can; this is a short run."""
     run = start("--seconds", str(_SECONDS), "--seed", str(_SEED), temporary=tmp_path)
     with run:
         out, err = run.communicate()
@@ -51,11 +51,11 @@ def test_nothing_is_lost_duplicated_reordered_or_hung(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to see processes")
 def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
-    """A dozen processes left behind would spoil the next run, and the machine."""
+    """A dozen remaining processes would disturb the next run, and the machine."""
     with start("--seconds", "60", temporary=tmp_path) as run:
         try:
             until(lambda: any(tmp_path.glob("streamq-chaos-*/streams.jsonl")), "a stream starts")
-            until(lambda: len(processes(tmp_path)) > 10, "everything runs")
+            until(lambda: len(processes(tmp_path)) > 10, "all processes run")
             run.send_signal(signal.SIGINT)
             out, err = run.communicate(timeout=60)
         finally:
@@ -67,19 +67,19 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
 
 
 def processes(temporary: Path) -> list[int]:
-    """Return who has inherited a run's environment: everything that it started."""
+    """Return the processes that a run has started; they have inherited its environment."""
     mark = f"TMPDIR={temporary}".encode()
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             if mark in environment.read_bytes().split(b"\0"):
                 found.append(int(environment.parent.name))
     return found
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Look until something is so; processes have no event that can be waited for."""
+    """Poll a condition; there is no event for the state of other processes."""
     deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < deadline, f"still not so: {what}"
+        assert time.monotonic() < deadline, f"not true in time: {what}"
         time.sleep(0.05)

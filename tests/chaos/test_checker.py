@@ -1,4 +1,4 @@
-"""The checker finds each kind of defect, and nothing where there is none."""
+"""The checker finds each kind of defect, and none in a sound run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def restarted() -> Stream:
 
 
 def resumed(policy: str = "resume") -> Stream:
-    """Two of three chunks, then a second attempt that goes on."""
+    """Two of three chunks, then a second attempt that continues."""
     log = [chunk(1, 1, 0), chunk(2, 1, 1), chunk(3, 2, 2), end(4, 2)]
     second = range(2, 3) if policy == "resume" else range(3)
     attempts = [
@@ -65,7 +65,7 @@ def judge(stream: Stream) -> Verdict:
     "stream", [restarted(), resumed(), resumed("replay")], ids=["restart", "resume", "replay"]
 )
 def test_a_sound_run_is_found_sound(stream: Stream) -> None:
-    """A checker that cries wolf is switched off."""
+    """A checker that reports false defects would be ignored."""
     verdict = judge(stream)
     assert verdict.findings == ()
     assert verdict.line(9) == (
@@ -78,7 +78,7 @@ Sabotage = Callable[[Stream], None]
 
 
 def both(change: Callable[[list[Seen]], None]) -> Sabotage:
-    """Damage what every reader saw: only the ledgers can tell."""
+    """Damage the events of every reader, so that only the ledgers show the defect."""
 
     def sabotage(stream: Stream) -> None:
         for log in stream.seen.values():
@@ -88,7 +88,7 @@ def both(change: Callable[[list[Seen]], None]) -> Sabotage:
 
 
 def one(change: Callable[[list[Seen]], None]) -> Sabotage:
-    """Damage what one reader saw."""
+    """Damage the events of one reader."""
     return lambda stream: change(stream.seen["two"])
 
 
@@ -111,7 +111,7 @@ def again(place: int) -> Callable[[list[Seen]], None]:
     return lambda log: log.insert(place, log[place])
 
 
-def tell(*events: Seen) -> Callable[[list[Seen]], None]:
+def replace(*events: Seen) -> Callable[[list[Seen]], None]:
     return lambda log: log.__setitem__(slice(None), events)
 
 
@@ -147,10 +147,10 @@ RESTART_CASES: dict[str, tuple[Sabotage, Defect]] = {
     "one reader misses an event": (one(drop(1)), Defect.LOST),
     "all readers miss an event": (both(drop(1)), Defect.LOST),
     "one reader misses the first": (one(drop(0)), Defect.LOST),
-    "an event is told twice": (one(again(3)), Defect.DUPLICATED),
-    "the end is told twice": (one(again(6)), Defect.DUPLICATED),
-    "something comes before what it follows": (both(swap(5)), Defect.REORDERED),
-    "something comes after the end": (
+    "an event is delivered twice": (one(again(3)), Defect.DUPLICATED),
+    "the end is delivered twice": (one(again(6)), Defect.DUPLICATED),
+    "two events are delivered in the wrong order": (both(swap(5)), Defect.REORDERED),
+    "an event comes after the end": (
         one(lambda log: log.append(chunk(8, 2, 3))),
         Defect.DUPLICATED,
     ),
@@ -159,40 +159,42 @@ RESTART_CASES: dict[str, tuple[Sabotage, Defect]] = {
         both(exchange(3, chunk(4, 2, 0, "2.1"), chunk(5, 2, 1, "2.0"))),
         Defect.REORDERED,
     ),
-    "a chunk that nobody sent": (both(exchange(3, chunk(4, 2, 0, "?"))), Defect.LOST),
-    "one reader is told another value": (one(exchange(3, chunk(4, 2, 0, "?"))), Defect.REORDERED),
+    "a chunk that was never sent": (both(exchange(3, chunk(4, 2, 0, "?"))), Defect.LOST),
+    "one reader gets another value": (one(exchange(3, chunk(4, 2, 0, "?"))), Defect.REORDERED),
     "a gap": (one(exchange(1, Seen("gap", 2, 1))), Defect.LOST),
-    "the final story is short": (
-        both(tell(chunk(1, 1, 0), Seen("reset", 2, 2), chunk(3, 2, 0), chunk(4, 2, 1), end(5, 2))),
+    "the final text is short": (
+        both(
+            replace(chunk(1, 1, 0), Seen("reset", 2, 2), chunk(3, 2, 0), chunk(4, 2, 1), end(5, 2))
+        ),
         Defect.LOST,
     ),
-    "attempts are blended": (
+    "attempts are mixed": (
         both(
-            tell(chunk(1, 1, 0), chunk(2, 1, 1), chunk(3, 2, 2), end(4, 2)),
+            replace(chunk(1, 1, 0), chunk(2, 1, 1), chunk(3, 2, 2), end(4, 2)),
         ),
         Defect.REORDERED,
     ),
-    "a stale attempt goes on": (
+    "a stale attempt continues": (
         both(
-            tell(
+            replace(
                 *(chunk(1, 1, 0), Seen("reset", 2, 2), chunk(3, 2, 0), chunk(4, 1, 1)),
                 *(chunk(5, 2, 1), chunk(6, 2, 2), end(7, 2)),
             )
         ),
         Defect.REORDERED,
     ),
-    "a chunk is skipped by everybody": (
+    "all readers miss a chunk": (
         both(
-            tell(
+            replace(
                 *(chunk(1, 1, 0), chunk(2, 1, 1), Seen("reset", 3, 2)),
                 *(chunk(4, 2, 0), chunk(5, 2, 2), end(6, 2)),
             )
         ),
         Defect.LOST,
     ),
-    "a chunk is repeated for everybody": (
+    "all readers get a chunk twice": (
         both(
-            tell(
+            replace(
                 *(chunk(1, 1, 0), chunk(2, 1, 1), Seen("reset", 3, 2), chunk(4, 2, 0)),
                 *(chunk(5, 2, 1), chunk(6, 2, 1), chunk(7, 2, 2), end(8, 2)),
             )
@@ -202,11 +204,11 @@ RESTART_CASES: dict[str, tuple[Sabotage, Defect]] = {
     "an acknowledged chunk of an earlier attempt is missing": (acknowledge_too_much, Defect.LOST),
     "the stream is ended by an attempt that was not done": (forget_to_finish, Defect.LOST),
     "the stream ends with an error": (both(exchange(6, end(7, 2, "ERROR"))), Defect.LOST),
-    "an attempt that nobody knows": (forget_the_attempt, Defect.LOST),
+    "an unknown attempt": (forget_the_attempt, Defect.LOST),
     "two attempts with one number": (use_a_number_twice, Defect.DUPLICATED),
     "a reader gives up": (give_up, Defect.LOST),
-    "a reader never sees the end": (one(drop(6)), Defect.HUNG),
-    "a reader never sees anything": (one(list.clear), Defect.HUNG),
+    "a reader never gets the end": (one(drop(6)), Defect.HUNG),
+    "a reader never gets anything": (one(list.clear), Defect.HUNG),
     "the workflow never ends": (never_complete, Defect.HUNG),
     "the workflow fails": (fail, Defect.HUNG),
 }
@@ -224,42 +226,42 @@ def test_each_defect_of_a_stream_that_restarts_is_found(name: str) -> None:
 
 
 RESUME_CASES: dict[str, tuple[Sabotage, Defect]] = {
-    "the story starts over": (
+    "the text starts over": (
         both(
-            tell(
+            replace(
                 *(chunk(1, 1, 0), chunk(2, 1, 1), Seen("reset", 3, 2)),
                 *(chunk(4, 2, 0), chunk(5, 2, 1), chunk(6, 2, 2), end(7, 2)),
             )
         ),
         Defect.DUPLICATED,
     ),
-    "a durable chunk is told again": (
+    "a durable chunk is delivered again": (
         both(
-            tell(chunk(1, 1, 0), chunk(2, 1, 1), chunk(3, 2, 1), chunk(4, 2, 2), end(5, 2)),
+            replace(chunk(1, 1, 0), chunk(2, 1, 1), chunk(3, 2, 1), chunk(4, 2, 2), end(5, 2)),
         ),
         Defect.DUPLICATED,
     ),
     "the second attempt begins too late": (
-        both(tell(chunk(1, 1, 0), chunk(2, 2, 2), end(3, 2))),
+        both(replace(chunk(1, 1, 0), chunk(2, 2, 2), end(3, 2))),
         Defect.LOST,
     ),
     "an acknowledged chunk is missing": (acknowledge_too_much, Defect.LOST),
-    "the story ends early": (both(tell(chunk(1, 1, 0), chunk(2, 1, 1), end(3, 2))), Defect.LOST),
+    "the text ends early": (both(replace(chunk(1, 1, 0), chunk(2, 1, 1), end(3, 2))), Defect.LOST),
 }
 
 
 @pytest.mark.parametrize("policy", ["resume", "replay"])
 @pytest.mark.parametrize("name", RESUME_CASES)
-def test_each_defect_of_a_stream_that_goes_on_is_found(name: str, policy: str) -> None:
-    """Where no reset is told, there is one story: whole, and told once."""
+def test_each_defect_of_a_stream_that_continues_is_found(name: str, policy: str) -> None:
+    """Without a reset there is one text, delivered whole and once."""
     sabotage, defect = RESUME_CASES[name]
     stream = copy.deepcopy(resumed(policy))
     sabotage(stream)
     assert judge(stream).count(defect)
 
 
-def test_a_line_that_was_cut_off_is_left_out_and_overwritten(tmp_path: Path) -> None:
-    """A process that died while it wrote must not spoil what its successor writes."""
+def test_an_incomplete_line_is_ignored_and_overwritten(tmp_path: Path) -> None:
+    """A process that died while it wrote must not damage the lines of its successor."""
     path = tmp_path / "ledger.jsonl"
     with Ledger(path) as ledger:
         ledger.write(n=1)

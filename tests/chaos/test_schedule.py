@@ -1,4 +1,4 @@
-"""The plan of a run: the same for the same seed, and worth running."""
+"""The schedule of a run: the same for the same seed, with faults of every kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ALWAYS = range(20)
 
 
 def test_another_process_prints_the_same_schedule_for_the_same_seed() -> None:
-    """Whoever is told a seed must get the very faults that found the defect."""
+    """The seed of a defect must reproduce the very faults that found it."""
     expected = [str(fault) for fault in make_schedule(7, 120)]
     for hash_seed in ("1", "2"):
         printed = subprocess.run(
@@ -34,7 +34,7 @@ def test_another_process_prints_the_same_schedule_for_the_same_seed() -> None:
 
 
 def test_another_seed_is_another_schedule() -> None:
-    """Else it would be one test only, whatever is asked for."""
+    """Otherwise all seeds would be one test."""
     assert make_schedule(7, 120) != make_schedule(8, 120)
 
 
@@ -42,13 +42,13 @@ def test_another_seed_is_another_schedule() -> None:
 def test_two_minutes_hold_two_hundred_faults_of_every_kind(seed: int) -> None:
     """A run that leaves a kind out proves nothing about it."""
     faults = make_schedule(seed, 120)
-    assert len(faults) >= 230  # some will find nothing to break
+    assert len(faults) >= 230  # some will have no effect
     assert {fault.kind for fault in faults} == set(FaultKind)
 
 
 @pytest.mark.parametrize("seed", _ALWAYS)
 def test_faults_of_one_target_do_not_overlap_and_end_with_the_run(seed: int) -> None:
-    """A process that is down cannot be killed: the count would be a lie."""
+    """A process that is down cannot be killed, so the count of faults would be wrong."""
     free_at: Counter[str] = Counter()
     before = 0.0
     for fault in make_schedule(seed, 60):
@@ -58,8 +58,8 @@ def test_faults_of_one_target_do_not_overlap_and_end_with_the_run(seed: int) -> 
         assert fault.at + fault.seconds <= 60.001
 
 
-def test_stale_attempts_wake_up_after_their_successors_took_over() -> None:
-    """The race that fencing is for needs a silence longer than the heartbeat timeout."""
+def test_stale_attempts_resume_after_their_successors_took_over() -> None:
+    """The race that fencing prevents needs a silence longer than the heartbeat timeout."""
     silences = [
         fault.seconds
         for fault in make_schedule(7, 120)
@@ -71,14 +71,14 @@ def test_stale_attempts_wake_up_after_their_successors_took_over() -> None:
 
 
 def test_streams_differ_in_policy_and_values_are_never_the_same_twice() -> None:
-    """Equal chunks would hide that one was told in the place of another."""
+    """Equal chunks would hide that one was delivered in place of another."""
     plans = [make_plan(7, number) for number in range(30)]
     assert {plan.policy for plan in plans} == set(POLICIES)
-    told = [
-        digest(make_value(plan, seq, teller))
+    digests = [
+        digest(make_value(plan, seq, author))
         for plan in plans
         for seq in range(min(plan.chunks, 20))
-        for teller in ("epoch 1", "epoch 2")
+        for author in ("epoch 1", "epoch 2")
     ]
-    assert len(told) == len(set(told))
+    assert len(digests) == len(set(digests))
     assert plans == [make_plan(7, number) for number in range(30)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -11,14 +10,14 @@ import pytest
 import streamq
 from streamq.devserver import TemporalDevServer
 
-from .conftest import Cli, Inside, one_error, read_until
+from .command import Cli, Inside, on_terminal, one_error, read_until
 
 FULL = Path("/dev/full")
 COMMANDS = ["demo", "ls", "tail", "serve", "delete", "sweep", "backends", "config", "schema"]
 
 
 def test_every_help_has_examples(inside: Inside) -> None:
-    """An example says in a line what a description says in ten."""
+    """An example shows in one line what a description needs ten for."""
     for shown in inside.run_each([["--help"], *([name, "--help"] for name in COMMANDS)]):
         assert shown.code == 0
         assert "Examples:" in shown.out
@@ -26,19 +25,19 @@ def test_every_help_has_examples(inside: Inside) -> None:
 
 
 def test_without_a_command_the_help_is_shown(inside: Inside) -> None:
-    """The first thing people type tells them the second."""
+    """The first command that users type shows them the next one."""
     shown = inside.run()
     assert shown.code == 0
     assert all(f"\n  {name} " in shown.out for name in COMMANDS)
 
 
 def test_version(inside: Inside) -> None:
-    """A bug report can say which version it is about."""
+    """A bug report can name the version."""
     assert inside.run("--version").out == f"streamq {streamq.__version__}\n"
 
 
 def test_the_installed_script_is_the_same_command(cli: Cli) -> None:
-    """The entry point leads to where the tests look."""
+    """The entry point runs the code that these tests run."""
     script = str(Path(sys.executable).with_name("streamq"))
     process = cli.start("--version", program=[script])
     assert cli.finish(process).out == f"streamq {streamq.__version__}\n"
@@ -46,7 +45,7 @@ def test_the_installed_script_is_the_same_command(cli: Cli) -> None:
 
 def test_completion_of_the_shell_is_available(cli: Cli) -> None:
     """The shell can complete commands."""
-    # Asked as the installed script asks; the option looks for a shell that has started us.
+    # Requested as the installed script does; the option itself detects the shell that started it.
     shown = cli.run(env={"_STREAMQ_COMPLETE": "source_bash"})
     assert shown.code == 0
     assert "_STREAMQ_COMPLETE" in shown.out
@@ -55,7 +54,7 @@ def test_completion_of_the_shell_is_available(cli: Cli) -> None:
 
 @pytest.mark.parametrize("module", ["streamq", "pydantic", "typer", "rich.console"])
 def test_an_interruption_while_it_starts_leaves_no_traceback(cli: Cli, module: str) -> None:
-    """Whoever notices a typing error at once must not be punished with fifty lines."""
+    """A user who interrupts at once, after a typing error, must not get fifty lines."""
     code = f"""
 import os, signal, sys
 
@@ -91,8 +90,8 @@ def test_wrong_usage_is_one_line_with_the_way_to_help(inside: Inside) -> None:
         assert "--help`" in message
 
 
-def test_wrong_usage_is_told_by_the_process_too(cli: Cli) -> None:
-    """Nothing but the line and the exit code leaves it, and no variable is missed."""
+def test_wrong_usage_is_reported_by_the_process_too(cli: Cli) -> None:
+    """The process prints only the line, and works without any environment variable."""
     wrong: list[tuple[list[str], dict[str, str]]] = [
         (["backends", "--jsno"], {}),
         (["config"], {"STREAMQ_BACKND": "memory"}),
@@ -115,8 +114,8 @@ def test_an_error_that_cannot_be_printed_still_has_its_exit_code(cli: Cli) -> No
 
 
 @pytest.mark.skipif(not FULL.exists(), reason=f"there is no {FULL}")
-def test_results_that_cannot_be_written_are_told(cli: Cli) -> None:
-    """A script must not take half a result for a whole one, nor wonder which device is full."""
+def test_results_that_cannot_be_written_are_an_error(cli: Cli) -> None:
+    """A script must not take half a result for all of it, and must learn which device is full."""
     for command in ("config", "--help"):
         with FULL.open("wb") as full:
             process = cli.start(command, stdout=full.fileno())
@@ -127,7 +126,7 @@ def test_results_that_cannot_be_written_are_told(cli: Cli) -> None:
 
 
 def test_a_mistyped_variable_is_refused_by_every_command(inside: Inside) -> None:
-    """A setting that nothing reads would otherwise be ignored in silence."""
+    """A mistyped setting would otherwise be ignored silently."""
     commands = [["config"], ["tail", "a"], ["ls"], ["delete", "a"], ["serve"], ["demo"], ["sweep"]]
     for finished in inside.run_each(commands, env={"STREAMQ_BACKND": "memory"}):
         message = one_error(finished)
@@ -143,7 +142,7 @@ def test_an_unknown_backend_comes_with_a_suggestion(inside: Inside) -> None:
 
 
 def test_missing_packages_are_named_with_the_way_to_get_them(cli: Cli) -> None:
-    """The core package installs the command without what it needs to run."""
+    """The core package installs the command without the packages that it needs."""
     code = (
         "import sys; sys.modules['typer'] = None\n"
         "from streamq.cli import main\nsys.exit(main(['backends']))"
@@ -153,7 +152,7 @@ def test_missing_packages_are_named_with_the_way_to_get_them(cli: Cli) -> None:
 
 
 def test_packages_that_only_one_command_needs_are_named_when_it_runs(cli: Cli) -> None:
-    """Without the gateway's packages the other commands go on working."""
+    """Without the gateway's packages the other commands still work."""
     code = (
         "import sys; sys.modules['starlette'] = None\n"
         "from streamq.cli import main\nsys.exit(main(['serve']))"
@@ -162,8 +161,8 @@ def test_packages_that_only_one_command_needs_are_named_when_it_runs(cli: Cli) -
     assert "pip install 'streamq[gateway]'" in one_error(cli.finish(process))
 
 
-def test_a_reader_that_leaves_is_no_error(cli: Cli, temporal: TemporalDevServer) -> None:
-    """`streamq ... | head -1` is everyday use."""
+def test_a_closed_pipe_is_no_error(cli: Cli, temporal: TemporalDevServer) -> None:
+    """`streamq ... | head -1` is a common command."""
     env = {"STREAMQ_TEMPORAL_ADDRESS": temporal.address}
     process = cli.start("demo", "--exec", "while :; do echo more; done", env=env)
     assert process.stdout is not None
@@ -176,24 +175,9 @@ def test_a_reader_that_leaves_is_no_error(cli: Cli, temporal: TemporalDevServer)
 
 
 def test_no_color_is_respected_on_a_terminal(cli: Cli) -> None:
-    """People who asked for no colours get none."""
+    """NO_COLOR turns colours off."""
     plain, coloured = (
         on_terminal(cli, "backends", env=env) for env in ({"NO_COLOR": "1"}, {"COLORTERM": "1"})
     )
     assert "\x1b[32m" in coloured
     assert "\x1b[32m" not in plain
-
-
-def on_terminal(cli: Cli, *arguments: str, env: dict[str, str]) -> str:
-    ours, theirs = os.openpty()
-    process = cli.start(*arguments, env={"TERM": "xterm", **env}, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    seen = b""
-    try:
-        while data := os.read(ours, 4096):
-            seen += data
-    except OSError:
-        pass  # how Linux tells that the other side is closed
-    os.close(ours)
-    assert process.wait(30) == 0
-    return seen.decode()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from streamq import installed_drivers, load_driver
 
-from .conftest import Cli, Inside, one_error
+from .command import Cli, Inside, one_error
 
 
 def test_json_has_what_the_drivers_declare(inside: Inside) -> None:
-    """Programs can choose a backend by what it promises."""
+    """Programs can choose a backend by its capabilities."""
     found = json.loads(inside.run("backends", "--json").out)
     assert found["selected"] == "sqlite"
     assert {each["name"]: each["distribution"] for each in found["backends"]} == installed_drivers()
@@ -24,7 +24,7 @@ def test_json_has_what_the_drivers_declare(inside: Inside) -> None:
 
 
 def test_the_table_has_the_same_facts(inside: Inside) -> None:
-    """People and programs are told the same."""
+    """Table and JSON show the same facts."""
     as_json, as_table = inside.run_each([["backends", "--json"], ["backends"]])
     facts, lines = json.loads(as_json.out)["backends"], as_table.out.splitlines()
     header = next(line for line in lines if line.startswith("capability"))
@@ -42,7 +42,7 @@ def test_the_table_has_the_same_facts(inside: Inside) -> None:
 
 
 def test_the_selected_backend_is_marked(inside: Inside) -> None:
-    """It shows what a program started here would use."""
+    """It shows the backend that a program started here would use."""
     out = inside.run("backends", env={"STREAMQ_BACKEND": "Redis"}).out
     assert "redis (selected)" in out
     assert out.count("(selected)") == 1

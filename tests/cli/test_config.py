@@ -11,11 +11,11 @@ from pydantic import SecretStr
 from streamq import Settings, installed_drivers, load_driver
 from streamq.cli._config import mask
 
-from .conftest import Inside, one_error
+from .command import Inside, one_error
 
 
 def test_json_and_table_have_the_same_facts(inside: Inside) -> None:
-    """People and programs are told the same."""
+    """Table and JSON show the same facts."""
     as_json, as_table = inside.run_each([["config", "--json"], ["config"]])
     found = json.loads(as_json.out)
     assert found["backend"] == "sqlite"
@@ -34,13 +34,13 @@ def test_json_and_table_have_the_same_facts(inside: Inside) -> None:
 
 @pytest.mark.parametrize("name", installed_drivers())
 def test_every_setting_is_described(name: str) -> None:
-    """A variable without a meaning is a riddle."""
+    """A variable without a description helps no user."""
     fields = load_driver(name).settings_type.model_fields | Settings.model_fields
     assert [name for name, field in fields.items() if not field.description] == []
 
 
-def test_the_source_of_every_value_is_told(inside: Inside) -> None:
-    """Three places can set a variable; the answer is which one did."""
+def test_the_source_of_every_value_is_shown(inside: Inside) -> None:
+    """Three places can set a variable; the output has to show which one did."""
     (inside.directory / ".env").write_text("STREAMQ_TENANT=from-dotenv\nSTREAMQ_TTL_SECONDS=5\n")
     (inside.directory / "streamq.toml").write_text(
         'tenant = "from-toml"\nretry_seconds = 7\n[sqlite]\nbusy_seconds = 9\n'
@@ -59,7 +59,7 @@ def test_the_source_of_every_value_is_told(inside: Inside) -> None:
 
 
 def test_secrets_are_masked(inside: Inside) -> None:
-    """The output ends up in tickets and chats."""
+    """The output is copied into tickets and chats."""
     env = {
         "STREAMQ_BACKEND": "redis",
         "STREAMQ_REDIS_URL": "redis://somebody:hunter2@localhost:6379/0",
@@ -72,7 +72,7 @@ def test_secrets_are_masked(inside: Inside) -> None:
 
 
 def test_an_invalid_secret_is_not_repeated(inside: Inside) -> None:
-    """An error message must not give away what the table hides."""
+    """An error message must not contain a secret that the table masks."""
     env = {"STREAMQ_BACKEND": "redis", "STREAMQ_REDIS_URL": "http://somebody:hunter2@localhost"}
     message = one_error(inside.run("config", env=env))
     assert "STREAMQ_REDIS_URL" in message
@@ -104,12 +104,12 @@ def test_an_invalid_secret_is_not_repeated(inside: Inside) -> None:
     ],
 )
 def test_values_are_shown_without_credentials(value: object, shown: object) -> None:
-    """A plugin may keep a URL in a plain setting."""
+    """A plugin may have a URL in a setting that is not secret."""
     assert mask(value) == shown
 
 
 def test_an_invalid_value_is_one_line(inside: Inside) -> None:
-    """The variable and the reason are all that is needed."""
+    """The message has to name the variable and the reason."""
     message = one_error(inside.run("config", env={"STREAMQ_TTL_SECONDS": "soon"}))
     assert "STREAMQ_TTL_SECONDS" in message
     assert "soon" in message

@@ -1,4 +1,4 @@
-"""``STREAMQ_DATA_CONVERTER``: what the command needs to read encrypted streams."""
+"""``STREAMQ_DATA_CONVERTER``, with which the command reads encrypted streams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamq import open_writer
 from streamq.driver import ChunkQueue
 from streamq.temporal._serializer import PayloadCodecOfRecords
 
-from .conftest import Cli, one_error
+from .command import Cli, one_error
 
 VARIABLE = "STREAMQ_DATA_CONVERTER"
 MODULE = """
@@ -39,7 +39,7 @@ class Turned(PayloadCodec):
 
 
 async def test_a_file_in_this_directory_can_hold_the_converter(cli: Cli, queue: ChunkQueue) -> None:
-    """That is where people keep it, and every other command line tool finds it there."""
+    """Users keep it there, and other command line tools find it there."""
     (cli.directory / "enc.py").write_text(MODULE)
     async with open_writer("s", queue=queue, codec=PayloadCodecOfRecords(Turned())) as stream:
         await stream.send_chunk("words")
@@ -48,8 +48,8 @@ async def test_a_file_in_this_directory_can_hold_the_converter(cli: Cli, queue: 
     assert cli.finish(process).out == "words"
 
 
-def test_what_is_wrong_with_a_converter_is_told(cli: Cli) -> None:
-    """Whoever mistypes it must not have to guess which part of it is meant."""
+def test_errors_in_a_converter_are_reported(cli: Cli) -> None:
+    """The error has to name the part that is mistyped."""
     (cli.directory / "enc.py").write_text(MODULE)
     (cli.directory / "broken.py").write_text("1 / 0")
     (cli.directory / "needy.py").write_text("import not_installed")
@@ -72,7 +72,7 @@ def test_what_is_wrong_with_a_converter_is_told(cli: Cli) -> None:
 async def test_a_wrong_converter_keeps_the_gateway_from_starting(
     cli: Cli, queue: ChunkQueue
 ) -> None:
-    """Else the first reader of an encrypted stream is the one who finds out."""
+    """Otherwise the first reader of an encrypted stream would get the error."""
     async with open_writer("s", queue=queue):
         pass
     commands = [("serve", "--port", "0"), ("tail", "s")]

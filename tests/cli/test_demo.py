@@ -1,4 +1,4 @@
-"""``streamq demo``: backends, endings, views and what is left behind."""
+"""``streamq demo``: backends, endings, views and cleanup."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import pytest
 
 from streamq.devserver import TemporalDevServer
 
-from .conftest import Cli, Finished, descendants, get, one_error, read_until, wait_until
+from .command import Cli, Finished, get, one_error, read_until
+from .processes import descendants, wait_until
 
-TEXT = resources.files("streamq.cli").joinpath("demo.txt").read_text("utf-8")
+TEXT = resources.files("streamq.cli.demo").joinpath("bundled_text.txt").read_text("utf-8")
 WORDS = len(TEXT.split())
 
 
@@ -31,7 +32,7 @@ def summary_of(finished: Finished) -> Mapping[str, Any]:
 
 
 def test_one_variable_changes_the_backend(cli: Cli) -> None:
-    """The same program on any backend is the promise of the package."""
+    """The same program has to run on any backend."""
     backends = ["memory", "sqlite", "redis"]
     started = [
         cli.start("demo", "--pace", "300", "--json", env={"STREAMQ_BACKEND": backend})
@@ -51,7 +52,7 @@ def test_one_variable_changes_the_backend(cli: Cli) -> None:
 
 
 def test_chunks_can_pass_through_the_workflow(cli: Cli, temporal: TemporalDevServer) -> None:
-    """With `--delivery poll` the workflow sees them, and its history shows the price."""
+    """With `--delivery poll` the workflow gets them, and its history shows the cost."""
     env = {"STREAMQ_TEMPORAL_ADDRESS": temporal.address}
     found = summary_of(cli.run("demo", "--pace", "300", "--json", "--delivery", "poll", env=env))
     assert (found["delivery"], found["chunks"]) == ("poll", WORDS)
@@ -61,7 +62,7 @@ def test_chunks_can_pass_through_the_workflow(cli: Cli, temporal: TemporalDevSer
 def test_without_a_terminal_the_text_grows_as_it_arrives(
     cli: Cli, temporal: TemporalDevServer
 ) -> None:
-    """`make demo | cat` shows words, not a wall of text at the end; and they can be read again."""
+    """`make demo | cat` shows words as they arrive, and the stream can be read again."""
     process = cli.start("demo", "--pace", "200", "--temporal-address", temporal.address)
     begun = read_until(process, "The words you are")
     assert "open http://127.0.0.1:" in begun
@@ -78,7 +79,7 @@ def test_without_a_terminal_the_text_grows_as_it_arrives(
 
 
 def test_on_a_terminal_a_panel_shows_the_text(cli: Cli) -> None:
-    """People get a live view."""
+    """On a terminal, users get a live view."""
     ours, theirs = os.openpty()
     env = {"TERM": "xterm-256color", "STREAMQ_TEMPORAL_NAMESPACE": "elsewhere"}
     process = cli.start("demo", "--pace", "300", env=env, stdout=theirs, stderr=theirs)
@@ -88,7 +89,7 @@ def test_on_a_terminal_a_panel_shows_the_text(cli: Cli) -> None:
         while data := os.read(ours, 65536):
             seen += data
     except OSError:
-        pass  # how Linux tells that the other side is closed
+        pass  # the error that Linux raises when the other side is closed
     os.close(ours)
     assert process.wait(30) == 0
     text = seen.decode()
@@ -99,8 +100,8 @@ def test_on_a_terminal_a_panel_shows_the_text(cli: Cli) -> None:
     assert "Traceback" not in text
 
 
-def test_a_retry_is_told_once_and_seen(cli: Cli, temporal: TemporalDevServer) -> None:
-    """A failing attempt shows what happens to what it had streamed."""
+def test_a_retry_is_shown_once(cli: Cli, temporal: TemporalDevServer) -> None:
+    """The demo shows what happens to the text of a failed attempt."""
     process = cli.start(
         "demo", "--fail-once", "--pace", "300", "--temporal-address", temporal.address
     )
@@ -114,8 +115,8 @@ def test_a_retry_is_told_once_and_seen(cli: Cli, temporal: TemporalDevServer) ->
     assert re.search(r"^attempts +2$", shown.out, re.MULTILINE)
 
 
-def test_the_page_stays_if_asked_until_ctrl_c(cli: Cli, temporal: TemporalDevServer) -> None:
-    """There is time to look at the page, and leaving it is no failure."""
+def test_the_page_stays_with_keep_until_ctrl_c(cli: Cli, temporal: TemporalDevServer) -> None:
+    """Users have time for the page, and Ctrl-C is then no failure."""
     process = cli.start("demo", "--pace", "0", "--keep", "--temporal-address", temporal.address)
     out = read_until(process, "until Ctrl-C.")
     page = re.search(r"^open (http://\S+)$", out, re.MULTILINE)
@@ -150,8 +151,8 @@ def test_a_signal_ends_everything_in_order(cli: Cli, sent: signal.Signals, code:
     assert "CANCELLED" in cli.run("tail", name[1]).err
 
 
-def test_a_killed_demo_takes_its_servers_along(cli: Cli) -> None:
-    """Not even `kill -9` leaves a Temporal or Redis server behind."""
+def test_the_servers_of_a_killed_demo_end(cli: Cli) -> None:
+    """Even after `kill -9` Temporal and Redis servers are ended."""
     process = cli.start("demo", "--pace", "20", env={"STREAMQ_BACKEND": "redis"})
     read_until(process, "The words")
     servers = descendants(process.pid)
@@ -163,7 +164,7 @@ def test_a_killed_demo_takes_its_servers_along(cli: Cli) -> None:
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_ends_it_at_once(cli: Cli, sent: signal.Signals, code: int) -> None:
-    """Whoever presses Ctrl-C twice does not want to wait, and still leaves nothing running."""
+    """A second Ctrl-C ends the demo without waiting, and still leaves nothing running."""
     process = cli.start("demo", "--exec", "trap '' TERM; echo started; sleep 1000; sleep 1000")
     read_until(process, "\nstarted")
     process.send_signal(sent)
@@ -174,8 +175,8 @@ def test_a_second_signal_ends_it_at_once(cli: Cli, sent: signal.Signals, code: i
     cli.wait_until_none_alive()
 
 
-def test_a_killed_demo_takes_its_command_along(cli: Cli, temporal: TemporalDevServer) -> None:
-    """Not even `kill -9` leaves a command behind."""
+def test_the_command_of_a_killed_demo_ends(cli: Cli, temporal: TemporalDevServer) -> None:
+    """Even after `kill -9` the command is ended."""
     env = {"STREAMQ_TEMPORAL_ADDRESS": temporal.address}
     process = cli.start("demo", "--exec", "echo started; sleep 1000 & sleep 1000", env=env)
     read_until(process, "\nstarted")
@@ -185,7 +186,7 @@ def test_a_killed_demo_takes_its_command_along(cli: Cli, temporal: TemporalDevSe
 
 
 def test_an_early_signal_leaves_nothing_behind(cli: Cli) -> None:
-    """People also change their mind while it is still starting."""
+    """Users may interrupt the demo while it is still starting."""
     process = cli.start("demo")
     wait_until(lambda: "temporal" in descendants(process.pid).values())
     process.send_signal(signal.SIGINT)
@@ -197,7 +198,7 @@ def test_an_early_signal_leaves_nothing_behind(cli: Cli) -> None:
 def test_a_temporal_server_that_runs_already_can_be_used(
     cli: Cli, temporal: TemporalDevServer
 ) -> None:
-    """The demo also shows streamq on one's own cluster, and leaves no workflow there."""
+    """The demo can run on the user's own cluster, and leaves no running workflow there."""
     process = cli.start("demo", "--pace", "20", env={"STREAMQ_TEMPORAL_ADDRESS": temporal.address})
     out = read_until(process, "The words")
     assert f"Temporal at {temporal.address}\n" in out
@@ -212,8 +213,8 @@ def test_a_temporal_server_that_runs_already_can_be_used(
     assert status == "WORKFLOW_EXECUTION_STATUS_CANCELED"
 
 
-def test_what_is_down_is_one_line_before_anything_starts(cli: Cli) -> None:
-    """A wrong address is told at once, by name, without credentials."""
+def test_an_unreachable_service_is_one_line_before_anything_starts(cli: Cli) -> None:
+    """A wrong address is reported at once, without credentials."""
     temporal = one_error(cli.run("demo", "--temporal-address", "127.0.0.1:1"))
     assert "Temporal at 127.0.0.1:1" in temporal
     assert "Connection refused" in temporal
@@ -226,7 +227,7 @@ def test_what_is_down_is_one_line_before_anything_starts(cli: Cli) -> None:
 
 
 def test_a_missing_namespace_is_one_line(cli: Cli, temporal: TemporalDevServer) -> None:
-    """A cluster that answers may still not be the right one."""
+    """A cluster that answers may still be the wrong one."""
     env = {
         "STREAMQ_TEMPORAL_ADDRESS": temporal.address,
         "STREAMQ_TEMPORAL_NAMESPACE": "elsewhere",

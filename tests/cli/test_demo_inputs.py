@@ -1,4 +1,4 @@
-"""``streamq demo``: everything that it can stream."""
+"""``streamq demo``: its inputs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 from streamq import ConfigurationError
-from streamq.cli._demo_plan import choose_source
+from streamq.cli.demo._plan import choose_source
 from streamq.devserver import TemporalDevServer
 
-from .conftest import Cli, one_error, read_until
+from .command import Cli, one_error, read_until
 
 KEY = "sk-hunter2"
 
 
 def test_output_of_a_command_arrives_while_it_runs(cli: Cli) -> None:
-    """The first line is here while the command waits for us to let it go on."""
+    """The first line arrives while the command still waits for this test."""
     gate = cli.directory / "gate"
     os.mkfifo(gate)
     process = cli.start("demo", "--exec", "echo first >&2; read word < gate; echo $word")
@@ -35,23 +35,23 @@ def test_output_of_a_command_arrives_while_it_runs(cli: Cli) -> None:
     assert "\nlast\n" in f"\n{finished.out}"
 
 
-def test_what_a_command_leaves_in_the_background_is_not_waited_for(cli: Cli) -> None:
-    """A daemon that keeps the output open would hold the demo for ever."""
+def test_background_processes_of_a_command_are_not_waited_for(cli: Cli) -> None:
+    """A daemon that keeps the output open would block the demo for ever."""
     holder = "setsid sleep 20 & echo $! > holder; echo last"
     shown = cli.run("demo", "--exec", holder)
     assert (shown.code, shown.err) == (0, "")
     assert "\nlast\n" in shown.out
-    os.kill(int((cli.directory / "holder").read_text()), signal.SIGKILL)  # it runs still
+    os.kill(int((cli.directory / "holder").read_text()), signal.SIGKILL)  # it still runs
 
 
-def test_half_a_character_is_not_shown_as_two_broken_ones(cli: Cli) -> None:
-    """Output does not come in whole characters."""
+def test_a_character_that_arrives_in_two_parts_is_shown_whole(cli: Cli) -> None:
+    """Output may be split within a character."""
     command = r"printf '\303'; sleep 0.05; printf '\274ber \377\n'"
     assert "über �\n" in cli.run("demo", "--exec", command).out
 
 
 def test_a_command_that_fails_fails_the_demo(cli: Cli) -> None:
-    """Its output is still there, and its exit status is told."""
+    """Its output is still shown, and its exit status is reported."""
     finished = cli.run("demo", "--exec", "echo output; exit 3", "--json")
     assert finished.code == 1
     assert "output\n" in finished.err
@@ -64,7 +64,7 @@ def test_a_command_that_fails_fails_the_demo(cli: Cli) -> None:
 
 
 def test_a_file_is_streamed_unchanged(cli: Cli) -> None:
-    """Whatever is in it: long words, blank lines, other line endings."""
+    """Long words, blank lines and other line endings are kept."""
     text = "  begin\r\n\n" + "word " * 900 + "x" * 40_000 + "\tü\n end"
     (cli.directory / "some file.txt").write_bytes(text.encode())
     commands = [
@@ -76,7 +76,7 @@ def test_a_file_is_streamed_unchanged(cli: Cli) -> None:
 
 
 def test_an_empty_file_is_an_empty_stream(cli: Cli) -> None:
-    """Nothing is a possible output."""
+    """An input may be empty."""
     (cli.directory / "empty").touch()
     shown = cli.run("demo", "--file", "empty", "--json")
     assert shown.code == 0
@@ -99,7 +99,7 @@ def test_standard_input_is_streamed_as_it_arrives(cli: Cli) -> None:
 
 
 def test_standard_input_may_be_a_file(cli: Cli) -> None:
-    """`< file` is no pipe."""
+    """With `< file`, standard input is not a pipe."""
     path = cli.directory / "input"
     path.write_text("from a file\n")
     with path.open("rb") as file:
@@ -108,7 +108,7 @@ def test_standard_input_may_be_a_file(cli: Cli) -> None:
 
 
 def test_unusable_inputs_are_one_line_and_nothing_starts(cli: Cli) -> None:
-    """What cannot work is told before any server runs."""
+    """Errors in the options are reported before any server runs."""
     assert "--file /no/such/file" in one_error(cli.run("demo", "--file", "/no/such/file"))
     assert cli.alive() == []
 
@@ -192,7 +192,7 @@ def token(text: str | None) -> str:
 
 
 def test_the_answer_of_a_model_is_streamed(cli: Cli, model: _Model) -> None:
-    """The example that most people came for."""
+    """Streaming a language model is the main use of the package."""
     model.answer(": hello", token(None), token("Blue "), token("skies"), "data: [DONE]")
     env = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": KEY}
     shown = cli.run("demo", "--prompt", "Why?", "--model", "tiny", env=env)
@@ -209,7 +209,7 @@ def test_the_answer_of_a_model_is_streamed(cli: Cli, model: _Model) -> None:
     }
 
 
-def test_an_answer_that_breaks_off_is_asked_for_again(cli: Cli, model: _Model) -> None:
+def test_an_incomplete_answer_is_requested_again(cli: Cli, model: _Model) -> None:
     """Half an answer must not look like a whole one."""
     model.answer(token("Half "))
     model.answer(token("Whole"), "data: [DONE]")
@@ -222,13 +222,13 @@ def test_an_answer_that_breaks_off_is_asked_for_again(cli: Cli, model: _Model) -
     assert model.questions[0][1] is None  # without a key none is sent
 
 
-def test_a_model_that_refuses_is_told_without_the_key(cli: Cli, model: _Model) -> None:
-    """Servers repeat keys in their errors; terminals and histories must not."""
+def test_a_refusal_of_the_model_is_shown_without_the_key(cli: Cli, model: _Model) -> None:
+    """Servers repeat keys in their errors; terminals and histories must not show them."""
     refusals = [
         (401, '{"error": {"message": "bad key ' + KEY + '"}}', "HTTP status 401: bad key ****"),
         (404, "<html>no", "HTTP status 404: <html>no"),
-        (200, 'data: {"error": "overheated", "choices": 5}', "something else"),
-        (200, "data: hello", "something else"),
+        (200, 'data: {"error": "overheated", "choices": 5}', "does not send chat completions"),
+        (200, "data: hello", "does not send chat completions"),
     ]
     for number, (status, line, _) in enumerate(refusals):
         model.answer(line, status=status, model=str(number))
@@ -247,8 +247,8 @@ def test_a_model_that_refuses_is_told_without_the_key(cli: Cli, model: _Model) -
     assert len(model.questions) == len(refusals)
 
 
-def test_a_key_that_cannot_be_sent_is_refused_unseen(cli: Cli) -> None:
-    """A newline at its end is a common accident; HTTP libraries print the key over it."""
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(cli: Cli) -> None:
+    """A newline at its end is a common mistake; HTTP libraries print the key in their error."""
     message = one_error(cli.run("demo", "--prompt", "x", env={"OPENAI_API_KEY": KEY + "\n"}))
     assert "OPENAI_API_KEY" in message
     assert KEY not in message

@@ -15,7 +15,7 @@ from streamq.devserver import TemporalDevServer, find_temporal
 
 
 async def test_it_is_ready_once_entered_and_gone_afterwards() -> None:
-    """No test has to wait or clean up."""
+    """Tests need not wait for the server or clean up after it."""
     with TemporalDevServer(namespace="mine") as server:
         client = await Client.connect(server.address, namespace="mine")
         assert [each async for each in client.list_workflows()] == []
@@ -25,7 +25,7 @@ async def test_it_is_ready_once_entered_and_gone_afterwards() -> None:
 
 
 def test_after_a_crash_it_starts_again_on_the_same_port(tmp_path: Path) -> None:
-    """Clients that were connected find it again."""
+    """Clients can reconnect to the same address."""
     with TemporalDevServer(database=tmp_path / "temporal.db") as server:
         port = server.port
         server.kill()
@@ -36,15 +36,15 @@ def test_after_a_crash_it_starts_again_on_the_same_port(tmp_path: Path) -> None:
     server.stop()
 
 
-def test_a_server_that_does_not_start_is_told_with_its_own_words() -> None:
-    """The log is the only thing that says why."""
+def test_a_server_that_does_not_start_is_reported_with_its_log() -> None:
+    """Only the log states the reason."""
     server = TemporalDevServer(dynamic_config={"nonsense": "{"})
     with pytest.raises(BackendUnavailableError, match="invalid JSON value"):
         server.start()
 
 
 def test_a_start_that_is_interrupted_leaves_nothing() -> None:
-    """Ctrl-C comes when it comes; nobody else could stop the server."""
+    """Ctrl-C may come at any moment, and only this call can stop the server."""
     pids = []
 
     class Interrupted(TemporalDevServer):
@@ -58,8 +58,8 @@ def test_a_start_that_is_interrupted_leaves_nothing() -> None:
         os.kill(pids[0], 0)
 
 
-def test_a_port_that_is_taken_is_told() -> None:
-    """A fixed port is not exchanged for another one in silence."""
+def test_a_port_that_is_taken_is_reported() -> None:
+    """A fixed port must not be replaced by another one silently."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BackendUnavailableError, match="address already in use"):
@@ -67,7 +67,7 @@ def test_a_port_that_is_taken_is_told() -> None:
 
 
 def test_a_free_port_that_is_lost_is_replaced(tmp_path: Path) -> None:
-    """Between choosing a port and using it somebody else may take it."""
+    """Another process may take the port after it was chosen."""
     binary = tmp_path / "temporal"
     binary.write_text(
         f'#!/bin/sh\n[ -e "{tmp_path}/tried" ] && exec "{find_temporal()}" "$@"\n'
@@ -78,7 +78,9 @@ def test_a_free_port_that_is_lost_is_replaced(tmp_path: Path) -> None:
         assert server.port
 
 
-def test_a_missing_program_is_told_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_reported_with_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The demo's packages are an extra."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("sys.executable", "/nowhere/python")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 
-from .conftest import DATABASE, Inside
+from .command import DATABASE, Inside
 
 
-def test_it_says_that_all_is_well(inside: Inside) -> None:
-    """Whoever has just set things up wants to hear it before they write a program."""
+def test_a_healthy_backend_is_reported_as_healthy(inside: Inside) -> None:
+    """After the installation, users want to know this before they write a program."""
     done = inside.run("doctor")
     assert done.code == 0
     assert any(line.startswith("ok") and "server" in line for line in done.out.splitlines())
 
 
 def test_json_has_the_same_facts(inside: Inside) -> None:
-    """A deployment asks before it starts its workers."""
+    """A deployment checks the backend before it starts its workers."""
     found = json.loads(inside.run("doctor", "--json").out)
     assert found["backend"] == "sqlite"
     assert found["created"] == []
@@ -23,7 +23,7 @@ def test_json_has_the_same_facts(inside: Inside) -> None:
 
 
 def test_a_stream_goes_through_and_leaves_nothing(inside: Inside) -> None:
-    """Reading and writing are different permissions, and only trying tells."""
+    """Reading and writing are different permissions, which only use can check."""
     done = inside.run("doctor", "--write", "--json")
     assert done.code == 0
     assert [each["ok"] for each in json.loads(done.out)["findings"]] == [True, True]
@@ -33,8 +33,8 @@ def test_a_stream_goes_through_and_leaves_nothing(inside: Inside) -> None:
     assert (inside.directory / DATABASE).exists()
 
 
-def test_what_is_wrong_is_told_with_the_next_step_and_an_exit_code(inside: Inside) -> None:
-    """The server's address is what people get wrong most often, and a password is in it."""
+def test_a_problem_is_reported_with_the_next_step_and_an_exit_code(inside: Inside) -> None:
+    """A wrong address is the most common mistake, and it contains a password."""
     env = {"STREAMQ_BACKEND": "redis", "STREAMQ_REDIS_URL": "redis://u:hush@127.0.0.1:1/0"}
     done = inside.run("doctor", "--create", "--write", env=env)
     assert done.code == 1
@@ -45,7 +45,7 @@ def test_what_is_wrong_is_told_with_the_next_step_and_an_exit_code(inside: Insid
 
 
 def test_a_mistyped_setting_is_an_error(inside: Inside) -> None:
-    """A doctor that looks at the wrong server would be worse than none."""
+    """Checking the wrong server would be worse than no check."""
     done = inside.run("doctor", env={"STREAMQ_SQLITE_PAHT": "x"})
     assert done.code == 2
     assert "STREAMQ_SQLITE_PATH" in done.err

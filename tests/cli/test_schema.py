@@ -8,18 +8,18 @@ from pathlib import Path
 
 from streamq.temporal import StreamProgress, StreamRequest, StreamResult
 
-from .conftest import Inside
+from .command import Inside
 
 PUBLISHED = Path(__file__).parents[2] / "docs/streamq-stream.schema.json"
 
 
-def test_it_prints_what_is_published(inside: Inside) -> None:
-    """Whoever generates types from it must get the same from the command and from the page."""
+def test_it_prints_the_published_schema(inside: Inside) -> None:
+    """Types generated from the command and from the page have to be the same."""
     assert json.loads(inside.run("schema").out) == json.loads(PUBLISHED.read_text())
 
 
 def test_every_field_is_described() -> None:
-    """People of other languages have nothing but this."""
+    """Users of other languages have no other documentation."""
     definitions = json.loads(PUBLISHED.read_text())["$defs"]
     for kind in (StreamRequest, StreamResult, StreamProgress):
         found = definitions[kind.__name__]["properties"]

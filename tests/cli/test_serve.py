@@ -11,14 +11,14 @@ import pytest
 from streamq import open_writer
 from streamq.driver import ChunkQueue
 
-from .conftest import Cli, get, one_error, read_until
+from .command import Cli, get, one_error, read_until
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 async def test_streams_are_served_until_a_signal(
     cli: Cli, queue: ChunkQueue, sent: signal.Signals, code: int
 ) -> None:
-    """A service manager's stop is a success, and open connections do not delay it."""
+    """A stop by a service manager is a success, and open connections do not delay it."""
     async with open_writer("s", queue=queue) as stream:
         await stream.send_chunk("hello")
         await stream.flush()
@@ -36,7 +36,7 @@ async def test_streams_are_served_until_a_signal(
 
 
 def test_a_port_that_is_taken_is_one_line(cli: Cli) -> None:
-    """The most common failure of a server deserves a clear word."""
+    """The most common failure of a server needs a clear message."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = one_error(cli.run("serve", env={"STREAMQ_GATEWAY_PORT": str(port)}))
@@ -44,6 +44,6 @@ def test_a_port_that_is_taken_is_one_line(cli: Cli) -> None:
 
 
 def test_a_backend_that_is_down_is_one_line(cli: Cli) -> None:
-    """Nothing is served that cannot be read."""
+    """A gateway without a backend must not start."""
     env = {"STREAMQ_BACKEND": "redis", "STREAMQ_REDIS_URL": "redis://me:hunter2@127.0.0.1:1/0"}
     assert "127.0.0.1:1" in one_error(cli.run("serve", "--port", "0", env=env))

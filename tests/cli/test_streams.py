@@ -1,4 +1,4 @@
-"""``streamq ls`` and ``streamq delete``: which streams there are, and fewer of them."""
+"""``streamq ls`` and ``streamq delete``, and completion of stream names."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from streamq import open_writer
 from streamq.driver import ChunkQueue
 
-from .conftest import DATABASE, Cli, Inside, one_error, read_until
-from .test_app import on_terminal
+from .command import DATABASE, Cli, Inside, on_terminal, one_error, read_until
 
 
 async def write(queue: ChunkQueue, *names: str) -> None:
@@ -22,7 +21,7 @@ async def write(queue: ChunkQueue, *names: str) -> None:
 
 
 async def test_streams_are_listed_with_the_state_of_each(cli: Cli, queue: ChunkQueue) -> None:
-    """Whoever has no name at hand can find one without a browser."""
+    """A user who does not know a name can find it without a browser."""
     await write(queue, "poem-2", "poem-10", "other")
     async with open_writer("failed", queue=queue) as failed:
         await failed.send_chunk("x")
@@ -48,10 +47,10 @@ async def test_streams_are_listed_with_the_state_of_each(cli: Cli, queue: ChunkQ
 
 
 @pytest.mark.parametrize(("columns", "framed"), [("200", True), ("60", False)])
-async def test_on_a_narrow_terminal_nothing_is_cut_off(
+async def test_on_a_narrow_terminal_nothing_is_shortened(
     cli: Cli, queue: ChunkQueue, columns: str, framed: bool
 ) -> None:
-    """Names are long, to be copied, and useless in part."""
+    """Names are long and are copied, so a shortened name is useless."""
     name = f"poem-{'7' * 36}/{'0' * 36}/default"
     async with open_writer(name, queue=queue) as stream:
         await stream.send_chunk("x")
@@ -63,7 +62,7 @@ async def test_on_a_narrow_terminal_nothing_is_cut_off(
 
 
 async def test_a_listing_is_bounded_and_says_so(cli: Cli, queue: ChunkQueue) -> None:
-    """A shared backend holds more than a screen, and a list that is cut must not look whole."""
+    """A shared backend holds many streams; a list that is cut off must not look complete."""
     await write(queue, "a", "b", "c")
     shown = cli.run("ls", "--limit", "1")
     assert [line.split()[0] for line in shown.out.splitlines()] == ["name", "a"]
@@ -71,7 +70,7 @@ async def test_a_listing_is_bounded_and_says_so(cli: Cli, queue: ChunkQueue) -> 
 
 
 async def test_another_tenant_is_another_list(cli: Cli, queue: ChunkQueue) -> None:
-    """Nothing of one tenant is told to who asks for another."""
+    """A listing for one tenant must show nothing of another."""
     await write(queue, "secret-project")
     shown = cli.run("ls", "--tenant", "shop")
     assert (shown.code, shown.out) == (0, "")
@@ -79,8 +78,8 @@ async def test_another_tenant_is_another_list(cli: Cli, queue: ChunkQueue) -> No
     assert "secret-project" not in shown.err
 
 
-def test_looking_creates_nothing_and_says_where(inside: Inside) -> None:
-    """In a wrong directory an empty database would look like an answer, and stay behind."""
+def test_listing_creates_nothing_and_shows_the_location(inside: Inside) -> None:
+    """In a wrong directory, a new empty database would look like an answer, and remain."""
     listed, tailed, waited, deleted = inside.run_each(
         [["ls"], ["tail", "s"], ["tail", "s", "--wait", "0.1"], ["delete", "s", "--yes"]]
     )
@@ -94,10 +93,8 @@ def test_looking_creates_nothing_and_says_where(inside: Inside) -> None:
     assert list(inside.directory.iterdir()) == []
 
 
-async def test_a_name_that_is_not_quite_right_comes_with_those_that_are(
-    cli: Cli, queue: ChunkQueue
-) -> None:
-    """Most often the workflow's id was taken for the stream's name, or a letter is missing."""
+async def test_a_mistyped_name_is_answered_with_similar_ones(cli: Cli, queue: ChunkQueue) -> None:
+    """Often the workflow's id is used instead of the stream's name, or a letter is missing."""
     await write(queue, "poem-7/01a2/default", "poem-7/01a2/log", "other")
     whole, letter = cli.run_each([["tail", "poem-7"], ["delete", "othr", "--yes"]])
     assert "did you mean 'poem-7/01a2/default' or 'poem-7/01a2/log'?" in one_error(whole)
@@ -115,7 +112,7 @@ async def test_a_deleted_stream_is_gone_and_its_name_free(cli: Cli, queue: Chunk
 
 
 async def test_nothing_is_deleted_without_consent(cli: Cli, queue: ChunkQueue) -> None:
-    """What is deleted is gone for good: a script has to say so, and a person is asked."""
+    """Deletion is final: a script has to confirm it by an option, and a user is asked."""
     await write(queue, "a", "b")
     assert "--yes" in one_error(cli.run("delete", "a"))
     assert "default/nope" in one_error(cli.run("delete", "a", "nope", "--yes"))
@@ -146,7 +143,7 @@ async def test_nothing_is_deleted_without_consent(cli: Cli, queue: ChunkQueue) -
 async def test_the_shell_completes_values(
     cli: Cli, queue: ChunkQueue, typed: str, completed: list[str]
 ) -> None:
-    """Names of streams have two uuids in them: nobody types those."""
+    """Names of streams contain two uuids, which are not typed by hand."""
     await write(queue, "poem-7", "other")
     words = f"streamq {typed}".split()
     env = {

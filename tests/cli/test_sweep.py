@@ -17,8 +17,7 @@ from streamq import SealState, Settings, describe, load_settings, open_writer
 from streamq.devserver import TemporalDevServer
 from streamq.driver import ChunkQueue, Entry, StreamId
 
-from .conftest import DATABASE, Cli, Inside, one_error
-from .test_app import on_terminal
+from .command import DATABASE, Cli, Inside, on_terminal, one_error
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ async def client(temporal: TemporalDevServer) -> Client:
 
 @pytest.fixture
 def there(temporal: TemporalDevServer) -> dict[str, str]:
-    """Where Temporal is."""
+    """Return settings for the Temporal server."""
     return {"STREAMQ_TEMPORAL_ADDRESS": temporal.address}
 
 
@@ -41,7 +40,7 @@ AWAY = {"STREAMQ_TEMPORAL_ADDRESS": "127.0.0.1:1", "STREAMQ_RETRY_SECONDS": "0"}
 
 
 async def orphan(queue: ChunkQueue, settings: Settings, client: Client, prefix: str = "wf") -> str:
-    """Leave a stream that nobody will end, and return its name."""
+    """Create a stream that no producer will end, and return its name."""
     handle: WorkflowHandle[object, object] = await client.start_workflow(
         "Anything", id=f"{prefix}-{uuid.uuid4().hex[:8]}", task_queue="nobody"
     )
@@ -58,7 +57,7 @@ async def abandon(queue: ChunkQueue, settings: Settings, name: str) -> None:
 
 
 def stored(cli: Cli) -> list[str]:
-    """The streams that take room, expired or not."""
+    """Return the streams that use storage, expired or not."""
     with closing(sqlite3.connect(cli.directory / DATABASE)) as connection:
         return [name for (name,) in connection.execute("SELECT name FROM streams ORDER BY name")]
 
@@ -67,10 +66,10 @@ async def is_open(queue: ChunkQueue, settings: Settings, name: str) -> bool:
     return (await describe(name, queue=queue, settings=settings)).seal is None
 
 
-async def test_it_ends_what_a_dead_worker_left_and_says_so(
+async def test_it_seals_the_streams_of_a_dead_worker_and_reports_them(
     cli: Cli, queue: ChunkQueue, settings: Settings, client: Client, there: dict[str, str]
 ) -> None:
-    """The command for the morning after: what was left, what was done, and why."""
+    """After a crash, the output has to show what remained, what was done, and why."""
     name = await orphan(queue, settings, client)
     looked = cli.run("sweep", "--grace", "0", "--dry-run", env=there)
     assert await is_open(queue, settings, name)
@@ -80,7 +79,7 @@ async def test_it_ends_what_a_dead_worker_left_and_says_so(
         assert f"\n{name}   sealed" in shown.out
         assert "ended (TERMINATED)" in shown.out
     assert "would be" in looked.out
-    assert "nothing was touched" in looked.out
+    assert "nothing was changed" in looked.out
     assert "1 streams of tenant default on sqlite" in done.out
     seal = (await describe(name, queue=queue, settings=settings)).seal
     assert seal is not None
@@ -89,10 +88,10 @@ async def test_it_ends_what_a_dead_worker_left_and_says_so(
     assert (tail.code, tail.out) == (1, "one")
 
 
-async def test_json_has_the_whole_account(
+async def test_json_has_all_results(
     cli: Cli, queue: ChunkQueue, settings: Settings, client: Client, there: dict[str, str]
 ) -> None:
-    """A script wants numbers, and the names of what it should look at."""
+    """A script needs numbers, and the names of streams that need attention."""
     chosen = settings.model_copy(update={"tenant": "shop"})
     name = await orphan(queue, chosen, client, "order")
     await orphan(queue, chosen, client, "invoice")
@@ -124,10 +123,10 @@ async def test_json_has_the_whole_account(
     }
 
 
-async def test_without_temporal_the_rest_is_done_and_the_exit_code_tells(
+async def test_without_temporal_the_rest_is_done_and_the_exit_code_shows_it(
     cli: Cli, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """An outage must not pass for a clean house, and need not keep it from being tidied."""
+    """An outage must not look like success, and need not stop the rest of the sweep."""
     name = f"wf/{uuid.uuid4()}/default"
     await abandon(queue, settings, name)
     gone = StreamId("default", "gone")
@@ -143,10 +142,10 @@ async def test_without_temporal_the_rest_is_done_and_the_exit_code_tells(
     assert await is_open(queue, settings, name)
 
 
-async def test_temporal_is_not_needed_where_there_is_nothing_to_ask(
+async def test_temporal_is_not_needed_without_streams_of_workflows(
     cli: Cli, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Whoever uses streamq without workflows has no Temporal to be away."""
+    """Users of streamq without workflows have no Temporal server."""
     await abandon(queue, settings, "plain")
     done = cli.run("sweep", env=AWAY)
     assert (done.code, done.err) == (0, "")
@@ -156,7 +155,7 @@ async def test_temporal_is_not_needed_where_there_is_nothing_to_ask(
 async def test_a_terminal_shows_progress_and_colours(
     cli: Cli, queue: ChunkQueue, settings: Settings, client: Client, there: dict[str, str]
 ) -> None:
-    """Thousands of streams take a while, and a person wants to see it move."""
+    """A sweep of thousands of streams takes a while, and users want to see progress."""
     name = await orphan(queue, settings, client)
     shown = on_terminal(cli, "sweep", "--grace", "0", env={"COLORTERM": "1", **there})
     assert "looking at streams" in shown
@@ -164,7 +163,7 @@ async def test_a_terminal_shows_progress_and_colours(
     assert "\x1b[32msealed" in shown
 
 
-async def test_a_schedule_is_made_changed_and_taken_away(
+async def test_a_schedule_is_created_updated_and_deleted(
     cli: Cli, client: Client, there: dict[str, str]
 ) -> None:
     """The same command may be run by every deployment."""
@@ -199,8 +198,8 @@ async def test_a_schedule_is_made_changed_and_taken_away(
     assert "cannot create schedule 'streamq-sweep-default'" in one_error(away)
 
 
-def test_what_makes_no_sense_is_refused(inside: Inside) -> None:
-    """Before anything is touched."""
+def test_contradictory_options_are_refused(inside: Inside) -> None:
+    """Contradictions are reported before anything is changed."""
     wrong = {
         "'soon' is not a duration": ["--grace", "soon"],
         "'1y' is not a duration": ["--delete-persistent", "1y"],

@@ -14,11 +14,11 @@ import pytest
 from streamq import open_writer
 from streamq.driver import ChunkQueue
 
-from .conftest import DATABASE, Cli, one_error, read_until
+from .command import DATABASE, Cli, one_error, read_until
 
 
 async def test_text_is_printed_as_it_was_sent(cli: Cli, queue: ChunkQueue) -> None:
-    """The output can be piped on like that of any program."""
+    """The output can be piped like that of any program."""
     async with open_writer("s", queue=queue) as stream:
         for chunk in ("one ", "two\n", "", {"a": [1, "ü"]}, b"\xff\n", "end"):
             await stream.send_chunk(chunk)
@@ -30,7 +30,7 @@ async def test_text_is_printed_as_it_was_sent(cli: Cli, queue: ChunkQueue) -> No
 
 
 async def test_the_notice_at_the_end_has_a_line_of_its_own(cli: Cli, queue: ChunkQueue) -> None:
-    """With 2>&1 both go to one place, where it must not look like a part of the text."""
+    """With 2>&1 both go to one file, where the notice must not look like a part of the text."""
     async with open_writer("s", queue=queue) as stream:
         await stream.send_chunk("no newline here")
     process = cli.start("tail", "s", stderr=subprocess.STDOUT)
@@ -38,7 +38,7 @@ async def test_the_notice_at_the_end_has_a_line_of_its_own(cli: Cli, queue: Chun
 
 
 async def test_json_has_every_event_and_its_cursor(cli: Cli, queue: ChunkQueue) -> None:
-    """A program can stop anywhere and go on later."""
+    """A program can stop at any event and continue later."""
     async with open_writer("s", queue=queue) as stream:
         for chunk in ("one", 2, "three"):
             await stream.send_chunk(chunk)
@@ -52,7 +52,7 @@ async def test_json_has_every_event_and_its_cursor(cli: Cli, queue: ChunkQueue) 
 async def test_a_stream_is_followed_while_another_process_writes_it(
     cli: Cli, queue: ChunkQueue
 ) -> None:
-    """That is what the command is for."""
+    """Following a live stream is the purpose of the command."""
     process = cli.start("tail", "s", "--wait", "20")
     async with open_writer("s", queue=queue) as stream:
         for word in ("one\n", "two\n", "three\n"):
@@ -63,10 +63,10 @@ async def test_a_stream_is_followed_while_another_process_writes_it(
     assert cli.finish(process).code == 0
 
 
-async def test_what_comes_after_now_is_all_of_a_stream_that_is_waited_for(
+async def test_from_tail_prints_all_of_a_stream_that_was_waited_for(
     cli: Cli, queue: ChunkQueue
 ) -> None:
-    """Waiting for a stream and then missing how it begins would be absurd."""
+    """A user who waits for a stream must not miss its beginning."""
     process = cli.start("tail", "s", "--from", "tail", "--wait", "20", "--json")
     read_until(process, "waiting", from_stderr=True)
     async with open_writer("s", queue=queue) as stream:
@@ -74,8 +74,8 @@ async def test_what_comes_after_now_is_all_of_a_stream_that_is_waited_for(
     assert '"one"' in cli.finish(process).out
 
 
-async def test_only_what_comes_after_now(cli: Cli, queue: ChunkQueue) -> None:
-    """Of a long stream one may want the rest only."""
+async def test_from_tail_prints_only_new_events(cli: Cli, queue: ChunkQueue) -> None:
+    """Of a long stream, users may want only the rest."""
     async with open_writer("s", queue=queue) as stream:
         await stream.send_chunk("old")
         await stream.flush()
@@ -84,10 +84,10 @@ async def test_only_what_comes_after_now(cli: Cli, queue: ChunkQueue) -> None:
     assert shown.out == ""
 
 
-async def test_without_following_an_open_stream_is_printed_as_far_as_it_is(
+async def test_without_following_only_the_stored_events_are_printed(
     cli: Cli, queue: ChunkQueue
 ) -> None:
-    """A script can look without waiting."""
+    """A script can read a stream without waiting."""
     async with open_writer("s", queue=queue) as stream:
         await stream.send_chunk("so far")
         await stream.flush()
@@ -96,8 +96,8 @@ async def test_without_following_an_open_stream_is_printed_as_far_as_it_is(
     assert "-- open so far: 1 chunks" in shown.err
 
 
-async def test_a_reset_is_noticed(cli: Cli, queue: ChunkQueue) -> None:
-    """Text that was taken back must not look like text that counts."""
+async def test_a_reset_is_announced(cli: Cli, queue: ChunkQueue) -> None:
+    """Text that is no longer valid must not look like valid text."""
     first = await open_writer("s", queue=queue, epoch=1)
     await first.send_chunk("draft")
     await first.aclose()
@@ -110,10 +110,10 @@ async def test_a_reset_is_noticed(cli: Cli, queue: ChunkQueue) -> None:
 
 
 @pytest.mark.parametrize("ending", ["fail", "cancel"])
-async def test_an_ending_that_is_not_good_is_exit_code_1(
+async def test_an_error_or_a_cancellation_is_exit_code_1(
     cli: Cli, queue: ChunkQueue, ending: str
 ) -> None:
-    """A script can tell a whole text from a broken one."""
+    """A script can distinguish a complete text from an incomplete one."""
     async with open_writer("s", queue=queue) as stream:
         await stream.send_chunk("part")
         if ending == "fail":
@@ -127,7 +127,7 @@ async def test_an_ending_that_is_not_good_is_exit_code_1(
 
 
 def test_a_missing_stream_is_one_line_with_the_next_step(cli: Cli) -> None:
-    """Waiting for ever for a mistyped name helps nobody."""
+    """The command must not wait for ever for a mistyped name."""
     ways = [[], ["--from", "tail"], ["--no-follow"]]
     for finished in cli.run_each([["tail", "nothing-there", *options] for options in ways]):
         message = one_error(finished)
@@ -136,7 +136,7 @@ def test_a_missing_stream_is_one_line_with_the_next_step(cli: Cli) -> None:
 
 
 def test_waiting_has_an_end(cli: Cli) -> None:
-    """The name may be mistyped all the same."""
+    """The name may be mistyped, so the wait is bounded."""
     shown = cli.run("tail", "nothing-there", "--wait", "0.1")
     assert shown.code == 2
     notice, error = shown.err.splitlines()
@@ -145,7 +145,7 @@ def test_waiting_has_an_end(cli: Cli) -> None:
 
 
 async def test_a_cursor_of_another_stream_is_refused(cli: Cli, queue: ChunkQueue) -> None:
-    """Going on at the wrong place would lose data in silence."""
+    """Continuing at the wrong place would lose data silently."""
     for name in ("a", "b"):
         async with open_writer(name, queue=queue) as stream:
             await stream.send_chunk(name)
@@ -159,7 +159,7 @@ async def test_a_cursor_of_another_stream_is_refused(cli: Cli, queue: ChunkQueue
 
 
 async def test_damaged_records_are_one_line(cli: Cli, queue: ChunkQueue) -> None:
-    """Disks do lie; a traceback would only hide it."""
+    """A damaged disk has to be reported; a traceback would hide the message."""
     async with open_writer("s", queue=queue) as stream:
         await stream.send_chunk("fine")
         await stream.flush()
@@ -174,8 +174,8 @@ async def test_damaged_records_are_one_line(cli: Cli, queue: ChunkQueue) -> None
     one_error(shown)
 
 
-def test_a_file_that_is_no_database_is_one_line(cli: Cli) -> None:
-    """The configured path may lead to something else."""
+def test_a_file_that_is_not_a_database_is_one_line(cli: Cli) -> None:
+    """The configured path may name another kind of file."""
     path = cli.directory / "notes.txt"
     path.write_text("not a database, but long enough to be looked at " * 50)
     message = one_error(cli.run("tail", "s", env={"STREAMQ_SQLITE_PATH": str(path)}))
@@ -183,12 +183,12 @@ def test_a_file_that_is_no_database_is_one_line(cli: Cli) -> None:
 
 
 def test_an_unusable_name_is_one_line(cli: Cli) -> None:
-    """Names have bounds that other languages must keep, too."""
+    """Names have limits that other languages have to keep, too."""
     assert "name" in one_error(cli.run("tail", ""))
 
 
 async def test_an_idle_stream_is_given_up(cli: Cli, queue: ChunkQueue) -> None:
-    """No wait is without a deadline."""
+    """Every wait has a deadline."""
     async with open_writer("s", queue=queue) as stream:
         await stream.send_chunk("x")
         await stream.flush()
@@ -196,10 +196,10 @@ async def test_an_idle_stream_is_given_up(cli: Cli, queue: ChunkQueue) -> None:
     assert "STREAMQ_IDLE_SECONDS" in one_error(shown)
 
 
-async def test_after_an_interruption_the_terminal_says_how_to_go_on(
+async def test_after_an_interruption_the_terminal_shows_how_to_continue(
     cli: Cli, queue: ChunkQueue
 ) -> None:
-    """Ctrl-C in the middle of a long stream loses nothing."""
+    """After Ctrl-C in a long stream, users can continue without loss."""
     ours, theirs = os.openpty()
     async with open_writer("it's a name", queue=queue) as stream:
         await stream.send_chunk("one ")
@@ -219,7 +219,7 @@ async def test_after_an_interruption_the_terminal_says_how_to_go_on(
 
 
 def test_a_backend_that_is_down_is_one_line_without_credentials(cli: Cli) -> None:
-    """The message is for people, and for logs that others read."""
+    """The message is copied into logs that others read."""
     env = {"STREAMQ_BACKEND": "redis", "STREAMQ_REDIS_URL": "redis://me:hunter2@127.0.0.1:1/0"}
     message = one_error(cli.run("tail", "s", env=env))
     assert "127.0.0.1:1" in message

@@ -7,7 +7,6 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -30,18 +29,17 @@ from streamq.driver import ChunkQueue, QueueOptions
 from streamq.gateway import Gateway, GatewayOptions, create_app, serve
 from streamq.memory import MemoryDriver, MemorySettings
 
-if TYPE_CHECKING:
-    from tests.gateway.conftest import Serve, WatchedQueue
+from .served import Serve, WatchedQueue
 
 
-def test_the_public_names_are_these() -> None:
-    """Whatever is importable by accident would have to be kept for ever."""
+def test_the_public_names_are_exactly_these() -> None:
+    """A name that is importable by accident would have to be kept for ever."""
     public = {name for name in vars(streamq.gateway) if not name.startswith("_")}
     assert public == set(streamq.gateway.__all__)
 
 
 async def test_the_status_of_an_open_stream(start: Serve, queue: WatchedQueue) -> None:
-    """A script can ask where a stream stands without reading it."""
+    """A script can query the status of a stream without reading it."""
     served = await start()
     async with open_writer("a/b c", queue=queue) as writer:
         await writer.send_chunk("x")
@@ -65,7 +63,7 @@ async def test_the_status_of_an_open_stream(start: Serve, queue: WatchedQueue) -
 async def test_the_status_of_an_ended_stream_has_its_ending(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """Why a stream failed can be seen later, until it expires."""
+    """The reason of a failure stays visible until the stream expires."""
     writer = await open_writer("s", queue=queue)
     await writer.fail("too bad", retryable=True)
     await writer.aclose()
@@ -77,7 +75,7 @@ async def test_the_status_of_an_ended_stream_has_its_ending(
 
 
 async def test_unknown_things_are_problems_in_json(start: Serve) -> None:
-    """A client that parses errors must not meet HTML."""
+    """A client that parses errors must not get HTML."""
     served = await start()
     for path, status, code in (
         ("/streams/nobody", 404, "stream_not_found"),
@@ -94,10 +92,10 @@ async def test_unknown_things_are_problems_in_json(start: Serve) -> None:
     assert (response.status_code, response.json()["error"]) == (405, "method_not_allowed")
 
 
-async def test_the_list_is_bounded_and_starts_with_what_was_written_last(
+async def test_the_list_is_bounded_and_starts_with_the_most_recent_streams(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """The page offers what is going on now, however many streams there are."""
+    """The page offers current streams, however many streams exist."""
     for name in ("a/1", "b/1", "a/2", "a/3"):
         async with open_writer(name, queue=queue) as writer:
             await writer.send_chunk("x")
@@ -110,10 +108,10 @@ async def test_the_list_is_bounded_and_starts_with_what_was_written_last(
     assert listed["is_complete"] is False
 
 
-async def test_a_backend_that_is_down_is_told_without_secrets(
+async def test_a_backend_that_is_down_is_reported_without_secrets(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """Clients know when to come back; addresses and tracebacks stay in the log."""
+    """Clients learn when to retry; addresses and tracebacks stay in the log."""
     served = await start(retry_seconds=1.2)
     errors: list[tuple[StreamqError, int, str | None]] = [
         (BackendUnavailableError("cannot reach secret-host"), 503, "2"),
@@ -131,15 +129,15 @@ async def test_a_backend_that_is_down_is_told_without_secrets(
     assert (await served.get("/readyz")).json() == {"status": "ok", "backend": "memory"}
 
 
-async def test_health_tells_what_is_going_on(start: Serve, queue: WatchedQueue) -> None:
-    """Operators see how many streams and connections a process has."""
+async def test_health_reports_streams_and_connections(start: Serve, queue: WatchedQueue) -> None:
+    """Operators see the number of streams and connections of a process."""
     served = await start()
     async with served.events("s", "wait=5"):
         health = (await served.get("/healthz")).json()
     assert health == {"status": "ok", "streams": 1, "connections": 1}
 
 
-async def test_the_page_needs_nothing_from_anywhere_else(start: Serve) -> None:
+async def test_the_page_needs_no_external_resources(start: Serve) -> None:
     """It works offline, under any prefix, and under a strict content security policy."""
     served = await start()
     page = await served.get("/?stream=x")
@@ -157,13 +155,13 @@ async def test_the_page_needs_nothing_from_anywhere_else(start: Serve) -> None:
 
 
 async def test_mounted_under_a_prefix(queue: WatchedQueue, settings: Settings) -> None:
-    """It can be part of somebody's FastAPI or Starlette application."""
+    """The gateway can be part of a FastAPI or Starlette application."""
     parent = Starlette(routes=[Mount("/live/view", app=create_app(queue, settings))])
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("x")
     async with serve(parent) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert 'href="page.css"' in (await client.get("/live/view/")).text
-        moved = await client.get("/live/view")  # else the page's links would miss the prefix
+        moved = await client.get("/live/view")  # otherwise the page's links would lack the prefix
         assert moved.headers["location"].endswith("/live/view/")
         assert (await client.get("/live/view/page.js")).status_code == 200
         assert (await client.get("/live/view/streams/s")).json()["state"] == "END"
@@ -179,7 +177,7 @@ def sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 async def test_the_configured_queue_is_opened_and_closed_by_the_lifespan(
     sqlite: Settings,
 ) -> None:
-    """Run by itself the gateway needs nothing but configuration, also across processes."""
+    """By itself, the gateway needs only its configuration, even across processes."""
     app = create_app(settings=sqlite)
     async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
         async with open_writer("s", settings=sqlite) as writer:
@@ -190,7 +188,7 @@ async def test_the_configured_queue_is_opened_and_closed_by_the_lifespan(
 
 
 async def test_a_mounted_gateway_opens_its_queue_on_first_use(sqlite: Settings) -> None:
-    """Parents do not run the lifespan of what they mount, so it must not depend on that."""
+    """Parents do not run the lifespan of mounted applications, so opening must not depend on it."""
     app = create_app(settings=sqlite)
     gateway: Gateway = app.state.gateway
 
@@ -208,7 +206,7 @@ async def test_a_mounted_gateway_opens_its_queue_on_first_use(sqlite: Settings) 
 async def test_a_queue_that_is_being_opened_is_closed_with_the_gateway(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slow connect during shutdown must not leave a connection that nobody closes."""
+    """A slow connect during shutdown must not leave an open connection."""
     entered, proceed = asyncio.Event(), asyncio.Event()
     opened: list[ChunkQueue] = []
     closed: list[ChunkQueue] = []
@@ -247,7 +245,7 @@ async def test_a_queue_that_is_being_opened_is_closed_with_the_gateway(
 
 
 async def test_a_given_queue_stays_open(queue: WatchedQueue, settings: Settings) -> None:
-    """Close only what you opened."""
+    """The gateway closes only queues that it has opened."""
     async with serve(create_app(queue, settings)):
         pass
     async with open_writer("s", queue=queue) as writer:
@@ -257,7 +255,7 @@ async def test_a_given_queue_stays_open(queue: WatchedQueue, settings: Settings)
 async def test_a_gateway_without_its_backend_does_not_start(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mistyped variable is told when the process starts, not in the first request."""
+    """A mistyped variable is reported when the process starts, not in the first request."""
     monkeypatch.setenv("STREAMQ_MEMORY_STORRE", "x")
     app = create_app(settings=settings)
     with pytest.raises(ConfigurationError, match="STREAMQ_MEMORY_STORRE"):
@@ -265,7 +263,7 @@ async def test_a_gateway_without_its_backend_does_not_start(
             pytest.fail("it started")
 
 
-def test_options_without_sense_are_refused() -> None:
+def test_options_that_are_not_positive_are_refused() -> None:
     """A heartbeat of zero would flood every client."""
     with pytest.raises(ConfigurationError, match="heartbeat_seconds must be positive"):
         GatewayOptions(heartbeat_seconds=0)
@@ -274,7 +272,7 @@ def test_options_without_sense_are_refused() -> None:
 async def test_other_tenants_are_out_of_reach(
     queue: WatchedQueue, settings: Settings, start: Serve
 ) -> None:
-    """One gateway shows the streams of one tenant."""
+    """A gateway shows only the streams of one tenant."""
     other = settings.model_copy(update={"tenant": "other"})
     async with open_writer("s", queue=queue, settings=other) as writer:
         await writer.send_chunk("x")

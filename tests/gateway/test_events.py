@@ -1,17 +1,16 @@
-"""What a client of ``/streams/{name}/events`` sees."""
+"""The events that a client of ``/streams/{name}/events`` gets."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from httpx_sse import ServerSentEvent
 
 from streamq import OnRetry, describe, open_writer
 
-if TYPE_CHECKING:
-    from tests.gateway.conftest import Serve, WatchedQueue
+from .served import Serve, WatchedQueue
 
 
 def brief(event: ServerSentEvent) -> tuple[str, str, Any]:
@@ -22,7 +21,7 @@ def brief(event: ServerSentEvent) -> tuple[str, str, Any]:
 async def test_a_watching_client_sees_every_event_as_it_is_written(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """The first chunk is there before the second is written; that is the point of streaming."""
+    """With streaming, the first chunk arrives before the second is written."""
     served = await start()
     async with open_writer("s", queue=queue) as writer, served.events("s", "wait=5") as source:
         events = source.aiter_sse()
@@ -38,7 +37,7 @@ async def test_a_watching_client_sees_every_event_as_it_is_written(
 
 
 async def test_headers_forbid_caching_and_buffering(start: Serve, queue: WatchedQueue) -> None:
-    """A proxy that stores or buffers the response would hold tokens back."""
+    """A proxy that stores or buffers the response would delay tokens."""
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("x")
     served = await start()
@@ -67,7 +66,7 @@ async def test_the_bytes_on_the_wire(start: Serve, queue: WatchedQueue) -> None:
 
 
 async def test_line_separators_and_emoji_survive(start: Serve, queue: WatchedQueue) -> None:
-    """Some clients split lines on U+2028 and its kin, so none of them may be on the wire."""
+    """Some clients split lines on U+2028 and similar characters, so these must be escaped."""
     texts = ["a\u2028b\u2029c\u0085d", "one\ntwo\r\nthree\rfour", "🌊🏄🏽‍♀️ 漢字", "", "\x00\x1f"]
     async with open_writer("s", queue=queue) as writer:
         for text in texts:
@@ -80,14 +79,14 @@ async def test_line_separators_and_emoji_survive(start: Serve, queue: WatchedQue
     assert raw.count(b"\ndata: ") == len(texts) + 1
 
 
-async def test_resuming_anywhere_goes_on_with_the_next_event(
+async def test_resuming_anywhere_continues_with_the_next_event(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """A client that reconnects in the middle of a packed record neither repeats nor misses."""
+    """A client that reconnects within a packed record gets each event once."""
     async with open_writer("s", queue=queue) as writer:
         for i in range(10):
             await writer.send_chunk(i)
-    assert (await describe("s", queue=queue)).records == 2  # the attempt, and everything in one
+    assert (await describe("s", queue=queue)).records == 2  # the opening, and all chunks in one
     served = await start()
     for after in range(11):
         for query, header in ((f"after={after}", None), ("", str(after))):
@@ -106,7 +105,7 @@ async def test_the_header_wins_over_the_address(start: Serve, queue: WatchedQueu
         assert [event.id for event in events] == ["5", "6"]
 
 
-async def test_a_client_that_has_the_end_is_told_to_stop(start: Serve, queue: WatchedQueue) -> None:
+async def test_a_client_that_has_the_end_gets_204(start: Serve, queue: WatchedQueue) -> None:
     """EventSource reconnects after every close; only 204 stops it for good."""
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("x")
@@ -119,7 +118,7 @@ async def test_a_client_that_has_the_end_is_told_to_stop(start: Serve, queue: Wa
 async def test_an_offset_beyond_the_newest_event_is_refused(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """After a delete and a fresh start, waiting for a number to come round would lose events."""
+    """After a delete and a new start, waiting for that offset would lose events."""
     served = await start()
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("x")
@@ -131,7 +130,7 @@ async def test_an_offset_beyond_the_newest_event_is_refused(
 
 
 async def test_a_malformed_offset_is_refused(start: Serve, queue: WatchedQueue) -> None:
-    """Starting from the beginning instead would repeat everything to a client with a bug."""
+    """Starting from the beginning instead would repeat everything to a faulty client."""
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("x")
     served = await start()
@@ -148,7 +147,7 @@ async def test_a_malformed_offset_is_refused(start: Serve, queue: WatchedQueue) 
 
 
 async def test_parameters_that_make_no_sense_are_refused(start: Serve) -> None:
-    """A parameter that is accepted and ignored costs somebody an afternoon."""
+    """A parameter that is accepted and ignored costs users hours."""
     served = await start()
     both = "after=1&last_event_id=1"
     for query in ("after=1&from=tail", both, "from=middle", "wait=301", "wait=x", "wait=-1"):
@@ -158,7 +157,7 @@ async def test_parameters_that_make_no_sense_are_refused(start: Serve) -> None:
 
 
 async def test_an_unknown_stream_is_not_found(start: Serve, queue: WatchedQueue) -> None:
-    """A mistyped name must not look like a stream that is merely silent."""
+    """A mistyped name must not look like a silent stream."""
     served = await start()
     response = await served.get("/streams/nobody/events")
     assert response.status_code == 404
@@ -169,7 +168,7 @@ async def test_an_unknown_stream_is_not_found(start: Serve, queue: WatchedQueue)
 
 
 async def test_a_stream_may_be_watched_before_it_exists(start: Serve, queue: WatchedQueue) -> None:
-    """A page that starts a workflow opens its stream first, so that it misses nothing."""
+    """A page that starts a workflow opens its stream first, so as to miss nothing."""
     served = await start()
     async with served.events("later", "wait=5") as source:
         assert source.response.status_code == 200
@@ -180,7 +179,7 @@ async def test_a_stream_may_be_watched_before_it_exists(start: Serve, queue: Wat
 
 
 async def test_waiting_for_a_stream_has_an_end(start: Serve) -> None:
-    """The connection of somebody who mistyped a name is not held for ever."""
+    """A connection for a mistyped name must not stay open for ever."""
     served = await start()
     (error,) = await served.collect("never", "wait=0")
     assert (error.event, error.id) == ("error", "")
@@ -191,7 +190,7 @@ async def test_waiting_for_a_stream_has_an_end(start: Serve) -> None:
 async def test_an_attempt_without_chunks_counts_as_existing(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """A model that thinks for a minute before its first token has started all the same."""
+    """A model that needs a minute for its first token has still started."""
     served = await start()
     async with served.events("s", "wait=5") as early:
         async with open_writer("s", queue=queue) as writer, served.events("s") as late:
@@ -201,7 +200,7 @@ async def test_an_attempt_without_chunks_counts_as_existing(
 
 
 async def test_the_tail_begins_now(start: Serve, queue: WatchedQueue) -> None:
-    """What was written before is not wanted, what is written right after the answer is."""
+    """Events before the request are left out, and events right after the answer are not."""
     served = await start()
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("old")
@@ -214,7 +213,7 @@ async def test_the_tail_begins_now(start: Serve, queue: WatchedQueue) -> None:
 
 
 async def test_the_tail_is_resolved_once(start: Serve, queue: WatchedQueue) -> None:
-    """A client cut off before its first event would otherwise miss all until it is back."""
+    """A client that is cut off before its first event would otherwise miss events."""
     served = await start(max_age_seconds=0.05)
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("old")
@@ -224,7 +223,7 @@ async def test_the_tail_is_resolved_once(start: Serve, queue: WatchedQueue) -> N
 
 
 async def test_the_tail_of_an_ended_stream_is_its_end(start: Serve, queue: WatchedQueue) -> None:
-    """A listener that comes late learns that there is nothing to wait for."""
+    """A client that connects late learns that the stream has ended."""
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("x")
     served = await start()
@@ -232,8 +231,8 @@ async def test_the_tail_of_an_ended_stream_is_its_end(start: Serve, queue: Watch
     assert (end.id, end.event) == ("2", "end")
 
 
-async def test_a_retry_is_told_as_a_reset(start: Serve, queue: WatchedQueue) -> None:
-    """A page can only take back the old text if it is told where the new one begins."""
+async def test_a_retry_is_delivered_as_a_reset(start: Serve, queue: WatchedQueue) -> None:
+    """A page can remove the old text only if it knows where the new one begins."""
     served = await start()
     async with served.events("s", "wait=5") as source:
         first = await open_writer("s", queue=queue, epoch=1)
@@ -251,8 +250,10 @@ async def test_a_retry_is_told_as_a_reset(start: Serve, queue: WatchedQueue) -> 
     assert [brief(event) for event in await served.collect("s")] == live
 
 
-async def test_a_resumed_attempt_goes_on_without_a_reset(start: Serve, queue: WatchedQueue) -> None:
-    """Where the producer resumes, readers see one uninterrupted story."""
+async def test_a_resumed_attempt_continues_without_a_reset(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """If the producer resumes, readers get one uninterrupted text."""
     first = await open_writer("s", queue=queue, epoch=1, on_retry=OnRetry.RESUME)
     await first.send_chunk("a")
     await first.aclose()
@@ -262,7 +263,7 @@ async def test_a_resumed_attempt_goes_on_without_a_reset(start: Serve, queue: Wa
     assert [event.event for event in await served.collect("s")] == ["chunk", "chunk", "end"]
 
 
-async def test_a_failure_of_the_producer_is_told(start: Serve, queue: WatchedQueue) -> None:
+async def test_a_failure_of_the_producer_is_delivered(start: Serve, queue: WatchedQueue) -> None:
     """A stream that failed must not look like one that is complete."""
     writer = await open_writer("failed", queue=queue)
     await writer.fail(ValueError("no\nmore tokens"))
@@ -285,10 +286,10 @@ async def test_a_failure_of_the_producer_is_told(start: Serve, queue: WatchedQue
     assert cancelled.json()["state"] == "CANCELLED"
 
 
-async def test_events_that_are_no_longer_stored_are_told_as_a_gap(
+async def test_events_that_are_no_longer_stored_are_delivered_as_a_gap(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """Trimmed history is never skipped silently, and never claims what the client has seen."""
+    """Trimmed events are never skipped silently, and a gap never covers received events."""
     async with open_writer("s", queue=queue) as writer:
         for i in range(6):
             await writer.send_chunk(i)
@@ -303,8 +304,10 @@ async def test_events_that_are_no_longer_stored_are_told_as_a_gap(
     assert [event.id for event in events] == ["3", "4", "5", "6", "7"]
 
 
-async def test_heartbeats_do_not_move_the_clients_place(start: Serve, queue: WatchedQueue) -> None:
-    """A silent connection stays open through proxies; only events of the log carry an id."""
+async def test_heartbeats_do_not_change_the_last_event_id(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """Heartbeats keep a silent connection open through proxies; only events have an id."""
     served = await start(heartbeat_seconds=0.02, max_age_seconds=0.3)
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("x")
@@ -318,7 +321,7 @@ async def test_heartbeats_do_not_move_the_clients_place(start: Serve, queue: Wat
 async def test_a_connection_that_reaches_its_age_can_be_resumed(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """Closing is free: the client goes on where it was, which frees what a dead one holds."""
+    """The client continues where it was, and the resources of dead clients are freed."""
     served = await start(max_age_seconds=0.05)
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("a")

@@ -1,4 +1,4 @@
-"""What the page shows, in a real browser; skipped where there is no Chromium on the path.
+"""The page in a real browser; skipped where there is no Chromium on the path.
 
 The browser is driven through its DevTools pipe (NUL-terminated JSON on file descriptors 3 and 4),
 which needs neither a driver nor a port: https://chromedevtools.github.io/devtools-protocol/
@@ -11,15 +11,14 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from streamq import open_writer
 
-if TYPE_CHECKING:
-    from tests.gateway.conftest import Serve, WatchedQueue
+from .served import Serve, WatchedQueue
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _BINARY = next((path for name in _NAMES if (path := shutil.which(name))), None)
@@ -78,7 +77,7 @@ class Browser:
         return done["result"].get("value")
 
     async def until(self, expression: str) -> None:
-        """Wait until something is true of the page; it tells nobody when that is."""
+        """Poll the page until an expression is true; there is no event for that."""
         try:
             async with asyncio.timeout(8):
                 while await self.value(f"Boolean({expression})") is not True:  # noqa: ASYNC110
@@ -122,7 +121,7 @@ async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
 async def test_the_page_shows_a_stream_with_a_retry_as_it_is(
     start: Serve, queue: WatchedQueue, browser: Browser
 ) -> None:
-    """Text of a model is text, whatever it looks like; what was superseded is marked as such."""
+    """Text of a model is never interpreted as HTML; superseded text is marked."""
     name = "page/a b&c"
     first = await open_writer(name, queue=queue, epoch=1)
     for text in ("a dra", "ft <b>bold</b>"):
@@ -179,10 +178,10 @@ async def test_the_page_shows_how_a_producer_failed(
     assert await browser.text("#ending") == "ERROR · ValueError: no more <tokens>"
 
 
-async def test_the_page_says_that_a_producer_may_be_gone_and_goes_on_listening(
+async def test_the_page_reports_a_silent_producer_and_continues_to_listen(
     start: Serve, queue: WatchedQueue, browser: Browser
 ) -> None:
-    """Silence is told in words, without flicker while the browser reconnects again and again."""
+    """The page reports silence without flicker while the browser reconnects repeatedly."""
     served = await start(heartbeat_seconds=0.05, retry_seconds=0.05)
     served.gateway.settings = served.gateway.settings.model_copy(update={"idle_seconds": 0.2})
     async with open_writer("s", queue=queue) as writer:

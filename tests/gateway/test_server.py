@@ -1,4 +1,4 @@
-"""Running the gateway: addresses, readiness, and going down with clients connected."""
+"""Running the gateway: addresses, readiness, and shutdown with connected clients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -17,8 +16,7 @@ import uvicorn
 from streamq import ConfigurationError, Settings, open_writer
 from streamq.gateway import create_app, serve
 
-if TYPE_CHECKING:
-    from tests.gateway.conftest import WatchedQueue
+from .served import WatchedQueue
 
 _PROGRAM = """
 import socket, uvicorn
@@ -31,8 +29,8 @@ uvicorn.Server(config).run(sockets=[listener])
 """
 
 
-async def test_a_free_port_is_found_and_told(queue: WatchedQueue, settings: Settings) -> None:
-    """Tests and demos run side by side; the server answers as soon as its address is known."""
+async def test_a_free_port_is_chosen_and_reported(queue: WatchedQueue, settings: Settings) -> None:
+    """Tests and demos run in parallel; the server answers as soon as its address is known."""
     async with serve(create_app(queue, settings)) as server:
         assert server.port > 0
         assert server.url == f"http://127.0.0.1:{server.port}"
@@ -40,8 +38,8 @@ async def test_a_free_port_is_found_and_told(queue: WatchedQueue, settings: Sett
             assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_a_port_in_use_is_told(queue: WatchedQueue, settings: Settings) -> None:
-    """uvicorn would end the whole program here, without saying what to do."""
+async def test_a_port_in_use_is_reported(queue: WatchedQueue, settings: Settings) -> None:
+    """uvicorn would end the whole program here, without advice."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"port {port} on 127.0.0.1 is already in use"):
@@ -49,17 +47,17 @@ async def test_a_port_in_use_is_told(queue: WatchedQueue, settings: Settings) ->
                 pytest.fail("it started")
 
 
-async def test_an_address_that_cannot_be_used_is_told(
+async def test_an_address_that_cannot_be_used_is_reported(
     queue: WatchedQueue, settings: Settings
 ) -> None:
-    """A name that does not resolve is a mistake in the configuration."""
+    """A name that does not resolve is an error in the configuration."""
     with pytest.raises(ConfigurationError, match=r"cannot listen on not-a-host\.invalid"):
         async with serve(create_app(queue, settings), "not-a-host.invalid"):
             pytest.fail("it started")
 
 
 async def test_signal_handlers_are_left_alone(queue: WatchedQueue, settings: Settings) -> None:
-    """The program that the server is part of decides what Ctrl-C means."""
+    """The program that runs the server decides what Ctrl-C does."""
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     handle_exit = uvicorn.Server.handle_exit
     async with serve(create_app(queue, settings)):
@@ -67,7 +65,7 @@ async def test_signal_handlers_are_left_alone(queue: WatchedQueue, settings: Set
         assert uvicorn.Server.handle_exit is handle_exit
 
 
-async def test_going_down_ends_open_streams_at_once(
+async def test_a_shutdown_ends_open_streams_at_once(
     queue: WatchedQueue, settings: Settings
 ) -> None:
     """Event streams never end by themselves; a restart must not wait for them."""
@@ -82,15 +80,15 @@ async def test_going_down_ends_open_streams_at_once(
                 health = (await client.get(f"{server.url}/healthz")).json()
             started = time.monotonic()
         assert time.monotonic() - started < 1.5
-        for response in await asyncio.gather(*clients):  # ended in order, not cut off
+        for response in await asyncio.gather(*clients):  # ended in an orderly way, not aborted
             assert response.content.startswith(b"retry: 2000\nid: 1\n")
     assert queue.running["read"] == 0
 
 
-async def test_a_client_that_takes_nothing_does_not_hold_up_the_end(
+async def test_a_client_that_accepts_no_data_does_not_delay_the_shutdown(
     queue: WatchedQueue, settings: Settings
 ) -> None:
-    """The shutdown is bounded, whatever the clients do."""
+    """The duration of a shutdown is bounded whatever clients do."""
     async with open_writer("s", queue=queue) as writer:
         for _ in range(100):
             await writer.send_chunk("x" * 200_000)
@@ -101,7 +99,7 @@ async def test_a_client_that_takes_nothing_does_not_hold_up_the_end(
             async with httpx.AsyncClient() as client:
                 seen: list[int] = []
                 while not (seen[-30:] == [queue.records_read] * 30 and seen[-1]):
-                    seen.append(queue.records_read)  # until every buffer on the way is full
+                    seen.append(queue.records_read)  # until every buffer is full
                     await client.get(f"{server.url}/healthz")
             assert queue.records_read < 101
             started = time.monotonic()
@@ -110,7 +108,7 @@ async def test_a_client_that_takes_nothing_does_not_hold_up_the_end(
 
 
 async def test_ctrl_c_ends_a_plain_uvicorn_with_open_streams() -> None:
-    """Run by uvicorn itself it notices too, although uvicorn tells an application nothing."""
+    """The gateway detects a shutdown of uvicorn, which does not notify applications."""
     environment = os.environ | {"STREAMQ_BACKEND": "memory"}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _PROGRAM, stdout=asyncio.subprocess.PIPE, env=environment
@@ -133,11 +131,11 @@ async def test_ctrl_c_ends_a_plain_uvicorn_with_open_streams() -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
-        process._transport.close()  # type: ignore[attr-defined]  # else a ResourceWarning
+        process._transport.close()  # type: ignore[attr-defined]  # otherwise a ResourceWarning
 
 
 async def test_a_server_can_be_waited_for(queue: WatchedQueue, settings: Settings) -> None:
-    """`streamq serve` sits here until it is interrupted."""
+    """`streamq serve` waits here until it is interrupted."""
     async with serve(create_app(queue, settings)) as server:
         waiting = asyncio.create_task(server.wait())
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""One read for all clients of a stream; clients that are slow, leave, or lose the backend."""
+"""One reader for all clients of a stream; slow clients, disconnects, and backend failures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,14 +15,13 @@ from streamq.driver import Entry
 from streamq.gateway import GatewayOptions, create_app
 from streamq.testing import Fail
 
-if TYPE_CHECKING:
-    from tests.gateway.conftest import Serve, WatchedQueue
+from .served import Serve, WatchedQueue
 
 TEXT = "0123456789" * 10
 
 
 class DirectClient:
-    """Calls the application without a network, and takes bytes only when it is told to."""
+    """Calls the application without a network, and accepts bytes only when allowed to."""
 
     def __init__(self, app: Any, name: str, query: str = "") -> None:
         self.received = bytearray()
@@ -57,14 +56,14 @@ class DirectClient:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for something that announces itself to nobody."""
+    """Poll a condition for which there is no event."""
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
 async def test_fifty_clients_cost_one_read(start: Serve, queue: WatchedQueue) -> None:
-    """What watching costs the broker does not depend on how many people watch."""
+    """The load on the broker must not depend on the number of viewers."""
     served = await start()
     clients = [asyncio.create_task(served.values("s", "wait=10")) for _ in range(50)]
     await eventually(lambda: served.gateway.statistics().connections == 50)
@@ -77,9 +76,7 @@ async def test_fifty_clients_cost_one_read(start: Serve, queue: WatchedQueue) ->
     assert queue.records_read <= 22  # the opening, the chunks, the seal: once each
 
 
-async def test_clients_that_come_late_share_what_is_in_memory(
-    start: Serve, queue: WatchedQueue
-) -> None:
+async def test_late_clients_share_the_events_in_memory(start: Serve, queue: WatchedQueue) -> None:
     """A page that is opened during the stream is served from the ring, not from the broker."""
     served = await start()
     async with open_writer("s", queue=queue) as writer, served.events("s") as source:
@@ -92,10 +89,10 @@ async def test_clients_that_come_late_share_what_is_in_memory(
         assert queue.records_read == before
 
 
-async def test_a_slow_client_gets_everything_once_and_holds_up_nobody(
+async def test_a_slow_client_gets_everything_once_and_delays_no_other(
     queue: WatchedQueue, settings: Settings
 ) -> None:
-    """Its part of the log is read again for it alone, and when it has caught up it shares again."""
+    """Its events are read again for it alone; when it has caught up, it shares the reader again."""
     app = create_app(queue, settings, options=GatewayOptions(ring_bytes=2_000))
     async with app.router.lifespan_context(app):
         async with open_writer("s", queue=queue) as writer:
@@ -110,20 +107,20 @@ async def test_a_slow_client_gets_everything_once_and_holds_up_nobody(
                     await writer.flush()
             await writer.flush()
             await eventually(lambda: quick.ids[-1:] == [1_001])
-            assert slow.ids == []  # nothing beyond the opening that it refuses to take
+            assert slow.ids == []  # it accepts nothing, not even the opening
             slow.taking.set()
             await eventually(lambda: slow.ids[-1:] == [1_001])
             await eventually(lambda: queue.running["read"] == 1)
             await writer.send_chunk("live again")
         await asyncio.gather(slow.done, quick.done)
     assert slow.ids == quick.ids == list(range(1, 1_004))
-    assert 2 <= queue.most_running["read"] <= 3  # one for all, and one of each that was behind
+    assert 2 <= queue.most_running["read"] <= 3  # one for all, one for each that was behind
 
 
 async def test_falling_behind_does_not_read_the_log_from_its_beginning(
     queue: WatchedQueue, settings: Settings
 ) -> None:
-    """Else a client that is always a little slow makes the broker's work quadratic."""
+    """Otherwise a client that is always a little slow would cause quadratic work."""
     app = create_app(queue, settings, options=GatewayOptions(ring_bytes=1_000))
     async with app.router.lifespan_context(app), open_writer("s", queue=queue) as writer:
         quick = DirectClient(app, "s")
@@ -144,10 +141,10 @@ async def test_falling_behind_does_not_read_the_log_from_its_beginning(
         await asyncio.gather(quick.done, late.done)
 
 
-async def test_a_late_client_is_told_what_the_ring_has_forgotten(
+async def test_a_late_client_gets_events_that_the_ring_has_dropped(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """Whoever wants the beginning of a long stream gets it, then joins the others."""
+    """A client that requests the beginning of a long stream gets it, then joins the others."""
     served = await start(ring_bytes=1_000)
     async with open_writer("s", queue=queue) as writer:
         for _ in range(300):
@@ -164,7 +161,7 @@ async def test_a_late_client_is_told_what_the_ring_has_forgotten(
 async def test_the_tail_of_a_long_stream_is_not_read_from_its_beginning(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """A look at what is new must not move a gigabyte."""
+    """Reading the newest events must not transfer a gigabyte."""
     async with open_writer("s", queue=queue) as writer:
         for _ in range(3_000):
             await writer.send_chunk(TEXT)
@@ -180,8 +177,10 @@ async def test_the_tail_of_a_long_stream_is_not_read_from_its_beginning(
     assert [int(event.id) for event in await served.collect("s")] == list(range(1, 3_003))
 
 
-async def test_a_client_that_leaves_takes_nobody_with_it(start: Serve, queue: WatchedQueue) -> None:
-    """Neither the producer nor the other clients notice a closed tab."""
+async def test_a_client_that_disconnects_affects_no_other(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A closed tab must not affect the producer or other clients."""
     served = await start()
     async with open_writer("s", queue=queue) as writer, served.events("s") as stays:
         events = stays.aiter_sse()
@@ -195,10 +194,10 @@ async def test_a_client_that_leaves_takes_nobody_with_it(start: Serve, queue: Wa
         assert queue.running["read"] == 1
 
 
-async def test_the_last_client_to_leave_turns_off_the_light(
+async def test_reading_stops_after_the_last_client_has_left(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """A process that has shown many streams does not go on reading them all."""
+    """A process that has served many streams must not continue to read them all."""
     served = await start(linger_seconds=0.02)
     async with open_writer("s", queue=queue) as writer:
         async with served.events("s") as source:
@@ -212,10 +211,10 @@ async def test_the_last_client_to_leave_turns_off_the_light(
     assert await served.values("s") == ["a", "b"]
 
 
-async def test_a_client_that_comes_back_soon_finds_the_stream_open(
+async def test_a_client_that_reconnects_soon_finds_the_stream_open(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """A reload of the page does not make the broker send everything again."""
+    """A reload of the page must not make the broker send everything again."""
     served = await start(linger_seconds=30)
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("a")
@@ -229,7 +228,7 @@ async def test_a_client_that_comes_back_soon_finds_the_stream_open(
 
 
 async def test_a_finished_stream_is_not_kept(start: Serve, queue: WatchedQueue) -> None:
-    """Its reader is closed at the end, and its memory is free a moment after."""
+    """Its reader is closed at the end, and its memory is freed soon afterwards."""
     served = await start(linger_seconds=0.05)
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("a")
@@ -238,10 +237,10 @@ async def test_a_finished_stream_is_not_kept(start: Serve, queue: WatchedQueue) 
     await eventually(lambda: served.gateway.statistics().streams == 0)
 
 
-async def test_when_the_backend_fails_every_client_is_told(
+async def test_when_the_backend_fails_every_client_gets_the_error(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """The worst failure of such a gateway is a listener that waits for ever and hears nothing."""
+    """The worst failure of a gateway is a client that waits for ever without an error."""
     served = await start()
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("a")
@@ -267,8 +266,10 @@ async def test_when_the_backend_fails_every_client_is_told(
     assert [event.id for event in await served.collect("s", last_event_id="1")] == ["2", "3"]
 
 
-async def test_a_blip_of_the_backend_goes_unnoticed(start: Serve, queue: WatchedQueue) -> None:
-    """What the retry policy rides out does not concern the client."""
+async def test_a_short_failure_of_the_backend_goes_unnoticed(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """Failures that retries overcome must not reach the client."""
     served = await start()
     served.gateway.settings = served.gateway.settings.model_copy(update={"retry_seconds": 10})
     async with open_writer("s", queue=queue) as writer, served.events("s") as source:
@@ -282,8 +283,10 @@ async def test_a_blip_of_the_backend_goes_unnoticed(start: Serve, queue: Watched
         assert (await anext(events)).id == "2"
 
 
-async def test_a_failure_for_good_asks_for_patience(start: Serve, queue: WatchedQueue) -> None:
-    """What precedes a damaged record is delivered; reconnecting at once would not help."""
+async def test_after_a_permanent_failure_clients_wait_longer(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """Events before a damaged record are delivered; reconnecting at once would not help."""
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("a")
         await writer.flush()
@@ -297,10 +300,8 @@ async def test_a_failure_for_good_asks_for_patience(start: Serve, queue: Watched
     assert error.retry == 10_000
 
 
-async def test_a_stream_that_is_deleted_does_not_leave_listeners(
-    start: Serve, queue: WatchedQueue
-) -> None:
-    """Nothing will ever come from it, so its listeners are told."""
+async def test_clients_of_a_deleted_stream_get_an_error(start: Serve, queue: WatchedQueue) -> None:
+    """No event will ever arrive, so its clients get an error."""
     served = await start(heartbeat_seconds=0.03)
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("a")
@@ -314,7 +315,7 @@ async def test_a_stream_that_is_deleted_does_not_leave_listeners(
 
 
 async def test_an_outage_during_silence_goes_unnoticed(start: Serve, queue: WatchedQueue) -> None:
-    """That nobody can say whether the stream still exists does not mean that it is gone."""
+    """During an outage it is unknown whether the stream exists; that is no error."""
     served = await start(heartbeat_seconds=0.02)
     async with open_writer("s", queue=queue) as writer, served.events("s") as source:
         events = source.aiter_sse()
@@ -329,10 +330,10 @@ async def test_an_outage_during_silence_goes_unnoticed(start: Serve, queue: Watc
         assert (await anext(events)).id == "2"
 
 
-async def test_silence_beyond_the_idle_deadline_is_told_to_every_client(
+async def test_silence_beyond_the_idle_deadline_is_reported_to_every_client(
     start: Serve, queue: WatchedQueue
 ) -> None:
-    """A stream whose producer died without a seal must not keep its listeners for ever."""
+    """A stream whose producer died without a seal must not keep its clients for ever."""
     served = await start()
     served.gateway.settings = served.gateway.settings.model_copy(update={"idle_seconds": 0.3})
     async with open_writer("s", queue=queue) as writer:
@@ -347,16 +348,14 @@ async def test_silence_beyond_the_idle_deadline_is_told_to_every_client(
                 "retryable": True,
             }
             assert error.retry == 2_000
-        # Who comes back by id waits again, and misses nothing of a producer that was only slow.
+        # A client that reconnects by id waits again, and misses nothing of a slow producer.
         async with served.events("s", last_event_id="1") as source:
             await writer.send_chunk("b")
             assert (await anext(source.aiter_sse())).id == "2"
 
 
-async def test_the_idle_deadline_begins_anew_with_every_event(
-    start: Serve, queue: WatchedQueue
-) -> None:
-    """A slow producer is not a dead one."""
+async def test_every_event_restarts_the_idle_deadline(start: Serve, queue: WatchedQueue) -> None:
+    """A slow producer must not count as a dead one."""
     served = await start(heartbeat_seconds=0.05)
     served.gateway.settings = served.gateway.settings.model_copy(update={"idle_seconds": 0.6})
     async with open_writer("s", queue=queue) as writer, served.events("s") as source:
@@ -365,22 +364,22 @@ async def test_the_idle_deadline_begins_anew_with_every_event(
         while asyncio.get_running_loop().time() < started + 1.0:
             await writer.send_chunk("x")
             assert (await anext(events)).event == "chunk"
-            await asyncio.sleep(0.1)  # a pause of the producer is what this is about
+            await asyncio.sleep(0.1)  # the pause of the producer that is tested
         assert (await anext(events)).json()["error"] == "idle_timeout"
 
 
 async def test_a_stream_that_is_awaited_is_not_idle(start: Serve, queue: WatchedQueue) -> None:
-    """How long to wait for a stream to begin is said by ``?wait=``, not by the idle deadline."""
+    """``?wait=`` sets the wait for a stream to begin, not the idle deadline."""
     served = await start(heartbeat_seconds=0.02)
     served.gateway.settings = served.gateway.settings.model_copy(update={"idle_seconds": 0.05})
     (error,) = await served.collect("never", "wait=1")
     assert error.json()["error"] == "stream_not_found"
 
 
-async def test_a_client_that_takes_nothing_is_dropped(
+async def test_a_client_that_accepts_no_data_is_dropped(
     queue: WatchedQueue, settings: Settings
 ) -> None:
-    """A peer that vanished behind a proxy never says goodbye."""
+    """A peer that disappeared behind a proxy never disconnects."""
     app = create_app(queue, settings, options=GatewayOptions(send_timeout_seconds=0.02))
     async with app.router.lifespan_context(app), open_writer("s", queue=queue) as writer:
         await writer.send_chunk("a")
@@ -392,7 +391,7 @@ async def test_a_client_that_takes_nothing_is_dropped(
 
 
 async def test_a_chunk_larger_than_the_ring_is_delivered(start: Serve, queue: WatchedQueue) -> None:
-    """The bound is on what is kept, not on what can be sent."""
+    """The bound limits the memory, not the size of a chunk."""
     served = await start(ring_bytes=10)
     async with served.events("s", "wait=5") as source, open_writer("s", queue=queue) as writer:
         await writer.send_chunk("x" * 100_000)
@@ -404,7 +403,7 @@ async def test_a_chunk_larger_than_the_ring_is_delivered(start: Serve, queue: Wa
 async def test_clients_at_different_paces_all_see_the_same(
     queue: WatchedQueue, settings: Settings
 ) -> None:
-    """However a client alternates between ring and log, it sees every event once and in order."""
+    """A client that alternates between ring and backend gets every event once and in order."""
     app = create_app(queue, settings, options=GatewayOptions(ring_bytes=3_000))
     async with app.router.lifespan_context(app):
         async with open_writer("s", queue=queue) as writer:
@@ -432,7 +431,7 @@ async def test_clients_at_different_paces_all_see_the_same(
 
 
 class Reversed:
-    """A codec that the gateway is not told of."""
+    """A codec that the gateway does not have."""
 
     async def encode(self, data: bytes) -> bytes:
         return data[::-1]
@@ -441,10 +440,10 @@ class Reversed:
         return data[::-1]
 
 
-async def test_a_failure_is_logged_once_however_often_clients_come_back(
+async def test_a_failure_is_logged_once_however_often_clients_reconnect(
     start: Serve, queue: WatchedQueue, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A page on an encrypted stream reconnects for ever, and the log is for what is new."""
+    """A page on an encrypted stream reconnects for ever; the log must show the failure once."""
     served = await start()
     for name in ("a", "b"):
         async with open_writer(name, queue=queue, settings=settings, codec=Reversed()) as stream:

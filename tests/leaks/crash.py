@@ -1,8 +1,8 @@
-"""Processes that write and read streams and are killed in the middle, by ``kill -9``.
+"""Starts processes that write and read streams, and kills them at random moments by ``kill -9``.
 
-Usage: ``crash.py PREFIX SEED CHILDREN``; the backend comes from the environment. Every child tells
-its parent each thing it has done by a byte, and the parent kills it after a number of them that the
-seed decides: after none, in the middle of opening, between two chunks, in the middle of one.
+Usage: ``crash.py PREFIX SEED CHILDREN``; the backend comes from the environment. Every child sends
+its parent one byte for each step. The seed determines the number of steps after which the parent
+kills it: before the first, while it opens, between two chunks, within a chunk.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ from streamq.driver import ChunkQueue
 
 _WRITERS = 12
 _READERS = 4
-_MOST_STEPS = 120
+_MAX_STEPS = 120
 _LARGE = 150_000  # several records, or most of one
 _END = 0.03
 
 
-async def child(prefix: str, rng: random.Random, told: int) -> None:
+async def child(prefix: str, rng: random.Random, steps: int) -> None:
     """Write and read until killed."""
     settings = load_settings()
     async with open_queue(settings) as queue, asyncio.TaskGroup() as work:
         for i in range(_WRITERS):
-            work.create_task(write(queue, f"{prefix}/{i}", rng, told))
+            work.create_task(write(queue, f"{prefix}/{i}", rng, steps))
         for i in range(_READERS):
-            work.create_task(read(queue, f"{prefix}/{i}", told))
-        work.create_task(read(queue, f"{prefix}/nobody-writes-this", told))
+            work.create_task(read(queue, f"{prefix}/{i}", steps))
+        work.create_task(read(queue, f"{prefix}/never-written", steps))
 
 
-async def write(queue: ChunkQueue, name: str, rng: random.Random, told: int) -> None:
+async def write(queue: ChunkQueue, name: str, rng: random.Random, steps: int) -> None:
     round_ = 0
     while True:
         stream = f"{name}/{round_}" if round_ else name
         writer = await open_writer(stream, queue=queue)
-        os.write(told, b"o")
+        os.write(steps, b"o")
         while rng.random() > _END:
             await writer.send_chunk(rng.randbytes(rng.choice((1, 10, 1_000, _LARGE))))
             await writer.flush()
-            os.write(told, b"c")
+            os.write(steps, b"c")
         await writer.finish()
         await writer.aclose()
-        os.write(told, b"s")
+        os.write(steps, b"s")
         round_ += 1
 
 
-async def read(queue: ChunkQueue, name: str, told: int) -> None:
+async def read(queue: ChunkQueue, name: str, steps: int) -> None:
     async with open_reader(name, queue=queue, idle_seconds=60) as reader:
         async for _ in reader:
-            os.write(told, b"r")
+            os.write(steps, b"r")
 
 
 def start(prefix: str, seed: str) -> tuple[int, int]:
-    """Fork a child; return its process id and where it tells what it has done."""
+    """Fork a child; return its process id and the pipe on which it reports its steps."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid:
@@ -78,7 +78,7 @@ def main(prefix: str, seed: str, children: int) -> int:
     with selectors.DefaultSelector() as selector:
         for i in range(children):
             pid, pipe = start(f"{prefix}-{i}", f"{seed}-{i}")
-            pids[pipe], left[pipe] = pid, rng.randrange(_MOST_STEPS)
+            pids[pipe], left[pipe] = pid, rng.randrange(_MAX_STEPS)
             selector.register(pipe, selectors.EVENT_READ)
         died = 0
         while pids:

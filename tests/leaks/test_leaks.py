@@ -1,4 +1,4 @@
-"""Hundreds of streams, crashes of every kind, and then nothing: not in the backend, not in us."""
+"""Hundreds of streams and crashes of every kind leave nothing in the backend or this process."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from streamq.temporal import (
     stream_name,
     streaming_activity,
 )
-from streamq.temporal._sweep import sweep_queue
+from streamq.temporal.sweeping._activity import sweep_queue
 
-from .conftest import Backend
+from .backends import Backend
 
 SEED = 20_261_124
 TTL_SECONDS = 1.5
@@ -55,7 +55,7 @@ OPEN_FILES = Path("/proc/self/fd")
 
 
 async def until_none(look: Callable[[], Awaitable[Collection[object]]], seconds: float) -> None:
-    """Wait until nothing is left of what takes its time to go; nothing tells when it has."""
+    """Poll until nothing is left; there is no event for that."""
     left: Collection[object] = ()
     try:
         async with asyncio.timeout(seconds):
@@ -71,17 +71,17 @@ def held() -> set[str]:
     found |= {
         f"thread {thread.name} {thread.ident}"
         for thread in threading.enumerate()
-        if not thread.name.startswith("asyncio_")  # the event loop's own pool, which has a bound
+        if not thread.name.startswith("asyncio_")  # the event loop's own pool, which is bounded
     }
     if OPEN_FILES.exists():
         for place in OPEN_FILES.iterdir():
-            with contextlib.suppress(OSError):  # the one that lists the directory
+            with contextlib.suppress(OSError):  # the descriptor that lists the directory
                 found.add(f"file {place.name} {place.readlink()}")
     return found
 
 
 async def crash_processes(prefix: str, seed: int) -> None:
-    """Have writers and readers in other processes, and kill -9 them."""
+    """Run writers and readers in other processes, and kill them by ``kill -9``."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(CRASH), prefix, str(seed), str(CHILDREN), stderr=asyncio.subprocess.PIPE
     )
@@ -91,12 +91,12 @@ async def crash_processes(prefix: str, seed: int) -> None:
 
 @types.coroutine
 def cancelled_at(awaits: int, work: Awaitable[None]) -> Generator[object, None, None]:
-    """Do the work in the current task, and cancel that when it waits for the n-th time."""
+    """Do the work in the current task, and cancel the task at its n-th await."""
     inner = work.__await__()
-    go_on: Callable[[], object] = functools.partial(inner.send, None)
+    resume: Callable[[], object] = functools.partial(inner.send, None)
     while True:
         try:
-            waits_for = go_on()
+            waits_for = resume()
         except StopIteration:
             return
         if awaits == 0:
@@ -106,14 +106,14 @@ def cancelled_at(awaits: int, work: Awaitable[None]) -> Generator[object, None, 
         awaits -= 1
         try:
             yield waits_for
-        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the work's
-            go_on = functools.partial(inner.throw, exc)
+        except BaseException as exc:  # noqa: BLE001 - passed to the work
+            resume = functools.partial(inner.throw, exc)
         else:
-            go_on = functools.partial(inner.send, None)
+            resume = functools.partial(inner.send, None)
 
 
 async def abandon_writers(queue: ChunkQueue, settings: Settings, rng: random.Random) -> None:
-    """Open writers and use them; close some without a seal, forget the others."""
+    """Open writers and use them; close some without a seal, abandon the others."""
 
     async def abandon(i: int) -> None:
         writer = await open_writer(f"abandoned/{i}", queue=queue, settings=settings)
@@ -128,7 +128,7 @@ async def abandon_writers(queue: ChunkQueue, settings: Settings, rng: random.Ran
 
 
 async def cancel_openings(queue: ChunkQueue, settings: Settings) -> None:
-    """Cancel producers and readers at any moment, many of them while they open."""
+    """Cancel producers and readers at every moment, many of them while they open."""
 
     async def produce(name: str) -> None:
         async with open_writer(name, queue=queue, settings=settings) as writer:
@@ -145,7 +145,7 @@ async def cancel_openings(queue: ChunkQueue, settings: Settings) -> None:
         async with open_writer(name, settings=settings) as writer:  # opens and closes a queue
             await writer.send_chunk("x")
 
-    # At every await in turn; those that have fewer come to their end.
+    # At every await in turn; work with fewer awaits runs to completion.
     producers = [cancelled_at(i % 40, produce(f"cancelled/{i}")) for i in range(CANCELLED)]
     producers += [cancelled_at(i, produce_alone(f"alone/{i}")) for i in range(OWN_QUEUES)]
     followers = [
@@ -161,7 +161,7 @@ async def cancel_openings(queue: ChunkQueue, settings: Settings) -> None:
 
 
 async def terminate_workflows(queue: ChunkQueue, settings: Settings, client: Client) -> None:
-    """Terminate workflows with their worker and without, and sweep what they leave."""
+    """Terminate workflows with and without a worker, and sweep their streams."""
     began = asyncio.Semaphore(0)
 
     @streaming_activity
@@ -197,7 +197,7 @@ async def terminate_workflows(queue: ChunkQueue, settings: Settings, client: Cli
             return reader.seal
 
     readers = [asyncio.create_task(ending(handle)) for handle in handles]
-    # Only these: the other streams have no workflow, or are about to expire.
+    # Only these streams: the others have no workflow, or are about to expire.
     summary = await sweep_queue(queue, settings, client, SweepRequest(grace_seconds=0))
     assert summary.failed == 0
     assert summary.running == 0
@@ -206,7 +206,7 @@ async def terminate_workflows(queue: ChunkQueue, settings: Settings, client: Cli
 
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
-    """Let nothing be put away that its owner has forgotten."""
+    """Disable the garbage collector, so that it does not clean up for abandoned owners."""
     gc.collect()
     gc.disable()
     yield
@@ -220,8 +220,8 @@ async def test_crashes_of_every_kind_leave_nothing(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whoever runs this for a year must not find a full disk, or a worker out of descriptors."""
-    caplog.set_level("CRITICAL", "asyncio")  # abandoned tasks are mentioned when they go
+    """After a year of crashes, the disk must not be full and workers must not lack descriptors."""
+    caplog.set_level("CRITICAL", "asyncio")  # asyncio logs abandoned tasks when they are freed
     rng = random.Random(SEED)
     monkeypatch.setenv("STREAMQ_TTL_SECONDS", str(TTL_SECONDS))
     monkeypatch.setenv("STREAMQ_SEALED_TTL_SECONDS", str(SEALED_TTL_SECONDS))
@@ -238,12 +238,12 @@ async def test_crashes_of_every_kind_leave_nothing(
                 crashes += [crash_processes("crash", SEED)]
             await asyncio.gather(*crashes)
         assert await backend.remains()
-        # Whoever was not abandoned has put everything away, without any help of the collector.
+        # Everything that was not abandoned has cleaned up, without the garbage collector.
         writers = [task for task in held() - before if "streamq-writer" in task]
         assert all("/abandoned/" in task for task in writers)
         assert len(writers) == ABANDONED
         gc.collect()
-        # These would live long: it is the sweep that ends them, and then they expire.
+        # These streams would live long; the sweep seals them, and then they expire.
         await terminate_workflows(long_queue, lasting, client)
 
         async def remains() -> Collection[object]:
@@ -252,11 +252,11 @@ async def test_crashes_of_every_kind_leave_nothing(
 
         await until_none(remains, TTL_SECONDS + 10)
 
-    async def kept_by_us() -> Collection[object]:
+    async def held_here() -> Collection[object]:
         return held() - before
 
     await until_none(backend.litter, 5)
-    await until_none(kept_by_us, 5)
+    await until_none(held_here, 5)
     assert not backend.immortal
     assert backend.samples > 1
 
@@ -264,15 +264,15 @@ async def test_crashes_of_every_kind_leave_nothing(
 WAIT = """
 import asyncio, streamq
 async def main():
-    async with streamq.open_reader("nobody-writes-this") as reader:
+    async with streamq.open_reader("never-written") as reader:
         await anext(reader)
 asyncio.run(main())
 """
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-async def test_a_sweep_takes_the_doorbells_of_killed_readers_away(backend: Backend) -> None:
-    """They are sockets in a directory; where nothing is appended, nobody rings and notices."""
+async def test_a_sweep_removes_the_doorbells_of_killed_readers(backend: Backend) -> None:
+    """They are sockets in a directory; without appends, no writer notices that they are dead."""
 
     async def bells() -> list[str]:
         return [name for name in await backend.litter() if name.endswith(".bell")]

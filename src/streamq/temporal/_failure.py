@@ -1,4 +1,7 @@
-"""Failures of a streaming activity: will Temporal try again, and what it is told."""
+"""Converts streamq's errors to Temporal's failures, and predicts whether Temporal will retry.
+
+Design: docs/design/temporal-producing.md.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,34 @@ _NEVER_BETTER = (
     SerializationError,
     TrimmedError,
 )
-"""What the next attempt would meet again, unless the error is retryable: a buffer that was full for
-a moment, a codec whose key service was away. The others (outages, credentials) can be mended from
-outside, so they are left to the activity's retry policy."""
+"""Errors that the next attempt would meet again, unless they say that they are retryable: a buffer
+that was full for a moment, a codec whose key service was unreachable. All others (outages,
+credentials) can be repaired from outside, so the activity's retry policy decides about them."""
+
+
+def failure_type(error: type[BaseException]) -> str:
+    """Return the type of the Temporal failure for an error: the name of its class."""
+    return error.__name__
+
+
+def is_failure_of(failure: BaseException, *errors: type[Exception]) -> bool:
+    """Whether a failure is the Temporal failure for one of these errors."""
+    types = [failure_type(each) for each in errors]
+    return isinstance(failure, ApplicationError) and failure.type in types
+
+
+def shown_to_readers(failure: BaseException) -> tuple[str, str]:
+    """Return the type and the message that the seal of a stream states for a failure."""
+    if isinstance(failure, ApplicationError):  # whose str() begins with the type
+        return failure.type or failure_type(type(failure)), failure.message
+    return failure_type(type(failure)), str(failure)
+
+
+def final_failure(
+    error: type[Exception], message: str, *details: dict[str, object]
+) -> ApplicationError:
+    """Return a Temporal failure of an error's type that is not retried."""
+    return ApplicationError(message, *details, type=failure_type(error), non_retryable=True)
 
 
 def application_error(error: StreamqError, *, hint: str = "") -> ApplicationError:
@@ -53,24 +81,23 @@ def application_error(error: StreamqError, *, hint: str = "") -> ApplicationErro
     return ApplicationError(
         f"{error}{hint}",
         {"code": error.code, "backend": error.backend, "stream": error.stream},
-        type=type(error).__name__,
+        type=failure_type(type(error)),
         non_retryable=isinstance(error, _NEVER_BETTER) and not error.retryable,
     )
 
 
 def no_plugin(hint: str = "") -> ApplicationError:
     """Return the failure of an activity that found no plugin on its worker."""
-    return ApplicationError(
+    return final_failure(
+        ConfigurationError,
         "this worker has no stream queue: add StreamqPlugin to the worker or to its client "
         f"(Worker(..., plugins=[StreamqPlugin()])){hint}",
         {"code": _NO_PLUGIN},
-        type="ConfigurationError",
-        non_retryable=True,
     )
 
 
 def is_without_plugin(failure: BaseException) -> bool:
-    """Whether an activity, or a child workflow that ran one, failed for the want of the plugin."""
+    """Whether an activity, or a child workflow that ran one, failed because it has no plugin."""
     cause: BaseException | None = failure
     while isinstance(cause, ActivityError | ChildWorkflowError):
         cause = cause.cause
@@ -79,7 +106,7 @@ def is_without_plugin(failure: BaseException) -> bool:
 
 
 def is_retryable(error: BaseException, info: activity.Info) -> bool:
-    """Whether the failure itself allows another attempt, however many there were."""
+    """Whether the failure itself allows another attempt, regardless of how many there were."""
     if isinstance(error, CancelledError | TerminatedError):
         return False
     if isinstance(error, ApplicationError):
@@ -95,15 +122,15 @@ def is_retryable(error: BaseException, info: activity.Info) -> bool:
 def is_final(error: BaseException, info: activity.Info, elapsed: timedelta) -> bool:
     """Whether the server will not schedule another attempt after this failure.
 
-    The rules are those of the server's retry of activities. Without a known retry policy another
-    attempt is assumed: a stream left open is ended by its readers, who watch the workflow; a sealed
-    one could not go on.
+    The rules are those by which the server retries activities. Without a known retry policy another
+    attempt is assumed. That is the safe choice: readers watch the workflow and notice that an open
+    stream will not go on, but a sealed stream cannot go on at all.
 
     Args:
-        error: What the activity fails with.
+        error: The failure of the activity.
         info: The attempt.
-        elapsed: Time since ``info.started_time``, measured here so that the worker's and the
-            server's clocks are never compared.
+        elapsed: Time since ``info.started_time``. The worker measures it, so that the worker's and
+            the server's clocks are never compared.
     """
     details = activity.cancellation_details()
     if details is not None and details.cancel_requested:
@@ -126,7 +153,7 @@ def _pause(info: activity.Info) -> timedelta:
     policy = info.retry_policy
     assert policy is not None
     longest = policy.maximum_interval or policy.initial_interval * 100
-    # The exponent is bounded: a thousand attempts later the product would overflow.
+    # The exponent is bounded, since the power would overflow after a thousand attempts.
     factor = policy.backoff_coefficient ** min(info.attempt - 1, 64)
     seconds = min(policy.initial_interval.total_seconds() * factor, longest.total_seconds())
     return timedelta(seconds=seconds)

@@ -1,4 +1,10 @@
-"""Interceptors: workflows tell their activities the first run id, workers tell them the queue."""
+"""Intercepts activities and workflows of a worker.
+
+Activities get the queue, their origin and, if they stream, their writers. Workflows add their
+origin to the activities that they schedule, and wait at their end for what they have published.
+
+Design: docs/design/temporal-producing.md.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,6 @@ from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.client import Client
-from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ActivityOutboundInterceptor,
@@ -25,18 +30,20 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
-from streamq._errors import StreamqError
+from streamq._errors import ConfigurationError, StreamqError
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 
-from ._attempt import run_attempt
-from ._context import ActivityContext, Origin, current
-from ._failure import application_error
-from ._heartbeats import Heartbeats
-from ._names import Owner, chosen_owner, chosen_topic
-from ._poll import POLL_ACTIVITY
-from ._spec import spec_of
-from .workflow_streams._stream import flush_workflow
+from ._failure import application_error, final_failure
+from ._origin import Origin
+from .activities._context import ActivityContext, current
+from .activities._poll_request import POLL_ACTIVITY
+from .producer._attempt import run_attempt
+from .producer._heartbeat_details import Heartbeats
+from .producer._spec import spec_of
+from .workflow._end_stream import workflow_retries
+from .workflow._stream_topic import StreamOwner, chosen_owner, chosen_topic
+from .workflow_streams._workflow_stream import flush_workflow
 
 _logger = logging.getLogger("streamq.temporal")
 
@@ -46,7 +53,7 @@ class StreamqInterceptor(Interceptor):
 
     Args:
         resources: Returns the queue and settings in use, ``None`` when no worker runs.
-        client: Of the worker.
+        client: The worker's client.
     """
 
     def __init__(
@@ -63,19 +70,19 @@ class StreamqInterceptor(Interceptor):
         return self._resources == resources
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        """Give activities their queue."""
+        """Give activities their context and their writers."""
         if self._client is None:
             return next
-        return _Inbound(next, self._resources, self._client, self._warned)
+        return _ActivityInbound(next, self._resources, self._client, self._warned)
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
-        """Add the origin to what workflows schedule."""
+        """Return the interceptor that adds the origin to activities."""
         return _WorkflowInbound
 
 
-class _Inbound(ActivityInboundInterceptor):
+class _ActivityInbound(ActivityInboundInterceptor):
     def __init__(
         self,
         next: ActivityInboundInterceptor,
@@ -104,12 +111,11 @@ class _Inbound(ActivityInboundInterceptor):
             if spec is None:
                 return await super().execute_activity(input)
             if not spec.kind.is_async and not isinstance(input.executor, ThreadPoolExecutor):
-                raise ApplicationError(
+                raise final_failure(
+                    ConfigurationError,
                     f"{type(input.executor).__name__} cannot run streaming activities: their "
                     "writer belongs to this process; give the worker a ThreadPoolExecutor as "
                     "activity_executor",
-                    type="ConfigurationError",
-                    non_retryable=True,
                 )
             self._warn_of_no_heartbeat()
             self._outbound.begin()
@@ -143,7 +149,7 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
             await flush_workflow(continues=True)
             raise
         except StreamqError as exc:
-            # Of the SDK's own accord it would fail the task, which is tried again for ever.
+            # By default the SDK would fail the workflow task, which is retried for ever.
             await flush_workflow()
             raise application_error(exc) from exc
         except (Exception, asyncio.CancelledError):
@@ -155,26 +161,19 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
 
 class _WorkflowOutbound(WorkflowOutboundInterceptor):
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
-        if input.activity != POLL_ACTIVITY:  # it asks nothing of it, and headers are history
+        if input.activity != POLL_ACTIVITY:  # it needs no origin, and headers are stored in history
             input.headers = _origin().to_headers(input.headers)
         return super().start_activity(input)
 
     def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
-        if input.activity != POLL_ACTIVITY:  # it asks nothing of it, and headers are history
+        if input.activity != POLL_ACTIVITY:  # it needs no origin, and headers are stored in history
             input.headers = _origin().to_headers(input.headers)
         return super().start_local_activity(input)
 
 
-def workflow_retries() -> bool:
-    """Whether the running workflow will be tried again if it fails; its retry policy says so."""
-    info = workflow.info()
-    policy = info.retry_policy
-    return policy is not None and info.attempt != policy.maximum_attempts
-
-
 def _origin() -> Origin:
     info = workflow.info()
-    owner = chosen_owner() or Owner(
+    owner = chosen_owner() or StreamOwner(
         info.workflow_id, info.first_execution_run_id, info.attempt, workflow_retries()
     )
     return Origin(

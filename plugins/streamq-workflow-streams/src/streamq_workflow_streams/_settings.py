@@ -1,4 +1,7 @@
-"""What the driver can be configured with, and the client that it stands for."""
+"""Defines the driver's settings, ``STREAMQ_WORKFLOW_STREAMS_...``.
+
+Design: docs/design/workflow-streams.md.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,11 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
-from temporalio.client import Client
-from temporalio.service import KeepAliveConfig, RetryConfig, TLSConfig
 
 from streamq.driver import DriverSettings
 
 MOST_STREAM_BYTES = 1_835_008
-"""All records have to fit into the input of the next run: Temporal takes at most 2 MiB."""
+"""All records have to fit into the input of the next run, which is at most 2 MiB."""
 
 
 class WorkflowStreamsSettings(DriverSettings):
@@ -31,14 +32,15 @@ class WorkflowStreamsSettings(DriverSettings):
         default="streamq-host", description="beginning of every workflow id"
     )
     api_key: SecretStr | None = Field(
-        default=None, description="API key, as Temporal Cloud gives them; implies TLS"
+        default=None, description="API key of Temporal Cloud; implies TLS"
     )
     tls: bool = Field(default=False, description="whether to connect by TLS")
     tls_server_ca: Path | None = Field(
-        default=None, description="file with the certificates that the server is checked by"
+        default=None,
+        description="file with the certificate authorities that the server is verified with",
     )
     tls_client_cert: Path | None = Field(
-        default=None, description="file with our certificate, for mutual TLS"
+        default=None, description="file with the client certificate, for mutual TLS"
     )
     tls_client_key: Path | None = Field(default=None, description="file with its private key")
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
@@ -50,8 +52,8 @@ class WorkflowStreamsSettings(DriverSettings):
     )
     absent_poll_seconds: Annotated[float, Field(ge=0.05)] = Field(
         default=0.5,
-        description="how often a reader looks for a stream that does not exist yet, or for records "
-        "when the host takes no more long polls",
+        description="how often a reader checks for a stream that does not exist yet, or for "
+        "records if the host takes no more long polls",
     )
     listing_delay_seconds: Annotated[float, Field(ge=0)] = Field(
         default=1.0,
@@ -59,7 +61,7 @@ class WorkflowStreamsSettings(DriverSettings):
     )
     max_stream_bytes: Annotated[int, Field(ge=4096, le=MOST_STREAM_BYTES)] = Field(
         default=MOST_STREAM_BYTES,
-        description="most that one stream may hold, records and 64 bytes for each of them",
+        description="most that one stream may hold, counting 64 bytes more for each record",
     )
 
     @field_validator("tls_server_ca", "tls_client_cert", "tls_client_key")
@@ -68,33 +70,3 @@ class WorkflowStreamsSettings(DriverSettings):
         if value is not None and not value.is_file():
             raise ValueError("is not a file")
         return value
-
-
-async def make_client(settings: WorkflowStreamsSettings, *, for_worker: bool = False) -> Client:
-    """Return a client that connects at its first call, and repeats no call that fails.
-
-    That of a worker is connected, and repeats them.
-
-    Raises:
-        RuntimeError: A worker's client cannot connect.
-    """
-    is_secure = settings.tls or settings.tls_server_ca or settings.tls_client_cert
-    tls = TLSConfig(
-        server_root_ca_cert=_bytes(settings.tls_server_ca),
-        client_cert=_bytes(settings.tls_client_cert),
-        client_private_key=_bytes(settings.tls_client_key),
-    )
-    key = settings.api_key
-    return await Client.connect(
-        settings.address,
-        namespace=settings.namespace,
-        api_key=key.get_secret_value() if key else None,
-        tls=tls if is_secure or key else False,
-        retry_config=None if for_worker else RetryConfig(max_retries=1),
-        keep_alive_config=KeepAliveConfig(interval_millis=5_000, timeout_millis=5_000),
-        lazy=not for_worker,
-    )
-
-
-def _bytes(path: Path | None) -> bytes | None:
-    return path.read_bytes() if path else None

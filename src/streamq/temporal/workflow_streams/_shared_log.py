@@ -1,0 +1,92 @@
+"""Appends to a workflow's log: a stream that several publishers write in turns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Sequence
+
+from streamq._errors import FencedError, StreamNotFoundError, StreamqError
+from streamq._policies import OnRetry
+from streamq._settings import Settings
+from streamq.driver import ChunkQueue
+from streamq.opening._open import open_writer, retry_policy, stream_id
+from streamq.reading._tail import newest_epoch
+from streamq.writing._writer import StreamWriter
+
+_LONGEST_PAUSE_SECONDS = 0.1
+
+
+class SharedLog:
+    """Appends to a stream without owning it: a publisher that has items to send takes it over.
+
+    A takeover fences the previous publisher, which then takes over in turn and repeats the records
+    that were not acknowledged. A record may therefore be stored twice; readers recognise a repeat
+    by its number.
+
+    Args:
+        queue: The queue; it stays open.
+        settings: Limits; ``retry_seconds`` also bounds how long publishers compete for the log.
+        name: Name of the stream.
+    """
+
+    def __init__(self, queue: ChunkQueue, settings: Settings, name: str) -> None:
+        self._queue = queue
+        self._settings = settings
+        self._stream = stream_id(name, settings)
+        self._writer: StreamWriter | None = None
+
+    async def write(self, records: Sequence[bytes]) -> None:
+        """Store records in order, as durably as the backend stores.
+
+        Raises:
+            CapabilityError: The backend does not fence.
+            SealedError: The stream has been ended.
+            FencedError: Other publishers took it over repeatedly.
+            BackendUnavailableError: The backend stayed unreachable.
+        """
+        until = time.monotonic() + self._settings.retry_seconds
+        pause = 0.005
+        while True:
+            try:
+                writer = self._writer or await self._take_over()
+                for record in records:
+                    await writer.send_chunk(record)
+                await writer.flush()
+                return
+            except FencedError:
+                await self.aclose()
+                if time.monotonic() > until:
+                    raise
+            except BaseException:
+                await self.aclose()  # its buffered records must not be sent after this
+                raise
+            await asyncio.sleep(random.uniform(0, pause))
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def aclose(self) -> None:
+        """Close the writer; the stream is not ended."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(StreamqError):
+                await writer.aclose()
+
+    async def _take_over(self) -> StreamWriter:
+        # The epoch is the time, or a higher one if another publisher's clock is ahead.
+        newest = 0
+        with contextlib.suppress(StreamNotFoundError):
+            retry = retry_policy(self._settings, self._queue, self._stream)
+            newest = await newest_epoch(self._queue, self._stream, retry)
+        self._writer = await open_writer(
+            self._stream,
+            queue=self._queue,
+            settings=self._settings,
+            epoch=max(time.time_ns() // 1_000, newest + 1),
+            on_retry=OnRetry.RESUME,
+            seals_failures=False,
+            # Without that a fenced publisher would notice it only after its flush.
+            require=["fenced"],
+        )
+        return self._writer
