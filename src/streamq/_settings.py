@@ -17,9 +17,9 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ._credentials import mask_credentials
 from ._errors import ConfigurationError
-from ._wire import MAX_CHUNK_BYTES
+from .driver_parts._credentials import mask_credentials
+from .records._wire import MAX_CHUNK_BYTES
 
 PREFIX = "STREAMQ_"
 CONFIG_FILE_VARIABLE = "STREAMQ_CONFIG_FILE"

@@ -25,12 +25,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from ._bounds import within_bounds
-from ._calls import Calls, closed_error
 from ._capabilities import Capabilities, LatencyClass
-from ._cleanup import to_the_end
-from ._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
-from ._credentials import mask_credentials
 from ._errors import (
     AccessDeniedError,
     BackendError,
@@ -46,12 +41,17 @@ from ._errors import (
     ThrottledError,
 )
 from ._events import StreamId
-from ._position import BEFORE_ALL, decode_position, encode_position
 from ._retry import RetryPolicy
 from ._settings import DriverSettings
-from ._single_flight import SingleFlight
-from ._tap import Tap, TapBudget
-from ._together import together
+from .driver_parts._bounds import within_bounds
+from .driver_parts._calls import Calls, closed_error
+from .driver_parts._cleanup import to_the_end
+from .driver_parts._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
+from .driver_parts._credentials import mask_credentials
+from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
+from .driver_parts._single_flight import SingleFlight
+from .driver_parts._tap import Tap, TapBudget
+from .driver_parts._together import together
 
 START = ""
 """The position before the first record of any stream."""

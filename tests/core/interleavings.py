@@ -29,14 +29,14 @@ from streamq import (
     StreamId,
     TrimmedError,
 )
-from streamq import _outbox as real_outbox
-from streamq import _sequencer as real_sequencer
 from streamq import driver as real_driver
-from streamq._cursor import Progress
 from streamq._errors import ReplayError
-from streamq._replay import Fingerprints, fingerprint
-from streamq._wire import Record, RecordKind
 from streamq.driver import Entry
+from streamq.reading import _sequencer as real_sequencer
+from streamq.reading._cursor import Progress
+from streamq.records._wire import Record, RecordKind
+from streamq.writing import _outbox as real_outbox
+from streamq.writing._replay import Fingerprints, fingerprint
 
 _STREAM = StreamId("t", "s")
 _MAX_RECORD_BYTES = 200  # so that values of a few hundred bytes travel in parts

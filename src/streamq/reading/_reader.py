@@ -13,9 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Generic, Self
 
-from ._codec import Codec, reveal
-from ._cursor import Cursor
-from ._errors import (
+from streamq._errors import (
     ClosedError,
     IdleTimeoutError,
     StreamCancelledError,
@@ -23,14 +21,17 @@ from ._errors import (
     StreamNotFoundError,
     StreamqError,
 )
-from ._events import Chunk, Event, Reset, Seal, SealState, StreamId
+from streamq._events import Chunk, Event, Reset, Seal, SealState, StreamId
+from streamq._retry import RetryPolicy
+from streamq._statistics import ReaderStatistics
+from streamq.driver import START, ChunkQueue, Stored
+from streamq.records._codec import Codec, reveal
+from streamq.records._values import PLAIN, Serializer, T
+from streamq.records._wire import Record
+
+from ._cursor import Cursor
 from ._read_ahead import ReadAhead
-from ._retry import RetryPolicy
 from ._sequencer import Sequencer
-from ._statistics import ReaderStatistics
-from ._values import PLAIN, Serializer, T
-from ._wire import Record
-from .driver import START, ChunkQueue, Stored
 
 _READ_RECORDS = 256
 _READ_BYTES = 1_048_576

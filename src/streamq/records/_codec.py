@@ -10,7 +10,8 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Protocol
 
-from ._errors import CorruptRecordError, SerializationError
+from streamq._errors import CorruptRecordError, SerializationError
+
 from ._wire import Record
 
 

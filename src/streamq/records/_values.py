@@ -20,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar
 
-from ._errors import SerializationError
+from streamq._errors import SerializationError
 
 
 class Encoding(enum.IntEnum):

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
+from streamq._errors import CapabilityError, CorruptRecordError, CursorError
+from streamq._events import Seal, StreamId
+from streamq._retry import RetryPolicy
+from streamq.driver import START, ChunkQueue, Stored, StreamInfo
+from streamq.records._wire import Record, RecordKind
+
 from ._cursor import Cursor, Progress
-from ._errors import CapabilityError, CorruptRecordError, CursorError
-from ._events import Seal, StreamId
-from ._retry import RetryPolicy
 from ._sequencer import Sequencer, fold_tail
-from ._wire import Record, RecordKind
-from .driver import START, ChunkQueue, Stored, StreamInfo
 
 _FIRST_RECORDS = 4
 _GROWTH = 8

@@ -9,8 +9,9 @@ import enum
 import zlib
 from dataclasses import dataclass, replace
 
-from ._errors import CorruptRecordError
-from ._events import SealState
+from streamq._errors import CorruptRecordError
+from streamq._events import SealState
+
 from ._values import Encoding
 
 VERSION = 1

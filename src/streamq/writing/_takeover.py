@@ -8,20 +8,20 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from ._cursor import Progress
-from ._errors import (
+from streamq._errors import (
     BackendError,
     CapabilityError,
     FencedError,
     SealedError,
     StreamNotFoundError,
 )
-from ._events import StreamId
-from ._retry import RetryPolicy
-from ._sequencer import Sequencer
-from ._tail import Fold, read_tail
-from ._wire import Record
-from .driver import ChunkQueue, Entry
+from streamq._events import StreamId
+from streamq._retry import RetryPolicy
+from streamq.driver import ChunkQueue, Entry
+from streamq.reading._cursor import Progress
+from streamq.reading._sequencer import Sequencer
+from streamq.reading._tail import Fold, read_tail
+from streamq.records._wire import Record
 
 
 @dataclass(frozen=True, slots=True)

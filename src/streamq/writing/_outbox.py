@@ -12,13 +12,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ._cursor import Progress
-from ._errors import ReplayError, SealedError
-from ._events import SealState, StreamId
+from streamq._errors import ReplayError, SealedError
+from streamq._events import SealState, StreamId
+from streamq.driver import Entry
+from streamq.reading._cursor import Progress
+from streamq.records._values import Encoding
+from streamq.records._wire import Record, RecordKind, SealBody
+
 from ._replay import Fingerprints, fingerprint
-from ._values import Encoding
-from ._wire import Record, RecordKind, SealBody
-from .driver import Entry
 
 _TARGET_RECORD_BYTES = 65_536
 """Small chunks are packed into records of about this size: large enough to amortise a round trip,

@@ -11,33 +11,34 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any, Literal
 
-from ._codec import Codec
-from ._cursor import Cursor
-from ._data_converter import configured_codec
-from ._drivers import installed_drivers, load_driver
-from ._errors import (
+from streamq._errors import (
     BackendError,
     ConfigurationError,
     StreamNotFoundError,
     ThrottledError,
 )
-from ._events import StreamId
-from ._fence import Fence
+from streamq._events import StreamId
+from streamq._policies import OnFull, OnRetry
+from streamq._retry import RetryPolicy
+from streamq._settings import Settings, build, check_variables, load_settings
+from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions
+from streamq.reading._cursor import Cursor
+from streamq.reading._reader import StreamReader
+from streamq.reading._tail import StreamStatus, read_tail
+from streamq.records._codec import Codec
+from streamq.records._values import PLAIN, Serializer, T, serializer_for
+from streamq.records._wire import MAX_EPOCH, Record, RecordKind
+from streamq.writing._fence import Fence
+from streamq.writing._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
+from streamq.writing._replay import durable_fingerprints
+from streamq.writing._takeover import take_over
+from streamq.writing._writer import StreamWriter
+from streamq.writing._writer_options import WriterOptions
+
+from ._data_converter import configured_codec
+from ._drivers import installed_drivers, load_driver
 from ._opening import Opening
-from ._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
-from ._policies import OnFull, OnRetry
-from ._reader import StreamReader
-from ._replay import durable_fingerprints
 from ._requirements import check_capabilities
-from ._retry import RetryPolicy
-from ._settings import Settings, build, check_variables, load_settings
-from ._tail import StreamStatus, read_tail
-from ._takeover import take_over
-from ._values import PLAIN, Serializer, T, serializer_for
-from ._wire import MAX_EPOCH, Record, RecordKind
-from ._writer import StreamWriter
-from ._writer_options import WriterOptions
-from .driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions
 
 MAX_HEADER_BYTES = 3_000
 """Most bytes of headers, so that an OPEN record fits every backend."""

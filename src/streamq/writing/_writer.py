@@ -10,24 +10,25 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, Self
 
-from ._errors import (
+from streamq._errors import (
     BufferFullError,
     ChunkTooLargeError,
     ClosedError,
     ReplayError,
     StreamqError,
 )
-from ._events import SealState, StreamId
+from streamq._events import SealState, StreamId
+from streamq._policies import OnFull
+from streamq._retry import RetryPolicy
+from streamq._statistics import WriterStatistics
+from streamq.driver import ChunkQueue
+from streamq.records._values import Encoding, TContra
+from streamq.records._wire import SealBody
+
 from ._fence import Fence
 from ._outbox import Outbox
-from ._policies import OnFull
-from ._retry import RetryPolicy
 from ._sender import Sender
-from ._statistics import WriterStatistics
-from ._values import Encoding, TContra
-from ._wire import SealBody
 from ._writer_options import WriterOptions
-from .driver import ChunkQueue
 
 
 class StreamWriter(Generic[TContra]):

@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from streamq._errors import CorruptRecordError, CursorError, TrimmedError
+from streamq._events import Chunk, Event, Gap, Reset, Seal
+from streamq.records._values import PLAIN, Serializer
+from streamq.records._wire import MAX_CHUNK_BYTES, Record, RecordKind
+
 from ._cursor import Progress
-from ._errors import CorruptRecordError, CursorError, TrimmedError
-from ._events import Chunk, Event, Gap, Reset, Seal
-from ._values import PLAIN, Serializer
-from ._wire import MAX_CHUNK_BYTES, Record, RecordKind
 
 
 class Sequencer:

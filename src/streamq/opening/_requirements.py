@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ._capabilities import Capabilities
+from streamq._capabilities import Capabilities
+from streamq._errors import BackendLoadError, CapabilityError, ConfigurationError
+from streamq.driver import ChunkQueue
+
 from ._drivers import installed_drivers, load_driver
-from ._errors import BackendLoadError, CapabilityError, ConfigurationError
-from .driver import ChunkQueue
 
 
 def check_capabilities(queue: ChunkQueue, require: Collection[str]) -> None:
