@@ -7,7 +7,7 @@ import pytest
 
 import streamq
 import streamq.driver
-from streamq import Capabilities, LatencyClass, StreamqError
+from streamq import Capabilities, LatencyClass, StreamqError, _errors
 
 
 @pytest.mark.parametrize("module", [streamq, streamq.driver])
@@ -35,6 +35,23 @@ def test_every_error_has_its_own_code_and_a_docstring(error: type[StreamqError])
     assert error.code in vars(error).values(), "inherits somebody else's code"
     assert [e.code for e in errors()].count(error.code) == 1
     assert error.__doc__
+
+
+def tree(error: type[StreamqError], depth: int = 1) -> list[str]:
+    """Return the lines of a class and of its subclasses that streamq itself defines."""
+    lines = ["    " * depth + error.__name__]
+    for each in error.__subclasses__():
+        if each.__module__ == _errors.__name__:
+            lines += tree(each, depth + 1)
+    return lines
+
+
+def test_the_tree_of_errors_is_the_one_that_is_documented() -> None:
+    """The docstring is where people look up which class catches which errors."""
+    documented = (_errors.__doc__ or "").splitlines()
+    start = documented.index("    StreamqError")
+    end = documented.index("", start)
+    assert documented[start:end] == tree(StreamqError)
 
 
 def test_only_passing_conditions_are_retryable() -> None:
