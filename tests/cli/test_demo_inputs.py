@@ -227,8 +227,8 @@ def test_a_refusal_of_the_model_is_shown_without_the_key(cli: Cli, model: _Model
     refusals = [
         (401, '{"error": {"message": "bad key ' + KEY + '"}}', "HTTP status 401: bad key ****"),
         (404, "<html>no", "HTTP status 404: <html>no"),
-        (200, 'data: {"error": "overheated", "choices": 5}', "something else"),
-        (200, "data: hello", "something else"),
+        (200, 'data: {"error": "overheated", "choices": 5}', "does not send chat completions"),
+        (200, "data: hello", "does not send chat completions"),
     ]
     for number, (status, line, _) in enumerate(refusals):
         model.answer(line, status=status, model=str(number))

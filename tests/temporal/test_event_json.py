@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq import Chunk, Encoding, Event, Gap, Reset, Seal, SealState, SerializationError
-from streamq._values import encode_value
+from streamq.records._values import encode_value
 from streamq.temporal._event_json import EventPacker, pack, unpack
 
 _json = st.recursive(

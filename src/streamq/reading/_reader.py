@@ -1,4 +1,7 @@
-"""The consumer's side of a stream: events by cursor, resumable, with a deadline on every wait."""
+"""Reads a stream event by event, resumable by cursor, with a deadline on every wait.
+
+Design: docs/design/reading.md.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Generic, Self
 
-from ._codec import Codec, reveal
-from ._cursor import Cursor
-from ._errors import (
+from streamq._errors import (
     ClosedError,
     IdleTimeoutError,
     StreamCancelledError,
@@ -20,32 +21,35 @@ from ._errors import (
     StreamNotFoundError,
     StreamqError,
 )
-from ._events import Chunk, Event, Reset, Seal, SealState, StreamId
+from streamq._events import Chunk, Event, Reset, Seal, SealState, StreamId
+from streamq._retry import RetryPolicy
+from streamq._statistics import ReaderStatistics
+from streamq.driver import START, ChunkQueue, Stored
+from streamq.records._codec import Codec, reveal
+from streamq.records._values import PLAIN, Serializer, T
+from streamq.records._wire import Record
+
+from ._cursor import Cursor
 from ._read_ahead import ReadAhead
-from ._retry import RetryPolicy
 from ._sequencer import Sequencer
-from ._statistics import ReaderStatistics
-from ._values import PLAIN, Serializer, T
-from ._wire import Record
-from .driver import START, ChunkQueue, Stored
 
 _READ_RECORDS = 256
 _READ_BYTES = 1_048_576
-_EARLY_BYTES = 8 * _READ_BYTES  # held back at most, where there is no order
-_EARLY_RECORDS = 1_000  # the same, where the cursor is stored and names each of them
-_PAUSE_SECONDS = 1.0  # between two looks whether a reader that waits for a time-out is closed
+_EARLY_BYTES = 8 * _READ_BYTES  # most bytes held back, on backends that do not keep order
+_EARLY_RECORDS = 1_000  # most records held back where the stored cursor names each of them
+_PAUSE_SECONDS = 1.0  # interval at which a pausing reader checks whether it was closed
 _LONGEST_WAIT_SECONDS = 20.0
-_EXISTENCE_SECONDS = 5.0  # between two looks whether an idle stream is still there
+_EXISTENCE_SECONDS = 5.0  # interval at which an idle reader checks that the stream exists
 
 
 class StreamReader(Generic[T]):
     """Reads one stream, event by event or batch by batch; its values are of type ``T``.
 
-    Get one from :func:`streamq.open_reader`. Iterating gives every :class:`Chunk`, :class:`Reset`
-    (and :class:`Gap`, if asked for) and, last, the :class:`Seal`; then the iteration ends. There is
-    no background task: a reader that is not asked does not read.
+    Get one from :func:`streamq.open_reader`. Iterating yields every :class:`Chunk`, :class:`Reset`
+    (and :class:`Gap`, if requested) and, last, the :class:`Seal`; then the iteration ends. There is
+    no background task: a reader reads only while it is called.
 
-    For one task at a time. Cancelling a call loses nothing: the next call goes on.
+    For one task at a time. Cancelling a call loses nothing: the next call continues.
     """
 
     def __init__(
@@ -75,10 +79,10 @@ class StreamReader(Generic[T]):
         self._committed = START
         self._closed = False
         self._position = cursor.position
-        self._whole_position = cursor.position  # before what the sequencer holds back
+        self._whole_position = cursor.position  # before the records that the sequencer holds back
         self._ahead: ReadAhead[T] = ReadAhead(cursor, consumes=self._consumes)
         self._clock = asyncio.get_running_loop().time
-        self._next_look = 0.0
+        self._next_existence_check = 0.0
         self._sequencer = Sequencer(
             cursor.progress,
             gaps_as_events=gaps_as_events,
@@ -98,9 +102,9 @@ class StreamReader(Generic[T]):
 
     @property
     def cursor(self) -> str:
-        """Token of the place after the last event delivered; give it to a later reader.
+        """Token of the place after the last event delivered; a later reader can begin there.
 
-        After the seal it names the place before it, so that the later reader ends at once.
+        After the seal it is the place before the seal, so that the later reader ends at once.
         """
         return self._ahead.cursor.encode(self.stream)
 
@@ -111,16 +115,16 @@ class StreamReader(Generic[T]):
 
     @property
     def is_spent(self) -> bool:
-        """Whether there can be more only after the cursor has been stored (``commits=False``)."""
+        """Whether more events come only after the cursor has been stored (``commits=False``)."""
         ahead = self._ahead
         return self._consumes and not self._commits and ahead.events > 0 and not ahead.pending
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What the newest attempt was opened with (``open_writer(headers=...)``).
+        """Headers that the newest attempt was opened with (``open_writer(headers=...)``).
 
-        Empty until its opening has been read: so for a reader that began after it, at the tail or
-        at a cursor.
+        Empty until the opening of that attempt has been read. A reader that began after it, at the
+        tail or at a cursor, does not read it.
         """
         return MappingProxyType(self._sequencer.headers)
 
@@ -154,12 +158,12 @@ class StreamReader(Generic[T]):
             Events in order; empty after ``max_wait``, and after the seal has been delivered.
 
         Raises:
-            TrimmedError: Events are no longer stored and gaps were not asked for.
-            StreamNotFoundError: The stream was there and has vanished: expired, deleted, or lost by
+            TrimmedError: Events are no longer stored and gaps were not requested.
+            StreamNotFoundError: The stream existed and has vanished: expired, deleted, or lost by
                 the server.
             CorruptRecordError: Stored bytes are not a valid record.
-            SerializationError: The stream is encoded by a codec that is not here, or that failed;
-                if that is retryable the next call tries again.
+            SerializationError: The stream is encoded by a codec that this reader does not have, or
+                the codec failed; if the error is retryable, the next call tries again.
             BackendUnavailableError: The backend stayed unreachable for the retry deadline.
             ClosedError: The reader is closed.
         """
@@ -201,7 +205,7 @@ class StreamReader(Generic[T]):
         return self._ahead.deliver()
 
     async def collect(self) -> list[T]:
-        """Read to the end and return the values that count: those after the last reset.
+        """Read to the end and return the valid values: those after the last reset.
 
         Raises:
             StreamFailedError: The producer failed.
@@ -218,9 +222,9 @@ class StreamReader(Generic[T]):
         return values
 
     async def aclose(self) -> None:
-        """Stop reading. Idempotent. What was read and not delivered is left to the next reader.
+        """Stop reading. Idempotent. Events read and not delivered are left to the next reader.
 
-        A call that another task is waiting in raises ``ClosedError`` when its wait ends; at once if
+        A call that waits in another task raises ``ClosedError`` when its wait ends, or at once if
         the reader opened its queue itself.
         """
         if self._closed:
@@ -228,7 +232,7 @@ class StreamReader(Generic[T]):
         self._closed = True
         try:
             if self._consumes:
-                with contextlib.suppress(StreamqError):  # it comes back by itself, only later
+                with contextlib.suppress(StreamqError):  # unreleased records come back later
                     await self._single_try.run(
                         lambda: self._queue.release(self.stream, self._ahead.cursor.position)
                     )
@@ -252,7 +256,7 @@ class StreamReader(Generic[T]):
             raise self._failure.with_traceback(None)
 
     async def _fetch(self, max_wait: float) -> bool:
-        """Read once from the backend; return whether anything came."""
+        """Read once from the backend; return whether there were records."""
         if self._consumes:
             await self._commit()
             if self.is_spent:
@@ -265,10 +269,10 @@ class StreamReader(Generic[T]):
         records = await self._decode(found)
         self._check_open()
         if not found:
-            await self._look_after_it()
+            await self._check_existence()
             return False
         failure: StreamqError | None = None
-        # From here to the end there is no await: cancellation cannot tear it.
+        # No await from here to the end: cancellation cannot interrupt it halfway.
         for stored, record in zip(found, records, strict=False):
             before = self._whole_position
             try:
@@ -276,8 +280,8 @@ class StreamReader(Generic[T]):
                     raise record
                 events = self._sequencer.feed(record)
             except StreamqError as exc:
-                # What came before the bad record is delivered first, then the error: for good, or,
-                # if the codec's key service is away, until it is back.
+                # Events before the bad record are delivered first, then the error is raised: for
+                # good, or, if it is retryable (the codec's key service is away), until it passes.
                 exc.backend, exc.stream = self._queue.backend, str(self.stream)
                 failure = exc
                 if not exc.retryable:
@@ -299,10 +303,10 @@ class StreamReader(Generic[T]):
         return True
 
     def _pause(self) -> float:
-        """Return for how long not to read, since what is missing may be hidden from us.
+        """Return how many seconds to pause, because a missing record may be hidden from us.
 
-        A reader that died keeps it for a time-out. If there is more behind it than we hold back, it
-        must not be taken for lost before that.
+        Records taken by a reader that died stay hidden for a time-out. When half of the room for
+        records after them is used, reading pauses that long before they can count as lost.
         """
         if not self._sequencer.is_half_full:
             self._hole_until = None
@@ -313,9 +317,10 @@ class StreamReader(Generic[T]):
         return self._hole_until - now
 
     async def _commit(self) -> None:
-        """Acknowledge what was delivered, or what the cursor says that somebody has.
+        """Acknowledge the events delivered, or those before the cursor that the reader began at.
 
-        What tells nothing (an OPEN, a repeat) is safe to lose, and more may come only after it.
+        Records without events (an OPEN, a repeat) are acknowledged as well: they are safe to lose,
+        and the backend may send nothing more before that.
         """
         position = self._ahead.cursor.position
         if position not in (START, self._committed) and (self._commits or not self._ahead.events):
@@ -323,7 +328,7 @@ class StreamReader(Generic[T]):
             self._committed = position
 
     async def _decode(self, found: Sequence[Stored]) -> list[Record | StreamqError]:
-        """Return the records up to the first bad one, and in its place what is wrong with it."""
+        """Return the records up to the first bad one, and in its place the error."""
         records: list[Record | StreamqError] = []
         try:
             for stored in found:
@@ -346,21 +351,21 @@ class StreamReader(Generic[T]):
                 self._position,
                 max_records=_READ_RECORDS,
                 max_bytes=_READ_BYTES,
-                # After an outage look at once: the server may have lost the stream.
+                # After an outage do not wait: the server may have lost the stream.
                 max_wait=max_wait if attempts == 1 else 0.0,
             )
 
         found = await self._retry.run(read, wait_seconds=max_wait)
         if attempts > 1:
-            self._next_look = 0.0
+            self._next_existence_check = 0.0
         return found
 
-    async def _look_after_it(self) -> None:
-        """Raise if the stream that is waited for was there and is not any more."""
+    async def _check_existence(self) -> None:
+        """Raise if the stream existed and does not exist any more."""
         now = self._clock()
-        if self._position == START or now < self._next_look:
+        if self._position == START or now < self._next_existence_check:
             return
-        self._next_look = now + _EXISTENCE_SECONDS
+        self._next_existence_check = now + _EXISTENCE_SECONDS
         try:
             await self._single_try.run(lambda: self._queue.describe(self.stream))
         except StreamNotFoundError as exc:
@@ -371,7 +376,7 @@ class StreamReader(Generic[T]):
                 stream=str(self.stream),
             ) from exc
         except StreamqError:
-            return  # that proves nothing; if the backend is away, the next read says so
+            return  # this proves nothing; if the backend is unavailable, the next read raises
 
 
 def raise_for_seal(seal: Seal | None, stream: StreamId) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Protocol
 
-from ._errors import CorruptRecordError, SerializationError
+from streamq._errors import CorruptRecordError, SerializationError
+
 from ._wire import Record
 
 
@@ -80,6 +81,6 @@ async def _call(call: Awaitable[bytes], verb: str, seconds: float) -> bytes:
         else:
             message = f"the payload codec cannot {verb} a record: {type(exc).__name__}: {exc}"
         error = SerializationError(message)
-        # An unavailable key service comes back; a wrong key, which only decoding meets, stays wrong.
+        # A key service that is away comes back; a wrong key, which only decoding meets, stays so.
         error.retryable = verb == "encode" or isinstance(exc, OSError)
         raise error from exc

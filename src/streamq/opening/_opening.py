@@ -19,7 +19,7 @@ C = TypeVar("C", bound=_Closable)
 
 
 class Opening(Generic[C]):
-    """Something being opened: ``await`` it to own it, or ``async with`` it to have it closed."""
+    """An opening in progress: ``await`` it to own the object, or enter it to have it closed."""
 
     def __init__(self, opener: Callable[[], Awaitable[C]]) -> None:
         self._opener = opener

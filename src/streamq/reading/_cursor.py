@@ -12,9 +12,9 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from ._errors import CursorError
-from ._events import StreamId
-from .driver import START
+from streamq._errors import CursorError
+from streamq._events import StreamId
+from streamq.driver import START
 
 _HEAD = struct.Struct(">B8sQQQQ")
 _PLAIN, _BASED = 1, 2

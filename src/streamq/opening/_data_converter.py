@@ -12,10 +12,10 @@ import functools
 import importlib.metadata
 from typing import Protocol, cast
 
-from ._codec import Codec
-from ._errors import ConfigurationError
-from ._events import StreamId
-from ._settings import Settings
+from streamq._errors import ConfigurationError
+from streamq._events import StreamId
+from streamq._settings import Settings
+from streamq.records._codec import Codec
 
 GROUP = "streamq.codecs"
 """Entry points that load the codec of a data converter; each one is a :class:`CodecLoader`."""

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from streamq._events import Chunk, Event, Seal
+from streamq.records._values import T
+
 from ._cursor import Cursor, Progress
-from ._events import Chunk, Event, Seal
-from ._values import T
 
 
 @dataclass(slots=True)

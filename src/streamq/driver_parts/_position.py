@@ -5,8 +5,8 @@ Design: docs/design/contract.md.
 
 from __future__ import annotations
 
-from ._errors import CursorError
-from ._events import StreamId
+from streamq._errors import CursorError
+from streamq._events import StreamId
 
 Key = tuple[int, int]
 BEFORE_ALL: Key = (0, 0)  # epochs start at 1

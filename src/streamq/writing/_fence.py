@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
-from ._errors import FencedError, StreamNotFoundError, StreamqError
-from ._events import StreamId
-from ._retry import RetryPolicy
-from .driver import ChunkQueue
+from streamq._errors import FencedError, StreamNotFoundError, StreamqError
+from streamq._events import StreamId
+from streamq._retry import RetryPolicy
+from streamq.driver import ChunkQueue
 
 
 class Fence:

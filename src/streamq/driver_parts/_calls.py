@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-from ._errors import ClosedError, StreamqError
-from ._events import StreamId
+from streamq._errors import ClosedError, StreamqError
+from streamq._events import StreamId
 
 
 def closed_error(backend: str, stream: StreamId | str | None = None) -> ClosedError:

@@ -1,4 +1,7 @@
-"""User values to bytes and back: text and bytes as they are, everything else as JSON."""
+"""Encodes user values as bytes and decodes them: text and bytes as they are, the rest as JSON.
+
+Design: docs/design/values.md.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar
 
-from ._errors import SerializationError
+from streamq._errors import SerializationError
 
 
 class Encoding(enum.IntEnum):
-    """How the bytes of a chunk are to be understood (two bits on the wire).
+    """Encoding of the bytes of a chunk (two bits on the wire).
 
-    PAYLOAD is a ``temporal.api.common.v1.Payload`` in protobuf bytes: what a Temporal data
-    converter made of a value that is neither text, bytes nor JSON.
+    PAYLOAD is a ``temporal.api.common.v1.Payload`` in protobuf bytes, into which a Temporal data
+    converter encoded a value that is neither text, bytes nor JSON.
     """
 
     BYTES = 0
@@ -39,7 +42,7 @@ TCo = TypeVar("TCo", default=Any, covariant=True)
 
 
 class Serializer(Protocol[T]):
-    """Turns the values of one stream into bytes and back; pure and quick, called for each chunk."""
+    """Encodes and decodes the values of one stream; pure and fast, called for each chunk."""
 
     def encode(self, value: T) -> tuple[Encoding, bytes]:
         """Encode a value.
@@ -50,11 +53,11 @@ class Serializer(Protocol[T]):
         ...
 
     def decode(self, encoding: Encoding, data: bytes) -> T:
-        """Turn the bytes of a chunk back into a value.
+        """Decode the bytes of a chunk.
 
         Raises:
-            SerializationError: The bytes do not have the encoding that they claim, or are not a
-                value of the type that is wanted.
+            SerializationError: The bytes do not have the declared encoding, or are not a value of
+                the requested type.
         """
         ...
 
@@ -63,7 +66,7 @@ _PLAIN_VALUES = (BaseModel, date, time, timedelta, UUID, Decimal, Enum)
 
 
 def _jsonable(value: object) -> object:
-    """Let pydantic encode what has one obvious JSON form; a set, whose order changes, has none."""
+    """Let pydantic encode values with one obvious JSON form; a set has none: its order varies."""
     if isinstance(value, _PLAIN_VALUES) or dataclasses.is_dataclass(value):
         return to_jsonable_python(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
@@ -79,7 +82,7 @@ def encode_value(value: object) -> tuple[Encoding, bytes]:
 
     Returns:
         The encoding and the bytes: ``str`` as UTF-8, ``bytes`` unchanged, other values as JSON,
-        among them dataclasses, pydantic models, dates, UUIDs, decimals and enums.
+        including dataclasses, pydantic models, dates, UUIDs, decimals and enums.
 
     Raises:
         SerializationError: The value is not JSON-serialisable (or holds NaN, infinity or a lone
@@ -99,11 +102,11 @@ def encode_value(value: object) -> tuple[Encoding, bytes]:
 
 
 def decode_value(encoding: Encoding, data: bytes) -> Any:
-    """Turn the bytes of a chunk back into the value that was sent.
+    """Decode the bytes of a chunk into the value that was sent.
 
     Raises:
-        SerializationError: The bytes do not have the encoding that they claim, or only a Temporal
-            data converter knows what they are.
+        SerializationError: The bytes do not have the declared encoding, or only a Temporal data
+            converter can decode them.
     """
     if encoding is Encoding.BYTES:
         return data
@@ -121,7 +124,7 @@ def decode_value(encoding: Encoding, data: bytes) -> Any:
 
 
 class PlainSerializer:
-    """What streamq does by itself: :func:`encode_value` and :func:`decode_value`."""
+    """The default serializer: :func:`encode_value` and :func:`decode_value`."""
 
     encode = staticmethod(encode_value)
     decode = staticmethod(decode_value)
@@ -131,7 +134,7 @@ PLAIN: Serializer[Any] = PlainSerializer()
 
 
 def describe_invalid(error: ValidationError) -> str:
-    """Say where a value is not what was wanted, and why, without repeating the value."""
+    """Describe where and why a value is invalid, without repeating the value."""
     found = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in found["loc"])
     return f"{where + ': ' if where else ''}{found['msg']}"
@@ -145,7 +148,7 @@ def alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 class TypedSerializer(Generic[T]):
-    """Gives values of one type, validated by pydantic: models, dataclasses, plain types.
+    """Decodes values of one type, validated by pydantic: models, dataclasses, plain types.
 
     Args:
         value_type: The type of every value of the stream.
@@ -173,5 +176,5 @@ class TypedSerializer(Generic[T]):
 
 
 def serializer_for(value_type: type[T] | None) -> Serializer[T]:
-    """Return the serializer for values of a type; of any type, if there is none."""
+    """Return the serializer for values of a type, or of any type if it is ``None``."""
     return PLAIN if value_type is None else TypedSerializer(value_type)

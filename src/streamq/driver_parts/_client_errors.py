@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
 
-from ._errors import BackendError, StreamqError
+from streamq._errors import BackendError, StreamqError
 
 
 class translated_errors:

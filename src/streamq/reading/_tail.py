@@ -1,4 +1,7 @@
-"""Where a stream stands now: from its newest records, or by reading it through."""
+"""Determines where a stream stands, from its newest records or by reading all of it.
+
+Design: docs/design/attempts.md.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
-from ._cursor import Cursor, Progress
-from ._errors import CapabilityError, CorruptRecordError, CursorError
-from ._events import Seal, StreamId
-from ._retry import RetryPolicy
-from ._sequencer import Sequencer, fold_tail
-from ._wire import Record, RecordKind
-from .driver import START, ChunkQueue, Stored, StreamInfo
+from streamq._errors import CapabilityError, CorruptRecordError, CursorError
+from streamq._events import Seal, StreamId
+from streamq._retry import RetryPolicy
+from streamq.driver import START, ChunkQueue, Stored, StreamInfo
+from streamq.records._wire import Record, RecordKind
 
-_FIRST_LOOK = 4
+from ._cursor import Cursor, Progress
+from ._sequencer import Sequencer, fold_tail
+
+_FIRST_RECORDS = 4
 _GROWTH = 8
 _PAGE_RECORDS = 1_000
 _PAGE_BYTES = 4_194_304
@@ -22,7 +26,7 @@ _PAGE_BYTES = 4_194_304
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """Where a stream stands.
+    """The status of a stream.
 
     Attributes:
         stream: Which stream.
@@ -31,7 +35,7 @@ class StreamStatus:
         seal: The ending, or ``None`` while the stream is open.
         records: How many records are stored, if the backend knows.
         size_bytes: How much they take, if the backend knows.
-        expires_in: Time until the stream disappears by itself.
+        expires_in: Time until the stream expires.
     """
 
     stream: StreamId
@@ -45,15 +49,15 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The end of a stream and what it says.
+    """The end of a stream, and the state of delivery there.
 
     Attributes:
         info: The backend's description.
         state: The sequencer after the newest record.
-        cursor: The place after the newest event; before the seal, so that a late reader learns of
-            it, and before the parts of a chunk that is not complete.
+        cursor: The place after the newest event; but before the seal, so that a reader that begins
+            here gets it, and before the parts of an incomplete chunk.
         position: The driver's position after the newest record.
-        opening: The record that opened the newest epoch, if it was among those looked at.
+        opening: The record that opened the newest epoch, if it was among those read.
     """
 
     info: StreamInfo
@@ -64,7 +68,7 @@ class Tail:
 
     @property
     def status(self) -> StreamStatus:
-        """The state in the reader's words."""
+        """The tail as a public :class:`StreamStatus`."""
         info, state = self.info, self.state
         return StreamStatus(
             info.stream,
@@ -78,12 +82,12 @@ class Tail:
 
 
 async def read_tail(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Tail:
-    """Learn where a stream stands.
+    """Return where a stream stands.
 
     Raises:
         StreamNotFoundError: It does not exist, or has expired.
-        CapabilityError: What has been read is gone, so that there is nothing to tell it from; or
-            the backend neither fences nor keeps order.
+        CapabilityError: The backend has no replay, so that its records cannot be read for this; or
+            it neither fences nor keeps order.
         CorruptRecordError: One of its records is damaged.
         BackendUnavailableError: The backend stayed unreachable for the retry deadline.
     """
@@ -116,24 +120,24 @@ async def newest_epoch(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) 
 
 
 async def _newest(queue: ChunkQueue, stream: StreamId) -> Tail:
-    """Fold the newest records of a backend that fences: nothing stale is among them."""
-    look = _FIRST_LOOK
+    """Read the newest records of a backend that fences: none of them is stale."""
+    count = _FIRST_RECORDS
     while True:
-        info = await queue.describe(stream, last=look)
+        info = await queue.describe(stream, last=count)
         records = [decode(stored, queue, stream) for stored in info.last]
         state = fold_tail(records)
-        if state is None and len(records) < look:
-            # The whole stream, and nothing but attempts that stored nothing.
+        if state is None and len(records) < count:
+            # These are all records, and no attempt stored more than its opening.
             state = Sequencer()
             for record in reversed(records):
                 state.feed(record)
-        # With an incomplete chunk, as far as the record before its first part.
+        # With an incomplete chunk, back to the record before its first part.
         needed = records[0].part + 2 if records and _is_incomplete(records[0]) else 0
-        if state is not None and (len(records) >= needed or len(records) < look):
+        if state is not None and (len(records) >= needed or len(records) < count):
             newest, opened = info.last[0], records[0].kind is RecordKind.OPEN
             cursor = _cursor(info.last, records, state)
             return Tail(info, state, cursor, newest.position, newest.data if opened else None)
-        look = max(look * _GROWTH, needed)
+        count = max(count * _GROWTH, needed)
 
 
 def _cursor(stored: tuple[Stored, ...], records: list[Record], state: Sequencer) -> Cursor:
@@ -169,10 +173,10 @@ def decode(stored: Stored, queue: ChunkQueue, stream: StreamId) -> Record:
 
 @dataclass(slots=True)
 class Fold:
-    """Reads a stream forward, for backends that do not fence: there, only all of it tells.
+    """Reads a stream forward to its end, for backends that do not fence.
 
-    What is stale shows by what comes before it in the one order that everybody reads, so that this
-    comes to what every reader comes to.
+    There, a record is stale because of a record before it in the one order in which all readers
+    read. So only a pass over all records comes to the same state as every reader.
     """
 
     queue: ChunkQueue
@@ -184,7 +188,7 @@ class Fold:
     _whole: str = START
 
     async def advance(self, until: bytes | None = None) -> bool:
-        """Read on to what is stored now, or only to a certain record; return whether it came.
+        """Read on to the newest record, or only to a given one; return whether that one was found.
 
         Raises:
             CorruptRecordError: A stored record is damaged.
@@ -227,8 +231,8 @@ class Fold:
         try:
             self.state.feed(record)
         except CursorError:
-            # The beginning is no longer stored, and what a stale attempt wrote after its successor
-            # took over was read for its own. From here on it is the successor's.
+            # The beginning is no longer stored, and records that a stale attempt wrote after its
+            # successor took over were counted as valid. From here on the successor's count.
             base = Progress(record.epoch, record.attempt, record.seq, record.offset - 1)
             self.state = Sequencer(base, gaps_as_events=True)
             self.state.feed(record)

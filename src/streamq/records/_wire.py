@@ -1,4 +1,7 @@
-"""Wire format v1: what is stored for each record. Byte by byte in docs/wire-format.md."""
+"""Encodes and decodes records in wire format v1, specified byte by byte in docs/wire-format.md.
+
+Design: docs/design/values.md.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,22 @@ import enum
 import zlib
 from dataclasses import dataclass, replace
 
-from ._errors import CorruptRecordError
-from ._events import SealState
+from streamq._errors import CorruptRecordError
+from streamq._events import SealState
+
 from ._values import Encoding
 
 VERSION = 1
 MAX_EPOCH = 2**63 - 1
 """Largest epoch: it has to fit SQLite's signed integers as well as a Redis entry id."""
 MAX_NUMBER = 2**62
-"""Largest attempt, seq and offset in a record: what is counted on from them stays in 63 bits."""
+"""Largest attempt, seq and offset in a record: numbers counted from them stay within 63 bits."""
 
 MAX_CHUNK_BYTES = 2**30
-"""Largest chunk, whole or in parts: what a reader may be made to hold on the word of a writer."""
+"""Largest chunk, whole or in parts: the most that a record can make a reader hold in memory."""
 
 _MAX_CODED_CHUNKS = 65_536
-"""Most chunks of a record behind a codec, whose bytes do not say how many they can be."""
+"""Most chunks of a record with a codec, whose size gives no bound on their number."""
 
 _DATA, _RESTART, _SEALED, _RESETS, _PART, _CODED, _HEADERS = 1, 2, 4, 8, 16, 32, 64
 _DATA_ONLY = _SEALED | _RESETS | _PART | _CODED
@@ -43,7 +47,7 @@ class SealBody:
     """The seal as stored: :class:`streamq.Seal` without its place in the stream.
 
     Attributes:
-        producer: Whose seal it is, in the words of whoever opened the writer; may be empty.
+        producer: Name that the sealing writer was opened with; may be empty.
     """
 
     state: SealState
@@ -60,7 +64,7 @@ class Record:
     Attributes:
         kind: OPEN or DATA.
         epoch: Which run of the producer wrote it; grows with every run, 1 to 2**63-1.
-        restarts: Whether the positions of this epoch start over instead of going on.
+        restarts: Whether the positions of this epoch start over instead of continuing.
         attempt: Dense number of the epoch, 1, 2, ...; 0 in OPEN, written before it is known.
         seq: Position of the first chunk within the attempt; 0 in OPEN.
         offset: Offset of the first event in this record; 0 in OPEN.
@@ -71,10 +75,10 @@ class Record:
             nothing else. Its seq and offset are those of the chunk.
         parts: How many parts that chunk has; 1 if the chunks are whole.
         created_ms: OPEN only: when the attempt was opened, Unix milliseconds, producer's clock.
-        nonce: OPEN only: eight random bytes, which tell two writers of one epoch apart.
-        coded: What a codec made of the chunks and of the seal's texts, which are empty then; see
-            :meth:`reveal`.
-        headers: OPEN only: names and values that travel with the attempt, such as trace context.
+        nonce: OPEN only: eight random bytes, which distinguish two writers of one epoch.
+        coded: The chunks and the seal's texts as encoded by a codec; they are empty in a record
+            that was decoded, until :meth:`reveal`.
+        headers: OPEN only: names and values stored with the attempt, such as trace context.
     """
 
     kind: RecordKind
@@ -153,17 +157,20 @@ class Record:
             _put_text(out, self.seal.message)
 
     def body(self) -> bytes:
-        """Return what a codec is given: the chunks, then the seal's texts."""
+        """Return the bytes that a codec encodes: the chunks, then the seal's texts."""
         out = bytearray()
         self._put_chunks(out)
         self._put_seal_texts(out)
         return bytes(out)
 
     def reveal(self, body: bytes) -> Record:
-        """Return a coded record with what its codec gave back, as :meth:`body` returned it.
+        """Return a coded record with its chunks and texts, from the body that its codec decoded.
+
+        Args:
+            body: As :meth:`body` returned it before it was encoded.
 
         Raises:
-            CorruptRecordError: That is not what was coded.
+            CorruptRecordError: The body is not the one that was encoded.
         """
         scan = _Scanner(body, 0)
         chunks = scan.chunks(len(self.chunks))

@@ -1,24 +1,27 @@
-"""Taking a stream over: announce the attempt first, then learn where it has to go on."""
+"""Takes a stream over for a new attempt: announces the attempt, then determines where it begins.
+
+Design: docs/design/attempts.md.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
 
-from ._cursor import Progress
-from ._errors import (
+from streamq._errors import (
     BackendError,
     CapabilityError,
     FencedError,
     SealedError,
     StreamNotFoundError,
 )
-from ._events import StreamId
-from ._retry import RetryPolicy
-from ._sequencer import Sequencer
-from ._tail import Fold, read_tail
-from ._wire import Record
-from .driver import ChunkQueue, Entry
+from streamq._events import StreamId
+from streamq._retry import RetryPolicy
+from streamq.driver import ChunkQueue, Entry
+from streamq.reading._cursor import Progress
+from streamq.reading._sequencer import Sequencer
+from streamq.reading._tail import Fold, read_tail
+from streamq.records._wire import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,8 @@ class Beginning:
     """Where an attempt begins.
 
     Attributes:
-        progress: What its records count on from.
-        takes_back: Whether readers have to be told to forget, if the attempt starts over.
+        progress: The state that its records are numbered from.
+        takes_back: Whether there are events to void, if the attempt starts over.
     """
 
     progress: Progress
@@ -39,16 +42,16 @@ async def take_over(
 ) -> Beginning:
     """Store the record that opens an attempt; return where the attempt begins.
 
-    Never the other way round: what an older attempt added in between would be counted twice.
-    A backend that fences lets nothing older in after the record. Elsewhere, nothing older counts
-    after it, and what came before it is read up to it. Where what was read is gone, the attempt
-    starts over, and its reader counts.
+    The order matters: records that an older attempt added in between would be counted twice.
+    A backend that fences stores nothing older after the opening. On one that does not, readers
+    ignore older records after the opening, and the records before it are read here up to it.
+    Without replay nothing can be read: the attempt starts over, and its only reader counts.
 
     Raises:
         FencedError: A newer attempt has opened the stream, or another one with the same epoch.
         SealedError: The stream has ended.
-        CapabilityError: Nobody could tell attempts apart on this backend, or the attempt is not to
-            start over and it keeps nothing to go on from.
+        CapabilityError: Attempts cannot be told apart on this backend; or the attempt does not
+            start over, and the backend has no replay to continue from.
         StreamqError: The backend failed.
     """
     capabilities = queue.capabilities
@@ -60,18 +63,18 @@ async def take_over(
         )
     entry = Entry(opening.epoch, 0, opening.encode())
     if not capabilities.replay:
-        return await _blindly(queue, stream, entry, opening.restarts, retry)
-    take = _by_the_backend if capabilities.fenced else _by_the_order
+        return await _without_replay(queue, stream, entry, opening.restarts, retry)
+    take = _with_fence if capabilities.fenced else _with_order
     state, won = await take(queue, stream, entry, retry)
     if won != entry.data:
         raise _superseded(entry, state.epoch, queue, stream)
     return Beginning(state.progress, takes_back=state.offset > 0)
 
 
-async def _blindly(
+async def _without_replay(
     queue: ChunkQueue, stream: StreamId, entry: Entry, restarts: bool, retry: RetryPolicy
 ) -> Beginning:
-    """Start over without knowing what was told before; the stream's only reader does."""
+    """Start over without knowing what was delivered before; only the stream's reader knows."""
     if not restarts:
         raise CapabilityError(
             f"backend {queue.backend!r} does not offer replay: nobody can read where an earlier "
@@ -103,10 +106,10 @@ def _superseded(entry: Entry, newest: int, queue: ChunkQueue, stream: StreamId) 
     )
 
 
-async def _by_the_backend(
+async def _with_fence(
     queue: ChunkQueue, stream: StreamId, entry: Entry, retry: RetryPolicy
 ) -> tuple[Sequencer, bytes | None]:
-    # A stream that has ended is left alone: another OPEN would renew its time to live.
+    # Nothing is appended to a sealed stream: another OPEN would renew its time to live.
     with contextlib.suppress(StreamNotFoundError):
         _refuse_sealed((await read_tail(queue, stream, retry)).state, queue, stream)
     await retry.run(lambda: queue.append(stream, [entry]))
@@ -115,7 +118,7 @@ async def _by_the_backend(
     return tail.state, tail.opening
 
 
-async def _by_the_order(
+async def _with_order(
     queue: ChunkQueue, stream: StreamId, entry: Entry, retry: RetryPolicy
 ) -> tuple[Sequencer, bytes | None]:
     fold = Fold(queue, stream, retry)

@@ -1,7 +1,9 @@
-"""What a writer has accepted and not yet stored: numbering, packing, the byte bound, one seal.
+"""Holds the chunks that a writer has accepted and not yet stored; numbers, packs and seals them.
 
-A pure state machine: no clock, no I/O. :class:`~streamq.StreamWriter` puts chunks in and carries
-batches to the backend, one at a time.
+A pure state machine: no clock, no I/O. :class:`~streamq.StreamWriter` puts chunks in, and its
+``Sender`` carries batches to the backend, one at a time.
+
+Design: docs/design/writing.md.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ._cursor import Progress
-from ._errors import ReplayError, SealedError
-from ._events import SealState, StreamId
+from streamq._errors import ReplayError, SealedError
+from streamq._events import SealState, StreamId
+from streamq.driver import Entry
+from streamq.reading._cursor import Progress
+from streamq.records._values import Encoding
+from streamq.records._wire import Record, RecordKind, SealBody
+
 from ._replay import Fingerprints, fingerprint
-from ._values import Encoding
-from ._wire import Record, RecordKind, SealBody
-from .driver import Entry
 
 _TARGET_RECORD_BYTES = 65_536
 """Small chunks are packed into records of about this size: large enough to amortise a round trip,
@@ -26,14 +29,14 @@ _APPEND_BYTES = 1_048_576
 """Most bytes handed to the backend in one append."""
 
 _RECORD_OVERHEAD = 64
-"""Upper bound of the header, seal marker and checksum around the chunks of one record."""
+"""Upper bound of the header, seal marker and checksum of one record, in bytes."""
 
 CHUNK_OVERHEAD = 6
-"""Upper bound of what a record adds to each chunk."""
+"""Upper bound of the bytes that a record adds to each chunk."""
 
 HELD_OVERHEAD = 100
-"""What holding a chunk back takes in memory beside its bytes, so that a bound on what is held is
-one on memory, however small the chunks are."""
+"""Memory that a held chunk takes beside its bytes; counted, so that the bound on held bytes is a
+bound on memory, however small the chunks are."""
 
 SMALLEST_RECORD_BYTES = 4_096
 """Every backend has to store records of this size: a seal is never split."""
@@ -64,7 +67,7 @@ class Batch:
         first_index: Index of the first one within its epoch; the others follow densely.
         frees_bytes: Bytes of buffer that become free once it is stored.
         next_seq: Seq after its last complete chunk.
-        seals: Whether the last record ends the stream.
+        seals: Whether the last record carries the seal.
     """
 
     records: tuple[Record, ...]
@@ -82,20 +85,21 @@ class Batch:
 class Outbox:
     """Chunks of one attempt between ``send_chunk`` and the acknowledgement.
 
-    At most one batch is on its way: :meth:`pack` gives it, and gives the same one again until
+    At most one batch is in flight: :meth:`pack` returns it, and returns the same one again until
     :meth:`acknowledge` is called.
 
     Args:
         progress: Where this attempt begins: its epoch and attempt, the seq and offset before it.
         stream: Which stream, for messages.
-        restarts: Whether it starts over.
-        takes_back: Whether readers are then told to forget what earlier attempts told.
+        restarts: Whether the attempt starts over.
+        takes_back: Whether an attempt that starts over begins with a ``Reset``, which voids the
+            chunks of earlier attempts.
         max_record_bytes: Largest record that the backend stores, at least
             :data:`SMALLEST_RECORD_BYTES`.
         durable: For an attempt that replays: fingerprints of the chunks that are stored already.
-            What is sent again is compared with them and dropped.
+            Chunks that are sent again are compared with them and dropped.
         producer: Stored with the seal; at most 2,000 bytes.
-        holds_back: Keep every chunk until END is asked for; with another ending they are let go.
+        holds_back: Keep every chunk until END is requested; another ending discards them.
     """
 
     def __init__(
@@ -121,7 +125,7 @@ class Outbox:
         self._restarts = restarts
         self._producer = producer
         self._durable = durable
-        # What earlier attempts told is taken back by a Reset, which is sent at once.
+        # The Reset that voids earlier attempts is sent at once, before any chunk.
         self._resets = restarts and takes_back
         self._position = 0 if durable is not None else self.resumed_from
         self._sent_seq = self.resumed_from
@@ -130,7 +134,7 @@ class Outbox:
         self._pending: deque[_Whole | _Part] = deque()
         self._accepted: deque[_Whole | _Part] = deque() if holds_back else self._pending
         self._overhead = HELD_OVERHEAD if holds_back else CHUNK_OVERHEAD
-        self._on_its_way: Batch | None = None
+        self._in_flight: Batch | None = None
         self._max_record_bytes = max_record_bytes
         self._body_bytes = max_record_bytes - _RECORD_OVERHEAD
         self._record_bytes = min(_TARGET_RECORD_BYTES, self._body_bytes)
@@ -142,35 +146,35 @@ class Outbox:
 
     @property
     def position(self) -> int:
-        """Seq of the next chunk to be accepted."""
+        """Seq that the next accepted chunk gets."""
         return self._position
 
     @property
     def is_replaying(self) -> bool:
-        """Whether the next chunk is expected to be one that is stored already."""
+        """Whether the next chunk has to equal one that is stored already."""
         return self._position < self.resumed_from
 
     @property
     def has_work(self) -> bool:
-        """Whether :meth:`pack` would return something."""
+        """Whether :meth:`pack` would return a batch."""
         return (
-            self._on_its_way is not None
+            self._in_flight is not None
             or bool(self._pending)
             or self._resets
             or (self.seal is not None and not self.is_sealed)
         )
 
     def has_room(self, size: int, limit: int) -> bool:
-        """Whether a chunk of ``size`` bytes fits below ``limit``; one always fits when empty."""
+        """Whether a chunk of ``size`` bytes fits below ``limit``; the first one always fits."""
         return not self.buffered_bytes or self.buffered_bytes + size + self._overhead <= limit
 
     def accept(self, encoding: Encoding, data: bytes) -> None:
-        """Take a chunk, however large: what is larger than a record is cut into parts.
+        """Accept a chunk of any size: one that is larger than a record is split into parts.
 
         Raises:
-            SealedError: A seal was asked for.
-            ReplayError: The chunk is not the one that an earlier attempt stored at this place.
-                Nothing is taken; the same chunk may be corrected and sent again.
+            SealedError: A seal was requested.
+            ReplayError: The chunk differs from the one that an earlier attempt stored at this seq.
+                It is not accepted; the caller may send a corrected one.
         """
         if self.seal is not None:
             self.check_open()
@@ -179,8 +183,8 @@ class Outbox:
             return
         size = len(data)
         limit = self.whole_bytes
-        # The chunk goes in last and at once, and without a call between the three: Temporal may
-        # interrupt a thread at any call, and missing parts would spoil the stream.
+        # Temporal may interrupt a thread at any call, and a chunk with missing parts would corrupt
+        # the stream. So all parts are added by one call, which comes last.
         if size <= limit:
             self._position += 1
             self.buffered_bytes += size + self._overhead
@@ -197,7 +201,7 @@ class Outbox:
 
     def _compare(self, encoding: Encoding, data: bytes) -> None:
         known = self._durable.get(self._position) if self._durable else None
-        # What has been trimmed cannot be compared, and nobody can read it any more.
+        # A trimmed chunk cannot be compared; no reader can read it any more either.
         if known is not None and known != fingerprint(encoding, data):
             raise ReplayError(
                 f"chunk {self._position} of stream {self._stream} differs from the one that an "
@@ -209,10 +213,10 @@ class Outbox:
         self._position += 1
 
     def check_open(self) -> None:
-        """Raise if nothing can be accepted any more.
+        """Raise if no chunk can be accepted any more.
 
         Raises:
-            SealedError: A seal was asked for.
+            SealedError: A seal was requested.
         """
         if self.seal is not None:
             raise SealedError(
@@ -221,14 +225,14 @@ class Outbox:
                 stream=self._stream,
             )
 
-    def ask_seal(
+    def request_seal(
         self, state: SealState, *, error_type: str = "", message: str = "", retryable: bool = False
     ) -> None:
-        """End the stream after everything accepted; asking for the same ending again is harmless.
+        """Seal the stream after every accepted chunk; requesting the same state again is harmless.
 
         Raises:
-            SealedError: Another ending was asked for.
-            ReplayError: END, while an earlier attempt had sent more than was sent again.
+            SealedError: Another ending was requested before.
+            ReplayError: END, although not all durable chunks were sent again.
         """
         if self.seal is not None:
             if self.seal.state is not state:
@@ -249,9 +253,9 @@ class Outbox:
             self._release(state)
 
     def _release(self, state: SealState) -> None:
-        """Send what was held back, or let it go with an attempt that came to nothing."""
+        """Send the chunks that were held back at END, or discard those of a failed attempt."""
         if state is SealState.END:
-            # From here on they are counted as any other.
+            # From here on they are counted like all others.
             self.buffered_bytes -= len(self._accepted) * (HELD_OVERHEAD - CHUNK_OVERHEAD)
             self._pending, self._accepted = self._accepted, deque()
         else:
@@ -260,13 +264,13 @@ class Outbox:
 
     def pack(self) -> Batch | None:
         """Return the batch to store next; the same one until it is acknowledged."""
-        if self._on_its_way is None and self.has_work:
-            self._on_its_way = self._pack()
-        return self._on_its_way
+        if self._in_flight is None and self.has_work:
+            self._in_flight = self._pack()
+        return self._in_flight
 
     def acknowledge(self) -> None:
-        """The batch that :meth:`pack` returned is stored."""
-        batch, self._on_its_way = self._on_its_way, None
+        """Mark the batch that :meth:`pack` returned as stored."""
+        batch, self._in_flight = self._in_flight, None
         if batch is None:
             return
         self.durable_seq = batch.next_seq
@@ -281,7 +285,7 @@ class Outbox:
         while pending and taken < _APPEND_BYTES:
             head = pending[0]
             if isinstance(head, _Part):
-                if self._resets:  # on its own: a part shares its record with nothing
+                if self._resets:  # in a record of its own: a part shares its record with nothing
                     records.append(self._record())
                 pending.popleft()
                 taken += len(head.chunk[1]) + CHUNK_OVERHEAD
@@ -293,12 +297,12 @@ class Outbox:
             seal = self.seal if not pending and fits else None
             records.append(self._record(chunks, seal))
         if not records:
-            seal = self.seal  # the seal alone, or the reset alone
+            seal = self.seal  # a record with only the seal, or only the reset
             records.append(self._record((), seal))
         return Batch(tuple(records), first_index, taken, self._sent_seq, seal is not None)
 
     def _take_whole(self) -> tuple[tuple[_Whole, ...], int]:
-        """Take as many chunks as fit into one record, at least one; with the bytes they take."""
+        """Remove the chunks that fit into one record, at least one; return them and their size."""
         pending, size = self._pending, 0
         chunks: list[_Whole] = []
         while pending:

@@ -12,14 +12,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
-from ._codec import Codec, conceal
-from ._errors import ChunkTooLargeError, ClosedError, StreamqError
-from ._events import StreamId
+from streamq._errors import ChunkTooLargeError, ClosedError, StreamqError
+from streamq._events import StreamId
+from streamq._retry import RetryPolicy
+from streamq.driver import ChunkQueue, Entry
+from streamq.records._codec import Codec, conceal
+from streamq.records._wire import SealBody
+
 from ._fence import Fence
 from ._outbox import Batch, Outbox
-from ._retry import RetryPolicy
-from ._wire import SealBody
-from .driver import ChunkQueue, Entry
 
 
 class Sender:

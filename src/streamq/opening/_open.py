@@ -1,4 +1,7 @@
-"""Opening things: queues by configuration, writers and readers by stream name."""
+"""Opens queues by configuration, and writers and readers by stream name.
+
+Design: docs/design/contract.md.
+"""
 
 from __future__ import annotations
 
@@ -8,50 +11,51 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any, Literal
 
-from ._codec import Codec
-from ._cursor import Cursor
-from ._data_converter import configured_codec
-from ._drivers import installed_drivers, load_driver
-from ._errors import (
+from streamq._errors import (
     BackendError,
     ConfigurationError,
     StreamNotFoundError,
     ThrottledError,
 )
-from ._events import StreamId
-from ._fence import Fence
+from streamq._events import StreamId
+from streamq._policies import OnFull, OnRetry
+from streamq._retry import RetryPolicy
+from streamq._settings import Settings, build, check_variables, load_settings
+from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions
+from streamq.reading._cursor import Cursor
+from streamq.reading._reader import StreamReader
+from streamq.reading._tail import StreamStatus, read_tail
+from streamq.records._codec import Codec
+from streamq.records._values import PLAIN, Serializer, T, serializer_for
+from streamq.records._wire import MAX_EPOCH, Record, RecordKind
+from streamq.writing._fence import Fence
+from streamq.writing._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
+from streamq.writing._replay import durable_fingerprints
+from streamq.writing._takeover import take_over
+from streamq.writing._writer import StreamWriter
+from streamq.writing._writer_options import WriterOptions
+
+from ._data_converter import configured_codec
+from ._drivers import installed_drivers, load_driver
 from ._opening import Opening
-from ._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
-from ._policies import OnFull, OnRetry
-from ._reader import StreamReader
-from ._replay import durable_fingerprints
 from ._requirements import check_capabilities
-from ._retry import RetryPolicy
-from ._settings import Settings, build, check_variables, load_settings
-from ._tail import StreamStatus, read_tail
-from ._takeover import take_over
-from ._values import PLAIN, Serializer, T, serializer_for
-from ._wire import MAX_EPOCH, Record, RecordKind
-from ._writer import StreamWriter
-from ._writer_options import WriterOptions
-from .driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions
 
 MAX_HEADER_BYTES = 3_000
-"""Largest headers, so that an OPEN record fits every backend."""
+"""Most bytes of headers, so that an OPEN record fits every backend."""
 
 
 def open_queue(settings: Settings | None = None) -> Opening[ChunkQueue]:
     """Connect to the configured backend.
 
     Args:
-        settings: What is in effect; by default read from the environment, ``.env`` and
+        settings: The settings in effect; by default read from the environment, ``.env`` and
             ``streamq.toml``.
 
     Raises:
         ConfigurationError: A setting is unknown or invalid, or the backend is not installed.
-        ThrottledError: It takes no more requests for now, for ``STREAMQ_RETRY_SECONDS``.
-        BackendUnavailableError: It cannot be reached. Not retried here: a wrong address should be
-            told at once.
+        ThrottledError: It accepted no requests for ``STREAMQ_RETRY_SECONDS``.
+        BackendUnavailableError: It cannot be reached. Not retried, so that a wrong address is
+            reported at once.
         AccessDeniedError: It refuses our credentials.
     """
 
@@ -65,7 +69,7 @@ def open_queue(settings: Settings | None = None) -> Opening[ChunkQueue]:
 
 
 def configured_driver(settings: Settings) -> tuple[AnyDriver, QueueOptions, DriverSettings]:
-    """Return the chosen driver, and what its queues are opened with.
+    """Return the configured driver, and the options and settings to open its queues with.
 
     Raises:
         ConfigurationError: A setting is unknown or invalid, or the backend is not installed.
@@ -92,34 +96,34 @@ def open_writer(
 ) -> Opening[StreamWriter]:
     """Open a stream for writing as a new attempt, which fences every older one.
 
-    The stream comes into being here. In order: the attempt is announced (from then on nothing older
-    can be stored), then the tail is read, then chunks are counted on from it.
+    The stream is created here if it does not exist. In order: the attempt is announced, which
+    keeps older ones from storing anything more; then the tail is read; chunks are numbered from it.
 
     Args:
         stream: Name within the configured tenant, or a full identity.
         queue: An open queue to use; it stays open. By default one is opened, and closed with the
             writer.
-        settings: Limits and defaults; by default what is configured.
+        settings: Limits and defaults; by default those that are configured.
         epoch: Place of this attempt among all runs of the producer: larger is newer. By default
             the wall clock in microseconds.
-        on_retry: What readers see if an earlier attempt wrote to the stream.
+        on_retry: How this attempt continues the stream if an earlier one wrote to it.
         on_full: What ``send_chunk`` does while ``STREAMQ_BUFFER_BYTES`` are not acknowledged yet.
-        producer: Who writes, at most 2,000 bytes, stored with the seal; ``SealedError.producer``
-            tells it to whoever finds the stream sealed.
-        headers: Names and values for readers, which find them in ``StreamReader.headers``; at most
-            3,000 bytes in all, with 4 more for each. A codec does not encrypt them.
+        producer: Name of the producer, at most 2,000 bytes, stored with the seal. A writer that
+            finds the stream sealed gets it in ``SealedError.producer``.
+        headers: Names and values for readers, delivered in ``StreamReader.headers``; at most
+            3,000 bytes in all, counting 4 more for each. A codec does not encrypt them.
         seals_failures: Whether leaving ``async with`` by an exception seals the stream and closes
             the writer. Pass ``False`` where something else decides whether there is a next attempt.
-        serializer: How values become bytes.
-        codec: What every record goes through on its way to the backend; readers need it, too.
+        serializer: Encodes values.
+        codec: Encodes every record on its way to the backend; readers need the same one.
         require: Names of capabilities without which the backend is refused.
 
     Raises:
         FencedError: A newer attempt has opened the stream already.
         SealedError: The stream has ended.
-        CapabilityError: The backend does not do what is required.
-        ConfigurationError: As for :func:`open_queue`, or the name is not usable, or chunks are to
-            be dropped and replayed.
+        CapabilityError: The backend lacks a required capability.
+        ConfigurationError: As for :func:`open_queue`; or the name is not usable; or ``OnFull.DROP``
+            is combined with ``OnRetry.REPLAY``.
     """
 
     async def opener() -> StreamWriter:
@@ -137,8 +141,8 @@ def open_writer(
             raise ConfigurationError(
                 f"producer {producer[:40]!r}... is longer than {MAX_PRODUCER_BYTES} bytes"
             )
-        told = tuple((headers or {}).items())
-        size = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in told)
+        header_items = tuple((headers or {}).items())
+        size = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in header_items)
         if size > MAX_HEADER_BYTES:
             raise ConfigurationError(
                 f"headers take {size} bytes, more than {MAX_HEADER_BYTES}; send them as a chunk"
@@ -160,7 +164,7 @@ def open_writer(
                 restarts=on_retry is OnRetry.RESTART,
                 created_ms=time.time_ns() // 1_000_000,
                 nonce=os.urandom(8),
-                headers=told,
+                headers=header_items,
             )
             beginning = await take_over(used, identity, opening, retry)
             durable = None
@@ -212,26 +216,28 @@ def open_reader(
 
     Args:
         stream: Name within the configured tenant, or a full identity.
-        from_: ``"beginning"``; ``"tail"`` for what comes after now (resolved once, here); or a
+        from_: ``"beginning"``; ``"tail"`` for events after this moment (resolved once, here); or a
             cursor that an earlier reader of this stream returned.
         queue: An open queue to use; it stays open. By default one is opened, and closed with the
             reader.
-        settings: Limits and defaults; by default what is configured.
+        settings: Limits and defaults; by default those that are configured.
         must_exist: Refuse a stream that does not exist, instead of waiting for it.
         gaps_as_events: Deliver :class:`Gap` where events are no longer stored, instead of raising.
-        idle_seconds: Deadline for the next event when iterating; by default what is configured.
-        value_type: What every value is validated as: a pydantic model, a dataclass, a plain type.
-        serializer: How bytes become values, instead of that.
-        codec: That of the writer, if it has one; by default that of ``STREAMQ_DATA_CONVERTER``.
-        commits: On backends without replay, whether what was delivered is acknowledged when more is
-            asked for. Otherwise the reader gives what one read brings, and its cursor acknowledges
-            that when another reader begins there: for whoever stores the cursor first.
+        idle_seconds: Deadline for the next event when iterating; by default the configured one.
+        value_type: Type that every value is validated as: a pydantic model, a dataclass, a plain
+            type.
+        serializer: Decodes values, instead of ``value_type``.
+        codec: The writer's codec, if it has one; by default that of ``STREAMQ_DATA_CONVERTER``.
+        commits: On backends without replay, whether delivered events are acknowledged when more
+            are requested. With ``False`` the reader delivers the events of one read only, and a
+            later reader that begins at its cursor acknowledges them: for callers that store the
+            cursor first.
         require: Names of capabilities without which the backend is refused.
 
     Raises:
         StreamNotFoundError: ``must_exist`` and it does not.
         CursorError: The cursor is malformed or belongs to another stream.
-        CapabilityError: The backend does not do what is required.
+        CapabilityError: The backend lacks a required capability.
         ConfigurationError: As for :func:`open_queue`, or the name is not usable.
     """
 
@@ -268,7 +274,7 @@ def open_reader(
 async def describe(
     stream: str | StreamId, *, queue: ChunkQueue, settings: Settings | None = None
 ) -> StreamStatus:
-    """Return where a stream stands: attempt, newest offset, ending, size.
+    """Return the status of a stream: attempt, newest offset, ending, size.
 
     Raises:
         StreamNotFoundError: It does not exist, or has expired.
@@ -310,9 +316,9 @@ def stream_id(stream: str | StreamId, settings: Settings) -> StreamId:
 async def _using(
     queue: ChunkQueue | None, settings: Settings
 ) -> AsyncIterator[tuple[ChunkQueue, Callable[[], Awaitable[None]] | None]]:
-    """Give the queue to use and what closes it: nothing, if it is the caller's.
+    """Yield the queue to use and the function that closes it; ``None`` if it is the caller's queue.
 
-    One that is opened here outlives the block, unless the block fails.
+    A queue that is opened here outlives the block, unless the block fails.
     """
     if queue is not None:
         yield queue, None
@@ -326,7 +332,7 @@ async def _using(
 
 
 def _record_bytes(queue: ChunkQueue, codec: Codec | None) -> int:
-    """Return how large a record may be packed: a codec gets room to make it larger."""
+    """Return the largest record to pack: a codec gets room to make it larger."""
     limit = queue.capabilities.max_record_bytes // (1 if codec is None else 2)
     if limit < SMALLEST_RECORD_BYTES:
         raise BackendError(

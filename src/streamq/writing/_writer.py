@@ -10,24 +10,25 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, Self
 
-from ._errors import (
+from streamq._errors import (
     BufferFullError,
     ChunkTooLargeError,
     ClosedError,
     ReplayError,
     StreamqError,
 )
-from ._events import SealState, StreamId
+from streamq._events import SealState, StreamId
+from streamq._policies import OnFull
+from streamq._retry import RetryPolicy
+from streamq._statistics import WriterStatistics
+from streamq.driver import ChunkQueue
+from streamq.records._values import Encoding, TContra
+from streamq.records._wire import SealBody
+
 from ._fence import Fence
 from ._outbox import Outbox
-from ._policies import OnFull
-from ._retry import RetryPolicy
 from ._sender import Sender
-from ._statistics import WriterStatistics
-from ._values import Encoding, TContra
-from ._wire import SealBody
 from ._writer_options import WriterOptions
-from .driver import ChunkQueue
 
 
 class StreamWriter(Generic[TContra]):
@@ -36,8 +37,9 @@ class StreamWriter(Generic[TContra]):
     Get one from :func:`streamq.open_writer` or as the ``stream`` argument of a streaming activity.
 
     ``send_chunk`` does not wait for the network unless the bounded buffer is full. A background
-    task owned by the writer sends at once when nothing is in flight, and packs what arrives during
-    a round trip into the next one. When that task fails, every later call raises its error.
+    task owned by the writer sends at once when nothing is in flight, and packs the chunks that
+    arrive during a round trip into the next one. When that task fails, every later call raises its
+    error.
 
     As an async context manager it seals the stream: END on success, ERROR on an exception,
     CANCELLED on cancellation. Safe to use from many tasks of one event loop; chunks keep the order
@@ -96,15 +98,15 @@ class StreamWriter(Generic[TContra]):
 
     @property
     def position(self) -> int:
-        """Seq of the next chunk to send: how many of the stream are valid and accepted.
+        """Seq of the next chunk to send: the number of valid chunks accepted into the stream.
 
-        It begins after the last durable chunk with ``OnRetry.RESUME``, with ``REPLAY`` at 0.
+        It begins after the last durable chunk with ``OnRetry.RESUME``, and at 0 with ``REPLAY``.
         """
         return self._outbox.position
 
     @property
     def durable_position(self) -> int:
-        """How many chunks the backend holds that are valid."""
+        """The number of valid chunks that the backend holds."""
         return self._outbox.durable_seq
 
     @property
@@ -128,9 +130,10 @@ class StreamWriter(Generic[TContra]):
     async def send_chunk(self, value: TContra) -> None:
         """Accept one chunk for sending.
 
-        Returns at once while the buffer has room; else does what ``on_full`` says, by default it
-        waits until the backend has caught up. A chunk larger than a record of the backend is stored
-        in parts, which readers join. Cancellation while waiting: nothing of the chunk is sent.
+        Returns at once while the buffer has room. Without room ``on_full`` decides; by default the
+        call waits until the backend has caught up. A chunk larger than a record of the backend is
+        stored in parts, which readers join. Cancellation while waiting: nothing of the chunk is
+        sent.
 
         Raises:
             SerializationError: The value is not text, bytes or JSON-serialisable.
@@ -148,9 +151,9 @@ class StreamWriter(Generic[TContra]):
         self._wake.set()
 
     def _offer(self, value: TContra) -> Coroutine[Any, Any, None] | None:
-        """Accept or drop a chunk from a thread, or return what accepts it once there is room.
+        """Accept or drop a chunk from a thread, or return a coroutine that accepts it later.
 
-        After a chunk that was accepted at once, ``_wake`` is to be set, in the loop.
+        After a chunk that was accepted at once, the caller sets ``_wake`` in the event loop.
         """
         encoding, data = self._encode(value)
         with self._lock:
@@ -176,7 +179,7 @@ class StreamWriter(Generic[TContra]):
         return encoding, data
 
     def _take(self, encoding: Encoding, data: bytes) -> bool:
-        """Accept or drop a chunk at once, if that is possible; else say no."""
+        """Accept or drop a chunk at once; return whether that was possible."""
         if self._sender.error is not None or self._closed:
             self._check_writable()
         outbox = self._outbox
@@ -227,7 +230,7 @@ class StreamWriter(Generic[TContra]):
         self._waiting += 1
         try:
             async with self._admission:
-                # In one step: room that was only found could be taken by another thread.
+                # Check and accept in one step: another thread could take the room in between.
                 while not self._accept_if_room(encoding, data):
                     await self._sender.wait_progress()
         finally:
@@ -243,10 +246,10 @@ class StreamWriter(Generic[TContra]):
             return True
 
     async def flush(self) -> None:
-        """Wait until every accepted chunk is durable; not for those that batch mode holds back.
+        """Wait until every accepted chunk is durable, except those that batch mode holds back.
 
         Raises:
-            StreamqError: What stopped the writer, if it was stopped.
+            StreamqError: The error that stopped the writer.
         """
         await self._sender.drain()
 
@@ -254,7 +257,7 @@ class StreamWriter(Generic[TContra]):
         """Wait until nothing more will be sent: the writer has sealed, failed or been closed.
 
         Returns:
-            What stopped it, if it failed. Cancellation has no effect on the writer.
+            The error that stopped it, if it failed. Cancellation has no effect on the writer.
         """
         await self._sender.wait_stopped()
         return self._sender.error
@@ -263,7 +266,7 @@ class StreamWriter(Generic[TContra]):
         """Call back in the event loop once nothing more will be sent.
 
         Args:
-            callback: Is given the seal if it is durable, and what stopped the writer if it failed.
+            callback: Called with the seal if it is durable, and the error if the writer failed.
         """
         self._sender.on_stopped(callback)
 
@@ -276,7 +279,7 @@ class StreamWriter(Generic[TContra]):
         Raises:
             SealedError: The stream was sealed otherwise (``fail``, ``cancel``).
             ReplayError: With ``OnRetry.REPLAY``: not all durable chunks were sent again.
-            StreamqError: What stopped the writer, if it was stopped.
+            StreamqError: The error that stopped the writer.
         """
         await self._finish(SealState.END)
 
@@ -288,7 +291,7 @@ class StreamWriter(Generic[TContra]):
         Args:
             error: The failure; its text becomes visible to every reader.
             error_type: The failure's name for readers, by default the exception's class.
-            retryable: What to tell readers about trying again.
+            retryable: Whether the seal calls the failure one that may pass.
         """
         await self._finish(
             SealState.ERROR,
@@ -302,11 +305,11 @@ class StreamWriter(Generic[TContra]):
         await self._finish(SealState.CANCELLED, message=reason)
 
     async def aclose(self) -> None:
-        """Stop: send what was accepted and a seal that was asked for (bounded wait), then release.
+        """Send the accepted chunks and a requested seal (bounded wait), then release everything.
 
-        Idempotent; who calls it meanwhile waits as well, so that closing the queue next is safe.
-        The stream stays open for a next attempt unless it was sealed. Cancellation: what was not
-        sent yet is given up, everything is released.
+        Idempotent; concurrent calls wait as well, so that closing the queue next is safe. The
+        stream stays open for a next attempt unless it was sealed. Cancellation: chunks that were
+        not sent yet are abandoned; everything is released.
         """
         if self._closed:
             await self._sender.wait_stopped()
@@ -333,9 +336,9 @@ class StreamWriter(Generic[TContra]):
             elif not self._seals_failures:
                 return
             elif isinstance(exc, asyncio.CancelledError):
-                self._ask_seal(SealState.CANCELLED)  # aclose waits for it
+                self._request_seal(SealState.CANCELLED)  # aclose waits for it
             else:
-                self._ask_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
+                self._request_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
         finally:
             if self._seals_failures or self._outbox.is_sealed:
                 await self.aclose()
@@ -345,7 +348,7 @@ class StreamWriter(Generic[TContra]):
             await self.finish()
         except ReplayError as exc:
             if self._seals_failures:
-                self._ask_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
+                self._request_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
             raise
 
     async def _finish(
@@ -358,10 +361,10 @@ class StreamWriter(Generic[TContra]):
     ) -> None:
         if self._outbox.seal is None:
             self._check_writable()
-        self._ask_seal(state, error_type=error_type, message=message, retryable=retryable)
+        self._request_seal(state, error_type=error_type, message=message, retryable=retryable)
         await self._sender.drain()
 
-    def _ask_seal(
+    def _request_seal(
         self,
         state: SealState,
         *,
@@ -370,7 +373,7 @@ class StreamWriter(Generic[TContra]):
         retryable: bool = False,
     ) -> None:
         with self._lock:
-            self._outbox.ask_seal(
+            self._outbox.request_seal(
                 state, error_type=error_type, message=message, retryable=retryable
             )
         self._wake.set()

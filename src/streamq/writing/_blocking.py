@@ -12,10 +12,11 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
-from ._errors import ClosedError
-from ._events import StreamId
-from ._statistics import WriterStatistics
-from ._values import TContra
+from streamq._errors import ClosedError
+from streamq._events import StreamId
+from streamq._statistics import WriterStatistics
+from streamq.records._values import TContra
+
 from ._writer import StreamWriter
 
 _LOOP_CHECK_SECONDS = 1.0  # between two checks whether the event loop still runs
@@ -139,7 +140,7 @@ class BlockingStreamWriter(Generic[TContra]):
             raise self._loop_closed() from None
 
     def _wake(self) -> None:
-        # In this order: a chunk accepted between the two lines is sent now, a later one wakes again.
+        # In this order: a chunk accepted in between is sent now, and a later one wakes again.
         self._wake_scheduled = False
         self._writer._wake.set()
 

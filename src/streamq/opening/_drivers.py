@@ -10,9 +10,9 @@ import inspect
 
 from stevedore import NamedExtensionManager
 
-from ._errors import BackendLoadError, BackendNotFoundError
-from ._settings import OFFICIAL_PLUGINS, did_you_mean
-from .driver import AnyDriver, Driver
+from streamq._errors import BackendLoadError, BackendNotFoundError
+from streamq._settings import OFFICIAL_PLUGINS, did_you_mean
+from streamq.driver import AnyDriver, Driver
 
 GROUP = "streamq.drivers"
 

@@ -1,7 +1,9 @@
-"""The rule that turns stored records into events: order, once each, attempts never blended.
+"""Turns stored records into events: in order, each one once, attempts never mixed.
 
 A pure state machine: no clock, no I/O. Every reader of a stream runs the same machine over the same
-records, so all agree on every offset; a writer runs it over the tail to learn where to go on.
+records, so all agree on every offset. A writer runs it over the tail to learn where to continue.
+
+Design: docs/design/reading.md.
 """
 
 from __future__ import annotations
@@ -11,25 +13,27 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from streamq._errors import CorruptRecordError, CursorError, TrimmedError
+from streamq._events import Chunk, Event, Gap, Reset, Seal
+from streamq.records._values import PLAIN, Serializer
+from streamq.records._wire import MAX_CHUNK_BYTES, Record, RecordKind
+
 from ._cursor import Progress
-from ._errors import CorruptRecordError, CursorError, TrimmedError
-from ._events import Chunk, Event, Gap, Reset, Seal
-from ._values import PLAIN, Serializer
-from ._wire import MAX_CHUNK_BYTES, Record, RecordKind
 
 
 class Sequencer:
     """Judges records one by one.
 
     Args:
-        progress: What has been told already; the default is a reader at the very beginning.
-        gaps_as_events: Tell missing events as :class:`Gap` instead of raising.
-        reorder_bytes: Bytes of early records to hold back until those before them arrive; what is
-            missing before the first of them when there are more is a gap. 0 for backends that keep
-            order, where an early record proves that something is missing.
-        reorder_records: How many of them to hold back at most, however small.
-        relative: Records count from the opening of their attempt: the backend keeps nothing from
-            which a producer could learn what earlier ones had told, and its only reader knows.
+        progress: The state of delivery so far; the default is a reader at the very beginning.
+        gaps_as_events: Return missing events as :class:`Gap` instead of raising.
+        reorder_bytes: Most bytes of early records to hold back until the records before them
+            arrive. Beyond that, the records missing before the first of them count as a gap. 0 for
+            backends that keep order, where an early record proves that something is missing.
+        reorder_records: Most early records to hold back, however small they are.
+        relative: Records count from the opening of their attempt. The backend keeps nothing from
+            which a producer could learn the offset of earlier attempts; its only reader knows it.
+        serializer: Decodes the values of the chunks.
     """
 
     def __init__(
@@ -65,26 +69,26 @@ class Sequencer:
 
     @property
     def progress(self) -> Progress:
-        """What has been told, as a value."""
+        """The state of delivery, as a value."""
         return Progress(self.epoch, self.attempt, self.next_seq, self.offset, self._base)
 
     @property
     def holds_back(self) -> bool:
-        """Whether records were judged that tell nothing yet: parts of a chunk, or early ones.
+        """Whether records were taken whose events are still to come: parts of a chunk, early ones.
 
-        Whoever goes on later needs them again.
+        A reader that continues later has to read them again.
         """
         return bool(self._parts or self._early)
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of chunks in those records."""
+        """Bytes of chunks in the records that are held back."""
         early = sum(_chunk_bytes(record) for record in self._early.values())
         return self._parts_bytes + early
 
     @property
     def is_half_full(self) -> bool:
-        """Whether half of the room for early records is taken: what they wait for may be lost."""
+        """Whether half of the room for early records is used: the missing ones may be lost."""
         return bool(self._early) and self._fullness > 0.5
 
     @property
@@ -95,13 +99,13 @@ class Sequencer:
         )
 
     def feed(self, record: Record) -> list[Event]:
-        """Judge the next record and return the events it tells, often none.
+        """Take the next record and return the events that it completes, often none.
 
         Raises:
             CorruptRecordError: A chunk in parts is larger than any chunk may be.
-            TrimmedError: Events before this record are missing and gaps are not wanted as events.
+            TrimmedError: Events before this record are missing and gaps are not returned as events.
                 The state is as before; feeding the same record raises again.
-            CursorError: The stream was deleted or expired and began again under the same name.
+            CursorError: The stream was deleted or expired, and began again under the same name.
         """
         if self.seal is not None:
             return []
@@ -115,7 +119,7 @@ class Sequencer:
             self.headers = dict(record.headers)
             return []
         try:
-            events = self._tell(self._place(record) if self._relative else record)
+            events = self._events_of(self._place(record) if self._relative else record)
         except (TrimmedError, CursorError):
             progress, self._taken_over_at, self.headers = before
             self.epoch, self.attempt = progress.epoch, progress.attempt
@@ -127,23 +131,23 @@ class Sequencer:
             if not is_next:
                 if self._fullness <= 1:
                     break
-                place = min(self._early)  # no room to wait any longer for what is before it
+                place = min(self._early)  # no room to wait any longer for those before it
             early = self._early[place]
-            events += self._tell(early, may_wait=is_next)
+            events += self._events_of(early, may_wait=is_next)
             del self._early[place]
             self._early_bytes -= _size(early)
         return events
 
     def _place(self, record: Record) -> Record:
-        """Return a record that counts from its opening with its place in the whole stream.
+        """Return a record that counts from its opening, with its offset in the whole stream.
 
         Raises:
-            CursorError: Its attempt knows of none before it, and something has been told.
+            CursorError: Its attempt knows of no earlier one, although events have been delivered.
         """
         if self._base > 0 and record.offset == 1 and not record.resets:
             raise _began_again(f"epoch {record.epoch} is the first of its stream", self._base)
         if not self.offset:
-            # Nothing was told before: there is nothing to take back, and the reset takes no place.
+            # Nothing was delivered before: a reset would void nothing, and it takes no offset.
             self._base = -(record.offset + record.resets - record.seq - 1)
         offset = self._base + record.offset
         if offset:
@@ -154,21 +158,21 @@ class Sequencer:
         """Begin a new epoch; older ones are stale from here on."""
         self.epoch = record.epoch
         self.attempt += 1
-        self.headers = {}  # its OPEN may be trimmed: those of an older attempt are not its own
-        # ``next_seq`` stays: an attempt that starts over may die before it has said so.
+        self.headers = {}  # its OPEN may be trimmed; headers of an older attempt do not apply
+        # ``next_seq`` stays: an attempt that starts over may die before its reset is stored.
         self._taken_over_at = self.offset
         self._base = self.offset if self._relative else 0
         self._early.clear()
         self._early_bytes = 0
-        self._forget_parts()
+        self._drop_parts()
 
-    def _tell(self, record: Record, *, may_wait: bool = True) -> list[Event]:
-        """Return the events of a DATA record of the current epoch that have not been told."""
+    def _events_of(self, record: Record, *, may_wait: bool = True) -> list[Event]:
+        """Return the undelivered events of a DATA record of the current epoch."""
         first, expected = record.offset, self.offset + 1
         if first <= self._taken_over_at:
             raise _began_again(f"event {first} of a newer attempt", self._taken_over_at)
         if record.parts > 1:
-            return self._tell_part(record, expected, may_wait)
+            return self._events_of_part(record, expected, may_wait)
         if record.last_offset < expected:
             self.duplicate_records += 1
             return []
@@ -177,11 +181,11 @@ class Sequencer:
             if may_wait and self._hold_back(record):
                 return []
             events.append(self._gap(expected, first - 1, record))
-        self._forget_parts()
+        self._drop_parts()
         self.attempt = record.attempt
         if record.resets and first >= expected:
             events.append(Reset(first, record.attempt))
-        # Chunk i has the offset first_chunk + i; those before ``expected`` have been told.
+        # Chunk i has the offset first_chunk + i; those before ``expected`` have been delivered.
         first_chunk = first + record.resets
         for i in range(max(expected - first_chunk, 0), len(record.chunks)):
             encoding, data = record.chunks[i]
@@ -205,8 +209,8 @@ class Sequencer:
             events.append(self.seal)
         return events
 
-    def _tell_part(self, record: Record, expected: int, may_wait: bool) -> list[Event]:
-        """Add a part to the chunk that is being put together; tell it with the last one."""
+    def _events_of_part(self, record: Record, expected: int, may_wait: bool) -> list[Event]:
+        """Add a part to the incomplete chunk; return the chunk with its last part."""
         have, (encoding, data) = len(self._parts), record.chunks[0]
         if record.offset < expected or (record.offset == expected and record.part < have):
             self.duplicate_records += 1
@@ -217,12 +221,12 @@ class Sequencer:
             return []
         if record.offset > expected:
             events.append(self._gap(expected, record.offset - 1, record))
-            self._forget_parts()
+            self._drop_parts()
             self.attempt, self.next_seq = record.attempt, record.seq
             self.offset = record.offset - 1
         if record.part > len(self._parts):
-            # Its first part is missing: so is the chunk, if it ever becomes one.
-            self._forget_parts()
+            # An earlier part is missing, so the chunk is too, if it is ever completed.
+            self._drop_parts()
             if record.completes:
                 events.append(self._gap(record.offset, record.offset, record))
                 self.attempt, self.next_seq = record.attempt, record.seq + 1
@@ -235,7 +239,7 @@ class Sequencer:
         self.attempt = record.attempt
         if record.completes:
             whole = b"".join(self._parts)
-            self._forget_parts()
+            self._drop_parts()
             self.offset, self.next_seq = record.offset, record.seq + 1
             chunk = Chunk(
                 record.offset, record.attempt, record.seq, encoding, whole, self._serializer
@@ -243,18 +247,20 @@ class Sequencer:
             events.append(chunk)
         return events
 
-    def _forget_parts(self) -> None:
+    def _drop_parts(self) -> None:
         if self._parts:
             self._parts, self._parts_bytes = [], 0
 
     def _gap(self, first: int, last: int, record: Record) -> Gap:
-        """Return the gap before a record, or raise if gaps are not wanted."""
+        """Return the gap before a record, or raise if gaps are not returned as events."""
         if not self._gaps_as_events:
-            raise TrimmedError(f"events {first} to {last} {self._fate(last + 1)}", oldest=last + 1)
+            raise TrimmedError(
+                f"events {first} to {last} {self._why_missing(last + 1)}", oldest=last + 1
+            )
         return Gap(first, last, record.attempt)
 
-    def _fate(self, oldest: int) -> str:
-        """Say what has become of events that are missing before another one, as far as we know."""
+    def _why_missing(self, oldest: int) -> str:
+        """Describe why events before another one are missing, as far as is known."""
         if self._early and self._fullness > 1:
             return (
                 f"have not come before {len(self._early):,} later records, which is all that is "
@@ -269,7 +275,7 @@ class Sequencer:
         return f"are no longer stored; the oldest that can be read is {oldest}"
 
     def _hold_back(self, record: Record) -> bool:
-        """Keep an early record for later, if the backend may reorder."""
+        """Keep an early record for later if the backend may reorder; return whether it does."""
         if not self._reorder_bytes:
             return False
         place = record.offset, record.part
@@ -279,10 +285,10 @@ class Sequencer:
         return True
 
 
-def _began_again(what: str, told: int) -> CursorError:
+def _began_again(what: str, delivered: int) -> CursorError:
     return CursorError(
-        f"the stream began again: {what} comes after event {told}. It was deleted or had expired "
-        "since; read it from the beginning"
+        f"the stream began again: {what} comes after event {delivered}. It was deleted or had "
+        "expired since; read it from the beginning"
     )
 
 
@@ -295,12 +301,12 @@ def _chunk_bytes(record: Record) -> int:
 
 
 def fold_tail(newest_first: Iterable[Record]) -> Sequencer | None:
-    """Return the sequencer as it stands after the newest record, from the tail alone.
+    """Return the state of a sequencer after the newest record, from the newest records alone.
 
     Only for backends that fence (``capabilities.fenced``), where nothing stale follows an OPEN.
 
     Args:
-        newest_first: The newest records, newest first; consumed as far as needed.
+        newest_first: The newest records, newest first; consumed only as far as needed.
 
     Returns:
         The state, or ``None`` if the records given hold no DATA record to count from.
@@ -311,7 +317,7 @@ def fold_tail(newest_first: Iterable[Record]) -> Sequencer | None:
             opens.append(record)
             continue
         if record.parts > 1:
-            # The parts before it need not be here to know where the stream stands.
+            # The parts before it are not needed to know where the stream stands.
             sequencer = Sequencer(
                 Progress(
                     record.epoch, record.attempt, record.seq + record.completes, record.last_offset

@@ -9,14 +9,14 @@ import hashlib
 from collections.abc import Sequence
 from functools import partial
 
-from ._codec import Codec, reveal
-from ._errors import CorruptRecordError, SerializationError
-from ._events import Chunk, Reset, StreamId
-from ._retry import RetryPolicy
-from ._sequencer import Sequencer
-from ._values import Encoding
-from ._wire import Record
-from .driver import START, ChunkQueue, Stored
+from streamq._errors import CorruptRecordError, SerializationError
+from streamq._events import Chunk, Reset, StreamId
+from streamq._retry import RetryPolicy
+from streamq.driver import START, ChunkQueue, Stored
+from streamq.reading._sequencer import Sequencer
+from streamq.records._codec import Codec, reveal
+from streamq.records._values import Encoding
+from streamq.records._wire import Record
 
 _SIZE = 8
 _READ_RECORDS = 1_000

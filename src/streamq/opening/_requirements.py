@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ._capabilities import Capabilities
+from streamq._capabilities import Capabilities
+from streamq._errors import BackendLoadError, CapabilityError, ConfigurationError
+from streamq.driver import ChunkQueue
+
 from ._drivers import installed_drivers, load_driver
-from ._errors import BackendLoadError, CapabilityError, ConfigurationError
-from .driver import ChunkQueue
 
 
 def check_capabilities(queue: ChunkQueue, require: Collection[str]) -> None:
-    """Refuse a queue that does not declare what is required.
+    """Refuse a queue that does not declare every required capability.
 
     Raises:
-        CapabilityError: Names what is missing and the installed backends that have it.
+        CapabilityError: One is missing; the message names it and the installed backends with it.
         ConfigurationError: A required name is not a capability.
     """
     flags = Capabilities.flags()
@@ -32,7 +33,7 @@ def check_capabilities(queue: ChunkQueue, require: Collection[str]) -> None:
         try:
             capabilities = load_driver(name).capabilities
         except BackendLoadError:
-            continue  # a broken driver is no advice; selecting it says what is wrong
+            continue  # a broken driver is not advised; selecting it reports what is wrong
         if all(getattr(capabilities, flag) for flag in require):
             able.append(name)
     advice = f"STREAMQ_BACKEND={' or '.join(able)} could" if able else "no installed backend could"
