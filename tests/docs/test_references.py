@@ -18,6 +18,7 @@ _CODE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"\]\(\s*<?([^()\s<>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)? *$", re.MULTILINE)
 _MENTION = re.compile(r"(?<![\w/])docs/[\w./-]+\.md(?:#[\w-]+)?")
+_CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 _WITH_MENTIONS = (".py", ".toml", ".md", ".yaml", ".yml", ".json")
 
 
@@ -96,3 +97,17 @@ def test_entrance_lists_every_design_page() -> None:
     targets = _LINK.findall(ENTRANCE.read_text("utf-8"))
     listed = {(ENTRANCE.parent / each.partition("#")[0]).resolve() for each in targets}
     assert [name_of(page) for page in DESIGN_PAGES if page not in listed] == []
+
+
+def test_glossary_names_classes_that_exist() -> None:
+    """A word of the glossary leads to a class of that name, also after a rename."""
+    table = ENTRANCE.read_text("utf-8").partition("| class | meaning | where |")[2]
+    named = {
+        name
+        for row in table.partition("\n\n")[0].splitlines()
+        for name in re.findall(r"`(\w+)`", row.split("|")[1] if "|" in row else "")
+    }
+    sources = [*ROOT.glob("src/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]
+    defined = {each for path in sources for each in _CLASS.findall(path.read_text("utf-8"))}
+    assert named
+    assert named - defined == set()
