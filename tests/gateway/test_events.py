@@ -86,9 +86,7 @@ async def test_resuming_anywhere_continues_with_the_next_event(
     async with open_writer("s", queue=queue) as writer:
         for i in range(10):
             await writer.send_chunk(i)
-    assert (
-        await describe("s", queue=queue)
-    ).records == 2  # the opening, and all chunks in one
+    assert (await describe("s", queue=queue)).records == 2  # the opening, and all chunks in one
     served = await start()
     for after in range(11):
         for query, header in ((f"after={after}", None), ("", str(after))):

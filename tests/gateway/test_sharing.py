@@ -114,9 +114,7 @@ async def test_a_slow_client_gets_everything_once_and_delays_no_other(
             await writer.send_chunk("live again")
         await asyncio.gather(slow.done, quick.done)
     assert slow.ids == quick.ids == list(range(1, 1_004))
-    assert (
-        2 <= queue.most_running["read"] <= 3
-    )  # one for all, one for each that was behind
+    assert 2 <= queue.most_running["read"] <= 3  # one for all, one for each that was behind
 
 
 async def test_falling_behind_does_not_read_the_log_from_its_beginning(
