@@ -40,15 +40,15 @@ async def test_every_await_is_met_early_and_late() -> None:
 async def test_result_that_is_lost_with_the_cancellation_is_found() -> None:
     """A call that takes an item and then waits loses the item when it is cancelled."""
     left = list("abcdef")
-    told: list[str] = []
+    taken: list[str] = []
 
     async def take() -> None:
         item = left.pop(0)
         await asyncio.sleep(0)
-        told.append(item)
+        taken.append(item)
 
     async def nothing_is_lost() -> None:
-        assert "".join(told) + "".join(left) == "abcdef"
+        assert "".join(taken) + "".join(left) == "abcdef"
 
     with pytest.raises(AssertionError):
         await cancel_at_every_await(take, nothing_is_lost)

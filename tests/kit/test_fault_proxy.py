@@ -260,8 +260,8 @@ async def test_half_close_ends_one_direction_only(
     assert proxy.half_close(Direction.TO_SERVER) == 1
     await server.until("ended")
     await client.send(b"thrown away")
-    server.connected[0].transport.write(b"still told")
-    assert await client.get(10) == b"still told"
+    server.connected[0].transport.write(b"still sent")
+    assert await client.get(10) == b"still sent"
     assert server.received == b"hello"
 
 

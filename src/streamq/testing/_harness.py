@@ -1,4 +1,4 @@
-"""Defines the harness that tells the kit how to reach, inspect and break a backend."""
+"""Defines the harness with which the kit reaches, inspects and breaks a backend."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class FencesItsOwnAttempt(SoundQueue):
         for entry in entries:
             owner = self.server.notes.setdefault((stream, entry.epoch), self)
             if owner is not self:
-                raise FencedError("somebody else", backend=self.backend, stream=str(stream))
+                raise FencedError("another attempt", backend=self.backend, stream=str(stream))
         return entries
 
 

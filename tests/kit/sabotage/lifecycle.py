@@ -94,7 +94,7 @@ class ClosesOtherQueues(SoundQueue):
     def check_open(self) -> None:
         super().check_open()
         if "closed" in self.server.notes:
-            raise ClosedError("somebody has closed us", backend=self.backend)
+            raise ClosedError("already closed", backend=self.backend)
 
 
 class RefusesSecondClose(SoundQueue):

@@ -171,7 +171,7 @@ class SoundQueue(ChunkQueue):
         server = SERVERS.get(settings.server)
         if server is None:
             raise BackendUnavailableError(
-                f"nobody listens at {settings.server!r}; check the address", backend=NAME
+                f"no server listens at {settings.server!r}; check the address", backend=NAME
             )
         await server.answer(cls.deadline)
         if settings.password.get_secret_value() != _PASSWORD:

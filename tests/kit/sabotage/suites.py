@@ -66,7 +66,7 @@ for _suite in (*map(suite_of, _ALL), *map(suite_of_unfenced, UNFENCED.values()))
 def _frozen() -> None:
     """Exclude the objects that pytest keeps of thousands of checks from garbage collection.
 
-    One check looks for leaks; its collections would otherwise take as long as a third of the checks.
+    One check for leaks runs the collector, which would take as long as a third of the checks.
     """
     gc.collect()
     gc.freeze()
