@@ -22,6 +22,9 @@ from streamq.driver import (
 OpenQueue: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
 """Opens one more connection to the backend under test; takes an optional ``ttl: timedelta``."""
 
+OpenWith: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
+"""Opens a queue with settings of its own; takes an optional ``ttl: timedelta``."""
+
 LONG_TTL = timedelta(minutes=5)
 
 MANDATORY_HOOKS: Mapping[str, tuple[str, ...]] = {
