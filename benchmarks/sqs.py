@@ -1,12 +1,12 @@
-"""streamq on SQS beside bare aioboto3, on the same server in the same run: latency, requests.
+"""Compares streamq on SQS with bare aioboto3, on one server in one run: latency and requests.
 
     python -m benchmarks.sqs                 # starts its own emulator
     python -m benchmarks.sqs --endpoint-url https://sqs.eu-central-1.amazonaws.com   # costs money
 
-A producer sends 100-byte chunks at a steady rate into a FIFO queue, one reader takes them out and
-deletes them, both in this process. Bare: SendMessage for each chunk, ReceiveMessage (ten at most,
-waiting 20 s), DeleteMessageBatch. Rounds of both alternate. Requests are counted in the client,
-those that make, find and end a stream included.
+A producer sends 100-byte chunks at a steady rate into a FIFO queue. One reader receives and deletes
+them, in the same process. Bare: SendMessage for each chunk, ReceiveMessage (ten at most,
+waiting 20 s), DeleteMessageBatch. Rounds of both alternate. The client counts all requests,
+including those that create, find and end a stream.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _KINDS = ("SendMessage", "ReceiveMessage", "DeleteMessage")
 
 @dataclass
 class Round:
-    """What one round has shown."""
+    """Measurements of one round."""
 
     ages: list[float] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
@@ -62,7 +62,7 @@ def counting() -> Iterator[Counter[str]]:
 
 
 async def paced(chunks: int, rate: float) -> AsyncIterator[str]:
-    """Yield stamped chunks, each at its time."""
+    """Yield stamped chunks at a steady rate."""
     started = time.monotonic()
     for i in range(chunks):
         if rate:
@@ -71,7 +71,7 @@ async def paced(chunks: int, rate: float) -> AsyncIterator[str]:
 
 
 async def bare(chunks: int, rate: float) -> Round:
-    """Do what everybody writes."""
+    """Send and receive with aioboto3 alone."""
     found = Round()
     async with aioboto3.Session().client("sqs") as sqs:
         with counting() as found.requests:
@@ -119,7 +119,7 @@ async def bare(chunks: int, rate: float) -> Round:
 
 
 async def with_streamq(chunks: int, rate: float) -> Round:
-    """Do the same through streamq."""
+    """Do the same with streamq."""
     settings = load_settings(backend="sqs")
     name, found = f"bench/{uuid.uuid4().hex}", Round()
     async with open_queue(settings) as writing, open_queue(settings) as reading:
@@ -182,7 +182,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--endpoint-url", help="instead of an emulator; credentials as usual")
+    parser.add_argument(
+        "--endpoint-url", help="use this service and the usual credentials, not an emulator"
+    )
     parser.add_argument("--chunks", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=10.0, help="longest round at a pace")
     parser.add_argument("--rounds", type=int, default=3)

@@ -6,10 +6,7 @@ Temporal users import :mod:`streamq.temporal`. The HTTP gateway is :mod:`streamq
 Design: docs/design/structure.md.
 """
 
-from ._blocking import BlockingStreamWriter
 from ._capabilities import Capabilities, LatencyClass
-from ._codec import Codec
-from ._drivers import installed_drivers, load_driver
 from ._errors import (
     AccessDeniedError,
     BackendError,
@@ -38,15 +35,18 @@ from ._errors import (
     TrimmedError,
 )
 from ._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
-from ._open import describe, open_queue, open_reader, open_writer
-from ._opening import Opening
 from ._policies import OnFull, OnRetry
-from ._reader import StreamReader
 from ._settings import Settings, load_settings
 from ._statistics import ReaderStatistics, WriterStatistics
-from ._tail import StreamStatus
-from ._values import Encoding, Serializer
-from ._writer import StreamWriter
+from .opening._drivers import installed_drivers, load_driver
+from .opening._open import describe, open_queue, open_reader, open_writer
+from .opening._opening import Opening
+from .reading._reader import StreamReader
+from .reading._tail import StreamStatus
+from .records._codec import Codec
+from .records._values import Encoding, Serializer
+from .writing._blocking import BlockingStreamWriter
+from .writing._writer import StreamWriter
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,35 @@
-"""Every error streamq raises: one base, leaves named for the situation, never for the backend."""
+"""Errors of streamq: one base class; every other class is named for a situation, never a backend.
+
+Each class below names the situation and stands under its base class::
+
+    StreamqError
+        ConfigurationError
+            BackendNotFoundError
+            BackendLoadError
+        CapabilityError
+        BackendUnavailableError
+            ThrottledError
+        AccessDeniedError
+        StorageFullError
+        BackendError
+        StreamNotFoundError
+        TrimmedError
+        CursorError
+        CorruptRecordError
+        FencedError
+        SealedError
+        ClosedError
+        ChunkTooLargeError
+        BufferFullError
+        ReplayError
+        SerializationError
+        IdleTimeoutError
+        ProducerGoneError
+        StreamFailedError
+        StreamCancelledError
+
+Design: docs/design/contract.md.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +37,11 @@ from typing import ClassVar
 
 
 class StreamqError(Exception):
-    """Base of every streamq error.
+    """Base class of every streamq error.
 
     Attributes:
         code: Stable machine-readable name of the situation.
-        backend: Driver name when a backend was involved, else ``None``.
+        backend: Name of the driver if a backend was involved, else ``None``.
         stream: ``tenant/name`` of the stream concerned, else ``None``.
         retryable: Whether the same call may succeed later without any change by the caller.
     """
@@ -31,7 +62,7 @@ class StreamqError(Exception):
 
 
 class ConfigurationError(StreamqError):
-    """A setting is unknown, malformed or contradicts another one."""
+    """A setting is unknown or malformed, or contradicts another one."""
 
     code = "configuration"
 
@@ -49,7 +80,7 @@ class BackendLoadError(ConfigurationError):
 
 
 class CapabilityError(StreamqError):
-    """The caller requires something that the selected backend does not declare."""
+    """The caller requires a capability that the selected backend does not declare."""
 
     code = "capability"
 
@@ -62,7 +93,7 @@ class BackendUnavailableError(StreamqError):
 
 
 class ThrottledError(BackendUnavailableError):
-    """The backend answers, and takes no more requests for now."""
+    """The backend answers, and accepts no more requests for now."""
 
     code = "throttled"
 
@@ -93,7 +124,7 @@ class StreamNotFoundError(StreamqError):
 
 
 class TrimmedError(StreamqError):
-    """Events that the reader asked for are no longer stored.
+    """Events that the reader requested are no longer stored.
 
     Attributes:
         oldest: Offset of the oldest event that can still be read.
@@ -109,13 +140,13 @@ class TrimmedError(StreamqError):
 
 
 class CursorError(StreamqError):
-    """A cursor is malformed, or belongs to another stream: one that was before it, too."""
+    """A cursor is malformed, or belongs to another stream (or an earlier one of the same name)."""
 
     code = "cursor"
 
 
 class CorruptRecordError(StreamqError):
-    """Stored bytes are not a valid record: truncated, altered or of an unknown version."""
+    """Stored bytes are not a valid record: truncated, altered, or of an unknown version."""
 
     code = "corrupt_record"
 
@@ -130,7 +161,7 @@ class SealedError(StreamqError):
     """The stream has ended; nothing can be added to it.
 
     Attributes:
-        producer: Who sealed it, as that writer called itself; empty if it did not.
+        producer: Name that the writer which sealed it was opened with; may be empty.
     """
 
     code = "sealed"
@@ -160,14 +191,14 @@ class ChunkTooLargeError(StreamqError):
 
 
 class BufferFullError(StreamqError):
-    """The writer's buffer has no room and its policy is not to wait; nothing was accepted."""
+    """The writer's buffer has no room and its policy is not to wait; the chunk was not accepted."""
 
     code = "buffer_full"
     retryable = True
 
 
 class ReplayError(StreamqError):
-    """An attempt that replays did not send again what an earlier attempt had stored.
+    """A replaying attempt did not send the chunks again that an earlier attempt had stored.
 
     Attributes:
         seq: Position of the chunk that differs or is missing.
@@ -183,7 +214,7 @@ class ReplayError(StreamqError):
 
 
 class SerializationError(StreamqError):
-    """A value cannot be turned into bytes, or bytes cannot be turned back; nothing was stored."""
+    """A value cannot be encoded, or stored bytes cannot be decoded; nothing was stored."""
 
     code = "serialization"
 

@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias
 
-from ._values import PLAIN, Encoding, Serializer, T, TCo
+from .records._values import PLAIN, Encoding, Serializer, T, TCo
 
 
 @dataclass(frozen=True, slots=True)

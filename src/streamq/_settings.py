@@ -1,10 +1,12 @@
-"""Typed configuration: environment variables, then ``.env``, then ``streamq.toml``."""
+"""Loads typed settings from environment variables, then ``.env``, then ``streamq.toml``.
+
+Design: docs/design/configuration.md.
+"""
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -16,10 +18,10 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ._errors import ConfigurationError
-from ._wire import MAX_CHUNK_BYTES
+from .driver_parts._credentials import mask_credentials
+from .records._wire import MAX_CHUNK_BYTES
 
 PREFIX = "STREAMQ_"
-_CREDENTIALS = re.compile(r"[^\s/,'\"]+:[^\s,'\"]*@")  # user:password@host
 CONFIG_FILE_VARIABLE = "STREAMQ_CONFIG_FILE"
 _DOTENV = ".env"
 _LONGEST_SECONDS = 10 * 365 * 86_400.0
@@ -87,7 +89,7 @@ class DriverSettings(_Base):
 
 
 class Settings(_Base):
-    """What streamq itself can be configured with; each driver adds its own prefix.
+    """Settings of streamq itself; each driver adds its own, with its own prefix.
 
     Create it with :func:`load_settings`, which also refuses mistyped variables.
     """
@@ -206,12 +208,12 @@ def build(settings_type: type[SettingsT], /, **overrides: object) -> SettingsT:
         for error in exc.errors(include_url=False, include_context=False):
             reason = error["msg"].removeprefix("Value error, ")
             if not error["loc"]:
-                # About several fields: it names them, and what was seen are all of them.
+                # The error concerns several fields: its text names them, its input is all of them.
                 problems.append(reason)
                 continue
             field = str(error["loc"][0])
             annotation = str(getattr(settings_type.model_fields.get(field), "annotation", ""))
-            value = _CREDENTIALS.sub("***@", repr(error["input"]))
+            value = mask_credentials(repr(error["input"]))
             seen = "" if "Secret" in annotation else f" (value seen: {value})"
             problems.append(f"{prefix}{field.upper()}: {reason}{seen}")
         raise ConfigurationError("invalid setting: " + "; ".join(problems)) from None
@@ -221,7 +223,7 @@ def load_settings(**overrides: object) -> Settings:
     """Return the settings in effect.
 
     Args:
-        **overrides: Field values that win over every source.
+        **overrides: Field values that take precedence over every source.
 
     Raises:
         ConfigurationError: A value is invalid, or the configuration file is.
@@ -232,10 +234,10 @@ def load_settings(**overrides: object) -> Settings:
 def check_variables(
     settings: Settings, driver_settings: type[DriverSettings], drivers: Iterable[str]
 ) -> None:
-    """Refuse ``STREAMQ_`` variables and tables that nothing reads: no typing error is silent.
+    """Refuse ``STREAMQ_`` variables and tables that nothing reads, so that no typo is ignored.
 
-    Variables of drivers that are not selected are left alone; those of the selected one must be
-    fields of its settings.
+    Variables of drivers that are not selected are ignored; those of the selected one must be fields
+    of its settings.
 
     Args:
         settings: The core settings in effect.

@@ -1,4 +1,7 @@
-"""Putting away what crashed producers left: which streams, what is done with each, the account."""
+"""Seals or removes streams that crashed producers left behind, and reports what was done.
+
+Design: docs/design/sweeping.md.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +26,21 @@ from ._errors import (
     StreamqError,
 )
 from ._events import StreamId
-from ._open import open_writer, retry_policy
 from ._policies import OnRetry
 from ._settings import Settings
-from ._tail import Tail, read_tail
-from ._wire import Record, RecordKind
 from .driver import START, ChunkQueue, StreamInfo
+from .opening._open import open_writer, retry_policy
+from .reading._tail import Tail, read_tail
+from .records._wire import Record, RecordKind
 
 SWEEPER = "streamq.sweep"
-"""Whose seal it is when a sweep ends a stream: :attr:`streamq.SealedError.producer`."""
+"""Producer name in the seal of a sweep: :attr:`streamq.SealedError.producer`."""
 
 GONE = "ProducerGone"
-"""The error type of that seal."""
+"""Error type in the seal of a sweep."""
 
-_AT_ONCE = 16
-_MOST_FINDINGS = 1_000
+_CONCURRENT_STREAMS = 16
+_MAX_FINDINGS = 1_000
 _PAGE_RECORDS = 1_000
 _PAGE_BYTES = 4_194_304
 
@@ -56,31 +59,31 @@ class Life(enum.Enum):
 
 
 class Verdict(NamedTuple):
-    """What is known of the workflow behind a stream, and in words why."""
+    """Whether the workflow behind a stream still runs, and the reason in words."""
 
     life: Life
     reason: str
 
 
 Judge = Callable[[str, str], Awaitable[Verdict]]
-"""Tells of a chain of runs, by workflow id and first run id, whether it is over; never raises."""
+"""Judges whether a chain of runs (workflow id, first run id) has ended; never raises."""
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What to sweep, and how boldly; plain JSON for other SDKs.
+    """Request of a sweep; plain JSON for other SDKs.
 
     Attributes:
-        tenant: Whose streams, by default the configured tenant's.
+        tenant: Tenant of the streams, by default the configured one.
         prefix: Only streams whose name starts with it.
-        grace_seconds: How long a workflow must have been over before its streams are ended: its
-            activities may still be doing that themselves.
-        unknown: Also end streams whose workflow the namespace does not know. It may have been
+        grace_seconds: How long ago a workflow must have ended before its streams are sealed: its
+            activities may still be sealing them.
+        unknown: Also seal streams whose workflow the namespace does not know. It may have been
             deleted or be past its retention, but it may also run in another namespace.
-        delete_persistent_seconds: Delete streams that never expire, though the backend lets streams
-            expire, once their newest attempt began this long ago and no workflow runs behind them.
-            By default they are only reported.
-        dry_run: Only tell what would be done.
+        delete_persistent_seconds: Delete streams that never expire, although the backend lets
+            streams expire, once their newest attempt began this long ago and no workflow runs
+            behind them. By default they are only reported.
+        dry_run: Only report what would be done.
     """
 
     tenant: str | None = None
@@ -93,14 +96,14 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class SweepFinding:
-    """A stream that was dealt with, or that could not be.
+    """The result for one stream.
 
     Attributes:
         stream: Its name, within the tenant.
-        done: ``sealed``: it has ended with an error, as its readers now know. ``deleted``: it had
-            no time to live. ``kept``: nothing, since it is not certain enough. ``failed``: nothing,
-            because of an error. In a dry run what would be done.
-        reason: Why, in words.
+        done: ``sealed``: it was sealed with an error, which its readers receive. ``deleted``: it
+            had no time to live. ``kept``: nothing was done, for want of certainty. ``failed``:
+            nothing was done, because of an error. In a dry run, what would be done.
+        reason: The reason in words.
     """
 
     stream: str
@@ -110,22 +113,22 @@ class SweepFinding:
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """The account of a sweep.
+    """The result of a sweep.
 
     Attributes:
-        tenant: Whose streams.
-        prefix: How the names of those looked at begin.
-        backend: Where they are.
-        dry_run: Whether nothing was touched.
-        streams: How many were looked at.
+        tenant: Tenant of the streams.
+        prefix: Prefix of their names.
+        backend: The backend that stores them.
+        dry_run: Whether nothing was changed.
+        streams: How many were examined.
         ended: How many of them had ended already.
-        open: How many have not ended and are of no workflow; nobody but their reader can tell.
+        open: How many have not ended and belong to no workflow, so that a sweep cannot judge them.
         running: How many belong to a workflow that runs.
-        sealed: How many were ended, because their workflow is over.
-        deleted: How many were deleted that never would have expired.
-        kept: How many were left for want of certainty.
-        failed: How many could not be dealt with.
-        expired: How many had expired and still took room, of all tenants. Not known in a dry run.
+        sealed: How many were sealed because their workflow has ended.
+        deleted: How many were deleted that would never have expired.
+        kept: How many were kept for want of certainty.
+        failed: How many could not be handled because of an error.
+        expired: How many expired ones, of all tenants, were removed. Not known in a dry run.
         findings: The streams counted as sealed, deleted, kept or failed; the first thousand.
         problems: What kept the sweep from doing all of its work.
         notes: What no sweep does on this backend.
@@ -150,7 +153,7 @@ class SweepSummary:
 
 
 async def judge_nothing(workflow_id: str, first_run_id: str) -> Verdict:
-    """Judge for a sweep that is not to ask Temporal: whether a workflow runs is not certain."""
+    """Judge every workflow unsure, for a sweep that must not query Temporal."""
     return Verdict(Life.UNSURE, f"Temporal was not to be asked whether {workflow_id!r} runs")
 
 
@@ -168,25 +171,24 @@ async def sweep(
     *,
     on_progress: Callable[[int], None] = lambda streams: None,
 ) -> SweepSummary:
-    """Remove what has expired, end what nobody will end, and report what never expires.
+    """Remove expired streams, seal those of ended workflows, and report those that never expire.
 
-    A stream is ended in this order: its newest attempt is noted, the judge is asked, then a newer
-    attempt is opened, which fences what was noted and is itself fenced by anything later, then the
-    judge is asked again. So an attempt that begins meanwhile wins. Any number of sweeps may run at
-    the same time. Cancellation: a stream may be left fenced without its seal; the next sweep ends
-    it.
+    A stream is sealed in this order: its newest attempt is noted; the judge is called; a newer
+    attempt is opened, which fences the noted one and is itself fenced by any later one; the judge
+    is called again. So an attempt that begins meanwhile wins. Any number of sweeps may run at the
+    same time. Cancellation: a stream may be left fenced without its seal; the next sweep seals it.
 
     Args:
         queue: The backend; stays open.
         settings: Limits, and the tenant if the request names none.
         request: What to do.
-        judge: Knows whether workflows run.
-        on_progress: Called after each stream with the number looked at so far.
+        judge: Returns whether a workflow still runs.
+        on_progress: Called after each stream with the number examined so far.
 
     Raises:
-        ConfigurationError: The request makes no sense.
-        StreamqError: The backend cannot list its streams or remove what has expired. What fails
-            for one stream is a finding instead.
+        ConfigurationError: The request is invalid.
+        StreamqError: The backend cannot list its streams or remove expired ones. An error that
+            concerns one stream becomes a finding instead.
     """
     _check(request)
     return await _Sweep(queue, settings, request, judge, on_progress).run()
@@ -228,14 +230,14 @@ class _Sweep:
         request, queue = self._request, self._queue
         tenant = request.tenant or self._settings.tenant
         if queue.capabilities.fenced:
-            await self._look_at_all(tenant)
+            await self._examine_all(tenant)
         else:
             self._notes.append(
                 f"backend {queue.backend!r} does not fence attempts, so that streams cannot be "
                 "ended from outside; streams that expire are removed, and single ones by "
                 "'streamq delete'"
             )
-        # Last, so that what was deleted and what expired meanwhile is gone as well.
+        # Last, so that streams that were deleted or expired meanwhile are removed as well.
         expired = None if request.dry_run else await self._retry.run(queue.sweep)
         return SweepSummary(
             tenant,
@@ -249,20 +251,20 @@ class _Sweep:
             notes=self._notes,
         )
 
-    async def _look_at_all(self, tenant: str) -> None:
-        room = asyncio.Semaphore(_AT_ONCE)
+    async def _examine_all(self, tenant: str) -> None:
+        room = asyncio.Semaphore(_CONCURRENT_STREAMS)
         try:
-            async with asyncio.TaskGroup() as looks:
+            async with asyncio.TaskGroup() as examinations:
                 async for info in self._queue.streams(tenant, self._request.prefix):
                     await room.acquire()
-                    look = looks.create_task(self._look(info))
-                    look.add_done_callback(lambda _: room.release())
+                    task = examinations.create_task(self._examine(info))
+                    task.add_done_callback(lambda _: room.release())
         except* StreamqError as group:
             raise group.exceptions[0] from None
 
-    async def _look(self, info: StreamInfo) -> None:
+    async def _examine(self, info: StreamInfo) -> None:
         try:
-            await self._deal_with(info)
+            await self._handle(info)
         except StreamNotFoundError:
             pass  # deleted or expired since it was listed
         except StreamqError as exc:
@@ -270,22 +272,22 @@ class _Sweep:
         self._counts["streams"] += 1
         self._on_progress(self._counts["streams"])
 
-    async def _deal_with(self, info: StreamInfo) -> None:
+    async def _handle(self, info: StreamInfo) -> None:
         stream = info.stream
         if not self._queue.capabilities.replay:
-            self._counts["open"] += 1  # what its reader has taken is gone, an ending too
+            self._counts["open"] += 1  # its reader may have removed the records, even the seal
             return
         tail = await read_tail(self._queue, stream, self._retry)
         is_persistent = tail.info.expires_in is None and self._queue.capabilities.expires
         workflow = workflow_of(stream.name)
         if tail.state.seal is not None:
             if is_persistent:
-                await self._persistent(tail)
+                await self._handle_persistent(tail)
             else:
                 self._counts["ended"] += 1
         elif workflow is None:
             if is_persistent:
-                await self._persistent(tail)
+                await self._handle_persistent(tail)
             else:
                 self._counts["open"] += 1
         else:
@@ -308,7 +310,7 @@ class _Sweep:
                 stream,
                 queue=self._queue,
                 settings=self._settings,
-                # The next one, not one of today: whatever is opened later must win.
+                # The next epoch, not one from the clock: any attempt opened later must win.
                 epoch=tail.state.epoch + 1,
                 on_retry=OnRetry.RESUME,
                 producer=SWEEPER,
@@ -330,8 +332,8 @@ class _Sweep:
             return
         self._find(stream, "sealed", verdict.reason)
 
-    async def _persistent(self, tail: Tail) -> None:
-        """Report a stream that never expires, or delete it; no workflow needs it any more."""
+    async def _handle_persistent(self, tail: Tail) -> None:
+        """Report or delete a stream that never expires and that no workflow writes to any more."""
         stream, limit = tail.info.stream, self._request.delete_persistent_seconds
         if limit is None:
             self._find(stream, "kept", "it never expires: somebody took its time to live away")
@@ -353,7 +355,7 @@ class _Sweep:
         self._find(stream, "deleted", f"it never expired; its newest attempt began {age} ago")
 
     async def _newest_opening(self, stream: StreamId) -> int | None:
-        """Read the stream through for the time at which its newest attempt was opened."""
+        """Read the whole stream; return when its newest attempt began, in Unix milliseconds."""
         position, newest = START, None
         while True:
             page = await self._retry.run(
@@ -385,5 +387,5 @@ class _Sweep:
         reason: str,
     ) -> None:
         self._counts[done] += 1
-        if len(self._findings) < _MOST_FINDINGS:
+        if len(self._findings) < _MAX_FINDINGS:
             self._findings.append(SweepFinding(stream.name, done, reason))

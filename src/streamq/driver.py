@@ -1,9 +1,9 @@
-"""The contract for driver authors: what a backend has to do, and what it may leave to streamq.
+"""The contract for driver authors: the duties of a backend, and the duties that streamq itself has.
 
 A driver is small: it makes one round trip and reports. Packing, sequencing, batching, retry,
 deduplication, endings and capability checks live once, in streamq itself. A driver never retries,
-never swallows an error and never looks inside the bytes that it stores. (:class:`RetryPolicy` is
-for what a plugin offers beside its driver.)
+never swallows an error and never interprets the bytes that it stores. (:class:`RetryPolicy` is for
+other features of a plugin.)
 
 Parts that several drivers need are here, too: :class:`Tap` and :func:`within_bounds` for reading,
 :class:`translated_errors` and :class:`ErrorTable` for errors, :class:`Calls`,
@@ -12,6 +12,8 @@ use them or not.
 
 A driver package registers a :class:`Driver` subclass under its backend name in the entry point
 group ``streamq.drivers``.
+
+Design: docs/design/contract.md.
 """
 
 from __future__ import annotations
@@ -23,12 +25,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from ._bounds import within_bounds
-from ._calls import Calls, closed_error
 from ._capabilities import Capabilities, LatencyClass
-from ._cleanup import to_the_end
-from ._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
-from ._credentials import mask_credentials
 from ._errors import (
     AccessDeniedError,
     BackendError,
@@ -44,12 +41,17 @@ from ._errors import (
     ThrottledError,
 )
 from ._events import StreamId
-from ._position import BEFORE_ALL, decode_position, encode_position
 from ._retry import RetryPolicy
 from ._settings import DriverSettings
-from ._single_flight import SingleFlight
-from ._tap import Tap, TapBudget
-from ._together import together
+from .driver_parts._bounds import within_bounds
+from .driver_parts._calls import Calls, closed_error
+from .driver_parts._cleanup import to_the_end
+from .driver_parts._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
+from .driver_parts._credentials import mask_credentials
+from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
+from .driver_parts._single_flight import SingleFlight
+from .driver_parts._tap import Tap, TapBudget
+from .driver_parts._together import together
 
 START = ""
 """The position before the first record of any stream."""
@@ -79,11 +81,11 @@ def new_entries(
 ) -> list[Entry]:
     """Return the entries that are still to be stored, by the rules of :meth:`ChunkQueue.append`.
 
-    For drivers that fence by themselves, within whatever makes their append atomic. It looks at all
-    entries before it returns: where it raises, none of them has been stored.
+    For drivers that fence by themselves; call it within the transaction or lock that makes the
+    append atomic. It checks all entries before it returns: if it raises, none has been stored.
 
     Args:
-        entries: What is appended.
+        entries: The entries to append.
         newest: ``(epoch, index)`` of the newest entry stored, a tuple; ``(0, -1)`` if there is
             none.
         backend: The driver's name, for the message.
@@ -111,8 +113,8 @@ class Stored:
     """A record as read.
 
     Attributes:
-        position: Where reading goes on after this record: short, printable, meaningful to this
-            driver only, valid in other processes and later.
+        position: The place after this record, where reading continues: short, printable,
+            meaningful to this driver only, valid later and in other processes.
         data: Exactly the bytes that were appended.
     """
 
@@ -122,18 +124,17 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What a backend knows of a stream without reading it.
+    """Information that a backend has about a stream without reading it.
 
     Attributes:
         stream: Which stream.
-        last: The newest records, newest first, as many as were asked for and exist.
+        last: The newest records, newest first, as many as were requested and exist.
         records: How many records are stored, if cheap to know.
         size_bytes: How much they take, if cheap to know.
-        expires_in: Time until the stream disappears by itself or, without
-            ``capabilities.expires``, until a sweep may remove it (then 0 if that is due); ``None``
-            if neither is known.
+        expires_in: Time until the stream expires or, without ``capabilities.expires``, until a
+            sweep may remove it (0 if it is due); ``None`` if neither is known.
         attempts: How many epochs have been opened, if the backend counts them; needed only without
-            ``capabilities.replay``, where nobody else can.
+            ``capabilities.replay``, where streamq cannot count them.
     """
 
     stream: StreamId
@@ -149,7 +150,7 @@ class ChunkQueue(abc.ABC):
 
     Every method raises errors of :mod:`streamq` only: :class:`~streamq.BackendUnavailableError`
     when the backend cannot be reached or does not answer, :class:`~streamq.ThrottledError` when it
-    takes no more requests for now, :class:`~streamq.AccessDeniedError` for credentials and
+    accepts no more requests for now, :class:`~streamq.AccessDeniedError` for credentials and
     permissions, :class:`~streamq.StorageFullError` when it has no room,
     :class:`~streamq.BackendError` for any other answer, and :class:`~streamq.ClosedError` after
     :meth:`aclose`.
@@ -159,12 +160,12 @@ class ChunkQueue(abc.ABC):
     """The driver's name, for messages."""
 
     capabilities: Capabilities
-    """What this queue promises."""
+    """The capabilities of this queue."""
 
     hidden_seconds: float = 0.0
-    """For how long at most what a reader had taken that died is hidden from others.
+    """Longest time for which records that a reader took stay hidden from others after it died.
 
-    0 where reading takes nothing away (``capabilities.replay``).
+    0 where reading hides nothing (``capabilities.replay``).
     """
 
     @abc.abstractmethod
@@ -173,36 +174,36 @@ class ChunkQueue(abc.ABC):
     ) -> None:
         """Store entries, in order, durably as far as declared, and make blocked readers see them.
 
-        The stream comes into being with its first entry. From then on it has a time to live
-        (``capabilities.expires``), which every append starts anew, in one step with storing: a
-        producer that dies right after its first record leaves nothing behind for ever.
+        The first entry creates the stream. From then on it has a time to live
+        (``capabilities.expires``), which every append renews, atomically with storing the entries:
+        a producer that dies right after its first record leaves nothing behind for ever.
 
-        With ``capabilities.fenced``, which is about the newest entry that is stored:
+        With ``capabilities.fenced`` every entry is compared with the newest one that is stored:
 
         * An entry of the same epoch whose index is at or below the newest one is skipped without
-          error: that is how an append whose acknowledgement was lost is repeated.
+          error: an append whose acknowledgement was lost is repeated that way.
         * If the newest entry has a newer epoch, nothing older is added: ``FencedError``. (A repeat
-          of what was stored before the takeover may be skipped instead.)
+          of an entry that was stored before the takeover may be skipped instead.)
 
-        Without it entries are stored as they come, and readers sort them out. An entry with index 0
-        is then preceded by making its epoch known to :meth:`newest_epoch`. What is older than an
-        epoch that the driver happens to know of should be refused, too: ``FencedError``.
+        Without it entries are stored as they come, and readers drop stale ones. Before an entry
+        with index 0 is stored, its epoch is made known to :meth:`newest_epoch`. An entry older than
+        an epoch that the driver happens to know should be refused as well: ``FencedError``.
 
         Cancellation: a prefix of the entries is stored, in order and each one whole, or none;
         repeating the call is always safe.
 
         Args:
             stream: Which stream.
-            entries: In order; none is a call without effect. streamq itself keeps each below
+            entries: In order; a call with none has no effect. streamq itself keeps each at or below
                 ``capabilities.max_record_bytes``.
             ttl: Time to live from now, by default ``QueueOptions.ttl``. streamq passes a shorter
                 one with the record that ends the stream. A repeat sets it again; an append that is
-                refused shortens nothing.
+                refused does not shorten it.
 
         Raises:
             FencedError: A newer epoch has been opened; nothing was added after that.
-            StreamNotFoundError: Perhaps, where streams are not fenced: it was deleted since it was
-                opened, and only an entry with index 0 makes it again.
+            StreamNotFoundError: Allowed where streams are not fenced: the stream was deleted since
+                it was opened, and only an entry with index 0 creates it again.
         """
 
     @abc.abstractmethod
@@ -217,19 +218,19 @@ class ChunkQueue(abc.ABC):
     ) -> Sequence[Stored]:
         """Return stored records after a position, oldest first, waiting if there are none.
 
-        Reading never removes anything and may be repeated (``capabilities.replay``). Without that,
-        what was read is hidden until it is committed, released, or a time-out of the backend has
-        passed, and then comes again; there may be nothing more until then. The wait ends
-        as soon as there is one record. A stream that does not exist yet, or has expired, is waited
-        for like an empty one.
+        Reading never removes anything and may be repeated (``capabilities.replay``). Without that
+        capability, records that were read are hidden until they are committed; if they are released
+        or a time-out of the backend passes first, they are delivered again. The backend may deliver
+        nothing more until then. The wait ends as soon as there is one record. A stream that does
+        not exist yet, or has expired, is waited for like an empty one.
 
-        With ``capabilities.ordered`` it leaves out nothing: fewer records than both limits allow
-        are all whose append had returned when the call began, by whatever process.
+        With ``capabilities.ordered`` no record is left out: if fewer are returned than both limits
+        allow, they are all whose append had returned, in any process, when the call began.
 
         Args:
             stream: Which stream.
             after: A position of this stream, or :data:`START`. If its record is no longer stored,
-                reading goes on with the oldest one after it; streamq notices what is missing.
+                reading continues with the oldest one after it; streamq detects what is missing.
             max_records: Most records to return, at least 1.
             max_bytes: Stop before exceeding this many bytes of data, but always return one record.
             max_wait: Seconds to wait for the first record; 0 returns at once.
@@ -247,9 +248,9 @@ class ChunkQueue(abc.ABC):
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         """Return what is known of a stream, with its ``last`` newest records.
 
-        Without ``capabilities.replay`` with none of them: looking at them would take them away.
+        Without ``capabilities.replay`` no records are returned: reading them would hide them.
 
-        Everything whose append had returned before the call is reflected, across processes.
+        Every entry whose append had returned before the call is reflected, across processes.
 
         Raises:
             StreamNotFoundError: The stream does not exist, or has expired.
@@ -257,18 +258,18 @@ class ChunkQueue(abc.ABC):
 
     @abc.abstractmethod
     async def delete(self, stream: StreamId) -> None:
-        """Remove a stream and everything in it; no error if there is none.
+        """Remove a stream and everything in it; no error if it does not exist.
 
-        Without ``capabilities.erases`` it can no longer be read, listed or described, and its bytes
-        go when the backend lets go of them.
+        Without ``capabilities.erases`` it can no longer be read, listed or described, and the
+        backend removes its bytes later.
         """
 
     @abc.abstractmethod
     def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         """Iterate over the streams of a tenant whose name starts with ``prefix``, in any order.
 
-        The prefix is taken literally. None has expired; ``last`` may be empty. A stream that comes
-        or goes meanwhile may be left out, and is no error.
+        The prefix is taken literally. None of the streams has expired; ``last`` may be empty. A
+        stream that is created or removed meanwhile may be left out, and is no error.
         """
 
     @abc.abstractmethod
@@ -276,27 +277,28 @@ class ChunkQueue(abc.ABC):
         """Release everything. Idempotent; a blocked :meth:`read` raises ``ClosedError`` at once."""
 
     async def commit(self, stream: StreamId, upto: str) -> None:  # noqa: B027 - optional
-        """Tell the backend that no reader will ask for records up to ``upto`` again.
+        """Acknowledge records up to ``upto``: no reader will request them again.
 
         Only backends without replay need it (SQS deletes messages); the default does nothing. The
-        position alone has to be enough, in another process too; repeating it is harmless. It
-        removes nothing from a stream that has begun again under the name since it was deleted.
+        position alone has to suffice, in another process too; repeating it is harmless. If the
+        stream was deleted and began again under the same name, nothing of the new one is removed.
         """
 
     async def release(self, stream: StreamId, after: str) -> None:  # noqa: B027 - optional
-        """Give back what was read after a position and will not be committed by this reader.
+        """Release records that were read after a position and that this reader will not commit.
 
-        Only backends without replay need it, which hide what they have given to one reader from
-        the next one for a while; the default does nothing.
+        Only backends without replay need it, which hide the records that one reader took from
+        others for a while; the default does nothing.
         """
 
     async def newest_epoch(self, stream: StreamId) -> int:
-        """Return the largest epoch that has been opened, or is about to be; 0 if there is none.
+        """Return the largest epoch that has been opened or is about to be; 0 if there is none.
 
-        Only backends that do not fence need it. An epoch is known here, in every process, before
-        the entry with its index 0 can be read: so that a writer whose seal is stored, and that
-        finds no larger epoch afterwards, has ended the stream. Every open writer asks about once a
-        second (``STREAMQ_CANCEL_SECONDS``); questions of many should be one to the server.
+        Only backends that do not fence need it. An epoch is returned here, in every process, before
+        the entry with its index 0 can be read. So a writer whose seal is stored, and that finds no
+        larger epoch afterwards, has ended the stream. Every open writer calls this about once a
+        second (``STREAMQ_CANCEL_SECONDS``); a driver should combine the calls of many writers into
+        one request to the server.
 
         Raises:
             NotImplementedError: The backend fences.
@@ -304,10 +306,10 @@ class ChunkQueue(abc.ABC):
         raise NotImplementedError(f"backend {self.backend!r} fences; nobody has to ask")
 
     async def sweep(self) -> int:
-        """Remove what has expired and still takes room; return how many streams that were.
+        """Remove expired streams that still take room; return how many were removed.
 
-        Only for backends that need somebody to do it. The default does nothing: the server does it
-        by itself. Any number of processes may call it at the same time.
+        Only for backends that do not do so by themselves; the default does nothing. Any number of
+        processes may call it at the same time.
         """
         return 0
 
@@ -320,10 +322,10 @@ class ChunkQueue(abc.ABC):
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """What every queue is opened with, whatever the backend.
+    """Options that every queue is opened with, on every backend.
 
     Attributes:
-        ttl: How long a stream is kept after its last append, unless that says otherwise.
+        ttl: How long a stream is kept after its last append, unless the append sets another time.
     """
 
     ttl: timedelta
@@ -331,13 +333,13 @@ class QueueOptions:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that ``streamq doctor`` looked at.
+    """One thing that ``streamq doctor`` examined.
 
     Attributes:
-        subject: What was looked at, such as ``topic streamq``.
+        subject: What was examined, such as ``topic streamq``.
         ok: Whether it is as it should be.
-        detail: What was seen.
-        remedy: The next step, if it is not; empty otherwise.
+        detail: What was found.
+        remedy: The next step if it is not ok; empty otherwise.
     """
 
     subject: str
@@ -359,7 +361,7 @@ class Driver(abc.ABC, Generic[SettingsT]):
     """One line for tables."""
 
     capabilities: ClassVar[Capabilities]
-    """What queues of this driver promise at best; readable without connecting to anything."""
+    """The best that queues of this driver promise; readable without connecting to anything."""
 
     settings_type: ClassVar[type[DriverSettings]]
     """The driver's settings class, with the environment prefix ``STREAMQ_<NAME>_``."""
@@ -370,42 +372,43 @@ class Driver(abc.ABC, Generic[SettingsT]):
         """Connect, and prove that the backend answers.
 
         Raises:
-            BackendUnavailableError: It cannot be reached, or, as ``ThrottledError``, is asked too
-                much; only that is tried again by whoever opens a queue.
+            BackendUnavailableError: It cannot be reached; or, as ``ThrottledError``, it accepts no
+                more requests for now. streamq retries opening after a ``ThrottledError`` only.
             AccessDeniedError: It refuses our credentials.
             ConfigurationError: The settings contradict each other or what the backend can do.
         """
 
     @classmethod
     async def examine(cls, options: QueueOptions, settings: SettingsT) -> Sequence[Finding]:
-        """Look at what :meth:`open` needs on the server, and at what people get wrong there.
+        """Examine what :meth:`open` needs on the server, and what is often misconfigured there.
 
         Changes nothing. The default opens a queue and closes it again.
 
         Raises:
-            StreamqError: It cannot even be looked at: as for :meth:`open`.
+            StreamqError: The server cannot be examined: as for :meth:`open`.
         """
         await (await cls.open(options, settings)).aclose()
         return (Finding("server", True, "it answers and can carry streams"),)
 
     @classmethod
     async def provision(cls, options: QueueOptions, settings: SettingsT) -> Sequence[str]:
-        """Create what :meth:`examine` misses, as far as a client can; what is there stays as it is.
+        """Create what :meth:`examine` finds missing, as far as a client can; change nothing else.
 
         Returns:
-            What was created, one line each. The default creates nothing: nothing has to be.
+            What was created, one line each. The default creates nothing, for backends that need
+            nothing created.
 
         Raises:
-            StreamqError: It could not be created.
+            StreamqError: Something could not be created.
         """
         return ()
 
     @classmethod
     def embedded(cls, settings: SettingsT) -> AbstractContextManager[Mapping[str, str]] | None:
-        """Return a small real server for demos, if the driver brings one and none is configured.
+        """Return a small real server for demos, if the driver has one and none is configured.
 
-        Entering the result starts the server and gives the environment variables that lead to it;
-        leaving stops it. :class:`streamq.devserver.DevServer` does most of the work.
+        Entering the result starts the server and returns the environment variables with its
+        address; leaving stops it. :class:`streamq.devserver.DevServer` does most of the work.
         """
         return None
 

@@ -79,7 +79,7 @@ class MemorySettings(DriverSettings):
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """A blocked read, in whatever event loop it runs."""
+    """A blocked read, in any event loop."""
 
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[None]

@@ -29,14 +29,14 @@ from streamq import (
     StreamId,
     TrimmedError,
 )
-from streamq import _outbox as real_outbox
-from streamq import _sequencer as real_sequencer
 from streamq import driver as real_driver
-from streamq._cursor import Progress
 from streamq._errors import ReplayError
-from streamq._replay import Fingerprints, fingerprint
-from streamq._wire import Record, RecordKind
 from streamq.driver import Entry
+from streamq.reading import _sequencer as real_sequencer
+from streamq.reading._cursor import Progress
+from streamq.records._wire import Record, RecordKind
+from streamq.writing import _outbox as real_outbox
+from streamq.writing._replay import Fingerprints, fingerprint
 
 _STREAM = StreamId("t", "s")
 _MAX_RECORD_BYTES = 200  # so that values of a few hundred bytes travel in parts
@@ -293,7 +293,7 @@ class Interleavings(RuleBasedStateMachine):
             return
         attempt = data.draw(st.sampled_from(replaying))
         position = attempt.outbox.position
-        must_raise(ReplayError, lambda: attempt.outbox.ask_seal(SealState.END))
+        must_raise(ReplayError, lambda: attempt.outbox.request_seal(SealState.END))
         if attempt.outbox._durable.get(position) is not None:
             wrong = b"something else"
             must_raise(ReplayError, lambda: attempt.outbox.accept(Encoding.BYTES, wrong))
@@ -305,7 +305,7 @@ class Interleavings(RuleBasedStateMachine):
         """It ends, one way or another."""
         attempt = data.draw(st.sampled_from(self.writing()))
         if attempt.seal is None and not (state is SealState.END and attempt.outbox.is_replaying):
-            attempt.outbox.ask_seal(state, message=message)
+            attempt.outbox.request_seal(state, message=message)
             attempt.seal = state
 
     @precondition(lambda self: any(a.outbox.has_work for a in self.writing()))

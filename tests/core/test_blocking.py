@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 import pytest
 
 from streamq import BlockingStreamWriter, ClosedError, Encoding, Settings, open_writer
-from streamq._cursor import Progress
-from streamq._outbox import Outbox
 from streamq.driver import ChunkQueue, StreamId
+from streamq.reading._cursor import Progress
 from streamq.testing import Block, FaultyQueue
+from streamq.writing._outbox import Outbox
 
 from .test_writer import Eventually, events_of
 

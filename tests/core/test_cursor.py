@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq import CursorError, StreamId
-from streamq._cursor import Cursor, Progress
+from streamq.reading._cursor import Cursor, Progress
 
 STREAM = StreamId("t", "a/b")
 uint64 = st.integers(0, 2**64 - 1)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from streamq import Chunk, Encoding, Seal, SealState, StreamId, _outbox, _sequencer, driver
-from streamq._cursor import Progress
-from streamq._wire import Record, RecordKind
+from streamq.reading._cursor import Progress
+from streamq.records._wire import Record, RecordKind
 
 from .interleavings import Interleavings, machine
 
@@ -64,7 +64,7 @@ MUTATIONS = {
     ),
     "parts of an attempt that died are kept": Mutation(
         "sequencer",
-        "        self._early_bytes = 0\n        self._forget_parts()",
+        "        self._early_bytes = 0\n        self._drop_parts()",
         "        self._early_bytes = 0",
     ),
     "a chunk is told with a part missing": Mutation(
@@ -117,7 +117,7 @@ MUTATIONS = {
     ),
     "indexes repeat": Mutation("outbox", "self._next_index += 1", "pass"),
     "a batch is packed anew for its repetition": Mutation(
-        "outbox", "if self._on_its_way is None and self.has_work:", "if self.has_work:"
+        "outbox", "if self._in_flight is None and self.has_work:", "if self.has_work:"
     ),
     "the seal does not wait for the chunks": Mutation(
         "outbox", "self.seal if not pending and fits else None", "self.seal if fits else None"
@@ -199,7 +199,7 @@ def deliveries(draw: st.DrawFn) -> tuple[list[Record], list[bytes]]:
             outbox.send(f"{i}:" + outbox.letter * size)
             if draw(st.booleans()):
                 records += outbox.take()
-    last.outbox.ask_seal(SealState.END)
+    last.outbox.request_seal(SealState.END)
     records += [*dead.take(), *last.take()]
     records += draw(st.lists(st.sampled_from(records), max_size=4))
     shuffled = draw(st.permutations(records))

@@ -30,9 +30,9 @@ from streamq import (
     open_reader,
     open_writer,
 )
-from streamq._values import Encoding
-from streamq._wire import Record, RecordKind, SealBody
 from streamq.driver import ChunkQueue, Entry, StreamId
+from streamq.records._values import Encoding
+from streamq.records._wire import Record, RecordKind, SealBody
 
 
 async def write(name: str, queue: ChunkQueue, settings: Settings, *texts: str) -> None:

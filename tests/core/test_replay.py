@@ -18,9 +18,9 @@ from streamq import (
     open_reader,
     open_writer,
 )
-from streamq._values import Encoding
-from streamq._wire import Record, RecordKind
 from streamq.driver import ChunkQueue, Entry, StreamId
+from streamq.records._values import Encoding
+from streamq.records._wire import Record, RecordKind
 from streamq.testing import FaultyQueue
 
 from .test_writer import events_of

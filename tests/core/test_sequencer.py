@@ -17,9 +17,9 @@ from streamq import (
     SealState,
     TrimmedError,
 )
-from streamq._cursor import Progress
-from streamq._sequencer import Sequencer, fold_tail
-from streamq._wire import Record, RecordKind, SealBody
+from streamq.reading._cursor import Progress
+from streamq.reading._sequencer import Sequencer, fold_tail
+from streamq.records._wire import Record, RecordKind, SealBody
 
 END = SealBody(SealState.END)
 

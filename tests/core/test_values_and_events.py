@@ -5,7 +5,7 @@ import json
 import pytest
 
 from streamq import Chunk, Encoding, Gap, Reset, Seal, SealState, SerializationError, StreamId
-from streamq._values import decode_value, encode_value
+from streamq.records._values import decode_value, encode_value
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq import CorruptRecordError, Encoding, SealState
-from streamq._wire import MAX_EPOCH, MAX_NUMBER, Record, RecordKind, SealBody
+from streamq.records._wire import MAX_EPOCH, MAX_NUMBER, Record, RecordKind, SealBody
 
 DOCS = Path(__file__).parents[2] / "docs"
 VECTORS = json.loads((DOCS / "wire-format-v1.json").read_text())

@@ -23,8 +23,8 @@ from streamq import (
     open_reader,
     open_writer,
 )
-from streamq._wire import Record
 from streamq.driver import ChunkQueue, Entry, StreamId
+from streamq.records._wire import Record
 from streamq.testing import Block, Fail, FaultyQueue, LoseAcknowledgement
 
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]

@@ -74,7 +74,7 @@ async def test_one_operation_serves_all_that_wait() -> None:
 
     connecting = SingleFlight(connect, closed=lambda: closed_error("toy"))
     assert await together(connecting.result() for _ in range(5)) == [1] * 5
-    assert await connecting.result() == 2, "it has ended, so the next caller begins anew"
+    assert await connecting.result() == 2, "it has ended, so the next caller begins another one"
 
 
 async def test_cancelling_one_waiter_does_not_disturb_the_others() -> None:
@@ -109,7 +109,7 @@ async def test_closing_ends_an_operation_for_good() -> None:
 
 
 async def test_an_error_ends_the_calls_beside_it() -> None:
-    """Requests that go on after their call has failed would be seen by nobody."""
+    """No task would see the end of requests that go on after their call has failed."""
     ended = asyncio.Event()
 
     async def endless() -> None:

@@ -13,7 +13,7 @@ FOREVER = 3_600.0
 
 
 def record(number: int, size: int = 1) -> Stored:
-    """Return a record that is told from others by its position."""
+    """Return a record whose position is a number."""
     return Stored(str(number), b"x" * size)
 
 

@@ -1,4 +1,4 @@
-"""A real Temporal server for the session, and a client, queue and worker for each test."""
+"""Provides a real Temporal server for the session, and a client, queue and worker for each test."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def task_queue() -> str:
 
 @pytest.fixture
 def run_worker(client: Client, queue: ChunkQueue, settings: Settings, task_queue: str) -> Run:
-    """Run a worker with the plugin for the activities given."""
+    """Return a function that runs a worker with the plugin for the given activities."""
 
     def run(*activities: Callable[..., Any]) -> AbstractAsyncContextManager[Worker]:
         return Worker(
@@ -72,7 +72,7 @@ def run_worker(client: Client, queue: ChunkQueue, settings: Settings, task_queue
 
 @pytest.fixture
 def start(client: Client, task_queue: str) -> Start:
-    """Start the generic workflow for an activity."""
+    """Return a function that starts the generic workflow for an activity."""
 
     async def started(activity: str, *args: object, **options: Any) -> WorkflowHandle[Any, Any]:
         return await client.start_workflow(

@@ -1,7 +1,8 @@
-"""Write the histories that tests/temporal/test_histories.py replays: run it as a module.
+"""Writes the histories that tests/temporal/test_histories.py replays: run it as a module.
 
-``python -m tests.temporal.renew_histories [NAME ...]``: only after a change that old histories are
-meant not to survive, or for a new scenario. Everything else must replay those that are there.
+``python -m tests.temporal.renew_histories [NAME ...]``. Run it only for a new scenario, or after a
+change that is meant to break the replay of older histories. All other changes must replay the saved
+histories.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ SCENARIOS: dict[str, Callable[[Client], Awaitable[Handle]]] = {
 
 
 async def _interfere(client: Client, name: str, handle: Handle) -> None:
-    """Do what is the point of some scenarios."""
+    """Apply to a workflow the event that a scenario is about."""
     if not name.endswith(("cancel", "gone")):
         return
     if "continued" in name:
@@ -206,7 +207,7 @@ def _save(name: str, text: str) -> None:
 
 
 def _without_traces(data: Any) -> Any:
-    """Leave out where the sources are on the machine that wrote them."""
+    """Remove stack traces, which have paths of the machine that wrote them."""
     if isinstance(data, dict):
         return {key: _without_traces(value) for key, value in data.items() if key != "stackTrace"}
     return [_without_traces(each) for each in data] if isinstance(data, list) else data

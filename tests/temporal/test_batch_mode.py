@@ -1,4 +1,4 @@
-"""``STREAMQ_MODE``: the same activities, and the same programs around them, in both modes."""
+"""Tests ``STREAMQ_MODE``: the same activities, and the same programs around them, in both modes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IDLE_SECONDS = 30  # a stream that does not end fails its test, and does not hol
 
 @pytest.fixture(params=["realtime", "batch"])
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Configure everything by the environment, as a deployment does."""
+    """Configure all settings by the environment, as a deployment does."""
     chosen: str = request.param
     monkeypatch.setenv("STREAMQ_MODE", chosen)
     monkeypatch.setenv("STREAMQ_SQLITE_PATH", str(tmp_path / "streams.db"))
@@ -40,7 +40,7 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 class Gate:
-    """Where an activity waits after its first chunks, until a test lets it go on."""
+    """Blocks an activity after its first chunks until a test opens it."""
 
     def __init__(self) -> None:
         self._reached = threading.Event()
@@ -72,7 +72,7 @@ Work = Callable[..., Worker]
 
 @pytest.fixture
 def work(client: Client, task_queue: str) -> Iterator[Work]:
-    """Make a worker with a plugin that knows only the environment."""
+    """Return a function that makes a worker whose plugin is configured by the environment."""
     with ThreadPoolExecutor(4) as pool:
 
         def make(*activities: Activity) -> Worker:
@@ -89,7 +89,7 @@ def work(client: Client, task_queue: str) -> Iterator[Work]:
 
 
 def gated(shape: str, gate: Gate) -> Activity:
-    """An activity that sends two chunks, waits at the gate, sends a third and returns."""
+    """Return an activity that sends two chunks, waits at the gate, sends a third and returns."""
 
     @streaming_activity(name="produce")
     async def function(stream: StreamWriter[str]) -> list[int]:
@@ -139,7 +139,7 @@ def gated(shape: str, gate: Gate) -> Activity:
 
 
 async def stored(name: str) -> bytes:
-    """Everything that the queue holds of a stream."""
+    """Return all that the queue stores of a stream."""
     async with open_queue() as queue, open_reader(name, queue=queue) as reader:
         records = await queue.read(
             reader.stream, START, max_records=1_000, max_bytes=10**6, max_wait=0
@@ -161,7 +161,7 @@ async def story_of(handle: Handle) -> list[object]:
 async def test_chunks_are_seen_at_once_or_when_the_activity_has_ended(
     work: Work, start: Start, gate: Gate, mode: str, shape: str
 ) -> None:
-    """Whoever switches streaming off with one variable gets back what an activity always did."""
+    """One variable switches streaming off, and gives back what an activity always did."""
     async with work(gated(shape, gate)):
         handle = await start("produce")
         await gate.reached()
@@ -189,10 +189,10 @@ async def test_chunks_are_seen_at_once_or_when_the_activity_has_ended(
 
 
 @pytest.mark.parametrize("in_thread", [False, True], ids=["async", "thread"])
-async def test_of_an_attempt_that_fails_only_realtime_tells(
+async def test_failed_attempt_is_seen_in_realtime_mode_only(
     work: Work, start: Start, mode: str, in_thread: bool
 ) -> None:
-    """In batch mode nothing was said that the next attempt would have to take back."""
+    """In batch mode nothing was delivered that the next attempt would have to take back."""
 
     @streaming_activity(name="produce")
     async def function(stream: StreamWriter[str]) -> str:
@@ -219,10 +219,10 @@ async def test_of_an_attempt_that_fails_only_realtime_tells(
 
 
 @pytest.mark.parametrize("on_retry", [OnRetry.RESUME, OnRetry.REPLAY])
-async def test_attempts_that_go_on_tell_one_story_in_both_modes(
+async def test_attempts_that_resume_lose_no_chunk_in_both_modes(
     work: Work, start: Start, mode: str, on_retry: OnRetry
 ) -> None:
-    """An activity that resumes is told that nothing is stored yet, and loses no chunk by it."""
+    """An activity that resumes sees that nothing is stored yet, and sends all chunks again."""
     begun: list[int] = []
 
     @streaming_activity(on_retry=on_retry)
@@ -243,10 +243,10 @@ async def test_attempts_that_go_on_tell_one_story_in_both_modes(
 
 
 @pytest.mark.parametrize("in_thread", [False, True], ids=["async", "thread"])
-async def test_an_activity_that_fails_for_good_delivers_its_failure(
+async def test_activity_that_fails_without_retry_delivers_its_failure(
     work: Work, start: Start, mode: str, in_thread: bool
 ) -> None:
-    """Batch mode gives a failure and no half of an answer, as before; readers learn the reason."""
+    """Batch mode delivers a failure and no half of an answer; readers learn the reason."""
 
     @streaming_activity(name="produce")
     async def function(stream: StreamWriter[str]) -> None:
@@ -274,7 +274,7 @@ async def test_an_activity_that_fails_for_good_delivers_its_failure(
 
 
 @pytest.mark.parametrize("in_thread", [False, True], ids=["async", "thread"])
-async def test_a_cancelled_activity_delivers_no_chunk_in_batch_mode(
+async def test_cancelled_activity_delivers_no_chunk_in_batch_mode(
     work: Work, start: Start, gate: Gate, mode: str, in_thread: bool
 ) -> None:
     """Cancellation is no success; it comes as quickly and ends the stream in both modes."""
@@ -307,10 +307,10 @@ async def test_a_cancelled_activity_delivers_no_chunk_in_batch_mode(
 
 @pytest.mark.parametrize("mode", ["batch"], indirect=True)
 @pytest.mark.parametrize("in_thread", [False, True], ids=["async", "thread"])
-async def test_more_than_may_be_held_back_is_a_failure_that_is_not_tried_again(
+async def test_output_above_the_buffer_limit_fails_without_retry(
     work: Work, start: Start, mode: str, monkeypatch: pytest.MonkeyPatch, in_thread: bool
 ) -> None:
-    """The next attempt would meet the same limit, and the one after it, at somebody's cost."""
+    """The next attempt would meet the same limit, and the one after it, at a cost."""
     monkeypatch.setenv("STREAMQ_BATCH_BYTES", "1000")
     attempts: list[int] = []
 
@@ -349,7 +349,7 @@ async def follow(client: Client, task_queue: str, **options: Any) -> Handle:
 
 
 async def wait_polls(handle: Handle, wanted: int) -> None:
-    """Wait until so many polls have come back to the workflow."""
+    """Wait until that many polls have returned to the workflow."""
     async with asyncio.timeout(20):
         while True:
             events = (await handle.fetch_history()).events
@@ -362,10 +362,10 @@ async def wait_polls(handle: Handle, wanted: int) -> None:
 
 
 @pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
-async def test_a_workflow_reads_at_once_or_when_the_activity_has_ended(
+async def test_workflow_reads_at_once_or_when_the_activity_has_ended(
     client: Client, work: Work, task_queue: str, gate: Gate, mode: str, detached: bool
 ) -> None:
-    """The workflow is the same in both modes too: it iterates, and gets everything once."""
+    """The workflow is the same in both modes: it iterates, and gets each event once."""
     async with work(gated("async", gate)):
         handle = await follow(client, task_queue, detached=detached, max_wait_seconds=0.1)
         await gate.reached()
@@ -380,10 +380,10 @@ async def test_a_workflow_reads_at_once_or_when_the_activity_has_ended(
     assert before == early[: len(before)]
 
 
-async def test_a_workflow_is_not_told_of_a_failed_attempt_in_batch_mode(
+async def test_workflow_sees_no_failed_attempt_in_batch_mode(
     client: Client, work: Work, task_queue: str, mode: str
 ) -> None:
-    """Code for `Reset` in a workflow does no harm where none comes."""
+    """Code for `Reset` in a workflow does no harm where no reset comes."""
 
     @streaming_activity
     async def produce(stream: StreamWriter[str]) -> str:

@@ -1,4 +1,4 @@
-"""The published table of what a stream costs: parsed from the page and measured again."""
+"""Tests the published table of what a stream costs: reads the page and measures again."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ _OTHERS: dict[str, Contender] = {
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A published number: exact, the most that it may be, or the least."""
+    """A published number: exact, an upper bound, or a lower bound."""
 
     value: float
     relation: str
 
     def admits(self, found: float) -> bool:
-        """Whether a measurement agrees with it."""
+        """Return whether a measurement agrees with it."""
         if self.relation == "≤":
             return found <= self.value
         return found >= self.value if self.relation == "≥" else found == self.value
 
     @classmethod
     def read(cls, cell: str) -> Figure:
-        """Read a cell such as ``11``, ``≤ 270`` or ``≥ 2,200``."""
+        """Parse a cell such as ``11``, ``≤ 270`` or ``≥ 2,200``."""
         return cls(float(cell.replace(",", "").lstrip("≤≥")), cell[0] if cell[0] in "≤≥" else "")
 
 
@@ -95,7 +95,7 @@ async def where(metered: MeteredServer) -> AsyncIterator[Stage]:
 
 
 async def check(where: Stage, name: str, load: Load, readers: int) -> list[str]:
-    """Run one way for a load; return what disagrees with the page, which is for 1,000 chunks."""
+    """Measure one delivery; return deviations from the page, whose figures are for 1,000 chunks."""
     outcome = await (_TABLE | _OTHERS)[name](where, load, readers)
     assert outcome.complete == outcome.consumers, f"{name}: a consumer missed chunks"
     bill = await read_bill(where.client, outcome.workflow_ids)
@@ -114,34 +114,34 @@ async def check(where: Stage, name: str, load: Load, readers: int) -> list[str]:
 
 
 def test_every_published_row_is_measured() -> None:
-    """A row that no test checks would rot."""
+    """A row that no test checks would become wrong."""
     assert published().keys() == (_TABLE | _OTHERS).keys()
 
 
 @pytest.mark.parametrize("readers", [1, 10])
 async def test_bill_is_as_published(where: Stage, readers: int) -> None:
-    """Somebody plans a budget with that table: it must hold, whoever else reads along."""
+    """Users plan budgets with that table: it must hold for any number of readers."""
     found = await asyncio.gather(*(check(where, name, Load(), readers) for name in _TABLE))
     assert [line for lines in found for line in lines] == []
 
 
-async def test_other_ways_cost_what_is_said_of_them(where: Stage) -> None:
-    """A comparison is fair as long as somebody measures both sides: theirs is at least so much."""
+async def test_other_ways_cost_what_the_page_states(where: Stage) -> None:
+    """A comparison is fair if both sides are measured: the others cost at least so much."""
     # A quarter of the chunks: each takes a round trip or several, and they add up.
     found = await asyncio.gather(*(check(where, name, Load(250), 1) for name in _OTHERS))
     assert [line for lines in found for line in lines] == []
 
 
 def test_each_chunk_through_workflow_streams_makes_eight_times_our_history() -> None:
-    """Where latency counts most, the page promises an eighth of the history."""
+    """The page promises an eighth of the history for the delivery with the least latency."""
     quickest, ours = published()[_QUICKEST][0], published()[_LOCAL_20][0]
     assert (quickest.relation, ours.relation) == ("≥", "≤")
     assert quickest.value >= 8 * ours.value
 
 
 @pytest.mark.parametrize("name", _TABLE)
-async def test_a_thousand_readers_cost_nothing_in_temporal(where: Stage, name: str) -> None:
-    """That is what direct delivery is for: the bill of one reader, whatever the audience."""
+async def test_thousand_readers_cost_nothing_in_temporal(where: Stage, name: str) -> None:
+    """Direct delivery has the bill of one reader for any audience."""
     assert await check(where, name, Load(rate=0), 1_000) == []
 
 
@@ -158,7 +158,7 @@ async def test_delivery_none_does_not_depend_on_chunks(where: Stage) -> None:
 async def test_actions_are_those_that_the_server_counts(
     metered: MeteredServer, where: Stage
 ) -> None:
-    """Actions counted from histories are only worth something if the server agrees."""
+    """Actions counted from histories are only meaningful if the server agrees."""
     contenders = [
         generic(delivery="none"),
         follow("activity", 20),

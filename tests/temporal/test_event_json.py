@@ -1,4 +1,4 @@
-"""Batches of events as plain JSON."""
+"""Tests batches of events as plain JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq import Chunk, Encoding, Event, Gap, Reset, Seal, SealState, SerializationError
-from streamq._values import encode_value
+from streamq.records._values import encode_value
 from streamq.temporal._event_json import EventPacker, pack, unpack
 
 _json = st.recursive(
@@ -36,21 +36,21 @@ def _stories(draw: st.DrawFn) -> list[Event]:
 
 
 @given(_stories())
-def test_a_batch_holds_the_whole_story(events: list[Event]) -> None:
-    """What passes through Temporal must come out as what a direct reader sees."""
+def test_batch_keeps_every_event(events: list[Event]) -> None:
+    """Events that passed through Temporal must equal those that a direct reader sees."""
     found = unpack(json.loads(json.dumps(pack(events))))
     assert [event.to_dict() for event in found] == [event.to_dict() for event in events]
 
 
 def test_chunks_of_a_run_share_one_entry() -> None:
-    """The history pays for the payload, not for names around each chunk."""
+    """The history pays for the values, not for field names around each chunk."""
     chunks = [Chunk(i + 1, 1, i, Encoding.TEXT, b"x" * 100) for i in range(20)]
     [entry] = pack(chunks)
     assert len(json.dumps(entry)) < 1.1 * 100 * 20
 
 
-def test_a_pause_in_the_numbers_begins_a_new_entry() -> None:
-    """Numbers are counted on from the first chunk, so that they must be consecutive."""
+def test_gap_in_the_numbers_begins_a_new_entry() -> None:
+    """Numbers are counted from the first chunk, so that they must be consecutive."""
     events: list[Event] = [
         Chunk(1, 1, 0, Encoding.TEXT, b"a"),
         Chunk(2, 2, 0, Encoding.TEXT, b"b"),
@@ -72,21 +72,21 @@ def test_a_pause_in_the_numbers_begins_a_new_entry() -> None:
         (Encoding.TEXT, b"\xff"),
     ],
 )
-def test_what_is_not_json_passes_as_bytes(encoding: Encoding, data: bytes) -> None:
-    """Nothing a producer stored may make the workflow's poll fail for ever."""
+def test_values_that_are_not_json_pass_as_bytes(encoding: Encoding, data: bytes) -> None:
+    """No stored value may make the workflow's poll fail for ever."""
     chunk = Chunk(1, 1, 0, encoding, data)
     assert unpack(json.loads(json.dumps(pack([chunk])))) == [chunk]
 
 
-def test_a_lone_surrogate_in_json_survives() -> None:
-    """JSON can spell it, UTF-8 cannot; it must not stop the stream."""
+def test_lone_surrogate_in_json_survives() -> None:
+    """JSON can express it, UTF-8 cannot; it must not stop the stream."""
     [found] = unpack(pack([Chunk(1, 1, 0, Encoding.JSON, b'"\\ud800"')]))
     assert isinstance(found, Chunk)
     assert found.value == "\ud800"
 
 
-def test_a_batch_stays_below_its_limit() -> None:
-    """Temporal refuses what is larger than its payload limit."""
+def test_batch_stays_below_its_limit() -> None:
+    """Temporal refuses payloads above its limit."""
     packer = EventPacker()
     added = 0
     while packer.add(
@@ -102,7 +102,7 @@ def test_a_batch_stays_below_its_limit() -> None:
     "entry",
     [{}, {"event": "chunks"}, {"event": "song", "offset": 1, "attempt": 1}, "text", None],
 )
-def test_what_is_no_batch_is_refused_with_what_was_seen(entry: object) -> None:
-    """Whoever signals by hand gets told what is wrong with it."""
+def test_invalid_batch_is_refused_with_the_value_seen(entry: object) -> None:
+    """A signal that was sent by hand must fail with its mistake."""
     with pytest.raises(SerializationError, match="an entry of a batch"):
         unpack([entry])  # type: ignore[list-item]

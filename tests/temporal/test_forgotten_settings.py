@@ -1,4 +1,4 @@
-"""What is easily forgotten: the decorator, the heartbeat timeout. It must be told at once."""
+"""Tests that a forgotten decorator or heartbeat timeout is reported at once."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def speaker(topic: str) -> Any:
 
 
 @pytest.mark.parametrize("function", [undecorated, undecorated_in_a_thread])
-def test_a_worker_refuses_an_activity_whose_writer_nobody_passes(
+def test_worker_refuses_activity_with_writer_but_without_decorator(
     client: Client, queue: ChunkQueue, settings: Settings, function: Any
 ) -> None:
-    """It would fail at each call, for the want of an argument that no workflow can pass."""
+    """It would fail at each call, since no workflow can pass the writer."""
     plugin = StreamqPlugin(queue, settings)
     with pytest.raises(ConfigurationError, match="@streaming_activity") as caught:
         Worker(client, task_queue="q", activities=[decorated, function], plugins=[plugin])
@@ -53,7 +53,7 @@ def test_a_worker_refuses_an_activity_whose_writer_nobody_passes(
 
 
 @pytest.mark.parametrize("beats", [False, True])
-async def test_a_call_without_heartbeat_timeout_is_told_once(
+async def test_call_without_heartbeat_timeout_is_logged_once(
     client: Client,
     queue: ChunkQueue,
     settings: Settings,
@@ -61,7 +61,7 @@ async def test_a_call_without_heartbeat_timeout_is_told_once(
     caplog: pytest.LogCaptureFixture,
     beats: bool,
 ) -> None:
-    """Without it nobody notices a dead worker, for as long as an attempt may take."""
+    """Without it a dead worker is not noticed for as long as an attempt may take."""
     caplog.set_level(logging.WARNING, "streamq.temporal")
     async with Worker(
         client,
@@ -75,14 +75,14 @@ async def test_a_call_without_heartbeat_timeout_is_told_once(
                 Twice.run, beats, id=f"wf-{uuid.uuid4().hex}", task_queue=task_queue
             )
             await asyncio.wait_for(running, 20)
-    told = [each.getMessage() for each in caplog.records if "heartbeat_timeout" in each.msg]
-    assert [each.split()[1] for each in told] == ([] if beats else ["speak_a", "speak_b"])
+    warnings = [each.getMessage() for each in caplog.records if "heartbeat_timeout" in each.msg]
+    assert [each.split()[1] for each in warnings] == ([] if beats else ["speak_a", "speak_b"])
 
 
 @pytest.mark.parametrize("name", ["idle_seconds", "start_seconds"])
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
-def test_a_time_that_cannot_be_is_refused(client: Client, name: str, seconds: float) -> None:
-    """A deadline that has passed before anything began would look like a dead producer."""
+def test_invalid_time_is_refused(client: Client, name: str, seconds: float) -> None:
+    """A deadline that passed before the start would look like a dead producer."""
     times: dict[str, Any] = {name: seconds}
     with pytest.raises(ConfigurationError, match=name):
         subscribe("wf", client=client, **times)

@@ -1,4 +1,4 @@
-"""Saved histories: a new version must go on with what an older one began."""
+"""Tests that saved histories replay: a new version must go on with what an older one began."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def type_of(history: WorkflowHistory) -> str:
 
 
 def only_of(history: WorkflowHistory, workflow_types: Iterable[type]) -> list[type]:
-    """Which of these has the history: a replayer first imports all that it is given, one by one."""
+    """Return the workflows that a history has: a replayer imports all that it gets."""
     return [each for each in workflow_types if type_name(each) == type_of(history)]
 
 
@@ -65,7 +65,7 @@ async def replay(history: WorkflowHistory) -> None:
 
 
 def test_every_scenario_is_saved() -> None:
-    """A history that is not there proves nothing."""
+    """A missing history proves nothing."""
     assert {path.stem.rpartition("-")[0] for path in SAVED} == set(SCENARIOS)
 
 
@@ -78,7 +78,7 @@ def test_every_workflow_of_the_plugin_is_saved() -> None:
 
 @pytest.mark.parametrize("name", LATER_RUNS.values(), ids=LATER_RUNS)
 def test_later_runs_are_saved(name: str) -> None:
-    """What goes on after continue-as-new takes other ways than what begins."""
+    """Runs after continue-as-new take other code paths than first runs."""
     first, later = (load(DIRECTORY / f"{name[:-1]}{number}.json") for number in (1, name[-1]))
     assert first.events[-1].HasField("workflow_execution_continued_as_new_event_attributes")
     begun = later.events[0].workflow_execution_started_event_attributes
@@ -95,8 +95,8 @@ async def test_saved_histories_replay(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
-async def test_an_incompatible_change_is_noticed(path: Path) -> None:
-    """A replay that accepts anything would let a change through that stops running workflows."""
+async def test_incompatible_change_is_noticed(path: Path) -> None:
+    """A replay that accepts any change would let one through that stops running workflows."""
     history = load(path)
     changed = Replayer(workflows=only_of(history, CHANGED))
     with pytest.raises(NondeterminismError):
@@ -121,10 +121,10 @@ async def test_an_incompatible_change_is_noticed(path: Path) -> None:
         (StreamInbox, "__anext__", "receive-2"),
     ],
 )
-async def test_a_change_of_the_engine_is_noticed(
+async def test_change_of_shared_code_is_noticed(
     owner: Any, method: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine is shared by all that follow a stream, and its commands are in their histories."""
+    """All workflows that follow a stream share this code, and its commands are in histories."""
     unchanged = getattr(owner, method)
 
     async def does_more(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What people use with Temporal: worker versioning, pydantic, the time-skipping test server."""
+"""Tests what users combine with it: worker versioning, pydantic, the time-skipping test server."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TEN_SECONDS = timedelta(seconds=10)
 
 
 class Deployment:
-    """Workers of one deployment, each version with an activity that tells which one it is."""
+    """Workers of one deployment; each version has an activity that returns its version."""
 
     def __init__(
         self, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
@@ -93,10 +93,10 @@ class Deployment:
         )
 
 
-async def test_a_stream_stays_with_the_worker_version_that_began_it(
+async def test_stream_stays_with_the_worker_version_that_began_it(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """A deployment amid a stream must not change its teller, not even in a second attempt."""
+    """A deployment during a stream must not change its producer, not even in a second attempt."""
     deployment = Deployment(client, queue, settings, task_queue)
     async with deployment.worker("v1"), deployment.worker("v2"):
         await deployment.make_current("v1")
@@ -116,8 +116,8 @@ async def test_a_stream_stays_with_the_worker_version_that_began_it(
         assert info.deployment_version.build_id == build_id
 
 
-def test_every_workflow_of_the_plugin_says_how_it_is_versioned() -> None:
-    """A worker with versioning refuses to start with a workflow that does not."""
+def test_every_workflow_of_the_plugin_has_a_versioning_behavior() -> None:
+    """A worker with versioning refuses to start with a workflow that has none."""
     registered = StreamqPlugin().workflows
     assert callable(registered)
     for each in registered(None):
@@ -133,14 +133,14 @@ def test_every_workflow_of_the_plugin_says_how_it_is_versioned() -> None:
 
 
 class Order(BaseModel):
-    """What is asked for."""
+    """The input of an activity."""
 
     title: str
     lines: int = 2
 
 
 class Poem(BaseModel):
-    """What comes of it."""
+    """The result of an activity."""
 
     title: str
     size: int
@@ -156,7 +156,7 @@ async def write(stream: StreamWriter, order: Order) -> Poem:
 
 @workflow.defn
 class Publish:
-    """Passes models on, in the sandbox's way or not."""
+    """Passes models on, with or without the sandbox."""
 
     @workflow.run
     async def run(self, order: Order) -> Poem:
@@ -171,7 +171,7 @@ async def pydantic_client(temporal_address: str) -> Client:
 async def test_models_are_arguments_and_results_of_streaming_activities(
     pydantic_client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """Whoever has models in Temporal keeps them: the decorator hides no type from the converter."""
+    """The decorator must hide no type from the converter, so that models work as before."""
     worker = Worker(
         pydantic_client,
         task_queue=task_queue,
@@ -253,7 +253,7 @@ async def stumble(stream: StreamWriter) -> None:
 
 @workflow.defn
 class Patient:
-    """Has its activity tried again an hour later."""
+    """Has its activity retried an hour later."""
 
     @workflow.run
     async def run(self) -> None:
@@ -284,7 +284,7 @@ async def test_days_pass_in_seconds_on_the_test_server(
     kind: type,
     story: list[object],
 ) -> None:
-    """People test workflows there: time-outs, retries and epochs follow the server's clock."""
+    """Users test workflows there: timeouts, retries and epochs follow the server's clock."""
     client = skipping.client
     async with skip_worker(client, queue, settings) as worker:
         handle = await client.start_workflow(
@@ -300,7 +300,7 @@ async def test_days_pass_in_seconds_on_the_test_server(
     assert outline(seen) == story
 
 
-async def test_a_subscriber_learns_of_the_end_on_the_test_server(
+async def test_subscriber_learns_of_the_end_on_the_test_server(
     skipping: WorkflowEnvironment, queue: ChunkQueue, settings: Settings
 ) -> None:
     """A workflow that streams nothing must not leave the reader of a test waiting for ever."""

@@ -1,4 +1,4 @@
-"""The plugin: what a worker with it, or without it, does."""
+"""Tests what a worker does with the plugin, and without it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def start_two_topics(
     )
 
 
-async def test_a_workflow_chooses_the_topic_of_each_call(
+async def test_workflow_chooses_the_topic_of_each_call(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
     """Two calls of the same activity write two streams, without the activity knowing."""
@@ -50,10 +50,10 @@ async def test_a_workflow_chooses_the_topic_of_each_call(
                 assert outline([event async for event in events]) == [topic, "END"]
 
 
-async def test_a_workflow_without_the_plugin_can_use_a_worker_with_it(
+async def test_workflow_without_the_plugin_can_use_a_worker_with_it(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """Workflows in other SDKs send no header: the activity asks Temporal for the first run id."""
+    """Workflows in other SDKs send no header: the activity queries the first run id."""
 
     plugin = StreamqPlugin(queue, settings)
     async with (
@@ -68,10 +68,10 @@ async def test_a_workflow_without_the_plugin_can_use_a_worker_with_it(
             assert outline([event async for event in events]) == ["hello", "END"]
 
 
-async def test_a_worker_without_the_plugin_says_what_to_do(
+async def test_worker_without_the_plugin_states_the_remedy(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """Forgetting the plugin is a clear failure at the first call, not a silent stream."""
+    """A forgotten plugin is a clear failure at the first call, not a silent stream."""
     plugin = StreamqPlugin(queue, settings)
     async with (
         Worker(client, task_queue=task_queue, workflows=[TwoTopics], plugins=[plugin]),
@@ -84,10 +84,10 @@ async def test_a_worker_without_the_plugin_says_what_to_do(
     assert "add StreamqPlugin" in failure.message
 
 
-async def test_the_client_hands_the_plugin_to_its_workers(
+async def test_client_passes_the_plugin_to_its_workers(
     temporal_address: str, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """Given to the client once, it is there on every worker."""
+    """A plugin that the client has is on every worker."""
     plugin = StreamqPlugin(queue, settings)
     client = await Client.connect(temporal_address, plugins=[plugin])
     async with Worker(client, task_queue=task_queue, workflows=[TwoTopics], activities=[say]):
@@ -95,10 +95,10 @@ async def test_the_client_hands_the_plugin_to_its_workers(
         assert await handle.result() == ["draft", "final"]
 
 
-async def test_given_to_both_client_and_worker_it_is_applied_once(
+async def test_plugin_of_both_client_and_worker_is_applied_once(
     temporal_address: str, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """Temporal warns about it; it must work all the same."""
+    """Temporal warns about it; it must work nevertheless."""
     plugin = StreamqPlugin(queue, settings)
     client = await Client.connect(temporal_address, plugins=[plugin])
     with pytest.warns(UserWarning, match="same plugin type"):
@@ -135,20 +135,20 @@ async def test_workers_share_a_queue_that_the_plugin_opens_and_closes(
         await queues[0].describe(StreamId("default", "any"))
 
 
-async def test_a_backend_that_is_not_there_stops_the_worker_at_its_start(
+async def test_unreachable_backend_stops_the_worker_at_its_start(
     client: Client, task_queue: str
 ) -> None:
-    """A wrong setting is told when the worker starts, not by every activity."""
+    """A wrong setting is reported when the worker starts, not by every activity."""
     plugin = StreamqPlugin(settings=load_settings(backend="nosuch"))
     worker = Worker(client, task_queue=task_queue, activities=[say], plugins=[plugin])
     with pytest.raises(BackendNotFoundError, match="nosuch"):
         await worker.run()
 
 
-async def test_an_outage_beyond_the_deadline_stops_the_attempt_and_the_next_goes_on(
+async def test_outage_beyond_the_deadline_stops_the_attempt(
     client: Client, queue: ChunkQueue, task_queue: str, start: Start
 ) -> None:
-    """Work for a stream that cannot be written is stopped promptly, and tried again by Temporal."""
+    """Work for a stream that cannot be written is stopped promptly, and Temporal retries."""
     outage = FaultyQueue(queue)
     settings = load_settings(backend="memory", retry_seconds=0.2)
     stopped: list[str] = []
@@ -178,7 +178,7 @@ async def test_an_outage_beyond_the_deadline_stops_the_attempt_and_the_next_goes
     assert story == ["before", "RESET 2", "before", "END"]
 
 
-async def test_a_chunk_that_is_too_large_is_a_final_failure(
+async def test_chunk_that_is_too_large_is_a_final_failure(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
     """No retry makes a chunk smaller: fail once, with the name of the error."""
@@ -195,10 +195,10 @@ async def test_a_chunk_that_is_too_large_is_a_final_failure(
     assert (failure.type, failure.non_retryable) == ("ChunkTooLargeError", True)
 
 
-async def test_a_worker_that_cannot_start_ends_async_with_instead_of_hanging(
+async def test_worker_that_cannot_start_raises_instead_of_hanging(
     client: Client, task_queue: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The README's way to run a worker: a mistake in the configuration must come out of it."""
+    """The README's way to run a worker: a configuration mistake must leave its block."""
     plugin = StreamqPlugin(settings=load_settings(backend="reddis"))
 
     async def run() -> None:

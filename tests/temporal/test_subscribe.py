@@ -1,4 +1,4 @@
-"""Subscribers: they follow the workflow to its end, and say so when nobody will seal the stream."""
+"""Tests subscribers: they follow the workflow to its end, and report a missing seal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def say(stream: StreamWriter, text: str) -> str:
     return text
 
 
-async def test_a_completed_workflow_without_such_a_stream_ends_its_readers(
+async def test_completed_workflow_without_the_stream_ends_its_readers(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
     """Reading a topic that is never written ends with the workflow, with the reason."""
@@ -49,10 +49,10 @@ async def test_a_completed_workflow_without_such_a_stream_ends_its_readers(
     assert caught.value.status == "COMPLETED"
 
 
-async def test_a_cursor_goes_on_where_its_reader_was(
+async def test_cursor_resumes_where_its_reader_was(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A reader that reconnects misses nothing, and after the end is told the end again."""
+    """A reader that reconnects misses nothing, and after the end it gets the end again."""
     async with run_worker(say):
         handle = await start("say", "x")
         async with subscribe(handle, queue=queue, settings=settings) as events:
@@ -67,10 +67,10 @@ async def test_a_cursor_goes_on_where_its_reader_was(
     assert outline([first, *rest]) == ["x", "END"]
 
 
-async def test_a_handle_without_run_id_will_do(
+async def test_handle_without_run_id_is_enough(
     run_worker: Run, start: Start, client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Whoever knows the workflow id only can read as well."""
+    """A client that has only the workflow id can read as well."""
     async with run_worker(say):
         started = await start("say", "x")
         handle = client.get_workflow_handle(started.id)
@@ -101,10 +101,10 @@ async def test_temporal_down_is_a_typed_error(queue: ChunkQueue) -> None:
     assert caught.value.backend == "temporal"
 
 
-async def test_an_unknown_workflow_is_a_typed_error(
+async def test_unknown_workflow_is_a_typed_error(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A mistyped workflow id is told, and not waited for for ever."""
+    """A mistyped workflow id is reported, and not waited for for ever."""
     handle = client.get_workflow_handle("no-such-workflow")
     for seconds, expected in ((0.1, "no-such-workflow.*within 0.1 s"), (0, "no-such-workflow")):
         with pytest.raises(StreamNotFoundError, match=expected):
@@ -112,24 +112,24 @@ async def test_an_unknown_workflow_is_a_typed_error(
                 pass
 
 
-async def test_a_run_that_does_not_exist_is_not_waited_for(
+async def test_unknown_run_is_not_waited_for(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A run id is given by the server: one that it does not know will never be started."""
+    """The server assigns run ids: one that it does not know will never be started."""
     handle = client.get_workflow_handle("no-such-workflow", run_id=str(uuid.uuid4()))
     with pytest.raises(StreamNotFoundError, match="no-such-workflow"):
         async with subscribe(handle, queue=queue, settings=settings, start_seconds=1e9):
             pass
 
 
-async def test_a_topic_that_cannot_be_is_refused(client: Client) -> None:
-    """Topics are checked where they are given."""
+async def test_invalid_topic_is_refused(client: Client) -> None:
+    """Topics are checked where they are passed."""
     with pytest.raises(ConfigurationError, match="a/b"):
         subscribe(client.get_workflow_handle("wf"), "a/b")
 
 
-def test_a_workflow_id_needs_a_client() -> None:
-    """Nobody could be asked for the workflow; the message says what to pass."""
+def test_workflow_id_needs_a_client() -> None:
+    """Without a client Temporal cannot be queried; the message states what to pass."""
     with pytest.raises(ConfigurationError, match="client=client"):
         subscribe("wf")
 
@@ -173,10 +173,10 @@ async def test_continue_as_new_and_workflow_retry_are_followed(
         assert await handle.result() == "at last"
 
 
-async def test_a_reader_on_another_backend_than_the_worker_is_told_so(
+async def test_reader_on_another_backend_than_the_worker_is_reported(
     run_worker: Run, start: Start, settings: Settings, tmp_path: Path
 ) -> None:
-    """The commonest mistake with two processes: each looks into a file of its own."""
+    """The commonest mistake with two processes: each reads a file of its own."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Subscribers and the life of a workflow: before its start, every way it ends, and its reset."""
+"""Tests subscribers over the life of a workflow: before its start, each ending, and its reset."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ Handle = WorkflowHandle[Any, Any]
 
 
 @workflow.defn
-class Told:
-    """Ends as it is told, and leaves its stream alone."""
+class EndsAsRequested:
+    """Ends as its argument states, without ending its stream."""
 
     def __init__(self) -> None:
         self._fails: bool | None = None
@@ -54,15 +54,15 @@ class Told:
     async def run(self) -> None:
         await workflow.wait_condition(lambda: self._fails is not None)
         if self._fails:
-            raise ApplicationError("as told")
+            raise ApplicationError("as requested")
 
 
 async def completes(handle: Handle) -> None:
-    await handle.signal(Told.end, False)
+    await handle.signal(EndsAsRequested.end, False)
 
 
 async def fails(handle: Handle) -> None:
-    await handle.signal(Told.end, True)
+    await handle.signal(EndsAsRequested.end, True)
 
 
 async def is_terminated(handle: Handle) -> None:
@@ -74,7 +74,7 @@ async def is_cancelled(handle: Handle) -> None:
 
 
 async def times_out(handle: Handle) -> None:
-    """By itself."""
+    """Time out by itself."""
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ async def times_out(handle: Handle) -> None:
         (times_out, "TIMED_OUT"),
     ],
 )
-async def test_a_workflow_that_ends_without_sealing_ends_its_readers(
+async def test_workflow_that_ends_without_seal_ends_its_readers(
     client: Client,
     queue: ChunkQueue,
     settings: Settings,
@@ -95,17 +95,17 @@ async def test_a_workflow_that_ends_without_sealing_ends_its_readers(
     end: Callable[[Handle], Awaitable[None]],
     status: str,
 ) -> None:
-    """Nobody will seal the stream any more: readers are told how the workflow ended, and go."""
+    """No seal will follow: readers learn how the workflow ended, and stop."""
     worker = Worker(
         client,
         task_queue=task_queue,
-        workflows=[Told],
+        workflows=[EndsAsRequested],
         plugins=[StreamqPlugin(queue, settings)],
         workflow_runner=UnsandboxedWorkflowRunner(),
     )
     async with worker:
         handle = await client.start_workflow(
-            Told.run,
+            EndsAsRequested.run,
             id=f"wf-{uuid.uuid4().hex}",
             task_queue=task_queue,
             execution_timeout=timedelta(seconds=1 if status == "TIMED_OUT" else 60),
@@ -123,10 +123,10 @@ async def test_a_workflow_that_ends_without_sealing_ends_its_readers(
     assert caught.value.status == status
 
 
-async def test_a_subscription_goes_on_with_the_run_that_a_reset_begins(
+async def test_subscription_goes_on_with_the_run_that_a_reset_begins(
     run_worker: Run, start: Start, client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A reset ends the run and not the story: readers get its second telling, and the ending."""
+    """A reset ends the run, not the stream: readers get the second attempt, and its end."""
     runs = 0
 
     @streaming_activity
@@ -162,7 +162,7 @@ async def say(stream: StreamWriter, text: str) -> None:
 
 @pytest.mark.parametrize("from_", ["beginning", "tail"])
 @pytest.mark.parametrize("by_id", [True, False], ids=["id", "handle"])
-async def test_a_subscriber_may_come_before_its_workflow(
+async def test_subscriber_may_come_before_its_workflow(
     run_worker: Run,
     client: Client,
     queue: ChunkQueue,
@@ -172,7 +172,7 @@ async def test_a_subscriber_may_come_before_its_workflow(
     from_: str,
     by_id: bool,
 ) -> None:
-    """A page that is told the id first must not race the start, nor lose what came at once."""
+    """A page that gets the id first must not race the start, nor lose the first events."""
     workflow_id = f"wf-{uuid.uuid4().hex}"
     wanted = workflow_id if by_id else client.get_workflow_handle(workflow_id)
     was_told = asyncio.Event()
@@ -204,7 +204,7 @@ async def test_a_subscriber_may_come_before_its_workflow(
         assert await asyncio.wait_for(reading, 20) == ["early", "END"]
 
 
-async def test_an_id_means_the_newest_run(
+async def test_id_means_the_newest_run(
     run_worker: Run,
     client: Client,
     queue: ChunkQueue,

@@ -1,4 +1,4 @@
-"""Tracing: a stream is part of its workflow's trace, and leads readers back to it."""
+"""Tests tracing: a stream is part of its workflow's trace, and its readers link to it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SOON = timedelta(milliseconds=20)
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Everything that is recorded in this test, through a provider that is global for so long."""
+    """Collect all spans of this test, through a provider that is global for its duration."""
     exporter = InMemorySpanExporter()
     provider = create_tracer_provider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -60,7 +60,7 @@ def by_plugin() -> dict[str, Any]:
 async def traced(
     request: pytest.FixtureRequest, temporal_address: str, exporter: InMemorySpanExporter
 ) -> Client:
-    """A client with each of the SDK's two ways of tracing."""
+    """Return a client with each of the SDK's two ways of tracing."""
     return await Client.connect(temporal_address, **request.param())
 
 
@@ -128,7 +128,7 @@ async def test_one_trace_from_the_caller_to_the_stream_and_a_link_from_its_reade
     settings: Settings,
     task_queue: str,
 ) -> None:
-    """Who looks at a slow page finds the activity that produced it, and the other way round."""
+    """From a slow page the activity that produced it can be found, and the other way round."""
     tracer = trace.get_tracer("test")
     async with run_worker(traced, queue, settings, task_queue):
         with tracer.start_as_current_span("caller"):
@@ -163,7 +163,7 @@ async def test_every_attempt_has_a_span_and_readers_link_to_each(
     settings: Settings,
     task_queue: str,
 ) -> None:
-    """A retry is seen as what it is: two attempts at one stream, the first without an ending."""
+    """A retry is visible as two attempts at one stream, the first without an ending."""
     failures.append(ApplicationError("again", next_retry_delay=SOON))
     async with run_worker(traced, queue, settings, task_queue):
         handle = await start(traced, task_queue, "stumble")
@@ -184,7 +184,7 @@ async def test_failures_are_errors_on_both_sides(
     settings: Settings,
     task_queue: str,
 ) -> None:
-    """A search for failed spans has to find streams that ended badly, or not at all."""
+    """A search for failed spans must find streams that ended badly, or not at all."""
     failures.append(ApplicationError("no such poem", type="Missing", non_retryable=True))
     async with run_worker(traced, queue, settings, task_queue):
         handle = await start(traced, task_queue, "stumble")
@@ -201,10 +201,10 @@ async def test_failures_are_errors_on_both_sides(
     assert "ProducerGoneError" in str(read.status.description)
 
 
-async def test_a_writer_outside_of_activities_can_be_linked_to_as_well(
+async def test_writer_outside_of_activities_can_be_linked_to(
     client: Client, exporter: InMemorySpanExporter, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Whoever fills a workflow's stream from elsewhere is found from its readers, too."""
+    """A producer outside of activities is found from its readers, too."""
     handle = await client.start_workflow(
         "streamq.Stream", StreamRequest("x"), id=f"wf-{uuid.uuid4().hex}", task_queue="nobody's"
     )
@@ -222,7 +222,7 @@ async def test_a_writer_outside_of_activities_can_be_linked_to_as_well(
 async def test_without_a_tracer_provider_nothing_is_stored(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """Who traces nothing pays nothing: no header in the queue."""
+    """Without tracing the queue stores no header."""
     async with run_worker(client, queue, settings, task_queue):
         handle = await start(client, task_queue, "say", "hello")
         async with subscribe(handle, queue=queue, settings=settings) as events:

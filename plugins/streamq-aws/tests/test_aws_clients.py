@@ -1,4 +1,4 @@
-"""Clients: found by the usual variables, opened once, closed for good."""
+"""Clients find services by the usual variables, are opened once, and are closed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamq_aws.embedded import Ministack
 
 
 async def test_usual_variables_lead_to_the_services() -> None:
-    """Who can run any AWS tool has configured streamq already."""
+    """A machine where AWS tools work needs no more configuration."""
     clients = AwsClients(AwsSettings(), backend="s3sns")
     try:
         s3 = await clients.client("s3")
@@ -24,10 +24,10 @@ async def test_usual_variables_lead_to_the_services() -> None:
         await clients.aclose()
 
 
-async def test_settings_win_over_the_variables(
+async def test_settings_take_precedence_over_variables(
     monkeypatch: pytest.MonkeyPatch, aws: Ministack
 ) -> None:
-    """One process may use two accounts: what is said for streamq is meant for streamq."""
+    """A process may use two accounts; settings of streamq apply to streamq."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     settings = AwsSettings(endpoint_url=aws.url, region="eu-west-1")
     clients = AwsClients(settings, backend="s3sns")
@@ -38,8 +38,8 @@ async def test_settings_win_over_the_variables(
         await clients.aclose()
 
 
-async def test_region_of_the_runtime_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Containers and functions are given AWS_REGION, which botocore does not read."""
+async def test_region_variable_of_the_runtime_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers and functions have AWS_REGION, which botocore does not read."""
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_REGION", "eu-north-1")
     clients = AwsClients(AwsSettings(), backend="s3sns")
@@ -50,8 +50,10 @@ async def test_region_of_the_runtime_is_taken(monkeypatch: pytest.MonkeyPatch) -
         await clients.aclose()
 
 
-async def test_missing_region_is_told_with_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a region there is no address to go to."""
+async def test_missing_region_is_reported_with_the_variable_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a region there is no address to connect to."""
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     clients = AwsClients(AwsSettings(), backend="s3sns")
@@ -60,18 +62,18 @@ async def test_missing_region_is_told_with_what_to_set(monkeypatch: pytest.Monke
     await clients.aclose()
 
 
-async def test_unknown_profile_is_told() -> None:
-    """A typing error in a profile's name must not end in somebody else's account."""
+async def test_unknown_profile_is_reported() -> None:
+    """A mistyped profile must not lead to another account."""
     clients = AwsClients(AwsSettings(profile="nowhere"), backend="s3sns")
     with pytest.raises(ConfigurationError, match="nowhere"):
         await clients.client("s3")
     await clients.aclose()
 
 
-async def test_profile_brings_credentials_and_region(
+async def test_profile_supplies_credentials_and_region(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Profiles are how people keep accounts apart, roles included."""
+    """Users separate accounts and roles by profiles."""
     file = tmp_path / "config"
     file.write_text(
         "[profile other]\naws_access_key_id=a\naws_secret_access_key=b\nregion=ap-south-1\n"
@@ -87,8 +89,8 @@ async def test_profile_brings_credentials_and_region(
         await clients.aclose()
 
 
-async def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first call on a machine without credentials says what to set."""
+async def test_missing_credentials_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call on a machine without credentials names the variable to set."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     clients = AwsClients(AwsSettings(), backend="s3sns")
@@ -104,7 +106,7 @@ async def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_closing_twice_leaves_nothing_open() -> None:
-    """An unclosed connection is a warning at the end of a program, and a leak before that."""
+    """An unclosed connection is a leak, and a warning when the program ends."""
     clients = AwsClients(AwsSettings(), backend="s3sns")
     await (await clients.client("sqs")).list_queues()
     await clients.aclose()

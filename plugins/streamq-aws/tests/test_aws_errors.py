@@ -1,4 +1,4 @@
-"""Every error that botocore and the services know becomes one of streamq's."""
+"""Every error of botocore and of the services becomes an error of streamq."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MISCONFIGURED = {
 
 
 def answer(code: str, status: int = 400, operation: str = "PutObject") -> bx.ClientError:
-    """Return a service's answer as botocore raises it."""
+    """Return an error answer of a service as botocore raises it."""
     said = {"Code": code, "Message": "Some words."}
     return bx.ClientError(
         {"Error": said, "ResponseMetadata": {"HTTPStatusCode": status}}, operation
@@ -72,7 +72,7 @@ def make(kind: Any) -> Any:
 
 @pytest.mark.parametrize("name", sorted(EXPORTED))
 def test_every_exported_exception_is_mapped(name: str) -> None:
-    """A client error that slips through unmapped ends a worker with a foreign traceback."""
+    """An unmapped client error would end a worker with a traceback of botocore."""
     with pytest.raises(StreamqError) as caught, aws_errors("s3sns", "tenant/name"):
         raise make(EXPORTED[name])
     error = caught.value
@@ -127,7 +127,7 @@ def test_every_exported_exception_is_mapped(name: str) -> None:
 def test_every_kind_of_answer_is_mapped(
     code: str, status: int, expected: type[StreamqError]
 ) -> None:
-    """What a service says decides between waiting, stopping and calling an operator."""
+    """The class of the error decides whether to wait, to stop or to call an operator."""
     found = to_streamq(answer(code, status), "s3sns", about="bucket logs")
     assert type(found) is expected
     for part in (code, "PutObject", "bucket logs", "Some words"):
@@ -135,7 +135,7 @@ def test_every_kind_of_answer_is_mapped(
 
 
 def test_a_missing_bucket_and_a_wrong_region_name_the_next_step() -> None:
-    """The two mistakes of every first day say what to type."""
+    """The messages of the two most common mistakes name the command or variable to use."""
     assert "streamq doctor --create" in str(to_streamq(answer("NoSuchBucket", 404), "s3sns"))
     assert "AWS_DEFAULT_REGION" in str(to_streamq(answer("PermanentRedirect", 301), "s3sns"))
 
@@ -145,28 +145,28 @@ def test_a_missing_bucket_and_a_wrong_region_name_the_next_step() -> None:
     [ConnectionResetError(104, "reset"), TimeoutError(), aiohttp.ClientPayloadError("cut")],
 )
 def test_network_errors_are_retryable(error: Exception) -> None:
-    """Core repeats what a broken network interrupted."""
+    """The core repeats calls that a network failure interrupted."""
     found = to_streamq(error, "s3sns")
     assert isinstance(found, BackendUnavailableError)
     assert found.retryable
 
 
 def test_other_errors_pass_unchanged() -> None:
-    """A mistake in the code must not look like a broken network, and ours are right already."""
+    """A bug must not look like a network failure, and errors of streamq stay as they are."""
     with pytest.raises(KeyError), aws_errors("s3sns"):
         raise KeyError("x")
     with pytest.raises(ClosedError), aws_errors("s3sns"):
         raise ClosedError("closed")
 
 
-def test_codes_are_told_of_answers_only() -> None:
-    """Drivers decide by the code; anything else has none."""
+def test_only_answers_of_services_have_a_code() -> None:
+    """Drivers decide by the code; other errors have none."""
     assert error_code(answer("NoSuchKey")) == "NoSuchKey"
     assert error_code(ValueError("NoSuchKey")) == ""
 
 
 def _codes(*parts: str) -> set[str]:
-    """Return the codes with these parts that the services' own descriptions name."""
+    """Return the codes in the services' models that contain one of these parts."""
     loader = Loader()
     found = set()
     for service in ("s3", "sns", "sqs"):
@@ -178,14 +178,14 @@ def _codes(*parts: str) -> set[str]:
 
 
 @pytest.mark.parametrize("code", sorted(_codes("Throttl") | {"KMS.ThrottlingException"}))
-def test_every_code_of_throttling_that_the_services_have_is_known(code: str) -> None:
-    """SNS, SQS and their models spell the same refusal of KMS in different ways."""
+def test_every_throttling_code_of_the_services_is_known(code: str) -> None:
+    """SNS, SQS and their models spell the same error of KMS in different ways."""
     with pytest.raises(ThrottledError), aws_errors("sqs"):
         raise answer(code)
 
 
 @pytest.mark.parametrize("code", sorted(_codes("Denied")))
-def test_every_code_of_denial_that_the_services_have_is_known(code: str) -> None:
-    """Nobody should look for an outage where a permission is missing."""
+def test_every_denial_code_of_the_services_is_known(code: str) -> None:
+    """A missing permission must not look like an outage."""
     with pytest.raises(AccessDeniedError), aws_errors("sqs"):
         raise answer(code)

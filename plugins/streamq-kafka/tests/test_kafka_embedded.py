@@ -13,6 +13,7 @@ import pytest
 
 from kafka_brokers import Broker
 from streamq import BackendUnavailableError, ConfigurationError
+from streamq_kafka import embedded
 from streamq_kafka.embedded import EmbeddedKafka, TopicSpec
 
 _ORPHAN = """
@@ -73,3 +74,9 @@ def test_missing_binary_is_a_configuration_error(tmp_path: Path) -> None:
     """The path was mistyped."""
     with pytest.raises(ConfigurationError, match="nowhere"):
         EmbeddedKafka(binary=tmp_path / "nowhere").start()
+
+
+def test_former_name_of_topic_spec_warns() -> None:
+    """Programs that import the former name continue to work, and are warned."""
+    with pytest.warns(DeprecationWarning, match="TopicSpec"):
+        assert embedded.Topic is TopicSpec

@@ -71,7 +71,7 @@ class RedisHarness(ServerHarness[EmbeddedRedis, RedisSettings]):
 
     @asynccontextmanager
     async def read_only(self) -> AsyncIterator[RedisSettings]:
-        """Log in as somebody who may not write."""
+        """Log in as a user who may not write."""
         async with self.client() as client:
             await client.acl_setuser(
                 "reader",
@@ -85,7 +85,7 @@ class RedisHarness(ServerHarness[EmbeddedRedis, RedisSettings]):
         yield self.settings_at(self.server.address, "reader:pw@")
 
     def wrong_credentials(self) -> tuple[RedisSettings, str]:
-        """Log in with a password that nobody has."""
+        """Log in with a wrong password."""
         secret = "s3cr3t-of-nobody"
         return self.settings_at(self.server.address, f"nobody:{secret}@"), secret
 

@@ -1,4 +1,4 @@
-"""The server that demos and tests start: there when needed, gone afterwards."""
+"""The embedded server: it ends with its process, and can be started again on its files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_server_ends_with_its_process_however_that_ends(binary: Path, how: int) 
 
 
 def test_data_directory_and_port_are_kept_for_a_restart(binary: Path, tmp_path: Path) -> None:
-    """Tests of recovery need the same server again, with what it had on disk."""
+    """Tests of recovery need the same server again, with the data it had on disk."""
     with EmbeddedRedis(binary=binary, data_dir=tmp_path, appendonly=True) as first:
         port = first.port
         with redis.Redis.from_url(first.url) as client:
@@ -75,8 +75,8 @@ def test_data_directory_and_port_are_kept_for_a_restart(binary: Path, tmp_path: 
         assert (port, b"b") == (second.port, client.get("a"))
 
 
-def test_taken_port_is_told_with_the_servers_own_words(binary: Path) -> None:
-    """Two demos at once: the second says what is wrong."""
+def test_taken_port_is_reported_in_the_servers_own_words(binary: Path) -> None:
+    """Two demos at the same time: the second one has to report the reason."""
     with EmbeddedRedis(binary=binary) as first, pytest.raises(BackendUnavailableError) as caught:
         EmbeddedRedis(binary=binary, port=first.port).start()
     assert str(first.port) in str(caught.value)

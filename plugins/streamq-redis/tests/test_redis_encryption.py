@@ -1,4 +1,4 @@
-"""What the server holds of a stream that is encrypted by the Temporal client's payload codec."""
+"""A stream that the Temporal client's payload codec encrypts is nowhere readable on the server."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Encryption(PayloadCodec):
 
 
 class CommandFeed:
-    """Everything that anybody asks of a server, scripts' own calls included."""
+    """Records every command that a server gets, also those that scripts send."""
 
     _END = b"the-end-of-the-feed"
 
@@ -104,7 +104,7 @@ class CommandFeed:
             self._seen += await self._reader.read(65_536)
 
     async def seen(self, client: redis.asyncio.Redis) -> bytes:
-        """Return it as it was before the server quoted it."""
+        """Return the commands, with the server's quoting removed."""
         await client.echo(self._END)
         await asyncio.wait_for(self._task, 10)
         return self._seen.decode("ascii").encode().decode("unicode_escape").encode("latin-1")
@@ -157,19 +157,19 @@ def files_of(directory: Path) -> bytes:
 
 
 def forms(secret: bytes) -> set[bytes]:
-    """Every way in which it could lie there without being encrypted."""
+    """Return every form in which a secret could be stored without encryption."""
     found = {secret, secret.hex().encode(), secret.hex().upper().encode()}
     for ascii_only in (True, False):
         found.add(json.dumps(secret.decode(), ensure_ascii=ascii_only)[1:-1].encode())
     for encode, before in itertools.product((base64.b64encode, base64.urlsafe_b64encode), range(3)):
-        # Whatever stands before and after it moves its bits; the digits in between are its own.
+        # The first and last digits also depend on the neighbours; those between do not.
         digits = encode(bytes(before) + secret)
         bits = 8 * (before + len(secret))
         found.add(digits[-(-8 * before // 6) : bits // 6])
     return found
 
 
-def test_a_word_is_found_in_whatever_form() -> None:
+def test_a_word_is_found_in_every_form() -> None:
     """A search that does not find base64 would prove nothing."""
     for secret, before in itertools.product(SECRETS, range(6)):
         coded = bytes(before) + secret + bytes(2)
@@ -194,7 +194,7 @@ def temporal_address() -> Iterator[str]:
 async def run_and_read(
     address: str, converter: DataConverter, queue: ChunkQueue
 ) -> tuple[str, list[Event]]:
-    """Run the activity; return the stream's name and what a subscriber was told."""
+    """Run the activity; return the stream's name and the events that a subscriber got."""
     client = await Client.connect(address, data_converter=converter)
     settings = load_settings(backend="redis", retry_seconds=5, idle_seconds=20)
     task_queue = f"tq-{uuid.uuid4()}"
@@ -218,10 +218,10 @@ async def test_the_server_holds_nothing_readable_of_an_encrypted_stream(
     tmp_path: Path,
     is_encrypted: bool,
 ) -> None:
-    """Whoever encrypts for the law's sake must find no word in Redis, its files or its commands.
+    """Users who have to encrypt by law need no readable word in Redis, its files or its commands.
 
-    The same search over a stream without codec finds every word everywhere, so that it can be
-    trusted to find one.
+    The same search over a stream without a codec finds every word in every place, which proves the
+    search.
     """
     converter = pydantic_data_converter
     if is_encrypted:
@@ -244,7 +244,7 @@ async def test_the_server_holds_nothing_readable_of_an_encrypted_stream(
     assert isinstance(seal, Seal)
     assert (seal.message, seal.error_type) == ("Kestrel refused", "WombatError")
 
-    # It is in the right place that was searched: the name is not encrypted.
+    # Proves that the search covers the right places: the name is not encrypted.
     assert all(name.split("/")[0].encode() in found for found in places.values())
     leaks = {
         (place, secret)

@@ -43,7 +43,7 @@ def test_address_is_shown_without_credentials(url: str, expected: str) -> None:
 async def test_unusable_url_is_refused_without_repeating_it(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    """A mistyped or ignored option is told at start; the password is not."""
+    """A mistyped or ignored option is reported at start, and the password is not."""
     monkeypatch.setenv("STREAMQ_REDIS_URL", url)
     with pytest.raises(ConfigurationError) as caught:
         async with open_queue(load_settings(backend="redis")):

@@ -1,4 +1,4 @@
-"""The command line on SQS: what it tells of queues, and what it refuses."""
+"""The command line on SQS: listing streams, and refusing a second reader."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 
 
 def listed(stream: StreamId) -> dict[str, Any]:
-    """Return what ``streamq ls`` tells of a stream."""
+    """Return the facts that ``streamq ls`` prints about a stream."""
     done = command("ls", stream.name, "--tenant", stream.tenant, "--json")
     assert done.returncode == 0, done.stderr
     (facts,) = json.loads(done.stdout)["streams"]
     return dict(facts)
 
 
-async def test_list_tells_attempts_and_when_a_sweep_may_remove_a_stream(
+async def test_list_shows_attempts_and_time_until_a_sweep(
     open_queue: OpenQueue, stream: StreamId
 ) -> None:
-    """The tags know both; "never" would be taken for a leak."""
+    """Without an expiry time, operators would take the queues for a leak."""
     queue = await open_queue()
     for epoch in (1, 2):
         await queue.append(stream, [Entry(epoch, 0, b"a")])
@@ -53,8 +53,10 @@ async def test_list_tells_attempts_and_when_a_sweep_may_remove_a_stream(
     assert 0 < left.total_seconds() <= facts["expires_in_seconds"] <= 300
 
 
-async def test_list_tells_that_a_stream_is_due(settings: SqsSettings, stream: StreamId) -> None:
-    """Its time has passed, and nobody has swept."""
+async def test_list_shows_that_a_stream_has_expired(
+    settings: SqsSettings, stream: StreamId
+) -> None:
+    """The time to live has passed, and no sweep has run."""
     async with await SqsDriver.open(QueueOptions(ttl=timedelta(0)), settings) as queue:
         await queue.append(stream, [Entry(1, 0, b"a")])
         assert listed(stream)["expires_in_seconds"] == 0
@@ -63,8 +65,8 @@ async def test_list_tells_that_a_stream_is_due(settings: SqsSettings, stream: St
 
 
 @pytest.mark.parametrize("arguments", [["serve", "--port", "0"], ["tail", "any"]])
-def test_what_would_take_chunks_away_is_refused(arguments: list[str]) -> None:
-    """An onlooker at one queue gets what its reader then never sees."""
+def test_command_that_would_be_a_second_reader_is_refused(arguments: list[str]) -> None:
+    """A second reader of a queue would get chunks that the first one never sees."""
     done = command(*arguments)
     assert done.returncode == 2
     assert "does not offer replay" in done.stderr

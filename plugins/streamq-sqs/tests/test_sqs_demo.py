@@ -1,4 +1,4 @@
-"""The demo: by one variable, with the emulator that the package brings."""
+"""The demo runs with one variable, on the emulator that the package installs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECONDS = 60
 
 
 def demo(*options: str) -> subprocess.CompletedProcess[str]:
-    """Run the demo as somebody does who has no account."""
+    """Run the demo as a user without an account does."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.run(
         [sys.executable, "-m", "streamq.cli", "demo", "--pace", "0", *options],
@@ -24,8 +24,8 @@ def demo(*options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_one_variable_is_all_it_takes() -> None:
-    """Nobody makes an account to see what this is; a retry is told here, too."""
+def test_one_variable_is_enough() -> None:
+    """Users try streamq before they create an account; the demo also shows a retry."""
     done = demo("--json", "--fail-once")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -33,8 +33,8 @@ def test_one_variable_is_all_it_takes() -> None:
     assert summary["page"] is None
 
 
-def test_delivery_that_would_take_the_chunks_away_is_refused() -> None:
-    """Two readers of one queue would get half of the text each."""
+def test_delivery_that_would_be_a_second_reader_is_refused() -> None:
+    """Two readers of one queue would get half of the chunks each."""
     done = demo("--delivery", "poll")
     assert done.returncode != 0
     assert "--delivery none" in done.stderr

@@ -1,4 +1,4 @@
-"""What goes wrong with an account: told in streamq's words, within a bounded time."""
+"""Errors of an AWS account become errors of streamq, within a bounded time."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ SECONDS = 10.0
 
 @asynccontextmanager
 async def service(code: str, status: int = 400, *, operation: str = "") -> AsyncIterator[str]:
-    """A service that answers requests with an error: all, or those for one operation.
+    """Run a service that answers requests with an error: all of them, or those of one operation.
 
-    Others are told nothing, successfully.
+    All other requests get an empty answer.
     """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.readuntil(b"\r\n\r\n")
-        if operation and f"AmazonSQS.{operation}\r\n".encode() not in asked:
+        request = await reader.readuntil(b"\r\n\r\n")
+        if operation and f"AmazonSQS.{operation}\r\n".encode() not in request:
             await send(writer, 200, {})
             return
         await send(writer, status, {"__type": f"com.amazonaws.sqs#{code}", "message": "Words."})
@@ -59,7 +59,7 @@ async def service(code: str, status: int = 400, *, operation: str = "") -> Async
 
 
 async def opening(settings: SqsSettings) -> None:
-    """Open a queue, and close it again."""
+    """Open a queue, and close it."""
     async with asyncio.timeout(SECONDS), await SqsDriver.open(OPTIONS, settings):
         pass
 
@@ -77,10 +77,10 @@ async def opening(settings: SqsSettings) -> None:
         ("InvalidAddress", 404, BackendError),
     ],
 )
-async def test_refusals_are_told_at_open(
+async def test_refusals_are_raised_at_open(
     code: str, status: int, expected: type[StreamqError]
 ) -> None:
-    """The first call finds out whether the account lets us in, and says which call it was."""
+    """The first request shows whether the account can be used; the error names the request."""
     async with service(code, status) as url:
         with pytest.raises(expected, match=f"ListQueues.*{code}") as caught:
             await opening(SqsSettings(endpoint_url=url))
@@ -88,8 +88,8 @@ async def test_refusals_are_told_at_open(
     assert caught.value.backend == "sqs"
 
 
-async def test_creation_that_is_not_permitted_names_the_queue(stream: StreamId) -> None:
-    """Whoever writes the policy has to know for which names."""
+async def test_refused_creation_names_the_queue(stream: StreamId) -> None:
+    """The author of the policy needs the name of the queue."""
     async with (
         service("AccessDenied", 403, operation="CreateQueue") as url,
         await SqsDriver.open(OPTIONS, SqsSettings(endpoint_url=url, queue_prefix="ours-")) as queue,
@@ -98,28 +98,28 @@ async def test_creation_that_is_not_permitted_names_the_queue(stream: StreamId) 
             await queue.append(stream, [Entry(1, 0, b"a")])
 
 
-async def test_missing_credentials_are_told_at_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a fresh machine the message says what to set."""
+async def test_missing_credentials_are_reported_at_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a new machine the message names the variable to set."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with pytest.raises(AccessDeniedError, match="AWS_PROFILE"):
         await opening(SqsSettings())
 
 
-async def test_missing_region_and_unknown_profile_are_told_at_open(
+async def test_missing_region_and_unknown_profile_are_reported_at_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both mistakes are in the settings, and nothing has to be asked to know."""
-    with pytest.raises(ConfigurationError, match="nobody"):
-        await opening(SqsSettings(profile="nobody"))
+    """Both mistakes are in the settings, so no request is necessary to find them."""
+    with pytest.raises(ConfigurationError, match="no-such-profile"):
+        await opening(SqsSettings(profile="no-such-profile"))
     for name in ("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name)
     with pytest.raises(ConfigurationError, match="AWS_DEFAULT_REGION"):
         await opening(SqsSettings())
 
 
-async def test_region_where_nothing_answers_is_told_in_time() -> None:
-    """A region with a typing error has an address that nobody has; nobody waits for it for ever."""
+async def test_region_without_an_answer_is_reported_in_time() -> None:
+    """No call may wait for ever for an address that does not exist, as of a mistyped region."""
     settings = SqsSettings(
         endpoint_url=f"http://127.0.0.1:{free_port()}", connect_timeout_seconds=1.0
     )
@@ -128,8 +128,8 @@ async def test_region_where_nothing_answers_is_told_in_time() -> None:
 
 
 @pytest.mark.parametrize("wanted", ["replay", "fan_out"])
-async def test_what_sqs_cannot_do_is_refused_at_open(wanted: str) -> None:
-    """A second reader would take chunks away from the first one: better no stream than half."""
+async def test_missing_capability_is_refused_at_open(wanted: str) -> None:
+    """A second reader would take chunks away from the first one."""
     with pytest.raises(CapabilityError, match=wanted):
         async with open_reader("any", settings=load_settings(backend="sqs"), require=[wanted]):
             pass

@@ -1,4 +1,4 @@
-"""What SQS does by halves, and what others do to its queues: put in between us and the emulator."""
+"""Partial answers and foreign messages, produced between the driver and the emulator."""
 
 from __future__ import annotations
 
@@ -10,39 +10,37 @@ from typing import Any
 
 import pytest
 
+from sqs_queues import NAMES, PATIENCE
 from streamq import BackendUnavailableError
 from streamq.driver import START, Entry, QueueOptions, StreamId
 from streamq.testing import OpenQueue
 from streamq_sqs import SqsDriver, SqsSettings
 from streamq_sqs._messages import to_message
-from streamq_sqs._naming import QueueNames
 from streamq_sqs._requests import Hidden, SqsRequests
 
-PATIENCE = 20.0
-NAMES = QueueNames("streamq-", fifo=True)
 Replace = Callable[[Any], None]
 
 
 @pytest.fixture
 def answer_with(monkeypatch: pytest.MonkeyPatch) -> Replace:
-    """Return a function that puts another one in the place of every request."""
+    """Return a function that replaces every request."""
     return lambda call: monkeypatch.setattr(SqsRequests, "_call", call)
 
 
-async def test_batch_that_is_taken_in_part_keeps_its_order(
+async def test_partly_accepted_batch_keeps_its_order(
     open_queue: OpenQueue, stream: StreamId, answer_with: Replace
 ) -> None:
-    """A later record before an earlier one is a gap for the reader, which never heals."""
-    ask, refusals = SqsRequests._call, [0]
+    """If a later record came before an earlier one, the reader would report a permanent gap."""
+    call, refusals = SqsRequests._call, [0]
 
-    async def refuse_the_first(service: SqsRequests, operation: str, **params: Any) -> Any:
+    async def refuse_the_first(requests: SqsRequests, operation: str, **params: Any) -> Any:
         if operation != "send_message_batch" or not refusals:
-            return await ask(service, operation, **params)
+            return await call(requests, operation, **params)
         refusals.pop()
         first, *rest = params["Entries"]
         answer: dict[str, Any] = {"Successful": []}
         if rest:
-            answer = await ask(service, operation, **params | {"Entries": rest})
+            answer = await call(requests, operation, **params | {"Entries": rest})
         failed = {"Id": first["Id"], "Code": "InternalError", "SenderFault": False}
         return {**answer, "Failed": [failed]}
 
@@ -66,10 +64,10 @@ async def test_batch_that_is_taken_in_part_keeps_its_order(
     assert found == data
 
 
-async def test_message_of_somebody_else_is_removed_and_told_once(
+async def test_foreign_message_is_removed_and_logged_once(
     open_queue: OpenQueue, plain: Any, stream: StreamId, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would come again for ever, and polls would never find the queue empty."""
+    """Otherwise it would be received for ever, and the queue would never be empty."""
     queue = await open_queue()
     await queue.append(stream, [Entry(1, 0, b"a")])
     url = plain.get_queue_url(QueueName=NAMES.queue(stream))["QueueUrl"]
@@ -86,26 +84,26 @@ async def test_message_of_somebody_else_is_removed_and_told_once(
             if found:
                 await queue.commit(stream, found[-1].position)
                 position = found[-1].position
-    (told,) = caplog.messages
-    assert "none of streamq's" in told
-    assert "secret" not in told
+    (message,) = caplog.messages
+    assert "none of streamq's" in message
+    assert "secret" not in message
 
 
-async def test_defect_in_one_renewal_does_not_end_all_of_them(
+async def test_defect_in_one_renewal_does_not_end_the_others(
     settings: SqsSettings, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What runs in the background fails where nobody sees it: all readers would lose messages."""
+    """A background task that fails unnoticed would make all readers lose messages."""
     brief = settings.model_copy(update={"visibility_seconds": 2})
-    calls, goes_on = 0, asyncio.Event()
+    calls, called_again = 0, asyncio.Event()
 
     async def break_once(
-        service: SqsRequests, url: str, receipts: list[str], seconds: int
+        requests: SqsRequests, url: str, receipts: list[str], seconds: int
     ) -> Hidden:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise KeyError("Successful")
-        goes_on.set()
+        called_again.set()
         return Hidden()
 
     async with await SqsDriver.open(QueueOptions(ttl=timedelta(minutes=5)), brief) as queue:
@@ -113,15 +111,15 @@ async def test_defect_in_one_renewal_does_not_end_all_of_them(
         await queue.read(stream, START, max_records=9, max_bytes=999, max_wait=PATIENCE)
         monkeypatch.setattr(SqsRequests, "hide", break_once)
         async with asyncio.timeout(PATIENCE):
-            await goes_on.wait()
+            await called_again.wait()
 
 
-async def test_receipts_that_sqs_could_not_renew_this_time_are_kept(
+async def test_receipts_that_sqs_failed_to_renew_are_kept(
     settings: SqsSettings, answer_with: Replace
 ) -> None:
-    """Only what is our fault is useless; what was throttled would be taken twice."""
+    """Only receipts that SQS refuses are useless; forgetting the others would repeat messages."""
 
-    async def answer(service: SqsRequests, operation: str, **params: Any) -> Any:
+    async def answer(requests: SqsRequests, operation: str, **params: Any) -> Any:
         return {
             "Successful": [{"Id": "0"}],
             "Failed": [
@@ -135,13 +133,13 @@ async def test_receipts_that_sqs_could_not_renew_this_time_are_kept(
     assert hidden == Hidden(["done"], ["useless"])
 
 
-async def test_time_out_runs_from_the_answer_of_a_long_poll(
+async def test_time_out_counts_from_the_answer_of_a_long_poll(
     settings: SqsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted from the question, a message that came late is given up while it is still ours."""
+    """Counted from the request, a message that came late would be given up too early."""
     arrives, clock = asyncio.Event(), asyncio.get_running_loop().time
 
-    async def poll(service: SqsRequests, wait: float, params: Any) -> Any:
+    async def poll(requests: SqsRequests, wait: float, params: Any) -> Any:
         await arrives.wait()
         sent = to_message("0", Entry(1, 0, b"a"), fifo=True)
         return {"Messages": [{"ReceiptHandle": "r", **sent}]}
@@ -149,8 +147,8 @@ async def test_time_out_runs_from_the_answer_of_a_long_poll(
     monkeypatch.setattr(SqsRequests, "_poll", poll)
     receiving = asyncio.ensure_future(SqsRequests(settings).receive("url", "id", PATIENCE))
     await asyncio.sleep(0)
-    asked = clock()
-    while clock() == asked:  # noqa: ASYNC110 - the clock's next tick
+    requested = clock()
+    while clock() == requested:  # noqa: ASYNC110 - the clock's next tick
         await asyncio.sleep(0)
     arrived = clock()
     arrives.set()

@@ -1,4 +1,4 @@
-"""The policy in the README is the least that works: what is called, and no more."""
+"""The policy in the README lists exactly the actions that the driver calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ READERS = {"ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"}
 
 
 def action(operation: str) -> str:
-    """Return what a policy calls an operation of the client: batches have no name of their own."""
+    """Return the action of a client's operation; batch operations share that of the single one."""
     return operation.removesuffix("_batch").title().replace("_", "")
 
 
@@ -35,8 +35,8 @@ def policy() -> set[str]:
     return {each.removeprefix("sqs:") for each in listed}
 
 
-def test_policy_lists_what_is_called() -> None:
-    """One action too few is an outage in somebody's account; one too many is not the least."""
+def test_policy_lists_the_actions_that_are_called() -> None:
+    """A missing action is an outage for a user; a surplus one grants more than necessary."""
     source = inspect.getsource(_requests)
     called = set(re.findall(r'_call\(\s*"(\w+)"', source)) | set(
         re.findall(r"self\._sqs\.(\w+)\(", source)
@@ -44,16 +44,16 @@ def test_policy_lists_what_is_called() -> None:
     assert {action(each) for each in called} == policy()
 
 
-async def test_writers_and_readers_need_only_their_own(
+async def test_writers_and_readers_need_only_their_own_actions(
     open_queue: OpenQueue, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The README says what either can do without."""
+    """The README states which actions a writer and a reader do not need."""
     used: set[str] = set()
     call = _requests.SqsRequests._call
 
-    async def note(service: _requests.SqsRequests, operation: str, **params: Any) -> Any:
+    async def note(requests: _requests.SqsRequests, operation: str, **params: Any) -> Any:
         used.add(action(operation))
-        return await call(service, operation, **params)
+        return await call(requests, operation, **params)
 
     monkeypatch.setattr(_requests.SqsRequests, "_call", note)
     async with open_writer(stream, queue=await open_queue()) as writer:

@@ -1,4 +1,4 @@
-"""Renewing what slow readers hold: no stream waits for another one's request."""
+"""Renewing the messages of slow readers: no stream waits for the request of another one."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from typing import Any
 
 import pytest
 
+from sqs_queues import NAMES, PATIENCE
 from streamq.driver import START, Entry, QueueOptions, StreamId
 from streamq.testing import new_stream
 from streamq_sqs import SqsDriver, SqsSettings
-from streamq_sqs._naming import QueueNames
 from streamq_sqs._requests import Hidden, SqsRequests
 
 OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
-NAMES = QueueNames("streamq-", fifo=True)
 VISIBILITY_SECONDS = 3
-PATIENCE = 20.0
 
 
 async def take(queue: Any, stream: StreamId, records: int = 1) -> None:
-    """Write records and take them, as a reader that then is slow."""
+    """Write records and receive them, like a reader that is slow afterwards."""
     await queue.append(stream, [Entry(1, i, b"%d" % i) for i in range(records)])
     position, count = START, 0
     while count < records:
@@ -33,22 +31,22 @@ async def take(queue: Any, stream: StreamId, records: int = 1) -> None:
 
 
 @pytest.mark.parametrize("connections", [32, 1])
-async def test_request_that_hangs_costs_no_other_stream_its_messages(
+async def test_request_that_hangs_delays_no_other_renewal(
     settings: SqsSettings, plain: Any, monkeypatch: pytest.MonkeyPatch, connections: int
 ) -> None:
-    """Else one queue that does not answer has the messages of all told to others."""
+    """Otherwise one queue that does not answer would make all streams lose their messages."""
     streams = [new_stream() for _ in range(4)]
     hanging = NAMES.queue(streams[0])
     hide = SqsRequests.hide
 
     async def hang_for_one(
-        service: SqsRequests, url: str, receipts: Sequence[str], seconds: int
+        requests: SqsRequests, url: str, receipts: Sequence[str], seconds: int
     ) -> Hidden:
         if not url.endswith(hanging):
-            return await hide(service, url, receipts, seconds)
-        async with service._turns:
-            await asyncio.sleep(service._settings.operation_timeout_seconds)
-        raise AssertionError("nobody waits for so long")
+            return await hide(requests, url, receipts, seconds)
+        async with requests._turns:
+            await asyncio.sleep(requests._settings.operation_timeout_seconds)
+        raise AssertionError("the renewal did not give up")
 
     monkeypatch.setattr(SqsRequests, "hide", hang_for_one)
     brief = settings.model_copy(
@@ -57,7 +55,7 @@ async def test_request_that_hangs_costs_no_other_stream_its_messages(
     async with await SqsDriver.open(OPTIONS, brief) as queue:
         for stream in streams:
             await take(queue, stream)
-        # Longer than the visibility time-out: what was not renewed is given to whoever asks.
+        # Waits longer than the visibility time-out: messages that were not renewed are delivered.
         answers = await asyncio.gather(
             *(
                 asyncio.to_thread(
@@ -71,14 +69,14 @@ async def test_request_that_hangs_costs_no_other_stream_its_messages(
         assert ["Messages" in each for each in answers] == [True, False, False, False]
 
 
-async def test_renewals_are_made_together_and_leave_connections_to_others(
+async def test_renewals_run_concurrently_and_leave_connections_to_writers(
     settings: SqsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand readers that are slow must not keep writers from sending."""
+    """A thousand slow readers must not prevent writers from sending."""
     under_way, most, renewed, all_renewed = 0, 0, set[str](), asyncio.Event()
 
     async def count(
-        service: SqsRequests, url: str, receipts: Sequence[str], seconds: int
+        requests: SqsRequests, url: str, receipts: Sequence[str], seconds: int
     ) -> Hidden:
         nonlocal under_way, most
         assert len(receipts) <= 10, "more than one request takes"
@@ -103,25 +101,25 @@ async def test_renewals_are_made_together_and_leave_connections_to_others(
     assert most == 3
 
 
-async def test_what_is_given_back_before_its_renewal_has_a_turn_is_not_hidden_again(
+async def test_message_given_back_before_its_renewal_is_not_hidden_again(
     settings: SqsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next reader would wait for the time-out of messages that nobody has."""
+    """Otherwise the next reader would wait for the time-out of messages that no reader holds."""
     first, second = new_stream(), new_stream()
-    hide, began, goes_on = SqsRequests.hide, asyncio.Semaphore(0), asyncio.Event()
+    hide, began, resumed = SqsRequests.hide, asyncio.Semaphore(0), asyncio.Event()
     hidden: list[int] = []
 
-    async def hold_the_first_up(
-        service: SqsRequests, url: str, receipts: Sequence[str], seconds: int
+    async def delay_the_first(
+        requests: SqsRequests, url: str, receipts: Sequence[str], seconds: int
     ) -> Hidden:
         if url.endswith(NAMES.queue(first)):
             began.release()
-            await goes_on.wait()
+            await resumed.wait()
         else:
             hidden.append(seconds)
-        return await hide(service, url, receipts, seconds)
+        return await hide(requests, url, receipts, seconds)
 
-    monkeypatch.setattr(SqsRequests, "hide", hold_the_first_up)
+    monkeypatch.setattr(SqsRequests, "hide", delay_the_first)
     narrow = settings.model_copy(
         update={"visibility_seconds": VISIBILITY_SECONDS, "max_connections": 1}
     )
@@ -130,6 +128,6 @@ async def test_what_is_given_back_before_its_renewal_has_a_turn_is_not_hidden_ag
         await take(queue, second)
         await began.acquire()
         await queue.release(second, START)
-        goes_on.set()
-        await began.acquire()  # the next round: what waited has had its turn
+        resumed.set()
+        await began.acquire()  # the next round, so the renewal that waited is done
     assert hidden == [0]

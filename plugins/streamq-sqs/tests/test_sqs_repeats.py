@@ -1,4 +1,4 @@
-"""Reading again after a crash: at once where the service remembers requests, else later."""
+"""Reading again after a crash: at once if the service remembers request ids, otherwise later."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Workers: TypeAlias = tuple[ChunkQueue, ChunkQueue]
 
 
 def settings(server: DevServer) -> SqsSettings:
-    """Return settings with a time-out that no test waits for."""
+    """Return settings with a visibility time-out longer than any test."""
     return SqsSettings(
         endpoint_url=f"http://{server.address}", visibility_seconds=VISIBILITY_SECONDS
     )
@@ -31,7 +31,7 @@ def settings(server: DevServer) -> SqsSettings:
 
 @pytest.fixture
 async def workers(elasticmq: DevServer) -> AsyncIterator[Workers]:
-    """Return the queues of two processes on a service that remembers requests."""
+    """Return two queues, as of two processes, on a service that remembers request ids."""
     async with (
         await SqsDriver.open(OPTIONS, settings(elasticmq)) as one,
         await SqsDriver.open(OPTIONS, settings(elasticmq)) as other,
@@ -40,7 +40,7 @@ async def workers(elasticmq: DevServer) -> AsyncIterator[Workers]:
 
 
 async def read(queue: ChunkQueue, stream: StreamId, after: str) -> tuple[list[bytes], str]:
-    """Read as a poll does: acknowledge what the cursor names, then take what comes."""
+    """Read as a poll does: acknowledge the receipts of the cursor, then receive."""
     if after:
         await queue.commit(stream, after)
     found = await queue.read(stream, after, max_records=100, max_bytes=10**6, max_wait=10)
@@ -50,13 +50,13 @@ async def read(queue: ChunkQueue, stream: StreamId, after: str) -> tuple[list[by
 async def test_repeat_from_another_worker_gets_the_same_batch_at_once(
     workers: Workers, stream: StreamId
 ) -> None:
-    """ReceiveRequestAttemptId: who asks again from the same place need not wait a time-out."""
+    """With the same ReceiveRequestAttemptId, the next worker need not wait for the time-out."""
     dies, follows = workers
     data = [b"%d" % i for i in range(25)]
     await dies.append(stream, [Entry(1, i, each) for i, each in enumerate(data)])
     first, cursor = await read(dies, stream, START)
     lost, _ = await read(dies, stream, cursor)
-    # No release, no acknowledgement: the process is gone.
+    # Neither release nor commit: the process was killed.
     started = time.monotonic()
     seen = list(first)
     while len(seen) < len(data):
@@ -65,11 +65,13 @@ async def test_repeat_from_another_worker_gets_the_same_batch_at_once(
     took = time.monotonic() - started
     assert seen == data
     assert lost == data[len(first) : len(first) + len(lost)]
-    assert took < VISIBILITY_SECONDS / 2, "it waited for the visibility time-out"
+    assert took < VISIBILITY_SECONDS / 2, "the read waited for the visibility time-out"
 
 
-async def test_place_that_was_given_back_is_read_again(workers: Workers, stream: StreamId) -> None:
-    """A poll that stopped early asks from the same place as the next one, with the same id."""
+async def test_position_that_was_given_back_is_read_again(
+    workers: Workers, stream: StreamId
+) -> None:
+    """A poll that stopped early sends the same request id as the poll after it."""
     queue, other = workers
     await queue.append(stream, [Entry(1, i, b"%d" % i) for i in range(3)])
     found: Any = None
@@ -79,10 +81,10 @@ async def test_place_that_was_given_back_is_read_again(workers: Workers, stream:
         await each.release(stream, START)
 
 
-async def test_repeat_after_requests_in_vain_gets_the_same_batch_after_as_many(
+async def test_repeat_after_empty_answers_gets_the_same_batch_after_as_many(
     workers: Workers, stream: StreamId
 ) -> None:
-    """A slow producer: the batch came with a later id, which the next worker comes to as well."""
+    """After empty answers the id changes; the next worker must reach the same id."""
     dies, follows = workers
     await dies.append(stream, [Entry(1, 0, b"a")])
     _, cursor = await read(dies, stream, START)
@@ -90,7 +92,7 @@ async def test_repeat_after_requests_in_vain_gets_the_same_batch_after_as_many(
     assert not await dies.read(stream, cursor, max_records=9, max_bytes=999, max_wait=1.0)
     await dies.append(stream, [Entry(1, 1, b"b")])
     lost, _ = await read(dies, stream, cursor)
-    # No release, no acknowledgement: the process is gone.
+    # Neither release nor commit: the process was killed.
     found: list[bytes] = []
     async with asyncio.timeout(VISIBILITY_SECONDS / 2):
         while not found:
@@ -99,17 +101,17 @@ async def test_repeat_after_requests_in_vain_gets_the_same_batch_after_as_many(
     assert found == lost == [b"b"]
 
 
-async def test_id_that_brought_nothing_is_not_used_for_the_next_request(
+async def test_id_of_an_empty_answer_is_not_used_again(
     open_queue: OpenQueue, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service that remembers answers may remember an empty one, and withhold all that comes."""
+    """A service that remembers an empty answer would withhold all later messages."""
     answers: dict[str, Received] = {}
     receive, ids = SqsRequests.receive, list[str]()
 
-    async def remember(service: SqsRequests, url: str, request_id: str, wait: float) -> Received:
+    async def remember(requests: SqsRequests, url: str, request_id: str, wait: float) -> Received:
         ids.append(request_id)
         if request_id not in answers:
-            answers[request_id] = await receive(service, url, request_id, wait)
+            answers[request_id] = await receive(requests, url, request_id, wait)
         return answers[request_id]
 
     queue = await open_queue()

@@ -1,4 +1,4 @@
-"""The worker as people start it, and what the backend says and does where there is none."""
+"""The command that runs a worker for hosts, and the warning of a driver without a worker."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ADDRESS = "STREAMQ_WORKFLOW_STREAMS_ADDRESS"
 
 
 def run(directory: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a module of ours to its end."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("STREAMQ_")}
+    """Run a module of streamq, and return its result."""
+    names = [name for name in os.environ if not name.startswith("STREAMQ_")]
     return subprocess.run(
         [sys.executable, "-m", *command],
         cwd=directory,
-        env={**ours, **variables},
+        env={**{name: os.environ[name] for name in names}, **variables},
         capture_output=True,
         text=True,
         timeout=60,
@@ -34,16 +34,16 @@ def run(directory: Path, *command: str, **variables: str) -> subprocess.Complete
     )
 
 
-def test_help_is_shown_and_nothing_started(tmp_path: Path) -> None:
-    """Whoever asks what a command does must not find it doing that."""
+def test_help_starts_nothing(tmp_path: Path) -> None:
+    """Asking for help must not run the command."""
     shown = run(tmp_path, "streamq_workflow_streams", "--help", **{ADDRESS: "127.0.0.1:1"})
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "Run a worker for the backend workflow_streams" in shown.stdout
     assert "--task-queue" in shown.stdout
 
 
-def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    """The most common failure deserves better than a traceback."""
+def test_unreachable_server_is_reported_in_one_line(tmp_path: Path) -> None:
+    """A traceback would hide the most common mistake, a wrong address."""
     for arguments, variables in (
         (("--address", "127.0.0.1:1"), {}),
         ((), {ADDRESS: "127.0.0.1:1"}),
@@ -54,8 +54,8 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         assert line.startswith("error: cannot reach Temporal at 127.0.0.1:1 (Connection refused)")
 
 
-def test_an_invalid_setting_is_one_line(tmp_path: Path) -> None:
-    """The name of the setting is all that is needed."""
+def test_invalid_setting_is_reported_in_one_line(tmp_path: Path) -> None:
+    """The name of the setting suffices to correct it; its value may be secret."""
     variable = {"STREAMQ_WORKFLOW_STREAMS_TLS_CLIENT_KEY": "no-such-file"}
     done = run(tmp_path, "streamq_workflow_streams", **variable)
     assert done.returncode == 2
@@ -63,8 +63,8 @@ def test_an_invalid_setting_is_one_line(tmp_path: Path) -> None:
     assert "tls_client_key" in line
 
 
-def test_the_demo_needs_nothing_else(tmp_path: Path) -> None:
-    """A backend that nobody can try with one command is one that nobody tries."""
+def test_demo_needs_no_other_server(tmp_path: Path) -> None:
+    """One command must suffice to try the backend."""
     command = ["streamq.cli", "demo", "--exec", "echo it arrives", "--json"]
     done = run(tmp_path, *command, STREAMQ_BACKEND="workflow_streams")
     assert done.returncode == 0, done.stderr
@@ -72,10 +72,10 @@ def test_the_demo_needs_nothing_else(tmp_path: Path) -> None:
     assert "it arrives" in done.stderr
 
 
-async def test_a_queue_warns_when_nobody_keeps_streams(
+async def test_queue_without_a_worker_logs_a_warning(
     server: TemporalDevServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Else a program stands still for most of a minute before it tells what is missing."""
+    """Otherwise a program waits for most of a minute before it reports what is missing."""
     options = QueueOptions(ttl=timedelta(minutes=5))
 
     async def warns(task_queue: str) -> bool:
@@ -86,7 +86,7 @@ async def test_a_queue_warns_when_nobody_keeps_streams(
                 pass
         return "python -m streamq_workflow_streams" in caplog.text
 
-    assert await warns(f"nobody-{uuid.uuid4()}")
+    assert await warns(f"no-worker-{uuid.uuid4()}")
     async with asyncio.timeout(30):
         while await warns("streamq-host"):
-            pass  # the worker's first poll is on its way; asking takes its time
+            pass  # until Temporal has seen the worker's first poll

@@ -64,7 +64,7 @@ class LiveTail:
         doorbells: Doorbells,
         selector: selectors.BaseSelector,
     ) -> None:
-        """Be announced every commit from now on, and remember which records exist."""
+        """Have every commit announced from now on, and note which records exist."""
         self.is_active = True
         self.bell = doorbells.install()
         if self.bell is not None:
@@ -73,7 +73,7 @@ class LiveTail:
         self.version = requests.data_version(connection)
         self.newest = requests.newest_record(connection)
 
-    def rest(self, selector: selectors.BaseSelector) -> None:
+    def drop_idle_bell(self, selector: selectors.BaseSelector) -> None:
         """Remove the bell after a while without blocked reads, so that writers need not ring it."""
         idle = self.is_active and not self.waiting
         if idle and time.monotonic() - self.idle_since >= _KEEP_BELL_SECONDS:
@@ -84,12 +84,12 @@ class LiveTail:
                 self.bell = None
 
     def timeout(self) -> float | None:
-        """Return how long the thread may sleep; ``None`` is for ever."""
+        """Return how many seconds the thread may sleep; ``None`` means without end."""
         if self.waiting:
             return max(0.0, self.next_poll - time.monotonic())
         return _KEEP_BELL_SECONDS if self.is_active else None
 
-    def changed(self, connection: sqlite3.Connection) -> list[StreamId]:
+    def changed_streams(self, connection: sqlite3.Connection) -> list[StreamId]:
         """Return the streams that have records which no blocked read has seen.
 
         Asks the database only after an announcement, or when a poll is due.

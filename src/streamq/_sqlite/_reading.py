@@ -106,9 +106,9 @@ class ReadingThread(ConnectionThread):
                         if job is None:
                             return
                         self._run(connection, job, selector)
-                    self._look(connection)
+                    self._answer_blocked(connection)
                     self._deliver()
-                    tail.rest(selector)
+                    tail.drop_idle_bell(selector)
             finally:
                 if tail.bell is not None:
                     tail.bell.close()
@@ -142,13 +142,13 @@ class ReadingThread(ConnectionThread):
         except StreamqError as exc:
             self._reply(job.future, error=for_stream(exc, str(job.stream)))
 
-    def _look(self, connection: sqlite3.Connection) -> None:
+    def _answer_blocked(self, connection: sqlite3.Connection) -> None:
         """Answer the blocked reads of streams that have new records."""
         if not self._live_tail.waiting:
             return
         try:
             with sqlite_errors(self._path):
-                for stream in self._live_tail.changed(connection):
+                for stream in self._live_tail.changed_streams(connection):
                     for read in tuple(self._live_tail.waiting.get(stream, ())):
                         found = self._select(connection, read)
                         if found:

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streamq._capabilities import Capabilities
-from streamq._drivers import installed_drivers, load_driver
 from streamq._errors import BackendLoadError
 from streamq._settings import load_settings
+from streamq.opening._drivers import installed_drivers, load_driver
 
 from ._terminal import show_json, show_table, stdout
 

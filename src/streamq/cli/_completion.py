@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from streamq._drivers import installed_drivers
-from streamq._open import open_queue
 from streamq._settings import load_settings
+from streamq.opening._drivers import installed_drivers
+from streamq.opening._open import open_queue
 
 from ._lookup import listed, missing_database
 

@@ -16,9 +16,6 @@ from pydantic_settings import BaseSettings
 from rich.table import Table
 from rich.text import Text
 
-from streamq._data_converter import configured_codec
-from streamq._drivers import installed_drivers, load_driver
-from streamq._open import stream_id
 from streamq._settings import (
     CONFIG_FILE_VARIABLE,
     build,
@@ -26,6 +23,9 @@ from streamq._settings import (
     load_settings,
     read_config_file,
 )
+from streamq.opening._data_converter import configured_codec
+from streamq.opening._drivers import installed_drivers, load_driver
+from streamq.opening._open import stream_id
 
 from ._terminal import show_json, show_table, stdout
 

@@ -16,9 +16,9 @@ from streamq._errors import (
     StreamNotFoundError,
 )
 from streamq._events import StreamId
-from streamq._open import describe, open_queue, retry_policy, stream_id
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
+from streamq.opening._open import describe, open_queue, retry_policy, stream_id
 
 from ._completion import stream_names
 from ._lookup import missing_database, not_found

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streamq._errors import StreamqError
-from streamq._open import configured_driver, open_reader, open_writer
 from streamq._settings import Settings, load_settings
 from streamq.driver import AnyDriver, DriverSettings, Finding, QueueOptions
+from streamq.opening._open import configured_driver, open_reader, open_writer
 
 from ._config import mask
 from ._terminal import run_async, show_json, show_table, stderr, stdout

@@ -8,11 +8,11 @@ import difflib
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from streamq._drivers import installed_drivers, load_driver
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings, build, check_variables
 from streamq.driver import ChunkQueue, StreamInfo
+from streamq.opening._drivers import installed_drivers, load_driver
 from streamq.sqlite import SqliteSettings
 
 _MAX_NAMES = 2_000

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from streamq._errors import CapabilityError, CorruptRecordError, StreamNotFoundError
 from streamq._events import SealState
-from streamq._open import describe, open_queue, stream_id
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
+from streamq.opening._open import describe, open_queue, stream_id
 
 from ._completion import stream_names
 from ._lookup import listed, location, missing_database

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from streamq._data_converter import configured_codec
-from streamq._open import stream_id
-from streamq._requirements import check_capabilities
 from streamq._settings import load_settings
+from streamq.opening._data_converter import configured_codec
+from streamq.opening._open import stream_id
+from streamq.opening._requirements import check_capabilities
 
 from ._terminal import needs_extra, run_async, stdout
 

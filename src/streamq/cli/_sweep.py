@@ -14,12 +14,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from streamq._open import open_queue, stream_id
-from streamq._requirements import check_capabilities
 from streamq._settings import Settings, load_settings
 from streamq._sweep import SweepRequest, SweepSummary, judge_nothing
 from streamq._sweep import sweep as run_sweep
 from streamq.driver import ChunkQueue
+from streamq.opening._open import open_queue, stream_id
+from streamq.opening._requirements import check_capabilities
 
 from ._terminal import needs_extra, run_async, show_error, show_json, show_table, stderr, stdout
 

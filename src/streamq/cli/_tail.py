@@ -16,11 +16,11 @@ from rich.text import Text
 
 from streamq._errors import BackendUnavailableError, IdleTimeoutError, StreamNotFoundError
 from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
-from streamq._open import open_queue, open_reader, stream_id
-from streamq._reader import StreamReader
 from streamq._settings import Settings, load_settings
-from streamq._values import Encoding
 from streamq.driver import START, ChunkQueue
+from streamq.opening._open import open_queue, open_reader, stream_id
+from streamq.reading._reader import StreamReader
+from streamq.records._values import Encoding
 
 from ._completion import beginnings, stream_names
 from ._lookup import missing_database, not_found

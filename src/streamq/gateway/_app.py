@@ -16,9 +16,9 @@ from starlette.routing import Route
 
 from streamq._errors import BackendUnavailableError, StreamNotFoundError, StreamqError
 from streamq._events import StreamId
-from streamq._open import describe
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
+from streamq.opening._open import describe
 
 from ._gateway import Gateway
 from ._options import GatewayOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from streamq._reader import StreamReader
+from streamq.reading._reader import StreamReader
 
 from ._frames import clip, encode_event
 from ._hub import Hub

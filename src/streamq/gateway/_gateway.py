@@ -11,9 +11,9 @@ from typing import Protocol
 
 from streamq._errors import CapabilityError, ClosedError, CursorError, StreamNotFoundError
 from streamq._events import StreamId
-from streamq._open import open_queue
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
+from streamq.opening._open import open_queue
 
 from ._failure_log import FailureLog
 from ._follower import Follower

@@ -16,7 +16,6 @@ import time
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from streamq._cursor import Cursor
 from streamq._errors import (
     BackendUnavailableError,
     CapabilityError,
@@ -27,12 +26,13 @@ from streamq._errors import (
     StreamqError,
 )
 from streamq._events import StreamId
-from streamq._open import open_reader, retry_policy
-from streamq._reader import StreamReader
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings
-from streamq._tail import read_tail
 from streamq.driver import ChunkQueue
+from streamq.opening._open import open_reader, retry_policy
+from streamq.reading._cursor import Cursor
+from streamq.reading._reader import StreamReader
+from streamq.reading._tail import read_tail
 
 from ._failure_log import FailureLog
 from ._frames import Frame, encode_event

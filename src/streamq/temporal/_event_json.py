@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from streamq._errors import ChunkTooLargeError, SerializationError
 from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState
-from streamq._values import PLAIN, Encoding, Serializer
+from streamq.records._values import PLAIN, Encoding, Serializer
 
 from ._failure import final_failure
 

@@ -18,9 +18,9 @@ from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkflowRunn
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from streamq._errors import ConfigurationError
-from streamq._open import open_queue
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
+from streamq.opening._open import open_queue
 
 from ._interceptor import StreamqInterceptor
 from ._versioned import VERSIONED

@@ -23,11 +23,11 @@ from temporalio.converter import (
     WorkflowSerializationContext,
 )
 
-from streamq._codec import Codec
 from streamq._errors import ConfigurationError, SerializationError
 from streamq._events import StreamId
 from streamq._settings import did_you_mean
-from streamq._values import (
+from streamq.records._codec import Codec
+from streamq.records._values import (
     Encoding,
     Serializer,
     T,

@@ -19,12 +19,12 @@ from streamq._errors import (
     StreamNotFoundError,
 )
 from streamq._events import Event, Seal, StreamId
-from streamq._open import open_queue, open_reader, stream_id
-from streamq._reader import StreamReader
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
-from streamq._values import T
 from streamq.driver import ChunkQueue
+from streamq.opening._open import open_queue, open_reader, stream_id
+from streamq.reading._reader import StreamReader
+from streamq.records._values import T
 
 from ._names import DEFAULT_TOPIC, check_topic, stream_name
 from ._runs import wait_closed, wait_started

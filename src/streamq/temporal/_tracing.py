@@ -16,9 +16,9 @@ from typing import Any
 
 from streamq._errors import SealedError, StreamqError
 from streamq._events import SealState, StreamId
-from streamq._reader import StreamReader
-from streamq._wire import SealBody
-from streamq._writer import StreamWriter
+from streamq.reading._reader import StreamReader
+from streamq.records._wire import SealBody
+from streamq.writing._writer import StreamWriter
 
 try:
     from opentelemetry import trace

@@ -1,4 +1,4 @@
-"""Delivery ``signal``: an agent's workflow streams to a gateway workflow."""
+"""Tests ``streamq.forward`` by delivery ``signal``: an agent's workflow streams to a gateway's."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunChain(Protocol):
 
 @pytest.fixture
 def run_chain(client: Client, queue: ChunkQueue, settings: Settings, task_queue: str) -> RunChain:
-    """Run a worker for the activities given, the generic workflow and the gateway."""
+    """Return a function that runs a worker with activities, streamq.Stream and the gateway."""
 
     def run(*activities: Any) -> Worker:
         return Worker(
@@ -62,8 +62,8 @@ async def gateway(client: Client, task_queue: str) -> WorkflowHandle[Any, Any]:
     return await client.start_workflow("Gateway", id=name, task_queue=task_queue)
 
 
-async def wait_told(target: WorkflowHandle[Any, Any]) -> list[Any]:
-    """Return what the gateway has been told, once that is anything."""
+async def wait_received(target: WorkflowHandle[Any, Any]) -> list[Any]:
+    """Return what the gateway has received, once that is something."""
     async with asyncio.timeout(20):
         while True:
             told: list[Any] = await target.query("told")
@@ -72,10 +72,10 @@ async def wait_told(target: WorkflowHandle[Any, Any]) -> list[Any]:
             await asyncio.sleep(0.02)  # a query cannot be waited for
 
 
-async def test_an_agent_streams_to_a_gateway_workflow(
+async def test_agent_streams_to_gateway_workflow(
     run_chain: RunChain, start: Start, client: Client, task_queue: str
 ) -> None:
-    """The chain of the first users: the gateway has every chunk once, in order, and the end."""
+    """The usual chain: the gateway has every chunk once, in order, and the end."""
     async with run_chain(count):
         target = await gateway(client, task_queue)
         agent = await start("count", 2_500, delivery="signal", target_workflow_id=target.id)
@@ -92,10 +92,10 @@ async def test_an_agent_streams_to_a_gateway_workflow(
     await replayer.replay_workflow(replayed)
 
 
-async def test_the_first_chunk_is_signalled_at_once(
+async def test_first_chunk_is_signalled_at_once(
     run_chain: RunChain, start: Start, client: Client, task_queue: str
 ) -> None:
-    """A long window saves signals; it must not hold back what people wait for."""
+    """A long window saves signals; it must not delay the first chunk."""
     may_end = asyncio.Event()
 
     @streaming_activity
@@ -106,16 +106,16 @@ async def test_the_first_chunk_is_signalled_at_once(
     async with run_chain(produce):
         target = await gateway(client, task_queue)
         await start("produce", delivery="signal", target_workflow_id=target.id, window_seconds=600)
-        assert await wait_told(target) == ["first"]
+        assert await wait_received(target) == ["first"]
         may_end.set()
         received = await target.result()
     assert received["told"] == ["first", "END"]
 
 
-async def test_a_receiver_may_continue_as_new(
+async def test_receiver_may_continue_as_new(
     run_chain: RunChain, start: Start, client: Client, task_queue: str
 ) -> None:
-    """A gateway lives long; what it had not read is read by its next run, once."""
+    """A gateway runs for long; its next run reads, once, what this run had not read."""
     async with run_chain(count_slowly):
         target = await gateway(client, task_queue)
         await start(
@@ -126,7 +126,7 @@ async def test_a_receiver_may_continue_as_new(
     assert received["offsets"] == list(range(1, 202))
 
 
-async def test_a_forwarder_that_dies_goes_on_where_it_was(
+async def test_forwarder_that_crashes_resumes_at_its_checkpoint(
     run_chain: RunChain,
     start: Start,
     client: Client,
@@ -159,16 +159,16 @@ async def test_a_forwarder_that_dies_goes_on_where_it_was(
     assert (result["chunks"], len(result["digest"])) == (60, 64)
 
 
-async def test_a_worker_that_restarts_goes_on_forwarding(
+async def test_worker_that_restarts_goes_on_forwarding(
     run_chain: RunChain, start: Start, client: Client, task_queue: str
 ) -> None:
-    """A deployment in the middle of a stream is seen by nobody."""
+    """A deployment in the middle of a stream is not noticed."""
     async with run_chain(count_slowly):
         target = await gateway(client, task_queue)
         agent = await start(
             "count_slowly", 50, delivery="signal", target_workflow_id=target.id, window_seconds=0.05
         )
-        await wait_told(target)
+        await wait_received(target)
     async with run_chain(count_slowly):
         received = await asyncio.wait_for(target.result(), 60)
         await agent.result()
@@ -177,10 +177,10 @@ async def test_a_worker_that_restarts_goes_on_forwarding(
     assert told[told.index("reset") + 1 :] == [*range(50), "END"]
 
 
-async def test_a_failure_reaches_the_receiver(
+async def test_failure_reaches_the_receiver(
     run_chain: RunChain, start: Start, client: Client, task_queue: str
 ) -> None:
-    """A producer that fails between two attempts must not leave the gateway waiting for ever."""
+    """A producer that fails between two attempts must not leave the gateway waiting."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> None:
@@ -197,7 +197,7 @@ async def test_a_failure_reaches_the_receiver(
     assert received["told"] == ["half", "ERROR"]
 
 
-async def test_cancelling_the_agent_tells_the_gateway(
+async def test_cancelling_the_agent_reaches_the_gateway(
     run_chain: RunChain, start: Start, client: Client, task_queue: str
 ) -> None:
     """Delivery signal: cancellation reaches the producer, and its seal reaches the receiver."""
@@ -212,7 +212,7 @@ async def test_cancelling_the_agent_tells_the_gateway(
         agent = await start(
             "produce", delivery="signal", target_workflow_id=target.id, heartbeat_seconds=1
         )
-        await wait_told(target)
+        await wait_received(target)
         await agent.cancel()
         with pytest.raises(WorkflowFailureError):
             await agent.result()
@@ -221,10 +221,8 @@ async def test_cancelling_the_agent_tells_the_gateway(
     assert received["told"] == ["working", "CANCELLED"]
 
 
-async def test_a_target_that_does_not_exist_does_not_break_the_work(
-    run_chain: RunChain, start: Start
-) -> None:
-    """A mistyped workflow id costs the forwarding, not the result, and the result says so."""
+async def test_missing_target_does_not_fail_the_work(run_chain: RunChain, start: Start) -> None:
+    """A mistyped workflow id costs the forwarding, not the result, which states the reason."""
     async with run_chain(count):
         agent = await start("count", 5, delivery="signal", target_workflow_id="nobody")
         result = await asyncio.wait_for(agent.result(), 20)
@@ -233,7 +231,7 @@ async def test_a_target_that_does_not_exist_does_not_break_the_work(
     assert "'nobody'" in result["error"]
 
 
-async def test_an_activity_that_does_not_stream_is_not_forwarded_for_ever(
+async def test_activity_that_does_not_stream_is_not_forwarded_for_ever(
     run_chain: RunChain, start: Start, client: Client, task_queue: str
 ) -> None:
     """Delivery signal of an ordinary activity ends with the activity."""
@@ -250,7 +248,7 @@ async def test_an_activity_that_does_not_stream_is_not_forwarded_for_ever(
     assert (result["result"], result["chunks"], result["error"]) == ("plain", 0, None)
 
 
-async def test_what_cannot_be_forwarded_is_told_to_the_receiver(
+async def test_chunk_that_cannot_be_forwarded_is_reported_to_the_receiver(
     run_chain: RunChain, start: Start, client: Client, task_queue: str
 ) -> None:
     """A chunk above Temporal's limit stops the signals; the gateway must learn of it."""
@@ -277,10 +275,10 @@ def strict_address() -> Iterator[str]:
         yield server.address
 
 
-async def test_too_many_signals_are_named(
+async def test_too_many_signals_are_reported_with_the_remedy(
     strict_address: str, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A run takes 10,000 signals; whoever hits that needs to be told what to do."""
+    """A run takes 10,000 signals; the failure must state what to do then."""
     client, task_queue = await Client.connect(strict_address), "chain"
     plugin = StreamqPlugin(queue, settings)
     async with Worker(

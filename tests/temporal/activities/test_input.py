@@ -1,4 +1,4 @@
-"""Mistakes in the input of activities that any SDK may call: they must fail for good, in words."""
+"""Tests mistakes in the input of activities that any SDK may call: they must not be retried."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ MISTAKES: dict[str, tuple[str, list[Any], str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-async def test_a_mistake_fails_the_activity_for_good(
+async def test_mistake_fails_the_activity_without_retry(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, name: str
 ) -> None:
-    """Tried again for ever, or ignored, it would be looked for anywhere but in the input."""
+    """If it were retried or ignored, nobody would look for it in the input."""
     activity, args, about = MISTAKES[name]
     plugin = StreamqPlugin(queue, settings)
     async with Worker(client, task_queue=task_queue, workflows=[Calls], plugins=[plugin]):
@@ -53,8 +53,8 @@ async def test_a_mistake_fails_the_activity_for_good(
     assert about in failure.message
 
 
-def test_a_value_that_is_none_of_a_few_is_told_the_few() -> None:
-    """Whoever mistypes needs what may be written there, not the name of a class of ours."""
+def test_unknown_value_is_refused_with_the_allowed_values() -> None:
+    """After a typo the allowed values help; the name of one of our classes does not."""
     with pytest.raises(ConfigurationError) as caught:
         from_json(StreamRequest, {"activity": "poem", "delivery": "polls"})
     assert str(caught.value) == (
@@ -70,7 +70,7 @@ def test_a_value_that_is_none_of_a_few_is_told_the_few() -> None:
         (ForwardRequest, {"stream": "a", "target_workflow_id": "b", "window_seconds": 0}),
     ],
 )
-def test_what_other_languages_write_is_read(kind: type[Any], data: dict[str, Any]) -> None:
-    """They write whole numbers for seconds, and null for what they leave out."""
+def test_input_as_other_languages_write_it_is_read(kind: type[Any], data: dict[str, Any]) -> None:
+    """They write whole numbers for seconds, and null for omitted fields."""
     read = from_json(kind, data)
     assert {name: getattr(read, name) for name in data} == data

@@ -1,4 +1,4 @@
-"""The poll activity, called as an activity but without a server."""
+"""Tests ``streamq.poll``, called as an activity but without a server."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def polled(client: Client, queue: ChunkQueue, settings: Settings) -> Poll:
     return run
 
 
-async def test_the_same_cursor_gives_the_same_events(
+async def test_same_cursor_returns_the_same_events(
     polled: Poll, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A poll whose result was lost is made again and must lose nothing."""
+    """A poll whose result was lost is repeated and must lose nothing."""
     async with open_writer(STREAM, queue=queue, settings=settings) as writer:
         for i in range(10):
             await writer.send_chunk(i)
@@ -52,10 +52,10 @@ async def test_the_same_cursor_gives_the_same_events(
     assert [first.sealed, second.sealed, third.sealed] == [False, False, True]
 
 
-async def test_a_batch_stays_below_the_byte_limit(
+async def test_batch_stays_below_the_byte_limit(
     polled: Poll, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """What is returned is bounded as JSON, where control characters take six bytes each."""
+    """The result is limited as JSON, where control characters take six bytes each."""
     async with open_writer(STREAM, queue=queue, settings=settings) as writer:
         for _ in range(4):
             await writer.send_chunk("\x01" * 1_000)
@@ -65,7 +65,7 @@ async def test_a_batch_stays_below_the_byte_limit(
     assert (rest.count, rest.sealed) == (3, True)
 
 
-async def test_a_chunk_too_large_for_temporal_is_a_clear_failure(
+async def test_chunk_too_large_for_temporal_is_a_clear_failure(
     polled: Poll, queue: ChunkQueue, settings: Settings
 ) -> None:
     """Temporal's own refusal would be retried for ever without a reason."""
@@ -80,7 +80,7 @@ async def test_a_chunk_too_large_for_temporal_is_a_clear_failure(
 async def test_the_window_collects_but_never_delays_the_first_chunk(
     polled: Poll, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """The window trades latency for history, except where people wait for the first word."""
+    """The window trades latency for history, but never for the first chunk of a stream."""
     async with open_writer(STREAM, queue=queue, settings=settings) as writer:
         await writer.send_chunk("first")
         began = time.monotonic()
@@ -100,13 +100,13 @@ async def test_the_window_collects_but_never_delays_the_first_chunk(
 async def test_polls_come_at_an_even_pace(
     polled: Poll, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """What the server takes from one poll to the next must not add to the window."""
+    """The time that the server takes between two polls must not add to the window."""
     async with open_writer(STREAM, queue=queue, settings=settings) as writer:
         await writer.send_chunk("first")
         first = await polled()
 
         async def waited_ms(window_seconds: float, polled_ago_ms: int) -> float:
-            """Return how long after a poll before it the next one ends."""
+            """Return how long after the previous poll the next one ends."""
             await writer.send_chunk("next")
             now_ms = round(time.monotonic() * 1_000)
             await polled(
@@ -122,30 +122,30 @@ async def test_polls_come_at_an_even_pace(
         assert 10_000_200 <= await waited_ms(0.2, 10_000_000) < 10_030_000
 
 
-async def test_an_empty_poll_returns_in_time_with_a_usable_cursor(polled: Poll) -> None:
-    """A stream that does not exist yet is waited for, within the bound."""
+async def test_empty_poll_returns_in_time_with_a_usable_cursor(polled: Poll) -> None:
+    """A poll waits for a stream that does not exist yet, within its bound."""
     empty = await polled(max_wait_seconds=0.05)
     assert (empty.count, empty.sealed) == (0, False)
     assert await polled(cursor=empty.cursor, max_wait_seconds=0.05) == empty
 
 
-async def test_a_cursor_of_another_stream_is_not_retried(
+async def test_cursor_of_another_stream_is_not_retried(
     queue: ChunkQueue, settings: Settings, polled: Poll
 ) -> None:
-    """Errors that no retry can mend end the poll, with the name of the error as type."""
+    """Errors that no retry can repair end the poll, with the error's name as type."""
     with pytest.raises(ApplicationError) as caught:
         await polled(cursor="nonsense")
     assert (caught.value.type, caught.value.non_retryable) == ("CursorError", True)
 
 
-async def test_a_tenant_that_cannot_be_is_not_retried(polled: Poll) -> None:
-    """What is wrong in the request stays wrong, however often it is polled."""
+async def test_invalid_tenant_is_not_retried(polled: Poll) -> None:
+    """A mistake in the request stays one, however often it is polled."""
     with pytest.raises(ApplicationError) as caught:
         await polled(tenant="../others")
     assert (caught.value.type, caught.value.non_retryable) == ("ConfigurationError", True)
 
 
-async def test_a_short_poll_sends_no_heartbeat(
+async def test_short_poll_sends_no_heartbeat(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
     """Each heartbeat that reaches the server is billed, and there is a poll for each window."""
@@ -157,10 +157,10 @@ async def test_a_short_poll_sends_no_heartbeat(
     assert beats == []
 
 
-async def test_a_poll_that_waits_sends_heartbeats_and_asks_the_backend_seldom(
+async def test_poll_that_waits_sends_heartbeats_and_makes_few_requests(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Requests are billed by some backends: a wait is not cut into pieces for a heartbeat."""
+    """Some backends bill requests: a wait is not split into pieces for heartbeats."""
     beats = 0
     has_beaten = asyncio.Event()
     faulty = FaultyQueue(queue)
@@ -185,10 +185,10 @@ async def test_a_poll_that_waits_sends_heartbeats_and_asks_the_backend_seldom(
         assert (await polling).count == 1
 
 
-async def test_a_poll_that_looks_after_its_producer_asks_the_backend_no_oftener(
+async def test_poll_that_watches_its_producer_makes_no_further_requests(
     client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Temporal is asked every two seconds, where nobody pays for it; a queue that bills is not."""
+    """Temporal is queried every two seconds, which costs nothing; a backend may bill a request."""
     looks = 0
 
     async def is_over(client: Client, workflow_id: str) -> bool:
@@ -211,12 +211,12 @@ async def test_a_poll_that_looks_after_its_producer_asks_the_backend_no_oftener(
     assert asked == ["read"]
 
 
-async def test_a_poll_for_the_rest_waits_until_nothing_can_be_hidden(
+async def test_poll_for_the_rest_waits_until_no_event_can_be_hidden(
     client: Client, settings: Settings
 ) -> None:
-    """A worker that died keeps what it had taken; the end of a stream must not depend on counts."""
+    """A crashed worker hides its messages for a while; the end of a stream must not get lost."""
 
-    async def told_late(hidden_seconds: float) -> int:
+    async def read_late(hidden_seconds: float) -> int:
         queue = CountsNothing(Post(), hidden_seconds=hidden_seconds)
         stream = StreamId(settings.tenant, STREAM)
         async with open_writer(stream, queue=queue, settings=settings) as writer:
@@ -227,11 +227,11 @@ async def test_a_poll_for_the_rest_waits_until_nothing_can_be_hidden(
         assert not result.hidden
         return result.count
 
-    assert await asyncio.to_thread(run_in_virtual_time, lambda: told_late(30.0)) == 2
+    assert await asyncio.to_thread(run_in_virtual_time, lambda: read_late(30.0)) == 2
 
 
 class CountsNothing(MailboxQueue):
-    """As SQS does for up to a minute."""
+    """Returns no count of records, as SQS does for up to a minute."""
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         return dataclasses.replace(await super().describe(stream), records=0)

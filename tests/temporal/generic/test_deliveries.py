@@ -1,4 +1,4 @@
-"""The generic workflow ``streamq.Stream``."""
+"""Tests each delivery of the generic workflow ``streamq.Stream``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_without_delivery_history_does_not_grow_with_chunks(
     assert lengths == [17, 11, 17, 11]
 
 
-async def test_the_workflow_sees_the_first_chunk_while_the_activity_runs(
+async def test_workflow_sees_the_first_chunk_while_the_activity_runs(
     run_worker: Run, start: Start
 ) -> None:
     """Delivery poll: consumer and producer run at the same time."""
@@ -106,7 +106,7 @@ async def test_history_grows_with_time_and_not_with_chunks(run_worker: Run, star
 async def test_cancelling_the_workflow_waits_for_the_seal(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Delivery poll: cancellation reaches the producer, and the stream is sealed by the end."""
+    """Delivery poll: cancellation reaches the producer, and the stream is sealed at the end."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> None:
@@ -124,7 +124,7 @@ async def test_cancelling_the_workflow_waits_for_the_seal(
             assert outline([event async for event in events]) == ["working", "CANCELLED"]
 
 
-async def test_a_failed_producer_fails_the_workflow(run_worker: Run, start: Start) -> None:
+async def test_failed_producer_fails_the_workflow(run_worker: Run, start: Start) -> None:
     """Delivery poll: following the stream does not hide the failure."""
 
     @streaming_activity
@@ -139,7 +139,7 @@ async def test_a_failed_producer_fails_the_workflow(run_worker: Run, start: Star
     assert failure.type == "ModelError"
 
 
-async def test_an_activity_that_does_not_stream_is_not_waited_for(
+async def test_activity_that_does_not_stream_is_not_waited_for(
     run_worker: Run, start: Start
 ) -> None:
     """Delivery poll of an ordinary activity ends with the activity."""
@@ -154,8 +154,8 @@ async def test_an_activity_that_does_not_stream_is_not_waited_for(
     assert (result["result"], result["chunks"]) == ("plain", 0)
 
 
-async def test_a_long_history_goes_on_with_counting_only(run_worker: Run, start: Start) -> None:
-    """Delivery poll, not detached: when a run grows long values stay out of it; counts go on."""
+async def test_long_history_goes_on_with_counting_only(run_worker: Run, start: Start) -> None:
+    """Delivery poll, not detached: in a long run values leave the history; counts go on."""
     total = 80
 
     @streaming_activity
@@ -174,10 +174,10 @@ async def test_a_long_history_goes_on_with_counting_only(run_worker: Run, start:
     assert len(events) > 150
 
 
-async def test_a_stream_that_cannot_be_followed_does_not_break_the_work(
+async def test_stream_that_cannot_be_followed_does_not_fail_the_work(
     run_worker: Run, start: Start
 ) -> None:
-    """Delivery poll: the result arrives, with the reason why the numbers are too small."""
+    """Delivery poll: the result arrives, and states why the numbers are too small."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> str:
@@ -201,10 +201,10 @@ async def test_a_stream_that_cannot_be_followed_does_not_break_the_work(
         ({"heartbeat_second": 5}, "did you mean 'heartbeat_seconds'"),
     ],
 )
-async def test_a_request_that_makes_no_sense_is_refused(
+async def test_invalid_request_is_refused(
     run_worker: Run, client: Client, task_queue: str, wrong: dict[str, Any], message: str
 ) -> None:
-    """Whoever starts the workflow by name gets an error, not a workflow that never ends."""
+    """A client that starts the workflow by name gets an error, not a workflow that never ends."""
     request = {"activity": "send_many", "args": [1], **wrong}
     async with run_worker(send_many):
         handle = await client.start_workflow(
@@ -227,10 +227,10 @@ async def test_histories_can_be_replayed(run_worker: Run, start: Start, delivery
     await replayer.replay_workflow(history)
 
 
-async def test_a_stream_that_somebody_else_took_over_is_left_to_them(
+async def test_stream_that_another_attempt_took_over_is_not_ended(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A producer that was fenced must not end what its successor is still writing."""
+    """A fenced producer must not end the stream that its successor is still writing."""
     fenced = asyncio.Event()
 
     @streaming_activity

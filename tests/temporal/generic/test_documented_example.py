@@ -1,4 +1,4 @@
-"""The documented example of the generic workflow, with the ``temporal`` command line."""
+"""Tests the documented example of the generic workflow, with the ``temporal`` command line."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ async def run(script: str, address: str) -> str:
     return out.decode()
 
 
-async def test_the_documented_commands_work_as_they_stand(
+async def test_documented_commands_work_unchanged(
     temporal_address: str, client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Somebody without Python copies these lines first."""
+    """A user without Python copies these lines first."""
     async with Worker(
         client,
         task_queue="poems",
@@ -72,8 +72,8 @@ async def test_the_documented_commands_work_as_they_stand(
     assert result["digest"] in out
 
 
-def test_the_documented_input_is_described_by_the_schema() -> None:
-    """The page, the schema and the workflow speak of the same fields."""
+def test_documented_input_matches_the_schema() -> None:
+    """The page, the schema and the workflow must have the same fields."""
     found = re.search(r"--input '(.*?)'", documented())
     assert found is not None
     schema = json.loads((DOCS / "streamq-stream.schema.json").read_text())

@@ -1,4 +1,4 @@
-"""Mistakes in the input of the generic workflow: it must fail, with a word on what was wrong."""
+"""Tests mistakes in the input of the generic workflow: it must fail, and state the mistake."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-async def test_a_mistake_fails_the_workflow(
+async def test_mistake_fails_the_workflow(
     run_worker: Run, client: Client, task_queue: str, name: str
 ) -> None:
-    """A workflow task that fails is repeated for ever, and nobody is told why nothing happens."""
+    """A failing workflow task is retried for ever, without a visible reason."""
     inputs, about = MISTAKES[name]
     async with run_worker(poem):
         handle = await client.start_workflow(
@@ -78,8 +78,8 @@ async def test_a_mistake_fails_the_workflow(
     assert about in failure.message
 
 
-async def test_a_target_that_cannot_be_is_not_tried_for_ever(run_worker: Run, start: Start) -> None:
-    """What the server calls an invalid argument stays one; the work itself is not broken by it."""
+async def test_invalid_target_is_not_retried_for_ever(run_worker: Run, start: Start) -> None:
+    """An invalid argument stays invalid; the work itself must not fail for it."""
     async with run_worker(poem):
         handle = await start(
             "poem", delivery="signal", target_workflow_id="gateway", target_run_id="no run id"

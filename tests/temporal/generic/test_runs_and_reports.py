@@ -1,4 +1,4 @@
-"""The generic workflow over several runs, and what it reports."""
+"""Tests the generic workflow over several runs, its digest and its progress reports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def count_slowly(stream: StreamWriter, chunks: int) -> str:
 
 
 async def runs_of(handle: WorkflowHandle[Any, Any], client: Client) -> list[str]:
-    """Return the run ids of a chain, the first one first."""
+    """Return the run ids of a chain in order."""
     found, run_id = [], handle.first_execution_run_id
     while run_id:
         found.append(run_id)
@@ -42,7 +42,7 @@ async def runs_of(handle: WorkflowHandle[Any, Any], client: Client) -> list[str]
     return found
 
 
-async def test_a_long_stream_is_followed_through_many_runs(
+async def test_long_stream_is_followed_through_many_runs(
     run_worker: Run, start: Start, client: Client
 ) -> None:
     """Delivery poll: continue-as-new loses and repeats nothing, and the producer runs once."""
@@ -85,7 +85,7 @@ async def test_a_long_stream_is_followed_through_many_runs(
 async def test_cancelling_a_later_run_stops_the_producer(
     run_worker: Run, start: Start, client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Whoever cancels by workflow id does not know about runs."""
+    """A client that cancels by workflow id does not know about runs."""
     async with run_worker(count_slowly):
         handle = await start(
             "count_slowly", 10_000, delivery="poll", window_seconds=0, heartbeat_seconds=1
@@ -106,7 +106,7 @@ async def test_cancelling_a_later_run_stops_the_producer(
 async def test_cancelling_a_workflow_that_runs_the_activity_itself(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings, delivery: str
 ) -> None:
-    """Cancellation means the same for every way of delivering."""
+    """Cancellation means the same for every delivery."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> None:
@@ -125,10 +125,10 @@ async def test_cancelling_a_workflow_that_runs_the_activity_itself(
         assert (await handle.describe()).status.name == "CANCELED"  # type: ignore[union-attr]
 
 
-async def test_a_retried_workflow_goes_on_with_the_stream(
+async def test_retried_workflow_goes_on_with_the_stream(
     run_worker: Run, client: Client, task_queue: str
 ) -> None:
-    """The next attempt of a workflow begins with the state of the run that failed."""
+    """The next attempt of a workflow begins with the state that the failed run began with."""
     failed = asyncio.Event()
 
     @streaming_activity
@@ -154,10 +154,10 @@ async def test_a_retried_workflow_goes_on_with_the_stream(
     assert result["attempts"] == 2
 
 
-async def test_the_digest_can_be_computed_by_anybody(
+async def test_digest_can_be_computed_by_readers(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A reader can prove that it has the very story that the workflow reports."""
+    """A reader can prove that it has exactly the content that the workflow reports."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> None:
@@ -183,10 +183,10 @@ async def test_the_digest_can_be_computed_by_anybody(
 
 
 @pytest.mark.parametrize("delivery", ["none", "poll"])
-async def test_progress_is_told_to_another_workflow(
+async def test_progress_is_sent_to_another_workflow(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, delivery: str
 ) -> None:
-    """A dashboard is told, and need not ask: on the way with poll, at the end with all."""
+    """A dashboard need not query: it gets the final progress, and with poll earlier ones too."""
     async with Worker(
         client,
         task_queue=task_queue,
@@ -217,8 +217,8 @@ async def test_progress_is_told_to_another_workflow(
     assert (len(seen) > 2) == (delivery == "poll")
 
 
-async def test_nobody_to_tell_the_progress_to_breaks_nothing(run_worker: Run, start: Start) -> None:
-    """A dashboard that has gone costs the signals, not the work."""
+async def test_missing_progress_workflow_fails_nothing(run_worker: Run, start: Start) -> None:
+    """A dashboard that has ended costs the signals, not the work."""
     async with run_worker(count_slowly):
         handle = await start(
             "count_slowly", 20, delivery="poll", progress_workflow_id="gone", progress_seconds=0
@@ -228,7 +228,7 @@ async def test_nobody_to_tell_the_progress_to_breaks_nothing(run_worker: Run, st
 
 
 async def test_progress_survives_continue_as_new(run_worker: Run, start: Start) -> None:
-    """The counts of the runs before are part of the progress."""
+    """The counts of previous runs are part of the progress."""
     async with run_worker(count_slowly):
         handle = await start("count_slowly", 120, delivery="poll", window_seconds=0)
         await asyncio.wait_for(handle.result(), 60)
@@ -248,7 +248,7 @@ async def test_progress_survives_continue_as_new(run_worker: Run, start: Start) 
 async def test_new_fields_are_checked(
     run_worker: Run, client: Client, task_queue: str, wrong: dict[str, Any], message: str
 ) -> None:
-    """A chain that nobody receives must fail where it is started."""
+    """A target that cannot receive must fail the workflow at its start."""
     async with run_worker(count_slowly):
         handle = await client.start_workflow(
             "streamq.Stream",

@@ -1,4 +1,4 @@
-"""Attempts of every kind on a real server: epochs grow, and readers see one story."""
+"""Tests attempts of every kind on a real server: epochs grow, and readers see one sequence."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ WORKFLOWS = [Anew, Locally, RetriedAsAWhole]
 
 
 def coherent(policy: OnRetry) -> list[object]:
-    """What readers see when the first run stops after two of four chunks."""
+    """Return what readers see when the first run stops after two of four chunks."""
     if policy is OnRetry.RESTART:
         return [0, 1, "RESET 2", 0, 1, 2, 3, "END"]
     return [0, 1, 2, 3, "END"]
@@ -87,7 +87,7 @@ class Producer:
 
 @dataclass
 class Server:
-    """Starts workflows and does to them what operators do."""
+    """Starts workflows and applies to them the operations of an operator."""
 
     client: Client
     task_queue: str
@@ -177,7 +177,7 @@ async def local_activity_retry(server: Server, producer: Producer) -> WorkflowHa
     ],
     ids=lambda way: way.__name__,
 )
-async def test_every_way_of_running_again_is_one_story_of_a_newer_epoch(
+async def test_every_way_of_running_again_has_a_newer_epoch(
     client: Client,
     queue: ChunkQueue,
     settings: Settings,
@@ -185,7 +185,7 @@ async def test_every_way_of_running_again_is_one_story_of_a_newer_epoch(
     way: Way,
     policy: OnRetry,
 ) -> None:
-    """Whatever starts the producer again, readers see Reset and all of it, or its continuation."""
+    """Readers see Reset and all chunks, or the continuation, whatever restarts the producer."""
     producer = Producer(policy)
     async with Worker(
         client,
@@ -202,7 +202,7 @@ async def test_every_way_of_running_again_is_one_story_of_a_newer_epoch(
 
 
 class Stalled(Fault):
-    """A call that stands still until it is let go, deaf to its own cancellation meanwhile."""
+    """A call that stalls until it is released, and ignores its own cancellation until then."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -224,7 +224,7 @@ class Stalled(Fault):
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.value)
 @pytest.mark.parametrize("place", ["describe", "append"])
-async def test_an_attempt_that_stalls_before_opening_is_refused_by_a_newer_one(
+async def test_attempt_that_stalls_before_opening_is_fenced_by_newer_one(
     client: Client,
     queue: ChunkQueue,
     settings: Settings,
@@ -233,7 +233,7 @@ async def test_an_attempt_that_stalls_before_opening_is_refused_by_a_newer_one(
     place: str,
     policy: OnRetry,
 ) -> None:
-    """Whoever comes last to the backend must not win if it was scheduled first."""
+    """The attempt that reaches the backend last must not win if it was scheduled first."""
     stalled, faulty = Stalled(), FaultyQueue(queue)
     faulty.script(place, stalled)
     newer_open, may_end = asyncio.Event(), asyncio.Event()
@@ -269,10 +269,10 @@ async def test_an_attempt_that_stalls_before_opening_is_refused_by_a_newer_one(
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.value)
-async def test_an_attempt_that_stalls_while_it_writes_is_fenced_by_a_newer_one(
+async def test_attempt_that_stalls_while_writing_is_fenced_by_newer_one(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings, policy: OnRetry
 ) -> None:
-    """Two attempts at the same time must not be mixed, whatever the next one builds on."""
+    """Output of two simultaneous attempts must not be mixed, with any retry policy."""
     newer_open = asyncio.Event()
     stale: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
@@ -305,10 +305,10 @@ async def test_an_attempt_that_stalls_while_it_writes_is_fenced_by_a_newer_one(
         assert (await handle.result())["result"] == "newer"
 
 
-async def test_an_attempt_that_wakes_after_the_newer_one_has_ended_does_not_work_for_nobody(
+async def test_attempt_that_wakes_after_newer_one_has_ended_does_no_work(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Its work would be discarded, and may be expensive: refuse it like any stale attempt."""
+    """Its work would be discarded, and may be expensive: it is refused like any stale attempt."""
     ran: list[StreamWriter] = []
 
     @streaming_activity
@@ -340,7 +340,7 @@ async def test_an_attempt_that_wakes_after_the_newer_one_has_ended_does_not_work
     ],
     ids=["another chunk", "too few"],
 )
-async def test_an_attempt_that_does_not_replay_the_same_is_a_final_failure(
+async def test_attempt_that_replays_other_chunks_fails_without_retry(
     run_worker: Run,
     start: Start,
     queue: ChunkQueue,
@@ -348,7 +348,7 @@ async def test_an_attempt_that_does_not_replay_the_same_is_a_final_failure(
     second: Sequence[object],
     message: str,
 ) -> None:
-    """A producer that is not as deterministic as its author believes must not blend two stories."""
+    """A producer that is less deterministic than its author believes must not mix two outputs."""
 
     @streaming_activity(on_retry=OnRetry.REPLAY)
     async def produce(stream: StreamWriter) -> None:
@@ -377,7 +377,7 @@ async def test_an_attempt_that_does_not_replay_the_same_is_a_final_failure(
     ],
     ids=lambda each: each.value if isinstance(each, OnFull) else "",
 )
-async def test_an_activity_chooses_what_a_full_buffer_means(
+async def test_activity_chooses_what_full_buffer_does(
     client: Client,
     queue: ChunkQueue,
     task_queue: str,
@@ -386,7 +386,7 @@ async def test_an_activity_chooses_what_a_full_buffer_means(
     refused: int,
     story: list[object],
 ) -> None:
-    """The decorator's option has to reach the writer: an activity may not want to wait."""
+    """The decorator's option must reach the writer: an activity may need not to wait."""
     settings = load_settings(backend="memory", buffer_bytes=100)
     slow, faulty = Block(), FaultyQueue(queue)
 

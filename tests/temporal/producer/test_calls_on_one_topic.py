@@ -1,4 +1,4 @@
-"""One topic and more than one call: nothing is lost, blended or discarded in silence."""
+"""Tests several calls on one topic: no output is lost, mixed or discarded silently."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def run_workflow(
     activities: Sequence[Callable[..., Any]],
     retry_policy: RetryPolicy | None = None,
 ) -> tuple[WorkflowHandle[Any, Any], BaseException | None, object]:
-    """Run a workflow to its end; return its handle, the failure's last cause and the result."""
+    """Run a workflow to its end; return its handle, the last cause of its failure, its result."""
     task_queue = f"tq-{uuid.uuid4().hex}"
     plugin = StreamqPlugin(queue, settings)
     async with Worker(
@@ -61,10 +61,10 @@ async def say_slowly(stream: StreamWriter, text: str) -> str:
     return text
 
 
-async def test_two_calls_at_once_on_one_topic_do_not_lose_output_in_silence(
+async def test_two_simultaneous_calls_on_one_topic_do_not_lose_output_silently(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Scheduled in one millisecond they would even have the same epoch: one must fail, loudly."""
+    """Calls scheduled in one millisecond have the same epoch: one of them must fail."""
     handle, failure, _ = await run_workflow(client, queue, settings, AtOnce, [say_slowly])
     assert isinstance(failure, ApplicationError), "the workflow must not succeed"
     assert (failure.type, failure.non_retryable) == ("FencedError", True)
@@ -77,10 +77,10 @@ async def test_two_calls_at_once_on_one_topic_do_not_lose_output_in_silence(
     assert set(started) <= {1}, "a retry would take the stream from the call that has it"
 
 
-async def test_second_call_on_a_topic_that_has_ended_fails_and_names_the_remedy(
+async def test_second_call_on_ended_topic_fails_and_states_the_remedy(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A stream ends once; the second call's output must not vanish while the workflow succeeds."""
+    """The second call's output must not disappear while the workflow succeeds."""
     handle, failure, _ = await run_workflow(client, queue, settings, OneAfterTheOther, [say_slowly])
     assert isinstance(failure, ApplicationError)
     assert failure.type == "SealedError"
@@ -89,10 +89,10 @@ async def test_second_call_on_a_topic_that_has_ended_fails_and_names_the_remedy(
     assert outline(await read_all(handle, queue, settings)) == ["first", "END"]
 
 
-async def test_next_turn_after_continue_as_new_needs_a_topic_of_its_own(
+async def test_next_run_after_continue_as_new_needs_its_own_topic(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """The name is the same for the whole chain, and the first turn has ended the stream."""
+    """The stream's name is the same for the whole chain, and the first run has ended it."""
     _, failure, _ = await run_workflow(client, queue, settings, Turns, [say_slowly])
     assert isinstance(failure, ApplicationError)
     assert failure.type == "SealedError"
@@ -101,7 +101,7 @@ async def test_next_turn_after_continue_as_new_needs_a_topic_of_its_own(
 async def test_workflow_retry_is_the_next_attempt_of_the_stream(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """What the activity calls final is not, if the workflow will be tried again as a whole."""
+    """A failure that is final for the activity is not, if the whole workflow will be retried."""
     runs: list[int] = []
 
     @streaming_activity(name="say_slowly")
@@ -123,7 +123,7 @@ async def test_workflow_retry_is_the_next_attempt_of_the_stream(
 async def test_last_run_of_a_retried_workflow_seals_its_failure(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """When nobody will try again the readers are told."""
+    """When no retry follows, readers get the failure instead of waiting."""
 
     @streaming_activity(name="say_slowly")
     async def always_fails(stream: StreamWriter, text: str) -> str:
@@ -142,7 +142,7 @@ async def test_last_run_of_a_retried_workflow_seals_its_failure(
 async def test_block_around_the_stream_does_not_end_it_for_the_next_attempt(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """`async with stream:` is natural to write; a passing failure inside must stay passing."""
+    """`async with stream:` is natural to write; a retryable failure inside must stay retryable."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> str:
@@ -163,7 +163,7 @@ async def test_block_around_the_stream_does_not_end_it_for_the_next_attempt(
 async def test_heartbeats_carry_the_durable_position(
     run_worker: Run, start: Start, client: Client
 ) -> None:
-    """Whoever looks at the activity in Temporal sees how far it has come."""
+    """An operator who looks at the activity in Temporal sees its progress."""
     release = asyncio.Event()
 
     @streaming_activity

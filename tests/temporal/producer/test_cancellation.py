@@ -1,4 +1,4 @@
-"""Cancellation reaches producers and readers, whatever they wait for; leaving stops nothing."""
+"""Tests that cancellation reaches producers and readers, and that leaving readers stop nothing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LONG = timedelta(minutes=5)
 
 @pytest.fixture
 def faulty(queue: ChunkQueue) -> FaultyQueue:
-    """The workers' view of the queue; readers see it as it is."""
+    """Return the workers' view of the queue; readers use the queue itself."""
     return FaultyQueue(queue)
 
 
@@ -80,8 +80,8 @@ by_cancel_and_terminate = pytest.mark.parametrize("stop", [cancel, terminate])
 by_delivery = pytest.mark.parametrize("delivery", ["none", "poll"])
 
 
-def hanging(told_cancelled: asyncio.Event, chunks: Iterable[object] = ("working",)) -> Any:
-    """An activity that sends chunks and then hangs, and says when it has been cancelled."""
+def hanging(is_cancelled: asyncio.Event, chunks: Iterable[object] = ("working",)) -> Any:
+    """Return an activity that sends chunks and hangs, and an event that its cancellation sets."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> None:
@@ -90,7 +90,7 @@ def hanging(told_cancelled: asyncio.Event, chunks: Iterable[object] = ("working"
                 await stream.send_chunk(chunk)
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            told_cancelled.set()
+            is_cancelled.set()
             raise
 
     return produce
@@ -106,15 +106,15 @@ def throttle_of(client: Client, **options: Any) -> timedelta:
 
 
 async def test_the_plugin_lets_heartbeats_through_as_often_as_configured(client: Client) -> None:
-    """Cancellation comes with the answer to a heartbeat, and the SDK holds those back for long."""
+    """Cancellation arrives with the response to a heartbeat, and the SDK throttles heartbeats."""
     assert throttle_of(client) == timedelta(seconds=2)
 
 
 @pytest.mark.parametrize("seconds", [60, 10, 1])
-async def test_a_throttle_that_the_user_chose_stays(
+async def test_throttle_that_the_user_chose_is_kept(
     client: Client, caplog: pytest.LogCaptureFixture, seconds: int
 ) -> None:
-    """It may be there for the bill; also when it equals the SDK's default. It is told if longer."""
+    """It may limit the bill, even if it equals the SDK's default. A longer one is logged."""
     chosen = timedelta(seconds=seconds)
     with caplog.at_level(logging.INFO, "streamq.temporal"):
         assert throttle_of(client, max_heartbeat_throttle_interval=chosen) == chosen
@@ -128,16 +128,16 @@ async def test_a_throttle_that_the_user_chose_stays(
 def test_heartbeats_keep_within_their_timeout(
     timeout: float | None, longest: float, interval: float
 ) -> None:
-    """However rarely cancellation is looked for, a living worker must not be taken for dead."""
+    """A living worker must not be taken for dead, however long the interval of heartbeats is."""
     given = None if timeout is None else timedelta(seconds=timeout)
     info = replace(ActivityEnvironment.default_info(), heartbeat_timeout=given)
     assert heartbeat_seconds(info, longest) == pytest.approx(interval)
 
 
-async def test_an_activity_without_a_heartbeat_timeout_is_cancelled_as_soon(
+async def test_activity_without_heartbeat_timeout_is_cancelled_as_quickly(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """Forgetting the timeout must not mean that nothing stops the work."""
+    """A forgotten timeout must not make the work impossible to stop."""
 
     @streaming_activity(name="say_slowly")
     async def produce(stream: StreamWriter, text: str) -> None:
@@ -166,7 +166,7 @@ async def test_an_activity_without_a_heartbeat_timeout_is_cancelled_as_soon(
 
 @by_delivery
 @by_cancel_and_terminate
-async def test_a_producer_that_waits_for_room_is_cancelled(
+async def test_producer_that_waits_for_buffer_space_is_cancelled(
     client: Client,
     queue: ChunkQueue,
     faulty: FaultyQueue,
@@ -175,21 +175,21 @@ async def test_a_producer_that_waits_for_room_is_cancelled(
     stop: Stop,
     delivery: str,
 ) -> None:
-    """Backpressure must not make work unstoppable; what was accepted is told before the end."""
+    """Backpressure must not make work unstoppable; accepted chunks are delivered before the end."""
     settings = load_settings(backend="memory", buffer_bytes=100, cancel_seconds=0.2)
-    slow, told_cancelled = Block(), asyncio.Event()
+    slow, is_cancelled = Block(), asyncio.Event()
 
     def choose(call: Call) -> Fault | None:
         return None if call.entries[0].index == 0 else slow
 
     faulty.always("append", choose)
-    produce = hanging(told_cancelled, [character * 60 for character in "abc"])
+    produce = hanging(is_cancelled, [character * 60 for character in "abc"])
     plugin = StreamqPlugin(faulty, settings)
     async with Worker(client, task_queue=task_queue, activities=[produce], plugins=[plugin]):
         handle = await start("produce", delivery=delivery)
         await slow.reached()
         await stop(handle)
-        await told_cancelled.wait()
+        await is_cancelled.wait()
         slow.release()
         story = outline(await read_all(handle, queue, settings))
     assert story == ["a" * 60, "CANCELLED"]
@@ -197,7 +197,7 @@ async def test_a_producer_that_waits_for_room_is_cancelled(
 
 @by_delivery
 @by_cancel_and_terminate
-async def test_cancelled_while_the_backend_is_away_the_end_is_told_when_it_is_back(
+async def test_cancelled_during_outage_the_seal_is_stored_after_it(
     run_faulty: Run,
     start: Start,
     faulty: FaultyQueue,
@@ -206,22 +206,22 @@ async def test_cancelled_while_the_backend_is_away_the_end_is_told_when_it_is_ba
     stop: Stop,
     delivery: str,
 ) -> None:
-    """An outage that passes while the end is being sealed must not cost the ending."""
-    told_cancelled = asyncio.Event()
-    async with run_faulty(hanging(told_cancelled)):
+    """An outage that passes while the stream is being sealed must not lose the seal."""
+    is_cancelled = asyncio.Event()
+    async with run_faulty(hanging(is_cancelled)):
         handle = await start("produce", delivery=delivery)
         async with subscribe(handle, queue=queue, settings=settings) as events:
             story = [await anext(events)]
             faulty.take_down()
             await stop(handle)
-            await told_cancelled.wait()
+            await is_cancelled.wait()
             faulty.bring_up()
             story += [event async for event in events]
     assert outline(story) == ["working", "CANCELLED"]
 
 
 @by_cancel_and_terminate
-async def test_an_outage_that_outlasts_the_sealing_ends_the_readers_too(
+async def test_outage_that_outlasts_sealing_ends_readers_too(
     run_faulty: Run,
     start: Start,
     faulty: FaultyQueue,
@@ -230,9 +230,9 @@ async def test_an_outage_that_outlasts_the_sealing_ends_the_readers_too(
     stop: Stop,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The activity gives up; its workflow goes on trying, and without one readers watch its end."""
+    """The activity gives up; its workflow retries, and without one readers watch its end."""
     monkeypatch.setattr(attempts, "_SEAL_SECONDS", 0.2)
-    told_cancelled, released = asyncio.Event(), asyncio.Event()
+    is_cancelled, released = asyncio.Event(), asyncio.Event()
     close = StreamWriter.aclose
 
     async def closing(writer: StreamWriter) -> None:
@@ -242,13 +242,13 @@ async def test_an_outage_that_outlasts_the_sealing_ends_the_readers_too(
             released.set()
 
     monkeypatch.setattr(StreamWriter, "aclose", closing)
-    async with run_faulty(hanging(told_cancelled)):
+    async with run_faulty(hanging(is_cancelled)):
         handle = await start("produce")
         async with subscribe(handle, queue=queue, settings=settings) as events:
             story: list[Event] = [await anext(events)]
             faulty.take_down()
             await stop(handle)
-            await told_cancelled.wait()
+            await is_cancelled.wait()
             await released.wait()
             faulty.bring_up()
             if stop is cancel:
@@ -270,7 +270,7 @@ async def test_cancelled_between_two_attempts(
     stop: Stop,
     delivery: str,
 ) -> None:
-    """No attempt runs that could tell: its workflow does, and if that is gone, its end does."""
+    """No attempt runs that could seal: the workflow does, or its end is what readers notice."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> None:
@@ -302,7 +302,7 @@ async def test_cancelled_between_two_attempts(
 
 
 class UntilCancelled(Fault):
-    """A call of an activity that is answered only when the activity is being cancelled."""
+    """Fault: a call of an activity returns only when the activity is being cancelled."""
 
     async def apply(self, call: Call, forward: Forward) -> Any:
         await activity.wait_for_cancelled()
@@ -310,7 +310,7 @@ class UntilCancelled(Fault):
 
 
 @by_cancel_and_terminate
-async def test_cancelled_while_it_opens_the_stream(
+async def test_cancelled_while_opening_the_stream(
     run_faulty: Run,
     start: Start,
     faulty: FaultyQueue,
@@ -348,10 +348,10 @@ async def test_cancelled_while_it_opens_the_stream(
 # -- what the activity cannot end itself -----------------------------------------------------------
 
 
-async def test_the_workflow_ends_the_stream_of_an_activity_that_timed_out(
+async def test_workflow_ends_the_stream_of_activity_that_timed_out(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A worker that hangs or is gone seals nothing; it must not be able to write on either."""
+    """A worker that hangs or has crashed seals nothing, and must not be able to write later."""
     workflow_over = asyncio.Event()
     late: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
@@ -377,10 +377,10 @@ async def test_the_workflow_ends_the_stream_of_an_activity_that_timed_out(
     assert events[-1].error_type == "TimeoutError"
 
 
-async def test_a_workflow_that_goes_on_can_end_the_stream_and_readers_need_not_wait(
+async def test_workflow_that_goes_on_can_end_the_stream(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """Nothing else ends the readers of a timed-out activity while its workflow runs for days."""
+    """Otherwise readers of a timed-out activity would wait while its workflow runs for days."""
 
     @streaming_activity(name="say_slowly")
     async def produce(stream: StreamWriter, text: str) -> None:
@@ -424,7 +424,7 @@ async def waits_in_its_second_poll(watcher: Handle) -> bool:
     )
 
 
-async def test_readers_that_go_away_stop_nothing(
+async def test_readers_that_leave_stop_nothing(
     client: Client,
     queue: ChunkQueue,
     settings: Settings,

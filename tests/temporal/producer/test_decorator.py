@@ -1,4 +1,4 @@
-"""``@streaming_activity`` at decoration time, and the names and numbers behind it."""
+"""Tests ``@streaming_activity`` at decoration time, and the names and epochs behind it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def keyword(prompt: str, *, stream: StreamWriter) -> float:
         (keyword, "renamed", [str], float),
     ],
 )
-def test_temporal_sees_everything_but_the_writer(
+def test_temporal_sees_all_parameters_but_the_writer(
     function: Any, name: str, arguments: list[type], result: type
 ) -> None:
     """Payloads are converted by these types; the writer is not one of the arguments."""
@@ -59,8 +59,8 @@ def test_temporal_sees_everything_but_the_writer(
     assert "stream" not in inspect.signature(function).parameters
 
 
-def test_what_cannot_stream_is_refused_when_it_is_defined() -> None:
-    """Mistakes are told at import, with what to do."""
+def test_function_that_cannot_stream_is_refused_at_definition() -> None:
+    """Mistakes are reported at import, with the remedy."""
 
     async def silent(prompt: str) -> None: ...
 
@@ -78,8 +78,8 @@ def test_what_cannot_stream_is_refused_when_it_is_defined() -> None:
         streaming_activity(topic="a/b")
 
 
-def test_a_generator_whose_annotation_does_not_tell_may_return_anything() -> None:
-    """Declared as None, a result that is something else would fail the workflow that awaits it."""
+def test_generator_without_return_annotation_may_return_any_result() -> None:
+    """If None were assumed, another result would fail the workflow that awaits it."""
 
     def unannotated(count):  # type: ignore[no-untyped-def]
         yield count
@@ -106,7 +106,7 @@ def test_a_generator_whose_annotation_does_not_tell_may_return_anything() -> Non
         assert _Definition.must_from_callable(shown).ret_type is result
 
 
-def test_a_parameter_that_only_happens_to_be_called_stream_is_refused() -> None:
+def test_parameter_named_stream_that_is_no_writer_is_refused() -> None:
     """Clients of models take ``stream=True``; a writer in its place would be true as well."""
 
     async def generate(prompt: str, stream: bool = True) -> AsyncIterator[str]:
@@ -120,7 +120,7 @@ def test_a_parameter_that_only_happens_to_be_called_stream_is_refused() -> None:
 
 
 async def test_writers_may_have_a_default() -> None:
-    """``= None`` lets a unit test leave out what it does not look at; Temporal never sees it."""
+    """``= None`` lets a unit test omit a writer that it does not check; Temporal never sees it."""
 
     @streaming_activity
     async def produce(
@@ -138,7 +138,7 @@ async def test_writers_may_have_a_default() -> None:
 
 
 async def types_are_checked() -> None:
-    """Never run: mypy verifies it, each ignored error included."""
+    """Never run: mypy verifies it, including each ignored error."""
     start = timedelta(seconds=1)
     assert_type(await workflow.execute_activity(last, "p", start_to_close_timeout=start), int)
     assert_type(await workflow.execute_activity(keyword, "p", start_to_close_timeout=start), float)
@@ -150,8 +150,8 @@ async def types_are_checked() -> None:
     await first("p", 1, None)  # type: ignore[call-arg]
 
 
-def test_names_are_computable_from_a_handle() -> None:
-    """Anybody with a handle can name the stream; a topic cannot reach into another workflow's."""
+def test_stream_name_is_computable_from_a_handle() -> None:
+    """A handle is enough to name the stream; a topic cannot reach into another workflow's."""
     assert stream_name("order/7", "run", "tokens") == "order/7/run/tokens"
     for topic in ("", "a/b", "a\nb"):
         with pytest.raises(ConfigurationError, match="topic"):
@@ -165,7 +165,7 @@ def info(**changes: Any) -> Info:
 
 
 def test_epochs_grow_with_every_run_of_the_producer() -> None:
-    """Also where the attempt number starts at 1 again: another schedule is a newer epoch."""
+    """Another scheduling has a newer epoch even though its attempt number starts at 1 again."""
     now = datetime(2026, 11, 22, tzinfo=UTC)
     later = now + timedelta(seconds=1)
     # The many in one moment are those of a local activity: all have the time of the first.

@@ -1,4 +1,4 @@
-"""Workers in other processes, killed without warning, on backends that are shared."""
+"""Tests workers in other processes that are killed without warning, on shared backends."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ R = TypeVar("R")
 
 
 async def in_thread(function: Callable[..., R], *args: Any) -> R:
-    """Wait in a thread, but not for ever; what it waits for ends with the worker."""
+    """Wait in a thread with a deadline; the function ends with the worker."""
     return await asyncio.wait_for(asyncio.to_thread(function, *args), 30)
 
 
-async def test_a_killed_worker_is_followed_by_a_reset_and_the_whole_second_attempt(
+async def test_killed_worker_is_followed_by_reset_and_whole_second_attempt(
     shared: Shared, temporal_address: str, task_queue: str, start: Start
 ) -> None:
-    """kill -9 in the middle: readers see Reset, then everything exactly once, then the end."""
+    """kill -9 in the middle: readers see Reset, then all chunks exactly once, then the end."""
     handle = await start("count", 40, 25, heartbeat_seconds=1)
     events: list[Event] = []
     async with subscribe(handle, queue=shared.queue, settings=shared.settings) as subscription:
@@ -51,7 +51,7 @@ async def test_a_killed_worker_is_followed_by_a_reset_and_the_whole_second_attem
     assert outline(events) == [*first_story, "RESET 2", *(f"2.{i}" for i in range(40)), "END"]
 
 
-async def test_a_process_that_stands_still_before_opening_is_refused_when_it_wakes(
+async def test_process_stopped_before_opening_is_fenced_when_it_resumes(
     shared: Shared,
     temporal_address: str,
     task_queue: str,
@@ -93,7 +93,7 @@ async def test_worker_and_reader_need_no_common_process(
 
 
 async def forwarded(agent: WorkflowHandle[Any, Any]) -> int:
-    """Return how many chunks the next attempt to forward knows to have been sent."""
+    """Return how many chunks were sent, as far as the next attempt to forward knows."""
     pending = (await agent.describe()).raw_description.pending_activities
     for each in pending:
         if each.activity_type.name == "streamq.forward" and each.heartbeat_details.payloads:
@@ -109,7 +109,7 @@ async def kill_while_forwarding(
     *,
     beyond: int,
 ) -> int:
-    """Kill -9 when more has been sent than Temporal knows of; return how much was received."""
+    """Kill the worker when more was sent than Temporal has recorded; return how much arrived."""
 
     async def is_behind() -> bool:
         received = len(await target.query(Gateway.told))
@@ -128,7 +128,7 @@ async def kill_while_forwarding(
     return len(await target.query(Gateway.told))
 
 
-async def test_a_worker_killed_while_it_forwards_is_seen_by_nobody(
+async def test_worker_killed_while_forwarding_is_not_noticed(
     shared: Shared, temporal_address: str, task_queue: str, client: Client, start: Start
 ) -> None:
     """kill -9 twice between a signal and its heartbeat: the gateway has each chunk once."""

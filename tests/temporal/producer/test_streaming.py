@@ -1,4 +1,4 @@
-"""A streaming activity, run by a real worker and read from outside."""
+"""Tests a streaming activity that a real worker runs and a subscriber reads."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ async def test_the_first_chunk_is_seen_while_the_activity_runs(
         assert (await handle.result())["result"] == "result"
 
 
-async def test_a_retry_resets_and_tells_the_second_attempt_once(
+async def test_retry_resets_and_delivers_the_second_attempt_once(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A retried activity must not tell the text twice without saying so."""
+    """A retried activity must not repeat its text without a Reset."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> int:
@@ -75,7 +75,7 @@ async def test_a_retry_resets_and_tells_the_second_attempt_once(
 async def test_resume_goes_on_after_the_last_durable_chunk(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """With RESUME the second attempt skips what is stored, and readers notice nothing."""
+    """With RESUME the second attempt skips stored chunks, and readers see no Reset."""
 
     @streaming_activity(on_retry=OnRetry.RESUME)
     async def produce(stream: StreamWriter, total: int) -> int:
@@ -135,7 +135,7 @@ async def test_the_last_attempt_seals_error_and_earlier_ones_do_not(
 async def test_cancellation_seals_cancelled_before_the_workflow_ends(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Readers of cancelled work learn that it was cancelled, not that it vanished."""
+    """Readers of cancelled work learn that it was cancelled, and do not wait."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> None:
@@ -153,10 +153,10 @@ async def test_cancellation_seals_cancelled_before_the_workflow_ends(
     assert isinstance(failure, CancelledError)
 
 
-async def test_work_that_swallows_cancellation_ends_as_it_says(
+async def test_work_that_swallows_cancellation_ends_as_completed(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A function that finishes in spite of cancellation has finished: END."""
+    """A function that completes in spite of cancellation has completed: END."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> str:
@@ -201,7 +201,7 @@ async def test_worker_shutdown_leaves_the_stream_to_the_next_worker(
 async def test_termination_stops_the_activity_and_seals(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A worker that learns that its workflow is gone says so to the readers of the stream."""
+    """A worker that notices the end of its workflow seals the stream for readers."""
     stopped = asyncio.Event()
 
     @streaming_activity
@@ -222,14 +222,14 @@ async def test_termination_stops_the_activity_and_seals(
     assert outline(story) == ["working", "CANCELLED"]
 
 
-async def test_a_sealed_stream_is_not_told_again(
+async def test_sealed_stream_is_not_delivered_again(
     run_worker: Run,
     start: Start,
     queue: ChunkQueue,
     settings: Settings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A worker that dies between the seal and the result costs a repetition, not a second story."""
+    """A worker that dies between seal and result costs a repetition, not a second delivery."""
     writers: list[StreamWriter] = []
 
     @streaming_activity
@@ -270,13 +270,13 @@ class Model:
 
     @streaming_activity(name="answer")
     async def run(self, prompt: Prompt, stream: StreamWriter, factor: int) -> Answer:
-        """With the writer in the middle, where nobody has to put it."""
+        """Has the writer in the middle, an unusual place."""
         assert isinstance(prompt, Prompt)
         await stream.send_chunk(prompt.text)
         return Answer(prompt.text + self._suffix, factor * len(prompt.weights))
 
 
-async def test_arguments_and_results_are_converted_as_ever(
+async def test_arguments_and_results_are_converted_as_usual(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
     """Hiding the writer must not cost the other parameters their types, also not on methods."""
@@ -289,7 +289,7 @@ async def test_arguments_and_results_are_converted_as_ever(
 async def test_ten_subscribers_and_a_late_one_see_the_same(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Readers do not share: each has every event, also one who comes after the end."""
+    """Readers do not share events: each has all of them, also one that comes after the end."""
 
     @streaming_activity
     async def produce(stream: StreamWriter) -> None:

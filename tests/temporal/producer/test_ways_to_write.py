@@ -1,4 +1,4 @@
-"""Every way to write a streaming activity, on a real server."""
+"""Tests every kind of function that a streaming activity may be, on a real server."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def threaded(
     )
 
 
-async def test_a_function_in_a_thread_streams(
+async def test_function_in_a_thread_streams(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, start: Start
 ) -> None:
     """Most libraries block; they stream with the same calls, unawaited."""
@@ -109,10 +109,10 @@ async def test_a_function_in_a_thread_streams(
     assert outline(events) == [*(str(i) for i in range(500)), "END"]
 
 
-async def test_a_thread_that_waits_for_room_is_woken_by_cancellation(
+async def test_thread_that_waits_for_buffer_space_is_woken_by_cancellation(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, start: Start
 ) -> None:
-    """A blocked thread cannot be cancelled by anybody but the writer it waits in."""
+    """Only the writer that a blocked thread waits in can interrupt it."""
     cancelled = threading.Event()
 
     @streaming_activity
@@ -137,10 +137,10 @@ async def test_a_thread_that_waits_for_room_is_woken_by_cancellation(
     assert outline(story) == ["working", "CANCELLED"]
 
 
-async def test_a_thread_that_fails_is_tried_again(
+async def test_thread_that_fails_is_retried(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, start: Start
 ) -> None:
-    """Attempts, resets and endings are the same whatever the function looks like."""
+    """Attempts, resets and endings are the same for every kind of function."""
 
     @streaming_activity
     def produce(stream: BlockingStreamWriter[str]) -> None:
@@ -157,7 +157,7 @@ async def test_a_thread_that_fails_is_tried_again(
     assert isinstance(events[-1], Seal)
 
 
-async def test_generators_stream_what_they_yield(
+async def test_generators_stream_yielded_chunks(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, start: Start
 ) -> None:
     """The shortest way to write one: yield the chunks, return the result."""
@@ -181,7 +181,7 @@ async def test_generators_stream_what_they_yield(
                 assert (await handle.result())["result"] == result
 
 
-async def test_methods_and_several_streams(
+async def test_method_with_several_streams(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
     """One activity may have an answer, a log and more, each a stream with its own ending."""
@@ -205,10 +205,10 @@ async def test_methods_and_several_streams(
                 assert outline([event async for event in events]) == [said, "END"]
 
 
-async def test_heartbeat_details_are_the_users(
+async def test_heartbeat_details_of_the_user_are_kept(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """What an activity notes for its next attempt must not be replaced by our own heartbeats."""
+    """streamq's heartbeats must not replace what an activity records for its next attempt."""
     seen: list[Sequence[Any]] = []
 
     @streaming_activity
@@ -227,10 +227,10 @@ async def test_heartbeat_details_are_the_users(
     assert [list(details) for details in seen] == [[], ["page", 7], ["page", 7]]
 
 
-async def test_heartbeat_details_are_what_was_noted(
+async def test_heartbeat_details_are_those_of_the_last_heartbeat(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """An object that the function goes on changing is not noted before it says so."""
+    """A later change of an object must not be recorded before the function's next heartbeat."""
     seen: list[Sequence[Any]] = []
 
     @streaming_activity
@@ -249,10 +249,10 @@ async def test_heartbeat_details_are_what_was_noted(
     assert seen == [[], [{"page": 1}]]
 
 
-async def test_details_that_cannot_be_encoded_end_the_stream(
+async def test_heartbeat_details_that_cannot_be_encoded_end_the_stream(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """The SDK fails such an activity by cancelling it; to readers that is a failure, too."""
+    """The SDK fails such an activity by cancelling it; readers must see a failure."""
 
     @streaming_activity
     async def produce(stream: StreamWriter[str]) -> None:
@@ -272,12 +272,12 @@ async def test_details_that_cannot_be_encoded_end_the_stream(
 
 @streaming_activity(topic="logs")
 async def takes_logs(stream: StreamWriter[str]) -> None:
-    """Ends a topic that another activity wants."""
+    """End a topic that another activity needs."""
 
 
 @streaming_activity
 async def wants_logs(stream: StreamWriter[str], logs: StreamWriter[str]) -> None:
-    """Cannot open its second stream."""
+    """Fail to open its second stream."""
 
 
 @workflow.defn(sandboxed=False)
@@ -291,10 +291,10 @@ class SharesATopic:
         await workflow.wait_condition(lambda: False)
 
 
-async def test_a_stream_ends_with_the_one_beside_it_that_cannot_be_opened(
+async def test_stream_ends_if_another_of_the_activity_cannot_be_opened(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """The activity has failed for good: nobody must wait for a stream that it had opened."""
+    """The activity has failed: readers must not wait for a stream that it had opened."""
     async with Worker(
         client,
         task_queue=task_queue,
@@ -311,10 +311,10 @@ async def test_a_stream_ends_with_the_one_beside_it_that_cannot_be_opened(
     assert (seal.state, seal.error_type) == (SealState.ERROR, "SealedError")
 
 
-async def test_work_that_is_repeated_may_send_what_it_sent_before(
+async def test_repeated_work_may_send_the_same_values(
     run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Chunks that go nowhere are encoded by the same converter, which may take more than JSON."""
+    """Discarded chunks are encoded by the same converter, which may accept more than JSON."""
 
     @streaming_activity
     async def produce(stream: StreamWriter[float]) -> str:
@@ -330,7 +330,7 @@ async def test_work_that_is_repeated_may_send_what_it_sent_before(
 
 
 @pytest.mark.parametrize("value", [float("nan"), {"a": [float("inf")]}])
-def test_what_browsers_do_not_read_is_not_called_json(value: object) -> None:
+def test_values_that_browsers_cannot_parse_are_not_stored_as_json(value: object) -> None:
     """Python writes NaN and Infinity, which JSON does not have: a page would lose its stream."""
     serializer: Serializer[Any]
     serializer, _ = conversion(DataConverter.default, "wf/run/topic", "default")
@@ -342,10 +342,10 @@ def test_what_browsers_do_not_read_is_not_called_json(value: object) -> None:
 
 
 @pytest.mark.parametrize("converter", [DataConverter.default, pydantic_data_converter])
-def test_a_value_of_another_type_is_refused_without_being_repeated(
+def test_value_of_another_type_is_refused_without_being_quoted(
     converter: DataConverter,
 ) -> None:
-    """Who asks for a type gets it or an error; errors go to logs and to Temporal unencrypted."""
+    """A requested type is guaranteed; the error reaches logs and Temporal unencrypted."""
     serializer, _ = conversion(converter, "wf/run/topic", "default", Token)
     for encoding, data in (
         (Encoding.BYTES, b"secret"),
@@ -360,10 +360,10 @@ def test_a_value_of_another_type_is_refused_without_being_repeated(
     assert either.decode(Encoding.BYTES, b"\xff") == b"\xff"
 
 
-async def test_models_through_an_encrypting_codec(
+async def test_models_pass_an_encrypting_codec(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """Whoever encrypts what Temporal stores gets the same for the queue; models on both ends."""
+    """An encrypting codec for Temporal covers the queue as well; models on both ends."""
     converter = replace(pydantic_data_converter, payload_codec=Scramble())
     secret = Client(client.service_client, namespace=client.namespace, data_converter=converter)
 
@@ -396,7 +396,7 @@ async def test_models_through_an_encrypting_codec(
     assert not any(b"secret" in each.data for each in stored)
 
 
-async def test_readers_without_a_client_are_told_the_converter(
+async def test_readers_without_a_client_get_the_converter_by_name(
     queue: ChunkQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gateway and the command line have no Temporal client to take the codec from."""

@@ -1,4 +1,4 @@
-"""Workflows that somebody has changed without a thought for those that are running."""
+"""Defines changed versions of workflows, which do not replay the histories of the originals."""
 
 from __future__ import annotations
 

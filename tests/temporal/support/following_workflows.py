@@ -1,4 +1,4 @@
-"""Workflows that read their activities' streams, imported by the sandbox."""
+"""Defines workflows that read their activities' streams; the sandbox imports them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Word:
 
 @dataclass
 class Options:
-    """How a follower is to follow; the defaults are those of the helper."""
+    """How to follow a stream; the defaults are those of stream_activity."""
 
     polling: str = "activity"
     window_ms: int = 100
@@ -146,7 +146,7 @@ class FollowsTwo:
 
 @dataclass
 class State:
-    """What a run hands to the next one."""
+    """State that a run passes to the next one."""
 
     activity: str
     args: list[Any]
@@ -206,7 +206,7 @@ class Continues:
 
 @workflow.defn
 class FailsOnce:
-    """Fails while its producer is at work, and is tried again by its retry policy."""
+    """Fails while its producer works, and is retried by its retry policy."""
 
     @workflow.run
     async def run(self, activity: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Workflows that get much at once, imported by the sandbox."""
+"""Defines workflows that receive many or large events; the sandbox imports them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SENT = 120
 
 @workflow.defn
 class CountsCharacters:
-    """Reads a stream of numbered texts, and keeps no more than their length."""
+    """Reads a stream of numbered texts, and keeps only their length."""
 
     @workflow.run
     async def run(self, activity: str, args: list[Any], options: Options) -> list[int]:
@@ -31,7 +31,7 @@ class CountsCharacters:
 
 @workflow.defn
 class SlowGateway:
-    """Receives by signals, and does not begin before all of them are there."""
+    """Receives by signals, and begins to read when all of them have arrived."""
 
     @workflow.init
     def __init__(self, state: InboxState | None = None, chunks: int = 0, runs: int = 1) -> None:

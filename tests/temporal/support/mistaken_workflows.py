@@ -1,4 +1,4 @@
-"""Workflows with a mistake in them, imported by the sandbox."""
+"""Defines workflows with a mistake in them; the sandbox imports them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def _follow(function: Any, text: str, **options: Any) -> str:
 
 @workflow.defn
 class Mistaken:
-    """Makes the mistake that it is asked for."""
+    """Makes the mistake that its argument names."""
 
     @workflow.run
     async def run(self, mistake: str) -> str:

@@ -1,4 +1,4 @@
-"""Workflows that publish, written for Workflow Streams, imported by the sandbox."""
+"""Defines workflows that publish by the names of Workflow Streams; the sandbox imports them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamq.temporal.workflow_streams import WorkflowStream, WorkflowStreamStat
 
 @workflow.defn
 class ContinuesPublishing:
-    """Continues as new while what it has published is on its way."""
+    """Continues as new while its published items are being sent."""
 
     @workflow.init
     def __init__(
@@ -41,7 +41,7 @@ class ContinuesPublishing:
 
 @workflow.defn
 class RetriesPublishing:
-    """Fails at first; what it says the second time is news."""
+    """Fails at first; the second attempt publishes other items."""
 
     @workflow.init
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class RetriesPublishing:
 
 @workflow.defn
 class PublishesMuch:
-    """Publishes one item that no payload can carry."""
+    """Publishes one item that is too large for a payload."""
 
     @workflow.init
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Workflows that receive a stream by signals, imported by the sandbox."""
+"""Defines workflows that receive a stream by signals; the sandbox imports them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamq.temporal import BATCH_SIGNAL, InboxState, StreamInbox
 
 @dataclass
 class Received:
-    """What a receiver has, and hands to its next run."""
+    """What a receiver has, and passes to its next run."""
 
     inbox: InboxState = field(default_factory=InboxState)
     offsets: list[int] = field(default_factory=list)
@@ -24,7 +24,7 @@ class Received:
 
 @workflow.defn
 class Gateway:
-    """Stands for a gateway workflow: takes what an agent's workflow streams."""
+    """Acts as a gateway workflow: receives what an agent's workflow streams."""
 
     @workflow.init
     def __init__(self, received: Received | None = None) -> None:
@@ -65,7 +65,7 @@ class Gateway:
 
 @workflow.defn
 class Observer:
-    """Stands for a dashboard: keeps the progress that it is told."""
+    """Acts as a dashboard: keeps the progress that it receives."""
 
     def __init__(self) -> None:
         self._seen: list[dict[str, Any]] = []

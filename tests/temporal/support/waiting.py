@@ -1,4 +1,4 @@
-"""Waits until a workflow has got somewhere."""
+"""Waits until a workflow has made progress."""
 
 from __future__ import annotations
 

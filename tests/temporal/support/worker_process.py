@@ -1,9 +1,9 @@
-"""A worker in a process of its own, for tests that kill it or make it stand still.
+"""Runs a worker in its own process, for tests that kill or stop it.
 
-Usage: ``worker_process.py ADDRESS TASK_QUEUE [stops|forwards]``; the backend comes from the
-environment. With ``stops`` the process stops itself (SIGSTOP) right before the first attempt opens
-its stream, and says ``refused`` when the backend refuses an append. With ``forwards`` delivery
-``signal`` has a heartbeat timeout of 2 seconds instead of 10, so that its death is soon noticed.
+Usage: ``worker_process.py ADDRESS TASK_QUEUE [stops|forwards]``. The environment configures the
+backend. With ``stops`` the process stops itself (SIGSTOP) right before the first attempt opens its
+stream, and prints ``refused`` when the backend refuses an append. With ``forwards`` delivery
+``signal`` has a heartbeat timeout of 2 seconds instead of 10, so that its death is noticed soon.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from streamq.testing import Call, Fault, FaultyQueue, Forward
 
 @streaming_activity
 async def count(stream: StreamWriter, chunks: int, hang_at: int, gate: str = "") -> int:
-    """Send chunks and halt after some: the first attempt for ever, others until a file is there."""
+    """Send chunks and stop after some: the first attempt for ever, others until a file exists."""
     attempt = activity.info().attempt
     for i in range(chunks):
         await stream.send_chunk(f"{attempt}.{i}")
@@ -43,7 +43,7 @@ async def count(stream: StreamWriter, chunks: int, hang_at: int, gate: str = "")
 
 
 class Deaf(Fault):
-    """Makes the call whatever cancellation arrives: it is on its way already."""
+    """Makes the call even if cancelled, as a call is that has been sent already."""
 
     async def apply(self, call: Call, forward: Forward) -> Any:
         making = asyncio.ensure_future(forward(call))

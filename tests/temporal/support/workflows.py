@@ -1,4 +1,4 @@
-"""Workflows as users write them, imported by the sandbox."""
+"""Defines workflows as users write them; the sandbox imports them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def say_it(text: str, stream: StreamWriter) -> None:
 
 @workflow.defn
 class Foreign:
-    """Stands for a workflow in another SDK: it knows the activity's name only."""
+    """Acts as a workflow in another SDK: it knows only the activity's name."""
 
     @workflow.run
     async def run(self, activity_queue: str) -> None:
@@ -117,7 +117,7 @@ class RetriedAsAWhole:
 
 @workflow.defn
 class Anew:
-    """Schedules an activity anew when its only attempt has timed out."""
+    """Schedules an activity again when its only attempt has timed out."""
 
     @workflow.run
     async def run(self) -> str:
@@ -151,7 +151,7 @@ class Locally:
 
 @workflow.defn
 class WithoutHeartbeatTimeout:
-    """One call, whose author forgot the heartbeat timeout."""
+    """One call without a heartbeat timeout."""
 
     @workflow.run
     async def run(self) -> str:
@@ -163,7 +163,7 @@ class WithoutHeartbeatTimeout:
 
 @workflow.defn
 class GoesOn:
-    """Lives on after its activity has timed out without an ending of the stream."""
+    """Goes on after its activity has timed out and left its stream open."""
 
     def __init__(self) -> None:
         self._seals = self._ends = False
@@ -200,7 +200,7 @@ class GoesOn:
 
 @workflow.defn
 class Watches:
-    """Reads another workflow's stream by polling, and waits for more than there is."""
+    """Reads another workflow's stream by polling, and waits for further events."""
 
     @workflow.run
     async def run(self, stream: str) -> None:

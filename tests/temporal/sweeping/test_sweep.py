@@ -1,4 +1,4 @@
-"""Sweeping with Temporal's word: which workflows are over, and what follows for their streams."""
+"""Tests sweeping with Temporal: which workflows have ended, and what follows for their streams."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def begin(client: Client, workflow_id: str | None = None) -> Handle:
 
 
 async def abandon(queue: ChunkQueue, settings: Settings, name: str) -> None:
-    """Write a stream as a worker that is killed before it could end it."""
+    """Write a stream as a worker does that is killed before it could end it."""
     # As an attempt that was scheduled long ago.
     writer = await open_writer(name, queue=queue, settings=settings, epoch=1_000_001)
     await writer.send_chunk("one")
@@ -91,17 +91,17 @@ def done(summary: SweepSummary) -> dict[str, str]:
 
 
 async def until(condition: Callable[[], Any]) -> Any:
-    """Wait for something that Temporal does not tell."""
+    """Wait for something that Temporal does not report."""
     async with asyncio.timeout(15):
         while not (found := await condition()):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return found
 
 
-async def test_a_terminated_workflow_leaves_no_reader_waiting(
+async def test_stream_of_terminated_workflow_is_ended(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Nobody is left who could end the stream, and a plain reader cannot know."""
+    """Nothing else could end the stream, and a plain reader cannot know that."""
     handle = await begin(client)
     await abandon(queue, settings, name_of(handle))
     reading = asyncio.create_task(read(queue, settings, name_of(handle)))
@@ -117,10 +117,10 @@ async def test_a_terminated_workflow_leaves_no_reader_waiting(
     assert f"workflow {handle.id!r} ended (TERMINATED) without sealing" in events[-1].message
 
 
-async def test_a_workflow_that_has_only_just_ended_is_left_alone(
+async def test_workflow_that_ended_a_moment_ago_is_not_swept(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Its activities may be about to seal their streams themselves, with a better story."""
+    """Its activities may be about to seal their streams themselves, with the right ending."""
     handle = await begin(client)
     await abandon(queue, settings, name_of(handle))
     await handle.terminate()
@@ -129,10 +129,10 @@ async def test_a_workflow_that_has_only_just_ended_is_left_alone(
     assert "ended (TERMINATED) only" in summary.findings[0].reason
 
 
-async def test_an_id_that_is_used_again_tells_the_runs_apart(
+async def test_workflow_is_swept_though_its_id_is_used_again(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """The older workflow is over though one of the same id runs."""
+    """The older workflow has ended though one of the same id runs."""
     older = await begin(client)
     await older.terminate()
     newer = await begin(client, older.id)
@@ -143,7 +143,7 @@ async def test_an_id_that_is_used_again_tells_the_runs_apart(
     assert summary.running == 1
 
 
-async def test_a_chain_that_goes_on_is_not_over(
+async def test_chain_that_goes_on_has_not_ended(
     client: Client, run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
     """Its first run is closed and the next one runs, as after continue-as-new: one stream."""
@@ -166,7 +166,7 @@ async def test_a_chain_that_goes_on_is_not_over(
 
 
 async def reset(client: Client, handle: Handle) -> None:
-    """Have a workflow run again from the beginning."""
+    """Run a workflow again from the beginning."""
     await client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=client.namespace,
@@ -178,10 +178,10 @@ async def reset(client: Client, handle: Handle) -> None:
     )
 
 
-async def test_a_paused_workflow_is_not_over(
+async def test_paused_workflow_has_not_ended(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """It will go on; that the SDK has no name for its state must not break the sweep."""
+    """It will go on; that the SDK has no name for its state must not fail the sweep."""
     handle = await begin(client)
     await abandon(queue, settings, name_of(handle))
     await client.workflow_service.pause_workflow_execution(
@@ -194,10 +194,10 @@ async def test_a_paused_workflow_is_not_over(
     assert "neither running nor over" in summary.findings[0].reason
 
 
-async def test_a_workflow_that_is_not_known_may_run_elsewhere(
+async def test_unknown_workflow_may_run_elsewhere(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Streams of another namespace may share the tenant; a person has to say that they do not."""
+    """Streams of another namespace may share the tenant; an operator has to rule that out."""
     handle = await begin(client)
     await abandon(queue, settings, name_of(handle))
     await client.workflow_service.delete_workflow_execution(
@@ -234,7 +234,7 @@ async def test_without_temporal_nothing_is_ended_and_the_rest_is_done(
     namespace: str,
     words: str,
 ) -> None:
-    """An outage, or a mistyped namespace, must not look like a world without workflows."""
+    """An outage, or a mistyped namespace, must not look as if no workflow existed."""
     settings = settings.model_copy(update={"retry_seconds": 0.0})
     client = await Client.connect(address or temporal_address, namespace=namespace, lazy=True)
     names = [stream_name(f"wf-{i}", str(uuid.uuid4())) for i in range(40)]
@@ -250,10 +250,10 @@ async def test_without_temporal_nothing_is_ended_and_the_rest_is_done(
     assert words in summary.problems[0]
 
 
-async def test_a_workflow_reset_after_its_stream_was_ended_still_does_its_work(
+async def test_workflow_reset_after_its_stream_was_ended_still_works(
     client: Client, run_worker: Run, start: Start, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Its readers have been told of an end; the workflow must get its result all the same."""
+    """Its readers have had an ending; the workflow must get its result nevertheless."""
     began = asyncio.Event()
 
     @streaming_activity
@@ -282,7 +282,7 @@ async def test_a_workflow_reset_after_its_stream_was_ended_still_does_its_work(
 async def test_streams_of_killed_workers_are_ended(
     shared: Shared, client: Client, temporal_address: str, task_queue: str, start: Start
 ) -> None:
-    """kill -9 and a workflow that is given up: what the sweep is for, on backends that last."""
+    """kill -9 and a workflow that is given up: the purpose of the sweep, on durable backends."""
     handle = await start("count", 40, 25, heartbeat_seconds=1)
     name = name_of(handle)
     async with open_reader(name, queue=shared.queue, settings=shared.settings) as reader:
@@ -299,20 +299,20 @@ async def test_streams_of_killed_workers_are_ended(
 
 @activity.defn
 async def idle() -> None:
-    """Stands for a user's activity."""
+    """Do nothing, in the place of a user's activity."""
 
 
 @pytest.fixture
 async def sweeper(client: Client, queue: ChunkQueue, settings: Settings, task_queue: str) -> Worker:
-    """A worker with the plugin; Temporal wants something of its own as well."""
+    """Return a worker with the plugin; Temporal requires an activity besides."""
     plugin = StreamqPlugin(queue, settings)
     return Worker(client, task_queue=task_queue, activities=[idle], plugins=[plugin])
 
 
-async def test_the_workflow_sweeps_the_queue_of_its_workers(
+async def test_workflow_sweeps_the_queue_of_its_workers(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, sweeper: Worker
 ) -> None:
-    """Workers have everything that a sweep needs, and its account is kept in the history."""
+    """Workers have all that a sweep needs, and its summary is kept in the history."""
     handle = await begin(client)
     await abandon(queue, settings, name_of(handle))
     await handle.terminate()
@@ -343,10 +343,10 @@ async def test_the_workflow_sweeps_the_queue_of_its_workers(
     assert outline(await read(queue, settings, name_of(handle))) == ["one", "ERROR"]
 
 
-async def test_a_schedule_repeats_the_sweep(
+async def test_schedule_repeats_the_sweep(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, sweeper: Worker
 ) -> None:
-    """Nobody has to remember it: made once, it runs; made again, it is what it was made last."""
+    """A schedule that is created again has its newest definition, and runs by itself."""
     tenant, every = f"t-{uuid.uuid4().hex[:8]}", timedelta(minutes=10)
     chosen = settings.model_copy(update={"tenant": tenant})
     handle = await begin(client)
@@ -372,8 +372,8 @@ async def _is_sealed(queue: ChunkQueue, settings: Settings, name: str) -> bool:
     return (await describe(name, queue=queue, settings=settings)).seal is not None
 
 
-async def test_a_schedule_that_cannot_be_is_refused(client: Client) -> None:
-    """A mistake is told by the command that makes it."""
+async def test_invalid_schedule_is_refused(client: Client) -> None:
+    """A mistake is reported by the command that makes it."""
     with pytest.raises(ConfigurationError, match="too often"):
         await schedule_sweep(client, "t", NOW, every=timedelta(0), task_queue="q")
     away = await Client.connect("127.0.0.1:1", lazy=True)
@@ -383,10 +383,10 @@ async def test_a_schedule_that_cannot_be_is_refused(client: Client) -> None:
         await unschedule_sweep(away, "t", "p")
 
 
-async def test_a_subscriber_sees_the_sweeps_ending_too(
+async def test_subscriber_sees_the_ending_of_the_sweep(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Whether a reader watches the workflow or not, the story is the same once it is stored."""
+    """Readers that watch the workflow and readers that do not see the same ending."""
     handle = await begin(client)
     await abandon(queue, settings, name_of(handle))
     await handle.terminate()

@@ -1,4 +1,4 @@
-"""Workflows over a backend where what is read is gone, as on SQS."""
+"""Tests workflows over a backend where reading removes records, as on SQS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streamq.temporal import StreamqPlugin, StreamRequest, StreamResult, streami
 
 
 class LosesResults(Interceptor):
-    """Every third poll dies after it has read, and before anybody has its result."""
+    """Lets every third poll fail after it has read, and before Temporal has its result."""
 
     def __init__(self) -> None:
         self.polls = self.lost = 0
@@ -89,18 +89,18 @@ async def test_workflow_reads_every_chunk_once(execute: Execute, polling: str) -
     assert seen == [*range(100), "END", ["result", "done"]]
 
 
-async def test_poll_that_is_lost_loses_nothing(execute: Execute) -> None:
-    """A message is only deleted once the workflow has what was in it."""
+async def test_lost_poll_loses_no_event(execute: Execute) -> None:
+    """A message is deleted only once the workflow has its content."""
     losing = LosesResults()
     seen = await execute(100, losing)
     assert seen == [*range(100), "END", ["result", "done"]]
     assert losing.lost
 
 
-async def test_what_would_have_to_read_twice_is_refused(
+async def test_options_that_read_twice_are_refused(
     client: Client, settings: Settings, task_queue: str
 ) -> None:
-    """A digest would take the stream from whoever reads it; the work itself must not suffer."""
+    """A digest would take the stream from its reader; the work itself must not fail."""
     queue = MailboxQueue(Post(), hidden_seconds=0.3)
     async with Worker(
         client,

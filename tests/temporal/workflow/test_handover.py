@@ -1,4 +1,4 @@
-"""Detached producers: a stream that is longer than a run of the workflow that reads it."""
+"""Tests detached producers: a stream that is longer than a run of the workflow that reads it."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def stream_of(handle: Handle) -> str:
 
 
 @pytest.mark.parametrize("polling", ["activity", "local"])
-async def test_a_stream_crosses_many_runs_while_its_producer_runs_once(
+async def test_stream_crosses_many_runs_while_its_producer_runs_once(
     client: Client, begin: Begin, polling: str
 ) -> None:
     """Continue-as-new in the middle of a batch must neither lose, repeat nor restart anything."""
@@ -138,8 +138,8 @@ async def test_a_stream_crosses_many_runs_while_its_producer_runs_once(
     await replay_all(client, handle)
 
 
-async def test_a_run_ends_when_temporal_suggests_it(client: Client, begin: Begin) -> None:
-    """The history stays within bounds whatever the length of the stream."""
+async def test_run_ends_when_temporal_suggests_it(client: Client, begin: Begin) -> None:
+    """The history stays within bounds for a stream of any length."""
     handle = await begin("count", 300, 0.005, window_ms=0, max_events=2)
     found = await handle.result()
     assert (found["chunks"], found["wrong"], found["endings"]) == (300, 0, 1)
@@ -149,15 +149,15 @@ async def test_a_run_ends_when_temporal_suggests_it(client: Client, begin: Begin
 
 
 async def test_a_hundred_thousand_chunks_through_one_stream(begin: Begin) -> None:
-    """A logical stream has no length, though every run has."""
+    """A stream has no longest length, though every run has."""
     handle = await begin("count", 100_000, 0.0, continue_every=30_000, max_events=5_000)
     found = await handle.result()
     assert (found["chunks"], found["wrong"], found["endings"]) == (100_000, 0, 1)
     assert len(starts) == 1
 
 
-async def test_a_failure_reaches_a_later_run(begin: Begin) -> None:
-    """What the producer fails with is told as if the workflow had started it in this run."""
+async def test_failure_reaches_a_later_run(begin: Begin) -> None:
+    """The producer's failure is raised as if the workflow had started it in this run."""
     handle = await begin("count_and_fail", continue_every=8)
     found = await handle.result()
     assert (found["result"], found["chunks"], found["endings"]) == ("failed: ModelError", 20, 1)
@@ -179,7 +179,7 @@ async def test_cancelling_a_later_run_stops_the_producer(
     await replay_all(client, handle)
 
 
-async def test_a_producer_does_not_work_on_for_nobody(
+async def test_producer_of_terminated_workflow_is_cancelled(
     client: Client, begin: Begin, queue: ChunkQueue, settings: Settings
 ) -> None:
     """A terminated workflow cancels nothing itself, and its producer costs money."""
@@ -196,10 +196,8 @@ async def test_a_producer_does_not_work_on_for_nobody(
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["first run", "later run"])
-async def test_a_producer_that_was_terminated_is_noticed(
-    client: Client, begin: Begin, later: bool
-) -> None:
-    """Waiting for chunks that nobody will send is the worst of all endings."""
+async def test_terminated_producer_is_noticed(client: Client, begin: Begin, later: bool) -> None:
+    """A reader must not wait for chunks that will never be sent."""
     every = 10 if later else 0
     handle = await begin("count_for_ever", continue_every=every)  # polls wait for a minute
     await (reach_later_run(client, handle) if later else reach_first_chunk(handle))
@@ -209,10 +207,10 @@ async def test_a_producer_that_was_terminated_is_noticed(
             await handle.result()
 
 
-async def test_a_retried_workflow_starts_its_producer_anew(
+async def test_retried_workflow_starts_its_producer_anew(
     client: Client, task_queue: str, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """What an attempt that failed left running must not write into the story of the next one."""
+    """A producer that a failed attempt left running must not write into the next one's stream."""
     handle = await client.start_workflow(
         FailsOnce.run,
         "count_in_the_second_attempt",
@@ -224,8 +222,8 @@ async def test_a_retried_workflow_starts_its_producer_anew(
     assert len(starts) == 2
 
 
-async def test_a_reset_workflow_can_finish(client: Client, begin: Begin) -> None:
-    """The repeated producer works for its result; the stream has been told already."""
+async def test_reset_workflow_can_finish(client: Client, begin: Begin) -> None:
+    """The repeated producer works for its result; the stream has been delivered already."""
     handle = await begin("count", 10, 0.0)
     expected = await handle.result()
     answer = await client.workflow_service.reset_workflow_execution(

@@ -1,4 +1,4 @@
-"""What an inbox takes and what it leaves out."""
+"""Tests which events an inbox takes and which it leaves out."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def taken(inbox: StreamInbox[Any]) -> list[int]:
 
 
 @given(st.lists(st.integers(1, 4), min_size=1), st.data())
-def test_what_comes_twice_is_taken_once(sizes: list[int], data: st.DataObject) -> None:
-    """A forwarder that crashed sends again what it had sent, cut otherwise; chunks count once."""
+def test_event_that_comes_twice_is_taken_once(sizes: list[int], data: st.DataObject) -> None:
+    """A crashed forwarder sends events again, in other batches; each chunk counts once."""
     inbox = StreamInbox[Any]()
     sent = 0
     for size in sizes:
@@ -43,8 +43,8 @@ def test_what_comes_twice_is_taken_once(sizes: list[int], data: st.DataObject) -
     assert inbox.state().error is None
 
 
-def test_the_state_is_plain_json_and_goes_on() -> None:
-    """It is an argument of continue-as-new; what was not read must survive it."""
+def test_state_is_plain_json_and_continues() -> None:
+    """It is an argument of continue-as-new; unread events must survive it."""
     inbox = StreamInbox[Any]()
     inbox.put(batch(1, 4))
     state = InboxState(**json.loads(json.dumps(dataclasses.asdict(inbox.state()))))
@@ -55,8 +55,8 @@ def test_the_state_is_plain_json_and_goes_on() -> None:
     assert resumed.state().sealed
 
 
-def test_a_hole_is_an_error_and_not_silence() -> None:
-    """Chunks that were signalled to another run must not be missing without a word."""
+def test_gap_is_an_error() -> None:
+    """Chunks that were signalled to another run must not be missing silently."""
     inbox = StreamInbox[Any]()
     inbox.put(batch(1, 3))
     inbox.put(batch(5, 6))
@@ -67,15 +67,15 @@ def test_a_hole_is_an_error_and_not_silence() -> None:
     assert "event 5" in state.error["message"]
 
 
-def test_a_forwarding_may_begin_in_the_middle() -> None:
-    """Who asks for what comes after a cursor gets no error for what was before."""
+def test_forwarding_may_begin_in_the_middle() -> None:
+    """A request for events after a cursor must not fail for the events before it."""
     inbox = StreamInbox[Any]()
     inbox.put(batch(5, 6, start=5))
     assert taken(inbox) == [5, 6]
     assert inbox.state().error is None
 
 
-def test_another_stream_is_left_alone() -> None:
+def test_another_stream_is_ignored() -> None:
     """Several agents may signal one gateway; their chunks must not mix."""
     inbox = StreamInbox[Any]()
     assert inbox.put(batch(1, 2))
@@ -83,8 +83,8 @@ def test_another_stream_is_left_alone() -> None:
     assert taken(inbox) == [1, 2]
 
 
-def test_a_failed_forwarding_is_kept_after_what_came_before() -> None:
-    """The reader gets what there is, and then the reason."""
+def test_failed_forwarding_is_raised_after_earlier_events() -> None:
+    """The reader gets the events that arrived, and then the reason."""
     inbox = StreamInbox[Any]()
     inbox.put(batch(1, 2))
     inbox.put(batch(1, 0, error={"type": "TrimmedError", "message": "gone"}))
@@ -92,8 +92,8 @@ def test_a_failed_forwarding_is_kept_after_what_came_before() -> None:
     assert inbox.state().error == {"type": "TrimmedError", "message": "gone"}
 
 
-def test_a_second_forwarding_must_not_leave_a_hole() -> None:
-    """One that was started again with a later cursor would skip events in silence."""
+def test_second_forwarding_must_not_leave_a_gap() -> None:
+    """A forwarding that is started again with a later cursor would skip events silently."""
     inbox = StreamInbox[Any]()
     inbox.put(batch(1, 3))
     inbox.put(batch(6, 7, start=6))
@@ -104,7 +104,7 @@ def test_a_second_forwarding_must_not_leave_a_hole() -> None:
 
 
 def entries(**changed: Any) -> dict[str, Any]:
-    """Return a batch of one entry that is wrong somewhere."""
+    """Return a batch of one entry that has a mistake."""
     return {"stream": "s", "start": 1, "events": [{"attempt": 1, **changed}]}
 
 
@@ -121,7 +121,7 @@ def entries(**changed: Any) -> dict[str, Any]:
         entries(event="chunks", offset=1, seq=0, values="text"),
     ],
 )
-def test_a_signal_that_is_no_batch_does_not_stop_the_workflow(wrong: dict[str, Any]) -> None:
+def test_signal_that_is_no_batch_does_not_stop_the_workflow(wrong: dict[str, Any]) -> None:
     """A handler that raises would block the workflow's task for ever."""
     inbox = StreamInbox[Any]()
     assert not inbox.put(wrong)

@@ -1,4 +1,4 @@
-"""A worker that reads from SQS for a workflow is killed with messages in its hands."""
+"""Tests that a worker that reads from SQS for a workflow may be killed with messages in flight."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def count_mail(chunks: int, stream: StreamWriter) -> str:
 
 @pytest.fixture(params=["true", "false"], ids=["fifo", "standard"])
 def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An emulator, and variables that lead there, for this process and those that it starts."""
+    """Run an emulator, and set the variables for it in this process and those that it starts."""
     embedded = pytest.importorskip("streamq_aws.embedded")
     pytest.importorskip("streamq_sqs")
     with embedded.Ministack() as server:
@@ -64,7 +64,7 @@ def polling(address: str, task_queue: str, *options: str) -> Iterator[subprocess
             process.kill()
 
 
-async def test_killed_poll_loses_nothing_and_tells_nothing_twice(
+async def test_killed_poll_loses_and_repeats_nothing(
     environment: None,
     client: Client,
     temporal_address: str,
@@ -99,4 +99,4 @@ async def test_killed_poll_loses_nothing_and_tells_nothing_twice(
     delay = time.monotonic() - died
     assert seen == [*range(60), "END", ["result", "done"]]
     with capsys.disabled():
-        print(f"\nkilled with {int(out)} events received; all told {delay:.1f} s later")  # noqa: T201
+        print(f"\nkilled with {int(out)} events received; all delivered {delay:.1f} s later")  # noqa: T201

@@ -1,4 +1,4 @@
-"""What is large: it must not exceed what Temporal carries in one message or payload."""
+"""Tests large events and arguments: Temporal's limits of messages and payloads are respected."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_local_polls_of_a_fast_producer_fit_into_one_message(
     assert found == [1_000, 1_000 * 40_000]
 
 
-async def test_a_slow_receiver_continues_as_new_with_what_fits(
+async def test_slow_receiver_continues_as_new_with_backlog_that_fits(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
     """A backlog above 2 MiB cannot be an argument of the next run, and stopped the receiver."""
@@ -103,10 +103,10 @@ async def test_a_slow_receiver_continues_as_new_with_what_fits(
     assert runs > 1
 
 
-async def test_large_chunks_do_not_keep_the_workflow_from_continuing_as_new(
+async def test_large_chunks_do_not_prevent_continue_as_new(
     run_worker: Run, start: Start, client: Client
 ) -> None:
-    """What ``recent`` answers goes to the next run with the request; both must fit."""
+    """The answer of ``recent`` goes to the next run with the request; both must fit."""
     async with run_worker(send_slowly):
         handle = await start(
             "send_slowly", 30, 1_000_000, 1, "a" * 1_200_000, delivery="poll", window_seconds=0
@@ -117,8 +117,8 @@ async def test_large_chunks_do_not_keep_the_workflow_from_continuing_as_new(
     assert (result["chunks"], result["error"]) == (30, None)
 
 
-async def test_json_that_is_nested_deeply_passes(run_worker: Run, start: Start) -> None:
-    """What converts batches recurses: such a chunk was polled for, in vain, again and again."""
+async def test_deeply_nested_json_passes(run_worker: Run, start: Start) -> None:
+    """Converters of batches recurse: polls of such a chunk failed and were retried for ever."""
 
     @streaming_activity
     async def send_deep(stream: StreamWriter) -> str:
@@ -136,7 +136,7 @@ async def test_json_that_is_nested_deeply_passes(run_worker: Run, start: Start) 
 
 
 async def test_arguments_that_do_not_fit_are_refused(run_worker: Run, start: Start) -> None:
-    """A command that is too large would be tried for ever."""
+    """A command that is too large would be retried for ever."""
     async with run_worker(send_slowly):
         handle = await start("send_slowly", 1, 1, 1, "a" * 1_600_000, delivery="poll")
         with pytest.raises(WorkflowFailureError) as caught:
@@ -144,10 +144,10 @@ async def test_arguments_that_do_not_fit_are_refused(run_worker: Run, start: Sta
     assert "detached = false" in str(caught.value.cause)
 
 
-async def test_a_result_that_cannot_be_passed_on_is_told(
+async def test_result_that_is_too_large_is_reported(
     run_worker: Run, start: Start, client: Client
 ) -> None:
-    """An activity whose result is too large would be tried for ever."""
+    """An activity whose result is too large would be retried for ever."""
     has_continued = asyncio.Event()
 
     @streaming_activity
@@ -169,7 +169,7 @@ async def test_a_result_that_cannot_be_passed_on_is_told(
 
 
 class _Base64(PayloadCodec):
-    """Makes everything a third larger."""
+    """Makes all data a third larger."""
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         return [Payload(data=b64encode(each.SerializeToString())) for each in payloads]
@@ -178,10 +178,10 @@ class _Base64(PayloadCodec):
         return [Payload.FromString(b64decode(each.data)) for each in payloads]
 
 
-async def test_a_chunk_that_the_codec_makes_too_large_does_not_break_the_work(
+async def test_chunk_that_the_codec_makes_too_large_does_not_fail_the_work(
     temporal_address: str, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """The poll was tried again and again, and the workflow with its result never ended."""
+    """The poll was retried for ever, and the workflow that had its result never ended."""
     converter = dataclasses.replace(temporalio.converter.default(), payload_codec=_Base64())
     client = await Client.connect(temporal_address, data_converter=converter)
     async with worker_of(SlowGateway, client, queue, settings, task_queue):
@@ -199,10 +199,8 @@ async def test_a_chunk_that_the_codec_makes_too_large_does_not_break_the_work(
     assert "ChunkTooLargeError" in result["error"]
 
 
-async def test_a_target_whose_history_is_full_is_named(
-    queue: ChunkQueue, settings: Settings
-) -> None:
-    """The server calls it an invalid argument, which says nothing of what to do."""
+async def test_target_with_full_history_is_reported(queue: ChunkQueue, settings: Settings) -> None:
+    """The server calls it an invalid argument, which does not state a remedy."""
     limit = {**FAST, "limit.historySize.error": "2000000"}
     with TemporalDevServer(dynamic_config=limit) as server:
         client = await Client.connect(server.address)

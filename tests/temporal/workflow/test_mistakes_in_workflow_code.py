@@ -1,4 +1,4 @@
-"""Mistakes in workflow code: they must fail the workflow, with a word on what was wrong."""
+"""Tests mistakes in workflow code: they must fail the workflow, and state the mistake."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ async def begin(client: Client, task_queue: str, mistake: str) -> WorkflowHandle
 
 
 @pytest.mark.parametrize("mistake", ABOUT)
-async def test_a_mistake_in_workflow_code_fails_the_workflow(
+async def test_mistake_in_workflow_code_fails_the_workflow(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, mistake: str
 ) -> None:
-    """A failed task is repeated for ever, and a producer started before would run for nobody."""
+    """A failed task is retried for ever, and a producer started before would run in vain."""
     async with Worker(
         client,
         task_queue=task_queue,
@@ -58,8 +58,10 @@ async def test_a_mistake_in_workflow_code_fails_the_workflow(
     )
 
 
-async def test_without_the_plugin_the_activity_says_so(client: Client, task_queue: str) -> None:
-    """Its failure names the remedy; a poll that no worker knows would be retried for ever."""
+async def test_without_the_plugin_the_failure_states_the_remedy(
+    client: Client, task_queue: str
+) -> None:
+    """A poll that no worker has would be retried for ever."""
     async with Worker(client, task_queue=task_queue, workflows=[Mistaken], activities=[line]):
         handle = await begin(client, task_queue, "no plugin")
         with pytest.raises(WorkflowFailureError) as caught:
@@ -73,7 +75,7 @@ async def test_without_the_plugin_the_activity_says_so(client: Client, task_queu
 async def test_without_the_plugin_publishing_fails(
     client: Client, task_queue: str, waits: bool
 ) -> None:
-    """What is published would be lost, while an activity that nobody knows is retried for ever."""
+    """Items would be lost, while an activity that no worker has is retried for ever."""
     async with Worker(client, task_queue=task_queue, workflows=[Publishes], activities=[line]):
         handle = await client.start_workflow(
             Publishes.run, waits, id=f"wf-{uuid.uuid4().hex}", task_queue=task_queue

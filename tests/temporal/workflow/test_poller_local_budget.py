@@ -1,4 +1,4 @@
-"""Local polls keep the workflow task open: never longer than their budget, whatever they find."""
+"""Tests that local polls never keep the workflow task open longer than their budget."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def markers_by_task(events: list[HistoryEvent]) -> list[int]:
 async def test_local_polls_stay_within_their_budget(
     client: Client, task_queue: str, window_ms: int, took_ms: list[int], between: int
 ) -> None:
-    """Signals, updates and cancellation wait for the workflow task: the stated bound is a sum."""
+    """Signals, updates and cancellation wait for the workflow task: the stated bound must hold."""
     polls = ScriptedPolls(*took_ms)
     rounds = 3
     async with Worker(

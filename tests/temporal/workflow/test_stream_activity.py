@@ -1,4 +1,4 @@
-"""``stream_activity``: reading a stream inside a workflow."""
+"""Tests ``stream_activity``: reading a stream inside a workflow."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ async def replay(handle: Handle) -> None:
 async def test_every_chunk_arrives_once_and_in_order(
     worker: Callable[..., Worker], follow: Follow, polling: str, detached: bool
 ) -> None:
-    """The helper's promise, whichever way it polls; and that a replay agrees."""
+    """The promise of stream_activity for each way of polling; and a replay agrees."""
     async with worker(count):
         handle = await follow("count", 60, 0.01, "done", polling=polling, detached=detached)
         assert await handle.result() == [*range(60), "END", ["result", "done"]]
     await replay(handle)
 
 
-async def test_values_are_of_the_type_that_was_asked_for(
+async def test_values_have_the_requested_type(
     client: Client, worker: Callable[..., Worker], task_queue: str
 ) -> None:
     """A workflow works with its own classes, not with dictionaries."""
@@ -114,7 +114,7 @@ async def test_values_are_of_the_type_that_was_asked_for(
 async def test_two_streams_at_once(
     client: Client, worker: Callable[..., Worker], task_queue: str
 ) -> None:
-    """An answer and its log, say, each with its topic."""
+    """An answer and its log, for example, each with its topic."""
     async with worker(count):
         found = await client.execute_workflow(
             FollowsTwo.run, 30, id=f"wf-{uuid.uuid4().hex}", task_queue=task_queue
@@ -130,7 +130,7 @@ async def wait_for_ever(stream: StreamWriter) -> None:
 
 @pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
 @pytest.mark.parametrize("polling", ["activity", "local"])
-async def test_an_early_break_cancels_the_producer(
+async def test_early_break_cancels_the_producer(
     worker: Callable[..., Worker],
     follow: Follow,
     queue: ChunkQueue,
@@ -138,7 +138,7 @@ async def test_an_early_break_cancels_the_producer(
     polling: str,
     detached: bool,
 ) -> None:
-    """A workflow that has read enough must not leave work behind that nobody wants."""
+    """A workflow that has read enough must not leave unwanted work behind."""
     async with worker(wait_for_ever):
         handle = await follow("wait_for_ever", stop_after=1, polling=polling, detached=detached)
         assert await handle.result() == ["working"]
@@ -157,7 +157,7 @@ async def test_cancelling_the_workflow_waits_for_the_seal(
     polling: str,
     detached: bool,
 ) -> None:
-    """Whoever cancels the workflow means the producer, and readers must be told."""
+    """Cancelling a workflow means its producer as well, and readers must see the seal."""
     async with worker(wait_for_ever):
         handle = await follow("wait_for_ever", polling=polling, detached=detached)
         await seen(handle, 1)
@@ -171,10 +171,10 @@ async def test_cancelling_the_workflow_waits_for_the_seal(
 
 
 @pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
-async def test_a_failing_producer_is_seen_as_an_ending_and_as_a_failure(
+async def test_failing_producer_is_a_seal_and_a_failure(
     worker: Callable[..., Worker], follow: Follow, detached: bool
 ) -> None:
-    """The workflow can show what there was and still decide about the failure."""
+    """The workflow can show the chunks and still decide about the failure."""
 
     @streaming_activity
     async def fails(stream: StreamWriter) -> None:
@@ -188,7 +188,7 @@ async def test_a_failing_producer_is_seen_as_an_ending_and_as_a_failure(
 
 
 @pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
-async def test_a_producer_that_timed_out_gets_its_ending_from_the_workflow(
+async def test_workflow_seals_the_stream_of_producer_that_timed_out(
     worker: Callable[..., Worker], follow: Follow, detached: bool
 ) -> None:
     """No code of the activity runs any more, and readers must not wait for ever."""
@@ -212,8 +212,8 @@ async def test_a_producer_that_timed_out_gets_its_ending_from_the_workflow(
     await replay(handle)
 
 
-async def test_a_retry_is_told_as_a_reset(worker: Callable[..., Worker], follow: Follow) -> None:
-    """The workflow learns that what it has seen does not count any more."""
+async def test_retry_is_delivered_as_reset(worker: Callable[..., Worker], follow: Follow) -> None:
+    """The workflow learns that earlier chunks do not count any more."""
 
     @streaming_activity
     async def twice(stream: StreamWriter) -> None:
@@ -228,7 +228,7 @@ async def test_a_retry_is_told_as_a_reset(worker: Callable[..., Worker], follow:
         assert await handle.result() == expected
 
 
-async def test_an_activity_that_writes_no_stream_ends_the_iteration(
+async def test_activity_that_writes_no_stream_ends_the_iteration(
     worker: Callable[..., Worker], follow: Follow
 ) -> None:
     """A mistake in one activity must not hang the workflow."""
@@ -243,7 +243,7 @@ async def test_an_activity_that_writes_no_stream_ends_the_iteration(
 
 
 @pytest.mark.parametrize("polling", ["activity", "local"])
-async def test_another_worker_goes_on_where_the_first_one_stopped(
+async def test_another_worker_goes_on_where_the_first_stopped(
     worker: Callable[..., Worker], follow: Follow, polling: str
 ) -> None:
     """A deployment in the middle of a stream loses and repeats nothing."""
@@ -267,10 +267,10 @@ async def test_another_worker_goes_on_where_the_first_one_stopped(
     await replay(handle)
 
 
-async def test_a_signal_is_taken_while_local_polls_go_on(
+async def test_signal_is_handled_while_local_polls_go_on(
     worker: Callable[..., Worker], follow: Follow
 ) -> None:
-    """Local polls hold the workflow task open: it must close now and then, for signals."""
+    """Local polls hold the workflow task open: it must close regularly, for signals."""
     stop = asyncio.Event()
 
     @streaming_activity

@@ -1,4 +1,4 @@
-"""Programs written for Workflow Streams run over a queue, with another import line."""
+"""Tests that programs written for Workflow Streams run over a queue with another import line."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ async def run(program: Any, client: Client, plugins: list[StreamqPlugin]) -> dic
         assert some == [item for item in live if item[1] in ("log", "status")]
         offsets = [offset for offset, _, _ in live]
         assert offsets == sorted(set(offsets))
-        told: dict[str, list[Any]] = {}
+        published: dict[str, list[Any]] = {}
         for _, topic, data in live:
-            told.setdefault(topic, []).append(data)
+            published.setdefault(topic, []).append(data)
         return {
-            **told,
+            **published,
             "typed": [(each.step, each.text) for each in await progress],
         }
 
@@ -88,22 +88,19 @@ async def run(program: Any, client: Client, plugins: list[StreamqPlugin]) -> dic
 async def run_undisturbed(
     tmp_path: Path, package: str, client: Client, plugins: list[StreamqPlugin]
 ) -> dict[str, Any]:
-    """Run the program, again if an activity was executed twice.
-
-    A busy server may give a task out twice, and the original then tells all of it twice.
-    """
+    """Run the program, again if an activity was executed twice, as a busy server may do."""
     for _ in range(3):
         program = load(tmp_path, package)
-        told = await run(program, client, plugins)
+        published = await run(program, client, plugins)
         if len(program.EXECUTIONS) == program.RUNS:
-            return told
+            return published
     pytest.fail("the server gave tasks out twice, three times over")
 
 
-async def test_program_with_another_import_line_tells_its_subscribers_the_same(
+async def test_program_with_another_import_line_delivers_the_same(
     client: Client, tmp_path: Path
 ) -> None:
-    """People try another backend only if going back is as easy: one line."""
+    """Users try another backend only if returning is as easy: one line."""
     original = await run_undisturbed(tmp_path, ORIGINAL, client, [])
     ours = await run_undisturbed(tmp_path, OURS, client, [StreamqPlugin()])
     assert ours == original
@@ -133,7 +130,7 @@ class _Flipping(PayloadCodec):
 async def test_payload_codec_leaves_nothing_readable_in_the_queue(
     temporal_address: str, tmp_path: Path
 ) -> None:
-    """Who encrypts what Temporal sees does not want it in clear text one machine further."""
+    """Data that is encrypted for Temporal must not be stored in clear text in the queue."""
     converter = pydantic_data_converter.__class__(
         payload_converter_class=pydantic_data_converter.payload_converter_class,
         payload_codec=_Flipping(),
@@ -152,7 +149,7 @@ async def test_payload_codec_leaves_nothing_readable_in_the_queue(
 async def test_publishers_that_flush_at_once_lose_and_repeat_nothing(
     client: Client, tmp_path: Path
 ) -> None:
-    """Several activities of one workflow report at the same time: that is what topics are for."""
+    """Several activities of one workflow report at the same time: topics exist for that."""
     program = load(tmp_path, OURS)
     task_queue = workflow_id = f"streams-{uuid.uuid4().hex}"
     handle = await client.start_workflow("Job", id=workflow_id, task_queue=task_queue)
@@ -167,9 +164,9 @@ async def test_publishers_that_flush_at_once_lose_and_repeat_nothing(
         names = [f"topic {i}" for i in range(4)]
         await asyncio.gather(*map(publish, names))
         await handle.terminate()
-        told: dict[str, list[int]] = {name: [] for name in names}
+        published: dict[str, list[int]] = {name: [] for name in names}
         async for _, topic, data in program.follow(client, workflow_id):
-            told[topic].append(data)
-        assert told == {name: [*range(30)] for name in names}
+            published[topic].append(data)
+        assert published == {name: [*range(30)] for name in names}
         stream = StreamId("default", stream_name(workflow_id, str(handle.result_run_id), TOPIC))
         assert await queue.read(stream, START, max_records=1, max_bytes=1, max_wait=0)

@@ -1,4 +1,4 @@
-"""What a workflow publishes, through all of its runs, in programs written for Workflow Streams."""
+"""Tests publishing from workflows, through all of their runs, by the names of Workflow Streams."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def worker(client: Client, queue: ChunkQueue, settings: Settings, task_que
 
 @pytest.fixture
 def read_notes(client: Client, queue: ChunkQueue, settings: Settings) -> ReadNotes:
-    """Return everything that a workflow has published, after its end."""
+    """Return a function that reads all that a workflow has published, after its end."""
 
     async def read(workflow_id: str) -> list[str]:
         reader = WorkflowStreamClient.create(client, workflow_id, queue=queue, settings=settings)
@@ -48,7 +48,7 @@ def read_notes(client: Client, queue: ChunkQueue, settings: Settings) -> ReadNot
     return read
 
 
-async def test_nothing_is_lost_where_a_workflow_continues_as_new(
+async def test_continue_as_new_loses_no_item(
     worker: Worker,
     client: Client,
     queue: ChunkQueue,
@@ -56,7 +56,7 @@ async def test_nothing_is_lost_where_a_workflow_continues_as_new(
     read_notes: ReadNotes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A run that waited for its publishing took signals that the next one did not know of."""
+    """A run that waited for its publishing took signals that were lost for the next one."""
     appending, goes_on, append = asyncio.Event(), asyncio.Event(), queue.append
 
     async def slow(*args: Any, **options: Any) -> None:
@@ -80,10 +80,10 @@ async def test_nothing_is_lost_where_a_workflow_continues_as_new(
         assert sorted(await read_notes(first.id)) == ["one", "run 1", "run 2", "two"]
 
 
-async def test_a_retried_workflow_is_heard(
+async def test_items_of_retried_workflow_are_delivered(
     worker: Worker, client: Client, task_queue: str, read_notes: ReadNotes
 ) -> None:
-    """The second attempt counts from one again; its items are no repetition of the first's."""
+    """The second attempt counts from one again; its items do not repeat those of the first."""
     async with asyncio.timeout(30), worker:
         handle = await client.start_workflow(
             RetriesPublishing.run,
@@ -95,10 +95,10 @@ async def test_a_retried_workflow_is_heard(
         assert await read_notes(handle.id) == ["attempt 1", "attempt 2"]
 
 
-async def test_an_item_that_does_not_fit_fails_the_workflow(
+async def test_item_that_is_too_large_fails_the_workflow(
     worker: Worker, client: Client, task_queue: str
 ) -> None:
-    """A command that is too large would be tried for ever."""
+    """A command that is too large would be retried for ever."""
     async with asyncio.timeout(30), worker:
         with pytest.raises(WorkflowFailureError) as caught:
             await client.execute_workflow(

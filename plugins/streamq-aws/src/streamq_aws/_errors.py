@@ -65,7 +65,7 @@ _THROTTLED = frozenset(
         *("RequestLimitExceeded", "BandwidthLimitExceeded", "KMSThrottlingException"),
         *("KMSThrottled", "KmsThrottled", "KMSThrottling", "KMS.ThrottlingException"),
         "PriorRequestNotComplete",
-        "503",  # an answer to HEAD has no other code
+        "503",  # an answer to HEAD has only its status
     }
 )
 _TRANSIENT = frozenset(
@@ -108,7 +108,7 @@ _RULES = (
     ErrorRule(
         (bx.CredentialRetrievalError, bx.MetadataRetrievalError),
         BackendUnavailableError,
-        "AWS credentials cannot be fetched now: {why}; look at the profile or role in use",
+        "AWS credentials cannot be fetched now: {why}; check the profile or role in use",
     ),
     ErrorRule(
         (
@@ -128,7 +128,7 @@ _RULES = (
             bx.UnsupportedS3ArnError,
         ),
         ConfigurationError,
-        "the AWS configuration cannot be used: {why}; look at AWS_PROFILE, AWS_DEFAULT_REGION and "
+        "the AWS configuration cannot be used: {why}; check AWS_PROFILE, AWS_DEFAULT_REGION and "
         "AWS_ENDPOINT_URL",
     ),
     ErrorRule(
@@ -215,8 +215,8 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
     if code in _MISSING:
         return (
             BackendError,
-            "what {what} needs does not exist: {why}; look at the settings and the region, or run "
-            "`streamq doctor --create`",
+            "{what} refers to something that does not exist: {why}; check the settings and the "
+            "region, or run `streamq doctor --create`",
         )
     if code in _WRONG_REGION or status == 301 or _SCOPE in _reason(error):
         return (

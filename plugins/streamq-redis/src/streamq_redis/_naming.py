@@ -1,6 +1,6 @@
 """Names the keys of streams: ``{prefix}:{tenant/name}``, the second pair of braces literal.
 
-The braces make a Cluster hash tag, so that whatever is later stored beside a stream can share its
+The braces make a Cluster hash tag, so that data that is later stored beside a stream can share its
 slot. ``%``, ``{`` and ``}`` of a name are percent-encoded: the tag stays well formed, and two names
 never share a key.
 

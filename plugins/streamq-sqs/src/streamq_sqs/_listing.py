@@ -38,7 +38,7 @@ class ListedQueue:
 async def list_queues(
     requests: SqsRequests, calls: Calls, prefix: str, read_tags: ReadTags
 ) -> AsyncIterator[ListedQueue]:
-    """Iterate over the queues whose names begin with a prefix; queues of others are left out.
+    """Iterate over the queues whose names begin with a prefix; foreign queues are left out.
 
     Args:
         requests: The requests to SQS.

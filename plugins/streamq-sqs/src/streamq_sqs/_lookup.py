@@ -17,13 +17,13 @@ from ._naming import QueueNames
 from ._requests import SqsRequests
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
-_SHARE_SECONDS = 0.02  # all readers of a process together look 50 times a second at most
+_SHARE_SECONDS = 0.02  # all readers of a process together send 50 lookups a second at most
 _MOST_REMEMBERED = 10_000
 
 
 @dataclass(slots=True)
 class KnownQueue:
-    """What is remembered of a stream's queue, to send SQS fewer requests.
+    """Facts remembered about the queue of a stream, to send SQS fewer requests.
 
     Attributes:
         url: URL of the queue.
@@ -53,7 +53,7 @@ class QueueLookup:
         self._clock = asyncio.get_running_loop().time
 
     def remembered(self, stream: StreamId) -> KnownQueue | None:
-        """Return what is remembered of a stream's queue, without a request."""
+        """Return the remembered facts about a stream's queue, without a request."""
         return self._known.get(stream)
 
     def remember(self, stream: StreamId, url: str) -> KnownQueue:
@@ -65,7 +65,7 @@ class QueueLookup:
         return known
 
     def forget(self, stream: StreamId) -> None:
-        """Forget a stream's queue, so that SQS is asked for it next time."""
+        """Forget a stream's queue, so that the next call looks it up again."""
         self._known.pop(stream, None)
 
     async def url(self, stream: StreamId) -> str | None:
@@ -96,7 +96,7 @@ class QueueLookup:
     async def wait_for_queue(self, stream: StreamId, seconds: float) -> bool:
         """Wait until a stream's queue exists, and return whether it does.
 
-        SQS announces no new queues, so this looks for it again and again.
+        SQS does not announce new queues, so this repeats the lookup.
         """
         until, pause = self._clock() + seconds, self.first_pause
         while await self.url(stream) is None:
@@ -107,7 +107,7 @@ class QueueLookup:
 
     @property
     def first_pause(self) -> float:
-        """How many seconds to wait before a queue is looked for a second time."""
+        """How many seconds to wait before a queue is looked up a second time."""
         return _FIRST_PAUSE_SECONDS
 
     async def pause(self, stream: StreamId, seconds: float, until: float) -> float:

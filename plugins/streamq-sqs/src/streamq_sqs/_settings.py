@@ -24,7 +24,7 @@ class SqsSettings(AwsSettings):
     toml_table = "sqs"
 
     queue_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,24}$")] = Field(
-        default="streamq-", description="how the names of all queues begin"
+        default="streamq-", description="beginning of the names of all queues"
     )
     fifo: bool = Field(
         default=True,
@@ -33,17 +33,18 @@ class SqsSettings(AwsSettings):
     )
     visibility_seconds: Annotated[int, Field(ge=2, le=43_200)] = Field(
         default=30,
-        description="after how long what a dead reader had taken comes again",
+        description="how long SQS hides a received message; that of a reader that died is "
+        "delivered again after this time",
     )
     hold_seconds: Annotated[int, Field(ge=2, le=43_200)] = Field(
         default=900,
-        description="for how long at most a slow reader keeps what it has taken; later it comes "
-        "again, and is dropped as a repeat",
+        description="longest time that a slow reader keeps a message; later it is delivered again, "
+        "and dropped as a repeat",
     )
     max_polls: Annotated[int, Field(ge=1)] = Field(
-        default=512, description="most readers that wait at once: each holds a connection"
+        default=512, description="most readers that wait at the same time; each holds a connection"
     )
     max_message_bytes: Annotated[int, Field(ge=8_192, le=1_048_576)] = Field(
         default=1_048_576,
-        description="largest message; 262144 for servers that take no more",
+        description="largest message; 262144 for servers that accept no more",
     )

@@ -23,7 +23,7 @@ _MOST_EPOCHS = 20  # a queue takes 50 tags
 
 @dataclass(frozen=True, slots=True)
 class QueueTags:
-    """What the tags of a queue state.
+    """The facts in the tags of a queue.
 
     Attributes:
         stream: The stream that the queue holds; ``None`` if the queue is not one of streamq's.

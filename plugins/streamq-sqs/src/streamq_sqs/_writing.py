@@ -75,7 +75,7 @@ class Appender:
     def _batches(self, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         # SQS may accept some messages of a batch and refuse others. In FIFO queues, where order
         # matters, each message is a request of its own. This costs the same: streamq's records are
-        # as large as what SQS bills as one request.
+        # as large as one request in the bill of SQS.
         most = 1 if self._settings.fifo else MOST_AT_ONCE
         return batches(entries, self._settings.max_message_bytes, max_entries=most)
 

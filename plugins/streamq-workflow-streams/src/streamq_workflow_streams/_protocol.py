@@ -1,4 +1,4 @@
-"""Defines what the driver and its host workflow exchange: names, error types, frames and payloads.
+"""Defines the names, error types, frames and payloads between the driver and its host workflow.
 
 A frame is a JSON header followed by the records as bytes. It is one payload of bytes and not JSON
 with base64, so that a record costs its own size in the history, once.

@@ -14,7 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from streamq.driver import DriverSettings
 
 MOST_STREAM_BYTES = 1_835_008
-"""All records have to fit into the input of the next run: Temporal takes at most 2 MiB."""
+"""All records have to fit into the input of the next run, which is at most 2 MiB."""
 
 
 class WorkflowStreamsSettings(DriverSettings):
@@ -32,14 +32,15 @@ class WorkflowStreamsSettings(DriverSettings):
         default="streamq-host", description="beginning of every workflow id"
     )
     api_key: SecretStr | None = Field(
-        default=None, description="API key, as Temporal Cloud gives them; implies TLS"
+        default=None, description="API key of Temporal Cloud; implies TLS"
     )
     tls: bool = Field(default=False, description="whether to connect by TLS")
     tls_server_ca: Path | None = Field(
-        default=None, description="file with the certificates that the server is checked by"
+        default=None,
+        description="file with the certificate authorities that the server is verified with",
     )
     tls_client_cert: Path | None = Field(
-        default=None, description="file with our certificate, for mutual TLS"
+        default=None, description="file with the client certificate, for mutual TLS"
     )
     tls_client_key: Path | None = Field(default=None, description="file with its private key")
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
@@ -51,8 +52,8 @@ class WorkflowStreamsSettings(DriverSettings):
     )
     absent_poll_seconds: Annotated[float, Field(ge=0.05)] = Field(
         default=0.5,
-        description="how often a reader looks for a stream that does not exist yet, or for records "
-        "when the host takes no more long polls",
+        description="how often a reader checks for a stream that does not exist yet, or for "
+        "records if the host takes no more long polls",
     )
     listing_delay_seconds: Annotated[float, Field(ge=0)] = Field(
         default=1.0,
@@ -60,7 +61,7 @@ class WorkflowStreamsSettings(DriverSettings):
     )
     max_stream_bytes: Annotated[int, Field(ge=4096, le=MOST_STREAM_BYTES)] = Field(
         default=MOST_STREAM_BYTES,
-        description="most that one stream may hold, records and 64 bytes for each of them",
+        description="most that one stream may hold, counting 64 bytes more for each record",
     )
 
     @field_validator("tls_server_ca", "tls_client_cert", "tls_client_key")

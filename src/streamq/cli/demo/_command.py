@@ -9,12 +9,12 @@ from typing import Annotated, cast
 
 import typer
 
-from streamq._drivers import load_driver
-from streamq._open import open_queue
 from streamq._settings import build, load_settings
 from streamq.cli._completion import backend_names, deliveries
 from streamq.cli._terminal import needs_extra, run_async
 from streamq.devserver import TemporalDevServer
+from streamq.opening._drivers import load_driver
+from streamq.opening._open import open_queue
 
 from ._plan import Delivery, Plan, choose_source
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
-from streamq._codec import Codec
 from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
+from streamq.records._codec import Codec
 from streamq.temporal._failure import no_plugin
 from streamq.temporal._origin import Origin
 from streamq.temporal._serializer import conversion

@@ -18,9 +18,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from streamq._errors import ConfigurationError, StreamqError
 from streamq._events import Event
-from streamq._open import open_reader, stream_id
-from streamq._reader import StreamReader
 from streamq._retry import RetryPolicy
+from streamq.opening._open import open_reader, stream_id
+from streamq.reading._reader import StreamReader
 from streamq.temporal._event_json import EventPacker
 from streamq.temporal._failure import application_error, final_failure, is_failure_of
 from streamq.temporal._input import takes

@@ -9,9 +9,9 @@ from temporalio import activity
 
 from streamq._errors import ChunkTooLargeError, StreamNotFoundError, StreamqError
 from streamq._events import Chunk, Event, Reset, Seal
-from streamq._open import open_reader, stream_id
-from streamq._reader import StreamReader
 from streamq.driver import ChunkQueue
+from streamq.opening._open import open_reader, stream_id
+from streamq.reading._reader import StreamReader
 from streamq.temporal._event_json import EventPacker
 from streamq.temporal._failure import application_error, final_failure
 from streamq.temporal._input import takes

@@ -9,7 +9,7 @@ from temporalio import activity
 
 from streamq._errors import StreamqError
 from streamq._events import Chunk, Event, Reset, Seal
-from streamq._open import open_reader, stream_id
+from streamq.opening._open import open_reader, stream_id
 from streamq.temporal._failure import application_error
 from streamq.temporal._input import takes
 

@@ -16,13 +16,13 @@ from typing import Any, TypeGuard, TypeVar
 import temporalio.exceptions
 from temporalio import activity
 
-from streamq._blocking import BlockingStreamWriter
-from streamq._cleanup import to_the_end
 from streamq._errors import FencedError, SealedError, StreamqError
-from streamq._writer import StreamWriter
+from streamq.driver_parts._cleanup import to_the_end
 from streamq.temporal._failure import application_error, is_final, is_retryable, shown_to_readers
 from streamq.temporal._runs import has_chain_ended
 from streamq.temporal.activities._context import ActivityContext
+from streamq.writing._blocking import BlockingStreamWriter
+from streamq.writing._writer import StreamWriter
 
 from ._given import giving_writers
 from ._opening import FENCED_HINT, open_attempt_writer, opening_error, stream_of_attempt

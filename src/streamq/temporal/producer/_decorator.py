@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from temporalio import activity
 
-from streamq._blocking import BlockingStreamWriter
 from streamq._errors import ConfigurationError
 from streamq._policies import OnFull, OnRetry
-from streamq._writer import StreamWriter
 from streamq.temporal._names import check_topic
+from streamq.writing._blocking import BlockingStreamWriter
+from streamq.writing._writer import StreamWriter
 
 from ._given import given_writers
 from ._spec import (

@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from streamq._cursor import Progress
 from streamq._events import StreamId
-from streamq._outbox import Outbox
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings
-from streamq._values import Serializer
-from streamq._writer import StreamWriter
-from streamq._writer_options import WriterOptions
 from streamq.driver import ChunkQueue, Entry, Stored, StreamInfo, StreamNotFoundError
+from streamq.reading._cursor import Progress
+from streamq.records._values import Serializer
+from streamq.writing._outbox import Outbox
+from streamq.writing._writer import StreamWriter
+from streamq.writing._writer_options import WriterOptions
 
 
 def discarding_writer(

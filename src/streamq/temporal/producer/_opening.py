@@ -13,12 +13,11 @@ from temporalio.exceptions import ApplicationError
 
 from streamq._errors import ConfigurationError, FencedError, SealedError, StreamqError
 from streamq._events import StreamId
-from streamq._open import open_writer, retry_policy, stream_id
 from streamq._retry import RetryPolicy
 from streamq._sweep import SWEEPER
-from streamq._tail import newest_epoch
-from streamq._values import Serializer
-from streamq._writer import StreamWriter
+from streamq.opening._open import open_writer, retry_policy, stream_id
+from streamq.reading._tail import newest_epoch
+from streamq.records._values import Serializer
 from streamq.temporal._failure import application_error, failure_type, final_failure
 from streamq.temporal._names import stream_name
 from streamq.temporal._runs import find_first_run_id
@@ -26,6 +25,7 @@ from streamq.temporal._serializer import conversion
 from streamq.temporal._tracing import stream_span
 from streamq.temporal.activities._context import ActivityContext
 from streamq.temporal.activities._epoch import attempt_epoch
+from streamq.writing._writer import StreamWriter
 
 from ._discarding import discarding_writer
 from ._spec import StreamingSpec

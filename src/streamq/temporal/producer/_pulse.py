@@ -10,8 +10,8 @@ from typing import Self, TypeVar
 from temporalio import activity
 
 from streamq._errors import StreamqError
-from streamq._writer import StreamWriter
 from streamq.temporal.activities._beating import heartbeat_seconds
+from streamq.writing._writer import StreamWriter
 
 R = TypeVar("R")
 

@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from streamq._errors import ConfigurationError
 from streamq._events import Event
-from streamq._values import T
+from streamq.records._values import T
 from streamq.temporal._event_json import unpack
 from streamq.temporal._failure import is_without_plugin
 from streamq.temporal._serializer import PayloadSerializer

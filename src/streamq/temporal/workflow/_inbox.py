@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 
 from streamq._errors import SerializationError, TrimmedError
 from streamq._events import Chunk, Event, Seal
-from streamq._values import PLAIN, Serializer, T
+from streamq.records._values import PLAIN, Serializer, T
 from streamq.temporal._event_json import pack, unpack
 from streamq.temporal._failure import failure_type
 

@@ -16,10 +16,10 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 
 from streamq._errors import StreamNotFoundError, StreamqError
-from streamq._open import describe, open_queue, open_reader
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
+from streamq.opening._open import describe, open_queue, open_reader
 from streamq.temporal._names import stream_name
 from streamq.temporal._runs import find_first_run_id, wait_closed
 from streamq.temporal.activities._context import current

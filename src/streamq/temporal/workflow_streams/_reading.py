@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from temporalio.converter import PayloadCodec
 
 from streamq._events import Chunk, Event
-from streamq._reader import StreamReader
+from streamq.reading._reader import StreamReader
 
 from ._items import Numbered
 

@@ -4,4 +4,6 @@
 * ``_connection``: one connection that many tasks share.
 * ``_handshake``: connects, logs in, and asks what the server and the connection can do.
 * ``_shared_connection``: connects when a connection is needed, and again when it was lost.
+
+Design: docs/design/redis.md.
 """

@@ -280,7 +280,7 @@ class HandOver:
         return _reference(identity, sent, media_type, name)
 
     async def _resume(self, key: str, at: int) -> tuple[bytes, AsyncGenerator[bytes, None]]:
-        """Begin to read an object at a byte; return the first block and an iterator for the rest."""
+        """Begin to read an object at a byte; return the first block and an iterator for more."""
         blocks = self._objects.read(key, at)
         try:
             block = await anext(blocks, b"")

@@ -2,7 +2,7 @@
 
 * ``_positions``: positions, which carry the receipts of messages.
 * ``_receiver``: the messages received from one queue.
-* ``_renewal``: extends the visibility time-outs of what slow readers hold.
+* ``_renewal``: extends the visibility time-outs of messages that slow readers hold.
 * ``_readers``: the receivers of all streams that this process reads.
 
 Design: docs/design/sqs.md.

@@ -88,7 +88,7 @@ class Readers:
             receiver.settle(receipts)
 
     async def release(self, stream: StreamId, after: str) -> None:
-        """Give back what the leaving reader of a stream has not delivered."""
+        """Give back the messages that the leaving reader of a stream has not delivered."""
         receiver = self._receivers.get(stream)
         if receiver is not None:
             await self._give_back(stream, receiver.leave(after))

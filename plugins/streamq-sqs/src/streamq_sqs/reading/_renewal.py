@@ -17,9 +17,9 @@ _logger = logging.getLogger("streamq.sqs")
 
 
 class VisibilityRenewal:
-    """Renews in rounds, for all streams at once.
+    """Extends the time-outs in rounds, for all streams concurrently.
 
-    A request without an answer delays no other stream: only its own messages are lost to others.
+    A request without an answer delays no other stream. Only its own messages may become visible.
 
     Args:
         requests: The requests to SQS.
@@ -92,4 +92,6 @@ class VisibilityRenewal:
             return
         except Exception:
             # A defect here must not end the renewals of all other readers.
-            _logger.exception("cannot keep what a reader of stream %s has taken", stream)
+            _logger.exception(
+                "cannot extend the visibility time-out of messages of stream %s", stream
+            )

@@ -29,8 +29,8 @@ from streamq_workflow_streams._protocol import (
     unpack,
 )
 
-_UNUSED = timedelta(minutes=1)
-_APPENDS_PER_RUN = 1_000  # a run may take 2,000 updates, and readers need some of them
+_UNUSED_HOST_TTL = timedelta(minutes=1)  # of a host whose first append was rejected
+_APPENDS_PER_RUN = 1_000  # Temporal allows 2,000 updates in a run; polls of readers count, too
 
 
 # A sandbox imports the SDK's module again for every new stream, which takes a tenth of a second
@@ -55,7 +55,9 @@ class HostWorkflow:
         self._cost = sum(map(_cost, records))
         self._newest: Key = self._keys[-1] if self._keys else (0, -1)
         self._expires_at: datetime = (
-            datetime.fromisoformat(header["expires_at"]) if header else workflow.now() + _UNUSED
+            datetime.fromisoformat(header["expires_at"])
+            if header
+            else workflow.now() + _UNUSED_HOST_TTL
         )
         self._base: int = header.get("base", 0)  # offset of the oldest record in the WorkflowStream
         self._wakes_at = self._expires_at
@@ -68,21 +70,21 @@ class HostWorkflow:
     @workflow.run
     async def run(self, state: bytes) -> None:
         """Run until the time to live has passed, in as many runs as that takes."""
-        while not self._is_long() and self._left() > timedelta():
+        while not self._wants_new_run() and self._time_left() > timedelta():
             self._wakes_at = self._expires_at
             with contextlib.suppress(TimeoutError):
-                await workflow.wait_condition(self._is_due, timeout=self._left())
+                await workflow.wait_condition(self._must_wake, timeout=self._time_left())
         self._stream.detach_pollers()
         await workflow.wait_condition(workflow.all_handlers_finished)
         # An append may have come while the pollers were detached.
-        if self._left() > timedelta():
+        if self._time_left() > timedelta():
             workflow.continue_as_new(pack(self._facts(), self._records))
 
     @workflow.update(name=APPEND)
     def append(self, request: bytes) -> None:
         """Store entries by the rules of ``streamq.driver.ChunkQueue.append``."""
-        header, fresh = self._check(request)
-        if self._left() <= timedelta():
+        header, fresh = self._accept(request)
+        if self._time_left() <= timedelta():
             self._forget(0)  # expired, and the timer has not fired yet
         for entry in fresh:
             self._newest = (entry.epoch, entry.index)
@@ -95,8 +97,8 @@ class HostWorkflow:
 
     @append.validator
     def _may_append(self, request: bytes) -> None:
-        # What a validator rejects leaves no event in the history.
-        self._check(request)
+        # An append that the validator rejects leaves no event in the history.
+        self._accept(request)
 
     @workflow.update(name=TRIM)
     def trim(self, keep: int) -> None:
@@ -132,14 +134,14 @@ class HostWorkflow:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _left(self) -> timedelta:
+    def _time_left(self) -> timedelta:
         return self._expires_at - workflow.now()
 
-    def _is_long(self) -> bool:
+    def _wants_new_run(self) -> bool:
         return self._appends >= _APPENDS_PER_RUN or workflow.info().is_continue_as_new_suggested()
 
-    def _is_due(self) -> bool:
-        return self._is_long() or self._expires_at < self._wakes_at
+    def _must_wake(self) -> bool:
+        return self._wants_new_run() or self._expires_at < self._wakes_at
 
     def _facts(self, start: int = 0, end: int | None = None) -> dict[str, Any]:
         return {
@@ -148,13 +150,13 @@ class HostWorkflow:
             "base": self._base,
         }
 
-    def _check(self, request: bytes) -> tuple[dict[str, Any], list[Entry]]:
+    def _accept(self, request: bytes) -> tuple[dict[str, Any], list[Entry]]:
         header, data = unpack(request)
         entries = [
             Entry(epoch, index, record)
             for (epoch, index), record in zip(header["keys"], data, strict=True)
         ]
-        has_expired = self._left() <= timedelta()
+        has_expired = self._time_left() <= timedelta()
         newest = (0, -1) if has_expired else self._newest
         stream = StreamId(header["tenant"], header["name"])
         try:

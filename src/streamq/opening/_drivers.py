@@ -1,0 +1,109 @@
+"""Finds and loads drivers by name through stevedore and entry points.
+
+Design: docs/design/contract.md.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+
+from stevedore import NamedExtensionManager
+
+from streamq._errors import BackendLoadError, BackendNotFoundError
+from streamq._settings import OFFICIAL_PLUGINS, did_you_mean
+from streamq.driver import AnyDriver, Driver
+
+GROUP = "streamq.drivers"
+
+
+class _Loader(NamedExtensionManager[AnyDriver]):
+    """Loads one driver from given entry points.
+
+    stevedore's own list is cached on disk and can lag behind a ``pip install``. Its DriverManager
+    cannot be kept from logging "Could not load" beside our error; this base class can.
+    """
+
+    def __init__(self, points: list[importlib.metadata.EntryPoint]) -> None:
+        self._points = points
+        self.failures: list[BaseException] = []
+        super().__init__(
+            GROUP,
+            [point.name for point in points],
+            on_load_failure_callback=lambda _manager, _point, exc: self.failures.append(exc),
+            on_missing_entrypoints_callback=None,
+        )
+
+    def list_entry_points(self) -> list[importlib.metadata.EntryPoint]:
+        """Return the given entry points: scanning all distributions again would double the cost."""
+        return self._points
+
+
+def installed_drivers() -> dict[str, str]:
+    """Return the name of every installed driver and the distribution it comes from.
+
+    Nothing is imported. A name that two distributions register is listed with both.
+    """
+    found: dict[str, list[str]] = {}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        found.setdefault(point.name, []).append(point.dist.name if point.dist else "unknown")
+    return {name: ", ".join(sorted(set(dists))) for name, dists in sorted(found.items())}
+
+
+def load_driver(name: str) -> AnyDriver:
+    """Import one driver, and only that one.
+
+    Raises:
+        BackendNotFoundError: No installed driver has that name.
+        BackendLoadError: It is registered twice, cannot be imported, or is not a driver.
+    """
+    points = list(importlib.metadata.entry_points(group=GROUP, name=name))
+    targets = {point.value for point in points}
+    if not points:
+        raise BackendNotFoundError(_not_found(name), backend=name)
+    if len(targets) > 1:
+        dists = ", ".join(sorted(f"{p.dist.name if p.dist else '?'} ({p.value})" for p in points))
+        raise BackendLoadError(
+            f"backend {name!r} is claimed by more than one distribution: {dists}. Uninstall all "
+            "but one.",
+            backend=name,
+        )
+    loader = _Loader(points)
+    dist = points[0].dist.name if points[0].dist else "its distribution"
+    if loader.failures:
+        cause = loader.failures[0]
+        raise BackendLoadError(_broken(name, dist, points[0].value, cause), backend=name) from cause
+    driver = loader.extensions[0].plugin
+    if not (inspect.isclass(driver) and issubclass(driver, Driver)):
+        raise BackendLoadError(
+            f"entry point {name!r} of {dist} is {driver!r}, not a subclass of "
+            "streamq.driver.Driver; tell the authors of that package",
+            backend=name,
+        )
+    if driver.name != name:
+        raise BackendLoadError(
+            f"entry point {name!r} of {dist} leads to a driver that calls itself {driver.name!r}; "
+            "tell the authors of that package",
+            backend=name,
+        )
+    return driver
+
+
+def _not_found(name: str) -> str:
+    installed = installed_drivers()
+    message = f"unknown backend {name!r}{did_you_mean(name, [*installed, *OFFICIAL_PLUGINS])}"
+    if name in OFFICIAL_PLUGINS:
+        distribution = f"streamq-{name.replace('_', '-')}"
+        message = f"backend {name!r} is not installed; run: pip install {distribution}"
+    return f"{message} (installed: {', '.join(installed)})"
+
+
+def _broken(name: str, dist: str, target: str, exc: BaseException) -> str:
+    if isinstance(exc, ModuleNotFoundError) and exc.name:
+        missing = exc.name.partition(".")[0]
+        if missing != target.partition(":")[0].partition(".")[0]:
+            return (
+                f"backend {name!r} needs the package {missing!r}, which is not installed; run: "
+                f"pip install --force-reinstall {dist}"
+            )
+    return f"backend {name!r} of {dist} cannot be imported: {type(exc).__name__}: {exc}"

@@ -1,0 +1,344 @@
+"""Opens queues by configuration, and writers and readers by stream name.
+
+Design: docs/design/contract.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from typing import Any, Literal
+
+from streamq._errors import (
+    BackendError,
+    ConfigurationError,
+    StreamNotFoundError,
+    ThrottledError,
+)
+from streamq._events import StreamId
+from streamq._policies import OnFull, OnRetry
+from streamq._retry import RetryPolicy
+from streamq._settings import Settings, build, check_variables, load_settings
+from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions
+from streamq.reading._cursor import Cursor
+from streamq.reading._reader import StreamReader
+from streamq.reading._tail import StreamStatus, read_tail
+from streamq.records._codec import Codec
+from streamq.records._values import PLAIN, Serializer, T, serializer_for
+from streamq.records._wire import MAX_EPOCH, Record, RecordKind
+from streamq.writing._fence import Fence
+from streamq.writing._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
+from streamq.writing._replay import durable_fingerprints
+from streamq.writing._takeover import take_over
+from streamq.writing._writer import StreamWriter
+from streamq.writing._writer_options import WriterOptions
+
+from ._data_converter import configured_codec
+from ._drivers import installed_drivers, load_driver
+from ._opening import Opening
+from ._requirements import check_capabilities
+
+MAX_HEADER_BYTES = 3_000
+"""Most bytes of headers, so that an OPEN record fits every backend."""
+
+
+def open_queue(settings: Settings | None = None) -> Opening[ChunkQueue]:
+    """Connect to the configured backend.
+
+    Args:
+        settings: The settings in effect; by default read from the environment, ``.env`` and
+            ``streamq.toml``.
+
+    Raises:
+        ConfigurationError: A setting is unknown or invalid, or the backend is not installed.
+        ThrottledError: It accepted no requests for ``STREAMQ_RETRY_SECONDS``.
+        BackendUnavailableError: It cannot be reached. Not retried, so that a wrong address is
+            reported at once.
+        AccessDeniedError: It refuses our credentials.
+    """
+
+    async def opener() -> ChunkQueue:
+        chosen = settings or load_settings()
+        driver, options, driver_settings = configured_driver(chosen)
+        policy = RetryPolicy(deadline_seconds=chosen.retry_seconds)
+        return await policy.run(lambda: driver.open(options, driver_settings), only=ThrottledError)
+
+    return Opening(opener)
+
+
+def configured_driver(settings: Settings) -> tuple[AnyDriver, QueueOptions, DriverSettings]:
+    """Return the configured driver, and the options and settings to open its queues with.
+
+    Raises:
+        ConfigurationError: A setting is unknown or invalid, or the backend is not installed.
+    """
+    driver = load_driver(settings.backend)
+    check_variables(settings, driver.settings_type, installed_drivers())
+    return driver, QueueOptions(ttl=settings.ttl), build(driver.settings_type)
+
+
+def open_writer(
+    stream: str | StreamId,
+    *,
+    queue: ChunkQueue | None = None,
+    settings: Settings | None = None,
+    epoch: int | None = None,
+    on_retry: OnRetry = OnRetry.RESTART,
+    on_full: OnFull = OnFull.BLOCK,
+    producer: str = "",
+    headers: Mapping[str, str] | None = None,
+    seals_failures: bool = True,
+    serializer: Serializer[Any] = PLAIN,
+    codec: Codec | None = None,
+    require: Collection[str] = (),
+) -> Opening[StreamWriter]:
+    """Open a stream for writing as a new attempt, which fences every older one.
+
+    The stream is created here if it does not exist. In order: the attempt is announced, which
+    keeps older ones from storing anything more; then the tail is read; chunks are numbered from it.
+
+    Args:
+        stream: Name within the configured tenant, or a full identity.
+        queue: An open queue to use; it stays open. By default one is opened, and closed with the
+            writer.
+        settings: Limits and defaults; by default those that are configured.
+        epoch: Place of this attempt among all runs of the producer: larger is newer. By default
+            the wall clock in microseconds.
+        on_retry: How this attempt continues the stream if an earlier one wrote to it.
+        on_full: What ``send_chunk`` does while ``STREAMQ_BUFFER_BYTES`` are not acknowledged yet.
+        producer: Name of the producer, at most 2,000 bytes, stored with the seal. A writer that
+            finds the stream sealed gets it in ``SealedError.producer``.
+        headers: Names and values for readers, delivered in ``StreamReader.headers``; at most
+            3,000 bytes in all, counting 4 more for each. A codec does not encrypt them.
+        seals_failures: Whether leaving ``async with`` by an exception seals the stream and closes
+            the writer. Pass ``False`` where something else decides whether there is a next attempt.
+        serializer: Encodes values.
+        codec: Encodes every record on its way to the backend; readers need the same one.
+        require: Names of capabilities without which the backend is refused.
+
+    Raises:
+        FencedError: A newer attempt has opened the stream already.
+        SealedError: The stream has ended.
+        CapabilityError: The backend lacks a required capability.
+        ConfigurationError: As for :func:`open_queue`; or the name is not usable; or ``OnFull.DROP``
+            is combined with ``OnRetry.REPLAY``.
+    """
+
+    async def opener() -> StreamWriter:
+        chosen = settings or load_settings()
+        identity = stream_id(stream, chosen)
+        number = time.time_ns() // 1_000 if epoch is None else epoch
+        if not 0 < number <= MAX_EPOCH:
+            raise ConfigurationError(f"epoch {number} is outside 1 to 2**63-1")
+        if on_retry is OnRetry.REPLAY and on_full is OnFull.DROP:
+            raise ConfigurationError(
+                "OnRetry.REPLAY compares every chunk with what is stored, and OnFull.DROP leaves "
+                "some out; take OnFull.BLOCK, or OnRetry.RESTART"
+            )
+        if len(producer.encode()) > MAX_PRODUCER_BYTES:
+            raise ConfigurationError(
+                f"producer {producer[:40]!r}... is longer than {MAX_PRODUCER_BYTES} bytes"
+            )
+        header_items = tuple((headers or {}).items())
+        size = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in header_items)
+        if size > MAX_HEADER_BYTES:
+            raise ConfigurationError(
+                f"headers take {size} bytes, more than {MAX_HEADER_BYTES}; send them as a chunk"
+            )
+        options = WriterOptions.from_settings(
+            chosen,
+            on_full=on_full,
+            serializer=serializer,
+            codec=codec,
+            seals_failures=seals_failures,
+        )
+        async with _using(queue, chosen) as (used, on_close):
+            check_capabilities(used, require)
+            retry = retry_policy(chosen, used, identity)
+            max_record_bytes = _record_bytes(used, codec)
+            opening = Record(
+                RecordKind.OPEN,
+                number,
+                restarts=on_retry is OnRetry.RESTART,
+                created_ms=time.time_ns() // 1_000_000,
+                nonce=os.urandom(8),
+                headers=header_items,
+            )
+            beginning = await take_over(used, identity, opening, retry)
+            durable = None
+            if on_retry is OnRetry.REPLAY:
+                durable = await durable_fingerprints(used, identity, number, retry, codec)
+            outbox = Outbox(
+                beginning.progress,
+                stream=identity,
+                restarts=opening.restarts,
+                takes_back=beginning.takes_back,
+                max_record_bytes=max_record_bytes,
+                durable=durable,
+                producer=producer,
+                holds_back=options.holds_back,
+            )
+            fence = None
+            if not used.capabilities.fenced:
+                seconds = chosen.cancel_seconds
+                fence = Fence(used, identity, number, seconds=seconds, retry=retry)
+        return StreamWriter(
+            used,
+            identity,
+            outbox,
+            options,
+            retry=retry,
+            fence=fence,
+            on_close=on_close,
+        )
+
+    return Opening(opener)
+
+
+def open_reader(
+    stream: str | StreamId,
+    *,
+    from_: Literal["beginning", "tail"] | str = "beginning",
+    queue: ChunkQueue | None = None,
+    settings: Settings | None = None,
+    must_exist: bool = False,
+    gaps_as_events: bool = False,
+    idle_seconds: float | None = None,
+    value_type: type[T] | None = None,
+    serializer: Serializer[T] | None = None,
+    codec: Codec | None = None,
+    commits: bool = True,
+    require: Collection[str] = (),
+) -> Opening[StreamReader[T]]:
+    """Open a stream for reading.
+
+    Args:
+        stream: Name within the configured tenant, or a full identity.
+        from_: ``"beginning"``; ``"tail"`` for events after this moment (resolved once, here); or a
+            cursor that an earlier reader of this stream returned.
+        queue: An open queue to use; it stays open. By default one is opened, and closed with the
+            reader.
+        settings: Limits and defaults; by default those that are configured.
+        must_exist: Refuse a stream that does not exist, instead of waiting for it.
+        gaps_as_events: Deliver :class:`Gap` where events are no longer stored, instead of raising.
+        idle_seconds: Deadline for the next event when iterating; by default the configured one.
+        value_type: Type that every value is validated as: a pydantic model, a dataclass, a plain
+            type.
+        serializer: Decodes values, instead of ``value_type``.
+        codec: The writer's codec, if it has one; by default that of ``STREAMQ_DATA_CONVERTER``.
+        commits: On backends without replay, whether delivered events are acknowledged when more
+            are requested. With ``False`` the reader delivers the events of one read only, and a
+            later reader that begins at its cursor acknowledges them: for callers that store the
+            cursor first.
+        require: Names of capabilities without which the backend is refused.
+
+    Raises:
+        StreamNotFoundError: ``must_exist`` and it does not.
+        CursorError: The cursor is malformed or belongs to another stream.
+        CapabilityError: The backend lacks a required capability.
+        ConfigurationError: As for :func:`open_queue`, or the name is not usable.
+    """
+
+    async def opener() -> StreamReader[T]:
+        chosen = settings or load_settings()
+        identity = stream_id(stream, chosen)
+        cursor = Cursor() if from_ in ("beginning", "tail") else Cursor.decode(from_, identity)
+        async with _using(queue, chosen) as (used, on_close):
+            check_capabilities(used, require)
+            retry = retry_policy(chosen, used, identity)
+            if must_exist:
+                await retry.run(lambda: used.describe(identity))
+            if from_ == "tail":
+                try:
+                    cursor = (await read_tail(used, identity, retry)).cursor
+                except StreamNotFoundError:
+                    cursor = Cursor()
+        return StreamReader(
+            used,
+            identity,
+            cursor,
+            idle_seconds=chosen.idle_seconds if idle_seconds is None else idle_seconds,
+            retry=retry,
+            serializer=serializer or serializer_for(value_type),
+            codec=codec or configured_codec(chosen, identity),
+            commits=commits,
+            gaps_as_events=gaps_as_events,
+            on_close=on_close,
+        )
+
+    return Opening(opener)
+
+
+async def describe(
+    stream: str | StreamId, *, queue: ChunkQueue, settings: Settings | None = None
+) -> StreamStatus:
+    """Return the status of a stream: attempt, newest offset, ending, size.
+
+    Raises:
+        StreamNotFoundError: It does not exist, or has expired.
+        BackendUnavailableError: The backend stayed unreachable for the retry deadline.
+    """
+    chosen = settings or load_settings()
+    identity = stream_id(stream, chosen)
+    retry = retry_policy(chosen, queue, identity)
+    return (await read_tail(queue, identity, retry)).status
+
+
+def retry_policy(
+    settings: Settings, queue: ChunkQueue, stream: StreamId | None = None
+) -> RetryPolicy:
+    """Return how calls to the backend are retried and bounded."""
+    return RetryPolicy(
+        deadline_seconds=settings.retry_seconds,
+        call_seconds=settings.operation_seconds,
+        backend=queue.backend,
+        stream=None if stream is None else str(stream),
+    )
+
+
+def stream_id(stream: str | StreamId, settings: Settings) -> StreamId:
+    """Return the identity of a stream given by name.
+
+    Raises:
+        ConfigurationError: The name or the tenant is not usable.
+    """
+    if isinstance(stream, StreamId):
+        return stream
+    try:
+        return StreamId(settings.tenant, stream)
+    except ValueError as exc:
+        raise ConfigurationError(str(exc)) from None
+
+
+@contextlib.asynccontextmanager
+async def _using(
+    queue: ChunkQueue | None, settings: Settings
+) -> AsyncIterator[tuple[ChunkQueue, Callable[[], Awaitable[None]] | None]]:
+    """Yield the queue to use and the function that closes it; ``None`` if it is the caller's queue.
+
+    A queue that is opened here outlives the block, unless the block fails.
+    """
+    if queue is not None:
+        yield queue, None
+        return
+    owned = await open_queue(settings)
+    try:
+        yield owned, owned.aclose
+    except BaseException:
+        await owned.aclose()
+        raise
+
+
+def _record_bytes(queue: ChunkQueue, codec: Codec | None) -> int:
+    """Return the largest record to pack: a codec gets room to make it larger."""
+    limit = queue.capabilities.max_record_bytes // (1 if codec is None else 2)
+    if limit < SMALLEST_RECORD_BYTES:
+        raise BackendError(
+            f"backend {queue.backend!r} stores records of at most "
+            f"{queue.capabilities.max_record_bytes} bytes; streamq needs "
+            f"{SMALLEST_RECORD_BYTES}, and twice that behind a codec",
+            backend=queue.backend,
+        )
+    return limit

@@ -1,0 +1,4 @@
+"""Reads a stream: records to numbered events, cursors, and where a stream stands.
+
+Design: docs/design/reading.md.
+"""

@@ -1,0 +1,401 @@
+"""Reads a stream event by event, resumable by cursor, with a deadline on every wait.
+
+Design: docs/design/reading.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Generic, Self
+
+from streamq._errors import (
+    ClosedError,
+    IdleTimeoutError,
+    StreamCancelledError,
+    StreamFailedError,
+    StreamNotFoundError,
+    StreamqError,
+)
+from streamq._events import Chunk, Event, Reset, Seal, SealState, StreamId
+from streamq._retry import RetryPolicy
+from streamq._statistics import ReaderStatistics
+from streamq.driver import START, ChunkQueue, Stored
+from streamq.records._codec import Codec, reveal
+from streamq.records._values import PLAIN, Serializer, T
+from streamq.records._wire import Record
+
+from ._cursor import Cursor
+from ._read_ahead import ReadAhead
+from ._sequencer import Sequencer
+
+_READ_RECORDS = 256
+_READ_BYTES = 1_048_576
+_EARLY_BYTES = 8 * _READ_BYTES  # most bytes held back, on backends that do not keep order
+_EARLY_RECORDS = 1_000  # most records held back where the stored cursor names each of them
+_PAUSE_SECONDS = 1.0  # interval at which a pausing reader checks whether it was closed
+_LONGEST_WAIT_SECONDS = 20.0
+_EXISTENCE_SECONDS = 5.0  # interval at which an idle reader checks that the stream exists
+
+
+class StreamReader(Generic[T]):
+    """Reads one stream, event by event or batch by batch; its values are of type ``T``.
+
+    Get one from :func:`streamq.open_reader`. Iterating yields every :class:`Chunk`, :class:`Reset`
+    (and :class:`Gap`, if requested) and, last, the :class:`Seal`; then the iteration ends. There is
+    no background task: a reader reads only while it is called.
+
+    For one task at a time. Cancelling a call loses nothing: the next call continues.
+    """
+
+    def __init__(
+        self,
+        queue: ChunkQueue,
+        stream: StreamId,
+        cursor: Cursor,
+        *,
+        idle_seconds: float,
+        retry: RetryPolicy,
+        serializer: Serializer[T] = PLAIN,
+        codec: Codec | None = None,
+        commits: bool = True,
+        gaps_as_events: bool = False,
+        on_close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.stream = stream
+        """Which stream."""
+        self._queue = queue
+        self._idle_seconds = idle_seconds
+        self._retry = retry
+        self._codec = codec
+        self._single_try = dataclasses.replace(retry, deadline_seconds=0.0)
+        self._on_close = on_close
+        self._consumes = not queue.capabilities.replay
+        self._commits = commits
+        self._committed = START
+        self._closed = False
+        self._position = cursor.position
+        self._whole_position = cursor.position  # before the records that the sequencer holds back
+        self._ahead: ReadAhead[T] = ReadAhead(cursor, consumes=self._consumes)
+        self._clock = asyncio.get_running_loop().time
+        self._next_existence_check = 0.0
+        self._sequencer = Sequencer(
+            cursor.progress,
+            gaps_as_events=gaps_as_events,
+            reorder_bytes=0 if queue.capabilities.ordered else _EARLY_BYTES,
+            reorder_records=sys.maxsize if commits else _EARLY_RECORDS,
+            relative=self._consumes,
+            serializer=serializer,
+        )
+        self._hole_until: float | None = None
+        self._failure: StreamqError | None = None
+        self._records = 0
+
+    @property
+    def seal(self) -> Seal | None:
+        """The ending, once it has been delivered."""
+        return self._ahead.seal
+
+    @property
+    def cursor(self) -> str:
+        """Token of the place after the last event delivered; a later reader can begin there.
+
+        After the seal it is the place before the seal, so that the later reader ends at once.
+        """
+        return self._ahead.cursor.encode(self.stream)
+
+    @property
+    def offset(self) -> int:
+        """Offset of the last event delivered, 0 before the first."""
+        return self.seal.offset if self.seal else self._ahead.cursor.progress.offset
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether more events come only after the cursor has been stored (``commits=False``)."""
+        ahead = self._ahead
+        return self._consumes and not self._commits and ahead.events > 0 and not ahead.pending
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers that the newest attempt was opened with (``open_writer(headers=...)``).
+
+        Empty until the opening of that attempt has been read. A reader that began after it, at the
+        tail or at a cursor, does not read it.
+        """
+        return MappingProxyType(self._sequencer.headers)
+
+    def statistics(self) -> ReaderStatistics:
+        """Return counters; cheap, at any time."""
+        return ReaderStatistics(
+            events=self._ahead.events,
+            chunks=self._ahead.chunks,
+            chunk_bytes=self._ahead.chunk_bytes,
+            records=self._records,
+            buffered_bytes=self._ahead.buffered_bytes + self._sequencer.held_bytes,
+            stale_records=self._sequencer.stale_records,
+            duplicate_records=self._sequencer.duplicate_records,
+        )
+
+    async def read_batch(
+        self,
+        *,
+        max_events: int = 1_000,
+        max_bytes: int = _READ_BYTES,
+        max_wait: float = _LONGEST_WAIT_SECONDS,
+    ) -> list[Event[T]]:
+        """Return the next events, waiting for the first one only.
+
+        Args:
+            max_events: Most events to return, at least 1.
+            max_bytes: Stop before exceeding this many bytes of chunk data, but return one event.
+            max_wait: Seconds to wait for the first event.
+
+        Returns:
+            Events in order; empty after ``max_wait``, and after the seal has been delivered.
+
+        Raises:
+            TrimmedError: Events are no longer stored and gaps were not requested.
+            StreamNotFoundError: The stream existed and has vanished: expired, deleted, or lost by
+                the server.
+            CorruptRecordError: Stored bytes are not a valid record.
+            SerializationError: The stream is encoded by a codec that this reader does not have, or
+                the codec failed; if the error is retryable, the next call tries again.
+            BackendUnavailableError: The backend stayed unreachable for the retry deadline.
+            ClosedError: The reader is closed.
+        """
+        until = self._clock() + max_wait
+        while not self._ahead.pending and self.seal is None:
+            self._check_open()
+            left = until - self._clock()
+            if not await self._fetch(max(left, 0.0)) and left <= 0:
+                break
+        return self._ahead.take(max_events, max_bytes)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event[T]:
+        """Return the next event.
+
+        Raises:
+            StopAsyncIteration: The seal has been delivered.
+            IdleTimeoutError: Nothing arrived within the idle deadline.
+            StreamqError: As for :meth:`read_batch`.
+        """
+        if not self._ahead.pending:
+            if self.seal is not None:
+                raise StopAsyncIteration
+            until = self._clock() + self._idle_seconds
+            while not self._ahead.pending:
+                self._check_open()
+                left = until - self._clock()
+                if left <= 0:
+                    gone = ", or another reader has taken it all" if self._consumes else ""
+                    raise IdleTimeoutError(
+                        f"nothing arrived on stream {self.stream} for {self._idle_seconds:g} s; "
+                        f"the producer may be gone{gone} (STREAMQ_IDLE_SECONDS is the deadline)",
+                        backend=self._queue.backend,
+                        stream=str(self.stream),
+                    )
+                await self._fetch(min(left, _LONGEST_WAIT_SECONDS))
+        return self._ahead.deliver()
+
+    async def collect(self) -> list[T]:
+        """Read to the end and return the valid values: those after the last reset.
+
+        Raises:
+            StreamFailedError: The producer failed.
+            StreamCancelledError: The producer was cancelled.
+            StreamqError: As for iteration.
+        """
+        values: list[T] = []
+        async for event in self:
+            if isinstance(event, Chunk):
+                values.append(event.value)
+            elif isinstance(event, Reset):
+                values.clear()
+        raise_for_seal(self.seal, self.stream)
+        return values
+
+    async def aclose(self) -> None:
+        """Stop reading. Idempotent. Events read and not delivered are left to the next reader.
+
+        A call that waits in another task raises ``ClosedError`` when its wait ends, or at once if
+        the reader opened its queue itself.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._consumes:
+                with contextlib.suppress(StreamqError):  # unreleased records come back later
+                    await self._single_try.run(
+                        lambda: self._queue.release(self.stream, self._ahead.cursor.position)
+                    )
+        finally:
+            if self._on_close is not None:
+                closing, self._on_close = self._on_close, None
+                await closing()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this reader is closed", stream=str(self.stream))
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+
+    async def _fetch(self, max_wait: float) -> bool:
+        """Read once from the backend; return whether there were records."""
+        if self._consumes:
+            await self._commit()
+            if self.is_spent:
+                await asyncio.sleep(max_wait)
+                return False
+        if (pause := self._pause()) > 0:
+            await asyncio.sleep(min(max_wait, pause, _PAUSE_SECONDS))
+            return False
+        found = await self._read(max_wait)
+        records = await self._decode(found)
+        self._check_open()
+        if not found:
+            await self._check_existence()
+            return False
+        failure: StreamqError | None = None
+        # No await from here to the end: cancellation cannot interrupt it halfway.
+        for stored, record in zip(found, records, strict=False):
+            before = self._whole_position
+            try:
+                if isinstance(record, StreamqError):
+                    raise record
+                events = self._sequencer.feed(record)
+            except StreamqError as exc:
+                # Events before the bad record are delivered first, then the error is raised: for
+                # good, or, if it is retryable (the codec's key service is away), until it passes.
+                exc.backend, exc.stream = self._queue.backend, str(self.stream)
+                failure = exc
+                if not exc.retryable:
+                    self._failure = exc
+                break
+            self._records += 1
+            self._position = stored.position
+            if not self._sequencer.holds_back:
+                self._whole_position = stored.position
+            self._ahead.add(
+                events,
+                before=before,
+                after=self._whole_position,
+                progress=self._sequencer.progress,
+                is_complete=not self._sequencer.holds_back,
+            )
+        if failure is not None and not self._ahead.pending:
+            raise failure
+        return True
+
+    def _pause(self) -> float:
+        """Return how many seconds to pause, because a missing record may be hidden from us.
+
+        Records taken by a reader that died stay hidden for a time-out. When half of the room for
+        records after them is used, reading pauses that long before they can count as lost.
+        """
+        if not self._sequencer.is_half_full:
+            self._hole_until = None
+            return 0.0
+        now = self._clock()
+        if self._hole_until is None:
+            self._hole_until = now + self._queue.hidden_seconds
+        return self._hole_until - now
+
+    async def _commit(self) -> None:
+        """Acknowledge the events delivered, or those before the cursor that the reader began at.
+
+        Records without events (an OPEN, a repeat) are acknowledged as well: they are safe to lose,
+        and the backend may send nothing more before that.
+        """
+        position = self._ahead.cursor.position
+        if position not in (START, self._committed) and (self._commits or not self._ahead.events):
+            await self._retry.run(lambda: self._queue.commit(self.stream, position))
+            self._committed = position
+
+    async def _decode(self, found: Sequence[Stored]) -> list[Record | StreamqError]:
+        """Return the records up to the first bad one, and in its place the error."""
+        records: list[Record | StreamqError] = []
+        try:
+            for stored in found:
+                record = Record.decode(stored.data)
+                if record.coded is not None:
+                    record = await reveal(record, self._codec, seconds=self._retry.call_seconds)
+                records.append(record)
+        except StreamqError as exc:
+            records.append(exc)
+        return records
+
+    async def _read(self, max_wait: float) -> Sequence[Stored]:
+        attempts = 0
+
+        async def read() -> Sequence[Stored]:
+            nonlocal attempts
+            attempts += 1
+            return await self._queue.read(
+                self.stream,
+                self._position,
+                max_records=_READ_RECORDS,
+                max_bytes=_READ_BYTES,
+                # After an outage do not wait: the server may have lost the stream.
+                max_wait=max_wait if attempts == 1 else 0.0,
+            )
+
+        found = await self._retry.run(read, wait_seconds=max_wait)
+        if attempts > 1:
+            self._next_existence_check = 0.0
+        return found
+
+    async def _check_existence(self) -> None:
+        """Raise if the stream existed and does not exist any more."""
+        now = self._clock()
+        if self._position == START or now < self._next_existence_check:
+            return
+        self._next_existence_check = now + _EXISTENCE_SECONDS
+        try:
+            await self._single_try.run(lambda: self._queue.describe(self.stream))
+        except StreamNotFoundError as exc:
+            raise StreamNotFoundError(
+                f"stream {self.stream} has vanished after event {self._sequencer.offset}: it has "
+                "expired, was deleted, or the server has lost it",
+                backend=self._queue.backend,
+                stream=str(self.stream),
+            ) from exc
+        except StreamqError:
+            return  # this proves nothing; if the backend is unavailable, the next read raises
+
+
+def raise_for_seal(seal: Seal | None, stream: StreamId) -> None:
+    """Raise if the ending was not END.
+
+    Raises:
+        StreamFailedError: ERROR.
+        StreamCancelledError: CANCELLED.
+    """
+    if seal is None or seal.state is SealState.END:
+        return
+    detail = f": {seal.message}" if seal.message else ""
+    if seal.state is SealState.CANCELLED:
+        raise StreamCancelledError(
+            f"the producer of {stream} was cancelled{detail}", stream=str(stream)
+        )
+    raise StreamFailedError(
+        f"the producer of {stream} failed with {seal.error_type}{detail}",
+        error_type=seal.error_type,
+        retryable=seal.retryable,
+        stream=str(stream),
+    )

@@ -1,0 +1,243 @@
+"""Determines where a stream stands, from its newest records or by reading all of it.
+
+Design: docs/design/attempts.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+
+from streamq._errors import CapabilityError, CorruptRecordError, CursorError
+from streamq._events import Seal, StreamId
+from streamq._retry import RetryPolicy
+from streamq.driver import START, ChunkQueue, Stored, StreamInfo
+from streamq.records._wire import Record, RecordKind
+
+from ._cursor import Cursor, Progress
+from ._sequencer import Sequencer, fold_tail
+
+_FIRST_RECORDS = 4
+_GROWTH = 8
+_PAGE_RECORDS = 1_000
+_PAGE_BYTES = 4_194_304
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """The status of a stream.
+
+    Attributes:
+        stream: Which stream.
+        attempt: The newest attempt, from 1.
+        offset: Offset of the newest event; 0 if only an attempt was opened.
+        seal: The ending, or ``None`` while the stream is open.
+        records: How many records are stored, if the backend knows.
+        size_bytes: How much they take, if the backend knows.
+        expires_in: Time until the stream expires.
+    """
+
+    stream: StreamId
+    attempt: int
+    offset: int
+    seal: Seal | None
+    records: int | None
+    size_bytes: int | None
+    expires_in: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a stream, and the state of delivery there.
+
+    Attributes:
+        info: The backend's description.
+        state: The sequencer after the newest record.
+        cursor: The place after the newest event; but before the seal, so that a reader that begins
+            here gets it, and before the parts of an incomplete chunk.
+        position: The driver's position after the newest record.
+        opening: The record that opened the newest epoch, if it was among those read.
+    """
+
+    info: StreamInfo
+    state: Sequencer
+    cursor: Cursor
+    position: str
+    opening: bytes | None = None
+
+    @property
+    def status(self) -> StreamStatus:
+        """The tail as a public :class:`StreamStatus`."""
+        info, state = self.info, self.state
+        return StreamStatus(
+            info.stream,
+            state.attempt,
+            state.offset,
+            state.seal,
+            info.records,
+            info.size_bytes,
+            info.expires_in,
+        )
+
+
+async def read_tail(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Tail:
+    """Return where a stream stands.
+
+    Raises:
+        StreamNotFoundError: It does not exist, or has expired.
+        CapabilityError: The backend has no replay, so that its records cannot be read for this; or
+            it neither fences nor keeps order.
+        CorruptRecordError: One of its records is damaged.
+        BackendUnavailableError: The backend stayed unreachable for the retry deadline.
+    """
+    capabilities = queue.capabilities
+    if not (capabilities.replay and capabilities.writable):
+        raise CapabilityError(
+            f"backend {queue.backend!r} cannot tell where stream {stream} stands: that takes "
+            "replay, and a fence or order",
+            backend=queue.backend,
+            stream=str(stream),
+        )
+    if capabilities.fenced:
+        return await retry.run(lambda: _newest(queue, stream))
+    info = await retry.run(lambda: queue.describe(stream))
+    fold = Fold(queue, stream, retry)
+    await fold.advance()
+    return fold.tail(info)
+
+
+async def newest_epoch(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> int:
+    """Return the newest epoch of a stream, on any backend.
+
+    Raises:
+        StreamNotFoundError: The backend fences, and the stream does not exist.
+        StreamqError: As for :func:`read_tail`.
+    """
+    if queue.capabilities.fenced:
+        return (await read_tail(queue, stream, retry)).state.epoch
+    return await retry.run(lambda: queue.newest_epoch(stream))
+
+
+async def _newest(queue: ChunkQueue, stream: StreamId) -> Tail:
+    """Read the newest records of a backend that fences: none of them is stale."""
+    count = _FIRST_RECORDS
+    while True:
+        info = await queue.describe(stream, last=count)
+        records = [decode(stored, queue, stream) for stored in info.last]
+        state = fold_tail(records)
+        if state is None and len(records) < count:
+            # These are all records, and no attempt stored more than its opening.
+            state = Sequencer()
+            for record in reversed(records):
+                state.feed(record)
+        # With an incomplete chunk, back to the record before its first part.
+        needed = records[0].part + 2 if records and _is_incomplete(records[0]) else 0
+        if state is not None and (len(records) >= needed or len(records) < count):
+            newest, opened = info.last[0], records[0].kind is RecordKind.OPEN
+            cursor = _cursor(info.last, records, state)
+            return Tail(info, state, cursor, newest.position, newest.data if opened else None)
+        count = max(count * _GROWTH, needed)
+
+
+def _cursor(stored: tuple[Stored, ...], records: list[Record], state: Sequencer) -> Cursor:
+    if state.seal is None:
+        at = records[0].part + 1 if _is_incomplete(records[0]) else 0
+        return Cursor(state.progress, stored[at].position if at < len(stored) else START)
+    sealing = next(i for i, record in enumerate(records) if record.seal is not None)
+    before = stored[sealing + 1].position if sealing + 1 < len(stored) else START
+    return _before_seal(state, state.seal, before)
+
+
+def _before_seal(state: Sequencer, seal: Seal, position: str) -> Cursor:
+    p = state.progress
+    return Cursor(Progress(p.epoch, p.attempt, p.next_seq, seal.offset - 1), position)
+
+
+def _is_incomplete(record: Record) -> bool:
+    return record.parts > 1 and not record.completes
+
+
+def decode(stored: Stored, queue: ChunkQueue, stream: StreamId) -> Record:
+    """Return a stored record.
+
+    Raises:
+        CorruptRecordError: It is damaged.
+    """
+    try:
+        return Record.decode(stored.data)
+    except CorruptRecordError as exc:
+        exc.backend, exc.stream = queue.backend, str(stream)
+        raise
+
+
+@dataclass(slots=True)
+class Fold:
+    """Reads a stream forward to its end, for backends that do not fence.
+
+    There, a record is stale because of a record before it in the one order in which all readers
+    read. So only a pass over all records comes to the same state as every reader.
+    """
+
+    queue: ChunkQueue
+    stream: StreamId
+    retry: RetryPolicy
+    state: Sequencer = field(default_factory=lambda: Sequencer(gaps_as_events=True))
+    position: str = START
+    opening: bytes | None = None
+    _whole: str = START
+
+    async def advance(self, until: bytes | None = None) -> bool:
+        """Read on to the newest record, or only to a given one; return whether that one was found.
+
+        Raises:
+            CorruptRecordError: A stored record is damaged.
+            BackendUnavailableError: The backend stayed unreachable for the retry deadline.
+        """
+        largest = self.queue.capabilities.max_record_bytes
+        max_bytes = max(_PAGE_BYTES, 2 * largest)
+        while True:
+            page = await self.retry.run(partial(self._read, max_bytes))
+            for stored in page:
+                self._feed(stored)
+                if stored.data == until:
+                    return True
+            size = sum(len(stored.data) for stored in page)
+            if len(page) < _PAGE_RECORDS and size + largest <= max_bytes:
+                return False
+
+    def tail(self, info: StreamInfo) -> Tail:
+        """Return where the stream stood after the last record read."""
+        state, seal = self.state, self.state.seal
+        if seal is None:
+            cursor = Cursor(state.progress, self._whole)
+        else:
+            cursor = _before_seal(state, seal, self._whole)
+        return Tail(info, state, cursor, self.position, self.opening)
+
+    async def _read(self, max_bytes: int) -> list[Stored]:
+        found = await self.queue.read(
+            self.stream,
+            self.position,
+            max_records=_PAGE_RECORDS,
+            max_bytes=max_bytes,
+            max_wait=0.0,
+        )
+        return list(found)
+
+    def _feed(self, stored: Stored) -> None:
+        record = decode(stored, self.queue, self.stream)
+        epoch = self.state.epoch
+        try:
+            self.state.feed(record)
+        except CursorError:
+            # The beginning is no longer stored, and records that a stale attempt wrote after its
+            # successor took over were counted as valid. From here on the successor's count.
+            base = Progress(record.epoch, record.attempt, record.seq, record.offset - 1)
+            self.state = Sequencer(base, gaps_as_events=True)
+            self.state.feed(record)
+        if self.state.epoch > epoch:
+            self.opening = stored.data if record.kind is RecordKind.OPEN else None
+        self.position = stored.position
+        if self.state.seal is None and not self.state.holds_back:
+            self._whole = stored.position

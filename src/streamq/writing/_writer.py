@@ -1,0 +1,389 @@
+"""Accepts the chunks of one attempt into a bounded buffer and seals the stream exactly once.
+
+Design: docs/design/writing.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Generic, Self
+
+from streamq._errors import (
+    BufferFullError,
+    ChunkTooLargeError,
+    ClosedError,
+    ReplayError,
+    StreamqError,
+)
+from streamq._events import SealState, StreamId
+from streamq._policies import OnFull
+from streamq._retry import RetryPolicy
+from streamq._statistics import WriterStatistics
+from streamq.driver import ChunkQueue
+from streamq.records._values import Encoding, TContra
+from streamq.records._wire import SealBody
+
+from ._fence import Fence
+from ._outbox import Outbox
+from ._sender import Sender
+from ._writer_options import WriterOptions
+
+
+class StreamWriter(Generic[TContra]):
+    """Sends chunks of type ``T`` (by default any) into one stream as one attempt of its producer.
+
+    Get one from :func:`streamq.open_writer` or as the ``stream`` argument of a streaming activity.
+
+    ``send_chunk`` does not wait for the network unless the bounded buffer is full. A background
+    task owned by the writer sends at once when nothing is in flight, and packs the chunks that
+    arrive during a round trip into the next one. When that task fails, every later call raises its
+    error.
+
+    As an async context manager it seals the stream: END on success, ERROR on an exception,
+    CANCELLED on cancellation. Safe to use from many tasks of one event loop; chunks keep the order
+    in which ``send_chunk`` was called.
+    """
+
+    def __init__(
+        self,
+        queue: ChunkQueue,
+        stream: StreamId,
+        outbox: Outbox,
+        options: WriterOptions,
+        *,
+        retry: RetryPolicy,
+        fence: Fence | None = None,
+        on_close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.stream = stream
+        """Which stream."""
+        self.attempt = outbox.attempt
+        """Dense number of this attempt, 1 for the first."""
+        self.epoch = outbox.epoch
+        """The attempt's place among all runs of the producer; larger is newer."""
+        self.resumed_from = outbox.resumed_from
+        """Chunks of earlier attempts that stay valid; 0 unless this attempt resumes or replays."""
+        self.discards = options.discards
+        """Whether chunks are stored nowhere: the stream was sealed before this attempt began."""
+        self.has_codec = options.codec is not None
+        """Whether a codec encrypts or compresses what is stored."""
+        self._queue = queue
+        self._takes_parts = queue.capabilities.replay
+        self._outbox = outbox
+        self._max_chunk_bytes = options.max_chunk_bytes
+        self._buffer_bytes = options.buffer_bytes
+        self._serializer = options.serializer
+        self._on_full = options.on_full
+        self._holds_back = options.holds_back
+        self._seals_failures = options.seals_failures
+        self._seal_timeout = options.seal_timeout
+        self._on_close = on_close
+        self._closed = False
+        self._chunks = self._chunk_bytes = self._replayed = self._dropped = 0
+        self._waits = self._waiting = 0
+        self._admission = asyncio.Lock()
+        self._sender = Sender(
+            queue,
+            stream,
+            outbox,
+            retry=retry,
+            codec=options.codec,
+            fence=fence,
+            sealed_ttl=options.sealed_ttl,
+        )
+        self._lock = self._sender.lock
+        self._wake = self._sender.wake
+
+    @property
+    def position(self) -> int:
+        """Seq of the next chunk to send: the number of valid chunks accepted into the stream.
+
+        It begins after the last durable chunk with ``OnRetry.RESUME``, and at 0 with ``REPLAY``.
+        """
+        return self._outbox.position
+
+    @property
+    def durable_position(self) -> int:
+        """The number of valid chunks that the backend holds."""
+        return self._outbox.durable_seq
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the ending is durably stored."""
+        return self._outbox.is_sealed
+
+    def statistics(self) -> WriterStatistics:
+        """Return counters; cheap, at any time."""
+        return WriterStatistics(
+            chunks=self._chunks,
+            chunk_bytes=self._chunk_bytes,
+            replayed_chunks=self._replayed,
+            durable_chunks=self._outbox.durable_seq - self.resumed_from,
+            dropped_chunks=self._dropped,
+            records=self._sender.records,
+            buffered_bytes=self._outbox.buffered_bytes,
+            waits=self._waits,
+        )
+
+    async def send_chunk(self, value: TContra) -> None:
+        """Accept one chunk for sending.
+
+        Returns at once while the buffer has room. Without room ``on_full`` decides; by default the
+        call waits until the backend has caught up. A chunk larger than a record of the backend is
+        stored in parts, which readers join. Cancellation while waiting: nothing of the chunk is
+        sent.
+
+        Raises:
+            SerializationError: The value is not text, bytes or JSON-serialisable.
+            ChunkTooLargeError: The encoded value exceeds the limit. Nothing of it is stored and
+                the stream stays usable.
+            BufferFullError: There is no room, with ``OnFull.ERROR``; nothing of it is stored.
+            ReplayError: With ``OnRetry.REPLAY``: an earlier attempt stored another chunk here.
+            FencedError: A newer attempt has taken the stream over.
+            SealedError: The stream has been sealed by this writer.
+            ClosedError: The writer is closed.
+        """
+        encoding, data = self._encode(value)
+        if not self._take(encoding, data):
+            await self._accept_later(encoding, data)
+        self._wake.set()
+
+    def _offer(self, value: TContra) -> Coroutine[Any, Any, None] | None:
+        """Accept or drop a chunk from a thread, or return a coroutine that accepts it later.
+
+        After a chunk that was accepted at once, the caller sets ``_wake`` in the event loop.
+        """
+        encoding, data = self._encode(value)
+        with self._lock:
+            return None if self._take(encoding, data) else self._accept_later(encoding, data)
+
+    def _encode(self, value: TContra) -> tuple[Encoding, bytes]:
+        encoding, data = self._serializer.encode(value)
+        if not self._takes_parts and len(data) > self._outbox.whole_bytes:
+            raise ChunkTooLargeError(
+                f"chunk of {len(data)} bytes exceeds the {self._outbox.whole_bytes} that backend "
+                f"{self._queue.backend!r} stores in one record; it has no replay, so that a chunk "
+                "cannot be sent in parts. Send smaller ones, or take another backend",
+                backend=self._queue.backend,
+                stream=str(self.stream),
+            )
+        if len(data) > self._max_chunk_bytes:
+            raise ChunkTooLargeError(
+                f"chunk of {len(data)} bytes exceeds the limit of {self._max_chunk_bytes} "
+                "(STREAMQ_MAX_CHUNK_BYTES); send it in smaller chunks",
+                backend=self._queue.backend,
+                stream=str(self.stream),
+            )
+        return encoding, data
+
+    def _take(self, encoding: Encoding, data: bytes) -> bool:
+        """Accept or drop a chunk at once; return whether that was possible."""
+        if self._sender.error is not None or self._closed:
+            self._check_writable()
+        outbox = self._outbox
+        if outbox.is_replaying:
+            self._accept(encoding, data)
+            self._replayed += 1
+            return True
+        if self._waiting or not self._has_room(len(data)):
+            outbox.check_open()
+            if self._on_full is not OnFull.DROP:
+                return False
+            self._dropped += 1
+            return True
+        self._accept(encoding, data)
+        return True
+
+    def _accept(self, encoding: Encoding, data: bytes) -> None:
+        self._outbox.accept(encoding, data)
+        self._chunks += 1
+        self._chunk_bytes += len(data)
+
+    def _has_room(self, size: int) -> bool:
+        return self._outbox.has_room(size, self._buffer_bytes)
+
+    def _full(self, size: int) -> BufferFullError:
+        held = self._outbox.buffered_bytes
+        if self._holds_back:
+            message = (
+                f"{held} bytes are held back until the activity ends; {size} more exceed the limit "
+                f"of {self._buffer_bytes} (STREAMQ_BATCH_BYTES). Raise it, or stream with "
+                "STREAMQ_MODE=realtime"
+            )
+        else:
+            message = (
+                f"{held} bytes wait for backend {self._queue.backend!r}; {size} more exceed the "
+                f"limit of {self._buffer_bytes} (STREAMQ_BUFFER_BYTES). Send it again later, or "
+                "open the writer with OnFull.BLOCK"
+            )
+        error = BufferFullError(message, backend=self._queue.backend, stream=str(self.stream))
+        error.retryable = not self._holds_back
+        return error
+
+    async def _accept_later(self, encoding: Encoding, data: bytes) -> None:
+        """Accept a chunk once there is room in the buffer, behind every earlier caller."""
+        if self._holds_back or self._on_full is OnFull.ERROR:
+            raise self._full(len(data))
+        self._waits += 1
+        self._waiting += 1
+        try:
+            async with self._admission:
+                # Check and accept in one step: another thread could take the room in between.
+                while not self._accept_if_room(encoding, data):
+                    await self._sender.wait_progress()
+        finally:
+            self._waiting -= 1
+        self._wake.set()
+
+    def _accept_if_room(self, encoding: Encoding, data: bytes) -> bool:
+        with self._lock:
+            self._check_writable()
+            if not self._has_room(len(data)):
+                return False
+            self._accept(encoding, data)
+            return True
+
+    async def flush(self) -> None:
+        """Wait until every accepted chunk is durable, except those that batch mode holds back.
+
+        Raises:
+            StreamqError: The error that stopped the writer.
+        """
+        await self._sender.drain()
+
+    async def wait_stopped(self) -> StreamqError | None:
+        """Wait until nothing more will be sent: the writer has sealed, failed or been closed.
+
+        Returns:
+            The error that stopped it, if it failed. Cancellation has no effect on the writer.
+        """
+        await self._sender.wait_stopped()
+        return self._sender.error
+
+    def on_stopped(self, callback: Callable[[SealBody | None, StreamqError | None], None]) -> None:
+        """Call back in the event loop once nothing more will be sent.
+
+        Args:
+            callback: Called with the seal if it is durable, and the error if the writer failed.
+        """
+        self._sender.on_stopped(callback)
+
+    async def finish(self) -> None:
+        """Seal the stream END, after every accepted chunk; returns once that is durable.
+
+        Calling it again is harmless. Cancellation: the seal is still sent unless the writer is
+        closed.
+
+        Raises:
+            SealedError: The stream was sealed otherwise (``fail``, ``cancel``).
+            ReplayError: With ``OnRetry.REPLAY``: not all durable chunks were sent again.
+            StreamqError: The error that stopped the writer.
+        """
+        await self._finish(SealState.END)
+
+    async def fail(
+        self, error: BaseException | str, *, error_type: str = "", retryable: bool = False
+    ) -> None:
+        """Seal the stream ERROR, after every accepted chunk. Same rules as :meth:`finish`.
+
+        Args:
+            error: The failure; its text becomes visible to every reader.
+            error_type: The failure's name for readers, by default the exception's class.
+            retryable: Whether the seal calls the failure one that may pass.
+        """
+        await self._finish(
+            SealState.ERROR,
+            error_type=error_type or _type_name(error),
+            message=str(error),
+            retryable=retryable,
+        )
+
+    async def cancel(self, reason: str = "") -> None:
+        """Seal the stream CANCELLED, after every accepted chunk. Same rules as :meth:`finish`."""
+        await self._finish(SealState.CANCELLED, message=reason)
+
+    async def aclose(self) -> None:
+        """Send the accepted chunks and a requested seal (bounded wait), then release everything.
+
+        Idempotent; concurrent calls wait as well, so that closing the queue next is safe. The
+        stream stays open for a next attempt unless it was sealed. Cancellation: chunks that were
+        not sent yet are abandoned; everything is released.
+        """
+        if self._closed:
+            await self._sender.wait_stopped()
+            return
+        self._closed = True
+        try:
+            await self._sender.aclose(self._seal_timeout)
+        finally:
+            if self._on_close is not None:
+                closing, self._on_close = self._on_close, None
+                await closing()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        try:
+            if self._outbox.seal is not None:
+                return
+            if exc is None:
+                await self._end()
+            elif not self._seals_failures:
+                return
+            elif isinstance(exc, asyncio.CancelledError):
+                self._request_seal(SealState.CANCELLED)  # aclose waits for it
+            else:
+                self._request_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
+        finally:
+            if self._seals_failures or self._outbox.is_sealed:
+                await self.aclose()
+
+    async def _end(self) -> None:
+        try:
+            await self.finish()
+        except ReplayError as exc:
+            if self._seals_failures:
+                self._request_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
+            raise
+
+    async def _finish(
+        self,
+        state: SealState,
+        *,
+        error_type: str = "",
+        message: str = "",
+        retryable: bool = False,
+    ) -> None:
+        if self._outbox.seal is None:
+            self._check_writable()
+        self._request_seal(state, error_type=error_type, message=message, retryable=retryable)
+        await self._sender.drain()
+
+    def _request_seal(
+        self,
+        state: SealState,
+        *,
+        error_type: str = "",
+        message: str = "",
+        retryable: bool = False,
+    ) -> None:
+        with self._lock:
+            self._outbox.request_seal(
+                state, error_type=error_type, message=message, retryable=retryable
+            )
+        self._wake.set()
+
+    def _check_writable(self) -> None:
+        self._sender.raise_error()
+        self._outbox.check_open()
+        if self._closed:
+            raise ClosedError("this writer is closed", stream=str(self.stream))
+
+
+def _type_name(error: BaseException | str) -> str:
+    return "Error" if isinstance(error, str) else type(error).__name__
