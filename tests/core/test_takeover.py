@@ -150,7 +150,7 @@ async def test_opening_that_does_not_come_back_is_the_backends_fault(
     """A driver that reads less than is stored would have two chunks with one number."""
     faulty = FaultyQueue(queue)
     faulty.always("read", Empty())
-    with pytest.raises(BackendError, match="does not give it back"):
+    with pytest.raises(BackendError, match="does not return it"):
         await attempt(faulty, settings, 10)
 
 
