@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamq import ConfigurationError, Settings, StreamId, _data_converter
-from streamq._data_converter import GROUP, configured_codec
+from streamq import ConfigurationError, Settings, StreamId
+from streamq.opening import _data_converter
+from streamq.opening._data_converter import GROUP, configured_codec
 
 _STREAM = StreamId("t", "workflow/run/topic")
 
