@@ -13,8 +13,8 @@ pytest_plugins = ["streamq.testing.plugin", "pytester"]
 
 _NOTES = pytest.StashKey[dict[str, list[str]]]()
 
-# A job that a shell runs in the background ignores Ctrl-C, and so would every process that the
-# tests start and interrupt.
+# A shell starts background jobs with SIGINT ignored. Processes that tests start would inherit that,
+# and the tests that interrupt them would fail.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

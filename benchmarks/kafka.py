@@ -33,14 +33,14 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from tests.apache_kafka import KAFKA_VERSION, ApacheKafka, Operator
 
 from benchmarks._stamp import CHUNK_BYTES, STAMP, age_ms, stamped
 from benchmarks._stats import Row, compare, percentile, show
 from streamq import Chunk, Settings, load_settings, open_queue, open_reader, open_writer
-from streamq_kafka.apache import KAFKA_VERSION, ApacheKafka, Operator
-from streamq_kafka.embedded import Topic
+from streamq_kafka.embedded import TopicSpec
 
-_TOPICS = (Topic("streamq"), Topic("streamq.directory", compacted=True), Topic("bare"))
+_TOPICS = (TopicSpec("streamq"), TopicSpec("streamq.directory", compacted=True), TopicSpec("bare"))
 _PARTITIONS = 12
 _SILENCE_SECONDS = 30.0
 _IDLE_SECONDS = 6.0

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from streamq import Capabilities, Settings, installed_drivers, load_driver
 from streamq.driver import DriverSettings
-from streamq.temporal._schema import stream_schema
+from streamq.temporal.generic._schema import stream_schema
 from streamq.testing import _catalogue as kit
 
 DOCS = Path(__file__).parent
@@ -35,7 +35,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def capabilities() -> str:
-    """Return what every installed backend declares."""
+    """Return the capabilities that every installed backend declares."""
     drivers = [load_driver(name) for name in installed_drivers()]
     rows = []
     for field in dataclasses.fields(Capabilities):
@@ -68,7 +68,7 @@ def settings(settings_type: type[Settings] | type[DriverSettings]) -> str:
 
 
 def hooks() -> str:
-    """Return what a harness may supply, and what for."""
+    """Return the hooks that a harness may supply, and their purposes."""
     return table(
         ("hook", "what it does", "what its checks prove", "mandatory for"),
         (
@@ -107,7 +107,7 @@ def checks() -> str:
 
 
 def generators() -> dict[str, Callable[[], str]]:
-    """Return what to write at each marker."""
+    """Return the table for each marker."""
     found: dict[str, Callable[[], str]] = {"capabilities": capabilities}
     found["settings"] = partial(settings, Settings)
     found["hooks"], found["checks"] = hooks, checks

@@ -9,7 +9,7 @@ LINES = ["checking out", "building", "testing", "done"]
 
 
 async def attempt(name: str, *, stops_after: int) -> None:
-    """Send every line from the first; what is stored already is compared and dropped."""
+    """Send every line from the first; lines that are stored are compared and dropped."""
     stream = await open_writer(name, on_retry=OnRetry.REPLAY, on_full=OnFull.ERROR)
     try:
         for number, line in enumerate(LINES, 1):
@@ -26,7 +26,7 @@ async def attempt(name: str, *, stops_after: int) -> None:
 
 
 async def main() -> None:
-    """Run both attempts, then read what a reader was told."""
+    """Run both attempts, then print the events that a reader gets."""
     name = f"job-{uuid.uuid4()}"  # of the job, the same for its attempts
     try:
         await attempt(name, stops_after=2)

@@ -1,4 +1,4 @@
-"""An encrypting payload codec covers the stream: the queue holds nothing that can be read."""
+"""An encrypting payload codec covers the stream: the queue holds no readable text."""
 
 import asyncio
 import dataclasses
@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():  # workflows do not encrypt: thei
 
 
 class Encryption(PayloadCodec):
-    """AES-GCM over whole payloads, what they say of their type included."""
+    """Encrypts whole payloads by AES-GCM, including the metadata of their type."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
@@ -35,7 +35,7 @@ class Encryption(PayloadCodec):
         ]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Decrypt what `encode` made; an altered payload raises `InvalidTag`."""
+        """Decrypt the payloads of `encode`; an altered one raises `InvalidTag`."""
         return [
             Payload.FromString(self._cipher.decrypt(each.data[:12], each.data[12:], None))
             for each in payloads
@@ -70,7 +70,7 @@ class Letter:
 
 
 async def main() -> None:
-    """Run the worker and the workflow, read the stream, and then what is stored of it."""
+    """Run the worker and the workflow, read the stream, and then its stored records."""
     key = AESGCM.generate_key(bit_length=256)  # yours comes from where you keep secrets
     converter = dataclasses.replace(DataConverter.default, payload_codec=Encryption(key))
     address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")

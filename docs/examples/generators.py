@@ -25,7 +25,7 @@ async def walk(steps: int) -> AsyncIterator[str]:
 
 @streaming_activity(topic="rungs")
 def climb(rungs: int) -> Generator[str, None, str]:
-    """Yield each rung, in a thread; what a generator returns is the activity's result."""
+    """Yield each rung, in a thread; the generator's return value is the activity's result."""
     for number in range(1, rungs + 1):
         yield f"rung {number}"
     return "the top"

@@ -1,4 +1,4 @@
-"""A film beside the stream: the activity hands it over, and who may read gets a URL of S3."""
+"""A film beside the stream: the activity uploads it, and a permitted reader gets a URL of S3."""
 
 import asyncio
 import hashlib
@@ -31,20 +31,20 @@ TOKEN = "that-of-the-reader"  # yours comes from where your readers log in
 
 
 async def frames(title: str) -> AsyncIterator[bytes]:
-    """Stand for what makes a film, piece by piece."""
+    """Stand for a renderer that makes a film piece by piece."""
     for number in range(500):
         yield f"{title} {number:4} ".encode() * 3_000
 
 
 class Studio:
-    """Activities with a connection that all of them share."""
+    """Has activities that share one connection."""
 
     def __init__(self, hand_over: HandOver) -> None:
         self._hand_over = hand_over
 
     @streaming_activity
     async def render(self, title: str, stream: StreamWriter) -> str:
-        """Send what is being done, and the film as a reference: it is uploaded in parts."""
+        """Send progress, and the film as a reference: it is uploaded in parts."""
         await stream.send_chunk("rendering")
         film = await self._hand_over.upload(
             stream, frames(title), media_type="video/mp4", name=f"{title}.mp4"
@@ -59,7 +59,7 @@ class Film:
 
     @workflow.run
     async def run(self, title: str) -> str:
-        """Return what there is to be said."""
+        """Return the announcement of the film."""
         return await workflow.execute_activity_method(
             Studio.render,
             title,
@@ -69,13 +69,13 @@ class Film:
 
 
 class Guard:
-    """Stands before the gateway's events and the objects alike: the same right opens both."""
+    """Guards the gateway's events and the objects alike: the same right opens both."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through that has the token; where rights differ, look at the name, too."""
+        """Let a request with the token through; where rights differ, check the name, too."""
         if scope["type"] == "http":
             said = Request(scope).headers.get("authorization", "")
             if not hmac.compare_digest(said.encode(), f"Bearer {TOKEN}".encode()):
@@ -84,20 +84,20 @@ class Guard:
 
 
 async def redirect(request: Request) -> RedirectResponse | JSONResponse:
-    """Lead whoever has come past the guard to the object, for a minute."""
+    """Redirect a reader with a valid token to the object, for a minute."""
     hand_over: HandOver = request.app.state.hand_over
     name, identity = request.path_params["name"], request.path_params["id"]
     try:
         url = await hand_over.url(name, identity, lifetime=timedelta(minutes=1))
     except (StreamNotFoundError, ObjectNotFoundError) as exc:
         return JSONResponse({"error": exc.code, "message": exc.message}, 404)
-    # The URL opens the object by itself: no cache may keep it, no other page be told of it.
+    # The URL opens the object by itself: no cache may keep it, and no other page may learn it.
     headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
     return RedirectResponse(url, 307, headers)
 
 
 async def fetch(url: str, film: ObjectReference) -> None:
-    """Do what a browser does with the reference that it was sent."""
+    """Do with a received reference what a browser does."""
     async with httpx.AsyncClient(follow_redirects=True) as browser:
         print("without the token:", (await browser.get(url)).status_code)
         answer = await browser.get(url, headers={"Authorization": f"Bearer {TOKEN}"})

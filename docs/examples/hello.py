@@ -1,4 +1,4 @@
-"""An activity streams; whoever holds the workflow's handle sees it at once."""
+"""An activity streams, and the holder of the workflow's handle sees it at once."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A workflow reads its activity's stream with `async for`, and acts on what it sees."""
+"""A workflow reads its activity's stream with `async for`, and acts on its events."""
 
 import asyncio
 import os
@@ -24,14 +24,14 @@ async def inspect(stream: StreamWriter[str], ship: str) -> str:
 
 @workflow.defn
 class Inspection:
-    """Sees every chunk while the activity runs, and can be asked what it has seen."""
+    """Sees every chunk while the activity runs, and answers a query for them."""
 
     def __init__(self) -> None:
         self._findings: list[str] = []
 
     @workflow.query
     def findings(self) -> list[str]:
-        """Return what is known so far."""
+        """Return the findings so far."""
         return self._findings
 
     @workflow.run
@@ -55,7 +55,7 @@ class Inspection:
 
 
 async def main() -> None:
-    """Run the worker and the workflow; here nobody but the workflow reads the stream."""
+    """Run the worker and the workflow; here only the workflow reads the stream."""
     address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
     client = await Client.connect(address, plugins=[StreamqPlugin()])
     async with Worker(client, task_queue="ships", workflows=[Inspection], activities=[inspect]):

@@ -1,4 +1,4 @@
-"""Methods of a class stream too: the activities share what the worker was given."""
+"""Methods of a class stream too: the activities share the object that the worker has."""
 
 import asyncio
 import os
@@ -47,7 +47,7 @@ class Question:
 
     @workflow.run
     async def run(self, prompt: str) -> str:
-        """Return who answered."""
+        """Return the name of the model that answered."""
         return await workflow.execute_activity_method(
             Assistant.answer,
             prompt,

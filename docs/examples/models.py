@@ -1,4 +1,4 @@
-"""pydantic models as chunks: the activity sends them, and whoever reads gets them back."""
+"""Streams pydantic models: the activity sends them, and every reader gets them back."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
 
 
 class Trip(BaseModel):
-    """What is asked for."""
+    """A request for offers."""
 
     to: str
     nights: int
@@ -31,7 +31,7 @@ class Offer(BaseModel):
 
 @streaming_activity
 async def search(stream: StreamWriter[Offer], trip: Trip) -> Offer:
-    """Send each offer as it comes in; return the cheapest. A type checker knows what is sent."""
+    """Send each offer as it comes in; return the cheapest. A type checker knows the type sent."""
     offers = [Offer(hotel="Pier", price=90.5), Offer(hotel="Dune", price=70.0)]
     for offer in offers:
         await asyncio.sleep(0.1)
@@ -41,7 +41,7 @@ async def search(stream: StreamWriter[Offer], trip: Trip) -> Offer:
 
 @workflow.defn
 class Search:
-    """Models are arguments and results as well."""
+    """Takes a model as argument and returns one."""
 
     @workflow.run
     async def run(self, trip: Trip) -> Offer:

@@ -1,4 +1,4 @@
-"""A function that blocks streams from a thread: the same calls as in async code, unawaited."""
+"""A blocking function streams from a thread: the same calls as in async code, without `await`."""
 
 import asyncio
 import os

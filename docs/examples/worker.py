@@ -1,4 +1,4 @@
-"""A worker that stays: anybody may start `streamq.Stream` on its task queue, in any language."""
+"""A worker that keeps running: any SDK may start `streamq.Stream` on its task queue."""
 
 import asyncio
 import os

@@ -36,13 +36,15 @@ from ._errors import (
     TrimmedError,
 )
 from ._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
-from ._open import Opening, describe, open_queue, open_reader, open_writer
+from ._open import describe, open_queue, open_reader, open_writer
+from ._opening import Opening
 from ._policies import OnFull, OnRetry
-from ._reader import ReaderStatistics, StreamReader
+from ._reader import StreamReader
 from ._settings import Settings, load_settings
+from ._statistics import ReaderStatistics, WriterStatistics
 from ._tail import StreamStatus
 from ._values import Encoding, Serializer
-from ._writer import StreamWriter, WriterStatistics
+from ._writer import StreamWriter
 
 __version__ = "0.1.0"
 

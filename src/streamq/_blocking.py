@@ -11,8 +11,9 @@ from typing import Any, Generic, TypeVar
 
 from ._errors import ClosedError
 from ._events import StreamId
+from ._statistics import WriterStatistics
 from ._values import TContra
-from ._writer import StreamWriter, WriterStatistics
+from ._writer import StreamWriter
 
 _LOOK_SECONDS = 1.0  # between two looks whether the loop is still there
 

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from ._errors import CorruptRecordError, SerializationError
 from ._wire import Record
-from .driver import Entry
 
 
 class Codec(Protocol):
@@ -27,18 +26,15 @@ class Codec(Protocol):
         ...
 
 
-async def encode_entry(entry: Entry, codec: Codec, *, seconds: float) -> Entry:
-    """Return an entry whose chunks and texts went through the codec.
+async def conceal(record: Record, codec: Codec, *, seconds: float) -> Record:
+    """Return a record whose chunks and seal texts went through the codec.
 
     Raises:
-        SerializationError: The codec failed or took too long; it may do better later.
+        SerializationError: The codec failed or took too long; retryable.
     """
-    # The record is read again here, so that the machine that packs it need not wait for anybody.
-    record = Record.decode(entry.data)
     if not record.chunks and record.seal is None:
-        return entry
-    coded = await _call(codec.encode(record.body()), "encode", seconds)
-    return Entry(entry.epoch, entry.index, replace(record, coded=coded).encode())
+        return record
+    return replace(record, coded=await _call(codec.encode(record.body()), "encode", seconds))
 
 
 async def reveal(record: Record, codec: Codec | None, *, seconds: float) -> Record:

@@ -41,7 +41,7 @@ class Fence:
         self._may_vanish = not queue.capabilities.replay
         self._is_missed = False
 
-    async def look(self) -> None:
+    async def check_if_due(self) -> None:
         """Ask, if it is time to.
 
         Raises:

@@ -5,29 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Mapping
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from typing import Any, Literal
 
-from ._capabilities import Capabilities
 from ._codec import Codec
 from ._cursor import Cursor
+from ._data_converter import configured_codec
 from ._drivers import installed_drivers, load_driver
 from ._errors import (
     BackendError,
-    BackendLoadError,
-    CapabilityError,
     ConfigurationError,
     StreamNotFoundError,
     ThrottledError,
 )
 from ._events import StreamId
 from ._fence import Fence
+from ._opening import Opening
 from ._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
 from ._policies import OnFull, OnRetry
 from ._reader import StreamReader
 from ._replay import durable_fingerprints
+from ._requirements import check_capabilities
 from ._retry import RetryPolicy
 from ._settings import Settings, build, check_variables, load_settings
 from ._tail import StreamStatus, read_tail
@@ -35,44 +33,11 @@ from ._takeover import take_over
 from ._values import PLAIN, Serializer, T, serializer_for
 from ._wire import MAX_EPOCH, Record, RecordKind
 from ._writer import StreamWriter
+from ._writer_options import WriterOptions
 from .driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions
 
 MAX_HEADER_BYTES = 3_000
 """Largest headers, so that an OPEN record fits every backend."""
-
-
-class _Closable(Protocol):
-    async def aclose(self) -> None: ...
-
-
-C = TypeVar("C", bound=_Closable)
-
-
-class Opening(Generic[C]):
-    """Something being opened: ``await`` it to own it, or ``async with`` it to have it closed."""
-
-    def __init__(self, opener: Callable[[], Awaitable[C]]) -> None:
-        self._opener = opener
-        self._entered: AbstractAsyncContextManager[C] | C | None = None
-
-    def __await__(self) -> Generator[object, None, C]:
-        return self._opener().__await__()
-
-    async def __aenter__(self) -> C:
-        opened = await self._opener()
-        self._entered = opened
-        if isinstance(opened, AbstractAsyncContextManager):
-            await opened.__aenter__()
-        return opened
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        entered = self._entered
-        if isinstance(entered, AbstractAsyncContextManager):
-            await entered.__aexit__(kind, exc, tb)
-        elif entered is not None:
-            await entered.aclose()
 
 
 def open_queue(settings: Settings | None = None) -> Opening[ChunkQueue]:
@@ -161,7 +126,6 @@ def open_writer(
         chosen = settings or load_settings()
         identity = stream_id(stream, chosen)
         number = time.time_ns() // 1_000 if epoch is None else epoch
-        holds_back = chosen.mode == "batch"
         if not 0 < number <= MAX_EPOCH:
             raise ConfigurationError(f"epoch {number} is outside 1 to 2**63-1")
         if on_retry is OnRetry.REPLAY and on_full is OnFull.DROP:
@@ -179,6 +143,13 @@ def open_writer(
             raise ConfigurationError(
                 f"headers take {size} bytes, more than {MAX_HEADER_BYTES}; send them as a chunk"
             )
+        options = WriterOptions.from_settings(
+            chosen,
+            on_full=on_full,
+            serializer=serializer,
+            codec=codec,
+            seals_failures=seals_failures,
+        )
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
             retry = retry_policy(chosen, used, identity)
@@ -203,7 +174,7 @@ def open_writer(
                 max_record_bytes=max_record_bytes,
                 durable=durable,
                 producer=producer,
-                holds_back=holds_back,
+                holds_back=options.holds_back,
             )
             fence = None
             if not used.capabilities.fenced:
@@ -213,16 +184,9 @@ def open_writer(
             used,
             identity,
             outbox,
-            max_chunk_bytes=chosen.max_chunk_bytes,
-            buffer_bytes=chosen.batch_bytes if holds_back else chosen.buffer_bytes,
+            options,
             retry=retry,
-            serializer=serializer,
-            codec=codec,
-            on_full=on_full,
-            holds_back=holds_back,
-            sealed_ttl=chosen.sealed_ttl,
             fence=fence,
-            seals_failures=seals_failures,
             on_close=on_close,
         )
 
@@ -316,24 +280,6 @@ async def describe(
     return (await read_tail(queue, identity, retry)).status
 
 
-def configured_codec(settings: Settings, stream: StreamId) -> Codec | None:
-    """Return the codec that ``STREAMQ_DATA_CONVERTER`` names, for a stream; ``None`` without one.
-
-    Raises:
-        ConfigurationError: It is wrong; the message says in what.
-    """
-    if not settings.data_converter:
-        return None
-    try:
-        from .temporal._serializer import codec_of  # only then is Temporal needed
-    except ImportError as exc:
-        raise ConfigurationError(
-            f"STREAMQ_DATA_CONVERTER={settings.data_converter!r} needs Temporal's SDK ({exc}); "
-            "run: pip install 'streamq[temporal]'"
-        ) from exc
-    return codec_of(settings.data_converter, stream, settings.temporal_namespace)
-
-
 def retry_policy(
     settings: Settings, queue: ChunkQueue, stream: StreamId | None = None
 ) -> RetryPolicy:
@@ -358,35 +304,6 @@ def stream_id(stream: str | StreamId, settings: Settings) -> StreamId:
         return StreamId(settings.tenant, stream)
     except ValueError as exc:
         raise ConfigurationError(str(exc)) from None
-
-
-def check_capabilities(queue: ChunkQueue, require: Collection[str]) -> None:
-    """Refuse a queue that does not declare what is required.
-
-    Raises:
-        CapabilityError: Names what is missing and the installed backends that have it.
-        ConfigurationError: A required name is not a capability.
-    """
-    flags = Capabilities.flags()
-    for name in require:
-        if name not in flags:
-            raise ConfigurationError(f"{name!r} is not a capability; known are: {', '.join(flags)}")
-    missing = [name for name in require if not getattr(queue.capabilities, name)]
-    if not missing:
-        return
-    able = []
-    for name in installed_drivers():
-        try:
-            capabilities = load_driver(name).capabilities
-        except BackendLoadError:
-            continue  # a broken driver is no advice; selecting it says what is wrong
-        if all(getattr(capabilities, flag) for flag in require):
-            able.append(name)
-    advice = f"STREAMQ_BACKEND={' or '.join(able)} could" if able else "no installed backend could"
-    raise CapabilityError(
-        f"backend {queue.backend!r} does not offer {', '.join(missing)}; {advice}",
-        backend=queue.backend,
-    )
 
 
 @contextlib.asynccontextmanager

@@ -57,19 +57,26 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What goes to the backend in one append; repeating it changes nothing.
+    """Records that are stored by one append; repeating the append changes nothing.
 
     Attributes:
-        entries: The records, in order; never empty.
+        records: In order; never empty.
+        first_index: Index of the first one within its epoch; the others follow densely.
         frees_bytes: Bytes of buffer that become free once it is stored.
         next_seq: Seq after its last complete chunk.
         seals: Whether the last record ends the stream.
     """
 
-    entries: tuple[Entry, ...]
+    records: tuple[Record, ...]
+    first_index: int
     frees_bytes: int
     next_seq: int
     seals: bool
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return the records as the backend stores them."""
+        numbered = enumerate(self.records, self.first_index)
+        return tuple(Entry(record.epoch, index, record.encode()) for index, record in numbered)
 
 
 class Outbox:
@@ -267,28 +274,28 @@ class Outbox:
         self.is_sealed = batch.seals
 
     def _pack(self) -> Batch:
-        entries: list[Entry] = []
-        taken = 0
+        records: list[Record] = []
+        first_index, taken = self._next_index, 0
         pending = self._pending
         seal: SealBody | None = None
         while pending and taken < _APPEND_BYTES:
             head = pending[0]
             if isinstance(head, _Part):
                 if self._resets:  # on its own: a part shares its record with nothing
-                    entries.append(self._entry())
+                    records.append(self._record())
                 pending.popleft()
                 taken += len(head.chunk[1]) + CHUNK_OVERHEAD
-                entries.append(self._entry((head.chunk,), part=head.part, parts=head.parts))
+                records.append(self._record((head.chunk,), part=head.part, parts=head.parts))
                 continue
             chunks, size = self._take_whole()
             taken += size
             fits = size + self._seal_bytes() <= self._max_record_bytes
             seal = self.seal if not pending and fits else None
-            entries.append(self._entry(chunks, seal))
-        if not entries:
+            records.append(self._record(chunks, seal))
+        if not records:
             seal = self.seal  # the seal alone, or the reset alone
-            entries.append(self._entry((), seal))
-        return Batch(tuple(entries), taken, self._sent_seq, seal is not None)
+            records.append(self._record((), seal))
+        return Batch(tuple(records), first_index, taken, self._sent_seq, seal is not None)
 
     def _take_whole(self) -> tuple[tuple[_Whole, ...], int]:
         """Take as many chunks as fit into one record, at least one; with the bytes they take."""
@@ -313,14 +320,14 @@ class Outbox:
         texts = 4 * (len(seal.error_type) + len(seal.message)) + len(seal.producer.encode())
         return _RECORD_OVERHEAD + texts
 
-    def _entry(
+    def _record(
         self,
         chunks: tuple[_Whole, ...] = (),
         seal: SealBody | None = None,
         *,
         part: int = 0,
         parts: int = 1,
-    ) -> Entry:
+    ) -> Record:
         resets, self._resets = self._resets, False
         record = Record(
             RecordKind.DATA,
@@ -338,4 +345,4 @@ class Outbox:
         self._sent_seq += record.completes
         self._next_offset = record.last_offset + 1
         self._next_index += 1
-        return Entry(self.epoch, self._next_index - 1, record.encode())
+        return record

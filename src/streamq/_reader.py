@@ -6,14 +6,12 @@ import asyncio
 import contextlib
 import dataclasses
 import sys
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import Any, Generic, Self
+from typing import Generic, Self
 
 from ._codec import Codec, reveal
-from ._cursor import Cursor, Progress
+from ._cursor import Cursor
 from ._errors import (
     ClosedError,
     IdleTimeoutError,
@@ -23,8 +21,10 @@ from ._errors import (
     StreamqError,
 )
 from ._events import Chunk, Event, Reset, Seal, SealState, StreamId
+from ._read_ahead import ReadAhead
 from ._retry import RetryPolicy
 from ._sequencer import Sequencer
+from ._statistics import ReaderStatistics
 from ._values import PLAIN, Serializer, T
 from ._wire import Record
 from .driver import START, ChunkQueue, Stored
@@ -36,41 +36,6 @@ _EARLY_RECORDS = 1_000  # the same, where the cursor is stored and names each of
 _PAUSE_SECONDS = 1.0  # between two looks whether a reader that waits for a time-out is closed
 _LONGEST_WAIT_SECONDS = 20.0
 _EXISTENCE_SECONDS = 5.0  # between two looks whether an idle stream is still there
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderStatistics:
-    """What a reader has seen so far.
-
-    Attributes:
-        events: Events delivered.
-        chunks: Chunks among them.
-        chunk_bytes: Their encoded bytes.
-        records: Records read from the backend.
-        buffered_bytes: Bytes of chunks that have been read and not yet delivered: at most one read
-            from the backend and one chunk that is not complete.
-        stale_records: Records of superseded attempts that were dropped.
-        duplicate_records: Records read again and dropped.
-    """
-
-    events: int
-    chunks: int
-    chunk_bytes: int
-    records: int
-    buffered_bytes: int
-    stale_records: int
-    duplicate_records: int
-
-
-@dataclass(slots=True)
-class _Told:
-    """Events of one record that are not all delivered yet."""
-
-    events: deque[Event[Any]]
-    before: str
-    after: str
-    progress: Progress
-    end: Progress  # that of ``after``, which what tells nothing may have moved on
 
 
 class StreamReader(Generic[T]):
@@ -99,8 +64,6 @@ class StreamReader(Generic[T]):
     ) -> None:
         self.stream = stream
         """Which stream."""
-        self.seal: Seal | None = None
-        """The ending, once it has been delivered."""
         self._queue = queue
         self._idle_seconds = idle_seconds
         self._retry = retry
@@ -113,7 +76,7 @@ class StreamReader(Generic[T]):
         self._closed = False
         self._position = cursor.position
         self._whole_position = cursor.position  # before what the sequencer holds back
-        self._cursor = cursor
+        self._ahead: ReadAhead[T] = ReadAhead(cursor, consumes=self._consumes)
         self._clock = asyncio.get_running_loop().time
         self._next_look = 0.0
         self._sequencer = Sequencer(
@@ -125,10 +88,13 @@ class StreamReader(Generic[T]):
             serializer=serializer,
         )
         self._hole_until: float | None = None
-        self._told: deque[_Told] = deque()
         self._failure: StreamqError | None = None
-        self._events = self._chunks = self._chunk_bytes = self._records = 0
-        self._buffered = 0
+        self._records = 0
+
+    @property
+    def seal(self) -> Seal | None:
+        """The ending, once it has been delivered."""
+        return self._ahead.seal
 
     @property
     def cursor(self) -> str:
@@ -136,17 +102,18 @@ class StreamReader(Generic[T]):
 
         After the seal it names the place before it, so that the later reader ends at once.
         """
-        return self._cursor.encode(self.stream)
+        return self._ahead.cursor.encode(self.stream)
 
     @property
     def offset(self) -> int:
         """Offset of the last event delivered, 0 before the first."""
-        return self.seal.offset if self.seal else self._cursor.progress.offset
+        return self.seal.offset if self.seal else self._ahead.cursor.progress.offset
 
     @property
     def is_spent(self) -> bool:
         """Whether there can be more only after the cursor has been stored (``commits=False``)."""
-        return self._consumes and not self._commits and self._events > 0 and not self._told
+        ahead = self._ahead
+        return self._consumes and not self._commits and ahead.events > 0 and not ahead.pending
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -160,11 +127,11 @@ class StreamReader(Generic[T]):
     def statistics(self) -> ReaderStatistics:
         """Return counters; cheap, at any time."""
         return ReaderStatistics(
-            events=self._events,
-            chunks=self._chunks,
-            chunk_bytes=self._chunk_bytes,
+            events=self._ahead.events,
+            chunks=self._ahead.chunks,
+            chunk_bytes=self._ahead.chunk_bytes,
             records=self._records,
-            buffered_bytes=self._buffered + self._sequencer.held_bytes,
+            buffered_bytes=self._ahead.buffered_bytes + self._sequencer.held_bytes,
             stale_records=self._sequencer.stale_records,
             duplicate_records=self._sequencer.duplicate_records,
         )
@@ -197,21 +164,12 @@ class StreamReader(Generic[T]):
             ClosedError: The reader is closed.
         """
         until = self._clock() + max_wait
-        while not self._told and self.seal is None:
+        while not self._ahead.pending and self.seal is None:
             self._check_open()
             left = until - self._clock()
             if not await self._fetch(max(left, 0.0)) and left <= 0:
                 break
-        batch: list[Event[T]] = []
-        size = 0
-        while self._told and len(batch) < max_events:
-            event = self._told[0].events[0]
-            if isinstance(event, Chunk):
-                size += len(event.data)
-                if batch and size > max_bytes:
-                    break
-            batch.append(self._deliver())
-        return batch
+        return self._ahead.take(max_events, max_bytes)
 
     def __aiter__(self) -> Self:
         return self
@@ -224,11 +182,11 @@ class StreamReader(Generic[T]):
             IdleTimeoutError: Nothing arrived within the idle deadline.
             StreamqError: As for :meth:`read_batch`.
         """
-        if not self._told:
+        if not self._ahead.pending:
             if self.seal is not None:
                 raise StopAsyncIteration
             until = self._clock() + self._idle_seconds
-            while not self._told:
+            while not self._ahead.pending:
                 self._check_open()
                 left = until - self._clock()
                 if left <= 0:
@@ -240,7 +198,7 @@ class StreamReader(Generic[T]):
                         stream=str(self.stream),
                     )
                 await self._fetch(min(left, _LONGEST_WAIT_SECONDS))
-        return self._deliver()
+        return self._ahead.deliver()
 
     async def collect(self) -> list[T]:
         """Read to the end and return the values that count: those after the last reset.
@@ -272,7 +230,7 @@ class StreamReader(Generic[T]):
             if self._consumes:
                 with contextlib.suppress(StreamqError):  # it comes back by itself, only later
                     await self._single_try.run(
-                        lambda: self._queue.release(self.stream, self._cursor.position)
+                        lambda: self._queue.release(self.stream, self._ahead.cursor.position)
                     )
         finally:
             if self._on_close is not None:
@@ -329,21 +287,14 @@ class StreamReader(Generic[T]):
             self._position = stored.position
             if not self._sequencer.holds_back:
                 self._whole_position = stored.position
-            if events:
-                self._buffered += sum(len(e.data) for e in events if isinstance(e, Chunk))
-                progress = self._sequencer.progress
-                self._told.append(
-                    _Told(deque(events), before, self._whole_position, progress, progress)
-                )
-            elif not self._told:
-                # Nothing to tell (an OPEN, a duplicate): move the cursor past it.
-                self._cursor = Cursor(self._sequencer.progress, self._whole_position)
-            elif self._consumes and not self._sequencer.holds_back:
-                # It is acknowledged with the last event before it, since nothing more may come
-                # until it is.
-                last = self._told[-1]
-                last.after, last.end = self._whole_position, self._sequencer.progress
-        if failure is not None and not self._told:
+            self._ahead.add(
+                events,
+                before=before,
+                after=self._whole_position,
+                progress=self._sequencer.progress,
+                is_complete=not self._sequencer.holds_back,
+            )
+        if failure is not None and not self._ahead.pending:
             raise failure
         return True
 
@@ -366,8 +317,8 @@ class StreamReader(Generic[T]):
 
         What tells nothing (an OPEN, a repeat) is safe to lose, and more may come only after it.
         """
-        position = self._cursor.position
-        if position not in (START, self._committed) and (self._commits or not self._events):
+        position = self._ahead.cursor.position
+        if position not in (START, self._committed) and (self._commits or not self._ahead.events):
             await self._retry.run(lambda: self._queue.commit(self.stream, position))
             self._committed = position
 
@@ -421,30 +372,6 @@ class StreamReader(Generic[T]):
             ) from exc
         except StreamqError:
             return  # that proves nothing; if the backend is away, the next read says so
-
-    def _deliver(self) -> Event[T]:
-        told = self._told[0]
-        event = told.events.popleft()
-        self._events += 1
-        if isinstance(event, Chunk):
-            self._chunks += 1
-            self._chunk_bytes += len(event.data)
-            self._buffered -= len(event.data)
-        if isinstance(event, Seal):
-            # The cursor stays before the seal: a reader that resumes there is told the ending
-            # again at once, instead of waiting for something that never comes.
-            self._told.clear()
-            self.seal = event
-            return event
-        next_seq = event.seq + 1 if isinstance(event, Chunk) else 0
-        after = told.progress
-        progress = Progress(after.epoch, event.attempt, next_seq, event.offset, after.base)
-        if told.events:
-            self._cursor = Cursor(progress, told.before)
-        else:
-            self._told.popleft()
-            self._cursor = Cursor(told.end if self._consumes else progress, told.after)
-        return event
 
 
 def raise_for_seal(seal: Seal | None, stream: StreamId) -> None:

@@ -1,17 +1,15 @@
-"""The producer's side of a stream: one bounded buffer, one task that sends, exactly one seal."""
+"""Accepts the chunks of one attempt into a bounded buffer and seals the stream exactly once.
+
+Design: docs/design/writing.md.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Generic, Self
 
-from ._codec import Codec, encode_entry
 from ._errors import (
     BufferFullError,
     ChunkTooLargeError,
@@ -21,37 +19,15 @@ from ._errors import (
 )
 from ._events import SealState, StreamId
 from ._fence import Fence
-from ._outbox import Batch, Outbox
+from ._outbox import Outbox
 from ._policies import OnFull
 from ._retry import RetryPolicy
-from ._values import PLAIN, Encoding, Serializer, TContra
+from ._sender import Sender
+from ._statistics import WriterStatistics
+from ._values import Encoding, TContra
 from ._wire import SealBody
-from .driver import ChunkQueue, Entry
-
-
-@dataclass(frozen=True, slots=True)
-class WriterStatistics:
-    """What a writer has done so far.
-
-    Attributes:
-        chunks: Chunks accepted by ``send_chunk``.
-        chunk_bytes: Their encoded bytes.
-        replayed_chunks: Those among them that an earlier attempt had stored.
-        durable_chunks: Chunks that the backend has acknowledged to this attempt.
-        dropped_chunks: Chunks let go because the buffer was full (``OnFull.DROP``).
-        records: Records that the acknowledged chunks were packed into.
-        buffered_bytes: Bytes accepted and not yet acknowledged.
-        waits: How often ``send_chunk`` had to wait for room in the buffer.
-    """
-
-    chunks: int
-    chunk_bytes: int
-    replayed_chunks: int
-    durable_chunks: int
-    dropped_chunks: int
-    records: int
-    buffered_bytes: int
-    waits: int
+from ._writer_options import WriterOptions
+from .driver import ChunkQueue
 
 
 class StreamWriter(Generic[TContra]):
@@ -73,19 +49,10 @@ class StreamWriter(Generic[TContra]):
         queue: ChunkQueue,
         stream: StreamId,
         outbox: Outbox,
+        options: WriterOptions,
         *,
-        max_chunk_bytes: int,
-        buffer_bytes: int,
         retry: RetryPolicy,
-        serializer: Serializer[Any] = PLAIN,
-        codec: Codec | None = None,
-        on_full: OnFull = OnFull.BLOCK,
-        holds_back: bool = False,
-        sealed_ttl: timedelta | None = None,
         fence: Fence | None = None,
-        seal_timeout: float = 10.0,
-        discards: bool = False,
-        seals_failures: bool = True,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.stream = stream
@@ -96,38 +63,36 @@ class StreamWriter(Generic[TContra]):
         """The attempt's place among all runs of the producer; larger is newer."""
         self.resumed_from = outbox.resumed_from
         """Chunks of earlier attempts that stay valid; 0 unless this attempt resumes or replays."""
-        self.discards = discards
-        """Whether chunks go nowhere, because the stream was sealed before this attempt began."""
-        self.has_codec = codec is not None
-        """Whether a codec encrypts, or compresses, what is sent on its way into the stream."""
+        self.discards = options.discards
+        """Whether chunks are stored nowhere: the stream was sealed before this attempt began."""
+        self.has_codec = options.codec is not None
+        """Whether a codec encrypts or compresses what is stored."""
         self._queue = queue
         self._takes_parts = queue.capabilities.replay
         self._outbox = outbox
-        self._max_chunk_bytes = max_chunk_bytes
-        self._buffer_bytes = buffer_bytes
-        self._retry = retry
-        self._serializer = serializer
-        self._codec = codec
-        self._on_full = on_full
-        self._holds_back = holds_back
-        # Around what a thread may do as well, and never while anything is awaited.
-        self._lock = threading.Lock()
-        self._sealed_ttl = sealed_ttl
-        self._fence = fence
-        self._seals_failures = seals_failures
-        self._seal_timeout = seal_timeout
+        self._max_chunk_bytes = options.max_chunk_bytes
+        self._buffer_bytes = options.buffer_bytes
+        self._serializer = options.serializer
+        self._on_full = options.on_full
+        self._holds_back = options.holds_back
+        self._seals_failures = options.seals_failures
+        self._seal_timeout = options.seal_timeout
         self._on_close = on_close
         self._closed = False
-        self._error: StreamqError | None = None
         self._chunks = self._chunk_bytes = self._replayed = self._dropped = 0
-        self._records = self._waits = self._waiting = 0
+        self._waits = self._waiting = 0
         self._admission = asyncio.Lock()
-        self._wake = asyncio.Event()
-        if outbox.has_work:  # the reset
-            self._wake.set()
-        self._progressed = asyncio.Event()
-        self._pump = asyncio.create_task(self._run(), name=f"streamq-writer {stream}")
-        self._pump.add_done_callback(self._on_stopped)
+        self._sender = Sender(
+            queue,
+            stream,
+            outbox,
+            retry=retry,
+            codec=options.codec,
+            fence=fence,
+            sealed_ttl=options.sealed_ttl,
+        )
+        self._lock = self._sender.lock
+        self._wake = self._sender.wake
 
     @property
     def position(self) -> int:
@@ -155,7 +120,7 @@ class StreamWriter(Generic[TContra]):
             replayed_chunks=self._replayed,
             durable_chunks=self._outbox.durable_seq - self.resumed_from,
             dropped_chunks=self._dropped,
-            records=self._records,
+            records=self._sender.records,
             buffered_bytes=self._outbox.buffered_bytes,
             waits=self._waits,
         )
@@ -212,7 +177,7 @@ class StreamWriter(Generic[TContra]):
 
     def _take(self, encoding: Encoding, data: bytes) -> bool:
         """Accept or drop a chunk at once, if that is possible; else say no."""
-        if self._error is not None or self._closed:
+        if self._sender.error is not None or self._closed:
             self._check_writable()
         outbox = self._outbox
         if outbox.is_replaying:
@@ -264,7 +229,7 @@ class StreamWriter(Generic[TContra]):
             async with self._admission:
                 # In one step: room that was only found could be taken by another thread.
                 while not self._accept_if_room(encoding, data):
-                    await self._wait_progress()
+                    await self._sender.wait_progress()
         finally:
             self._waiting -= 1
         self._wake.set()
@@ -283,7 +248,7 @@ class StreamWriter(Generic[TContra]):
         Raises:
             StreamqError: What stopped the writer, if it was stopped.
         """
-        await self._drain()
+        await self._sender.drain()
 
     async def wait_stopped(self) -> StreamqError | None:
         """Wait until nothing more will be sent: the writer has sealed, failed or been closed.
@@ -291,8 +256,8 @@ class StreamWriter(Generic[TContra]):
         Returns:
             What stopped it, if it failed. Cancellation has no effect on the writer.
         """
-        await asyncio.wait([self._pump])
-        return self._error
+        await self._sender.wait_stopped()
+        return self._sender.error
 
     def on_stopped(self, callback: Callable[[SealBody | None, StreamqError | None], None]) -> None:
         """Call back in the event loop once nothing more will be sent.
@@ -300,11 +265,7 @@ class StreamWriter(Generic[TContra]):
         Args:
             callback: Is given the seal if it is durable, and what stopped the writer if it failed.
         """
-
-        def stopped(_: asyncio.Task[None]) -> None:
-            callback(self._outbox.seal if self.is_sealed else None, self._error)
-
-        self._pump.add_done_callback(stopped)
+        self._sender.on_stopped(callback)
 
     async def finish(self) -> None:
         """Seal the stream END, after every accepted chunk; returns once that is durable.
@@ -348,22 +309,15 @@ class StreamWriter(Generic[TContra]):
         sent yet is given up, everything is released.
         """
         if self._closed:
-            await asyncio.wait([self._pump])
+            await self._sender.wait_stopped()
             return
         self._closed = True
         try:
-            with contextlib.suppress(StreamqError, TimeoutError):
-                async with asyncio.timeout(self._seal_timeout):
-                    await self._drain()
+            await self._sender.aclose(self._seal_timeout)
         finally:
-            self._pump.cancel()
-            try:
-                await asyncio.gather(self._pump, return_exceptions=True)
-            finally:
-                self._progressed.set()
-                if self._on_close is not None:
-                    closing, self._on_close = self._on_close, None
-                    await closing()
+            if self._on_close is not None:
+                closing, self._on_close = self._on_close, None
+                await closing()
 
     async def __aenter__(self) -> Self:
         return self
@@ -405,7 +359,7 @@ class StreamWriter(Generic[TContra]):
         if self._outbox.seal is None:
             self._check_writable()
         self._ask_seal(state, error_type=error_type, message=message, retryable=retryable)
-        await self._drain()
+        await self._sender.drain()
 
     def _ask_seal(
         self,
@@ -421,101 +375,11 @@ class StreamWriter(Generic[TContra]):
             )
         self._wake.set()
 
-    async def _drain(self) -> None:
-        """Wait until every accepted chunk, and the seal if one was asked for, is durable."""
-        # Temporal may have interrupted a thread between accepting a chunk and waking the sender.
-        self._wake.set()
-        while self._outbox.has_work:
-            self._raise_error()
-            await self._wait_progress()
-        self._raise_error()
-
-    async def _wait_progress(self) -> None:
-        if self._closed and self._pump.done():
-            raise ClosedError("this writer is closed", stream=str(self.stream))
-        self._progressed.clear()
-        await self._progressed.wait()
-
     def _check_writable(self) -> None:
-        self._raise_error()
+        self._sender.raise_error()
         self._outbox.check_open()
         if self._closed:
             raise ClosedError("this writer is closed", stream=str(self.stream))
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            # A fresh traceback for every caller; the cause stays the first failure.
-            raise self._error.with_traceback(None)
-
-    async def _run(self) -> None:
-        """Send what is pending until the seal is durable, an error stops it, or it is cancelled."""
-        try:
-            while not self._outbox.is_sealed:
-                await self._wait_for_work()
-                self._wake.clear()
-                while (batch := self._pack()) is not None:
-                    await self._send(batch)
-                    if self._fence is not None:
-                        await self._fence.look()
-        except StreamqError as exc:
-            exc.stream = exc.stream or str(self.stream)
-            self._error = exc
-        except Exception as exc:  # noqa: BLE001 - a driver's defect: told to every caller
-            self._error = StreamqError(
-                f"backend {self._queue.backend!r} failed unexpectedly: {type(exc).__name__}: {exc}",
-                backend=self._queue.backend,
-                stream=str(self.stream),
-            )
-            self._error.__cause__ = exc
-
-    async def _wait_for_work(self) -> None:
-        if self._fence is None:
-            await self._wake.wait()
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._fence.seconds):
-                await self._wake.wait()
-        await self._fence.look()
-
-    def _on_stopped(self, pump: asyncio.Task[None]) -> None:
-        if pump.cancelled() and not self._closed:
-            # Not by us: whoever did it must not leave callers waiting.
-            self._error = ClosedError(
-                "the task that sends the chunks was cancelled", stream=str(self.stream)
-            )
-        self._progressed.set()
-
-    def _pack(self) -> Batch | None:
-        with self._lock:
-            return self._outbox.pack()
-
-    async def _send(self, batch: Batch) -> None:
-        ttl = self._sealed_ttl if batch.seals else None
-        entries = batch.entries
-        if (codec := self._codec) is not None:
-            seconds = self._retry.call_seconds
-            entries = tuple([await encode_entry(each, codec, seconds=seconds) for each in entries])
-            self._check_sizes(entries)
-        await self._retry.run(lambda: self._queue.append(self.stream, entries, ttl=ttl))
-        if batch.seals and self._fence is not None:
-            # Stored is not sealed: behind a newer attempt's opening, no reader takes it for an end.
-            await self._fence.check()
-        with self._lock:
-            self._outbox.acknowledge()
-        self._records += len(entries)
-        self._progressed.set()
-
-    def _check_sizes(self, entries: tuple[Entry, ...]) -> None:
-        limit = self._queue.capabilities.max_record_bytes
-        for entry in entries:
-            if len(entry.data) > limit:
-                raise ChunkTooLargeError(
-                    f"the payload codec made {len(entry.data)} bytes of a record, more than the "
-                    f"{limit} that backend {self._queue.backend!r} stores; a codec may at most "
-                    "double what it is given",
-                    backend=self._queue.backend,
-                    stream=str(self.stream),
-                )
 
 
 def _type_name(error: BaseException | str) -> str:

@@ -5,6 +5,11 @@ deduplication, endings and capability checks live once, in streamq itself. A dri
 never swallows an error and never looks inside the bytes that it stores. (:class:`RetryPolicy` is
 for what a plugin offers beside its driver.)
 
+Parts that several drivers need are here, too: :class:`Tap` and :func:`within_bounds` for reading,
+:class:`translated_errors` and :class:`ErrorTable` for errors, :class:`Calls`,
+:class:`SingleFlight`, :func:`together` and :func:`to_the_end` for what is under way. A driver may
+use them or not.
+
 A driver package registers a :class:`Driver` subclass under its backend name in the entry point
 group ``streamq.drivers``.
 """
@@ -18,8 +23,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+from ._bounds import within_bounds
+from ._calls import Calls, closed_error
 from ._capabilities import Capabilities, LatencyClass
-from ._ending import to_the_end
+from ._cleanup import to_the_end
+from ._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
+from ._credentials import mask_credentials
 from ._errors import (
     AccessDeniedError,
     BackendError,
@@ -38,6 +47,9 @@ from ._events import StreamId
 from ._position import BEFORE_ALL, decode_position, encode_position
 from ._retry import RetryPolicy
 from ._settings import DriverSettings
+from ._single_flight import SingleFlight
+from ._tap import Tap, TapBudget
+from ._together import together
 
 START = ""
 """The position before the first record of any stream."""
@@ -407,6 +419,7 @@ __all__ = [
     "AnyDriver",
     "BackendError",
     "BackendUnavailableError",
+    "Calls",
     "Capabilities",
     "ChunkQueue",
     "ClosedError",
@@ -415,21 +428,32 @@ __all__ = [
     "Driver",
     "DriverSettings",
     "Entry",
+    "ErrorRule",
+    "ErrorTable",
     "FencedError",
     "Finding",
     "LatencyClass",
     "QueueOptions",
     "RetryPolicy",
     "SealedError",
+    "SingleFlight",
     "StorageFullError",
     "Stored",
     "StreamId",
     "StreamInfo",
     "StreamNotFoundError",
     "StreamqError",
+    "Tap",
+    "TapBudget",
     "ThrottledError",
+    "closed_error",
     "decode_position",
     "encode_position",
+    "exception_classes",
+    "mask_credentials",
     "new_entries",
     "to_the_end",
+    "together",
+    "translated_errors",
+    "within_bounds",
 ]

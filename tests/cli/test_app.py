@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import streamq
 from streamq.devserver import TemporalDevServer
 
-from .conftest import Cli, Inside, one_error, read_until
+from .command import Cli, Inside, on_terminal, one_error, read_until
 
 FULL = Path("/dev/full")
 COMMANDS = ["demo", "ls", "tail", "serve", "delete", "sweep", "backends", "config", "schema"]
@@ -182,18 +181,3 @@ def test_no_color_is_respected_on_a_terminal(cli: Cli) -> None:
     )
     assert "\x1b[32m" in coloured
     assert "\x1b[32m" not in plain
-
-
-def on_terminal(cli: Cli, *arguments: str, env: dict[str, str]) -> str:
-    ours, theirs = os.openpty()
-    process = cli.start(*arguments, env={"TERM": "xterm", **env}, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    seen = b""
-    try:
-        while data := os.read(ours, 4096):
-            seen += data
-    except OSError:
-        pass  # how Linux tells that the other side is closed
-    os.close(ours)
-    assert process.wait(30) == 0
-    return seen.decode()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamq import installed_drivers, load_driver
 
-from .conftest import Cli, Inside, one_error
+from .command import Cli, Inside, one_error
 
 
 def test_json_has_what_the_drivers_declare(inside: Inside) -> None:

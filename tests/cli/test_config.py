@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from streamq import Settings, installed_drivers, load_driver
 from streamq.cli._config import mask
 
-from .conftest import Inside, one_error
+from .command import Inside, one_error
 
 
 def test_json_and_table_have_the_same_facts(inside: Inside) -> None:

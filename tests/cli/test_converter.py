@@ -12,7 +12,7 @@ from streamq import open_writer
 from streamq.driver import ChunkQueue
 from streamq.temporal._serializer import PayloadCodecOfRecords
 
-from .conftest import Cli, one_error
+from .command import Cli, one_error
 
 VARIABLE = "STREAMQ_DATA_CONVERTER"
 MODULE = """

@@ -16,9 +16,10 @@ import pytest
 
 from streamq.devserver import TemporalDevServer
 
-from .conftest import Cli, Finished, descendants, get, one_error, read_until, wait_until
+from .command import Cli, Finished, get, one_error, read_until
+from .processes import descendants, wait_until
 
-TEXT = resources.files("streamq.cli").joinpath("demo.txt").read_text("utf-8")
+TEXT = resources.files("streamq.cli.demo").joinpath("bundled_text.txt").read_text("utf-8")
 WORDS = len(TEXT.split())
 
 

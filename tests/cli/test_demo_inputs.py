@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from streamq import ConfigurationError
-from streamq.cli._demo_plan import choose_source
+from streamq.cli.demo._plan import choose_source
 from streamq.devserver import TemporalDevServer
 
-from .conftest import Cli, one_error, read_until
+from .command import Cli, one_error, read_until
 
 KEY = "sk-hunter2"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .conftest import DATABASE, Inside
+from .command import DATABASE, Inside
 
 
 def test_it_says_that_all_is_well(inside: Inside) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from streamq.temporal import StreamProgress, StreamRequest, StreamResult
 
-from .conftest import Inside
+from .command import Inside
 
 PUBLISHED = Path(__file__).parents[2] / "docs/streamq-stream.schema.json"
 

@@ -11,7 +11,7 @@ import pytest
 from streamq import open_writer
 from streamq.driver import ChunkQueue
 
-from .conftest import Cli, get, one_error, read_until
+from .command import Cli, get, one_error, read_until
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

@@ -11,8 +11,7 @@ import pytest
 from streamq import open_writer
 from streamq.driver import ChunkQueue
 
-from .conftest import DATABASE, Cli, Inside, one_error, read_until
-from .test_app import on_terminal
+from .command import DATABASE, Cli, Inside, on_terminal, one_error, read_until
 
 
 async def write(queue: ChunkQueue, *names: str) -> None:

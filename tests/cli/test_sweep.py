@@ -17,8 +17,7 @@ from streamq import SealState, Settings, describe, load_settings, open_writer
 from streamq.devserver import TemporalDevServer
 from streamq.driver import ChunkQueue, Entry, StreamId
 
-from .conftest import DATABASE, Cli, Inside, one_error
-from .test_app import on_terminal
+from .command import DATABASE, Cli, Inside, on_terminal, one_error
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from streamq import open_writer
 from streamq.driver import ChunkQueue
 
-from .conftest import DATABASE, Cli, one_error, read_until
+from .command import DATABASE, Cli, one_error, read_until
 
 
 async def test_text_is_printed_as_it_was_sent(cli: Cli, queue: ChunkQueue) -> None:

@@ -341,14 +341,14 @@ class Interleavings(RuleBasedStateMachine):
         self.send_to(attempt, [size])
         batch = attempt.outbox.pack()
         if batch is not None and self.log[-1].epoch == attempt.epoch:
-            self.append(attempt, batch.entries[:parts])
+            self.append(attempt, batch.entries()[:parts])
         if not self.is_sealed:
             self.begin(policy)
             self.send_to(self.attempts[-1], [size])
 
     def store_of(self, attempt: Attempt, outcome: str, data: st.DataObject) -> None:
         batch = attempt.outbox.pack()
-        entries = batch.entries
+        entries = batch.entries()
         if outcome == "prefix":
             entries = entries[: data.draw(st.integers(0, len(entries)))]
         is_stale = self.log[-1].epoch > attempt.epoch

@@ -7,7 +7,7 @@ import random
 
 import pytest
 from tests.kit.mailbox_driver import MailboxQueue, Post
-from tests.kit.test_modest_driver import ModestQueue
+from tests.kit.modest_driver import ModestQueue
 
 from streamq import Chunk, Event, Reset, Seal, TrimmedError, open_reader, open_writer
 from streamq.driver import START, StreamId

@@ -231,7 +231,7 @@ class Outbox:
         records: list[Record] = []
         while (batch := self.outbox.pack()) is not None:
             self.outbox.acknowledge()
-            records += [Record.decode(entry.data) for entry in batch.entries]
+            records += [Record.decode(entry.data) for entry in batch.entries()]
         return records
 
 

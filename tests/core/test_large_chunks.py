@@ -76,13 +76,16 @@ async def test_a_reader_that_leaves_among_the_parts_comes_back_to_the_whole_chun
     writer = await open_writer("s", queue=narrow, settings=settings)
     await writer.send_chunk("a")
     await writer.flush()
-    narrow.script("append", StorePrefix(2))
+    repetition = Block()
+    narrow.script("append", StorePrefix(2), repetition)
     await writer.send_chunk("b" * 10_000)
+    await repetition.reached()
     async with open_reader("s", queue=narrow, settings=settings) as early:
         assert len(await early.read_batch(max_wait=1)) == 1
         await early.read_batch(max_wait=0.01)
         assert 8_000 < early.statistics().buffered_bytes < 10_000, "the parts are held, too"
         cursor = early.cursor
+    repetition.release()
     await writer.finish()
     await writer.aclose()
     async with open_reader("s", from_=cursor, queue=narrow, settings=settings) as reader:

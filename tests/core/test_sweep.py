@@ -329,7 +329,7 @@ class Persistence:
     async def persist(self, name: str) -> None:
         import redis.asyncio
 
-        from streamq_redis._keys import KeySpace
+        from streamq_redis._naming import KeySpace
 
         async with redis.asyncio.Redis.from_url(self._url) as client:
             assert await client.persist(KeySpace("streamq").key(StreamId("default", name)))

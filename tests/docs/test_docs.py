@@ -1,4 +1,4 @@
-"""The documents: examples run, tables are what the code says, links lead somewhere."""
+"""The documents: examples run, and tables state what the code does."""
 
 import os
 import re
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from streamq import installed_drivers
 from streamq.devserver import TemporalDevServer
 from streamq_s3sns import S3SnsDriver, S3SnsSettings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/*/README.md")]
 EXAMPLES = ROOT / "docs/examples"
 
 
@@ -40,14 +40,14 @@ def run(script: Path, tmp_path: Path, **variables: str) -> str:
 
 
 def test_plain_example_prints_what_it_says(tmp_path: Path) -> None:
-    """The shortest program somebody copies must work as it stands."""
+    """The shortest program that people copy must work as it stands."""
     lines = run(EXAMPLES / "plain.py", tmp_path).splitlines()
     assert lines[:2] == ["1 building", "2 testing"]
     assert "'state': 'END'" in lines[-1]
 
 
 def test_example_of_two_attempts_tells_one_story(tmp_path: Path) -> None:
-    """How a retry looks to a reader is what people copy this for."""
+    """People copy this program to see how a retry looks to a reader."""
     lines = run(EXAMPLES / "attempts.py", tmp_path).splitlines()
     assert lines == [
         "first attempt: the worker dies",
@@ -60,13 +60,13 @@ def test_example_of_two_attempts_tells_one_story(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("example", ["plain.py", "attempts.py"])
 def test_examples_without_temporal_run_again(tmp_path: Path, example: str) -> None:
-    """Whoever runs a program once runs it twice, and a stream ends only once."""
+    """People run a program twice, and a stream ends only once."""
     first, second = (run(EXAMPLES / example, tmp_path) for _ in range(2))
     assert first.splitlines()[-1] == second.splitlines()[-1]
 
 
 def test_generic_workflow_runs_as_its_page_says(tmp_path: Path, temporal_address: str) -> None:
-    """The commands of the page, word for word, beside the worker that it names."""
+    """People copy the page's commands word for word, beside the worker that it names."""
     page = (ROOT / "docs/temporal.md").read_text()
     [commands] = re.findall(r"```console\n(temporal workflow start.*?)```", page, re.DOTALL)
     environment = {
@@ -129,14 +129,14 @@ def test_temporal_example_streams_a_poem(tmp_path: Path, temporal_address: str) 
 def test_every_way_to_write_an_activity_has_a_program_that_runs(
     tmp_path: Path, temporal_address: str, example: str, printed: str
 ) -> None:
-    """Whoever writes theirs in that way copies the program as it stands."""
+    """The author of such an activity copies the program as it stands."""
     script = EXAMPLES / f"{example}.py"
     output = run(script, tmp_path, STREAMQ_TEMPORAL_ADDRESS=temporal_address)
     assert output.splitlines() == printed.split("|")
 
 
 def test_encrypted_example_stores_nothing_readable(tmp_path: Path, temporal_address: str) -> None:
-    """Its reader has the letter, while neither the queue's records nor its file have a word."""
+    """Its reader gets the letter, while neither records nor file hold a word of it."""
     script = EXAMPLES / "encrypted.py"
     lines = run(script, tmp_path, STREAMQ_TEMPORAL_ADDRESS=temporal_address).splitlines()
     letter = ["Dear Ada,", "the results are here,", "and all is well.", "send to Ada"]
@@ -151,7 +151,7 @@ def test_encrypted_example_stores_nothing_readable(tmp_path: Path, temporal_addr
 def test_film_beside_the_stream_is_for_those_who_may_read_it(
     tmp_path: Path, temporal_address: str
 ) -> None:
-    """The route that people copy leads nobody to an object who has not the right to the stream."""
+    """The route that people copy opens no object without the right to its stream."""
     embedded = S3SnsDriver.embedded(S3SnsSettings.model_construct())
     assert embedded is not None
     with embedded as variables:
@@ -174,7 +174,7 @@ def test_film_beside_the_stream_is_for_those_who_may_read_it(
 
 
 def test_every_example_is_run() -> None:
-    """A program that no test runs is soon one that does not run."""
+    """A program that no test runs soon fails for the reader who copies it."""
     tests = Path(__file__).read_text()
     missing = [
         each.name
@@ -202,9 +202,8 @@ def test_fact_tables_are_up_to_date() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    """A newcomer who follows a link must arrive."""
-    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
-        if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), target
+def test_settings_of_every_backend_are_listed() -> None:
+    """An operator looks for a backend's variables on one page, and misses none."""
+    page = (ROOT / "docs/configuration.md").read_text()
+    listed = {name for name in installed_drivers() if f"<!-- begin settings {name} -->" in page}
+    assert listed == set(installed_drivers())

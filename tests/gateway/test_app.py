@@ -7,7 +7,6 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -30,8 +29,7 @@ from streamq.driver import ChunkQueue, QueueOptions
 from streamq.gateway import Gateway, GatewayOptions, create_app, serve
 from streamq.memory import MemoryDriver, MemorySettings
 
-if TYPE_CHECKING:
-    from tests.gateway.conftest import Serve, WatchedQueue
+from .served import Serve, WatchedQueue
 
 
 def test_the_public_names_are_these() -> None:

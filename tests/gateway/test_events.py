@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from httpx_sse import ServerSentEvent
 
 from streamq import OnRetry, describe, open_writer
 
-if TYPE_CHECKING:
-    from tests.gateway.conftest import Serve, WatchedQueue
+from .served import Serve, WatchedQueue
 
 
 def brief(event: ServerSentEvent) -> tuple[str, str, Any]:

@@ -11,15 +11,14 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from streamq import open_writer
 
-if TYPE_CHECKING:
-    from tests.gateway.conftest import Serve, WatchedQueue
+from .served import Serve, WatchedQueue
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _BINARY = next((path for name in _NAMES if (path := shutil.which(name))), None)

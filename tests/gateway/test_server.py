@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -17,8 +16,7 @@ import uvicorn
 from streamq import ConfigurationError, Settings, open_writer
 from streamq.gateway import create_app, serve
 
-if TYPE_CHECKING:
-    from tests.gateway.conftest import WatchedQueue
+from .served import WatchedQueue
 
 _PROGRAM = """
 import socket, uvicorn

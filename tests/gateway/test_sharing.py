@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,8 +15,7 @@ from streamq.driver import Entry
 from streamq.gateway import GatewayOptions, create_app
 from streamq.testing import Fail
 
-if TYPE_CHECKING:
-    from tests.gateway.conftest import Serve, WatchedQueue
+from .served import Serve, WatchedQueue
 
 TEXT = "0123456789" * 10
 

@@ -27,6 +27,7 @@ from streamq.driver import (
     StreamInfo,
     StreamNotFoundError,
 )
+from streamq.testing import BackendHarness
 
 _CAPABILITIES = Capabilities(
     replay=True,
@@ -172,3 +173,17 @@ class LogDriver(Driver[LogSettings]):
     def log(cls, settings: LogSettings) -> Log:
         """Return the named log, which comes into being here."""
         return cls.logs.setdefault(settings.store, Log())
+
+
+class LogHarness(BackendHarness):
+    """A log of the check's own."""
+
+    driver = LogDriver
+
+    def settings(self) -> LogSettings:
+        """Return settings that lead to it."""
+        return LogSettings(store=str(self.directory))
+
+    async def stop(self) -> None:
+        """Forget the log."""
+        LogDriver.logs.pop(str(self.directory), None)

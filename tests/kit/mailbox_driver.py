@@ -27,6 +27,7 @@ from streamq.driver import (
     StreamInfo,
     StreamNotFoundError,
 )
+from streamq.testing import BackendHarness
 
 _CAPABILITIES = Capabilities(
     replay=False,
@@ -225,3 +226,17 @@ class MailboxDriver(Driver[MailboxSettings]):
     def post(cls, settings: MailboxSettings) -> Post:
         """Return the named store, which comes into being here."""
         return cls.posts.setdefault(settings.store, Post())
+
+
+class MailboxHarness(BackendHarness):
+    """A store of the check's own."""
+
+    driver = MailboxDriver
+
+    def settings(self) -> MailboxSettings:
+        """Return settings that lead to it."""
+        return MailboxSettings(store=str(self.directory))
+
+    async def stop(self) -> None:
+        """Forget the store."""
+        MailboxDriver.posts.pop(str(self.directory), None)

@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from streamq.testing import BackendHarness, DriverSuite
+from streamq.testing import DriverSuite
 
-from .log_driver import LogDriver, LogSettings
-
-
-class LogHarness(BackendHarness):
-    """A log of the check's own."""
-
-    driver = LogDriver
-
-    def settings(self) -> LogSettings:
-        """Return settings that lead to it."""
-        return LogSettings(store=str(self.directory))
-
-    async def stop(self) -> None:
-        """Forget the log."""
-        LogDriver.logs.pop(str(self.directory), None)
+from .log_driver import LogHarness
 
 
 class TestLog(DriverSuite):

@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from streamq.testing import BackendHarness, DriverSuite
+from streamq.testing import DriverSuite
 
-from .mailbox_driver import MailboxDriver, MailboxSettings
-
-
-class MailboxHarness(BackendHarness):
-    """A store of the check's own."""
-
-    driver = MailboxDriver
-
-    def settings(self) -> MailboxSettings:
-        """Return settings that lead to it."""
-        return MailboxSettings(store=str(self.directory))
-
-    async def stop(self) -> None:
-        """Forget the store."""
-        MailboxDriver.posts.pop(str(self.directory), None)
+from .mailbox_driver import MailboxHarness
 
 
 class TestMailbox(DriverSuite):

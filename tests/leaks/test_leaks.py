@@ -36,9 +36,9 @@ from streamq.temporal import (
     stream_name,
     streaming_activity,
 )
-from streamq.temporal._sweep import sweep_queue
+from streamq.temporal.sweeping._activity import sweep_queue
 
-from .conftest import Backend
+from .backends import Backend
 
 SEED = 20_261_124
 TTL_SECONDS = 1.5

@@ -6,11 +6,12 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
+from tests.temporal.support.fixture_types import Run, Start
 
 from streamq import Settings, load_settings
 from streamq.devserver import FAST, TemporalDevServer
@@ -49,10 +50,6 @@ async def queue() -> AsyncIterator[ChunkQueue]:
         yield opened
 
 
-class Run(Protocol):
-    def __call__(self, *activities: Callable[..., Any]) -> AbstractAsyncContextManager[Worker]: ...
-
-
 @pytest.fixture
 def task_queue() -> str:
     return f"tq-{uuid.uuid4().hex}"
@@ -71,12 +68,6 @@ def run_worker(client: Client, queue: ChunkQueue, settings: Settings, task_queue
         )
 
     return run
-
-
-class Start(Protocol):
-    async def __call__(
-        self, activity: str, *args: object, **options: Any
-    ) -> WorkflowHandle[Any, Any]: ...
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
+from tests.temporal.support.following_workflows import Continues, Follows, Options, State
+from tests.temporal.support.receiving_workflows import Gateway, Observer
 
 from streamq import StreamWriter, load_settings
 from streamq.devserver import FAST, TemporalDevServer
@@ -31,9 +33,6 @@ from streamq.temporal import (
     stream_name,
     streaming_activity,
 )
-
-from .followers import Continues, Follows, Options, State
-from .receivers import Gateway, Observer
 
 DIRECTORY = Path(__file__).parent / "histories"
 TASK_QUEUE = "histories"

@@ -13,18 +13,17 @@ from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
+from tests.temporal.renew_histories import DIRECTORY, SCENARIOS
+from tests.temporal.support.changed_workflows import CHANGED
+from tests.temporal.support.following_workflows import Continues, Follows
+from tests.temporal.support.receiving_workflows import Gateway
 
 from streamq.temporal import StreamqPlugin
-from streamq.temporal._follower import Follower
-from streamq.temporal._inbox import StreamInbox
-from streamq.temporal._relay import Relay
-from streamq.temporal._source import ChildSource, ResumedSource
 from streamq.temporal._versioned import VERSIONED
-
-from .changed import CHANGED
-from .followers import Continues, Follows
-from .receivers import Gateway
-from .renew_histories import DIRECTORY, SCENARIOS
+from streamq.temporal.generic._delivery import Relay
+from streamq.temporal.workflow._inbox import StreamInbox
+from streamq.temporal.workflow._poller import Poller
+from streamq.temporal.workflow._producers import ChildProducer, ResumedProducer
 
 SAVED = sorted(DIRECTORY.glob("*.json"))
 SECOND = timedelta(seconds=1)
@@ -107,17 +106,17 @@ async def test_an_incompatible_change_is_noticed(path: Path) -> None:
 @pytest.mark.parametrize(
     ("owner", "method", "name"),
     [
-        (Follower, "_poll", "follow-activity-1"),
-        (Follower, "_poll", "continue-activity-2"),
-        (Follower, "_poll", "stream-poll-1"),
-        (Follower, "_poll", "stream-continued-2"),
-        (Follower, "_poll_locally", "follow-local-1"),
-        (Follower, "_poll_locally", "continued-local-2"),
-        (ChildSource, "start", "continued-activity-1"),
-        (ResumedSource, "result", "continued-activity-3"),
-        (ResumedSource, "result", "stream-continued-2"),
-        (ResumedSource, "settle", "continued-cancel-2"),
-        (ResumedSource, "settle", "continued-gone-3"),
+        (Poller, "_poll", "follow-activity-1"),
+        (Poller, "_poll", "continue-activity-2"),
+        (Poller, "_poll", "stream-poll-1"),
+        (Poller, "_poll", "stream-continued-2"),
+        (Poller, "_poll_locally", "follow-local-1"),
+        (Poller, "_poll_locally", "continued-local-2"),
+        (ChildProducer, "start", "continued-activity-1"),
+        (ResumedProducer, "result", "continued-activity-3"),
+        (ResumedProducer, "result", "stream-continued-2"),
+        (ResumedProducer, "settle", "continued-cancel-2"),
+        (ResumedProducer, "settle", "continued-gone-3"),
         (Relay, "finish", "stream-signal-1"),
         (StreamInbox, "__anext__", "receive-2"),
     ],

@@ -22,6 +22,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
+from tests.temporal.support.reading import outline, read_all
 
 from streamq import ProducerGoneError, Settings, StreamWriter
 from streamq.driver import ChunkQueue
@@ -32,8 +33,6 @@ from streamq.temporal import (
     subscribe,
 )
 from streamq.temporal._versioned import VERSIONED
-
-from .test_streaming import read_all, told
 
 DAY = timedelta(days=1)
 SOON = timedelta(milliseconds=20)
@@ -107,7 +106,7 @@ async def test_a_stream_stays_with_the_worker_version_that_began_it(
             await deployment.make_current("v2")
             deployment.may_end.set()
             new = await deployment.start()
-            stories = [told(await read_all(each, queue, settings)) for each in (old, new)]
+            stories = [outline(await read_all(each, queue, settings)) for each in (old, new)]
             await old.result()
             await new.result()
     assert stories == [[build_id, "RESET 2", build_id, "END"] for build_id in ("v1", "v2")]
@@ -189,7 +188,7 @@ async def test_models_are_arguments_and_results_of_streaming_activities(
             task_queue=task_queue,
         )
         expected = ["lighthouse 0", "lighthouse 1", "END"]
-        assert told(await read_all(handle, queue, settings)) == expected
+        assert outline(await read_all(handle, queue, settings)) == expected
         assert await handle.result() == Poem(title="lighthouse", size=2)
 
 
@@ -210,7 +209,7 @@ async def test_the_generic_workflow_passes_models_as_json(
             id=f"wf-{uuid.uuid4().hex}",
             task_queue=task_queue,
         )
-        assert told(await read_all(handle, queue, settings)) == ["harbour 0", "END"]
+        assert outline(await read_all(handle, queue, settings)) == ["harbour 0", "END"]
         result = await handle.result()
         assert result["result"] == {"title": "harbour", "size": 1}
 
@@ -298,7 +297,7 @@ async def test_days_pass_in_seconds_on_the_test_server(
             _, seen = await asyncio.wait_for(
                 asyncio.gather(handle.result(), collect(events)), timeout=30
             )
-    assert told(seen) == story
+    assert outline(seen) == story
 
 
 async def test_a_subscriber_learns_of_the_end_on_the_test_server(

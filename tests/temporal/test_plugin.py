@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,9 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.reading import failure_of, outline, read_all
+from tests.temporal.support.workflows import Foreign, TwoTopics, say, say_it
 
 from streamq import (
     BackendNotFoundError,
@@ -22,15 +24,6 @@ from streamq import (
 from streamq.driver import ChunkQueue, StreamId
 from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
 from streamq.testing import Fail, FaultyQueue
-
-from .conftest import Run, Start
-from .test_streaming import failure_of, read_all, told
-from .workflows import Foreign, TwoTopics, say, say_it
-
-
-@pytest.fixture(autouse=True)
-def _importable_by_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
 
 
 async def start_two_topics(
@@ -54,7 +47,7 @@ async def test_a_workflow_chooses_the_topic_of_each_call(
         assert await handle.result() == ["draft", "final"]
         for topic in ("draft", "final"):
             async with subscribe(handle, topic, queue=queue, settings=settings) as events:
-                assert told([event async for event in events]) == [topic, "END"]
+                assert outline([event async for event in events]) == [topic, "END"]
 
 
 async def test_a_workflow_without_the_plugin_can_use_a_worker_with_it(
@@ -72,7 +65,7 @@ async def test_a_workflow_without_the_plugin_can_use_a_worker_with_it(
         )
         await handle.result()
         async with subscribe(handle, "spoken", queue=queue, settings=settings) as events:
-            assert told([event async for event in events]) == ["hello", "END"]
+            assert outline([event async for event in events]) == ["hello", "END"]
 
 
 async def test_a_worker_without_the_plugin_says_what_to_do(
@@ -180,7 +173,7 @@ async def test_an_outage_beyond_the_deadline_stops_the_attempt_and_the_next_goes
     async with Worker(client, task_queue=task_queue, activities=[produce], plugins=[plugin]):
         handle = await start("produce")
         assert (await handle.result())["result"] == 2
-        story = told(await read_all(handle, queue, settings))
+        story = outline(await read_all(handle, queue, settings))
     assert stopped == ["promptly"]
     assert story == ["before", "RESET 2", "before", "END"]
 
@@ -197,7 +190,7 @@ async def test_a_chunk_that_is_too_large_is_a_final_failure(
     async with run_worker(produce):
         handle = await start("produce")
         failure = await failure_of(handle)
-        assert told(await read_all(handle, queue, settings)) == ["ERROR"]
+        assert outline(await read_all(handle, queue, settings)) == ["ERROR"]
     assert isinstance(failure, ApplicationError)
     assert (failure.type, failure.non_retryable) == ("ChunkTooLargeError", True)
 

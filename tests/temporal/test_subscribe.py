@@ -13,6 +13,8 @@ from temporalio.client import Client
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.reading import outline, read_all
 
 from streamq import (
     BackendUnavailableError,
@@ -27,9 +29,6 @@ from streamq.devserver import free_port
 from streamq.driver import ChunkQueue, QueueOptions
 from streamq.sqlite import SqliteDriver, SqliteSettings
 from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
-
-from .conftest import Run, Start
-from .test_streaming import read_all, told
 
 
 @streaming_activity
@@ -65,7 +64,7 @@ async def test_a_cursor_goes_on_where_its_reader_was(
         for cursor, expected in ((middle, rest), (end, rest[-1:])):
             async with subscribe(handle, from_=cursor, queue=queue, settings=settings) as events:
                 assert [event async for event in events] == expected
-    assert told([first, *rest]) == ["x", "END"]
+    assert outline([first, *rest]) == ["x", "END"]
 
 
 async def test_a_handle_without_run_id_will_do(
@@ -75,7 +74,7 @@ async def test_a_handle_without_run_id_will_do(
     async with run_worker(say):
         started = await start("say", "x")
         handle = client.get_workflow_handle(started.id)
-        assert told(await read_all(handle, queue, settings)) == ["x", "END"]
+        assert outline(await read_all(handle, queue, settings)) == ["x", "END"]
 
 
 async def test_leaving_early_leaves_no_task_behind(
@@ -170,7 +169,7 @@ async def test_continue_as_new_and_workflow_retry_are_followed(
             task_queue=task_queue,
             retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=50)),
         )
-        assert told(await read_all(handle, queue, settings)) == ["at last", "END"]
+        assert outline(await read_all(handle, queue, settings)) == ["at last", "END"]
         assert await handle.result() == "at last"
 
 

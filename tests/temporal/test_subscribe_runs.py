@@ -16,6 +16,8 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.reading import outline
 
 from streamq import (
     Chunk,
@@ -28,14 +30,11 @@ from streamq.driver import ChunkQueue
 from streamq.temporal import (
     StreamqPlugin,
     StreamRequest,
-    _chain,
+    _runs,
     stream_name,
     streaming_activity,
     subscribe,
 )
-
-from .conftest import Run, Start
-from .test_streaming import told
 
 Handle = WorkflowHandle[Any, Any]
 
@@ -153,7 +152,7 @@ async def test_a_subscription_goes_on_with_the_run_that_a_reset_begins(
             )
             async with asyncio.timeout(20):
                 rest = [event async for event in events]
-    assert told([first, *rest]) == ["run 1", "RESET 2", "run 2", "END"]
+    assert outline([first, *rest]) == ["run 1", "RESET 2", "run 2", "END"]
 
 
 @streaming_activity
@@ -177,21 +176,21 @@ async def test_a_subscriber_may_come_before_its_workflow(
     workflow_id = f"wf-{uuid.uuid4().hex}"
     wanted = workflow_id if by_id else client.get_workflow_handle(workflow_id)
     was_told = asyncio.Event()
-    describe_run = _chain.describe_run
+    describe_run = _runs.describe_run
 
-    async def described(*args: Any) -> _chain.Run:
+    async def described(*args: Any) -> _runs.Run:
         try:
             return await describe_run(*args)
         except RPCError:
             was_told.set()
             raise
 
-    monkeypatch.setattr(_chain, "describe_run", described)
+    monkeypatch.setattr(_runs, "describe_run", described)
 
     async def read() -> list[object]:
         subscription = subscribe(wanted, client=client, from_=from_, queue=queue, settings=settings)
         async with subscription as events:
-            return told([event async for event in events])
+            return outline([event async for event in events])
 
     async with run_worker(say):
         reading = asyncio.create_task(read())
@@ -225,4 +224,4 @@ async def test_an_id_means_the_newest_run(
             async with subscribe(
                 workflow_id, client=client, queue=queue, settings=settings
             ) as events:
-                assert told([event async for event in events]) == [text, "END"]
+                assert outline([event async for event in events]) == [text, "END"]

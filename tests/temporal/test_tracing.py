@@ -22,6 +22,7 @@ from temporalio.contrib.opentelemetry import (
 )
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
+from tests.temporal.support.reading import outline, read_all
 
 from streamq import ProducerGoneError, Settings, StreamWriter, open_writer
 from streamq.driver import ChunkQueue
@@ -33,8 +34,6 @@ from streamq.temporal import (
     subscribe,
     trace_headers,
 )
-
-from .test_streaming import read_all, told
 
 SOON = timedelta(milliseconds=20)
 
@@ -136,7 +135,7 @@ async def test_one_trace_from_the_caller_to_the_stream_and_a_link_from_its_reade
             handle = await start(traced, task_queue, "say", "hello")
         await handle.result()
         with tracer.start_as_current_span("page"):
-            assert told(await read_all(handle, queue, settings)) == ["hello", "END"]
+            assert outline(await read_all(handle, queue, settings)) == ["hello", "END"]
     [written], [read] = named(exporter, "streamq.write"), named(exporter, "streamq.subscribe")
     above = list(ancestors(exporter, written))
     assert (above[0], above[-1]) == ("RunActivity:say", "caller")
@@ -168,7 +167,7 @@ async def test_every_attempt_has_a_span_and_readers_link_to_each(
     failures.append(ApplicationError("again", next_retry_delay=SOON))
     async with run_worker(traced, queue, settings, task_queue):
         handle = await start(traced, task_queue, "stumble")
-        assert told(await read_all(handle, queue, settings)) == ["x", "RESET 2", "x", "END"]
+        assert outline(await read_all(handle, queue, settings)) == ["x", "RESET 2", "x", "END"]
         await handle.result()  # the SDK complains of a workflow whose span is still open
     written, [read] = named(exporter, "streamq.write"), named(exporter, "streamq.subscribe")
     assert [attributes(span, "attempt", "state") for span in written] == [(1, "OPEN"), (2, "END")]
@@ -214,7 +213,7 @@ async def test_a_writer_outside_of_activities_can_be_linked_to_as_well(
         writer = open_writer(name, queue=queue, settings=settings, headers=trace_headers())
         async with writer as stream:
             await stream.send_chunk("x")
-    assert told(await read_all(handle, queue, settings)) == ["x", "END"]
+    assert outline(await read_all(handle, queue, settings)) == ["x", "END"]
     await handle.terminate()
     [read] = named(exporter, "streamq.subscribe")
     assert [link.context.span_id for link in read.links] == [span.get_span_context().span_id]
@@ -227,7 +226,7 @@ async def test_without_a_tracer_provider_nothing_is_stored(
     async with run_worker(client, queue, settings, task_queue):
         handle = await start(client, task_queue, "say", "hello")
         async with subscribe(handle, queue=queue, settings=settings) as events:
-            assert told([event async for event in events]) == ["hello", "END"]
+            assert outline([event async for event in events]) == ["hello", "END"]
             assert not events._open_reader().headers
         await handle.result()
 

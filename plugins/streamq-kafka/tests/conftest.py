@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from tests.apache_kafka import KAFKA_VERSION, ApacheCluster, ApacheKafka, Operator
 
 from kafka_brokers import (
     PASSWORDS,
     TOPICS,
     Broker,
     Certificates,
-    OpenAt,
     StartCluster,
     need_apache,
     run_apart,
 )
 from streamq.devserver import free_port
-from streamq.driver import ChunkQueue, QueueOptions, StreamId
-from streamq.testing import OpenQueue, new_stream, queue_factory
+from streamq.testing import open_queue_fixture, open_with_fixture, stream_fixture
 from streamq_kafka import KafkaDriver, KafkaSettings
-from streamq_kafka.apache import KAFKA_VERSION, ApacheCluster, ApacheKafka, Operator
 from streamq_kafka.embedded import EmbeddedKafka
 
 UseBroker: TypeAlias = Callable[[str], None]
@@ -146,29 +143,6 @@ def settings(broker: Broker) -> KafkaSettings:
     return broker.settings()
 
 
-@pytest.fixture
-async def open_queue(settings: KafkaSettings) -> AsyncIterator[OpenQueue]:
-    """Return a function that opens a queue on the shared broker."""
-    async with queue_factory(KafkaDriver, settings) as factory:
-        yield factory
-
-
-@pytest.fixture
-async def open_at() -> AsyncIterator[OpenAt]:
-    """Return a function that opens a queue with any settings."""
-    async with AsyncExitStack() as stack:
-
-        async def open_with(
-            settings: KafkaSettings, ttl: timedelta = timedelta(minutes=5)
-        ) -> ChunkQueue:
-            opened = await KafkaDriver.open(QueueOptions(ttl=ttl), settings)
-            stack.push_async_callback(opened.aclose)
-            return opened
-
-        yield open_with
-
-
-@pytest.fixture
-def stream() -> StreamId:
-    """Return a stream that no other test uses."""
-    return new_stream()
+stream = stream_fixture()
+open_queue = open_queue_fixture(KafkaDriver)
+open_with = open_with_fixture(KafkaDriver)

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from tests.apache_kafka import ApacheCluster, ApacheKafka, Operator, class_path, find_java
 
 from streamq import ConfigurationError
-from streamq.driver import ChunkQueue, StreamId
+from streamq.driver import StreamId
 from streamq.testing import new_stream
 from streamq_kafka import KafkaSettings
-from streamq_kafka._positions import key_of, partition_of
-from streamq_kafka.apache import ApacheCluster, ApacheKafka, Operator, class_path, find_java
-from streamq_kafka.embedded import FETCH_WAIT_MS, EmbeddedKafka, Topic
+from streamq_kafka._naming import key_of, partition_of
+from streamq_kafka.embedded import FETCH_WAIT_MS, EmbeddedKafka, TopicSpec
 
-TOPICS = (Topic("streamq"), Topic("streamq.directory", compacted=True))
+TOPICS = (TopicSpec("streamq"), TopicSpec("streamq.directory", compacted=True))
 PASSWORDS = {"writer": "s3cr3t-of-writer", "reader": "s3cr3t-of-reader"}
-
-OpenAt: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
-"""Opens a queue with settings, and perhaps a ``ttl``."""
 
 StartCluster: TypeAlias = Callable[..., ApacheCluster]
 """Starts three genuine brokers with the topics of the driver."""

@@ -16,9 +16,9 @@ from aiokafka.protocol.admin import SaslAuthenticateRequest_v1, SaslAuthenticate
 from aiokafka.structs import TopicPartition
 
 from streamq_kafka import KafkaSettings
-from streamq_kafka._client import AT_ONCE, adapt
-from streamq_kafka._cluster import Cluster
-from streamq_kafka._settings import connection_options
+from streamq_kafka.requests._client import REQUEST_LANE, adapt
+from streamq_kafka.requests._cluster import Cluster
+from streamq_kafka.requests._connection_options import connection_options
 
 
 async def _client() -> AIOKafkaClient:
@@ -36,12 +36,12 @@ async def test_partition_that_a_broker_leaves_out_fails_alone(
     told, left_out = TopicPartition("t", 0), TopicPartition("t", 1)
 
     async def send(*_: Any, group: int) -> Any:
-        assert group == AT_ONCE
+        assert group == REQUEST_LANE
         return SimpleNamespace(topics=[("t", [(0, 0, -1, 7)])])
 
-    monkeypatch.setattr(cluster, "known_leader", lambda partition: 1)
-    monkeypatch.setattr(cluster._client, "send", send)
-    found = await cluster.latest([told, left_out])
+    monkeypatch.setattr(cluster.metadata, "known_leader", lambda partition: 1)
+    monkeypatch.setattr(cluster.connections.client, "send", send)
+    found = await cluster.end_offsets([told, left_out])
     assert found[told] == 7
     assert isinstance(found[left_out], ke.LeaderNotAvailableError)
     await cluster.close()
@@ -68,8 +68,8 @@ _PROGRAM_WITHOUT_LOGGING = """
 import asyncio, logging
 from aiokafka.client import AIOKafkaClient
 from streamq_kafka import KafkaSettings
-from streamq_kafka._client import adapt
-from streamq_kafka._settings import connection_options
+from streamq_kafka.requests._client import adapt
+from streamq_kafka.requests._connection_options import connection_options
 
 async def main():
     options = connection_options(KafkaSettings())

@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 from aiokafka import TopicPartition
+from tests.apache_kafka import ApacheCluster, Operator
 
-from kafka_brokers import OpenAt, StartCluster
+from kafka_brokers import StartCluster
 from streamq import Chunk, SealState, Settings, open_reader, open_writer
 from streamq.driver import ChunkQueue, StreamId
-from streamq.testing import new_stream
+from streamq.testing import OpenWith, new_stream
 from streamq_kafka import KafkaSettings
-from streamq_kafka.apache import ApacheCluster, Operator
 
 _STREAMS = 200
 _CHUNKS_PER_SECOND = 3.0
@@ -86,14 +86,14 @@ class _Load:
 
 @pytest.mark.timeout(180)
 async def test_killed_leaders_cost_a_pause_and_nothing_else(
-    start_cluster: StartCluster, open_at: OpenAt, note: Callable[[str, str], None]
+    start_cluster: StartCluster, open_with: OpenWith, note: Callable[[str, str], None]
 ) -> None:
     """Brokers die; whoever reads a text must see it whole, once and in order all the same."""
     cluster = start_cluster()
     settings = KafkaSettings(bootstrap_servers=cluster.bootstrap)
     partition = TopicPartition("streamq", 0)
     operator = Operator(cluster.bootstrap)
-    load = _Load(await open_at(settings), await open_at(settings))
+    load = _Load(await open_with(settings), await open_with(settings))
     pauses = []
     async with asyncio.timeout(150), AsyncExitStack() as stack:
         running = asyncio.ensure_future(load.run())

@@ -8,11 +8,11 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from pydantic import ValidationError
 
-from kafka_brokers import Broker, OpenAt
+from kafka_brokers import Broker
 from streamq.driver import START, BackendError, Entry
-from streamq.testing import new_stream
+from streamq.testing import OpenWith, new_stream
 from streamq_kafka import KafkaSettings
-from streamq_kafka._positions import Place, decode_place
+from streamq_kafka._naming import LogPosition, decode_position
 from streamq_kafka._queue import KafkaQueue
 
 _CODES = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -20,19 +20,19 @@ _CODES = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 @pytest.mark.parametrize("name", _CODES)
 async def test_compressed_records_are_stored_small_and_read_whole(
-    apache: Broker, open_at: OpenAt, name: str
+    apache: Broker, open_with: OpenWith, name: str
 ) -> None:
     """Disk, network and replicas cost by the byte; what comes out is what went in."""
-    queue = await open_at(apache.settings(compression=name))
+    queue = await open_with(apache.settings(compression=name))
     assert isinstance(queue, KafkaQueue)
     stream = new_stream()
     entries = [Entry(1, index, b"%d" % index * 10_000) for index in range(10)]
     await queue.append(stream, entries)
-    reading = await open_at(apache.settings())
+    reading = await open_with(apache.settings())
     found = await reading.read(stream, START, max_records=99, max_bytes=2**20, max_wait=0)
     assert [each.data for each in found] == [each.data for each in entries]
-    place = decode_place(found[-1].position, stream)
-    assert isinstance(place, Place)
+    place = decode_position(found[-1].position, stream)
+    assert isinstance(place, LogPosition)
     fetched = await queue._cluster.fetch_now(
         TopicPartition("streamq", place.partition), place.offset - 1, max_bytes=1
     )
@@ -54,13 +54,13 @@ async def test_missing_library_is_told_before_anything_is_stored(
 
 
 async def test_reader_without_the_library_is_told_what_to_install(
-    apache: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+    apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who turns compression on where it writes has to install it where others read."""
-    writing = await open_at(apache.settings(compression="zstd"))
+    writing = await open_with(apache.settings(compression="zstd"))
     stream = new_stream()
     await writing.append(stream, [Entry(1, 0, b"open" * 100)])
-    reading = await open_at(apache.settings())
+    reading = await open_with(apache.settings())
     monkeypatch.setattr(codec, "cramjam", None)
     with pytest.raises(BackendError, match=r"codec not found.*streamq-kafka\[compression\]"):
         await reading.read(stream, START, max_records=9, max_bytes=999, max_wait=0)

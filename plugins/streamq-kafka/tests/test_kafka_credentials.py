@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kafka_brokers import Broker, Certificates, OpenAt
+from kafka_brokers import Broker, Certificates
 from streamq import open_reader, open_writer
 from streamq.driver import (
     START,
@@ -22,7 +22,7 @@ from streamq.driver import (
     Entry,
     StreamId,
 )
-from streamq.testing import new_stream
+from streamq.testing import OpenWith, new_stream
 from streamq_kafka import KafkaSettings
 from streamq_kafka._queue import KafkaQueue
 
@@ -95,15 +95,15 @@ async def _use(queue: ChunkQueue, stream: StreamId, index: int) -> int:
 
 @pytest.mark.parametrize("provider", [provide, provide_in_thread])
 async def test_token_opens_the_door(
-    apache: Broker, open_at: OpenAt, provider: Callable[..., Any]
+    apache: Broker, open_with: OpenWith, provider: Callable[..., Any]
 ) -> None:
     """MSK with IAM and every identity provider work this way."""
-    queue = await open_at(_with_tokens(apache, provider))
+    queue = await open_with(_with_tokens(apache, provider))
     assert await _use(queue, new_stream(), 0) == 1
 
 
 async def test_connection_that_ends_with_its_token_costs_nothing(
-    apache: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+    apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Managed clusters want TLS, and a new token every few minutes: streams last longer."""
     asked = 0
@@ -115,7 +115,7 @@ async def test_connection_that_ends_with_its_token_costs_nothing(
 
     monkeypatch.setattr(f"{__name__}._answer", count)
     tls = {"security_protocol": "SASL_SSL", "tls_ca_file": str(apache.ca_file)}
-    queue = await open_at(_with_tokens(apache, provide_as_told, **tls))
+    queue = await open_with(_with_tokens(apache, provide_as_told, **tls))
     stream = new_stream()
     writer = await open_writer(stream, queue=queue)
     async with open_reader(stream, queue=queue, idle_seconds=_SOON) as reader:
@@ -131,18 +131,18 @@ async def test_connection_that_ends_with_its_token_costs_nothing(
         assert await reading == list(range(sent))
 
 
-async def test_refused_token_is_told(apache: Broker, open_at: OpenAt) -> None:
+async def test_refused_token_is_told(apache: Broker, open_with: OpenWith) -> None:
     """It has expired, or is for another audience: retrying would not help."""
     with pytest.raises(AccessDeniedError, match="credentials"):
-        await open_at(_with_tokens(apache, provide_expired))
+        await open_with(_with_tokens(apache, provide_expired))
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
 async def test_password_over_tls_opens_the_door(
-    apache: Broker, open_at: OpenAt, mechanism: str
+    apache: Broker, open_with: OpenWith, mechanism: str
 ) -> None:
     """Confluent Cloud and MSK: the listener wants both."""
-    queue = await open_at(
+    queue = await open_with(
         apache.settings(
             apache.sasl_tls_address,
             security_protocol="SASL_SSL",
@@ -156,7 +156,7 @@ async def test_password_over_tls_opens_the_door(
 
 
 async def test_certificate_of_our_own_opens_the_door(
-    apache: Broker, certificates: Certificates, open_at: OpenAt
+    apache: Broker, certificates: Certificates, open_with: OpenWith
 ) -> None:
     """With mutual TLS the certificate says who we are: without one, nobody."""
     settings = apache.settings(
@@ -165,16 +165,16 @@ async def test_certificate_of_our_own_opens_the_door(
         tls_ca_file=str(certificates.authority),
         tls_cert_file=str(certificates.writer),
     )
-    queue = await open_at(settings)
+    queue = await open_with(settings)
     assert await _use(queue, new_stream(), 0) == 1
 
 
 @pytest.mark.parametrize("answer", [_raise, _hang, dict])
 async def test_token_that_does_not_come_is_told_and_waited_for(
-    apache: Broker, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Any]
+    apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Any]
 ) -> None:
     """Whoever hands out tokens is away for a minute: nothing may need a restart after that."""
-    queue = await open_at(_with_tokens(apache, provide_as_told))
+    queue = await open_with(_with_tokens(apache, provide_as_told))
     assert isinstance(queue, KafkaQueue)
     stream = new_stream()
     assert await _use(queue, stream, 0) == 1
@@ -184,7 +184,7 @@ async def test_token_that_does_not_come_is_told_and_waited_for(
         for call in (
             queue.read(stream, START, max_records=1, max_bytes=1, max_wait=1.0),
             queue.append(stream, [Entry(1, 1, b"x")]),
-            open_at(_with_tokens(apache, provide_as_told)),
+            open_with(_with_tokens(apache, provide_as_told)),
         ):
             with pytest.raises(BackendUnavailableError) as caught:
                 await call
@@ -202,6 +202,6 @@ async def test_token_that_does_not_come_is_told_and_waited_for(
 
 def _hang_up(queue: KafkaQueue) -> None:
     assert queue._producer._producer is not None
-    for client in (queue._cluster._client, queue._producer._producer.client):
+    for client in (queue._cluster.connections.client, queue._producer._producer.client):
         for connection in tuple(client._conns.values()):
             connection.close()

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.structs import TopicPartition
 
-from kafka_brokers import Broker, OpenAt
+from kafka_brokers import Broker
 from streamq._retry import RetryPolicy
 from streamq.driver import (
     START,
@@ -25,9 +25,10 @@ from streamq.driver import (
     StreamId,
     StreamNotFoundError,
 )
-from streamq.testing import new_stream
-from streamq_kafka import KafkaDriver, _directory
-from streamq_kafka._positions import key_of, partition_of
+from streamq.testing import OpenWith, new_stream
+from streamq_kafka import KafkaDriver
+from streamq_kafka._naming import key_of, partition_of
+from streamq_kafka.directory import _cache, _directory
 
 DIRECTORY = "streamq.directory"
 
@@ -52,10 +53,10 @@ async def producer(broker: Broker) -> AsyncIterator[AIOKafkaProducer]:
 
 
 async def test_epoch_is_known_elsewhere_once_it_is_opened(
-    broker: Broker, open_at: OpenAt, stream: StreamId
+    broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """A writer whose seal is stored must not be told that it has ended a stream which goes on."""
-    one, other = [await open_at(broker.settings()) for _ in range(2)]
+    one, other = [await open_with(broker.settings()) for _ in range(2)]
     assert await other.newest_epoch(stream) == 0
     for epoch in (3, 4, 9):
         await one.append(stream, _entries(epoch, b"open"))
@@ -65,17 +66,17 @@ async def test_epoch_is_known_elsewhere_once_it_is_opened(
 
 
 async def test_openings_at_the_same_time_leave_the_larger_epoch(
-    broker: Broker, open_at: OpenAt
+    broker: Broker, open_with: OpenWith
 ) -> None:
     """Temporal starts an attempt anew while the old one is still starting, elsewhere."""
-    one, other = [await open_at(broker.settings()) for _ in range(2)]
+    one, other = [await open_with(broker.settings()) for _ in range(2)]
     streams = [new_stream() for _ in range(20)]
     await asyncio.gather(
         *(one.append(stream, _entries(7, b"seven")) for stream in streams),
         *(other.append(stream, _entries(5, b"five")) for stream in streams),
         return_exceptions=True,
     )
-    late = await open_at(broker.settings())
+    late = await open_with(broker.settings())
     for stream in streams:
         assert await late.newest_epoch(stream) == 7
         assert b"seven" in await _data(late, stream)
@@ -85,10 +86,10 @@ async def test_openings_at_the_same_time_leave_the_larger_epoch(
 
 
 async def test_entry_that_was_overwritten_is_put_right(
-    broker: Broker, open_at: OpenAt, stream: StreamId, producer: AIOKafkaProducer
+    broker: Broker, open_with: OpenWith, stream: StreamId, producer: AIOKafkaProducer
 ) -> None:
     """A process that dies between writing and looking again must not bring an old attempt back."""
-    queue = await open_at(broker.settings())
+    queue = await open_with(broker.settings())
     await queue.append(stream, _entries(9, b"open"))
     _, raw = await broker.operator.records(DIRECTORY, key_of(stream))
     stale = {**json.loads(raw[-1].value), "epoch": 4, "first": 10**6}
@@ -103,13 +104,13 @@ async def test_entry_that_was_overwritten_is_put_right(
 
 async def test_message_of_somebody_else_is_passed_over(
     broker: Broker,
-    open_at: OpenAt,
+    open_with: OpenWith,
     stream: StreamId,
     producer: AIOKafkaProducer,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One stray message on a shared cluster must not stop every reader."""
-    queue = await open_at(broker.settings())
+    queue = await open_with(broker.settings())
     for key in (b"not a stream", key_of(stream)):
         partition = partition_of(key_of(stream), 12)
         await producer.send_and_wait(DIRECTORY, b"hello", key=key, partition=partition)
@@ -122,10 +123,10 @@ async def test_message_of_somebody_else_is_passed_over(
 
 
 async def test_deleted_stream_is_gone_in_every_process(
-    broker: Broker, open_at: OpenAt, stream: StreamId
+    broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """What was deleted for a customer must not be found through another worker."""
-    one, other = [await open_at(broker.settings()) for _ in range(2)]
+    one, other = [await open_with(broker.settings()) for _ in range(2)]
     await one.append(stream, _entries(1, b"a", b"b"))
     position = (await _read(other, stream))[0].position
     await one.delete(stream)
@@ -140,10 +141,10 @@ async def test_deleted_stream_is_gone_in_every_process(
 
 
 async def test_entry_is_written_again_before_retention_takes_it(
-    broker: Broker, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream that is written to for weeks must not lose its beginning to a cleaner."""
-    queue = await open_at(broker.settings())
+    queue = await open_with(broker.settings())
     await queue.append(stream, _entries(1, b"a"))
     await queue.append(stream, _entries(1, b"b", first=1))
     _, written = await broker.operator.records(DIRECTORY, key_of(stream))
@@ -155,10 +156,10 @@ async def test_entry_is_written_again_before_retention_takes_it(
 
 
 async def test_renewal_does_not_bring_back_a_deleted_stream(
-    broker: Broker, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was deleted for a customer must not come back because its writer goes on for a while."""
-    writing, other = [await open_at(broker.settings()) for _ in range(2)]
+    writing, other = [await open_with(broker.settings()) for _ in range(2)]
     await writing.append(stream, _entries(1, b"a"))
     await other.delete(stream)
     monkeypatch.setattr(_directory, "_RENEW_MS", -1)
@@ -168,23 +169,25 @@ async def test_renewal_does_not_bring_back_a_deleted_stream(
 
 
 async def test_directory_is_read_anew_now_and_then(
-    broker: Broker, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that runs for months must not remember streams that expired long ago."""
-    queue = await open_at(broker.settings())
+    queue = await open_with(broker.settings())
     await queue.append(stream, _entries(1, b"a"))
-    monkeypatch.setattr(_directory, "_RELOAD_SECONDS", -1.0)
+    monkeypatch.setattr(_cache, "_RELOAD_SECONDS", -1.0)
     assert await queue.newest_epoch(stream) == 1
     assert await _data(queue, stream) == [b"a"]
 
 
-async def test_partitions_that_are_added_move_no_stream(apache: Broker, open_at: OpenAt) -> None:
+async def test_partitions_that_are_added_move_no_stream(
+    apache: Broker, open_with: OpenWith
+) -> None:
     """Operators add partitions when there is more to do; streams under way must not notice."""
     name = f"grows-{new_stream().name}"
     settings = apache.settings(topic=name, partitions=2)
     await KafkaDriver.provision(QueueOptions(ttl=timedelta(minutes=5)), settings)
     streams = [new_stream() for _ in range(12)]
-    queue = await open_at(settings)
+    queue = await open_with(settings)
     for stream in streams:
         await queue.append(stream, _entries(1, b"a"))
     admin = AIOKafkaAdminClient(bootstrap_servers=apache.server.address)
@@ -193,7 +196,7 @@ async def test_partitions_that_are_added_move_no_stream(apache: Broker, open_at:
         await admin.create_partitions({name: NewPartitions(total_count=7)})
     finally:
         await admin.close()
-    later = await open_at(settings)
+    later = await open_with(settings)
     young = [new_stream() for _ in range(12)]
     for stream in streams + young:
         # New partitions have no leader for a moment; streamq's retries bridge that.
@@ -207,10 +210,10 @@ async def test_partitions_that_are_added_move_no_stream(apache: Broker, open_at:
 
 
 async def test_records_can_be_used_by_other_consumers(
-    broker: Broker, open_at: OpenAt, stream: StreamId
+    broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """A Flink or Connect job reads the topic without knowing streamq."""
-    queue = await open_at(broker.settings())
+    queue = await open_with(broker.settings())
     await queue.append(stream, _entries(5, b"open", b"data"))
     partition = TopicPartition("streamq", partition_of(key_of(stream), 12))
     consumer = AIOKafkaConsumer(bootstrap_servers=broker.server.address, fetch_max_wait_ms=10)

@@ -11,9 +11,9 @@ from kafka_brokers import Broker
 from streamq.driver import START, AccessDeniedError, Entry, Finding, QueueOptions, StreamId
 from streamq.testing import new_stream
 from streamq_kafka import KafkaDriver, KafkaSettings
-from streamq_kafka._positions import key_of
+from streamq_kafka._naming import key_of
 from streamq_kafka._queue import KafkaQueue
-from streamq_kafka.embedded import Topic
+from streamq_kafka.embedded import TopicSpec
 
 OPTIONS = QueueOptions(ttl=timedelta(hours=24))
 STREAM = StreamId("tenant", "stream")
@@ -60,7 +60,7 @@ async def test_missing_topics_are_found_and_created(broker: Broker, topic: str) 
 async def test_topic_that_would_lose_records_is_found(apache: Broker, topic: str) -> None:
     """A compacted topic keeps one record of each stream, and nobody notices until it matters."""
     await apache.operator.create(
-        (Topic(topic, 1),),
+        (TopicSpec(topic, 1),),
         settings={
             "cleanup.policy": "compact",
             "retention.ms": "60000",
@@ -68,7 +68,7 @@ async def test_topic_that_would_lose_records_is_found(apache: Broker, topic: str
             "retention.bytes": "100000",
         },
     )
-    await apache.operator.create((Topic(f"{topic}.directory", 1),))
+    await apache.operator.create((TopicSpec(f"{topic}.directory", 1),))
     findings = _problems(await KafkaDriver.examine(OPTIONS, apache.settings(topic=topic)))
     said = "\n".join(f"{each.subject}: {each.detail}: {each.remedy}" for each in findings)
     for word in (
@@ -88,9 +88,9 @@ async def test_directory_that_would_lose_streams_or_never_shrinks_is_found(
     apache: Broker, topic: str
 ) -> None:
     """Without its entry a stream cannot be found, though all of its records are there."""
-    await apache.operator.create((Topic(topic, 1),), settings={"retention.ms": "90000000"})
+    await apache.operator.create((TopicSpec(topic, 1),), settings={"retention.ms": "90000000"})
     await apache.operator.create(
-        (Topic(f"{topic}.directory", 1),),
+        (TopicSpec(f"{topic}.directory", 1),),
         settings={
             "cleanup.policy": "compact,delete",
             "retention.ms": "90000000",

@@ -16,7 +16,7 @@ from streamq.driver import (
     StorageFullError,
     StreamqError,
 )
-from streamq_kafka._errors import TopicMissing, kafka_errors, to_streamq
+from streamq_kafka._errors import TopicMissing, kafka_errors, translator
 
 EXPORTED = {
     name: found
@@ -122,7 +122,7 @@ def test_every_exported_exception_is_mapped(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(EXPORTED))
 def test_what_aiokafka_would_repeat_is_repeated_by_us(name: str) -> None:
     """A failover that aiokafka waits for must not end a stream."""
-    mapped = to_streamq(EXPORTED[name]("some reason"), "kafka.example:9092")
+    mapped = translator("kafka.example:9092")(EXPORTED[name]("some reason"), None)
     assert mapped is not None
     if getattr(EXPORTED[name], "retriable", False):
         assert mapped.retryable
@@ -134,21 +134,23 @@ def test_what_aiokafka_would_repeat_is_repeated_by_us(name: str) -> None:
 )
 def test_network_errors_are_retryable(error: OSError) -> None:
     """Core repeats what a broken network interrupted."""
-    mapped = to_streamq(error, "localhost:9092")
+    mapped = translator("localhost:9092")(error, None)
     assert isinstance(mapped, BackendUnavailableError)
     assert mapped.retryable
 
 
 def test_certificate_that_is_not_trusted_is_not_tried_again() -> None:
     """Waiting half a minute does not make an unknown authority known."""
-    mapped = to_streamq(ssl.SSLCertVerificationError(1, "unknown authority"), "localhost:9092")
+    mapped = translator("localhost:9092")(
+        ssl.SSLCertVerificationError(1, "unknown authority"), None
+    )
     assert isinstance(mapped, AccessDeniedError)
     assert "STREAMQ_KAFKA_TLS_CA_FILE" in str(mapped)
 
 
 def test_missing_topic_says_what_to_do() -> None:
     """The first thing that goes wrong at a new user's has to be the easiest to put right."""
-    mapped = to_streamq(TopicMissing("streamq-acme"), "localhost:9092")
+    mapped = translator("localhost:9092")(TopicMissing("streamq-acme"), None)
     assert isinstance(mapped, BackendError)
     assert "'streamq-acme'" in str(mapped)
     assert "streamq doctor --create" in str(mapped)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
+from tests.apache_kafka import ApacheCluster, ApacheKafka, Operator
 
-from kafka_brokers import TOPICS, OpenAt, need_apache, run_apart
+from kafka_brokers import TOPICS, need_apache, run_apart
 from streamq import Settings, open_writer
 from streamq._retry import RetryPolicy
 from streamq.driver import (
@@ -24,10 +25,9 @@ from streamq.driver import (
     FencedError,
     StreamId,
 )
-from streamq.testing import new_stream
+from streamq.testing import OpenWith, new_stream
 from streamq_kafka import KafkaSettings
-from streamq_kafka._positions import key_of, partition_of
-from streamq_kafka.apache import ApacheCluster, ApacheKafka, Operator
+from streamq_kafka._naming import key_of, partition_of
 
 _LONG = 60.0
 _SECONDS = 3.0
@@ -102,11 +102,11 @@ async def _tail_apart(
 
 
 async def test_process_apart_reads_on_when_the_leader_dies(
-    cluster: ApacheCluster, open_at: OpenAt
+    cluster: ApacheCluster, open_with: OpenWith
 ) -> None:
     """A gateway is no part of the worker: it has to find the new leaders all by itself."""
     settings = _settings(cluster)
-    queue, other = await open_at(settings), await open_at(settings)
+    queue, other = await open_with(settings), await open_with(settings)
     stream, node, _ = await _led_by_one(cluster)
     taken_over = new_stream()
     while partition_of(key_of(taken_over), 12) != partition_of(key_of(stream), 12):
@@ -134,11 +134,11 @@ async def test_process_apart_reads_on_when_the_leader_dies(
 
 
 async def test_every_call_ends_in_time_while_a_leader_is_frozen(
-    cluster: ApacheCluster, open_at: OpenAt
+    cluster: ApacheCluster, open_with: OpenWith
 ) -> None:
     """A machine that swaps takes connections and answers nothing: nobody may hang with it."""
     settings = _settings(cluster)
-    queue, fresh = await open_at(settings), await open_at(settings)
+    queue, fresh = await open_with(settings), await open_with(settings)
     stream, node, elsewhere = await _led_by_one(cluster)
     for each in (stream, elsewhere):
         await _RETRY.run(functools.partial(queue.append, each, [Entry(1, 0, b"open")]))

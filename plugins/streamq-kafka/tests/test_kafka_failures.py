@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kafka_brokers import Broker, OpenAt
+from kafka_brokers import Broker
 from streamq import Settings, open_reader, open_writer
 from streamq.devserver import free_port
 from streamq.driver import (
@@ -29,10 +29,10 @@ from streamq.driver import (
     StreamId,
     StreamqError,
 )
-from streamq.testing import new_stream
+from streamq.testing import OpenWith, new_stream
 from streamq_kafka import KafkaDriver, KafkaSettings
 from streamq_kafka._queue import KafkaQueue
-from streamq_kafka.embedded import Topic
+from streamq_kafka.embedded import TopicSpec
 
 _SOON = 8.0
 """Longer than any of the deadlines below, and short enough to wait for."""
@@ -46,8 +46,8 @@ async def _own_topic(broker: Broker, **settings: str) -> AsyncIterator[str]:
     name = f"own-{new_stream().name}"
     names = [name, f"{name}.directory"]
     config = {key.replace("_", "."): value for key, value in settings.items()}
-    await broker.operator.create((Topic(name, 2),), settings=config)
-    await broker.operator.create((Topic(names[1], 2, compacted=True),))
+    await broker.operator.create((TopicSpec(name, 2),), settings=config)
+    await broker.operator.create((TopicSpec(names[1], 2, compacted=True),))
     try:
         yield name
     finally:
@@ -103,7 +103,7 @@ async def test_missing_topic_is_named_with_what_creates_it(broker: Broker) -> No
 async def test_missing_directory_is_named_too(apache: Broker) -> None:
     """Half of what is needed is as good as nothing, and easy to forget."""
     name = f"half-{new_stream().name}"
-    await apache.operator.create((Topic(name, 1),))
+    await apache.operator.create((TopicSpec(name, 1),))
     try:
         said = await _refused(_open(apache.settings(topic=name)), ConfigurationError)
     finally:
@@ -112,10 +112,10 @@ async def test_missing_directory_is_named_too(apache: Broker) -> None:
 
 
 async def test_missing_topic_of_a_tenant_is_told_when_it_is_used(
-    broker: Broker, open_at: OpenAt
+    broker: Broker, open_with: OpenWith
 ) -> None:
     """With a topic for each tenant, one tenant's mistake must not stop the others."""
-    queue = await open_at(broker.settings(topic="absent-{tenant}", **_DEADLINES))
+    queue = await open_with(broker.settings(topic="absent-{tenant}", **_DEADLINES))
     stream = StreamId("acme", "s")
     for call in (
         queue.append(stream, [Entry(1, 0, b"a")]),
@@ -132,11 +132,11 @@ async def test_nothing_is_created_by_looking(apache: Broker) -> None:
 
 
 async def test_topic_deleted_under_a_reader_and_a_writer_is_told(
-    apache: Broker, open_at: OpenAt, stream: StreamId
+    apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """Somebody will delete it: who waits for more must not wait for ever."""
     async with _own_topic(apache) as name:
-        queue = await open_at(apache.settings(topic=name, **_DEADLINES))
+        queue = await open_with(apache.settings(topic=name, **_DEADLINES))
         await queue.append(stream, [Entry(1, 0, b"a")])
         (first,) = await _read(queue, stream)
         waiting = asyncio.ensure_future(
@@ -146,15 +146,15 @@ async def test_topic_deleted_under_a_reader_and_a_writer_is_told(
         await apache.operator.delete(name)
         assert name in await _refused(waiting, BackendError)
         assert name in await _refused(queue.append(stream, [Entry(1, 1, b"b")]), BackendError)
-        await apache.operator.create((Topic(name, 2),))
+        await apache.operator.create((TopicSpec(name, 2),))
 
 
 async def test_message_beyond_the_topics_limit_is_refused_whole(
-    apache: Broker, open_at: OpenAt, stream: StreamId
+    apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """A record that the broker refuses must be an error now, not a stream that never goes on."""
     async with _own_topic(apache, max_message_bytes="20000") as name:
-        queue = await open_at(apache.settings(topic=name, **_DEADLINES))
+        queue = await open_with(apache.settings(topic=name, **_DEADLINES))
         limit = queue.capabilities.max_record_bytes
         assert 4_096 <= limit < 20_000
         await queue.append(stream, [Entry(1, 0, bytes(limit))])
@@ -172,22 +172,22 @@ async def test_topic_that_takes_no_record_is_refused_at_once(apache: Broker) -> 
 
 
 async def test_chunk_beyond_the_topics_limit_is_cut_and_joined(
-    apache: Broker, open_at: OpenAt, stream: StreamId
+    apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """Applications do not know what a topic takes, and need not."""
     chunk = "x" * 100_000
     async with _own_topic(apache, max_message_bytes="20000") as name:
-        queue = await open_at(apache.settings(topic=name))
+        queue = await open_with(apache.settings(topic=name))
         async with open_writer(stream, queue=queue) as writer:
             await writer.send_chunk(chunk)
         assert await _story(queue, stream) == [chunk]
 
 
 async def test_broker_that_is_away_is_told_and_its_return_noticed(
-    apache: Broker, open_at: OpenAt, stream: StreamId
+    apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """A restart costs an error within a stated time, or a pause where streamq retries."""
-    queue = await open_at(apache.settings(**_DEADLINES))
+    queue = await open_with(apache.settings(**_DEADLINES))
     writer = await open_writer(stream, queue=queue, settings=Settings(retry_seconds=60))
     async with writer:
         await writer.send_chunk("before")
@@ -292,7 +292,7 @@ async def test_calls_that_wait_for_a_frozen_broker_end_with_their_queue(apache: 
     assert isinstance(queue, KafkaQueue)
     os.kill(apache.server.pid, signal.SIGSTOP)
     try:
-        for connection in queue._cluster._client._conns.values():
+        for connection in queue._cluster.connections.client._conns.values():
             connection.close()  # so that it has to connect as well
         calls = [
             asyncio.ensure_future(call)
@@ -308,6 +308,6 @@ async def test_calls_that_wait_for_a_frozen_broker_end_with_their_queue(apache: 
             await queue.aclose()
             ended = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(each) for each in ended] == [ClosedError] * len(calls)
-        assert not queue._cluster._client._conns
+        assert not queue._cluster.connections.client._conns
     finally:
         os.kill(apache.server.pid, signal.SIGCONT)

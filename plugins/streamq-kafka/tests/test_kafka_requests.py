@@ -12,10 +12,10 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 from streamq_kafka import KafkaSettings
-from streamq_kafka._cluster import Cluster
-from streamq_kafka._fetched import Fetched
-from streamq_kafka._tail import Tail
-from streamq_kafka._trust import Trust
+from streamq_kafka.live_tail._live_tail import LiveTail
+from streamq_kafka.requests._cluster import Cluster
+from streamq_kafka.requests._fetched import Fetched
+from streamq_kafka.requests._leader_checks import LeaderChecks
 
 _OK, _UNKNOWN_TOPIC, _LEADER_NOT_AVAILABLE = 0, 3, 5
 _SOON = 5.0
@@ -66,7 +66,7 @@ class _Broker:
 
 def _cluster(broker: _Broker) -> Cluster:
     cluster = Cluster(KafkaSettings())
-    cluster._client = cast("Any", broker)
+    cluster.connections.client = cast("Any", broker)
     return cluster
 
 
@@ -91,7 +91,7 @@ async def test_leader_that_has_just_begun_is_not_believed() -> None:
     broker.asked = []
     (found,) = await _fetch(cluster, THERE)
     assert isinstance(found, Fetched)
-    assert found.high == 9
+    assert found.high_watermark == 9
     assert broker.asked == ["offsets", "offsets", "fetch"]
 
 
@@ -116,23 +116,24 @@ async def test_every_topic_has_its_turn_to_be_the_first() -> None:
 def test_broker_that_was_behind_long_ago_has_its_time_again() -> None:
     """The second failover of a day is as good as the first; its log is not a new one at once."""
     now = 0.0
-    trust = Trust(lambda: now)
-    assert isinstance(trust.judge(THERE, 5, 3), ke.LeaderNotAvailableError)
+    checks = LeaderChecks(lambda: now)
+    assert isinstance(checks.check(THERE, 5, 3), ke.LeaderNotAvailableError)
     now = 3600.0
-    assert isinstance(trust.judge(THERE, 5, 3), ke.LeaderNotAvailableError)
+    assert isinstance(checks.check(THERE, 5, 3), ke.LeaderNotAvailableError)
     now += 1.0
-    assert isinstance(trust.judge(THERE, 5, 3), ke.LeaderNotAvailableError)
+    assert isinstance(checks.check(THERE, 5, 3), ke.LeaderNotAvailableError)
     now += 1.5
-    assert isinstance(trust.judge(THERE, 5, 3), ke.OffsetOutOfRangeError)
-    assert isinstance(trust.judge(THERE, 5, 3), ke.LeaderNotAvailableError)
-    assert trust.judge(THERE, 5, 5) is None
+    assert isinstance(checks.check(THERE, 5, 3), ke.OffsetOutOfRangeError)
+    assert isinstance(checks.check(THERE, 5, 3), ke.LeaderNotAvailableError)
+    assert checks.check(THERE, 5, 5) is None
 
 
 class _Deleting:
     """A cluster where one topic is being deleted, and nobody says so yet."""
 
     def __init__(self) -> None:
-        self.confirmed = asyncio.Event()
+        self.metadata = self
+        self.explained = asyncio.Event()
 
     async def fetch(self, node: int, wanted: Iterable[Any], **_: Any) -> list[Fetched]:
         await asyncio.sleep(0)
@@ -148,8 +149,8 @@ class _Deleting:
             for partition, offset in wanted
         ]
 
-    async def confirm(self, error: ke.KafkaError, topic: str) -> ke.KafkaError:
-        await self.confirmed.wait()
+    async def explain(self, error: ke.KafkaError, topic: str) -> ke.KafkaError:
+        await self.explained.wait()
         return error
 
 
@@ -164,10 +165,10 @@ class _Sink:
         self.taken.release()
         return fetched.offset + 1
 
-    def anew(self) -> None:
+    def log_replaced(self) -> None:
         raise AssertionError
 
-    def lost(self, error: Exception | None) -> None:
+    def stopped(self, error: Exception | None) -> None:
         self.error.set_result(error)
 
     def is_wanted(self, now: float) -> bool:
@@ -177,7 +178,7 @@ class _Sink:
 async def test_deleted_topic_holds_up_no_other_that_is_followed() -> None:
     """One tenant's topic is removed: nobody else's text may stand still for that."""
     cluster = _Deleting()
-    tail = Tail(cast("Cluster", cluster), 10)
+    tail = LiveTail(cast("Cluster", cluster), 10)
     there, gone = _Sink(), _Sink()
     async with asyncio.timeout(_SOON):
         tail.follow(THERE, 0, 0, there)
@@ -185,7 +186,7 @@ async def test_deleted_topic_holds_up_no_other_that_is_followed() -> None:
         for _ in range(5):
             await there.taken.acquire()
         assert not gone.error.done()
-        cluster.confirmed.set()
+        cluster.explained.set()
         assert isinstance(await gone.error, ke.UnknownTopicOrPartitionError)
         await tail.close(ke.ConsumerStoppedError())
     assert isinstance(await there.error, ke.ConsumerStoppedError)
@@ -193,7 +194,7 @@ async def test_deleted_topic_holds_up_no_other_that_is_followed() -> None:
 
 async def test_tail_that_is_closed_while_it_confirms_tells_so() -> None:
     """Nobody may go on waiting for a topic that nobody asks about any more."""
-    tail = Tail(cast("Cluster", _Deleting()), 10)
+    tail = LiveTail(cast("Cluster", _Deleting()), 10)
     there, gone = _Sink(), _Sink()
     async with asyncio.timeout(_SOON):
         tail.follow(THERE, 0, 0, there)

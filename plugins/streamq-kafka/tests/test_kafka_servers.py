@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.apache_kafka import ApacheKafka, _jars
 
 from kafka_brokers import Broker, need_apache
 from streamq import BackendUnavailableError, ConfigurationError
-from streamq_kafka.apache import ApacheKafka, _jars
-from streamq_kafka.embedded import EmbeddedKafka, Topic
+from streamq_kafka.embedded import EmbeddedKafka, TopicSpec
 
 _ORPHAN = """
 import time
@@ -36,7 +36,7 @@ def _is_running(pid: int) -> bool:
 
 async def test_embedded_broker_has_its_topics_at_every_start() -> None:
     """It forgets everything when it ends; a demo must find its topics all the same."""
-    with EmbeddedKafka(topics=(Topic("a", 3), Topic("b", 1, compacted=True))) as server:
+    with EmbeddedKafka(topics=(TopicSpec("a", 3), TopicSpec("b", 1, compacted=True))) as server:
         broker = Broker("tansu", "", server, server.port, server.port)
         assert sorted(await broker.operator.topics()) == ["a", "b"]
         server.kill()

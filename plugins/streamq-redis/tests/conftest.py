@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import redis.asyncio
 
-from streamq.driver import ChunkQueue, QueueOptions, StreamId
-from streamq.testing import OpenQueue, new_stream, queue_factory
+from redis_streams import Bare, StartServer
+from streamq.driver import StreamId
+from streamq.testing import open_queue_fixture, open_with_fixture, stream_fixture
 from streamq_redis import RedisDriver, RedisSettings
-from streamq_redis._keys import KeySpace
+from streamq_redis._naming import KeySpace
 from streamq_redis.embedded import EmbeddedRedis, find_server
 
 
@@ -44,9 +44,6 @@ def server(binary: Path) -> Iterator[EmbeddedRedis]:
         yield running
 
 
-StartServer = Callable[..., EmbeddedRedis]
-
-
 @pytest.fixture
 def start_server(binary: Path) -> Iterator[StartServer]:
     """Return a function that starts a server for one test."""
@@ -69,42 +66,16 @@ def settings(server: EmbeddedRedis) -> RedisSettings:
     return settings_for(server.url)
 
 
-@pytest.fixture
-async def open_queue(settings: RedisSettings) -> AsyncIterator[OpenQueue]:
-    """Return a function that opens a queue on the shared server."""
-    async with queue_factory(RedisDriver, settings) as factory:
-        yield factory
-
-
-OpenAt = Callable[..., Awaitable[ChunkQueue]]
+stream = stream_fixture()
+open_queue = open_queue_fixture(RedisDriver)
+open_at = open_with_fixture(RedisDriver, settings_for)
 
 
 @pytest.fixture
-async def open_at() -> AsyncIterator[OpenAt]:
-    """Return a function that opens a queue at a URL, with any settings."""
-    async with AsyncExitStack() as stack:
-
-        async def open_queue(
-            url: str, ttl: timedelta = timedelta(minutes=5), **options: object
-        ) -> ChunkQueue:
-            opened = await RedisDriver.open(QueueOptions(ttl=ttl), settings_for(url, **options))
-            stack.push_async_callback(opened.aclose)
-            return opened
-
-        yield open_queue
-
-
-@pytest.fixture
-async def bare(server: EmbeddedRedis) -> AsyncIterator[redis.asyncio.Redis]:
+async def bare(server: EmbeddedRedis) -> AsyncIterator[Bare]:
     """Return a plain client, to look at the server past the driver."""
     async with redis.asyncio.Redis.from_url(server.url) as client:
         yield client
-
-
-@pytest.fixture
-def stream() -> StreamId:
-    """Return a stream that no other test uses."""
-    return new_stream()
 
 
 @pytest.fixture

@@ -25,14 +25,16 @@ from s3sns_bucket import BUCKET
 from streamq.devserver import DevServer, free_port
 from streamq.driver import AccessDeniedError, Entry, QueueOptions, StreamId
 from streamq.testing import BackendHarness, DriverSuite, FaultProxy
-from streamq.testing._basics import BasicChecks
-from streamq.testing._expiry import ExpiryChecks
-from streamq.testing._limits import LimitChecks
-from streamq.testing._listing import ListingChecks
-from streamq.testing._ordering import OrderingChecks
-from streamq.testing._refusals import RefusalChecks
-from streamq.testing._replay import ReplayChecks
-from streamq.testing._trimming import TrimmingChecks
+from streamq.testing.checks import (
+    BasicChecks,
+    ExpiryChecks,
+    LimitChecks,
+    ListingChecks,
+    OrderingChecks,
+    RefusalChecks,
+    ReplayChecks,
+    TrimmingChecks,
+)
 from streamq_aws.embedded import REGION, Ministack
 from streamq_s3sns import S3SnsDriver, S3SnsSettings, _packing, open_hand_over
 from streamq_s3sns._bucket import Bucket

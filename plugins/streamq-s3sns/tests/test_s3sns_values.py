@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamq import StreamId
-from streamq.testing._names import TRICKY_NAMES
+from streamq.testing.checks import TRICKY_NAMES
 from streamq_s3sns._keys import (
     ANNOUNCEMENT,
     LARGEST_NUMBER,

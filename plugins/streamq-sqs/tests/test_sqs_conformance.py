@@ -1,12 +1,10 @@
-"""The contract of drivers on SQS, as an emulator has it: FIFO and standard queues."""
+"""The driver contract on emulators of SQS, with FIFO and standard queues."""
 
 from __future__ import annotations
 
 import os
-import signal
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +13,51 @@ import pytest
 
 from streamq.devserver import DevServer, free_port
 from streamq.driver import StreamId
-from streamq.testing import BackendHarness, DriverSuite, FaultProxy
+from streamq.testing import BackendHarness, DriverSuite, ServerHarness
 from streamq_aws.embedded import REGION, Ministack
 from streamq_sqs import SqsDriver, SqsSettings
 from streamq_sqs._messages import ATTRIBUTE, record_of
-from streamq_sqs._names import QueueNames
+from streamq_sqs._naming import QueueNames
 
 
-class SqsHarness(BackendHarness):
-    """The emulator that all checks share, behind a proxy of the check's."""
+class SqsHarness(ServerHarness[DevServer, SqsSettings]):
+    """An emulator that all checks share, behind a proxy of each check.
+
+    Args:
+        directory: An empty directory that belongs to this check.
+        server: The emulator.
+        fifo: Whether queues are FIFO queues.
+    """
 
     driver = SqsDriver
     answer_seconds = 6.0
     patience_seconds = 30.0
 
     def __init__(self, directory: Path, server: DevServer, *, fifo: bool) -> None:
-        super().__init__(directory)
-        self.server = server
-        self.proxy = FaultProxy("127.0.0.1", server.port, half_closes=False)
-        self.prefix = f"t{uuid.uuid4().hex[:8]}-"  # a sweep looks at every queue with it
+        super().__init__(directory, server, half_closes=False)
+        self.prefix = f"t{uuid.uuid4().hex[:8]}-"  # a sweep checks every queue with this prefix
         self._fifo = fifo
 
     @property
     def label(self) -> str:
-        """Say which kind of queues they are, and where."""
+        """Name the kind of queues and the emulator."""
         return f"sqs ({'FIFO' if self._fifo else 'standard'} queues, {self.server.backend})"
 
-    def settings(self) -> SqsSettings:
-        """Return settings that lead to the emulator, with deadlines that suit a test."""
-        return self._settings_at(f"http://{self.proxy.address}")
-
-    def _settings_at(self, url: str) -> SqsSettings:
+    def settings_at(self, address: str) -> SqsSettings:
+        """Return settings that lead to an address, with deadlines that suit a test."""
         return SqsSettings(
-            endpoint_url=url,
+            endpoint_url=f"http://{address}",
             queue_prefix=self.prefix,
             fifo=self._fifo,
             visibility_seconds=2,
             hold_seconds=4,
             connect_timeout_seconds=2.0,
             operation_timeout_seconds=2.0,
-            max_message_bytes=262_144,  # all that ministack takes
+            max_message_bytes=262_144,  # the most that ministack accepts
         )
 
-    async def start(self) -> None:
-        """Put a proxy in front of the emulator."""
-        await self.proxy.__aenter__()
-
-    async def stop(self) -> None:
-        """Take the proxy away."""
-        await self.proxy.aclose()
-
     async def peek(self, stream: StreamId) -> list[bytes]:
-        """Take the messages and give them back."""
+        """Receive the messages and make them visible again."""
         client: Any = botocore.session.get_session().create_client(
             "sqs",
             region_name=REGION,
@@ -90,35 +81,9 @@ class SqsHarness(BackendHarness):
             )
         return list(found.values())
 
-    async def break_connections(self) -> None:
-        """Reset them at both ends."""
-        self.proxy.cut()
-
-    @asynccontextmanager
-    async def slow(self, seconds: float) -> AsyncIterator[None]:
-        """Keep every answer back, and every request."""
-        self.proxy.delay_seconds = seconds / 2
-        try:
-            yield
-        finally:
-            self.proxy.heal()
-
     async def restart(self) -> None:
-        """Amazon's service cannot be restarted, and the emulator keeps its messages in memory."""
+        """Skip: nobody can restart SQS, and the emulator keeps its messages in memory."""
         pytest.skip("SQS cannot be restarted, and its emulator forgets: nothing here to prove")
-
-    @asynccontextmanager
-    async def hang(self) -> AsyncIterator[None]:
-        """Stop the process: the kernel accepts connections, and nobody answers."""
-        os.kill(self.server.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.server.pid, signal.SIGCONT)
-
-    def unreachable(self) -> SqsSettings:
-        """Return settings for a port where nobody listens."""
-        return self._settings_at(f"http://127.0.0.1:{free_port()}")
 
 
 class TestFifo(DriverSuite):
@@ -131,9 +96,9 @@ class TestFifo(DriverSuite):
 
 
 class TestStandard(DriverSuite):
-    """Standard queues, which may give messages in another order, and twice."""
+    """Standard queues, which may deliver messages in another order, and twice."""
 
-    # They take long, and it is the same whatever the queues are.
+    # These checks take long, and do not depend on the kind of queue.
     test_listing_is_complete_beyond_one_page = None  # type: ignore[assignment]
     test_many_streams_are_read_at_once = None  # type: ignore[assignment]
 
@@ -144,7 +109,7 @@ class TestStandard(DriverSuite):
 
 
 class TestElasticMq(DriverSuite):
-    """FIFO queues as another implementation has them."""
+    """FIFO queues of another implementation."""
 
     test_listing_is_complete_beyond_one_page = None  # type: ignore[assignment]
     test_many_streams_are_read_at_once = None  # type: ignore[assignment]
@@ -156,7 +121,7 @@ class TestElasticMq(DriverSuite):
 
 
 class RealHarness(BackendHarness):
-    """The account that the environment leads to."""
+    """The AWS account that the environment names."""
 
     driver = SqsDriver
     patience_seconds = 30.0
@@ -167,29 +132,29 @@ class RealHarness(BackendHarness):
 
     @property
     def label(self) -> str:
-        """Say what it is."""
+        """Name the kind of queues, and the account."""
         return f"sqs ({'FIFO' if self._fifo else 'standard'} queues, a real account)"
 
     def settings(self) -> SqsSettings:
-        """Return settings with a prefix of their own, by which what is left can be found."""
+        """Return settings with a prefix by which queues that are left can be found."""
         return SqsSettings(
             fifo=self._fifo, visibility_seconds=2, hold_seconds=4, queue_prefix="streamq-test-"
         )
 
     async def break_connections(self) -> None:
-        """Nothing stands between us and Amazon that could."""
+        """Skip: there is no proxy in front of AWS."""
         pytest.skip("no proxy in front of a real account")
 
     def hang(self) -> AbstractAsyncContextManager[None]:
-        """Amazon does not hang for us."""
+        """Skip: AWS cannot be made to hang."""
         pytest.skip("a real account cannot be made to hang")
 
     async def restart(self) -> None:
-        """Amazon restarts nothing for us."""
+        """Skip: AWS cannot be restarted."""
         pytest.skip("a real account cannot be restarted")
 
     def unreachable(self) -> SqsSettings:
-        """Return settings for a port where nobody listens."""
+        """Return settings for a port where nothing listens."""
         return SqsSettings(endpoint_url=f"http://127.0.0.1:{free_port()}", fifo=self._fifo)
 
 
@@ -197,7 +162,7 @@ if os.environ.get("STREAMQ_TEST_AWS") == "1":
 
     @pytest.mark.parametrize("fifo", [True, False], ids=["fifo", "standard"])
     class TestRealAccount(DriverSuite):
-        """Amazon's own service; the queues that are left go with a later `streamq sweep`."""
+        """SQS itself; a later `streamq sweep` deletes the queues that are left."""
 
         @pytest.fixture
         def real_account(self) -> None:
@@ -211,5 +176,5 @@ if os.environ.get("STREAMQ_TEST_AWS") == "1":
 else:
 
     def test_real_account() -> None:
-        """Only Amazon's own service proves what emulators only imitate."""
+        """Emulators only imitate SQS; the real service has to prove that the driver works."""
         pytest.skip("STREAMQ_TEST_AWS is not 1: no real account may be used")

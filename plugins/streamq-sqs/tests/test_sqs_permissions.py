@@ -13,7 +13,7 @@ import pytest
 from streamq import open_reader, open_writer
 from streamq.driver import StreamId
 from streamq.testing import OpenQueue
-from streamq_sqs import _service
+from streamq_sqs import _requests
 
 README = Path(__file__).parents[1] / "README.md"
 WRITERS = {"CreateQueue", "TagQueue", "UntagQueue", "SendMessage", "DeleteQueue"}
@@ -37,7 +37,7 @@ def policy() -> set[str]:
 
 def test_policy_lists_what_is_called() -> None:
     """One action too few is an outage in somebody's account; one too many is not the least."""
-    source = inspect.getsource(_service)
+    source = inspect.getsource(_requests)
     called = set(re.findall(r'_call\(\s*"(\w+)"', source)) | set(
         re.findall(r"self\._sqs\.(\w+)\(", source)
     )
@@ -49,13 +49,13 @@ async def test_writers_and_readers_need_only_their_own(
 ) -> None:
     """The README says what either can do without."""
     used: set[str] = set()
-    call = _service.Service._call
+    call = _requests.SqsRequests._call
 
-    async def note(service: _service.Service, operation: str, **params: Any) -> Any:
+    async def note(service: _requests.SqsRequests, operation: str, **params: Any) -> Any:
         used.add(action(operation))
         return await call(service, operation, **params)
 
-    monkeypatch.setattr(_service.Service, "_call", note)
+    monkeypatch.setattr(_requests.SqsRequests, "_call", note)
     async with open_writer(stream, queue=await open_queue()) as writer:
         await writer.send_chunk("a")
         await writer.flush()

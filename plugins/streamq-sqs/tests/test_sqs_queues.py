@@ -25,8 +25,9 @@ from streamq import (
 from streamq.driver import START, Entry, QueueOptions, StreamId
 from streamq.testing import OpenQueue, new_stream
 from streamq_sqs import SqsDriver, SqsSettings
-from streamq_sqs._names import Label, QueueNames, life_tags
-from streamq_sqs._service import Service
+from streamq_sqs._naming import QueueNames
+from streamq_sqs._requests import SqsRequests
+from streamq_sqs._tags import QueueTags, life_tags
 
 NAMES = QueueNames("streamq-", fifo=True)
 PATIENCE = 20.0
@@ -52,7 +53,7 @@ async def test_queue_is_made_labelled_found_again_and_deleted(
     queue, other = await open_queue(), await open_queue()
     await queue.append(odd, [Entry(7, 0, b"a")])
     assert len(urls(plain, odd)) == 1
-    label = Label.read(tags(plain, odd))
+    label = QueueTags.read(tags(plain, odd))
     assert (label.stream, label.newest_epoch, label.attempts) == (odd, 7, 1)
     assert [info.stream async for info in other.streams(odd.tenant)] == [odd]
     assert (await other.describe(odd)).records == 1
@@ -103,9 +104,9 @@ async def test_sweep_looks_again_before_it_deletes(
 ) -> None:
     """Between the list of a thousand queues and the last of them a writer may have woken up."""
     apart = settings.model_copy(update={"queue_prefix": f"t{uuid.uuid4().hex[:8]}-"})
-    look = Service.label_if_there
+    look = SqsRequests.tags_if_there
 
-    async def look_and_write(service: Service, url: str) -> Label | None:
+    async def look_and_write(service: SqsRequests, url: str) -> QueueTags | None:
         label = await look(service, url)
         await service.tag(url, life_tags(3_600))
         return label
@@ -113,7 +114,7 @@ async def test_sweep_looks_again_before_it_deletes(
     async with await SqsDriver.open(QueueOptions(ttl=timedelta(seconds=0)), apart) as queue:
         await queue.append(stream, [Entry(1, 0, b"a")])
         with monkeypatch.context() as patched:
-            patched.setattr(Service, "label_if_there", look_and_write)
+            patched.setattr(SqsRequests, "tags_if_there", look_and_write)
             assert await queue.sweep() == 0
         assert (await queue.describe(stream)).records == 1
 
@@ -326,10 +327,10 @@ async def delete_but_name_it_still(
     """Delete a queue that GetQueueUrl leads to all the same, as on AWS for up to a minute."""
     (url,) = urls(plain, stream)
 
-    async def name_it(service: Service, name: str) -> str:
+    async def name_it(service: SqsRequests, name: str) -> str:
         return url
 
-    monkeypatch.setattr(Service, "url", name_it)
+    monkeypatch.setattr(SqsRequests, "url", name_it)
     await asyncio.to_thread(plain.delete_queue, QueueUrl=url)
 
 
@@ -340,14 +341,14 @@ async def test_queue_that_is_gone_and_still_named_is_asked_now_and_then(
     queue = await open_queue()
     await queue.append(stream, [Entry(1, 0, b"a")])
     await delete_but_name_it_still(plain, stream, monkeypatch)
-    receive, asked = Service.receive, 0
+    receive, asked = SqsRequests.receive, 0
 
-    async def count(service: Service, url: str, request_id: str, wait: float) -> Any:
+    async def count(service: SqsRequests, url: str, request_id: str, wait: float) -> Any:
         nonlocal asked
         asked += 1
         return await receive(service, url, request_id, wait)
 
-    monkeypatch.setattr(Service, "receive", count)
+    monkeypatch.setattr(SqsRequests, "receive", count)
     assert not await queue.read(stream, START, max_records=9, max_bytes=999, max_wait=2.0)
     # After 0.05, 0.15, 0.35, 0.75 and 1.55 s, and at the end.
     assert 2 <= asked <= 7
@@ -357,7 +358,7 @@ async def test_pause_of_a_reader_ends_at_its_deadline_and_when_the_stream_begins
     open_queue: OpenQueue, plain: Any, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pause must neither make a poll late nor what is written here."""
-    monkeypatch.setattr("streamq_sqs._queue._FIRST_LOOK_SECONDS", 10 * PATIENCE)
+    monkeypatch.setattr("streamq_sqs._lookup._FIRST_PAUSE_SECONDS", 10 * PATIENCE)
     queue = await open_queue()
     await queue.append(stream, [Entry(1, 0, b"a")])
     await delete_but_name_it_still(plain, stream, monkeypatch)
@@ -366,7 +367,7 @@ async def test_pause_of_a_reader_ends_at_its_deadline_and_when_the_stream_begins
         waiting = asyncio.ensure_future(
             queue.read(stream, START, max_records=9, max_bytes=999, max_wait=5 * PATIENCE)
         )
-        while not queue._seeking:  # type: ignore[attr-defined]  # noqa: ASYNC110
+        while not queue._lookup._waiting:  # type: ignore[attr-defined]  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await queue.append(stream, [Entry(2, 0, b"b")])
         assert [each.data for each in await waiting] == [b"b"]

@@ -14,7 +14,7 @@ from streamq.devserver import DevServer
 from streamq.driver import START, ChunkQueue, Entry, QueueOptions, StreamId
 from streamq.testing import OpenQueue
 from streamq_sqs import SqsDriver, SqsSettings
-from streamq_sqs._service import Received, Service
+from streamq_sqs._requests import Received, SqsRequests
 
 OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
 VISIBILITY_SECONDS = 60
@@ -104,9 +104,9 @@ async def test_id_that_brought_nothing_is_not_used_for_the_next_request(
 ) -> None:
     """A service that remembers answers may remember an empty one, and withhold all that comes."""
     answers: dict[str, Received] = {}
-    receive, ids = Service.receive, list[str]()
+    receive, ids = SqsRequests.receive, list[str]()
 
-    async def remember(service: Service, url: str, request_id: str, wait: float) -> Received:
+    async def remember(service: SqsRequests, url: str, request_id: str, wait: float) -> Received:
         ids.append(request_id)
         if request_id not in answers:
             answers[request_id] = await receive(service, url, request_id, wait)
@@ -115,7 +115,7 @@ async def test_id_that_brought_nothing_is_not_used_for_the_next_request(
     queue = await open_queue()
     await queue.append(stream, [Entry(1, 0, b"a")])
     _, cursor = await read(queue, stream, START)
-    monkeypatch.setattr(Service, "receive", remember)
+    monkeypatch.setattr(SqsRequests, "receive", remember)
     assert not await queue.read(stream, cursor, max_records=9, max_bytes=999, max_wait=1.0)
     await queue.append(stream, [Entry(1, 1, b"b")])
     found, _ = await read(queue, stream, cursor)

@@ -14,7 +14,7 @@ from streamq import open_reader, open_writer
 from streamq.devserver import DevServer
 from streamq.driver import START, Entry, QueueOptions, StreamId
 from streamq_sqs import SqsDriver, SqsSettings
-from streamq_sqs._service import Service
+from streamq_sqs._requests import SqsRequests
 
 OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
 
@@ -23,19 +23,19 @@ OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
 def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count requests by operation."""
     counts: Counter[str] = Counter()
-    call, poll = Service._call, Service._poll
+    call, poll = SqsRequests._call, SqsRequests._poll
 
-    async def counted_call(service: Service, operation: str, **params: Any) -> Any:
+    async def counted_call(service: SqsRequests, operation: str, **params: Any) -> Any:
         counts[operation] += 1
         assert len(params.get("Entries", ())) <= 10, "more than SQS takes"
         return await call(service, operation, **params)
 
-    async def counted_poll(service: Service, wait: float, params: Mapping[str, Any]) -> Any:
+    async def counted_poll(service: SqsRequests, wait: float, params: Mapping[str, Any]) -> Any:
         counts["receive_message"] += 1
         return await poll(service, wait, params)
 
-    monkeypatch.setattr(Service, "_call", counted_call)
-    monkeypatch.setattr(Service, "_poll", counted_poll)
+    monkeypatch.setattr(SqsRequests, "_call", counted_call)
+    monkeypatch.setattr(SqsRequests, "_poll", counted_poll)
     return counts
 
 

@@ -17,7 +17,6 @@ from streamq._errors import StreamqError
 from ._backends import backends
 from ._config import config
 from ._delete import delete
-from ._demo import demo
 from ._doctor import doctor
 from ._ls import ls
 from ._schema import schema
@@ -25,6 +24,7 @@ from ._serve import serve
 from ._sweep import sweep
 from ._tail import tail
 from ._terminal import SIGINT_EXIT, SIGPIPE_EXIT, forget, show_error
+from .demo._command import demo
 
 # Typer has click inside or beside it, depending on its version: ask it for the common base of
 # everything that can be wrong with arguments.

@@ -16,8 +16,9 @@ from pydantic_settings import BaseSettings
 from rich.table import Table
 from rich.text import Text
 
+from streamq._data_converter import configured_codec
 from streamq._drivers import installed_drivers, load_driver
-from streamq._open import configured_codec, stream_id
+from streamq._open import stream_id
 from streamq._settings import (
     CONFIG_FILE_VARIABLE,
     build,

@@ -17,5 +17,5 @@ def schema() -> None:
       streamq schema > streamq-stream.schema.json
     """
     with needs_extra("temporal"):
-        from streamq.temporal._schema import stream_schema
+        from streamq.temporal.generic._schema import stream_schema
     show_json(stream_schema())

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from streamq._open import check_capabilities, configured_codec, stream_id
+from streamq._data_converter import configured_codec
+from streamq._open import stream_id
+from streamq._requirements import check_capabilities
 from streamq._settings import load_settings
 
 from ._terminal import needs_extra, run_async, stdout

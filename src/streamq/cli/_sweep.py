@@ -14,7 +14,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from streamq._open import check_capabilities, open_queue, stream_id
+from streamq._open import open_queue, stream_id
+from streamq._requirements import check_capabilities
 from streamq._settings import Settings, load_settings
 from streamq._sweep import SweepRequest, SweepSummary, judge_nothing
 from streamq._sweep import sweep as run_sweep
@@ -175,7 +176,7 @@ async def _with_temporal(
     queue: ChunkQueue, settings: Settings, request: SweepRequest, on_progress: Callable[[int], None]
 ) -> SweepSummary:
     with needs_extra("temporal"):
-        from streamq.temporal._sweep import sweep_queue
+        from streamq.temporal.sweeping._activity import sweep_queue
 
     async with _client(settings) as client:
         return await sweep_queue(queue, settings, client, request, on_progress=on_progress)
@@ -200,7 +201,7 @@ async def _client(settings: Settings) -> AsyncIterator[Client]:
 def _schedule(settings: Settings, request: SweepRequest, every: timedelta, task_queue: str) -> int:
     with needs_extra("temporal"):
         from streamq.temporal import schedule_sweep
-        from streamq.temporal._sweep_schedule import schedule_id
+        from streamq.temporal.sweeping._schedule import schedule_id
 
     async def work() -> int:
         async with _client(settings) as client:
@@ -218,7 +219,7 @@ def _schedule(settings: Settings, request: SweepRequest, every: timedelta, task_
 def _unschedule(settings: Settings, request: SweepRequest) -> int:
     with needs_extra("temporal"):
         from streamq.temporal import unschedule_sweep
-        from streamq.temporal._sweep_schedule import schedule_id
+        from streamq.temporal.sweeping._schedule import schedule_id
 
     async def work() -> int:
         async with _client(settings) as client:

@@ -7,22 +7,32 @@ what crashed producers left.
 
 from streamq._sweep import SweepFinding, SweepRequest, SweepSummary
 
-from ._activity import streaming_activity
-from ._follow import ActivityStream, Handover, StreamOptions, resume_stream, stream_activity
-from ._forward import BATCH_SIGNAL, FORWARD_ACTIVITY, ForwardRequest, ForwardResult, forward
-from ._inbox import InboxState, StreamInbox
-from ._names import DEFAULT_TOPIC, stream_name, stream_topic
+from ._names import DEFAULT_TOPIC, stream_name
 from ._plugin import StreamqPlugin
-from ._poll import POLL_ACTIVITY, PollRequest, PollResult, poll
-from ._produce import PRODUCE_WORKFLOW, ProduceWorkflow
-from ._request import StreamProgress, StreamRequest, StreamResult
-from ._seal import SEAL_ACTIVITY, SealRequest, seal
 from ._subscribe import Subscription, subscribe
-from ._summary import SUMMARY_ACTIVITY, StreamSummary, SummaryRequest, summarize
-from ._sweep import SWEEP_WORKFLOW, SweepWorkflow
-from ._sweep_schedule import schedule_sweep, unschedule_sweep
 from ._tracing import trace_headers
-from ._workflow import STREAM_WORKFLOW, StreamWorkflow
+from .activities._forward import (
+    BATCH_SIGNAL,
+    FORWARD_ACTIVITY,
+    ForwardRequest,
+    ForwardResult,
+    forward,
+)
+from .activities._poll import poll
+from .activities._poll_request import POLL_ACTIVITY, PollRequest, PollResult
+from .activities._seal import SEAL_ACTIVITY, SealRequest, seal
+from .activities._summarize import SUMMARY_ACTIVITY, StreamSummary, SummaryRequest, summarize
+from .generic._request import StreamProgress, StreamRequest, StreamResult
+from .generic._workflow import STREAM_WORKFLOW, StreamWorkflow
+from .producer._decorator import streaming_activity
+from .sweeping._schedule import schedule_sweep, unschedule_sweep
+from .sweeping._workflow import SWEEP_WORKFLOW, SweepWorkflow
+from .workflow._activity_stream import ActivityStream
+from .workflow._handover import Handover
+from .workflow._inbox import InboxState, StreamInbox
+from .workflow._produce import PRODUCE_WORKFLOW, ProduceWorkflow
+from .workflow._stream_activity import StreamOptions, resume_stream, stream_activity
+from .workflow._stream_topic import stream_topic
 
 __all__ = [
     "BATCH_SIGNAL",

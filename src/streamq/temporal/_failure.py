@@ -48,24 +48,48 @@ a moment, a codec whose key service was away. The others (outages, credentials) 
 outside, so they are left to the activity's retry policy."""
 
 
+def failure_type(error: type[BaseException]) -> str:
+    """Return the type of the Temporal failure for an error: the name of its class."""
+    return error.__name__
+
+
+def is_failure_of(failure: BaseException, *errors: type[Exception]) -> bool:
+    """Whether a failure is the Temporal failure for one of these errors."""
+    types = [failure_type(each) for each in errors]
+    return isinstance(failure, ApplicationError) and failure.type in types
+
+
+def shown_to_readers(failure: BaseException) -> tuple[str, str]:
+    """Return the type and the message that the seal of a stream states for a failure."""
+    if isinstance(failure, ApplicationError):  # whose str() begins with the type
+        return failure.type or failure_type(type(failure)), failure.message
+    return failure_type(type(failure)), str(failure)
+
+
+def final_failure(
+    error: type[Exception], message: str, *details: dict[str, object]
+) -> ApplicationError:
+    """Return a Temporal failure of an error's type that is not retried."""
+    return ApplicationError(message, *details, type=failure_type(error), non_retryable=True)
+
+
 def application_error(error: StreamqError, *, hint: str = "") -> ApplicationError:
     """Return the Temporal failure for a streamq error; its type is the error's class name."""
     return ApplicationError(
         f"{error}{hint}",
         {"code": error.code, "backend": error.backend, "stream": error.stream},
-        type=type(error).__name__,
+        type=failure_type(type(error)),
         non_retryable=isinstance(error, _NEVER_BETTER) and not error.retryable,
     )
 
 
 def no_plugin(hint: str = "") -> ApplicationError:
     """Return the failure of an activity that found no plugin on its worker."""
-    return ApplicationError(
+    return final_failure(
+        ConfigurationError,
         "this worker has no stream queue: add StreamqPlugin to the worker or to its client "
         f"(Worker(..., plugins=[StreamqPlugin()])){hint}",
         {"code": _NO_PLUGIN},
-        type="ConfigurationError",
-        non_retryable=True,
     )
 
 

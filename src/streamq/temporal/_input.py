@@ -14,6 +14,8 @@ from temporalio.exceptions import ApplicationError
 from streamq._errors import ConfigurationError
 from streamq._settings import did_you_mean
 
+from ._failure import final_failure
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -95,6 +97,4 @@ def _value(kind: type, name: str, hint: Any, given: object) -> Any:
 
 def invalid_request(message: str) -> ApplicationError:
     """Return the failure of a workflow or an activity that was asked for nonsense."""
-    return ApplicationError(
-        f"invalid request: {message}", type="ConfigurationError", non_retryable=True
-    )
+    return final_failure(ConfigurationError, f"invalid request: {message}")

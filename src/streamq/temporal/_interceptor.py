@@ -11,7 +11,6 @@ from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.client import Client
-from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ActivityOutboundInterceptor,
@@ -25,18 +24,20 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
-from streamq._errors import StreamqError
+from streamq._errors import ConfigurationError, StreamqError
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 
-from ._attempt import run_attempt
-from ._context import ActivityContext, Origin, current
-from ._failure import application_error
-from ._heartbeats import Heartbeats
-from ._names import Owner, chosen_owner, chosen_topic
-from ._poll import POLL_ACTIVITY
-from ._spec import spec_of
-from .workflow_streams._stream import flush_workflow
+from ._failure import application_error, final_failure
+from ._origin import Origin
+from .activities._context import ActivityContext, current
+from .activities._poll_request import POLL_ACTIVITY
+from .producer._attempt import run_attempt
+from .producer._heartbeat_details import Heartbeats
+from .producer._spec import spec_of
+from .workflow._end_stream import workflow_retries
+from .workflow._stream_topic import StreamOwner, chosen_owner, chosen_topic
+from .workflow_streams._workflow_stream import flush_workflow
 
 _logger = logging.getLogger("streamq.temporal")
 
@@ -104,12 +105,11 @@ class _Inbound(ActivityInboundInterceptor):
             if spec is None:
                 return await super().execute_activity(input)
             if not spec.kind.is_async and not isinstance(input.executor, ThreadPoolExecutor):
-                raise ApplicationError(
+                raise final_failure(
+                    ConfigurationError,
                     f"{type(input.executor).__name__} cannot run streaming activities: their "
                     "writer belongs to this process; give the worker a ThreadPoolExecutor as "
                     "activity_executor",
-                    type="ConfigurationError",
-                    non_retryable=True,
                 )
             self._warn_of_no_heartbeat()
             self._outbound.begin()
@@ -165,16 +165,9 @@ class _WorkflowOutbound(WorkflowOutboundInterceptor):
         return super().start_local_activity(input)
 
 
-def workflow_retries() -> bool:
-    """Whether the running workflow will be tried again if it fails; its retry policy says so."""
-    info = workflow.info()
-    policy = info.retry_policy
-    return policy is not None and info.attempt != policy.maximum_attempts
-
-
 def _origin() -> Origin:
     info = workflow.info()
-    owner = chosen_owner() or Owner(
+    owner = chosen_owner() or StreamOwner(
         info.workflow_id, info.first_execution_run_id, info.attempt, workflow_retries()
     )
     return Origin(

@@ -19,17 +19,18 @@ from streamq._open import open_queue
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
 
-from ._forward import forward
 from ._interceptor import StreamqInterceptor
-from ._poll import poll
-from ._produce import ProduceWorkflow
-from ._seal import seal
-from ._spec import lacks_decorator
-from ._summary import summarize
-from ._sweep import SweepWorkflow, sweep
 from ._versioned import VERSIONED
-from ._watch import outcome, watch
-from ._workflow import StreamWorkflow
+from .activities._forward import forward
+from .activities._poll import poll
+from .activities._seal import seal
+from .activities._summarize import summarize
+from .activities._watch import outcome, watch
+from .generic._workflow import StreamWorkflow
+from .producer._spec import lacks_decorator
+from .sweeping._activity import sweep
+from .sweeping._workflow import SweepWorkflow
+from .workflow._produce import ProduceWorkflow
 from .workflow_streams import publish
 
 _DEFAULT_THROTTLE: timedelta = (

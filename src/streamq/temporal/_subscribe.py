@@ -23,8 +23,8 @@ from streamq._settings import Settings, load_settings
 from streamq._values import T
 from streamq.driver import ChunkQueue
 
-from ._chain import wait_closed, wait_started
 from ._names import DEFAULT_TOPIC, check_topic, stream_name
+from ._runs import wait_closed, wait_started
 from ._serializer import conversion
 from ._tracing import ReadingSpan
 

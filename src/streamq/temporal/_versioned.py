@@ -14,10 +14,10 @@ from temporalio.common import RawValue, VersioningBehavior
 
 from streamq._sweep import SweepRequest, SweepSummary
 
-from ._produce import PRODUCE_WORKFLOW, ProduceRequest, ProduceWorkflow
-from ._request import StreamResult
-from ._sweep import SWEEP_WORKFLOW, SweepWorkflow
-from ._workflow import STREAM_WORKFLOW, StreamWorkflow
+from .generic._request import StreamResult
+from .generic._workflow import STREAM_WORKFLOW, StreamWorkflow
+from .sweeping._workflow import SWEEP_WORKFLOW, SweepWorkflow
+from .workflow._produce import PRODUCE_WORKFLOW, ProduceRequest, ProduceWorkflow
 
 
 @workflow.defn(name=STREAM_WORKFLOW, versioning_behavior=VersioningBehavior.PINNED)

@@ -1,38 +1,52 @@
-"""The conformance kit: what the author of a driver proves it with, and tools for testing on top.
+"""The conformance kit that proves a driver, and tools for tests of code that uses streamq.
 
 Needs the extra ``testing`` (pytest, pytest-asyncio); nothing else in streamq imports it.
+
+* ``_suite``, ``checks/``: the conformance suite and its groups of checks.
+* ``_harness``, ``_server_harness``: the harness that connects the suite to a backend.
+* ``_fixtures``: fixtures for the ``conftest.py`` of a driver.
+* ``plugin``, ``_report``, ``_catalogue``: the pytest plugin, its report, facts about all checks.
+* ``_faulty_queue``, ``_queue_faults``: a queue that fails by script, and its faults.
+* ``_fault_proxy``: a TCP proxy that breaks connections.
+* ``_virtual_time``: an event loop whose clock jumps.
+* ``_cancellation``: cancels a call at every await.
+
+Design: docs/design/testing.md.
 """
 
 from __future__ import annotations
 
 import pytest
 
-_WITH_ASSERTS = (
-    *("_checks", "_streams", "_interrupting", "_basics", "_ordering", "_replay", "_late_join"),
-    *("_trimming", "_endings", "_attempts", "_lifecycle", "_faults", "_limits", "_refusals"),
-    *("_declarations", "_waiting", "_expiry", "_listing"),
-)
-pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _WITH_ASSERTS))
+pytest.register_assert_rewrite(f"{__name__}.checks", f"{__name__}._cancellation")
 
-from ._checks import needs, new_stream, requires  # noqa: E402 - asserts are registered first
-from ._faulty_queue import (  # noqa: E402
+from ._fault_proxy import Direction, FaultProxy  # noqa: E402 - asserts are registered first
+from ._faulty_queue import FaultyQueue  # noqa: E402
+from ._fixtures import (  # noqa: E402
+    OpenWith,
+    open_queue_fixture,
+    open_with_fixture,
+    stream_fixture,
+)
+from ._harness import MANDATORY_HOOKS, BackendHarness, OpenQueue, queue_factory  # noqa: E402
+from ._queue_faults import (  # noqa: E402
     Block,
     Call,
     Delay,
     Empty,
     Fail,
     Fault,
-    FaultyQueue,
     Forward,
     LoseAcknowledgement,
     Pass,
     StorePrefix,
     Twice,
 )
-from ._harness import MANDATORY_HOOKS, BackendHarness, OpenQueue, queue_factory  # noqa: E402
-from ._proxy import Direction, FaultProxy  # noqa: E402
+from ._server_harness import ServerHarness  # noqa: E402
 from ._suite import DriverSuite  # noqa: E402
 from ._virtual_time import DeadlockError, VirtualTimeLoop, run_in_virtual_time  # noqa: E402
+from .checks._conditions import needs, requires  # noqa: E402
+from .checks._records import new_stream  # noqa: E402
 
 __all__ = [
     "MANDATORY_HOOKS",
@@ -51,13 +65,18 @@ __all__ = [
     "Forward",
     "LoseAcknowledgement",
     "OpenQueue",
+    "OpenWith",
     "Pass",
+    "ServerHarness",
     "StorePrefix",
     "Twice",
     "VirtualTimeLoop",
     "needs",
     "new_stream",
+    "open_queue_fixture",
+    "open_with_fixture",
     "queue_factory",
     "requires",
     "run_in_virtual_time",
+    "stream_fixture",
 ]

@@ -1,4 +1,4 @@
-"""What the suite is made of, as data: for the report, and for the documentation."""
+"""Lists the checks and hooks of the suite as data, for the report and the documentation."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ._checks import Conditions, conditions_of
 from ._harness import HOOKS, MANDATORY_HOOKS, BackendHarness
 from ._suite import DriverSuite
+from .checks._conditions import Conditions, conditions_of
 
 OWN_GROUP = "own"
 """The group of checks that an author adds to a suite."""
@@ -16,13 +16,13 @@ OWN_GROUP = "own"
 
 @dataclass(frozen=True, slots=True)
 class CheckFacts:
-    """One check.
+    """Facts about one check.
 
     Attributes:
         name: Its name, without parameters.
-        group: What it is about.
-        guarantee: Why anyone cares, in one sentence.
-        conditions: When it applies.
+        group: The group that it belongs to.
+        guarantee: The reason for the check, in one sentence.
+        conditions: The conditions under which it applies.
     """
 
     name: str
@@ -33,10 +33,10 @@ class CheckFacts:
 
 @dataclass(frozen=True, slots=True)
 class HookFacts:
-    """One optional part of a harness.
+    """Facts about one optional part of a harness.
 
     Attributes:
-        signature: How it is called.
+        signature: Its name and parameters.
         does: What it does.
         proves: What its checks prove.
         mandatory_for: Capabilities that cannot be declared without it.
@@ -85,5 +85,5 @@ def group_of(suite: type, check: str) -> str:
 
 
 def guarantee_of(check: object) -> str:
-    """Return the sentence that says why anyone cares about a check."""
+    """Return the sentence that states the reason for a check."""
     return " ".join((inspect.getdoc(check) or "").partition("\n\n")[0].split())

@@ -1,13 +1,13 @@
-"""A queue that fails by script, in front of any real one."""
+"""Wraps a real queue and fails by script.
+
+Design: docs/design/testing.md.
+"""
 
 from __future__ import annotations
 
-import abc
 import asyncio
-import dataclasses
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -22,182 +22,27 @@ from streamq.driver import (
     StreamInfo,
 )
 
-METHODS = (
-    "append",
-    "read",
-    "describe",
-    "delete",
-    "streams",
-    "commit",
-    "newest_epoch",
-    "sweep",
-)
-"""The methods that faults can be scripted for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One call of a method, with the arguments that faults and tests look at.
-
-    Attributes:
-        method: Its name, one of :data:`METHODS`.
-        stream: Which stream, if it is about one.
-        entries: What is appended.
-        ttl: With which time to live.
-        after: After which position is read.
-        max_records: How many records at most.
-        max_wait: For how long.
-    """
-
-    method: str
-    stream: StreamId | None = None
-    entries: tuple[Entry, ...] = ()
-    ttl: timedelta | None = None
-    after: str = ""
-    max_records: int = 0
-    max_wait: float = 0.0
-
-
-Forward: TypeAlias = Callable[[Call], Awaitable[Any]]
-"""Makes the real call, with the arguments of the given one."""
-
-
-class Fault(abc.ABC):
-    """What happens to one call. Subclass it for a fault of your own."""
-
-    @abc.abstractmethod
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        """Do it: make the real call with ``forward``, perhaps; return its result or raise."""
-
-
-def _lost(error: Exception | None, call: Call) -> Exception:
-    if error is not None:
-        return error.with_traceback(None)
-    return BackendUnavailableError(
-        f"injected into {call.method}", stream=None if call.stream is None else str(call.stream)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Pass(Fault):
-    """Nothing: the call is made."""
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        return await forward(call)
-
-
-@dataclass(frozen=True, slots=True)
-class Fail(Fault):
-    """The call fails before anything happens, by default as unavailable."""
-
-    error: Exception | None = None
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        raise _lost(self.error, call)
-
-
-@dataclass(frozen=True, slots=True)
-class LoseAcknowledgement(Fault):
-    """The call is made, and then reported as failed."""
-
-    error: Exception | None = None
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        await forward(call)
-        raise _lost(self.error, call)
-
-
-@dataclass(frozen=True, slots=True)
-class StorePrefix(Fault):
-    """An append stores only its first records, and fails."""
-
-    records: int
-    error: Exception | None = None
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        await forward(dataclasses.replace(call, entries=call.entries[: self.records]))
-        raise _lost(self.error, call)
-
-
-@dataclass(frozen=True, slots=True)
-class Twice(Fault):
-    """The call is made twice, as by a client that repeats what it believes lost."""
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        await forward(call)
-        return await forward(call)
-
-
-@dataclass(frozen=True, slots=True)
-class Delay(Fault):
-    """The call is made later, by the clock of the loop.
-
-    Attributes:
-        seconds: How much later.
-        then: What happens then.
-    """
-
-    seconds: float
-    then: Fault = field(default_factory=Pass)
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        await asyncio.sleep(self.seconds)
-        return await self.then.apply(call, forward)
-
-
-@dataclass(frozen=True, slots=True)
-class Empty(Fault):
-    """A read returns nothing, at once."""
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        return ()
-
-
-class Block(Fault):
-    """The call waits until it is released.
-
-    Args:
-        then: What happens then.
-    """
-
-    def __init__(self, then: Fault | None = None) -> None:
-        self._then = then or Pass()
-        self._reached = asyncio.Event()
-        self._released = asyncio.Event()
-
-    async def reached(self) -> None:
-        """Wait until a call is blocked here."""
-        await self._reached.wait()
-
-    def release(self) -> None:
-        """Let it go on, and every later one."""
-        self._released.set()
-
-    async def apply(self, call: Call, forward: Forward) -> Any:
-        self._reached.set()
-        await self._released.wait()
-        return await self._then.apply(call, forward)
-
+from ._queue_faults import METHODS, Block, Call, Delay, Fault, Forward, Pass, injected_error
 
 Chooser: TypeAlias = Callable[[Call], Fault | None]
-"""Picks what happens to a call, or nothing."""
+"""Picks the fault for a call, or ``None`` for no fault."""
 
 
 class FaultyQueue(ChunkQueue):
     """Passes calls on to a real queue, unless the script has a fault for them.
 
-    Order of precedence: an outage (:meth:`take_down`), the next scripted fault of the method,
-    what happens :meth:`always`. Appends that exceed ``capabilities.max_record_bytes`` are refused,
-    so that a smaller limit can be tried on a queue that would take more.
+    Order of precedence: an outage (:meth:`take_down`), the next scripted fault of the method, the
+    fault set by :meth:`always`. Appends that exceed ``capabilities.max_record_bytes`` are refused,
+    so that tests can use a smaller limit than that of the real queue.
 
     Args:
         inner: The real queue; closed together with this one.
-        capabilities: What to declare instead of what ``inner`` does.
+        capabilities: Capabilities to declare instead of those of ``inner``.
 
     Attributes:
         calls: Every call so far, in order.
-        running: How many calls of each method are under way.
-        most_running: The largest number of them at any one time.
+        running: Number of calls of each method that are in progress.
+        most_running: Largest number of them at any one time.
     """
 
     def __init__(self, inner: ChunkQueue, *, capabilities: Capabilities | None = None) -> None:
@@ -217,7 +62,7 @@ class FaultyQueue(ChunkQueue):
     # -- the script ----------------------------------------------------------------------------
 
     def script(self, method: str, *faults: Fault) -> None:
-        """Let the next calls of a method meet these faults, one each, after those scripted before.
+        """Inject these faults into the next calls of a method, one each, after earlier scripts.
 
         Raises:
             ValueError: There is no such method.
@@ -225,11 +70,11 @@ class FaultyQueue(ChunkQueue):
         self._scripts[_known(method)].extend(faults)
 
     def always(self, method: str, fault: Fault | Chooser) -> None:
-        """Let every call of a method that meets no scripted fault meet this one.
+        """Inject a fault into every call of a method for which none is scripted.
 
         Args:
             method: Its name.
-            fault: What happens, or a function that picks it for each call.
+            fault: The fault, or a function that picks one for each call.
 
         Raises:
             ValueError: There is no such method.
@@ -243,7 +88,7 @@ class FaultyQueue(ChunkQueue):
         self.bring_up()
 
     def take_down(self, error: Exception | None = None) -> None:
-        """Fail every call from now on, also those that are waiting, by default as unavailable."""
+        """Fail every call from now on, including waiting ones; by default as unavailable."""
         self._outage = error or BackendUnavailableError(
             "injected: the backend is away", backend=self.backend
         )
@@ -256,20 +101,20 @@ class FaultyQueue(ChunkQueue):
 
     @property
     def unused(self) -> dict[str, int]:
-        """How many scripted faults have not happened yet, by method."""
+        """Number of scripted faults that have not happened yet, by method."""
         return {method: len(faults) for method, faults in self._scripts.items() if faults}
 
     @property
     def appends(self) -> list[tuple[Entry, ...]]:
-        """What every append so far was to store, in order."""
+        """The entries of every append so far, in order."""
         return [call.entries for call in self.calls if call.method == "append"]
 
     def count(self, method: str) -> int:
-        """Return how many calls of a method there have been."""
+        """Return the number of calls of a method so far."""
         return sum(call.method == _known(method) for call in self.calls)
 
     async def idle(self, method: str) -> None:
-        """Wait until no call of a method is under way."""
+        """Wait until no call of a method is in progress."""
         while self.running[_known(method)]:
             self._has_ended.clear()
             await self._has_ended.wait()
@@ -380,7 +225,7 @@ class FaultyQueue(ChunkQueue):
         return (choose(call) if choose else None) or Pass()
 
     async def _interruptible(self, work: Any) -> Any:
-        """Await what may take long, unless an outage comes first."""
+        """Await work that may take long, unless an outage comes first."""
         working = asyncio.ensure_future(work)
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         try:
@@ -394,7 +239,7 @@ class FaultyQueue(ChunkQueue):
 
     def _check_up(self) -> None:
         if self._outage is not None:
-            raise _lost(self._outage, Call(method=""))
+            raise injected_error(self._outage, Call(method=""))
 
 
 def _known(method: str) -> str:

@@ -1,4 +1,4 @@
-"""What the kit cannot know about a backend: how to reach it, look into it, and do it harm."""
+"""Defines the harness that tells the kit how to reach, inspect and break a backend."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ MANDATORY_HOOKS: Mapping[str, tuple[str, ...]] = {
     "durable": ("restart",),
     "cross_host": ("break_connections", "hang", "unreachable"),
 }
-"""Hooks that a harness has to supply once the backend declares a capability: its checks fail then,
-instead of being skipped."""
+"""Hooks that a harness has to supply if the backend declares a capability. Without them the checks
+fail instead of being skipped."""
 
 
 class BackendHarness(abc.ABC):
-    """One backend as the kit sees it: settings that lead there, and hooks that do things to it.
+    """Connects the kit to one backend: settings to reach it, and hooks that inspect or break it.
 
-    Only :attr:`driver` and :meth:`settings` are required. Every hook may be left out: its checks
-    are then skipped and say so, or fail where :data:`MANDATORY_HOOKS` demands it. A hook acts on
-    the backend past the driver under test, never through it, and returns when what it does has
-    taken effect. Where a hook cannot work on the machine at hand, it calls ``pytest.skip`` with the
+    Only :attr:`driver` and :meth:`settings` are required. Every hook is optional: without it, its
+    checks are skipped with that reason, or fail where :data:`MANDATORY_HOOKS` demands it. A hook
+    acts on the backend directly, never through the driver under test, and returns when its effect
+    is visible. A hook that cannot work on the current machine calls ``pytest.skip`` with the
     reason.
 
     Each check gets a harness of its own. To share a server between checks, start it in a pytest
-    fixture of a larger scope and hand it to the harness; every check uses streams that no other
-    check knows.
+    fixture of a larger scope and pass it to the harness; every check uses streams that no other
+    check uses.
 
     Args:
         directory: An empty directory that belongs to this check.
@@ -53,130 +53,131 @@ class BackendHarness(abc.ABC):
     """The driver under test."""
 
     patience_seconds: ClassVar[float] = 15.0
-    """How long to wait for something that has to happen before a check fails."""
+    """Seconds to wait for an expected event before a check fails."""
 
     short_ttl: ClassVar[timedelta] = timedelta(seconds=0.6)
-    """A time to live for checks that wait for a stream to expire. The shorter, the quicker."""
+    """Time to live in checks that wait for a stream to expire. Shorter is quicker."""
 
     answer_seconds: ClassVar[float] = 10.0
-    """Within this time, and the wait that it asked for, a call that is not answered has failed."""
+    """Seconds within which a call without an answer has to fail, after the wait it requested."""
 
     listing_page: ClassVar[int] = 1_000
-    """The most streams that the backend lists at once. Where creating a tenth more than these takes
-    long, let the driver ask for smaller pages, and say here how small."""
+    """Number of streams on one page of the backend's listing. The check creates a tenth more. If
+    that takes long, let the driver request smaller pages, and state their size here."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     @property
     def label(self) -> str:
-        """What to call the backend in reports, such as ``redis (Valkey 9)``."""
+        """Name of the backend in reports, such as ``redis (Valkey 9)``."""
         return self.driver.name
 
     @abc.abstractmethod
     def settings(self) -> DriverSettings:
-        """Return how every connection reaches the one backend that they share."""
+        """Return settings with which every connection reaches the same backend."""
 
     async def start(self) -> None:  # noqa: B027 - optional
-        """Start what the check needs; called once, in the check's event loop."""
+        """Start the resources that the check needs; called once, in the check's event loop."""
 
     async def stop(self) -> None:  # noqa: B027 - optional
-        """Stop what :meth:`start` and the hooks started; all queues are closed by then."""
+        """Stop the resources that :meth:`start` and the hooks started, after closing all queues."""
 
-    # -- looking past the driver ---------------------------------------------------------------
+    # -- inspection without the driver ---------------------------------------------------------
 
     async def peek(self, stream: StreamId) -> list[bytes]:
         """Return the records that the backend holds for a stream, oldest first.
 
-        Of a stream that does not exist these are none: an empty list, whatever the backend says.
+        For a stream that does not exist, the list is empty, whatever the backend reports.
 
-        Proves that the driver stores what it was given, byte by byte and nothing else.
+        Proves that the driver stores exactly the bytes of the records that were appended.
         """
         _not_supplied(self.peek)
 
     async def trim(self, stream: StreamId, keep: int) -> None:
         """Remove the oldest records of a stream, as an operator or a retention rule does.
 
-        Proves that readers are told what is missing, and never skip it in silence.
+        Proves that missing records are reported to readers, and never skipped silently.
 
         Args:
-            stream: It exists.
-            keep: How many of the newest records stay, at least 1.
+            stream: An existing stream.
+            keep: Number of the newest records that stay, at least 1.
         """
         _not_supplied(self.trim)
 
-    # -- faults on the way ---------------------------------------------------------------------
+    # -- network faults ------------------------------------------------------------------------
 
     async def break_connections(self) -> None:
-        """Cut every connection that clients have now; new ones work.
+        """Cut every open connection of clients; new ones work.
 
-        Proves that a dropped connection costs an error that is retried, and nothing else.
+        Proves that a dropped connection causes an error that is retried, and no loss.
         """
         _not_supplied(self.break_connections)
 
     def slow(self, seconds: float) -> AbstractAsyncContextManager[None]:
-        """Inside, the backend takes about this much longer to answer.
+        """Delay every answer of the backend by about this much, inside the context.
 
-        Proves that slowness is neither an error nor a cause of disorder.
+        Proves that slowness causes no error and does not change the order of records.
         """
         _not_supplied(self.slow)
 
     # -- faults of the server ------------------------------------------------------------------
 
     async def restart(self) -> None:
-        """End the backend without any warning, and start it again on the data it left.
+        """Kill the backend without warning, and start it again on the same data.
 
-        :meth:`settings` leads to it afterwards. Without a server, whatever a machine that loses
-        every process leaves behind.
+        :meth:`settings` reaches it afterwards. A backend without a server keeps what survives the
+        end of all processes of a machine.
 
-        Proves ``durable``: what was acknowledged is still there.
+        Proves ``durable``: acknowledged records are still there.
         """
         _not_supplied(self.restart)
 
     def hang(self) -> AbstractAsyncContextManager[None]:
-        """Inside, the backend accepts connections at most, and answers nothing.
+        """Make the backend answer nothing, inside the context; it may still accept connections.
 
-        That is: no append, read, description, listing or new connection. A lock that only stops
-        writers is no such thing, and better a check of your own.
+        No append, read, description, listing or new connection succeeds. A lock that stops only
+        writers is not enough; write a check of your own for it.
 
         Proves that no call waits for longer than :attr:`answer_seconds`.
         """
         _not_supplied(self.hang)
 
     def full(self) -> AbstractAsyncContextManager[DriverSettings]:
-        """Inside, there is no room for one more MiB; gives the settings to see that with.
+        """Leave no room for one more MiB, inside the context; gives settings that are affected.
 
-        These settings lead to the streams that :meth:`settings` leads to, or to a copy of them,
-        and what is there can be read.
+        These settings reach the streams that :meth:`settings` reaches, or a copy of them, and these
+        can be read.
 
-        Proves that it is told as ``StorageFullError``, and that it passes.
+        Proves that a full backend is reported as ``StorageFullError``, and that writing works again
+        afterwards.
         """
         _not_supplied(self.full)
 
     # -- refusals ------------------------------------------------------------------------------
 
     def read_only(self) -> AbstractAsyncContextManager[DriverSettings]:
-        """Inside, the settings that this gives lead to a backend where nothing can be written.
+        """Give settings that reach a backend that cannot be written to, inside the context.
 
-        Proves that it is told as ``AccessDeniedError`` or ``BackendUnavailableError``.
+        Proves that this is reported as ``AccessDeniedError`` or ``BackendUnavailableError``.
         """
         _not_supplied(self.read_only)
 
     def wrong_credentials(self) -> tuple[DriverSettings, str]:
         """Return settings that the backend refuses, and the secret in them.
 
-        Proves ``AccessDeniedError``, and that no message contains the secret.
+        Proves that this is reported as ``AccessDeniedError``, and that no message has the secret.
         """
         _not_supplied(self.wrong_credentials)
 
     def unreachable(self) -> DriverSettings:
-        """Return settings that lead to where nothing listens.
+        """Return settings with an address at which no server listens.
 
-        Proves ``BackendUnavailableError``, at open, within :attr:`answer_seconds`.
+        Proves that opening raises ``BackendUnavailableError`` within :attr:`answer_seconds`.
         """
         _not_supplied(self.unreachable)
 
-    # -- what the kit asks ---------------------------------------------------------------------
+    # -- for the kit ---------------------------------------------------------------------------
 
     def supplies(self, hook: str) -> bool:
         """Whether the harness has a hook of this name."""
@@ -209,7 +210,7 @@ async def queue_factory(
 
     Args:
         driver: The driver under test.
-        settings: How every connection reaches the one backend that they share.
+        settings: Settings with which every connection reaches the same backend.
         ttl: Time to live for queues that are opened without one.
     """
     opened: list[ChunkQueue] = []

@@ -1,4 +1,4 @@
-"""The capability report: what a run has proved of each backend, as a table and as JSON."""
+"""Collects the outcomes of checks and makes the capability report, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _OUTCOMES = (PASSED, FAILED, SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one check went.
+class CheckOutcome:
+    """The outcome of one check.
 
     Attributes:
-        node: pytest's name of the test.
+        node: pytest's id of the test.
         suite: The test file and class.
         backend: The harness's label.
         name: The check.
-        group: What it is about.
-        guarantee: The first line of its docstring.
-        capabilities: What it holds the backend to.
-        declared: What the queue under test declares, if it was opened.
+        group: The group of the check.
+        guarantee: The first sentence of its docstring.
+        capabilities: The capabilities that it tests.
+        declared: The capabilities that the queue under test declares, if it was opened.
         outcome: ``passed``, ``failed`` or ``skipped``.
-        reason: Why it was skipped, or where it failed.
+        reason: The reason for skipping, or the failure.
     """
 
     node: str
@@ -42,28 +42,28 @@ class Outcome:
 
 @dataclass(slots=True)
 class SuiteReport:
-    """What is known of one suite on one backend."""
+    """The outcomes of one suite on one backend."""
 
     suite: str
     backend: str
     declared: dict[str, bool | int | str] = field(default_factory=dict)
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[CheckOutcome] = field(default_factory=list)
 
     @property
     def groups(self) -> list[str]:
         """The groups that had checks, in the order in which they ran."""
         return list(dict.fromkeys(outcome.group for outcome in self.outcomes))
 
-    def holding(self, capability: str) -> list[Outcome]:
-        """Return the checks that hold the backend to a capability."""
+    def testing(self, capability: str) -> list[CheckOutcome]:
+        """Return the checks that test a capability."""
         return [outcome for outcome in self.outcomes if capability in outcome.capabilities]
 
-    def within(self, group: str) -> list[Outcome]:
+    def within(self, group: str) -> list[CheckOutcome]:
         """Return the checks of a group."""
         return [outcome for outcome in self.outcomes if outcome.group == group]
 
     def skips(self) -> Counter[str]:
-        """Return the reasons for skipping, with how often each was given."""
+        """Return the number of skipped checks by reason."""
         return Counter(o.reason for o in self.outcomes if o.outcome == SKIPPED)
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class SuiteReport:
             "suite": self.suite,
             "backend": self.backend,
             "capabilities": {
-                name: {"declared": value, **_counts(self.holding(name))}
+                name: {"declared": value, **_counts(self.testing(name))}
                 for name, value in self.declared.items()
             },
             "groups": {group: _counts(self.within(group)) for group in self.groups},
@@ -93,7 +93,7 @@ class SuiteReport:
     def lines(self) -> list[str]:
         """Return the tables as text."""
         capabilities = [
-            (name, _shown(value), *_cells(self.holding(name)))
+            (name, _shown(value), *_cells(self.testing(name)))
             for name, value in self.declared.items()
         ]
         groups = [(group, *_cells(self.within(group))) for group in self.groups]
@@ -112,10 +112,10 @@ class Report:
     """Collects outcomes of any number of suites."""
 
     def __init__(self) -> None:
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, CheckOutcome] = {}
 
-    def add(self, outcome: Outcome) -> None:
-        """Take one outcome; a failure replaces what was said of the same test before."""
+    def add(self, outcome: CheckOutcome) -> None:
+        """Add one outcome; a failure replaces an earlier outcome of the same test."""
         known = self._outcomes.get(outcome.node)
         if known is None or outcome.outcome == FAILED:
             self._outcomes[outcome.node] = outcome
@@ -135,12 +135,12 @@ class Report:
         return {"version": 1, "suites": [suite.to_dict() for suite in self.suites()]}
 
 
-def _counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+def _counts(outcomes: Iterable[CheckOutcome]) -> dict[str, int]:
     counts = Counter(outcome.outcome for outcome in outcomes)
     return {name: counts[name] for name in _OUTCOMES}
 
 
-def _cells(outcomes: Iterable[Outcome]) -> tuple[str, ...]:
+def _cells(outcomes: Iterable[CheckOutcome]) -> tuple[str, ...]:
     return tuple(str(count) if count else "-" for count in _counts(outcomes).values())
 
 
@@ -151,7 +151,7 @@ def _shown(value: bool | int | str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return aligned text: names to the left, outcomes to the right."""
+    """Return aligned text: names flush left, outcomes flush right."""
     cells = [head, *rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     return [

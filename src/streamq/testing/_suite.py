@@ -1,29 +1,31 @@
-"""The conformance suite: every group of checks in one class."""
+"""Combines all groups of checks into one class, the conformance suite."""
 
 from __future__ import annotations
 
 import pytest
 
-from ._attempts import AttemptChecks
-from ._basics import BasicChecks
-from ._consuming import ConsumingChecks
-from ._declarations import DeclarationChecks
-from ._endings import EndingChecks
-from ._expiry import ExpiryChecks
-from ._faults import FaultChecks
-from ._late_join import LateJoinChecks
-from ._lifecycle import LifecycleChecks
-from ._limits import LimitChecks
-from ._listing import ListingChecks
-from ._ordering import OrderingChecks
-from ._refusals import RefusalChecks
-from ._replay import ReplayChecks
-from ._trimming import TrimmingChecks
-from ._waiting import WaitingChecks
+from .checks import (
+    AttemptChecks,
+    BasicChecks,
+    ConsumingChecks,
+    DeclarationChecks,
+    EndingChecks,
+    ExpiryChecks,
+    FaultChecks,
+    LateJoinChecks,
+    LifecycleChecks,
+    LimitChecks,
+    ListingChecks,
+    OrderingChecks,
+    RefusalChecks,
+    ReplayChecks,
+    TrimmingChecks,
+    WaitingChecks,
+)
 
 
 class DriverSuite(
-    # pytest runs the checks of the last base first: what everything else stands on.
+    # pytest runs the checks of the last base first. The basics come last in this list.
     ListingChecks,
     ExpiryChecks,
     WaitingChecks,
@@ -41,11 +43,11 @@ class DriverSuite(
     OrderingChecks,
     BasicChecks,
 ):
-    """Everything that :mod:`streamq.driver` demands, one test for each guarantee.
+    """Tests everything that :mod:`streamq.driver` demands, one test for each guarantee.
 
-    Subclass it in a driver's own tests. What the opened queue declares is mandatory; checks of
-    other capabilities are skipped with the reason. Every check uses streams of its own, so that a
-    shared server needs no cleaning.
+    Subclass it in a driver's own tests. The capabilities that the opened queue declares are
+    mandatory; checks of other capabilities are skipped with the reason. Every check uses streams of
+    its own, so that a shared server needs no cleaning.
 
     Example:
         ::

@@ -1,4 +1,7 @@
-"""An event loop whose clock jumps: waiting costs nothing, and waiting for ever is an error."""
+"""An event loop whose clock jumps to the next timer: waiting takes no time, a deadlock is an error.
+
+Design: docs/design/testing.md.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ _START_SECONDS = 1_000.0
 
 
 class DeadlockError(AssertionError):
-    """Nothing can ever happen again: no task is ready, and no timer is left."""
+    """No task is ready and no timer is left: the loop would wait for ever."""
 
 
 class _JumpingSelector(selectors.BaseSelector):
-    """A selector that hands the time it is to wait to ``jump``, and asks ``may_jump`` before."""
+    """A selector that calls ``jump`` with the time to wait, if ``may_jump`` allows it."""
 
     def __init__(self, jump: Callable[[float | None], None], may_jump: Callable[[], bool]) -> None:
         self._inner = selectors.DefaultSelector()
@@ -61,14 +64,13 @@ class _JumpingSelector(selectors.BaseSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop that never waits: when nothing is ready, its clock jumps to the next timer.
 
-    What happens, and in which order, depends on the timers alone and not on the machine. A test of
-    an hour's silence takes microseconds, and a deadlock is reported at once: if nothing is ready
-    and no timer is left, :class:`DeadlockError` is raised out of ``run_until_complete``, with the
-    places where tasks wait.
+    The order of events depends on the timers alone and not on the machine. A test of an hour's
+    silence takes microseconds. A deadlock is reported at once: if nothing is ready and no timer is
+    left, ``run_until_complete`` raises :class:`DeadlockError` with the places where tasks wait.
 
     Code under test has to take its time from ``loop.time()``. While a job of ``run_in_executor``
-    (or ``asyncio.to_thread``) is under way, time stands still and the loop waits for it. Sockets
-    and other threads are not waited for: use it for what lives inside one process.
+    (or ``asyncio.to_thread``) is running, time stands still and the loop waits for the job. The
+    loop does not wait for sockets or other threads; use it for code inside one process.
     """
 
     def __init__(self) -> None:
@@ -81,7 +83,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass at once, without running what becomes due in between until the next turn.
+        """Advance the clock at once; timers that become due run in the next turn of the loop.
 
         Raises:
             ValueError: Time does not run backwards.
@@ -93,7 +95,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Run a blocking call in a thread; virtual time stands still meanwhile."""
+        """Run a blocking call in a thread; virtual time stands still until it has ended."""
         future = super().run_in_executor(executor, func, *args)
         self._jobs += 1
         future.add_done_callback(self._on_job_done)
@@ -117,10 +119,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run_in_virtual_time(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Call an async function and run it to its end on a :class:`VirtualTimeLoop`.
+    """Call an async function and run it to completion on a :class:`VirtualTimeLoop`.
 
     Raises:
-        DeadlockError: It waits for something that can never happen.
+        DeadlockError: It waits for an event that cannot happen.
     """
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(function())
@@ -134,7 +136,7 @@ def _describe(tasks: set[asyncio.Task[Any]]) -> str:
 
 
 def _place(awaitable: object) -> str:
-    """Return where a suspended coroutine waits: the innermost frame that can be seen."""
+    """Return the place where a suspended coroutine waits: its innermost visible frame."""
     where = ""
     while awaitable is not None:
         frame = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "ag_frame", None)

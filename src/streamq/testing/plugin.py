@@ -1,4 +1,4 @@
-"""The pytest plugin of the kit: virtual time for suites that ask for it, and the capability report.
+"""The pytest plugin of the kit: virtual time for suites that request it, and the capability report.
 
 Enable it in the top ``conftest.py``::
 
@@ -7,6 +7,8 @@ Enable it in the top ``conftest.py``::
 Options:
     ``--streamq-report FILE``: write the capability report as JSON to a file, and print it as tables
     at the end of the run. ``-v`` prints the tables, too.
+
+Design: docs/design/testing.md.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from typing import Any
 import pytest
 
 from ._catalogue import group_of, guarantee_of
-from ._checks import OPENED, Checks, conditions_of
-from ._report import FAILED, PASSED, SKIPPED, Outcome, Report
+from ._report import FAILED, PASSED, SKIPPED, CheckOutcome, Report
 from ._virtual_time import VirtualTimeLoop
+from .checks._base import OPENED, Checks
+from .checks._conditions import conditions_of
 
 _OPTION = "--streamq-report"
 _ATTRIBUTE = "streamq_check"
@@ -34,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("streamq").addoption(
         _OPTION,
         metavar="FILE",
-        help="write what the conformance suites proved to FILE, as JSON, and print it as tables",
+        help="write the results of the conformance suites to FILE, as JSON, and print tables",
     )
 
 
@@ -57,7 +60,7 @@ def pytest_asyncio_loop_factories(
     suite = getattr(item, "cls", None)
     if suite is not None and issubclass(suite, Checks) and suite.virtual_time:
         return {"virtual time": VirtualTimeLoop}
-    # pytest-asyncio takes an answer from everybody, once there is this hook at all.
+    # Where this hook exists, pytest-asyncio needs a result of it for every test.
     return others or {"asyncio": asyncio.new_event_loop}
 
 
@@ -65,7 +68,7 @@ def pytest_asyncio_loop_factories(
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Tell the report of a check what it is a check of, so that it can be counted anywhere."""
+    """Add the facts about a check to its test report, so that another process can count it."""
     report = yield
     suite = getattr(item, "cls", None)
     if isinstance(item, pytest.Function) and suite is not None and issubclass(suite, Checks):
@@ -87,7 +90,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the tables, and write the file, if that was asked for."""
+    """Print the tables and write the file, if requested."""
     config = terminalreporter.config
     report, path = config.stash[_REPORT], config.getoption(_OPTION)
     if path:
@@ -107,7 +110,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 class _Collector:
-    """Takes the reports of checks, also those that another process sends."""
+    """Collects the test reports of checks, including those that another process sends."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -124,7 +127,7 @@ class _Collector:
             crash = getattr(report.longrepr, "reprcrash", None)
             outcome = FAILED
             reason = str(getattr(crash, "message", report.longrepr)).partition("\n")[0]
-        self._report.add(Outcome(node=report.nodeid, outcome=outcome, reason=reason, **facts))
+        self._report.add(CheckOutcome(node=report.nodeid, outcome=outcome, reason=reason, **facts))
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -1,8 +1,14 @@
-"""What the AWS backends of streamq share: settings, sessions, errors, an emulator for demos."""
+"""Shared parts of the AWS backends of streamq: settings, clients, errors, an emulator for demos.
 
-from ._calls import Calls, together
+``Calls`` and ``together`` are those of :mod:`streamq.driver`.
+
+Design: docs/design/aws.md.
+"""
+
+from streamq.driver import Calls, together
+
+from ._clients import AwsClients
 from ._errors import aws_errors, error_code, http_status, to_streamq
-from ._session import AwsClients
 from ._settings import AwsSettings
 
 __all__ = [

@@ -1,10 +1,11 @@
-"""From what botocore and the services call errors to what streamq calls them: the one place."""
+"""Converts errors of botocore, of the services and of the network to errors of streamq.
+
+Design: docs/design/aws.md.
+"""
 
 from __future__ import annotations
 
-import inspect
-import re
-from types import TracebackType
+import functools
 
 import aiohttp
 import botocore.exceptions as bx
@@ -15,9 +16,14 @@ from streamq.driver import (
     BackendError,
     BackendUnavailableError,
     ConfigurationError,
+    ErrorRule,
+    ErrorTable,
     StorageFullError,
     StreamqError,
     ThrottledError,
+    exception_classes,
+    mask_credentials,
+    translated_errors,
 )
 
 _DENIED = frozenset(
@@ -44,15 +50,14 @@ _MISSING = frozenset(
         *("NotFound", "NotFoundException", "404"),
     }
 )
-_ELSEWHERE = frozenset(
+_WRONG_REGION = frozenset(
     {
         *("301", "PermanentRedirect", "AuthorizationHeaderMalformed"),
         *("IllegalLocationConstraintException", "InvalidRegion"),
     }
 )
-_USER = re.compile(r"[^\s/\"@]+:[^\s/\"@]+@")  # credentials that somebody put into an address
-_UNHANDLED = "An HTTP Client raised an unhandled exception: "  # we do handle it
-_SCOPE = "Credential should be scoped to"  # a valid region: services refuse the signature then
+_UNHANDLED = "An HTTP Client raised an unhandled exception: "  # misleading: streamq handles it
+_SCOPE = "Credential should be scoped to"  # ... a valid region: the request went to another one
 _THROTTLED = frozenset(
     {
         *("SlowDown", "Throttling", "ThrottlingException", "ThrottledException", "Throttled"),
@@ -63,7 +68,7 @@ _THROTTLED = frozenset(
         "503",  # an answer to HEAD has no other code
     }
 )
-_PASSING = frozenset(
+_TRANSIENT = frozenset(
     {
         "AWS.SimpleQueueService.QueueDeletedRecently",
         *("RequestTimeout", "RequestTimeoutException", "InternalError", "InternalFailure"),
@@ -80,11 +85,11 @@ _FULL = frozenset(
     }
 )
 
-_NEVER = 501  # "not implemented": asking again is of no use
+_NOT_IMPLEMENTED = 501  # repeating the request is of no use
 
-# First match wins, so that subclasses come before their bases.
-_RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] = (
-    (
+# The first match wins, so subclasses come before their bases.
+_RULES = (
+    ErrorRule(
         (
             bx.NoCredentialsError,
             bx.PartialCredentialsError,
@@ -100,12 +105,12 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         "there are no AWS credentials that can be used: {why}; set AWS_PROFILE, or "
         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role",
     ),
-    (
+    ErrorRule(
         (bx.CredentialRetrievalError, bx.MetadataRetrievalError),
         BackendUnavailableError,
         "AWS credentials cannot be fetched now: {why}; look at the profile or role in use",
     ),
-    (
+    ErrorRule(
         (
             bx.ProfileNotFound,
             bx.ConfigNotFound,
@@ -126,12 +131,12 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         "the AWS configuration cannot be used: {why}; look at AWS_PROFILE, AWS_DEFAULT_REGION and "
         "AWS_ENDPOINT_URL",
     ),
-    (
+    ErrorRule(
         (bx.ConnectTimeoutError, bx.ReadTimeoutError, aiohttp.ServerTimeoutError, TimeoutError),
         BackendUnavailableError,
         "AWS did not answer in time: {why}",
     ),
-    (
+    ErrorRule(
         (
             bx.ConnectionError,
             bx.HTTPClientError,
@@ -147,15 +152,27 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         "elsewhere, AWS_ENDPOINT_URL",
     ),
 )
-_CLIENT_CLASSES: tuple[type[Exception], ...] = (
+_CLIENT_CLASSES = (
     aiohttp.ClientError,
     ResponseParserError,
-    *(each for each in vars(bx).values() if inspect.isclass(each) and issubclass(each, Exception)),
+    OSError,
+    *exception_classes(bx),
 )
 
 
+@functools.cache
+def _table(backend: str) -> ErrorTable:
+    return ErrorTable(
+        backend,
+        _RULES,
+        client=_CLIENT_CLASSES,
+        reason=why,
+        otherwise="the AWS client failed: {kind}: {why}",
+    )
+
+
 def error_code(error: BaseException) -> str:
-    """Return what a service calls its error, such as ``NoSuchKey``; empty for any other error."""
+    """Return the code of a service's error, such as ``NoSuchKey``; empty for any other error."""
     if not isinstance(error, bx.ClientError):
         return ""
     return str(error.response.get("Error", {}).get("Code", ""))
@@ -171,36 +188,27 @@ def http_status(error: BaseException) -> int:
 def to_streamq(
     error: Exception, backend: str, stream: str | None = None, *, about: str = ""
 ) -> StreamqError | None:
-    """Return our error for one of the client, a service or the network; ``None`` otherwise.
+    """Return streamq's error for one of the client, a service or the network; else ``None``.
 
     Args:
-        error: What was raised.
+        error: The error that was raised.
         backend: The driver's name.
-        stream: Which stream, as ``tenant/name``.
-        about: What the call was about, such as ``bucket logs``, for the message.
+        stream: Stream that the call was about, as ``tenant/name``.
+        about: Subject of the call, such as ``bucket logs``, for the message.
     """
-    if not isinstance(error, (*_CLIENT_CLASSES, OSError)):
-        return None
-    if isinstance(error, bx.ClientError):
-        kind, message = _judge(error)
-        where = f" ({about})" if about else ""
-        text = message.format(what=f"{error.operation_name}{where}", why=_reason(error))
-        return kind(text, backend=backend, stream=stream)
-    for classes, kind, message in _RULES:
-        if isinstance(error, classes):
-            return kind(message.format(why=why(error)), backend=backend, stream=stream)
-    return BackendError(
-        f"the AWS client failed: {type(error).__name__}: {why(error)}",
-        backend=backend,
-        stream=stream,
-    )
+    if not isinstance(error, bx.ClientError):
+        return _table(backend).translate(error, stream)
+    kind, message = _judge(error)
+    where = f" ({about})" if about else ""
+    text = message.format(what=f"{error.operation_name}{where}", why=_reason(error))
+    return kind(text, backend=backend, stream=stream)
 
 
 def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
     code, status = error_code(error), http_status(error)
     if code in _FULL or status == 507:
         return StorageFullError, "AWS has no room for {what}: {why}; delete data or raise the quota"
-    if code in _PASSING:
+    if code in _TRANSIENT:
         return BackendUnavailableError, "AWS cannot serve {what} now: {why}"
     if code in _THROTTLED or status == 429:
         return ThrottledError, "AWS takes no more of {what} for now: {why}"
@@ -210,7 +218,7 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
             "what {what} needs does not exist: {why}; look at the settings and the region, or run "
             "`streamq doctor --create`",
         )
-    if code in _ELSEWHERE or status == 301 or _SCOPE in _reason(error):
+    if code in _WRONG_REGION or status == 301 or _SCOPE in _reason(error):
         return (
             BackendError,
             "{what} went to the wrong region: {why}; set AWS_DEFAULT_REGION to where it is",
@@ -221,36 +229,24 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
             "AWS refuses {what}: {why}; check the credentials, and the permissions that the "
             "README of the driver lists",
         )
-    if status >= 500 and status != _NEVER:
+    if status >= 500 and status != _NOT_IMPLEMENTED:
         return BackendUnavailableError, "AWS cannot serve {what} now: {why}"
     return BackendError, "AWS answered {what} with an error: {why}"
 
 
-class aws_errors:
+class aws_errors(translated_errors):
     """Context manager that turns every error of the client into one of streamq's.
 
-    A class and not a generator because it is entered for every call.
+    Args:
+        backend: The driver's name.
+        stream: Stream that the call is about, if it is about one.
+        about: Subject of the call, such as ``bucket logs``, for the message.
     """
 
-    __slots__ = ("_about", "_backend", "_stream")
+    __slots__ = ()
 
     def __init__(self, backend: str, stream: object = None, *, about: str = "") -> None:
-        self._backend = backend
-        self._stream = stream
-        self._about = about
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        if exc is None or isinstance(exc, StreamqError) or not isinstance(exc, Exception):
-            return
-        stream = None if self._stream is None else str(self._stream)
-        ours = to_streamq(exc, self._backend, stream, about=self._about)
-        if ours is not None:
-            raise ours from exc
+        super().__init__(lambda error, name: to_streamq(error, backend, name, about=about), stream)
 
 
 def _reason(error: bx.ClientError) -> str:
@@ -260,8 +256,8 @@ def _reason(error: bx.ClientError) -> str:
 
 
 def why(error: Exception) -> str:
-    """Return an error's own words, in one line and without credentials."""
+    """Return the text of an error, in one line and without credentials."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).removeprefix(_UNHANDLED).split()).rstrip(".")
-    return _USER.sub("***@", text) or type(error).__name__
+    return mask_credentials(text) or type(error).__name__

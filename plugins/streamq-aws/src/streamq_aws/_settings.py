@@ -1,4 +1,7 @@
-"""What every AWS backend can be configured with beside its own settings."""
+"""Defines the settings that all AWS backends have.
+
+Design: docs/design/aws.md.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from streamq.driver import DriverSettings
 class AwsSettings(DriverSettings):
     """Base of the settings of AWS backends.
 
-    Credentials have no setting here: they come from where every AWS tool takes them (environment,
-    profile, container or instance role, web identity, a profile's ``role_arn``).
+    Credentials have no setting. They come from the sources that every AWS tool uses: environment,
+    profile, container or instance role, web identity, ``role_arn`` of a profile.
     """
 
     endpoint_url: str | None = Field(

@@ -1,6 +1,8 @@
-"""An emulator of S3, SNS and SQS in a subprocess of our own, for demos and tests.
+"""Starts an emulator of S3, SNS and SQS in a subprocess, for demos and tests.
 
-It is the program in the package ``ministack`` (``pip install streamq-aws[embedded]``).
+The emulator is the package ``ministack`` (``pip install streamq-aws[embedded]``).
+
+Design: docs/design/aws.md.
 """
 
 from __future__ import annotations
@@ -22,32 +24,32 @@ from streamq.devserver import DevServer
 
 REGION = "us-east-1"
 _KEY = "streamq"
-_NO_PROFILE = {"profile": (None, None, None, None)}  # whatever AWS_PROFILE says
+_NO_PROFILE = {"profile": (None, None, None, None)}  # ignores AWS_PROFILE
 _MAIN = "from ministack.app import main; main()"
 
 
 class Ministack(DevServer):
-    """A loopback AWS: S3 keeps its objects on disk, everything else is in memory.
+    """An AWS on the loopback interface. S3 objects are on disk, everything else is in memory.
 
     Args:
         port: Port to listen on; 0 takes a free one.
-        data_dir: Where objects are kept; by default a temporary directory.
+        data_dir: Directory for objects; by default a temporary one.
     """
 
     backend = "ministack"
 
     def __init__(self, *, port: int = 0, data_dir: str | os.PathLike[str] | None = None) -> None:
-        # It takes its time to stop, and nothing is lost by a crash.
+        # Stopping takes it long, and killing it loses nothing.
         super().__init__(port=port, data_dir=data_dir, stop_seconds=0.2)
 
     @property
     def url(self) -> str:
-        """What to set AWS_ENDPOINT_URL to."""
+        """The value for AWS_ENDPOINT_URL."""
         return f"http://{self.address}"
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables that lead AWS clients to it, with credentials that it takes."""
+        """The variables that lead AWS clients to it, with credentials that it accepts."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": _KEY,
@@ -57,7 +59,7 @@ class Ministack(DevServer):
 
     @contextlib.contextmanager
     def client(self, service: str, region: str = REGION) -> Iterator[Any]:
-        """Give a plain client of a service, which blocks, to set the emulator up or look inside."""
+        """Yield a blocking client of a service, to set the emulator up or to inspect it."""
         client = botocore.session.Session(_NO_PROFILE).create_client(
             service,
             region_name=region,
@@ -85,7 +87,7 @@ class Ministack(DevServer):
         options = {
             "GATEWAY_PORT": str(self.port),
             "BIND_HOST": "127.0.0.1",
-            "AWS_SECRET_ACCESS_KEY": _KEY,  # by which it verifies presigned URLs
+            "AWS_SECRET_ACCESS_KEY": _KEY,  # it verifies presigned URLs with this
             "LOG_LEVEL": "ERROR",
             "S3_PERSIST": "1",
             "S3_DATA_DIR": str(data_dir / "s3"),
@@ -97,7 +99,7 @@ class Ministack(DevServer):
         ]
 
     def answers(self, log: Path) -> bool:
-        """Whether its health page says so."""
+        """Whether its health page answers."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
         try:
             connection.request("GET", "/_ministack/health")

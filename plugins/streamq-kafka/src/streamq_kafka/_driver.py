@@ -1,4 +1,7 @@
-"""The driver: opens queues on a cluster that can carry them."""
+"""Opens queues, and connects the driver to ``streamq doctor`` and ``streamq demo``.
+
+Design: docs/design/kafka.md.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +19,26 @@ from streamq.driver import (
     QueueOptions,
 )
 
-from ._admin import TopicFacts, data_topic, examine, look_up, provision
-from ._cluster import Cluster
-from ._errors import TopicMissing, kafka_errors, to_streamq
-from ._positions import BACKEND
-from ._producer import LARGEST_RECORD_BYTES
+from ._errors import TopicMissing, kafka_errors, translator
+from ._naming import BACKEND, directory_name
 from ._queue import KafkaQueue
-from ._settings import KafkaSettings
-from ._topic import directory_name
-from .embedded import EmbeddedKafka, Topic
+from ._settings import KafkaSettings, data_topic
+from ._writing import LARGEST_RECORD_BYTES
+from .doctor._creation import provision
+from .doctor._findings import examine
+from .embedded import EmbeddedKafka, TopicSpec
+from .requests._cluster import Cluster
+from .requests._topic_admin import TopicLimits, topic_limits
 
 _RECORD_OVERHEAD_BYTES = 2_048
-"""What a batch needs beside one record: its header, the key, the headers."""
+"""What a batch contains in addition to the data of one record: batch header, key, headers."""
 
 _SMALLEST_MESSAGE_BYTES = 4_096 + _RECORD_OVERHEAD_BYTES
-"""What a topic has to take, so that there is room for the smallest record that streamq packs."""
+"""The smallest limit of a topic that has room for the smallest record that streamq packs."""
 
 
 class KafkaDriver(Driver[KafkaSettings]):
-    """Many streams on the partitions of one topic, with a directory beside it."""
+    """Stores many streams on the partitions of one topic, with a directory in a second topic."""
 
     name = BACKEND
     summary = "Kafka: many machines, a few milliseconds, streams on shared topics"
@@ -55,48 +59,50 @@ class KafkaDriver(Driver[KafkaSettings]):
 
     @classmethod
     async def open(cls, options: QueueOptions, settings: KafkaSettings) -> ChunkQueue:
-        """Connect, and check that the topics are there.
+        """Connect, and check that the topics exist.
 
-        ``durable`` and ``max_record_bytes`` are promised by what the topic's configuration says, if
-        we may see it (``DescribeConfigs``); else the first is not, and the second is Kafka's
-        default.
+        ``durable`` and ``max_record_bytes`` follow from the topic's configuration, if we may read
+        it (``DescribeConfigs``). Otherwise the queue is not declared durable, and
+        ``max_record_bytes`` is Kafka's default.
 
         Raises:
             BackendUnavailableError: No broker can be reached in time.
-            AccessDeniedError: They refuse our credentials.
-            ConfigurationError: A topic does not exist or takes too small messages, or a file cannot
-                be used.
+            AccessDeniedError: The brokers refuse our credentials.
+            ConfigurationError: A topic does not exist, its messages are limited to too few bytes,
+                or a file cannot be used.
         """
         async with _connected(settings) as cluster:
-            facts = TopicFacts()
+            limits = TopicLimits()
             if not settings.is_per_tenant:
                 try:
-                    await cluster.partitions(settings.topic)
-                    await cluster.partitions(directory_name(settings.topic))
+                    await cluster.metadata.partitions(settings.topic)
+                    await cluster.metadata.partitions(directory_name(settings.topic))
                 except TopicMissing as exc:
                     raise ConfigurationError(
-                        str(to_streamq(exc, settings.bootstrap_servers)), backend=BACKEND
+                        str(translator(settings.bootstrap_servers)(exc, None)), backend=BACKEND
                     ) from exc
-                facts = await look_up(cluster, settings.topic)
-            if facts.max_message_bytes < _SMALLEST_MESSAGE_BYTES:
+                limits = await topic_limits(cluster, settings.topic)
+            if limits.max_message_bytes < _SMALLEST_MESSAGE_BYTES:
                 raise ConfigurationError(
-                    f"topic {settings.topic!r} has max.message.bytes={facts.max_message_bytes}; "
+                    f"topic {settings.topic!r} has max.message.bytes={limits.max_message_bytes}; "
                     f"streamq needs {_SMALLEST_MESSAGE_BYTES} at least: raise it",
                     backend=BACKEND,
                 )
-        limit = min(LARGEST_RECORD_BYTES, facts.max_message_bytes - _RECORD_OVERHEAD_BYTES)
+        room = limits.max_message_bytes - _RECORD_OVERHEAD_BYTES
         capabilities = dataclasses.replace(
-            cls.capabilities, durable=facts.is_durable, max_record_bytes=limit
+            cls.capabilities,
+            durable=limits.is_durable,
+            max_record_bytes=min(LARGEST_RECORD_BYTES, room),
         )
-        return KafkaQueue(settings, capabilities, cluster, facts.max_message_bytes)
+        return KafkaQueue(settings, capabilities, cluster, limits.max_message_bytes)
 
     @classmethod
     async def examine(cls, options: QueueOptions, settings: KafkaSettings) -> Sequence[Finding]:
-        """Look at the topics and what they are configured with.
+        """Examine the topics and their configuration.
 
         Raises:
             BackendUnavailableError: No broker can be reached in time.
-            AccessDeniedError: They refuse our credentials.
+            AccessDeniedError: The brokers refuse our credentials.
         """
         async with _connected(settings) as cluster:
             findings = await examine(cluster, options, settings)
@@ -109,8 +115,8 @@ class KafkaDriver(Driver[KafkaSettings]):
 
         Raises:
             BackendUnavailableError: No broker can be reached in time.
-            AccessDeniedError: They refuse our credentials, or do not let us create topics.
-            BackendError: They refuse it for another reason.
+            AccessDeniedError: The brokers refuse our credentials, or we may not create topics.
+            BackendError: The brokers refuse it for another reason.
         """
         async with _connected(settings) as cluster:
             created = await provision(cluster, options, settings)
@@ -121,13 +127,13 @@ class KafkaDriver(Driver[KafkaSettings]):
     def embedded(
         cls, settings: KafkaSettings
     ) -> contextlib.AbstractContextManager[Mapping[str, str]] | None:
-        """Return an embedded broker, unless one is configured."""
+        """Return an embedded broker, unless brokers are configured."""
         return None if "bootstrap_servers" in settings.model_fields_set else _embedded(settings)
 
 
 @contextlib.asynccontextmanager
 async def _connected(settings: KafkaSettings) -> AsyncIterator[Cluster]:
-    """Give a connection that outlives the block, unless the block fails."""
+    """Yield a connected cluster. It stays open after the block, unless the block fails."""
     cluster = Cluster(settings)
     try:
         with kafka_errors(settings.bootstrap_servers):
@@ -142,8 +148,8 @@ async def _connected(settings: KafkaSettings) -> AsyncIterator[Cluster]:
 def _embedded(settings: KafkaSettings) -> Iterator[Mapping[str, str]]:
     topic = data_topic(settings)
     topics = (
-        Topic(topic, settings.partitions),
-        Topic(directory_name(topic), settings.partitions, compacted=True),
+        TopicSpec(topic, settings.partitions),
+        TopicSpec(directory_name(topic), settings.partitions, compacted=True),
     )
     with EmbeddedKafka(topics=topics) as broker:
         yield broker.environment

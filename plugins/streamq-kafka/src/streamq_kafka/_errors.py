@@ -1,10 +1,12 @@
-"""From what brokers and aiokafka call errors to what streamq calls them: the one place."""
+"""Turns the errors of aiokafka and of the network into streamq's errors.
+
+Design: docs/design/kafka.md.
+"""
 
 from __future__ import annotations
 
-import inspect
 import ssl
-from types import TracebackType
+from collections.abc import Callable
 
 import aiokafka.errors as ke
 
@@ -13,15 +15,19 @@ from streamq.driver import (
     BackendError,
     BackendUnavailableError,
     ClosedError,
+    ErrorRule,
+    ErrorTable,
     StorageFullError,
     StreamqError,
+    exception_classes,
+    translated_errors,
 )
 
-from ._positions import BACKEND
+from ._naming import BACKEND
 
 
 class TopicMissing(ke.KafkaError):  # type: ignore[misc]
-    """Looked for, and not there."""
+    """A topic does not exist."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(topic)
@@ -29,26 +35,26 @@ class TopicMissing(ke.KafkaError):  # type: ignore[misc]
 
 
 class TokenUnavailable(ke.NodeNotReadyError):  # type: ignore[misc]
-    """The application's function gave no token; for aiokafka a broker that is not ready."""
+    """The application's function returned no token; for aiokafka the broker is not ready."""
 
 
 class SessionLost(ke.KafkaError):  # type: ignore[misc]
-    """An idempotent producer cannot go on; the next call has a new one."""
+    """An idempotent producer cannot continue; the next call starts a new one."""
 
 
 class PositionBeyondEnd(ke.KafkaError):  # type: ignore[misc]
-    """A broker knows less than it did: it was replaced, or has lost data."""
+    """A partition is shorter than it was: its broker was replaced, or has lost data."""
 
 
 # First match wins, so that subclasses come before their bases.
-_RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] = (
-    (
+_RULES = (
+    ErrorRule(
         (TopicMissing,),
         BackendError,
         "topic {why!r} does not exist on Kafka at {at}; create it, or let `streamq doctor "
         "--create` do it, or set STREAMQ_KAFKA_TOPIC",
     ),
-    (
+    ErrorRule(
         (
             ke.AuthenticationFailedError,
             ke.AuthenticationMethodNotSupported,
@@ -64,7 +70,7 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         "Kafka at {at} refuses our credentials: {why}; check STREAMQ_KAFKA_SECURITY_PROTOCOL and "
         "STREAMQ_KAFKA_SASL_...",
     ),
-    (
+    ErrorRule(
         (
             ke.TopicAuthorizationFailedError,
             ke.GroupAuthorizationFailedError,
@@ -79,18 +85,18 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         "Kafka at {at} does not permit this: {why}; the README of streamq-kafka lists the ACLs "
         "that are needed",
     ),
-    (
+    ErrorRule(
         (ssl.SSLCertVerificationError,),
         AccessDeniedError,
         "the certificate of Kafka at {at} cannot be trusted: {why}; check "
         "STREAMQ_KAFKA_TLS_CA_FILE and the host names in STREAMQ_KAFKA_BOOTSTRAP_SERVERS",
     ),
-    (
+    ErrorRule(
         (ssl.SSLError,),
         BackendUnavailableError,
         "no TLS connection with Kafka at {at}: {why}; check STREAMQ_KAFKA_SECURITY_PROTOCOL",
     ),
-    (
+    ErrorRule(
         (
             ke.MessageSizeTooLargeError,
             ke.RecordListTooLargeError,
@@ -100,18 +106,18 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         "a record is larger than Kafka at {at} takes: {why}; raise max.message.bytes of the topic, "
         "or lower STREAMQ_KAFKA_BATCH_BYTES",
     ),
-    (
+    ErrorRule(
         (ke.UnsupportedCodecError,),
         BackendError,
-        "a record on Kafka at {at} is compressed by what is not installed here: {why}; "
+        "a record on Kafka at {at} needs a compression library that is not installed: {why}; "
         "pip install 'streamq-kafka[compression]'",
     ),
-    (
+    ErrorRule(
         (ke.KafkaStorageError, ke.LogDirNotFound),
         StorageFullError,
         "Kafka at {at} cannot write to its disk: {why}",
     ),
-    (
+    ErrorRule(
         (
             ke.NotEnoughReplicasError,
             ke.NotEnoughReplicasAfterAppendError,
@@ -119,7 +125,7 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         BackendUnavailableError,
         "Kafka at {at} has too few replicas in sync to store anything durably: {why}",
     ),
-    (
+    ErrorRule(
         (
             SessionLost,
             ke.OutOfOrderSequenceNumber,
@@ -133,12 +139,12 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         BackendUnavailableError,
         "Kafka at {at} has ended our producer's session ({why}); the next call begins a new one",
     ),
-    (
+    ErrorRule(
         (PositionBeyondEnd, ke.OffsetOutOfRangeError),
         BackendUnavailableError,
         "Kafka at {at} holds less of the partition than it did: {why}",
     ),
-    (
+    ErrorRule(
         (
             ke.RequestTimedOutError,
             ke.KafkaTimeoutError,
@@ -147,13 +153,13 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         BackendUnavailableError,
         "Kafka at {at} did not answer in time: {why}",
     ),
-    (
+    ErrorRule(
         (TokenUnavailable,),
         BackendUnavailableError,
-        "no token to log in to Kafka at {at} with: {why}; look after the function in "
+        "no token to log in to Kafka at {at}: {why}; check the function in "
         "STREAMQ_KAFKA_SASL_TOKEN_PROVIDER",
     ),
-    (
+    ErrorRule(
         (
             ke.KafkaConnectionError,
             ke.KafkaUnavailableError,
@@ -163,9 +169,10 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         ),
         BackendUnavailableError,
         "cannot reach Kafka at {at} ({why}); is it running? check "
-        "STREAMQ_KAFKA_BOOTSTRAP_SERVERS, and where it hangs up STREAMQ_KAFKA_SECURITY_PROTOCOL",
+        "STREAMQ_KAFKA_BOOTSTRAP_SERVERS, and STREAMQ_KAFKA_SECURITY_PROTOCOL if Kafka closes the "
+        "connection",
     ),
-    (
+    ErrorRule(
         (
             ke.BrokerNotAvailableError,
             ke.Cancelled,
@@ -191,65 +198,20 @@ _RULES: tuple[tuple[tuple[type[Exception], ...], type[StreamqError], str], ...] 
         BackendUnavailableError,
         "Kafka at {at} cannot serve now: {why}",
     ),
-    (
+    ErrorRule(
         (ke.ConsumerStoppedError,),
         ClosedError,
-        "this Kafka queue is closed",
+        "this kafka queue has been closed",
     ),
-    (
+    ErrorRule(
         (ke.IncompatibleBrokerVersion, ke.UnrecognizedBrokerVersion, ke.UnsupportedVersionError),
         BackendError,
         "Kafka at {at} is too old or too new for aiokafka: {why}",
     ),
 )
-_CLIENT_CLASSES = tuple(
-    found for found in vars(ke).values() if inspect.isclass(found) and issubclass(found, Exception)
-)
 
 
-def closed_error() -> ClosedError:
-    """Return what is raised after the queue has been closed."""
-    return ClosedError("this Kafka queue is closed", backend=BACKEND)
-
-
-def to_streamq(error: Exception, address: str, stream: str | None = None) -> StreamqError | None:
-    """Return our error for one of the client or the network; ``None`` if it is neither."""
-    if not isinstance(error, (*_CLIENT_CLASSES, OSError)):
-        return None
-    why = _why(error)
-    for classes, ours, message in _RULES:
-        if isinstance(error, classes):
-            return ours(message.format(at=address, why=why), backend=BACKEND, stream=stream)
-    return BackendError(f"Kafka at {address} answered: {why}", backend=BACKEND, stream=stream)
-
-
-class kafka_errors:
-    """Context manager that turns every error of the client into one of streamq's.
-
-    A class and not a generator because it is entered for every append and read.
-    """
-
-    __slots__ = ("_address", "_stream")
-
-    def __init__(self, address: str, stream: object = None) -> None:
-        self._address = address
-        self._stream = stream
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        if exc is None or isinstance(exc, StreamqError) or not isinstance(exc, Exception):
-            return
-        stream = None if self._stream is None else str(self._stream)
-        ours = to_streamq(exc, self._address, stream)
-        if ours is not None:
-            raise ours from exc
-
-
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, TopicMissing):
         return error.topic
     if isinstance(error, ke.IllegalSaslStateError):
@@ -261,3 +223,30 @@ def _why(error: Exception) -> str:
     text = ", ".join(str(part) for part in error.args) or getattr(error, "description", "")
     name = type(error).__name__
     return f"{name}: {text}" if text else name
+
+
+_TABLE = ErrorTable(
+    BACKEND,
+    _RULES,
+    client=(*exception_classes(ke), OSError),
+    reason=_reason,
+    otherwise="Kafka at {at} answered: {why}",
+)
+
+
+def translator(address: str) -> Callable[[Exception, str | None], StreamqError | None]:
+    """Return the function that turns errors of the brokers at an address into streamq's errors.
+
+    Args:
+        address: The configured brokers, for messages.
+    """
+
+    def translate(error: Exception, stream: str | None = None) -> StreamqError | None:
+        return _TABLE.translate(error, stream, at=address)
+
+    return translate
+
+
+def kafka_errors(address: str, stream: object = None) -> translated_errors:
+    """Return a context manager that turns every error of the client into one of streamq's."""
+    return translated_errors(translator(address), stream)

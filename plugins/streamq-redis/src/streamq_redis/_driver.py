@@ -1,4 +1,7 @@
-"""The driver: opens queues on a server that can carry them."""
+"""Opens queues, after checking that the server can carry them.
+
+Design: docs/design/redis.md.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +49,9 @@ class RedisDriver(Driver[RedisSettings]):
     async def open(cls, options: QueueOptions, settings: RedisSettings) -> ChunkQueue:
         """Connect, and check that the server can do what is needed.
 
-        ``durable`` is promised by the queue only if the server has every record in its
-        append-only file before it answers (``appendonly yes``, ``appendfsync always``) and lets
-        us see so.
+        The queue declares ``durable`` only if the server writes every record to its append-only
+        file before it answers (``appendonly yes``, ``appendfsync always``), and if its ACL lets us
+        see these settings.
 
         Raises:
             BackendUnavailableError: The server cannot be reached in time.

@@ -1,4 +1,7 @@
-"""What the driver can be configured with, and the connections that the URL stands for."""
+"""The driver's settings, and the connections that its URL describes.
+
+Design: docs/design/redis.md.
+"""
 
 from __future__ import annotations
 
@@ -62,10 +65,10 @@ class RedisSettings(DriverSettings):
 
 
 def make_pool(url: SecretStr) -> ConnectionPool:
-    """Return what makes connections of redis-py to the server of a URL.
+    """Return a pool that makes connections of redis-py to the server of a URL.
 
     Raises:
-        ValueError: It cannot be used. The message never repeats any of it but option names.
+        ValueError: The URL cannot be used. The message repeats nothing of it but names of options.
     """
     text = url.get_secret_value().strip()
     try:
@@ -73,10 +76,10 @@ def make_pool(url: SecretStr) -> ConnectionPool:
         is_local = parts.scheme == "unix"
         pool = ConnectionPool.from_url(
             text,
-            # Nothing comes between the replies: no push messages, no health checks.
+            # Only replies may arrive: no push messages, no answers to health checks.
             protocol=2,
             health_check_interval=0,
-            # Deadlines are those of the wire: redis-py's would end a long block.
+            # Connection has deadlines of its own: redis-py's would end a long blocking read.
             socket_timeout=None,
             socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
@@ -101,7 +104,7 @@ def make_pool(url: SecretStr) -> ConnectionPool:
     try:
         connection = pool.make_connection()  # type: ignore[no-untyped-call]
         if isinstance(connection, SSLConnection):
-            connection.ssl_context.get()  # now, and not when a file is missing at the first use
+            connection.ssl_context.get()  # reads the files now, and not at the first use
     except (TypeError, ValueError, OSError, RedisError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
         raise ValueError(f"has ssl_ options that cannot be used: {reason}") from None
@@ -109,6 +112,6 @@ def make_pool(url: SecretStr) -> ConnectionPool:
 
 
 def address_of(pool: ConnectionPool) -> str:
-    """Return where a pool connects to, for messages."""
+    """Return the address that a pool connects to, without credentials, for messages."""
     where = pool.connection_kwargs
     return str(where.get("path") or f"{where.get('host', 'localhost')}:{where.get('port', 6379)}")

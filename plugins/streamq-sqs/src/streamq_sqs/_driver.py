@@ -1,4 +1,7 @@
-"""The driver: opens queues on SQS, and brings an emulator for demos."""
+"""Opens queues on SQS, and starts an emulator for demos.
+
+Design: docs/design/sqs.md.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,23 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from streamq.driver import (
-    Capabilities,
-    ChunkQueue,
-    Driver,
-    Finding,
-    LatencyClass,
-    QueueOptions,
-)
+from streamq.driver import Capabilities, ChunkQueue, Driver, Finding, LatencyClass, QueueOptions
 from streamq_aws.embedded import Ministack
 
+from ._doctor import findings_of_open
 from ._errors import BACKEND
 from ._queue import SqsQueue
 from ._settings import MESSAGE_OVERHEAD, SqsSettings
 
 _MINISTACK_MESSAGE_BYTES = 262_144
-_LEADING_TO_AWS = (
+_AWS_VARIABLES = (
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"),
     *("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN"),
 )
 
 
 class SqsDriver(Driver[SqsSettings]):
-    """One SQS queue for each stream; one reader, which removes what it has read."""
+    """Stores each stream in an SQS queue; its one reader removes what it has read."""
 
     name = BACKEND
     summary = "Amazon SQS: one reader, nothing to run, what is read is gone"
@@ -49,7 +46,7 @@ class SqsDriver(Driver[SqsSettings]):
 
     @classmethod
     async def open(cls, options: QueueOptions, settings: SqsSettings) -> ChunkQueue:
-        """Connect, and see that SQS answers.
+        """Connect, and check that SQS answers.
 
         The queue declares ``ordered`` with FIFO queues only.
 
@@ -73,21 +70,17 @@ class SqsDriver(Driver[SqsSettings]):
 
     @classmethod
     async def examine(cls, options: QueueOptions, settings: SqsSettings) -> Sequence[Finding]:
-        """Look whether SQS answers, and what it lets us do."""
+        """Check that SQS answers, and lets us list queues."""
         await (await cls.open(options, settings)).aclose()
-        kind = "FIFO" if settings.fifo else "standard"
-        return (
-            Finding("SQS", True, "it answers, and lets us list queues"),
-            Finding("queues", True, f"{kind}, made when streams are opened; try --write"),
-        )
+        return findings_of_open(settings)
 
     @classmethod
     def embedded(
         cls, settings: SqsSettings
     ) -> contextlib.AbstractContextManager[Mapping[str, str]] | None:
-        """Return an emulator, unless the settings or the usual variables lead anywhere."""
+        """Return an emulator, unless the settings or AWS variables name an account or a server."""
         is_configured = settings.endpoint_url or settings.profile or settings.region
-        if is_configured or any(os.environ.get(name) for name in _LEADING_TO_AWS):
+        if is_configured or any(os.environ.get(name) for name in _AWS_VARIABLES):
             return None
         return _embedded()
 

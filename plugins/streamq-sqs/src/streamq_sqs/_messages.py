@@ -1,26 +1,47 @@
-"""Records as messages, and batches of them."""
+"""Converts records to SQS messages and back.
+
+Design: docs/design/sqs.md.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from streamq.driver import Entry
 
-from ._receiver import MOST_AT_ONCE
-from ._settings import MESSAGE_OVERHEAD
+MOST_AT_ONCE = 10
+"""Most messages that SQS sends, receives or deletes in one request."""
 
 ATTRIBUTE = "streamq"
-"""The message attribute that holds a record: bodies are text."""
+"""The message attribute that holds the record: SQS bodies are text, records are bytes."""
 
-_BODY = "streamq"  # SQS wants one
+_BODY = "streamq"  # SQS refuses an empty body
 _GROUP = "stream"
-_MARK = b"\0"  # SQS has no empty values, and an empty record is one
+_MARK = b"\0"  # SQS refuses an empty attribute, and a record may be empty
+
+
+@dataclass(slots=True)
+class HeldMessage:
+    """A message that this process has received and that SQS hides from other readers.
+
+    Attributes:
+        receipt: The receipt handle that deletes it.
+        data: The record in it.
+        hidden_until: When SQS shows it to others again, by the clock of the event loop.
+        held_until: Until when that time may be extended.
+    """
+
+    receipt: str
+    data: bytes
+    hidden_until: float
+    held_until: float
 
 
 def to_message(number: str, entry: Entry, *, fifo: bool) -> dict[str, Any]:
-    """Return an entry of a batch."""
+    """Return an entry as one message of a ``SendMessageBatch`` request."""
     data = bytes(entry.data)
     message: dict[str, Any] = {
         "Id": number,
@@ -35,24 +56,6 @@ def to_message(number: str, entry: Entry, *, fifo: bool) -> dict[str, Any]:
 
 
 def record_of(message: Mapping[str, Any]) -> bytes | None:
-    """Return the record in a message; ``None`` if it is none of ours."""
+    """Return the record in a message; ``None`` if streamq did not send the message."""
     found = message.get("MessageAttributes", {}).get(ATTRIBUTE)
     return None if found is None else bytes(found["BinaryValue"])[len(_MARK) :]
-
-
-def batches(
-    entries: Sequence[Entry], max_bytes: int, *, max_entries: int = MOST_AT_ONCE
-) -> Iterator[list[Entry]]:
-    """Cut entries into requests: the bytes of one message each; an opening begins its own."""
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        cost = len(entry.data) + MESSAGE_OVERHEAD
-        is_full = len(batch) == max_entries or size + cost > max_bytes
-        if batch and (is_full or entry.index == 0):
-            yield batch
-            batch, size = [], 0
-        batch.append(entry)
-        size += cost
-    if batch:
-        yield batch

@@ -1,4 +1,7 @@
-"""The driver's settings, ``STREAMQ_SQS_...``."""
+"""Defines the driver's settings, ``STREAMQ_SQS_...``.
+
+Design: docs/design/sqs.md.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pydantic_settings import SettingsConfigDict
 from streamq_aws import AwsSettings
 
 MESSAGE_OVERHEAD = 256
-"""Bytes of a message beside its record: body, name and type of the attribute; generously."""
+"""Upper bound of the bytes of a message beside its record: body, attribute name and type."""
 
 
 class SqsSettings(AwsSettings):

@@ -1,4 +1,7 @@
-"""The driver: opens queues on a Temporal namespace."""
+"""Opens queues on a Temporal namespace.
+
+Design: docs/design/workflow-streams.md.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,19 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from streamq import ConfigurationError
-from streamq.driver import (
-    Capabilities,
-    ChunkQueue,
-    Driver,
-    LatencyClass,
-    QueueOptions,
-)
+from streamq.driver import Capabilities, ChunkQueue, Driver, LatencyClass, QueueOptions
 
 from ._errors import BACKEND
 from ._queue import WorkflowStreamsQueue
-from ._settings import WorkflowStreamsSettings, make_client
+from ._settings import WorkflowStreamsSettings
 from .embedded import embedded
+from .requests._connection import make_client
 
 _logger = logging.getLogger("streamq.workflow_streams")
 
 
 class WorkflowStreamsDriver(Driver[WorkflowStreamsSettings]):
-    """One host workflow per stream, for those who have Temporal and want no broker beside it."""
+    """Stores each stream in a host workflow, for users of Temporal who want no broker."""
 
     name = BACKEND
     summary = "Temporal itself, without a broker: small streams, few readers, some 10 ms"
@@ -44,27 +42,27 @@ class WorkflowStreamsDriver(Driver[WorkflowStreamsSettings]):
 
     @classmethod
     async def open(cls, options: QueueOptions, settings: WorkflowStreamsSettings) -> ChunkQueue:
-        """Connect, and see that the namespace exists.
+        """Connect, and check that the namespace exists.
 
-        Without a worker for the host workflow a warning is logged, as one may be about to start;
-        calls that need one wait for it, and fail in the end.
+        Logs a warning if no worker runs the host workflow: one may be about to start. Calls that
+        need a worker wait for one until their deadline.
 
         Raises:
             BackendUnavailableError: The server cannot be reached in time.
-            AccessDeniedError: It refuses our credentials.
+            AccessDeniedError: The server refuses our credentials.
             ConfigurationError: There is no such namespace.
         """
         queue = WorkflowStreamsQueue(
             options, settings, cls.capabilities, await make_client(settings)
         )
         try:
-            if not await queue.frontend.check_namespace():
+            if not await queue.requests.check_namespace():
                 raise ConfigurationError(
                     f"Temporal at {settings.address} has no namespace {settings.namespace!r}; set "
                     "STREAMQ_WORKFLOW_STREAMS_NAMESPACE",
                     backend=BACKEND,
                 )
-            if await queue.frontend.has_no_worker():
+            if await queue.requests.has_no_worker():
                 _logger.warning(
                     "no worker keeps the streams of task queue %r yet, and nothing can be written "
                     "or read without one: run `python -m streamq_workflow_streams --address %s`",

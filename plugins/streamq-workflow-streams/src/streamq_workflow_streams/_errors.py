@@ -1,44 +1,53 @@
-"""From what Temporal answers to what streamq calls it: the one place."""
+"""Converts errors of Temporal and refusals of host workflows to errors of streamq.
+
+Design: docs/design/workflow-streams.md.
+"""
 
 from __future__ import annotations
 
 import re
 
 from temporalio.api.errordetails.v1 import MultiOperationExecutionFailure
+from temporalio.api.failure.v1 import Failure
 from temporalio.service import RPCError, RPCStatusCode
 
 from streamq.driver import (
     AccessDeniedError,
     BackendError,
     BackendUnavailableError,
-    ClosedError,
+    FencedError,
+    StorageFullError,
+    StreamId,
     StreamNotFoundError,
     StreamqError,
 )
 
+from ._protocol import FENCED, FULL
+
 BACKEND = "workflow_streams"
+"""The driver's name, for messages."""
 
 _TRANSIENT = {
     RPCStatusCode.UNAVAILABLE,
     RPCStatusCode.DEADLINE_EXCEEDED,
     RPCStatusCode.RESOURCE_EXHAUSTED,
-    RPCStatusCode.FAILED_PRECONDITION,  # a query, and no worker has been seen for a while
+    RPCStatusCode.FAILED_PRECONDITION,  # a query while no worker has polled for some time
     RPCStatusCode.INTERNAL,
     RPCStatusCode.UNKNOWN,
     RPCStatusCode.ABORTED,
     RPCStatusCode.CANCELLED,
 }
 _DENIED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}
-_REASON = re.compile(r'(?:message|error): "([^"]+)"')  # within what the SDK's core says
+_REASON = re.compile(r'(?:message|error): "([^"]+)"')  # in messages of the SDK's core
 _IGNORED = {RPCStatusCode.OK.value, RPCStatusCode.ABORTED.value}
 
 
 class HostBusyError(BackendUnavailableError):
-    """Temporal takes no more of something now: long polls of one host, or calls."""
+    """Temporal takes no more long polls of one host, or no more calls, for now."""
 
 
 def to_streamq(error: RPCError, address: str, stream: str | None = None) -> StreamqError:
-    """Return our error for a call that failed."""
+    """Return streamq's error for a failed call."""
     status, message = _cause(error)
     where = f"Temporal at {address}"
     if status is RPCStatusCode.NOT_FOUND:
@@ -61,9 +70,9 @@ def to_streamq(error: RPCError, address: str, stream: str | None = None) -> Stre
 
 
 def not_connected(error: RuntimeError, address: str) -> StreamqError:
-    """Return our error for a connection that did not come about.
+    """Return streamq's error for a failed connection.
 
-    The SDK has one error for all that goes wrong there; its text tells which it is.
+    The SDK raises the same class for every reason, so the text decides.
     """
     text = str(error)
     if "PermissionDenied" in text or "Unauthenticated" in text:
@@ -80,13 +89,33 @@ def not_connected(error: RuntimeError, address: str) -> StreamqError:
     )
 
 
-def closed_error() -> ClosedError:
-    """Return what every call of a closed queue raises."""
-    return ClosedError("this queue on Temporal has been closed", backend=BACKEND)
+def no_answer(address: str, seconds: float, stream: str | None) -> BackendUnavailableError:
+    """Return the error for a call without an answer in time."""
+    return BackendUnavailableError(
+        f"Temporal at {address} did not answer within {seconds:.3g} s",
+        backend=BACKEND,
+        stream=stream,
+    )
+
+
+def refused_append(failure: Failure, stream: StreamId) -> StreamqError:
+    """Return streamq's error for an append that a host has refused."""
+    message, kind = failure.message, failure.application_failure_info.type
+    if kind == FENCED:
+        return FencedError(message, backend=BACKEND, stream=str(stream))
+    if kind == FULL:
+        return StorageFullError(
+            f"{message}; delete the stream, send less, or take another backend",
+            backend=BACKEND,
+            stream=str(stream),
+        )
+    return BackendError(
+        f"the host workflow refused the append: {message}", backend=BACKEND, stream=str(stream)
+    )
 
 
 def _cause(error: RPCError) -> tuple[RPCStatusCode, str]:
-    """An update with start fails as a whole; which part it was is in the details."""
+    """Return status and message; for an update-with-start those of the operation that failed."""
     for detail in error.grpc_status.details:
         failure = MultiOperationExecutionFailure()
         if detail.Unpack(failure):

@@ -1,4 +1,7 @@
-"""What the driver can be configured with, and the client that it stands for."""
+"""Defines the driver's settings, ``STREAMQ_WORKFLOW_STREAMS_...``.
+
+Design: docs/design/workflow-streams.md.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
-from temporalio.client import Client
-from temporalio.service import KeepAliveConfig, RetryConfig, TLSConfig
 
 from streamq.driver import DriverSettings
 
@@ -68,33 +69,3 @@ class WorkflowStreamsSettings(DriverSettings):
         if value is not None and not value.is_file():
             raise ValueError("is not a file")
         return value
-
-
-async def make_client(settings: WorkflowStreamsSettings, *, for_worker: bool = False) -> Client:
-    """Return a client that connects at its first call, and repeats no call that fails.
-
-    That of a worker is connected, and repeats them.
-
-    Raises:
-        RuntimeError: A worker's client cannot connect.
-    """
-    is_secure = settings.tls or settings.tls_server_ca or settings.tls_client_cert
-    tls = TLSConfig(
-        server_root_ca_cert=_bytes(settings.tls_server_ca),
-        client_cert=_bytes(settings.tls_client_cert),
-        client_private_key=_bytes(settings.tls_client_key),
-    )
-    key = settings.api_key
-    return await Client.connect(
-        settings.address,
-        namespace=settings.namespace,
-        api_key=key.get_secret_value() if key else None,
-        tls=tls if is_secure or key else False,
-        retry_config=None if for_worker else RetryConfig(max_retries=1),
-        keep_alive_config=KeepAliveConfig(interval_millis=5_000, timeout_millis=5_000),
-        lazy=not for_worker,
-    )
-
-
-def _bytes(path: Path | None) -> bytes | None:
-    return path.read_bytes() if path else None

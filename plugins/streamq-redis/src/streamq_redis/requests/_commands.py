@@ -1,0 +1,143 @@
+"""Builds the commands that the driver sends, and parses their replies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TypeAlias
+
+import redis.exceptions as rx
+
+from streamq.driver import Entry, Stored, encode_position
+
+Reply: TypeAlias = "bytes | int | rx.ResponseError | list[Reply] | None"
+Command: TypeAlias = "tuple[bytes | str | int, ...]"
+Id: TypeAlias = "tuple[int, int]"
+"""The id of an entry as the server orders it: epoch and index."""
+
+FACTS = 3
+"""How many replies :func:`facts` has."""
+
+_FIELD = "r"
+_SCAN_COUNT = 1_000
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+def add(key: bytes, entry: Entry) -> Command:
+    """Add an entry; an id that is not above the newest one is refused."""
+    return ("XADD", key, encode_position((entry.epoch, entry.index)), _FIELD, entry.data)
+
+
+def add_if_exists(key: bytes, entry: Entry) -> Command:
+    """Add an entry to a stream; the reply is nil if there is no such stream."""
+    number = encode_position((entry.epoch, entry.index))
+    return ("XADD", key, "NOMKSTREAM", number, _FIELD, entry.data)
+
+
+def add_all(key: bytes, entries: Sequence[Entry], ttl_ms: int) -> list[Command]:
+    """Add entries and set the time to live, as one transaction.
+
+    The last reply is the list of the transaction's own replies, or an error.
+    """
+    return [
+        ("MULTI",),
+        *[add(key, entry) for entry in entries],
+        expire(key, ttl_ms),
+        ("EXEC",),
+    ]
+
+
+def expire(key: bytes, ttl_ms: int) -> Command:
+    """Set the time to live."""
+    return ("PEXPIRE", key, ttl_ms)
+
+
+def remove(key: bytes) -> Command:
+    """Remove a stream."""
+    return ("UNLINK", key)
+
+
+def milliseconds(ttl: timedelta) -> int:
+    """Return a time to live as :func:`expire` takes it."""
+    return max(1, ttl // timedelta(milliseconds=1))
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def entries_after(key: bytes, position: str, count: int) -> Command:
+    """Return entries after a position, oldest first."""
+    return ("XRANGE", key, f"({position}", "+", "COUNT", count)
+
+
+def newest_entries(key: bytes, count: int) -> Command:
+    """Return the newest entries, newest first."""
+    return ("XREVRANGE", key, "+", "-", "COUNT", count)
+
+
+def follow(keys: Sequence[bytes], positions: Sequence[str], count: int, seconds: float) -> Command:
+    """Return the next entries of several streams; block until one of them has any."""
+    block = int(seconds * 1000)
+    return ("XREAD", "COUNT", count, "BLOCK", block, "STREAMS", *keys, *positions)
+
+
+def unblock(client_id: int) -> Command:
+    """Interrupt the blocking command of another connection; the reply is 0 if there is none."""
+    return ("CLIENT", "UNBLOCK", client_id)
+
+
+def facts(key: bytes) -> list[Command]:
+    """Return how many entries a stream has, its time to live, and its size."""
+    return [("XLEN", key), ("PTTL", key), ("MEMORY", "USAGE", key)]
+
+
+def last_id(key: bytes) -> list[Command]:
+    """Return what the server and the newest entry say about the newest id of a stream.
+
+    The server remembers the id also after the newest entry was removed, but its ACL may forbid the
+    question.
+    """
+    return [("XINFO", "STREAM", key), newest_entries(key, 1)]
+
+
+def scan(cursor: bytes, pattern: bytes) -> Command:
+    """Return a page of the keys that hold streams, and the cursor of the next page."""
+    return ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT, "TYPE", "stream")
+
+
+def persistence() -> list[Command]:
+    """Return whether and when the server writes what it acknowledges to its disk."""
+    return [("INFO", "persistence"), ("CONFIG", "GET", "appendfsync")]
+
+
+# -- replies -----------------------------------------------------------------------------------
+
+
+def checked(reply: Reply) -> Reply:
+    """Return a reply; raise it if it is an error."""
+    if isinstance(reply, rx.RedisError):
+        raise reply
+    return reply
+
+
+def parse_entries(reply: Reply) -> list[Stored]:
+    """Return the entries of a reply to XRANGE, XREVRANGE or (of one stream) XREAD."""
+    assert isinstance(reply, list)
+    found = []
+    for number, fields in reply:  # type: ignore[misc]
+        data = fields[1] if fields else b""  # type: ignore[index]
+        found.append(Stored(number.decode(), data))  # type: ignore[union-attr, arg-type]
+    return found
+
+
+def parse_last_id(replies: Sequence[Reply]) -> str | None:
+    """Return the newest id by the replies to :func:`last_id`; ``None`` if there is no stream."""
+    about, newest = replies
+    last = [each.position for each in parse_entries(checked(newest))]
+    if isinstance(about, list) and b"last-generated-id" in about:
+        number = about[about.index(b"last-generated-id") + 1]
+        assert isinstance(number, bytes)
+        return number.decode()
+    return last[0] if last else None

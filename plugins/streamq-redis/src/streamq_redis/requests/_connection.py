@@ -1,0 +1,222 @@
+"""A connection that many tasks share: requests are sent at once, replies come back in order.
+
+redis-py connects, logs in, packs commands and parses replies. Its clients lend a connection to one
+task at a time, so that every stream that is followed would need a connection. Here any number of
+requests is under way on one connection, and a handful of connections is enough.
+
+Two tasks serve a connection: one sends, one reads. A caller waits for a future of its own, and
+cancelling the caller leaves the connection as it is. When either task fails, for any reason, every
+request under way fails with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import redis.exceptions as rx
+from redis.asyncio.connection import AbstractConnection
+
+from streamq_redis._errors import known
+
+from ._commands import Command, Reply
+
+_UNSENT_BYTES = 1_048_576
+_CLOSE_SECONDS = 1.0
+_LAST_CHANCE_SECONDS = 0.05
+
+
+class Done(Protocol):
+    """Called once with the result of a request: all its replies, or an error."""
+
+    def __call__(self, replies: list[Reply], error: Exception | None, /) -> None: ...
+
+
+@dataclass(slots=True)
+class _Request:
+    count: int
+    done: Done
+    deadline: float
+    replies: list[Reply] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Facts that a server reports about itself and about this connection.
+
+    Attributes:
+        client_id: The server's number for the connection.
+        version: The server's version.
+        is_cluster: Whether the server is a node of a cluster.
+    """
+
+    client_id: int
+    version: str
+    is_cluster: bool
+
+
+class Connection:
+    """A connected connection of redis-py, and the two tasks that serve it.
+
+    Args:
+        transport: Connected and logged in.
+        server: Facts about the server.
+        patience: Longest time for an answer, in seconds.
+
+    Attributes:
+        server: Facts about the server.
+        may_unblock: Whether blocking commands of this connection can be interrupted; set by
+            ``check_unblock``.
+    """
+
+    def __init__(self, transport: AbstractConnection, server: Server, patience: float) -> None:
+        self.server = server
+        self.may_unblock = False
+        self._transport = transport
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._requests: deque[_Request] = deque()
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._has_unsent = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._watch: asyncio.TimerHandle | None = None
+        self._overdue: _Request | None = None
+        self._lost: Exception | None = None
+        self._serving = asyncio.ensure_future(self._serve())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can still be sent."""
+        return self._lost is None
+
+    def submit(self, commands: list[Command], done: Done, *, extra: float = 0.0) -> None:
+        """Send commands and call ``done`` with their replies.
+
+        Commands that are submitted in one turn of the event loop are sent together.
+
+        Args:
+            commands: Sent in one piece.
+            done: Called when all replies have arrived, or when the connection is lost.
+            extra: Seconds that the server may take beyond the usual time, for blocking commands.
+        """
+        if self._lost is not None:
+            done([], self._lost)
+            return
+        packed = self._transport.pack_commands(commands)
+        deadline = self._loop.time() + self._patience + extra
+        self._requests.append(_Request(len(commands), done, deadline))
+        if self._watch is None:
+            self._watch = self._loop.call_at(self._requests[0].deadline, self._check)
+        self._unsent += packed
+        self._unsent_bytes += sum(map(len, packed))
+        self._has_unsent.set()
+
+    def call(self, *commands: Command) -> asyncio.Future[list[Reply]]:
+        """Send commands; the result is the list of their replies.
+
+        Error replies are elements of the list. Cancelling the future only drops the replies.
+        """
+        future: asyncio.Future[list[Reply]] = self._loop.create_future()
+
+        def done(replies: list[Reply], error: Exception | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(replies)
+            else:
+                future.set_exception(error)
+
+        self.submit([*commands], done)
+        return future
+
+    async def writable(self) -> None:
+        """Wait while too much is waiting to be sent.
+
+        Raises:
+            Exception: The connection is lost.
+        """
+        while self._lost is None and self._unsent_bytes > _UNSENT_BYTES:
+            self._has_room.clear()
+            await self._has_room.wait()
+        if self._lost is not None:
+            raise self._lost
+
+    def abort(self, reason: Exception) -> None:
+        """Drop the connection; every request under way fails with ``reason``."""
+        self._lose(reason)
+        self._serving.cancel()
+
+    async def gone(self) -> None:
+        """Wait until the connection is closed."""
+        await asyncio.wait({self._serving})
+
+    # -- inside --------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._send())
+                tasks.create_task(self._receive())
+        except* Exception as group:  # noqa: BLE001 - no caller may wait for ever
+            self._lose(known(group.exceptions[0]))
+        finally:
+            self._lose(rx.ConnectionError("connection closed"))
+            # A socket that accepts no more bytes is not waited for.
+            with contextlib.suppress(rx.RedisError, OSError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._transport.disconnect()
+
+    async def _send(self) -> None:
+        while True:
+            await self._has_unsent.wait()
+            self._has_unsent.clear()
+            packed, self._unsent, self._unsent_bytes = self._unsent, [], 0
+            self._has_room.set()
+            await self._transport.send_packed_command(packed, check_health=False)
+
+    async def _receive(self) -> None:
+        while True:
+            reply: Reply
+            try:
+                reply = await self._transport.read_response(
+                    disable_decoding=True, disconnect_on_error=False
+                )
+            except rx.ResponseError as exc:
+                reply = exc
+            # Errors that redis-py takes for a broken connection (NOAUTH, LOADING) do end it.
+            if not self._requests:
+                raise rx.InvalidResponse("an answer without a request")
+            request = self._requests[0]
+            request.replies.append(reply)
+            if len(request.replies) == request.count:
+                self._requests.popleft()
+                request.done(request.replies, None)
+
+    def _check(self) -> None:
+        self._watch = None
+        if not self._requests:
+            return
+        request = self._requests[0]
+        deadline = request.deadline
+        if deadline > self._loop.time():
+            self._watch = self._loop.call_at(deadline, self._check)
+        elif request is not self._overdue:
+            # If our event loop was blocked, the answer has arrived and was only not read yet.
+            self._overdue = request
+            self._watch = self._loop.call_later(_LAST_CHANCE_SECONDS, self._check)
+        else:
+            self.abort(rx.TimeoutError("no answer; the connection was dropped"))
+
+    def _lose(self, reason: Exception) -> None:
+        if self._lost is not None:
+            return
+        self._lost = reason
+        if self._watch is not None:
+            self._watch.cancel()
+        self._has_room.set()
+        while self._requests:
+            self._requests.popleft().done([], reason)

@@ -1,0 +1,150 @@
+"""Connections: how they break, come back, and are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+import redis.asyncio
+
+from redis_streams import Bare, OpenAt, StartServer, read_soon
+from streamq import BackendUnavailableError, StreamId
+from streamq.driver import Entry
+from streamq.testing import OpenQueue
+from streamq_redis.embedded import EmbeddedRedis
+
+
+async def test_killed_server_fails_blocked_reads_and_the_queue_recovers(
+    start_server: StartServer, open_at: OpenAt, stream: StreamId
+) -> None:
+    """streamq retries calls that fail; it can do nothing for a reader that waits for ever."""
+    server = start_server()
+    queue = await open_at(server.url)
+    read = read_soon(queue, stream)
+    await asyncio.sleep(0.05)
+    server.kill()
+    async with asyncio.timeout(1):
+        with pytest.raises(BackendUnavailableError):
+            await read
+        with pytest.raises(BackendUnavailableError):
+            await read_soon(queue, stream)
+        with pytest.raises(BackendUnavailableError):
+            await queue.append(stream, [Entry(1, 0, b"x")])
+    server.start()
+    read = read_soon(queue, stream)
+    await asyncio.sleep(0.05)
+    await queue.append(stream, [Entry(1, 0, b"x")])
+    assert [record.data for record in await read] == [b"x"]
+
+
+async def test_frozen_server_is_noticed_in_time(
+    start_server: StartServer, open_at: OpenAt, stream: StreamId
+) -> None:
+    """The connection looks alive and nothing arrives: bounded by block plus timeout."""
+    server = start_server()
+    queue = await open_at(server.url, block_seconds=0.3, operation_timeout_seconds=0.4)
+    await queue.append(stream, [Entry(1, 0, b"x")])
+    read = read_soon(queue, stream, "1-0")
+    await asyncio.sleep(0.05)
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(2):
+            with pytest.raises(BackendUnavailableError):
+                await read
+            with pytest.raises(BackendUnavailableError, match="in time"):
+                await queue.append(stream, [Entry(1, 1, b"y")])
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    await queue.append(stream, [Entry(1, 1, b"y")])
+    assert [record.data for record in await read_soon(queue, stream, "1-0")] == [b"y"]
+
+
+async def test_cancelled_caller_leaves_the_shared_connection_in_step(
+    start_server: StartServer, open_at: OpenAt
+) -> None:
+    """Cancelling one activity must not shift the answers of all others."""
+    server = start_server()
+    queue = await open_at(server.url)
+    streams = [StreamId("t", f"s{i}") for i in range(60)]
+    data = [b"%02d" % i * 20_000 for i in range(60)]
+    await queue.append(StreamId("t", "first"), [Entry(1, 0, b"x")])
+    async with redis.asyncio.Redis.from_url(server.url) as bare:
+        before = [each["id"] for each in await bare.client_list() if each["name"] == "streamq"]
+        tasks = [
+            asyncio.ensure_future(queue.append(each, [Entry(1, 0, content)]))
+            for each, content in zip(streams, data, strict=True)
+        ]
+        await asyncio.sleep(0)  # now all appends have been submitted
+        for task in tasks[::3]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for at, result in enumerate(results):
+            assert isinstance(result, asyncio.CancelledError) if at % 3 == 0 else result is None
+        for at in range(60):
+            if at % 3:
+                info = await queue.describe(streams[at], last=1)
+                assert [data[at]] == [record.data for record in info.last]
+        after = [each["id"] for each in await bare.client_list() if each["name"] == "streamq"]
+    assert before == after
+
+
+async def test_dropped_connection_of_an_idle_queue_goes_unnoticed(
+    open_queue: OpenQueue, bare: Bare, stream: StreamId
+) -> None:
+    """Servers and balancers drop idle connections; the next call simply connects again."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"x")])
+    for each in await bare.client_list():
+        if each["name"] == "streamq":
+            await bare.client_kill_filter(_id=each["id"])
+    await asyncio.sleep(0.05)
+    await queue.append(stream, [Entry(1, 1, b"y")])
+    assert len(await read_soon(queue, stream)) == 2
+
+
+async def test_stalled_event_loop_drops_no_healthy_connection(
+    open_at: OpenAt, server: EmbeddedRedis, stream: StreamId
+) -> None:
+    """A worker that computes for too long finds its answers in the socket."""
+    queue = await open_at(server.url, operation_timeout_seconds=0.2)
+    await queue.append(stream, [Entry(1, 0, b"x")])
+    stalled = asyncio.ensure_future(queue.append(stream, [Entry(1, 1, b"y")]))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    time.sleep(0.4)  # noqa: ASYNC251 - this is the case
+    await stalled
+
+
+async def test_cancelled_close_still_closes(start_server: StartServer, open_at: OpenAt) -> None:
+    """A worker that is being shut down cancels everything, and must not leak connections."""
+    server = start_server()
+    queue = await open_at(server.url)
+    await queue.append(StreamId("t", "s"), [Entry(1, 0, b"x")])
+    closing = asyncio.ensure_future(queue.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    async with redis.asyncio.Redis.from_url(server.url) as bare, asyncio.timeout(2):
+        while any(each["name"] == "streamq" for each in await bare.client_list()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_close_while_connecting_leaks_nothing(
+    start_server: StartServer, open_at: OpenAt
+) -> None:
+    """Closing has to end the blocking connection at every step of connecting."""
+    server = start_server()
+    async with redis.asyncio.Redis.from_url(server.url) as bare:
+        for turns in range(40):
+            queue = await open_at(server.url)
+            read = read_soon(queue, StreamId("t", "s"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await queue.aclose()
+            await asyncio.gather(read, return_exceptions=True)
+        async with asyncio.timeout(2):
+            while any(each["name"] == "streamq" for each in await bare.client_list()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)

@@ -1,0 +1,39 @@
+"""Names of keys: each leads back to its stream, and none is shared."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamq import StreamId
+from streamq_redis._naming import KeySpace
+
+NAMES = ["run/1", "a{b}c", "}", "{", "{}", "%7B", "%257D", "a%", "größe 🌊", "a:b", "*?[x]\\"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_key_leads_back_to_its_stream(name: str) -> None:
+    """`streamq ls` shows the names that were given."""
+    keys, stream = KeySpace("streamq"), StreamId("t", name)
+    assert stream == keys.stream(keys.key(stream))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hash_tag_is_the_whole_identity(name: str) -> None:
+    """On a cluster the tag, from the first brace to the next closing one, decides the slot."""
+    key = KeySpace("streamq").key(StreamId("t", name)).decode()
+    tag = key[key.index("{") + 1 : key.index("}")]
+    assert key == f"streamq:{{{tag}}}"
+
+
+def test_names_never_share_a_key() -> None:
+    """Two runs must never write into one stream."""
+    keys = KeySpace("streamq")
+    assert len(NAMES) == len({keys.key(StreamId("t", name)) for name in NAMES})
+
+
+@pytest.mark.parametrize(
+    "key", [b"streamq:x", b"other:{t/a}", b"streamq:{t}", b"streamq:{t/a}x", b"streamq:{t/%zz}"]
+)
+def test_foreign_keys_are_not_taken_for_streams(key: bytes) -> None:
+    """Others may use the same database."""
+    assert KeySpace("streamq").stream(key) is None

@@ -1,0 +1,75 @@
+"""Runs a worker for the host workflow until it is stopped: the command of this package."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from streamq.driver import ConfigurationError, StreamqError
+from streamq_workflow_streams._errors import not_connected
+from streamq_workflow_streams._settings import WorkflowStreamsSettings
+from streamq_workflow_streams.requests._connection import make_client
+
+from ._worker import host_worker
+
+_SDK_SECONDS = 0.05
+_OVERRIDES = ("address", "namespace", "task_queue")
+
+
+def _settings(arguments: Sequence[str]) -> WorkflowStreamsSettings:
+    parser = argparse.ArgumentParser(
+        prog="python -m streamq_workflow_streams",
+        description="Run a worker for the backend workflow_streams: it keeps the streams, each in "
+        "a workflow of type streamq.Host. Without one nobody can write or read them. Run as many "
+        "as you like; Ctrl-C or SIGTERM stops it, and the streams go on with the next one.",
+        epilog="Everything is configured by STREAMQ_WORKFLOW_STREAMS_... variables, .env and "
+        "streamq.toml: `STREAMQ_BACKEND=workflow_streams streamq config` shows them.",
+    )
+    fields = WorkflowStreamsSettings.model_fields
+    for name in _OVERRIDES:
+        variable = f"STREAMQ_WORKFLOW_STREAMS_{name.upper()}"
+        text = f"{fields[name].description} (default: {variable}, else {fields[name].default})"
+        parser.add_argument(f"--{name.replace('_', '-')}", help=text)
+    given = {key: value for key, value in vars(parser.parse_args(arguments)).items() if value}
+    try:
+        return WorkflowStreamsSettings(**given)
+    except ValidationError as exc:
+        # Without the values, because one of them may be secret.
+        wrong = "; ".join(f"{error['loc'][0]}: {error['msg']}" for error in exc.errors())
+        raise ConfigurationError(f"invalid setting of workflow_streams: {wrong}") from None
+
+
+async def _run(settings: WorkflowStreamsSettings) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    try:
+        client = await make_client(settings, for_worker=True)
+    except RuntimeError as exc:
+        # A thread of the SDK, which delivered the answer, still has to leave the interpreter. A
+        # process that ends at this moment aborts.
+        await asyncio.sleep(_SDK_SECONDS)
+        raise not_connected(exc, settings.address) from exc
+    async with host_worker(client, settings):
+        logging.getLogger("streamq").info(
+            "hosting streams on task queue %s of %s", settings.task_queue, settings.address
+        )
+        await stopped.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the worker until it is stopped; return the exit code."""
+    try:
+        settings = _settings(sys.argv[1:] if arguments is None else arguments)
+        logging.basicConfig(level=logging.INFO)
+        asyncio.run(_run(settings))
+    except StreamqError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return 2
+    return 0

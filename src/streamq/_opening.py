@@ -1,0 +1,45 @@
+"""Lets an object that is opened be awaited, or entered with ``async with``.
+
+Design: docs/design/structure.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Generic, Protocol, TypeVar
+
+
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Closable)
+
+
+class Opening(Generic[C]):
+    """Something being opened: ``await`` it to own it, or ``async with`` it to have it closed."""
+
+    def __init__(self, opener: Callable[[], Awaitable[C]]) -> None:
+        self._opener = opener
+        self._entered: AbstractAsyncContextManager[C] | C | None = None
+
+    def __await__(self) -> Generator[object, None, C]:
+        return self._opener().__await__()
+
+    async def __aenter__(self) -> C:
+        opened = await self._opener()
+        self._entered = opened
+        if isinstance(opened, AbstractAsyncContextManager):
+            await opened.__aenter__()
+        return opened
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        entered = self._entered
+        if isinstance(entered, AbstractAsyncContextManager):
+            await entered.__aexit__(kind, exc, tb)
+        elif entered is not None:
+            await entered.aclose()

@@ -1,0 +1,205 @@
+"""Stores the batches of an outbox in the backend: one task, one batch at a time.
+
+Design: docs/design/writing.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+from ._codec import Codec, conceal
+from ._errors import ChunkTooLargeError, ClosedError, StreamqError
+from ._events import StreamId
+from ._fence import Fence
+from ._outbox import Batch, Outbox
+from ._retry import RetryPolicy
+from ._wire import SealBody
+from .driver import ChunkQueue, Entry
+
+
+class Sender:
+    """Owns the task that carries an outbox's batches to the backend.
+
+    The task ends when the seal is durable, when an error stops it, or when it is cancelled.
+
+    Args:
+        queue: The backend.
+        stream: Which stream.
+        outbox: What to send. Whoever changes it holds :attr:`lock` and then sets :attr:`wake`.
+        retry: How appends are retried, and how long one call may take.
+        codec: Encrypts or compresses each record, if set.
+        fence: Detects a newer attempt, on a backend that does not refuse appends of an older one.
+        sealed_ttl: Time to live that the append of the seal asks for.
+    """
+
+    def __init__(
+        self,
+        queue: ChunkQueue,
+        stream: StreamId,
+        outbox: Outbox,
+        *,
+        retry: RetryPolicy,
+        codec: Codec | None,
+        fence: Fence | None,
+        sealed_ttl: timedelta | None,
+    ) -> None:
+        self.wake = asyncio.Event()
+        """To be set, in the event loop, after the outbox was given something to send."""
+        self.lock = threading.Lock()
+        """Held while the outbox is changed, since threads do so as well; never across an await."""
+        self.error: StreamqError | None = None
+        """The error that stopped the task, if one did."""
+        self.records = 0
+        """How many records the backend has acknowledged."""
+        self._queue = queue
+        self._stream = stream
+        self._outbox = outbox
+        self._retry = retry
+        self._codec = codec
+        self._fence = fence
+        self._sealed_ttl = sealed_ttl
+        self._is_closing = False
+        self._progressed = asyncio.Event()
+        if outbox.has_work:  # the reset
+            self.wake.set()
+        self._task = asyncio.create_task(self._run(), name=f"streamq-writer {stream}")
+        self._task.add_done_callback(self._on_stopped)
+
+    def raise_error(self) -> None:
+        """Raise the error that stopped the task, if one did."""
+        if self.error is not None:
+            # A fresh traceback for every caller; the cause stays the first failure.
+            raise self.error.with_traceback(None)
+
+    async def drain(self) -> None:
+        """Wait until every chunk in the outbox, and a requested seal, is durable.
+
+        Raises:
+            StreamqError: The error that stopped the task.
+        """
+        # Temporal may have interrupted a thread between accepting a chunk and waking the task.
+        self.wake.set()
+        while self._outbox.has_work:
+            self.raise_error()
+            await self.wait_progress()
+        self.raise_error()
+
+    async def wait_progress(self) -> None:
+        """Wait until the next batch is durable, or the task has stopped.
+
+        Raises:
+            ClosedError: The task was stopped by :meth:`aclose`.
+        """
+        if self._is_closing and self._task.done():
+            raise ClosedError("this writer is closed", stream=str(self._stream))
+        self._progressed.clear()
+        await self._progressed.wait()
+
+    async def wait_stopped(self) -> None:
+        """Wait until the task has ended. Cancellation has no effect on it."""
+        await asyncio.wait([self._task])
+
+    def on_stopped(self, callback: Callable[[SealBody | None, StreamqError | None], None]) -> None:
+        """Call back once the task has ended, with the durable seal and the error that stopped it.
+
+        Both are ``None`` after a cancellation by :meth:`aclose`.
+        """
+
+        def stopped(_: asyncio.Task[None]) -> None:
+            callback(self._outbox.seal if self._outbox.is_sealed else None, self.error)
+
+        self._task.add_done_callback(stopped)
+
+    async def aclose(self, seconds: float) -> None:
+        """Send what is in the outbox, for at most this long, then end the task.
+
+        Cancellation: what was not sent is abandoned; the task ends in any case.
+        """
+        self._is_closing = True
+        try:
+            with contextlib.suppress(StreamqError, TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.drain()
+        finally:
+            self._task.cancel()
+            try:
+                await asyncio.gather(self._task, return_exceptions=True)
+            finally:
+                self._progressed.set()
+
+    async def _run(self) -> None:
+        try:
+            while not self._outbox.is_sealed:
+                await self._wait_for_work()
+                self.wake.clear()
+                while (batch := self._pack()) is not None:
+                    await self._send(batch)
+                    if self._fence is not None:
+                        await self._fence.check_if_due()
+        except StreamqError as exc:
+            exc.stream = exc.stream or str(self._stream)
+            self.error = exc
+        except Exception as exc:  # noqa: BLE001 - a defect of the driver: raised to every caller
+            self.error = StreamqError(
+                f"backend {self._queue.backend!r} failed unexpectedly: {type(exc).__name__}: {exc}",
+                backend=self._queue.backend,
+                stream=str(self._stream),
+            )
+            self.error.__cause__ = exc
+
+    async def _wait_for_work(self) -> None:
+        if self._fence is None:
+            await self.wake.wait()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._fence.seconds):
+                await self.wake.wait()
+        await self._fence.check_if_due()
+
+    def _on_stopped(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() and not self._is_closing:
+            # Cancelled from outside: callers must not wait for ever.
+            self.error = ClosedError(
+                "the task that sends the chunks was cancelled", stream=str(self._stream)
+            )
+        self._progressed.set()
+
+    def _pack(self) -> Batch | None:
+        with self.lock:
+            return self._outbox.pack()
+
+    async def _send(self, batch: Batch) -> None:
+        ttl = self._sealed_ttl if batch.seals else None
+        entries = await self._entries(batch)
+        await self._retry.run(lambda: self._queue.append(self._stream, entries, ttl=ttl))
+        if batch.seals and self._fence is not None:
+            # A stored seal counts only if no newer attempt was opened before it.
+            await self._fence.check()
+        with self.lock:
+            self._outbox.acknowledge()
+        self.records += len(entries)
+        self._progressed.set()
+
+    async def _entries(self, batch: Batch) -> tuple[Entry, ...]:
+        codec = self._codec
+        if codec is None:
+            return batch.entries()
+        seconds = self._retry.call_seconds
+        records = [await conceal(record, codec, seconds=seconds) for record in batch.records]
+        entries = replace(batch, records=tuple(records)).entries()
+        limit = self._queue.capabilities.max_record_bytes
+        for entry in entries:
+            if len(entry.data) > limit:
+                raise ChunkTooLargeError(
+                    f"the payload codec made {len(entry.data)} bytes of a record, more than the "
+                    f"{limit} that backend {self._queue.backend!r} stores; a codec may at most "
+                    "double what it is given",
+                    backend=self._queue.backend,
+                    stream=str(self._stream),
+                )
+        return entries

@@ -1,0 +1,215 @@
+"""Events as they pass through Temporal: plain JSON, one object for each run of chunks."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from streamq._errors import ChunkTooLargeError, SerializationError
+from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState
+from streamq._values import PLAIN, Encoding, Serializer
+
+from ._failure import final_failure
+
+PAYLOAD_BYTES = 1_900_000
+"""Temporal refuses payloads above 2 MiB; some room is left for what is around a batch."""
+
+_RUN_BYTES = 72  # of an entry without its values
+_NO_LIMIT = 2**62
+_DEPTH = 100  # of nested JSON; Python stops recursion at 1,000 by default
+_MARK_BYTES = 16  # of the number, the encoding and the punctuation of an encoded value
+
+
+class EventPacker:
+    """Collects events as entries of a batch, counting what they take as JSON.
+
+    Consecutive chunks of one attempt make one entry::
+
+        {"event": "chunks", "offset": 7, "attempt": 1, "seq": 6, "values": ["Hel", null, {"a": 1}],
+         "encoded": {"1": [0, "/wA="]}}
+
+    ``offset`` and ``seq`` are those of the first; each further chunk counts one more. ``encoded``,
+    left out if it is empty, holds what JSON cannot: by place in ``values``, where ``null`` stands
+    instead, the number of the encoding (0: bytes, 3: a Temporal payload) and the bytes in base64.
+    Other events are entries as their ``to_dict`` gives them.
+
+    Attributes:
+        entries: The batch so far.
+        size: At most how many bytes it takes as JSON.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self.size = 2
+        self._run: tuple[int, int, int] | None = None  # offset, attempt, seq of what fits
+
+    def add(self, event: Event, *, max_bytes: int) -> bool:
+        """Add an event, unless the batch would exceed ``max_bytes`` and is not empty.
+
+        Raises:
+            ApplicationError: The event alone is more than Temporal carries; not retryable.
+        """
+        if not isinstance(event, Chunk):
+            entry = event.to_dict()
+            size = len(json.dumps(entry)) + 2
+            if self._exceeds(event, size, max_bytes):
+                return False
+            self.entries.append(entry)
+            self.size += size
+            self._run = None
+            return True
+        value, encoded, size = _json_value(event)
+        place = (event.offset, event.attempt, event.seq)
+        begins = place != self._run
+        if self._exceeds(event, size + (_RUN_BYTES if begins else 0), max_bytes):
+            return False
+        if begins:
+            self.size += _RUN_BYTES
+            self.entries.append(
+                {
+                    "event": "chunks",
+                    "offset": event.offset,
+                    "attempt": event.attempt,
+                    "seq": event.seq,
+                    "values": [],
+                }
+            )
+        run = self.entries[-1]
+        if encoded is not None:
+            run.setdefault("encoded", {})[str(len(run["values"]))] = encoded
+        run["values"].append(value)
+        self.size += size
+        self._run = (event.offset + 1, event.attempt, event.seq + 1)
+        return True
+
+    def _exceeds(self, event: Event, size: int, max_bytes: int) -> bool:
+        if self.entries:
+            return self.size + size > max_bytes
+        if self.size + size > PAYLOAD_BYTES:
+            raise final_failure(
+                ChunkTooLargeError,
+                f"event {event.offset} takes {self.size + size} bytes as JSON, more than Temporal "
+                "carries in one payload (2 MiB); read this stream outside the workflow "
+                "(subscribe, delivery 'none') or send smaller chunks",
+            )
+        return False
+
+
+def pack(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Return events as the entries of a batch; see :class:`EventPacker`."""
+    packer = EventPacker()
+    for event in events:
+        packer.add(event, max_bytes=_NO_LIMIT)
+    return packer.entries
+
+
+def unpack(entries: Iterable[dict[str, Any]], serializer: Serializer[Any] = PLAIN) -> list[Event]:
+    """Return the events of a batch.
+
+    Numbers and text may be spelled otherwise than they were stored (``1.0`` for ``1.00``): values
+    are equal, bytes may not be. A JSON text comes back as text.
+
+    Args:
+        entries: What :func:`pack` made.
+        serializer: What decodes the chunks' values.
+
+    Raises:
+        SerializationError: That is no batch.
+    """
+    events: list[Event] = []
+    for entry in entries:
+        try:
+            _unpack(entry, serializer, events)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as exc:
+            raise SerializationError(
+                f"an entry of a batch cannot be read ({type(exc).__name__}: {exc}): "
+                f"{str(entry)[:200]}; send what streamq packed, or see the description of a batch"
+            ) from exc
+    return events
+
+
+def _unpack(entry: dict[str, Any], serializer: Serializer[Any], events: list[Event]) -> None:
+    kind, offset, attempt = entry["event"], _number(entry, "offset"), _number(entry, "attempt")
+    if kind == "chunks":
+        seq, encoded = _number(entry, "seq"), entry.get("encoded") or {}
+        if not isinstance(entry["values"], list):
+            raise TypeError(f"values are {type(entry['values']).__name__}, and no list")
+        for i, value in enumerate(entry["values"]):
+            mark = encoded.get(str(i)) if encoded else None
+            if mark is None:
+                encoding, data = _stored(value)
+            else:
+                encoding, data = Encoding(mark[0]), base64.b64decode(mark[1], validate=True)
+            events.append(Chunk(offset + i, attempt, seq + i, encoding, data, serializer))
+    elif kind == "reset":
+        events.append(Reset(offset, attempt))
+    elif kind == "gap":
+        events.append(Gap(_number(entry, "first"), offset, attempt))
+    elif kind == "end":
+        events.append(
+            Seal(
+                offset,
+                attempt,
+                SealState[entry["state"]],
+                entry.get("error_type", ""),
+                entry.get("message", ""),
+                entry.get("retryable", False),
+            )
+        )
+    else:
+        raise ValueError(f"unknown event {kind!r}")
+
+
+def _number(entry: dict[str, Any], name: str) -> int:
+    number = entry[name]
+    if not isinstance(number, int):
+        raise TypeError(f"{name} is {number!r}, and no integer")
+    return number
+
+
+def _json_value(chunk: Chunk[Any]) -> tuple[Any, list[Any] | None, int]:
+    """Return a chunk's value as JSON, or its bytes in base64, and at most what that takes."""
+    encoding = chunk.encoding
+    if encoding is Encoding.TEXT or encoding is Encoding.JSON:
+        try:
+            text = chunk.data.decode()
+            if encoding is Encoding.TEXT:
+                return text, None, len(json.dumps(text)) + 1
+            value = json.loads(text, parse_constant=_refuse)
+            if is_deep(value):
+                raise ValueError("what converts a batch might not get to the ground of it")
+            return value, None, len(json.dumps(value, separators=(",", ":"))) + 1
+        except (ValueError, RecursionError):
+            pass  # what is not strictly JSON passes as bytes
+    data = base64.b64encode(chunk.data).decode("ascii")
+    return None, [int(encoding), data], len(data) + _MARK_BYTES + 5
+
+
+def is_deep(value: Any) -> bool:
+    """Whether JSON is nested so deeply that converters, which recurse, may fail."""
+    level = [value]
+    for _ in range(_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _stored(value: Any) -> tuple[Encoding, bytes]:
+    if isinstance(value, str):
+        try:
+            return Encoding.TEXT, value.encode()
+        except UnicodeEncodeError:  # a lone surrogate, which JSON can spell and UTF-8 cannot
+            pass
+    return Encoding.JSON, json.dumps(value, separators=(",", ":")).encode()

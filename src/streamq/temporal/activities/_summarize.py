@@ -1,0 +1,139 @@
+"""What a stream comes to: counts and a digest that anybody can compute again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from temporalio import activity
+
+from streamq._errors import StreamqError
+from streamq._events import Chunk, Event, Reset, Seal
+from streamq._open import open_reader, stream_id
+from streamq.temporal._failure import application_error
+from streamq.temporal._input import takes
+
+from ._beating import beating
+from ._context import ActivityContext, activity_context
+
+SUMMARY_ACTIVITY = "streamq.summary"
+
+_PATIENCE_SECONDS = 1.0
+_LONGEST_BEAT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRequest:
+    """Which stream to sum up; plain JSON for other SDKs.
+
+    Attributes:
+        stream: Name of the stream, as :func:`stream_name` returns it.
+    """
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSummary:
+    """What a stream comes to: its final story, the chunks after the last reset.
+
+    Attributes:
+        chunks: How many chunks.
+        bytes: Their bytes, as stored.
+        attempts: Attempts that wrote something readers saw.
+        resets: How often the stream started over.
+        state: How it ended: ``END``, ``ERROR`` or ``CANCELLED``; ``None`` if it has not.
+        digest: SHA-256 in hexadecimal over the final story: for each chunk the length of its bytes
+            as 8 bytes, big-endian, and the bytes; text is UTF-8, JSON as it was stored. ``None`` if
+            it was not computed.
+    """
+
+    chunks: int = 0
+    bytes: int = 0
+    attempts: int = 0
+    resets: int = 0
+    state: str | None = None
+    digest: str | None = None
+
+
+class Tally:
+    """Sums up a stream, event by event.
+
+    Args:
+        before: What was counted earlier; a digest can then not be given any more.
+    """
+
+    def __init__(self, before: StreamSummary | None = None) -> None:
+        self._digests = before is None
+        before = before or StreamSummary()
+        self._chunks, self._bytes = before.chunks, before.bytes
+        self._attempts, self._resets = before.attempts, before.resets
+        self._state = before.state
+        self._hash = hashlib.sha256()
+
+    def add(self, event: Event) -> None:
+        """Count the next event."""
+        if event.attempt:
+            self._attempts = event.attempt  # dense, from 1
+        if isinstance(event, Chunk):
+            self._chunks += 1
+            self._bytes += len(event.data)
+            if self._digests:
+                self._hash.update(len(event.data).to_bytes(8, "big"))
+                self._hash.update(event.data)
+        elif isinstance(event, Reset):
+            self._resets += 1
+            self._chunks = self._bytes = 0
+            self._hash, self._digests = hashlib.sha256(), True
+        elif isinstance(event, Seal):
+            self._state = event.state.name
+
+    def summary(self) -> StreamSummary:
+        """Return what the events so far come to."""
+        return StreamSummary(
+            self._chunks,
+            self._bytes,
+            self._attempts,
+            self._resets,
+            self._state,
+            self._hash.hexdigest() if self._digests else None,
+        )
+
+
+@activity.defn(name=SUMMARY_ACTIVITY)
+@takes(SummaryRequest)
+async def summarize(request: SummaryRequest) -> StreamSummary:
+    """Read a stream from its beginning, once, and sum it up.
+
+    Ends with the seal, or where nothing more comes: it does not wait for a producer. Sends
+    heartbeats and can be cancelled at any time; repeating it is harmless.
+
+    Raises:
+        ApplicationError: Its type is the name of the streamq error, such as ``TrimmedError``: the
+            beginning is no longer stored.
+    """
+    try:
+        reading = _sum_up(request, activity_context())
+        return await beating(reading, longest_seconds=_LONGEST_BEAT_SECONDS)
+    except StreamqError as exc:
+        raise application_error(exc) from exc
+
+
+async def _sum_up(request: SummaryRequest, context: ActivityContext) -> StreamSummary:
+    tally = Tally()
+    stream = stream_id(request.stream, context.settings)
+    async with open_reader(
+        stream,
+        queue=context.queue,
+        settings=context.settings,
+        codec=context.codec(stream),
+        require=["replay"],
+    ) as reader:
+        while reader.seal is None:
+            # Some backends show what is stored only after a moment.
+            batch = await reader.read_batch(max_wait=_PATIENCE_SECONDS)
+            if not batch:
+                break
+            for event in batch:
+                tally.add(event)
+    return tally.summary()

@@ -1,0 +1,155 @@
+"""Activities that wait for the end of another workflow: of an owner, or of a producer."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
+from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilterType
+from temporalio.converter import WorkflowSerializationContext
+from temporalio.service import RPCError
+
+from streamq._errors import StreamNotFoundError, StreamqError
+from streamq.temporal._failure import application_error, final_failure
+from streamq.temporal._runs import rpc_error, wait_closed
+
+from ._beating import beating
+
+WATCH_ACTIVITY = "streamq.watch"
+RESULT_ACTIVITY = "streamq.result"
+
+DETACHED_BYTES = 1_500_000
+"""Most bytes of arguments, or of a result, that pass through ``streamq.Produce``: as base64 within
+2 MiB."""
+
+_LONGEST_BEAT_SECONDS = 20.0
+_PATIENCE_SECONDS = 300.0
+
+
+class ResultTooLargeError(Exception):
+    """Type of the failure if a result is too large to be passed on; never raised itself."""
+
+
+@dataclass(frozen=True)
+class ChainRef:
+    """A chain of runs; plain JSON.
+
+    Attributes:
+        workflow_id: Id of the workflow.
+        first_run_id: First run of the chain.
+    """
+
+    workflow_id: str
+    first_run_id: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a workflow ended; plain JSON.
+
+    Attributes:
+        status: In Temporal's words: ``COMPLETED``, ``FAILED``, ``CANCELED``, ``TERMINATED``,
+            ``TIMED_OUT``, ``NOT_FOUND``.
+        result: With ``COMPLETED``, the payload in protobuf bytes as base64; ``None`` without one.
+        failure: With ``FAILED``, the failure in the same form.
+    """
+
+    status: str
+    result: str | None = None
+    failure: str | None = None
+
+    def payload(self) -> Payload | None:
+        """Return the result as a payload."""
+        return None if self.result is None else Payload.FromString(base64.b64decode(self.result))
+
+    def failure_proto(self) -> Failure | None:
+        """Return the failure."""
+        return None if self.failure is None else Failure.FromString(base64.b64decode(self.failure))
+
+
+@activity.defn(name=WATCH_ACTIVITY)
+async def watch(chain: ChainRef) -> str:
+    """Wait until a chain of runs has ended, and return how, in Temporal's words.
+
+    Asks the server about once a minute and sends three heartbeats in a heartbeat timeout, 20
+    seconds apart at most.
+
+    Raises:
+        ApplicationError: Temporal refused, or stayed unreachable for five minutes.
+    """
+    try:
+        waiting = wait_closed(
+            activity.client(),
+            chain.workflow_id,
+            chain.first_run_id,
+            patience_seconds=_PATIENCE_SECONDS,
+        )
+        return await beating(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
+    except StreamqError as exc:
+        raise application_error(exc) from exc
+
+
+@activity.defn(name=RESULT_ACTIVITY)
+async def outcome(workflow_id: str) -> Outcome:
+    """Wait until the newest run of a workflow has ended, and return its result or failure.
+
+    Raises:
+        ApplicationError: Temporal refused, or stayed unreachable; ``ResultTooLargeError``: the
+            result is more than can be passed on, which is not retried.
+    """
+    try:
+        waiting = _outcome(activity.client(), workflow_id)
+        return await beating(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
+    except StreamqError as exc:
+        raise application_error(exc) from exc
+
+
+async def _outcome(client: Client, workflow_id: str) -> Outcome:
+    handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id)
+    context = WorkflowSerializationContext(client.namespace, workflow_id)
+    codec = client.data_converter.with_context(context).payload_codec
+    try:
+        async for event in handle.fetch_history_events(
+            wait_new_event=True,
+            event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT,
+            skip_archival=True,
+        ):
+            kind = event.WhichOneof("attributes")
+            if kind == "workflow_execution_completed_event_attributes":
+                payloads = list(event.workflow_execution_completed_event_attributes.result.payloads)
+                if codec is not None:
+                    payloads = await codec.decode(payloads)
+                size = sum(each.ByteSize() for each in payloads)
+                if size > DETACHED_BYTES:
+                    raise final_failure(
+                        ResultTooLargeError,
+                        f"the result of workflow {workflow_id!r} has {size} bytes, more than can "
+                        f"be passed on ({DETACHED_BYTES}); let the activity return a reference to "
+                        "it, or do not detach it",
+                    )
+                return Outcome("COMPLETED", _base64(payloads[0]) if payloads else None)
+            if kind == "workflow_execution_failed_event_attributes":
+                failure = event.workflow_execution_failed_event_attributes.failure
+                if codec is not None:
+                    await codec.decode_failure(failure)
+                return Outcome("FAILED", failure=_base64(failure))
+            for name, status in _OTHERS.items():
+                if kind == f"workflow_execution_{name}_event_attributes":
+                    return Outcome(status)
+    except RPCError as exc:
+        error = rpc_error(exc, f"wait for workflow {workflow_id!r}")
+        if isinstance(error, StreamNotFoundError):
+            return Outcome("NOT_FOUND")
+        raise error from exc
+    return Outcome("NOT_FOUND")
+
+
+_OTHERS = {"canceled": "CANCELED", "terminated": "TERMINATED", "timed_out": "TIMED_OUT"}
+
+
+def _base64(message: Payload | Failure) -> str:
+    return base64.b64encode(message.SerializeToString()).decode("ascii")

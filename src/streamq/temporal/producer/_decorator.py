@@ -1,0 +1,321 @@
+"""``@streaming_activity``: an activity whose output can be seen while it runs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+from temporalio import activity
+
+from streamq._blocking import BlockingStreamWriter
+from streamq._errors import ConfigurationError
+from streamq._policies import OnFull, OnRetry
+from streamq._writer import StreamWriter
+from streamq.temporal._names import check_topic
+
+from ._given import given_writers
+from ._spec import (
+    ATTRIBUTE,
+    MAIN,
+    Kind,
+    StreamingSpec,
+    annotations_of,
+    chunk_type_of,
+    kind_of,
+    result_type_of,
+    writer_parameters,
+)
+
+A = TypeVar("A", contravariant=True)
+B = TypeVar("B", contravariant=True)
+C = TypeVar("C", contravariant=True)
+R = TypeVar("R")
+RCo = TypeVar("RCo", covariant=True)
+P = ParamSpec("P")
+
+
+if TYPE_CHECKING:
+
+    class _Writer(StreamWriter[Any], BlockingStreamWriter[Any]):  # type: ignore[misc]
+        """Whatever writer a function takes, this is one."""
+
+
+class _Keyword0(Protocol[RCo]):
+    def __call__(self, *, stream: _Writer) -> RCo: ...
+
+
+class _Keyword1(Protocol[A, RCo]):
+    def __call__(self, a: A, /, *, stream: _Writer) -> RCo: ...
+
+
+class _Keyword2(Protocol[A, B, RCo]):
+    def __call__(self, a: A, b: B, /, *, stream: _Writer) -> RCo: ...
+
+
+class _Keyword3(Protocol[A, B, C, RCo]):
+    def __call__(self, a: A, b: B, c: C, /, *, stream: _Writer) -> RCo: ...
+
+
+class _Decorator(Protocol):
+    """Takes ``stream`` out of a signature, for type checkers.
+
+    Known are the first place, the last of up to four (a method's ``self`` counts) and keyword-only;
+    two or three writers in the first places; and generators that yield their chunks. With writers
+    elsewhere the arguments are not checked.
+    """
+
+    @overload
+    def __call__(
+        self, function: Callable[P, AsyncIterator[Any]], /
+    ) -> Callable[P, Awaitable[None]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Generator[Any, Any, R]], /
+    ) -> Callable[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Iterator[Any]], /) -> Callable[P, None]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Writer, _Writer, _Writer, P], R], /
+    ) -> Callable[P, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Writer, _Writer, P], R], /
+    ) -> Callable[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[_Writer, P], R], /) -> Callable[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[[A, _Writer], R], /) -> Callable[[A], R]: ...
+    @overload
+    def __call__(self, function: Callable[[A, B, _Writer], R], /) -> Callable[[A, B], R]: ...
+    @overload
+    def __call__(self, function: Callable[[A, B, C, _Writer], R], /) -> Callable[[A, B, C], R]: ...
+    @overload
+    def __call__(self, function: _Keyword0[R], /) -> Callable[[], R]: ...
+    @overload
+    def __call__(self, function: _Keyword1[A, R], /) -> Callable[[A], R]: ...
+    @overload
+    def __call__(self, function: _Keyword2[A, B, R], /) -> Callable[[A, B], R]: ...
+    @overload
+    def __call__(self, function: _Keyword3[A, B, C, R], /) -> Callable[[A, B, C], R]: ...
+    @overload
+    def __call__(self, function: Callable[..., R], /) -> Callable[..., R]: ...
+
+
+def _decorate(
+    function: Callable[..., Any],
+    name: str | None,
+    topic: str | None,
+    on_retry: OnRetry,
+    on_full: OnFull,
+) -> Callable[..., Any]:
+    if not inspect.isfunction(function):
+        shown = getattr(function, "__qualname__", repr(function))
+        raise TypeError(f"@streaming_activity decorates functions and methods, not {shown}")
+    kind = kind_of(function)
+    writers = writer_parameters(function, kind)
+    spec = StreamingSpec(kind, writers, topic, on_retry, on_full, chunk_type_of(function, kind))
+    run = _runner(function, spec)
+    # Temporal converts payloads by the signature and the annotations; it must not see the writers.
+    signature = inspect.signature(function)
+    shown_parameters = [p for key, p in signature.parameters.items() if key not in writers]
+    result = result_type_of(function, kind)
+    hints = annotations_of(function)
+    run.__annotations__ = {k: v for k, v in hints.items() if k not in (*writers, "return")}
+    if result is not inspect.Parameter.empty:
+        run.__annotations__["return"] = result
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=shown_parameters, return_annotation=result
+    )
+    setattr(run, ATTRIBUTE, spec)
+    return activity.defn(name=name or function.__name__)(run)
+
+
+def _runner(function: Callable[..., Any], spec: StreamingSpec) -> Callable[..., Any]:
+    """Return the function that Temporal calls: it adds the writers and sends what is yielded."""
+    parameters = inspect.signature(function).parameters
+    names, needed = list(parameters), tuple(spec.topics(None))
+    # In order of place, so that an earlier insertion does not move a later one.
+    places = [
+        (names.index(each), each)
+        for each in spec.writers
+        if parameters[each].kind is not inspect.Parameter.KEYWORD_ONLY
+    ]
+
+    def call(args: tuple[Any, ...], kwargs: dict[str, Any], writers: dict[str, Any]) -> Any:
+        given, named = list(args), {**kwargs}
+        by_name = set(spec.writers)
+        for place, each in places:
+            if place <= len(given):
+                given.insert(place, writers[each])
+                by_name.discard(each)
+        named.update({each: writers[each] for each in by_name})
+        return function(*given, **named)
+
+    def writers_of(kwargs: dict[str, Any]) -> dict[str, Any]:
+        # Passed by whoever calls the function itself, in a unit test; else the worker's.
+        given = {each: kwargs.pop(each) for each in needed if each in kwargs}
+        missing = ", ".join(f"{each}=" for each in needed if each not in given)
+        if given and missing:
+            raise TypeError(f"{function.__qualname__} writes several streams; pass {missing} too")
+        return given or given_writers()
+
+    if spec.kind is Kind.ASYNC:
+
+        @functools.wraps(function)
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            writers = writers_of(kwargs)
+            return await call(args, kwargs, writers)
+
+    elif spec.kind is Kind.SYNC:
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            writers = writers_of(kwargs)
+            return call(args, kwargs, writers)
+
+    elif spec.kind is Kind.ASYNC_GENERATOR:
+
+        @functools.wraps(function)
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            writers = writers_of(kwargs)
+            async with aclosing(call(args, kwargs, writers)) as chunks:
+                async for chunk in chunks:
+                    await writers[MAIN].send_chunk(chunk)
+
+    else:
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            writers = writers_of(kwargs)
+            with closing(call(args, kwargs, writers)) as chunks:
+                while True:
+                    try:
+                        chunk = next(chunks)
+                    except StopIteration as end:
+                        return end.value
+                    writers[MAIN].send_chunk(chunk)
+
+    return run
+
+
+@overload
+def streaming_activity(
+    function: Callable[P, AsyncIterator[Any]], /
+) -> Callable[P, Awaitable[None]]: ...
+@overload
+def streaming_activity(  # type: ignore[overload-overlap]
+    function: Callable[P, Generator[Any, Any, R]], /
+) -> Callable[P, R]: ...
+@overload
+def streaming_activity(function: Callable[P, Iterator[Any]], /) -> Callable[P, None]: ...
+@overload
+def streaming_activity(
+    function: Callable[Concatenate[_Writer, _Writer, _Writer, P], R], /
+) -> Callable[P, R]: ...
+@overload
+def streaming_activity(
+    function: Callable[Concatenate[_Writer, _Writer, P], R], /
+) -> Callable[P, R]: ...
+@overload
+def streaming_activity(function: Callable[Concatenate[_Writer, P], R], /) -> Callable[P, R]: ...
+@overload
+def streaming_activity(function: Callable[[A, _Writer], R], /) -> Callable[[A], R]: ...
+@overload
+def streaming_activity(function: Callable[[A, B, _Writer], R], /) -> Callable[[A, B], R]: ...
+@overload
+def streaming_activity(function: Callable[[A, B, C, _Writer], R], /) -> Callable[[A, B, C], R]: ...
+@overload
+def streaming_activity(function: _Keyword0[R], /) -> Callable[[], R]: ...
+@overload
+def streaming_activity(function: _Keyword1[A, R], /) -> Callable[[A], R]: ...
+@overload
+def streaming_activity(function: _Keyword2[A, B, R], /) -> Callable[[A, B], R]: ...
+@overload
+def streaming_activity(function: _Keyword3[A, B, C, R], /) -> Callable[[A, B, C], R]: ...
+@overload
+def streaming_activity(function: Callable[..., R], /) -> Callable[..., R]: ...
+@overload
+def streaming_activity(
+    *,
+    name: str | None = None,
+    topic: str | None = None,
+    on_retry: OnRetry = OnRetry.RESTART,
+    on_full: OnFull = OnFull.BLOCK,
+) -> _Decorator: ...
+def streaming_activity(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    topic: str | None = None,
+    on_retry: OnRetry = OnRetry.RESTART,
+    on_full: OnFull = OnFull.BLOCK,
+) -> Any:
+    """Make a function or method an activity that streams.
+
+    It may be written in four ways:
+
+    * ``async def`` with a parameter ``stream: StreamWriter[T]``, anywhere;
+    * ``def`` with ``stream: BlockingStreamWriter[T]``, run in the worker's thread pool
+      (``Worker(activity_executor=ThreadPoolExecutor(...))``), with the same methods unawaited;
+    * an async generator that yields its chunks; the activity's result is ``None``;
+    * a generator in a thread, likewise; what it *returns* is the activity's result.
+
+    A generator may have a parameter ``stream`` as well, for ``stream.position``, say. Every further
+    parameter annotated as a writer is another stream of the workflow, whose topic is the
+    parameter's name (``{topic}.{name}`` if the main topic is not the default one).
+
+    Temporal does not see the writers: ``workflow.execute_activity`` passes the other arguments. The
+    worker needs :class:`StreamqPlugin`. In a unit test call the function with ``stream=`` yourself.
+
+    Values are encoded by the client's data converter and go through its payload codec.
+
+    How the streams end follows how the attempt ends:
+
+    * Returning seals END, before the activity completes. If that cannot be stored the attempt
+      fails, and Temporal tries again.
+    * Raising seals ERROR if Temporal will not try again (not retryable, attempts or time used up).
+      Otherwise the stream stays open for the next attempt, which readers see as a ``Reset``; or as
+      nothing at all with ``OnRetry.RESUME`` and ``stream.position``, or with ``OnRetry.REPLAY`` and
+      the same chunks again (other ones are a ``ReplayError``, which is final).
+    * Cancellation seals CANCELLED when it was requested or the workflow has ended. Shutdown of the
+      worker, a timeout, pause and reset leave the stream open. In a thread it is raised as
+      Temporal does it there, and by whichever method of the writer is waiting.
+    * A superseded attempt (``FencedError``) stops and seals nothing. A thread learns of it from the
+      writer's next call.
+    * If an earlier attempt sealed the stream and its worker died before Temporal knew, the function
+      runs once more for its result, with a writer whose chunks go nowhere.
+
+    Errors of streamq that leave the function become ``ApplicationError`` with the class name as
+    type. Heartbeats with the durable position are sent by themselves, together with the details
+    of the last ``activity.heartbeat`` of the function, which alone are what
+    ``activity.info().heartbeat_details`` has in the next attempt. Give the activity a
+    ``heartbeat_timeout``, since cancellation and the loss of a worker are noticed only through it.
+
+    Args:
+        function: The function; left out when options are given.
+        name: The activity's name, by default the function's.
+        topic: Which of the workflow's streams to write; :func:`stream_topic` in the workflow wins.
+            Two calls in one workflow need two topics.
+        on_retry: What readers see of the next attempt.
+        on_full: What ``send_chunk`` does while the backend is slower than the function.
+
+    Raises:
+        TypeError: The function neither has a writer nor yields, or has the other kind's writer.
+        ConfigurationError: The topic is not usable, or an option is no member of its enum.
+    """
+    if topic is not None:
+        check_topic(topic)
+    if not isinstance(on_retry, OnRetry):
+        raise ConfigurationError(f"on_retry {on_retry!r} is not a member of OnRetry")
+    if not isinstance(on_full, OnFull):
+        raise ConfigurationError(f"on_full {on_full!r} is not a member of OnFull")
+
+    def decorator(found: Callable[..., Any], /) -> Callable[..., Any]:
+        return _decorate(found, name, topic, on_retry, on_full)
+
+    return decorator if function is None else decorator(function)

@@ -1,0 +1,138 @@
+"""Opens the writers of an attempt, and decides what a fenced or sealed stream means for it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from streamq._errors import ConfigurationError, FencedError, SealedError, StreamqError
+from streamq._events import StreamId
+from streamq._open import open_writer, retry_policy, stream_id
+from streamq._retry import RetryPolicy
+from streamq._sweep import SWEEPER
+from streamq._tail import newest_epoch
+from streamq._values import Serializer
+from streamq._writer import StreamWriter
+from streamq.temporal._failure import application_error, failure_type, final_failure
+from streamq.temporal._names import stream_name
+from streamq.temporal._runs import find_first_run_id
+from streamq.temporal._serializer import conversion
+from streamq.temporal._tracing import stream_span
+from streamq.temporal.activities._context import ActivityContext
+from streamq.temporal.activities._epoch import attempt_epoch
+
+from ._discarding import discarding_writer
+from ._spec import StreamingSpec
+
+_OWN_TOPIC = (
+    "give each call its own topic: with stream_topic('...') around it, or "
+    "@streaming_activity(topic=...)"
+)
+FENCED_HINT = f"; a newer attempt took it over, or another call on the same topic: {_OWN_TOPIC}"
+
+logger = logging.getLogger("streamq.temporal")
+
+
+async def stream_of_attempt(context: ActivityContext, info: activity.Info, topic: str) -> StreamId:
+    workflow_id, origin = info.workflow_id, context.origin
+    if workflow_id is None or info.workflow_run_id is None:
+        raise final_failure(
+            ConfigurationError,
+            "a streaming activity needs a workflow: its stream is named after it",
+        )
+    if origin is not None:
+        first = origin.first_execution_run_id
+        workflow_id = origin.workflow_id or workflow_id
+    else:
+        # Scheduled by a worker without the plugin, or by another SDK.
+        retry = RetryPolicy(deadline_seconds=context.settings.retry_seconds)
+        first = await find_first_run_id(context.client, workflow_id, info.workflow_run_id, retry)
+    return stream_id(stream_name(workflow_id, first, topic), context.settings)
+
+
+async def open_attempt_writer(
+    context: ActivityContext,
+    info: activity.Info,
+    stream: StreamId,
+    spec: StreamingSpec,
+) -> StreamWriter:
+    epoch = attempt_epoch(info)
+    origin = context.origin
+    run_id = origin.original_run_id if origin else info.workflow_run_id
+    producer = f"{run_id}/{info.activity_id}"
+    serializer: Serializer[Any]
+    serializer, codec = conversion(
+        context.client.data_converter, stream.name, context.client.namespace
+    )
+    retry = retry_policy(context.settings, context.queue, stream)
+    try:
+        with stream_span(stream, backend=context.queue.backend) as span:
+            writer = await open_writer(
+                stream,
+                queue=context.queue,
+                settings=context.settings,
+                epoch=epoch,
+                on_retry=spec.on_retry,
+                on_full=spec.on_full,
+                producer=producer,
+                serializer=serializer,
+                codec=codec,
+                headers=span.headers,
+                seals_failures=False,  # there may be a next attempt
+            )
+            span.follow(writer)
+        return writer
+    except FencedError as exc:
+        if await newest_epoch(context.queue, stream, retry) != epoch:
+            raise
+        # No two attempts of one call have the same; two calls have, scheduled in one workflow task.
+        raise final_failure(
+            FencedError,
+            f"stream {stream} is being written by another call of this workflow, scheduled at the "
+            f"same time; {_OWN_TOPIC}",
+        ) from exc
+    except SealedError as exc:
+        newest = await newest_epoch(context.queue, stream, retry)
+        if newest > epoch:
+            # This attempt stalled until a newer one had done everything.
+            raise FencedError(
+                f"epoch {newest} has written and ended stream {stream}; epoch {epoch} must stop",
+                backend=exc.backend,
+                stream=exc.stream,
+            ) from exc
+        # Of a sweep: it took the workflow for over, and then that was reset. Readers have been told
+        # of an end, so that there is nobody left to tell.
+        is_repeated = exc.producer in (producer, SWEEPER) or (
+            origin and origin.workflow_attempt > 1
+        )
+        if not is_repeated:
+            raise final_failure(
+                SealedError,
+                f"stream {stream} was ended by another call of this workflow; {_OWN_TOPIC}",
+            ) from exc
+        logger.warning(
+            "%s. Activity %s (attempt %d) does its work again for the result; readers are told "
+            "nothing more.",
+            exc,
+            info.activity_type,
+            info.attempt,
+        )
+        return discarding_writer(
+            context.queue,
+            stream,
+            context.settings,
+            attempt=info.attempt,
+            epoch=epoch,
+            serializer=serializer,
+        )
+
+
+def opening_error(error: StreamqError) -> ApplicationError:
+    if isinstance(error, FencedError):
+        # Unless it is stale this attempt may try again: with clocks that disagree between
+        # hosts of the server a next attempt is newer, whoever was first here.
+        return ApplicationError(f"{error}{FENCED_HINT}", type=failure_type(FencedError))
+    return application_error(error)

@@ -1,0 +1,102 @@
+"""Sends an attempt's heartbeats and cancels its work if the writer stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+from temporalio import activity
+
+from streamq._errors import StreamqError
+from streamq._writer import StreamWriter
+from streamq.temporal.activities._beating import heartbeat_seconds
+
+R = TypeVar("R")
+
+
+class Pulse:
+    """Sends heartbeats with the durable position while entered, whatever the activity waits for.
+
+    One task, owned by the context manager. :meth:`guard` also keeps an eye on the writer: when that
+    has been stopped in the background (fenced, or the backend stayed away too long), the user's
+    function is cancelled instead of working for hours for nobody.
+
+    Args:
+        info: The attempt.
+        longest_seconds: Longest interval. It says how soon cancellation arrives, as far as the
+            worker's throttle lets heartbeats through.
+        beat: Sends a heartbeat; it is given the position.
+        cancels: Whether the work is cancelled with this task.
+    """
+
+    def __init__(
+        self,
+        info: activity.Info,
+        longest_seconds: float,
+        beat: Callable[[object], None],
+        *,
+        cancels: bool = True,
+    ) -> None:
+        self._beat = beat
+        self._cancels = cancels
+        self._interval = heartbeat_seconds(info, longest_seconds)
+        self._attempt = info.attempt
+        self._beats = not info.is_local  # a local activity has no heartbeats
+        self._writers: Sequence[StreamWriter] = ()
+        self._failure: StreamqError | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="streamq-heartbeat")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def guard(self, writers: Sequence[StreamWriter], work: Awaitable[R]) -> R:
+        """Await the user's work, cancelling it if a writer stops.
+
+        Work in a thread cannot be cancelled; it learns from its next call to the writer.
+
+        Raises:
+            StreamqError: What stopped the writer, if the work gave way to it.
+        """
+        self._writers = writers
+        task = asyncio.current_task()
+        assert task is not None
+        watches = [
+            asyncio.create_task(self._watch(writer, task), name="streamq-watch-writer")
+            for writer in writers
+            if self._cancels
+        ]
+        try:
+            return await work
+        except asyncio.CancelledError:
+            # Only if Temporal did not ask for cancellation as well.
+            if self._failure is not None and task.cancelling() == 1:
+                raise self._failure from None
+            raise
+        finally:
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
+            if self._failure is not None:
+                task.uncancel()
+
+    async def _watch(self, writer: StreamWriter, work: asyncio.Task[object]) -> None:
+        failure = await writer.wait_stopped()
+        if failure is not None and self._failure is None:
+            self._failure = failure
+            work.cancel("the stream's writer has stopped")
+
+    async def _run(self) -> None:
+        while self._beats:
+            position = self._writers[0].durable_position if self._writers else None
+            self._beat({"position": position, "attempt": self._attempt})
+            await asyncio.sleep(self._interval)

@@ -1,0 +1,192 @@
+"""What ``@streaming_activity`` learns from a function: its kind, its streams, what it sends."""
+
+from __future__ import annotations
+
+import collections.abc
+import enum
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamq._blocking import BlockingStreamWriter
+from streamq._policies import OnFull, OnRetry
+from streamq._values import alternatives
+from streamq._writer import StreamWriter
+from streamq.temporal._names import DEFAULT_TOPIC
+
+MAIN = "stream"
+ATTRIBUTE = "__streamq__"
+
+_GENERATORS = (
+    collections.abc.AsyncIterator,
+    collections.abc.AsyncGenerator,
+    collections.abc.AsyncIterable,
+    collections.abc.Iterator,
+    collections.abc.Generator,
+    collections.abc.Iterable,
+)
+
+
+class Kind(enum.Enum):
+    """How a streaming activity is written."""
+
+    ASYNC = "async def"
+    SYNC = "def"
+    ASYNC_GENERATOR = "async generator"
+    GENERATOR = "generator"
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs in the event loop, not in a thread."""
+        return self in (Kind.ASYNC, Kind.ASYNC_GENERATOR)
+
+    @property
+    def yields(self) -> bool:
+        """Whether it yields its chunks instead of sending them."""
+        return self in (Kind.ASYNC_GENERATOR, Kind.GENERATOR)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamingSpec:
+    """A streaming activity as declared.
+
+    Attributes:
+        kind: How it is written.
+        writers: Names of the parameters that are writers, in order of declaration.
+        topic: Topic of the main stream, if the decorator says so.
+        on_retry: What readers see of the next attempt.
+        on_full: What a writer does while the backend is slow.
+        chunk_type: Type of the main stream's chunks, if the annotations tell.
+    """
+
+    kind: Kind
+    writers: tuple[str, ...]
+    topic: str | None
+    on_retry: OnRetry
+    on_full: OnFull
+    chunk_type: Any
+
+    def topics(self, chosen: str | None) -> dict[str, str]:
+        """Return the topic of every stream: the main one, and one for each further writer.
+
+        Args:
+            chosen: What the workflow has chosen for the main one.
+        """
+        main = chosen or self.topic or DEFAULT_TOPIC
+        prefix = "" if main == DEFAULT_TOPIC else f"{main}."
+        found = {MAIN: main} if MAIN in self.writers or self.kind.yields else {}
+        return found | {name: prefix + name for name in self.writers if name != MAIN}
+
+
+def spec_of(function: Any) -> StreamingSpec | None:
+    """Return how a registered activity streams, ``None`` if it does not."""
+    found = getattr(function, ATTRIBUTE, None)
+    return found if isinstance(found, StreamingSpec) else None
+
+
+def lacks_decorator(function: Any) -> bool:
+    """Whether a registered activity wants a writer and nobody will pass it one."""
+    if spec_of(function) is not None or not hasattr(function, "__annotations__"):
+        return False
+    hints = annotations_of(function)
+    writers = (StreamWriter, BlockingStreamWriter)
+    return any(
+        _is(hint, each) for name, hint in hints.items() if name != "return" for each in writers
+    )
+
+
+def kind_of(function: Callable[..., Any]) -> Kind:
+    """Return how a function is written."""
+    if inspect.isasyncgenfunction(function):
+        return Kind.ASYNC_GENERATOR
+    if inspect.isgeneratorfunction(function):
+        return Kind.GENERATOR
+    return Kind.ASYNC if inspect.iscoroutinefunction(function) else Kind.SYNC
+
+
+def annotations_of(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the annotations, evaluated where that is possible."""
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # noqa: BLE001 - names of a local scope, or of TYPE_CHECKING: as written
+        return function.__annotations__
+
+
+def writer_parameters(function: Callable[..., Any], kind: Kind) -> tuple[str, ...]:
+    """Return the parameters that are writers: ``stream``, and whatever is annotated as one.
+
+    Raises:
+        TypeError: There is none, or one is of the other kind's class.
+    """
+    shown = function.__qualname__
+    right, wrong = (StreamWriter, BlockingStreamWriter)
+    if not kind.is_async:
+        right, wrong = wrong, right  # type: ignore[assignment]
+    hints = annotations_of(function)
+    found = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        hint = hints.get(name)
+        if not variadic and _is(hint, wrong):
+            raise TypeError(
+                f"{shown} is '{kind.value}', so that its parameter {name!r} is a "
+                f"{right.__name__}, not a {wrong.__name__}"
+            )
+        if not variadic and name == MAIN and _is_data(hint):
+            raise TypeError(
+                f"{shown}: the parameter 'stream' is the writer, and it is annotated as {hint!r}; "
+                "give that one another name"
+            )
+        if not variadic and (name == MAIN or _is(hint, right)):
+            found.append(name)
+    if not found and not kind.yields:
+        raise TypeError(
+            f"{shown} needs a parameter 'stream: {right.__name__}' to send chunks with, or has to "
+            "yield them"
+        )
+    return tuple(found)
+
+
+def chunk_type_of(function: Callable[..., Any], kind: Kind) -> Any:
+    """Return the type of the main stream's chunks, ``None`` if the annotations do not tell."""
+    hints = annotations_of(function)
+    hint, *others = alternatives(hints.get("return" if kind.yields else MAIN))
+    if others:
+        return None
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    expected = _GENERATORS if kind.yields else (StreamWriter, BlockingStreamWriter)
+    if origin not in expected or not arguments or isinstance(arguments[0], typing.TypeVar):
+        return None
+    return None if arguments[0] is Any else arguments[0]
+
+
+def result_type_of(function: Callable[..., Any], kind: Kind) -> Any:
+    """Return the activity's result type, ``inspect.Parameter.empty`` if it is not annotated."""
+    hint = annotations_of(function).get("return", inspect.Parameter.empty)
+    if not kind.yields:
+        return hint
+    if kind is Kind.ASYNC_GENERATOR:
+        return type(None)
+    arguments, origin = typing.get_args(hint), typing.get_origin(hint) or hint
+    if origin is collections.abc.Generator:
+        return arguments[2] if len(arguments) == 3 else inspect.Parameter.empty
+    # Without an annotation that could be evaluated nobody knows what it returns.
+    return type(None) if origin in _GENERATORS else inspect.Parameter.empty
+
+
+def _is(hint: Any, wanted: type) -> bool:
+    if isinstance(hint, str):  # it could not be evaluated
+        names = (each.partition("[")[0].strip() for each in hint.split("|"))
+        return any(each.rpartition(".")[2] == wanted.__name__ for each in names)
+    return any(each is wanted or typing.get_origin(each) is wanted for each in alternatives(hint))
+
+
+def _is_data(hint: Any) -> bool:
+    """Whether a parameter cannot be a writer: ``stream: bool``, say, of a client of a model."""
+    classes = [typing.get_origin(each) or each for each in alternatives(hint)]
+    return bool(classes) and all(
+        isinstance(each, type) and each not in (object, Any) and not hasattr(each, "send_chunk")
+        for each in classes
+    )

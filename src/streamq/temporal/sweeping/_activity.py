@@ -1,0 +1,60 @@
+"""Sweeps a queue: as a function, and as the activity ``streamq.sweep``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from temporalio import activity
+from temporalio.client import Client
+
+from streamq._errors import StreamqError
+from streamq._settings import Settings
+from streamq._sweep import SweepRequest, SweepSummary
+from streamq._sweep import sweep as run_sweep
+from streamq.driver import ChunkQueue
+from streamq.temporal._failure import application_error
+from streamq.temporal.activities._context import activity_context
+from streamq.temporal.producer._pulse import Pulse
+
+from ._judge import WorkflowJudge
+
+SWEEP_ACTIVITY = "streamq.sweep"
+
+_PATIENCE_SECONDS = 5.0
+
+
+async def sweep_queue(
+    queue: ChunkQueue,
+    settings: Settings,
+    client: Client,
+    request: SweepRequest,
+    *,
+    on_progress: Callable[[int], None] = lambda streams: None,
+) -> SweepSummary:
+    """Sweep a queue, asking Temporal which workflows are over; see :func:`streamq._sweep.sweep`.
+
+    Raises:
+        ConfigurationError: The request makes no sense.
+        StreamqError: The backend failed. That Temporal did is one of the summary's problems.
+    """
+    patience = min(settings.retry_seconds, _PATIENCE_SECONDS)
+    judge = WorkflowJudge(client, request, patience_seconds=patience)
+    summary = await run_sweep(queue, settings, request, judge, on_progress=on_progress)
+    problem = judge.problem
+    return replace(summary, problems=[*summary.problems, problem]) if problem else summary
+
+
+@activity.defn(name=SWEEP_ACTIVITY)
+async def sweep(request: SweepRequest) -> SweepSummary:
+    """Sweep the worker's queue; see :class:`SweepWorkflow`.
+
+    Raises:
+        ApplicationError: Its type is the name of the streamq error.
+    """
+    context = activity_context()
+    async with Pulse(activity.info(), context.settings.cancel_seconds, activity.heartbeat):
+        try:
+            return await sweep_queue(context.queue, context.settings, activity.client(), request)
+        except StreamqError as exc:
+            raise application_error(exc) from exc

@@ -1,0 +1,62 @@
+"""Ending, from a workflow, a stream that its producer could not end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from streamq._errors import FencedError, SealedError
+from streamq.temporal._failure import is_failure_of, shown_to_readers
+from streamq.temporal.activities._seal import SealRequest, seal
+
+_SEAL_TIMEOUT = timedelta(seconds=10)
+
+
+async def end_stream(
+    stream: str, failure: BaseException, *, cancelled: str | None, retries: bool | None = None
+) -> bool:
+    """End a stream whose producer failed, unless it is, or will be, ended by somebody else.
+
+    A producer that timed out or was cancelled between two attempts sealed nothing. Costs one
+    activity, ``streamq.seal``, which does nothing if the stream has ended.
+
+    Args:
+        stream: Name of the stream.
+        failure: What the producer failed with.
+        cancelled: Why it was cancelled; ``None`` if it was not.
+        retries: Whether the next attempt of the workflow goes on with the stream; by default what
+            the running workflow's retry policy says.
+
+    Returns:
+        Whether the stream has an ending now, as far as that is known.
+    """
+    cause: BaseException = failure
+    while isinstance(cause, ActivityError) and cause.cause is not None:
+        cause = cause.cause
+    if cancelled is not None:
+        ending = SealRequest(stream, "CANCELLED", cancelled or "cancelled")
+    elif (workflow_retries() if retries is None else retries) or _belongs_to_another(cause):
+        return False
+    else:
+        kind, message = shown_to_readers(cause)
+        ending = SealRequest(stream, "ERROR", message, kind)
+    try:
+        await workflow.execute_activity(seal, ending, schedule_to_close_timeout=_SEAL_TIMEOUT)
+    except ActivityError as exc:
+        workflow.logger.warning("stream %s has no ending: %s", stream, exc.cause)
+        return False
+    return True
+
+
+def workflow_retries() -> bool:
+    """Whether the running workflow will be retried if it fails, by its retry policy."""
+    info = workflow.info()
+    policy = info.retry_policy
+    return policy is not None and info.attempt != policy.maximum_attempts
+
+
+def _belongs_to_another(cause: BaseException) -> bool:
+    """Whether the producer failed because its stream is somebody else's, who will end it."""
+    return is_failure_of(cause, FencedError, SealedError)

@@ -1,0 +1,197 @@
+"""What a workflow receives from ``streamq.forward``: each event once, in order."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Generic, Self
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+from streamq._errors import SerializationError, TrimmedError
+from streamq._events import Chunk, Event, Seal
+from streamq._values import PLAIN, Serializer, T
+from streamq.temporal._event_json import pack, unpack
+from streamq.temporal._failure import failure_type
+
+_HANDOVER_BYTES = 1_000_000  # of 2 MiB that all arguments of the next run may have
+_NO_BATCH = (
+    SerializationError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+)
+
+
+@dataclass(slots=True)
+class InboxState:
+    """What of an inbox the next run needs; an argument of ``workflow.continue_as_new``.
+
+    Attributes:
+        stream: Which stream it receives; ``None`` before the first batch.
+        offset: Offset of the last event received.
+        backlog: Events received and not yet handed out, as a batch.
+        sealed: Whether the seal has been received.
+        error: Why nothing more comes, if forwarding failed: ``type`` and ``message``.
+    """
+
+    stream: str | None = None
+    offset: int = 0
+    backlog: list[dict[str, Any]] = field(default_factory=list)
+    sealed: bool = False
+    error: dict[str, str] | None = None
+
+
+class StreamInbox(Generic[T]):
+    """Receives one stream in a workflow, from the signals of delivery ``signal``.
+
+    ::
+
+        @workflow.defn
+        class Gateway:
+            @workflow.init
+            def __init__(self, state: InboxState | None = None) -> None:
+                self.inbox = StreamInbox(state)
+
+            @workflow.signal(name="streamq.batch")
+            def on_batch(self, batch: dict[str, Any]) -> None:
+                self.inbox.put(batch)
+
+            @workflow.run
+            async def run(self, state: InboxState | None = None) -> None:
+                async for event in self.inbox:
+                    ...
+                    if self.inbox.should_continue_as_new:
+                        workflow.continue_as_new(self.inbox.state())
+
+    Iterating gives each event once and in order, however often a batch came, and ends after the
+    seal. It waits for as long as nothing comes: use ``asyncio.timeout`` for a deadline. Cancelling
+    an iteration loses nothing. Everything is deterministic.
+
+    **A slow receiver.** Signals are not held back: what is not yet handed out waits in the
+    workflow, and goes with :meth:`state` as far as it fits into a payload. Receive faster than the
+    producer sends, or the run's history reaches Temporal's limits first.
+
+    **Make it in** ``__init__`` with ``@workflow.init``: signals may arrive before ``run`` begins.
+
+    One inbox is for one stream, the first that it gets a batch of. Where several come by one
+    signal keep one inbox for each ``batch["stream"]``.
+
+    Args:
+        state: From :meth:`state` of the run before.
+        serializer: What decodes the chunks' values; by default text, bytes and JSON as they are.
+    """
+
+    def __init__(
+        self, state: InboxState | None = None, *, serializer: Serializer[T] = PLAIN
+    ) -> None:
+        state = state or InboxState()
+        self._serializer = serializer
+        self._stream = state.stream
+        self._offset = state.offset
+        self._sealed = state.sealed
+        self._error = state.error
+        self._backlog: deque[Event] = deque(unpack(state.backlog, serializer))
+
+    @property
+    def stream(self) -> str | None:
+        """Name of the stream; ``None`` before its first batch."""
+        return self._stream
+
+    @property
+    def offset(self) -> int:
+        """Offset of the last event received."""
+        return self._offset
+
+    @property
+    def should_continue_as_new(self) -> bool:
+        """Whether Temporal suggests it, and what has not been handed out fits into :meth:`state`.
+
+        More than a megabyte of backlog does not: iterate on, until it has become less.
+        """
+        if not workflow.info().is_continue_as_new_suggested():
+            return False
+        stored = sum(len(event.data) for event in self._backlog if isinstance(event, Chunk))
+        return stored <= _HANDOVER_BYTES and len(json.dumps(pack(self._backlog))) <= _HANDOVER_BYTES
+
+    def put(self, batch: dict[str, Any]) -> bool:
+        """Take a batch, leaving out what has come before; never waits and never fails.
+
+        What is wrong with a batch is raised to whoever iterates: a signal handler that fails would
+        stop the whole workflow.
+
+        Returns:
+            Whether the batch is of this inbox's stream; if not it is left alone.
+        """
+        try:
+            stream, start = str(batch["stream"]), int(batch["start"])
+            events = unpack(batch["events"], self._serializer)
+            error = batch.get("error") or {}
+            kind, message = str(error.get("type")), str(error.get("message"))
+        except _NO_BATCH as exc:
+            self._fail(failure_type(SerializationError), f"a signal that is no batch: {exc!r}")
+            return False
+        if self._stream is None:
+            # A forwarding that began in the middle promises nothing of what was before.
+            self._stream, self._offset = stream, max(start - 1, 0)
+        if stream != self._stream:
+            return False
+        for event in events:
+            first = getattr(event, "first", event.offset)
+            if event.offset <= self._offset or self._sealed or self._error:
+                continue
+            if first > self._offset + 1:
+                self._fail(
+                    failure_type(TrimmedError),
+                    f"event {first} of stream {stream} came after event {self._offset}: what is "
+                    "between them was signalled to another workflow or run",
+                )
+                break
+            self._offset = event.offset
+            self._sealed = isinstance(event, Seal)
+            self._backlog.append(event)
+        if error and not self._sealed:
+            self._fail(kind, message)
+        return True
+
+    def state(self) -> InboxState:
+        """Return what the next run needs, with the events that have not been handed out.
+
+        How many that are :attr:`should_continue_as_new` takes into account.
+        """
+        return InboxState(
+            self._stream, self._offset, pack(self._backlog), self._sealed, self._error
+        )
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event[T]:
+        """Return the next event.
+
+        Raises:
+            StopAsyncIteration: The seal has been handed out.
+            ApplicationError: Forwarding failed for good, or a batch was wrong; not retryable. What
+                had come before is handed out first.
+        """
+        await workflow.wait_condition(
+            lambda: bool(self._backlog) or self._sealed or self._error is not None
+        )
+        if self._backlog:
+            return self._backlog.popleft()
+        if self._sealed:
+            raise StopAsyncIteration
+        error = self._error or {}
+        raise ApplicationError(
+            f"stream {self._stream} was not forwarded to its end: {error.get('message')}",
+            type=error.get("type"),
+            non_retryable=True,
+        )
+
+    def _fail(self, kind: str, message: str) -> None:
+        if self._error is None:
+            self._error = {"type": kind, "message": message}

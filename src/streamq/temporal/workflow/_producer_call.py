@@ -1,0 +1,60 @@
+"""Describes one call of a streaming activity by a workflow, and checks that it can be made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from streamq._errors import ConfigurationError
+from streamq.temporal._names import LONGEST_NAME_BYTES, stream_name
+from streamq.temporal.activities._watch import DETACHED_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerCall:
+    """One call of a streaming activity, as the workflow wants it."""
+
+    activity: Any
+    name: str
+    args: list[Any]
+    topic: str
+    result_type: type | None
+    task_queue: str | None
+    schedule_to_close_timeout: timedelta | None
+    schedule_to_start_timeout: timedelta | None
+    start_to_close_timeout: timedelta | None
+    heartbeat_timeout: timedelta | None
+    retry_policy: RetryPolicy | None
+
+    @property
+    def stream(self) -> str:
+        """Name of the stream."""
+        info = workflow.info()
+        return stream_name(info.workflow_id, info.first_execution_run_id, self.topic)
+
+
+def check_detached(call: ProducerCall) -> None:
+    """Refuse what cannot be the command that starts ``streamq.Produce``.
+
+    The server would refuse it again and again, and the workflow task with it.
+
+    Raises:
+        ConfigurationError: The stream's name is too long for an id, or the arguments are too large.
+    """
+    size = len(call.stream.encode())
+    if size > LONGEST_NAME_BYTES:
+        raise ConfigurationError(
+            f"the stream's name has {size} bytes and is too long for the id of streamq.Produce "
+            f"({LONGEST_NAME_BYTES}); use a shorter topic or workflow id, or detached = false"
+        )
+    payloads = workflow.payload_converter().to_payloads(call.args)
+    size = sum(each.ByteSize() for each in payloads)
+    if size > DETACHED_BYTES:
+        raise ConfigurationError(
+            f"the activity's args have {size} bytes, more than streamq.Produce is started with "
+            f"({DETACHED_BYTES}); pass a reference to them, or detached = false"
+        )

@@ -1,0 +1,256 @@
+"""Starts a streaming activity from a workflow, or resumes one, and returns its stream."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypedDict, Unpack, overload
+
+from temporalio import activity, workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
+from typing_extensions import TypeVar
+
+from streamq._errors import ConfigurationError
+from streamq.temporal._failure import final_failure
+from streamq.temporal._names import DEFAULT_TOPIC
+from streamq.temporal._serializer import PayloadSerializer
+from streamq.temporal.producer._spec import spec_of
+
+from ._activity_stream import ActivityStream
+from ._handover import Handover, begin_handover
+from ._poll_options import DEFAULT_POLL_OPTIONS as _DEFAULT
+from ._poll_options import PollMode, PollOptions
+from ._producer_call import ProducerCall, check_detached
+from ._producers import ActivityProducer, ChildProducer, ResumedProducer
+
+R = TypeVar("R", default=Any)
+V = TypeVar("V")
+
+
+class StreamOptions(TypedDict, total=False):
+    """Options of :func:`stream_activity`, where they are described."""
+
+    topic: str | None
+    window: timedelta
+    polling: PollMode
+    max_wait: timedelta
+    max_events: int
+    max_bytes: int
+    detached: bool
+    task_queue: str | None
+    schedule_to_close_timeout: timedelta | None
+    schedule_to_start_timeout: timedelta | None
+    start_to_close_timeout: timedelta | None
+    heartbeat_timeout: timedelta | None
+    retry_policy: RetryPolicy | None
+
+
+@overload
+def stream_activity(
+    activity: Callable[..., Awaitable[R]],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: type[V],
+    result_type: type | None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[V, R]: ...
+@overload
+def stream_activity(
+    activity: Callable[..., Awaitable[R]],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: None = ...,
+    result_type: type | None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[Any, R]: ...
+@overload
+def stream_activity(
+    activity: str | Callable[..., Any],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: type[V],
+    result_type: type[R],
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[V, R]: ...
+@overload
+def stream_activity(
+    activity: str | Callable[..., Any],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: type[V],
+    result_type: None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[V, Any]: ...
+@overload
+def stream_activity(
+    activity: str | Callable[..., Any],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: None = ...,
+    result_type: type | None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[Any, Any]: ...
+def stream_activity(
+    activity: str | Callable[..., Any],
+    *positional: Any,
+    args: Sequence[Any] = (),
+    value_type: type | None = None,
+    result_type: type | None = None,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[Any, Any]:
+    """Start a streaming activity from a workflow and read what it streams.
+
+    ``async with stream_activity(generate, "prompt", ...) as stream``, then ``async for event in
+    stream`` gives :class:`~streamq.Chunk`, :class:`~streamq.Reset` (the activity was tried again
+    and starts over) and :class:`~streamq.Seal`, numbered as for every other reader, and ``await
+    stream.result()`` the activity's result or failure. Deterministic: replay repeats what the
+    history tells. The workflow's worker needs :class:`StreamqPlugin`.
+
+    Events come by the activity ``streamq.poll``, which waits for them and returns them in batches.
+    The first chunk of the stream, and one after a pause longer than the window, is returned at
+    once; otherwise a poll collects until ``window`` after its start; regular ones come at an even
+    pace, one for each ``window`` and 20 ms.
+
+    **Leaving the block.** After the end of the stream it waits for the activity. Before it (an
+    early ``break``, an exception, cancellation of the workflow) it cancels the activity and waits
+    until the stream is sealed CANCELLED. A failure that nobody asked for by ``result()`` is not
+    raised. What the activity could not seal itself, because it timed out or was between two
+    attempts, ``streamq.seal`` ends, so that the last event is a ``Seal``; unless the workflow
+    itself will be tried again and goes on with the stream.
+
+    **Polling** ``local``. Most polls are local activities: one history event each instead of six. A
+    regular poll comes first, then local ones for 425 ms by the worker's clock or until one finds
+    nothing, then a regular one again. While they run the workflow task stays open, so that signals,
+    updates, queries, cancellation and commands of other tasks of the workflow wait, for 500 ms at
+    most on a worker that is not overloaded. A window above 425 ms makes all polls regular.
+
+    **Detached.** The activity is run by a child workflow, ``streamq.Produce``, which goes on while
+    this workflow continues as new: ``if stream.should_continue_as_new:
+    workflow.continue_as_new(stream.handover())``, and in the next run ``async with
+    resume_stream(handover) as stream``. When the chain of runs ends without having cancelled it,
+    the child cancels the activity.
+
+    Args:
+        activity: The activity, decorated with :func:`streaming_activity`, or its name.
+        positional: Its arguments.
+        args: Its arguments, instead of ``positional``.
+        value_type: What ``event.value`` is decoded as, by the workflow's payload converter; by
+            default what the activity's annotations say.
+        result_type: What the result of an activity that is given by name is decoded as.
+        options: ``topic`` (by default the activity's own, or ``default``: each call needs its own),
+            ``window`` (100 ms), ``polling`` (``activity``), ``max_wait`` (60 s: how long a poll
+            waits for an event), ``max_events`` (1,000) and ``max_bytes`` (512 KiB) of one poll,
+            ``detached``, and ``task_queue``, the timeouts and ``retry_policy`` as for
+            ``workflow.start_activity``.
+
+    Raises:
+        ConfigurationError: An option is not usable, or what a detached activity is started with is
+            too large; nothing has been started. If it leaves the workflow, that fails for good.
+        ApplicationError: The function is an activity, but not decorated with
+            :func:`streaming_activity`.
+    """
+    if positional and args:
+        raise ConfigurationError("pass the activity's arguments by position or as args, not both")
+    detached = options.get("detached", False)
+    call = _call(activity, list(args or positional), result_type, options)
+    handover = begin_handover(call.stream, _poll_options(options))
+    if detached:
+        check_detached(call)
+    producer = ChildProducer(call) if detached else ActivityProducer(call)
+    chosen = value_type or _chunk_type(activity)
+    return ActivityStream(producer, handover, _serializer(chosen), detached=detached)
+
+
+@overload
+def resume_stream(
+    handover: Handover, *, value_type: type[V], result_type: type[R]
+) -> ActivityStream[V, R]: ...
+@overload
+def resume_stream(
+    handover: Handover, *, value_type: type[V], result_type: None = ...
+) -> ActivityStream[V, Any]: ...
+@overload
+def resume_stream(
+    handover: Handover, *, value_type: None = ..., result_type: type[R]
+) -> ActivityStream[Any, R]: ...
+@overload
+def resume_stream(
+    handover: Handover, *, value_type: None = ..., result_type: None = ...
+) -> ActivityStream[Any, Any]: ...
+def resume_stream(
+    handover: Handover, *, value_type: type | None = None, result_type: type | None = None
+) -> ActivityStream[Any, Any]:
+    """Go on with a stream that an earlier run of this workflow has handed over.
+
+    The next event is the one after the last that the earlier run took. Everything else is as with
+    :func:`stream_activity`. ``result()`` costs an activity, ``streamq.result``, which waits for the
+    producer.
+
+    Args:
+        handover: What :meth:`ActivityStream.handover` returned.
+        value_type: What ``event.value`` is decoded as.
+        result_type: What the activity's result is decoded as.
+    """
+    producer = ResumedProducer(handover.stream, result_type)
+    return ActivityStream(producer, handover, _serializer(value_type), detached=True)
+
+
+def _poll_options(options: StreamOptions) -> PollOptions:
+    window, max_wait = options.get("window"), options.get("max_wait")
+    return PollOptions(
+        options.get("polling", _DEFAULT.polling),
+        _DEFAULT.window_seconds if window is None else window.total_seconds(),
+        _DEFAULT.max_wait_seconds if max_wait is None else max_wait.total_seconds(),
+        options.get("max_events", _DEFAULT.max_events),
+        options.get("max_bytes", _DEFAULT.max_bytes),
+    )
+
+
+def _call(
+    function: str | Callable[..., Any],
+    args: list[Any],
+    result_type: type | None,
+    options: StreamOptions,
+) -> ProducerCall:
+    if isinstance(function, str):
+        name, topic = function, None
+    else:
+        # The only way from a function to the name that the SDK gave it.
+        definition = activity._Definition.must_from_callable(function)
+        name = definition.name or ""
+        result_type = result_type or definition.ret_type
+        spec = spec_of(function)
+        if spec is None:
+            raise _not_streaming(name)
+        topic = spec.topic
+    return ProducerCall(
+        function,
+        name,
+        args,
+        options.get("topic") or topic or DEFAULT_TOPIC,
+        result_type,
+        options.get("task_queue"),
+        options.get("schedule_to_close_timeout"),
+        options.get("schedule_to_start_timeout"),
+        options.get("start_to_close_timeout"),
+        options.get("heartbeat_timeout"),
+        options.get("retry_policy"),
+    )
+
+
+def _not_streaming(name: str) -> ApplicationError:
+    return final_failure(
+        ConfigurationError,
+        f"activity {name} streams nothing: it is decorated with @activity.defn; decorate it with "
+        "@streaming_activity instead, or call it with workflow.execute_activity",
+    )
+
+
+def _chunk_type(function: str | Callable[..., Any]) -> Any:
+    spec = spec_of(function)
+    return spec.chunk_type if spec else None
+
+
+def _serializer(value_type: Any) -> PayloadSerializer[Any]:
+    return PayloadSerializer(workflow.payload_converter(), value_type)

@@ -1,0 +1,202 @@
+"""The workflow's side: publishing without a signal, an update or an item in the history twice."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, NoReturn, TypeVar, overload
+from weakref import WeakKeyDictionary
+
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from streamq._errors import ChunkTooLargeError
+from streamq.temporal._event_json import PAYLOAD_BYTES
+from streamq.temporal._failure import final_failure, no_plugin
+
+from ._items import (
+    PublishEntry,
+    PublishRequest,
+    Topic,
+    WorkflowStreamState,
+    bind,
+    to_payload,
+)
+
+T = TypeVar("T")
+
+_ACTIVITY = "streamq.publish"
+_ACTIVITY_SECONDS = 60
+_UNKNOWN_ACTIVITY = "NotFoundError"  # what a worker says of an activity that it does not have
+_BATCH_BYTES = 500_000
+_PUBLISHER_TTL = timedelta(seconds=900)
+
+# Every workflow run is an event loop of its own.
+_streams: WeakKeyDictionary[asyncio.AbstractEventLoop, WorkflowStream] = WeakKeyDictionary()
+
+
+class WorkflowStream:
+    """Publishes from within a workflow. Make one in ``__init__`` of the workflow.
+
+    ``publish`` returns at once. Items are sent by the activity ``streamq.publish``, one after the
+    other; a workflow that returns or fails waits until the last one has arrived. One that continues
+    as new hands to the next run what has not. Once sending has failed for good, because the worker
+    lacks the plugin, say, the next ``publish`` and ``flush`` raise why.
+
+    Args:
+        prior_state: What the run before left, by :meth:`get_state`.
+
+    Raises:
+        RuntimeError: The workflow has one already.
+    """
+
+    def __init__(self, prior_state: WorkflowStreamState | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        if loop in _streams:
+            raise RuntimeError("this workflow has a WorkflowStream already; make one, in __init__")
+        _streams[loop] = self
+        # Of this run alone: a run that is tried again, or reset, says other things in its turn.
+        self._publisher = f"workflow {workflow.info().run_id}"
+        self._published = self._taken = 0
+        self._handed_over: int | None = None
+        self._inherited: list[PublishRequest] = list(prior_state.pending) if prior_state else []
+        self._waiting: list[PublishEntry] = []
+        self._current: PublishRequest | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._topic_types: dict[str, Any] = {}
+        if self._inherited:
+            self._sending = asyncio.create_task(self._send())
+
+    @overload
+    def topic(self, name: str) -> WorkflowTopicHandle[Any]: ...
+    @overload
+    def topic(self, name: str, *, type: type[T]) -> WorkflowTopicHandle[T]: ...
+
+    def topic(
+        self, name: str, *, type: type[T] | None = None
+    ) -> WorkflowTopicHandle[T] | WorkflowTopicHandle[Any]:
+        """Return a handle for publishing to a topic.
+
+        Raises:
+            RuntimeError: The topic is bound to another type.
+        """
+        return WorkflowTopicHandle(self, name, bind(self._topic_types, name, type))
+
+    async def flush(self) -> None:
+        """Wait until everything that was published has arrived. Not in the original."""
+        while self._sending is not None:
+            await asyncio.shield(self._sending)
+
+    def get_state(self, *, publisher_ttl: timedelta = _PUBLISHER_TTL) -> WorkflowStreamState:
+        """Return what the next run needs: what has not arrived yet.
+
+        Unless that is much: then the end of this run waits for it, as without a state.
+        """
+        pending = [*([self._current] if self._current else []), *self._inherited]
+        if self._waiting:
+            pending.append(PublishRequest(self._publisher, self._taken + 1, list(self._waiting)))
+        if sum(each.size() for each in pending) > _BATCH_BYTES:
+            self._handed_over = None
+            return WorkflowStreamState()
+        self._handed_over = self._published
+        return WorkflowStreamState(pending)
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether the state that was asked for last has everything that has not arrived."""
+        return self._handed_over == self._published
+
+    def detach_pollers(self) -> None:
+        """Do nothing: subscribers do not ask the workflow."""
+
+    def truncate(self, up_to_offset: int) -> None:
+        """Do nothing: no item is kept here, and streams go away with their time to live."""
+
+    async def continue_as_new(
+        self,
+        build_args: Callable[[WorkflowStreamState], Sequence[Any]],
+        *,
+        publisher_ttl: timedelta = _PUBLISHER_TTL,
+    ) -> NoReturn:
+        """Wait for handlers, and continue as new with the arguments for this state."""
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        state = self.get_state(publisher_ttl=publisher_ttl)
+        while not self.is_handed_over:
+            await self.flush()
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            state = self.get_state(publisher_ttl=publisher_ttl)
+        workflow.continue_as_new(args=build_args(state))
+
+    def _publish_to_topic(self, topic: str, value: Any) -> None:
+        payload = to_payload(value, workflow.payload_converter())
+        entry = PublishEntry(topic, base64.b64encode(payload.SerializeToString()).decode())
+        if entry.size() > PAYLOAD_BYTES:
+            raise final_failure(
+                ChunkTooLargeError,
+                f"an item of {payload.ByteSize()} bytes is more than the activity that publishes "
+                "it takes; publish it from an activity, in parts, or a reference to it",
+            )
+        self._waiting.append(entry)
+        self._published += 1
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send())
+        elif self._sending.done():
+            self._sending.result()  # raises: nothing more will be sent
+
+    async def _send(self) -> None:
+        while self._inherited or self._waiting:
+            request = self._inherited.pop(0) if self._inherited else self._next_request()
+            self._current = request
+            try:
+                await workflow.execute_activity(
+                    _ACTIVITY,
+                    request,
+                    start_to_close_timeout=timedelta(seconds=_ACTIVITY_SECONDS),
+                    retry_policy=RetryPolicy(non_retryable_error_types=[_UNKNOWN_ACTIVITY]),
+                    summary=f"{len(request.items)} items",
+                )
+            except ActivityError as exc:
+                if isinstance(exc.cause, ApplicationError) and exc.cause.type == _UNKNOWN_ACTIVITY:
+                    raise no_plugin() from exc
+                raise
+            self._current = None
+        self._sending = None  # and not after an error, which whoever flushes is told
+
+    def _next_request(self) -> PublishRequest:
+        request = PublishRequest(self._publisher, self._taken + 1)
+        room = _BATCH_BYTES
+        for entry in self._waiting:
+            room -= entry.size()
+            if request.items and room < 0:
+                break
+            request.items.append(entry)
+        del self._waiting[: len(request.items)]
+        self._taken += len(request.items)
+        return request
+
+
+class WorkflowTopicHandle(Topic[T]):
+    """Publishes to one topic from within a workflow; made by :meth:`WorkflowStream.topic`."""
+
+    def __init__(self, stream: WorkflowStream, name: str, type: type[T]) -> None:
+        super().__init__(name, type)
+        self._stream = stream
+
+    def publish(self, value: T | Payload) -> None:
+        """Publish a value, or a payload as it is."""
+        self._stream._publish_to_topic(self._name, value)
+
+
+async def flush_workflow(*, continues: bool = False) -> None:
+    """Wait until what the running workflow has published has arrived, if it publishes at all.
+
+    Not if it continues as new and hands that over: a signal that came meanwhile would be this
+    run's, and the arguments of the next one are made already.
+    """
+    stream = _streams.get(asyncio.get_running_loop())
+    if stream is not None and not (continues and stream.is_handed_over):
+        await stream.flush()

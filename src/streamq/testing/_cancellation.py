@@ -1,0 +1,89 @@
+"""Cancels a call at every await at which it can be cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_MOST_AWAITS = 500
+
+
+async def cancel_at_every_await(
+    make: Callable[[], Coroutine[Any, Any, object]], check: Callable[[], Awaitable[None]]
+) -> None:
+    """Repeat a call, and cancel it at its first await, its second, and so on.
+
+    Each await is tried twice. First the call is cancelled as soon as it suspends there. Then it is
+    cancelled when the awaited event has happened but the call has not resumed; results are lost
+    most easily at that point.
+
+    Args:
+        make: Makes the call; has to work again after it was cancelled.
+        check: Called after each cancellation; raises if something is lost.
+
+    Raises:
+        AssertionError: The call continued although it was cancelled.
+    """
+    for is_late in (False, True):
+        at = 1
+        while await _interrupt(make(), at, is_late):
+            await check()
+            at += 1
+            assert at < _MOST_AWAITS, f"the call does not end within {at} awaits"
+        await check()
+
+
+async def _interrupt(call: Coroutine[Any, Any, object], at: int, is_late: bool) -> bool:
+    """Cancel a call at its ``at``-th await; return whether it reached that await."""
+    awaits = 0
+    was_hit = False
+
+    def on_suspend(waited: object) -> None:
+        nonlocal awaits, was_hit
+        awaits += 1
+        if awaits != at:
+            return
+        was_hit = True
+        if is_late and isinstance(waited, asyncio.Future):
+            # Added before the task's own callback: the task gets result and cancellation at once.
+            waited.add_done_callback(lambda _: task.cancel())
+        else:
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+    async def run() -> object:
+        return await _step(call, on_suspend)
+
+    task = asyncio.ensure_future(run())
+    await asyncio.wait({task})
+    if was_hit:
+        assert task.cancelled(), (
+            f"the call was cancelled at its {at}. await, and continued all the same: {task!r}"
+        )
+    else:
+        task.result()
+    return was_hit
+
+
+@types.coroutine
+def _step(
+    call: Coroutine[Any, Any, T], on_suspend: Callable[[object], None]
+) -> Generator[Any, Any, T]:
+    """Drive a coroutine, and report each thing that it waits for."""
+    sent: Any = None
+    thrown: BaseException | None = None
+    while True:
+        try:
+            waited = call.send(sent) if thrown is None else call.throw(thrown)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        on_suspend(waited)
+        sent = thrown = None
+        try:
+            sent = yield waited
+        except BaseException as exc:  # noqa: BLE001 - passed to the coroutine
+            thrown = exc

@@ -1,0 +1,72 @@
+"""The checks of the conformance suite, one module for each group.
+
+:class:`streamq.testing.DriverSuite` is made of all groups. A suite that cannot fulfil all of them,
+such as one for a second service behind a driver, derives from the groups that apply.
+
+Checks of what is stored:
+
+* ``_basics``: bytes, bounds, descriptions, deletion.
+* ``_ordering``: order and repeated appends.
+* ``_replay``: reading again, from any position.
+* ``_trimming``: records that were removed while a reader was away.
+* ``_consuming``: backends without replay, where an acknowledgement removes what was read.
+* ``_expiry``, ``_listing``, ``_limits``: lifetimes, lists of streams, declared limits.
+
+Checks of whole streams, through writers and readers:
+
+* ``_attempts``: takeover by a newer attempt, and the events that readers get.
+* ``_endings``: every stream ends exactly once.
+* ``_late_join``: readers that join late.
+
+Checks of operation:
+
+* ``_waiting``: waiting reads, wake-ups, latency.
+* ``_lifecycle``: opening, closing, cancellation.
+* ``_faults``: broken connections, restarts, servers that hang.
+* ``_refusals``: full, read-only and unreachable servers, wrong credentials.
+* ``_declarations``: declared capabilities, and refusal of the others.
+
+Shared by the groups: ``_base`` (base class with pytest fixtures), ``_streams`` (writers and
+readers), ``_conditions`` (``requires``, ``needs``), ``_records``, ``_stream_names``,
+``_other_process``.
+
+Design: docs/design/testing.md.
+"""
+
+from ._attempts import AttemptChecks
+from ._basics import BasicChecks
+from ._consuming import ConsumingChecks
+from ._declarations import DeclarationChecks
+from ._endings import EndingChecks
+from ._expiry import ExpiryChecks
+from ._faults import FaultChecks
+from ._late_join import LateJoinChecks
+from ._lifecycle import LifecycleChecks
+from ._limits import LimitChecks
+from ._listing import ListingChecks
+from ._ordering import OrderingChecks
+from ._refusals import RefusalChecks
+from ._replay import ReplayChecks
+from ._stream_names import TRICKY_NAMES
+from ._trimming import TrimmingChecks
+from ._waiting import WaitingChecks
+
+__all__ = [
+    "TRICKY_NAMES",
+    "AttemptChecks",
+    "BasicChecks",
+    "ConsumingChecks",
+    "DeclarationChecks",
+    "EndingChecks",
+    "ExpiryChecks",
+    "FaultChecks",
+    "LateJoinChecks",
+    "LifecycleChecks",
+    "LimitChecks",
+    "ListingChecks",
+    "OrderingChecks",
+    "RefusalChecks",
+    "ReplayChecks",
+    "TrimmingChecks",
+    "WaitingChecks",
+]

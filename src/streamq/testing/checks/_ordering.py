@@ -1,0 +1,87 @@
+"""Checks of order: records come as they were appended, and a repeated append adds nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streamq.driver import ChunkQueue, Entry, StreamId
+from streamq.testing._harness import OpenQueue
+
+from ._base import Checks
+from ._conditions import requires
+from ._records import data_of, entries, new_stream, numbered
+
+
+class OrderingChecks(Checks):
+    """Records are read in the order in which they were appended, each once."""
+
+    group = "ordering"
+
+    @requires("ordered")
+    async def test_order_holds_across_appends(self, queue: ChunkQueue, stream: StreamId) -> None:
+        """Tokens in the wrong order make no text."""
+        data = numbered(30)
+        for i, item in enumerate(data):
+            await queue.append(stream, entries(item, first=i))
+        await self.expect(queue, stream, data)
+
+    @requires("ordered")
+    async def test_epochs_and_indexes_are_compared_as_numbers(
+        self, queue: ChunkQueue, stream: StreamId
+    ) -> None:
+        """As text, 10 sorts before 9, and a stream would break at its tenth record."""
+        ids = [(9, 0), (9, 9), (9, 10), (9, 100), (10, 0), (10, 9), (10, 10), (2**62, 3)]
+        ids.append((2**63 - 1, 0))
+        for epoch, index in ids:
+            await queue.append(stream, [Entry(epoch, index, f"{epoch}.{index}".encode())])
+        found = await self.expect(queue, stream, [f"{e}.{i}".encode() for e, i in ids])
+        if not queue.capabilities.replay:
+            return
+        for at, record in enumerate(found):
+            rest = await self.read(queue, stream, record.position, max_wait=0)
+            assert data_of(found[at + 1 :]) == data_of(rest)
+
+    @requires("fenced")
+    async def test_repeated_append_is_skipped(self, queue: ChunkQueue, stream: StreamId) -> None:
+        """Core repeats an append whose acknowledgement is lost; readers must see the text once."""
+        data = numbered(3)
+        for _ in range(3):
+            await queue.append(stream, entries(*data))
+        await self.expect(queue, stream, data)
+
+    @requires("fenced")
+    async def test_repeat_continues_where_a_prefix_was_stored(
+        self, queue: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A connection may break within a batch; the repeat must add only the missing records."""
+        data = numbered(5)
+        await queue.append(stream, entries(*data[:2]))
+        await queue.append(stream, entries(*data))
+        await self.expect(queue, stream, data)
+
+    @requires("fenced")
+    async def test_repeat_through_another_connection_is_skipped(
+        self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
+    ) -> None:
+        """A repeat often uses a new connection, which must know what the old one stored."""
+        data = numbered(4)
+        await queue.append(stream, entries(*data[:3]))
+        await (await open_queue()).append(stream, entries(*data[1:], first=1))
+        await self.expect(queue, stream, data)
+
+    async def test_interleaved_writers_of_many_streams(
+        self, queue: ChunkQueue, open_queue: OpenQueue
+    ) -> None:
+        """A worker runs many activities; their records must not leak into each other."""
+        queues = (queue, await open_queue())
+        streams = [new_stream() for _ in range(20)]
+
+        async def write(at: int) -> None:
+            for i in range(25):
+                await queues[at % 2].append(streams[at], entries(b"%d.%d" % (at, i), first=i))
+
+        async with asyncio.timeout(4 * self.patience), asyncio.TaskGroup() as group:
+            for at in range(len(streams)):
+                group.create_task(write(at))
+        for at, stream in enumerate(streams):
+            await self.expect(queue, stream, [b"%d.%d" % (at, i) for i in range(25)])

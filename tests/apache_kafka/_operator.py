@@ -1,0 +1,175 @@
+"""What an operator does on a cluster, past the driver: topics, permissions, a look into the log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.errors import for_code
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.protocol.admin import CreateAclsRequest
+
+from streamq_kafka.embedded import TopicSpec
+
+_TOPIC, _LITERAL, _READ, _DESCRIBE, _ALLOW = 2, 3, 3, 8, 3
+_choose = DefaultPartitioner()
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """A record as it is in the log of a partition."""
+
+    offset: int
+    value: bytes
+
+
+class Operator:
+    """A plain client with all permissions.
+
+    Args:
+        bootstrap: Where the brokers are, as host:port,host:port.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+
+    async def create(
+        self,
+        topics: Sequence[TopicSpec],
+        *,
+        replicas: int = 1,
+        nodes: Sequence[int] = (),
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Create topics and wait until all partitions are served; existing ones are left alone.
+
+        Args:
+            topics: Which.
+            replicas: How many copies of each partition, on nodes that the cluster chooses.
+            nodes: All that have a copy of each, instead; they lead the partitions by turns, and of
+                every topic the same ones.
+            settings: Their settings, by Kafka's names.
+        """
+        wanted = [
+            NewTopic(
+                topic.name,
+                *((-1, -1) if nodes else (topic.partitions, replicas)),
+                replica_assignments=_by_turns(topic.partitions, nodes) if nodes else None,
+                topic_configs={**(settings or {})}
+                | ({"cleanup.policy": "compact"} if topic.compacted else {}),
+            )
+            for topic in topics
+        ]
+        async with self._admin() as admin:
+            present = set(await admin.list_topics())
+            answer: Any = await admin.create_topics(
+                [topic for topic in wanted if topic.name not in present]
+            )
+            for _, code, message in answer.topic_errors:
+                if code:
+                    raise for_code(code)(message)
+        async with self._consumer() as consumer:
+            for topic in topics:
+                # It asks until the leaders have heard of it, which takes them a moment.
+                await consumer.end_offsets(await self._partitions(consumer, topic.name))
+
+    async def delete(self, *topics: str) -> None:
+        """Delete topics."""
+        async with self._admin() as admin:
+            answer: Any = await admin.delete_topics(list(topics))
+            for _, code in answer.topic_error_codes:
+                if code:
+                    raise for_code(code)()
+
+    async def topics(self) -> list[str]:
+        """Return the names of all topics, the cluster's own included."""
+        async with self._admin() as admin:
+            return list(await admin.list_topics())
+
+    async def records(self, topic: str, key: bytes) -> tuple[TopicPartition, list[LogRecord]]:
+        """Return the partition of a key, and its records there, oldest first."""
+        found: list[LogRecord] = []
+        async with self._consumer() as consumer:
+            numbers = [each.partition for each in await self._partitions(consumer, topic)]
+            partition = TopicPartition(topic, _choose(key, numbers, numbers))
+            consumer.assign([partition])
+            await consumer.seek_to_beginning(partition)
+            end = (await consumer.end_offsets([partition]))[partition]
+            while await consumer.position(partition) < end:
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    found += (LogRecord(r.offset, r.value) for r in records if r.key == key)
+        return partition, found
+
+    async def trim(self, partition: TopicPartition, before: int) -> None:
+        """Delete all records of a partition before an offset."""
+        async with self._admin() as admin:
+            await admin.delete_records({partition: RecordsToDelete(before_offset=before)})
+
+    async def leader(self, partition: TopicPartition) -> int:
+        """Return the number of the node that leads a partition; -1 if there is none."""
+        return int((await self._describe(partition))["leader"])
+
+    async def in_sync(self, partition: TopicPartition) -> list[int]:
+        """Return the numbers of the nodes whose copy of a partition is complete."""
+        return list((await self._describe(partition))["isr"])
+
+    async def permit_reading(self, user: str, topics: Sequence[str]) -> None:
+        """Allow a user to read topics, and nothing else."""
+        requests = [
+            CreateAclsRequest(_TOPIC, topic, _LITERAL, f"User:{user}", "*", operation, _ALLOW)
+            for topic in topics
+            for operation in (_READ, _DESCRIBE)
+        ]
+        async with self._admin() as admin:
+            for request in requests:
+                answer = await admin._send_to_controller(request)
+                for code, message in answer.creation_responses:
+                    if code:
+                        raise for_code(code)(message)
+
+    async def _describe(self, partition: TopicPartition) -> dict[str, Any]:
+        async with self._admin() as admin:
+            (topic,) = await admin.describe_topics([partition.topic])
+            found: dict[str, Any] = next(
+                each for each in topic["partitions"] if each["partition"] == partition.partition
+            )
+            return found
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[Any]:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=10,
+            max_partition_fetch_bytes=8 * 2**20,
+        )
+        async with consumer:
+            yield consumer
+
+    async def _partitions(self, consumer: Any, topic: str) -> list[TopicPartition]:
+        # The consumer learns of a topic that it is not assigned to only when it is told to.
+        await consumer._client.add_topic(topic)
+        while not (numbers := consumer.partitions_for_topic(topic)):
+            await consumer._client.force_metadata_update()  # a new one is not known at once
+        return [TopicPartition(topic, number) for number in sorted(numbers)]
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[Any]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        await admin.start()
+        try:
+            yield admin
+        finally:
+            await admin.close()
+
+
+def _by_turns(partitions: int, nodes: Sequence[int]) -> dict[int, list[int]]:
+    """Return the nodes of each partition, the one that leads first."""
+    count = len(nodes)
+    return {p: [nodes[(p + i) % count] for i in range(count)] for p in range(partitions)}

@@ -1,0 +1,24 @@
+"""Credentials in addresses are masked before an address is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamq.driver import mask_credentials
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis://user:secret@host:6379/0", "redis://***@host:6379/0"),
+        ("redis://:secret@host", "redis://***@host"),
+        ("cannot reach http://user:se/cr@et@host", "cannot reach http://***@host"),
+        ("user:secret@one,user:secret@two", "***@one,***@two"),
+        ("'user:secret@host'", "'***@host'"),
+        ("http://host:4566/path is not a URL", "http://host:4566/path is not a URL"),
+        ("somebody@example.com", "somebody@example.com"),
+    ],
+)
+def test_no_secret_is_shown(text: str, expected: str) -> None:
+    """Messages end up in logs and histories, which more people read than may know the secret."""
+    assert mask_credentials(text) == expected

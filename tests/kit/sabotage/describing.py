@@ -1,0 +1,323 @@
+"""Sabotaged drivers that describe, delete or list wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from datetime import timedelta
+from fnmatch import fnmatchcase
+
+from streamq.driver import (
+    BackendError,
+    ChunkQueue,
+    Entry,
+    FencedError,
+    Stored,
+    StreamId,
+    StreamInfo,
+    StreamNotFoundError,
+)
+
+from .server import ROUND_TRIP_SECONDS, SoundQueue, checks
+
+
+class DescribesTheOldest(SoundQueue):
+    """Returns the oldest records where the newest were asked for."""
+
+    caught_by = checks("""
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        full_backend_is_reported_keeps_its_records_and_recovers
+        describe_reflects_every_append_that_returned describe_returns_the_newest_records_first
+        joining_at_the_tail_gives_exactly_what_comes_after
+        offsets_are_dense_and_equal_through_many_takeovers open_queues_heal_after_a_restart
+        takeover_leaves_nothing_of_the_old_epoch_behind_it
+    """)
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        info = await super().describe(stream, last=1_000)
+        return dataclasses.replace(info, last=info.last[::-1][:last][::-1])
+
+
+class DescribesInOrderOfAppend(SoundQueue):
+    """Returns the newest records, with the newest of them at the end."""
+
+    caught_by = checks("""
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        attempt_that_wrote_nothing_is_counted_without_a_reset
+        describe_returns_all_when_more_are_requested
+        describe_returns_the_newest_records_first stale_attempt_cannot_end_the_stream
+        joining_at_the_tail_gives_exactly_what_comes_after
+        next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
+        offsets_are_dense_and_equal_through_many_takeovers
+        opening_a_writer_can_be_cancelled_at_any_await
+        outage_beyond_the_deadline_is_reported_and_later_work_succeeds
+        position_of_a_trimmed_record_leads_to_the_oldest_one
+        replay_that_differs_is_refused_and_changes_nothing
+        replaying_attempt_sends_everything_again_and_is_delivered_once
+        resuming_attempt_goes_on_after_the_last_durable_chunk
+        takeover_leaves_nothing_of_the_old_epoch_behind_it
+    """)
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        info = await super().describe(stream, last=last)
+        return dataclasses.replace(info, last=info.last[::-1])
+
+
+class DescribesLate(SoundQueue):
+    """Describes what a replica holds that is behind by a little more than a round trip."""
+
+    caught_by = checks("""
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        attempt_that_wrote_nothing_is_counted_without_a_reset
+        full_backend_is_reported_keeps_its_records_and_recovers
+        describe_reflects_every_append_that_returned
+        describe_returns_all_when_more_are_requested
+        describe_returns_the_newest_records_first stale_attempt_cannot_end_the_stream
+        joining_at_the_tail_after_the_end_gives_the_ending
+        joining_at_the_tail_gives_exactly_what_comes_after live_tail_misses_nothing_after_it
+        next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
+        offsets_are_dense_and_equal_through_many_takeovers open_queues_heal_after_a_restart
+        opening_a_writer_can_be_cancelled_at_any_await
+        outage_beyond_the_deadline_is_reported_and_later_work_succeeds
+        replay_that_differs_is_refused_and_changes_nothing
+        replaying_attempt_sends_everything_again_and_is_delivered_once
+        resuming_attempt_goes_on_after_the_last_durable_chunk
+        status_reports_offset_attempt_and_seal
+        takeover_leaves_nothing_of_the_old_epoch_behind_it
+    """)
+
+    async def store(
+        self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> None:
+        await super().store(link, stream, entries, ttl)
+        self.server.notes[stream] = asyncio.get_running_loop().time()
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        info = await super().describe(stream, last=last + 1)
+        stored = self.server.notes.get(stream, 0.0)
+        assert isinstance(stored, float)
+        age = asyncio.get_running_loop().time() - stored
+        is_late = len(info.last) > 1 and age < 1.1 * ROUND_TRIP_SECONDS
+        return dataclasses.replace(info, last=info.last[int(is_late) :][:last])
+
+
+class DescribesNoMoreThanThereIs(SoundQueue):
+    """Refuses to return fifty records where there are fewer."""
+
+    caught_by = checks("describe_returns_all_when_more_are_requested")
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        info = await super().describe(stream, last=last)
+        if len(info.last) < last and last >= 50:
+            raise BackendError("index out of range", backend=self.backend, stream=str(stream))
+        return info
+
+
+class DescribesNothingAsEmpty(SoundQueue):
+    """Describes a stream that does not exist as an empty one, if no records are asked for."""
+
+    caught_by = checks("""
+        append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
+        attempt_that_wrote_nothing_is_counted_without_a_reset
+        delete_removes_the_stream_for_everyone describe_of_a_missing_stream_raises
+        errors_of_the_backend_are_errors_of_streamq reader_of_a_deleted_stream_gets_an_error
+        repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
+        stream_expires_after_its_ttl sweep_removes_expired_streams_only
+    """)
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        try:
+            return await super().describe(stream, last=last)
+        except StreamNotFoundError:
+            if last:
+                raise
+            return StreamInfo(stream)
+
+
+class CountsWrongly(SoundQueue):
+    """Counts appends where records are meant."""
+
+    caught_by = checks("describe_returns_the_newest_records_first")
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        return dataclasses.replace(await super().describe(stream, last=last), records=1)
+
+
+class DeleteLeavesRecords(SoundQueue):
+    """Hides a stream that is deleted, and keeps its records."""
+
+    caught_by = checks("delete_leaves_nothing_in_the_backend")
+
+    async def delete(self, stream: StreamId) -> None:
+        found = self.server.stored(stream)
+        self.server.trash[stream] = [] if found is None else [r.data for r in found.records]
+        await super().delete(stream)
+
+
+class DeleteKeepsTheFence(SoundQueue):
+    """Deletes the records, and remembers which attempt was the newest."""
+
+    caught_by = checks("deleted_stream_can_be_created_anew")
+
+    async def delete(self, stream: StreamId) -> None:
+        self.server.notes[stream] = self.server.newest(stream)[0]
+        await super().delete(stream)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        fence = self.server.notes.get(stream, 0)
+        assert isinstance(fence, int)
+        if any(entry.epoch < fence for entry in entries):
+            raise FencedError("an older one", backend=self.backend, stream=str(stream))
+        return entries
+
+
+class DeletesForItselfOnly(SoundQueue):
+    """Deletes what its own connection sees, until something is appended again."""
+
+    caught_by = checks("""
+        delete_leaves_nothing_in_the_backend delete_removes_the_stream_for_everyone
+        reader_of_a_deleted_stream_gets_an_error
+    """)
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._deleted: set[StreamId] = set()
+
+    async def delete(self, stream: StreamId) -> None:
+        await self.link()
+        if self.server.stored(stream) is not None:
+            self._deleted.add(stream)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        if stream in self._deleted:
+            self._deleted.discard(stream)
+            self.server.disk.remove(stream)
+        return entries
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        if stream in self._deleted:
+            raise StreamNotFoundError("deleted", backend=self.backend, stream=str(stream))
+        return await super().describe(stream, last=last)
+
+
+class RefusesToDeleteNothing(SoundQueue):
+    """Raises when there is nothing to delete."""
+
+    caught_by = checks("""
+        delete_is_idempotent describing_deleting_and_listing_can_be_cancelled_at_any_await
+    """)
+
+    async def delete(self, stream: StreamId) -> None:
+        await super().describe(stream)
+        await super().delete(stream)
+
+
+class _Listing(SoundQueue):
+    """Lists those streams that :meth:`is_listed` says."""
+
+    def is_listed(self, stream: StreamId, tenant: str, prefix: str) -> bool:
+        raise NotImplementedError
+
+    async def listed(self, tenant: str, prefix: str) -> list[StreamInfo]:
+        await super().listed(tenant, prefix)
+        names = [each for each in self.server.disk.names() if self.server.stored(each)]
+        return [StreamInfo(each) for each in names if self.is_listed(each, tenant, prefix)]
+
+
+class ListsEveryTenant(_Listing):
+    """Lists what other customers have as well."""
+
+    caught_by = checks("streams_lists_one_tenant_by_prefix")
+
+    def is_listed(self, stream: StreamId, tenant: str, prefix: str) -> bool:
+        return stream.name.startswith(prefix)
+
+
+class TakesTenantForPrefix(_Listing):
+    """Lists the streams of tenants whose name goes on."""
+
+    caught_by = checks("streams_lists_one_tenant_by_prefix")
+
+    def is_listed(self, stream: StreamId, tenant: str, prefix: str) -> bool:
+        return stream.tenant.startswith(tenant) and stream.name.startswith(prefix)
+
+
+class IgnoresPrefix(_Listing):
+    """Lists all streams of the tenant."""
+
+    caught_by = checks("prefix_is_taken_literally streams_lists_one_tenant_by_prefix")
+
+    def is_listed(self, stream: StreamId, tenant: str, prefix: str) -> bool:
+        return stream.tenant == tenant
+
+
+class TakesPrefixForPattern(_Listing):
+    """Gives the prefix to the backend's pattern language as it is."""
+
+    caught_by = checks("prefix_is_taken_literally")
+
+    def is_listed(self, stream: StreamId, tenant: str, prefix: str) -> bool:
+        return stream.tenant == tenant and fnmatchcase(stream.name, prefix + "*")
+
+
+class ListsOnePage(SoundQueue):
+    """Lists the first thousand streams."""
+
+    caught_by = checks("listing_is_complete_beyond_one_page")
+
+    async def listed(self, tenant: str, prefix: str) -> list[StreamInfo]:
+        return (await super().listed(tenant, prefix))[:1_000]
+
+
+class ListsPagesThatOverlap(SoundQueue):
+    """Lists the last stream of a page on the next one as well."""
+
+    caught_by = checks("listing_is_complete_beyond_one_page")
+
+    async def listed(self, tenant: str, prefix: str) -> list[StreamInfo]:
+        found = await super().listed(tenant, prefix)
+        return found[:1_000] + found[999:] if len(found) > 1_000 else found
+
+
+class _Renaming(SoundQueue):
+    """Stores a stream under what :meth:`renamed` makes of its name."""
+
+    def renamed(self, stream: StreamId) -> StreamId:
+        raise NotImplementedError
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        await super().append(self.renamed(stream), entries, ttl=ttl)
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        return await super().read(
+            self.renamed(stream),
+            after,
+            max_records=max_records,
+            max_bytes=max_bytes,
+            max_wait=max_wait,
+        )
+
+
+class FoldsCase(_Renaming):
+    """Takes names that differ in case for one."""
+
+    caught_by = checks("any_allowed_name_works prefix_is_taken_literally")
+
+    def renamed(self, stream: StreamId) -> StreamId:
+        return StreamId(stream.tenant, stream.name.lower())
+
+
+class CutsLongNames(_Renaming):
+    """Stores names in a column that is one character too short for the longest."""
+
+    caught_by = checks("""
+        any_allowed_name_works longest_tenant_and_name_work_and_longer_ones_are_refused
+    """)
+
+    def renamed(self, stream: StreamId) -> StreamId:
+        return StreamId(stream.tenant, stream.name[:1_023])

@@ -1,0 +1,155 @@
+"""Sabotaged drivers whose streams expire too late, too early, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from datetime import timedelta
+
+from streamq.driver import ChunkQueue, Entry, FencedError, StreamId, StreamInfo
+
+from .server import SoundQueue, checks
+
+_LONG = timedelta(days=1_000)
+
+
+class NeverExpires(SoundQueue):
+    """Knows no time to live."""
+
+    caught_by = checks("""
+        append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
+        repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
+        stream_expires_after_its_ttl sweep_removes_expired_streams_only
+    """)
+
+    async def store(
+        self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> None:
+        await super().store(link, stream, entries, _LONG)
+
+
+class SetsNoTtlAtFirst(SoundQueue):
+    """Sets the time to live with the second append, which a producer that died never makes."""
+
+    caught_by = checks("""
+        append_of_nothing_has_no_effect stream_expires_after_its_ttl
+        sweep_removes_expired_streams_only
+    """)
+
+    async def store(
+        self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> None:
+        is_first = self.server.stored(stream) is None
+        await super().store(link, stream, entries, _LONG if is_first else ttl)
+
+
+class DoesNotRenewTtl(SoundQueue):
+    """Keeps the time to live that the first append set, unless it is told another one."""
+
+    caught_by = checks("""
+        append_can_shorten_the_ttl_and_the_next_one_restores_it append_renews_the_ttl
+    """)
+
+    async def store(
+        self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> None:
+        found = self.server.stored(stream)
+        if found is not None and ttl is None:
+            left = found.expires_at - asyncio.get_running_loop().time()
+            ttl = timedelta(seconds=left)
+        await super().store(link, stream, entries, ttl)
+
+
+class IgnoresTtlOfAppend(SoundQueue):
+    """Uses the time to live that it was opened with, whatever an append says."""
+
+    caught_by = checks("""
+        append_can_shorten_the_ttl_and_the_next_one_restores_it
+        repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
+    """)
+
+    async def store(
+        self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> None:
+        await super().store(link, stream, entries, None)
+
+
+class IgnoresTtlOfRepeat(SoundQueue):
+    """Sets no time to live with an append that adds nothing."""
+
+    caught_by = checks("repeated_append_sets_the_shorter_ttl_again")
+
+    async def store(
+        self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> None:
+        newest = self.server.newest(stream)
+        if entries and (entries[-1].epoch, entries[-1].index) == newest:
+            ttl = None
+        await super().store(link, stream, entries, ttl)
+
+
+class SetsTtlBeforeItFences(SoundQueue):
+    """Sets the time to live of an append that it then refuses."""
+
+    caught_by = checks("refused_append_shortens_nothing")
+
+    async def store(
+        self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> None:
+        try:
+            await super().store(link, stream, entries, ttl)
+        except FencedError:
+            found = self.server.stored(stream)
+            if found is not None and ttl is not None:
+                found.expires_at = asyncio.get_running_loop().time() + ttl.total_seconds()
+            raise
+
+
+class ExpiresTooEarly(SoundQueue):
+    """Keeps a stream for a tenth of its time."""
+
+    caught_by = checks("""
+        append_can_shorten_the_ttl_and_the_next_one_restores_it append_renews_the_ttl
+        refused_append_shortens_nothing sealed_stream_expires_by_its_own_ttl
+    """)
+
+    async def store(
+        self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> None:
+        await super().store(link, stream, entries, (ttl or self.options.ttl) / 10)
+
+
+class ReportsNoExpiry(SoundQueue):
+    """Does not say when a stream expires."""
+
+    caught_by = checks("""
+        append_can_shorten_the_ttl_and_the_next_one_restores_it long_ttl_is_reported
+        refused_append_shortens_nothing repeated_append_sets_the_shorter_ttl_again
+        sealed_stream_expires_by_its_own_ttl stream_expires_after_its_ttl
+    """)
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        return dataclasses.replace(await super().describe(stream, last=last), expires_in=None)
+
+
+class SweepsEverything(SoundQueue):
+    """Sweeps what is alive as well."""
+
+    caught_by = checks("sweep_removes_expired_streams_only")
+
+    async def sweep(self) -> int:
+        await super().sweep()
+        for stream in self.server.disk.names():
+            self.server.disk.remove(stream)
+        return 0
+
+
+class CountsWhatOthersSwept(SoundQueue):
+    """Counts as swept what there was to sweep when it began, and leaves it to the backend."""
+
+    caught_by = checks("sweep_removes_expired_streams_only")
+
+    async def sweep(self) -> int:
+        await super().sweep()
+        return 5

@@ -1,0 +1,128 @@
+"""Sabotaged drivers that let the wrong attempt write, or keep the right one from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from streamq.driver import Entry, FencedError, StreamId
+
+from .server import SoundQueue, checks
+
+
+class AcceptsStaleAttempt(SoundQueue):
+    """Stores whatever comes, as if it came from the newest attempt."""
+
+    caught_by = checks("""
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        stale_attempt_cannot_end_the_stream next_attempt_is_delivered_whole_after_a_reset
+        older_attempt_that_opens_after_a_newer_one_is_refused
+        older_epoch_is_fenced_even_if_it_never_wrote refused_append_shortens_nothing
+        stale_epoch_is_fenced stale_epoch_is_fenced_in_another_connection
+        takeover_leaves_nothing_of_the_old_epoch_behind_it
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        epoch, index = self.server.newest(stream)
+        shift = self.server.notes.setdefault((stream, epoch), 0)
+        assert isinstance(shift, int)
+        found = []
+        for entry in entries:
+            if entry.epoch < epoch:
+                index, shift = index + 1, shift + 1
+                self.server.notes[stream, epoch] = shift
+                found.append(Entry(epoch, index, entry.data))
+            elif entry.epoch == epoch:
+                index = max(index, entry.index + shift)
+                found.append(Entry(epoch, entry.index + shift, entry.data))
+            else:
+                epoch, index, shift = entry.epoch, entry.index, 0
+                found.append(entry)
+        return found
+
+
+class AcceptsOlderAttemptThatNeverWrote(AcceptsStaleAttempt):
+    """Fences attempts that wrote before; one that comes late for its first word is let in."""
+
+    caught_by = checks("""
+        older_attempt_that_opens_after_a_newer_one_is_refused
+        older_epoch_is_fenced_even_if_it_never_wrote
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        known = self.server.notes.setdefault(stream, set())
+        assert isinstance(known, set)
+        epochs = {entry.epoch for entry in entries}
+        if epochs & known:
+            return entries
+        known |= epochs
+        return super().altered(stream, entries)
+
+
+class FencesInTheConnectionOnly(AcceptsStaleAttempt):
+    """Knows only of those newer attempts that write over the same connection."""
+
+    caught_by = checks("""
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        stale_attempt_cannot_end_the_stream next_attempt_is_delivered_whole_after_a_reset
+        older_attempt_that_opens_after_a_newer_one_is_refused
+        refused_append_shortens_nothing stale_epoch_is_fenced_in_another_connection
+        takeover_leaves_nothing_of_the_old_epoch_behind_it
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        newest = self.server.notes.get((self, stream), 0)
+        assert isinstance(newest, int)
+        self.server.notes[self, stream] = max([newest, *(entry.epoch for entry in entries)])
+        if any(entry.epoch < newest for entry in entries):
+            return entries
+        return super().altered(stream, entries)
+
+
+class FencesBeforeItStores(AcceptsStaleAttempt):
+    """Looks for a newer attempt first and stores later, in two steps."""
+
+    caught_by = checks("""
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        takeover_leaves_nothing_of_the_old_epoch_behind_it
+    """)
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        if entries and entries[0].epoch < self.server.newest(stream)[0]:
+            raise FencedError("an older one", backend=self.backend, stream=str(stream))
+        await super().append(stream, entries, ttl=ttl)
+
+
+class FencesItsOwnAttempt(SoundQueue):
+    """Takes the same attempt over another connection for another attempt."""
+
+    caught_by = checks("""
+        full_backend_is_reported_keeps_its_records_and_recovers
+        describe_reflects_every_append_that_returned
+        read_that_is_blocked_when_its_connection_drops_fails_or_continues
+        repeat_through_another_connection_is_skipped
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        for entry in entries:
+            owner = self.server.notes.setdefault((stream, entry.epoch), self)
+            if owner is not self:
+                raise FencedError("somebody else", backend=self.backend, stream=str(stream))
+        return entries
+
+
+class ComparesEpochsAsText(SoundQueue):
+    """Compares epochs as text, in which 10 comes before 9."""
+
+    caught_by = checks("""
+        epochs_and_indexes_are_compared_as_numbers
+        opening_a_writer_can_be_cancelled_at_any_await
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        epoch, _ = self.server.newest(stream)
+        if epoch and any(str(entry.epoch) < str(epoch) for entry in entries):
+            raise FencedError("an older one", backend=self.backend, stream=str(stream))
+        return entries

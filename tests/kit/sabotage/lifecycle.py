@@ -1,0 +1,234 @@
+"""Sabotaged drivers that close wrongly, are cancelled wrongly, or leave something behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Self
+
+from streamq.driver import (
+    BackendUnavailableError,
+    ChunkQueue,
+    ClosedError,
+    Entry,
+    QueueOptions,
+    Stored,
+    StreamId,
+    StreamInfo,
+)
+
+from .server import ROUND_TRIP_SECONDS, SabotagedSettings, SoundQueue, checks
+
+
+class SwallowsCancellation(SoundQueue):
+    """Goes on as if nothing had happened when an append is cancelled."""
+
+    caught_by = checks("""
+        aclose_can_be_cancelled_at_any_await_and_finished_later
+        append_can_be_cancelled_at_any_await opening_a_writer_can_be_cancelled_at_any_await
+    """)
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        try:
+            await super().append(stream, entries, ttl=ttl)
+        except asyncio.CancelledError:
+            await super().append(stream, entries, ttl=ttl)
+
+
+class HangsOnCloseWhileReading(SoundQueue):
+    """Waits with closing until nobody reads any more, however long that takes."""
+
+    caught_by = checks("aclose_ends_blocked_reads_at_once")
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._idle = asyncio.Condition()
+        self._reads = 0
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        self._reads += 1
+        try:
+            return await super().read(
+                stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
+            )
+        finally:
+            self._reads -= 1
+
+    async def aclose(self) -> None:
+        while self._reads:  # noqa: ASYNC110 - one way of hanging
+            await asyncio.sleep(0.01)
+        await super().aclose()
+
+
+class LeavesBlockedReadsHanging(SoundQueue):
+    """Closes, and leaves those that wait to their own deadline."""
+
+    caught_by = checks("aclose_ends_blocked_reads_at_once")
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+class ClosesOtherQueues(SoundQueue):
+    """Closes what all queues of the process share."""
+
+    caught_by = checks("""
+        aclose_can_be_cancelled_at_any_await_and_finished_later
+        aclose_ends_appends_that_are_under_way closing_one_queue_leaves_others_alone
+        nothing_is_left_after_aclose records_outlive_the_connections
+    """)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.server.break_connections()
+        self.server.notes["closed"] = True
+
+    def check_open(self) -> None:
+        super().check_open()
+        if "closed" in self.server.notes:
+            raise ClosedError("somebody has closed us", backend=self.backend)
+
+
+class RefusesSecondClose(SoundQueue):
+    """Takes closing twice for a mistake."""
+
+    caught_by = checks("""
+        aclose_can_be_cancelled_at_any_await_and_finished_later
+        aclose_ends_appends_that_are_under_way aclose_ends_blocked_reads_at_once
+        aclose_is_idempotent closed_queue_refuses_everything
+        closing_one_queue_leaves_others_alone records_outlive_the_connections
+    """)
+
+    async def aclose(self) -> None:
+        self.check_open()
+        await super().aclose()
+
+
+class WorksAfterClose(SoundQueue):
+    """Connects again when it is used after it was closed."""
+
+    caught_by = checks("""
+        aclose_ends_appends_that_are_under_way aclose_ends_blocked_reads_at_once
+        closed_queue_refuses_everything
+    """)
+
+    def check_open(self) -> None:
+        self.is_closed = False
+
+
+class AcknowledgesWhatCloseCutOff(SoundQueue):
+    """Says that an append that was under way when the queue was closed is stored."""
+
+    caught_by = checks("aclose_ends_appends_that_are_under_way")
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        self.check_open()
+        try:
+            await super().append(stream, entries, ttl=ttl)
+        except ClosedError:
+            return
+
+
+class NeverFinishesCancelledClose(SoundQueue):
+    """Waits for the first close to end, also when that was cancelled."""
+
+    caught_by = checks("""
+        aclose_can_be_cancelled_at_any_await_and_finished_later
+        aclose_ends_appends_that_are_under_way
+    """)
+
+    _closed: asyncio.Event | None = None
+
+    async def aclose(self) -> None:
+        if self._closed is not None:
+            await self._closed.wait()
+            return
+        self._closed = asyncio.Event()
+        await asyncio.sleep(ROUND_TRIP_SECONDS)
+        await super().aclose()
+        self._closed.set()
+
+
+class LeavesTaskOfCancelledOpen(SoundQueue):
+    """Cleans up after an open that fails, and not after one that is cancelled."""
+
+    caught_by = checks("opening_can_be_cancelled_at_any_await")
+
+    @classmethod
+    async def connect(cls, options: QueueOptions, settings: SabotagedSettings) -> Self:
+        beat = asyncio.ensure_future(asyncio.Event().wait())
+        opened = await super().connect(options, settings)
+        beat.cancel()
+        await asyncio.wait({beat})
+        return opened
+
+
+class LeaksTask(SoundQueue):
+    """Forgets a task when it is closed."""
+
+    caught_by = checks("nothing_is_left_after_aclose opening_can_be_cancelled_at_any_await")
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._beat = asyncio.ensure_future(asyncio.Event().wait())
+
+
+class LeaksFile(SoundQueue):
+    """Forgets a file when it is closed; the server's end stands for the end of the process."""
+
+    caught_by = checks("nothing_is_left_after_aclose")
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        weakref.finalize(self.server, os.close, os.open(os.devnull, os.O_RDONLY))
+
+
+class LeaksThread(SoundQueue):
+    """Forgets a thread when it is closed."""
+
+    caught_by = checks("nothing_is_left_after_aclose opening_can_be_cancelled_at_any_await")
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        end = threading.Event()
+        thread = threading.Thread(target=end.wait, daemon=True)
+        thread.start()
+        weakref.finalize(self.server, self._stop, thread, end)
+
+    @staticmethod
+    def _stop(thread: threading.Thread, end: threading.Event) -> None:
+        end.set()
+        thread.join()  # One that is on its way out would count as there when the next check begins.
+
+
+class BreaksWhenCancelled(SoundQueue):
+    """Cannot be used any more after a description was cancelled."""
+
+    caught_by = checks("""
+        describing_deleting_and_listing_can_be_cancelled_at_any_await
+        opening_a_writer_can_be_cancelled_at_any_await
+    """)
+
+    _is_broken = False
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        try:
+            return await super().describe(stream, last=last)
+        except asyncio.CancelledError:
+            self._is_broken = True
+            raise
+
+    async def link(self) -> ChunkQueue:
+        if self._is_broken and not self.is_closed:
+            raise BackendUnavailableError("out of step", backend=self.backend)
+        return await super().link()

@@ -1,0 +1,368 @@
+"""Sabotaged drivers that read something else than was stored, or less, or more."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+
+from streamq.driver import (
+    START,
+    CursorError,
+    Stored,
+    StreamId,
+    decode_position,
+)
+
+from .server import SoundQueue, checks
+
+
+class _Reading(SoundQueue):
+    """Reads with other bounds than it was given, and gives something else back."""
+
+    def before(self, bounds: dict[str, float]) -> None:
+        """Change the bounds."""
+
+    async def after(
+        self, stream: StreamId, found: list[Stored], bounds: dict[str, float]
+    ) -> Sequence[Stored]:
+        """Change what was found."""
+        return found
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        given = {"max_records": max_records, "max_bytes": max_bytes, "max_wait": max_wait}
+        bounds = dict(given)
+        self.before(bounds)
+        found = await super().read(
+            stream,
+            after,
+            max_records=int(bounds["max_records"]),
+            max_bytes=int(bounds["max_bytes"]),
+            max_wait=bounds["max_wait"],
+        )
+        return await self.after(stream, list(found), given)
+
+
+class IgnoresMaxRecords(_Reading):
+    """Returns as many records as there are."""
+
+    caught_by = checks("max_records_is_obeyed")
+
+    def before(self, bounds: dict[str, float]) -> None:
+        bounds["max_records"] = 10_000
+
+
+class IgnoresMaxBytes(_Reading):
+    """Returns as many bytes as there are."""
+
+    caught_by = checks("max_bytes_is_obeyed one_record_is_returned_whatever_its_size")
+
+    def before(self, bounds: dict[str, float]) -> None:
+        bounds["max_bytes"] = 2**30
+
+
+class ReturnsNothingLargerThanMaxBytes(_Reading):
+    """Stops before a record that is larger than the caller's bound, for ever."""
+
+    caught_by = checks("one_record_is_returned_whatever_its_size")
+
+    async def after(
+        self, stream: StreamId, found: list[Stored], bounds: dict[str, float]
+    ) -> Sequence[Stored]:
+        return [record for record in found if len(record.data) <= bounds["max_bytes"]]
+
+
+class SkipsOneAfterFullBatch(_Reading):
+    """Fetches one record more than it returns, and goes on behind that one."""
+
+    caught_by = checks("max_records_is_obeyed")
+
+    def before(self, bounds: dict[str, float]) -> None:
+        bounds["max_records"] += 1
+
+    async def after(
+        self, stream: StreamId, found: list[Stored], bounds: dict[str, float]
+    ) -> Sequence[Stored]:
+        if len(found) <= bounds["max_records"]:
+            return found
+        return [*found[:-2], dataclasses.replace(found[-2], position=found[-1].position)]
+
+
+class RepeatsLastRecord(SoundQueue):
+    """Takes a position for the record that is read next, not for the one that was read last."""
+
+    caught_by = checks("""
+        acknowledged_records_survive_a_restart aclose_ends_blocked_reads_at_once
+        append_can_be_cancelled_at_any_await append_wakes_a_blocked_read
+        append_wakes_a_read_in_another_connection backend_holds_exactly_what_was_appended
+        bytes_come_back_unchanged cancelled_append_can_be_repeated cancelled_read_loses_nothing
+        connection_that_dropped_while_idle_is_replaced deleted_stream_can_be_created_anew
+        describe_returns_the_newest_records_first
+        ending_is_stored_in_one_record_with_the_last_chunk
+        epochs_and_indexes_are_compared_as_numbers
+        every_call_to_a_server_that_hangs_ends_in_time indexes_may_have_gaps
+        interleaved_writers_of_many_streams largest_chunk_passes_and_a_larger_one_is_refused
+        largest_epoch_and_index_work many_entries_in_one_append max_bytes_is_obeyed
+        max_records_is_obeyed older_epoch_is_fenced_even_if_it_never_wrote
+        order_holds_across_appends position_is_valid_in_another_connection
+        position_of_a_trimmed_record_leads_to_the_oldest_one
+        position_of_a_vanished_record_leads_to_the_oldest_one read_can_be_cancelled_at_any_await
+        read_goes_on_after_every_position
+        read_that_is_blocked_when_its_connection_drops_fails_or_continues
+        reading_removes_nothing records_outlive_the_connections
+        repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
+        repeated_append_is_skipped stale_epoch_is_fenced
+        stale_epoch_is_fenced_in_another_connection ten_readers_each_see_everything
+        zero_wait_returns_at_once
+    """)
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        if after:
+            epoch, index = decode_position(after, backend=self.backend, stream=stream)
+            after = f"{epoch}-{index - 1}" if index else f"{epoch - 1}-{2**62}"
+        return await super().read(
+            stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
+        )
+
+
+class SkipsNextRecord(SoundQueue):
+    """Goes on one too far after a position that comes from another connection."""
+
+    caught_by = checks("""
+        cursor_goes_on_with_exactly_the_next_chunk describe_returns_the_newest_records_first
+        cursors_before_the_head_are_refused_and_later_ones_work
+        joining_at_the_tail_after_the_end_gives_the_ending
+        joining_at_the_tail_gives_exactly_what_comes_after
+        joining_inside_a_packed_record_of_a_live_stream live_tail_misses_nothing_after_it
+        position_is_valid_in_another_connection resuming_at_the_ending_ends_again_at_once
+    """)
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._given: set[tuple[StreamId, str]] = set()
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        is_known = after == START or (stream, after) in self._given
+        found = await super().read(
+            stream, after, max_records=max_records + 1, max_bytes=max_bytes, max_wait=max_wait
+        )
+        found = found[0 if is_known else 1 :][:max_records]
+        self._given |= {(stream, record.position) for record in found}
+        return found
+
+
+class KnowsOnlyItsOwnPositions(SoundQueue):
+    """Gives out numbers of a table that lives in the connection."""
+
+    caught_by = checks("""
+        chunk_larger_than_a_record_is_split_and_joined
+        cursor_goes_on_with_exactly_the_next_chunk describe_returns_the_newest_records_first
+        cursors_before_the_head_are_refused_and_later_ones_work
+        joining_at_the_tail_after_the_end_gives_the_ending
+        joining_at_the_tail_gives_exactly_what_comes_after
+        joining_inside_a_packed_record_of_a_live_stream live_tail_misses_nothing_after_it
+        position_is_valid_in_another_connection read_can_be_cancelled_at_any_await
+        resuming_at_the_ending_ends_again_at_once
+    """)
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        mark = f"{id(self)}:"
+        if after and not after.startswith(mark):
+            raise CursorError(f"{after[:20]} is not ours", backend=self.backend, stream=str(stream))
+        found = await super().read(
+            stream,
+            after.removeprefix(mark),
+            max_records=max_records,
+            max_bytes=max_bytes,
+            max_wait=max_wait,
+        )
+        return [dataclasses.replace(r, position=mark + r.position) for r in found]
+
+
+class GivesLongPositions(_Reading):
+    """Puts far more into a position than a cursor can carry, and cannot print it."""
+
+    caught_by = checks("positions_are_short_and_printable")
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        return await super().read(
+            stream,
+            after.strip("\0"),
+            max_records=max_records,
+            max_bytes=max_bytes,
+            max_wait=max_wait,
+        )
+
+    async def after(
+        self, stream: StreamId, found: list[Stored], bounds: dict[str, float]
+    ) -> Sequence[Stored]:
+        return [dataclasses.replace(r, position=r.position + "\0") for r in found]
+
+
+class TakesNonsenseForTheStart(SoundQueue):
+    """Reads from the beginning when it is given what is no position."""
+
+    caught_by = checks("errors_of_the_backend_are_errors_of_streamq invalid_position_is_refused")
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        try:
+            decode_position(after, backend=self.backend, stream=stream)
+        except CursorError:
+            after = START
+        return await super().read(
+            stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
+        )
+
+
+class StopsAtVanishedPosition(SoundQueue):
+    """Takes a position whose record is gone for the end of the stream."""
+
+    caught_by = checks("""
+        cursors_before_the_head_are_refused_and_later_ones_work
+        position_of_a_trimmed_record_leads_to_the_oldest_one
+        position_of_a_vanished_record_leads_to_the_oldest_one
+    """)
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        key = decode_position(after, backend=self.backend, stream=stream)
+        there = self.server.stored(stream)
+        if after and there is not None and key not in there.keys:
+            await asyncio.sleep(max_wait)
+            return []
+        return await super().read(
+            stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
+        )
+
+
+class RemovesWhatIsRead(_Reading):
+    """Pops: what one reader has read is gone, although it declares replay and fan_out."""
+
+    caught_by = checks("""
+        acknowledged_records_survive_a_restart
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        backend_holds_exactly_what_was_appended
+        chunk_larger_than_a_record_is_split_and_joined
+        chunk_that_lost_its_first_part_is_reported_as_missing
+        connection_that_dropped_while_idle_is_replaced
+        cursor_goes_on_with_exactly_the_next_chunk
+        epochs_and_indexes_are_compared_as_numbers
+        every_call_to_a_server_that_hangs_ends_in_time
+        cursors_before_the_head_are_refused_and_later_ones_work
+        every_ending_ends_live_and_late_readers
+        joining_a_live_stream_at_any_moment_gives_all_of_it
+        joining_at_the_tail_gives_exactly_what_comes_after
+        joining_inside_a_packed_record_of_a_live_stream
+        offsets_are_dense_and_equal_through_many_takeovers
+        outage_beyond_the_deadline_is_reported_and_later_work_succeeds
+        position_is_valid_in_another_connection
+        position_of_a_trimmed_record_leads_to_the_oldest_one
+        read_at_once_leaves_out_nothing_that_is_stored read_can_be_cancelled_at_any_await
+        read_goes_on_after_every_position reader_misses_nothing_when_every_other_read
+        reading_removes_nothing replay_that_differs_is_refused_and_changes_nothing
+        replaying_attempt_sends_everything_again_and_is_delivered_once
+        resuming_at_the_ending_ends_again_at_once second_seal_changes_nothing
+        slow_backend_is_neither_an_error_nor_a_cause_of_disorder
+        stream_goes_on_after_the_server_hung
+        stream_is_delivered_once_through_dropped_connections
+        stream_is_delivered_once_when_every_other_append stream_without_chunks_ends_as_well
+        ten_live_readers_each_get_everything ten_readers_each_see_everything
+        invalid_position_is_refused
+    """)
+
+    async def after(
+        self, stream: StreamId, found: list[Stored], bounds: dict[str, float]
+    ) -> Sequence[Stored]:
+        self.server.forget(stream, slice(0, len(found)))
+        return found
+
+
+class ServesFirstReaderOnly(SoundQueue):
+    """Gives a stream to the connection that read it first, and nothing to the others."""
+
+    caught_by = checks("""
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        chunk_larger_than_a_record_is_split_and_joined
+        cursor_goes_on_with_exactly_the_next_chunk
+        cursors_before_the_head_are_refused_and_later_ones_work
+        every_ending_ends_live_and_late_readers
+        joining_a_live_stream_at_any_moment_gives_all_of_it
+        joining_inside_a_packed_record_of_a_live_stream
+        offsets_are_dense_and_equal_through_many_takeovers
+        position_is_valid_in_another_connection read_can_be_cancelled_at_any_await
+        replay_that_differs_is_refused_and_changes_nothing
+        resuming_at_the_ending_ends_again_at_once second_seal_changes_nothing
+        stream_goes_on_after_the_server_hung stream_is_delivered_once_through_dropped_connections
+        stream_is_delivered_once_when_every_other_append ten_live_readers_each_get_everything
+        ten_readers_each_see_everything
+    """)
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        key = ("reader", stream)
+        owner = self.server.notes.setdefault(key, self)
+        if owner is not self and not getattr(owner, "is_closed", True):
+            await asyncio.sleep(max_wait)
+            return []
+        return await super().read(
+            stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
+        )
+
+
+class WakesOneReaderOnly(SoundQueue):
+    """Wakes one of those that wait for a stream; the others look again when their wait is over."""
+
+    caught_by = checks("ten_readers_each_see_everything")
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        waiting = self.server.notes.setdefault(("waiting", stream), set())
+        assert isinstance(waiting, set)
+        found = await super().read(
+            stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=0
+        )
+        if found or not max_wait:
+            return found
+        if waiting:
+            await asyncio.sleep(max_wait)
+            max_wait = 0
+        me = object()
+        waiting.add(me)
+        try:
+            return await super().read(
+                stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
+            )
+        finally:
+            waiting.discard(me)
+
+
+class TrimsSilently(SoundQueue):
+    """Keeps the newest two hundred records of a stream."""
+
+    caught_by = checks("""
+        cancelled_append_can_be_repeated many_entries_in_one_append
+        read_at_once_leaves_out_nothing_that_is_stored
+    """)
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        self.server.forget(stream, slice(None, -200))
+        return await super().read(
+            stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
+        )

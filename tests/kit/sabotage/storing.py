@@ -1,0 +1,405 @@
+"""Sabotaged drivers that store something else than they were given."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from datetime import timedelta
+
+from streamq.driver import BackendError, ChunkQueue, Entry, StreamId, encode_position
+
+from .server import SoundQueue, checks
+
+
+class DropsLastRecord(SoundQueue):
+    """Stores all but the last record of an append that has several."""
+
+    caught_by = checks("""
+        append_can_be_cancelled_at_any_await backend_holds_exactly_what_was_appended
+        bytes_come_back_unchanged cancelled_append_can_be_repeated
+        chunk_larger_than_a_record_is_split_and_joined
+        describe_returns_all_when_more_are_requested
+        describe_returns_the_newest_records_first
+        every_call_to_a_server_that_hangs_ends_in_time
+        largest_chunk_passes_and_a_larger_one_is_refused largest_declared_record_fits
+        many_entries_in_one_append max_bytes_is_obeyed max_records_is_obeyed
+        position_of_a_trimmed_record_leads_to_the_oldest_one
+        position_of_a_vanished_record_leads_to_the_oldest_one
+        positions_are_short_and_printable read_at_once_leaves_out_nothing_that_is_stored
+        read_can_be_cancelled_at_any_await read_goes_on_after_every_position
+        reading_removes_nothing records_outlive_the_connections
+        repeat_continues_where_a_prefix_was_stored
+        repeat_through_another_connection_is_skipped repeated_append_is_skipped
+        stream_is_delivered_once_when_every_other_append ten_readers_each_see_everything
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        return entries[: max(1, len(entries) - 1)]
+
+
+class DropsFirstRecord(SoundQueue):
+    """Stores all but the first record of an append that has several."""
+
+    caught_by = checks("""
+        append_can_be_cancelled_at_any_await backend_holds_exactly_what_was_appended
+        bytes_come_back_unchanged cancelled_append_can_be_repeated
+        chunk_larger_than_a_record_is_split_and_joined
+        describe_returns_all_when_more_are_requested
+        describe_returns_the_newest_records_first
+        every_call_to_a_server_that_hangs_ends_in_time
+        largest_chunk_passes_and_a_larger_one_is_refused largest_declared_record_fits
+        many_entries_in_one_append max_bytes_is_obeyed max_records_is_obeyed
+        position_of_a_trimmed_record_leads_to_the_oldest_one
+        position_of_a_vanished_record_leads_to_the_oldest_one
+        positions_are_short_and_printable read_at_once_leaves_out_nothing_that_is_stored
+        read_can_be_cancelled_at_any_await read_goes_on_after_every_position
+        reading_removes_nothing records_outlive_the_connections
+        repeat_continues_where_a_prefix_was_stored
+        repeat_through_another_connection_is_skipped repeated_append_is_skipped
+        stream_is_delivered_once_when_every_other_append ten_readers_each_see_everything
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        return entries[-max(1, len(entries) - 1) :]
+
+
+class DropsRestOfLargeAppend(SoundQueue):
+    """Stores no more of an append than one request of its client takes."""
+
+    caught_by = checks("many_entries_in_one_append")
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        return entries[:250]
+
+
+class ReordersTwoRecords(SoundQueue):
+    """Swaps what is in the last two records of an append."""
+
+    caught_by = checks("""
+        append_can_be_cancelled_at_any_await backend_holds_exactly_what_was_appended
+        bytes_come_back_unchanged cancelled_append_can_be_repeated
+        chunk_larger_than_a_record_is_split_and_joined
+        describe_returns_all_when_more_are_requested
+        describe_returns_the_newest_records_first
+        every_call_to_a_server_that_hangs_ends_in_time
+        largest_chunk_passes_and_a_larger_one_is_refused many_entries_in_one_append
+        max_bytes_is_obeyed max_records_is_obeyed
+        position_of_a_trimmed_record_leads_to_the_oldest_one
+        position_of_a_vanished_record_leads_to_the_oldest_one
+        read_at_once_leaves_out_nothing_that_is_stored read_can_be_cancelled_at_any_await
+        read_goes_on_after_every_position reading_removes_nothing
+        records_outlive_the_connections repeat_continues_where_a_prefix_was_stored
+        repeat_through_another_connection_is_skipped repeated_append_is_skipped
+        stream_is_delivered_once_when_every_other_append ten_readers_each_see_everything
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        if len(entries) > 1:
+            first, second = entries[-2:]
+            entries[-2:] = (
+                dataclasses.replace(first, data=second.data),
+                dataclasses.replace(second, data=first.data),
+            )
+        return entries
+
+
+class AltersLineEnds(SoundQueue):
+    """Takes bytes for text, and ends its lines as Unix does."""
+
+    caught_by = checks("backend_holds_exactly_what_was_appended bytes_come_back_unchanged")
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        return [dataclasses.replace(e, data=e.data.replace(b"\r\n", b"\n")) for e in entries]
+
+
+class DropsEmptyRecords(SoundQueue):
+    """Takes an empty record for none."""
+
+    caught_by = checks("backend_holds_exactly_what_was_appended bytes_come_back_unchanged")
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        return [entry for entry in entries if entry.data]
+
+
+class TruncatesLargeRecords(SoundQueue):
+    """Cuts a record where its column ends, and says nothing."""
+
+    caught_by = checks("""
+        full_backend_is_reported_keeps_its_records_and_recovers
+        largest_chunk_passes_and_a_larger_one_is_refused largest_declared_record_fits
+        record_past_the_limit_is_stored_whole_or_refused
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        return [dataclasses.replace(entry, data=entry.data[:70_000]) for entry in entries]
+
+
+class TruncatesPastTheLimit(SoundQueue):
+    """Cuts a record that is larger than declared, instead of refusing it."""
+
+    caught_by = checks("record_past_the_limit_is_stored_whole_or_refused")
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        return [dataclasses.replace(entry, data=entry.data[: self.max_bytes]) for entry in entries]
+
+
+class SkipsWhatItCannotParse(SoundQueue):
+    """Looks into records, and leaves out those that look damaged."""
+
+    caught_by = checks("damaged_record_is_an_error_after_what_was_intact")
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        return [entry for entry in entries if not entry.data.endswith(b"not a record")]
+
+
+class MixesUpStreams(SoundQueue):
+    """Keeps the stream of the latest call in the connection, where the next call changes it."""
+
+    caught_by = checks("interleaved_writers_of_many_streams listing_is_complete_beyond_one_page")
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        self._stream = stream
+        await self.link()
+        await super().append(self._stream, entries, ttl=ttl)
+
+
+class KeepsNumbersAsFloats(SoundQueue):
+    """Keeps epochs and indexes in floating point, as JSON in a browser does."""
+
+    caught_by = checks("largest_epoch_and_index_work")
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        return [Entry(int(float(e.epoch)), int(float(e.index)), e.data) for e in entries]
+
+
+class WantsIndexesWithoutGaps(SoundQueue):
+    """Refuses an index that is not the next one."""
+
+    caught_by = checks("""
+        damaged_record_is_an_error_after_what_was_intact
+        epochs_and_indexes_are_compared_as_numbers indexes_may_have_gaps
+        largest_epoch_and_index_work record_past_the_limit_is_stored_whole_or_refused
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        epoch, index = self.server.newest(stream)
+        for entry in entries:
+            if entry.epoch == epoch and entry.index > index + 1:
+                raise BackendError(f"{index + 1} should be next", backend=self.backend)
+            epoch, index = entry.epoch, entry.index
+        return entries
+
+
+class StoresRepeats(SoundQueue):
+    """Stores an append that is repeated once more."""
+
+    caught_by = checks("""
+        append_can_be_cancelled_at_any_await cancelled_append_can_be_repeated
+        repeated_append_is_skipped stream_is_delivered_once_when_every_other_append
+        two_writers_cannot_hold_one_epoch
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        epoch, index = self.server.newest(stream)
+        if entries and entries[-1].epoch == epoch and entries[-1].index <= index:
+            shift = index + 1 - entries[0].index
+            return [Entry(e.epoch, e.index + shift, e.data) for e in entries]
+        return entries
+
+
+class RefusesPartOfWhatIsStored(SoundQueue):
+    """Takes an append for a repeat only if all of it is stored already."""
+
+    caught_by = checks("""
+        repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
+        stream_is_delivered_once_when_every_other_append
+    """)
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        newest = self.server.newest(stream)
+        keys = [(entry.epoch, entry.index) for entry in entries]
+        if len(keys) > 1 and keys[0] <= newest < keys[-1] and keys[0][0] == newest[0]:
+            raise BackendError("some of it is stored already", backend=self.backend)
+        return entries
+
+
+class KnowsOnlyItsOwnRepeats(SoundQueue):
+    """Remembers in the connection, not in the backend, what has been stored."""
+
+    caught_by = checks(
+        "repeat_through_another_connection_is_skipped two_writers_cannot_hold_one_epoch"
+    )
+
+    def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
+        writers = self.server.notes.setdefault(stream, set())
+        assert isinstance(writers, set)
+        is_first = self not in writers
+        writers.add(self)
+        epoch, index = self.server.newest(stream)
+        if is_first and entries and entries[0].epoch == epoch and entries[0].index <= index:
+            shift = index + 1 - entries[0].index
+            return [Entry(e.epoch, e.index + shift, e.data) for e in entries]
+        return entries
+
+
+def _swallow(sent: asyncio.Task[None]) -> None:
+    if not sent.cancelled():
+        sent.exception()
+
+
+class AcknowledgesBeforeItStores(SoundQueue):
+    """Says that an append is stored when it has sent it; waits for that before the next one."""
+
+    # No refusal reaches the caller: whatever tells one that it cannot go on is caught by this.
+    caught_by = checks("""
+        aclose_ends_appends_that_are_under_way
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        full_backend_is_reported_keeps_its_records_and_recovers
+        stale_attempt_cannot_end_the_stream every_call_to_a_server_that_hangs_ends_in_time
+        gap_is_one_event_for_readers_that_ask_for_it
+        joining_a_live_stream_at_any_moment_gives_all_of_it
+        next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
+        offsets_are_dense_and_equal_through_many_takeovers
+        older_epoch_is_fenced_even_if_it_never_wrote read_only_backend_is_reported
+        reader_from_the_beginning_is_refused_with_the_oldest_offset
+        reader_notices_a_restart_only_if_records_were_lost
+        reader_misses_nothing_when_every_other_read
+        record_past_the_limit_is_stored_whole_or_refused refused_append_shortens_nothing
+        stale_epoch_is_fenced stale_epoch_is_fenced_in_another_connection
+        stream_is_delivered_once_through_dropped_connections
+        takeover_leaves_nothing_of_the_old_epoch_behind_it ten_readers_each_see_everything
+    """)
+
+    _sent: asyncio.Task[None] | None = None
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        self.check_open()
+        before = self._sent
+        self._sent = asyncio.ensure_future(super().append(stream, entries, ttl=ttl))
+        self._sent.add_done_callback(_swallow)
+        await asyncio.wait({before} if before else {asyncio.ensure_future(asyncio.sleep(0))})
+
+    async def aclose(self) -> None:
+        if self._sent is not None:
+            await asyncio.wait({self._sent})
+        await super().aclose()
+
+
+class StoresHalfOfCancelledAppend(SoundQueue):
+    """Leaves half of a cancelled append, and refuses to hear the rest."""
+
+    caught_by = checks("append_can_be_cancelled_at_any_await cancelled_append_can_be_repeated")
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        known = self.server.notes.setdefault("half", set())
+        assert isinstance(known, set)
+        key = (stream, entries[-1].epoch, entries[-1].index) if entries else None
+        if key in known:
+            return
+        try:
+            await super().append(stream, entries, ttl=ttl)
+        except asyncio.CancelledError:
+            link = await self.server.connect(self.options.ttl)
+            await link.append(stream, entries[: len(entries) // 2], ttl=ttl)
+            known.add(key)
+            raise
+
+
+class CreatesStreamOfNothing(SoundQueue):
+    """Makes a stream for an append without entries."""
+
+    caught_by = checks("append_of_nothing_has_no_effect")
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        await super().append(stream, entries, ttl=ttl)
+        if not entries and self.server.stored(stream) is None:
+            link = await self.link()
+            await link.append(stream, [Entry(1, 0, b"")], ttl=ttl)
+            self.server.forget(stream, slice(None))
+
+
+class GivesOnePositionToAnAppend(SoundQueue):
+    """Numbers its positions per append, so that those of one append are all the same."""
+
+    caught_by = checks("""
+        chunk_larger_than_a_record_is_split_and_joined describe_returns_the_newest_records_first
+        largest_chunk_passes_and_a_larger_one_is_refused max_bytes_is_obeyed
+        max_records_is_obeyed position_is_valid_in_another_connection
+        position_of_a_trimmed_record_leads_to_the_oldest_one positions_are_short_and_printable
+        read_can_be_cancelled_at_any_await read_goes_on_after_every_position
+    """)
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        await super().append(stream, entries, ttl=ttl)
+        found = self.server.stored(stream)
+        if found is not None and len(entries) > 1:
+            keys = {(entry.epoch, entry.index) for entry in entries}
+            last = encode_position(found.keys[-1])
+            found.records[:] = [
+                dataclasses.replace(record, position=last) if key in keys else record
+                for key, record in zip(found.keys, found.records, strict=True)
+            ]
+
+
+class ForgetsTheSeal(SoundQueue):
+    """Stores all of an append but its last record, if that is the one that ends the stream."""
+
+    caught_by = checks("""
+        append_can_shorten_the_ttl_and_the_next_one_restores_it
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        attempt_that_wrote_nothing_is_counted_without_a_reset
+        chunk_larger_than_a_record_is_split_and_joined
+        chunk_that_lost_its_first_part_is_reported_as_missing
+        cursor_goes_on_with_exactly_the_next_chunk stale_attempt_cannot_end_the_stream
+        ending_is_stored_in_one_record_with_the_last_chunk
+        ending_whose_acknowledgement_is_lost_is_delivered_once
+        cursors_before_the_head_are_refused_and_later_ones_work
+        every_ending_ends_live_and_late_readers full_buffer_blocks_refuses_or_drops_as_configured
+        gap_is_one_event_for_readers_that_ask_for_it
+        joining_a_live_stream_at_any_moment_gives_all_of_it
+        joining_at_the_tail_after_the_end_gives_the_ending
+        joining_at_the_tail_gives_exactly_what_comes_after
+        joining_at_the_tail_of_a_missing_stream_gives_all_of_it
+        joining_inside_a_packed_record_of_a_live_stream
+        largest_chunk_passes_and_a_larger_one_is_refused
+        late_reader_gets_everything_and_the_end live_tail_misses_nothing_after_it
+        next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
+        offsets_are_dense_and_equal_through_many_takeovers
+        older_attempt_that_opens_after_a_newer_one_is_refused
+        opening_a_writer_can_be_cancelled_at_any_await
+        outage_beyond_the_deadline_is_reported_and_later_work_succeeds
+        reader_past_the_trimmed_records_is_not_affected reader_can_be_cancelled_at_any_await
+        reader_from_the_beginning_is_refused_with_the_oldest_offset
+        reader_notices_a_restart_only_if_records_were_lost
+        reader_misses_nothing_when_every_other_read refused_append_shortens_nothing
+        repeated_append_sets_the_shorter_ttl_again
+        replay_that_differs_is_refused_and_changes_nothing
+        replaying_attempt_sends_everything_again_and_is_delivered_once
+        resuming_at_the_ending_ends_again_at_once
+        resuming_attempt_goes_on_after_the_last_durable_chunk
+        sealed_stream_expires_by_its_own_ttl second_seal_changes_nothing
+        slow_backend_is_neither_an_error_nor_a_cause_of_disorder
+        status_reports_offset_attempt_and_seal stream_goes_on_after_the_server_hung
+        stream_is_delivered_once_through_dropped_connections
+        stream_is_delivered_once_when_every_other_append stream_without_chunks_ends_as_well
+        ten_live_readers_each_get_everything two_writers_cannot_hold_one_epoch
+        writer_can_be_cancelled_at_any_await writer_that_waits_for_room_can_be_cancelled
+    """)
+
+    # Whatever reads a stream to its end waits for an ending that never comes.
+
+    async def store(
+        self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
+    ) -> None:
+        await super().store(link, stream, entries if ttl is None else entries[:-1], ttl)

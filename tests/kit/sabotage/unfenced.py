@@ -1,0 +1,221 @@
+"""Sabotaged drivers over one log and over mailboxes: what backends without a fence get wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from tests.kit.log_driver import LogDriver, LogHarness, LogQueue, LogSettings
+from tests.kit.mailbox_driver import (
+    MailboxDriver,
+    MailboxHarness,
+    MailboxQueue,
+    MailboxSettings,
+    Post,
+)
+
+from streamq.driver import ChunkQueue, Entry, QueueOptions, Stored, StreamId, StreamInfo
+from streamq.testing import DriverSuite
+
+
+class LogForgetsEpochs(LogQueue):
+    """Nobody can learn that a newer attempt has begun."""
+
+    caught_by: ClassVar[tuple[str, ...]] = (
+        "attempt_that_keeps_writing_during_the_takeover_is_not_blended_in",
+        "stale_attempt_cannot_end_the_stream",
+        "epochs_are_known_before_their_records",
+        "next_attempt_is_delivered_whole_after_a_reset",
+        "idle_stale_writer_is_stopped",
+    )
+
+    async def newest_epoch(self, stream: StreamId) -> int:
+        self.check_open()
+        return 0
+
+
+class LogReadsShort(LogQueue):
+    """A read that does not wait gives one record, whatever is there."""
+
+    caught_by: ClassVar[tuple[str, ...]] = (
+        "attempt_that_keeps_writing_during_the_takeover_is_not_blended_in",
+        "epochs_and_indexes_are_compared_as_numbers",
+        "joining_at_the_tail_after_the_end_gives_the_ending",
+        "joining_at_the_tail_gives_exactly_what_comes_after",
+        "live_tail_misses_nothing_after_it",
+        "next_attempt_is_delivered_whole_after_a_reset",
+        "offsets_are_dense_and_equal_through_many_takeovers",
+        "older_attempt_that_opens_after_a_newer_one_is_refused",
+        "opening_a_writer_can_be_cancelled_at_any_await",
+        "position_is_valid_in_another_connection",
+        "read_at_once_leaves_out_nothing_that_is_stored",
+        "read_can_be_cancelled_at_any_await",
+        "read_goes_on_after_every_position",
+        "replay_that_differs_is_refused_and_changes_nothing",
+        "replaying_attempt_sends_everything_again_and_is_delivered_once",
+        "resuming_attempt_goes_on_after_the_last_durable_chunk",
+        "second_seal_changes_nothing",
+        "status_reports_offset_attempt_and_seal",
+    )
+
+    async def read(
+        self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
+    ) -> Sequence[Stored]:
+        return await super().read(
+            stream,
+            after,
+            max_records=max_records if max_wait else 1,
+            max_bytes=max_bytes,
+            max_wait=max_wait,
+        )
+
+
+class MailboxDeletesWhatItGives(MailboxQueue):
+    """What was read is gone before anybody has acknowledged it."""
+
+    caught_by: ClassVar[tuple[str, ...]] = (
+        "cursor_goes_on_within_a_later_attempt",
+        "cursor_of_a_stream_that_began_again_is_refused",
+        "poll_that_died_before_its_result_was_stored_is_repeated",
+        "rest_of_a_packed_record_goes_to_the_next_reader_at_once",
+    )
+
+    def take(self, stream: StreamId, max_records: int, max_bytes: int) -> list[Stored]:
+        taken = super().take(stream, max_records, max_bytes)
+        if taken:
+            box = self.post.boxes[stream]
+            box.messages = box.messages[len(taken) :]
+        return taken
+
+
+class MailboxNeverDeletes(MailboxQueue):
+    """What was acknowledged comes again."""
+
+    caught_by: ClassVar[tuple[str, ...]] = (
+        "append_wakes_a_blocked_read",
+        "append_wakes_a_read_in_another_connection",
+        "interleaved_writers_of_many_streams",
+        "latency_is_of_the_declared_class",
+        "many_entries_in_one_append",
+        "max_bytes_is_obeyed",
+        "max_records_is_obeyed",
+        "order_holds_across_appends",
+        "poll_that_died_before_its_result_was_stored_is_repeated",
+        "polls_of_different_workers_hand_the_stream_over",
+        "stream_reaches_its_reader_once_and_in_order",
+    )
+
+    async def commit(self, stream: StreamId, upto: str) -> None:
+        self.check_open()
+
+
+class MailboxKeepsWhatIsLeft(MailboxQueue):
+    """What a reader did not deliver stays hidden, and for a minute."""
+
+    caught_by: ClassVar[tuple[str, ...]] = (
+        "cursor_of_a_stream_that_began_again_is_refused",
+        "rest_of_a_packed_record_goes_to_the_next_reader_at_once",
+    )
+
+    def __init__(self, post: Post, hidden_seconds: float) -> None:
+        super().__init__(post, 60.0)
+
+    async def release(self, stream: StreamId, after: str) -> None:
+        self.check_open()
+
+
+class MailboxNumbersAnew(MailboxQueue):
+    """What was acknowledged of a deleted stream is taken from the one that begins again."""
+
+    caught_by: ClassVar[tuple[str, ...]] = ("cursor_of_a_stream_that_began_again_is_refused",)
+
+    async def delete(self, stream: StreamId) -> None:
+        await super().delete(stream)
+        self.post.arrived = 0
+
+
+class MailboxForgetsAttempts(MailboxQueue):
+    """Nobody counts how many attempts there were."""
+
+    caught_by: ClassVar[tuple[str, ...]] = ("next_attempt_starts_over_and_its_reader_counts",)
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        return StreamInfo((await super().describe(stream, last=last)).stream)
+
+
+class MailboxKnowsItsOwnEpochs(MailboxQueue):
+    """What another connection has opened is unknown here, so that every attempt is the newest."""
+
+    caught_by: ClassVar[tuple[str, ...]] = (
+        "cursor_goes_on_within_a_later_attempt",
+        "stale_attempt_cannot_end_the_stream",
+        "epochs_are_known_before_their_records",
+        "next_attempt_starts_over_and_its_reader_counts",
+        "older_and_equal_epochs_are_refused",
+        "idle_stale_writer_is_stopped",
+    )
+
+    def __init__(self, post: Post, hidden_seconds: float) -> None:
+        super().__init__(post, hidden_seconds)
+        self.opened: dict[StreamId, int] = {}
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        await super().append(stream, entries, ttl=ttl)
+        for entry in entries:
+            self.opened[stream] = max(self.opened.get(stream, 0), entry.epoch)
+
+    async def newest_epoch(self, stream: StreamId) -> int:
+        self.check_open()
+        return self.opened.get(stream, 0)
+
+
+UNFENCED: dict[str, Any] = {
+    queue.__name__: queue
+    for queue in (
+        LogForgetsEpochs,
+        LogReadsShort,
+        MailboxDeletesWhatItGives,
+        MailboxNeverDeletes,
+        MailboxKeepsWhatIsLeft,
+        MailboxNumbersAnew,
+        MailboxForgetsAttempts,
+        MailboxKnowsItsOwnEpochs,
+    )
+}
+"""Every queue with a fault, by name; ``caught_by`` of each says which checks find it."""
+
+
+def suite_of(queue: type[LogQueue | MailboxQueue]) -> type[DriverSuite]:
+    """Return the suite that holds one of them to the contract."""
+    if issubclass(queue, LogQueue):
+        log = queue
+
+        class OpensLogs(LogDriver):
+            @classmethod
+            async def open(cls, options: QueueOptions, settings: LogSettings) -> ChunkQueue:
+                return log(LogDriver.log(settings))
+
+        class LogSuiteHarness(LogHarness):
+            driver = OpensLogs
+            patience_seconds = 5.0
+
+        harness: type[LogHarness | MailboxHarness] = LogSuiteHarness
+    else:
+        mailbox = queue
+
+        class OpensMailboxes(MailboxDriver):
+            @classmethod
+            async def open(cls, options: QueueOptions, settings: MailboxSettings) -> ChunkQueue:
+                return mailbox(MailboxDriver.post(settings), settings.hidden_seconds)
+
+        class MailboxSuiteHarness(MailboxHarness):
+            driver = OpensMailboxes
+            patience_seconds = 10.0
+
+        harness = MailboxSuiteHarness
+    name = f"Test{queue.__name__}"
+    members = {"harness_type": harness, "virtual_time": True, "__doc__": queue.__doc__}
+    return type(name, (DriverSuite,), {**members, "__module__": __name__})

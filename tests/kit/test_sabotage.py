@@ -1,0 +1,151 @@
+"""The conformance kit can fail: each sabotaged driver is caught by the checks that name its fault.
+
+One run of pytest over ``sabotage/suites.py``, and then the outcomes are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from streamq.testing import DriverSuite
+from streamq.testing.checks import ConsumingChecks
+
+from .sabotage.server import SoundQueue
+from .sabotage.suites import CAUGHT_BY
+
+# Where tests run side by side, another process keeps the other core busy.
+_PROCESSES = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+_DEADLINE_SECONDS = 540
+_OPTIONS = (
+    *("-n", "0"),
+    # Each check by name, so that the last one of a run that hangs can be told.
+    *("-v", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=no", "-r", "N"),
+    # Explaining a difference takes longer than finding it.
+    *("--assert=plain", "--timeout=30"),
+    # What a sabotaged driver leaves behind is told by the checks, or by nobody.
+    *("-W", "ignore", "-p", "no:unraisableexception", "-p", "no:threadexception"),
+    *("-p", "no:logging"),
+)
+_CONSUMING = {name.removeprefix("test_") for name in vars(ConsumingChecks) if "test_" in name}
+_SOUND_SKIPS = {
+    # These are about backends that do not fence, or have no replay.
+    "epochs_are_known_before_their_records",
+    "idle_stale_writer_is_stopped",
+    *_CONSUMING,
+    "driver_is_found_by_its_name",
+    "another_process_reads_ours_and_we_read_its",
+    "takeover_by_another_process_in_the_middle_of_appends_is_clean",
+}
+
+_NOT_TRIPPED = (
+    # Another process cannot reach a server inside this one, so these two are skipped here.
+    "another_process_reads_ours_and_we_read_its",
+    "takeover_by_another_process_in_the_middle_of_appends_is_clean",
+    # For drivers that a distribution registers, which these are not.
+    "driver_is_found_by_its_name",
+    # These hold streamq's own core to what the driver declares; no driver has a part in them.
+    "declared_capabilities_can_be_required",
+    "undeclared_capabilities_are_refused_at_open",
+    "writers_refuse_a_backend_that_cannot_tell_attempts_apart",
+    "attempt_that_resumes_or_replays_is_refused",
+    "chunk_larger_than_a_record_is_refused",
+    "tail_is_refused",
+    # The driver that never answers is a scripted one: what is tested is core's own deadline.
+    "call_that_a_driver_never_answers_ends_at_the_deadline",
+)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What became of the checks of one suite, by name without parameters."""
+
+    ran: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    skipped: set[str] = field(default_factory=set)
+
+
+def _names(suite: type) -> Iterator[str]:
+    return (name.removeprefix("test_") for name in dir(suite) if name.startswith("test_"))
+
+
+@pytest.fixture(scope="module")
+def findings(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> dict[str, Findings]:
+    """Hold every queue to the whole kit; the result is by the name of the queue."""
+    directory = tmp_path_factory.mktemp("sabotaged")
+    queues = [SoundQueue.__name__, *CAUGHT_BY]
+    source = Path(__file__).with_name("sabotage") / "suites.py"
+    runs = []
+    for at in range(_PROCESSES):
+        suites = [f"{source}::Test{name}" for name in queues[at::_PROCESSES]]
+        report = directory / f"{at}.json"
+        command = [sys.executable, "-m", "pytest", *_OPTIONS, "--streamq-report", str(report)]
+        command += ["--basetemp", str(directory / str(at)), *suites]
+        # Into a file: nobody reads a pipe while we wait, and a full one would stop the run.
+        with (directory / f"{at}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, cwd=pytestconfig.rootpath, stdout=log, stderr=subprocess.STDOUT
+            )
+        runs.append((process, report))
+    try:
+        for process, report in runs:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_DEADLINE_SECONDS)
+            if process.poll() is None:
+                process.send_signal(signal.SIGABRT)  # pytest has it tell where every thread is
+                process.wait()
+            said = report.with_suffix(".log").read_text(errors="replace")[-5_000:]
+            assert process.returncode in (0, 1), said
+    finally:
+        for process, _ in runs:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    found: defaultdict[str, Findings] = defaultdict(Findings)
+    for _, report in runs:
+        for suite in json.loads(report.read_text())["suites"]:
+            of = found[suite["suite"].partition("::Test")[2]]
+            for check in suite["checks"]:
+                name = check["name"].removeprefix("test_").partition("[")[0]
+                of.ran.add(name)
+                if check["outcome"] != "passed":
+                    (of.failed if check["outcome"] == "failed" else of.skipped).add(name)
+    assert sorted(found) == sorted(queues)
+    return found
+
+
+@pytest.mark.timeout(_DEADLINE_SECONDS + 30)
+def test_sound_driver_passes_everything(findings: dict[str, Findings]) -> None:
+    """What a sabotaged driver is caught by has to be its fault, not what the fault is built on."""
+    sound = findings[SoundQueue.__name__]
+    assert sound.failed == set()
+    assert sound.skipped <= _SOUND_SKIPS
+    assert sound.ran == set(_names(DriverSuite))
+
+
+@pytest.mark.timeout(_DEADLINE_SECONDS + 30)
+@pytest.mark.parametrize("name", CAUGHT_BY)
+def test_fault_is_caught_by_the_checks_that_name_it(
+    name: str, findings: dict[str, Findings]
+) -> None:
+    """A kit that nothing fails proves nothing; one that fails everywhere helps nobody."""
+    assert CAUGHT_BY[name], f"{name} does not say what it is caught by"
+    assert sorted(findings[name].failed) == sorted({*CAUGHT_BY[name]})
+
+
+def test_nearly_every_check_is_tripped_by_some_fault() -> None:
+    """A check that nothing can fail may as well be gone: each has to catch somebody."""
+    tripped = {name for names in CAUGHT_BY.values() for name in names}
+    assert set(_names(DriverSuite)) - tripped == set(_NOT_TRIPPED)

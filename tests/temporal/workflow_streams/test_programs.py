@@ -1,0 +1,175 @@
+"""Programs written for Workflow Streams run over a queue, with another import line."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import PayloadCodec
+from temporalio.worker import Worker
+
+from streamq import open_queue
+from streamq.driver import START, StreamId
+from streamq.temporal import StreamqPlugin, stream_name
+from streamq.temporal.workflow_streams import WorkflowStreamClient
+from streamq.temporal.workflow_streams._items import TOPIC
+
+PROGRAM = Path(__file__).with_name("streams_program.py")
+ORIGINAL, OURS = "temporalio.contrib.workflow_streams", "streamq.temporal.workflow_streams"
+
+
+@pytest.fixture(autouse=True)
+def _configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STREAMQ_BACKEND", "sqlite")
+    monkeypatch.setenv("STREAMQ_SQLITE_PATH", str(tmp_path / "streams.db"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def load(tmp_path: Path, package: str) -> Any:
+    """Return the program with its import line changed."""
+    source = PROGRAM.read_text()
+    assert source.count(ORIGINAL) == 1
+    name = f"program_{package.partition('.')[0]}_{uuid.uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(source.replace(ORIGINAL, package))
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
+
+
+async def run(program: Any, client: Client, plugins: list[StreamqPlugin]) -> dict[str, Any]:
+    """Run the program once; return what its subscribers got."""
+    task_queue = workflow_id = f"streams-{uuid.uuid4().hex}"
+    worker = Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[program.Job],
+        activities=[program.produce],
+        plugins=plugins,
+    )
+    expected = program.RUNS * (program.STEPS + 5 + 2) + program.OUTSIDE
+    async with asyncio.timeout(60), worker:
+        handle = await client.start_workflow(
+            program.Job.run, program.Input(), id=workflow_id, task_queue=task_queue
+        )
+        outside = asyncio.create_task(program.announce(client, workflow_id))
+        progress = asyncio.create_task(program.follow_progress(client, workflow_id))
+        live = []
+        async for item in program.follow(client, workflow_id):
+            live.append(item)
+            if len(live) == expected:
+                assert await program.count(client, workflow_id) >= expected
+                await handle.signal("seen")
+        await outside
+        assert await handle.result() == "over"
+        late = [item async for item in program.follow(client, workflow_id)]
+        middle = live[expected // 2][0]
+        rest = [item async for item in program.follow(client, workflow_id, None, middle)]
+        some = [item async for item in program.follow(client, workflow_id, ["log", "status"])]
+        assert late == live
+        assert rest == live[expected // 2 :]
+        assert some == [item for item in live if item[1] in ("log", "status")]
+        offsets = [offset for offset, _, _ in live]
+        assert offsets == sorted(set(offsets))
+        told: dict[str, list[Any]] = {}
+        for _, topic, data in live:
+            told.setdefault(topic, []).append(data)
+        return {
+            **told,
+            "typed": [(each.step, each.text) for each in await progress],
+        }
+
+
+async def run_undisturbed(
+    tmp_path: Path, package: str, client: Client, plugins: list[StreamqPlugin]
+) -> dict[str, Any]:
+    """Run the program, again if an activity was executed twice.
+
+    A busy server may give a task out twice, and the original then tells all of it twice.
+    """
+    for _ in range(3):
+        program = load(tmp_path, package)
+        told = await run(program, client, plugins)
+        if len(program.EXECUTIONS) == program.RUNS:
+            return told
+    pytest.fail("the server gave tasks out twice, three times over")
+
+
+async def test_program_with_another_import_line_tells_its_subscribers_the_same(
+    client: Client, tmp_path: Path
+) -> None:
+    """People try another backend only if going back is as easy: one line."""
+    original = await run_undisturbed(tmp_path, ORIGINAL, client, [])
+    ours = await run_undisturbed(tmp_path, OURS, client, [StreamqPlugin()])
+    assert ours == original
+    assert ours["status"] == [
+        *("run 1 begins", "run 1 is done", "run 2 begins", "run 2 is done"),
+        "seen",
+    ]
+    assert ours["outside"] == [*range(10)]
+
+
+class _Flipping(PayloadCodec):
+    async def encode(self, payloads: Any) -> list[Payload]:
+        return [
+            Payload(
+                metadata={"encoding": b"flipped"},
+                data=bytes(byte ^ 255 for byte in payload.SerializeToString()),
+            )
+            for payload in payloads
+        ]
+
+    async def decode(self, payloads: Any) -> list[Payload]:
+        return [
+            Payload.FromString(bytes(byte ^ 255 for byte in payload.data)) for payload in payloads
+        ]
+
+
+async def test_payload_codec_leaves_nothing_readable_in_the_queue(
+    temporal_address: str, tmp_path: Path
+) -> None:
+    """Who encrypts what Temporal sees does not want it in clear text one machine further."""
+    converter = pydantic_data_converter.__class__(
+        payload_converter_class=pydantic_data_converter.payload_converter_class,
+        payload_codec=_Flipping(),
+    )
+    client = await Client.connect(temporal_address, data_converter=converter)
+    program = load(tmp_path, OURS)
+    ours = await run(program, client, [StreamqPlugin()])
+    assert ours["status"][-1] == "seen"
+    stored = (tmp_path / "streams.db").read_bytes()
+    wal = tmp_path / "streams.db-wal"
+    stored += wal.read_bytes() if wal.exists() else b""
+    assert b"run 1" not in stored
+    assert b"progress" not in stored
+
+
+async def test_publishers_that_flush_at_once_lose_and_repeat_nothing(
+    client: Client, tmp_path: Path
+) -> None:
+    """Several activities of one workflow report at the same time: that is what topics are for."""
+    program = load(tmp_path, OURS)
+    task_queue = workflow_id = f"streams-{uuid.uuid4().hex}"
+    handle = await client.start_workflow("Job", id=workflow_id, task_queue=task_queue)
+    async with asyncio.timeout(60), open_queue() as queue:
+
+        async def publish(name: str) -> None:
+            async with WorkflowStreamClient.create(client, workflow_id, queue=queue) as publisher:
+                for number in range(30):
+                    publisher.topic(name).publish(number)
+                    await publisher.flush()
+
+        names = [f"topic {i}" for i in range(4)]
+        await asyncio.gather(*map(publish, names))
+        await handle.terminate()
+        told: dict[str, list[int]] = {name: [] for name in names}
+        async for _, topic, data in program.follow(client, workflow_id):
+            told[topic].append(data)
+        assert told == {name: [*range(30)] for name in names}
+        stream = StreamId("default", stream_name(workflow_id, str(handle.result_run_id), TOPIC))
+        assert await queue.read(stream, START, max_records=1, max_bytes=1, max_wait=0)
