@@ -1,18 +1,18 @@
-"""streamq on Kafka beside bare aiokafka, on the same genuine Apache Kafka in the same run.
+"""Compares streamq on Kafka with bare aiokafka, on the same Apache Kafka in the same run.
 
-    python -m benchmarks.kafka                   # starts its own; needs Java and Maven
+    python -m benchmarks.kafka                   # starts Apache Kafka; needs Java and Maven
     python -m benchmarks.kafka --bootstrap 127.0.0.1:9092 --json     # topics `streamq`, `bare`
 
-* Latency: a producer process sends 100-byte chunks, each stamped when it is sent; this process
-  reads them. Nothing lingers. Bare: an idempotent producer with acks=all, one record for each
-  chunk, and a consumer without a group. Rounds of both alternate.
+* Latency: a producer process sends 100-byte chunks, each with the time when it is sent; this
+  process reads them. Both send without a linger time. Bare: an idempotent producer with acks=all,
+  one record for each chunk, and a consumer without a group. Rounds of both alternate.
 * Throughput: one producer, as fast as it can, until everything is acknowledged. Bare: one record
-  for each chunk, never waiting for one (batches of 16 KiB, aiokafka's default, and of 256 KiB; the
-  better counts), which is what packing replaces.
-* Many streams: 2,000 streams on 12 partitions into this process, and beside it, in a process of
-  its own, a bare consumer of all partitions that reads the same records at the same time. CPU and
-  connections are those of the process that reads. And the same while there is nothing to read,
-  and of as many open writers that have nothing to send.
+  for each chunk, without waiting for any; streamq packs several chunks into a record. The bare
+  producer runs with batches of 16 KiB, aiokafka's default, and of 256 KiB; the better one counts.
+* Many streams: this process reads 2,000 streams on 12 partitions. At the same time a bare consumer
+  in another process reads the same records. CPU and connections are those of the process that
+  reads. The same is measured while there is nothing to read, and for as many open writers that
+  have nothing to send.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def bare_producer(bootstrap: str, **options: Any) -> AIOKafkaProducer:
 async def bare_consumer(
     stack: AsyncExitStack, bootstrap: str, topic: str, *, partitions: int = _PARTITIONS
 ) -> AIOKafkaConsumer:
-    """Start a consumer without a group that reads whatever comes from now on."""
+    """Start a consumer without a group that reads every record from now on."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     await stack.enter_async_context(consumer)
     assigned = [TopicPartition(topic, number) for number in range(partitions)]
@@ -196,7 +196,7 @@ Reading = tuple[list[float], float, int]
 
 
 def consume_bare(bootstrap: str, chunks: int, ready: ProcessEvent, answer: Connection) -> None:
-    """Read the records of all streams and nothing more; tell ages and CPU."""
+    """Read the records of all streams and nothing more; send ages and CPU."""
 
     async def run() -> Reading:
         ages: list[float] = []
@@ -222,7 +222,7 @@ def consume_bare(bootstrap: str, chunks: int, ready: ProcessEvent, answer: Conne
 async def read_streams(
     bootstrap: str, streams: int, chunks: int, rate: float, *, beside: bool = False
 ) -> tuple[Reading, Reading | None]:
-    """Read streams in this process and, if asked for, beside it with a bare consumer."""
+    """Read streams in this process and, with ``beside``, also with a bare consumer in another."""
     names = [f"bench/{uuid.uuid4().hex}" for _ in range(streams)]
     settings = settings_for(bootstrap)
     opened, go, listening = (multiprocessing.Event() for _ in range(3))
@@ -270,12 +270,12 @@ async def idle_bare(bootstrap: str) -> float:
         consumer = await bare_consumer(stack, bootstrap, "streamq")
         before = time.process_time()
         if await consumer.getmany(timeout_ms=int(_IDLE_SECONDS * 1_000)):
-            raise SystemExit("somebody else writes to the topic")
+            raise SystemExit("another program writes to the topic")
         return (time.process_time() - before) / _IDLE_SECONDS * 1e3
 
 
 async def idle_streamq(bootstrap: str, streams: int) -> float:
-    """Return the same of readers that wait, one of each stream."""
+    """Return the same for waiting readers, one for each stream."""
     settings = settings_for(bootstrap)
     async with open_queue(settings) as queue, AsyncExitStack() as stack:
         readers = [
@@ -296,7 +296,7 @@ async def idle_streamq(bootstrap: str, streams: int) -> float:
 
 
 async def idle_writers(bootstrap: str, streams: int) -> float:
-    """Return the same of open writers that send nothing: each asks for takeovers all the time."""
+    """Return the same for open writers that send nothing; each one checks for takeovers."""
     settings = settings_for(bootstrap)
     async with open_queue(settings) as queue, AsyncExitStack() as stack:
         for _ in range(streams):
@@ -309,7 +309,7 @@ async def idle_writers(bootstrap: str, streams: int) -> float:
 
 
 def connections(bootstrap: str) -> int:
-    """Return how many connections this process has to the brokers; 0 where that is not told."""
+    """Return how many connections this process has to the brokers; 0 if the system does not say."""
     ports = {f"{int(server.rpartition(':')[2]):04X}" for server in bootstrap.split(",")}
     try:
         lines = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
@@ -321,7 +321,7 @@ def connections(bootstrap: str) -> int:
 
 
 async def run(bootstrap: str, rounds: int, chunks: int, streams: int) -> list[Row]:
-    """Take all measurements, contenders alternating within each."""
+    """Take all measurements; contenders alternate in each of them."""
     rows: list[Row] = []
     p50: tuple[list[float], list[float]] = ([], [])
     p99: tuple[list[float], list[float]] = ([], [])
@@ -369,18 +369,18 @@ async def run(bootstrap: str, rounds: int, chunks: int, streams: int) -> list[Ro
 
 
 def main() -> int:
-    """Run the benchmark; exit code 1 if a promise was not met."""
+    """Run the benchmark; the exit code is 1 if a promise was not met."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--bootstrap", help="brokers to measure; by default one of its own")
+    parser.add_argument("--bootstrap", help="brokers to measure; by default it starts one")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each contender")
     parser.add_argument("--chunks", type=int, default=600, help="chunks in a latency round")
-    parser.add_argument("--streams", type=int, default=2_000, help="how many are many")
+    parser.add_argument("--streams", type=int, default=2_000, help="number of many streams")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args()
     multiprocessing.set_start_method("spawn")
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # topics that are a moment old
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it complains of new topics
     measure = (args.rounds, args.chunks, args.streams)
     if args.bootstrap:
         rows, server = asyncio.run(run(args.bootstrap, *measure)), "the given cluster"

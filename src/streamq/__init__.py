@@ -1,7 +1,9 @@
-"""streamq: see what work that runs on Temporal produces, while it runs.
+"""Streams the output of work that runs on Temporal to readers while the work runs.
 
-The application API. Driver authors import :mod:`streamq.driver` and :mod:`streamq.testing`;
-Temporal users :mod:`streamq.temporal`; the HTTP gateway is :mod:`streamq.gateway`.
+This is the application API. Driver authors import :mod:`streamq.driver` and :mod:`streamq.testing`;
+Temporal users import :mod:`streamq.temporal`. The HTTP gateway is :mod:`streamq.gateway`.
+
+Design: docs/design/structure.md.
 """
 
 from ._blocking import BlockingStreamWriter

@@ -1,4 +1,7 @@
-"""The writer for code in threads: the same methods, without ``await``."""
+"""Offers the writer to code in threads: the same methods, without ``await``.
+
+Design: docs/design/writing.md.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ._statistics import WriterStatistics
 from ._values import TContra
 from ._writer import StreamWriter
 
-_LOOK_SECONDS = 1.0  # between two looks whether the loop is still there
+_LOOP_CHECK_SECONDS = 1.0  # between two checks whether the event loop still runs
 
 R = TypeVar("R")
 
@@ -23,12 +26,12 @@ R = TypeVar("R")
 class BlockingStreamWriter(Generic[TContra]):
     """A :class:`~streamq.StreamWriter` for threads: its methods block instead of being awaited.
 
-    ``send_chunk`` takes a lock for a moment and returns, unless the buffer is full; the network is
-    the event loop's business. Thread-safe: each thread's chunks keep their order.
+    ``send_chunk`` takes a lock for a moment and returns, unless the buffer is full; the event loop
+    does the network calls. Thread-safe: each thread's chunks keep their order.
 
     Args:
-        writer: Belongs to the running event loop, which must go on running meanwhile. It is sealed
-            and closed by its owner.
+        writer: A writer of the running event loop, which must run as long as threads write. The
+            writer's owner seals and closes it.
     """
 
     def __init__(self, writer: StreamWriter[TContra]) -> None:
@@ -37,7 +40,7 @@ class BlockingStreamWriter(Generic[TContra]):
         self._loop_thread = threading.get_ident()
         self._interruption: BaseException | None = None
         self._waits: set[concurrent.futures.Future[Any]] = set()
-        self._poked = False
+        self._wake_scheduled = False
 
     @property
     def stream(self) -> StreamId:
@@ -61,22 +64,22 @@ class BlockingStreamWriter(Generic[TContra]):
 
     @property
     def discards(self) -> bool:
-        """Whether chunks go nowhere, because the stream was sealed before this attempt began."""
+        """Whether chunks are stored nowhere: the stream was sealed before this attempt began."""
         return self._writer.discards
 
     @property
     def has_codec(self) -> bool:
-        """Whether a codec encrypts, or compresses, what is sent on its way into the stream."""
+        """Whether a codec encrypts or compresses what is stored."""
         return self._writer.has_codec
 
     @property
     def position(self) -> int:
-        """Seq of the next chunk to send: how many of the stream are valid and accepted."""
+        """Seq of the next chunk to send: the number of valid chunks accepted into the stream."""
         return self._writer.position
 
     @property
     def durable_position(self) -> int:
-        """How many chunks the backend holds that are valid."""
+        """The number of valid chunks that the backend holds."""
         return self._writer.durable_position
 
     @property
@@ -92,16 +95,16 @@ class BlockingStreamWriter(Generic[TContra]):
         """Accept one chunk for sending, as :meth:`StreamWriter.send_chunk` does.
 
         Raises:
-            StreamqError: As there.
-            BaseException: What :meth:`interrupt` was given.
+            StreamqError: As for :meth:`StreamWriter.send_chunk`.
+            BaseException: The error that :meth:`interrupt` was called with.
         """
         if self._interruption is not None:
             raise self._interruption.with_traceback(None)
         later = self._writer._offer(value)
         if later is not None:
             self._wait(later)
-        elif not self._poked:
-            self._poked = True
+        elif not self._wake_scheduled:
+            self._wake_scheduled = True
             self._call_soon()
 
     def flush(self) -> None:
@@ -123,7 +126,7 @@ class BlockingStreamWriter(Generic[TContra]):
         self._wait(self._writer.cancel(reason))
 
     def interrupt(self, error: BaseException) -> None:
-        """Let whoever waits in here, now or later, get this error; for the event loop's thread."""
+        """Raise this error in every current and later call; call it in the event loop's thread."""
         self._interruption = error
         for future in tuple(self._waits):
             future.cancel()
@@ -132,12 +135,12 @@ class BlockingStreamWriter(Generic[TContra]):
         try:
             self._loop.call_soon_threadsafe(self._wake)
         except RuntimeError:
-            self._poked = False  # so that the next call is told as well
+            self._wake_scheduled = False  # so that the next call raises as well
             raise self._loop_closed() from None
 
     def _wake(self) -> None:
-        # In this order: a chunk accepted between the two is seen, one after them pokes again.
-        self._poked = False
+        # In this order: a chunk accepted between the two lines is sent now, a later one wakes again.
+        self._wake_scheduled = False
         self._writer._wake.set()
 
     def _wait(self, call: Coroutine[Any, Any, R]) -> R:
@@ -165,16 +168,16 @@ class BlockingStreamWriter(Generic[TContra]):
         finally:
             self._waits.discard(future)
             if self._loop.is_closed() and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
-                call.close()  # it was never taken up
+                call.close()  # it was never started
 
     def _result(self, future: concurrent.futures.Future[R]) -> R:
         while True:
             try:
-                return future.result(_LOOK_SECONDS)
+                return future.result(_LOOP_CHECK_SECONDS)
             except TimeoutError:
                 if future.done():
                     return future.result()
-                if self._loop.is_closed():  # nobody will answer
+                if self._loop.is_closed():  # the future will never complete
                     future.cancel()
 
     def _loop_closed(self) -> ClosedError:

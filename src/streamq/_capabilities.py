@@ -1,4 +1,7 @@
-"""What a backend can do, as data: declared by drivers, required by callers, shown in tables."""
+"""Capabilities of a backend as data: declared by drivers, required by callers, shown in tables.
+
+Design: docs/design/contract.md.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from dataclasses import dataclass, field
 class LatencyClass(enum.Enum):
     """Typical time from append to a blocked reader, on a healthy deployment nearby.
 
-    A driver that polls declares what its interval comes to. So that busy machines pass as well, the
-    conformance kit allows a median of 20 ms, 50 ms, 0.5 s and 10 s.
+    A driver that polls declares the class that its polling interval leads to. The conformance kit
+    allows a median of 20 ms, 50 ms, 0.5 s and 10 s, so that busy machines pass as well.
     """
 
     MICROSECONDS = "microseconds"
@@ -22,7 +25,7 @@ class LatencyClass(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a driver promises; whatever is declared here is mandatory for it.
+    """Promises of a driver; a declared capability is mandatory for it.
 
     Fields that are ``bool`` can be required at open by name, e.g. ``require={"replay"}``.
     """
@@ -45,10 +48,10 @@ class Capabilities:
 
     @property
     def writable(self) -> bool:
-        """Whether streams can be opened for writing: attempts have to be told apart.
+        """Whether streams can be opened for writing: something has to tell attempts apart.
 
-        By the backend itself (``fenced``), by everybody who reads one log in one order, or by the
-        only reader, where what is read is gone (no ``replay``).
+        The backend itself does (``fenced``); or every reader does, since all read one log in one
+        order (``ordered``); or the only reader does, since reading removes records (no ``replay``).
         """
         return self.fenced or self.ordered or not self.replay
 

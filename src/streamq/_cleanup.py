@@ -1,4 +1,7 @@
-"""What has to be done to the end whoever asks to stop."""
+"""Runs cleanup to completion even if cancelled.
+
+Design: docs/design/writing.md.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-async def to_the_end(ending: Coroutine[Any, Any, None]) -> None:
-    """Await to the end whatever cancellation arrives; what is awaited has to bound itself.
+async def to_the_end(cleanup: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to completion even if this task is cancelled meanwhile.
 
-    Cancellation that arrives meanwhile is not passed on: for a caller that is about to end in any
-    case.
+    The coroutine has to limit its own duration. A cancellation that arrives meanwhile is swallowed:
+    call this only where the caller is about to end in any case.
     """
-    task = asyncio.create_task(ending)
+    task = asyncio.create_task(cleanup)
     while not task.done():
         try:
             await asyncio.shield(task)

@@ -1,4 +1,7 @@
-"""A codec between records and the backend: encryption or compression that the user brings."""
+"""Applies a user's codec (encryption, compression) to records on their way to and from the backend.
+
+Design: docs/design/values.md.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ from ._wire import Record
 
 
 class Codec(Protocol):
-    """Encodes what a record carries; its numbers and the state of the seal stay readable.
+    """Encodes the chunks and texts of records; numbers and the state of the seal stay readable.
 
-    One call for each record, not for each chunk. It may be repeated and must not depend on order.
+    It is called once for each record, not for each chunk. Calls may be repeated and may come in any
+    order.
     """
 
     async def encode(self, data: bytes) -> bytes:
@@ -22,7 +26,7 @@ class Codec(Protocol):
         ...
 
     async def decode(self, data: bytes) -> bytes:
-        """Return the bytes that :meth:`encode` was given."""
+        """Return the bytes that :meth:`encode` was called with."""
         ...
 
 
@@ -38,12 +42,12 @@ async def conceal(record: Record, codec: Codec, *, seconds: float) -> Record:
 
 
 async def reveal(record: Record, codec: Codec | None, *, seconds: float) -> Record:
-    """Return a record as it was before its codec.
+    """Return a record as it was before its codec encoded it.
 
     Raises:
-        SerializationError: There is no codec, it failed, or it took too long; retryable where that
-            is an outage.
-        CorruptRecordError: What it returned is not what was encoded.
+        SerializationError: There is no codec, it failed, or it took too long; retryable if the
+            cause is an outage.
+        CorruptRecordError: The codec returned something else than was encoded.
     """
     if record.coded is None:
         return record
@@ -63,19 +67,19 @@ async def reveal(record: Record, codec: Codec | None, *, seconds: float) -> Reco
         ) from None
 
 
-async def _call(call: Awaitable[bytes], doing: str, seconds: float) -> bytes:
+async def _call(call: Awaitable[bytes], verb: str, seconds: float) -> bytes:
     try:
         async with asyncio.timeout(seconds) as patience:
             return await call
     except Exception as exc:
         if isinstance(exc, TimeoutError) and patience.expired():
             message = (
-                f"the payload codec did not {doing} a record within {seconds:g} s "
+                f"the payload codec did not {verb} a record within {seconds:g} s "
                 "(STREAMQ_OPERATION_SECONDS)"
             )
         else:
-            message = f"the payload codec cannot {doing} a record: {type(exc).__name__}: {exc}"
+            message = f"the payload codec cannot {verb} a record: {type(exc).__name__}: {exc}"
         error = SerializationError(message)
-        # A key service that is away comes back; a wrong key, which only decoding meets, stays.
-        error.retryable = doing == "encode" or isinstance(exc, OSError)
+        # An unavailable key service comes back; a wrong key, which only decoding meets, stays wrong.
+        error.retryable = verb == "encode" or isinstance(exc, OSError)
         raise error from exc

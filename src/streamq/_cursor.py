@@ -1,4 +1,7 @@
-"""A place in a stream as an opaque, URL-safe token: valid in another process, later."""
+"""Encodes a place in a stream as an opaque, URL-safe token that any process can use later.
+
+Design: docs/design/reading.md.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _CRC_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a stream has been told: everything needed to judge the next record.
+    """The state of delivery in a stream: everything needed to judge the next record.
 
     Attributes:
         epoch: Newest epoch seen, 0 before the first.
@@ -29,7 +32,7 @@ class Progress:
         next_seq: Position that the next chunk of this epoch has.
         offset: Offset of the last event, 0 before the first.
         base: Offset of the last event before this epoch, where records count from their opening;
-            0 everywhere else. It is -1 if the epoch takes back what nobody was told.
+            0 everywhere else. It is -1 if the epoch resets events that were never delivered.
     """
 
     epoch: int = 0
@@ -44,10 +47,10 @@ class Cursor:
     """A place in a stream.
 
     Attributes:
-        progress: What had been delivered.
-        position: The driver's position from which the next event's record will be read. In the
-            middle of a packed record it is the position *before* that record, and the chunks
-            already delivered are recognised by ``progress``.
+        progress: The state after the last event delivered.
+        position: The driver's position from which the next event's record is read. In the middle
+            of a packed record it is the position *before* that record; ``progress`` identifies the
+            chunks that were delivered already.
     """
 
     progress: Progress = Progress()

@@ -1,4 +1,7 @@
-"""Finding and loading drivers by name. The only module that knows stevedore and entry points."""
+"""Finds and loads drivers by name through stevedore and entry points.
+
+Design: docs/design/contract.md.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ GROUP = "streamq.drivers"
 
 
 class _Loader(NamedExtensionManager[AnyDriver]):
-    """Loads one driver from the entry points that it is given.
+    """Loads one driver from given entry points.
 
     stevedore's own list is cached on disk and can lag behind a ``pip install``. Its DriverManager
     cannot be kept from logging "Could not load" beside our error; this base class can.
@@ -32,14 +35,14 @@ class _Loader(NamedExtensionManager[AnyDriver]):
         )
 
     def list_entry_points(self) -> list[importlib.metadata.EntryPoint]:
-        """Return what was given: looking everywhere again would double what loading costs."""
+        """Return the given entry points: scanning all distributions again would double the cost."""
         return self._points
 
 
 def installed_drivers() -> dict[str, str]:
     """Return the name of every installed driver and the distribution it comes from.
 
-    Nothing is imported. A name that two distributions claim is listed with both.
+    Nothing is imported. A name that two distributions register is listed with both.
     """
     found: dict[str, list[str]] = {}
     for point in importlib.metadata.entry_points(group=GROUP):
@@ -52,7 +55,7 @@ def load_driver(name: str) -> AnyDriver:
 
     Raises:
         BackendNotFoundError: No installed driver has that name.
-        BackendLoadError: It is claimed twice, cannot be imported, or is not a driver.
+        BackendLoadError: It is registered twice, cannot be imported, or is not a driver.
     """
     points = list(importlib.metadata.entry_points(group=GROUP, name=name))
     targets = {point.value for point in points}

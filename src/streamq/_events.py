@@ -1,4 +1,7 @@
-"""What a reader sees: chunks, resets, gaps and the seal, numbered by one dense offset."""
+"""Events of a stream as readers see them, numbered by one dense offset: chunks, resets, gaps, seal.
+
+Design: docs/design/reading.md.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ class Chunk(Generic[TCo]):
         seq: Position within the attempt, from 0 (goes on across attempts that resume).
         encoding: How ``data`` is encoded.
         data: The encoded bytes.
-        serializer: What decodes them.
+        serializer: Decodes them.
     """
 
     offset: int
@@ -79,22 +82,22 @@ class Chunk(Generic[TCo]):
 
     @property
     def value(self) -> TCo:
-        """The value as it was sent; decoded at each access.
+        """The value as it was sent, decoded on each access.
 
         Raises:
-            SerializationError: The bytes do not have the encoding that they claim, or are not of
-                the type that was asked for.
+            SerializationError: The bytes do not have the declared encoding, or are not of the
+                requested type.
         """
         return self.serializer.decode(self.encoding, self.data)
 
     def to_dict(self) -> dict[str, object]:
         """Return the event as JSON-ready data.
 
-        The value as it is stored is in ``value``; bytes are in ``base64``, and what only a data
-        converter understands is in ``payload``, as base64, too.
+        Text and JSON values are in ``value``, bytes in ``base64``, and a payload that only a data
+        converter can decode in ``payload``, as base64, too.
 
         Raises:
-            SerializationError: The bytes do not have the encoding that they claim.
+            SerializationError: The bytes do not have the declared encoding.
         """
         data: dict[str, object] = {
             "event": "chunk",
@@ -113,11 +116,11 @@ class Chunk(Generic[TCo]):
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """A new attempt starts over: forget every chunk seen so far.
+    """A new attempt starts over: every chunk before it is void.
 
     Attributes:
         offset: Dense number of this event.
-        attempt: The attempt that now begins.
+        attempt: The attempt that begins here.
     """
 
     offset: int
@@ -130,7 +133,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events that are no longer stored; only sent to readers that asked for gaps as events.
+    """Events that are no longer stored; delivered only with ``gaps_as_events``.
 
     Attributes:
         first: Offset of the first missing event.
@@ -161,7 +164,7 @@ class Seal:
         attempt: The attempt that ended.
         state: END, ERROR or CANCELLED.
         error_type: The producer's name for its failure (ERROR only).
-        message: What the producer said about the ending.
+        message: The producer's text about the ending.
         retryable: Whether the producer called its failure retryable (ERROR only).
     """
 

@@ -1,6 +1,8 @@
-"""How a writer learns that it writes in vain, where the backend refuses nothing.
+"""Detects that a writer is superseded, on a backend that does not refuse stale appends.
 
-A newer attempt has begun, or the stream has been deleted.
+It is superseded once a newer attempt has begun or the stream has been deleted.
+
+Design: docs/design/attempts.md.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from .driver import ChunkQueue
 
 
 class Fence:
-    """Asks the backend for the newest epoch: now and then, and before an end is believed.
+    """Queries the backend for the newest epoch: periodically, and before an ending is confirmed.
 
     Args:
-        queue: Where; it does not fence.
+        queue: The backend; it does not fence.
         stream: Which stream.
-        epoch: The writer's own.
-        seconds: How long between two looks.
+        epoch: The writer's own epoch.
+        seconds: Interval between two checks.
         retry: How calls are retried where the answer is needed.
     """
 
@@ -29,42 +31,42 @@ class Fence:
         self, queue: ChunkQueue, stream: StreamId, epoch: int, *, seconds: float, retry: RetryPolicy
     ) -> None:
         self.seconds = seconds
-        """How long between two looks."""
+        """Interval between two checks."""
         self._queue = queue
         self._stream = stream
         self._epoch = epoch
         self._retry = retry
         self._single_try = dataclasses.replace(retry, deadline_seconds=0.0)
         self._clock = asyncio.get_running_loop().time
-        self._next_look = self._clock() + seconds
-        # Where all is read from one log, its readers see what has become of the writer's records.
+        self._next_check = self._clock() + seconds
+        # With replay, readers of the log notice by themselves that the writer's records are gone.
         self._may_vanish = not queue.capabilities.replay
         self._is_missed = False
 
     async def check_if_due(self) -> None:
-        """Ask, if it is time to.
+        """Check if the interval has passed; a failed query is no error.
 
         Raises:
             FencedError: A newer attempt has taken over.
-            StreamNotFoundError: The stream is gone, and was at the last look.
-            StreamqError: The question can never be answered.
+            StreamNotFoundError: The stream is gone, and was gone at the previous check.
+            StreamqError: The query failed for good.
         """
-        if self._clock() < self._next_look:
+        if self._clock() < self._next_check:
             return
         try:
             await self._check(self._single_try)
         except StreamqError as exc:
             if not exc.retryable:
                 raise
-            # It cannot be asked. Neither can anything be stored: that is what gives up.
+            # While the backend is unavailable nothing can be stored either: the append gives up.
 
     async def check(self) -> None:
-        """Ask, and insist on an answer.
+        """Check now, with retries.
 
         Raises:
             FencedError: A newer attempt has taken over.
             StreamNotFoundError: The stream is gone.
-            StreamqError: There is no answer.
+            StreamqError: The query failed until the retry deadline.
         """
         await self._check(self._retry)
         if self._is_missed:
@@ -73,7 +75,7 @@ class Fence:
 
     async def _check(self, retry: RetryPolicy) -> None:
         newest = await retry.run(lambda: self._queue.newest_epoch(self._stream))
-        self._next_look = self._clock() + self.seconds
+        self._next_check = self._clock() + self.seconds
         if newest > self._epoch:
             raise FencedError(
                 f"epoch {newest} has taken over stream {self._stream}; epoch {self._epoch} must "
@@ -84,7 +86,7 @@ class Fence:
         if not self._may_vanish or newest == self._epoch:
             self._is_missed = False
             return
-        # The epoch was known when the stream was opened. Once may be a server that lags behind.
+        # The epoch was known when the stream was opened. One miss may be a server that lags behind.
         if self._is_missed:
             raise StreamNotFoundError(
                 f"stream {self._stream} was deleted, or swept, while epoch {self._epoch} wrote to "

@@ -1,4 +1,7 @@
-"""What a producer decides: what a retry looks like, and what happens when the buffer is full."""
+"""Choices of a producer: how a retry continues the stream, and what a full buffer does.
+
+Design: docs/design/attempts.md.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ import enum
 
 
 class OnRetry(enum.Enum):
-    """What readers see when a new attempt takes a stream over.
+    """How a new attempt that takes a stream over continues it.
 
-    RESTART tells them to forget what they saw (``Reset``), for output that differs each time.
-    RESUME goes on after the last durable chunk: the producer asks ``position`` where that is.
-    REPLAY is for a producer that sends the same chunks again from the first: those that are
-    durable are compared and dropped, the others are sent.
+    RESTART voids everything before it (readers get a ``Reset``), for output that differs each time.
+    RESUME continues after the last durable chunk: the producer reads ``position`` to learn where.
+    REPLAY is for a producer that sends the same chunks again from the first: durable chunks are
+    compared and dropped, the others are stored.
     """
 
     RESTART = "restart"
@@ -20,12 +23,12 @@ class OnRetry(enum.Enum):
 
 
 class OnFull(enum.Enum):
-    """What ``send_chunk`` does while the buffer is full because the backend is slow or away.
+    """What ``send_chunk`` does while the buffer is full because the backend is slow or unavailable.
 
-    BLOCK waits for room. ERROR raises ``BufferFullError``. DROP lets the chunk go, counted in
-    ``statistics().dropped_chunks``; it takes no place in the stream, and readers see no gap. So
-    ``position`` does not count it: an attempt that resumes cannot tell from there which item is
-    next.
+    BLOCK waits for room. ERROR raises ``BufferFullError``. DROP discards the chunk and counts it in
+    ``statistics().dropped_chunks``. A dropped chunk takes no place in the stream, and readers see
+    no gap. ``position`` does not count it either, so that an attempt that resumes cannot derive
+    from it which item is next.
     """
 
     BLOCK = "block"

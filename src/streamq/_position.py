@@ -1,4 +1,7 @@
-"""Positions of drivers that find records by ``(epoch, index)``."""
+"""Encodes positions for drivers that find records by ``(epoch, index)``.
+
+Design: docs/design/contract.md.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ def encode_position(key: Key) -> str:
 def decode_position(position: str, *, backend: str, stream: StreamId) -> Key:
     """Return the ``(epoch, index)`` of a position, or :data:`BEFORE_ALL` for the start.
 
-    Being an identity and not a place in a file, it stays meaningful when the stream has been
-    deleted and created anew: whatever a newer epoch wrote comes after it.
+    The pair identifies a record; it is not a place in a file. So the position stays valid when the
+    stream is deleted and created again: records of a newer epoch come after it.
 
     Raises:
-        CursorError: This driver did not make that position.
+        CursorError: The position was not made by this driver.
     """
     if not position:
         return BEFORE_ALL

@@ -1,4 +1,7 @@
-"""What an attempt that replays is compared with: fingerprints of the chunks stored before it."""
+"""Fingerprints of stored chunks, with which the chunks of a replaying attempt are compared.
+
+Design: docs/design/attempts.md.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +36,19 @@ class Fingerprints:
         self._data = bytearray()
 
     def add(self, seq: int, value: bytes) -> None:
-        """Add the next chunk's; after a gap, those before it are forgotten."""
+        """Add that of the next chunk; after a gap, those before the gap are removed."""
         if seq != self._first + len(self._data) // _SIZE:
             self._first = seq
             self._data.clear()
         self._data += value
 
     def get(self, seq: int) -> bytes | None:
-        """Return the fingerprint of a chunk, if it is known."""
+        """Return the fingerprint of a chunk, or ``None`` if it is not known."""
         at = (seq - self._first) * _SIZE
         return bytes(self._data[at : at + _SIZE]) or None if at >= 0 else None
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Remove all of them."""
         self._first = 0
         self._data.clear()
 
@@ -53,12 +56,12 @@ class Fingerprints:
 async def durable_fingerprints(
     queue: ChunkQueue, stream: StreamId, epoch: int, retry: RetryPolicy, codec: Codec | None = None
 ) -> Fingerprints:
-    """Read what earlier attempts stored, to its end.
+    """Read a stream from beginning to end and return the fingerprints of its valid chunks.
 
-    To be called after the epoch has been opened, so that nothing older can follow.
+    Call it after the epoch has been opened, so that no older attempt can add chunks.
 
     Returns:
-        Fingerprints of the chunks that count: those after the last reset that are stored.
+        Fingerprints of the chunks after the last reset that are stored.
 
     Raises:
         CorruptRecordError: A stored record is damaged.

@@ -1,4 +1,7 @@
-"""The one retry policy: jittered backoff with a deadline. Drivers never retry."""
+"""Retries calls to the backend with jittered backoff and a deadline. Drivers never retry.
+
+Design: docs/design/contract.md.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ class RetryPolicy:
 
     Attributes:
         deadline_seconds: Give up once this long has passed since the first failure.
-        call_seconds: A call that takes longer is cancelled and counts as a failure: whatever is
-            wrong with a driver or a connection, nobody waits for ever.
-        backend: Whose calls they are, for messages.
-        stream: Which stream they are about, if it is one, for messages.
+        call_seconds: A call that takes longer is cancelled and counts as a failure, so that a
+            defective driver or connection makes no caller wait for ever.
+        backend: Name of the backend, for messages.
+        stream: The stream concerned, if it is a single one, for messages.
         first_seconds: Longest pause before the first retry; doubles each time.
-        longest_seconds: Longest pause ever.
+        longest_seconds: Longest pause at all.
     """
 
     deadline_seconds: float = 30.0
@@ -45,18 +48,18 @@ class RetryPolicy:
         wait_seconds: float = 0.0,
         only: type[StreamqError] = StreamqError,
     ) -> T:
-        """Await ``operation()`` again and again while it fails with a retryable error.
+        """Repeat ``operation()`` while it fails with a retryable error.
 
-        The pause is uniform between half and all of the current limit, so that many clients of a
-        server that comes back do not arrive at once.
+        The pause is uniform between half and all of the current limit, so that the many clients of
+        a restarted server do not reconnect all at once.
 
         Args:
             operation: Makes the call.
-            wait_seconds: How long the call may wait by agreement, beyond ``call_seconds``.
-            only: Of what class a retryable error has to be.
+            wait_seconds: How long the call may block by request, in addition to ``call_seconds``.
+            only: Retry errors of this class only.
 
         Raises:
-            StreamqError: The last error, once the deadline has passed; others pass at once.
+            StreamqError: The last error, once the deadline has passed; any other error at once.
         """
         limit, give_up = self.first_seconds, 0.0
         clock = asyncio.get_running_loop().time

@@ -1,4 +1,10 @@
-"""The memory driver: streams inside one process, for tests and for learning how a driver works."""
+"""The memory driver: streams inside one process, for tests and to learn how a driver works.
+
+It is small enough for one module. The parts of larger drivers are separate modules, the same in
+each of them.
+
+Design: docs/design/contract.md.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +14,15 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeAlias
 from weakref import WeakValueDictionary
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from ._position import Key, decode_position, encode_position
 from .driver import (
     Capabilities,
     ChunkQueue,
-    ClosedError,
     Driver,
     DriverSettings,
     Entry,
@@ -29,12 +33,19 @@ from .driver import (
     StreamId,
     StreamInfo,
     StreamNotFoundError,
+    closed_error,
+    decode_position,
+    encode_position,
     new_entries,
+    within_bounds,
 )
 
 _NAME = "memory"
 _RECORD_OVERHEAD_BYTES = 200  # so that empty records are bounded as well
 _SWEEP_SECONDS = 1.0
+
+Key: TypeAlias = tuple[int, int]
+"""Epoch and index of a record."""
 
 _CAPABILITIES = Capabilities(
     replay=True,
@@ -77,7 +88,7 @@ class _Waiter:
         """Wake the read from any thread."""
         try:
             self.loop.call_soon_threadsafe(self._resolve)
-        except RuntimeError:  # that loop has been closed, and its reads with it
+        except RuntimeError:  # its loop has been closed, and its reads with it
             return
 
     def _resolve(self) -> None:
@@ -96,11 +107,12 @@ class _Stream:
 
     @property
     def cost_bytes(self) -> int:
+        """What the stream counts against the store's bound."""
         return self.size_bytes + len(self.records) * _RECORD_OVERHEAD_BYTES
 
 
 class _Store:
-    """The streams that queues of one name share. Every method needs :attr:`lock` to be held."""
+    """The streams that the queues of one name share. Callers of its methods hold :attr:`lock`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -118,7 +130,7 @@ class _Store:
         return found
 
     def remove(self, stream: StreamId) -> None:
-        """Forget a stream, if it is there."""
+        """Remove a stream, if there is one."""
         found = self._streams.pop(stream, None)
         if found is not None:
             self._cost_bytes -= found.cost_bytes
@@ -126,7 +138,7 @@ class _Store:
     def append(
         self, stream: StreamId, entries: Sequence[Entry], ttl: timedelta, max_bytes: int
     ) -> None:
-        """Add what is new, all of it or nothing, and wake the stream's readers."""
+        """Add the entries that are new, all of them or none, and wake the stream's readers."""
         if not entries:
             return
         now = _now()
@@ -163,19 +175,12 @@ class _Store:
     def select(
         self, stream: StreamId, after: Key, max_records: int, max_bytes: int
     ) -> list[Stored]:
-        """Return records after a key, within the bounds but at least one if there is one."""
+        """Return the records after a key, within the bounds of a read."""
         found = self.find(stream)
         if found is None:
             return []
         start = bisect_right(found.keys, after)
-        selected: list[Stored] = []
-        size = 0
-        for record in found.records[start : start + max_records]:
-            size += len(record.data)
-            if selected and size > max_bytes:
-                break
-            selected.append(record)
-        return selected
+        return within_bounds(found.records[start : start + max_records], max_records, max_bytes)
 
     def describe(self, stream: StreamId, last: int) -> StreamInfo | None:
         """Return what is known of a stream, or ``None`` if there is none."""
@@ -191,20 +196,22 @@ class _Store:
         )
 
     def names(self) -> list[StreamId]:
-        """Return every stream, perhaps with some that have expired."""
+        """Return every stream; some may have expired."""
         return list(self._streams)
 
     def add_waiter(self, stream: StreamId, waiter: _Waiter) -> None:
+        """Wake a read with the stream's next append."""
         self._waiters.setdefault(stream, set()).add(waiter)
 
     def discard_waiter(self, stream: StreamId, waiter: _Waiter) -> None:
+        """Wake a read no longer."""
         waiters = self._waiters[stream]
         waiters.discard(waiter)
         if not waiters:
             del self._waiters[stream]
 
     def sweep(self, now: float) -> int:
-        """Forget every stream that has expired; return how many those were."""
+        """Remove every stream that has expired; return how many there were."""
         self._next_sweep = now + _SWEEP_SECONDS
         expired = [name for name, found in self._streams.items() if found.expires_at <= now]
         for name in expired:
@@ -213,13 +220,14 @@ class _Store:
 
 
 class _Stores:
-    """The stores that open queues hold on to; a store goes away with its last queue."""
+    """The stores of all open queues; a store is removed with its last queue."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stores: WeakValueDictionary[str, _Store] = WeakValueDictionary()
 
     def get(self, name: str) -> _Store:
+        """Return the store of a name; create it if no queue has it open."""
         with self._lock:
             store = self._stores.get(name)
             if store is None:
@@ -234,6 +242,8 @@ _stores = _Stores()
 
 
 class _MemoryQueue(ChunkQueue):
+    """Streams in a store of this process."""
+
     backend = _NAME
 
     def __init__(self, options: QueueOptions, settings: MemorySettings, store: _Store) -> None:
@@ -245,9 +255,14 @@ class _MemoryQueue(ChunkQueue):
 
     @property
     def _store(self) -> _Store:
+        """The store.
+
+        Raises:
+            ClosedError: The queue has been closed.
+        """
         store = self._open_store
         if store is None:
-            raise ClosedError("this memory queue has been closed", backend=_NAME)
+            raise closed_error(_NAME)
         return store
 
     async def append(
@@ -256,7 +271,7 @@ class _MemoryQueue(ChunkQueue):
         store = self._store
         with store.lock:
             store.append(stream, entries, ttl or self._options.ttl, self._max_bytes)
-        # Everything else may be waiting for this loop: a producer must not starve its readers.
+        # Let other tasks of this loop run: a producer must not starve its readers.
         await asyncio.sleep(0)
 
     async def read(
@@ -349,5 +364,5 @@ class MemoryDriver(Driver[MemorySettings]):
 
     @classmethod
     async def open(cls, options: QueueOptions, settings: MemorySettings) -> ChunkQueue:
-        """Return a queue on the named store, which comes into being with its first queue."""
+        """Return a queue on the named store; the first queue creates the store."""
         return _MemoryQueue(options, settings, _stores.get(settings.store))

@@ -1,4 +1,7 @@
-"""The program ``streamq``, apart from the package: it is here before anything else is imported."""
+"""The program ``streamq``: installs its handler for Ctrl-C before it imports the package.
+
+Design: docs/design/command-line.md.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,19 @@ _SIGINT_EXIT = 130
 
 
 def main() -> int:
-    """Run the command; Ctrl-C ends it without a traceback, however early it comes.
+    """Run the command; Ctrl-C ends it without a traceback, even during imports.
 
     Returns:
         The exit code, as of :func:`streamq.cli.main`.
     """
-    is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if is_heard:
-        # Not by an exception: in the middle of an import others would make something else of it.
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_default:
+        # Not by an exception: during an import, other code could catch or convert it.
         signal.signal(signal.SIGINT, _leave)
     from streamq.cli import load
 
     run = load()
-    if is_heard:
+    if is_default:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return run(sys.argv[1:])

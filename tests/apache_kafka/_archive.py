@@ -1,4 +1,4 @@
-"""The classes that Kafka needs in the form that the JVM loads at once: a start takes a third."""
+"""Makes an archive of the classes that Kafka loads: a start then takes a third of the time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ._jars import KAFKA_VERSION, cache_directory, class_path, find_java
 def shared_archive(make: Callable[[Path], None]) -> Path:
     """Return the class data archive for this Java and this Kafka, made at the first call.
 
-    It takes 50 MB in the user's cache directory. A JVM that cannot use it goes on without.
+    It takes 50 MB in the user's cache directory. A JVM that cannot use it starts without it.
 
     Args:
-        make: Writes it to a path.
+        make: Writes the archive to a path.
     """
     java = Path(find_java()).resolve()
     this = hashlib.sha256(f"{java} {java.stat().st_mtime_ns} {class_path()}".encode()).hexdigest()
@@ -24,7 +24,8 @@ def shared_archive(make: Callable[[Path], None]) -> Path:
     path = cache / f"kafka-{KAFKA_VERSION}-{this[:12]}.jsa"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        # Another process may be about the same: whoever is last wins, and nobody sees a half.
+        # Another process may make it at the same time. The last one wins, and no process sees a
+        # partial file.
         partial = path.with_suffix(f".{os.getpid()}")
         try:
             make(partial)

@@ -1,4 +1,4 @@
-"""One Apache Kafka process: a broker and a controller, alone or one of a cluster."""
+"""Runs one process of Apache Kafka: broker and controller, alone or in a cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._jars import class_path, find_java
 
 _CLUSTER_ID = "c3RyZWFtcS1rYWZrYS1kZQ"
 _READY = b"Kafka Server started"
-# Quick to start and small, rather than fast for weeks.
+# For a quick start and little memory, and not for throughput over weeks.
 _JVM = (
     *("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xms64m", "-Xmx384m"),
     *("-Djava.net.preferIPv4Stack=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"),
@@ -33,18 +33,18 @@ class ApacheKafka(DevServer):
     Args:
         port: Port of the plain listener; 0 takes a free one.
         data_dir: Where the server keeps its files; by default a temporary directory.
-        advertised_port: With it there is one more plain listener, :attr:`proxied_port`, whose
-            clients are told to connect to this port: that of a proxy in front of it.
-        users: Passwords by name. With some there is a listener :attr:`sasl_port` that asks for one
-            by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or by OAUTHBEARER for a token that needs no
+        advertised_port: Adds a plain listener, :attr:`proxied_port`, that sends its clients to
+            this port: the port of a proxy in front of it.
+        users: Passwords by name. They add a listener, :attr:`sasl_port`, that needs a login with
+            PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or with OAUTHBEARER and a token without a
             signature (a JWS with ``alg`` of ``none``; its ``sub`` is the user).
-        certificate: A PEM file of a private key (PKCS #8) and its chain. With it there is a
-            listener :attr:`tls_port`, and with users one more, :attr:`sasl_tls_port`, that asks for
-            the same as the other over TLS.
+        certificate: A PEM file of a private key (PKCS #8) and its chain. It adds a listener,
+            :attr:`tls_port`. With users it adds another one, :attr:`sasl_tls_port`, that needs a
+            login over TLS.
         node_id: Number of this node in its cluster.
-        voters: Controller ports of all nodes of the cluster by their number, this one's included;
-            by default it is alone.
-        properties: More settings of the server; they win.
+        voters: Controller ports of all nodes of the cluster by their number, including this node;
+            by default the node is alone.
+        properties: More settings of the server; they override all others.
     """
 
     backend = "kafka"
@@ -61,8 +61,8 @@ class ApacheKafka(DevServer):
         voters: Mapping[int, int] | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> None:
-        # A broker that is told to stop hands its partitions over first. Several JVMs that start at
-        # the same time on few processors take a while.
+        # Before it stops, a broker hands over its partitions. Several JVMs that start at the same
+        # time on few processors take a while.
         super().__init__(port=port, data_dir=data_dir, stop_seconds=10.0, start_seconds=60.0)
         self.proxied_port, self.sasl_port, self.tls_port, self.sasl_tls_port = (
             free_port() for _ in range(4)
@@ -75,7 +75,7 @@ class ApacheKafka(DevServer):
         self._properties = dict(properties or {})
 
     def command(self, data_dir: Path) -> Sequence[str]:
-        """Return the command line, after formatting the storage where that is still to be done.
+        """Return the command line; formats the storage first, unless that has been done.
 
         Raises:
             ConfigurationError: There is no Java, or no Kafka.
@@ -89,8 +89,8 @@ class ApacheKafka(DevServer):
         return [*start, "kafka.Kafka", str(properties)]
 
     def answers(self, log: Path) -> bool:
-        """Whether it says that it has started, and accepts connections."""
-        # Its own word first: on a port that is taken, somebody else would answer.
+        """Whether it reports that it has started, and accepts connections."""
+        # Its own report first: on a port that is taken, another server would answer.
         if _READY not in log.read_bytes():
             return False
         try:
@@ -100,7 +100,7 @@ class ApacheKafka(DevServer):
         return True
 
     def reason(self, output: str) -> str:
-        """Return the exceptions of a stack trace, or else its last lines."""
+        """Return the exceptions of a stack trace, or the last lines if there is none."""
         lines = [line for line in output.splitlines() if "Exception: " in line]
         return " / ".join(lines[-2:]) or super().reason(output)
 
@@ -148,7 +148,7 @@ class ApacheKafka(DevServer):
             "transaction.state.log.min.isr": "1" if alone else "2",
             "share.coordinator.state.topic.num.partitions": "1",
             "share.coordinator.state.topic.replication.factor": replicas,
-            # A node that was killed is missed, and may come back, soon.
+            # The cluster notices within seconds that a node was killed or is back.
             "broker.session.timeout.ms": "2000",
             "broker.heartbeat.interval.ms": "400",
             "log.cleaner.dedupe.buffer.size": "4194304",
@@ -204,14 +204,14 @@ def _sasl(prefix: str, users: Mapping[str, str]) -> dict[str, str]:
 
 
 class _Training(ApacheKafka):
-    """Writes the archive when it stops."""
+    """Apache Kafka that writes the archive when it stops."""
 
     def __init__(self, archive: Path) -> None:
         super().__init__()
         self._archive = archive
 
     def command(self, data_dir: Path) -> Sequence[str]:
-        """Return the command line, with the archive of what the server will have loaded."""
+        """Return the command line, which archives the classes that the server has loaded."""
         java, *arguments = super().command(data_dir)
         return [java, f"-XX:ArchiveClassesAtExit={self._archive}", *arguments]
 

@@ -1,4 +1,4 @@
-"""Several Apache Kafka processes that are one cluster."""
+"""Runs several processes of Apache Kafka that form one cluster."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ._broker import ApacheKafka
 class ApacheCluster:
     """A loopback cluster of Apache Kafka; every node is broker and controller.
 
-    New topics have a replica on each of up to three nodes, and what was acknowledged to
+    New topics have a replica on each of up to three nodes. A record that was acknowledged with
     ``acks=all`` is on two of them.
 
     Args:
         size: How many nodes.
-        properties: More settings of every node; they win.
+        properties: More settings of every node; they override all others.
 
     Attributes:
         brokers: The nodes, from number 1; each may be killed and started by itself.
@@ -46,7 +46,7 @@ class ApacheCluster:
 
     @property
     def bootstrap(self) -> str:
-        """What clients connect to at first: every node."""
+        """The addresses of all nodes, for clients to connect to."""
         return ",".join(broker.address for broker in self.brokers)
 
     def start(self) -> Self:
@@ -69,14 +69,14 @@ class ApacheCluster:
         return self
 
     def stop(self) -> None:
-        """Stop all nodes, without handing anything over, and remove their files. Idempotent."""
+        """Kill all nodes and remove their files. Idempotent."""
         for broker in self.brokers:
             broker.kill()
         for broker in self.brokers:
             broker.stop()
 
     def broker(self, node_id: int) -> ApacheKafka:
-        """Return the node of that number, as the leader of a partition is named."""
+        """Return the node of a number, such as the leader of a partition."""
         return next(broker for broker in self.brokers if broker.node_id == node_id)
 
     def __enter__(self) -> Self:

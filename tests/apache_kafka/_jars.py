@@ -1,4 +1,4 @@
-"""Where Java is, and the jars that make Apache Kafka: resolved by Maven, by name."""
+"""Finds Java, and resolves the jars of Apache Kafka through Maven."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from streamq import ConfigurationError
 
 KAFKA_VERSION = "4.4.0"
-"""Which Apache Kafka is started."""
+"""The version of Apache Kafka."""
 
-# Without a logger Kafka would say nothing about why it does not start; SLF4J's simplest one that
-# fits the API that this Kafka uses.
+# Without a logger Kafka would not say why it does not start. This is SLF4J's simplest logger, in a
+# version that fits the API that this Kafka uses.
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>streamq</groupId>
@@ -42,7 +42,7 @@ _MAVEN_SECONDS = 300.0
 
 
 def find_java() -> str:
-    """Return the Java to run: that of ``JAVA_HOME``, else the one on the path.
+    """Return the Java to run: the one in ``JAVA_HOME``, or else the one on the path.
 
     Raises:
         ConfigurationError: There is none.
@@ -60,19 +60,19 @@ def find_java() -> str:
 
 
 def cache_directory() -> Path:
-    """Return where we keep what saves time at the next start; it may not exist yet."""
+    """Return the directory for files that make the next start quicker; it may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamq"
 
 
 @functools.cache
 def class_path() -> str:
-    """Return Apache Kafka's class path, after fetching what the local repository lacks.
+    """Return Apache Kafka's class path; downloads jars that the local repository lacks.
 
     The first time takes about ten seconds and 45 MB.
 
     Raises:
-        ConfigurationError: There is no Maven, or it cannot fetch the jars; the message ends with
-            what it said.
+        ConfigurationError: There is no Maven, or it cannot download the jars; the message ends with
+            its output.
     """
     name = hashlib.sha256(_POM.encode()).hexdigest()[:12]
     remembered = cache_directory() / f"kafka-{KAFKA_VERSION}-{name}.classpath"
@@ -81,7 +81,7 @@ def class_path() -> str:
         if all(Path(jar).exists() for jar in known.split(os.pathsep)):
             return known
     resolved = _resolve()
-    with contextlib.suppress(OSError):  # asking Maven again costs two seconds, no more
+    with contextlib.suppress(OSError):  # without the file, Maven only takes two seconds again
         remembered.parent.mkdir(parents=True, exist_ok=True)
         partial = remembered.with_suffix(f".{os.getpid()}")
         partial.write_text(resolved, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What an operator does on a cluster, past the driver: topics, permissions, a look into the log."""
+"""Does the work of an operator without the driver: topics, permissions, reading the log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Operator:
     """A plain client with all permissions.
 
     Args:
-        bootstrap: Where the brokers are, as host:port,host:port.
+        bootstrap: The addresses of brokers, as host:port,host:port.
     """
 
     def __init__(self, bootstrap: str) -> None:
@@ -46,14 +46,14 @@ class Operator:
         nodes: Sequence[int] = (),
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """Create topics and wait until all partitions are served; existing ones are left alone.
+        """Create topics and wait until all partitions are served; existing topics stay as they are.
 
         Args:
-            topics: Which.
-            replicas: How many copies of each partition, on nodes that the cluster chooses.
-            nodes: All that have a copy of each, instead; they lead the partitions by turns, and of
-                every topic the same ones.
-            settings: Their settings, by Kafka's names.
+            topics: The topics.
+            replicas: How many replicas each partition has, on nodes that the cluster chooses.
+            nodes: Used instead of ``replicas``: every one of these nodes has a replica of each
+                partition. They lead the partitions in turn, in every topic the same ones.
+            settings: The configuration of the topics, by Kafka's names.
         """
         wanted = [
             NewTopic(
@@ -75,7 +75,7 @@ class Operator:
                     raise for_code(code)(message)
         async with self._consumer() as consumer:
             for topic in topics:
-                # It asks until the leaders have heard of it, which takes them a moment.
+                # This repeats its request until the leaders know the topic, which takes a moment.
                 await consumer.end_offsets(await self._partitions(consumer, topic.name))
 
     async def delete(self, *topics: str) -> None:
@@ -87,7 +87,7 @@ class Operator:
                     raise for_code(code)()
 
     async def topics(self) -> list[str]:
-        """Return the names of all topics, the cluster's own included."""
+        """Return the names of all topics, including the internal ones of the cluster."""
         async with self._admin() as admin:
             return list(await admin.list_topics())
 
@@ -115,7 +115,7 @@ class Operator:
         return int((await self._describe(partition))["leader"])
 
     async def in_sync(self, partition: TopicPartition) -> list[int]:
-        """Return the numbers of the nodes whose copy of a partition is complete."""
+        """Return the numbers of the nodes whose replica of a partition is in sync."""
         return list((await self._describe(partition))["isr"])
 
     async def permit_reading(self, user: str, topics: Sequence[str]) -> None:
@@ -153,10 +153,10 @@ class Operator:
             yield consumer
 
     async def _partitions(self, consumer: Any, topic: str) -> list[TopicPartition]:
-        # The consumer learns of a topic that it is not assigned to only when it is told to.
+        # A consumer does not request metadata of a topic that it is not assigned to.
         await consumer._client.add_topic(topic)
         while not (numbers := consumer.partitions_for_topic(topic)):
-            await consumer._client.force_metadata_update()  # a new one is not known at once
+            await consumer._client.force_metadata_update()  # a new topic is not known at once
         return [TopicPartition(topic, number) for number in sorted(numbers)]
 
     @asynccontextmanager

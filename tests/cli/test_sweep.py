@@ -79,7 +79,7 @@ async def test_it_ends_what_a_dead_worker_left_and_says_so(
         assert f"\n{name}   sealed" in shown.out
         assert "ended (TERMINATED)" in shown.out
     assert "would be" in looked.out
-    assert "nothing was touched" in looked.out
+    assert "nothing was changed" in looked.out
     assert "1 streams of tenant default on sqlite" in done.out
     seal = (await describe(name, queue=queue, settings=settings)).seal
     assert seal is not None

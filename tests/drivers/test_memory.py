@@ -1,4 +1,4 @@
-"""The memory driver: the conformance suite, and what is special about living in one process."""
+"""The memory driver: the conformance suite, and threads, bounds and leaks of one process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MemoryHarness(BackendHarness):
             return [] if found is None else [record.data for record in found.records]
 
     async def trim(self, stream: StreamId, keep: int) -> None:
-        """Forget the oldest records."""
+        """Remove the oldest records."""
         with self.store.lock:
             found = self.store.find(stream)
             assert found is not None
@@ -52,7 +52,7 @@ class MemoryHarness(BackendHarness):
 
     @asynccontextmanager
     async def full(self) -> AsyncIterator[MemorySettings]:
-        """Fill the store with a stream of somebody else."""
+        """Fill the store with a stream of another tenant."""
         async with queue_factory(MemoryDriver, self.settings()) as open_queue:
             queue = await open_queue()
             filler = StreamId("filler", "filler")
@@ -150,7 +150,7 @@ async def test_empty_records_are_bounded_too(store: str) -> None:
 
 
 async def test_expired_streams_make_room(store: str) -> None:
-    """Old streams that nobody touches again must not keep the store full."""
+    """Old streams that are never used again must not keep the store full."""
     settings = MemorySettings(store=store, max_bytes=10_000)
     ttl = timedelta(milliseconds=20)
     async with queue_factory(MemoryDriver, settings, ttl=ttl) as open_queue:
@@ -181,7 +181,7 @@ async def test_store_goes_away_with_its_last_queue(store: str) -> None:
 
 
 async def test_finished_reads_leave_no_waiter_behind(store: str) -> None:
-    """A gateway polls for ever: each poll that leaves something behind is a leak."""
+    """A gateway polls for ever: a poll that leaves a waiter behind is a leak."""
     async with queue_factory(MemoryDriver, MemorySettings(store=store)) as open_queue:
         queue = await open_queue()
         for _ in range(3):

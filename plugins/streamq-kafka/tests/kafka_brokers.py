@@ -1,4 +1,4 @@
-"""What the tests of the Kafka backend share: running brokers, and how to reach them."""
+"""Helpers for the tests of the Kafka backend: running brokers, and how to reach them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Certificates:
     """PEM files.
 
     Attributes:
-        authority: Whom both sides trust.
+        authority: The certificate that both sides trust.
         broker: A key with the certificate of loopback.
         writer: A key with the certificate of the user ``writer``.
     """
@@ -47,11 +47,11 @@ class Broker:
 
     Attributes:
         name: ``apache`` or ``tansu``.
-        label: What it is, with its version.
+        label: Its name with its version.
         server: The process.
-        proxied_port: Where a proxy connects to.
-        advertised_port: Where such a proxy has to listen, since that is what clients are told.
-        ca_file: The authority that the TLS listener is certified by, if it has one.
+        proxied_port: The port that a proxy connects to.
+        advertised_port: The port that such a proxy has to listen on: clients are sent there.
+        ca_file: The authority of the TLS listener's certificate, if there is such a listener.
     """
 
     name: str
@@ -63,34 +63,34 @@ class Broker:
 
     @property
     def sasl_address(self) -> str:
-        """Where credentials are asked for."""
+        """The listener that needs credentials."""
         assert isinstance(self.server, ApacheKafka)
         return f"127.0.0.1:{self.server.sasl_port}"
 
     @property
     def tls_address(self) -> str:
-        """Where everything is encrypted, by the certificate of ``ca_file``."""
+        """The listener with TLS, with a certificate of ``ca_file``."""
         assert isinstance(self.server, ApacheKafka)
         return f"127.0.0.1:{self.server.tls_port}"
 
     @property
     def sasl_tls_address(self) -> str:
-        """Where credentials are asked for and everything is encrypted."""
+        """The listener that needs credentials, with TLS."""
         assert isinstance(self.server, ApacheKafka)
         return f"127.0.0.1:{self.server.sasl_tls_port}"
 
     @property
     def passwords(self) -> Mapping[str, str]:
-        """Who may log in there: ``writer`` may do everything, ``reader`` may read."""
+        """Passwords by user: ``writer`` may do everything, ``reader`` may read."""
         return PASSWORDS
 
     @property
     def operator(self) -> Operator:
-        """A plain client, past the driver."""
+        """A plain client, without the driver."""
         return Operator(self.server.address)
 
     def settings(self, address: str = "", **options: Any) -> KafkaSettings:
-        """Return settings that lead here, or to an address in front of it."""
+        """Return settings that lead to the broker, or to an address in front of it."""
         known: dict[str, Any] = {"bootstrap_servers": address or self.server.address}
         if self.name == "tansu":
             known |= {"idempotent": False, "fetch_wait_ms": FETCH_WAIT_MS}
@@ -98,13 +98,13 @@ class Broker:
 
 
 def run_apart(job: Coroutine[Any, Any, object]) -> None:
-    """Run a coroutine in a loop of its own, where a fixture must not touch the test's."""
+    """Run a coroutine in a loop of its own, for fixtures that must not use the test's loop."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, job).result()
 
 
 def neighbours(count: int) -> list[StreamId]:
-    """Return new streams of one partition."""
+    """Return new streams that share one partition."""
     found: list[StreamId] = []
     while len(found) < count:
         stream = new_stream()
@@ -114,7 +114,7 @@ def neighbours(count: int) -> list[StreamId]:
 
 
 def need_apache() -> None:
-    """Skip the test where Apache Kafka cannot be had."""
+    """Skip the test if Apache Kafka cannot be started on this machine."""
     try:
         find_java()
         class_path()

@@ -1,4 +1,4 @@
-"""What is changed about aiokafka's client, without a broker."""
+"""The behaviour of aiokafka's client that streamq replaces, without a broker."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ async def _client() -> AIOKafkaClient:
     return client
 
 
-async def test_partition_that_a_broker_leaves_out_fails_alone(
+async def test_partition_missing_in_an_answer_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """While leaders change, an answer may be for some of what was asked."""
+    """While leaders change, an answer may have only some of the partitions."""
     cluster = Cluster(KafkaSettings())
-    told, left_out = TopicPartition("t", 0), TopicPartition("t", 1)
+    answered, missing = TopicPartition("t", 0), TopicPartition("t", 1)
 
     async def send(*_: Any, group: int) -> Any:
         assert group == REQUEST_LANE
@@ -41,14 +41,14 @@ async def test_partition_that_a_broker_leaves_out_fails_alone(
 
     monkeypatch.setattr(cluster.metadata, "known_leader", lambda partition: 1)
     monkeypatch.setattr(cluster.connections.client, "send", send)
-    found = await cluster.end_offsets([told, left_out])
-    assert found[told] == 7
-    assert isinstance(found[left_out], ke.LeaderNotAvailableError)
+    found = await cluster.end_offsets([answered, missing])
+    assert found[answered] == 7
+    assert isinstance(found[missing], ke.LeaderNotAvailableError)
     await cluster.close()
 
 
 async def test_credentials_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Somebody switches DEBUG on in production, and the log goes to many people."""
+    """Logs at level DEBUG in production are read by many people."""
     await _client()
     await _client()
     log = logging.getLogger("aiokafka.conn")
@@ -77,14 +77,14 @@ async def main():
     logging.getLogger("aiokafka.client").error("not for the terminal")
     logging.getLogger("streamq").warning("trying again")
     logging.basicConfig()
-    logging.getLogger("aiokafka.client").error("for those who want it")
+    logging.getLogger("aiokafka.client").error("logging is configured")
 
 asyncio.run(main())
 """
 
 
-def test_terminal_shows_what_aiokafka_logs_only_to_those_who_want_it() -> None:
-    """A broker that is away for ten seconds must not print two hundred lines into a reader."""
+def test_aiokafka_logs_to_the_terminal_only_if_logging_is_configured() -> None:
+    """A broker that is down for ten seconds must not print 200 lines into a reader's output."""
     run = subprocess.run(
         [sys.executable, "-c", _PROGRAM_WITHOUT_LOGGING],
         check=True,
@@ -94,5 +94,5 @@ def test_terminal_shows_what_aiokafka_logs_only_to_those_who_want_it() -> None:
     )
     assert run.stderr.splitlines() == [
         "trying again",
-        "ERROR:aiokafka.client:for those who want it",
+        "ERROR:aiokafka.client:logging is configured",
     ]

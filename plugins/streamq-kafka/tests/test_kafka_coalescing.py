@@ -11,8 +11,8 @@ import pytest
 from streamq_kafka.requests._coalescing import Coalescer
 
 
-async def test_questions_of_many_are_one() -> None:
-    """A thousand open writers ask once a second whether they have been superseded."""
+async def test_one_request_answers_many_tasks() -> None:
+    """A thousand open writers check once a second whether they have been superseded."""
     asked: list[set[int]] = []
 
     async def ask(keys: Iterable[int]) -> Mapping[int, int | Exception]:
@@ -27,11 +27,11 @@ async def test_questions_of_many_are_one() -> None:
     late = asyncio.gather(coalescer.load(1), coalescer.load(4))
     assert [str(answer) for answer in await first] == ["10", "20", "10", "three"]
     assert list(await late) == [10, 40]
-    assert asked == [{1, 2, 3}, {1, 4}], "who comes while a question is out needs a newer answer"
+    assert asked == [{1, 2, 3}, {1, 4}], "a task that comes during a request needs a newer answer"
 
 
-async def test_round_that_fails_fails_who_asked_and_nobody_else() -> None:
-    """One broken connection must not stop the questions that come after it."""
+async def test_failed_request_fails_only_its_own_tasks() -> None:
+    """One broken connection must not stop later requests."""
     is_broken = True
 
     async def ask(keys: Iterable[int]) -> Mapping[int, int | Exception]:
@@ -53,8 +53,8 @@ async def test_round_that_fails_fails_who_asked_and_nobody_else() -> None:
         await coalescer.load(1)
 
 
-async def test_round_without_an_answer_is_asked_again() -> None:
-    """A broker that leaves out a partition does not lead it any more: streamq retries that."""
+async def test_key_without_an_answer_is_retryable() -> None:
+    """A broker that leaves out a partition no longer leads it; streamq retries."""
 
     async def ask(keys: Iterable[int]) -> Mapping[int, int | Exception]:
         return {key: key for key in keys if key != 2}
@@ -66,8 +66,8 @@ async def test_round_without_an_answer_is_asked_again() -> None:
     assert isinstance(outcomes[1], ke.LeaderNotAvailableError)
 
 
-async def test_round_after_round_is_waited_for_once() -> None:
-    """A frozen server must not cost its timeout twice: once for those before, once for us."""
+async def test_timeout_includes_the_request_before() -> None:
+    """A frozen server must not cost the timeout twice: for the request before, and for ours."""
 
     async def ask(keys: Iterable[int]) -> Mapping[int, int | Exception]:
         await asyncio.sleep(3600)

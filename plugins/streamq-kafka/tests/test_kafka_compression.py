@@ -1,4 +1,4 @@
-"""Compression: what each setting stores on genuine Apache Kafka, and what is missing without it."""
+"""Compression on genuine Apache Kafka, and the errors if its library is not installed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CODES = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 async def test_compressed_records_are_stored_small_and_read_whole(
     apache: Broker, open_with: OpenWith, name: str
 ) -> None:
-    """Disk, network and replicas cost by the byte; what comes out is what went in."""
+    """Disk, network and replicas cost by the byte, and readers get the original data."""
     queue = await open_with(apache.settings(compression=name))
     assert isinstance(queue, KafkaQueue)
     stream = new_stream()
@@ -31,10 +31,10 @@ async def test_compressed_records_are_stored_small_and_read_whole(
     reading = await open_with(apache.settings())
     found = await reading.read(stream, START, max_records=99, max_bytes=2**20, max_wait=0)
     assert [each.data for each in found] == [each.data for each in entries]
-    place = decode_position(found[-1].position, stream)
-    assert isinstance(place, LogPosition)
+    position = decode_position(found[-1].position, stream)
+    assert isinstance(position, LogPosition)
     fetched = await queue._cluster.fetch_now(
-        TopicPartition("streamq", place.partition), place.offset - 1, max_bytes=1
+        TopicPartition("streamq", position.partition), position.offset - 1, max_bytes=1
     )
     batch = MemoryRecords(fetched.data).next_batch()
     assert batch is not None
@@ -43,20 +43,20 @@ async def test_compressed_records_are_stored_small_and_read_whole(
 
 
 @pytest.mark.parametrize("name", ["snappy", "lz4", "zstd"])
-async def test_missing_library_is_told_before_anything_is_stored(
+async def test_missing_library_is_reported_before_anything_is_stored(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """It is an extra; the first append in production is too late to learn of it."""
+    """The library is an extra; the first append in production is too late to report it."""
     monkeypatch.setattr(codec, "cramjam", None)
     with pytest.raises(ValidationError, match=r"streamq-kafka\[compression\]"):
         KafkaSettings.model_validate({"compression": name})
     assert KafkaSettings(compression="gzip").compression == "gzip"
 
 
-async def test_reader_without_the_library_is_told_what_to_install(
+async def test_reader_without_the_library_is_refused_with_what_to_install(
     apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who turns compression on where it writes has to install it where others read."""
+    """With compression at the writers, the library has to be installed at the readers."""
     writing = await open_with(apache.settings(compression="zstd"))
     stream = new_stream()
     await writing.append(stream, [Entry(1, 0, b"open" * 100)])

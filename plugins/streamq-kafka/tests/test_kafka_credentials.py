@@ -1,4 +1,4 @@
-"""Ways to log in to genuine Apache Kafka, and tokens that do not come."""
+"""Logging in to genuine Apache Kafka, and failures of the token provider."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DEADLINES: dict[str, Any] = {"connect_timeout_seconds": 2.0, "operation_timeout
 
 
 def _token(lifetime: float = 600.0) -> str:
-    """Return a token of ``writer`` that nobody has signed."""
+    """Return a token of ``writer`` without a signature."""
     now = time.time()
     parts = ({"alg": "none"}, {"sub": "writer", "iat": now - 60, "exp": now + lifetime})
     return "".join(
@@ -46,7 +46,7 @@ async def provide() -> str:
 
 
 def provide_in_thread() -> str:
-    """Return a token as a function that may take its time."""
+    """Return a token as a function that may block."""
     assert threading.current_thread() is not threading.main_thread()
     return _token()
 
@@ -59,8 +59,8 @@ def provide_expired() -> str:
 _answer: Callable[[], Any] = provide_in_thread
 
 
-def provide_as_told() -> Any:
-    """Do what the test says."""
+def provide_by_answer() -> Any:
+    """Call the function that the test has set."""
     return _answer()
 
 
@@ -87,14 +87,14 @@ def _with_tokens(broker: Broker, provider: Callable[..., Any], **options: Any) -
 
 
 async def _use(queue: ChunkQueue, stream: StreamId, index: int) -> int:
-    """Append, and return how much there is."""
+    """Append a record, and return the number of records."""
     await queue.append(stream, [Entry(1, index, b"x")])
     found = await queue.read(stream, START, max_records=100, max_bytes=2**20, max_wait=0)
     return len(found)
 
 
 @pytest.mark.parametrize("provider", [provide, provide_in_thread])
-async def test_token_opens_the_door(
+async def test_token_logs_in(
     apache: Broker, open_with: OpenWith, provider: Callable[..., Any]
 ) -> None:
     """MSK with IAM and every identity provider work this way."""
@@ -102,10 +102,10 @@ async def test_token_opens_the_door(
     assert await _use(queue, new_stream(), 0) == 1
 
 
-async def test_connection_that_ends_with_its_token_costs_nothing(
+async def test_connections_that_end_with_their_token_lose_nothing(
     apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Managed clusters want TLS, and a new token every few minutes: streams last longer."""
+    """Managed clusters need TLS, and a new token every few minutes; streams last longer."""
     asked = 0
 
     def count() -> str:
@@ -115,14 +115,14 @@ async def test_connection_that_ends_with_its_token_costs_nothing(
 
     monkeypatch.setattr(f"{__name__}._answer", count)
     tls = {"security_protocol": "SASL_SSL", "tls_ca_file": str(apache.ca_file)}
-    queue = await open_with(_with_tokens(apache, provide_as_told, **tls))
+    queue = await open_with(_with_tokens(apache, provide_by_answer, **tls))
     stream = new_stream()
     writer = await open_writer(stream, queue=queue)
     async with open_reader(stream, queue=queue, idle_seconds=_SOON) as reader:
         reading = asyncio.ensure_future(reader.collect())
         async with asyncio.timeout(30.0), writer:
             opened, sent = asked, 0
-            # So many connections of reader and writer have ended, and been replaced.
+            # Until six connections of reader and writer have ended and been replaced.
             while asked < opened + 6:
                 await writer.send_chunk(sent)
                 await writer.flush()
@@ -131,17 +131,17 @@ async def test_connection_that_ends_with_its_token_costs_nothing(
         assert await reading == list(range(sent))
 
 
-async def test_refused_token_is_told(apache: Broker, open_with: OpenWith) -> None:
-    """It has expired, or is for another audience: retrying would not help."""
+async def test_refused_token_is_an_access_error(apache: Broker, open_with: OpenWith) -> None:
+    """A token that has expired or is for another audience does not get better by a retry."""
     with pytest.raises(AccessDeniedError, match="credentials"):
         await open_with(_with_tokens(apache, provide_expired))
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
-async def test_password_over_tls_opens_the_door(
+async def test_password_over_tls_logs_in(
     apache: Broker, open_with: OpenWith, mechanism: str
 ) -> None:
-    """Confluent Cloud and MSK: the listener wants both."""
+    """The listeners of Confluent Cloud and MSK need both."""
     queue = await open_with(
         apache.settings(
             apache.sasl_tls_address,
@@ -155,10 +155,10 @@ async def test_password_over_tls_opens_the_door(
     assert await _use(queue, new_stream(), 0) == 1
 
 
-async def test_certificate_of_our_own_opens_the_door(
+async def test_client_certificate_logs_in(
     apache: Broker, certificates: Certificates, open_with: OpenWith
 ) -> None:
-    """With mutual TLS the certificate says who we are: without one, nobody."""
+    """With mutual TLS the certificate is the identity."""
     settings = apache.settings(
         apache.tls_address,
         security_protocol="SSL",
@@ -170,11 +170,11 @@ async def test_certificate_of_our_own_opens_the_door(
 
 
 @pytest.mark.parametrize("answer", [_raise, _hang, dict])
-async def test_token_that_does_not_come_is_told_and_waited_for(
+async def test_missing_token_is_reported_and_later_ones_are_used(
     apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Any]
 ) -> None:
-    """Whoever hands out tokens is away for a minute: nothing may need a restart after that."""
-    queue = await open_with(_with_tokens(apache, provide_as_told))
+    """A token service is down for a minute; nothing may need a restart after that."""
+    queue = await open_with(_with_tokens(apache, provide_by_answer))
     assert isinstance(queue, KafkaQueue)
     stream = new_stream()
     assert await _use(queue, stream, 0) == 1
@@ -184,7 +184,7 @@ async def test_token_that_does_not_come_is_told_and_waited_for(
         for call in (
             queue.read(stream, START, max_records=1, max_bytes=1, max_wait=1.0),
             queue.append(stream, [Entry(1, 1, b"x")]),
-            open_with(_with_tokens(apache, provide_as_told)),
+            open_with(_with_tokens(apache, provide_by_answer)),
         ):
             with pytest.raises(BackendUnavailableError) as caught:
                 await call

@@ -1,4 +1,4 @@
-"""The directory: what every process agrees on about the streams of a topic."""
+"""The directory of streams, as several processes use it."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ async def _data(queue: ChunkQueue, stream: StreamId) -> list[bytes]:
 
 @pytest.fixture
 async def producer(broker: Broker) -> AsyncIterator[AIOKafkaProducer]:
-    """Return a plain producer, past the driver."""
+    """Return a plain producer, without the driver."""
     async with AIOKafkaProducer(bootstrap_servers=broker.server.address, acks="all") as plain:
         yield plain
 
 
-async def test_epoch_is_known_elsewhere_once_it_is_opened(
+async def test_opened_epoch_is_known_to_other_processes(
     broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """A writer whose seal is stored must not be told that it has ended a stream which goes on."""
+    """A writer whose seal is stored must not believe that it ended a stream that continues."""
     one, other = [await open_with(broker.settings()) for _ in range(2)]
     assert await other.newest_epoch(stream) == 0
     for epoch in (3, 4, 9):
@@ -68,7 +68,7 @@ async def test_epoch_is_known_elsewhere_once_it_is_opened(
 async def test_openings_at_the_same_time_leave_the_larger_epoch(
     broker: Broker, open_with: OpenWith
 ) -> None:
-    """Temporal starts an attempt anew while the old one is still starting, elsewhere."""
+    """Temporal may start a new attempt while the old one is still starting on another worker."""
     one, other = [await open_with(broker.settings()) for _ in range(2)]
     streams = [new_stream() for _ in range(20)]
     await asyncio.gather(
@@ -80,15 +80,15 @@ async def test_openings_at_the_same_time_leave_the_larger_epoch(
     for stream in streams:
         assert await late.newest_epoch(stream) == 7
         assert b"seven" in await _data(late, stream)
-        if broker.name == "apache":  # Tansu tells a plain consumer of less than there is
+        if broker.name == "apache":  # Tansu returns too few records to a plain consumer
             _, raw = await broker.operator.records(DIRECTORY, key_of(stream))
             assert json.loads(raw[-1].value)["epoch"] == 7, "compaction keeps the last one only"
 
 
-async def test_entry_that_was_overwritten_is_put_right(
+async def test_overwritten_entry_is_corrected(
     broker: Broker, open_with: OpenWith, stream: StreamId, producer: AIOKafkaProducer
 ) -> None:
-    """A process that dies between writing and looking again must not bring an old attempt back."""
+    """A process that dies between writing and reading back must not revive an old attempt."""
     queue = await open_with(broker.settings())
     await queue.append(stream, _entries(9, b"open"))
     _, raw = await broker.operator.records(DIRECTORY, key_of(stream))
@@ -102,7 +102,7 @@ async def test_entry_that_was_overwritten_is_put_right(
     assert fixed[-1].value == raw[-1].value
 
 
-async def test_message_of_somebody_else_is_passed_over(
+async def test_foreign_messages_are_skipped(
     broker: Broker,
     open_with: OpenWith,
     stream: StreamId,
@@ -125,7 +125,7 @@ async def test_message_of_somebody_else_is_passed_over(
 async def test_deleted_stream_is_gone_in_every_process(
     broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """What was deleted for a customer must not be found through another worker."""
+    """A stream that was deleted for a customer must not be found through another worker."""
     one, other = [await open_with(broker.settings()) for _ in range(2)]
     await one.append(stream, _entries(1, b"a", b"b"))
     position = (await _read(other, stream))[0].position
@@ -140,10 +140,10 @@ async def test_deleted_stream_is_gone_in_every_process(
     assert [info.stream async for info in one.streams(stream.tenant)] == [stream]
 
 
-async def test_entry_is_written_again_before_retention_takes_it(
+async def test_entry_is_written_again_before_retention_removes_it(
     broker: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stream that is written to for weeks must not lose its beginning to a cleaner."""
+    """A stream that is written to for weeks must not lose its entry to retention."""
     queue = await open_with(broker.settings())
     await queue.append(stream, _entries(1, b"a"))
     await queue.append(stream, _entries(1, b"b", first=1))
@@ -158,7 +158,7 @@ async def test_entry_is_written_again_before_retention_takes_it(
 async def test_renewal_does_not_bring_back_a_deleted_stream(
     broker: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was deleted for a customer must not come back because its writer goes on for a while."""
+    """A deleted stream must not come back because its writer continues for a while."""
     writing, other = [await open_with(broker.settings()) for _ in range(2)]
     await writing.append(stream, _entries(1, b"a"))
     await other.delete(stream)
@@ -168,10 +168,10 @@ async def test_renewal_does_not_bring_back_a_deleted_stream(
         await other.describe(stream)
 
 
-async def test_directory_is_read_anew_now_and_then(
+async def test_directory_is_read_again_periodically(
     broker: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that runs for months must not remember streams that expired long ago."""
+    """A worker that runs for months must not keep streams that expired long ago."""
     queue = await open_with(broker.settings())
     await queue.append(stream, _entries(1, b"a"))
     monkeypatch.setattr(_cache, "_RELOAD_SECONDS", -1.0)
@@ -182,7 +182,7 @@ async def test_directory_is_read_anew_now_and_then(
 async def test_partitions_that_are_added_move_no_stream(
     apache: Broker, open_with: OpenWith
 ) -> None:
-    """Operators add partitions when there is more to do; streams under way must not notice."""
+    """Operators add partitions when the load grows; running streams must not be affected."""
     name = f"grows-{new_stream().name}"
     settings = apache.settings(topic=name, partitions=2)
     await KafkaDriver.provision(QueueOptions(ttl=timedelta(minutes=5)), settings)
@@ -197,14 +197,14 @@ async def test_partitions_that_are_added_move_no_stream(
     finally:
         await admin.close()
     later = await open_with(settings)
-    young = [new_stream() for _ in range(12)]
-    for stream in streams + young:
-        # New partitions have no leader for a moment; streamq's retries bridge that.
+    newer = [new_stream() for _ in range(12)]
+    for stream in streams + newer:
+        # New partitions have no leader for a moment; streamq retries.
         await RetryPolicy().run(partial(later.append, stream, _entries(2, b"b")))
     for stream in streams:
         assert await _data(queue, stream) == [b"a", b"b"]
         assert await _data(later, stream) == [b"a", b"b"]
-    for stream in young:
+    for stream in newer:
         assert await _data(queue, stream) == [b"b"]
     await apache.operator.delete(name, f"{name}.directory")
 
@@ -219,8 +219,8 @@ async def test_records_can_be_used_by_other_consumers(
     consumer = AIOKafkaConsumer(bootstrap_servers=broker.server.address, fetch_max_wait_ms=10)
     async with consumer:
         consumer.assign([partition])
-        place = int((await _read(queue, stream))[0].position.partition("-")[2]) - 1
-        consumer.seek(partition, place)
+        offset = int((await _read(queue, stream))[0].position.partition("-")[2]) - 1
+        consumer.seek(partition, offset)
         found = [await consumer.getone() for _ in range(2)]
     assert [(each.key, each.value, dict(each.headers)) for each in found] == [
         (

@@ -1,4 +1,4 @@
-"""Reading the directory in pages, without a broker: a log by script."""
+"""Reading the directory in pages, without a broker: a scripted log."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _batch(offset: int, key: bytes, value: bytes | None, compression: int = 0) -
 
 
 def _garbage(offset: int, compression: int) -> bytearray:
-    """Return a batch with a right checksum and nonsense inside."""
+    """Return a batch with a right checksum and undecodable content."""
     data = _batch(offset, b"k", b"v" * 200, compression)
     data[_BATCH_HEADER_BYTES + 5 :] = b"\xff" * len(data[_BATCH_HEADER_BYTES + 5 :])
     data[_CRC] = struct.pack(">I", crc(bytes(data[_CHECKED:])))
@@ -48,7 +48,7 @@ def _listing(epoch: int) -> bytes:
 
 
 class _Log:
-    """Partitions of a directory, given out a batch at a time."""
+    """Partitions of a directory, returned one batch at a time."""
 
     def __init__(self, *partitions: list[bytearray]) -> None:
         self.metadata = self
@@ -100,7 +100,7 @@ async def _epoch(directory: Directory, key: bytes) -> int:
 
 
 async def test_large_directory_is_read_by_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a million streams take longer than a time-out: retries have to get there."""
+    """Half a million streams take longer than a timeout, so retries have to make progress."""
     log = _Log([_batch(index, b"%d" % index, _listing(9)) for index in range(30)])
     directory = _directory_of(log)
     monkeypatch.setattr(_cache, "_REQUEST_SHARE", 0.0)
@@ -111,10 +111,10 @@ async def test_large_directory_is_read_by_several_calls(monkeypatch: pytest.Monk
     assert await _epoch(directory, b"0") == 9
 
 
-async def test_old_entries_are_told_until_the_directory_has_been_read_anew(
+async def test_old_entries_are_used_until_the_directory_has_been_read_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Once an hour a large directory is read anew: meanwhile nobody may be refused."""
+    """A large directory is read again once an hour; no call may fail meanwhile."""
     log = _Log([_batch(index, b"%d" % index, _listing(9)) for index in range(30)])
     directory = _directory_of(log)
     assert await _epoch(directory, b"0") == 9
@@ -127,8 +127,8 @@ async def test_old_entries_are_told_until_the_directory_has_been_read_anew(
     assert await _epoch(directory, b"29") == 9
 
 
-async def test_topic_that_is_another_one_while_it_is_read_is_read_anew() -> None:
-    """Entries of a topic that was deleted must not come back with an answer that is late."""
+async def test_topic_that_is_recreated_while_it_is_read_is_read_again() -> None:
+    """Entries of a deleted topic must not come back with a late answer."""
     log = _Log([_batch(index, b"%d" % index, _listing(9)) for index in range(5)])
     directory = _directory_of(log)
     assert await _epoch(directory, b"0") == 9
@@ -142,8 +142,8 @@ async def test_topic_that_is_another_one_while_it_is_read_is_read_anew() -> None
     assert [await _epoch(directory, key) for key in (b"0", b"1")] == [0, 11]
 
 
-async def test_shorter_log_is_another_one() -> None:
-    """A topic was created anew: streams of the old one are no longer there."""
+async def test_shorter_log_is_a_new_log() -> None:
+    """After a topic was recreated, the streams of the old one no longer exist."""
     log = _Log([_batch(index, b"%d" % index, _listing(9)) for index in range(5)])
     directory = _directory_of(log)
     assert await _epoch(directory, b"0") == 9
@@ -152,10 +152,10 @@ async def test_shorter_log_is_another_one() -> None:
 
 
 @pytest.mark.parametrize("compression", [0, _GZIP])
-async def test_batch_that_makes_no_sense_is_passed_over(
+async def test_undecodable_batch_is_skipped(
     compression: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One broken client on a shared cluster must not stop a leader's streams for good."""
+    """One broken client on a shared cluster must not stop streams for good."""
     log = _Log([_garbage(0, compression), _batch(1, b"k", _listing(3))], [])
     directory = _directory_of(log)
     for _ in range(2):
@@ -165,10 +165,10 @@ async def test_batch_that_makes_no_sense_is_passed_over(
     assert "cannot be unpacked" in caplog.text
 
 
-async def test_batch_that_cannot_be_unpacked_here_stops_only_its_partition(
+async def test_batch_without_its_library_stops_only_its_partition(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It may be one of ours: leaving it out would bring back an old attempt."""
+    """streamq may have written it, and skipping it would revive an old attempt."""
     log = _Log([_batch(0, b"k", _listing(3) * 20, _GZIP)], [])
     directory = _directory_of(log)
     monkeypatch.setattr("aiokafka.codec.has_gzip", lambda: False)
@@ -191,7 +191,7 @@ async def test_batch_that_cannot_be_unpacked_here_stops_only_its_partition(
         b"\xff",
     ],
 )
-async def test_entry_that_is_not_one_is_passed_over(value: bytes) -> None:
-    """Whatever somebody writes there, streams have to go on."""
+async def test_foreign_entry_is_skipped(value: bytes) -> None:
+    """Streams have to continue, whatever another program writes there."""
     directory = _directory_of(_Log([_batch(0, b"k", value), _batch(1, b"k", _listing(3))]))
     assert await _epoch(directory, b"k") == 3

@@ -1,4 +1,4 @@
-"""What ``streamq doctor`` says of topics, and what it creates."""
+"""The findings of ``streamq doctor`` about topics, and the topics that it creates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _problems(findings: Sequence[Finding]) -> list[Finding]:
 
 
 async def test_missing_topics_are_found_and_created(broker: Broker, topic: str) -> None:
-    """The way from nothing to a working deployment is one command."""
+    """One command turns an empty cluster into a working deployment."""
     settings = broker.settings(topic=topic, partitions=3)
     missing = _problems(await KafkaDriver.examine(OPTIONS, settings))
     assert [each.subject for each in missing] == [f"topic {topic}", f"topic {topic}.directory"]
@@ -58,7 +58,7 @@ async def test_missing_topics_are_found_and_created(broker: Broker, topic: str) 
 
 
 async def test_topic_that_would_lose_records_is_found(apache: Broker, topic: str) -> None:
-    """A compacted topic keeps one record of each stream, and nobody notices until it matters."""
+    """A compacted topic keeps one record of each stream, which is noticed only when it matters."""
     await apache.operator.create(
         (TopicSpec(topic, 1),),
         settings={
@@ -107,8 +107,8 @@ async def test_directory_that_would_lose_streams_or_never_shrinks_is_found(
     ]
 
 
-async def test_creating_without_permission_is_told(apache: Broker, topic: str) -> None:
-    """Most developers may not create topics; the message has to send them to somebody who may."""
+async def test_creating_without_permission_is_an_access_error(apache: Broker, topic: str) -> None:
+    """Most developers may not create topics; the message has to name the missing permission."""
     settings = KafkaSettings(
         bootstrap_servers=apache.sasl_address,
         security_protocol="SASL_PLAINTEXT",
@@ -124,7 +124,7 @@ async def test_creating_without_permission_is_told(apache: Broker, topic: str) -
 async def test_topics_of_a_tenant_are_those_of_the_configured_one(
     apache: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a topic for each tenant, the doctor looks after the one that this deployment serves."""
+    """With a topic for each tenant, the doctor examines the topics of the configured tenant."""
     name = new_stream().name
     monkeypatch.setenv("STREAMQ_TENANT", "acme")
     settings = apache.settings(topic=f"{name}-{{tenant}}", partitions=1)

@@ -1,4 +1,4 @@
-"""Asking where partitions end, without a broker."""
+"""Finding where partitions end, without a broker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ONE, TWO = TopicPartition("t", 1), TopicPartition("t", 2)
 
 
 class _Leader:
-    """Answers that every partition ends at 7, after something else has happened."""
+    """Answers that every partition ends at 7, after calling a function of the test."""
 
     def __init__(self) -> None:
         self.metadata = self
@@ -41,8 +41,8 @@ class _Leader:
         }
 
 
-async def test_partition_that_is_forgotten_while_it_is_asked_for_harms_nobody() -> None:
-    """A topic that was created anew must not fail the readers of all others at its leader."""
+async def test_partition_forgotten_during_a_request_affects_no_other() -> None:
+    """A topic that was recreated must not fail the readers of other topics at its leader."""
     leader = _Leader()
     ends = EndOffsets(cast("Cluster", leader), 5.0)
     ends.note(TWO, 3)
@@ -55,8 +55,10 @@ async def test_partition_that_is_forgotten_while_it_is_asked_for_harms_nobody() 
     assert [await ends.get(ONE), await ends.get(TWO)] == [7, 7]
 
 
-async def test_what_came_with_an_end_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a topic for each tenant there are thousands of partitions, most of them quiet."""
+async def test_records_that_came_with_an_end_are_dropped_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a topic for each tenant there are thousands of partitions, most of them idle."""
     ends = EndOffsets(cast("Cluster", _Leader()), 5.0)
     await ends.get(ONE)
     assert ends.fetched(ONE, 5) is not None

@@ -107,7 +107,7 @@ def expected_for(name: str) -> type[StreamqError]:
 
 @pytest.mark.parametrize("name", sorted(EXPORTED))
 def test_every_exported_exception_is_mapped(name: str) -> None:
-    """A client error that slips through unmapped ends a worker with a foreign traceback."""
+    """A client error that is not mapped ends a worker with a foreign traceback."""
     with pytest.raises(StreamqError) as caught, kafka_errors("kafka.example:9092", "tenant/name"):
         raise EXPORTED[name]("some reason")
     error = caught.value
@@ -120,8 +120,8 @@ def test_every_exported_exception_is_mapped(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EXPORTED))
-def test_what_aiokafka_would_repeat_is_repeated_by_us(name: str) -> None:
-    """A failover that aiokafka waits for must not end a stream."""
+def test_errors_that_aiokafka_would_retry_are_retryable(name: str) -> None:
+    """A failover that aiokafka would wait for must not end a stream."""
     mapped = translator("kafka.example:9092")(EXPORTED[name]("some reason"), None)
     assert mapped is not None
     if getattr(EXPORTED[name], "retriable", False):
@@ -133,13 +133,13 @@ def test_what_aiokafka_would_repeat_is_repeated_by_us(name: str) -> None:
     [ConnectionResetError(104, "reset"), TimeoutError(), OSError(5, "io"), ssl.SSLError(1, "tls")],
 )
 def test_network_errors_are_retryable(error: OSError) -> None:
-    """Core repeats what a broken network interrupted."""
+    """streamq retries calls that the network interrupted."""
     mapped = translator("localhost:9092")(error, None)
     assert isinstance(mapped, BackendUnavailableError)
     assert mapped.retryable
 
 
-def test_certificate_that_is_not_trusted_is_not_tried_again() -> None:
+def test_untrusted_certificate_is_not_retryable() -> None:
     """Waiting half a minute does not make an unknown authority known."""
     mapped = translator("localhost:9092")(
         ssl.SSLCertVerificationError(1, "unknown authority"), None
@@ -148,8 +148,8 @@ def test_certificate_that_is_not_trusted_is_not_tried_again() -> None:
     assert "STREAMQ_KAFKA_TLS_CA_FILE" in str(mapped)
 
 
-def test_missing_topic_says_what_to_do() -> None:
-    """The first thing that goes wrong at a new user's has to be the easiest to put right."""
+def test_error_of_a_missing_topic_names_the_remedy() -> None:
+    """It is the first error that a new user sees, so it has to be the easiest to correct."""
     mapped = translator("localhost:9092")(TopicMissing("streamq-acme"), None)
     assert isinstance(mapped, BackendError)
     assert "'streamq-acme'" in str(mapped)
@@ -157,7 +157,7 @@ def test_missing_topic_says_what_to_do() -> None:
 
 
 def test_other_errors_pass_unchanged() -> None:
-    """A mistake in the code must not look like a broken network, and ours are right already."""
+    """A bug must not look like a network failure, and streamq's errors need no translation."""
     with pytest.raises(KeyError), kafka_errors("localhost:9092"):
         raise KeyError("x")
     with pytest.raises(ClosedError), kafka_errors("localhost:9092"):

@@ -1,4 +1,4 @@
-"""Three genuine brokers: what a process apart sees when the leader it reads from dies or hangs."""
+"""Three genuine brokers: readers in another process while a leader dies or hangs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _LONG = 60.0
 _SECONDS = 3.0
 _RETRY = RetryPolicy(_LONG)
 _SPREADING = {
-    # Leaders go back to where they were, within seconds instead of minutes: a node that is killed,
-    # or on a busy machine too slow for a moment, would leave one node to lead everything.
+    # Leadership returns to the preferred nodes within seconds instead of minutes. Otherwise, after
+    # a node was killed, or was slow for a moment on a busy machine, one node would lead everything.
     "leader.imbalance.check.interval.seconds": "1",
     "leader.imbalance.per.broker.percentage": "0",
 }
@@ -42,10 +42,10 @@ _SPREADING = {
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ApacheCluster]:
-    """Return a cluster that the tests of this module leave whole."""
+    """Return a cluster; the tests of this module start every node that they kill."""
     need_apache()
     with ApacheCluster(properties=_SPREADING) as found:
-        # Left to the cluster, it may be that no node leads the same partition of both topics.
+        # Assigned by the cluster, no node might lead the same partition of both topics.
         nodes = [broker.node_id for broker in found.brokers]
         run_apart(Operator(found.bootstrap).create(TOPICS, nodes=nodes))
         yield found
@@ -76,10 +76,10 @@ async def _led_by_one(cluster: ApacheCluster) -> tuple[StreamId, ApacheKafka, St
 
 
 @asynccontextmanager
-async def _tail_apart(
+async def _tail_in_a_process(
     cluster: ApacheCluster, stream: StreamId
 ) -> AsyncIterator[asyncio.StreamReader]:
-    """Give what another process prints that follows a stream; it has to end well."""
+    """Yield the output of another process that follows a stream; the process has to succeed."""
     settings = {
         "STREAMQ_BACKEND": "kafka",
         "STREAMQ_KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap,
@@ -101,10 +101,10 @@ async def _tail_apart(
             await process.wait()
 
 
-async def test_process_apart_reads_on_when_the_leader_dies(
+async def test_other_process_reads_on_when_the_leader_dies(
     cluster: ApacheCluster, open_with: OpenWith
 ) -> None:
-    """A gateway is no part of the worker: it has to find the new leaders all by itself."""
+    """A gateway is another process than the worker, and has to find the new leaders itself."""
     settings = _settings(cluster)
     queue, other = await open_with(settings), await open_with(settings)
     stream, node, _ = await _led_by_one(cluster)
@@ -113,7 +113,7 @@ async def test_process_apart_reads_on_when_the_leader_dies(
         taken_over = new_stream()
     await queue.append(taken_over, [Entry(3, 0, b"open")])
     lines = [f"line {index}\n" for index in range(6)]
-    async with asyncio.timeout(_LONG), _tail_apart(cluster, stream) as printed:
+    async with asyncio.timeout(_LONG), _tail_in_a_process(cluster, stream) as printed:
         patient = Settings(retry_seconds=_LONG)
         async with await open_writer(stream, queue=queue, settings=patient) as writer:
             for line in lines[:3]:
@@ -122,7 +122,7 @@ async def test_process_apart_reads_on_when_the_leader_dies(
             await other.append(taken_over, [Entry(9, 0, b"open")])
             node.kill()
             try:
-                # What the dead leader has acknowledged is known to whoever asks the next one.
+                # The next leader knows what the dead leader has acknowledged.
                 assert await _RETRY.run(lambda: queue.newest_epoch(taken_over)) == 9
                 with pytest.raises(FencedError):
                     await queue.append(taken_over, [Entry(3, 1, b"stale")])
@@ -136,7 +136,7 @@ async def test_process_apart_reads_on_when_the_leader_dies(
 async def test_every_call_ends_in_time_while_a_leader_is_frozen(
     cluster: ApacheCluster, open_with: OpenWith
 ) -> None:
-    """A machine that swaps takes connections and answers nothing: nobody may hang with it."""
+    """A machine that swaps accepts connections and answers nothing; no call may hang with it."""
     settings = _settings(cluster)
     queue, fresh = await open_with(settings), await open_with(settings)
     stream, node, elsewhere = await _led_by_one(cluster)

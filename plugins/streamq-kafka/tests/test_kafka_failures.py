@@ -1,4 +1,4 @@
-"""What goes wrong at a real broker: each a clear error of streamq's, in bounded time."""
+"""Failures at a real broker: each one is a clear error of streamq, in bounded time."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from streamq_kafka._queue import KafkaQueue
 from streamq_kafka.embedded import TopicSpec
 
 _SOON = 8.0
-"""Longer than any of the deadlines below, and short enough to wait for."""
+"""Longer than any of the deadlines below, and short enough for a test."""
 
 _DEADLINES: Mapping[str, Any] = {"connect_timeout_seconds": 3.0, "operation_timeout_seconds": 3.0}
 
 
 @asynccontextmanager
 async def _own_topic(broker: Broker, **settings: str) -> AsyncIterator[str]:
-    """Give a topic with its directory, removed at the end unless that has happened."""
+    """Yield a topic with its directory, which are deleted at the end."""
     name = f"own-{new_stream().name}"
     names = [name, f"{name}.directory"]
     config = {key.replace("_", "."): value for key, value in settings.items()}
@@ -55,7 +55,7 @@ async def _own_topic(broker: Broker, **settings: str) -> AsyncIterator[str]:
 
 
 async def _refused(call: Awaitable[object], kind: type[StreamqError]) -> str:
-    """Return what a call says that has to fail soon with this kind of error."""
+    """Return the message of a call that has to fail soon with this kind of error."""
     async with asyncio.timeout(_SOON):
         with pytest.raises(kind) as caught:
             await call
@@ -67,7 +67,7 @@ async def _read(queue: ChunkQueue, stream: StreamId, max_wait: float = 0.0) -> S
     return await queue.read(stream, START, max_records=100, max_bytes=2**20, max_wait=max_wait)
 
 
-async def _story(queue: ChunkQueue, stream: StreamId) -> list[object]:
+async def _text(queue: ChunkQueue, stream: StreamId) -> list[object]:
     async with open_reader(stream, queue=queue, idle_seconds=_SOON) as reader:
         return list(await reader.collect())
 
@@ -76,32 +76,34 @@ def _open(settings: KafkaSettings) -> Awaitable[ChunkQueue]:
     return KafkaDriver.open(QueueOptions(ttl=timedelta(minutes=5)), settings)
 
 
-async def test_unreachable_cluster_is_told_at_once() -> None:
-    """A wrong address is the first thing that anybody gets wrong: say so, with the address."""
+async def test_unreachable_cluster_is_reported_at_once() -> None:
+    """A wrong address is the most common mistake; the message has to contain it."""
     address = f"127.0.0.1:{free_port()}"
     settings = KafkaSettings(bootstrap_servers=address, **_DEADLINES)
     assert address in await _refused(_open(settings), BackendUnavailableError)
 
 
 async def test_first_bootstrap_server_may_be_down(apache: Broker, stream: StreamId) -> None:
-    """Several are listed so that any one of them can be away."""
+    """Several servers are listed so that any one of them can be down."""
     servers = f"127.0.0.1:{free_port()},{apache.server.address}"
     async with await _open(apache.settings(servers, **_DEADLINES)) as queue:
         async with open_writer(stream, queue=queue) as writer:
             await writer.send_chunk("a")
-        assert await _story(queue, stream) == ["a"]
+        assert await _text(queue, stream) == ["a"]
 
 
-async def test_missing_topic_is_named_with_what_creates_it(broker: Broker) -> None:
-    """Topics are the operator's to create; the error has to tell how."""
-    settings = broker.settings(topic="nobody-made-this", **_DEADLINES)
+async def test_error_of_a_missing_topic_names_the_remedy(
+    broker: Broker,
+) -> None:
+    """The operator creates the topics, so the error has to say how."""
+    settings = broker.settings(topic="never-created", **_DEADLINES)
     said = await _refused(_open(settings), ConfigurationError)
-    assert "nobody-made-this" in said
+    assert "never-created" in said
     assert "streamq doctor --create" in said
 
 
-async def test_missing_directory_is_named_too(apache: Broker) -> None:
-    """Half of what is needed is as good as nothing, and easy to forget."""
+async def test_error_of_a_missing_directory_names_it(apache: Broker) -> None:
+    """The second topic is easy to forget, and nothing works without it."""
     name = f"half-{new_stream().name}"
     await apache.operator.create((TopicSpec(name, 1),))
     try:
@@ -111,7 +113,7 @@ async def test_missing_directory_is_named_too(apache: Broker) -> None:
     assert f"{name}.directory" in said
 
 
-async def test_missing_topic_of_a_tenant_is_told_when_it_is_used(
+async def test_missing_topic_of_a_tenant_is_reported_when_it_is_used(
     broker: Broker, open_with: OpenWith
 ) -> None:
     """With a topic for each tenant, one tenant's mistake must not stop the others."""
@@ -125,16 +127,16 @@ async def test_missing_topic_of_a_tenant_is_told_when_it_is_used(
         assert "absent-acme" in await _refused(call, BackendError)
 
 
-async def test_nothing_is_created_by_looking(apache: Broker) -> None:
-    """A mistyped topic must not come into being with the broker's defaults."""
+async def test_opening_a_queue_creates_no_topic(apache: Broker) -> None:
+    """A mistyped topic must not be created with the broker's defaults."""
     await _refused(_open(apache.settings(topic="a-typo", **_DEADLINES)), ConfigurationError)
     assert not [name for name in await apache.operator.topics() if name.startswith("a-typo")]
 
 
-async def test_topic_deleted_under_a_reader_and_a_writer_is_told(
+async def test_readers_and_writers_of_a_deleted_topic_get_an_error(
     apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """Somebody will delete it: who waits for more must not wait for ever."""
+    """A reader of a topic that an operator deletes must not wait for ever."""
     async with _own_topic(apache) as name:
         queue = await open_with(apache.settings(topic=name, **_DEADLINES))
         await queue.append(stream, [Entry(1, 0, b"a")])
@@ -149,10 +151,10 @@ async def test_topic_deleted_under_a_reader_and_a_writer_is_told(
         await apache.operator.create((TopicSpec(name, 2),))
 
 
-async def test_message_beyond_the_topics_limit_is_refused_whole(
+async def test_message_beyond_the_limit_of_its_topic_is_refused_whole(
     apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """A record that the broker refuses must be an error now, not a stream that never goes on."""
+    """A record that the broker refuses must be an error now, and must not block its stream."""
     async with _own_topic(apache, max_message_bytes="20000") as name:
         queue = await open_with(apache.settings(topic=name, **_DEADLINES))
         limit = queue.capabilities.max_record_bytes
@@ -164,26 +166,26 @@ async def test_message_beyond_the_topics_limit_is_refused_whole(
         assert [len(each.data) for each in await _read(queue, stream)] == [limit, 5]
 
 
-async def test_topic_that_takes_no_record_is_refused_at_once(apache: Broker) -> None:
-    """Who has to raise what, rather than a size below zero."""
+async def test_topic_with_a_limit_below_one_record_is_refused_at_once(apache: Broker) -> None:
+    """The message has to name the limit to raise, and not a size below zero."""
     async with _own_topic(apache, max_message_bytes="1000") as name:
         said = await _refused(_open(apache.settings(topic=name)), ConfigurationError)
         assert f"topic '{name}' has max.message.bytes=1000" in said
 
 
-async def test_chunk_beyond_the_topics_limit_is_cut_and_joined(
+async def test_chunk_beyond_the_limit_of_its_topic_is_cut_and_joined(
     apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """Applications do not know what a topic takes, and need not."""
+    """Applications need not know the limits of a topic."""
     chunk = "x" * 100_000
     async with _own_topic(apache, max_message_bytes="20000") as name:
         queue = await open_with(apache.settings(topic=name))
         async with open_writer(stream, queue=queue) as writer:
             await writer.send_chunk(chunk)
-        assert await _story(queue, stream) == [chunk]
+        assert await _text(queue, stream) == [chunk]
 
 
-async def test_broker_that_is_away_is_told_and_its_return_noticed(
+async def test_broker_that_is_down_is_reported_and_used_again_when_it_is_back(
     apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
     """A restart costs an error within a stated time, or a pause where streamq retries."""
@@ -201,14 +203,14 @@ async def test_broker_that_is_away_is_told_and_its_return_noticed(
         finally:
             await asyncio.to_thread(apache.server.start)
         await writer.send_chunk("after")
-    assert await _story(queue, stream) == ["before", "during", "after"]
+    assert await _text(queue, stream) == ["before", "during", "after"]
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-async def test_credentials_open_the_door_and_wrong_ones_are_told(
+async def test_right_credentials_log_in_and_wrong_ones_are_refused(
     apache: Broker, stream: StreamId, mechanism: str
 ) -> None:
-    """Whoever mistypes a password must read so, and nowhere the password."""
+    """The message has to name the credentials as the reason, and must not contain the password."""
     known: dict[str, Any] = {
         "security_protocol": "SASL_PLAINTEXT",
         "sasl_mechanism": mechanism,
@@ -220,42 +222,42 @@ async def test_credentials_open_the_door_and_wrong_ones_are_told(
     async with await _open(right) as queue:
         async with open_writer(stream, queue=queue) as writer:
             await writer.send_chunk("a")
-        assert await _story(queue, stream) == ["a"]
+        assert await _text(queue, stream) == ["a"]
     wrong = apache.settings(apache.sasl_address, sasl_password="n0t-the-one", **known)
     said = await _refused(_open(wrong), AccessDeniedError)
     assert "n0t-the-one" not in said
     assert "credentials" in said
 
 
-async def test_plain_client_of_a_listener_that_wants_credentials_is_told(apache: Broker) -> None:
-    """The broker only hangs up; the error has to come soon, and name what may be the reason."""
+async def test_missing_credentials_are_named_as_a_possible_reason(apache: Broker) -> None:
+    """The broker only closes the connection; the error has to come soon, with likely reasons."""
     settings = apache.settings(apache.sasl_address, **_DEADLINES)
     said = await _refused(_open(settings), BackendUnavailableError)
     assert "STREAMQ_KAFKA_SECURITY_PROTOCOL" in said
 
 
-async def test_credentials_for_a_listener_that_wants_none_are_told(apache: Broker) -> None:
-    """aiokafka's own words for it are the address of an object in memory."""
+async def test_credentials_for_a_listener_without_them_are_refused(apache: Broker) -> None:
+    """The message of aiokafka is the address of an object in memory."""
     known = {"sasl_username": "writer", "sasl_password": apache.passwords["writer"]}
     settings = apache.settings(security_protocol="SASL_PLAINTEXT", **known, **_DEADLINES)
     said = await _refused(_open(settings), AccessDeniedError)
     assert "it expects none on this port; check STREAMQ_KAFKA_SECURITY_PROTOCOL" in said
 
 
-async def test_tls_needs_the_authority_and_works_with_it(apache: Broker, stream: StreamId) -> None:
-    """A certificate that nobody vouches for is refused, and the message says which setting."""
+async def test_tls_needs_the_authority(apache: Broker, stream: StreamId) -> None:
+    """An untrusted certificate is refused, and the message names the setting."""
     tls: dict[str, Any] = {"security_protocol": "SSL", **_DEADLINES}
     trusting = apache.settings(apache.tls_address, tls_ca_file=str(apache.ca_file), **tls)
     async with await _open(trusting) as queue:
         async with open_writer(stream, queue=queue) as writer:
             await writer.send_chunk("a")
-        assert await _story(queue, stream) == ["a"]
+        assert await _text(queue, stream) == ["a"]
     said = await _refused(_open(apache.settings(apache.tls_address, **tls)), AccessDeniedError)
     assert "TLS_CA_FILE" in said
 
 
 async def test_reader_without_permission_to_write_reads(apache: Broker, stream: StreamId) -> None:
-    """Gateways get credentials that can only read; they need no others."""
+    """Gateways get credentials that may only read, and need no others."""
     async with (
         await _open(apache.settings()) as queue,
         open_writer(stream, queue=queue) as writer,
@@ -269,22 +271,22 @@ async def test_reader_without_permission_to_write_reads(apache: Broker, stream: 
         sasl_password=apache.passwords["reader"],
     )
     async with await _open(reading) as queue:
-        assert await _story(queue, stream) == ["a"]
+        assert await _text(queue, stream) == ["a"]
         await _refused(queue.append(new_stream(), [Entry(1, 0, b"b")]), AccessDeniedError)
 
 
-async def test_no_coordinator_is_ever_asked_for(apache: Broker, stream: StreamId) -> None:
-    """Groups rebalance and their topic can be away; streams are read without either."""
+async def test_no_group_and_no_transaction_is_used(apache: Broker, stream: StreamId) -> None:
+    """Groups rebalance, and their topic may be unavailable; streams are read without them."""
     async with await _open(apache.settings()) as queue:
         async with open_writer(stream, queue=queue) as writer:
             await writer.send_chunk("a")
-        assert await _story(queue, stream) == ["a"]
-    # The broker makes the topic of groups, or of transactions, when somebody asks for theirs.
+        assert await _text(queue, stream) == ["a"]
+    # The broker creates its topic for groups, or for transactions, with the first request for one.
     assert not [name for name in await apache.operator.topics() if name.startswith("__")]
 
 
 async def test_calls_that_wait_for_a_frozen_broker_end_with_their_queue(apache: Broker) -> None:
-    """Whoever shuts down a worker must not wait for a broker that nobody waits for any more."""
+    """The shutdown of a worker must not wait for a frozen broker."""
     slow: dict[str, Any] = {"connect_timeout_seconds": 60.0, "operation_timeout_seconds": 60.0}
     queue = await _open(apache.settings(topic="{tenant}", **slow))
     known, unknown = StreamId("streamq", new_stream().name), new_stream()

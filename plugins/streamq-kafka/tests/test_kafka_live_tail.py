@@ -1,4 +1,4 @@
-"""Following many streams: few connections, nobody disturbs anybody, and no request for nothing."""
+"""Following many streams: few connections, no interference, and no needless requests."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def _write(queue: ChunkQueue, stream: StreamId, count: int, size: int = 1)
 
 
 async def _blocked(queue: KafkaQueue, stream: StreamId, after: str) -> asyncio.Task[Any]:
-    """Return a read once it waits for the tail."""
+    """Return a read once it waits for the live tail."""
     task = asyncio.ensure_future(_wait(queue, stream, after))
     partition = queue._topics["streamq"].partition(partition_of(key_of(stream), 12))
     async with asyncio.timeout(_SOON):
@@ -67,7 +67,7 @@ async def _blocked(queue: KafkaQueue, stream: StreamId, after: str) -> asyncio.T
 
 
 async def test_many_streams_need_few_connections(broker: Broker, open_with: OpenWith) -> None:
-    """Brokers and firewalls count connections; one per stream would end at a few thousand."""
+    """Brokers and firewalls limit connections; one per stream would fail at a few thousand."""
     queue = await _open(open_with, broker)
     streams = [new_stream() for _ in range(200)]
     positions = await asyncio.gather(*(_begin(queue, stream) for stream in streams))
@@ -84,7 +84,7 @@ async def test_many_streams_need_few_connections(broker: Broker, open_with: Open
 
 
 async def test_coming_and_going_readers_disturb_nobody(broker: Broker, open_with: OpenWith) -> None:
-    """In a gateway somebody opens or closes a browser all the time."""
+    """At a gateway, browsers come and go all the time."""
     queue = await _open(open_with, broker)
     stream = new_stream()
     reader = asyncio.ensure_future(_follow(queue, stream, await _begin(queue, stream), 150))
@@ -100,7 +100,7 @@ async def test_coming_and_going_readers_disturb_nobody(broker: Broker, open_with
     assert await reader == await writer
 
 
-async def test_slow_reader_holds_up_nobody_and_misses_nothing(
+async def test_slow_reader_delays_no_other_and_misses_nothing(
     broker: Broker, open_with: OpenWith
 ) -> None:
     """One stuck browser tab must not stop the partition's other streams, nor fill the memory."""
@@ -117,10 +117,10 @@ async def test_slow_reader_holds_up_nobody_and_misses_nothing(
     assert seen + await _follow(queue, slow, position, 60 - len(seen)) == lines
 
 
-async def test_burst_in_the_middle_of_catching_up_disturbs_no_neighbour(
+async def test_burst_while_catching_up_affects_no_other_stream(
     broker: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than the memory for a stream in one go is no new log, for which all would start over."""
+    """A burst larger than a tap must not be taken for a new log, which all readers would feel."""
     queue = await _open(open_with, broker, tail_bytes=1_024)
     stream, neighbour = neighbours(2)
     waiting = await _blocked(queue, neighbour, await _begin(queue, neighbour))
@@ -131,7 +131,7 @@ async def test_burst_in_the_middle_of_catching_up_disturbs_no_neighbour(
         nonlocal times
         times += 1
         listing, partition, end = await locate(self, key)
-        if times == 2:  # the tap is there, and what follows is not looked at yet
+        if times == 2:  # the tap exists, and the records after it have not been read yet
             lines.extend(await _write(queue, stream, 10, 500))
             async with asyncio.timeout(_SOON):
                 while (tap := partition.taps.get(key)) is not None and tap.covers(end):  # noqa: ASYNC110
@@ -148,10 +148,10 @@ async def test_burst_in_the_middle_of_catching_up_disturbs_no_neighbour(
     waiting.cancel()
 
 
-async def test_history_joins_the_tail_without_gap_or_repeat(
+async def test_history_joins_the_live_tail_without_gap_or_repeat(
     broker: Broker, open_with: OpenWith
 ) -> None:
-    """Who opens a page in the middle sees all of it, and all of it once."""
+    """A reader that starts in the middle sees everything, and everything once."""
     writing = await _open(open_with, broker)
     reading = await _open(open_with, broker, tail_bytes=2_048)
     stream, other = neighbours(2)
@@ -167,10 +167,10 @@ async def test_history_joins_the_tail_without_gap_or_repeat(
         assert found == [b"open", *lines]
 
 
-async def test_what_was_scanned_is_not_scanned_again(
+async def test_repeated_scan_continues_where_it_was_cut(
     apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind an old stream there may be gigabytes of others: a scan that times out has to go on."""
+    """After an old stream there may be gigabytes of others, more than one call can read."""
     writing = await _open(open_with, apache)
     stream, other = neighbours(2)
     position = await _begin(writing, stream)
@@ -194,7 +194,7 @@ async def test_what_was_scanned_is_not_scanned_again(
     for _ in range(2):
         found = await queue.read(stream, position, max_records=9, max_bytes=999, max_wait=0)
         assert list(found) == []
-    assert pages[2] == pages[3], "it goes on where it was cut"
+    assert pages[2] == pages[3], "it continues where it was cut"
     assert pages == sorted(pages)
     assert len(set(pages)) == len(pages) - 1
 
@@ -202,7 +202,7 @@ async def test_what_was_scanned_is_not_scanned_again(
 async def test_waiting_costs_no_requests(
     apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Agents think for minutes; a thousand idle streams must not keep a processor busy."""
+    """Agents think for minutes; a thousand idle streams must not use a processor."""
     queue = await _open(open_with, apache, fetch_wait_ms=500)
     streams = [new_stream() for _ in range(30)]
     positions = await asyncio.gather(*(_begin(queue, stream) for stream in streams))
@@ -222,10 +222,10 @@ async def test_waiting_costs_no_requests(
         reader.cancel()
 
 
-async def test_broker_that_never_waits_is_not_asked_without_a_pause(
+async def test_broker_that_never_waits_is_asked_with_pauses(
     apache: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some imitations of Kafka answer at once that there is nothing: a loop would burn a core."""
+    """Some imitations of Kafka answer at once that there is nothing; a loop would use a core."""
     queue = await _open(open_with, apache, fetch_wait_ms=400)
     position = await _begin(queue, stream)
     asked = 0
@@ -242,10 +242,10 @@ async def test_broker_that_never_waits_is_not_asked_without_a_pause(
     assert asked < 30
 
 
-async def test_broken_fetch_is_told_to_who_waits_and_healed_by_the_next_read(
+async def test_failed_fetch_fails_the_readers_and_the_next_read_recovers(
     broker: Broker, open_with: OpenWith, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader that waits on a dead tail in silence is the worst of all failures."""
+    """A reader that waits for ever on a dead live tail is the worst failure."""
     queue = await _open(open_with, broker)
     position = await _begin(queue, stream)
     reader = await _blocked(queue, stream, position)
@@ -262,10 +262,10 @@ async def test_broken_fetch_is_told_to_who_waits_and_healed_by_the_next_read(
     assert [record.data for record in await reader] == [b"b"]
 
 
-async def test_position_of_a_log_that_is_no_more_leads_to_the_new_one(
+async def test_position_of_a_deleted_log_leads_to_the_new_one(
     broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """A topic was deleted and created anew: cursors from before it must not wait for ever."""
+    """After a topic was recreated, older cursors must not wait for ever."""
     queue = await _open(open_with, broker)
     position = await _begin(queue, stream)
     await queue.append(stream, [Entry(1, 1, b"b")])

@@ -15,7 +15,7 @@ STREAM = StreamId("tenant", "name")
 
 
 @given(st.integers(0, 999_999), st.integers(0, 10**18 - 1))
-def test_position_leads_back_to_its_place(partition: int, offset: int) -> None:
+def test_position_is_decoded_as_it_was_encoded(partition: int, offset: int) -> None:
     """A cursor is used in another process, days later."""
     assert decode_position(LogPosition(partition, offset).encode(), STREAM) == LogPosition(
         partition, offset
@@ -24,7 +24,7 @@ def test_position_leads_back_to_its_place(partition: int, offset: int) -> None:
 
 @given(st.text())
 def test_text_that_is_no_position_is_refused(text: str) -> None:
-    """Cursors come from browsers: whatever is in them, it is an answer and not a crash."""
+    """Cursors come from browsers; whatever they contain, the call must not crash."""
     with contextlib.suppress(CursorError):
         assert text == START or decode_position(text, STREAM) is not None
 
@@ -32,12 +32,12 @@ def test_text_that_is_no_position_is_refused(text: str) -> None:
 @given(st.binary(min_size=1, max_size=80), st.integers(1, 100))
 def test_partition_is_the_one_that_other_clients_choose(key: bytes, partitions: int) -> None:
     """A Kafka Streams job that joins on the key relies on it."""
-    everything = list(range(partitions))
-    assert partition_of(key, partitions) == DefaultPartitioner()(key, everything, everything)
+    numbers = list(range(partitions))
+    assert partition_of(key, partitions) == DefaultPartitioner()(key, numbers, numbers)
 
 
 def test_key_leads_back_to_its_stream() -> None:
-    """Listing reads names from keys, and topics may hold keys of others."""
+    """Listing reads names from keys, and topics may contain keys of other programs."""
     stream = StreamId("tenant", "a/b ü")
     assert stream_of(key_of(stream)) == stream
     assert [stream_of(key) for key in (b"", b"tenant", b"\xff/x", b"ten ant/x")] == [None] * 4

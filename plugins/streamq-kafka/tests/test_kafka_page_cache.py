@@ -22,8 +22,8 @@ def _page(start: int, following: int, size: int = 10) -> Page:
     )
 
 
-def test_pages_are_found_by_any_offset_within() -> None:
-    """Readers at different places of one page need one fetch."""
+def test_pages_are_found_by_any_offset_in_them() -> None:
+    """Readers at different offsets of one page need one fetch."""
     pages, partition = PageCache(10**6), TopicPartition("t", 0)
     first, second = _page(0, 10), _page(20, 30)
     pages.add(partition, first)
@@ -37,8 +37,8 @@ def test_pages_are_found_by_any_offset_within() -> None:
     assert pages.find(partition, 0) is None
 
 
-def test_pages_that_were_not_used_go_first() -> None:
-    """History is long and memory is not."""
+def test_least_recently_used_pages_are_dropped_first() -> None:
+    """History may be larger than memory."""
     pages, partition = PageCache(10_000), TopicPartition("t", 0)
     for start in range(0, 100, 10):
         pages.add(partition, _page(start, start + 10, 100))

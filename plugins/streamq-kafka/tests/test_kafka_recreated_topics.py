@@ -1,4 +1,4 @@
-"""Topics that are deleted and created anew under processes that go on: old names, another log."""
+"""Topics are deleted and created again while processes use them: same names, new logs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SOON = 10.0
 
 
 class _Topics:
-    """Topics of a test's own, with one partition each, so that all streams are neighbours."""
+    """The topics of one test, with one partition each, so that all streams share it."""
 
     def __init__(self, operator: Operator, settings: KafkaSettings) -> None:
         self.operator = operator
@@ -36,17 +36,17 @@ class _Topics:
         self._directory = f"{settings.topic}.directory"
 
     async def create(self) -> None:
-        """Create what is not there."""
+        """Create the topics that do not exist."""
         topics = (TopicSpec(self._data, 1), TopicSpec(self._directory, 1, compacted=True))
         await self.operator.create(topics)
 
-    async def create_anew(self, *, directory: bool = True) -> None:
-        """Delete the topics, or only that of the records, and create them again."""
+    async def recreate(self, *, directory: bool = True) -> None:
+        """Delete both topics, or only that of the records, and create them again."""
         names = [self._data, self._directory] if directory else [self._data]
         await self.operator.delete(*names)
         async with asyncio.timeout(_SOON):
             while set(names) & set(await self.operator.topics()):
-                pass  # asking takes its time
+                pass  # each request takes its time
         await self.create()
 
     async def delete(self) -> None:
@@ -56,8 +56,8 @@ class _Topics:
 
 @pytest.fixture
 async def topics(apache: Broker) -> AsyncIterator[_Topics]:
-    """Return topics that nobody else uses."""
-    name = f"anew-{new_stream().name}"
+    """Return topics that no other test uses."""
+    name = f"recreated-{new_stream().name}"
     settings = apache.settings(topic=name, operation_timeout_seconds=3.0)
     found = _Topics(apache.operator, settings)
     await found.create()
@@ -83,27 +83,27 @@ async def _data(queue: ChunkQueue, stream: StreamId, max_wait: float = 0.0) -> l
     return [record.data for record in await RetryPolicy().run(read)]
 
 
-async def test_reader_forgets_what_it_knew_of_topics_that_are_no_more(
+async def test_reader_shows_nothing_of_deleted_topics(
     topics: _Topics, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """A gateway only reads: after a migration it must not show the texts of the old topics."""
+    """After a migration a gateway must not show the texts of the old topics."""
     reading, writing = [await open_with(topics.settings) for _ in range(2)]
     neighbour = new_stream()
     await _append(writing, neighbour, _entries(1, *[b"neighbour"] * 20))
     await _append(writing, stream, _entries(1, *[b"old"] * 20))
     assert await _data(reading, stream) == [b"old"] * 20
     assert await _data(reading, neighbour) == [b"neighbour"] * 20
-    await topics.create_anew()
+    await topics.recreate()
     restarted = await open_with(topics.settings)
     await _append(restarted, stream, _entries(2, b"new", b"newer"))
     assert await _data(reading, stream) == [b"new", b"newer"]
     assert await _data(reading, neighbour) == []
 
 
-async def test_streams_go_on_where_only_the_records_were_created_anew(
+async def test_streams_continue_if_only_the_records_were_recreated(
     topics: _Topics, open_with: OpenWith
 ) -> None:
-    """An operator empties the large topic and keeps the small one: no stream may be dead then."""
+    """An operator recreates the large topic and keeps the directory; no stream may be stuck."""
     before = await open_with(topics.settings)
     await _append(before, new_stream(), _entries(1, *[b"before"] * 20))
     taken_over, continued = new_stream(), new_stream()
@@ -111,7 +111,7 @@ async def test_streams_go_on_where_only_the_records_were_created_anew(
         await _append(before, stream, _entries(1, b"old"))
     reading = await open_with(topics.settings)
     assert await _data(reading, taken_over) == [b"old"]
-    await topics.create_anew(directory=False)
+    await topics.recreate(directory=False)
     waiting = asyncio.ensure_future(_data(reading, taken_over, max_wait=_SOON))
     restarted = await open_with(topics.settings)
     await _append(restarted, taken_over, _entries(2, b"new"))
@@ -122,14 +122,14 @@ async def test_streams_go_on_where_only_the_records_were_created_anew(
         assert await _data(queue, continued) == [b"goes on"]
 
 
-async def test_entry_of_the_directory_is_mended_when_a_stream_is_taken_over(
+async def test_entry_of_the_directory_is_corrected_when_a_stream_is_taken_over(
     topics: _Topics, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """What was stored in the new log must be found by processes that know nothing of the old."""
+    """Records of the new log must be found by processes that never read the old log."""
     before = await open_with(topics.settings)
     await _append(before, new_stream(), _entries(1, *[b"before"] * 20))
     await _append(before, stream, _entries(1, b"old"))
-    await topics.create_anew(directory=False)
+    await topics.recreate(directory=False)
     restarted = await open_with(topics.settings)
     await _append(restarted, stream, _entries(2, b"new"))
     await _append(restarted, new_stream(), _entries(1, *[b"after"] * 40))
@@ -137,22 +137,22 @@ async def test_entry_of_the_directory_is_mended_when_a_stream_is_taken_over(
 
 
 @pytest.mark.parametrize("directory", [True, False], ids=["both", "records alone"])
-async def test_writers_and_readers_that_go_on_meet_in_the_new_topics(
+async def test_running_writers_and_readers_meet_in_the_new_topics(
     topics: _Topics, open_with: OpenWith, *, directory: bool
 ) -> None:
-    """Nobody restarts a fleet for a topic: attempts that come after it must be seen by all."""
+    """A fleet is not restarted for a new topic; every process must see the later attempts."""
     writing, reading = [await open_with(topics.settings) for _ in range(2)]
     await _append(writing, new_stream(), _entries(1, *[b"before"] * 200))
     streams = [new_stream() for _ in range(4)]
     opened = {stream: asyncio.Event() for stream in streams}
     seen = {stream: asyncio.Event() for stream in streams}
-    is_anew = False
+    is_recreated = False
 
     async def write(stream: StreamId) -> None:
         epoch, index = 1, 0
         while not seen[stream].is_set():
             try:
-                await writing.append(stream, [Entry(epoch, index, b"%d" % is_anew)])
+                await writing.append(stream, [Entry(epoch, index, b"%d" % is_recreated)])
                 index += 1
             except (BackendError, BackendUnavailableError):
                 epoch, index = epoch + 1, 0  # another attempt
@@ -180,8 +180,8 @@ async def test_writers_and_readers_that_go_on_meet_in_the_new_topics(
             group.create_task(read(stream))
         for event in opened.values():
             await event.wait()
-        await topics.create_anew(directory=directory)
-        is_anew = True
+        await topics.recreate(directory=directory)
+        is_recreated = True
     late = await open_with(topics.settings)
     for stream in streams:
         assert b"1" in await _data(late, stream)

@@ -1,4 +1,4 @@
-"""What is asked of brokers and what is believed of them, without a broker: answers by script."""
+"""Requests to brokers, and which answers are believed: brokers with scripted answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THERE, GONE = TopicPartition("there", 0), TopicPartition("gone", 0)
 
 
 class _Broker:
-    """A client of aiokafka whose only broker leads everything, and says what it is told to."""
+    """A client of aiokafka whose only broker leads everything and gives scripted answers."""
 
     def __init__(self) -> None:
         self.cluster = SimpleNamespace(
@@ -39,7 +39,7 @@ class _Broker:
         self.refreshed = 0
 
     def restart(self) -> None:
-        """Begin to lead anew: what was acknowledged is known after two more questions."""
+        """Lead again: the broker knows what was acknowledged after two more requests."""
         self._conns[0, 0] = object()
         self.lags = 2
 
@@ -76,8 +76,8 @@ async def _fetch(cluster: Cluster, *partitions: TopicPartition) -> list[Fetched 
     return [found[partition] for partition in partitions]
 
 
-async def test_leader_that_has_just_begun_is_not_believed() -> None:
-    """A takeover that the dead leader acknowledged must not be missed by who asks right then."""
+async def test_new_leader_is_not_believed_until_it_is_up_to_date() -> None:
+    """A request at that moment must not miss a takeover that the dead leader acknowledged."""
     broker = _Broker()
     cluster = _cluster(broker)
     broker.high = 7
@@ -85,7 +85,7 @@ async def test_leader_that_has_just_begun_is_not_believed() -> None:
         broker.asked = []
         (found,) = await _fetch(cluster, THERE)
         assert isinstance(found, Fetched)
-        assert broker.asked == expected, "one question more for each leader, not for each fetch"
+        assert broker.asked == expected, "one more request for each leader, not for each fetch"
     broker.high = 9
     broker.restart()
     broker.asked = []
@@ -95,8 +95,8 @@ async def test_leader_that_has_just_begun_is_not_believed() -> None:
     assert broker.asked == ["offsets", "offsets", "fetch"]
 
 
-async def test_unknown_topic_holds_up_no_question_about_others() -> None:
-    """Whether it is gone takes a second to find out; others must not wait for that."""
+async def test_unknown_topic_delays_no_request_for_others() -> None:
+    """Finding out whether it was deleted takes a second; others must not wait for that."""
     broker = _Broker()
     there, gone = await _fetch(_cluster(broker), THERE, GONE)
     assert isinstance(there, Fetched)
@@ -104,8 +104,8 @@ async def test_unknown_topic_holds_up_no_question_about_others() -> None:
     assert broker.refreshed == 0
 
 
-async def test_every_topic_has_its_turn_to_be_the_first() -> None:
-    """A broker fills an answer from the front: a busy tenant must not starve the next one."""
+async def test_every_topic_is_sometimes_the_first() -> None:
+    """A broker fills an answer from the front; a busy tenant must not starve the next one."""
     broker = _Broker()
     cluster = _cluster(broker)
     for _ in range(64):
@@ -113,8 +113,8 @@ async def test_every_topic_has_its_turn_to_be_the_first() -> None:
     assert broker.first_topics == {"there", "other"}
 
 
-def test_broker_that_was_behind_long_ago_has_its_time_again() -> None:
-    """The second failover of a day is as good as the first; its log is not a new one at once."""
+def test_broker_that_was_behind_long_ago_gets_its_time_again() -> None:
+    """The second failover of a day gets the same time as the first before its log counts as new."""
     now = 0.0
     checks = LeaderChecks(lambda: now)
     assert isinstance(checks.check(THERE, 5, 3), ke.LeaderNotAvailableError)
@@ -129,7 +129,7 @@ def test_broker_that_was_behind_long_ago_has_its_time_again() -> None:
 
 
 class _Deleting:
-    """A cluster where one topic is being deleted, and nobody says so yet."""
+    """A cluster where one topic is being deleted, which its metadata does not show yet."""
 
     def __init__(self) -> None:
         self.metadata = self
@@ -155,7 +155,7 @@ class _Deleting:
 
 
 class _Sink:
-    """Remembers what it is given."""
+    """Counts the answers that it takes, and keeps the reason why they stopped."""
 
     def __init__(self) -> None:
         self.taken = asyncio.Semaphore(0)
@@ -175,30 +175,30 @@ class _Sink:
         return True
 
 
-async def test_deleted_topic_holds_up_no_other_that_is_followed() -> None:
-    """One tenant's topic is removed: nobody else's text may stand still for that."""
+async def test_deleted_topic_delays_no_other_that_is_followed() -> None:
+    """The removal of one tenant's topic must not delay the texts of other tenants."""
     cluster = _Deleting()
-    tail = LiveTail(cast("Cluster", cluster), 10)
+    live_tail = LiveTail(cast("Cluster", cluster), 10)
     there, gone = _Sink(), _Sink()
     async with asyncio.timeout(_SOON):
-        tail.follow(THERE, 0, 0, there)
-        tail.follow(GONE, 0, 0, gone)
+        live_tail.follow(THERE, 0, 0, there)
+        live_tail.follow(GONE, 0, 0, gone)
         for _ in range(5):
             await there.taken.acquire()
         assert not gone.error.done()
         cluster.explained.set()
         assert isinstance(await gone.error, ke.UnknownTopicOrPartitionError)
-        await tail.close(ke.ConsumerStoppedError())
+        await live_tail.close(ke.ConsumerStoppedError())
     assert isinstance(await there.error, ke.ConsumerStoppedError)
 
 
-async def test_tail_that_is_closed_while_it_confirms_tells_so() -> None:
-    """Nobody may go on waiting for a topic that nobody asks about any more."""
-    tail = LiveTail(cast("Cluster", _Deleting()), 10)
+async def test_closing_the_live_tail_ends_readers_of_an_unknown_topic() -> None:
+    """A reader must not wait for a topic that is no longer requested."""
+    live_tail = LiveTail(cast("Cluster", _Deleting()), 10)
     there, gone = _Sink(), _Sink()
     async with asyncio.timeout(_SOON):
-        tail.follow(THERE, 0, 0, there)
-        tail.follow(GONE, 0, 0, gone)
+        live_tail.follow(THERE, 0, 0, there)
+        live_tail.follow(GONE, 0, 0, gone)
         await there.taken.acquire()
-        await tail.close(ke.ConsumerStoppedError())
+        await live_tail.close(ke.ConsumerStoppedError())
         assert isinstance(await gone.error, ke.ConsumerStoppedError)

@@ -1,4 +1,4 @@
-"""The settings of the driver: which are refused, and what they mean to aiokafka."""
+"""The settings of the driver: refused values, and the options for aiokafka."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from streamq_kafka.requests._connection_options import connection_options
     ],
 )
 def test_setting_that_cannot_work_is_refused(options: Mapping[str, object], said: str) -> None:
-    """A typing error in a deployment is told when it starts, not when the first stream is lost."""
+    """A mistake in a deployment is reported at its start, and not when a stream is lost."""
     with pytest.raises(ValidationError) as caught:
         KafkaSettings(**options)  # type: ignore[arg-type]
     assert said in str(caught.value)
@@ -44,14 +44,14 @@ def test_password_is_not_shown() -> None:
     """Settings are printed and logged."""
     settings = KafkaSettings(
         security_protocol="SASL_PLAINTEXT",
-        sasl_username="somebody",
+        sasl_username="user",
         sasl_password=SecretStr("s3cr3t"),
     )
     assert "s3cr3t" not in repr(settings)
     assert connection_options(settings)["sasl_plain_password"] == "s3cr3t"
 
 
-def test_file_that_is_missing_is_named_by_its_setting(tmp_path: Path) -> None:
+def test_error_of_a_missing_file_names_its_setting(tmp_path: Path) -> None:
     """A wrong path in a container is found by its variable."""
     settings = KafkaSettings(security_protocol="SSL", tls_ca_file=str(tmp_path / "no.pem"))
     with pytest.raises(ConfigurationError, match="STREAMQ_KAFKA_TLS_CA_FILE"):
@@ -59,7 +59,7 @@ def test_file_that_is_missing_is_named_by_its_setting(tmp_path: Path) -> None:
 
 
 async def test_token_comes_from_a_function_of_the_application() -> None:
-    """MSK and others hand out tokens that expire: only the application knows how to get one."""
+    """MSK and others issue tokens that expire; only the application knows how to get one."""
     settings = KafkaSettings(
         security_protocol="SASL_PLAINTEXT",
         sasl_mechanism="OAUTHBEARER",
@@ -79,7 +79,7 @@ def test_tenants_may_have_topics_of_their_own() -> None:
 
 
 def test_tenant_cannot_have_the_directory_of_another() -> None:
-    """Tenants are strangers to each other, and some of them choose their names."""
+    """Tenants must not reach each other, and some choose their names."""
     with pytest.raises(ConfigurationError, match="directory of another"):
         KafkaSettings(topic="chunks-{tenant}").topic_of("acme.directory")
     assert KafkaSettings(topic="{tenant}-chunks").topic_of("a.directory") == "a.directory-chunks"

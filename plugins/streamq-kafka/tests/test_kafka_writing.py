@@ -1,4 +1,4 @@
-"""Storing: what fails leaves nothing behind, and what is repeated is stored once."""
+"""Storing records: a failed batch blocks nothing, and a repeated append is stored once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SOON = 8.0
 def _frozen(broker: Broker) -> Iterator[None]:
     pid = broker.server.pid
     os.kill(pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)  # it takes a moment with many threads
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)  # stopping many threads takes a moment
     try:
         yield
     finally:
@@ -43,9 +43,7 @@ async def small_topic(apache: Broker) -> AsyncIterator[str]:
     await apache.operator.delete(name)
 
 
-async def test_refused_batch_does_not_poison_the_partition(
-    apache: Broker, small_topic: str
-) -> None:
+async def test_refused_batch_does_not_block_the_partition(apache: Broker, small_topic: str) -> None:
     """After a batch that failed for good, brokers refuse every later one of that producer."""
     producer = Producer(apache.settings(), 10**6)
     try:
@@ -64,7 +62,7 @@ async def test_refused_batch_does_not_poison_the_partition(
 
 
 async def test_records_of_one_call_keep_their_order(apache: Broker, stream: StreamId) -> None:
-    """A batch is cut where it is full: the pieces must not overtake each other."""
+    """Records of a call may need several batches, which must not overtake each other."""
     key, partition = key_of(stream), partition_of(key_of(stream), 12)
     producer = Producer(apache.settings(batch_bytes=4_096), 10**6)
     try:
@@ -77,10 +75,8 @@ async def test_records_of_one_call_keep_their_order(apache: Broker, stream: Stre
     assert (found[0].offset, found[-1].offset) == sent
 
 
-async def test_batch_that_is_refused_lets_no_later_one_through(
-    apache: Broker, small_topic: str
-) -> None:
-    """A broker that does not know the producer takes what comes next: the log has a hole then."""
+async def test_no_batch_is_sent_after_a_refused_one(apache: Broker, small_topic: str) -> None:
+    """A broker that does not know the producer would accept it, and the log would have a gap."""
     producer = Producer(apache.settings(batch_bytes=30_000), 10**6)
     try:
         with pytest.raises(ke.MessageSizeTooLargeError):
@@ -97,7 +93,7 @@ async def test_batch_that_is_refused_lets_no_later_one_through(
 async def test_append_that_is_repeated_after_a_timeout_is_stored_once(
     apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """A frozen broker wakes up and stores what it was sent: the repeat must not come on top."""
+    """A frozen broker continues and stores what it was sent; the repeat must not be stored too."""
     queue = await open_with(apache.settings(operation_timeout_seconds=1.0))
     await queue.append(stream, [Entry(1, 0, b"open")])
     wanted = [Entry(1, 1, b"a"), Entry(1, 2, b"b")]
@@ -115,7 +111,7 @@ async def test_append_that_is_repeated_after_a_timeout_is_stored_once(
 
 
 async def _cancelled_append(queue: ChunkQueue, stream: StreamId, entry: Entry) -> None:
-    """Begin to append, and give up at once."""
+    """Begin to append, and cancel at once."""
     task = asyncio.ensure_future(queue.append(stream, [entry]))
     await asyncio.sleep(0)
     task.cancel()
@@ -134,10 +130,10 @@ async def test_cancelled_append_can_be_repeated(
     assert [each.value for each in found] == [b"open", b"a", b"b"]
 
 
-async def test_answer_of_before_is_not_taken_for_a_new_log(
+async def test_offset_of_an_earlier_attempt_is_not_taken_for_a_new_log(
     apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a pause, all writers of a busy partition would have it read relisted."""
+    """After a pause, all writers of a busy partition would have it read again."""
     relisted: list[bytes] = []
 
     async def relist(_: DataTopic, key: bytes, *__: object) -> None:
@@ -150,23 +146,23 @@ async def test_answer_of_before_is_not_taken_for_a_new_log(
         await queue.append(each, [Entry(1, 0, b"open")])
     await _cancelled_append(queue, stream, Entry(1, 1, b"a"))
     await queue.append(other, [Entry(1, 1, b"between")])
-    await queue.append(stream, [Entry(1, 1, b"a")])  # is answered with the offset of before
+    await queue.append(stream, [Entry(1, 1, b"a")])  # answered with the old offset
 
     send = Producer.send
 
     async def forgotten(self: Producer, *sent: Any) -> StoredOffsets:
         await send(self, *sent)
-        return StoredOffsets(-1, 1)  # the answer for a batch of which only the number is remembered
+        return StoredOffsets(-1, 1)  # the answer if the broker remembers only the number of a batch
 
     monkeypatch.setattr(Producer, "send", forgotten)
     await queue.append(stream, [Entry(1, index, b"b") for index in (2, 3, 4)])
     assert relisted == []
 
 
-async def test_what_only_looks_like_a_repeat_is_stored(
+async def test_equal_text_with_another_index_is_stored(
     broker: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """The same text twice in a row is two chunks, also when the first was cancelled."""
+    """The same text twice in a row is two chunks, also if the first append was cancelled."""
     queue = await open_with(broker.settings())
     await queue.append(stream, [Entry(1, 0, b"open")])
     await _cancelled_append(queue, stream, Entry(1, 1, b"ha"))
@@ -175,10 +171,10 @@ async def test_what_only_looks_like_a_repeat_is_stored(
     assert [each.value for each in found] == [b"open", b"ha", b"ha"]
 
 
-async def test_frozen_broker_does_not_hold_up_the_end(
+async def test_frozen_broker_does_not_delay_closing(
     apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """A worker is told to stop within seconds; aiokafka alone would wait for the broker."""
+    """A worker has to stop within seconds; aiokafka alone would wait for the broker."""
     queue = await open_with(apache.settings())
     await queue.append(stream, [Entry(1, 0, b"open")])
     before = asyncio.all_tasks()
@@ -195,8 +191,8 @@ async def test_frozen_broker_does_not_hold_up_the_end(
         assert asyncio.all_tasks() <= before
 
 
-async def test_end_hurries_what_was_ending_and_leaves_no_task(apache: Broker) -> None:
-    """A producer that was replaced may take its time, but not longer than the worker lives."""
+async def test_closing_ends_a_replaced_producer_and_leaves_no_task(apache: Broker) -> None:
+    """A replaced producer may finish its requests, but must not outlive the worker."""
     before = asyncio.all_tasks()
     producer = Producer(apache.settings(operation_timeout_seconds=60.0), 10**6)
     await producer.send("streamq", 0, [(b"k", b"first", [])])
@@ -211,17 +207,17 @@ async def test_end_hurries_what_was_ending_and_leaves_no_task(apache: Broker) ->
         producer._retire(old)
         async with asyncio.timeout(_SOON):
             await producer.close()
-            # Every one of them fails, which must not end the producer again.
+            # Every one of them fails, which must not end the producer a second time.
             await asyncio.wait(appends)
         assert all(isinstance(append.exception(), ke.ProducerClosed) for append in appends)
         assert producer._stopping == set()
         assert asyncio.all_tasks() <= before
 
 
-async def test_broker_without_idempotence_is_told_apart(
+async def test_broker_without_idempotence_is_reported_with_the_setting(
     tansu: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
-    """The embedded broker cannot do what the default asks for; the setting has to be named."""
+    """The embedded broker does not support the default, so the message names the setting."""
     queue = await open_with(tansu.settings(idempotent=True))
     with pytest.raises(BackendError, match="STREAMQ_KAFKA_IDEMPOTENT=false"):
         await queue.append(stream, [Entry(1, 0, b"open")])

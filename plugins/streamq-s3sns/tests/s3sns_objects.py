@@ -12,7 +12,7 @@ from streamq_s3sns import (
     HandOver,
     S3SnsSettings,
 )
-from streamq_s3sns._keys import OBJECT
+from streamq_s3sns._naming import OBJECT
 
 
 def unfinished(s3: Any, settings: S3SnsSettings) -> list[str]:

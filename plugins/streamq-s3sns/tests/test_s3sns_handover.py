@@ -37,9 +37,9 @@ from streamq_s3sns import (
     S3SnsSettings,
     open_hand_over,
 )
-from streamq_s3sns._keys import ANNOUNCEMENT, LARGEST_NUMBER, OBJECT, segment_name
-from streamq_s3sns._reference import disposition, shown_type
-from streamq_s3sns._upload import PART_BYTES
+from streamq_s3sns._naming import ANNOUNCEMENT, LARGEST_NUMBER, OBJECT, segment_name
+from streamq_s3sns.handover._browser import content_disposition, safe_media_type
+from streamq_s3sns.handover._source import PART_BYTES
 
 PAGE = b"<script>alert(document.domain)</script>"
 
@@ -125,7 +125,7 @@ async def test_browser_stores_what_could_be_a_page(hand_over: HandOver, stream: 
 )
 def test_types_that_could_have_scripts_are_told_to_be_bytes(media_type: str, shown: bool) -> None:
     """A proxy may lose the header that has a browser store it."""
-    assert shown_type(media_type) == (media_type if shown else "application/octet-stream")
+    assert safe_media_type(media_type) == (media_type if shown else "application/octet-stream")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_types_that_could_have_scripts_are_told_to_be_bytes(media_type: str, sho
 )
 def test_names_of_files_can_do_no_harm(name: str, said: str) -> None:
     """They are made by whoever writes to the stream, and end up in a header and on a disk."""
-    assert disposition(name) == said
+    assert content_disposition(name) == said
 
 
 async def test_names_of_streams_need_no_care(open_queue: OpenQueue) -> None:

@@ -22,9 +22,9 @@ from streamq import BackendUnavailableError, FencedError
 from streamq.driver import Entry, StreamId, StreamNotFoundError
 from streamq.testing import OpenQueue
 from streamq_s3sns import S3SnsSettings, _packing
-from streamq_s3sns._clock import ServerClock
 from streamq_s3sns._queue import S3SnsQueue
 from streamq_s3sns._segment import PACK_METADATA, decode_entries
+from streamq_s3sns.requests._server_clock import ServerClock
 
 STEPS = 100
 LONG = timedelta(hours=10)
@@ -130,8 +130,8 @@ class Model:
         queue = self.random.choice(self.world.queues)
         await queue.delete(self.stream)
         for each in self.world.queues:
-            with each._flows.use(self.directory) as flow:
-                flow.forget()
+            with each._known.use(self.directory) as known:
+                known.forget()
         self.begin_again(0 if self.random.random() < 0.5 else self.epoch)
 
     def begin_again(self, epoch: int) -> None:
@@ -141,8 +141,8 @@ class Model:
     async def trim(self) -> None:
         """Remove some of the oldest segments, as a lifecycle rule does days later."""
         for queue in self.world.queues:
-            with queue._flows.use(self.directory) as flow:
-                flow.appended_at = float("-inf")
+            with queue._known.use(self.directory) as known:
+                known.writer.appended_at = float("-inf")
         keys = self.world.keys(self.directory)[1:]  # the newest one stays
         oldest = keys[len(keys) // 2 :]
         for key in self.random.sample(oldest, len(oldest) // 2):

@@ -28,9 +28,9 @@ from streamq.driver import (
 )
 from streamq_aws.embedded import REGION
 from streamq_s3sns import S3SnsDriver, S3SnsSettings, open_hand_over
-from streamq_s3sns._mailbox import ALIVE_TAG, QUEUE_PREFIX
-from streamq_s3sns._orphans import ORPHAN_SECONDS
 from streamq_s3sns._queue import S3SnsQueue
+from streamq_s3sns.live_tail._orphaned_queues import ORPHAN_SECONDS
+from streamq_s3sns.live_tail._wake_up_queue import ALIVE_TAG, QUEUE_PREFIX
 
 OPTIONS = QueueOptions(ttl=timedelta(hours=1))
 LARGE = b"x" * (9 * 2**20)
@@ -88,7 +88,7 @@ def test_policy_is_what_the_table_says(settings: S3SnsSettings) -> None:
 
 def test_table_lists_what_is_called() -> None:
     """A request that no test makes would be an outage in somebody's account all the same."""
-    source = "".join(each.read_text() for each in Path(streamq_s3sns.__file__).parent.glob("*.py"))
+    source = "".join(each.read_text() for each in Path(streamq_s3sns.__file__).parent.rglob("*.py"))
     called = {("s3", each) for each in re.findall(r'\.call\(\s*"(\w+)"', source)}
     called |= set(re.findall(r"\b_?(s3|sns|sqs|sts)\.([a-z_]+)\(", source))
     actions = {action(service, each.title().replace("_", "")) for service, each in called}

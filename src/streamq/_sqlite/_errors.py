@@ -1,19 +1,22 @@
-"""From sqlite3's exceptions to streamq's: the one place that knows what SQLite's codes mean."""
+"""Translates sqlite3's exceptions into streamq's errors, by SQLite's result codes.
+
+Design: docs/design/sqlite.md.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from streamq._errors import (
+from streamq.driver import (
     AccessDeniedError,
     BackendError,
     BackendUnavailableError,
     StorageFullError,
     StreamqError,
+    translated_errors,
 )
 
 BACKEND = "sqlite"
@@ -56,47 +59,52 @@ _BY_PRIMARY_CODE: dict[int, tuple[type[StreamqError], str]] = {
 }
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn every exception into an error of streamq: threads have no other way to report one."""
-    try:
-        yield
-    except StreamqError:
-        raise
-    except Exception as exc:
-        raise translate(exc, path) from exc
+def sqlite_errors(path: Path) -> translated_errors:
+    """Return a context that turns every exception into an error of streamq.
+
+    Bugs as well: the context surrounds the work of threads, which can report an error in no other
+    way.
+    """
+    return translated_errors(partial(to_streamq, path=path))
 
 
-def translate(exc: Exception, path: Path) -> StreamqError:
-    """Return the streamq error for an exception of the sqlite3 module, or of a bug."""
+def to_streamq(exc: Exception, stream: str | None = None, *, path: Path) -> StreamqError:
+    """Return streamq's error for an exception of the sqlite3 module, or of a bug.
+
+    Args:
+        exc: The exception.
+        stream: Ignored: a transaction serves several streams, and :func:`for_stream` adds the name.
+        path: The database.
+    """
     code = getattr(exc, "sqlite_errorcode", None)
-    said = f"{exc} ({getattr(exc, 'sqlite_errorname', type(exc).__name__)})"
+    reason = f"{exc} ({getattr(exc, 'sqlite_errorname', type(exc).__name__)})"
     if code is None:
-        return BackendError(f"{path}: {said}", backend=BACKEND)
+        return BackendError(f"{path}: {reason}", backend=BACKEND)
     if code & 0xFF == sqlite3.SQLITE_CANTOPEN:
-        return _cannot_open(path, said)
+        return _cannot_open(path, reason)
     error, step = _BY_EXTENDED_CODE.get(code) or _BY_PRIMARY_CODE.get(
         code & 0xFF, (BackendError, "please report this")
     )
-    return error(f"{path}: {said}; {step}", backend=BACKEND)
+    return error(f"{path}: {reason}; {step}", backend=BACKEND)
 
 
-def _cannot_open(path: Path, said: str) -> StreamqError:
-    # SQLite does not say why, so look: permissions are for the user to fix, the rest may pass.
+def _cannot_open(path: Path, reason: str) -> StreamqError:
+    # SQLite does not report the reason, so check: users have to fix permissions, the rest may pass.
     reachable = os.access(path.parent, os.W_OK | os.X_OK)
     if not reachable or (path.exists() and not os.access(path, os.R_OK | os.W_OK)):
         return AccessDeniedError(
-            f"{path}: {said}; this process needs write permission for the file and its directory",
+            f"{path}: {reason}; this process needs write permission for the file and its directory",
             backend=BACKEND,
         )
     return BackendUnavailableError(
-        f"{path}: {said}; the directory may have vanished, or the process has too many open files",
+        f"{path}: {reason}; the directory may have vanished, or the process has too many open "
+        "files",
         backend=BACKEND,
     )
 
 
 def for_stream(error: StreamqError, stream: str) -> StreamqError:
-    """Return a copy of an error that several calls share, for one of them."""
+    """Return a copy of an error that several calls share, with the stream of one of them."""
     copy = type(error)(error.message, backend=error.backend, stream=stream or None)
     copy.__cause__ = error.__cause__
     return copy

@@ -1,4 +1,7 @@
-"""A thread with a SQLite connection of its own; results go back to the event loop in batches."""
+"""A thread with a SQLite connection of its own; results return to the event loop in batches.
+
+Design: docs/design/sqlite.md.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from streamq._errors import ClosedError, StreamqError
+from streamq.driver import StreamqError, closed_error
 
-from ._errors import BACKEND, translated
-from ._wakeup import Doorbells
+from ._doorbells import Doorbells
+from ._errors import BACKEND, sqlite_errors
 
 _DELIVER_AT_ONCE = 16
 
@@ -24,15 +27,29 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[T]):
-    """Something to do on a thread's connection, and who waits for the result."""
+    """Work for a thread's connection, and the future of its result."""
 
     run: Callable[[sqlite3.Connection], T]
     future: asyncio.Future[T]
     stream: str = ""
 
 
-class QueueThread(abc.ABC):
-    """A daemon thread with a connection of its own, opened, used and closed in it."""
+class ConnectionThread(abc.ABC):
+    """A daemon thread with a connection of its own, which it opens, uses and closes.
+
+    Args:
+        path: The database.
+        connect: Opens a connection to it.
+        loop: The event loop of the queue.
+        doorbells: Of all processes that use the database.
+
+    Attributes:
+        opened: Resolved when the connection is open; fails if it cannot be opened.
+        ended: Resolved when the thread has ended.
+    """
+
+    role: ClassVar[str]
+    """The end of the thread's name."""
 
     def __init__(
         self,
@@ -49,14 +66,14 @@ class QueueThread(abc.ABC):
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
         self._thread = threading.Thread(
-            target=self._main, name=f"streamq-sqlite-{type(self).__name__.lower()}", daemon=True
+            target=self._main, name=f"streamq-sqlite-{self.role}", daemon=True
         )
         self._thread.start()
 
     def _main(self) -> None:
         error: StreamqError | None = None
         try:
-            with translated(self._path):
+            with sqlite_errors(self._path):
                 connection = self._connect()
                 try:
                     self._reply(self.opened, None)
@@ -66,7 +83,7 @@ class QueueThread(abc.ABC):
                     connection.close()
         except StreamqError as exc:
             error = exc
-        reason = error or ClosedError("this sqlite queue has been closed", backend=BACKEND)
+        reason = error or closed_error(BACKEND)
         self._reply(self.opened, error=reason)
         self._abandon(reason)
         self._reply(self.ended, None)
@@ -82,16 +99,22 @@ class QueueThread(abc.ABC):
     def _deliver(self) -> None:
         replies, self._replies = self._replies, []
         if replies:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the loop has been closed, and all its tasks with it
                 self._loop.call_soon_threadsafe(_resolve, replies)
 
     @abc.abstractmethod
+    def stop(self) -> None:
+        """End the thread soon."""
+
+    @abc.abstractmethod
     def _serve(self, connection: sqlite3.Connection) -> None:
-        """Work until told to stop."""
+        """Work until :meth:`stop` is called."""
 
     @abc.abstractmethod
     def _abandon(self, reason: StreamqError) -> None:
-        """Refuse everything that is still to be done, and all that comes."""
+        """Raise an error to every call that waits, and to every later one."""
 
 
 def _resolve(replies: list[tuple[asyncio.Future[Any], Any, StreamqError | None]]) -> None:

@@ -1,4 +1,7 @@
-"""The thread that commits: everything that waits goes into one transaction."""
+"""Commits appends, in a thread: all that wait go into one transaction.
+
+Design: docs/design/sqlite.md.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from streamq._errors import StreamqError
+from streamq.driver import StreamqError
 
-from . import _store as store
-from ._errors import for_stream, translated
-from ._thread import Job, QueueThread
-from ._wakeup import Doorbells
+from . import _requests as requests
+from ._doorbells import Doorbells
+from ._errors import for_stream, sqlite_errors
+from ._schema import transaction
+from ._thread import ConnectionThread, Job
 
 _log = logging.getLogger("streamq.sqlite")
 _MAX_GROUP = 256  # appends in one transaction
@@ -25,8 +29,16 @@ _SWEEP_SECONDS = 5.0
 _SWEEP_AGAIN_SECONDS = 0.05
 
 
-class Writer(QueueThread):
-    """Commits. Everything that waits when a commit ends goes into the next one together."""
+class WritingThread(ConnectionThread):
+    """Commits jobs. All jobs that wait when a commit ends go into the next one together.
+
+    For the other arguments see :class:`ConnectionThread`.
+
+    Args:
+        on_commit: Called in the thread after a commit that has added records.
+    """
+
+    role = "writer"
 
     def __init__(
         self,
@@ -44,14 +56,14 @@ class Writer(QueueThread):
         super().__init__(path, connect, loop, doorbells)
 
     def submit(self, job: Job[bool]) -> None:
-        """Run a job that tells whether readers have to be woken, in a transaction."""
+        """Run a job in a transaction; it returns whether readers have to be woken."""
         with self._lock:
             if self._refusal is not None:
                 raise for_stream(self._refusal, job.stream)
             self._jobs.put(job)
 
     def stop(self) -> None:
-        """Commit what has been submitted, then end."""
+        """Commit the jobs that have been submitted, then end the thread."""
         self._jobs.put(None)
 
     def _serve(self, connection: sqlite3.Connection) -> None:
@@ -66,7 +78,7 @@ class Writer(QueueThread):
                 return
 
     def _take(self) -> tuple[list[Job[bool]], bool]:
-        """Wait for a job and return it with those behind it, and whether to go on afterwards."""
+        """Wait for a job; return it with those behind it, and whether to go on afterwards."""
         jobs: list[Job[bool]] = []
         job = self._jobs.get()
         while job is not None:
@@ -84,16 +96,16 @@ class Writer(QueueThread):
         outcomes: list[StreamqError | None] = []
         changed = False
         try:
-            with translated(self._path), store.transaction(connection):
+            with sqlite_errors(self._path), transaction(connection):
                 for job in jobs:
                     try:
                         changed |= job.run(connection)
                         outcomes.append(None)
-                    except StreamqError as exc:  # fenced, before it wrote anything
+                    except StreamqError as exc:  # fenced, before it has written anything
                         outcomes.append(exc)
         except StreamqError as exc:
             if len(jobs) > 1 and not exc.retryable:
-                # One bad record must not fail its neighbours: each on its own.
+                # One bad record must not fail the others: each in a transaction of its own.
                 for job in jobs:
                     self._commit(connection, [job])
                 return
@@ -111,13 +123,13 @@ class Writer(QueueThread):
             return
         more = False
         try:
-            with translated(self._path):
-                more = store.has_expired(connection)
+            with sqlite_errors(self._path):
+                more = requests.has_expired(connection)
                 if more:
-                    with store.transaction(connection):
-                        store.sweep(connection)
+                    with transaction(connection):
+                        requests.sweep(connection)
         except StreamqError as exc:
-            # Nobody waits for this; the next append meets the same trouble and reports it.
+            # No call waits for this; the next append has the same problem and reports it.
             _log.warning("removing expired streams failed: %s", exc)
         self._next_sweep = now + (_SWEEP_AGAIN_SECONDS if more else _SWEEP_SECONDS)
 

@@ -1,4 +1,14 @@
-"""The ``streamq`` command: see what is configured, follow streams, serve them, and a demo."""
+"""The ``streamq`` command: shows the configuration, follows and serves streams, runs a demo.
+
+One module for each command (``_backends``, ``_config``, ``_delete``, ``_doctor``, ``_ls``,
+``_schema``, ``_serve``, ``_sweep``, ``_tail``, ``demo/``), and what they share:
+
+* ``_app``: puts the commands together; converts failures to one line and an exit code.
+* ``_terminal``: consoles, tables, one-line errors, running asynchronous work.
+* ``_lookup``: finds streams and similar names. ``_completion``: values for the shell to complete.
+
+Design: docs/design/command-line.md.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: Without the program's name; by default those of the process.
+        arguments: Arguments without the program's name; by default those of the process.
 
     Returns:
-        The exit code: 0 success, 1 the stream did not end well, 2 wrong usage, configuration or
-        circumstances (told in one line on stderr), 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
+        The exit code: 0 success, 1 the stream did not end well, 2 wrong usage, wrong configuration
+        or another failure (one line on stderr), 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
     """
     try:
         return load()(arguments)
@@ -25,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def load() -> Callable[[Sequence[str] | None], int]:
-    """Import all that the command needs, and return what runs it."""
+    """Import everything that the command needs, and return the function that runs it."""
     try:
         from ._app import run
     except ModuleNotFoundError as exc:

@@ -1,4 +1,4 @@
-"""Putting the commands together, and turning every failure into one line and an exit code."""
+"""Puts the commands together, and converts every failure to one line and an exit code."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ._schema import schema
 from ._serve import serve
 from ._sweep import sweep
 from ._tail import tail
-from ._terminal import SIGINT_EXIT, SIGPIPE_EXIT, forget, show_error
+from ._terminal import SIGINT_EXIT, SIGPIPE_EXIT, discard, show_error
 from .demo._command import demo
 
-# Typer has click inside or beside it, depending on its version: ask it for the common base of
-# everything that can be wrong with arguments.
+# Typer bundles click or depends on it, according to its version. This is the common base class of
+# all errors in arguments, in either case.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -46,15 +46,15 @@ def _streamq(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """See what work that runs on Temporal produces, while it runs.
+    """Follow the output of Temporal activities while they run.
 
     Configured by STREAMQ_... variables, .env and streamq.toml: `streamq config` shows them.
 
     \b
     Examples:
-      streamq demo                             see it work, nothing else needed
+      streamq demo                             a demo that needs nothing else
       STREAMQ_BACKEND=redis streamq demo       the same on another backend
-      streamq backends                         what is installed, and what it can do
+      streamq backends                         installed backends and their capabilities
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -64,9 +64,10 @@ def run(arguments: Sequence[str] | None) -> int:
     """Run the command line and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What a producer sent is shown as far as the terminal can, and never a reason to fail.
+            # Characters that the terminal cannot show are escaped, and never cause a failure.
             stream.reconfigure(errors="backslashreplace")
-    # What STREAMQ_DATA_CONVERTER names is mostly a file here. Last, so that it hides no library.
+    # STREAMQ_DATA_CONVERTER usually names a module in this directory. Added last, so that it hides
+    # no library.
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     app = typer.Typer(
@@ -81,7 +82,7 @@ def run(arguments: Sequence[str] | None) -> int:
     try:
         main = typer.main.get_command(app)
         code = main.main(arguments, prog_name="streamq", standalone_mode=False)
-        if sys.stdout is not None:  # it is None when the process was started without
+        if sys.stdout is not None:  # None in a process that was started without it
             sys.stdout.flush()
     except StreamqError as exc:
         show_error(str(exc))
@@ -94,10 +95,10 @@ def run(arguments: Sequence[str] | None) -> int:
     except SystemExit as exc:
         if not isinstance(exc.__context__, BrokenPipeError):
             raise
-        forget(sys.stdout)  # typer made an exit code of its own out of a reader that has left
+        discard(sys.stdout)  # typer has turned the closed pipe into an exit code of its own
         return SIGPIPE_EXIT
     except OSError as exc:
-        forget(sys.stdout)
+        discard(sys.stdout)
         if isinstance(exc, BrokenPipeError):
             return SIGPIPE_EXIT
         is_ours = exc.filename is None and exc.errno in _CANNOT_WRITE

@@ -1,4 +1,4 @@
-"""``streamq backends``: which drivers are installed and what they can do."""
+"""``streamq backends``: lists the installed drivers and their capabilities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._terminal import show_json, show_table, stdout
 
 
 class BackendFacts(TypedDict):
-    """What is known of one installed driver; ``error`` says why the rest is missing."""
+    """Facts about one installed driver; ``error`` states why the rest is missing."""
 
     name: str
     distribution: str
@@ -31,7 +31,7 @@ class BackendFacts(TypedDict):
 def backends(
     as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
 ) -> None:
-    """List the installed backends and what each can do.
+    """List the installed backends and the capabilities of each.
 
     STREAMQ_BACKEND selects one. A driver that cannot be loaded is listed with the reason.
 
@@ -47,7 +47,7 @@ def backends(
     else:
         _show(found)
     if selected not in [facts["name"] for facts in found]:
-        load_driver(selected)  # says what is wrong with the name
+        load_driver(selected)  # raises the error about the name
 
 
 def _facts(name: str, distribution: str, selected: str) -> BackendFacts:

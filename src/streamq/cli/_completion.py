@@ -1,4 +1,4 @@
-"""What the shell completes: values that only this machine knows."""
+"""Completes arguments in the shell with values that exist on this machine."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from streamq._drivers import installed_drivers
 from streamq._open import open_queue
 from streamq._settings import load_settings
 
-from ._lookup import listed, nothing_yet
+from ._lookup import listed, missing_database
 
-_MOST = 200
+_MAX_NAMES = 200
 _SECONDS = 1.0
 
 
@@ -20,27 +20,27 @@ def backend_names(incomplete: str) -> list[str]:
 
 
 def deliveries(incomplete: str) -> list[str]:
-    """Return what the demo's workflow can do with chunks."""
+    """Return the ways in which the demo's workflow can get chunks."""
     return [name for name in ("none", "poll") if name.startswith(incomplete)]
 
 
 def beginnings(incomplete: str) -> list[str]:
-    """Return where a reader can begin; nobody types a cursor."""
+    """Return the starts of a reader, except cursors, which are not typed by hand."""
     return [name for name in ("beginning", "tail") if name.startswith(incomplete)]
 
 
 def stream_names(incomplete: str) -> list[str]:
-    """Return the names of streams, or none if that takes long or fails."""
+    """Return the names of streams, or none if the backend is slow or fails."""
 
     async def find() -> list[str]:
         settings = load_settings()
-        if nothing_yet(settings) is not None:
+        if missing_database(settings) is not None:
             return []
         async with asyncio.timeout(_SECONDS), open_queue(settings) as queue:
-            infos = await listed(queue, settings.tenant, incomplete, _MOST)
+            infos = await listed(queue, settings.tenant, incomplete, _MAX_NAMES)
         return sorted(info.stream.name for info in infos)
 
     try:
         return asyncio.run(find())
-    except Exception:  # noqa: BLE001 - whatever it is, a command will tell; here is no place to
+    except Exception:  # noqa: BLE001 - completion must not fail; a command reports the error
         return []

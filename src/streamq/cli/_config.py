@@ -1,4 +1,4 @@
-"""``streamq config``: what is in effect and where it comes from, with secrets masked."""
+"""``streamq config``: shows the settings in effect and their sources, with secrets masked."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _USER_INFO = re.compile(r"(?<=://)[^\s]*@")
 _SECRET_PARAMETER = re.compile(
     r"(?i)([?&;][^=&;\s]*(?:password|passwd|secret|token|key|sig)[^=&;\s]*=)[^&;\s]+"
 )
-# Host, port and number of a database, or the path of a socket. What is not exactly that, such as a
-# password with special characters that were not encoded, is masked as a whole.
+# Host, port and number of a database, or the path of a socket. Any other secret, such as a URL
+# whose password has special characters that are not encoded, is masked as a whole.
 _ADDRESS = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
     r"(?:(?P<user>[^:@/?#\s]*)(?::(?P<password>[^@/?#\s]*))?@)?"
@@ -54,7 +54,7 @@ class Setting:
         variable: Environment variable that sets it.
         value: JSON-ready value, masked if it is secret.
         source: ``environment``, ``.env``, the configuration file's path, or ``default``.
-        description: What it means.
+        description: Its meaning.
     """
 
     variable: str
@@ -68,8 +68,8 @@ def config(
 ) -> None:
     """Show the settings in effect and their sources.
 
-    For each its value, where it comes from and what it means. The environment wins over .env, which
-    wins over streamq.toml. Secrets are masked. A mistyped STREAMQ_... variable is an error.
+    Shows the value, source and meaning of each setting. The environment wins over .env, which wins
+    over streamq.toml. Secrets are masked. A mistyped STREAMQ_... variable is an error.
 
     \b
     Examples:
@@ -79,7 +79,7 @@ def config(
     settings = load_settings()
     driver = load_driver(settings.backend)
     check_variables(settings, driver.settings_type, installed_drivers())
-    configured_codec(settings, stream_id("any", settings))  # says what is wrong with the converter
+    configured_codec(settings, stream_id("any", settings))  # raises if the converter is wrong
     found = [*_in_effect(settings), *_in_effect(build(driver.settings_type)), _config_file()]
     if as_json:
         show_json({"backend": settings.backend, "settings": [asdict(s) for s in found]})
@@ -87,7 +87,7 @@ def config(
     console = stdout()
     table = Table()
     longest = max(len(setting.variable) for setting in found)
-    table.add_column("variable", min_width=longest)  # to be copied, so never shortened
+    table.add_column("variable", min_width=longest)  # not shortened, so that it can be copied
     for title in ("value", "source", "meaning"):
         table.add_column(title, overflow="fold")
     for setting in found:
@@ -102,7 +102,7 @@ def config(
 
 
 def mask(value: object) -> bool | int | float | str | None:
-    """Return a value as it may be shown: JSON-ready, without anything secret in it."""
+    """Return a value in a form that may be shown: JSON-ready and without secrets."""
     if isinstance(value, SecretStr):
         return _mask_secret(value.get_secret_value())
     if isinstance(value, SecretBytes):
@@ -116,18 +116,18 @@ def mask(value: object) -> bool | int | float | str | None:
 
 
 def _mask_secret(secret: str) -> str:
-    """Mask all of a secret, or of an address what is or may be secret in it: host and port help."""
+    """Mask a secret; of an address, mask only the parts that may be secret, not host and port."""
     found = _ADDRESS.fullmatch(secret.strip())
     if found is None:
         return _MASK if secret else ""
     user, password = found["user"] or "", found["password"]
-    who = ""
+    credentials = ""
     if password:
-        who = f"{user}:{_MASK}@"
-    elif user:  # some services take a token there
-        who = f"{_MASK}@"
+        credentials = f"{user}:{_MASK}@"
+    elif user:  # some services accept a token there
+        credentials = f"{_MASK}@"
     query = f"?{_MASK}" if found["query"] else ""
-    return f"{found['scheme']}://{who}{found['place']}{query}"
+    return f"{found['scheme']}://{credentials}{found['place']}{query}"
 
 
 def _in_effect(settings: BaseSettings) -> Iterator[Setting]:
@@ -154,7 +154,7 @@ def _in_effect(settings: BaseSettings) -> Iterator[Setting]:
 def _config_file() -> Setting:
     path, document = read_config_file()
     named = CONFIG_FILE_VARIABLE in os.environ
-    missing = "" if document or named else " (there is none)"
+    missing = "" if document or named else " (not present)"
     return Setting(
         CONFIG_FILE_VARIABLE,
         str(path),

@@ -1,4 +1,4 @@
-"""``streamq delete``: remove streams before they expire."""
+"""``streamq delete``: removes streams before they expire."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
 
 from ._completion import stream_names
-from ._lookup import not_found, nothing_yet
+from ._lookup import missing_database, not_found
 from ._terminal import run_async, stderr
 
 
@@ -36,11 +36,11 @@ def delete(
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
 ) -> int:
-    """Delete streams with everything in them, at once and for good.
+    """Delete streams and their contents at once and for good.
 
-    Without it a stream disappears when it expires. Readers of a deleted stream are told that it is
-    gone, and its name can be used again. A producer that still runs is not stopped. Nothing is
-    deleted if one of several does not exist.
+    A stream that is not deleted disappears when it expires. Readers of a deleted stream get an
+    error, and its name can be used again. A producer that still runs is not stopped. If one of the
+    streams does not exist, none is deleted.
 
     \b
     Examples:
@@ -51,13 +51,13 @@ def delete(
     identities = [stream_id(name, settings) for name in dict.fromkeys(streams)]
     found: list[str] = []
 
-    async def look() -> int:
-        if nothing_yet(settings) is not None:
+    async def find() -> int:
+        if missing_database(settings) is not None:
             raise await not_found(identities[0], settings, None)
         async with open_queue(settings) as queue:
             for identity in identities:
                 try:
-                    found.append(await _in_words(queue, identity, settings))
+                    found.append(await _summary(queue, identity, settings))
                 except StreamNotFoundError as exc:
                     raise await not_found(identity, settings, queue) from exc
         return 0
@@ -70,20 +70,20 @@ def delete(
                 stderr().print(Text(f"-- deleted {identity}", style="dim"), soft_wrap=True)
         return 0
 
-    code = run_async(look)
+    code = run_async(find)
     if code:
         return code
     if not yes:
         if sys.stdin is None or not sys.stdin.isatty():
-            raise ConfigurationError("there is nobody to ask; pass --yes to delete without asking")
+            raise ConfigurationError("standard input is not a terminal; pass --yes to confirm")
         typer.confirm(f"Delete {'; '.join(found)}?", abort=True, err=True)
     return run_async(remove)
 
 
-async def _in_words(queue: ChunkQueue, stream: StreamId, settings: Settings) -> str:
+async def _summary(queue: ChunkQueue, stream: StreamId, settings: Settings) -> str:
     try:
         status = await describe(stream, queue=queue, settings=settings)
     except (CapabilityError, CorruptRecordError):
-        return f"{stream} (unreadable)"  # a reason to delete it, not to refuse
+        return f"{stream} (unreadable)"  # such a stream can be deleted, too
     state = "OPEN" if status.seal is None else status.seal.state.name
     return f"{stream} ({state}, {status.offset} events)"

@@ -1,4 +1,4 @@
-"""``streamq doctor``: whether the chosen backend is ready for streams, and what to do if not."""
+"""``streamq doctor``: checks whether the chosen backend is ready, and advises what to do."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _UNHEALTHY_EXIT = 1
 
 def doctor(
     create: Annotated[
-        bool, typer.Option("--create", help="Create what is missing, such as topics.")
+        bool, typer.Option("--create", help="Create missing resources, such as topics.")
     ] = False,
     write: Annotated[
         bool,
-        typer.Option("--write", help="Also send a small stream through, and delete it again."),
+        typer.Option("--write", help="Also write and read a small stream, and delete it again."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
 ) -> None:
-    """Look whether the chosen backend is ready, and say what to do if it is not.
+    """Check whether the chosen backend is ready, and advise what to do if it is not.
 
-    Ends with 1 if something is not as it should be. Changes nothing unless asked to.
+    The exit code is 1 if a check fails. Changes nothing without --create or --write.
 
     \b
     Examples:
@@ -82,7 +82,7 @@ async def _round_trip(
     options: QueueOptions,
     driver_settings: DriverSettings,
 ) -> Finding:
-    """Send a stream through: what permissions are worth is only seen by using them."""
+    """Write, read and delete a stream: permissions can only be checked by using them."""
     name, subject = f"streamq-doctor/{uuid.uuid4()}", "a stream, written, read and deleted"
     try:
         async with await driver.open(options, driver_settings) as queue:
@@ -95,7 +95,7 @@ async def _round_trip(
         return Finding(subject, False, str(exc), _remedy(driver))
     if values != ["hello"]:
         return Finding(subject, False, f"sent ['hello'], read {values!r}", "report this as a bug")
-    return Finding(subject, True, "what was sent came back")
+    return Finding(subject, True, "the stream was read as it was written")
 
 
 def _remedy(driver: AnyDriver) -> str:
@@ -108,7 +108,7 @@ def _show(backend: str, created: Sequence[str], findings: Sequence[Finding]) -> 
     for line in created:
         console.print(Text.assemble(("created ", "green"), line), soft_wrap=True)
     table = Table()
-    for title in ("", backend, "seen", "what to do"):
+    for title in ("", backend, "found", "what to do"):
         table.add_column(title, overflow="fold")
     for finding in findings:
         table.add_row(
@@ -120,4 +120,4 @@ def _show(backend: str, created: Sequence[str], findings: Sequence[Finding]) -> 
     show_table(table, console)
     wrong = sum(not finding.ok for finding in findings)
     if wrong:
-        stderr().print(Text(f"{wrong} of {len(findings)} are not as they should be", style="red"))
+        stderr().print(Text(f"{wrong} of {len(findings)} checks failed", style="red"))

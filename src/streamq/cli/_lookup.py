@@ -1,4 +1,4 @@
-"""Finding streams: where they are kept, which there are, and which name was meant."""
+"""Finds streams for the commands: their location, their names, and similar names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from streamq._settings import Settings, build, check_variables
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.sqlite import SqliteSettings
 
-_MOST_NAMES = 2_000
+_MAX_NAMES = 2_000
 _SECONDS = 3.0
-_MOST_SIMILAR = 3
+_MAX_SIMILAR = 3
 
 
 def database(settings: Settings) -> Path | None:
-    """Return the file in which the streams are kept; ``None`` if the backend has none.
+    """Return the file that stores the streams; ``None`` if the backend uses no file.
 
     Raises:
         ConfigurationError: The backend is not installed, or a setting is unknown or invalid.
@@ -33,31 +33,31 @@ def database(settings: Settings) -> Path | None:
     return build(SqliteSettings).path.expanduser().absolute()
 
 
-def place(settings: Settings) -> str:
-    """Return where streams are looked for, for messages."""
+def location(settings: Settings) -> str:
+    """Return the location that is searched for streams, for messages."""
     found = database(settings)
     where = f"backend {settings.backend}, tenant {settings.tenant}"
     return where if found is None else f"{where}, file {found}"
 
 
-def nothing_yet(settings: Settings) -> Path | None:
-    """Return the file that does not exist and that merely looking must not create.
+def missing_database(settings: Settings) -> Path | None:
+    """Return the file of the backend if it does not exist, so that reading does not create it.
 
     Raises:
         ConfigurationError: The backend is not installed, or a setting is unknown or invalid.
     """
     found = database(settings)
-    # What is no usable path at all is told by the driver.
+    # The driver reports a path that cannot be used at all.
     with contextlib.suppress(OSError, ValueError):
         return None if found is None or found.exists() else found
     return None
 
 
 async def listed(queue: ChunkQueue, tenant: str, prefix: str, most: int) -> list[StreamInfo]:
-    """Return the streams of a tenant in no order, and no more than ``most`` of them.
+    """Return at most ``most`` streams of a tenant, in no particular order.
 
     Raises:
-        StreamqError: The backend cannot be asked.
+        StreamqError: The backend cannot be queried.
     """
     found: list[StreamInfo] = []
     infos = queue.streams(tenant, prefix)
@@ -75,13 +75,13 @@ async def listed(queue: ChunkQueue, tenant: str, prefix: str, most: int) -> list
 async def not_found(
     stream: StreamId, settings: Settings, queue: ChunkQueue | None, advice: str = ""
 ) -> StreamNotFoundError:
-    """Return the error for a stream that does not exist: with similar names and the next step.
+    """Return the error for a stream that does not exist, with similar names and the next step.
 
     Args:
-        stream: Which stream.
-        settings: What is in effect.
-        queue: Where to look for similar names; ``None`` if there is nothing at all.
-        advice: What else could help, from the command.
+        stream: The stream.
+        settings: The settings in effect.
+        queue: Queue to search for similar names; ``None`` if no stream exists at all.
+        advice: Further advice from the command.
     """
     similar = await _similar(queue, stream) if queue is not None else []
     if similar:
@@ -91,22 +91,22 @@ async def not_found(
             "check the name (workflow id/first run id/topic), STREAMQ_BACKEND and STREAMQ_TENANT"
         )
         if database(settings) is not None:
-            guess += "; a relative STREAMQ_SQLITE_PATH counts from this directory"
+            guess += "; a relative STREAMQ_SQLITE_PATH is resolved from this directory"
     absent = ", which does not exist" if queue is None else ""
-    hints = "; ".join(filter(None, (guess, "`streamq ls` lists what there is", advice)))
+    hints = "; ".join(filter(None, (guess, "`streamq ls` lists the streams", advice)))
     return StreamNotFoundError(
-        f"there is no stream {stream}, or it has expired ({place(settings)}{absent}); {hints}",
+        f"there is no stream {stream}, or it has expired ({location(settings)}{absent}); {hints}",
         stream=str(stream),
     )
 
 
 async def _similar(queue: ChunkQueue, stream: StreamId) -> list[str]:
-    """Return names that begin with it, then names like it; none if that takes long."""
+    """Return names that begin with the name, then similar ones; none if the backend is slow."""
     names: list[str] = []
     with contextlib.suppress(StreamqError, TimeoutError):
         async with asyncio.timeout(_SECONDS):
-            infos = await listed(queue, stream.tenant, "", _MOST_NAMES)
+            infos = await listed(queue, stream.tenant, "", _MAX_NAMES)
         names = sorted(info.stream.name for info in infos)
     longer = [name for name in names if name.startswith(stream.name)]
-    like = difflib.get_close_matches(stream.name, names, n=_MOST_SIMILAR)
-    return list(dict.fromkeys([*longer, *like]))[:_MOST_SIMILAR]
+    like = difflib.get_close_matches(stream.name, names, n=_MAX_SIMILAR)
+    return list(dict.fromkeys([*longer, *like]))[:_MAX_SIMILAR]

@@ -1,4 +1,4 @@
-"""``streamq ls``: which streams there are, and where each stands."""
+"""``streamq ls``: lists streams with the state of each."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
 
 from ._completion import stream_names
-from ._lookup import listed, nothing_yet, place
+from ._lookup import listed, location, missing_database
 from ._terminal import run_async, show_json, show_table, stderr, stdout
 
-_MOST_LISTED = 50_000
+_MAX_LISTED = 50_000
 _AT_ONCE = 20
 _STYLES = {SealState.END.name: "green", SealState.ERROR.name: "red", "unknown": "yellow"}
 _UNKNOWN = "unknown"
@@ -29,7 +29,7 @@ _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
 
 class StreamFacts(TypedDict):
-    """What is known of one stream; ``None`` where the backend cannot tell."""
+    """Facts about one stream; ``None`` for facts that the backend cannot provide."""
 
     name: str
     state: str
@@ -53,20 +53,20 @@ def ls(
         ),
     ] = "",
     tenant: Annotated[
-        str | None, typer.Option(help="Whose streams.", show_default="STREAMQ_TENANT")
+        str | None, typer.Option(help="Tenant of the streams.", show_default="STREAMQ_TENANT")
     ] = None,
     long: Annotated[
-        bool, typer.Option("--long", "-l", help="Also the number of records, and errors.")
+        bool, typer.Option("--long", "-l", help="Also show the number of records, and errors.")
     ] = False,
     limit: Annotated[
-        int, typer.Option(min=1, max=10_000, metavar="N", help="Show no more than this.")
+        int, typer.Option(min=1, max=10_000, metavar="N", help="Show at most N streams.")
     ] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
 ) -> int:
     """List streams by name, with the state of each.
 
-    OPEN, or how it ended; the newest attempt; the number of events; how much is stored; when it
-    expires (0 s: it waits for `streamq sweep`).
+    Shows OPEN or the ending; the newest attempt; the number of events; the stored bytes; the time
+    until the stream expires (0 s: it waits for `streamq sweep`).
 
     \b
     Examples:
@@ -75,16 +75,16 @@ def ls(
       streamq ls --json | jq -r '.streams[] | select(.state == "OPEN").name'
     """
     settings = load_settings() if tenant is None else load_settings(tenant=tenant)
-    stream_id("any", settings)  # says what is wrong with the tenant
+    stream_id("any", settings)  # raises if the tenant is invalid
 
     async def work() -> int:
         infos: list[StreamInfo] = []
         facts: list[StreamFacts] = []
-        if nothing_yet(settings) is None:
+        if missing_database(settings) is None:
             async with open_queue(settings) as queue:
-                infos = await listed(queue, settings.tenant, prefix, _MOST_LISTED)
+                infos = await listed(queue, settings.tenant, prefix, _MAX_LISTED)
                 infos.sort(key=lambda info: info.stream.name)
-                facts = await _look_at(queue, infos[:limit], settings)
+                facts = await _describe_all(queue, infos[:limit], settings)
         is_complete = len(infos) <= limit
         if as_json:
             head = {"backend": settings.backend, "tenant": settings.tenant}
@@ -93,22 +93,22 @@ def ls(
         if facts:
             _show(facts, long=long)
         else:
-            _note(f"no stream{f' starts with {prefix!r}' if prefix else ''} ({place(settings)})")
+            _note(f"no stream{f' starts with {prefix!r}' if prefix else ''} ({location(settings)})")
         if not is_complete:
-            more = f"{len(infos) - limit:,}" + ("" if len(infos) < _MOST_LISTED else " or more")
+            more = f"{len(infos) - limit:,}" + ("" if len(infos) < _MAX_LISTED else " or more")
             _note(f"{more} others are not shown; give a PREFIX, or a larger --limit")
         return 0
 
     return run_async(work)
 
 
-async def _look_at(
+async def _describe_all(
     queue: ChunkQueue, infos: Sequence[StreamInfo], settings: Settings
 ) -> list[StreamFacts]:
-    """Ask where each stream stands; what has gone meanwhile is left out."""
+    """Describe each stream; streams that no longer exist are left out."""
     room = asyncio.Semaphore(_AT_ONCE)
 
-    async def look(info: StreamInfo) -> StreamFacts | None:
+    async def describe_one(info: StreamInfo) -> StreamFacts | None:
         left = info.expires_in
         facts = StreamFacts(
             name=info.stream.name,
@@ -122,7 +122,8 @@ async def _look_at(
             message=None,
         )
         async with room:
-            with contextlib.suppress(CapabilityError, CorruptRecordError):  # tailing it will tell
+            # `streamq tail` reports these errors; here the state stays unknown.
+            with contextlib.suppress(CapabilityError, CorruptRecordError):
                 try:
                     status = await describe(info.stream, queue=queue, settings=settings)
                 except StreamNotFoundError:
@@ -137,7 +138,7 @@ async def _look_at(
         return facts
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(look(info)) for info in infos]
+        tasks = [group.create_task(describe_one(info)) for info in infos]
     return [facts for task in tasks if (facts := task.result()) is not None]
 
 

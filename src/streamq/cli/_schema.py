@@ -1,4 +1,4 @@
-"""``streamq schema``: what the workflow ``streamq.Stream`` takes and gives, as a JSON Schema."""
+"""``streamq schema``: prints the JSON Schema of the workflow ``streamq.Stream``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ._terminal import needs_extra, show_json
 def schema() -> None:
     """Print the JSON Schema of the workflow streamq.Stream.
 
-    Of its input, its result and the answer of its query progress, and of the activities that
-    workflows in any language may call.
+    It describes the workflow's input, its result and the answer of its query progress, and the
+    activities that workflows in any language may call.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``streamq serve``: the HTTP gateway, configured like everything else."""
+"""``streamq serve``: runs the HTTP gateway."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def serve(
     if port is not None:
         overrides["gateway_port"] = port
     settings = load_settings(**overrides)
-    configured_codec(settings, stream_id("any", settings))  # a wrong one is told before the start
+    configured_codec(settings, stream_id("any", settings))  # raises if the converter is wrong
     with needs_extra("gateway"):
         from streamq.gateway import create_app
         from streamq.gateway import serve as serve_app
@@ -53,7 +53,8 @@ def serve(
     async def work() -> int:
         app = create_app(settings=settings)
         async with serve_app(app, settings.gateway_host, settings.gateway_port) as server:
-            check_capabilities(await app.state.gateway.open(), ["replay"])  # else there is no page
+            # Without replay, the gateway would take records away from their reader.
+            check_capabilities(await app.state.gateway.open(), ["replay"])
             notice = Text.assemble(
                 (server.url, "bold"), f"  serves backend {settings.backend}; Ctrl-C stops it"
             )

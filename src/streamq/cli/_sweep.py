@@ -1,4 +1,4 @@
-"""``streamq sweep``: put away what crashed producers left, now or on a schedule."""
+"""``streamq sweep``: seals and removes streams of crashed producers, now or on a schedule."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STYLES = {"sealed": "green", "deleted": "green", "kept": "yellow", "failed": "r
 
 def _duration(text: str | timedelta) -> timedelta:
     if isinstance(text, timedelta):
-        return text  # typer passes defaults through here as well
+        return text  # typer also parses defaults
     match = _DURATION.fullmatch(text.strip())
     try:
         if match is not None:
@@ -47,25 +47,23 @@ def _duration(text: str | timedelta) -> timedelta:
 
 def sweep(
     tenant: Annotated[
-        str | None, typer.Option(help="Whose streams.", show_default="STREAMQ_TENANT")
+        str | None, typer.Option(help="Tenant of the streams.", show_default="STREAMQ_TENANT")
     ] = None,
     prefix: Annotated[str, typer.Option(help="Only streams whose name starts with this.")] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell what would be done.")
+        bool, typer.Option("--dry-run", help="Only show what would be done.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     temporal: Annotated[
         bool,
-        typer.Option(
-            "--temporal/--no-temporal", help="Ask Temporal which workflows are over, or do not."
-        ),
+        typer.Option("--temporal/--no-temporal", help="Ask Temporal which workflows have ended."),
     ] = True,
     grace: Annotated[
         timedelta,
         typer.Option(
             parser=_duration,
             metavar="DURATION",
-            help="Leave workflows alone that ended less long ago than this.",
+            help="Ignore workflows that ended more recently than this.",
             show_default="60s",
         ),
     ] = _GRACE,
@@ -74,7 +72,7 @@ def sweep(
         typer.Option(
             "--unknown",
             help="Also end streams whose workflow the namespace does not know (deleted, past its "
-            "retention: or running in another namespace).",
+            "retention, or running in another namespace).",
         ),
     ] = False,
     delete_persistent: Annotated[
@@ -82,7 +80,7 @@ def sweep(
         typer.Option(
             parser=_duration,
             metavar="AGE",
-            help="Delete streams that never expire, if their newest attempt began this long ago.",
+            help="Delete streams that never expire if their newest attempt began this long ago.",
         ),
     ] = None,
     schedule: Annotated[
@@ -90,22 +88,20 @@ def sweep(
         typer.Option(
             parser=_duration,
             metavar="EVERY",
-            help="Have workers do this again and again, by a Temporal schedule.",
+            help="Let workers repeat this at this interval, by a Temporal schedule.",
         ),
     ] = None,
     task_queue: Annotated[
-        str | None, typer.Option(help="With --schedule: of workers with the plugin.")
+        str | None, typer.Option(help="With --schedule: task queue of workers with the plugin.")
     ] = None,
-    unschedule: Annotated[
-        bool, typer.Option("--unschedule", help="Take the schedule away.")
-    ] = False,
+    unschedule: Annotated[bool, typer.Option("--unschedule", help="Delete the schedule.")] = False,
 ) -> int:
-    """End and remove what crashed producers left.
+    """Seal and remove streams that crashed producers have left.
 
-    Streams that have expired and still take room are removed. Streams whose workflow is over and
-    did not end them are sealed with an error, so that every reader ends at once, and expire soon.
-    Streams that never expire are reported. Nothing is done to a stream whose workflow still runs,
-    or might. The exit code is 2 if something kept the sweep from doing all of its work.
+    Removes streams that have expired and still use storage. Seals streams whose workflow has ended
+    without sealing them, with an error: every reader ends at once, and they expire soon. Reports
+    streams that never expire. Does not touch a stream whose workflow runs, or may still run. The
+    exit code is 2 if the sweep could not do all of its work.
 
     \b
     Examples:
@@ -115,7 +111,7 @@ def sweep(
       streamq sweep --schedule 10m --task-queue poems
     """
     settings = load_settings() if tenant is None else load_settings(tenant=tenant)
-    stream_id("any", settings)  # says what is wrong with the tenant
+    stream_id("any", settings)  # raises if the tenant is invalid
     request = SweepRequest(
         tenant=tenant,
         prefix=prefix,
@@ -143,7 +139,7 @@ def _check(
     elif (schedule is None) != (task_queue is None):
         wrong = "--schedule and --task-queue need each other"
     elif not temporal and (schedule is not None or unschedule):
-        wrong = "a schedule is kept by Temporal; leave --no-temporal out"
+        wrong = "Temporal keeps the schedule; remove --no-temporal"
     if wrong:
         raise typer.BadParameter(wrong)
 
@@ -151,7 +147,8 @@ def _check(
 def _sweep_now(settings: Settings, request: SweepRequest, *, temporal: bool, as_json: bool) -> int:
     async def work() -> int:
         async with open_queue(settings) as queue:
-            check_capabilities(queue, ["cross_process"])  # else there is nothing to see from here
+            # Without cross_process, this process cannot see the streams of others.
+            check_capabilities(queue, ["cross_process"])
             with _progress() as on_progress:
                 if temporal:
                     summary = await _with_temporal(queue, settings, request, on_progress)
@@ -188,13 +185,13 @@ async def _client(settings: Settings) -> AsyncIterator[Client]:
         from temporalio.client import Client
 
     try:
-        # Lazy: whether Temporal is needed at all, and is there, shows later.
+        # Lazy: the sweep connects to Temporal only if it needs it.
         yield await Client.connect(
             settings.temporal_address, namespace=settings.temporal_namespace, lazy=True
         )
     finally:
-        # The SDK's thread that brought the last answer still has to leave the interpreter; ending
-        # it at this moment aborts the process (PyGILState_Release).
+        # The SDK's thread that delivered the last answer still has to leave the interpreter. If the
+        # interpreter ended at this moment, the process would abort (PyGILState_Release).
         await asyncio.sleep(_SDK_SECONDS)
 
 
@@ -243,7 +240,7 @@ def _show(summary: SweepSummary) -> None:
     if summary.findings:
         table = Table()
         longest = max(len(finding.stream) for finding in summary.findings)
-        # To be copied, so never shortened.
+        # Not shortened, so that it can be copied.
         table.add_column("stream", min_width=longest, overflow="fold")
         table.add_column("would be" if summary.dry_run else "done")
         table.add_column("why", overflow="fold")
@@ -260,7 +257,7 @@ def _show(summary: SweepSummary) -> None:
     if summary.expired is not None:
         counts.append(f"{summary.expired} expired ones removed")
     if summary.dry_run:
-        counts.append("nothing was touched")
+        counts.append("nothing was changed")
     _say("; ".join(counts))
 
 

@@ -1,4 +1,4 @@
-"""``streamq tail``: print a stream as it arrives."""
+"""``streamq tail``: prints a stream as it arrives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streamq._values import Encoding
 from streamq.driver import START, ChunkQueue
 
 from ._completion import beginnings, stream_names
-from ._lookup import not_found, nothing_yet
+from ._lookup import missing_database, not_found
 from ._terminal import ending, run_async, stderr
 
 _LONGEST_WAIT_SECONDS = 5.0
@@ -45,7 +45,7 @@ def tail(
         typer.Option(
             "--from",
             metavar="beginning|tail|CURSOR",
-            help="Where to begin; 'tail' is what comes after now.",
+            help="Where to begin; 'tail' means new events only.",
             autocompletion=beginnings,
         ),
     ] = "beginning",
@@ -53,7 +53,7 @@ def tail(
         bool, typer.Option("--json", help="Print every event as one line of JSON with its cursor.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option(help="Go on until the stream ends, or stop at what is stored now.")
+        bool, typer.Option(help="Print until the stream ends, or only what is stored now.")
     ] = True,
     wait: Annotated[
         float,
@@ -62,9 +62,9 @@ def tail(
 ) -> int:
     """Print a stream as it arrives, until it ends.
 
-    Text appears raw, other values as one line of JSON each. Notices go to stderr. The exit code is
-    0 if the stream ended well (or with --no-follow has not ended yet), 1 if it ended with an error
-    or was cancelled, 2 if it cannot be read.
+    Text is printed raw, other values as one line of JSON each. Notices go to stderr. The exit code
+    is 0 if the stream ended well (or has not ended yet, with --no-follow), 1 if it ended with an
+    error or was cancelled, 2 if it cannot be read.
 
     \b
     Examples:
@@ -82,7 +82,7 @@ def tail(
             raise await not_found(identity, settings, None, _ADVICE)
         async with open_queue(settings) as queue:
             await waiting.for_stream(queue)
-            # All of a stream that did not exist before is "after now".
+            # A stream that did not exist when the command started is new as a whole.
             start = "beginning" if waiting.is_new and from_ == "tail" else from_
             try:
                 reader = await open_reader(
@@ -91,7 +91,7 @@ def tail(
                     queue=queue,
                     settings=settings,
                     must_exist=True,
-                    require=["replay"],  # else looking would take the stream from its reader
+                    require=["replay"],  # otherwise this would take records away from the reader
                 )
             except StreamNotFoundError as exc:
                 raise await not_found(identity, settings, queue, _ADVICE) from exc
@@ -108,18 +108,18 @@ def tail(
 
 
 class _Waiting:
-    """Waits until the stream exists, or the time is up."""
+    """Waits until the stream exists, for a limited time."""
 
     def __init__(self, stream: StreamId, seconds: float) -> None:
         self.is_new = False
-        """Whether it has come into being meanwhile."""
+        """Whether the stream was created while this waited."""
         self._stream = stream
         self._seconds = seconds
         self._until: float | None = None
 
     async def for_database(self, settings: Settings) -> bool:
-        """Wait for the file that holds all streams, which only a writer creates."""
-        while nothing_yet(settings) is not None:
+        """Wait for the file that stores all streams, which only a writer creates."""
+        while missing_database(settings) is not None:
             if not self._seconds or self._left() <= 0:
                 return False
             self.is_new = True
@@ -127,7 +127,7 @@ class _Waiting:
         return True
 
     async def for_stream(self, queue: ChunkQueue) -> None:
-        """Wait for its first record."""
+        """Wait for the first record of the stream."""
         if not self._seconds:
             return
         with contextlib.suppress(StreamNotFoundError):
@@ -142,8 +142,8 @@ class _Waiting:
     def _left(self) -> float:
         if self._until is None:
             self._until = time.monotonic() + self._seconds
-            told = f"-- waiting up to {self._seconds:g} s for stream {self._stream}"
-            stderr().print(Text(told, style="dim"), soft_wrap=True)
+            notice = f"-- waiting up to {self._seconds:g} s for stream {self._stream}"
+            stderr().print(Text(notice, style="dim"), soft_wrap=True)
         return self._until - time.monotonic()
 
 
@@ -160,7 +160,7 @@ async def _print_all(
 
 
 class _TextPrinter:
-    """Chunks to stdout as they are, everything else as notices to stderr."""
+    """Prints chunks unchanged on stdout, and everything else as notices on stderr."""
 
     def __init__(self) -> None:
         self._notices = stderr()
@@ -175,7 +175,7 @@ class _TextPrinter:
             self._write(event)
         elif isinstance(event, Reset):
             self._chunks = self._bytes = 0
-            self._notice(f"attempt {event.attempt} starts over: what came before no longer counts")
+            self._notice(f"attempt {event.attempt} starts over: the text above is no longer valid")
         elif isinstance(event, Gap):
             self._notice(f"events {event.first} to {event.offset} are no longer stored")
 
@@ -189,10 +189,10 @@ class _TextPrinter:
             self._notice(f"{ending(seal)} (after {counts})", "red")
 
     def stopped(self, reader: StreamReader) -> None:
-        """Say how to go on, to a person who interrupted."""
+        """Show on a terminal how to continue after an interruption."""
         if sys.stderr.isatty():
             name = shlex.quote(reader.stream.name)
-            self._notice(f"go on with: streamq tail {name} --from {reader.cursor}")
+            self._notice(f"continue with: streamq tail {name} --from {reader.cursor}")
 
     def _write(self, chunk: Chunk) -> None:
         out = sys.stdout.buffer
@@ -214,14 +214,14 @@ class _TextPrinter:
 
 
 def _is_one_file(one: TextIO, other: TextIO) -> bool:
-    """Whether both lead to the same place, as after ``2>&1``."""
+    """Whether both streams write to the same file, as after ``2>&1``."""
     with contextlib.suppress(OSError, ValueError):
         return os.path.sameopenfile(one.fileno(), other.fileno())
     return False
 
 
 class _JsonPrinter:
-    """Every event to stdout as one line of JSON, with the cursor after it."""
+    """Prints every event on stdout as one line of JSON, with the cursor after it."""
 
     def show(self, event: Event, reader: StreamReader) -> None:
         line = json.dumps({**event.to_dict(), "cursor": reader.cursor}, ensure_ascii=False)
@@ -229,7 +229,7 @@ class _JsonPrinter:
         sys.stdout.flush()
 
     def ended(self, seal: Seal | None, stream: StreamId) -> None:
-        """The seal was the last line."""
+        """Print nothing: the seal was the last line."""
 
     def stopped(self, reader: StreamReader) -> None:
-        """The last line has the cursor."""
+        """Print nothing: the last line has the cursor."""

@@ -1,4 +1,4 @@
-"""What every command shares: consoles, one-line errors, and running asynchronous work."""
+"""Shared by all commands: consoles, tables, one-line errors, running asynchronous work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rich.text import Text
 from streamq._errors import ConfigurationError
 from streamq._events import Seal
 
-# As the shell counts: 128 and the number of the signal.
+# The convention of the shell: 128 plus the number of the signal.
 SIGHUP_EXIT = 129
 SIGINT_EXIT = 130
 SIGPIPE_EXIT = 141
@@ -41,16 +41,16 @@ def stderr() -> Console:
 
 
 def show_error(message: str) -> None:
-    """Print one line on stderr, whatever the message contains."""
+    """Print a message as one line on stderr."""
     line = Text.assemble(("error:", "bold red"), " ", " ".join(message.split()))
     try:
         stderr().print(line, soft_wrap=True)
-    except OSError:  # nobody can be told, but the exit code still tells
-        forget(sys.stderr)
+    except OSError:  # stderr cannot be written; the exit code still shows the failure
+        discard(sys.stderr)
 
 
 def ending(seal: Seal) -> str:
-    """Return how a stream ended, in words."""
+    """Return the ending of a stream as text."""
     return ": ".join(filter(None, (seal.state.name, seal.error_type, seal.message)))
 
 
@@ -63,9 +63,9 @@ def show_table(table: Table, console: Console, *, whole: bool = False) -> None:
     """Print a table: fitted to a terminal, else plain aligned text whose lines are never broken.
 
     Args:
-        table: What to print.
-        console: Where to.
-        whole: Print plain text on a terminal too if it is too narrow, instead of shortening.
+        table: The table.
+        console: The console to print on.
+        whole: On a terminal that is too narrow, print plain text instead of shortening cells.
     """
     fits = not whole or table.__rich_measure__(console, console.options).maximum < console.width
     if console.is_terminal and fits:
@@ -75,7 +75,7 @@ def show_table(table: Table, console: Console, *, whole: bool = False) -> None:
     table.box = None
     table.pad_edge = False
     table.padding = (0, 3, 0, 0)
-    # Rendered aside: rich fills up every line with blanks to the width of the table.
+    # Rendered separately, because rich pads every line with blanks to the width of the table.
     aside = Console(file=io.StringIO(), width=_PLAIN_WIDTH, color_system=None)
     with aside.capture() as capture:
         aside.print(table)
@@ -85,7 +85,7 @@ def show_table(table: Table, console: Console, *, whole: bool = False) -> None:
 
 @contextlib.contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
-    """Turn a missing package into advice; for imports that a command makes when it runs.
+    """Convert a missing package to advice, for imports that a command makes when it runs.
 
     Raises:
         ConfigurationError: A package is not installed.
@@ -105,8 +105,8 @@ def run_async(
 ) -> int:
     """Run a command's coroutine and return its exit code.
 
-    Ctrl-C, SIGTERM and SIGHUP cancel it, so that it can put everything away. A second one ends the
-    process at once: what it has started has guardians.
+    Ctrl-C, SIGTERM and SIGHUP cancel it, so that it can clean up. A second signal ends the process
+    at once; guardians then end the processes that it has started.
 
     Args:
         work: Makes the coroutine.
@@ -120,7 +120,7 @@ def run_async(
     signals: list[int] = []
     task: asyncio.Task[int] | None = None
 
-    # Not a handler of the loop: that could not end a process whose loop is busy or stuck.
+    # Not a handler of the loop, which could not end a process whose loop is busy or blocked.
     def interrupt(number: int, frame: FrameType | None) -> None:
         signals.append(number)
         if len(signals) > 1:
@@ -137,7 +137,7 @@ def run_async(
 
     previous = {}
     for number in codes:
-        # What the one who started us has turned off, as nohup does, stays so.
+        # A signal that this process was started to ignore, as by nohup, stays ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             with contextlib.suppress(ValueError):  # only the main thread can
                 previous[number] = signal.signal(number, interrupt)
@@ -148,13 +148,13 @@ def run_async(
             return codes[signal.Signals(signals[0])]
         raise
     finally:
-        if not signals:  # else the process is about to end, and a second signal is still welcome
+        if not signals:  # otherwise the process is about to end, and a second signal may hurry it
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
 
-def forget(stream: TextIO | None) -> None:
-    """Keep the interpreter from complaining at its end about what could not be written."""
-    if stream is not None:  # it is when the process was started without
+def discard(stream: TextIO | None) -> None:
+    """Discard unwritten output, so that the interpreter reports no error about it at its end."""
+    if stream is not None:  # None in a process that was started without it
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,7 +1,13 @@
-"""Real servers in subprocesses of our own, for demos, tests and benchmarks: no containers.
+"""Runs real servers in subprocesses, for demos, tests and benchmarks, without containers.
 
-A driver that can bring a small server of its own subclasses :class:`DevServer` and returns it from
+A driver that comes with a small server subclasses :class:`DevServer` and returns it from
 :meth:`streamq.driver.Driver.embedded`.
+
+* ``_process``: starts one server process on a free port, waits until it serves, and stops it.
+* ``_guardian``: kills a process group when this process has ended.
+* ``_temporal``: the Temporal dev server.
+
+Design: docs/design/testing.md.
 """
 
 from ._guardian import Guardian

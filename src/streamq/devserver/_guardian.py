@@ -1,4 +1,4 @@
-"""What ends with us, whatever ends us: watched by a process of its own."""
+"""Kills a process group when this process has ended, even by ``kill -9``."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import subprocess
 from types import TracebackType
 from typing import Self
 
-# Waits for the end of its standard input, which comes also when our process is killed outright.
+# Waits for the end of its standard input, which is closed even when this process is killed.
 _SCRIPT = 'cat >/dev/null; kill -s KILL -- "-$1" 2>/dev/null; [ -z "$2" ] || rm -rf -- "$2"'
 
 
 class Guardian:
-    """Kills a process group once this process has gone, even if that was ``kill -9``.
+    """A process that kills a process group once this process has ended, even by ``kill -9``.
 
-    Also a context manager; at the end of the block the group is left alone.
+    Also a context manager, which dismisses the guardian at the end of the block.
 
     Args:
         group: The process group: the id of a process started with ``start_new_session=True``.
-        directory: Removed after it, if given.
+        directory: A directory to remove afterwards, if given.
 
     Raises:
-        OSError: It cannot be started.
+        OSError: The guardian cannot be started.
     """
 
     def __init__(self, group: int, *, directory: str | os.PathLike[str] | None = None) -> None:
@@ -34,9 +34,9 @@ class Guardian:
         )
 
     def dismiss(self) -> None:
-        """Leave the group and the directory alone from now on. Idempotent.
+        """End the guardian; group and directory are left alone. Idempotent.
 
-        To be done as soon as the group has ended: its id may become somebody else's.
+        Call it as soon as the group has ended, because its id may be reused.
         """
         self._process.kill()
         self._process.wait()

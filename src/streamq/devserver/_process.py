@@ -1,4 +1,4 @@
-"""One server process: started on a free port, watched until it serves, ended with us."""
+"""Starts one server process on a free port, waits until it serves, and stops it."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from streamq._errors import BackendUnavailableError, ConfigurationError
 from ._guardian import Guardian
 
 READY_POLL_SECONDS = 0.005
-"""How often to ask :meth:`DevServer.is_ready`."""
+"""Interval at which to poll :meth:`DevServer.is_ready`."""
 
 _ATTEMPTS = 3
 
 
 class DevServer(abc.ABC):
-    """A loopback server that lives as long as a ``with`` block, and never longer than this process.
+    """A loopback server that runs during a ``with`` block, and never longer than this process.
 
     Args:
         port: Port to listen on; 0 takes a free one, and keeps it when started again after
             :meth:`kill`.
-        data_dir: Where the server keeps its files; by default a temporary directory, removed at
-            the end. A given one is kept, so that a later server can go on with it.
+        data_dir: Directory of the server's files; by default a temporary one, removed at the end.
+            A given one is kept, so that a later server can continue with it.
         stop_seconds: How long the server may take to stop before it is killed; 0 kills at once.
-        start_seconds: How long it may take until it serves.
+        start_seconds: How long the server may take until it serves.
 
     Attributes:
         port: The port in use.
     """
 
     backend: ClassVar[str]
-    """What the server is, for messages."""
+    """Name of the server in messages."""
 
     def __init__(
         self,
@@ -72,15 +72,15 @@ class DevServer(abc.ABC):
 
     @abc.abstractmethod
     def answers(self, log: Path) -> bool:
-        """Whether the server serves; ``log`` is what it has printed so far. Quick, never raises."""
+        """Whether the server serves; ``log`` has its output so far. Quick, never raises."""
 
     def reason(self, output: str) -> str:
-        """Return the part of what the server has printed that says why it does not start."""
+        """Return the part of the server's output that states why it does not start."""
         return " / ".join(output.strip().splitlines()[-3:])
 
     @property
     def address(self) -> str:
-        """Where clients connect: host and port."""
+        """Host and port that clients connect to."""
         return f"127.0.0.1:{self.port}"
 
     @property
@@ -95,19 +95,19 @@ class DevServer(abc.ABC):
 
         Raises:
             ConfigurationError: There is no program to run.
-            BackendUnavailableError: It does not start; the message ends with its log.
+            BackendUnavailableError: The server does not start; the message ends with its log.
         """
         try:
             self.launch()
             while not self.is_ready():
                 time.sleep(READY_POLL_SECONDS)
-        except BaseException:  # Ctrl-C, above all: nobody else will stop it
+        except BaseException:  # above all Ctrl-C: only this call can stop the server
             self.stop()
             raise
         return self
 
     def launch(self) -> None:
-        """Start the server without waiting; ask :meth:`is_ready` after it.
+        """Start the server without waiting; poll :meth:`is_ready` afterwards.
 
         Raises:
             ConfigurationError: There is no program to run.
@@ -118,11 +118,11 @@ class DevServer(abc.ABC):
             self._launch()
 
     def is_ready(self) -> bool:
-        """Whether the launched server serves; to be asked until it does.
+        """Whether the launched server serves; poll it until it does.
 
         Raises:
-            BackendUnavailableError: It has ended, or is not ready in time; the message ends with
-                its log. Nothing is left running.
+            BackendUnavailableError: The server has ended, or is not ready in time; the message ends
+                with its log. Nothing is left running.
         """
         if self._server is not None and self._server.poll() is None:
             if self.answers(self._log()):
@@ -130,7 +130,7 @@ class DevServer(abc.ABC):
             if time.monotonic() < self._deadline:
                 return False
         elif self._wants_free_port and self._attempt < _ATTEMPTS:
-            # Somebody else may have taken the free port meanwhile.
+            # Another process may have taken the free port.
             self._end(grace_seconds=0)
             self.port = 0
             self._launch()
@@ -139,7 +139,7 @@ class DevServer(abc.ABC):
         port = self.port
         self.stop()
         raise BackendUnavailableError(
-            f"the {self.backend} server does not start on port {port}: {log or 'it said nothing'}",
+            f"the {self.backend} server does not start on port {port}: {log or 'no output'}",
             backend=self.backend,
         )
 
@@ -178,7 +178,8 @@ class DevServer(abc.ABC):
     def _spawn(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         try:
             with self._log().open("wb") as output:
-                # A session of its own: Ctrl-C is for us, who stop clients before their server.
+                # In a session of its own, so that Ctrl-C does not reach the server: this process
+                # stops clients before their server.
                 return subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -215,14 +216,14 @@ class DevServer(abc.ABC):
             if self._dir is not None and self._given_dir is None:
                 shutil.rmtree(self._dir, ignore_errors=True)
             self._dir = None
-        # Last: until here we can be killed, and it has to do the rest.
+        # Dismissed last: if this process is killed before, the guardian does the rest.
         guardian, self._guardian = self._guardian, None
         if guardian is not None:
             guardian.dismiss()
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody uses at the moment."""
+    """Return a loopback port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

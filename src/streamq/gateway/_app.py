@@ -1,4 +1,4 @@
-"""The routes of the gateway and what their parameters mean."""
+"""Defines the routes of the gateway and reads their parameters."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ def create_app(
 
     Routes:
 
-    * ``GET /streams/{name}/events``: the stream as Server-Sent Events. Where to begin:
+    * ``GET /streams/{name}/events``: the stream as Server-Sent Events. The start is given by
       the ``Last-Event-ID`` header, else ``?after=OFFSET`` (or ``?last_event_id=``), else
       ``?from=beginning`` (default) or ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a
       stream that does not exist yet.
-    * ``GET /streams/{name}``: where it stands. ``GET /streams?prefix=&limit=``: which there are.
-    * ``GET /``: a page that shows a stream arriving, ``/?stream=NAME``.
+    * ``GET /streams/{name}``: the status of a stream. ``GET /streams?prefix=&limit=``: a list.
+    * ``GET /``: a page that shows a stream as it arrives, ``/?stream=NAME``.
     * ``GET /healthz``: this process answers. ``GET /readyz``: the backend answers, too.
 
-    Mounted under a prefix, its lifespan is not run by the parent: the queue is then opened on first
-    use, and ``await app.state.gateway.aclose()`` closes what was opened. Or pass an open queue, or
-    run ``app.router.lifespan_context(app)`` in the parent's lifespan.
+    If the application is mounted under a prefix, the parent does not run its lifespan: the queue is
+    then opened on first use, and ``await app.state.gateway.aclose()`` closes it. Alternatively pass
+    an open queue, or run ``app.router.lifespan_context(app)`` in the parent's lifespan.
 
     Args:
         queue: An open queue to use; it stays open. By default the configured one is opened.
-        settings: Tenant and limits; by default what is configured.
+        settings: Tenant and limits; by default the configured ones.
         options: Bounds and deadlines of connections.
 
     Raises:
@@ -109,7 +109,7 @@ async def _status(request: Request) -> Response:
     gateway, stream = _gateway(request), _stream(request)
     try:
         status = await describe(stream, queue=await gateway.open(), settings=gateway.settings)
-    except StreamNotFoundError as exc:  # a driver's message may tell where it looked
+    except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
         raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
     return JSONResponse(
         {
@@ -146,7 +146,7 @@ async def _list(request: Request) -> Response:
     finally:
         if isinstance(infos, AsyncGenerator):
             await infos.aclose()
-    # Every append starts the time to live anew, so what expires last was written to last.
+    # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
     listed = [
         {
@@ -178,7 +178,7 @@ async def _readyz(request: Request) -> Response:
         async with asyncio.timeout(_READY_SECONDS):
             await queue.describe(StreamId(gateway.settings.tenant, "streamq-readyz"))
     except StreamNotFoundError:
-        pass  # an answer
+        pass  # the backend has answered
     except TimeoutError as exc:
         raise BackendUnavailableError(
             f"no answer within {_READY_SECONDS:g} s", backend=queue.backend
@@ -199,9 +199,9 @@ def _stream(request: Request) -> StreamId:
 
 
 def _start(request: Request) -> int | None:
-    """Return the offset to go on after; ``None`` is the live tail.
+    """Return the offset after which to continue; ``None`` is the live tail.
 
-    The header wins: a browser that reconnects repeats the original address with it.
+    The header wins: a browser that reconnects sends it with the original address.
     """
     query = request.query_params
     header = request.headers.get("last-event-id", "")

@@ -1,4 +1,4 @@
-"""One client's way through a stream: from the hub's ring, and from the log when it is behind."""
+"""Reads a stream for one client: from the hub's ring, or from the backend while it is behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BATCH_BYTES = 65_536
 
 
 class Follower:
-    """Delivers every event after ``offset`` once, as encoded frames, at the client's pace.
+    """Delivers every event after ``offset`` once, as encoded frames, at the pace of the client.
 
     Args:
         hub: The stream.
@@ -24,19 +24,19 @@ class Follower:
     def __init__(self, hub: Hub, offset: int) -> None:
         self.hub = hub
         self.offset = offset
-        """Offset of the last event handed out."""
+        """Offset of the last event delivered."""
         self.is_ended = False
-        """Whether that was the seal."""
+        """Whether that event was the seal."""
         self._log: StreamReader | None = None
 
     async def read(self, max_wait: float) -> bytes:
         """Return the next frames, about 64 KiB at most.
 
         Returns:
-            Whole frames; nothing after ``max_wait``, and after the seal.
+            Whole frames; ``b""`` after ``max_wait`` without events, and after the seal.
 
         Raises:
-            StreamqError: What stopped the hub's reader, or this client's own.
+            StreamqError: The reader of the hub, or of this client, has failed.
         """
         until = time.monotonic() + max_wait
         while not self.is_ended:
@@ -47,14 +47,14 @@ class Follower:
         return b""
 
     async def aclose(self) -> None:
-        """Release the reader of its own, if there is one. Idempotent."""
+        """Close this client's own reader, if there is one. Idempotent."""
         if self._log is not None:
             log, self._log = self._log, None
             await log.aclose()
 
     async def _read_ring(self, max_wait: float) -> bytes:
         hub = self.hub
-        changed = hub.changed  # taken before looking, so that nothing is missed in between
+        changed = hub.changed  # taken before the ring is read, so that no change is missed
         found = hub.ring.after(self.offset)
         if found is None:
             self._log = await hub.open_log(self.offset)
@@ -85,5 +85,5 @@ class Follower:
         self.is_ended = log.seal is not None
         if self.is_ended or self.hub.ring.after(self.offset) is not None:
             await self.aclose()
-        await asyncio.sleep(0)  # a log that never blocks must not hold up the others
+        await asyncio.sleep(0)  # a read that never blocks must not starve other clients
         return b"".join(frames)

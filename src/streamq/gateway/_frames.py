@@ -1,7 +1,7 @@
-"""Events to the bytes of Server-Sent Events: encoded once, shared by every connection.
+"""Encodes events as Server-Sent Events, once for all connections.
 
-Only events of the log carry an ``id:``; a frame with one moves the client's ``Last-Event-ID``.
-JSON is written in ASCII on one line: some clients split lines on U+2028, U+2029 and U+0085.
+Only stored events have an ``id:``, which sets the client's ``Last-Event-ID``. JSON is written in
+ASCII on one line, because some clients split lines on U+2028, U+2029 and U+0085.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from streamq._errors import SerializationError
 from streamq._events import Event, Gap
 
 HEARTBEAT = b":\n"
-"""A comment line. Without a blank line after it: some clients dispatch an empty event for that."""
+"""A comment line, without a blank line after it: some clients would dispatch an empty event."""
 
 _to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
@@ -23,8 +23,8 @@ class Frame:
     """One encoded event.
 
     Attributes:
-        first: Offset of the first event that the frame stands for; only a gap stands for several.
-        offset: Offset of the last one.
+        first: Offset of the first event in the frame; only a gap stands for several events.
+        offset: Offset of the last event.
         data: The bytes to send.
     """
 
@@ -34,10 +34,10 @@ class Frame:
 
 
 def encode_event(event: Event) -> Frame:
-    """Encode an event of the log.
+    """Encode a stored event.
 
     Raises:
-        SerializationError: A chunk does not have the encoding that it claims, or is no valid JSON.
+        SerializationError: A chunk does not match its declared encoding, or is not valid JSON.
     """
     fields = event.to_dict()
     try:
@@ -49,27 +49,27 @@ def encode_event(event: Event) -> Frame:
 
 
 def encode_opening(retry_seconds: float, offset: int | None = None) -> bytes:
-    """Return what a connection starts with.
+    """Return the first bytes of a connection.
 
     Args:
-        retry_seconds: How long the client shall wait before it reconnects.
-        offset: Where the client stands although it was sent nothing yet. Without it, a client that
-            asked for the live tail and lost its connection before the first event would ask for
-            the tail again, and silently miss what came in between. A frame without data is not
+        retry_seconds: How long the client should wait before it reconnects.
+        offset: Position of a client that has not received an event yet. Without it, a client that
+            requested the live tail and lost its connection before the first event would request
+            the tail again, and silently miss the events in between. A frame without data is not
             dispatched; it only sets ``Last-Event-ID``.
     """
-    place = "" if offset is None else f"id: {offset}\n\n"
-    return f"retry: {round(retry_seconds * 1000)}\n{place}".encode("ascii")
+    position = "" if offset is None else f"id: {offset}\n\n"
+    return f"retry: {round(retry_seconds * 1000)}\n{position}".encode("ascii")
 
 
 def encode_error(code: str, message: str, *, retryable: bool, retry_seconds: float) -> bytes:
-    """Return the frame that tells why a connection is about to end."""
+    """Return the frame that states why a connection is about to end."""
     text = _to_json({"error": code, "message": message, "retryable": retryable})
     return f"event: error\nretry: {round(retry_seconds * 1000)}\ndata: {text}\n\n".encode("ascii")
 
 
 def clip(event: Event, after: int) -> Event | None:
-    """Return what of an event a client at ``after`` has not seen, if anything."""
+    """Return the part of an event that a client at ``after`` has not received, if any."""
     if event.offset <= after:
         return None
     if isinstance(event, Gap) and event.first <= after:

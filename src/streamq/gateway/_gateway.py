@@ -1,4 +1,4 @@
-"""What the application owns: the queue, one hub per watched stream, and the open connections."""
+"""Owns the resources of the application: the queue, a hub for each watched stream, connections."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _CLOSING = "the gateway is shutting down"
 
 
 class Stoppable(Protocol):
-    """An open connection."""
+    """An open connection that can be stopped."""
 
     def stop(self) -> None:
-        """End it now, in order."""
+        """End the connection now, in an orderly way."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayStatistics:
-    """What the gateway is doing.
+    """Counters of the gateway.
 
     Attributes:
-        streams: Streams that are being read, or were a moment ago.
+        streams: Streams that are being read, or were until a few seconds ago.
         connections: Open SSE connections.
     """
 
@@ -74,11 +74,11 @@ class Gateway:
         self._watcher: asyncio.Task[None] | None = None
 
     def statistics(self) -> GatewayStatistics:
-        """Return counters; cheap, at any time."""
+        """Return the counters; cheap, and possible at any time."""
         return GatewayStatistics(len(self._hubs), len(self._connections))
 
     async def open(self) -> ChunkQueue:
-        """Return the queue, opening the configured one if need be.
+        """Return the queue; open the configured one if necessary.
 
         Raises:
             ClosedError: The gateway is shutting down.
@@ -100,8 +100,8 @@ class Gateway:
     async def aclose(self) -> None:
         """End every connection, stop reading, and close the queue if it was opened here.
 
-        Idempotent. Producers notice nothing. The gateway can be used again afterwards. An
-        :meth:`open` in progress is waited for, and raises ``ClosedError``.
+        Idempotent. Producers are not affected. The gateway can be used again afterwards. This waits
+        for an :meth:`open` in progress, which raises ``ClosedError``.
         """
         self._closing += 1
         try:
@@ -114,7 +114,7 @@ class Gateway:
                 if hub.linger is not None:
                     hub.linger.cancel()
             await asyncio.gather(*(hub.aclose() for hub in hubs), *self._tasks)
-            async with self._opening:  # what is being opened is closed before this returns
+            async with self._opening:  # a queue that is being opened is closed before this returns
                 owned, self._owned = self._owned, None
                 if owned is not None:
                     await owned.aclose()
@@ -123,7 +123,7 @@ class Gateway:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open the queue, and close everything at the end."""
+        """Open the queue on entry, and close everything on exit."""
         await self.open()
         try:
             yield
@@ -131,13 +131,13 @@ class Gateway:
             await self.aclose()
 
     def stop_connections(self) -> None:
-        """End every open connection; clients will reconnect and go on where they were."""
+        """End every open connection; clients reconnect and continue where they were."""
         for connection in list(self._connections):
             connection.stop()
 
     @asynccontextmanager
     async def connection(self, connection: Stoppable) -> AsyncIterator[None]:
-        """Count a connection, and stop it when the gateway or its server goes down."""
+        """Count a connection, and stop it when the gateway or its server stops."""
         self._connections.add(connection)
         if self._watcher is None or self._watcher.done():
             self._watcher = asyncio.create_task(self._watch_server(), name="streamq-server-watcher")
@@ -149,27 +149,27 @@ class Gateway:
     async def follow(
         self, stream: StreamId, after: int | None, *, may_be_missing: bool = False
     ) -> Follower | None:
-        """Join a stream as a client; :meth:`leave` it with what this returns.
+        """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
         Args:
-            stream: Which stream.
+            stream: The stream.
             after: Offset of the last event that the client has, or ``None`` for the live tail.
             may_be_missing: Accept a stream that does not exist yet.
 
         Returns:
-            The way through the stream, or ``None`` if the client already has its end.
+            A follower, or ``None`` if the client already has the end of the stream.
 
         Raises:
-            StreamNotFoundError: It does not exist.
-            CursorError: The client claims an event that the stream does not have.
-            CapabilityError: The tail is asked for, and the backend cannot tell it.
-            StreamqError: The backend cannot be asked.
+            StreamNotFoundError: The stream does not exist.
+            CursorError: The client names an event that the stream does not have.
+            CapabilityError: The tail was requested, and the backend cannot locate it.
+            StreamqError: The backend cannot be queried.
         """
         hub = self._join(await self.open(), stream)
         try:
             place = await hub.opened()
             if after is None or after > max(hub.ring.offset, place.offset or 0):
-                place = await hub.look()
+                place = await hub.refresh()
             if not hub.has_appeared and (after or not may_be_missing):
                 raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
             if after is None:
@@ -192,7 +192,7 @@ class Gateway:
         return Follower(hub, after)
 
     async def leave(self, follower: Follower) -> None:
-        """Take a client out again; the last one leaves the stream to be closed after a while."""
+        """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
         try:
             await follower.aclose()
         finally:
@@ -218,7 +218,7 @@ class Gateway:
         hub.clients -= 1
         if hub.clients:
             return
-        if hub.failure is not None:  # nothing runs any more, nobody else will join it
+        if hub.failure is not None:  # its reader has ended, and no other client will join it
             self._forget(hub)
         else:
             loop = asyncio.get_running_loop()
@@ -235,11 +235,11 @@ class Gateway:
         task.add_done_callback(self._tasks.discard)
 
     async def _watch_server(self) -> None:
-        """Stop all connections as soon as uvicorn wants to exit; runs while there are any.
+        """Stop all connections as soon as uvicorn begins to exit; runs while there are any.
 
-        uvicorn runs the lifespan's end only when every connection is closed, and by default waits
-        for that without limit. It has no other way of telling an application; its signal handler
-        is a method of the server, whose ``should_exit`` is public.
+        uvicorn ends the lifespan only when every connection is closed, and by default waits for
+        that without limit. It has no other notification for an application. Its signal handler is a
+        method of the server, whose ``should_exit`` is public.
         """
         while self._connections:
             if _server_is_exiting():

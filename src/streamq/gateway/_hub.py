@@ -1,10 +1,10 @@
-"""One stream as read by this process: one supervised reader task, whatever the number of clients.
+"""Reads one stream for all clients of this process, with one supervised reader task.
 
-The hub encodes every event once into a ring that its clients read at their own pace. A client never
-holds anything in the hub: whoever asks for events that the ring has forgotten is given a reader of
-its own (:meth:`Hub.open_log`) until it has caught up. A failure of the reader task is kept and
-raised to every client; so is silence beyond the idle deadline, by which a stream whose producer is
-gone without a seal lets go of its listeners.
+The hub encodes every event once into a ring, which its clients read at their own pace. A slow
+client does not hold the ring back: a client that needs events the ring no longer has gets a reader
+of its own (:meth:`Hub.open_log`) until it has caught up. A failure of the reader task is stored and
+raised to every client. Silence beyond the idle deadline is such a failure; it releases the clients
+of a stream whose producer stopped without a seal.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from ._ring import Ring
 _logger = logging.getLogger("streamq.gateway")
 
 _OPEN_RETRY_SECONDS = 2.0
-"""For what a client waits for before it has its response: a blip is ridden out, no more."""
+"""Retry limit while a client waits for its response: long enough for a brief interruption."""
 
 _LOG_RETRY_SECONDS = 5.0
-"""A client with a reader of its own hears no heartbeat while that reader retries."""
+"""Retry limit of a client's own reader: the client gets no heartbeat while that retries."""
 
 _BATCH_BYTES = 262_144
 _FRAME_OVERHEAD = 96
@@ -55,14 +55,14 @@ _ANCHOR_SPACING_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a stream stands.
+    """The end of a stream at one moment.
 
     Attributes:
-        exists: Whether there is such a stream.
-        offset: Offset of its newest event; ``None`` if the backend cannot tell without reading.
-        tail: The place after the newest event, or before the seal.
+        exists: Whether the stream exists.
+        offset: Offset of its newest event; ``None`` if only reading the stream can show it.
+        tail: Cursor after the newest event, or before the seal.
         is_sealed: Whether the newest event is the seal.
-        size_bytes: How much is stored, if known.
+        size_bytes: Stored bytes, if known.
     """
 
     exists: bool
@@ -73,17 +73,17 @@ class Place:
 
 
 async def _locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Place:
-    """Learn where a stream stands.
+    """Return the place of a stream; one that does not exist is not an error.
 
     Raises:
-        StreamqError: The backend cannot tell; a stream that does not exist is not an error.
+        StreamqError: The backend cannot be queried.
     """
     try:
         tail = await read_tail(queue, stream, retry)
     except StreamNotFoundError:
         return Place(exists=False)
     except (CapabilityError, CorruptRecordError):
-        # Cannot be told without reading, which will tell what is wrong at the place where it is.
+        # Only reading shows the end; the reader will raise the error at the damaged record.
         try:
             await retry.run(lambda: queue.describe(stream))
         except StreamNotFoundError:
@@ -107,16 +107,16 @@ class Hub:
     ) -> None:
         self.stream = stream
         self.clients = 0
-        """How many clients use the hub; counted by the gateway."""
+        """Number of clients that use the hub; counted by the gateway."""
         self.linger: asyncio.TimerHandle | None = None
-        """Pending close, while there are no clients; kept by the gateway."""
+        """Timer that closes the hub while it has no clients; kept by the gateway."""
         self.ring = Ring(options.ring_bytes)
         self.is_ended = False
         """Whether the newest event in the ring is the seal."""
         self.failure: StreamqError | None = None
-        """What stopped the reader task before the seal."""
+        """The error that stopped the reader task before the seal."""
         self.changed = asyncio.Event()
-        """Set, and replaced by a fresh one, whenever any of the above changes."""
+        """Set, and replaced by a new event, whenever ring, ``is_ended`` or ``failure`` changes."""
         self._queue = queue
         self._settings = settings
         self._options = options
@@ -136,7 +136,7 @@ class Hub:
         return self._place.exists or self.ring.offset > 0
 
     async def opened(self) -> Place:
-        """Wait until the hub has looked at the backend, and return what it knows by now.
+        """Wait until the hub has queried the backend, and return the newest known place.
 
         Raises:
             StreamqError: The reader task failed before it could read anything.
@@ -145,24 +145,24 @@ class Hub:
         if not self._is_reading:
             self.raise_failure()
         if not self.has_appeared:
-            await self.look()
+            await self.refresh()
         return self._place
 
-    async def look(self) -> Place:
-        """Look at the backend again, riding out a short failure.
+    async def refresh(self) -> Place:
+        """Query the backend again, with retries for a short failure, and return the place.
 
         Raises:
-            StreamqError: The backend cannot be asked.
+            StreamqError: The backend cannot be queried.
         """
-        return await self._look(min(self._settings.retry_seconds, _OPEN_RETRY_SECONDS))
+        return await self._refresh(min(self._settings.retry_seconds, _OPEN_RETRY_SECONDS))
 
     def raise_failure(self) -> None:
-        """Raise what stopped the reader task, if it was stopped."""
+        """Raise the error that stopped the reader task, if any."""
         if self.failure is not None:
             raise self.failure.with_traceback(None)
 
     async def open_log(self, after: int) -> StreamReader:
-        """Open a reader at or before an event, for one client; close it when done."""
+        """Open a reader at or before an event, for one client, which closes it."""
         at = bisect_right(self._anchors, after, key=lambda anchor: anchor[0])
         start = self._anchors[at - 1][1] if at else "beginning"
         retry_seconds = min(self._settings.retry_seconds, _LOG_RETRY_SECONDS)
@@ -170,16 +170,16 @@ class Hub:
         return await self._open_reader(start, settings)
 
     async def aclose(self) -> None:
-        """Stop reading. Clients that are left get ``ClosedError``."""
+        """Stop reading. Remaining clients get ``ClosedError``."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _look(self, retry_seconds: float) -> Place:
+    async def _refresh(self, retry_seconds: float) -> Place:
         settings = self._settings.model_copy(update={"retry_seconds": retry_seconds})
         retry = retry_policy(settings, self._queue, self.stream)
         self._place = await _locate(self._queue, self.stream, retry)
         if self._place.exists and self._silent_since is None:
-            # Before that the deadline is how long each client wants to wait for the stream.
+            # Until the stream exists, the deadline is the wait that each client requested.
             self._silent_since = time.monotonic()
         return self._place
 
@@ -190,16 +190,16 @@ class Hub:
             queue=self._queue,
             settings=settings,
             gaps_as_events=True,
-            require=["replay"],  # onlookers must not take away what somebody else waits for
+            require=["replay"],  # viewers must not take records away from another reader
         )
 
     async def _run(self) -> None:
         reader: StreamReader | None = None
         try:
-            place = await self.look()
+            place = await self.refresh()
             start = "beginning"
             if place.tail is not None and self._is_large(place):
-                # Clients from the beginning would not find it in the ring anyway.
+                # The ring could not hold the beginning anyway.
                 start = place.tail.encode(self.stream)
                 offset = place.tail.progress.offset
                 self.ring = Ring(self._options.ring_bytes, offset)
@@ -210,9 +210,9 @@ class Hub:
             while not self.is_ended:
                 await self._read(reader)
         except StreamqError as exc:
-            self._failures.tell(self.stream, exc)
+            self._failures.log(self.stream, exc)
             self.failure = exc
-        except Exception as exc:  # every client is told, the log has the traceback
+        except Exception as exc:  # raised to every client; the log has the traceback
             _logger.exception("reading %s stopped unexpectedly", self.stream)
             self.failure = StreamqError(f"unexpected {type(exc).__name__}", stream=str(self.stream))
         finally:
@@ -239,7 +239,7 @@ class Hub:
         try:
             for event in events:
                 frames.append(encode_event(event))
-        finally:  # what precedes a chunk that cannot be encoded is delivered first
+        finally:  # events before a chunk that cannot be encoded are delivered first
             self.ring.extend(frames)
             self.is_ended = reader.seal is not None and self.ring.offset == reader.offset
             self._add_anchor(reader, frames)
@@ -247,18 +247,18 @@ class Hub:
         await asyncio.sleep(0)  # clients get their turn before the ring moves on
 
     async def _check_silence(self) -> None:
-        """Tell clients about a stream that nothing more will come from, as far as can be known.
+        """Raise if a silent stream is known to be gone, or has been silent for too long.
 
         Raises:
-            StreamNotFoundError: The stream existed before the silence, and does not any more.
+            StreamNotFoundError: The stream existed, and no longer does.
             IdleTimeoutError: The silence is longer than the idle deadline.
-            StreamqError: The backend cannot be asked, and not for the moment only.
+            StreamqError: The backend refuses the query for good.
         """
         if self.has_appeared:
             try:
-                # Asked once: what is written meanwhile must not wait for retries.
-                place = await self._look(retry_seconds=0.0)
-            except BackendUnavailableError as exc:  # not known to be gone; asked again later
+                # Without retries: new events must not wait for them.
+                place = await self._refresh(retry_seconds=0.0)
+            except BackendUnavailableError as exc:  # not known to be gone; checked again later
                 _logger.info("cannot tell whether %s still exists: %s", self.stream, exc)
             else:
                 if not place.exists:
@@ -279,7 +279,7 @@ class Hub:
         return self._silent_since + self._settings.idle_seconds - time.monotonic()
 
     def _add_anchor(self, reader: StreamReader, frames: list[Frame]) -> None:
-        """Remember now and then where the log can be entered, so that nobody reads it all again."""
+        """Store a cursor now and then, so that a client's own reader need not start at the top."""
         self._since_anchor += sum(len(frame.data) for frame in frames)
         if self._since_anchor < self._anchor_spacing or self.ring.offset != reader.offset:
             return

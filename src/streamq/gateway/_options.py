@@ -1,4 +1,4 @@
-"""How the gateway treats its connections."""
+"""Defines the bounds and deadlines of the gateway's connections."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ class GatewayOptions:
     Attributes:
         heartbeat_seconds: Longest silence on an open connection. Proxies commonly give up after
             30 to 60 s, some after 15.
-        send_timeout_seconds: How long a client may refuse to take data before it is dropped; a
-            peer behind a proxy can vanish without ever disconnecting.
-        max_age_seconds: A connection is closed after this long (minus up to a tenth, so that not
-            all come back together); the client goes on where it was.
+        send_timeout_seconds: How long a client may accept no data before it is dropped; a peer
+            behind a proxy can disappear without disconnecting.
+        max_age_seconds: Age at which a connection is closed (minus up to a tenth, so that clients
+            do not reconnect all at once); the client continues where it was.
         linger_seconds: How long a stream stays open in this process after its last client left.
-        ring_bytes: Encoded events kept in memory per watched stream, for everybody together. A
-            client that needs older ones reads the log by itself until it has caught up.
-        retry_seconds: What clients are told to wait before they reconnect.
+        ring_bytes: Bytes of encoded events kept in memory for each watched stream, for all clients
+            together. A client that needs older events reads them from the backend until it has
+            caught up.
+        retry_seconds: How long clients should wait before they reconnect.
 
     Raises:
         ConfigurationError: A value is not positive.

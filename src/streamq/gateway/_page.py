@@ -1,4 +1,4 @@
-"""The page that shows a stream arriving: three static files, nothing from anywhere else."""
+"""Serves the page that shows a stream as it arrives: three static files, no external resources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEADERS = {
 
 
 def page_routes() -> list[Route]:
-    """Return the routes of the page; its own links are relative, so that it works when mounted."""
+    """Return the routes of the page, whose links are relative so that it can be mounted."""
     return [_route(path, name, media_type) for path, (name, media_type) in _FILES.items()]
 
 

@@ -1,4 +1,4 @@
-"""What a failure looks like from outside: a status, a code and a message without internals."""
+"""Converts errors to what clients may see: a status, a code, a message without internals."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class BadRequestError(StreamqError):
     code = "bad_request"
 
 
-# Messages of these speak about the caller's request or the stream; all others may speak about our
-# side (hosts, files) and are only logged.
-_TOLD: dict[type[StreamqError], int] = {
+# Their messages concern the request or the stream. All other messages may contain internals (hosts,
+# files); they are logged, and replaced for the client.
+_PUBLIC: dict[type[StreamqError], int] = {
     BadRequestError: 400,
     StreamNotFoundError: 404,
     CursorError: 409,
     IdleTimeoutError: 504,
 }
 
-_OUTSIDE: dict[type[StreamqError], tuple[int, str]] = {
+_REPLACED: dict[type[StreamqError], tuple[int, str]] = {
     BackendUnavailableError: (503, "the backend cannot be reached at the moment; try again"),
     ThrottledError: (503, "the backend takes no more requests at the moment; try again"),
     StorageFullError: (503, "the backend has no room at the moment; try again"),
@@ -45,18 +45,18 @@ _OUTSIDE: dict[type[StreamqError], tuple[int, str]] = {
     CapabilityError: (501, "the backend cannot do what this request needs"),
 }
 
-# Not for a program that reads once, but for a client that reconnects by itself.
+# Retryable for a client that reconnects by itself, though not for a program that reads once.
 _RETRYABLE = (ClosedError, IdleTimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A failure as told to a client.
+    """An error as reported to a client.
 
     Attributes:
         status: HTTP status.
         code: Machine-readable name, as in :class:`streamq.StreamqError`.
-        message: What happened, without anything about the gateway's surroundings.
+        message: What happened, without internals of the gateway.
         retryable: Whether the same request may succeed later.
     """
 
@@ -67,17 +67,17 @@ class Problem:
 
     @classmethod
     def of(cls, exc: StreamqError) -> Problem:
-        """Return what to tell a client about ``exc``; the caller logs the rest."""
+        """Return the public form of ``exc``; the caller logs the rest."""
         retryable = exc.retryable or isinstance(exc, _RETRYABLE)
-        if type(exc) in _TOLD:
-            return cls(_TOLD[type(exc)], exc.code, exc.message, retryable)
-        status, message = _OUTSIDE.get(
+        if type(exc) in _PUBLIC:
+            return cls(_PUBLIC[type(exc)], exc.code, exc.message, retryable)
+        status, message = _REPLACED.get(
             type(exc), (500, "the gateway cannot deliver this stream; its log says why")
         )
         return cls(status, exc.code, message, retryable)
 
     def response(self, retry_seconds: float) -> JSONResponse:
-        """Return the problem as JSON, with ``Retry-After`` if trying again makes sense."""
+        """Return the problem as JSON, with ``Retry-After`` if it is retryable."""
         headers = {"Cache-Control": "no-store"}
         if self.retryable:
             headers["Retry-After"] = str(math.ceil(retry_seconds))

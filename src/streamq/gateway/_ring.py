@@ -1,4 +1,4 @@
-"""The newest encoded events of a stream, within a byte bound, addressed by offset."""
+"""Keeps the newest encoded events of a stream, within a byte bound, addressed by offset."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SLICE_BYTES = 65_536
 
 
 class Ring:
-    """Holds frames in order and forgets the oldest when they exceed ``max_bytes``.
+    """Holds frames in order and drops the oldest when they exceed ``max_bytes``.
 
     Args:
-        max_bytes: Bound; one frame is always held, however large.
+        max_bytes: Bound; one frame is always kept, however large.
         offset: Offset of the event before the first one that will be added.
     """
 
@@ -41,12 +41,12 @@ class Ring:
         del self._frames[:drop]
 
     def after(self, offset: int) -> tuple[bytes, int] | None:
-        """Return bytes that follow an event, and the offset that they lead to.
+        """Return the bytes that follow an event, and the offset of their last event.
 
         Returns:
-            Whole frames of about 64 KiB, at least one, the same object for every client that asks
-            for the same; nothing (``b""``) if there is nothing newer; ``None`` if what follows the
-            event has been forgotten, or begins inside a gap.
+            Whole frames of about 64 KiB, at least one; equal requests get the same object. ``b""``
+            if there is nothing newer. ``None`` if the next event has been dropped, or the offset
+            is inside a gap.
         """
         if offset >= self.offset:
             return b"", offset
@@ -60,7 +60,7 @@ class Ring:
             end += 1
         if end == start + 1:
             return frames[start].data, frames[start].offset
-        # Clients that keep up all ask for the same slice: join it once.
+        # Clients that keep up request the same slice, so it is joined once.
         key = (offset, frames[end - 1].offset)
         if self._shared is None or self._shared[0] != key:
             self._shared = key, b"".join(frame.data for frame in frames[start:end])

@@ -1,4 +1,4 @@
-"""Running the gateway inside the current event loop, for ``streamq serve``, demos and tests."""
+"""Runs the gateway inside the current event loop, for ``streamq serve``, demos and tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class GatewayServer:
     Attributes:
         host: Address it listens on.
         port: Port it listens on.
-        url: Where to find it, without a slash at the end.
+        url: Its address, without a slash at the end.
     """
 
     def __init__(self, host: str, port: int, task: asyncio.Task[None]) -> None:
@@ -37,7 +37,7 @@ class GatewayServer:
         self._task = task
 
     async def wait(self) -> None:
-        """Wait until the server stops, which it only does by itself when it fails."""
+        """Wait until the server stops; by itself it stops only on failure."""
         await asyncio.shield(self._task)
 
 
@@ -45,13 +45,13 @@ class GatewayServer:
 async def serve(
     app: Starlette, host: str = "127.0.0.1", port: int = 0, *, shutdown_seconds: float = 3.0
 ) -> AsyncIterator[GatewayServer]:
-    """Serve an application as long as the context lasts; it accepts requests once entered.
+    """Serve an application while the context is open; requests are accepted once it is entered.
 
-    Signal handlers and logging are left alone. At the end open event streams are ended in order at
-    once, and whatever else is still going on is cut off after ``shutdown_seconds``.
+    Signal handlers and logging are not changed. On exit, open event streams are ended in an orderly
+    way at once, and other requests are aborted after ``shutdown_seconds``.
 
     Args:
-        app: What :func:`create_app` returned, or a Starlette application that mounts it. Its
+        app: The result of :func:`create_app`, or a Starlette application that mounts it. Its
             lifespan is run here.
         host: Address or name to listen on.
         port: 0 picks a free one.
@@ -96,11 +96,11 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # they belong to the program that we are part of
+        yield  # signals belong to the program that runs this server
 
 
 async def _bind(host: str, port: int) -> socket.socket:
-    """Listen. Done here because uvicorn exits the process when it cannot."""
+    """Listen on an address. uvicorn would exit the process if that failed."""
     loop = asyncio.get_running_loop()
     listener: socket.socket | None = None
     try:
@@ -138,16 +138,16 @@ async def _ready(server: _Server, task: asyncio.Task[None]) -> None:
 async def _stop(server: _Server, task: asyncio.Task[None], gateways: list[Gateway]) -> None:
     server.should_exit = True
     while not task.done():
-        for gateway in gateways:  # again and again: one more may come in until the socket is closed
+        for gateway in gateways:  # repeatedly: connections may arrive until the socket is closed
             gateway.stop_connections()
         await asyncio.wait((task,), timeout=_STOP_POLL_SECONDS)
-    for connection in list(server.server_state.connections):  # cut off, with data never taken
+    for connection in list(server.server_state.connections):  # clients that accepted no data
         connection.transport.abort()
     await task
 
 
 def _gateways(app: object) -> Iterator[Gateway]:
-    """Find the gateways in an application and in what it mounts."""
+    """Find the gateways in an application and in its mounts."""
     if isinstance(app, Starlette):
         gateway = getattr(app.state, "gateway", None)
         if isinstance(gateway, Gateway):

@@ -1,12 +1,12 @@
-"""The response that carries a stream as Server-Sent Events.
+"""The response that sends a stream as Server-Sent Events.
 
-An own response class instead of sse-starlette's: read in version 3.7, that one replaces
-``uvicorn.Server.handle_exit`` for the whole process when it is imported; learns of a shutdown by a
-poll in a task that nobody owns and that outlives the connections, through a process-global flag
-that is never reset; does not see the exit of a server that installs no signal handlers (our
-``serve``); raises through the application when a client vanishes; and sends pings from a second
-task whatever else was sent. Starlette's StreamingResponse has no send timeout. What is needed
-besides sending bytes is little: one task that writes, one that notices the disconnect.
+sse-starlette (read in version 3.7) is not used for these reasons. On import it replaces
+``uvicorn.Server.handle_exit`` for the whole process. It detects a shutdown by polling, in a task
+without an owner that outlives the connections, through a process-global flag that is never reset.
+It does not notice the exit of a server that installs no signal handlers (our ``serve``). It raises
+through the application when a client disappears. It sends pings from a second task, independent of
+other data. Starlette's StreamingResponse has no send timeout. This class needs only two tasks: one
+writes, one notices the disconnect.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from ._problems import Problem
 _logger = logging.getLogger("streamq.gateway")
 
 _PATIENCE = 5
-"""How many times longer a client shall wait after an error that will hardly go away by itself."""
+"""Factor of the reconnection delay after an error that is unlikely to pass by itself."""
 
-_FAREWELL_SECONDS = 1.0
+_START_AND_END_SECONDS = 1.0
 
 
 class EventStream(Response):
-    """Sends a follower's frames until the seal, an error, the maximum age or the client's leave.
+    """Sends a follower's frames until the seal, an error, the maximum age or a disconnect.
 
-    The producer notices nothing of any of these.
+    None of these affects the producer.
 
     Args:
-        gateway: Where the connection is counted and from which it is stopped.
-        follower: The client's way through the stream; left when the response ends.
-        opening: Offset to tell the client at once, see :func:`encode_opening`.
+        gateway: Counts the connection and can stop it.
+        follower: Reads the stream for this client; released when the response ends.
+        opening: Offset to send to the client at once, see :func:`encode_opening`.
         wait_seconds: How long a stream that does not exist may take to appear.
     """
 
@@ -71,26 +71,26 @@ class EventStream(Response):
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         end = {"type": "http.response.body", "body": b"", "more_body": False}
         try:
-            await _send(send, start, _FAREWELL_SECONDS)
+            await _send(send, start, _START_AND_END_SECONDS)
             if scope["method"] != "HEAD":
                 async with self._gateway.connection(self):
                     await self._serve(receive, send)
-            await _send(send, end, _FAREWELL_SECONDS)
+            await _send(send, end, _START_AND_END_SECONDS)
         except _ClientGoneError as exc:
             _logger.debug("a client of %s is gone: %s", self._follower.hub.stream, exc)
         finally:
             await self._gateway.leave(self._follower)
 
     def stop(self) -> None:
-        """End the connection now, in order."""
+        """End the connection now, in an orderly way."""
         if self._writer is not None:
             self._writer.cancel()
 
     async def _serve(self, receive: Receive, send: Send) -> None:
-        """Write until there is nothing more to write, or :meth:`stop`.
+        """Write until the stream has ended, or :meth:`stop` is called.
 
         Raises:
-            _ClientGoneError: It disconnected, or does not take what is sent.
+            _ClientGoneError: The client disconnected, or accepts no data.
         """
         writer = self._writer = asyncio.create_task(self._write_all(send))
         leaving = asyncio.create_task(_disconnected(receive))
@@ -130,7 +130,7 @@ class EventStream(Response):
         while not follower.is_ended and now < close_at:
             if hub.has_appeared:
                 appear_by = math.inf
-            elif now >= appear_by and not (await hub.look()).exists:
+            elif now >= appear_by and not (await hub.refresh()).exists:
                 raise StreamNotFoundError(
                     f"there is no stream {hub.stream}, and none appeared within "
                     f"{self._wait_seconds:g} s",
@@ -159,8 +159,8 @@ async def _send(send: Send, message: Message, timeout_seconds: float) -> None:
         async with asyncio.timeout(timeout_seconds):
             await send(message)
     except TimeoutError:
-        raise _ClientGoneError(f"it took nothing for {timeout_seconds:g} s") from None
-    except OSError as exc:  # how ASGI servers since spec 2.4 report a disconnect
+        raise _ClientGoneError(f"it accepted no data for {timeout_seconds:g} s") from None
+    except OSError as exc:  # the report of a disconnect since version 2.4 of the ASGI spec
         raise _ClientGoneError(str(exc)) from exc
 
 

@@ -1,8 +1,24 @@
-"""Streaming from Temporal activities, and reading their streams.
+"""Streams what Temporal activities produce, and reads their streams.
 
 On the worker: :class:`StreamqPlugin` and :func:`streaming_activity`. Outside: :func:`subscribe`.
-The workflow ``streamq.Stream`` runs any streaming activity by name; ``streamq.Sweep`` puts away
-what crashed producers left.
+The workflow ``streamq.Stream`` runs any streaming activity by name; ``streamq.Sweep`` ends and
+removes the streams that crashed producers left.
+
+This module is the facade. The rooms are named by where their code runs, from the top down:
+
+* ``_plugin``, ``_interceptor``, ``_versioned``: the worker;
+* ``_subscribe``: any process outside of workers;
+* ``generic/``: ``streamq.Stream``; ``sweeping/``: ``streamq.Sweep``; ``workflow_streams/``: the
+  names of Temporal's Workflow Streams;
+* ``workflow/``: workflow code;
+* ``producer/``: the user's activities;
+* ``activities/``: streamq's own activities;
+* ``_names``, ``_origin``, ``_runs``, ``_failure``, ``_input``, ``_event_json``, ``_serializer``,
+  ``_tracing``: shared by all.
+
+A module imports only from rooms below its own, and from ``streamq``.
+
+Design: docs/design/temporal-producing.md, docs/design/temporal-reading.md.
 """
 
 from streamq._sweep import SweepFinding, SweepRequest, SweepSummary

@@ -1,4 +1,7 @@
-"""Events as they pass through Temporal: plain JSON, one object for each run of chunks."""
+"""Converts events to plain JSON for Temporal, and back: one object for each run of chunks.
+
+Design: docs/design/temporal-reading.md.
+"""
 
 from __future__ import annotations
 
@@ -14,42 +17,44 @@ from streamq._values import PLAIN, Encoding, Serializer
 from ._failure import final_failure
 
 PAYLOAD_BYTES = 1_900_000
-"""Temporal refuses payloads above 2 MiB; some room is left for what is around a batch."""
+"""Largest batch. Temporal refuses payloads above 2 MiB; the rest is for what surrounds a batch."""
 
-_RUN_BYTES = 72  # of an entry without its values
+_RUN_BYTES = 72  # size of an entry without its values
 _NO_LIMIT = 2**62
-_DEPTH = 100  # of nested JSON; Python stops recursion at 1,000 by default
-_MARK_BYTES = 16  # of the number, the encoding and the punctuation of an encoded value
+_DEPTH = 100  # deepest nested JSON; Python stops recursion at 1,000 by default
+_MARK_BYTES = 16  # size of the number, the encoding and the punctuation of an encoded value
 
 
 class EventPacker:
-    """Collects events as entries of a batch, counting what they take as JSON.
+    """Collects events as entries of a batch, and counts their size as JSON.
 
     Consecutive chunks of one attempt make one entry::
 
         {"event": "chunks", "offset": 7, "attempt": 1, "seq": 6, "values": ["Hel", null, {"a": 1}],
          "encoded": {"1": [0, "/wA="]}}
 
-    ``offset`` and ``seq`` are those of the first; each further chunk counts one more. ``encoded``,
-    left out if it is empty, holds what JSON cannot: by place in ``values``, where ``null`` stands
-    instead, the number of the encoding (0: bytes, 3: a Temporal payload) and the bytes in base64.
-    Other events are entries as their ``to_dict`` gives them.
+    ``offset`` and ``seq`` are those of the first chunk; each further chunk has both one higher.
+    ``encoded`` holds the values that JSON cannot represent, and is left out if there are none. Its
+    keys are places in ``values``, where ``null`` stands instead; its values are the number of the
+    encoding (0: bytes, 3: a Temporal payload) and the bytes in base64. The entry of any other event
+    is its ``to_dict()``.
 
     Attributes:
         entries: The batch so far.
-        size: At most how many bytes it takes as JSON.
+        size: Upper bound of its size as JSON, in bytes.
     """
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
         self.size = 2
-        self._run: tuple[int, int, int] | None = None  # offset, attempt, seq of what fits
+        # Offset, attempt and seq of the chunk that would continue the last entry.
+        self._run: tuple[int, int, int] | None = None
 
     def add(self, event: Event, *, max_bytes: int) -> bool:
         """Add an event, unless the batch would exceed ``max_bytes`` and is not empty.
 
         Raises:
-            ApplicationError: The event alone is more than Temporal carries; not retryable.
+            ApplicationError: The event alone is larger than Temporal allows; not retryable.
         """
         if not isinstance(event, Chunk):
             entry = event.to_dict()
@@ -108,15 +113,15 @@ def pack(events: Iterable[Event]) -> list[dict[str, Any]]:
 def unpack(entries: Iterable[dict[str, Any]], serializer: Serializer[Any] = PLAIN) -> list[Event]:
     """Return the events of a batch.
 
-    Numbers and text may be spelled otherwise than they were stored (``1.0`` for ``1.00``): values
-    are equal, bytes may not be. A JSON text comes back as text.
+    Values are equal to those that were stored; their bytes may differ, since JSON spells a number
+    in several ways (``1.0`` for ``1.00``). A JSON text comes back as text.
 
     Args:
-        entries: What :func:`pack` made.
-        serializer: What decodes the chunks' values.
+        entries: What :func:`pack` returned.
+        serializer: Decodes the chunks' values.
 
     Raises:
-        SerializationError: That is no batch.
+        SerializationError: The entries are no batch.
     """
     events: list[Event] = []
     for entry in entries:
@@ -139,7 +144,7 @@ def _unpack(entry: dict[str, Any], serializer: Serializer[Any], events: list[Eve
         for i, value in enumerate(entry["values"]):
             mark = encoded.get(str(i)) if encoded else None
             if mark is None:
-                encoding, data = _stored(value)
+                encoding, data = _encoded(value)
             else:
                 encoding, data = Encoding(mark[0]), base64.b64decode(mark[1], validate=True)
             events.append(Chunk(offset + i, attempt, seq + i, encoding, data, serializer))
@@ -170,7 +175,7 @@ def _number(entry: dict[str, Any], name: str) -> int:
 
 
 def _json_value(chunk: Chunk[Any]) -> tuple[Any, list[Any] | None, int]:
-    """Return a chunk's value as JSON, or its bytes in base64, and at most what that takes."""
+    """Return a chunk's value as JSON, else its bytes in base64, and an upper bound of its size."""
     encoding = chunk.encoding
     if encoding is Encoding.TEXT or encoding is Encoding.JSON:
         try:
@@ -179,10 +184,10 @@ def _json_value(chunk: Chunk[Any]) -> tuple[Any, list[Any] | None, int]:
                 return text, None, len(json.dumps(text)) + 1
             value = json.loads(text, parse_constant=_refuse)
             if is_deep(value):
-                raise ValueError("what converts a batch might not get to the ground of it")
+                raise ValueError("nested too deeply for converters that recurse")
             return value, None, len(json.dumps(value, separators=(",", ":"))) + 1
         except (ValueError, RecursionError):
-            pass  # what is not strictly JSON passes as bytes
+            pass  # a value that is not strictly JSON is sent as bytes
     data = base64.b64encode(chunk.data).decode("ascii")
     return None, [int(encoding), data], len(data) + _MARK_BYTES + 5
 
@@ -206,10 +211,10 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _stored(value: Any) -> tuple[Encoding, bytes]:
+def _encoded(value: Any) -> tuple[Encoding, bytes]:
     if isinstance(value, str):
         try:
             return Encoding.TEXT, value.encode()
-        except UnicodeEncodeError:  # a lone surrogate, which JSON can spell and UTF-8 cannot
+        except UnicodeEncodeError:  # a lone surrogate: JSON can express it, UTF-8 cannot
             pass
     return Encoding.JSON, json.dumps(value, separators=(",", ":")).encode()

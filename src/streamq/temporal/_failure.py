@@ -1,4 +1,7 @@
-"""Failures of a streaming activity: will Temporal try again, and what it is told."""
+"""Converts streamq's errors to Temporal's failures, and predicts whether Temporal will retry.
+
+Design: docs/design/temporal-producing.md.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,9 @@ _NEVER_BETTER = (
     SerializationError,
     TrimmedError,
 )
-"""What the next attempt would meet again, unless the error is retryable: a buffer that was full for
-a moment, a codec whose key service was away. The others (outages, credentials) can be mended from
-outside, so they are left to the activity's retry policy."""
+"""Errors that the next attempt would meet again, unless they say that they are retryable: a buffer
+that was full for a moment, a codec whose key service was unreachable. All others (outages,
+credentials) can be repaired from outside, so the activity's retry policy decides about them."""
 
 
 def failure_type(error: type[BaseException]) -> str:
@@ -94,7 +97,7 @@ def no_plugin(hint: str = "") -> ApplicationError:
 
 
 def is_without_plugin(failure: BaseException) -> bool:
-    """Whether an activity, or a child workflow that ran one, failed for the want of the plugin."""
+    """Whether an activity, or a child workflow that ran one, failed because it has no plugin."""
     cause: BaseException | None = failure
     while isinstance(cause, ActivityError | ChildWorkflowError):
         cause = cause.cause
@@ -103,7 +106,7 @@ def is_without_plugin(failure: BaseException) -> bool:
 
 
 def is_retryable(error: BaseException, info: activity.Info) -> bool:
-    """Whether the failure itself allows another attempt, however many there were."""
+    """Whether the failure itself allows another attempt, regardless of how many there were."""
     if isinstance(error, CancelledError | TerminatedError):
         return False
     if isinstance(error, ApplicationError):
@@ -119,15 +122,15 @@ def is_retryable(error: BaseException, info: activity.Info) -> bool:
 def is_final(error: BaseException, info: activity.Info, elapsed: timedelta) -> bool:
     """Whether the server will not schedule another attempt after this failure.
 
-    The rules are those of the server's retry of activities. Without a known retry policy another
-    attempt is assumed: a stream left open is ended by its readers, who watch the workflow; a sealed
-    one could not go on.
+    The rules are those by which the server retries activities. Without a known retry policy another
+    attempt is assumed. That is the safe choice: readers watch the workflow and notice that an open
+    stream will not go on, but a sealed stream cannot go on at all.
 
     Args:
-        error: What the activity fails with.
+        error: The failure of the activity.
         info: The attempt.
-        elapsed: Time since ``info.started_time``, measured here so that the worker's and the
-            server's clocks are never compared.
+        elapsed: Time since ``info.started_time``. The worker measures it, so that the worker's and
+            the server's clocks are never compared.
     """
     details = activity.cancellation_details()
     if details is not None and details.cancel_requested:
@@ -150,7 +153,7 @@ def _pause(info: activity.Info) -> timedelta:
     policy = info.retry_policy
     assert policy is not None
     longest = policy.maximum_interval or policy.initial_interval * 100
-    # The exponent is bounded: a thousand attempts later the product would overflow.
+    # The exponent is bounded, since the power would overflow after a thousand attempts.
     factor = policy.backoff_coefficient ** min(info.attempt - 1, 64)
     seconds = min(policy.initial_interval.total_seconds() * factor, longest.total_seconds())
     return timedelta(seconds=seconds)

@@ -1,4 +1,7 @@
-"""Input of what can be called by name from any SDK: plain JSON, checked in words."""
+"""Checks the input of activities and workflows that any SDK may call by name: plain JSON.
+
+Design: docs/design/temporal-reading.md.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,9 @@ def takes(
 ) -> Callable[[Callable[[D], Awaitable[V]]], Callable[[D], Awaitable[V]]]:
     """Let an activity read its one argument itself, below ``@activity.defn``.
 
-    By its annotation the SDK would ignore unknown fields, and try again for ever what it cannot
-    convert. With this it hands over plain data, and a mistake fails the activity for good.
+    If the SDK converted the argument by its annotation, it would ignore unknown fields and retry
+    for ever a value that it cannot convert. With this decorator the SDK passes plain data, and a
+    mistake fails the activity without a retry.
     """
 
     def decorator(function: Callable[[D], Awaitable[V]]) -> Callable[[D], Awaitable[V]]:
@@ -54,10 +58,11 @@ def takes(
 
 
 def from_json(kind: type[D], data: object) -> D:
-    """Return plain data as the dataclass that it is meant for.
+    """Convert plain data to a dataclass.
 
     Raises:
-        ConfigurationError: It is no object, or a field is unknown, missing or of another type.
+        ConfigurationError: The data is no object, or a field is unknown, missing or of another
+            type.
     """
     if not isinstance(data, dict):
         raise ConfigurationError(f"{kind.__name__} must be a JSON object, not {data!r:.100}")
@@ -81,13 +86,13 @@ def _value(kind: type, name: str, hint: Any, given: object) -> Any:
             shown = ", ".join(repr(each) for each in allowed)
             meant = did_you_mean(given, allowed) if isinstance(given, str) else ""
             raise ConfigurationError(f"{name} must be one of {shown}, not {given!r:.100}{meant}")
-    if name == "args" and not isinstance(given, list):  # a string would pass as a sequence
+    if name == "args" and not isinstance(given, list):  # a string would be accepted as a sequence
         raise ConfigurationError(f"args must be a list, not {given!r:.100}")
     try:
         found = value_to_type(hint, given)
     except (TypeError, ValueError, OverflowError) as exc:
         raise ConfigurationError(f"{name} cannot be {given!r:.100}: {exc}") from None
-    # Numbers are converted to what the field has: 1.5 to 1, and true to 1.
+    # Numbers have been converted to the type of the field: 1.5 to 1, and true to 1.
     if isinstance(found, int | float) and (
         found != given or isinstance(found, bool) != isinstance(given, bool)
     ):
@@ -96,5 +101,5 @@ def _value(kind: type, name: str, hint: Any, given: object) -> Any:
 
 
 def invalid_request(message: str) -> ApplicationError:
-    """Return the failure of a workflow or an activity that was asked for nonsense."""
+    """Return the failure of a workflow or an activity whose input is invalid."""
     return final_failure(ConfigurationError, f"invalid request: {message}")

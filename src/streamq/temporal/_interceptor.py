@@ -1,4 +1,10 @@
-"""Interceptors: workflows tell their activities the first run id, workers tell them the queue."""
+"""Intercepts activities and workflows of a worker.
+
+Activities get the queue, their origin and, if they stream, their writers. Workflows add their
+origin to the activities that they schedule, and wait at their end for what they have published.
+
+Design: docs/design/temporal-producing.md.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +53,7 @@ class StreamqInterceptor(Interceptor):
 
     Args:
         resources: Returns the queue and settings in use, ``None`` when no worker runs.
-        client: Of the worker.
+        client: The worker's client.
     """
 
     def __init__(
@@ -64,19 +70,19 @@ class StreamqInterceptor(Interceptor):
         return self._resources == resources
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        """Give activities their queue."""
+        """Give activities their context and their writers."""
         if self._client is None:
             return next
-        return _Inbound(next, self._resources, self._client, self._warned)
+        return _ActivityInbound(next, self._resources, self._client, self._warned)
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
-        """Add the origin to what workflows schedule."""
+        """Return the interceptor that adds the origin to activities."""
         return _WorkflowInbound
 
 
-class _Inbound(ActivityInboundInterceptor):
+class _ActivityInbound(ActivityInboundInterceptor):
     def __init__(
         self,
         next: ActivityInboundInterceptor,
@@ -143,7 +149,7 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
             await flush_workflow(continues=True)
             raise
         except StreamqError as exc:
-            # Of the SDK's own accord it would fail the task, which is tried again for ever.
+            # By default the SDK would fail the workflow task, which is retried for ever.
             await flush_workflow()
             raise application_error(exc) from exc
         except (Exception, asyncio.CancelledError):
@@ -155,12 +161,12 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
 
 class _WorkflowOutbound(WorkflowOutboundInterceptor):
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
-        if input.activity != POLL_ACTIVITY:  # it asks nothing of it, and headers are history
+        if input.activity != POLL_ACTIVITY:  # it needs no origin, and headers are stored in history
             input.headers = _origin().to_headers(input.headers)
         return super().start_activity(input)
 
     def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
-        if input.activity != POLL_ACTIVITY:  # it asks nothing of it, and headers are history
+        if input.activity != POLL_ACTIVITY:  # it needs no origin, and headers are stored in history
             input.headers = _origin().to_headers(input.headers)
         return super().start_local_activity(input)
 

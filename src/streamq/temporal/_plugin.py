@@ -1,4 +1,7 @@
-"""The plugin: everything a worker needs to stream, in one object."""
+"""Defines the plugin: everything that a worker needs to stream, in one object.
+
+Design: docs/design/temporal-producing.md.
+"""
 
 from __future__ import annotations
 
@@ -43,20 +46,20 @@ _logger = logging.getLogger("streamq.temporal")
 class StreamqPlugin(SimplePlugin):
     """Makes streaming activities work on a worker.
 
-    Pass it to ``Client.connect(plugins=[...])``, from where workers inherit it, or to
+    Pass it to ``Client.connect(plugins=[...])``, from which workers inherit it, or to
     ``Worker(plugins=[...])``. It registers the activities and workflows whose names begin with
-    ``streamq.``, lets workflows tell their activities the first run id, passes ``streamq`` through
-    the workflow sandbox, and opens the queue when the worker starts: a backend that cannot be
-    reached stops the worker there, with a clear error. Workers of one process that share the plugin
-    share the queue; it is closed when the last of them stops. For workers of one event loop.
+    ``streamq.``, sends the first run id from workflows to their activities, passes ``streamq``
+    through the workflow sandbox, and opens the queue when the worker starts: a worker whose backend
+    cannot be reached does not start, and raises why. Workers of one process that share the plugin
+    share the queue; it is closed when the last of them stops. They must run in one event loop.
 
     It also lowers the worker's ``max_heartbeat_throttle_interval`` to ``STREAMQ_CANCEL_SECONDS``,
-    so that cancellation reaches activities in that time. The option concerns every activity of the
-    worker that sends heartbeats. One that was passed to ``Worker`` is left as it is.
+    so that cancellation reaches activities in that time. The option applies to every activity of
+    the worker that sends heartbeats. An interval that was passed to ``Worker`` is not changed.
 
     Args:
         queue: An open queue to use; it stays open. By default one is opened as configured.
-        settings: Limits, and which backend to open; by default what is configured.
+        settings: Limits, and which backend to open; by default those that are configured.
     """
 
     def __init__(self, queue: ChunkQueue | None = None, settings: Settings | None = None) -> None:
@@ -73,11 +76,11 @@ class StreamqPlugin(SimplePlugin):
         )
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
-        """Add what the class says to a worker that is being made.
+        """Add the plugin's activities, workflows, interceptor and options to a worker.
 
         Raises:
-            ConfigurationError: A setting is invalid, or an activity has a writer and lacks the
-                decorator :func:`streaming_activity`, which would pass it one.
+            ConfigurationError: A setting is invalid, or an activity has a parameter for a writer
+                and lacks the decorator :func:`streaming_activity`, which would pass it one.
         """
         config = super().configure_worker(config)
         for each in config.get("activities", ()):
@@ -98,7 +101,7 @@ class StreamqPlugin(SimplePlugin):
         chosen = config.get("max_heartbeat_throttle_interval", _DEFAULT_THROTTLE)
         if chosen.total_seconds() <= longest:
             return config
-        # An equal value that the user passed is another object than the default.
+        # Compared by identity: an equal value that the user passed is another object.
         if chosen is _DEFAULT_THROTTLE:
             config["max_heartbeat_throttle_interval"] = timedelta(seconds=longest)
         else:
@@ -111,7 +114,7 @@ class StreamqPlugin(SimplePlugin):
         return config
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
-        """Add what workflows need to be replayed."""
+        """Add what the replay of workflows needs."""
         config = super().configure_replayer(config)
         config["interceptors"] = [
             *(config.get("interceptors") or ()),
@@ -123,7 +126,7 @@ class StreamqPlugin(SimplePlugin):
         return self._resources
 
     def _is_mine(self, interceptor: object) -> bool:
-        # Given to both the client and the worker, the plugin is applied twice.
+        # A plugin that was passed to both the client and the worker is applied twice.
         return isinstance(interceptor, StreamqInterceptor) and interceptor.belongs_to(self._opened)
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
@@ -136,8 +139,8 @@ class StreamqPlugin(SimplePlugin):
             await self._acquire()
         except BaseException as exc:
             _logger.error("this worker does not start: %s", exc)
-            # ``async with Worker(...)`` waits for the end of a worker that never began, unless it
-            # is told; the SDK does so itself where its own start fails.
+            # ``async with Worker(...)`` would wait for the shutdown of a worker that never started.
+            # The SDK sets this event itself where its own start fails.
             ended = getattr(worker, "_shutdown_complete_event", None)
             if ended is not None:
                 ended.set()
@@ -177,7 +180,7 @@ _ACTIVITIES: tuple[Callable[..., Any], ...] = (
 _WORKFLOWS: tuple[type, ...] = (StreamWorkflow, SweepWorkflow, ProduceWorkflow)
 
 
-# Given to both the client and the worker, the plugin is applied twice: add everything once.
+# A plugin that was passed to both the client and the worker is applied twice: add everything once.
 
 
 def _with_activities(

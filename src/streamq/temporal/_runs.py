@@ -1,4 +1,7 @@
-"""The chain of runs behind one stream: where it begins, and how it ends."""
+"""Queries Temporal about the chain of runs behind a stream: its first run, its state, its end.
+
+Design: docs/design/temporal-reading.md.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ _TRANSIENT = {
 _DENIED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}
 
 _STATUSES = {status.value: status for status in WorkflowExecutionStatus}
-_OVER = {
+_ENDED = {
     WorkflowExecutionStatus.COMPLETED,
     WorkflowExecutionStatus.FAILED,
     WorkflowExecutionStatus.CANCELED,
@@ -81,7 +84,7 @@ def rpc_error(error: RPCError, doing: str) -> StreamqError:
 
 @contextmanager
 def connecting() -> Iterator[None]:
-    """A lazy client connects at its first call, and fails with a bare ``RuntimeError``."""
+    """Turn the bare ``RuntimeError`` of a lazy client that cannot connect into an ``RPCError``."""
     try:
         yield
     except RuntimeError as exc:
@@ -93,9 +96,9 @@ class Run:
     """One run of a workflow as the server describes it.
 
     Attributes:
-        run_id: Which run.
+        run_id: Its id.
         first_run_id: The first run of its chain.
-        status: Where it stands; ``None`` if this SDK has no name for that.
+        status: Its state; ``None`` if this SDK has no name for that.
         started_at: When it began, by the server's clock.
         closed_at: When it ended, if it has.
     """
@@ -107,9 +110,9 @@ class Run:
     closed_at: datetime | None
 
     @property
-    def is_over(self) -> bool:
-        """Whether it has ended and is not followed by another one of its chain, if the newest."""
-        return self.status in _OVER
+    def has_ended(self) -> bool:
+        """Whether it has ended and no other run of its chain follows, if it is the newest."""
+        return self.status in _ENDED
 
 
 async def describe_run(client: Client, workflow_id: str, run_id: str | None = None) -> Run:
@@ -130,7 +133,7 @@ async def describe_run(client: Client, workflow_id: str, run_id: str | None = No
     found = answer.workflow_execution_info
     newest_id, first = found.execution.run_id, found.first_run_id
     if not first:
-        # Servers before 1.24 do not describe it; the first event of the run tells.
+        # Servers before 1.24 do not describe it; the first event of the run has it.
         handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id, run_id=newest_id)
         async for event in handle.fetch_history_events(page_size=1, rpc_timeout=_RPC_TIMEOUT):
             first = event.workflow_execution_started_event_attributes.first_execution_run_id
@@ -169,8 +172,8 @@ async def wait_started(
 ) -> tuple[str, bool]:
     """Return the first run id as :func:`find_first_run_id` does, waiting for the workflow's start.
 
-    Describes it again and again, with pauses that grow from 50 ms to a second. A run that is asked
-    for by its id exists or never will: that is not waited for.
+    Describes it repeatedly, with pauses that grow from 50 ms to a second. A run that is given by
+    its id exists already or never will, so that it is not waited for.
 
     Returns:
         The run id, and whether the workflow did not exist at first.
@@ -200,19 +203,19 @@ async def wait_started(
         pause = min(pause * 2, 1.0)
 
 
-async def is_over(client: Client, workflow_id: str, first_run_id: str) -> bool:
-    """Whether no run of the chain is running any more; false if that cannot be told."""
+async def has_chain_ended(client: Client, workflow_id: str, first_run_id: str) -> bool:
+    """Whether no run of the chain is running any more; false if Temporal does not answer."""
     try:
         newest = await describe_run(client, workflow_id)
     except RPCError as exc:
         return exc.status is RPCStatusCode.NOT_FOUND
-    return newest.first_run_id != first_run_id or newest.is_over
+    return newest.first_run_id != first_run_id or newest.has_ended
 
 
-async def is_ended(client: Client, workflow_id: str) -> bool:
-    """Whether the newest run of a workflow has ended; false if that cannot be told."""
+async def has_workflow_ended(client: Client, workflow_id: str) -> bool:
+    """Whether the newest run of a workflow has ended; false if Temporal does not answer."""
     try:
-        return (await describe_run(client, workflow_id)).is_over
+        return (await describe_run(client, workflow_id)).has_ended
     except RPCError as exc:
         return exc.status is RPCStatusCode.NOT_FOUND
 
@@ -220,10 +223,10 @@ async def is_ended(client: Client, workflow_id: str) -> bool:
 async def wait_closed(
     client: Client, workflow_id: str, first_run_id: str, *, patience_seconds: float
 ) -> str:
-    """Wait until the chain has come to its end, following every new run.
+    """Wait until the last run of the chain has ended.
 
-    Long-polls for the close event of a run, so that nothing is asked again and again and no
-    payload is decoded. Outages are waited out.
+    Long-polls for the close event of each run, so that no payload is decoded and few requests are
+    made. Outages are waited out.
 
     Args:
         client: Of the workflow's namespace.
@@ -232,7 +235,7 @@ async def wait_closed(
         patience_seconds: Give up when Temporal stays unreachable for this long.
 
     Returns:
-        How the last run ended, in Temporal's terms: ``COMPLETED``, ``FAILED``, ``CANCELED``,
+        The state of the last run, in Temporal's terms: ``COMPLETED``, ``FAILED``, ``CANCELED``,
         ``TERMINATED``, ``TIMED_OUT``; ``NOT_FOUND`` if the server no longer knows the workflow.
 
     Raises:
@@ -278,14 +281,14 @@ def _close_events(
 
 
 async def _next_page(pages: WorkflowHistoryEventAsyncIterator) -> tuple[str, str | None]:
-    """Poll once; return how the run closed (empty while it runs) and the run that follows it."""
+    """Poll once; return the state of the closed run (empty while it runs) and the next run."""
     try:
         with connecting():
             await pages.fetch_next_page()
     except RPCError as exc:
         if exc.status is not RPCStatusCode.NOT_FOUND:
             raise
-        return "NOT_FOUND", None  # past the namespace's retention; a newer run may exist
+        return "NOT_FOUND", None  # removed after the namespace's retention; a newer run may exist
     for event in pages.current_page or ():
         ending = _ending(event)
         if ending is not None:
@@ -305,7 +308,7 @@ def _ending(event: temporalio.api.history.v1.HistoryEvent) -> tuple[str, str | N
 async def _newer_run(
     client: Client, workflow_id: str, first_run_id: str, closed_run_id: str
 ) -> str | None:
-    """Return the newest run if it belongs to the chain and is another one: after a reset, say."""
+    """Return the newest run if it is another run of the chain, after a reset for example."""
     try:
         newest = await describe_run(client, workflow_id)
     except RPCError as exc:

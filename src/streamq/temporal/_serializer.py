@@ -1,4 +1,7 @@
-"""Values through the client's data converter, records through its payload codec."""
+"""Encodes values with the client's payload converter, and records with its payload codec.
+
+Design: docs/design/values.md.
+"""
 
 from __future__ import annotations
 
@@ -38,20 +41,20 @@ _ENCODING = "encoding"
 _JSON = {_ENCODING: b"json/plain"}
 _BYTES = {_ENCODING: b"binary/plain"}
 _NULL = {_ENCODING: b"binary/null"}
-# Text and bytes come out of these as they went in, so that the way through a payload is saved.
+# These return text and bytes unchanged, so that the conversion to a payload can be left out.
 _TRANSPARENT = (DefaultPayloadConverter, PydanticPayloadConverter)
 
 
 class PayloadSerializer(Generic[T]):
     """Encodes values as a payload converter does.
 
-    Text, bytes and what becomes JSON is stored as such, so that a browser or another language reads
-    it; anything else as the payload itself.
+    Text, bytes and JSON are stored as such, so that a browser or another language can read them;
+    any other value is stored as the payload itself.
 
     Args:
         converter: The payload converter.
-        value_type: What values are decoded as; by default whatever their JSON says.
-        is_transparent: Whether text and bytes come out of it as they went in.
+        value_type: Type of decoded values; by default that of their JSON.
+        is_transparent: Whether the converter returns text and bytes unchanged.
     """
 
     def __init__(
@@ -105,15 +108,15 @@ class PayloadSerializer(Generic[T]):
         try:
             payload = _payload(encoding, data)
             [value] = self._converter.from_payloads([payload], [wanted] if wanted else None)
-        except Exception as exc:  # noqa: BLE001 - converters raise whatever they like
-            # Not as its cause either: the text of such errors has the data in it.
+        except Exception as exc:  # noqa: BLE001 - converters raise errors of any class
+            # The error is not set as the cause: its text may contain the data.
             found = describe_invalid(exc) if isinstance(exc, ValidationError) else ""
             raise SerializationError(
                 f"the data converter cannot decode a chunk ({encoding.name}) as {_name(wanted)}: "
                 f"{found or type(exc).__name__}"
             ) from None
         if isinstance(value, bytes) and not self._takes_bytes:
-            # Converters hand bytes out whatever is asked for.
+            # Converters return bytes whatever type is requested.
             raise SerializationError(f"a chunk of {len(value)} bytes is not a {_name(wanted)}")
         return value  # type: ignore[no-any-return]
 
@@ -123,7 +126,7 @@ def _name(wanted: Any) -> str:
 
 
 def _is_json(data: bytes) -> bool:
-    """Whether it is JSON for everybody: Python writes NaN and Infinity as well."""
+    """Whether data is JSON by the standard: Python writes NaN and Infinity, which are not."""
     if b"NaN" not in data and b"Infinity" not in data:
         return True
     try:
@@ -148,7 +151,7 @@ def _payload(encoding: Encoding, data: bytes) -> Payload:
 
 
 class PayloadCodecOfRecords:
-    """Lets a payload codec encode records, one payload each.
+    """Encodes records with a payload codec, one payload for each record.
 
     Args:
         codec: The payload codec.
@@ -163,11 +166,11 @@ class PayloadCodecOfRecords:
         return payload.SerializeToString()
 
     async def decode(self, data: bytes) -> bytes:
-        """Return what was encoded."""
+        """Return the record that :meth:`encode` encoded."""
         try:
             stored = Payload.FromString(data)
         except DecodeError as exc:
-            raise SerializationError(f"what is stored is not a payload: {exc}") from exc
+            raise SerializationError(f"a stored record is not a payload: {exc}") from exc
         [payload] = await self._codec.decode([stored])
         return payload.data
 
@@ -175,21 +178,21 @@ class PayloadCodecOfRecords:
 def conversion(
     converter: DataConverter, stream: str, namespace: str, value_type: type[T] | None = None
 ) -> tuple[Serializer[T], Codec | None]:
-    """Return how the values of a workflow's stream are converted, and its codec if there is one.
+    """Return the serializer of a workflow's stream, and its codec if there is one.
 
-    Converters and codecs that want to know get the workflow as their serialization context.
+    Converters and codecs that support it get the workflow as their serialization context.
 
     Args:
-        converter: The client's.
+        converter: The client's data converter.
         stream: Name of the stream, ``workflow id / first run id / topic``.
-        namespace: Of the workflow.
-        value_type: What values are decoded as.
+        namespace: Namespace of the workflow.
+        value_type: Type of decoded values.
     """
     workflow_id = stream.rsplit("/", 2)[0]
     context = WorkflowSerializationContext(namespace=namespace, workflow_id=workflow_id)
     chosen = converter.with_context(context)
     codec = None if chosen.payload_codec is None else PayloadCodecOfRecords(chosen.payload_codec)
-    # Of the class as configured: the SDK wraps the instance.
+    # By the configured class, since the SDK wraps the instance.
     is_transparent = converter.payload_converter_class in _TRANSPARENT
     serializer = PayloadSerializer(
         chosen.payload_converter, value_type, is_transparent=is_transparent
@@ -202,11 +205,11 @@ def codec_of(name: str, stream: StreamId, namespace: str) -> Codec | None:
 
     Args:
         name: ``module:name``.
-        stream: Which stream.
-        namespace: Of the workflow.
+        stream: The stream.
+        namespace: Namespace of the workflow.
 
     Raises:
-        ConfigurationError: It cannot be imported, or is no data converter.
+        ConfigurationError: The name cannot be imported, or is no data converter.
     """
     return conversion(_load(name), stream.name, namespace)[1]
 

@@ -1,4 +1,7 @@
-"""Reading a workflow's stream from outside, to its end or to the workflow's."""
+"""Reads a workflow's stream from outside, to the end of the stream or of the workflow.
+
+Design: docs/design/temporal-reading.md.
+"""
 
 from __future__ import annotations
 
@@ -49,26 +52,26 @@ def subscribe(
     """Read the stream of a workflow while it is written, afterwards, or from before its start.
 
     Use it as ``async with subscribe(handle) as events:`` and iterate. The chunks come straight from
-    the queue; Temporal is asked for the first run id, if the handle does not know it, and once
-    more, by one long poll, for the end of the workflow. The stream's seal ends the iteration, or
-    the workflow's end. Give an idle deadline as well where the workflow may go on for days after
-    an activity that could not seal its stream.
+    the queue. Temporal is queried for the first run id, if the handle does not have it, and once
+    more, by one long poll, for the end of the workflow. The iteration ends with the stream's seal,
+    or with the workflow. Pass an idle deadline as well if the workflow may go on for days after an
+    activity that could not seal its stream.
 
-    A workflow that does not exist yet is waited for. An id, or a handle without run id, means the
-    newest run of that id: where an id is used again and the next run has not been started, that is
-    the one before.
+    Entering waits for a workflow that does not exist yet. An id, or a handle without run id, means
+    the newest run of that id. If an id is used again and the next run has not been started yet,
+    that is the previous run.
 
     Args:
         workflow: Its id, or a handle with or without a run id. Any run of the chain will do.
         topic: Which of the workflow's streams.
-        client: Of the workflow's namespace; needed with an id, a handle has its own.
-        from_: ``"beginning"``; ``"tail"`` for what comes after now, which is everything if the
+        client: A client of the workflow's namespace; needed with an id. A handle has its own.
+        from_: ``"beginning"``; ``"tail"`` for events after now, which is all of them if the
             workflow does not exist yet; or a cursor.
         queue: An open queue to use; it stays open. By default one is opened and closed.
-        settings: Limits and defaults; by default what is configured.
+        settings: Limits and defaults; by default those that are configured.
         idle_seconds: How long to wait for the next event; by default as long as the workflow runs.
         start_seconds: How long entering waits for a workflow that does not exist yet.
-        value_type: What the client's data converter decodes every value as.
+        value_type: Type to which the client's data converter decodes every value.
 
     Raises:
         ConfigurationError: The topic or a time is not usable, or an id comes without a client.
@@ -76,7 +79,7 @@ def subscribe(
     if isinstance(workflow, str):
         if client is None:
             raise ConfigurationError(
-                f"workflow id {workflow!r} needs a client to ask for it: pass "
+                f"workflow id {workflow!r} needs a client: pass "
                 "subscribe(id, client=client), or a handle"
             )
         workflow = client.get_workflow_handle(workflow)
@@ -159,7 +162,7 @@ class Subscription(Generic[T]):
                 client, handle.id, run_id, retry, seconds=self._start_seconds
             )
             if is_new and self._from == "tail":
-                self._from = "beginning"  # all of it comes after the moment it was asked for
+                self._from = "beginning"  # all events come after the subscription began
         stream = stream_id(stream_name(handle.id, first, self._topic), chosen)
         queue = self._given
         if queue is None:
@@ -201,17 +204,17 @@ class Subscription(Generic[T]):
 
     @property
     def stream(self) -> StreamId:
-        """Which stream."""
+        """The stream."""
         return self._open_reader().stream
 
     @property
     def cursor(self) -> str:
-        """Token of the place after the last event delivered."""
+        """Token of the position after the last event delivered."""
         return self._open_reader().cursor
 
     @property
     def seal(self) -> Seal | None:
-        """The ending, once it has been delivered."""
+        """The seal, once it has been delivered."""
         return self._open_reader().seal
 
     def __aiter__(self) -> Self:
@@ -229,7 +232,7 @@ class Subscription(Generic[T]):
             raise ClosedError("this subscription is closed", stream=str(reader.stream))
         if not watch.done():
             try:
-                # The end of the workflow ends the wait through this timeout, whatever it waits for.
+                # The end of the workflow ends this wait: _on_closed makes the timeout expire.
                 async with asyncio.timeout(None) as self._waiting:
                     event = await reader.__anext__()
                 self._span.follow(reader)
@@ -239,17 +242,17 @@ class Subscription(Generic[T]):
                     raise
             finally:
                 self._waiting = None
-        return await self._rest(reader, watch)
+        return await self._read_rest(reader, watch)
 
-    async def _rest(self, reader: StreamReader, watch: asyncio.Task[str]) -> Event[T]:
-        """Return what was still on its way when the workflow ended."""
+    async def _read_rest(self, reader: StreamReader, watch: asyncio.Task[str]) -> Event[T]:
+        """Return the next event that was still in transit when the workflow ended."""
         if reader.seal is not None:
             raise StopAsyncIteration
         batch = await reader.read_batch(max_events=1, max_wait=_GRACE_SECONDS)
         if batch:
             self._span.follow(reader)
             return batch[0]
-        status = watch.result()  # or the reason why it cannot be told
+        status = watch.result()  # raises if Temporal could not be queried
         detail = f"without sealing stream {reader.stream}; what was delivered is all there is"
         if not reader.offset and not await self._exists(reader.stream):
             detail = (
@@ -281,7 +284,7 @@ class Subscription(Generic[T]):
 
     def _on_closed(self, watch: asyncio.Task[str]) -> None:
         if not watch.cancelled():
-            watch.exception()  # it is told to the reader; one that has left does not want it
+            watch.exception()  # marks it as retrieved; __anext__ raises it, if there is a next
         if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time())
 

@@ -1,8 +1,10 @@
-"""Spans for streams: one for each attempt that writes, one for each subscription, linked.
+"""Records spans of streams: one for each attempt that writes, one for each subscription, linked.
 
-With ``opentelemetry-api`` (extra ``otel``) and a tracer provider set by the application; without
-them nothing happens. Trace context travels in the headers of the stream, in W3C Trace Context. Only
-that: baggage may be meant for nobody who can look into the backend.
+It needs ``opentelemetry-api`` (extra ``otel``) and a tracer provider set by the application;
+without them nothing is recorded. The headers of the stream carry the trace context, as W3C Trace
+Context. They do not carry baggage, which may be confidential to readers of the backend.
+
+Design: docs/design/temporal-producing.md.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _NOT_SEALED = "OPEN"
 def trace_headers() -> dict[str, str]:
     """Return the current trace context as headers for :func:`streamq.open_writer`.
 
-    Empty without OpenTelemetry, and outside of a trace.
+    They are empty without OpenTelemetry, and outside of a trace.
     """
     headers: dict[str, str] = {}
     if _is_installed:
@@ -57,16 +59,16 @@ class StreamSpan:
             _propagator.inject(self.headers, trace.set_span_in_context(span))
 
     def follow(self, writer: StreamWriter[Any]) -> None:
-        """End with the writer: once its seal is durable, it has failed, or it is closed."""
+        """End the span with the writer: when its seal is durable, it fails, or it is closed."""
         self._writer = writer
         if self._span is not None:
             self._span.set_attribute("streamq.attempt", writer.attempt)
             writer.on_stopped(self._end)
 
     def fail(self, error: BaseException) -> None:
-        """End at once, unless a writer is followed: the stream could not be opened."""
+        """End the span at once: the stream could not be opened. A followed writer ends it later."""
         if self._span is not None and self._writer is None:
-            if isinstance(error, SealedError):  # often a repetition, which then discards
+            if isinstance(error, SealedError):  # often a repeated attempt, which discards
                 self._span.set_attribute("streamq.state", "SEALED")
             else:
                 self._span.set_attribute("streamq.state", _NOT_SEALED)
@@ -95,10 +97,10 @@ class StreamSpan:
 def stream_span(stream: StreamId, *, backend: str) -> Iterator[StreamSpan]:
     """Begin the span of an attempt to write a stream, as a child of the current one.
 
-    The block is the opening of the writer: it gives :attr:`StreamSpan.headers` to
-    :func:`streamq.open_writer` and the writer to :meth:`StreamSpan.follow`, with which the span
-    ends. If it raises, the span ends there. The span does not become the current one, so that what
-    the producer does stays where it would be without streamq.
+    The block opens the writer: it passes :attr:`StreamSpan.headers` to :func:`streamq.open_writer`
+    and the writer to :meth:`StreamSpan.follow`, after which the span ends with the writer. If the
+    block raises, the span ends there. The span does not become the current one, so that the
+    producer's own spans have the same parent as without streamq.
     """
     begun = None
     if _is_installed:
@@ -123,7 +125,7 @@ class ReadingSpan:
         self._headers: Mapping[str, str] = {}
 
     def begin(self, workflow_id: str) -> None:
-        """Begin, if anybody records spans here."""
+        """Begin the span, if spans are recorded in this process."""
         if not _is_installed:
             return
         span = trace.get_tracer(_SCOPE).start_span(
@@ -134,12 +136,12 @@ class ReadingSpan:
         self._span = span if span.is_recording() else None
 
     def opened(self, stream: StreamId, backend: str) -> None:
-        """Add what is known once the reader is open."""
+        """Add the stream and its backend once the reader is open."""
         if self._span is not None:
             self._span.set_attributes({**_names(stream), "streamq.backend": backend})
 
     def follow(self, reader: StreamReader[Any]) -> None:
-        """Link to the span of the attempt that is read, if it is another one than before."""
+        """Link to the span of the attempt that is read, unless it is the same as before."""
         if self._span is None or reader.headers == self._headers:
             return
         self._headers = dict(reader.headers)
@@ -149,7 +151,7 @@ class ReadingSpan:
             self._span.add_link(produced)
 
     def end(self, reader: StreamReader[Any] | None, error: BaseException | None) -> None:
-        """End, with what was read."""
+        """End the span with the counts and the ending that were read."""
         span, self._span = self._span, None
         if span is None:
             return

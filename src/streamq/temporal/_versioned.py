@@ -1,8 +1,10 @@
-"""The plugin's workflows for workers with worker versioning.
+"""Defines the plugin's workflows for workers with worker versioning.
 
-Such a worker refuses a workflow that does not say how it is versioned, and a server refuses a
-workflow task that says so and comes from any other worker. The definition is fixed where a class is
-decorated, so there are two classes of each workflow; :data:`VERSIONED` tells the plugin which.
+Such a worker refuses a workflow without a versioning behavior, and the server refuses a versioning
+behavior from any other worker. The decorator of a class fixes it, so that each workflow has two
+classes; :data:`VERSIONED` maps one to the other.
+
+Design: docs/design/temporal-generic.md.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from .workflow._produce import PRODUCE_WORKFLOW, ProduceRequest, ProduceWorkflow
 
 @workflow.defn(name=STREAM_WORKFLOW, versioning_behavior=VersioningBehavior.PINNED)
 class PinnedStreamWorkflow(StreamWorkflow):
-    """Stays with the version that began the stream, with its activity."""
+    """Stays with the version that began the stream, as its activity does."""
 
     @workflow.run
     async def run(self, request: Any = None, state: Any = None) -> StreamResult:
@@ -32,7 +34,7 @@ class PinnedStreamWorkflow(StreamWorkflow):
 
 @workflow.defn(name=PRODUCE_WORKFLOW, versioning_behavior=VersioningBehavior.PINNED)
 class PinnedProduceWorkflow(ProduceWorkflow):
-    """Stays with the version that began the stream, with its activity."""
+    """Stays with the version that began the stream, as its activity does."""
 
     @workflow.run
     async def run(self, request: ProduceRequest) -> RawValue:
@@ -42,7 +44,7 @@ class PinnedProduceWorkflow(ProduceWorkflow):
 
 @workflow.defn(name=SWEEP_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class UpgradingSweepWorkflow(SweepWorkflow):
-    """A schedule goes on for years: it runs with whatever version is current."""
+    """Runs with the current version, since its schedule goes on for years."""
 
     @workflow.run
     async def run(self, request: dict[str, Any] | SweepRequest | None = None) -> SweepSummary:
@@ -55,4 +57,4 @@ VERSIONED: dict[type, type] = {
     ProduceWorkflow: PinnedProduceWorkflow,
     SweepWorkflow: UpgradingSweepWorkflow,
 }
-"""What a worker with versioning gets instead of each workflow of the plugin."""
+"""The class that a worker with versioning gets instead of each workflow of the plugin."""

@@ -197,7 +197,7 @@ async def test_a_poll_that_looks_after_its_producer_asks_the_backend_no_oftener(
         looks += 1
         return looks == 9
 
-    monkeypatch.setattr("streamq.temporal.activities._poll.is_ended", is_over)
+    monkeypatch.setattr("streamq.temporal.activities._poll.has_workflow_ended", is_over)
     environment = ActivityEnvironment(client=client)
 
     async def wait_in_vain() -> tuple[PollResult, list[str]]:

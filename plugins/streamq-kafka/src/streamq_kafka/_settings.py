@@ -33,12 +33,13 @@ class KafkaSettings(DriverSettings):
     toml_table = "kafka"
 
     bootstrap_servers: str = Field(
-        default="127.0.0.1:9092", description="some brokers to begin with, as host:port,host:port"
+        default="127.0.0.1:9092",
+        description="some brokers to connect to first, as host:port,host:port",
     )
     topic: str = Field(
         default="streamq",
-        description="topic of the records, may contain {tenant}; the directory of streams is the "
-        "topic of that name and `.directory`",
+        description="topic of the records, may contain {tenant}; the name of its directory is this "
+        "name and `.directory`",
     )
     security_protocol: Protocol = Field(
         default="PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
@@ -54,7 +55,8 @@ class KafkaSettings(DriverSettings):
     )
     sasl_token_provider: str | None = Field(
         default=None,
-        description="`module:function` that returns a token for OAUTHBEARER, perhaps as coroutine",
+        description="`module:function` that returns a token for OAUTHBEARER; may be a coroutine "
+        "function",
     )
     tls_ca_file: str | None = Field(
         default=None, description="certificates to trust, PEM; by default those of the system"
@@ -70,27 +72,27 @@ class KafkaSettings(DriverSettings):
     )
     idempotent: bool = Field(
         default=True,
-        description="have brokers recognise what aiokafka sends again; off only for brokers that "
-        "cannot, such as the embedded one",
+        description="brokers recognise batches that aiokafka sends again; off only for brokers "
+        "without idempotent producers, such as the embedded one",
     )
     compression: Compression = Field(
         default="none",
         description="none, gzip, snappy, lz4 or zstd; the last three need the extra `compression`, "
-        "also where streams are read",
+        "also in processes that only read",
     )
     linger_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
-        default=0.0, description="how long records wait for company before they are sent"
+        default=0.0, description="how long a record waits for others to be sent with it"
     )
     batch_bytes: Annotated[int, Field(ge=4_096, le=16 * 2**20)] = Field(
         default=262_144,
-        description="largest batch of records of one partition; never more than the topic takes",
+        description="largest batch of records of one partition; at most what the topic takes",
     )
     fetch_wait_ms: Annotated[int, Field(ge=1, le=5_000)] = Field(
-        default=500, description="how long a broker holds a fetch while there is nothing new"
+        default=500, description="how long a broker holds a fetch while there is no new record"
     )
     client_id: str = Field(default="streamq", description="name in the logs of the brokers")
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
-        default=10.0, description="longest time until some broker has answered"
+        default=10.0, description="longest time until a broker has answered"
     )
     operation_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         default=10.0, description="longest time to wait for an answer"
@@ -101,8 +103,8 @@ class KafkaSettings(DriverSettings):
     )
     cache_bytes: Annotated[int, Field(ge=1_048_576)] = Field(
         default=67_108_864,
-        description="most data kept in memory for all streams that are followed, and as much again "
-        "for readers of older data",
+        description="most data kept in memory for all streams that are followed; readers of older "
+        "data have as much again",
     )
     partitions: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=12, description="partitions of topics that `streamq doctor --create` creates"
@@ -112,7 +114,7 @@ class KafkaSettings(DriverSettings):
     )
     retention_hours: Annotated[float, Field(gt=0)] = Field(
         default=72.0,
-        description="how long they keep records; longer than any stream lasts and is kept",
+        description="how long they keep records; longer than any stream is written to and kept",
     )
 
     @field_validator("bootstrap_servers")
@@ -151,13 +153,13 @@ class KafkaSettings(DriverSettings):
     def _compression_is_installed(cls, value: Compression) -> Compression:
         if value != "none" and not getattr(codec, f"has_{value}")():
             raise ValueError(
-                f"{value} needs a library: pip install 'streamq-kafka[compression]', here and "
-                "wherever streams are read; gzip needs none"
+                f"{value} needs a library: pip install 'streamq-kafka[compression]', here and in "
+                "every process that reads; gzip needs none"
             )
         return value
 
     @model_validator(mode="after")
-    def _answers_are_waited_for(self) -> KafkaSettings:
+    def _fetches_end_before_the_timeout(self) -> KafkaSettings:
         if self.fetch_wait_ms >= self.operation_timeout_seconds * 1000:
             raise ValueError(
                 f"STREAMQ_KAFKA_FETCH_WAIT_MS={self.fetch_wait_ms} has to be shorter than "
@@ -181,21 +183,21 @@ class KafkaSettings(DriverSettings):
 
     @property
     def is_per_tenant(self) -> bool:
-        """Whether every tenant has a topic of its own."""
+        """Whether every tenant has its own topic."""
         return TENANT in self.topic
 
     def topic_of(self, tenant: str) -> str:
-        """Return the topic that a tenant's records are in.
+        """Return the topic of a tenant's records.
 
         Raises:
-            ConfigurationError: It would be the directory of another tenant.
+            ConfigurationError: It would be the directory of another topic.
         """
         name = self.topic.replace(TENANT, tenant)
         if self.is_per_tenant and name.endswith(DIRECTORY_SUFFIX):
             raise ConfigurationError(
                 f"tenant {tenant!r} cannot have topic {name!r}, which is the directory of another "
-                f"topic; let STREAMQ_KAFKA_TOPIC go on after '{TENANT}', or name the tenant "
-                "otherwise",
+                f"topic; add a suffix after '{TENANT}' in STREAMQ_KAFKA_TOPIC, or rename the "
+                "tenant",
                 backend=BACKEND,
             )
         return name

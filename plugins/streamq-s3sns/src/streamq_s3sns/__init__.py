@@ -1,10 +1,13 @@
-"""Amazon S3 backend for streamq: immutable segments, and SNS to wake readers."""
+"""Amazon S3 backend for streamq: immutable segments, and SNS to wake readers.
+
+Design: docs/design/s3sns.md.
+"""
 
 from ._driver import S3SnsDriver
-from ._handover import HandOver, open_hand_over
-from ._lookup import ObjectNotFoundError
-from ._reference import ObjectReference
+from ._errors import ObjectNotFoundError
 from ._settings import S3SnsSettings
+from .handover._hand_over import HandOver, open_hand_over
+from .handover._reference import ObjectReference
 
 __all__ = [
     "HandOver",

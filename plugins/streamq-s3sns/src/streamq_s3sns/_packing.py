@@ -1,14 +1,16 @@
-"""Packing: what was written in many small segments can be read later with few requests.
+"""Packs many small segments into one, so that later readers need few requests.
 
-A slow stream has one segment for each chunk, and a request for each of them is what a late reader
-would pay. So whoever writes keeps what it has written of each stream, up to a group of a hundred
-segments, and writes the group's first segment anew, with all of it. Nothing else changes: numbers
-stay as they were won, the other segments stay where they are for those who are reading them, and
-whatever is not packed, for whatever reason, is read one by one.
+A slow stream has one segment for each chunk, and a later reader would pay a request for each of
+them. A writer therefore keeps what it has written of each stream, up to a group of a hundred
+segments, and writes the group's first segment anew with the entries of all of them. Nothing else
+changes: numbers stay as they were won, and the other segments stay where they are for the readers
+that are in the middle of them. What is not packed, for whatever reason, is read segment by segment.
 
-A pack replaces the very segment that it begins with, and nothing otherwise (``If-Match``), so that
-a stream which was deleted meanwhile does not come back. The tag is that of the body only: whether
-it is not the same text in a stream that has begun again is seen from the metadata just before.
+A pack replaces exactly the segment that it begins with (``If-Match``), so that a stream that was
+deleted in the meantime does not come back. The tag depends on the body only. The same body may
+belong to a stream that has begun again; the checkpoint, which is read just before, shows that.
+
+Design: docs/design/s3sns.md.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from dataclasses import dataclass, field
 
 from streamq.driver import BackendUnavailableError, StreamId, StreamqError
 
-from ._segment import Tail
-from ._store import Store
+from ._segment import Checkpoint
+from .requests._segments import SegmentStore
 
 GROUP_SEGMENTS = 100
 """A group with as many segments is packed."""
@@ -31,38 +33,38 @@ GROUP_SEGMENTS = 100
 LARGEST_SEGMENT_BYTES = 256 * 1024
 """A larger one is worth a request of its own."""
 
-_FEWEST = 8  # a PUT costs as much as twelve GETs; below this nobody would notice
+_FEWEST = 8  # a PUT costs as much as twelve GETs; fewer segments are not worth one
 _GROUP_BYTES = 4 * 2**20
 _HELD_BYTES = 16 * 2**20
 _PACKING_BYTES = 16 * 2**20
-_OVERHEAD_BYTES = 300  # of a segment that is held, beside its body
+_OVERHEAD_BYTES = 300  # memory of a segment that is held, in addition to its body
 _GROUP_OVERHEAD_BYTES = 1_000
 _AT_ONCE = 4
 _REFUSED_SECONDS = 3_600.0  # a token that had expired may have been renewed by then
-_NOBODYS_TAG = '"00000000000000000000000000000000"'
+_IMPOSSIBLE_TAG = '"00000000000000000000000000000000"'
 
 _log = logging.getLogger("streamq.s3sns")
 
 
 @dataclass(slots=True)
 class _Group:
-    """Segments that follow each other, all written by this queue."""
+    """Consecutive segments, all written by this queue."""
 
     stream: StreamId
     directory: str
-    head: Tail
+    head: Checkpoint
     tag: str
     own: int
     through: int
     bodies: list[bytes] = field(default_factory=list)
     size: int = _GROUP_OVERHEAD_BYTES
 
-    def is_followed_by(self, tail: Tail) -> bool:
-        """Whether a segment comes right after it, in the same stream."""
-        return tail.number == self.through + 1 and tail.begin == self.head.begin
+    def is_followed_by(self, checkpoint: Checkpoint) -> bool:
+        """Whether a segment comes right after the group, in the same stream."""
+        return checkpoint.number == self.through + 1 and checkpoint.begin == self.head.begin
 
-    def add(self, tail: Tail, body: bytes) -> None:
-        self.through = tail.number
+    def add(self, checkpoint: Checkpoint, body: bytes) -> None:
+        self.through = checkpoint.number
         self.bodies.append(body)
         self.size += _OVERHEAD_BYTES + len(body)
 
@@ -70,22 +72,22 @@ class _Group:
 class Packer:
     """Packs what one queue writes, in the background.
 
-    An error is logged and no more, since everything is stored already; who is refused rests for an
-    hour. Groups that may still grow take
-    16 MiB, all streams together; beyond that, those which have not grown for longest are packed
-    as they are. Groups that wait for their turn take 16 MiB more; beyond that they are not packed.
+    An error is only logged, since everything is stored already. After a refusal packing pauses for
+    an hour. Groups that may still grow take at most 16 MiB for all streams together; beyond that,
+    those that have not grown for longest are packed as they are. Groups that wait to be packed take
+    at most 16 MiB more; beyond that they are not packed.
 
     Args:
-        store: Where the segments are.
+        store: The segments.
         is_on: Whether to pack at all.
-        connections: Most connections to S3, of which packs leave most to others.
+        connections: Limit of connections to S3, most of which packing leaves to appends.
     """
 
-    def __init__(self, store: Store, *, is_on: bool, connections: int) -> None:
+    def __init__(self, store: SegmentStore, *, is_on: bool, connections: int) -> None:
         self._store = store
         self._clock = asyncio.get_running_loop().time
         self._off_until = -math.inf if is_on else math.inf
-        self._is_proved = False
+        self._is_condition_honoured = False
         self._groups: OrderedDict[str, _Group] = OrderedDict()
         self._held = 0
         self._packing = 0
@@ -93,33 +95,40 @@ class Packer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(
-        self, stream: StreamId, directory: str, tail: Tail, body: bytes, *, tag: str, count: int
+        self,
+        stream: StreamId,
+        directory: str,
+        checkpoint: Checkpoint,
+        body: bytes,
+        *,
+        tag: str,
+        count: int,
     ) -> None:
         """Take a segment that has just been stored.
 
         Args:
             stream: The stream.
-            directory: Of the stream.
-            tail: Where the stream stands after it.
+            directory: Directory of the stream.
+            checkpoint: State of the stream after the segment.
             body: Its entries.
-            tag: By which S3 knows it; empty if the server gives none.
-            count: How many entries it has.
+            tag: Its tag in S3; empty if the server sends none.
+            count: Number of its entries.
         """
         if not self._is_on:
             return
         group = self._groups.get(directory)
         is_small = len(body) <= LARGEST_SEGMENT_BYTES and tag != ""
-        if group is not None and not (is_small and group.is_followed_by(tail)):
+        if group is not None and not (is_small and group.is_followed_by(checkpoint)):
             self.finish(directory)
             group = None
         if not is_small:
             return
         if group is None:
-            group = _Group(stream, directory, tail, tag, count, tail.number)
+            group = _Group(stream, directory, checkpoint, tag, count, checkpoint.number)
             self._groups[directory] = group
             self._held += group.size
         before = group.size
-        group.add(tail, body)
+        group.add(checkpoint, body)
         self._held += group.size - before
         self._groups.move_to_end(directory)
         if len(group.bodies) >= GROUP_SEGMENTS or group.size >= _GROUP_BYTES:
@@ -128,7 +137,7 @@ class Packer:
             self.finish(next(iter(self._groups)))
 
     def finish(self, directory: str) -> None:
-        """Pack what there is of a stream: nothing follows, or nothing that belongs to it."""
+        """Pack what is held of a stream: nothing more will be added to its group."""
         group = self.forget(directory)
         if (
             group is None
@@ -142,14 +151,14 @@ class Packer:
         task.add_done_callback(self._tasks.discard)
 
     def forget(self, directory: str) -> _Group | None:
-        """Keep nothing of a stream any longer; return what there was."""
+        """Drop what is held of a stream, and return it."""
         group = self._groups.pop(directory, None)
         if group is not None:
             self._held -= group.size
         return group
 
     async def aclose(self, seconds: float) -> None:
-        """Wait for what is being packed, but no longer than that; what has not ended is dropped."""
+        """Wait for packs under way, at most so many seconds; then cancel them."""
         self._forget_all()
         tasks = tuple(self._tasks)
         if tasks:
@@ -171,16 +180,16 @@ class Packer:
             _log.debug("segments of %s stay as they are: %s", group.stream, exc)
         except StreamqError as exc:
             self._stop(str(exc), seconds=_REFUSED_SECONDS)
-        except Exception:  # noqa: BLE001 - nobody waits for this task, or sees how it ends
+        except Exception:  # noqa: BLE001 - no caller awaits this task, so it is logged here
             _log.exception("packing segments of %s failed", group.stream)
         finally:
             self._packing -= group.size
 
     async def _write(self, group: _Group) -> None:
-        if await self._store.head(group.directory, group.head.number) != group.head:
+        if await self._store.checkpoint(group.directory, group.head.number) != group.head:
             return  # deleted, and perhaps written anew
         body = b"".join(group.bodies)
-        group.bodies.clear()  # two of each would be twice the memory
+        group.bodies.clear()  # frees memory: the joined body is a copy
         put = functools.partial(
             self._store.pack,
             group.directory,
@@ -190,10 +199,10 @@ class Packer:
             through=group.through,
             own=group.own,
         )
-        if not self._is_proved and await put(tag=_NOBODYS_TAG):
+        if not self._is_condition_honoured and await put(tag=_IMPOSSIBLE_TAG):
             self._stop("the server does not honour `If-Match`", seconds=math.inf)
             return
-        self._is_proved = True
+        self._is_condition_honoured = True
         await put(tag=group.tag)
 
     @property

@@ -1,9 +1,11 @@
-"""Reading segments: the next number, then more of them at once, and a listing when one is missing.
+"""Reads stored segments: the next number, then several at once, and a listing if one is missing.
 
-A reader that has caught up asks for one number again and again. One that is behind fetches several
-at a time, twice as many each time, as far as it takes to fill what it was asked for and as far as
-they are small; behind one that was packed it goes on with the first that was not in it. What is
-left of a segment is kept for the next page, so that a large one is not fetched again for each.
+A reader that has caught up requests one number again and again. A reader that is behind fetches
+several segments at a time, twice as many each time, as long as the page has room and the segments
+are small. After a packed segment it continues with the first number that is not packed into it. The
+rest of a segment is kept for the next page, so that a large one is not fetched again for each.
+
+Design: docs/design/s3sns.md.
 """
 
 from __future__ import annotations
@@ -15,19 +17,20 @@ from dataclasses import dataclass, field
 from streamq.driver import Stored, StreamqError
 from streamq_aws import together
 
-from ._flows import Flow
-from ._segment import Place, Segment, Tail, stored
-from ._store import Store, TooLarge
+from ._known_streams import KnownStream
+from ._position import SegmentPosition
+from ._segment import Checkpoint, Segment, stored
+from .requests._segments import OversizedSegment, SegmentStore
 
 _AT_ONCE = 16
 _AT_ONCE_BYTES = 16 * 2**20
 _KEPT_BYTES = 16 * 2**20
-_LOOK_SECONDS = 30.0
+_LISTING_SECONDS = 30.0
 
 
 @dataclass(slots=True)
 class _Page:
-    """What a read returns, within its bounds."""
+    """The records that a read returns, within its limits."""
 
     max_records: int
     max_bytes: int
@@ -37,13 +40,13 @@ class _Page:
 
     @property
     def has_room(self) -> bool:
-        """Whether another record might fit."""
+        """Whether another record may fit."""
         return (
             not self.is_full and self.size < self.max_bytes and len(self.records) < self.max_records
         )
 
     def take(self, segment: Segment, after: tuple[int, int]) -> None:
-        """Add what fits of a segment."""
+        """Add the entries of a segment that come after one of them, as far as they fit."""
         for record in stored(segment, after):
             self.size += len(record.data)
             if self.records and (
@@ -55,32 +58,32 @@ class _Page:
 
 
 class _Leftovers:
-    """Segments of which a page took a part, by directory and number; the newest few."""
+    """The newest segments that a page has taken in part, by directory and number."""
 
     def __init__(self) -> None:
         self._segments: OrderedDict[tuple[str, int], Segment] = OrderedDict()
         self._bytes = 0
 
     def keep(self, directory: str, segment: Segment) -> None:
-        """Keep a segment until somebody takes it, or until newer ones need the room."""
-        self.take(directory, segment.tail.number)
-        self._segments[directory, segment.tail.number] = segment
+        """Keep a segment until it is taken, or until newer ones need the memory."""
+        self.take(directory, segment.checkpoint.number)
+        self._segments[directory, segment.checkpoint.number] = segment
         self._bytes += segment.bytes
         while self._bytes > _KEPT_BYTES:
             self._bytes -= self._segments.popitem(last=False)[1].bytes
 
     def take(self, directory: str, number: int) -> Segment | None:
-        """Return a segment if it has been kept, and keep it no longer."""
+        """Return a segment if it is kept, and keep it no longer."""
         segment = self._segments.pop((directory, number), None)
         if segment is not None:
             self._bytes -= segment.bytes
         return segment
 
 
-class Reading:
+class SegmentReader:
     """Reads for all streams of one queue."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SegmentStore) -> None:
         self._store = store
         self._leftovers = _Leftovers()
         self._clock = asyncio.get_running_loop().time
@@ -88,168 +91,173 @@ class Reading:
     async def fetch(
         self,
         directory: str,
-        flow: Flow,
-        place: Place,
+        known: KnownStream,
+        position: SegmentPosition,
         max_records: int,
         max_bytes: int,
         *,
         is_final: bool,
         was_empty: bool,
-    ) -> tuple[list[Stored], Place]:
-        """Return records after a place, and the place to ask for if there are none.
+    ) -> tuple[list[Stored], SegmentPosition]:
+        """Return records after a position, and the position to continue from.
 
         Args:
-            directory: Which stream.
-            flow: What is known of it.
-            place: Where to begin.
-            max_records: Most records to return.
-            max_bytes: Most bytes to return, beyond one record.
-            is_final: Nobody looks again soon: find out for sure.
-            was_empty: The place was looked at in the same call, and nothing was there.
+            directory: Directory of the stream.
+            known: What is known of the stream.
+            position: Position to begin at.
+            max_records: Largest number of records to return.
+            max_bytes: Largest number of bytes to return, except that one record is always returned.
+            is_final: No further request follows soon, so a missing segment has to be investigated.
+            was_empty: The same call has requested this position before, and found nothing.
         """
         page = _Page(max_records, max_bytes)
         segment: Segment | None = None
-        if place.number:
-            segment = await self._get(directory, place)
-            if segment is None and not self._has_to_look(flow, place, is_final=is_final):
-                return [], place
-        if segment is None or segment.tail.expires <= self._store.clock.now_ms():
-            # From the beginning; or what was expected is missing, or may be of a stream that has
-            # expired: only the newest segment tells.
-            tail = await self._look(directory, flow)
-            if tail is None:
-                # Whatever comes begins right after what has expired, or with the first number.
-                return [], place if place.number else Place(flow.known + 1)
-            begin = await self._begin(directory, place, tail, is_there=segment is not None)
+        if position.number:
+            segment = await self._get(directory, position)
+            if segment is None and not self._has_to_list(known, position, is_final=is_final):
+                return [], position
+        if segment is None or segment.checkpoint.expires <= self._store.clock.now_ms():
+            # Reading begins, or the expected segment is missing, or it may belong to a stream that
+            # has expired: only the newest segment shows which.
+            newest = await self._list(directory, known)
+            if newest is None:
+                # The next stream begins right after the expired one, or with the first number.
+                return [], position if position.number else SegmentPosition(known.newest + 1)
+            begin = await self._begin(directory, position, newest, is_there=segment is not None)
             if begin is None:
-                return [], place
-            if segment is None or begin != place:
-                place, segment = begin, await self._store.get(directory, begin.number)
+                return [], position
+            if segment is None or begin != position:
+                position, segment = begin, await self._store.get(directory, begin.number)
                 if segment is None:
-                    return [], place
-        after = _after(place, segment)
+                    return [], position
+        after = _after(position, segment)
         page.take(segment, after)
         if page.is_full:
             self._leftovers.keep(directory, segment)
         number = segment.through + 1
-        flow.known = max(flow.known, segment.through)
-        if not (was_empty and page.records and flow.known < number):
-            # Whoever has just waited for this segment was here before it came: what follows it
-            # came later still, and may be left to the next call.
-            number = await self._go_on(directory, flow, number, page, segment, after)
-        return page.records, Place(number, place.key)
+        known.newest = max(known.newest, segment.through)
+        if not (was_empty and page.records and known.newest < number):
+            # A reader that has waited for this segment was here before it came. The segments that
+            # follow it came later still, and may be left to the next call.
+            number = await self._continue(directory, known, number, page, segment, after)
+        return page.records, SegmentPosition(number, position.key)
 
-    async def _go_on(
+    async def _continue(
         self,
         directory: str,
-        flow: Flow,
+        known: KnownStream,
         number: int,
         page: _Page,
         last: Segment,
         after: tuple[int, int],
     ) -> int:
-        """Add the segments that follow; return the number of the first one that was not used."""
+        """Add the segments that follow; return the number of the first one that was not added."""
         typical, pace, is_known = last.bytes, 1, True
         while page.has_room:
-            known = flow.known + 1 - number
-            if is_known and known < 1:
-                # Whatever comes now is a guess, and one that finds nothing is paid for.
+            certain = known.newest + 1 - number
+            if is_known and certain < 1:
+                # From here on requests are guesses, and one that finds nothing costs money.
                 is_known, pace = False, 1
             wanted = (page.max_bytes - page.size) // max(1, typical) + 1
             room = max(1, _AT_ONCE_BYTES // max(1, typical))
-            count = min(pace, wanted, room, known if is_known else _AT_ONCE)
+            count = min(pace, wanted, room, certain if is_known else _AT_ONCE)
             pace = min(2 * pace, _AT_ONCE)
-            # The first one is taken whatever its size is, so that there is progress.
+            # The first segment is taken whatever its size is, so that there is progress.
             sizes = [None] + [_AT_ONCE_BYTES // count] * (count - 1)
             found = await together(
                 self._try(directory, number + i, size) for i, size in enumerate(sizes)
             )
             for asked, segment in enumerate(found, number):
                 if asked < number:
-                    continue  # one before it has its entries, whether it is there or not
+                    continue  # a pack before it has its entries, whether it exists or not
                 if segment is None:
                     return number
                 if isinstance(segment, StreamqError):
                     if page.records:
-                        # Of many requests one fails now and then; what came before it is progress,
-                        # and the next call begins with it.
+                        # Of many requests one fails now and then. The segments before it are
+                        # progress, and the next call begins with the one that failed.
                         return number
                     raise segment
                 typical = max(typical, segment.bytes)
-                if isinstance(segment, TooLarge):
+                if isinstance(segment, OversizedSegment):
                     break
-                # Of a pack that has gone, some may have been read that is still there by itself.
-                is_same = segment.tail.begin == last.tail.begin
+                # Entries of a pack that is gone may have been read, and their own segments may
+                # still exist.
+                is_same = segment.checkpoint.begin == last.checkpoint.begin
                 page.take(segment, after if is_same else (0, -1))
                 if page.is_full:
                     self._leftovers.keep(directory, segment)
                     return number
                 number = segment.through + 1
-                if segment.through > segment.tail.number:
-                    pace = 1  # the next one may be packed, too
-            flow.known = max(flow.known, number - 1)
+                if segment.through > segment.checkpoint.number:
+                    pace = 1  # the next one may be packed as well
+            known.newest = max(known.newest, number - 1)
         return number
 
-    async def _get(self, directory: str, place: Place) -> Segment | None:
-        kept = self._leftovers.take(directory, place.number)
-        # If nothing of it comes after the place, more has been packed into it since.
-        if kept is not None and not any(stored(kept, place.key)):
+    async def _get(self, directory: str, position: SegmentPosition) -> Segment | None:
+        kept = self._leftovers.take(directory, position.number)
+        # If none of its entries comes after the position, more has been packed into it since.
+        if kept is not None and not any(stored(kept, position.key)):
             kept = None
-        if kept is not None and await self._store.head(directory, place.number) == kept.tail:
-            return kept
-        return await self._store.get(directory, place.number)
+        if kept is not None:
+            checkpoint = await self._store.checkpoint(directory, position.number)
+            if checkpoint == kept.checkpoint:
+                return kept
+        return await self._store.get(directory, position.number)
 
     async def _try(
         self, directory: str, number: int, at_most: int | None
-    ) -> Segment | TooLarge | StreamqError | None:
+    ) -> Segment | OversizedSegment | StreamqError | None:
         try:
             return await self._store.get_small(directory, number, at_most=at_most)
         except StreamqError as exc:
             return exc
 
-    def _has_to_look(self, flow: Flow, place: Place, *, is_final: bool) -> bool:
-        """Whether a missing segment is more than one that has not come yet."""
-        overdue = self._clock() >= flow.looked_at + _LOOK_SECONDS
-        return is_final or overdue or flow.known >= place.number
+    def _has_to_list(
+        self, known: KnownStream, position: SegmentPosition, *, is_final: bool
+    ) -> bool:
+        """Whether a segment may be missing for another reason than that it has not come yet."""
+        overdue = self._clock() >= known.listed_at + _LISTING_SECONDS
+        return is_final or overdue or known.newest >= position.number
 
-    async def _look(self, directory: str, flow: Flow) -> Tail | None:
-        """Return where the stream stands, unless it has expired."""
-        tail = await self._store.newest(directory)
-        flow.looked_at = self._clock()
-        flow.known = tail.number if tail else 0
-        if tail is None or tail.expires <= self._store.clock.now_ms():
+    async def _list(self, directory: str, known: KnownStream) -> Checkpoint | None:
+        """Return the newest checkpoint, unless the stream has expired."""
+        newest = await self._store.newest(directory)
+        known.listed_at = self._clock()
+        known.newest = newest.number if newest else 0
+        if newest is None or newest.expires <= self._store.clock.now_ms():
             return None
-        return tail
+        return newest
 
     async def _begin(
-        self, directory: str, place: Place, tail: Tail, *, is_there: bool
-    ) -> Place | None:
-        """Return the place of the oldest segment to read; ``None`` if all have been."""
-        if place.number < tail.begin:
-            # What was read was of an earlier stream of this name, or nothing.
-            start = Place(tail.begin)
+        self, directory: str, position: SegmentPosition, newest: Checkpoint, *, is_there: bool
+    ) -> SegmentPosition | None:
+        """Return the position of the oldest segment to read; ``None`` if all have been read."""
+        if position.number < newest.begin:
+            # What was read belongs to an earlier stream of this name, or nothing was read.
+            start = SegmentPosition(newest.begin)
         elif is_there:
-            return place
-        elif place.number <= tail.number:
-            start = place
-        elif tail.newest > place.key or tail.number < place.number - 1:
-            # Deleted and written anew; what it says is newer than what was read.
-            start = Place(tail.begin, place.key)
+            return position
+        elif position.number <= newest.number:
+            start = position
+        elif newest.newest > position.key or newest.number < position.number - 1:
+            # The stream was deleted and written anew; its entries are newer than what was read.
+            start = SegmentPosition(newest.begin, position.key)
         else:
             return None
-        if await self._store.head(directory, start.number) is not None:
+        if await self._store.checkpoint(directory, start.number) is not None:
             return start
         oldest = await self._store.oldest_number(directory, start.number)
-        return None if oldest is None else Place(oldest, start.key)
+        return None if oldest is None else SegmentPosition(oldest, start.key)
 
 
-def _after(place: Place, segment: Segment) -> tuple[int, int]:
-    """Return the entry of a segment to read on after.
+def _after(position: SegmentPosition, segment: Segment) -> tuple[int, int]:
+    """Return the entry of a segment after which reading continues.
 
-    In the first segment of a stream an entry that is not there is of an earlier stream of the same
-    name: whatever its epoch was, all that is here comes after it.
+    An entry that is missing in the first segment of a stream belongs to an earlier stream of the
+    same name. Whatever its epoch was, the whole segment comes after it.
     """
-    if segment.tail.begin < segment.tail.number:
-        return place.key
-    is_here = any((entry.epoch, entry.index) == place.key for entry in segment.entries)
-    return place.key if is_here else (0, -1)
+    if segment.checkpoint.begin < segment.checkpoint.number:
+        return position.key
+    is_here = any((entry.epoch, entry.index) == position.key for entry in segment.entries)
+    return position.key if is_here else (0, -1)

@@ -1,4 +1,7 @@
-"""What the driver can be configured with."""
+"""The driver's settings, and the check that the topic fits them.
+
+Design: docs/design/s3sns.md.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from streamq.driver import ConfigurationError
 from streamq_aws import AwsSettings
+
+from ._errors import BACKEND
 
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _TOPIC = re.compile(r"arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
@@ -32,14 +38,14 @@ class S3SnsSettings(AwsSettings):
     )
     poll_seconds: Annotated[float, Field(ge=0.05, le=60)] = Field(
         default=1.0,
-        description="longest pause between two looks of a reader that waits and polls; with a "
-        "topic, the pause before the first look that no notification has caused",
+        description="longest pause between two polls of a reader that waits; with a topic, the "
+        "pause before the first poll without a notification",
     )
 
     pack: bool = Field(
         default=True,
-        description="whether segments of a slow stream are packed for later readers, a request "
-        "for a hundred; off where objects must never be written twice",
+        description="whether the segments of a slow stream are packed for later readers, a hundred "
+        "into one; off where objects must never be written twice",
     )
 
     @field_validator("bucket")
@@ -47,7 +53,7 @@ class S3SnsSettings(AwsSettings):
     def _bucket_lists_in_order(cls, value: str) -> str:
         if value.endswith(_DIRECTORY_BUCKETS):
             raise ValueError(
-                "must not be a directory bucket (S3 Express One Zone): those list names in no "
+                "must not be a directory bucket (S3 Express One Zone): those do not list keys in "
                 "order; use a general purpose bucket"
             )
         return value
@@ -74,3 +80,19 @@ class S3SnsSettings(AwsSettings):
     def topic_region(self) -> str | None:
         """The region of the topic."""
         return self.topic_arn.split(":")[3] if self.topic_arn else None
+
+
+def check_topic_region(settings: S3SnsSettings, region: str | None) -> None:
+    """Check that the topic is in the region in which the clients look for it.
+
+    Raises:
+        ConfigurationError: It is in another region.
+    """
+    theirs = settings.topic_region
+    if theirs is not None and region is not None and theirs != region:
+        raise ConfigurationError(
+            f"topic {settings.topic_arn} is in region {theirs}, and the region in use is {region}; "
+            "set STREAMQ_S3SNS_TOPIC_ARN to a topic of that region, or STREAMQ_S3SNS_REGION to "
+            "the topic's",
+            backend=BACKEND,
+        )

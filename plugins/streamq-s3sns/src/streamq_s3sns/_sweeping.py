@@ -1,40 +1,44 @@
-"""Removing streams: one that somebody names, and those that have expired."""
+"""Deletes streams, one by name or all that have expired, together with their objects.
+
+Design: docs/design/s3sns.md.
+"""
 
 from __future__ import annotations
 
 import contextlib
 
-from streamq.driver import BackendError, BackendUnavailableError, StreamId
+from streamq.driver import BackendError, BackendUnavailableError
 from streamq_aws import together
 
-from ._keys import ANNOUNCEMENT, segment_name
-from ._objects import Objects
-from ._segment import BACKEND, Tail
-from ._store import Described, Store
+from ._errors import BACKEND
+from ._naming import ANNOUNCEMENT, segment_name
+from ._segment import Checkpoint
+from .requests._objects import ObjectStore
+from .requests._segments import ListedStream, SegmentStore
 
 _AT_ONCE = 8
-_CLAIMED = 0  # when a stream expired that a sweep is deleting; never that of a real one
-_LOOKS = 4
+_CLAIMED = 0  # expiry of a stream that a sweep is deleting; no other stream has it
+_ATTEMPTS = 4
 
 
 class Sweeper:
-    """Deletes what a queue's streams are made of, and the objects beside them."""
+    """Deletes the segments of a queue's streams, and the objects next to them."""
 
-    def __init__(self, store: Store, objects: Objects) -> None:
+    def __init__(self, store: SegmentStore, objects: ObjectStore) -> None:
         self._store = store
         self._objects = objects
 
     async def delete(self, directory: str) -> None:
-        """Delete every segment of a stream; the oldest first.
+        """Delete every segment of a stream, the oldest first.
 
-        If it is interrupted, what is left looks like a stream whose beginning is gone, and never
+        If this is interrupted, the rest looks like a stream that has lost its beginning, and never
         like one that ended earlier.
 
-        One that has objects expires first, for everybody, so that nobody finds a reference to what
-        has gone already; what an interruption leaves of it is removed by a sweep.
+        A stream with objects expires first, for all readers, so that no reader finds a reference to
+        an object that is gone. After an interruption a sweep removes the rest.
         """
         upto = None
-        if await self._objects.of(directory):
+        if await self._objects.keys(directory):
             with contextlib.suppress(BackendError):  # what cannot be read is deleted all the same
                 upto = await self._expire(directory)
             await self._delete_objects(directory, upto)
@@ -50,22 +54,25 @@ class Sweeper:
         return removed
 
     async def _sweep(self, directory: str, number: int) -> bool:
+        """Delete a stream if it has expired; return whether this sweep is the one to count it."""
         found = await self._store.describe(directory, number)
-        if found is None or found.tail.expires > self._store.clock.now_ms():
+        if found is None or found.checkpoint.expires > self._store.clock.now_ms():
             return False
         if not await self._claim(found):
             return False
-        # Another sweep may have claimed it before, or have been through with it before our claim:
-        # then that one counts it, and we put away what is left.
-        is_ours = found.tail.expires > _CLAIMED and await self._store.head(directory, number)
-        # Objects first: while there is a segment, a sweep comes by again.
-        await self._delete_objects(directory, found.tail.number + 1)
-        await self._delete_segments(directory, found.tail.number + 1)
+        # Another sweep may have claimed the stream before this one, or may have deleted it before
+        # this claim. Then that sweep counts it, and this one removes the rest.
+        is_ours = found.checkpoint.expires > _CLAIMED and await self._store.checkpoint(
+            directory, number
+        )
+        # Objects first: as long as there is a segment, a later sweep finds the stream.
+        await self._delete_objects(directory, found.checkpoint.number + 1)
+        await self._delete_segments(directory, found.checkpoint.number + 1)
         return bool(is_ours)
 
     async def _expire(self, directory: str) -> int | None:
-        """Let a stream expire; return the number of its last segment, if it has any."""
-        for _ in range(_LOOKS):
+        """Let a stream expire; return the number of its last segment, if it has one."""
+        for _ in range(_ATTEMPTS):
             number = await self._store.newest_number(directory)
             if number is None:
                 return None
@@ -73,20 +80,19 @@ class Sweeper:
             if found is not None and await self._claim(found):
                 return number + 1
         raise BackendUnavailableError(
-            f"{directory} is written to as fast as it can be looked at; end the stream before it "
-            "is deleted, or try again",
+            f"{directory} is written to faster than it can be read; end the stream before it is "
+            "deleted, or try again",
             backend=BACKEND,
         )
 
-    async def _claim(self, found: Described) -> bool:
-        """Take the number after the newest one, so that neither a writer nor a sweep goes on."""
-        stream: StreamId = found.stream
-        number = found.tail.number + 1
-        grave = Tail(number=number, begin=number, expires=_CLAIMED)
-        return await self._store.put(found.directory, grave, b"", stream) is not None
+    async def _claim(self, found: ListedStream) -> bool:
+        """Take the number after the newest one, so that neither writers nor sweeps continue."""
+        number = found.checkpoint.number + 1
+        last = Checkpoint(number=number, begin=number, expires=_CLAIMED)
+        return await self._store.put(found.directory, last, b"", found.stream) is not None
 
     async def _delete_objects(self, directory: str, upto: int | None) -> None:
-        await self._objects.delete(await self._objects.of(directory, upto=upto))
+        await self._objects.delete(await self._objects.keys(directory, upto=upto))
 
     async def _delete_segments(self, directory: str, upto: int | None) -> None:
         numbers = [number async for number in self._store.numbers(directory)]

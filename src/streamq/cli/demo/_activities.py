@@ -1,6 +1,6 @@
-"""The activities of ``streamq demo``. They are ordinary ones: copy what you need.
+"""The activities of ``streamq demo``: ordinary ones, to be copied.
 
-Each gets the stream that it writes as its first parameter; Temporal passes the others.
+The first parameter of each is the stream to write; Temporal passes the others.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def stream_file(stream: StreamWriter, path: str, words_per_second: float) 
             if not words_per_second:
                 await stream.send_chunk(block)
                 continue
-            block += await asyncio.to_thread(file.readline, _BLOCK)  # whole words
+            block += await asyncio.to_thread(file.readline, _BLOCK)  # to the end of a word
             for word in split_words(block):
                 await stream.send_chunk(word)
                 await asyncio.sleep(1 / words_per_second)
@@ -55,14 +55,14 @@ async def stream_file(stream: StreamWriter, path: str, words_per_second: float) 
 
 @streaming_activity
 async def stream_command(stream: StreamWriter, command: str) -> None:
-    """Run a shell command and send what it prints, as it prints it."""
+    """Run a shell command and send its output as it is printed."""
     async with running(command) as (process, output):
         async for text in decoded(functools.partial(read_output, process, output)):
             await stream.send_chunk(text)
         status = await process.wait()
     if status:
         how = f"exit status {status}" if status > 0 else f"signal {-status}"
-        # Final: to run a command again is for people to decide.
+        # Not retryable: only a person can decide to run a command again.
         raise ApplicationError(
             f"the command ended with {how}", type="CommandFailed", non_retryable=True
         )
@@ -70,7 +70,7 @@ async def stream_command(stream: StreamWriter, command: str) -> None:
 
 @streaming_activity
 async def stream_stdin(stream: StreamWriter) -> None:
-    """Send what arrives on this process's standard input, as it arrives."""
+    """Send the standard input of this process as it arrives."""
     async for text in decoded(read_stdin):
         await stream.send_chunk(text)
 
@@ -78,7 +78,7 @@ async def stream_stdin(stream: StreamWriter) -> None:
 @streaming_activity
 async def stream_completion(stream: StreamWriter, prompt: str, model: str) -> None:
     """Send the answer of a language model, token by token, from an OpenAI-compatible server."""
-    # The key is read where it is used: it never passes through Temporal's history.
+    # The key is read here, so that it does not get into the workflow history.
     key = os.environ.get("OPENAI_API_KEY", "")
     base = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
     question = {"model": model, "messages": [{"role": "user", "content": prompt}], "stream": True}
@@ -103,13 +103,13 @@ async def stream_completion(stream: StreamWriter, prompt: str, model: str) -> No
 
 
 def split_words(text: str) -> Iterator[str]:
-    """Yield the words with the white space after them; joined they are the text."""
+    """Yield the words with the white space that follows them; joined they give the text."""
     for found in re.finditer(r"\S+\s*|\s+", text):
         yield found.group()
 
 
 async def decoded(read: Callable[[int], Any]) -> AsyncIterator[str]:
-    """Yield text as its bytes arrive, never half of a character."""
+    """Yield text as its bytes arrive, in whole characters."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     while data := await read(_BLOCK):
         if text := decoder.decode(data):
@@ -120,11 +120,11 @@ async def decoded(read: Callable[[int], Any]) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def running(command: str) -> AsyncIterator[tuple[Process, int]]:
-    """Run a shell command as a group of its own; yield it and where its output can be read.
+    """Run a shell command in a process group; yield the process and the descriptor of its output.
 
-    Nothing of the group is left at the end, not even if this process is killed outright.
+    All processes of the group are ended afterwards, even if this process is killed.
     """
-    # A pipe of our own: asyncio's keeps a process from ending while anything holds the other end.
+    # Not a pipe of asyncio, which waits for its end while any process still holds the other end.
     output, theirs = os.pipe()
     try:
         os.set_blocking(output, False)
@@ -145,9 +145,9 @@ async def running(command: str) -> AsyncIterator[tuple[Process, int]]:
 
 
 async def read_output(process: Process, output: int, size: int) -> bytes:
-    """Wait for output; nothing, once all is read or the command has ended and is silent.
+    """Wait for output; return ``b""`` at its end, or if the command has ended and is silent.
 
-    What it has left in the background may hold the pipe for ever.
+    Background processes of the command may keep the pipe open for ever.
     """
     has_fallen_silent = False
     while True:
@@ -164,7 +164,7 @@ async def read_output(process: Process, output: int, size: int) -> bytes:
 
 
 async def stop_group(process: Process) -> None:
-    """End a process that leads its own group, and everything it has started."""
+    """End a process that leads its own group, and all processes of the group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
@@ -181,10 +181,10 @@ async def read_stdin(size: int) -> bytes:
 
 
 async def readable(fd: int) -> None:
-    """Wait for data without a thread, which could not be stopped; a file is always ready."""
+    """Wait for data without a thread, which could not be cancelled; a file is always ready."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
-    with contextlib.suppress(PermissionError):  # epoll takes no ordinary files
+    with contextlib.suppress(PermissionError):  # epoll does not accept ordinary files
         loop.add_reader(fd, ready.set)
         try:
             await ready.wait()
@@ -196,7 +196,7 @@ async def tokens(response: httpx.Response) -> AsyncIterator[str]:
     """Yield the pieces of a streamed chat completion.
 
     Raises:
-        ApplicationError: The server reports an error, or the answer breaks off.
+        ApplicationError: The server reports an error, or the answer is incomplete.
     """
     async for line in response.aiter_lines():
         if not line.startswith("data:"):
@@ -210,7 +210,7 @@ async def tokens(response: httpx.Response) -> AsyncIterator[str]:
             pieces = [choice.get("delta", {}).get("content") for choice in event.get("choices", ())]
         except (ValueError, AttributeError, TypeError):
             raise ApplicationError(
-                f"the model's server sends something else than chat completions: {data[:200]!r}",
+                f"the model's server does not send chat completions: {data[:200]!r}",
                 type="ModelFailed",
                 non_retryable=True,
             ) from None
@@ -219,11 +219,11 @@ async def tokens(response: httpx.Response) -> AsyncIterator[str]:
         for piece in pieces:
             if piece:
                 yield piece
-    raise ApplicationError("the model's answer broke off", type="ModelUnavailable")
+    raise ApplicationError("the model's answer is incomplete", type="ModelUnavailable")
 
 
 def refused(status: int, body: bytes) -> ApplicationError:
-    """Return the failure for an HTTP status; trying again helps with overload only."""
+    """Return the failure for an HTTP status; it is retryable only for overload and timeouts."""
     text = body[:500].decode("utf-8", "replace")
     with contextlib.suppress(ValueError, KeyError, TypeError):
         text = str(json.loads(body)["error"]["message"])

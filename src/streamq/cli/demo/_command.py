@@ -1,4 +1,4 @@
-"""``streamq demo``: a real workflow streams real input, and you watch it arrive."""
+"""``streamq demo``: a real workflow streams real input, which is shown as it arrives."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def demo(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which model answers (OPENAI_MODEL).")
+        str | None, typer.Option(metavar="NAME", help="Language model to use (OPENAI_MODEL).")
     ] = None,
     pace: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="WORDS", help="Words per second of a text or file; 0 is at once."
+            min=0, metavar="WORDS", help="Words per second of a text or file; 0 means no limit."
         ),
     ] = None,
     backend: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Which backend carries it.",
+            help="Backend to use.",
             envvar="STREAMQ_BACKEND",
             autocompletion=backend_names,
         ),
@@ -67,14 +67,14 @@ def demo(
             metavar="none|poll",
             callback=_delivery,
             autocompletion=deliveries,
-            help="Whether the workflow gets the chunks too.",
+            help="Whether the workflow gets the chunks, too.",
         ),
     ] = "none",
     temporal_address: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="A Temporal that runs already, instead of one just for the demo.",
+            help="Address of a running Temporal server, instead of one for the demo only.",
             envvar="STREAMQ_TEMPORAL_ADDRESS",
         ),
     ] = None,
@@ -85,19 +85,19 @@ def demo(
         ),
     ] = None,
     fail_once: Annotated[
-        bool, typer.Option("--fail-once", help="Break the first attempt, to see the retry.")
+        bool, typer.Option("--fail-once", help="Let the first attempt fail, to show the retry.")
     ] = False,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the page up afterwards, until Ctrl-C.")
+        bool, typer.Option("--keep", help="Keep the page running afterwards, until Ctrl-C.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON; the rest goes to stderr.")
     ] = False,
 ) -> int:
-    """Watch a Temporal activity's output arrive while it runs.
+    """Show the output of a Temporal activity while it runs.
 
     Starts a Temporal server, a worker and the gateway, runs one workflow, shows its stream here
-    and on a page, and puts everything away. The exit code is 0 if the stream ended well.
+    and on a page, and stops everything. The exit code is 0 if the stream ended well.
 
     \b
     Examples:
@@ -132,9 +132,9 @@ def demo(
 
     async def work() -> int:
         async with AsyncExitStack() as stack:
-            # The backend first, so that nothing else is started if it cannot be used.
+            # The backend comes first, so that nothing else is started if it cannot be used.
             embedded = stack.enter_context(_embedded_backend(settings.backend))
-            # A backend in Temporal brings one, which does for the demo as well.
+            # A backend inside Temporal starts a server, which the demo uses as well.
             address = embedded.get(_TEMPORAL_ADDRESS)
             if "temporal_address" in explicit:
                 address = settings.temporal_address
@@ -145,7 +145,7 @@ def demo(
                 server = TemporalDevServer(namespace=settings.temporal_namespace)
                 stack.callback(server.stop)
                 server.launch()
-            # Takes its time, in which the server gets ready.
+            # This import is slow; the server starts in the meantime.
             with needs_extra("demo"):
                 from ._run import run_demo
             return await run_demo(
@@ -162,9 +162,10 @@ def demo(
 
 @contextmanager
 def _embedded_backend(name: str) -> Iterator[Mapping[str, str]]:
-    """Run the small server that the backend brings, if no other is configured.
+    """Run the small server that comes with the backend, if no other is configured.
 
-    Meanwhile environment variables lead to it, which are yielded; none if no server is run.
+    Yields the environment variables that point to it, and sets them meanwhile; yields none if no
+    server is run.
     """
     driver = load_driver(name)
     server = driver.embedded(build(driver.settings_type))

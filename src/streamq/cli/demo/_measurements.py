@@ -1,4 +1,4 @@
-"""Measuring the demo: when chunks are sent and seen, on the one clock of this process."""
+"""Measures when chunks are sent and received, on the single clock of this process."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _KEPT_LATENCIES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """What was measured; times are ``None`` where nothing arrived.
+    """The results of a demo; times are ``None`` if no chunk arrived.
 
     Attributes:
-        chunks: Chunks that count: those after the last reset.
+        chunks: Number of valid chunks: those after the last reset.
         chunk_bytes: Their bytes.
-        attempts: Attempts of the activity that readers saw.
-        first_chunk_seconds: From starting the workflow to the first chunk at the reader.
-        latency_seconds: From ``send_chunk`` to the reader, median.
+        attempts: Attempts of the activity that the reader received.
+        first_chunk_seconds: Time from the start of the workflow to the first chunk at the reader.
+        latency_seconds: Time from ``send_chunk`` to the reader, median.
         latency_p99_seconds: The same, 99th percentile.
-        chunks_per_second: From the first to the last chunk of the last attempt.
-        head_start_seconds: How long the first chunk was seen before the activity ended.
+        chunks_per_second: Rate between the first and the last chunk of the last attempt.
+        head_start_seconds: Time from the first chunk at the reader to the end of the activity.
     """
 
     chunks: int
@@ -45,7 +45,7 @@ class Measurements:
 
 
 class Stopwatch:
-    """Takes the times of one demo."""
+    """Records the times of one demo."""
 
     def __init__(self) -> None:
         self.chunks = self.chunk_bytes = self.attempt = 0
@@ -55,19 +55,19 @@ class Stopwatch:
         self._latencies: deque[float] = deque(maxlen=_KEPT_LATENCIES)
 
     def start(self) -> None:
-        """The workflow is about to be started."""
+        """Record the start of the workflow."""
         self._started = time.perf_counter()
 
     def sending(self, attempt: int, seq: int) -> None:
-        """A chunk is about to be sent."""
+        """Record that a chunk is about to be sent."""
         self._sent[attempt, seq] = time.perf_counter()
 
     def activity_ended(self) -> None:
-        """An attempt of the activity is over."""
+        """Record the end of an attempt of the activity."""
         self._ended = time.perf_counter()
 
-    def saw(self, event: Event) -> None:
-        """The reader has received an event."""
+    def received(self, event: Event) -> None:
+        """Record an event that the reader has received."""
         now = time.perf_counter()
         self.attempt = event.attempt
         if isinstance(event, Chunk):
@@ -80,7 +80,7 @@ class Stopwatch:
             self.chunks += 1
             self.chunk_bytes += len(event.data)
         elif isinstance(event, Reset | Seal):
-            # What an older attempt sent last may never have been stored.
+            # The last chunks of an older attempt may never have been stored.
             self._sent = {key: at for key, at in self._sent.items() if key[0] >= event.attempt}
         if isinstance(event, Reset):
             self.chunks = self.chunk_bytes = 0
@@ -88,17 +88,17 @@ class Stopwatch:
 
     @property
     def elapsed_seconds(self) -> float:
-        """Since the first chunk was seen."""
+        """Time since the first chunk was received."""
         return time.perf_counter() - self._first_seen if self._first_seen else 0.0
 
     @property
     def chunks_per_second(self) -> float | None:
-        """From the first to the last chunk of the newest attempt."""
+        """Rate between the first and the last chunk of the newest attempt."""
         took = self._last_seen - self._began
         return (self.chunks - 1) / took if self.chunks > 1 and took > 0 else None
 
     def results(self) -> Measurements:
-        """Return what was measured."""
+        """Return the results."""
         latencies = sorted(self._latencies)
         seen = self._first_seen
         return Measurements(
@@ -119,12 +119,13 @@ def measured(
     *,
     fail_after: int | None,
 ) -> Callable[..., Awaitable[None]]:
-    """Return a streaming activity that takes times, so that the original need not.
+    """Return a streaming activity that records times, so that the original need not.
 
     Args:
         streaming: The activity.
-        stopwatch: Told of every chunk just before it is sent.
-        fail_after: Let the first attempt fail after this many chunks, or else at its end.
+        stopwatch: Records every chunk just before it is sent.
+        fail_after: Number of chunks after which the first attempt fails; at its end if it has
+            fewer. ``None`` for no failure.
     """
     function = inspect.unwrap(streaming)
 
@@ -143,14 +144,14 @@ def measured(
 
 
 class BrokenOnPurposeError(RuntimeError):
-    """What ``--fail-once`` raises in the activity."""
+    """The error that ``--fail-once`` raises in the activity."""
 
     def __init__(self) -> None:
         super().__init__("--fail-once breaks the first attempt on purpose")
 
 
 class _Observed:
-    """A writer that says when it sends."""
+    """A writer that records when it sends."""
 
     def __init__(self, stream: StreamWriter, stopwatch: Stopwatch, fail_after: int | None) -> None:
         self._stream = stream

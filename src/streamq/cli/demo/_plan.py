@@ -1,4 +1,4 @@
-"""What a demo is to do: plain values, made from the options and the environment."""
+"""Makes the plan of a demo from the options and the environment; plain values."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is streamed.
+    """The input to stream.
 
     Attributes:
         activity: Name of the streaming activity.
         args: Its arguments.
-        title: What people call it.
-        fail_after: After how many chunks ``--fail-once`` strikes.
-        max_attempts: How often the activity may be tried.
+        title: Description for people.
+        fail_after: Number of chunks after which ``--fail-once`` lets the attempt fail.
+        max_attempts: Maximum number of attempts of the activity.
     """
 
     activity: str
@@ -44,16 +44,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a demo is to do.
+    """The plan of a demo.
 
     Attributes:
-        source: What is streamed.
+        source: The input to stream.
         settings: The settings in effect.
         delivery: Whether chunks pass through the workflow.
         gateway_port: Port of the page; 0 picks a free one.
-        fail_once: Whether the first attempt fails on the way.
+        fail_once: Whether the first attempt fails.
         keep: Whether the page stays until Ctrl-C.
-        as_json: Whether stdout gets the summary as JSON, and people stderr.
+        as_json: Whether stdout gets the summary as JSON; the rest then goes to stderr.
     """
 
     source: Source
@@ -75,10 +75,10 @@ def choose_source(
     pace: float | None,
     fail_once: bool,
 ) -> Source:
-    """Return what the options ask for, by default the bundled text.
+    """Return the input that the options select, by default the bundled text.
 
     Raises:
-        ConfigurationError: The options contradict each other, or what they name cannot be used.
+        ConfigurationError: The options contradict each other, or their values cannot be used.
     """
     given = {"--file": file, "--exec": command, "--stdin": stdin or None, "--prompt": prompt}
     names = [name for name, value in given.items() if value is not None]

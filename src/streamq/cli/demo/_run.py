@@ -1,4 +1,4 @@
-"""Running the demo: worker and gateway, one workflow, and the reader of its stream."""
+"""Runs the demo: worker and gateway, one workflow, and the reader of its stream."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _HEARTBEAT_SECONDS = 3.0
 _THROTTLE = timedelta(seconds=0.5)
 _CANCEL_SECONDS = 4.0
 _RESULT_SECONDS = 10.0
-_REASON = re.compile(r'(?:message|error): "([^"]+)"')  # within what the SDK's core says
+_REASON = re.compile(r'(?:message|error): "([^"]+)"')  # within errors of the SDK's core
 _EXECUTION_TIMEOUT = timedelta(days=1)
 _DEPLOYMENT = WorkerDeploymentConfig(
     version=WorkerDeploymentVersion(deployment_name="streamq-demo", build_id=__version__),
@@ -73,26 +73,26 @@ async def run_demo(
     """Run the demo with an open backend.
 
     Args:
-        plan: What to do.
-        queue: For the worker; stays open.
-        reading: For the readers; stays open.
-        server: The Temporal server that has just been launched, if it was.
-        address: Of the Temporal server to use instead.
-        outlives: Whether the backend is still there after the demo.
+        plan: The plan.
+        queue: Queue for the worker; stays open.
+        reading: Queue for the readers; stays open.
+        server: The Temporal server that was launched for the demo, if any.
+        address: Address of the Temporal server to use instead.
+        outlives: Whether the backend still exists after the demo.
 
     Returns:
         0 if the stream ended well, else 1.
 
     Raises:
-        CapabilityError: The workflow would take the chunks from the reader that shows them.
-        StreamqError: Something cannot be reached or used.
+        CapabilityError: The workflow would take the chunks away from the reader that shows them.
+        StreamqError: A backend, Temporal or an address cannot be used.
     """
     settings = plan.settings
     is_shared = queue.capabilities.replay
     if plan.delivery != "none" and not is_shared:
         raise CapabilityError(
-            f"backend {queue.backend!r} does not offer replay: what the workflow reads is gone, "
-            "and there would be nothing to show; take --delivery none, or another backend",
+            f"backend {queue.backend!r} does not offer replay: records that the workflow reads are "
+            "removed and cannot be shown; use --delivery none, or another backend",
             backend=queue.backend,
         )
     stopwatch = Stopwatch()
@@ -118,7 +118,7 @@ async def run_demo(
             " (started for the demo)" if server else "",
         )
         if page is None:
-            view.say("no page: what one reader has read is gone, and that one is here\n")
+            view.say("no page: records that this reader has read are removed\n")
         else:
             view.say("open ", (page, "cyan underline"), "\n")
         seal = await _follow(handle, reading, plan, stopwatch, view)
@@ -154,13 +154,13 @@ def _worker(client: Client, plan: Plan, queue: ChunkQueue, stopwatch: Stopwatch)
         activities=[measured(each, stopwatch, fail_after=fail_after) for each in _ACTIVITIES],
         plugins=[StreamqPlugin(queue=queue, settings=plan.settings)],
         max_heartbeat_throttle_interval=_THROTTLE,
-        # Else the worker reads all code of this process to compute one, for about a second.
+        # Without it, the worker reads all code of this process to compute one, for about a second.
         deployment_config=_DEPLOYMENT,
     )
 
 
 async def _connect(address: str, namespace: str) -> Client:
-    advice = "start it, or leave --temporal-address and STREAMQ_TEMPORAL_ADDRESS away"
+    advice = "start it, or remove --temporal-address and STREAMQ_TEMPORAL_ADDRESS"
     try:
         client = await Client.connect(
             address,
@@ -191,7 +191,7 @@ async def _start(
         delivery=plan.delivery,
         heartbeat_seconds=_HEARTBEAT_SECONDS,
         max_attempts=source.max_attempts,
-        summary=False,  # the page shows what arrives; the history stays at its shortest
+        summary=False,  # the page shows the chunks; the history stays short
     )
     try:
         return await client.start_workflow(
@@ -212,12 +212,12 @@ async def _follow(
     stopwatch: Stopwatch,
     view: View,
 ) -> Seal:
-    """Show the stream to its end, and wait for the workflow's; cancel that if we must go."""
+    """Show the stream to its end and wait for the workflow, which is cancelled if this fails."""
     try:
         with view:
             async with subscribe(handle, queue=reading, settings=plan.settings) as events:
                 async for event in events:
-                    stopwatch.saw(event)
+                    stopwatch.received(event)
                     view.show(event)
         await _await_end(handle)
     except BaseException:
@@ -228,7 +228,7 @@ async def _follow(
 
 
 async def _await_end(handle: WorkflowHandle[Any, Any]) -> None:
-    """Wait for the end of the workflow, however it ends: the seal has told that already."""
+    """Wait for the end of the workflow; its outcome is already known from the seal."""
     try:
         async with asyncio.timeout(_RESULT_SECONDS):
             await handle.result()
@@ -239,7 +239,7 @@ async def _await_end(handle: WorkflowHandle[Any, Any]) -> None:
     except TimeoutError as exc:
         raise BackendUnavailableError(
             f"the stream has ended, but workflow {handle.id!r} has not within "
-            f"{_RESULT_SECONDS:g} s; see what its worker and Temporal do",
+            f"{_RESULT_SECONDS:g} s; check its worker and Temporal",
             backend="temporal",
         ) from exc
 
@@ -252,7 +252,7 @@ async def _history_events(handle: WorkflowHandle[Any, Any]) -> int:
 
 
 async def _cancel(handle: WorkflowHandle[Any, Any]) -> None:
-    """Cancel the workflow and wait a little: the activity ends its command and seals the stream."""
+    """Cancel the workflow and wait briefly, while the activity ends its command and seals."""
     with contextlib.suppress(RPCError, WorkflowFailureError, TimeoutError):
         async with asyncio.timeout(_CANCEL_SECONDS):
             await handle.cancel()
@@ -292,7 +292,7 @@ def _time(seconds: float) -> str:
 
 
 class _Notices(logging.Handler):
-    """Log records as lines of the view."""
+    """Shows log records as lines of the view."""
 
     def __init__(self, view: View) -> None:
         super().__init__(logging.WARNING)
@@ -304,7 +304,7 @@ class _Notices(logging.Handler):
 
 @contextlib.contextmanager
 def _quiet_logs(view: View) -> Iterator[None]:
-    """Show streamq's warnings; those of the libraries would tell once more what readers see."""
+    """Show streamq's warnings; hide those of libraries, which repeat what readers see."""
     ours, everything = logging.getLogger("streamq"), logging.getLogger()
     notices, nothing = _Notices(view), logging.NullHandler()
     ours.addHandler(notices)

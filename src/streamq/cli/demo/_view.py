@@ -1,4 +1,4 @@
-"""What people see of the demo: a live panel on a terminal, plain growing text elsewhere."""
+"""Shows the stream of the demo: a live panel on a terminal, plain text elsewhere."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ._measurements import Stopwatch
 _FRAMES_PER_SECOND = 15
 _WIDTH = 100
 _OTHER_LINES = 6
-_ECHO_WIDTH = 2  # room for the "^C" of the terminal, which would break the line and the drawing
+_ECHO_WIDTH = 2  # room for the "^C" of the terminal, which would otherwise break the panel
 _KEPT_CHARS = 50_000
 _SEAL_STYLES = {SealState.END: "green", SealState.ERROR: "red", SealState.CANCELLED: "yellow"}
 
 
 class View:
-    """Shows text as it arrives, without any terminal control.
+    """Shows text as it arrives, without control sequences.
 
     Args:
-        console: Where to.
+        console: The console to print on.
         stopwatch: Has the counters to show.
     """
 
@@ -48,12 +48,12 @@ class View:
         self._end_line()
 
     def say(self, *parts: str | tuple[str, str], style: str = "") -> None:
-        """Print a line of our own."""
+        """Print a notice on a line of its own."""
         self._end_line()
         self.console.print(Text.assemble(*parts, style=style), soft_wrap=True)
 
     def show(self, event: Event) -> None:
-        """Show an event; its chunks have been counted already."""
+        """Show an event; the stopwatch has already counted it."""
         if isinstance(event, Chunk):
             self._write(str(event.value))
         elif isinstance(event, Reset):
@@ -127,10 +127,10 @@ class LiveView(View):
         live, self._live = self._live, None
         if live is not None:
             live.stop()
-            self.console.print(self)  # once more, and now in full: what scrolled out of it as well
+            self.console.print(self)  # the final panel, with all of the text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw the panel: while live with as much of the end of the text as fits."""
+        """Draw the panel; while it is live, only the end of the text that fits."""
         watch = self._stopwatch
         width = max(min(options.max_width - _ECHO_WIDTH, _WIDTH), 20)
         height = max(options.size.height - _OTHER_LINES, 3)
@@ -161,8 +161,8 @@ def make_view(console: Console, stopwatch: Stopwatch) -> View:
 
 
 def reset_notice(reset: Reset) -> str:
-    """Return what a reset means, in a line."""
+    """Return a notice that explains a reset."""
     return (
         f"-- attempt {reset.attempt - 1} failed; Temporal starts attempt {reset.attempt}, and "
-        "every reader is told to start over (Reset)"
+        "every reader gets a Reset: the text starts over"
     )

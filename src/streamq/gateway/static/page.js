@@ -1,10 +1,10 @@
 "use strict";
 
-// Shows one stream as it arrives. Everything a stream says is put in place with textContent.
+// Shows one stream as it arrives. Text from a stream is inserted only with textContent.
 
 const RETRY_MS = [1000, 2000, 5000, 10000];
-const WAIT_SECONDS = 300; // how long a stream that does not exist yet is waited for
-const KEEP_CHARS = 2_000_000; // most text shown per attempt
+const WAIT_SECONDS = 300; // how long to wait for a stream that does not exist yet
+const KEEP_CHARS = 2_000_000; // longest text shown per attempt
 const NODE_CHARS = 16_384;
 const KEEP_ATTEMPTS = 20;
 const MAX_PENDING = 2_000;
@@ -15,7 +15,7 @@ const LIST_MS = 5000;
 const at = (id) => document.getElementById(id);
 const output = at("output"), scroller = at("scroller"), superseded = at("superseded");
 
-let watched = null; // the stream on show, and everything counted about it
+let watched = null; // the stream that is shown, with its counters
 
 function newWatch(name) {
   return {
@@ -25,7 +25,7 @@ function newWatch(name) {
   };
 }
 
-// A name is escaped as a whole only if browsers would resolve it (a/../b); %2F offends some proxies.
+// Escapes a name as a whole only if browsers would resolve it (a/../b); some proxies reject %2F.
 function address(name) {
   const parts = name.split("/");
   const risky = parts.some((part) => part === "." || part === "..");
@@ -97,7 +97,7 @@ function connect(w) {
   on("reset", reset);
   on("gap", gap);
   on("end", end);
-  on("error", told);
+  on("error", reported);
   source.addEventListener("error", (message) => {
     if (w !== watched || w.over || typeof message.data === "string") return;
     if (source.readyState === EventSource.CLOSED) refused(w);
@@ -106,7 +106,7 @@ function connect(w) {
   });
 }
 
-// The connection is open, which with ?wait= says nothing about the stream.
+// The connection is open. With ?wait= this does not mean that the stream exists.
 async function opened(w) {
   w.leaving = false;
   const status = await ask(address(w.name));
@@ -127,19 +127,19 @@ async function opened(w) {
 
 function waiting() {
   connection("waiting", "waiting for it to start");
-  show("empty", "There is no stream of this name yet. It will show up here as soon as it starts.");
+  show("empty", "There is no stream of this name yet. It will appear here as soon as it starts.");
 }
 
-// Nothing has come for as long as the gateway waits. It goes on listening whenever the browser has
-// reconnected, which is no news for whoever watches.
+// No event has arrived within the idle deadline of the gateway. The browser reconnects, and the
+// gateway listens again; this changes nothing for the viewer.
 function silent() {
   output.className = "";
   connection("waiting", "waiting for the producer");
   show("notice", "Nothing has arrived for a while; the producer may be gone. " +
-    "Still listening: whatever comes next will show up here.");
+    "Still listening: new chunks will appear here.");
 }
 
-// The server answered with something other than a stream: find out why, and perhaps try again.
+// The server's answer was not a stream: show the reason, and try again if that can help.
 async function refused(w) {
   const status = await ask(address(w.name));
   if (w !== watched || w.over) return;
@@ -149,7 +149,7 @@ async function refused(w) {
     output.className = "";
     connection("failed", "disconnected");
     show("notice", status.code === 200
-      ? "The stream was deleted and began again. Watch it anew to see it from the beginning."
+      ? "The stream was deleted and began again. Select it again to see it from the beginning."
       : status.body && status.body.message || "The gateway refuses this stream.");
     return;
   }
@@ -181,7 +181,7 @@ function chunk(w, event) {
   w.times.push(now);
   if (w.times.length > MAX_TIMES) w.times.splice(0, MAX_TIMES / 2);
   w.pending.push(event);
-  // Hidden tabs get no animation frames: what waits for one is bounded.
+  // Hidden tabs get no animation frames, so the queue of pending chunks is bounded.
   if (w.pending.length > MAX_PENDING) flush(w);
   else if (!w.frame) w.frame = requestAnimationFrame(() => flush(w));
 }
@@ -220,8 +220,8 @@ function end(w, event) {
   count(w);
 }
 
-// The gateway says why it is about to close the connection. The browser reconnects by itself.
-function told(w, event) {
+// The gateway reports why it closes the connection. The browser reconnects by itself.
+function reported(w, event) {
   if (event.error === "stream_not_found" && !w.offset) {
     waiting();
   } else if (event.error === "idle_timeout") {

@@ -1,4 +1,4 @@
-"""The forward activity: a stream as signals to another workflow."""
+"""Runs ``streamq.forward``: sends a stream to another workflow as signals."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ class SignalLimitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ForwardRequest:
-    """What to forward, and to whom; plain JSON for other SDKs.
+    """Which stream to forward, and to which workflow; plain JSON for other SDKs.
 
     Attributes:
         stream: Name of the stream, as :func:`stream_name` returns it.
         target_workflow_id: Id of the workflow that gets the signals; it must be running.
-        target_run_id: Only this run of it, by default whichever is running.
+        target_run_id: Run of that workflow, by default the one that is running.
         target_signal: Name of the signal.
-        cursor: Where to begin; ``None`` is the beginning.
+        cursor: Position after which to begin; ``None`` is the beginning.
         window_seconds: How long to collect events, counted from the last signal: the first chunk of
             a stream and one after a longer pause are sent at once.
         max_events: Most events in one signal.
-        max_bytes: Most bytes of events in one signal, as JSON; one event is sent whatever its size,
-            if it fits Temporal's limit of 2 MiB.
+        max_bytes: Most bytes of events in one signal, as JSON; a single event is sent even if it is
+            larger, as long as it fits Temporal's limit of 2 MiB.
     """
 
     stream: str
@@ -80,11 +80,11 @@ class ForwardResult:
     """What was forwarded.
 
     Attributes:
-        cursor: Place after the last event that was sent.
+        cursor: Position after the last event that was sent.
         sealed: Whether that was the end of the stream.
-        signals: How many signals it took.
-        summary: What the events come to; without a digest if an earlier attempt sent some of them,
-            or if they did not begin at the beginning.
+        signals: Number of signals that were sent.
+        summary: Counts and digest of the events; without a digest if an earlier attempt sent some
+            of them, or if forwarding began after the beginning of the stream.
     """
 
     cursor: str | None
@@ -95,7 +95,7 @@ class ForwardResult:
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
-    """Heartbeat details: where the next attempt goes on."""
+    """Heartbeat details, which state where the next attempt goes on."""
 
     start: int
     cursor: str
@@ -112,23 +112,23 @@ async def forward(request: ForwardRequest) -> ForwardResult:
 
         {"stream": "agent-7/0198.../default", "start": 1, "events": [...]}
 
-    ``events`` is a batch as :class:`EventPacker` describes it and ``start`` the first offset that
-    this forwarding is about. Signals arrive in order, each is acknowledged before the next is made.
-    Heartbeats carry the place after the last signal, where the next attempt goes on: what was sent
-    after the last heartbeat that arrived comes twice, and the receiver drops it by offset, as
-    :class:`StreamInbox` does.
+    ``events`` is a batch as :class:`EventPacker` describes it, and ``start`` the first offset that
+    is forwarded. Signals arrive in order, since each is acknowledged before the next is sent.
+    Heartbeats carry the position after the last signal, where the next attempt goes on. Events that
+    were sent after the last recorded heartbeat are sent twice; the receiver drops them by their
+    offset, as :class:`StreamInbox` does.
 
-    If forwarding fails for good the target is told, as far as it can be, by a batch without events:
+    If forwarding fails without a retry, the target gets a batch without events, if it can:
     ``{..., "error": {"type": "TrimmedError", "message": "..."}}``.
 
-    When it is cancelled it sends nothing more. It waits for the stream as long as its timeouts
-    allow, so that it should be cancelled if nothing comes.
+    After cancellation it sends nothing more. It waits for the stream as long as its timeouts allow,
+    so that it should be cancelled if nothing comes.
 
     Raises:
         ApplicationError: Its type is the name of the streamq error; ``TargetNotFoundError``: the
             target does not exist, or has ended; ``SignalLimitError``: it has had as many signals as
-            the server lets a run have (10,000 or 50 MiB by default). Neither of the two is retried,
-            nor is what the server calls an invalid argument (``ConfigurationError``).
+            the server allows for a run (10,000 or 50 MiB by default). Neither is retried, nor is an
+            argument that the server refuses (``ConfigurationError``).
     """
     context = activity_context()
     try:
@@ -140,9 +140,9 @@ async def forward(request: ForwardRequest) -> ForwardResult:
     try:
         return await forwarding.run()
     except StreamqError as exc:
-        raise await forwarding.told(application_error(exc)) from exc
+        raise await forwarding.report(application_error(exc)) from exc
     except ApplicationError as exc:
-        raise await forwarding.told(exc) from None
+        raise await forwarding.report(exc) from None
     finally:
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
@@ -155,7 +155,7 @@ def _check(request: ForwardRequest) -> None:
 
 
 class _Forwarding:
-    """One attempt."""
+    """One attempt to forward a stream."""
 
     def __init__(self, request: ForwardRequest, context: ActivityContext) -> None:
         info = activity.info()
@@ -166,26 +166,26 @@ class _Forwarding:
         )
         self._retry = RetryPolicy(deadline_seconds=context.settings.retry_seconds)
         self._beat_seconds = heartbeat_seconds(info, _LONGEST_BEAT_SECONDS)
-        self._place = _place(info.heartbeat_details)
-        self._start = self._place.start if self._place else 1
+        self._checkpoint = _checkpoint(info.heartbeat_details)
+        self._start = self._checkpoint.start if self._checkpoint else 1
         self._sent_at = -math.inf
 
     async def beat(self) -> None:
-        """Send heartbeats, whatever is waited for; not for each signal, since they are billed."""
+        """Send heartbeats at an interval; not for each signal, since heartbeats are billed."""
         while True:
             await asyncio.sleep(self._beat_seconds)
-            self.note()
+            self.record_checkpoint()
 
-    def note(self) -> None:
-        """Tell Temporal where the next attempt goes on."""
-        if self._place is not None:
-            activity.heartbeat(dataclasses.asdict(self._place))
+    def record_checkpoint(self) -> None:
+        """Send a heartbeat that states where the next attempt goes on."""
+        if self._checkpoint is not None:
+            activity.heartbeat(dataclasses.asdict(self._checkpoint))
         else:
             activity.heartbeat()
 
     async def run(self) -> ForwardResult:
-        """Forward from the last known place to the seal."""
-        request, place = self._request, self._place
+        """Forward from the last checkpoint to the seal."""
+        request, place = self._request, self._checkpoint
         stream = stream_id(request.stream, self._context.settings)
         async with open_reader(
             stream,
@@ -193,7 +193,7 @@ class _Forwarding:
             queue=self._context.queue,
             settings=self._context.settings,
             codec=self._context.codec(stream),
-            require=["replay"],  # the place of the last heartbeat may be far behind
+            require=["replay"],  # the last heartbeat's position may be far behind
         ) as reader:
             if place is None:
                 self._start = reader.offset + 1
@@ -221,7 +221,7 @@ class _Forwarding:
                 waiting = await self._next(reader, until)
             await self._send(packer)
             signals += 1
-            place = self._place = _Checkpoint(self._start, cursor, signals, tally.summary())
+            place = self._checkpoint = _Checkpoint(self._start, cursor, signals, tally.summary())
             if reader.seal is not None:
                 return place
 
@@ -266,20 +266,20 @@ class _Forwarding:
                 ) from exc
             raise rpc_error(exc, f"signal {target}") from exc
 
-    async def told(self, failure: ApplicationError) -> ApplicationError:
-        """Return the failure, after telling the target, or the next attempt where it goes on."""
-        self.note()
+    async def report(self, failure: ApplicationError) -> ApplicationError:
+        """Record a checkpoint, send a failure that is not retried to the target, and return it."""
+        self.record_checkpoint()
         about_target = is_failure_of(failure, TargetNotFoundError, SignalLimitError)
         if failure.non_retryable and not about_target:
             error = {"type": failure.type, "message": failure.message}
             try:
                 await self._signal(events=[], error=error)
             except (StreamqError, ApplicationError) as exc:
-                activity.logger.warning("the target was not told of the failure: %s", exc)
+                activity.logger.warning("the failure was not sent to the target: %s", exc)
         return failure
 
 
-def _place(details: Sequence[Any]) -> _Checkpoint | None:
+def _checkpoint(details: Sequence[Any]) -> _Checkpoint | None:
     if not details:
         return None
     place = _Checkpoint(**details[0])

@@ -15,7 +15,7 @@ from streamq.driver import ChunkQueue
 from streamq.temporal._event_json import EventPacker
 from streamq.temporal._failure import application_error, final_failure
 from streamq.temporal._input import takes
-from streamq.temporal._runs import is_ended
+from streamq.temporal._runs import has_workflow_ended
 
 from ._beating import beating
 from ._context import activity_context
@@ -23,20 +23,20 @@ from ._limits import check_limits, check_seconds
 from ._poll_request import POLL_ACTIVITY, PollRequest, PollResult
 
 _HIDDEN_GRACE_SECONDS = 5.0
-_LONGEST_HIDDEN_SECONDS = 45.0  # such a poll has a minute
+_LONGEST_HIDDEN_SECONDS = 45.0  # such a poll may take a minute
 _LONGEST_READ_SECONDS = 20.0
 
 _TURN_SECONDS = 0.02
-"""What lies between two polls, at least in the window of the second one.
+"""Least time that is assumed between two polls when the window of the second is computed.
 
-Where a server takes longer, chunks have waited that long already; where it is quicker, polls would
-come more often than they are worth.
+A server that takes longer has made chunks wait that long already. With a faster server polls would
+come more often than is useful.
 """
 
-_MOST_BYTES = 2_097_152  # Temporal's limit for a payload
+_MOST_BYTES = 2_097_152  # Temporal's limit of a payload
 _LARGE_BYTES = 1_000_000
 _LONGEST_BEAT_SECONDS = 10.0
-_LOOK_SECONDS = 2.0  # between two looks whether the producer of an idle stream still runs
+_CHECK_SECONDS = 2.0  # interval of checks whether the producer of an idle stream still runs
 
 
 @activity.defn(name=POLL_ACTIVITY)
@@ -44,10 +44,10 @@ _LOOK_SECONDS = 2.0  # between two looks whether the producer of an idle stream 
 async def poll(request: PollRequest) -> PollResult:
     """Wait for events after a cursor and return them with the next cursor.
 
-    Reading removes nothing: the same cursor gives the same events again (and more, if there are
-    more by then), so that a poll that is lost with its worker is simply made again. Sends
-    heartbeats while it waits, three in a heartbeat timeout, and can be cancelled at any time. May
-    be called as a local activity.
+    Reading removes nothing: the same cursor returns the same events again (and further ones, if
+    there are any by then), so that a poll that is lost with its worker is repeated. It sends
+    heartbeats while it waits, three in a heartbeat timeout, and can be cancelled at any time. It
+    may be called as a local activity.
 
     Raises:
         ApplicationError: Its type is the name of the streamq error, such as ``TrimmedError``.
@@ -65,12 +65,12 @@ async def poll(request: PollRequest) -> PollResult:
             queue=context.queue,
             settings=context.settings,
             codec=context.codec(stream),
-            commits=False,  # before the result is in the history, nothing may be gone
+            commits=False,  # nothing may be removed before the result is in the history
         ) as reader:
             polling = _PollRun(request, reader, context.queue).run()
             if activity.info().is_local:
                 return await polling
-            # Apart from reading: each wait that is cut short costs a request.
+            # Heartbeats do not interrupt reading: each wait that is cut short costs a request.
             return await beating(polling, longest_seconds=_LONGEST_BEAT_SECONDS)
     except StreamqError as exc:
         raise application_error(exc) from exc
@@ -82,17 +82,17 @@ def _check(request: PollRequest) -> None:
 
 
 async def _check_size(result: PollResult) -> None:
-    """Fail for good if Temporal will not carry a result: a payload codec may make it larger.
+    """Fail without a retry if a result exceeds Temporal's limit, as a payload codec may make it.
 
     Raises:
-        ApplicationError: It is too large; not retryable. The SDK's own failure would be.
+        ApplicationError: It is too large; not retryable. The SDK's own failure is retryable.
     """
     converter = activity_context().client.data_converter
     size = sum(each.ByteSize() for each in await converter.encode([result]))
     if size > _MOST_BYTES:
         raise final_failure(
             ChunkTooLargeError,
-            f"{result.count} events take {size} bytes as Temporal's payload, more than it carries "
+            f"{result.count} events take {size} bytes as a payload, more than Temporal's limit "
             f"({_MOST_BYTES}); send smaller chunks, lower max_bytes, or read this stream outside "
             "the workflow (subscribe, delivery 'none')",
         )
@@ -112,17 +112,18 @@ class _PollRun:
     async def run(self) -> PollResult:
         request, reader = self._request, self._reader
         wait_until = self._started + request.max_wait_seconds
-        # Nothing delivered yet: the first chunk is what people wait for.
+        # No window before the first event of the stream, so that it is delivered at once.
         window_until = self._window_until() if reader.offset else self._started
         cursor = await self._collect(wait_until, window_until)
         hidden = False
-        if not request.max_wait_seconds and self._is_in_doubt() and await self._is_there():
-            # Asked for the rest, and the end has not come: a reader that died may have it.
+        if not request.max_wait_seconds and self._may_be_hidden() and await self._exists():
+            # The rest was requested and has no end: a crashed reader may have received it.
             seconds = self._queue.hidden_seconds + _HIDDEN_GRACE_SECONDS
             until = self._clock() + min(seconds, _LONGEST_HIDDEN_SECONDS)
             cursor = await self._collect(until, until)
-            hidden = self._is_in_doubt() and await self._is_there(something=True)
-        producer_over = not self._count and (self._producer_over or await self._look())
+            hidden = self._may_be_hidden() and await self._exists(with_records=True)
+        has_ended = self._producer_over or await self._has_producer_ended()
+        producer_over = not self._count and has_ended
         ended = self._clock()
         result = PollResult(
             cursor,
@@ -146,13 +147,13 @@ class _PollRun:
         window, polled_ms = self._request.window_seconds, self._request.polled_ms
         if polled_ms is not None:
             polled = polled_ms / 1_000
-            # Another host's clock has another beginning.
+            # The clock of another host starts at another value.
             if 0 <= self._started - polled <= window:
                 return polled + _TURN_SECONDS + window
         return self._started + window
 
     async def _collect(self, wait_until: float, window_until: float) -> str:
-        """Take what comes; return the cursor after it."""
+        """Add events to the result until a limit is reached; return the cursor after them."""
         request, reader = self._request, self._reader
         cursor = reader.cursor
         while self._count < request.max_events and reader.seal is None and not reader.is_spent:
@@ -162,18 +163,18 @@ class _PollRun:
             cursor = reader.cursor
         return cursor
 
-    def _is_in_doubt(self) -> bool:
-        """Whether finding nothing does not mean that there is nothing."""
+    def _may_be_hidden(self) -> bool:
+        """Whether nothing was found and the backend may hide stored events from this reader."""
         is_empty = not self._count and self._reader.seal is None
         return is_empty and not self._queue.capabilities.replay
 
-    async def _is_there(self, *, something: bool = False) -> bool:
-        """Whether the stream exists, and, if asked, has records."""
+    async def _exists(self, *, with_records: bool = False) -> bool:
+        """Whether the stream exists and, if requested, has records."""
         try:
             info = await self._queue.describe(self._reader.stream)
         except StreamNotFoundError:
             return False
-        return not something or info.records != 0
+        return not with_records or info.records != 0
 
     async def _next(self, until: float) -> Event | None:
         """Return the next event; ``None`` if there is none until then."""
@@ -186,31 +187,31 @@ class _PollRun:
                 return None
 
     async def _read(self, wait: float) -> list[Event]:
-        """Read an event; give up as soon as the producer, if the poll looks after one, is over.
+        """Read one event; return none as soon as the producer, if the request names one, has ended.
 
-        The read itself is not cut into pieces: where reading costs a request, each piece would.
+        The read is not split into shorter ones: on some backends each read costs a request.
         """
         reading = self._reader.read_batch(max_events=1, max_wait=wait)
         if self._request.producer is None or self._count:
             return await reading
         task = asyncio.create_task(reading)
         try:
-            while not (await asyncio.wait([task], timeout=_LOOK_SECONDS))[0]:
-                if await self._look() and not task.done():
-                    self._producer_over = True  # the next poll finds what it has stored last
+            while not (await asyncio.wait([task], timeout=_CHECK_SECONDS))[0]:
+                if await self._has_producer_ended() and not task.done():
+                    self._producer_over = True  # the next poll finds its last records
                     return []
             return task.result()
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _look(self) -> bool:
-        """Whether the workflow that produces the stream, if one is named, has ended."""
+    async def _has_producer_ended(self) -> bool:
+        """Whether the workflow that produces the stream, if the request names one, has ended."""
         producer = self._request.producer
-        return producer is not None and await is_ended(activity.client(), producer)
+        return producer is not None and await has_workflow_ended(activity.client(), producer)
 
     def _take(self, event: Event) -> bool:
-        """Add an event to the result, unless it is too much; it is then read again next time."""
+        """Add an event to the result unless it does not fit; the next poll then reads it again."""
         request = self._request
         if request.values and not self._packed.add(event, max_bytes=request.max_bytes):
             return False

@@ -15,26 +15,26 @@ _ALWAYS_SENT = ("max_wait_seconds", "window_seconds")
 
 @dataclass(frozen=True)
 class PollRequest:
-    """What to poll for; plain JSON for other SDKs.
+    """Input of ``streamq.poll``; plain JSON for other SDKs.
 
     Attributes:
         stream: Name of the stream, as :func:`stream_name` returns it.
-        cursor: Where to go on: from an earlier result; ``None`` is the beginning.
+        cursor: Position after which to read, from an earlier result; ``None`` is the beginning.
         tenant: Tenant of the stream, by default the worker's.
         max_wait_seconds: How long to wait for the first event.
         window_seconds: How long to collect more events after the first, counted from the start of
             the poll. Trades latency for Temporal history. Never applied before the first event of
-            a stream has been delivered, and cut short by the end of the stream. What comes after a
-            pause longer than the window is returned at once.
-        polled_ms: ``clock_ms`` of the poll before. If that is no longer than the window ago, by the
-            clock of this worker, the window is counted from 20 ms after it: polls come at an even
-            pace however long the server takes in between.
+            a stream has been delivered, and cut short by the end of the stream. An event that comes
+            after a pause longer than the window is returned at once.
+        polled_ms: ``clock_ms`` of the previous poll. If that is no longer ago than the window, by
+            the clock of this worker, the window is counted from 20 ms after it: polls come at an
+            even pace regardless of how long the server takes between them.
         max_events: Most events to return.
-        max_bytes: Most bytes of events to return, as JSON; one event is returned whatever its size,
-            if it fits Temporal's limit of 2 MiB.
+        max_bytes: Most bytes of events to return, as JSON; a single event is returned even if it is
+            larger, as long as it fits Temporal's limit of 2 MiB.
         values: Whether to return the events or only to count them.
         producer: Id of the workflow that produces the stream on behalf of another one. A poll that
-            waits in vain asks every two seconds whether it is over, and returns if so.
+            finds nothing checks every two seconds whether it has ended, and returns if so.
     """
 
     stream: str
@@ -51,23 +51,23 @@ class PollRequest:
 
 @dataclass(frozen=True)
 class PollResult:
-    """What a poll found.
+    """Result of ``streamq.poll``.
 
     Attributes:
-        cursor: Where the next poll goes on; the same as before if nothing came.
-        sealed: Whether the stream has ended with these events (or before).
-        events: The events in order, empty if only counting. Consecutive chunks of one attempt are
-            one object; docs/temporal.md describes it.
-        count: How many events there were.
-        chunks: How many chunks there are among them since the last reset.
+        cursor: Where the next poll goes on; unchanged if nothing came.
+        sealed: Whether the stream has ended with these events, or before them.
+        events: The events in order; empty if they are only counted. Consecutive chunks of one
+            attempt are one object, which docs/temporal.md describes.
+        count: Number of events.
+        chunks: Number of chunks among them since the last reset.
         bytes: Bytes of those chunks, as stored.
-        resets: How many resets there are.
+        resets: Number of resets among them.
         attempt: The newest attempt among them, 0 if there are none.
         elapsed_ms: How long the poll took, rounded up.
-        clock_ms: When it ended, by a clock of the worker's process that only compares with itself.
+        clock_ms: When it ended, by a clock that only this process of the worker can compare.
         producer_over: Whether nothing came and the workflow ``producer`` has ended.
-        hidden: Whether nothing came although something is stored: without replay, a reader that
-            died keeps what it had taken from others for a while.
+        hidden: Whether nothing came although events are stored. On a backend without replay the
+            events that a crashed reader had received stay hidden from others for a while.
     """
 
     cursor: str

@@ -1,4 +1,7 @@
-"""Ending a stream whose producer cannot do it any more, from its workflow."""
+"""Runs ``streamq.seal``: ends a stream, for a workflow, that its producer could not end.
+
+Design: docs/design/attempts.md.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,8 @@ class SealRequest:
     Attributes:
         stream: Name of the stream, as :func:`stream_name` returns it.
         state: ``ERROR`` or ``CANCELLED``.
-        message: What readers are told.
-        error_type: The failure's name for readers, with ``ERROR``.
+        message: Message for readers.
+        error_type: With ``ERROR``, the type of the failure for readers.
     """
 
     stream: str
@@ -40,14 +43,15 @@ class SealRequest:
 @activity.defn(name=SEAL_ACTIVITY)
 @takes(SealRequest)
 async def seal(request: SealRequest) -> bool:
-    """End a stream if it has not ended, after what its producer had stored.
+    """End a stream after the last record that its producer stored, unless it has ended already.
 
     For workflows that go on, or end, after a streaming activity that could not seal its stream
     itself: its last attempt timed out with its worker, or it was cancelled between two attempts.
-    As the newest attempt it fences what may still be running. Repeating it is harmless.
+    It acts as the newest attempt, which fences an earlier one that may still run. Repeating it is
+    harmless.
 
     Returns:
-        Whether it ended the stream; ``False`` if that had ended already.
+        Whether it ended the stream; ``False`` if the stream had ended already.
 
     Raises:
         ApplicationError: Its type is the name of the streamq error.
@@ -62,9 +66,9 @@ async def seal(request: SealRequest) -> bool:
             queue=context.queue,
             settings=context.settings,
             epoch=attempt_epoch(activity.info()),
-            on_retry=OnRetry.RESUME,  # what readers have seen stays valid
+            on_retry=OnRetry.RESUME,  # events that readers have seen stay valid
             codec=context.codec(stream),
-            producer=SWEEPER,  # of nobody: a call that is repeated after this discards
+            producer=SWEEPER,  # so that a repeated call of the activity discards its chunks
         ) as writer:
             if request.state == "CANCELLED":
                 await writer.cancel(request.message)

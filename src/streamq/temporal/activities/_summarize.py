@@ -1,4 +1,4 @@
-"""What a stream comes to: counts and a digest that anybody can compute again."""
+"""Runs ``streamq.summary``: counts a stream and computes a digest that others can recompute."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_BEAT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class SummaryRequest:
-    """Which stream to sum up; plain JSON for other SDKs.
+    """Which stream to count; plain JSON for other SDKs.
 
     Attributes:
         stream: Name of the stream, as :func:`stream_name` returns it.
@@ -35,17 +35,17 @@ class SummaryRequest:
 
 @dataclass(frozen=True, slots=True)
 class StreamSummary:
-    """What a stream comes to: its final story, the chunks after the last reset.
+    """Counts and digest of a stream's final content: the chunks after the last reset.
 
     Attributes:
-        chunks: How many chunks.
+        chunks: Number of chunks.
         bytes: Their bytes, as stored.
-        attempts: Attempts that wrote something readers saw.
+        attempts: Number of attempts whose events readers saw.
         resets: How often the stream started over.
         state: How it ended: ``END``, ``ERROR`` or ``CANCELLED``; ``None`` if it has not.
-        digest: SHA-256 in hexadecimal over the final story: for each chunk the length of its bytes
-            as 8 bytes, big-endian, and the bytes; text is UTF-8, JSON as it was stored. ``None`` if
-            it was not computed.
+        digest: SHA-256 in hexadecimal over the final content: for each chunk the length of its
+            bytes as 8 bytes, big-endian, and the bytes; text is UTF-8, JSON as it was stored.
+            ``None`` if it was not computed.
     """
 
     chunks: int = 0
@@ -57,10 +57,10 @@ class StreamSummary:
 
 
 class Tally:
-    """Sums up a stream, event by event.
+    """Counts a stream event by event.
 
     Args:
-        before: What was counted earlier; a digest can then not be given any more.
+        before: Counts of earlier events; there is no digest then until the next reset.
     """
 
     def __init__(self, before: StreamSummary | None = None) -> None:
@@ -89,7 +89,7 @@ class Tally:
             self._state = event.state.name
 
     def summary(self) -> StreamSummary:
-        """Return what the events so far come to."""
+        """Return the counts, and the digest, of the events so far."""
         return StreamSummary(
             self._chunks,
             self._bytes,
@@ -103,9 +103,9 @@ class Tally:
 @activity.defn(name=SUMMARY_ACTIVITY)
 @takes(SummaryRequest)
 async def summarize(request: SummaryRequest) -> StreamSummary:
-    """Read a stream from its beginning, once, and sum it up.
+    """Read a stream once from its beginning, and return its counts and digest.
 
-    Ends with the seal, or where nothing more comes: it does not wait for a producer. Sends
+    Ends at the seal, or after the last stored event: it does not wait for a producer. It sends
     heartbeats and can be cancelled at any time; repeating it is harmless.
 
     Raises:
@@ -130,7 +130,7 @@ async def _sum_up(request: SummaryRequest, context: ActivityContext) -> StreamSu
         require=["replay"],
     ) as reader:
         while reader.seal is None:
-            # Some backends show what is stored only after a moment.
+            # Some backends return new records only after a moment.
             batch = await reader.read_batch(max_wait=_PATIENCE_SECONDS)
             if not batch:
                 break

@@ -1,4 +1,4 @@
-"""Activities that wait for the end of another workflow: of an owner, or of a producer."""
+"""Runs ``streamq.watch`` and ``streamq.result``, which wait for the end of another workflow."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ WATCH_ACTIVITY = "streamq.watch"
 RESULT_ACTIVITY = "streamq.result"
 
 DETACHED_BYTES = 1_500_000
-"""Most bytes of arguments, or of a result, that pass through ``streamq.Produce``: as base64 within
-2 MiB."""
+"""Most bytes of arguments, or of a result, that pass through ``streamq.Produce``. As base64 they
+stay below Temporal's limit of 2 MiB."""
 
 _LONGEST_BEAT_SECONDS = 20.0
 _PATIENCE_SECONDS = 300.0
@@ -52,7 +52,7 @@ class Outcome:
     """How a workflow ended; plain JSON.
 
     Attributes:
-        status: In Temporal's words: ``COMPLETED``, ``FAILED``, ``CANCELED``, ``TERMINATED``,
+        status: In Temporal's terms: ``COMPLETED``, ``FAILED``, ``CANCELED``, ``TERMINATED``,
             ``TIMED_OUT``, ``NOT_FOUND``.
         result: With ``COMPLETED``, the payload in protobuf bytes as base64; ``None`` without one.
         failure: With ``FAILED``, the failure in the same form.
@@ -73,10 +73,10 @@ class Outcome:
 
 @activity.defn(name=WATCH_ACTIVITY)
 async def watch(chain: ChainRef) -> str:
-    """Wait until a chain of runs has ended, and return how, in Temporal's words.
+    """Wait until a chain of runs has ended, and return its last state in Temporal's terms.
 
-    Asks the server about once a minute and sends three heartbeats in a heartbeat timeout, 20
-    seconds apart at most.
+    Makes about one request a minute, and sends three heartbeats in a heartbeat timeout, at most 20
+    seconds apart.
 
     Raises:
         ApplicationError: Temporal refused, or stayed unreachable for five minutes.
@@ -99,7 +99,7 @@ async def outcome(workflow_id: str) -> Outcome:
 
     Raises:
         ApplicationError: Temporal refused, or stayed unreachable; ``ResultTooLargeError``: the
-            result is more than can be passed on, which is not retried.
+            result is too large to be passed on, which is not retried.
     """
     try:
         waiting = _outcome(activity.client(), workflow_id)
@@ -137,7 +137,7 @@ async def _outcome(client: Client, workflow_id: str) -> Outcome:
                 if codec is not None:
                     await codec.decode_failure(failure)
                 return Outcome("FAILED", failure=_base64(failure))
-            for name, status in _OTHERS.items():
+            for name, status in _OTHER_ENDINGS.items():
                 if kind == f"workflow_execution_{name}_event_attributes":
                     return Outcome(status)
     except RPCError as exc:
@@ -148,7 +148,7 @@ async def _outcome(client: Client, workflow_id: str) -> Outcome:
     return Outcome("NOT_FOUND")
 
 
-_OTHERS = {"canceled": "CANCELED", "terminated": "TERMINATED", "timed_out": "TIMED_OUT"}
+_OTHER_ENDINGS = {"canceled": "CANCELED", "terminated": "TERMINATED", "timed_out": "TIMED_OUT"}
 
 
 def _base64(message: Payload | Failure) -> str:

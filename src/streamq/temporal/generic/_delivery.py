@@ -1,4 +1,4 @@
-"""Delivery ``signal`` and progress signals, from inside the generic workflow."""
+"""Forwards a stream, reports progress and counts the stream, from inside the generic workflow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamq.temporal.activities._summarize import StreamSummary, SummaryRequest
 
 from ._request import StreamProgress, StreamRequest
 
-_FORWARD_TIMEOUT = timedelta(days=3_650)  # as long as the run; a dead worker is noticed earlier
+_FORWARD_TIMEOUT = timedelta(days=3_650)  # unlimited; the heartbeat timeout notices a dead worker
 _HEARTBEAT = timedelta(seconds=10)
 _GRACE_SECONDS = 1.0
 _CATCHING_UP_SECONDS = 600.0
@@ -24,10 +24,10 @@ _SUMMARY_PATIENCE = timedelta(hours=3)
 
 
 async def sum_up(stream: str) -> StreamSummary:
-    """Return what a stream comes to, by one activity.
+    """Return the counts and the digest of a stream; costs one activity.
 
     Raises:
-        ActivityError: It cannot be read.
+        ActivityError: The stream cannot be read.
     """
     return await workflow.execute_activity(
         summarize,
@@ -43,7 +43,7 @@ class Relay:
 
     Args:
         stream: Name of the stream.
-        request: Whom to forward it to.
+        request: States the target.
     """
 
     def __init__(self, stream: str, request: StreamRequest) -> None:
@@ -63,19 +63,19 @@ class Relay:
         )
 
     async def finish(self) -> ForwardResult | None:
-        """Wait until all is forwarded, after the producer has ended and, if it did, its stream.
+        """Wait until the whole stream is forwarded, after its producer has ended.
 
         Returns:
-            What was forwarded; ``None`` if the producer wrote no stream, or left it open.
+            The result of forwarding; ``None`` if the producer wrote no stream, or left it open.
 
         Raises:
-            ActivityError: Forwarding failed for good.
-            TimeoutError: It did not catch up in time.
+            ActivityError: Forwarding failed without a retry.
+            TimeoutError: Forwarding did not reach the end of the stream in time.
         """
         forwarder = self._forwarder
         await workflow.wait([forwarder], timeout=_GRACE_SECONDS)
         if not forwarder.done():
-            # It has much to catch up with, or nothing: an activity that does not stream.
+            # Either many events are left, or there are none: an activity that does not stream.
             if (await sum_up(self._stream)).state is None:
                 self.stop()
                 return None
@@ -88,16 +88,16 @@ class Relay:
         return await forwarder
 
     def stop(self) -> None:
-        """Forward nothing more."""
+        """Stop forwarding."""
         if not self._forwarder.done():
             self._forwarder.cancel()
 
 
 class ProgressReporter:
-    """Tells another workflow the progress; its absence never breaks the work.
+    """Sends progress signals to another workflow; a missing workflow does not fail the work.
 
     Args:
-        request: Whom to tell, and how often.
+        request: States the workflow, and how often to send.
     """
 
     def __init__(self, request: StreamRequest) -> None:
@@ -107,7 +107,7 @@ class ProgressReporter:
         self._is_wanted = request.progress_workflow_id is not None
 
     def report(self, progress: StreamProgress) -> None:
-        """Send the progress if it is time to, without waiting."""
+        """Start to send the progress if the interval has passed; does not wait."""
         now = workflow.time()
         busy = self._sending is not None and not self._sending.done()
         if self._is_wanted and not busy and now >= self._next:
@@ -115,7 +115,7 @@ class ProgressReporter:
             self._sending = asyncio.create_task(self._send(progress))
 
     async def settle(self) -> None:
-        """Wait until what is being sent has been."""
+        """Wait until the current signal has been sent."""
         if self._sending is not None:
             await self._sending
 
@@ -134,10 +134,10 @@ class ProgressReporter:
         except FailureError as exc:
             self._is_wanted = False
             workflow.logger.warning(
-                "progress is no longer told to workflow %s: %s", request.progress_workflow_id, exc
+                "progress is no longer sent to workflow %s: %s", request.progress_workflow_id, exc
             )
 
 
 def reason(failure: ActivityError | TimeoutError) -> str:
-    """Return what went wrong, for the result."""
+    """Return the reason of a failure as text, for the result."""
     return str((failure.cause if isinstance(failure, ActivityError) else None) or failure)

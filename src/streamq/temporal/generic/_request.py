@@ -1,4 +1,4 @@
-"""What ``streamq.Stream`` is asked for and answers: plain JSON for other SDKs."""
+"""Defines and checks the input, result, progress and state of ``streamq.Stream``: plain JSON."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class StreamRequest:
     Attributes:
         activity: Name of the streaming activity.
         args: Its arguments.
-        topic: Which topic it writes; wins over the one given to ``@streaming_activity``.
-        delivery: ``none``: chunks do not pass through Temporal and the history has the same length
-            whatever is streamed; read with :func:`subscribe` or the gateway. ``poll``: the workflow
+        topic: Topic that it writes; takes precedence over that of ``@streaming_activity``.
+        delivery: ``none``: chunks do not pass through Temporal, and the history has the same length
+            for any stream; read with :func:`subscribe` or the gateway. ``poll``: the workflow
             follows the stream while it is written, for its queries. ``signal``: the stream is sent
             to another workflow as signals.
         task_queue: Where the activity runs, by default the workflow's task queue.
         start_to_close_seconds: Longest time of one attempt.
         heartbeat_seconds: How soon a dead worker is noticed.
-        max_attempts: Most attempts; 0 is no limit.
+        max_attempts: Most attempts; 0 means no limit.
         window_seconds: How long a poll, or a signal, collects events; each poll costs about six
             history events, each signal one, and three in the target. The first chunk never waits.
-        target_workflow_id: Who gets the signals, with ``signal``.
-        target_run_id: Which run of it, by default whichever is running.
+        target_workflow_id: With ``signal``, the workflow that gets the signals.
+        target_run_id: Run of that workflow, by default the one that is running.
         target_signal: The signal's name.
-        progress_workflow_id: A workflow that is told the progress by signals: at the end, and on
-            the way with ``poll``. By default none is.
-        progress_signal: That signal's name; its argument is what the query ``progress`` answers.
-        progress_seconds: At most how often.
+        progress_workflow_id: A workflow that gets progress signals at the end, and with ``poll``
+            while the stream is followed; by default none.
+        progress_signal: That signal's name; its argument is the answer of the query ``progress``.
+        progress_seconds: Shortest interval of progress signals.
         summary: Whether to read the stream once more at the end, for counts and the digest.
         detached: With ``poll``, whether the activity runs in a workflow of its own,
             ``streamq.Produce``, so that this one can continue as new while it runs.
@@ -79,16 +79,16 @@ class StreamProgress:
 
     Attributes:
         stream: Name of the stream.
-        chunks: Chunks that count: those after the last reset.
+        chunks: Number of chunks after the last reset.
         bytes: Their bytes, as stored.
         attempt: The newest attempt seen, 0 before the first event.
-        resets: How often readers were told to forget what they saw.
+        resets: How often the stream started over, so that readers drop earlier chunks.
         sealed: Whether the stream has ended.
-        cursor: Place after the last event seen; ``None`` before the first poll.
+        cursor: Position after the last event seen; ``None`` before the first poll.
         carries_values: Whether events still pass through the history; see
             :class:`StreamWorkflow`.
-        error: Why the stream is no longer followed, though the activity runs on: a poll failed for
-            good, because of trimmed events, say.
+        error: Why the stream is no longer followed while the activity goes on: a poll failed
+            without a retry, because of trimmed events for example.
     """
 
     stream: str
@@ -109,12 +109,12 @@ class StreamResult:
     Attributes:
         result: What the activity returned.
         stream: Name of the stream.
-        chunks: Chunks of the final story: those after the last reset.
+        chunks: Number of chunks of the final content: those after the last reset.
         bytes: Their bytes, as stored.
-        attempts: How many attempts wrote the stream.
+        attempts: Number of attempts that wrote the stream.
         resets: How often it started over.
-        digest: SHA-256 of the final story; :class:`StreamSummary` says over what.
-        error: Why the stream was not followed, forwarded or summed up to its end. Numbers are then
+        digest: SHA-256 of the final content, as :class:`StreamSummary` defines it.
+        error: Why the stream was not followed, forwarded or counted to its end. Numbers are then
             too small or missing.
 
     Without ``summary`` there is no digest, and the numbers are ``None`` unless the delivery counts.
@@ -132,15 +132,15 @@ class StreamResult:
 
 @dataclass(frozen=True)
 class StreamState:
-    """What a run of the workflow that continues as new hands to the next one.
+    """State that a run of the workflow passes to the next one when it continues as new.
 
     Attributes:
-        cursor: Place after the last event that was counted.
-        chunks: As in :class:`StreamProgress`, like the four that follow.
-        bytes: See there.
-        attempt: See there.
-        resets: See there.
-        recent: What the query ``recent`` answers.
+        cursor: Position after the last event that was counted.
+        chunks: As in :class:`StreamProgress`.
+        bytes: As in :class:`StreamProgress`.
+        attempt: As in :class:`StreamProgress`.
+        resets: As in :class:`StreamProgress`.
+        recent: Answer of the query ``recent``.
     """
 
     cursor: str | None
@@ -152,13 +152,13 @@ class StreamState:
 
 
 def read_request(data: object) -> StreamRequest:
-    """Return the request that Temporal handed over as plain data.
+    """Check the request that Temporal passes as plain data, and return it.
 
-    What passes here is nothing that the server would refuse as a command: that would not fail the
-    workflow but repeat its task for ever.
+    A value that the server would refuse in a command is refused here: the server's refusal would
+    not fail the workflow, but its task would be retried for ever.
 
     Raises:
-        ApplicationError: A field is unknown, missing or makes no sense; not retryable.
+        ApplicationError: A field is unknown, missing or invalid; not retryable.
     """
     try:
         request = data if isinstance(data, StreamRequest) else from_json(StreamRequest, data)
@@ -177,15 +177,17 @@ def read_request(data: object) -> StreamRequest:
     except ConfigurationError as exc:
         raise invalid_request(str(exc)) from None
     if request.delivery == "signal" and not request.target_workflow_id:
-        raise invalid_request("delivery 'signal' needs target_workflow_id: who gets the signals")
+        raise invalid_request(
+            "delivery 'signal' needs target_workflow_id, the workflow that gets the signals"
+        )
     return request
 
 
 def read_state(data: object) -> StreamState | None:
-    """Return the state that an earlier run handed over as plain data.
+    """Return the state that an earlier run passed as plain data.
 
     Raises:
-        ApplicationError: It is something else; not retryable.
+        ApplicationError: The data is no such state; not retryable.
     """
     try:
         return data if data is None else from_json(StreamState, data)
@@ -194,10 +196,10 @@ def read_state(data: object) -> StreamState | None:
 
 
 def _check_name(field: str, name: str) -> None:
-    """Check what the server takes as a name or an id.
+    """Check a name or an id by the rules of the server.
 
     Raises:
-        ConfigurationError: It would refuse it.
+        ConfigurationError: The server would refuse it.
     """
     try:
         size = len(name.encode())

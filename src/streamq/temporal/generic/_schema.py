@@ -1,4 +1,4 @@
-"""JSON Schemas of what the generic workflow takes and gives, for people of other languages."""
+"""Builds the JSON Schema of the generic workflow's inputs and results, for other languages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamq.temporal.activities._summarize import StreamSummary, SummaryRequest
 
 from ._request import StreamProgress, StreamRequest, StreamResult
 
-_SHOWN: dict[str, type] = {
+_WORKFLOW: dict[str, type] = {
     "input": StreamRequest,
     "result": StreamResult,
     "progress": StreamProgress,
@@ -32,10 +32,10 @@ _ROLE = re.compile(r":\w+:`~?([^`]+)`|``([^`]+)``")
 def stream_schema() -> dict[str, Any]:
     """Return a JSON Schema whose ``properties`` are the workflow's input, result and progress.
 
-    Its ``$defs`` also have the inputs and results of the activities that other workflows may call.
+    Its ``$defs`` also define the inputs and results of activities that other workflows may call.
     """
-    properties = {name: {"$ref": f"#/$defs/{kind.__name__}"} for name, kind in _SHOWN.items()}
-    kinds = [*_SHOWN.values(), *(kind for pair in _ACTIVITIES.values() for kind in pair)]
+    properties = {name: {"$ref": f"#/$defs/{kind.__name__}"} for name, kind in _WORKFLOW.items()}
+    kinds = [*_WORKFLOW.values(), *(kind for pair in _ACTIVITIES.values() for kind in pair)]
     definitions: dict[str, Any] = {}
     for kind in kinds:
         schema = TypeAdapter(kind).json_schema(ref_template="#/$defs/{model}")
@@ -51,7 +51,7 @@ def stream_schema() -> dict[str, Any]:
 
 
 def _described(schema: dict[str, Any], kind: type | None = None) -> dict[str, Any]:
-    """Return a schema with what the docstring says of each field."""
+    """Return a schema with the descriptions of its fields from the class's docstring."""
     if kind is None:
         return schema
     text = inspect.getdoc(kind) or ""

@@ -1,4 +1,4 @@
-"""``streamq.Stream``: a workflow that runs one streaming activity, startable by name."""
+"""Defines ``streamq.Stream``: a workflow that runs one streaming activity by its name."""
 
 from __future__ import annotations
 
@@ -53,21 +53,22 @@ class StreamWorkflow:
     """Runs a streaming activity and delivers its stream: ``none``, ``poll`` or ``signal``.
 
     The workflow fails with the activity's failure. Its cancellation is passed on to the activity
-    and waited for, so that the stream is sealed CANCELLED before the workflow ends. What the
-    activity could not seal itself, because it timed out or was between two attempts, the workflow
-    ends with one more activity, ``streamq.seal``, unless the workflow will be retried. Following,
-    forwarding and summing up never break the work: ``error`` in the result says what went wrong.
+    and waited for, so that the stream is sealed CANCELLED before the workflow ends. If the activity
+    could not seal its stream, because it timed out or was between two attempts, the workflow ends
+    it with one more activity, ``streamq.seal``, unless the workflow will be retried. A failure to
+    follow, forward or count the stream does not fail the workflow: ``error`` in the result states
+    it.
 
-    **History with** ``poll``. The activity runs in a workflow of its own, ``streamq.Produce``, and
-    this one continues as new when Temporal suggests it (about 4 MiB or 4,096 events), with its
-    counts and ``recent``, while the producer runs on.
+    **History with** ``poll``. The activity runs in a workflow of its own, ``streamq.Produce``. This
+    workflow continues as new when Temporal suggests it (about 4 MiB or 4,096 events), with its
+    counts and ``recent``, while the producer goes on.
 
-    Not ``detached``, the window starts with ``window_seconds`` and doubles after every 500 polls,
-    up to 15 minutes, so that a run stays below Temporal's 51,200 events for weeks of streaming, at
-    the price of coarser progress. Once Temporal suggests continue-as-new events no longer pass
-    through the history: ``progress`` goes on to count them, ``recent`` stays as it is, and
-    ``carries_values`` says so. The stream itself, and its readers outside the workflow, are not
-    affected.
+    If not ``detached``, the window starts with ``window_seconds`` and doubles after every 500
+    polls, up to 15 minutes, so that a run stays below Temporal's 51,200 events for weeks of
+    streaming, at the price of coarser progress. Once Temporal suggests continue-as-new, events no
+    longer pass through the history: ``progress`` still counts them, ``recent`` does not change any
+    more, and ``carries_values`` is false. The stream itself, and its readers outside the workflow,
+    are not affected.
     """
 
     def __init__(self) -> None:
@@ -82,7 +83,7 @@ class StreamWorkflow:
 
     @workflow.query
     def progress(self) -> StreamProgress:
-        """How far the stream has been followed."""
+        """Answer how far the stream has been followed."""
         return StreamProgress(
             self._stream,
             self._chunks,
@@ -97,7 +98,7 @@ class StreamWorkflow:
 
     @workflow.query
     def recent(self) -> list[dict[str, Any]]:
-        """The newest events that passed through the workflow: at most 100 or 256 KiB."""
+        """Answer the newest events that passed through the workflow: at most 100, or 256 KiB."""
         return [event for event, _ in self._recent]
 
     @workflow.run
@@ -105,10 +106,10 @@ class StreamWorkflow:
         """Run the activity and return its result.
 
         Args:
-            request: What to run, a :class:`StreamRequest`. Temporal hands it over as plain data,
-                read here, so that a wrong or mistyped field fails the workflow instead of blocking
-                it or being ignored.
-            state: Where an earlier run left off; for this workflow's own use.
+            request: A :class:`StreamRequest`. Temporal passes it as plain data, which is checked
+                here, so that a wrong or mistyped field fails the workflow instead of blocking it or
+                being ignored.
+            state: State of an earlier run; for this workflow's own use.
         """
         checked, restored = read_request(request), read_state(state)
         call = _call(checked)
@@ -133,21 +134,21 @@ class StreamWorkflow:
         return outcome
 
     async def _produce(self, call: ProducerCall) -> Any:
-        source = ActivityProducer(call)
-        await source.start()
+        producer = ActivityProducer(call)
+        await producer.start()
         try:
-            return await source.result()
+            return await producer.result()
         except FailureError as exc:
             await self._end(exc)
             raise
 
     async def _forward(self, request: StreamRequest, call: ProducerCall) -> StreamResult:
-        source = ActivityProducer(call)
-        await source.start()
+        producer = ActivityProducer(call)
+        await producer.start()
         relay = Relay(self._stream, request)
         result, failure = None, None
         try:
-            result = await source.result()
+            result = await producer.result()
         except FailureError as exc:
             failure = exc
             if not await self._end(exc):
@@ -170,51 +171,51 @@ class StreamWorkflow:
         state: StreamState | None,
         reporter: ProgressReporter,
     ) -> StreamResult | StreamState:
-        """Follow the stream; return a state if the next run is to go on with it."""
+        """Follow the stream; return a state if the next run must go on with it."""
         self._restore(state)
         self._carries_values = True
-        # A workflow that is tried again begins with the state of the run that failed.
-        source: Producer
+        # A retried workflow gets the state that the failed run began with, but starts a producer.
+        producer: Producer
         if state is not None and workflow.info().attempt == 1:
-            source = ResumedProducer(self._stream, None)
+            producer = ResumedProducer(self._stream, None)
         else:
-            source = ChildProducer(call) if request.detached else ActivityProducer(call)
-        await source.start()
-        # Awaited from the beginning, so that a producer that ends without a seal is noticed.
-        producer = asyncio.create_task(source.result())
-        producer.add_done_callback(_take_note)
-        follower = Poller(
-            self._stream, self._options(request, 0), producer=producer, cursor=self._cursor
+            producer = ChildProducer(call) if request.detached else ActivityProducer(call)
+        await producer.start()
+        # Awaited from the beginning, to notice a producer that ends without a seal.
+        completion = asyncio.create_task(producer.result())
+        completion.add_done_callback(_mark_retrieved)
+        poller = Poller(
+            self._stream, self._options(request, 0), producer=completion, cursor=self._cursor
         )
         failure: BaseException | None = None
         try:
-            if not await self._follow(request, follower, reporter):
+            if not await self._follow(request, poller, reporter):
                 return self._state()
-            result = await producer
+            result = await completion
         except (FailureError, asyncio.CancelledError) as exc:
             failure = exc
             if is_cancelled_exception(exc) and workflow.cancellation_reason() is not None:
-                failure = await source.settle(cancel=True)
-                if failure is None:  # it had done its work by then
-                    result = await source.result()
+                failure = await producer.settle(cancel=True)
+                if failure is None:  # it had completed before the cancellation
+                    result = await producer.result()
         if failure is not None:
-            if await self._end(failure) and not follower.sealed:
-                await self._drain(follower)
+            if await self._end(failure) and not poller.sealed:
+                await self._drain(poller)
             raise failure  # not in the handler: that would change its cause
         return await self._result(request, result, None)
 
     async def _follow(
-        self, request: StreamRequest, follower: Poller, reporter: ProgressReporter
+        self, request: StreamRequest, poller: Poller, reporter: ProgressReporter
     ) -> bool:
-        """Follow to the end; return whether that was reached, or continue-as-new is due."""
-        while not follower.ended:
+        """Follow the stream; return whether its end was reached, or false to continue as new."""
+        while not poller.ended:
             if workflow.info().is_continue_as_new_suggested():
                 if request.detached:
                     return False
                 self._carries_values = False
-            follower.options = self._options(request, follower.polls)
+            poller.options = self._options(request, poller.polls)
             try:
-                found = await follower.poll()
+                found = await poller.poll()
             except ActivityError as exc:
                 if is_cancelled_exception(exc):
                     raise
@@ -225,11 +226,11 @@ class StreamWorkflow:
                 reporter.report(self.progress())
         return True
 
-    async def _drain(self, follower: Poller) -> None:
-        """Count what came until the seal that was stored meanwhile."""
+    async def _drain(self, poller: Poller) -> None:
+        """Count the events up to a seal that was stored in the meantime."""
         try:
             while not self._sealed:
-                found = await follower.reopened()
+                found = await poller.poll_after_end()
                 if not found.count:
                     break
                 self._count(found)
@@ -265,7 +266,7 @@ class StreamWorkflow:
         )
 
     def _fail(self, what: str, failure: ActivityError | TimeoutError) -> None:
-        """Note why the stream is not delivered any more: the work must not be broken by that."""
+        """Record why the stream is no longer delivered; that does not fail the workflow."""
         self._error = f"{what} stopped: {reason(failure)}"
         workflow.logger.warning("stream %s: %s", self._stream, self._error)
 
@@ -296,7 +297,7 @@ class StreamWorkflow:
         recent = self._recent
         for event in events:
             if is_deep(event):
-                continue  # a query, or the next run, could not be told
+                continue  # the answer of a query, and the next run's input, could not be converted
             size = len(json.dumps(event))
             recent.append((event, size))
             self._recent_bytes += size
@@ -339,7 +340,7 @@ def _call(request: StreamRequest) -> ProducerCall:
     return call
 
 
-def _take_note(producer: asyncio.Task[Any]) -> None:
-    """Keep asyncio from reporting a failure that nobody awaits: the run continues as new, say."""
-    if not producer.cancelled():
-        producer.exception()
+def _mark_retrieved(completion: asyncio.Task[Any]) -> None:
+    """Mark a failure as retrieved: asyncio would report it if the run continues as new."""
+    if not completion.cancelled():
+        completion.exception()

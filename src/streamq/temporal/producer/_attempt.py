@@ -1,4 +1,7 @@
-"""One attempt of a streaming activity: whose stream, which epoch, and how it ends."""
+"""Runs one attempt of a streaming activity, and ends its streams as the attempt ends.
+
+Design: docs/design/attempts.md.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from streamq._cleanup import to_the_end
 from streamq._errors import FencedError, SealedError, StreamqError
 from streamq._writer import StreamWriter
 from streamq.temporal._failure import application_error, is_final, is_retryable, shown_to_readers
-from streamq.temporal._runs import is_over
+from streamq.temporal._runs import has_chain_ended
 from streamq.temporal.activities._context import ActivityContext
 
 from ._given import giving_writers
@@ -27,7 +30,7 @@ from ._pulse import Pulse
 from ._spec import StreamingSpec
 
 _SEAL_SECONDS = 10.0
-_THREAD_LOOK_SECONDS = 0.05
+_THREAD_CHECK_SECONDS = 0.05
 
 logger = logging.getLogger("streamq.temporal")
 
@@ -43,10 +46,10 @@ async def run_attempt(
     """Run an activity with the writers of this attempt, and end its streams accordingly.
 
     Args:
-        spec: How it streams.
-        context: Of the running activity.
-        work: Runs it, in this task or in a thread.
-        beat: Sends a heartbeat with something of ours.
+        spec: How the activity streams.
+        context: Context of the running activity.
+        work: Runs the activity, in this task or in a thread.
+        beat: Sends a heartbeat with streamq's own details.
     """
     info = activity.info()
     seconds, is_async = context.settings.cancel_seconds, spec.kind.is_async
@@ -65,14 +68,15 @@ async def run_attempt(
 
 
 async def _until_cancelled(opening: asyncio.Future[R], spec: StreamingSpec) -> R:
-    """Await what an activity in a thread waits for before that begins, unless it is cancelled.
+    """Await the opening of the writers, and stop waiting when the activity is cancelled.
 
-    Temporal cancels the task of an async one, and raises in the thread of another.
+    Temporal cancels the task of an async activity. For an activity in a thread that has not begun,
+    it only sets a flag, which is polled here.
     """
     if spec.kind.is_async:
         return await opening
     while not opening.done():
-        await asyncio.wait([opening], timeout=_THREAD_LOOK_SECONDS)
+        await asyncio.wait([opening], timeout=_THREAD_CHECK_SECONDS)
         if activity.is_cancelled():
             raise temporalio.exceptions.CancelledError("Cancelled")
     return opening.result()
@@ -81,7 +85,7 @@ async def _until_cancelled(opening: asyncio.Future[R], spec: StreamingSpec) -> R
 async def _with_writers(
     spec: StreamingSpec, writers: dict[str, StreamWriter], work: Callable[[], Awaitable[R]]
 ) -> R:
-    """Run the function, which takes the writers from its context."""
+    """Run the function with the writers in its context."""
     if spec.kind.is_async:
         with giving_writers(dict(writers)):
             return await work()
@@ -98,7 +102,7 @@ async def _interrupt(writers: Sequence[BlockingStreamWriter]) -> None:
     """Wake a thread that waits in a writer when its activity is cancelled."""
     # Temporal has no event to await for activities in threads.
     while not activity.is_cancelled():  # noqa: ASYNC110
-        await asyncio.sleep(_THREAD_LOOK_SECONDS)
+        await asyncio.sleep(_THREAD_CHECK_SECONDS)
     for writer in writers:
         writer.interrupt(temporalio.exceptions.CancelledError("Cancelled"))
 
@@ -106,24 +110,26 @@ async def _interrupt(writers: Sequence[BlockingStreamWriter]) -> None:
 async def _end_unopened(
     attempt: _Attempt, info: activity.Info, opening: asyncio.Task[dict[str, StreamWriter]]
 ) -> None:
-    """Tell the readers of earlier attempts that this one was cancelled, if it can still open."""
-    wanted = _may_be_the_end(activity.cancellation_details())
+    """Seal the stream for readers of earlier attempts, if it can still be opened."""
+    wanted = _may_be_final(activity.cancellation_details())
     await asyncio.wait([opening], timeout=_SEAL_SECONDS if wanted else 0)
     opening.cancel()
     writers: dict[str, StreamWriter] | BaseException
     [writers] = await asyncio.gather(opening, return_exceptions=True)
     if isinstance(writers, dict):
-        await attempt.cancelled()
+        await attempt.seal_cancelled()
         await attempt.release()
     elif wanted:
         logger.warning(
-            "activity %s was cancelled before it could open its stream, which has no ending "
-            "therefore; readers that watch the workflow learn of its end from there",
+            "activity %s was cancelled before it could open its stream, which therefore is not "
+            "sealed; readers that watch the workflow notice that it has ended",
             info.activity_type,
         )
 
 
 class _Attempt:
+    """The writers of one attempt, and how their streams end."""
+
     def __init__(self, spec: StreamingSpec, context: ActivityContext, info: activity.Info) -> None:
         self._spec = spec
         self._context = context
@@ -140,10 +146,10 @@ class _Attempt:
             is_open = True
         except StreamqError as exc:
             error = opening_error(exc)
-            await self._failed(error)
+            await self._seal_failed(error)
             raise error from exc
         except Exception as exc:
-            await self._failed(exc)
+            await self._seal_failed(exc)
             raise
         finally:
             if not is_open:
@@ -161,60 +167,63 @@ class _Attempt:
         return writers
 
     async def run(self, pulse: Pulse, work: Awaitable[R]) -> R:
+        """Await the work, and seal the streams according to how it ends."""
         try:
             result = await pulse.guard(self._writers, work)
             for writer in self._writers:
                 if not writer.is_sealed:
                     await writer.finish()
         except (asyncio.CancelledError, temporalio.exceptions.CancelledError) as exc:
-            # Cancellation that leaked out of the user's own tasks is a failure like any other.
+            # Cancellation that the user's own tasks raised is a failure like any other.
             if not activity.is_cancelled():
-                ending = self._failed(exc)
+                ending = self._seal_failed(exc)
             elif activity.cancellation_details() is None:
-                # The SDK stops and fails an activity so; it does not tell why before that.
-                ending = self._failed(RuntimeError("the details of a heartbeat cannot be encoded"))
+                # The SDK cancels without details an activity whose heartbeat it cannot encode.
+                ending = self._seal_failed(
+                    RuntimeError("the details of a heartbeat cannot be encoded")
+                )
             else:
-                ending = self.cancelled()
+                ending = self.seal_cancelled()
             await to_the_end(ending)
             raise
         except StreamqError as exc:
             hint = FENCED_HINT if isinstance(exc, FencedError) else ""
             error = application_error(exc, hint=hint)
             if not isinstance(exc, FencedError):
-                await to_the_end(self._failed(error))
+                await to_the_end(self._seal_failed(error))
             raise error from exc
         except Exception as exc:
-            await to_the_end(self._failed(exc))
+            await to_the_end(self._seal_failed(exc))
             raise
         return result
 
     async def release(self) -> None:
-        """Close the writers: at once if the deadline for a seal has passed already."""
+        """Close the writers; at once if the deadline of a seal has passed already."""
         for writer in self._writers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0 if self._gave_up else None):
                     await writer.aclose()
 
-    async def cancelled(self) -> None:
-        """Seal CANCELLED if nobody will go on; else leave the stream to the next attempt."""
+    async def seal_cancelled(self) -> None:
+        """Seal CANCELLED if no attempt will follow; else leave the stream to the next attempt."""
         details = activity.cancellation_details()
-        if not _may_be_the_end(details):
+        if not _may_be_final(details):
             return  # worker shutdown, timeout, pause, reset: an attempt will follow
         reason = "cancelled"
         if details.not_found:
-            # Said of a superseded attempt and of a run that was reset or retried as well.
+            # The server states this of a superseded attempt, and of a reset or retried run, too.
             reason = "the workflow has ended"
-            if not await self._workflow_is_over():
+            if not await self._has_workflow_ended():
                 return
         await self._seal(lambda writer: writer.cancel(reason), "CANCELLED")
 
-    async def _workflow_is_over(self) -> bool:
+    async def _has_workflow_ended(self) -> bool:
         name = self._writers[0].stream.name
         workflow_id, first_run_id, _ = name.rsplit("/", 2)
-        return await is_over(self._context.client, workflow_id, first_run_id)
+        return await has_chain_ended(self._context.client, workflow_id, first_run_id)
 
-    async def _failed(self, error: BaseException) -> None:
-        """Seal ERROR if neither the activity nor its workflow will be tried again."""
+    async def _seal_failed(self, error: BaseException) -> None:
+        """Seal ERROR if neither the activity nor its workflow will be retried."""
         origin = self._context.origin
         if origin is not None and origin.workflow_retries:
             return
@@ -240,12 +249,12 @@ class _Attempt:
             async with asyncio.timeout(_SEAL_SECONDS):
                 await sealing
         except SealedError:
-            pass  # by the user's function, or its END was on the way: it stands
+            pass  # the user's function sealed it, or its END was in transit: that seal stays
         except (StreamqError, TimeoutError) as exc:
             self._gave_up = True
             logger.warning(
-                "stream %s could not be sealed %s (%s: %s); readers that watch the workflow learn "
-                "of its end from there",
+                "stream %s could not be sealed %s (%s: %s); readers that watch the workflow notice "
+                "that it has ended",
                 writer.stream,
                 state,
                 type(exc).__name__,
@@ -253,7 +262,7 @@ class _Attempt:
             )
 
 
-def _may_be_the_end(
+def _may_be_final(
     details: activity.ActivityCancellationDetails | None,
 ) -> TypeGuard[activity.ActivityCancellationDetails]:
     return details is not None and (details.not_found or details.cancel_requested)

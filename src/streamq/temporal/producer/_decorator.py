@@ -1,4 +1,4 @@
-"""``@streaming_activity``: an activity whose output can be seen while it runs."""
+"""Defines ``@streaming_activity``, which makes a function an activity that streams."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ P = ParamSpec("P")
 if TYPE_CHECKING:
 
     class _Writer(StreamWriter[Any], BlockingStreamWriter[Any]):  # type: ignore[misc]
-        """Whatever writer a function takes, this is one."""
+        """Accepted by type checkers as either kind of writer."""
 
 
 class _Keyword0(Protocol[RCo]):
@@ -60,11 +60,11 @@ class _Keyword3(Protocol[A, B, C, RCo]):
 
 
 class _Decorator(Protocol):
-    """Takes ``stream`` out of a signature, for type checkers.
+    """Removes ``stream`` from a signature, for type checkers.
 
-    Known are the first place, the last of up to four (a method's ``self`` counts) and keyword-only;
-    two or three writers in the first places; and generators that yield their chunks. With writers
-    elsewhere the arguments are not checked.
+    It covers a writer in the first place, in the last of up to four places (a method's ``self``
+    counts) or keyword-only; two or three writers in the first places; and generators that yield
+    their chunks. With writers in other places the arguments are not checked.
     """
 
     @overload
@@ -119,7 +119,7 @@ def _decorate(
     writers = writer_parameters(function, kind)
     spec = StreamingSpec(kind, writers, topic, on_retry, on_full, chunk_type_of(function, kind))
     run = _runner(function, spec)
-    # Temporal converts payloads by the signature and the annotations; it must not see the writers.
+    # Temporal converts payloads by the signature and the annotations, so that writers are removed.
     signature = inspect.signature(function)
     shown_parameters = [p for key, p in signature.parameters.items() if key not in writers]
     result = result_type_of(function, kind)
@@ -135,10 +135,10 @@ def _decorate(
 
 
 def _runner(function: Callable[..., Any], spec: StreamingSpec) -> Callable[..., Any]:
-    """Return the function that Temporal calls: it adds the writers and sends what is yielded."""
+    """Return the function that Temporal calls: it adds the writers and sends yielded chunks."""
     parameters = inspect.signature(function).parameters
     names, needed = list(parameters), tuple(spec.topics(None))
-    # In order of place, so that an earlier insertion does not move a later one.
+    # In order of their places, so that an earlier insertion does not move a later one.
     places = [
         (names.index(each), each)
         for each in spec.writers
@@ -156,7 +156,7 @@ def _runner(function: Callable[..., Any], spec: StreamingSpec) -> Callable[..., 
         return function(*given, **named)
 
     def writers_of(kwargs: dict[str, Any]) -> dict[str, Any]:
-        # Passed by whoever calls the function itself, in a unit test; else the worker's.
+        # Passed by a unit test that calls the function itself; else those of the worker.
         given = {each: kwargs.pop(each) for each in needed if each in kwargs}
         missing = ", ".join(f"{each}=" for each in needed if each not in given)
         if given and missing:
@@ -257,55 +257,56 @@ def streaming_activity(
 ) -> Any:
     """Make a function or method an activity that streams.
 
-    It may be written in four ways:
+    The function may have one of four kinds:
 
-    * ``async def`` with a parameter ``stream: StreamWriter[T]``, anywhere;
+    * ``async def`` with a parameter ``stream: StreamWriter[T]``, in any place;
     * ``def`` with ``stream: BlockingStreamWriter[T]``, run in the worker's thread pool
       (``Worker(activity_executor=ThreadPoolExecutor(...))``), with the same methods unawaited;
     * an async generator that yields its chunks; the activity's result is ``None``;
-    * a generator in a thread, likewise; what it *returns* is the activity's result.
+    * a generator in a thread that yields its chunks; the activity's result is its return value.
 
-    A generator may have a parameter ``stream`` as well, for ``stream.position``, say. Every further
-    parameter annotated as a writer is another stream of the workflow, whose topic is the
-    parameter's name (``{topic}.{name}`` if the main topic is not the default one).
+    A generator may have a parameter ``stream`` as well, to read ``stream.position`` for example.
+    Every further parameter annotated as a writer is another stream of the workflow. Its topic is
+    the parameter's name (``{topic}.{name}`` if the main topic is not the default one).
 
     Temporal does not see the writers: ``workflow.execute_activity`` passes the other arguments. The
-    worker needs :class:`StreamqPlugin`. In a unit test call the function with ``stream=`` yourself.
+    worker needs :class:`StreamqPlugin`. A unit test calls the function itself with ``stream=``.
 
-    Values are encoded by the client's data converter and go through its payload codec.
+    Values are encoded by the client's data converter, and records by its payload codec.
 
-    How the streams end follows how the attempt ends:
+    The streams end as the attempt ends:
 
-    * Returning seals END, before the activity completes. If that cannot be stored the attempt
-      fails, and Temporal tries again.
-    * Raising seals ERROR if Temporal will not try again (not retryable, attempts or time used up).
-      Otherwise the stream stays open for the next attempt, which readers see as a ``Reset``; or as
-      nothing at all with ``OnRetry.RESUME`` and ``stream.position``, or with ``OnRetry.REPLAY`` and
-      the same chunks again (other ones are a ``ReplayError``, which is final).
-    * Cancellation seals CANCELLED when it was requested or the workflow has ended. Shutdown of the
-      worker, a timeout, pause and reset leave the stream open. In a thread it is raised as
-      Temporal does it there, and by whichever method of the writer is waiting.
-    * A superseded attempt (``FencedError``) stops and seals nothing. A thread learns of it from the
-      writer's next call.
-    * If an earlier attempt sealed the stream and its worker died before Temporal knew, the function
-      runs once more for its result, with a writer whose chunks go nowhere.
+    * A return seals END before the activity completes. If the seal cannot be stored the attempt
+      fails, and Temporal retries.
+    * An exception seals ERROR if Temporal will not retry (the failure is not retryable, or attempts
+      or time are used up). Otherwise the stream stays open for the next attempt. Readers see that
+      as a ``Reset``. With ``OnRetry.RESUME`` and ``stream.position`` they see nothing of it, nor
+      with ``OnRetry.REPLAY`` if the same chunks are sent again; others raise a ``ReplayError``,
+      which is final.
+    * Cancellation seals CANCELLED if it was requested or the workflow has ended. Shutdown of the
+      worker, a timeout, pause and reset leave the stream open. In a thread Temporal raises it, and
+      so does the method of the writer that is waiting.
+    * A superseded attempt (``FencedError``) stops and seals nothing. In a thread the next call to
+      the writer raises it.
+    * If an earlier attempt sealed the stream and its worker died before Temporal had the result,
+      the function runs once more for its result, with a writer that discards its chunks.
 
     Errors of streamq that leave the function become ``ApplicationError`` with the class name as
-    type. Heartbeats with the durable position are sent by themselves, together with the details
-    of the last ``activity.heartbeat`` of the function, which alone are what
-    ``activity.info().heartbeat_details`` has in the next attempt. Give the activity a
-    ``heartbeat_timeout``, since cancellation and the loss of a worker are noticed only through it.
+    type. Heartbeats with the durable position are sent automatically, together with the details of
+    the function's last ``activity.heartbeat``; ``activity.info().heartbeat_details`` of the next
+    attempt has only the latter. Set a ``heartbeat_timeout`` for the activity: without it the loss
+    of a worker is not noticed before ``start_to_close_timeout``.
 
     Args:
         function: The function; left out when options are given.
         name: The activity's name, by default the function's.
-        topic: Which of the workflow's streams to write; :func:`stream_topic` in the workflow wins.
-            Two calls in one workflow need two topics.
+        topic: Which of the workflow's streams to write; :func:`stream_topic` in the workflow takes
+            precedence. Two calls in one workflow need two topics.
         on_retry: What readers see of the next attempt.
         on_full: What ``send_chunk`` does while the backend is slower than the function.
 
     Raises:
-        TypeError: The function neither has a writer nor yields, or has the other kind's writer.
+        TypeError: The function neither has a writer nor yields, or has a writer of the other kind.
         ConfigurationError: The topic is not usable, or an option is no member of its enum.
     """
     if topic is not None:

@@ -1,4 +1,7 @@
-"""A writer for work whose stream has ended already: accepts everything, stores nothing."""
+"""Opens a writer that accepts everything and stores nothing, for a stream that has ended.
+
+Design: docs/design/attempts.md.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,9 @@ def discarding_writer(
 ) -> StreamWriter:
     """Return a writer for a streaming activity that runs again after its stream was sealed.
 
-    An earlier attempt told the readers everything and sealed the stream, then its worker died
-    before Temporal had the result (or the workflow was retried as a whole). The work is done again
-    for its result; nothing is told twice. Values and limits are checked as ever.
+    An earlier attempt wrote the whole stream and sealed it; then its worker died before Temporal
+    had the result, or the workflow was retried as a whole. The work is repeated for its result, and
+    nothing is delivered twice. Values and limits are checked as usual.
     """
     outbox = Outbox(
         Progress(epoch, attempt),
@@ -40,7 +43,7 @@ def discarding_writer(
         max_record_bytes=queue.capabilities.max_record_bytes,
     )
     return StreamWriter(
-        _Nowhere(queue),
+        _DiscardingQueue(queue),
         stream,
         outbox,
         WriterOptions.from_settings(settings, serializer=serializer, discards=True),
@@ -48,7 +51,7 @@ def discarding_writer(
     )
 
 
-class _Nowhere(ChunkQueue):
+class _DiscardingQueue(ChunkQueue):
     """Has the limits of a real queue and acknowledges everything."""
 
     def __init__(self, limits: ChunkQueue) -> None:
@@ -58,7 +61,7 @@ class _Nowhere(ChunkQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        """Forget the entries."""
+        """Discard the entries."""
 
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
@@ -67,11 +70,11 @@ class _Nowhere(ChunkQueue):
         return ()
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        """There is nothing to describe."""
+        """Raise: no stream is stored here."""
         raise StreamNotFoundError(f"stream {stream} is not stored", stream=str(stream))
 
     async def delete(self, stream: StreamId) -> None:
-        """There is nothing to delete."""
+        """Do nothing."""
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         """Yield nothing."""
@@ -79,4 +82,4 @@ class _Nowhere(ChunkQueue):
         yield
 
     async def aclose(self) -> None:
-        """There is nothing to release."""
+        """Do nothing."""

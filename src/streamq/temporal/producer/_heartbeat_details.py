@@ -1,4 +1,4 @@
-"""Heartbeats of a streaming activity: the user's details and, behind them, the position."""
+"""Sends the user's heartbeat details together with streamq's position."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _OURS = "streamq"
 
 
 class Heartbeats(ActivityOutboundInterceptor):
-    """Sends the details of the user's last heartbeat again with each of ours.
+    """Repeats the details of the user's last heartbeat in each of streamq's heartbeats.
 
-    A heartbeat replaces the details of the one before, so that ours would make the next attempt
-    forget what the activity had noted. :func:`activity.info` shows the user's only.
+    A heartbeat replaces the details of the previous one, so that streamq's heartbeats alone would
+    erase what the activity has recorded for its next attempt. :func:`activity.info` returns only
+    the user's details.
     """
 
     def __init__(self, next: ActivityOutboundInterceptor) -> None:
@@ -26,7 +27,7 @@ class Heartbeats(ActivityOutboundInterceptor):
         self._ours: dict[str, object] | None = None
 
     def info(self) -> activity.Info:
-        """Return the activity's info without our details."""
+        """Return the activity's info without streamq's details."""
         info = super().info()
         details = info.heartbeat_details
         if not details or not isinstance(details[-1], dict) or set(details[-1]) != {_OURS}:
@@ -34,18 +35,18 @@ class Heartbeats(ActivityOutboundInterceptor):
         return dataclasses.replace(info, heartbeat_details=list(details[:-1]))
 
     def begin(self) -> None:
-        """Take over what an earlier attempt had noted."""
+        """Take over the user's details of the previous attempt."""
         self._details = tuple(self.info().heartbeat_details)
 
     def heartbeat(self, *details: Any) -> None:
         """Send the user's heartbeat."""
-        # As they are now: what the function changes before its next heartbeat is not noted yet.
-        with contextlib.suppress(Exception):  # what cannot be copied is sent as it is
+        # Copied: a later change by the function must not be sent before its next heartbeat.
+        with contextlib.suppress(Exception):  # details that cannot be copied are sent as they are
             details = copy.deepcopy(details)
         self._details = details
         super().heartbeat(*details, *([self._ours] if self._ours else []))
 
     def beat(self, ours: object) -> None:
-        """Send one of our own."""
+        """Send a heartbeat with streamq's details."""
         self._ours = {_OURS: ours}
         super().heartbeat(*self._details, self._ours)

@@ -1,4 +1,7 @@
-"""Opens the writers of an attempt, and decides what a fenced or sealed stream means for it."""
+"""Opens the writers of an attempt, and decides what a fenced or sealed stream means for it.
+
+Design: docs/design/attempts.md.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,12 @@ logger = logging.getLogger("streamq.temporal")
 
 
 async def stream_of_attempt(context: ActivityContext, info: activity.Info, topic: str) -> StreamId:
+    """Return the stream of a topic of the workflow that an activity works for.
+
+    Raises:
+        ApplicationError: No workflow scheduled the activity; not retryable.
+        StreamqError: Temporal could not be queried for the first run id.
+    """
     workflow_id, origin = info.workflow_id, context.origin
     if workflow_id is None or info.workflow_run_id is None:
         raise final_failure(
@@ -59,6 +68,12 @@ async def open_attempt_writer(
     stream: StreamId,
     spec: StreamingSpec,
 ) -> StreamWriter:
+    """Open the writer of one stream; one that discards if an earlier attempt sealed the stream.
+
+    Raises:
+        ApplicationError: Another call of the workflow writes, or has ended, the stream.
+        StreamqError: The stream cannot be opened.
+    """
     epoch = attempt_epoch(info)
     origin = context.origin
     run_id = origin.original_run_id if origin else info.workflow_run_id
@@ -88,7 +103,7 @@ async def open_attempt_writer(
     except FencedError as exc:
         if await newest_epoch(context.queue, stream, retry) != epoch:
             raise
-        # No two attempts of one call have the same; two calls have, scheduled in one workflow task.
+        # Attempts of one call have different epochs. Two calls in one workflow task have the same.
         raise final_failure(
             FencedError,
             f"stream {stream} is being written by another call of this workflow, scheduled at the "
@@ -97,14 +112,14 @@ async def open_attempt_writer(
     except SealedError as exc:
         newest = await newest_epoch(context.queue, stream, retry)
         if newest > epoch:
-            # This attempt stalled until a newer one had done everything.
+            # This attempt stalled until a newer one had ended the stream.
             raise FencedError(
                 f"epoch {newest} has written and ended stream {stream}; epoch {epoch} must stop",
                 backend=exc.backend,
                 stream=exc.stream,
             ) from exc
-        # Of a sweep: it took the workflow for over, and then that was reset. Readers have been told
-        # of an end, so that there is nobody left to tell.
+        # A sweep seals the stream of a workflow that has ended. If that is reset later, readers
+        # have had an ending already, so that the repeated call discards its chunks.
         is_repeated = exc.producer in (producer, SWEEPER) or (
             origin and origin.workflow_attempt > 1
         )
@@ -114,8 +129,8 @@ async def open_attempt_writer(
                 f"stream {stream} was ended by another call of this workflow; {_OWN_TOPIC}",
             ) from exc
         logger.warning(
-            "%s. Activity %s (attempt %d) does its work again for the result; readers are told "
-            "nothing more.",
+            "%s. Activity %s (attempt %d) does its work again for the result; readers get no "
+            "further events.",
             exc,
             info.activity_type,
             info.attempt,
@@ -131,8 +146,9 @@ async def open_attempt_writer(
 
 
 def opening_error(error: StreamqError) -> ApplicationError:
+    """Return the Temporal failure for an error that opening a writer raised."""
     if isinstance(error, FencedError):
-        # Unless it is stale this attempt may try again: with clocks that disagree between
-        # hosts of the server a next attempt is newer, whoever was first here.
+        # Retryable: the clocks of the server's hosts may disagree, so that this attempt may be the
+        # newest one in spite of its epoch. The next attempt has a higher epoch in any case.
         return ApplicationError(f"{error}{FENCED_HINT}", type=failure_type(FencedError))
     return application_error(error)

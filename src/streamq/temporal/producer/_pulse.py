@@ -17,18 +17,18 @@ R = TypeVar("R")
 
 
 class Pulse:
-    """Sends heartbeats with the durable position while entered, whatever the activity waits for.
+    """Sends heartbeats with the durable position while entered, from a task of its own.
 
-    One task, owned by the context manager. :meth:`guard` also keeps an eye on the writer: when that
-    has been stopped in the background (fenced, or the backend stayed away too long), the user's
-    function is cancelled instead of working for hours for nobody.
+    :meth:`guard` also watches the writers: when one has stopped in the background (it was fenced,
+    or the backend was unreachable for too long), the user's function is cancelled instead of
+    working for hours without a reader.
 
     Args:
         info: The attempt.
-        longest_seconds: Longest interval. It says how soon cancellation arrives, as far as the
-            worker's throttle lets heartbeats through.
-        beat: Sends a heartbeat; it is given the position.
-        cancels: Whether the work is cancelled with this task.
+        longest_seconds: Longest interval. Cancellation arrives in that time, as far as the worker's
+            throttle lets heartbeats through.
+        beat: Sends a heartbeat with the position.
+        cancels: Whether the work is cancelled when a writer stops.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class Pulse:
     async def guard(self, writers: Sequence[StreamWriter], work: Awaitable[R]) -> R:
         """Await the user's work, cancelling it if a writer stops.
 
-        Work in a thread cannot be cancelled; it learns from its next call to the writer.
+        Work in a thread cannot be cancelled; its next call to the writer raises.
 
         Raises:
-            StreamqError: What stopped the writer, if the work gave way to it.
+            StreamqError: The error that stopped the writer, if the work was cancelled for it.
         """
         self._writers = writers
         task = asyncio.current_task()
@@ -78,7 +78,7 @@ class Pulse:
         try:
             return await work
         except asyncio.CancelledError:
-            # Only if Temporal did not ask for cancellation as well.
+            # Not if Temporal has requested cancellation as well.
             if self._failure is not None and task.cancelling() == 1:
                 raise self._failure from None
             raise

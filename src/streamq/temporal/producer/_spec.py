@@ -1,4 +1,4 @@
-"""What ``@streaming_activity`` learns from a function: its kind, its streams, what it sends."""
+"""Reads from a function's signature how it streams: its kind, its writers, its chunks' type."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _GENERATORS = (
 
 
 class Kind(enum.Enum):
-    """How a streaming activity is written."""
+    """Kind of function of a streaming activity."""
 
     ASYNC = "async def"
     SYNC = "def"
@@ -39,7 +39,7 @@ class Kind(enum.Enum):
 
     @property
     def is_async(self) -> bool:
-        """Whether it runs in the event loop, not in a thread."""
+        """Whether it runs in the event loop, and not in a thread."""
         return self in (Kind.ASYNC, Kind.ASYNC_GENERATOR)
 
     @property
@@ -53,12 +53,12 @@ class StreamingSpec:
     """A streaming activity as declared.
 
     Attributes:
-        kind: How it is written.
+        kind: Kind of function.
         writers: Names of the parameters that are writers, in order of declaration.
-        topic: Topic of the main stream, if the decorator says so.
+        topic: Topic of the main stream, if the decorator has one.
         on_retry: What readers see of the next attempt.
         on_full: What a writer does while the backend is slow.
-        chunk_type: Type of the main stream's chunks, if the annotations tell.
+        chunk_type: Type of the main stream's chunks, if the annotations state it.
     """
 
     kind: Kind
@@ -72,7 +72,7 @@ class StreamingSpec:
         """Return the topic of every stream: the main one, and one for each further writer.
 
         Args:
-            chosen: What the workflow has chosen for the main one.
+            chosen: Topic that the workflow has chosen for the main stream.
         """
         main = chosen or self.topic or DEFAULT_TOPIC
         prefix = "" if main == DEFAULT_TOPIC else f"{main}."
@@ -87,7 +87,7 @@ def spec_of(function: Any) -> StreamingSpec | None:
 
 
 def lacks_decorator(function: Any) -> bool:
-    """Whether a registered activity wants a writer and nobody will pass it one."""
+    """Whether a registered activity has a parameter for a writer, and no decorator to pass it."""
     if spec_of(function) is not None or not hasattr(function, "__annotations__"):
         return False
     hints = annotations_of(function)
@@ -98,7 +98,7 @@ def lacks_decorator(function: Any) -> bool:
 
 
 def kind_of(function: Callable[..., Any]) -> Kind:
-    """Return how a function is written."""
+    """Return the kind of a function."""
     if inspect.isasyncgenfunction(function):
         return Kind.ASYNC_GENERATOR
     if inspect.isgeneratorfunction(function):
@@ -110,15 +110,15 @@ def annotations_of(function: Callable[..., Any]) -> Mapping[str, Any]:
     """Return the annotations, evaluated where that is possible."""
     try:
         return typing.get_type_hints(function)
-    except Exception:  # noqa: BLE001 - names of a local scope, or of TYPE_CHECKING: as written
+    except Exception:  # noqa: BLE001 - names of a local scope or of TYPE_CHECKING stay text
         return function.__annotations__
 
 
 def writer_parameters(function: Callable[..., Any], kind: Kind) -> tuple[str, ...]:
-    """Return the parameters that are writers: ``stream``, and whatever is annotated as one.
+    """Return the parameters that are writers: ``stream``, and all that are annotated as one.
 
     Raises:
-        TypeError: There is none, or one is of the other kind's class.
+        TypeError: There is none, or one has the class of the other kind.
     """
     shown = function.__qualname__
     right, wrong = (StreamWriter, BlockingStreamWriter)
@@ -150,7 +150,7 @@ def writer_parameters(function: Callable[..., Any], kind: Kind) -> tuple[str, ..
 
 
 def chunk_type_of(function: Callable[..., Any], kind: Kind) -> Any:
-    """Return the type of the main stream's chunks, ``None`` if the annotations do not tell."""
+    """Return the type of the main stream's chunks, ``None`` if the annotations do not state it."""
     hints = annotations_of(function)
     hint, *others = alternatives(hints.get("return" if kind.yields else MAIN))
     if others:
@@ -172,7 +172,7 @@ def result_type_of(function: Callable[..., Any], kind: Kind) -> Any:
     arguments, origin = typing.get_args(hint), typing.get_origin(hint) or hint
     if origin is collections.abc.Generator:
         return arguments[2] if len(arguments) == 3 else inspect.Parameter.empty
-    # Without an annotation that could be evaluated nobody knows what it returns.
+    # Without an annotation that could be evaluated the return type is unknown.
     return type(None) if origin in _GENERATORS else inspect.Parameter.empty
 
 
@@ -184,7 +184,7 @@ def _is(hint: Any, wanted: type) -> bool:
 
 
 def _is_data(hint: Any) -> bool:
-    """Whether a parameter cannot be a writer: ``stream: bool``, say, of a client of a model."""
+    """Whether an annotation rules out a writer, as ``stream: bool`` of a model's client does."""
     classes = [typing.get_origin(each) or each for each in alternatives(hint)]
     return bool(classes) and all(
         isinstance(each, type) and each not in (object, Any) and not hasattr(each, "send_chunk")

@@ -32,11 +32,13 @@ async def sweep_queue(
     *,
     on_progress: Callable[[int], None] = lambda streams: None,
 ) -> SweepSummary:
-    """Sweep a queue, asking Temporal which workflows are over; see :func:`streamq._sweep.sweep`.
+    """Sweep a queue, and ask Temporal which workflows have ended.
+
+    :func:`streamq._sweep.sweep` describes sweeping.
 
     Raises:
-        ConfigurationError: The request makes no sense.
-        StreamqError: The backend failed. That Temporal did is one of the summary's problems.
+        ConfigurationError: The request is invalid.
+        StreamqError: The backend failed. A failure of Temporal is among the summary's problems.
     """
     patience = min(settings.retry_seconds, _PATIENCE_SECONDS)
     judge = WorkflowJudge(client, request, patience_seconds=patience)

@@ -17,14 +17,15 @@ _NO_WORKFLOW = "/temporal.api.errordetails.v1.NotFoundFailure"
 
 
 class WorkflowJudge:
-    """Asks Temporal whether the workflow behind a stream is over.
+    """Asks Temporal whether the workflow behind a stream has ended.
 
-    In doubt it is not: while Temporal cannot be asked, for a state that is not known here, and for
-    a workflow that has only just ended. Once Temporal has failed to answer it is not asked again.
+    In doubt the answer is that it has not: while Temporal cannot be reached, for a state that this
+    version does not know, and for a workflow that ended only a moment ago. Once Temporal has failed
+    to answer it is not queried again.
 
     Args:
-        client: Of the workflows' namespace; may be lazy.
-        request: How bold to be.
+        client: A client of the workflows' namespace; may be lazy.
+        request: States the grace period, and what to do with unknown workflows.
         patience_seconds: How long an outage of Temporal is waited out.
     """
 
@@ -36,12 +37,12 @@ class WorkflowJudge:
         self._answers = False
         self._first = asyncio.Lock()
         self.problem: str | None = None
-        """Why Temporal could not be asked, if it was necessary and could not."""
+        """Why Temporal could not be queried, if that failed."""
 
     async def __call__(self, workflow_id: str, first_run_id: str) -> Verdict:
-        """Return whether the chain that began with a run is over."""
+        """Return whether the chain that began with a run has ended."""
         if not self._answers:
-            async with self._first:  # an outage is met, and logged, once
+            async with self._first:  # so that an outage is waited out, and logged, only once
                 return await self._ask(workflow_id, first_run_id)
         return await self._ask(workflow_id, first_run_id)
 
@@ -61,7 +62,7 @@ class WorkflowJudge:
             return await describe_run(self._client, workflow_id)
         except RPCError as exc:
             if exc.status is RPCStatusCode.NOT_FOUND:
-                # A namespace that does not exist is "not found" as well.
+                # The server answers "not found" for an unknown namespace as well.
                 if any(each.type_url.endswith(_NO_WORKFLOW) for each in exc.grpc_status.details):
                     return None
                 raise ConfigurationError(
@@ -79,9 +80,9 @@ class WorkflowJudge:
                 return Verdict(Life.OVER, reason)
             return Verdict(Life.UNSURE, f"{reason}; it may run in another one")
         if newest.first_run_id != first_run_id:
-            # A chain has ended before its id can be used again.
+            # An id can be used again only after its chain has ended.
             ended_at, how = newest.started_at, "its id has been used again"
-        elif newest.is_over and newest.status and newest.closed_at:
+        elif newest.has_ended and newest.status and newest.closed_at:
             ended_at, how = newest.closed_at, newest.status.name
         elif newest.closed_at is None and newest.status is not None:
             return Verdict(Life.RUNNING, f"workflow {workflow_id!r} runs")

@@ -1,4 +1,4 @@
-"""The schedule that repeats ``streamq.Sweep``: made, changed and taken away."""
+"""Creates, updates and deletes the schedule that repeats ``streamq.Sweep``."""
 
 from __future__ import annotations
 
@@ -39,17 +39,16 @@ def schedule_id(tenant: str, prefix: str = "") -> str:
 async def schedule_sweep(
     client: Client, tenant: str, request: SweepRequest, *, every: timedelta, task_queue: str
 ) -> bool:
-    """Have ``streamq.Sweep`` run again and again; replaces what was scheduled for these streams.
+    """Repeat ``streamq.Sweep`` at an interval; replaces an earlier schedule for these streams.
 
-    A sweep that is due while the last one runs is left out. A schedule that somebody has paused
-    stays paused.
+    A sweep that is due while the last one runs is skipped. A schedule that is paused stays paused.
 
     Args:
-        client: Of the namespace whose workflows write the streams.
-        tenant: Whose streams; put into the request.
+        client: A client of the namespace whose workflows write the streams.
+        tenant: Tenant of the streams; set in the request.
         request: What each sweep does.
-        every: How often, at least a second.
-        task_queue: Of workers that have the plugin.
+        every: Interval, at least a second.
+        task_queue: Task queue of workers that have the plugin.
 
     Returns:
         Whether the schedule is new.
@@ -90,7 +89,7 @@ async def schedule_sweep(
 
 
 async def unschedule_sweep(client: Client, tenant: str, prefix: str = "") -> bool:
-    """Take the schedule for these streams away; a sweep that runs goes on.
+    """Delete the schedule for these streams; a sweep that runs is not stopped.
 
     Returns:
         Whether there was one.

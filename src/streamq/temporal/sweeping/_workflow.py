@@ -23,7 +23,7 @@ _ATTEMPTS = 3
 
 @workflow.defn(name=SWEEP_WORKFLOW)
 class SweepWorkflow:
-    """Ends and removes what crashed producers left, once; a schedule repeats it.
+    """Ends and removes, once, the streams that crashed producers left; a schedule repeats it.
 
     The result is what ``streamq sweep --json`` prints.
     """
@@ -33,7 +33,8 @@ class SweepWorkflow:
         """Sweep the queue of the workers on this task queue.
 
         Args:
-            request: What to do, as plain data, by default everything of the workers' tenant.
+            request: A :class:`SweepRequest`, as plain data; by default all streams of the workers'
+                tenant.
         """
         try:
             if not isinstance(request, SweepRequest):

@@ -32,8 +32,8 @@ _LEFT = "the workflow reads no further"
 class ActivityStream(Generic[T, R]):
     """A streaming activity and its stream, in workflow code; see :func:`stream_activity`.
 
-    For one task at a time. Polls are made while iterating, and only when what the last one brought
-    has been taken: a slow reader holds back nobody and keeps little in memory.
+    For one task at a time. Polls are made while iterating, and only when all events of the last
+    poll have been taken: a slow reader does not delay the producer, and keeps little in memory.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ActivityStream(Generic[T, R]):
         self._offset = handover.offset
         self._cursor = handover.cursor
         self._ended = handover.ended
-        self._end_is_told = handover.ended
+        self._is_seal_known = handover.ended
         self._handed_over = False
         self._poller: Poller | None = None
         # Checked before anything is started, which a mistake in an option would leave behind.
@@ -65,7 +65,7 @@ class ActivityStream(Generic[T, R]):
 
     @property
     def should_continue_as_new(self) -> bool:
-        """Whether Temporal suggests it, for the sake of the history's length."""
+        """Whether Temporal suggests it because of the history's length."""
         return workflow.info().is_continue_as_new_suggested()
 
     async def __aenter__(self) -> Self:
@@ -85,11 +85,11 @@ class ActivityStream(Generic[T, R]):
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Wait for the activity if the stream was read to its end, else cancel it and wait."""
-        if self._handed_over or kind is GeneratorExit:  # the latter: this worker forgets the run
+        if self._handed_over or kind is GeneratorExit:  # the latter: this worker evicts the run
             return
         at_end = self._ended and exc is None
         if at_end and self._producer.future is None:
-            return  # of an earlier run: it ends by itself
+            return  # a producer of an earlier run ends by itself
         reason = None
         if not at_end:
             reason = workflow.cancellation_reason()
@@ -107,8 +107,8 @@ class ActivityStream(Generic[T, R]):
 
         Raises:
             StopAsyncIteration: The stream has ended.
-            ActivityError: The stream cannot be read: events were trimmed, say; or the activity
-                found no plugin on its worker, and wrote nothing.
+            ActivityError: The stream cannot be read, because events were trimmed for example; or
+                the activity found no plugin on its worker, and wrote nothing.
         """
         while not self._buffer:
             if self._ended:
@@ -125,7 +125,7 @@ class ActivityStream(Generic[T, R]):
 
         Raises:
             ActivityError: The activity failed, or was cancelled.
-            FailureError: A detached activity whose ``streamq.Produce`` was ended from outside.
+            FailureError: The ``streamq.Produce`` of a detached activity was ended from outside.
         """
         try:
             return cast(R, await self._producer.result())
@@ -136,8 +136,8 @@ class ActivityStream(Generic[T, R]):
     def handover(self) -> Handover:
         """Return where the next run goes on, after the event that was taken last.
 
-        From here on this stream is the next run's: leaving the block stops nothing. Only for a
-        detached activity.
+        After this call the stream belongs to the next run: leaving the block stops nothing. Only
+        for a detached activity.
 
         Raises:
             ConfigurationError: The activity is not detached; it ends with this run.
@@ -171,24 +171,24 @@ class ActivityStream(Generic[T, R]):
         self._take(found)
         if poller.ended:
             self._ended = True
-            self._end_is_told = poller.sealed
+            self._is_seal_known = poller.sealed
             if not poller.sealed:
-                await self._end_untold(poller)
+                await self._end_unsealed(poller)
 
-    async def _end_untold(self, poller: Poller) -> None:
-        """The producer is over and sealed nothing: end the stream, and tell of it."""
+    async def _end_unsealed(self, poller: Poller) -> None:
+        """End the stream of a producer that ended without a seal, and deliver the new seal."""
         failure = await self._producer.settle(cancel=False)
         if failure is not None and await self._end(failure, workflow.cancellation_reason()):
-            self._take(await poller.reopened())
+            self._take(await poller.poll_after_end())
 
     async def _end(self, failure: FailureError, cancelled: str | None) -> bool:
-        """End the stream if its seal was not seen."""
-        if self._end_is_told or (not self._offset and is_without_plugin(failure)):
+        """End the stream if no seal was seen; return whether it was ended here."""
+        if self._is_seal_known or (not self._offset and is_without_plugin(failure)):
             return False
-        self._end_is_told = True
+        self._is_seal_known = True
         return await end_stream(self.stream, failure, cancelled=cancelled)
 
     def _take(self, found: PollResult) -> None:
-        # A cursor in the middle of a batch, and one after the seal, tell events again.
+        # A cursor in the middle of a batch, or after the seal, returns some events again.
         events = unpack(found.events, self._serializer)
         self._buffer.extend(event for event in events if event.offset > self._offset)

@@ -1,4 +1,7 @@
-"""Ending, from a workflow, a stream that its producer could not end."""
+"""Ends, from a workflow, a stream that its producer could not end.
+
+Design: docs/design/attempts.md.
+"""
 
 from __future__ import annotations
 
@@ -17,27 +20,27 @@ _SEAL_TIMEOUT = timedelta(seconds=10)
 async def end_stream(
     stream: str, failure: BaseException, *, cancelled: str | None, retries: bool | None = None
 ) -> bool:
-    """End a stream whose producer failed, unless it is, or will be, ended by somebody else.
+    """End a stream whose producer failed, unless another call or attempt ends it.
 
-    A producer that timed out or was cancelled between two attempts sealed nothing. Costs one
+    A producer that timed out or was cancelled between two attempts sealed nothing. This costs one
     activity, ``streamq.seal``, which does nothing if the stream has ended.
 
     Args:
         stream: Name of the stream.
-        failure: What the producer failed with.
+        failure: The failure of the producer.
         cancelled: Why it was cancelled; ``None`` if it was not.
-        retries: Whether the next attempt of the workflow goes on with the stream; by default what
-            the running workflow's retry policy says.
+        retries: Whether the next attempt of the workflow goes on with the stream; by default that
+            follows from the running workflow's retry policy.
 
     Returns:
-        Whether the stream has an ending now, as far as that is known.
+        Whether the stream is known to be sealed now.
     """
     cause: BaseException = failure
     while isinstance(cause, ActivityError) and cause.cause is not None:
         cause = cause.cause
     if cancelled is not None:
         ending = SealRequest(stream, "CANCELLED", cancelled or "cancelled")
-    elif (workflow_retries() if retries is None else retries) or _belongs_to_another(cause):
+    elif (workflow_retries() if retries is None else retries) or _is_owned_by_another_call(cause):
         return False
     else:
         kind, message = shown_to_readers(cause)
@@ -45,7 +48,7 @@ async def end_stream(
     try:
         await workflow.execute_activity(seal, ending, schedule_to_close_timeout=_SEAL_TIMEOUT)
     except ActivityError as exc:
-        workflow.logger.warning("stream %s has no ending: %s", stream, exc.cause)
+        workflow.logger.warning("stream %s is not sealed: %s", stream, exc.cause)
         return False
     return True
 
@@ -57,6 +60,6 @@ def workflow_retries() -> bool:
     return policy is not None and info.attempt != policy.maximum_attempts
 
 
-def _belongs_to_another(cause: BaseException) -> bool:
-    """Whether the producer failed because its stream is somebody else's, who will end it."""
+def _is_owned_by_another_call(cause: BaseException) -> bool:
+    """Whether the producer failed because another call owns its stream, and will end it."""
     return is_failure_of(cause, FencedError, SealedError)

@@ -1,4 +1,4 @@
-"""What a workflow receives from ``streamq.forward``: each event once, in order."""
+"""Receives the signals of ``streamq.forward`` in a workflow: each event once, in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamq._values import PLAIN, Serializer, T
 from streamq.temporal._event_json import pack, unpack
 from streamq.temporal._failure import failure_type
 
-_HANDOVER_BYTES = 1_000_000  # of 2 MiB that all arguments of the next run may have
+_HANDOVER_BYTES = 1_000_000  # all arguments of the next run may have 2 MiB
 _NO_BATCH = (
     SerializationError,
     LookupError,
@@ -29,14 +29,14 @@ _NO_BATCH = (
 
 @dataclass(slots=True)
 class InboxState:
-    """What of an inbox the next run needs; an argument of ``workflow.continue_as_new``.
+    """State of an inbox for the next run; an argument of ``workflow.continue_as_new``.
 
     Attributes:
-        stream: Which stream it receives; ``None`` before the first batch.
+        stream: Name of the stream; ``None`` before the first batch.
         offset: Offset of the last event received.
-        backlog: Events received and not yet handed out, as a batch.
+        backlog: Events received and not yet returned, as a batch.
         sealed: Whether the seal has been received.
-        error: Why nothing more comes, if forwarding failed: ``type`` and ``message``.
+        error: If forwarding failed, its ``type`` and ``message``.
     """
 
     stream: str | None = None
@@ -68,22 +68,22 @@ class StreamInbox(Generic[T]):
                     if self.inbox.should_continue_as_new:
                         workflow.continue_as_new(self.inbox.state())
 
-    Iterating gives each event once and in order, however often a batch came, and ends after the
-    seal. It waits for as long as nothing comes: use ``asyncio.timeout`` for a deadline. Cancelling
-    an iteration loses nothing. Everything is deterministic.
+    Iterating returns each event once and in order, even if a batch arrives several times, and ends
+    after the seal. It waits without a deadline: use ``asyncio.timeout`` to set one. Cancelling an
+    iteration loses nothing. All of it is deterministic.
 
-    **A slow receiver.** Signals are not held back: what is not yet handed out waits in the
-    workflow, and goes with :meth:`state` as far as it fits into a payload. Receive faster than the
-    producer sends, or the run's history reaches Temporal's limits first.
+    **A slow receiver.** There is no flow control: events that have not been returned wait in the
+    workflow, and :meth:`state` carries them to the next run as far as they fit into a payload.
+    Receive faster than the producer sends, or the run's history reaches Temporal's limits first.
 
-    **Make it in** ``__init__`` with ``@workflow.init``: signals may arrive before ``run`` begins.
+    **Create it in** ``__init__`` with ``@workflow.init``: signals may arrive before ``run`` begins.
 
-    One inbox is for one stream, the first that it gets a batch of. Where several come by one
-    signal keep one inbox for each ``batch["stream"]``.
+    One inbox is for one stream, that of its first batch. If several streams arrive by one signal,
+    keep one inbox for each ``batch["stream"]``.
 
     Args:
-        state: From :meth:`state` of the run before.
-        serializer: What decodes the chunks' values; by default text, bytes and JSON as they are.
+        state: Returned by :meth:`state` in the previous run.
+        serializer: Decodes the chunks' values; by default text, bytes and JSON are not converted.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ class StreamInbox(Generic[T]):
 
     @property
     def should_continue_as_new(self) -> bool:
-        """Whether Temporal suggests it, and what has not been handed out fits into :meth:`state`.
+        """Whether Temporal suggests it, and the backlog fits into :meth:`state`.
 
-        More than a megabyte of backlog does not: iterate on, until it has become less.
+        A backlog above a megabyte does not fit: iterate until it has become smaller.
         """
         if not workflow.info().is_continue_as_new_suggested():
             return False
@@ -119,13 +119,13 @@ class StreamInbox(Generic[T]):
         return stored <= _HANDOVER_BYTES and len(json.dumps(pack(self._backlog))) <= _HANDOVER_BYTES
 
     def put(self, batch: dict[str, Any]) -> bool:
-        """Take a batch, leaving out what has come before; never waits and never fails.
+        """Add a batch without the events that have been received before; never waits or raises.
 
-        What is wrong with a batch is raised to whoever iterates: a signal handler that fails would
+        A mistake in a batch is raised by the iteration instead: a signal handler that raises would
         stop the whole workflow.
 
         Returns:
-            Whether the batch is of this inbox's stream; if not it is left alone.
+            Whether the batch belongs to this inbox's stream; if not, it is ignored.
         """
         try:
             stream, start = str(batch["stream"]), int(batch["start"])
@@ -136,7 +136,7 @@ class StreamInbox(Generic[T]):
             self._fail(failure_type(SerializationError), f"a signal that is no batch: {exc!r}")
             return False
         if self._stream is None:
-            # A forwarding that began in the middle promises nothing of what was before.
+            # Forwarding that began in the middle does not send the events before that.
             self._stream, self._offset = stream, max(start - 1, 0)
         if stream != self._stream:
             return False
@@ -147,8 +147,8 @@ class StreamInbox(Generic[T]):
             if first > self._offset + 1:
                 self._fail(
                     failure_type(TrimmedError),
-                    f"event {first} of stream {stream} came after event {self._offset}: what is "
-                    "between them was signalled to another workflow or run",
+                    f"event {first} of stream {stream} came after event {self._offset}: the "
+                    "events between them were signalled to another workflow or run",
                 )
                 break
             self._offset = event.offset
@@ -159,9 +159,9 @@ class StreamInbox(Generic[T]):
         return True
 
     def state(self) -> InboxState:
-        """Return what the next run needs, with the events that have not been handed out.
+        """Return the state for the next run, with the events that have not been returned.
 
-        How many that are :attr:`should_continue_as_new` takes into account.
+        :attr:`should_continue_as_new` checks that they fit.
         """
         return InboxState(
             self._stream, self._offset, pack(self._backlog), self._sealed, self._error
@@ -174,9 +174,9 @@ class StreamInbox(Generic[T]):
         """Return the next event.
 
         Raises:
-            StopAsyncIteration: The seal has been handed out.
-            ApplicationError: Forwarding failed for good, or a batch was wrong; not retryable. What
-                had come before is handed out first.
+            StopAsyncIteration: The seal has been returned.
+            ApplicationError: Forwarding failed without a retry, or a batch was invalid; not
+                retryable. Events that came before that are returned first.
         """
         await workflow.wait_condition(
             lambda: bool(self._backlog) or self._sealed or self._error is not None

@@ -1,4 +1,4 @@
-"""The engine that follows a stream inside a workflow, poll by poll."""
+"""Follows a stream inside a workflow, poll by poll, until it ends."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from streamq.temporal.activities._poll_request import (
 from ._poll_options import PollOptions
 
 LOCAL_BUDGET_MS = 425
-"""How long local polls may keep one workflow task open, as they report it themselves."""
+"""How long local polls may keep one workflow task open, by the times that they report."""
 
 LOCAL_BUDGET_BYTES = 400_000
-"""How much local polls may return in one workflow task before a regular one comes.
+"""How much local polls may return in one workflow task before a regular one is made.
 
-What they return goes to the server in one message, and one above 4 MiB ends the workflow. The last
-of them may bring a whole payload of 2 MiB, and other streams of the workflow theirs.
+Their results go to the server in one message, and a message above 4 MiB ends the workflow. The last
+result may have a whole payload of 2 MiB, and other streams of the workflow add theirs.
 """
 
-_LOCAL_OVERHEAD_MS = 5  # of starting the first local activity, which no poll can report
+_LOCAL_OVERHEAD_MS = 5  # to start the first local activity, which no poll can report
 _POLL_GRACE_SECONDS = 60.0
 _SEAL_GRACE_SECONDS = 1.0
 _POLL_HEARTBEAT = timedelta(seconds=10)
@@ -40,25 +40,25 @@ _ONCE = RetryPolicy(maximum_attempts=1)
 
 
 class Poller:
-    """Follows one stream from workflow code: deterministic, one poll at a time.
+    """Polls one stream from workflow code: deterministic, one poll at a time.
 
     Call :meth:`poll` until :attr:`ended`. The stream has ended when it was sealed, or when its
-    producer is over and a poll after that found nothing. ``options`` may be replaced between two
-    polls. A cancelled call leaves the follower where it was.
+    producer has ended and a later poll found nothing. ``options`` may be replaced between two
+    polls. A cancelled call changes nothing.
 
     Args:
         stream: Name of the stream.
         options: How to poll.
-        producer: What writes the stream, if this run started it: an activity or a child workflow.
-        producer_id: Else the id of the workflow that writes it, asked for by a poll that waited in
-            vain.
-        cursor: Where to go on.
+        producer: The activity or child workflow that writes the stream, if this run started it.
+        producer_id: Else the id of the workflow that writes it. A poll that finds nothing checks
+            whether that has ended.
+        cursor: Position after which to begin.
 
     Attributes:
         options: How to poll.
-        cursor: The place after the last poll.
+        cursor: The position after the last poll.
         sealed: Whether the seal was found.
-        ended: Whether there is nothing more to come.
+        ended: Whether no event will follow.
         polls: How many polls succeeded.
     """
 
@@ -80,28 +80,28 @@ class Poller:
         self._producer = producer
         self._producer_id = producer_id
         self._producer_over = False
-        # The first poll is a regular one: it ends the workflow task, which sends the producer off.
+        # The first poll is a regular one: it ends the workflow task, which starts the producer.
         self._local_ms = 0
         self._local_bytes = 0
         self._local_since: int | None = None
         self._polled_ms: int | None = None
 
     @property
-    def producer_over(self) -> bool:
-        """Whether the producer is known to be over."""
+    def has_producer_ended(self) -> bool:
+        """Whether the producer is known to have ended."""
         return self._producer_over or (self._producer is not None and self._producer.done())
 
     async def poll(self) -> PollResult:
         """Poll once.
 
         Returns:
-            What was found; perhaps nothing.
+            The events that were found, if any.
 
         Raises:
-            ActivityError: The poll failed for good: events were trimmed, say. Or the producer's
-                failure, where that says that its worker has no plugin.
+            ActivityError: The poll failed without a retry, because events were trimmed for example.
+                Or the producer failed because its worker has no plugin.
         """
-        over = self.producer_over
+        over = self.has_producer_ended
         self._refuse_without_plugin()
         result = None if over else await self._poll_locally()
         if result is None:
@@ -117,8 +117,8 @@ class Poller:
         self.ended = result.sealed or (over and not result.count and not result.hidden)
         return result
 
-    async def reopened(self) -> PollResult:
-        """Poll once more after the end, for a seal that was stored meanwhile."""
+    async def poll_after_end(self) -> PollResult:
+        """Poll once more after the end, for a seal that was stored in the meantime."""
         result = await self._start(0.0, 0.0)
         self.cursor, self.sealed = result.cursor, result.sealed
         return result
@@ -139,9 +139,9 @@ class Poller:
             if is_cancelled_exception(exc):
                 raise
             workflow.logger.debug("local poll of %s failed: %s", self._stream, exc.cause)
-            return None  # a regular one fails for good, or does better
-        # By the clock of the worker, as the history tells it, so that replay agrees. A worker that
-        # takes over has another clock: what makes no sense is the end of it.
+            return None  # a regular poll follows, which succeeds or fails without a retry
+        # By the worker's clock as it is recorded in history, so that replay computes the same.
+        # Another worker has another clock: a negative time ends local polling.
         if self._local_since is None:
             self._local_since = result.clock_ms - result.elapsed_ms - _LOCAL_OVERHEAD_MS
         spent = result.clock_ms - self._local_since
@@ -162,8 +162,8 @@ class Poller:
             await workflow.wait([polling, producer], return_when=asyncio.FIRST_COMPLETED)
             if not polling.done():
                 self._refuse_without_plugin()
-                # The seal is stored before the activity completes, so this ends at once; unless
-                # the activity wrote no stream.
+                # The seal is stored before the activity completes, so that the poll ends at once,
+                # unless the activity wrote no stream.
                 await workflow.wait([polling], timeout=_SEAL_GRACE_SECONDS)
                 if not polling.done():
                     polling.cancel()
@@ -174,7 +174,7 @@ class Poller:
                 polling.cancel()
 
     def _refuse_without_plugin(self) -> None:
-        """Raise the failure of a producer without the plugin; polls would be retried for ever."""
+        """Raise the failure of a producer without the plugin: polls would be retried for ever."""
         producer = self._producer
         if producer is None or not producer.done() or producer.cancelled():
             return

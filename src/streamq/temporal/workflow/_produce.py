@@ -1,4 +1,7 @@
-"""``streamq.Produce``: runs a streaming activity for a workflow that continues as new meanwhile."""
+"""Runs ``streamq.Produce``: a streaming activity for a workflow that may continue as new meanwhile.
+
+Design: docs/design/temporal-producing.md.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class RetrySpec:
         )
 
     def policy(self) -> RetryPolicy:
-        """Return it as Temporal's."""
+        """Return it as Temporal's retry policy."""
         return RetryPolicy(
             initial_interval=timedelta(seconds=self.initial_seconds),
             backoff_coefficient=self.backoff,
@@ -61,24 +64,24 @@ class RetrySpec:
 
 @dataclass(frozen=True)
 class ProduceRequest:
-    """What to run, and for whom; plain JSON.
+    """The activity to run, and the workflow that owns its stream; plain JSON.
 
     Attributes:
         activity: Name of the streaming activity.
         args: Its arguments as payloads, in protobuf bytes as base64.
-        workflow_id: Whose stream it writes.
+        workflow_id: Workflow that owns the stream.
         first_run_id: First run of that workflow's chain.
-        topic: Which of its streams.
+        topic: Which of the workflow's streams.
         task_queue: Where the activity runs, by default the task queue of ``streamq.Produce``.
-        schedule_to_close_seconds: As for every activity, like the three that follow.
-        schedule_to_start_seconds: See there.
-        start_to_close_seconds: See there.
-        heartbeat_seconds: See there.
+        schedule_to_close_seconds: The activity's ``schedule_to_close_timeout``.
+        schedule_to_start_seconds: The activity's ``schedule_to_start_timeout``.
+        start_to_close_seconds: The activity's ``start_to_close_timeout``.
+        heartbeat_seconds: The activity's ``heartbeat_timeout``.
         retry: Retry policy of the activity.
-        workflow_attempt: Which attempt of that workflow this is for.
-        workflow_retries: Whether that workflow is tried again if it fails.
-        call: Which call of that workflow this is, so that one which is repeated after a reset is
-            known from another one.
+        workflow_attempt: Attempt of the owning workflow that makes the call.
+        workflow_retries: Whether that workflow will be retried if it fails.
+        call: Identifies the call, so that a call that is repeated after a reset is distinguished
+            from a new one.
     """
 
     activity: str
@@ -106,18 +109,18 @@ def encode_payloads(payloads: Sequence[Payload]) -> list[str]:
 class ProduceWorkflow:
     """Runs one streaming activity that writes another workflow's stream.
 
-    It outlives the runs of that workflow: they continue as new while it goes on. Arguments and
-    result pass through it unconverted. It fails with the activity's failure, ends the stream where
-    the activity could not, and passes its cancellation on to the activity.
+    It outlives the runs of that workflow, which continue as new while it goes on. Arguments and
+    result pass through it unconverted. It fails with the activity's failure, ends the stream if the
+    activity could not, and passes its cancellation on to the activity.
 
-    **Nobody's producer.** An activity ``streamq.watch`` waits for the end of the owner's chain of
-    runs: when that ends without having cancelled this workflow (terminated, timed out), the
-    activity is cancelled. That costs one activity and three heartbeats a minute.
+    **Orphans.** An activity ``streamq.watch`` waits for the end of the owner's chain of runs. If
+    that ends without having cancelled this workflow (it was terminated, or timed out), the activity
+    is cancelled. That costs one activity and three heartbeats a minute.
     """
 
     @workflow.run
     async def run(self, request: ProduceRequest) -> RawValue:
-        """Run the activity and return its result as it is."""
+        """Run the activity and return its result unconverted."""
         owner = StreamOwner(
             request.workflow_id,
             request.first_run_id,

@@ -16,7 +16,7 @@ from streamq.temporal.activities._watch import DETACHED_BYTES
 
 @dataclass(frozen=True, slots=True)
 class ProducerCall:
-    """One call of a streaming activity, as the workflow wants it."""
+    """One call of a streaming activity, with its options."""
 
     activity: Any
     name: str
@@ -38,9 +38,9 @@ class ProducerCall:
 
 
 def check_detached(call: ProducerCall) -> None:
-    """Refuse what cannot be the command that starts ``streamq.Produce``.
+    """Check that a call fits into the command that starts ``streamq.Produce``.
 
-    The server would refuse it again and again, and the workflow task with it.
+    The server would refuse a larger command, and the workflow task would be retried for ever.
 
     Raises:
         ConfigurationError: The stream's name is too long for an id, or the arguments are too large.

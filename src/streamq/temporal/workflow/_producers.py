@@ -31,32 +31,32 @@ _RESULT_TIMEOUT = timedelta(days=3_650)
 
 
 class Producer(Protocol):
-    """The producer of a followed stream."""
+    """The producer of a stream that a workflow follows."""
 
     @property
     def future(self) -> asyncio.Future[Any] | None:
-        """What this run started, if it did."""
+        """The activity or child workflow that this run started, if it started one."""
 
     @property
     def producer_id(self) -> str | None:
-        """Id of the workflow that runs it, for a producer of an earlier run."""
+        """Id of the workflow that runs it, if an earlier run started it."""
 
     async def start(self) -> None:
-        """Start it, unless it runs."""
+        """Start the producer, unless it runs already."""
 
     async def result(self) -> Any:
-        """Wait for its result.
+        """Wait for the activity's result.
 
         Raises:
-            FailureError: It failed.
+            FailureError: The activity failed.
         """
 
     async def settle(self, *, cancel: bool) -> FailureError | None:
-        """Wait for its end, after cancelling it if wanted; return what it failed with."""
+        """Wait for its end, after cancelling it if requested; return its failure, if it failed."""
 
 
 class ActivityProducer:
-    """An activity of this run."""
+    """An activity that this run starts."""
 
     def __init__(self, call: ProducerCall) -> None:
         self._call = call
@@ -100,7 +100,7 @@ class ChildProducer:
         self.producer_id = None
 
     async def start(self) -> None:
-        """Start the child, in the place of one that an earlier attempt of the workflow left."""
+        """Start the child, and end one that an earlier attempt of the workflow left running."""
         call, info = self._call, workflow.info()
         request = ProduceRequest(
             call.name,
@@ -116,7 +116,7 @@ class ChildProducer:
             RetrySpec.of(call.retry_policy) if call.retry_policy else None,
             info.attempt,
             workflow_retries(),
-            f"{info.original_execution_run_id}/{_number(call.topic)}",
+            f"{info.original_execution_run_id}/{_count_call(call.topic)}",
         )
         self.future = await workflow.start_child_workflow(
             PRODUCE_WORKFLOW,
@@ -137,7 +137,7 @@ class ChildProducer:
         raise failure  # not in the handler: that would change its cause
 
     async def settle(self, *, cancel: bool) -> FailureError | None:
-        """Wait for the child's end; after cancelling it, a minute at most."""
+        """Wait for the child's end; at most a minute if it was cancelled."""
         assert self.future is not None
         failure = await _settle(self.future, cancel=cancel, bounded=cancel)
         return _activity_failure(failure) if isinstance(failure, ChildWorkflowError) else failure
@@ -153,10 +153,10 @@ class ResumedProducer:
         self._found: Outcome | None = None
 
     async def start(self) -> None:
-        """Do nothing: it runs."""
+        """Do nothing: the child runs already."""
 
     async def result(self) -> Any:
-        """Wait for the activity's result, by one activity."""
+        """Wait for the activity's result; costs one activity."""
         if self._found is None:
             self._found = await workflow.execute_activity(
                 outcome,
@@ -164,10 +164,10 @@ class ResumedProducer:
                 start_to_close_timeout=_RESULT_TIMEOUT,
                 heartbeat_timeout=_RESULT_HEARTBEAT,
             )
-        return self._open(self._found)
+        return self._unwrap(self._found)
 
     async def settle(self, *, cancel: bool) -> FailureError | None:
-        """Wait for the child's end, a minute at most."""
+        """Wait for the child's end, at most a minute."""
         if cancel and self._found is None:
             handle: workflow.ExternalWorkflowHandle[Any] = workflow.get_external_workflow_handle(
                 self.producer_id
@@ -187,12 +187,12 @@ class ResumedProducer:
                 workflow.logger.warning("%s has not ended: %s", self.producer_id, exc.cause)
                 return None
         try:
-            self._open(self._found)
+            self._unwrap(self._found)
         except FailureError as exc:
             return exc
         return None
 
-    def _open(self, found: Outcome) -> Any:
+    def _unwrap(self, found: Outcome) -> Any:
         converter = workflow.payload_converter()
         failure = found.failure_proto()
         if failure is not None:
@@ -227,13 +227,13 @@ async def _settle(
 
 
 def _activity_failure(failure: ChildWorkflowError) -> FailureError:
-    """Return the activity's failure, as if the child were not there."""
+    """Return the activity's failure, without the child workflow's around it."""
     cause = failure.cause
     return cause if isinstance(cause, ActivityError) else failure
 
 
-def _number(topic: str) -> int:
-    """Count the detached calls of this run on one topic; replay counts alike."""
+def _count_call(topic: str) -> int:
+    """Count the detached calls of this run on one topic; replay counts the same."""
     kept = getattr(workflow.instance(), "__dict__", {})
     counts: dict[str, int] = kept.setdefault("__streamq_calls__", {})
     counts[topic] = counts.get(topic, 0) + 1

@@ -101,32 +101,32 @@ def stream_activity(
 ) -> ActivityStream[Any, Any]:
     """Start a streaming activity from a workflow and read what it streams.
 
-    ``async with stream_activity(generate, "prompt", ...) as stream``, then ``async for event in
-    stream`` gives :class:`~streamq.Chunk`, :class:`~streamq.Reset` (the activity was tried again
-    and starts over) and :class:`~streamq.Seal`, numbered as for every other reader, and ``await
-    stream.result()`` the activity's result or failure. Deterministic: replay repeats what the
-    history tells. The workflow's worker needs :class:`StreamqPlugin`.
+    In ``async with stream_activity(generate, "prompt", ...) as stream``, ``async for event in
+    stream`` returns :class:`~streamq.Chunk`, :class:`~streamq.Reset` (the activity was retried and
+    starts over) and :class:`~streamq.Seal`, numbered as for every other reader, and ``await
+    stream.result()`` the activity's result or failure. It is deterministic: replay returns the same
+    events from history. The workflow's worker needs :class:`StreamqPlugin`.
 
-    Events come by the activity ``streamq.poll``, which waits for them and returns them in batches.
-    The first chunk of the stream, and one after a pause longer than the window, is returned at
-    once; otherwise a poll collects until ``window`` after its start; regular ones come at an even
-    pace, one for each ``window`` and 20 ms.
+    Events come from the activity ``streamq.poll``, which waits for them and returns them in
+    batches. The first chunk of the stream, and one after a pause longer than the window, is
+    returned at once. Otherwise a poll collects until ``window`` after its start; regular polls come
+    at an even pace, one for each ``window`` and 20 ms.
 
-    **Leaving the block.** After the end of the stream it waits for the activity. Before it (an
+    **Leaving the block.** After the end of the stream it waits for the activity. Before the end (an
     early ``break``, an exception, cancellation of the workflow) it cancels the activity and waits
-    until the stream is sealed CANCELLED. A failure that nobody asked for by ``result()`` is not
-    raised. What the activity could not seal itself, because it timed out or was between two
-    attempts, ``streamq.seal`` ends, so that the last event is a ``Seal``; unless the workflow
-    itself will be tried again and goes on with the stream.
+    until the stream is sealed CANCELLED. A failure is raised only by ``result()``. If the activity
+    could not seal its stream, because it timed out or was between two attempts, ``streamq.seal``
+    ends it, so that the last event is a ``Seal``; unless the workflow itself will be retried and
+    goes on with the stream.
 
     **Polling** ``local``. Most polls are local activities: one history event each instead of six. A
     regular poll comes first, then local ones for 425 ms by the worker's clock or until one finds
     nothing, then a regular one again. While they run the workflow task stays open, so that signals,
-    updates, queries, cancellation and commands of other tasks of the workflow wait, for 500 ms at
-    most on a worker that is not overloaded. A window above 425 ms makes all polls regular.
+    updates, queries, cancellation and commands of other tasks of the workflow wait, at most 500 ms
+    on a worker that is not overloaded. With a window above 425 ms all polls are regular.
 
-    **Detached.** The activity is run by a child workflow, ``streamq.Produce``, which goes on while
-    this workflow continues as new: ``if stream.should_continue_as_new:
+    **Detached.** A child workflow, ``streamq.Produce``, runs the activity and goes on while this
+    workflow continues as new: ``if stream.should_continue_as_new:
     workflow.continue_as_new(stream.handover())``, and in the next run ``async with
     resume_stream(handover) as stream``. When the chain of runs ends without having cancelled it,
     the child cancels the activity.
@@ -135,9 +135,9 @@ def stream_activity(
         activity: The activity, decorated with :func:`streaming_activity`, or its name.
         positional: Its arguments.
         args: Its arguments, instead of ``positional``.
-        value_type: What ``event.value`` is decoded as, by the workflow's payload converter; by
-            default what the activity's annotations say.
-        result_type: What the result of an activity that is given by name is decoded as.
+        value_type: Type to which the workflow's payload converter decodes ``event.value``; by
+            default that of the activity's annotations.
+        result_type: Type of the result, for an activity that is given by name.
         options: ``topic`` (by default the activity's own, or ``default``: each call needs its own),
             ``window`` (100 ms), ``polling`` (``activity``), ``max_wait`` (60 s: how long a poll
             waits for an event), ``max_events`` (1,000) and ``max_bytes`` (512 KiB) of one poll,
@@ -145,8 +145,8 @@ def stream_activity(
             ``workflow.start_activity``.
 
     Raises:
-        ConfigurationError: An option is not usable, or what a detached activity is started with is
-            too large; nothing has been started. If it leaves the workflow, that fails for good.
+        ConfigurationError: An option is not usable, or the arguments of a detached activity are too
+            large; nothing has been started. If it leaves the workflow, that fails without a retry.
         ApplicationError: The function is an activity, but not decorated with
             :func:`streaming_activity`.
     """
@@ -181,16 +181,16 @@ def resume_stream(
 def resume_stream(
     handover: Handover, *, value_type: type | None = None, result_type: type | None = None
 ) -> ActivityStream[Any, Any]:
-    """Go on with a stream that an earlier run of this workflow has handed over.
+    """Resume a stream that an earlier run of this workflow has handed over.
 
-    The next event is the one after the last that the earlier run took. Everything else is as with
+    The next event is the one after the last that the earlier run took. All else is as with
     :func:`stream_activity`. ``result()`` costs an activity, ``streamq.result``, which waits for the
     producer.
 
     Args:
         handover: What :meth:`ActivityStream.handover` returned.
-        value_type: What ``event.value`` is decoded as.
-        result_type: What the activity's result is decoded as.
+        value_type: Type to which ``event.value`` is decoded.
+        result_type: Type to which the activity's result is decoded.
     """
     producer = ResumedProducer(handover.stream, result_type)
     return ActivityStream(producer, handover, _serializer(value_type), detached=True)
@@ -216,7 +216,7 @@ def _call(
     if isinstance(function, str):
         name, topic = function, None
     else:
-        # The only way from a function to the name that the SDK gave it.
+        # No public function of the SDK returns the activity name of a function.
         definition = activity._Definition.must_from_callable(function)
         name = definition.name or ""
         result_type = result_type or definition.ret_type

@@ -1,25 +1,36 @@
-"""The names of ``temporalio.contrib.workflow_streams``, over a streamq backend.
+"""Provides the names of ``temporalio.contrib.workflow_streams`` over a streamq backend.
 
 Code written for that package changes its import line and nothing else::
 
     from streamq.temporal.workflow_streams import WorkflowStream, WorkflowStreamClient
 
-Workers need :class:`streamq.temporal.StreamqPlugin`. One log per workflow, global offsets, topics
-as filters, many publishers, exactly-once batches: as there. What differs:
+Workers need :class:`streamq.temporal.StreamqPlugin`. As in that package there are one log per
+workflow, global offsets, topics as filters, many publishers, and exactly-once batches. What
+differs:
 
-* Nothing is kept in the workflow. ``WorkflowStream`` publishes by the activity ``streamq.publish``,
-  once for everything that is published while the last one was under way; a workflow that ends waits
-  for it, and one that continues as new hands over, by its state, what has not arrived. External
-  publishers send no signals, and subscribers no updates.
-* The order between items of the workflow and of its activities is not kept; within each it is.
-* Items go away with the stream's time to live, not with the workflow's history. ``truncate``
-  changes nothing.
-* A number may be missing between two offsets, where a batch was sent twice.
-* ``poll_cooldown`` means nothing: items are pushed.
-* A subscription reads the log from its beginning, and passes over what comes before its offset.
-* Publishers of one workflow take turns: each takes the log over when it has something to send. That
-  is made for batches of several publishers, not for many that flush every item.
-* The log is never sealed, as there: a subscription ends when the workflow has.
+* The workflow stores no items. ``WorkflowStream`` publishes by the activity ``streamq.publish``;
+  one call sends all items that were published while the previous call ran. A workflow that ends
+  waits for the last call. A workflow that continues as new passes items that have not arrived to
+  the next run in its state. External publishers send no signals, and subscribers no updates.
+* The order between items of the workflow and items of its activities is not kept; within each it
+  is.
+* Items expire with the stream's time to live, not with the workflow's history. ``truncate`` does
+  nothing.
+* Offsets may have a gap where a batch was sent twice.
+* ``poll_cooldown`` has no effect, since items are pushed.
+* A subscription reads the log from its beginning, and skips items before its offset.
+* Publishers of one workflow take turns: each takes over the log when it has items to send. That
+  suits batches of a few publishers, and does not suit many publishers that flush every item.
+* The log is never sealed, as in that package: a subscription ends when the workflow has ended.
+
+* ``_workflow_stream``: publishes from workflow code;
+* ``_publish``: ``streamq.publish``, the activity that it calls;
+* ``_client``: publishes and subscribes in activities and other processes;
+* ``_shared_log``: appends to a log that has several publishers;
+* ``_reading``: reads a log, each item once;
+* ``_items``: the items, and how they are stored.
+
+Design: docs/design/workflow-streams.md.
 """
 
 from ._client import TopicHandle, WorkflowStreamClient

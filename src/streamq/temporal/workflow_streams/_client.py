@@ -1,4 +1,4 @@
-"""The side of activities and other processes: publishing in batches, and subscribing."""
+"""Publishes in batches and subscribes, in activities and other processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, Self, TypeVar, overload
 
@@ -16,9 +16,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 
 from streamq._errors import StreamNotFoundError, StreamqError
-from streamq._events import Chunk, Event
 from streamq._open import describe, open_queue, open_reader
-from streamq._reader import StreamReader
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
@@ -27,6 +25,7 @@ from streamq.temporal._runs import find_first_run_id, wait_closed
 from streamq.temporal.activities._context import current
 
 from ._items import TOPIC, Numbered, Topic, WorkflowStreamItem, bind, to_payload
+from ._reading import read_items
 from ._shared_log import SharedLog
 
 T = TypeVar("T")
@@ -34,24 +33,23 @@ T = TypeVar("T")
 _BATCH_INTERVAL = timedelta(seconds=2)
 _MAX_RETRY = timedelta(seconds=600)
 _COOLDOWN = timedelta(milliseconds=100)
-_WAIT_SECONDS = 5.0
 
 
 class WorkflowStreamClient:
     """Publishes to the log of a workflow and subscribes to it.
 
-    As in the original: ``async with`` sends batches in the background and the rest at its end;
-    a batch that was sent twice is delivered once.
+    As in the original, ``async with`` sends batches in the background and the rest at its end; a
+    batch that was sent twice is delivered once.
 
     Args:
-        handle: The workflow; a run id in it chooses the chain of that run.
-        client: Whose data converter is used, by default that of the handle.
+        handle: The workflow; its run id, if it has one, selects the chain of that run.
+        client: Client whose data converter is used, by default that of the handle.
         batch_interval: Longest time that an item waits to be sent.
-        max_batch_size: Send when so many wait.
-        max_retry_duration: How long a batch is tried again while the backend is unreachable.
-        queue: An open queue to use, not in the original. By default that of the plugin within an
-            activity, else one that is opened as configured.
-        settings: Limits; by default what is configured.
+        max_batch_size: Number of waiting items that are sent at once.
+        max_retry_duration: How long a batch is retried while the backend is unreachable.
+        queue: An open queue to use; the original has no such argument. By default that of the
+            plugin within an activity, else one that is opened as configured.
+        settings: Limits; by default those that are configured.
     """
 
     def __init__(
@@ -119,7 +117,7 @@ class WorkflowStreamClient:
         """Return a client for the workflow that scheduled the running activity.
 
         Raises:
-            RuntimeError: No workflow did.
+            RuntimeError: No workflow scheduled it.
         """
         workflow_id = activity.info().workflow_id
         if workflow_id is None:
@@ -148,7 +146,7 @@ class WorkflowStreamClient:
             self._flusher = None
             await self._flush_all()
         finally:
-            await self._let_go()
+            await self._release()
 
     @overload
     def topic(self, name: str) -> TopicHandle[Any]: ...
@@ -164,7 +162,7 @@ class WorkflowStreamClient:
         return TopicHandle(self, name, bind(self._topic_types, name, type))
 
     async def flush(self) -> None:
-        """Send what waits, and return when the backend has it.
+        """Send the waiting items, and return when the backend has stored them.
 
         Raises:
             TimeoutError: A batch could not be sent within ``max_retry_duration``; it is dropped.
@@ -174,7 +172,7 @@ class WorkflowStreamClient:
             await self._flush_all()
         finally:
             if self._flusher is None:
-                await self._let_go()
+                await self._release()
 
     @overload
     def subscribe(
@@ -203,23 +201,22 @@ class WorkflowStreamClient:
         result_type: type | None = None,
         poll_cooldown: timedelta = _COOLDOWN,
     ) -> AsyncIterator[WorkflowStreamItem[Any]]:
-        """Iterate over items until the workflow has ended and all of them are told.
+        """Iterate over items until the workflow has ended and all of them have been returned.
 
         Args:
-            topics: Which; none means all.
-            from_offset: Where to begin. What is no longer stored is passed over.
-            result_type: What to decode values as.
-            poll_cooldown: Without meaning here.
+            topics: Topics of the items; none means all.
+            from_offset: Offset to begin at. Items that are no longer stored are skipped.
+            result_type: Type to which values are decoded.
+            poll_cooldown: Has no effect here.
 
         Raises:
-            StreamNotFoundError: There is no such workflow, or the stream was deleted meanwhile.
+            StreamNotFoundError: There is no such workflow, or the stream has been deleted.
         """
         if result_type is Payload:
             raise RuntimeError("result_type=Payload cannot be decoded; use result_type=RawValue")
         wanted = {topics} if isinstance(topics, str) else set(topics or ())
         first = await self._first_run_id()
         converter = self._converter.payload_converter
-        seen: dict[str, int] = {}
         reading = open_reader(
             stream_name(self._handle.id, first, TOPIC),
             queue=self._queue,
@@ -236,27 +233,17 @@ class WorkflowStreamClient:
                 )
             )
             try:
-                while True:
-                    is_over = closed.done()
-                    events = await _next_events(reader, closed)
-                    for event in events:
-                        if not isinstance(event, Chunk):
-                            continue
-                        item = await Numbered.decode(event.data, self._converter.payload_codec)
-                        if item.number <= seen.get(item.publisher, 0):
-                            continue
-                        seen[item.publisher] = item.number
-                        if event.offset <= from_offset or (wanted and item.topic not in wanted):
+                found = read_items(reader, closed, self._converter.payload_codec)
+                async with contextlib.aclosing(found) as items:
+                    async for offset, item in items:
+                        if offset < from_offset or (wanted and item.topic not in wanted):
                             continue
                         data = (
                             converter.from_payload(item.payload)
                             if result_type is None
                             else converter.from_payload(item.payload, result_type)
                         )
-                        yield WorkflowStreamItem(item.topic, data, event.offset - 1)
-                    if is_over and not events:
-                        closed.result()
-                        return
+                        yield WorkflowStreamItem(item.topic, data, offset)
             finally:
                 closed.cancel()
 
@@ -272,7 +259,7 @@ class WorkflowStreamClient:
             except StreamNotFoundError:
                 return 0
 
-    # -- inside --------------------------------------------------------------------------------
+    # -- private -------------------------------------------------------------------------------
 
     @property
     def _converter(self) -> DataConverter:
@@ -319,7 +306,7 @@ class WorkflowStreamClient:
             self._pending = None
 
     async def _take(self) -> list[bytes]:
-        # What cannot be converted stays in the buffer, and nothing is lost.
+        # Items that cannot be converted stay in the buffer, so that none is lost.
         taken = [
             Numbered(topic, to_payload(value, self._converter.payload_converter), "", 0)
             for topic, value in self._buffer
@@ -342,7 +329,7 @@ class WorkflowStreamClient:
         assert queue is not None
         return SharedLog(queue, self._settings, name)
 
-    async def _let_go(self) -> None:
+    async def _release(self) -> None:
         log, self._log = self._log, None
         opened, self._opened = self._opened, None
         if log is not None:
@@ -373,7 +360,7 @@ class TopicHandle(Topic[T]):
         self._client = client
 
     def publish(self, value: T | Payload, *, force_flush: bool = False) -> None:
-        """Let a value wait to be sent; with ``force_flush``, not for long."""
+        """Add a value to the next batch; with ``force_flush`` that is sent at once."""
         self._client._publish_to_topic(self._name, value, force_flush=force_flush)
 
     async def subscribe(
@@ -384,17 +371,3 @@ class TopicHandle(Topic[T]):
             [self._name], from_offset, result_type=self._type, poll_cooldown=poll_cooldown
         ):
             yield item
-
-
-async def _next_events(reader: StreamReader, closed: asyncio.Task[str]) -> Sequence[Event]:
-    """Return what comes next; nothing if the workflow has ended meanwhile, or nothing came."""
-    if closed.done():
-        return await reader.read_batch(max_wait=0)
-    reading = asyncio.ensure_future(reader.read_batch(max_wait=_WAIT_SECONDS))
-    try:
-        await asyncio.wait({reading, closed}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        if not reading.done():
-            reading.cancel()
-            await asyncio.wait({reading})
-    return [] if reading.cancelled() else reading.result()

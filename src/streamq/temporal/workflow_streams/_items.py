@@ -1,4 +1,4 @@
-"""What both sides share: items, what is published, and how it is stored."""
+"""Defines the items of a workflow's log: what is published, and how it is stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamq._errors import CorruptRecordError
 T = TypeVar("T")
 
 TOPIC = "workflow-streams"
-"""Topic of the stream that is a workflow's log; the log's own topics are inside."""
+"""Topic of the stream that is a workflow's log; each item of the log has a topic of its own."""
 
 _TOPIC_KEY, _PUBLISHER_KEY = "streamq-topic", "streamq-publisher"
 
@@ -23,9 +23,9 @@ class WorkflowStreamItem(Generic[T]):
     """One item of a workflow's log.
 
     Attributes:
-        topic: Where it was published.
-        data: The value, decoded as the subscriber asked.
-        offset: Its place in the log, from 0; they grow.
+        topic: Topic to which it was published.
+        data: The value, decoded to the type that the subscriber requested.
+        offset: Its position in the log, from 0, in ascending order.
     """
 
     topic: str
@@ -34,7 +34,7 @@ class WorkflowStreamItem(Generic[T]):
 
 
 class Topic(Generic[T]):
-    """One topic of a workflow's log, and the type of what is published there."""
+    """One topic of a workflow's log, and the type of its items."""
 
     def __init__(self, name: str, type: type[T]) -> None:
         self._name = name
@@ -47,7 +47,7 @@ class Topic(Generic[T]):
 
     @property
     def type(self) -> type[T]:
-        """The type that it is bound to."""
+        """The type to which it is bound."""
         return self._type
 
 
@@ -56,7 +56,7 @@ class PublishEntry:
     """One item to publish.
 
     Attributes:
-        topic: Where.
+        topic: Topic to publish to.
         data: The serialized payload as base64.
     """
 
@@ -64,18 +64,18 @@ class PublishEntry:
     data: str
 
     def size(self) -> int:
-        """Return about how many bytes it takes as JSON."""
+        """Return its approximate size as JSON, in bytes."""
         return len(self.topic) + len(self.data)
 
 
 @dataclass
 class PublishRequest:
-    """What a workflow publishes at once.
+    """Items that a workflow publishes in one call.
 
     Attributes:
-        publisher: Who: one run of the workflow.
+        publisher: Identifies the publisher, a run of the workflow.
         first: Number of the first item.
-        items: In order.
+        items: The items in order.
     """
 
     publisher: str = ""
@@ -83,16 +83,16 @@ class PublishRequest:
     items: list[PublishEntry] = field(default_factory=list)
 
     def size(self) -> int:
-        """Return about how many bytes it takes as JSON."""
+        """Return its approximate size as JSON, in bytes."""
         return sum(entry.size() for entry in self.items)
 
 
 @dataclass
 class WorkflowStreamState:
-    """What a workflow hands to its next run: what it has published and has not arrived yet.
+    """State that a workflow passes to its next run: published items that have not arrived yet.
 
     Attributes:
-        pending: In order; perhaps some of it has arrived, and is known by its number.
+        pending: The items in order. Some may have arrived; a repeat is recognised by its number.
     """
 
     pending: list[PublishRequest] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Numbered:
     number: int
 
     async def encode(self, codec: PayloadCodec | None) -> bytes:
-        """Return it as bytes; with a codec, all of it encoded."""
+        """Return the item as bytes, encoded by the codec if there is one."""
         payload = Payload(metadata=self.payload.metadata, data=self.payload.data)
         payload.metadata[_TOPIC_KEY] = self.topic.encode()
         payload.metadata[_PUBLISHER_KEY] = f"{self.number} {self.publisher}".encode()
@@ -122,7 +122,7 @@ class Numbered:
         """Undo :meth:`encode`.
 
         Raises:
-            CorruptRecordError: Something else wrote to the log, or the codec is another one.
+            CorruptRecordError: Another program wrote to the log, or the codec is another one.
         """
         payload = Payload.FromString(data)
         if codec is not None:
@@ -145,7 +145,7 @@ class Numbered:
 
 
 def to_payload(value: Any, converter: PayloadConverter) -> Payload:
-    """Return a value as payload; one that is a payload already stays as it is."""
+    """Return a value as payload; a payload is returned unchanged."""
     return value if isinstance(value, Payload) else converter.to_payloads([value])[0]
 
 
@@ -153,7 +153,7 @@ def bind(bound: dict[str, Any], name: str, type_: Any) -> Any:
     """Bind a topic to a type, ``Any`` if there is none.
 
     Raises:
-        RuntimeError: It is bound to another one, or the type is ``Payload``.
+        RuntimeError: It is bound to another type, or the type is ``Payload``.
     """
     chosen = Any if type_ is None else type_
     if chosen is Payload:

@@ -1,4 +1,4 @@
-"""``streamq.publish``: what a workflow publishes, it publishes by this activity."""
+"""Runs ``streamq.publish``: appends the items that a workflow publishes to its log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ PUBLISH_ACTIVITY = "streamq.publish"
 
 @activity.defn(name=PUBLISH_ACTIVITY)
 async def publish(request: PublishRequest) -> None:
-    """Append items to the log of the workflow that scheduled this. Repeating it is harmless.
+    """Append items to the log of the workflow that scheduled this activity.
+
+    Repeating it is harmless.
 
     Raises:
         ApplicationError: Its type is the name of the streamq error.
@@ -49,5 +51,5 @@ async def publish(request: PublishRequest) -> None:
 def _name(context: ActivityContext) -> str:
     info = activity.info()
     origin = context.origin
-    assert origin is not None, "the plugin that brings this activity tells the origin as well"
+    assert origin is not None, "the plugin that registers this activity sends the origin as well"
     return stream_name(str(info.workflow_id), origin.first_execution_run_id, TOPIC)

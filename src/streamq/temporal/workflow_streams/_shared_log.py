@@ -1,4 +1,4 @@
-"""A workflow's log as a stream that several publishers write in turns."""
+"""Appends to a workflow's log: a stream that several publishers write in turns."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _LONGEST_PAUSE_SECONDS = 0.1
 
 
 class SharedLog:
-    """Appends to a stream without owning it: whoever has something to send takes it over.
+    """Appends to a stream without owning it: a publisher that has items to send takes it over.
 
-    A takeover cuts off the publisher before, which then takes it over in turn and sends again what
-    was not acknowledged. So a record may be stored twice; readers tell by its number.
+    A takeover fences the previous publisher, which then takes over in turn and repeats the records
+    that were not acknowledged. A record may therefore be stored twice; readers recognise a repeat
+    by its number.
 
     Args:
-        queue: Stays open.
-        settings: Limits; ``retry_seconds`` also bounds how long publishers fight for the log.
-        name: Which stream.
+        queue: The queue; it stays open.
+        settings: Limits; ``retry_seconds`` also bounds how long publishers compete for the log.
+        name: Name of the stream.
     """
 
     def __init__(self, queue: ChunkQueue, settings: Settings, name: str) -> None:
@@ -38,12 +39,12 @@ class SharedLog:
         self._writer: StreamWriter | None = None
 
     async def write(self, records: Sequence[bytes]) -> None:
-        """Store records in order, durably as far as the backend is.
+        """Store records in order, as durably as the backend stores.
 
         Raises:
             CapabilityError: The backend does not fence.
-            SealedError: Somebody has ended the stream.
-            FencedError: Others have taken it over again and again.
+            SealedError: The stream has been ended.
+            FencedError: Other publishers took it over repeatedly.
             BackendUnavailableError: The backend stayed unreachable.
         """
         until = time.monotonic() + self._settings.retry_seconds
@@ -60,20 +61,20 @@ class SharedLog:
                 if time.monotonic() > until:
                     raise
             except BaseException:
-                await self.aclose()  # what it still holds must not be sent after this
+                await self.aclose()  # its buffered records must not be sent after this
                 raise
             await asyncio.sleep(random.uniform(0, pause))
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     async def aclose(self) -> None:
-        """Let go of the stream; it is not ended."""
+        """Close the writer; the stream is not ended."""
         writer, self._writer = self._writer, None
         if writer is not None:
             with contextlib.suppress(StreamqError):
                 await writer.aclose()
 
     async def _take_over(self) -> StreamWriter:
-        # By the clock, unless that of another publisher is ahead of ours.
+        # The epoch is the time, or a higher one if another publisher's clock is ahead.
         newest = 0
         with contextlib.suppress(StreamNotFoundError):
             retry = retry_policy(self._settings, self._queue, self._stream)
@@ -85,7 +86,7 @@ class SharedLog:
             epoch=max(time.time_ns() // 1_000, newest + 1),
             on_retry=OnRetry.RESUME,
             seals_failures=False,
-            # Elsewhere a publisher that was cut off learns of it only after its flush.
+            # Without that a fenced publisher would notice it only after its flush.
             require=["fenced"],
         )
         return self._writer

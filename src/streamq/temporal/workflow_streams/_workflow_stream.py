@@ -1,4 +1,4 @@
-"""The workflow's side: publishing without a signal, an update or an item in the history twice."""
+"""Publishes from workflow code, by an activity: without signals, updates or repeated items."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 _ACTIVITY = "streamq.publish"
 _ACTIVITY_SECONDS = 60
-_UNKNOWN_ACTIVITY = "NotFoundError"  # what a worker says of an activity that it does not have
+_UNKNOWN_ACTIVITY = "NotFoundError"  # failure type of an activity that a worker does not have
 _BATCH_BYTES = 500_000
 _PUBLISHER_TTL = timedelta(seconds=900)
 
@@ -40,15 +40,16 @@ _streams: WeakKeyDictionary[asyncio.AbstractEventLoop, WorkflowStream] = WeakKey
 
 
 class WorkflowStream:
-    """Publishes from within a workflow. Make one in ``__init__`` of the workflow.
+    """Publishes from within a workflow. Create one in ``__init__`` of the workflow.
 
-    ``publish`` returns at once. Items are sent by the activity ``streamq.publish``, one after the
-    other; a workflow that returns or fails waits until the last one has arrived. One that continues
-    as new hands to the next run what has not. Once sending has failed for good, because the worker
-    lacks the plugin, say, the next ``publish`` and ``flush`` raise why.
+    ``publish`` returns at once. The activity ``streamq.publish`` sends the items, one call after
+    the other. A workflow that returns or fails waits until the last item has arrived; one that
+    continues as new passes the items that have not arrived to the next run. Once sending has failed
+    without a retry, because the worker lacks the plugin for example, the next ``publish`` and
+    ``flush`` raise the failure.
 
     Args:
-        prior_state: What the run before left, by :meth:`get_state`.
+        prior_state: State of the previous run, returned by :meth:`get_state`.
 
     Raises:
         RuntimeError: The workflow has one already.
@@ -59,7 +60,7 @@ class WorkflowStream:
         if loop in _streams:
             raise RuntimeError("this workflow has a WorkflowStream already; make one, in __init__")
         _streams[loop] = self
-        # Of this run alone: a run that is tried again, or reset, says other things in its turn.
+        # One publisher for each run: a retried or reset run may publish other items.
         self._publisher = f"workflow {workflow.info().run_id}"
         self._published = self._taken = 0
         self._handed_over: int | None = None
@@ -87,14 +88,14 @@ class WorkflowStream:
         return WorkflowTopicHandle(self, name, bind(self._topic_types, name, type))
 
     async def flush(self) -> None:
-        """Wait until everything that was published has arrived. Not in the original."""
+        """Wait until all published items have arrived. The original has no such method."""
         while self._sending is not None:
             await asyncio.shield(self._sending)
 
     def get_state(self, *, publisher_ttl: timedelta = _PUBLISHER_TTL) -> WorkflowStreamState:
-        """Return what the next run needs: what has not arrived yet.
+        """Return the items that have not arrived yet, for the next run.
 
-        Unless that is much: then the end of this run waits for it, as without a state.
+        If they are too large for a state, the end of this run waits for them, as without a state.
         """
         pending = [*([self._current] if self._current else []), *self._inherited]
         if self._waiting:
@@ -107,14 +108,14 @@ class WorkflowStream:
 
     @property
     def is_handed_over(self) -> bool:
-        """Whether the state that was asked for last has everything that has not arrived."""
+        """Whether the state that was returned last has all items that have not arrived."""
         return self._handed_over == self._published
 
     def detach_pollers(self) -> None:
-        """Do nothing: subscribers do not ask the workflow."""
+        """Do nothing: subscribers do not poll the workflow."""
 
     def truncate(self, up_to_offset: int) -> None:
-        """Do nothing: no item is kept here, and streams go away with their time to live."""
+        """Do nothing: the workflow stores no items, and streams expire with their time to live."""
 
     async def continue_as_new(
         self,
@@ -122,7 +123,7 @@ class WorkflowStream:
         *,
         publisher_ttl: timedelta = _PUBLISHER_TTL,
     ) -> NoReturn:
-        """Wait for handlers, and continue as new with the arguments for this state."""
+        """Wait for handlers, and continue as new with the arguments built for the state."""
         await workflow.wait_condition(workflow.all_handlers_finished)
         state = self.get_state(publisher_ttl=publisher_ttl)
         while not self.is_handed_over:
@@ -137,8 +138,8 @@ class WorkflowStream:
         if entry.size() > PAYLOAD_BYTES:
             raise final_failure(
                 ChunkTooLargeError,
-                f"an item of {payload.ByteSize()} bytes is more than the activity that publishes "
-                "it takes; publish it from an activity, in parts, or a reference to it",
+                f"an item of {payload.ByteSize()} bytes is larger than the activity that "
+                "publishes it accepts; publish it from an activity, in parts, or a reference to it",
             )
         self._waiting.append(entry)
         self._published += 1
@@ -164,7 +165,7 @@ class WorkflowStream:
                     raise no_plugin() from exc
                 raise
             self._current = None
-        self._sending = None  # and not after an error, which whoever flushes is told
+        self._sending = None  # not after an error, which flush() raises
 
     def _next_request(self) -> PublishRequest:
         request = PublishRequest(self._publisher, self._taken + 1)
@@ -192,10 +193,10 @@ class WorkflowTopicHandle(Topic[T]):
 
 
 async def flush_workflow(*, continues: bool = False) -> None:
-    """Wait until what the running workflow has published has arrived, if it publishes at all.
+    """Wait until the items that the running workflow has published have arrived.
 
-    Not if it continues as new and hands that over: a signal that came meanwhile would be this
-    run's, and the arguments of the next one are made already.
+    It does not wait if the workflow continues as new and passes them on: a signal that came in the
+    meantime would belong to this run, and the arguments of the next run are built already.
     """
     stream = _streams.get(asyncio.get_running_loop())
     if stream is not None and not (continues and stream.is_handed_over):

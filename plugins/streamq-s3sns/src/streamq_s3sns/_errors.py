@@ -1,0 +1,48 @@
+"""Turns errors of the AWS clients into streamq's, and builds the driver's own.
+
+Design: docs/design/s3sns.md.
+"""
+
+from __future__ import annotations
+
+from streamq.driver import BackendError, StreamId, StreamNotFoundError, StreamqError
+from streamq_aws import aws_errors
+
+BACKEND = "s3sns"
+
+
+class ObjectNotFoundError(StreamqError):
+    """The stream has no such object: it was removed, or never belonged to this stream."""
+
+    code = "object_not_found"
+
+
+def client_errors(about: str) -> aws_errors:
+    """Return a context that turns every error of a client into one of streamq's.
+
+    Args:
+        about: The subject of the request, such as ``bucket logs``, for the message.
+    """
+    return aws_errors(BACKEND, about=about)
+
+
+def not_found(stream: StreamId) -> StreamNotFoundError:
+    """Return the error for a stream that does not exist."""
+    return StreamNotFoundError(
+        f"there is no stream {stream} (never written, deleted, or expired)",
+        backend=BACKEND,
+        stream=str(stream),
+    )
+
+
+def foreign_object(where: str) -> BackendError:
+    """Return the error for an object that has a segment's key and is no segment.
+
+    Args:
+        where: Address of the object.
+    """
+    return BackendError(
+        f"{where} is not a segment of a stream; somebody else writes under this prefix, or a newer "
+        "version of streamq does: set another STREAMQ_S3SNS_PREFIX, or upgrade",
+        backend=BACKEND,
+    )

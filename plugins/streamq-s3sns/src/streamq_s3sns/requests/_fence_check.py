@@ -1,0 +1,73 @@
+"""Checks that the server refuses to overwrite: without that, nothing fences writers.
+
+Design: docs/design/s3sns.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+
+from streamq.driver import ConfigurationError, StreamqError
+from streamq_s3sns._errors import BACKEND
+from streamq_s3sns._naming import FENCE
+
+from ._bucket import Bucket
+
+_ATTEMPTS = 4
+
+
+class FenceCheck:
+    """Checks once that a bucket's server honours ``If-None-Match: *``.
+
+    It stores an empty object twice, under a key of its own. With a segment the check could bring
+    back a stream that is deleted at the same time.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._has_passed = False
+        self._checking = asyncio.Lock()
+
+    async def run(self, directory: str) -> None:
+        """Check the server, unless it has passed before.
+
+        Args:
+            directory: Where to store the object.
+
+        Raises:
+            ConfigurationError: The server overwrites what exists.
+        """
+        if self._has_passed:
+            return
+        key = f"{directory}{FENCE}{secrets.token_hex(16)}"
+        async with self._checking:
+            if self._has_passed:
+                return
+            is_stored = is_refused = False
+            for _ in range(_ATTEMPTS):
+                is_accepted = await self._store(key)
+                if is_stored:
+                    is_refused = not is_accepted
+                    break
+                # If not accepted, S3 was busy with the key and stored nothing.
+                is_stored = is_accepted
+            # If it cannot be deleted, an empty object stays until the lifecycle rule removes it.
+            with contextlib.suppress(StreamqError):
+                await self._bucket.call("delete_object", Key=key)
+            self._has_passed = is_refused
+            if is_refused:
+                return
+        raise ConfigurationError(
+            f"the server of {self._bucket.where(key)} does not honour `If-None-Match: *`: two "
+            "attempts could overwrite each other's segments; use Amazon S3, or a server or version "
+            "that supports conditional writes",
+            backend=BACKEND,
+        )
+
+    async def _store(self, key: str) -> bool:
+        answer = await self._bucket.call(
+            "put_object", lost_race_is_none=True, IfNoneMatch="*", Key=key, Body=b""
+        )
+        return answer is not None

@@ -1,0 +1,132 @@
+"""Wake-up queues and subscriptions: they go with whom they were made for, or with a sweep."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from streamq.driver import Entry, StreamId
+from streamq.testing import OpenQueue
+from streamq_s3sns._queue import S3SnsQueue
+from streamq_s3sns.live_tail._orphaned_queues import ORPHAN_SECONDS
+from streamq_s3sns.live_tail._wake_up_queue import ALIVE_TAG, QUEUE_PREFIX, SUBSCRIPTION_TAG
+
+PLENTY: dict[str, int] = {"max_records": 100, "max_bytes": 10_000}
+
+
+def queues(sqs: Any) -> set[str]:
+    """Return the wake-up queues that exist."""
+    return set(sqs.list_queues(QueueNamePrefix=QUEUE_PREFIX).get("QueueUrls", ()))
+
+
+async def test_wakeup_queue_lives_as_long_as_somebody_may_wait(
+    open_queue: OpenQueue, stream: StreamId, sqs: Any
+) -> None:
+    """A writer needs none, and a reader leaves none."""
+    before = queues(sqs)
+    queue = await open_queue()
+    assert isinstance(queue, S3SnsQueue)
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    assert queues(sqs) == before
+    waiting = asyncio.ensure_future(queue.read(stream, "2-1-0", **PLENTY, max_wait=20))
+    assert queue._listener is not None
+    async with asyncio.timeout(10):
+        while not queue._listener.is_listening:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+    (mine,) = queues(sqs) - before
+    tags = sqs.list_queue_tags(QueueUrl=mine)["Tags"]
+    assert abs(float(tags[ALIVE_TAG]) - time.time()) < 60
+    await queue.aclose()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert queues(sqs) == before
+
+
+def subscriptions(aws: Any, topic: str) -> set[str]:
+    """Return the subscriptions of a topic."""
+    with aws.client("sns") as sns:
+        found = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    return {each["SubscriptionArn"] for each in found}
+
+
+@pytest.mark.parametrize("step", ["sqs.CreateQueue", "sqs.SetQueueAttributes", "sns.Subscribe"])
+async def test_nothing_is_left_of_a_wakeup_queue_that_was_never_ready(
+    open_queue: OpenQueue, aws: Any, sqs: Any, topic: str, step: str
+) -> None:
+    """Answers get lost, also in the middle: a subscription of nobody knows where costs a quota."""
+    before = queues(sqs), subscriptions(aws, topic)
+    queue = await open_queue()
+    assert isinstance(queue, S3SnsQueue)
+    assert queue._listener is not None
+    client = await queue._listener._queue._clients.client(step.partition(".")[0])
+    is_lost = asyncio.Event()
+
+    def lose(**_: object) -> None:
+        is_lost.set()
+        raise EndpointConnectionError(endpoint_url=step)
+
+    client.meta.events.register(f"after-call.{step}", lose)
+    queue._listener.listen()
+    async with asyncio.timeout(10):
+        await is_lost.wait()
+    client.meta.events.unregister(f"after-call.{step}", lose)
+    await queue.aclose()
+    assert (queues(sqs), subscriptions(aws, topic)) == before
+
+
+async def test_sweep_removes_subscriptions_whose_queue_has_gone(
+    open_queue: OpenQueue, aws: Any, sqs: Any, topic: str
+) -> None:
+    """They are invisible, count against the account's quota, and SNS tries them for ever."""
+    names = [f"{QUEUE_PREFIX}{uuid.uuid4().hex}" for _ in range(2)]
+    urls = [sqs.create_queue(QueueName=name)["QueueUrl"] for name in names]
+    base = "arn:aws:sqs:us-east-1"
+    with aws.client("sns") as sns:
+        lone, used, foreign = (
+            sns.subscribe(
+                TopicArn=topic, Protocol="sqs", Endpoint=endpoint, ReturnSubscriptionArn=True
+            )["SubscriptionArn"]
+            for endpoint in (
+                f"{base}:000000000000:{names[0]}",
+                f"{base}:000000000000:{names[1]}",
+                f"{base}:123456789012:{names[0]}",
+            )
+        )
+        sqs.delete_queue(QueueUrl=urls[0])
+        await (await open_queue()).sweep()
+        left = subscriptions(aws, topic)
+        assert lone not in left
+        assert {used, foreign} <= left
+        sns.unsubscribe(SubscriptionArn=used)
+        sns.unsubscribe(SubscriptionArn=foreign)
+    sqs.delete_queue(QueueUrl=urls[1])
+
+
+async def test_sweep_removes_orphaned_queues_and_no_other(
+    open_queue: OpenQueue, aws: Any, sqs: Any, topic: str
+) -> None:
+    """A process that was killed leaves its queue and its subscription to the janitor."""
+    old, new = str(int(time.time() - ORPHAN_SECONDS - 60)), str(int(time.time()))
+    made = {}
+    with aws.client("sns") as sns:
+        for name, alive in (("old", old), ("new", new)):
+            url = sqs.create_queue(QueueName=f"{QUEUE_PREFIX}{name}-{time.time_ns()}")["QueueUrl"]
+            arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+            subscription = sns.subscribe(
+                TopicArn=topic,
+                Protocol="sqs",
+                Endpoint=arn["Attributes"]["QueueArn"],
+                ReturnSubscriptionArn=True,
+            )["SubscriptionArn"]
+            sqs.tag_queue(QueueUrl=url, Tags={ALIVE_TAG: alive, SUBSCRIPTION_TAG: subscription})
+            made[name] = (url, subscription)
+        await (await open_queue()).sweep()
+        assert made["old"][0] not in queues(sqs)
+        assert made["new"][0] in queues(sqs)
+        left = subscriptions(aws, topic)
+        assert made["old"][1] not in left
+        assert made["new"][1] in left

@@ -1,0 +1,191 @@
+"""The queue: streamq's contract on top of a reading and a writing thread.
+
+Design: docs/design/sqlite.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from streamq.driver import (
+    Capabilities,
+    ChunkQueue,
+    Entry,
+    QueueOptions,
+    Stored,
+    StreamId,
+    StreamInfo,
+    closed_error,
+    decode_position,
+)
+
+from . import _requests as requests
+from . import _schema as schema
+from ._doorbells import Doorbells
+from ._errors import BACKEND
+from ._live_tail import PendingRead
+from ._reading import ReadingThread
+from ._settings import SqliteSettings
+from ._thread import Job
+from ._writing import WritingThread
+
+_CLOSE_SECONDS = 1.0
+_PAGE = 500
+
+T = TypeVar("T")
+
+
+class SqliteQueue(ChunkQueue):
+    """Streams in one database file.
+
+    Args:
+        options: Options of every queue.
+        settings: The driver's settings.
+        capabilities: What the queue promises.
+        path: The database, as a real path.
+    """
+
+    backend = BACKEND
+
+    def __init__(
+        self,
+        options: QueueOptions,
+        settings: SqliteSettings,
+        capabilities: Capabilities,
+        path: Path,
+    ) -> None:
+        self.capabilities = capabilities
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._is_closed = False
+        connect = partial(
+            schema.connect,
+            path,
+            synchronous=settings.synchronous,
+            busy_seconds=settings.busy_seconds,
+        )
+        doorbells = Doorbells(path)
+        self._reader = ReadingThread(path, connect, self._loop, doorbells)
+        self._writer = WritingThread(path, connect, self._loop, doorbells, self._reader.on_commit)
+
+    async def opened(self) -> None:
+        """Wait until both threads have a connection.
+
+        Raises:
+            StreamqError: One of them cannot open it; the queue is closed.
+        """
+        try:
+            results = await asyncio.gather(
+                self._writer.opened, self._reader.opened, return_exceptions=True
+            )
+            for result in results:
+                if result is not None:
+                    raise result
+        except BaseException:
+            await self.aclose()
+            raise
+
+    # -- the contract: docstrings are inherited ------------------------------------------------
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        ttl = ttl or self._options.ttl
+        await self._write(
+            stream, partial(requests.append, stream=stream, entries=tuple(entries), ttl=ttl)
+        )
+
+    async def read(
+        self,
+        stream: StreamId,
+        after: str,
+        *,
+        max_records: int,
+        max_bytes: int,
+        max_wait: float,
+    ) -> Sequence[Stored]:
+        self._check_open()
+        key = decode_position(after, backend=BACKEND, stream=stream)
+        future: asyncio.Future[list[Stored]] = self._loop.create_future()
+        read = PendingRead(stream, key, max_records, max_bytes, max_wait > 0, future)
+        self._reader.submit(read)
+        if not read.waits:
+            return await future
+        # The thread always answers: a timeout of our own could discard records that it has found.
+        timer = self._loop.call_later(max_wait, self._reader.recall, read)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            if future.cancelled():
+                self._reader.recall(read)
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        return await self._query(stream, partial(requests.describe, stream=stream, last=last))
+
+    async def delete(self, stream: StreamId) -> None:
+        await self._write(stream, partial(requests.delete, stream=stream))
+
+    async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
+        after = ""
+        while True:
+            page = await self._query(
+                None,
+                partial(
+                    requests.list_streams, tenant=tenant, prefix=prefix, after=after, limit=_PAGE
+                ),
+            )
+            for info in page:
+                yield info
+            if len(page) < _PAGE:
+                return
+            after = page[-1].stream.name
+
+    async def sweep(self) -> int:
+        gone = 0
+
+        def step(connection: sqlite3.Connection) -> bool:
+            nonlocal gone
+            gone += requests.sweep(connection)
+            return False
+
+        # In steps, so that writers do not wait for the whole sweep.
+        while await self._query(None, requests.has_expired):
+            await self._write(None, step)
+        # Rings every doorbell, which removes those of killed readers.
+        await self._write(None, lambda connection: True)
+        return gone
+
+    async def aclose(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            # One after the other: SQLite merges its log into the file when the last connection
+            # closes. Of two that close at the same moment, neither is the last one to SQLite.
+            self._reader.ended.add_done_callback(lambda _: self._writer.stop())
+            self._reader.stop()
+        # The thread finishes a commit that waits for another process's lock, without us.
+        await asyncio.wait((self._writer.ended, self._reader.ended), timeout=_CLOSE_SECONDS)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    async def _write(self, stream: StreamId | None, run: Callable[..., bool]) -> None:
+        self._check_open()
+        future: asyncio.Future[bool] = self._loop.create_future()
+        self._writer.submit(Job(run, future, "" if stream is None else str(stream)))
+        await future
+
+    async def _query(self, stream: StreamId | None, run: Callable[..., T]) -> T:
+        self._check_open()
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._reader.submit(Job(run, future, "" if stream is None else str(stream)))
+        return await future
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise closed_error(BACKEND)

@@ -1,0 +1,226 @@
+"""The SQL statements of the driver: one function each, blocking, for the driver's own threads.
+
+Design: docs/design/sqlite.md.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import TypeAlias
+
+from streamq.driver import (
+    Entry,
+    Stored,
+    StreamId,
+    StreamInfo,
+    StreamNotFoundError,
+    encode_position,
+    new_entries,
+    within_bounds,
+)
+
+from ._errors import BACKEND
+from ._schema import transaction
+
+Key: TypeAlias = tuple[int, int]
+"""Epoch and index of a record."""
+
+_SWEPT_STREAMS = 100
+_SWEPT_RECORDS = 1000
+
+
+def append(
+    connection: sqlite3.Connection, stream: StreamId, entries: Sequence[Entry], ttl: timedelta
+) -> bool:
+    """Store the entries that are new, within a write transaction; return whether any was.
+
+    Raises:
+        FencedError: A newer epoch has been opened; nothing was written.
+    """
+    if not entries:
+        return False
+    now = _now_ms()
+    row = connection.execute(
+        "SELECT id, epoch, idx, expires_ms FROM streams WHERE tenant = ? AND name = ?",
+        (stream.tenant, stream.name),
+    ).fetchone()
+    expired = row is not None and row[3] <= now
+    newest: Key = (0, -1) if row is None or expired else (row[1], row[2])
+    fresh = new_entries(entries, newest, backend=BACKEND, stream=stream)
+    if fresh:
+        newest = (fresh[-1].epoch, fresh[-1].index)
+    expires_ms = now + int(ttl.total_seconds() * 1000)
+    if expired:
+        _bury(connection, [row[0]])
+        row = None
+    if row is None:
+        cursor = connection.execute(
+            "INSERT INTO streams (tenant, name, epoch, idx, records, size_bytes, expires_ms)"
+            " VALUES (?, ?, 0, 0, 0, 0, 0)",
+            (stream.tenant, stream.name),
+        )
+        stream_key = cursor.lastrowid
+    else:
+        stream_key = row[0]
+    connection.execute(
+        "UPDATE streams SET epoch = ?, idx = ?, records = records + ?,"
+        " size_bytes = size_bytes + ?, expires_ms = ? WHERE id = ?",
+        (*newest, len(fresh), sum(len(e.data) for e in fresh), expires_ms, stream_key),
+    )
+    connection.executemany(
+        "INSERT INTO records (stream, epoch, idx, data) VALUES (?, ?, ?, ?)",
+        ((stream_key, entry.epoch, entry.index, entry.data) for entry in fresh),
+    )
+    return bool(fresh)
+
+
+def delete(connection: sqlite3.Connection, stream: StreamId) -> bool:
+    """Remove a stream and its records, within a write transaction.
+
+    Returns:
+        False: no reader has to be woken.
+    """
+    row = connection.execute(
+        "SELECT id FROM streams WHERE tenant = ? AND name = ?", (stream.tenant, stream.name)
+    ).fetchone()
+    if row is not None:
+        connection.execute("DELETE FROM records WHERE stream = ?", row)
+        connection.execute("DELETE FROM streams WHERE id = ?", row)
+    return False
+
+
+def has_expired(connection: sqlite3.Connection) -> bool:
+    """Whether :func:`sweep` would remove anything."""
+    (work,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM buried)"
+        " OR EXISTS (SELECT 1 FROM streams WHERE expires_ms <= ?)",
+        (_now_ms(),),
+    ).fetchone()
+    return bool(work)
+
+
+def sweep(connection: sqlite3.Connection) -> int:
+    """Remove some of the expired streams and records, within a write transaction.
+
+    Returns:
+        How many streams are completely gone now.
+    """
+    expired = connection.execute(
+        "SELECT id FROM streams WHERE expires_ms <= ? LIMIT ?", (_now_ms(), _SWEPT_STREAMS)
+    ).fetchall()
+    _bury(connection, [key for (key,) in expired])
+    room, gone = _SWEPT_RECORDS, 0
+    for row in connection.execute("SELECT stream FROM buried LIMIT 100").fetchall():
+        room -= connection.execute(
+            "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE stream = ? LIMIT ?)",
+            (*row, room),
+        ).rowcount
+        if room <= 0:
+            break
+        connection.execute("DELETE FROM buried WHERE stream = ?", row)
+        gone += 1
+    return gone
+
+
+def _bury(connection: sqlite3.Connection, keys: Collection[int]) -> None:
+    rows = [(key,) for key in keys]
+    connection.executemany("INSERT INTO buried (stream) VALUES (?)", rows)
+    connection.executemany("DELETE FROM streams WHERE id = ?", rows)
+
+
+def select(
+    connection: sqlite3.Connection, stream: StreamId, after: Key, max_records: int, max_bytes: int
+) -> list[Stored]:
+    """Return the records after a key, within the bounds of a read."""
+    cursor = connection.execute(
+        "SELECT epoch, idx, data FROM records WHERE stream ="
+        " (SELECT id FROM streams WHERE tenant = ? AND name = ? AND expires_ms > ?)"
+        " AND (epoch, idx) > (?, ?) ORDER BY epoch, idx LIMIT ?",
+        (stream.tenant, stream.name, _now_ms(), *after, max_records),
+    )
+    rows = (Stored(encode_position((epoch, index)), data) for epoch, index, data in cursor)
+    found = within_bounds(rows, max_records, max_bytes)
+    cursor.close()  # ends the read transaction, during which SQLite cannot reuse its log
+    return found
+
+
+def describe(connection: sqlite3.Connection, stream: StreamId, last: int) -> StreamInfo:
+    """Return what is known of a stream, all of it as of one moment.
+
+    Raises:
+        StreamNotFoundError: It does not exist, or has expired.
+    """
+    now = _now_ms()
+    with transaction(connection, "BEGIN"):
+        row = connection.execute(
+            "SELECT id, records, size_bytes, expires_ms FROM streams"
+            " WHERE tenant = ? AND name = ? AND expires_ms > ?",
+            (stream.tenant, stream.name, now),
+        ).fetchone()
+        if row is None:
+            raise StreamNotFoundError(
+                f"there is no stream {stream}, or it has expired",
+                backend=BACKEND,
+                stream=str(stream),
+            )
+        newest = connection.execute(
+            "SELECT epoch, idx, data FROM records WHERE stream = ?"
+            " ORDER BY epoch DESC, idx DESC LIMIT ?",
+            (row[0], last),
+        ).fetchall()
+    return StreamInfo(
+        stream,
+        tuple(Stored(encode_position((epoch, index)), data) for epoch, index, data in newest),
+        row[1],
+        row[2],
+        timedelta(milliseconds=row[3] - now),
+    )
+
+
+def list_streams(
+    connection: sqlite3.Connection, tenant: str, prefix: str, after: str, limit: int
+) -> list[StreamInfo]:
+    """Return up to ``limit`` streams in order of name, from the one after ``after``."""
+    now = _now_ms()
+    # Names are compared by their UTF-8 bytes, so that names with the prefix follow each other.
+    rows = connection.execute(
+        "SELECT name, records, size_bytes, expires_ms FROM streams"
+        " WHERE tenant = ? AND name >= ? AND name > ? AND expires_ms > ? ORDER BY name LIMIT ?",
+        (tenant, prefix, after, now, limit),
+    ).fetchall()
+    return [
+        StreamInfo(StreamId(tenant, name), (), records, size, timedelta(milliseconds=expires - now))
+        for name, records, size, expires in rows
+        if name.startswith(prefix)
+    ]
+
+
+def newest_record(connection: sqlite3.Connection) -> int:
+    """Return the id of the newest record that was ever stored."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def changed_since(connection: sqlite3.Connection, record: int) -> tuple[int, list[StreamId]]:
+    """Return the newest record's id, and the streams with records after the given one."""
+    rows = connection.execute(
+        # NOT INDEXED: find records by id; grouping would walk the whole index of all streams.
+        "SELECT max(r.id), s.tenant, s.name FROM records AS r NOT INDEXED"
+        " LEFT JOIN streams AS s ON s.id = r.stream WHERE r.id > ? GROUP BY r.stream",
+        (record,),
+    ).fetchall()
+    newest = max((row[0] for row in rows), default=record)
+    return newest, [StreamId(tenant, name) for _, tenant, name in rows if name is not None]
+
+
+def data_version(connection: sqlite3.Connection) -> int:
+    """Return a number that changes whenever another connection commits."""
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

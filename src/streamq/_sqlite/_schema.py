@@ -1,0 +1,128 @@
+"""Opens the database, and creates its tables.
+
+Design: docs/design/sqlite.md.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streamq.driver import ConfigurationError
+
+from ._errors import BACKEND
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x73747271  # "strq": marks files of streamq
+_WAL_LIMIT_BYTES = 64 * 2**20
+
+# Ids are never used twice (AUTOINCREMENT): the live tail relies on it, and so do buried streams.
+_SCHEMA = """
+CREATE TABLE streams (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    epoch INTEGER NOT NULL,        -- of the newest record: for fences and for repeated appends
+    idx INTEGER NOT NULL,
+    records INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,   -- Unix time
+    UNIQUE (tenant, name)
+);
+CREATE TABLE records (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    UNIQUE (stream, epoch, idx)
+);
+CREATE TABLE buried (              -- expired streams whose records are still to be removed
+    stream INTEGER PRIMARY KEY
+);
+"""
+
+
+def connect(path: Path, *, synchronous: str, busy_seconds: float) -> sqlite3.Connection:
+    """Open the database; create it if there is none.
+
+    Raises:
+        ConfigurationError: The file belongs to another application or to a newer streamq, or is on
+            a file system without shared memory.
+        sqlite3.Error: SQLite cannot open it for another reason.
+    """
+    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
+    try:
+        with transaction(connection, "BEGIN"):  # as of one moment: others may be creating it
+            exists = _is_current(connection, path)
+        _use_wal(connection, path, busy_seconds)
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+        if not exists:
+            with transaction(connection):
+                if not _is_current(connection, path):  # else another process was first
+                    for statement in _SCHEMA.split(";"):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _use_wal(connection: sqlite3.Connection, path: Path, busy_seconds: float) -> None:
+    deadline = time.monotonic() + busy_seconds
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            break
+        except sqlite3.OperationalError as exc:
+            # SQLite does not honour its own busy timeout for the switch to WAL.
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    if mode != "wal":
+        raise ConfigurationError(
+            f"{path} is on a file system where SQLite cannot use its write-ahead log (it offers "
+            f"{mode!r}); set STREAMQ_SQLITE_PATH to a local disk",
+            backend=BACKEND,
+        )
+
+
+def _is_current(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the schema is there; raises for files that are not ours to change."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application == _APPLICATION_ID:
+        if version > SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"{path} has schema version {version}, this streamq knows {SCHEMA_VERSION}; "
+                "upgrade streamq, or set STREAMQ_SQLITE_PATH to another file",
+                backend=BACKEND,
+            )
+        return True
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application or version or tables:
+        raise ConfigurationError(
+            f"{path} is a SQLite database of another application; set STREAMQ_SQLITE_PATH to "
+            "another file",
+            backend=BACKEND,
+        )
+    return False
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """Commit at the end; roll back on any exception."""
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # after some errors SQLite has rolled back already
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,58 @@
+"""Reads a workflow's log until the workflow has ended: each item once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from temporalio.converter import PayloadCodec
+
+from streamq._events import Chunk, Event
+from streamq._reader import StreamReader
+
+from ._items import Numbered
+
+_WAIT_SECONDS = 5.0
+
+
+async def read_items(
+    reader: StreamReader, closed: asyncio.Task[str], codec: PayloadCodec | None
+) -> AsyncGenerator[tuple[int, Numbered]]:
+    """Yield the items of a log with their offsets from 0, without those that are stored twice.
+
+    Args:
+        reader: Reads the log.
+        closed: Ends with the workflow.
+        codec: Decodes items.
+
+    Raises:
+        StreamqError: The log cannot be read, or Temporal could not be queried.
+    """
+    seen: dict[str, int] = {}
+    while True:
+        has_ended = closed.done()
+        events = await _next_events(reader, closed)
+        for event in events:
+            if not isinstance(event, Chunk):
+                continue
+            item = await Numbered.decode(event.data, codec)
+            if item.number > seen.get(item.publisher, 0):
+                seen[item.publisher] = item.number
+                yield event.offset - 1, item
+        if has_ended and not events:
+            closed.result()
+            return
+
+
+async def _next_events(reader: StreamReader, closed: asyncio.Task[str]) -> Sequence[Event]:
+    """Return the next events; none if the workflow ended in the meantime, or none came."""
+    if closed.done():
+        return await reader.read_batch(max_wait=0)
+    reading = asyncio.ensure_future(reader.read_batch(max_wait=_WAIT_SECONDS))
+    try:
+        await asyncio.wait({reading, closed}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not reading.done():
+            reading.cancel()
+            await asyncio.wait({reading})
+    return [] if reading.cancelled() else reading.result()

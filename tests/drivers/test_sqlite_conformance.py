@@ -1,0 +1,95 @@
+"""The contract of drivers, on one SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from streamq._sqlite import _schema as schema
+from streamq.driver import StreamId
+from streamq.sqlite import SqliteDriver, SqliteSettings
+from streamq.testing import BackendHarness, DriverSuite
+
+_ID = "(SELECT id FROM streams WHERE tenant = ? AND name = ?)"
+
+
+class SqliteHarness(BackendHarness):
+    """A database in the check's own directory."""
+
+    driver = SqliteDriver
+    short_ttl = timedelta(seconds=0.4)
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.path = directory / "streams.db"
+
+    def settings(self) -> SqliteSettings:
+        """Return settings that lead to the database."""
+        return SqliteSettings(path=self.path, busy_seconds=0.5)
+
+    async def peek(self, stream: StreamId) -> list[bytes]:
+        """Return what is in the table."""
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            rows = connection.execute(
+                f"SELECT data FROM records WHERE stream = {_ID} ORDER BY epoch, idx",
+                (stream.tenant, stream.name),
+            )
+            return [row[0] for row in rows]
+
+    async def trim(self, stream: StreamId, keep: int) -> None:
+        """Delete the oldest rows."""
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(
+                f"DELETE FROM records WHERE stream = {_ID} AND id NOT IN (SELECT id FROM records "
+                f"WHERE stream = {_ID} ORDER BY epoch DESC, idx DESC LIMIT ?)",
+                (stream.tenant, stream.name, stream.tenant, stream.name, keep),
+            )
+
+    async def restart(self) -> None:
+        """Go on with a copy of the files as `kill -9` would leave them now."""
+        crashed = self.path.with_name(f"after-{self.path.name}")
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{self.path}{suffix}", f"{crashed}{suffix}")
+        self.path = crashed
+
+    @asynccontextmanager
+    async def full(self) -> AsyncIterator[SqliteSettings]:
+        """Open connections that cannot make the file much longer."""
+        connect = schema.connect
+
+        def connect_to_full_disk(
+            path: Path, *, synchronous: str, busy_seconds: float
+        ) -> sqlite3.Connection:
+            connection = connect(path, synchronous=synchronous, busy_seconds=busy_seconds)
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {pages + 40}")
+            return connection
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(schema, "connect", connect_to_full_disk)
+            yield self.settings()
+
+    @asynccontextmanager
+    async def read_only(self) -> AsyncIterator[SqliteSettings]:
+        """Remove the permission to write to the directory."""
+        self.directory.chmod(0o500)
+        try:
+            if os.access(self.directory, os.W_OK):
+                pytest.skip("this user may write to read-only directories (root)")
+            yield self.settings()
+        finally:
+            self.directory.chmod(0o700)
+
+
+class TestConformance(DriverSuite):
+    """The driver contract."""
+
+    harness_type = SqliteHarness
