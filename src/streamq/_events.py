@@ -67,7 +67,7 @@ class Chunk(Generic[TCo]):
     Attributes:
         offset: Dense number of this event in the stream, from 1, the same for every reader.
         attempt: Which attempt of the producer sent it, 1, 2, 3, ...
-        seq: Position within the attempt, from 0 (goes on across attempts that resume).
+        seq: Position within the attempt, from 0 (continues across attempts that resume).
         encoding: How ``data`` is encoded.
         data: The encoded bytes.
         serializer: Decodes them.

@@ -154,7 +154,7 @@ class SweepSummary:
 
 async def judge_nothing(workflow_id: str, first_run_id: str) -> Verdict:
     """Judge every workflow unsure, for a sweep that must not query Temporal."""
-    return Verdict(Life.UNSURE, f"Temporal was not to be asked whether {workflow_id!r} runs")
+    return Verdict(Life.UNSURE, f"Temporal was not queried whether {workflow_id!r} runs")
 
 
 def workflow_of(name: str) -> tuple[str, str] | None:
@@ -319,7 +319,7 @@ class _Sweep:
             try:
                 verdict = await self._judge(*workflow)
                 if verdict.life is not Life.OVER:
-                    self._find(stream, "kept", f"since it was looked at: {verdict.reason}")
+                    self._find(stream, "kept", f"changed during the sweep: {verdict.reason}")
                     return
                 await writer.fail(
                     f"{verdict.reason} without sealing the stream; streamq sweep ended it",
@@ -328,7 +328,7 @@ class _Sweep:
             finally:
                 await writer.aclose()
         except (FencedError, SealedError):
-            self._find(stream, "kept", "somebody else took it over or ended it at the same moment")
+            self._find(stream, "kept", "another writer took it over or ended it at the same moment")
             return
         self._find(stream, "sealed", verdict.reason)
 
@@ -336,11 +336,11 @@ class _Sweep:
         """Report or delete a stream that never expires and that no workflow writes to any more."""
         stream, limit = tail.info.stream, self._request.delete_persistent_seconds
         if limit is None:
-            self._find(stream, "kept", "it never expires: somebody took its time to live away")
+            self._find(stream, "kept", "it never expires: its time to live was removed")
             return
         opened_ms = await self._newest_opening(stream)
         if opened_ms is None:
-            self._find(stream, "kept", "it never expires, and does not tell how old it is")
+            self._find(stream, "kept", "it never expires, and its age is not known")
             return
         age = timedelta(seconds=max(0, int(time.time() - opened_ms / 1000)))
         if age.total_seconds() < limit:

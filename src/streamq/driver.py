@@ -303,7 +303,7 @@ class ChunkQueue(abc.ABC):
         Raises:
             NotImplementedError: The backend fences.
         """
-        raise NotImplementedError(f"backend {self.backend!r} fences; nobody has to ask")
+        raise NotImplementedError(f"backend {self.backend!r} fences; it has no use for this call")
 
     async def sweep(self) -> int:
         """Remove expired streams that still take room; return how many were removed.

@@ -1,4 +1,4 @@
-"""A real memory queue per test, and the same behind a script of faults."""
+"""A real memory queue per test, and the same queue behind a script of faults."""
 
 import asyncio
 import uuid

@@ -1,9 +1,8 @@
-"""Attempts, takeovers, faults, trimming and readers in any order, against a simple model.
+"""Explores attempts, takeovers, faults, trimming and readers in any order against a simple model.
 
 Everything is pure: a list is the backend, and hypothesis decides what happens next. The model never
-looks at offsets or seqs: it knows what was given to each attempt, in which order records were
-stored, and so what the story is. What readers are told has to be that story.
-"""
+uses offsets or seqs. It knows the chunks that each attempt was given and the order in which records
+were stored, and derives the story from them. Every reader has to receive that story."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attempts: who may write a stream, who is fenced, and what readers are told of it."""
+"""Attempts: which one may write a stream, which one is fenced, and what readers receive."""
 
 import pytest
 
@@ -21,7 +21,7 @@ from .test_writer import events_of
 
 
 async def test_newer_attempt_fences_the_older_writer(queue: ChunkQueue, settings: Settings) -> None:
-    """A stalled attempt that wakes up late cannot mix into the new story, and learns of it."""
+    """A stalled attempt that wakes up late cannot mix into the new story, and gets an error."""
     old = await open_writer("s", queue=queue, settings=settings, epoch=10)
     await old.send_chunk("old")
     await old.flush()
@@ -52,10 +52,10 @@ async def test_older_attempt_that_opens_later_is_refused(
     assert len(await events_of("s", queue, settings)) == 2
 
 
-async def test_resuming_attempt_goes_on_after_the_last_durable_chunk(
+async def test_resuming_attempt_continues_after_the_last_durable_chunk(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """With resume the reader sees one story, and the producer knows where to go on."""
+    """With resume the reader sees one story, and the producer learns where to continue."""
     first = await open_writer("s", queue=queue, settings=settings, on_retry=OnRetry.RESUME)
     for text in "abc":
         await first.send_chunk(text)
@@ -70,10 +70,10 @@ async def test_resuming_attempt_goes_on_after_the_last_durable_chunk(
     assert [e.offset for e in events] == [1, 2, 3, 4, 5]
 
 
-async def test_attempts_that_store_nothing_are_counted_all_the_same(
+async def test_attempts_that_store_nothing_are_counted(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Offsets and attempt numbers stay equal for writer and reader however many attempts die."""
+    """Offsets and attempt numbers are equal for writer and reader however many attempts die."""
     first = await open_writer("s", queue=queue, settings=settings)
     await first.send_chunk("a")
     await first.aclose()
@@ -117,7 +117,7 @@ async def test_epoch_outside_its_range_is_refused(
 async def test_two_writers_cannot_hold_one_epoch(
     queue: ChunkQueue, settings: Settings, chunks: int
 ) -> None:
-    """Activities scheduled in one millisecond may get the same epoch: one of them must be told."""
+    """Activities scheduled in one millisecond may get the same epoch: one must be refused."""
     async with open_writer("s", queue=queue, settings=settings, epoch=5) as stream:
         for _ in range(chunks):
             await stream.send_chunk("a")
@@ -140,10 +140,10 @@ async def test_lost_acknowledgement_of_the_announcement_is_repeated_with_the_sam
     assert len(await events_of("s", faulty, settings)) == 2
 
 
-async def test_refused_open_of_a_sealed_stream_leaves_it_alone(
+async def test_refused_open_of_a_sealed_stream_changes_nothing(
     faulty: FaultyQueue, settings: Settings
 ) -> None:
-    """Knocking at an ended stream must neither grow it nor keep it alive; the error says whose."""
+    """An attempt on an ended stream must not grow or renew it; the error names the producer."""
     async with open_writer("s", queue=faulty, settings=settings, producer="run/7") as stream:
         await stream.send_chunk("a")
     faulty.calls.clear()
@@ -156,7 +156,7 @@ async def test_refused_open_of_a_sealed_stream_leaves_it_alone(
 async def test_block_left_by_an_exception_can_leave_the_stream_open(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Where a next attempt will follow, the end of this one is not the end of the stream."""
+    """If a next attempt will follow, the end of this attempt is not the end of the stream."""
     opened: list[StreamWriter] = []
 
     async def fail() -> None:

@@ -1,4 +1,4 @@
-"""The writer for threads: its waits end, whatever becomes of the event loop."""
+"""The writer for threads: each of its waits ends, even if the event loop stops."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TraceFunction: TypeAlias = Callable[[FrameType, str, Any], Any]
 async def test_threads_that_wait_for_room_wait_once(
     faulty: FaultyQueue, settings: Settings, eventually: Eventually
 ) -> None:
-    """Room that one thread finds must not be lost to another: they could wait for each other."""
+    """Room found by one thread must not be lost to another: they could wait for each other."""
     small = settings.model_copy(update={"buffer_bytes": 100})
     writer = await open_writer("s", queue=faulty, settings=small)
     blocking = BlockingStreamWriter(writer)
@@ -46,7 +46,7 @@ async def test_threads_that_wait_for_room_wait_once(
 
 
 async def test_many_threads_keep_their_order(queue: ChunkQueue, settings: Settings) -> None:
-    """Each thread's chunks arrive in its order, none is lost, however small the buffer is."""
+    """The chunks of a thread arrive in order and complete, however small the buffer is."""
     small = settings.model_copy(update={"buffer_bytes": 200})
     async with open_writer("s", queue=queue, settings=small) as writer:
         blocking = BlockingStreamWriter(writer)
@@ -62,7 +62,7 @@ async def test_many_threads_keep_their_order(queue: ChunkQueue, settings: Settin
 
 
 @pytest.mark.parametrize("method", ["flush", "finish"])
-async def test_a_thread_that_waits_for_a_loop_that_ends_is_told(
+async def test_a_waiting_thread_gets_an_error_when_the_loop_ends(
     queue: ChunkQueue, settings: Settings, method: str
 ) -> None:
     """A thread that waits for ever keeps its process from ending."""
@@ -78,10 +78,10 @@ async def test_a_thread_that_waits_for_a_loop_that_ends_is_told(
             await waiting
 
 
-async def test_a_thread_that_outlives_the_loop_is_told_each_time(
+async def test_a_thread_that_outlives_the_loop_gets_an_error_each_time(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A chunk that nobody will ever send must not look like one that was accepted."""
+    """A chunk that will never be sent must not look like an accepted one."""
     loop = asyncio.new_event_loop()
     loop.close()
     writer = await open_writer("s", queue=queue, settings=settings)
@@ -93,8 +93,8 @@ async def test_a_thread_that_outlives_the_loop_is_told_each_time(
     await writer.aclose()
 
 
-def test_a_thread_that_is_interrupted_leaves_no_half_of_a_chunk() -> None:
-    """Temporal raises a cancellation anywhere in a thread; what is stored must stay readable."""
+def test_an_interrupted_thread_leaves_no_partial_chunk() -> None:
+    """Temporal raises a cancellation anywhere in a thread; the stream must stay readable."""
     code = Outbox.accept.__code__
     where = 0
 

@@ -1,4 +1,4 @@
-"""What happens while the backend is slower than the producer, and what is counted."""
+"""A backend slower than the producer: the buffer's policies, bounds and counters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .test_writer import events_of
 async def test_error_policy_refuses_at_once_and_the_chunk_can_be_sent_later(
     faulty: FaultyQueue, settings: Settings
 ) -> None:
-    """A producer that must not wait is told, and decides itself what to do with the chunk."""
+    """A producer that must not wait gets an error, and decides itself what to do with the chunk."""
     small = settings.model_copy(update={"buffer_bytes": 100})
     writer = await open_writer("s", queue=faulty, settings=small, on_full=OnFull.ERROR)
     gate = Block()
@@ -36,10 +36,10 @@ async def test_error_policy_refuses_at_once_and_the_chunk_can_be_sent_later(
     assert [str(e.value)[0] for e in events if isinstance(e, Chunk)] == ["a", "b"]
 
 
-async def test_drop_policy_lets_chunks_go_counts_them_and_leaves_no_gap(
+async def test_drop_policy_discards_and_counts_chunks_and_leaves_no_gap(
     faulty: FaultyQueue, settings: Settings
 ) -> None:
-    """Who asked for dropping (a progress bar, say) gets it; the rest of the stream stays dense."""
+    """A progress bar can afford dropped chunks; the rest of the stream stays dense."""
     small = settings.model_copy(update={"buffer_bytes": 100})
     writer = await open_writer("s", queue=faulty, settings=small, on_full=OnFull.DROP)
     gate = Block()
@@ -60,8 +60,8 @@ async def test_drop_policy_lets_chunks_go_counts_them_and_leaves_no_gap(
     assert [event.offset for event in events] == [1, 2, 3]
 
 
-async def test_nothing_is_dropped_unless_asked_for(faulty: FaultyQueue, settings: Settings) -> None:
-    """The default waits, whatever the buffer holds."""
+async def test_nothing_is_dropped_unless_requested(faulty: FaultyQueue, settings: Settings) -> None:
+    """The default waits, however full the buffer is."""
     small = settings.model_copy(update={"buffer_bytes": 100})
     writer = await open_writer("s", queue=faulty, settings=small)
     gate = Block()
@@ -81,7 +81,7 @@ async def test_nothing_is_dropped_unless_asked_for(faulty: FaultyQueue, settings
 async def test_a_writers_buffer_holds_no_more_than_its_bound(
     faulty: FaultyQueue, settings: Settings
 ) -> None:
-    """The bound is in bytes and counts what is on its way as well."""
+    """The bound is in bytes and includes the bytes in flight."""
     small = settings.model_copy(update={"buffer_bytes": 10_000})
     writer = await open_writer("s", queue=faulty, settings=small, on_full=OnFull.DROP)
     gate = Block()
@@ -96,7 +96,7 @@ async def test_a_writers_buffer_holds_no_more_than_its_bound(
 
 
 async def test_a_reader_holds_no_more_than_one_read(queue: ChunkQueue, settings: Settings) -> None:
-    """A reader that is not asked does not read on: the backend keeps what it has not taken."""
+    """A reader reads only while it is called: the backend keeps what it has not read."""
     async with open_writer("s", queue=queue, settings=settings) as writer:
         for _ in range(50):
             await writer.send_chunk("x" * 100_000)

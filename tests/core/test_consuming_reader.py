@@ -1,4 +1,4 @@
-"""Readers that acknowledge nothing themselves, where what is read is gone: as polls are."""
+"""Readers that do not acknowledge by themselves (polls), where reading removes records."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from streamq.testing import run_in_virtual_time
 SECONDS = 10.0
 
 
-async def test_poll_goes_on_after_a_record_that_tells_nothing() -> None:
-    """Every stream begins with one: else the first chunk would wait until the poll is over."""
+async def test_poll_continues_after_a_record_without_events() -> None:
+    """Every stream begins with one; the first chunk must not wait until the poll has ended."""
     queue = MailboxQueue(Post(), hidden_seconds=SECONDS)
     async with (
         open_writer("a", queue=queue) as writer,
@@ -33,8 +33,8 @@ async def test_poll_goes_on_after_a_record_that_tells_nothing() -> None:
         assert reader.is_spent
 
 
-async def test_reader_that_read_nothing_tells_the_backend_that_it_goes() -> None:
-    """A request of its own may still be waiting there, and would take what belongs to the next."""
+async def test_reader_that_read_nothing_still_releases() -> None:
+    """Its request may still wait at the backend, and would take records from the next reader."""
     released: list[str] = []
 
     class Telling(MailboxQueue):
@@ -47,8 +47,8 @@ async def test_reader_that_read_nothing_tells_the_backend_that_it_goes() -> None
     assert released == [""]
 
 
-async def test_opening_behind_the_last_event_is_acknowledged_with_it() -> None:
-    """Nothing more comes while a message is out: an opening that tells nothing would block all."""
+async def test_opening_after_the_last_event_is_acknowledged_with_it() -> None:
+    """Nothing more comes before it is acknowledged: an opening without events would block."""
     queue = MailboxQueue(Post(), hidden_seconds=10 * SECONDS)
     first = await open_writer("a", queue=queue, epoch=10)
     await first.send_chunk("x")
@@ -76,8 +76,8 @@ async def test_opening_behind_the_last_event_is_acknowledged_with_it() -> None:
     await first.aclose()
 
 
-async def test_reader_goes_on_behind_an_opening() -> None:
-    """The same for one that acknowledges by itself."""
+async def test_reader_continues_after_an_opening() -> None:
+    """The same for a reader that acknowledges by itself."""
     queue = MailboxQueue(Post(), hidden_seconds=10 * SECONDS)
     first = await open_writer("a", queue=queue, epoch=10)
     await first.send_chunk("x")
@@ -93,8 +93,8 @@ async def test_reader_goes_on_behind_an_opening() -> None:
     await first.aclose()
 
 
-async def test_place_within_a_record_is_not_touched_by_what_comes_behind_it() -> None:
-    """A poll that is full stops in the middle; the opening behind must not make the rest stale."""
+async def test_place_within_a_record_is_not_changed_by_later_records() -> None:
+    """A full poll stops in the middle of a record; a later opening must not make the rest stale."""
     queue = MailboxQueue(Post(), hidden_seconds=10 * SECONDS)
     async with asyncio.timeout(SECONDS):
         first = await open_writer("a", queue=queue, epoch=10)
@@ -135,10 +135,10 @@ class NearlyOrdered(ModestQueue):
 
 @pytest.mark.parametrize(("count", "size"), [(120, 100_000), (1_200, 1)], ids=["bytes", "records"])
 @pytest.mark.parametrize("is_lost", [False, True], ids=["hidden", "lost"])
-def test_what_a_dead_reader_had_taken_is_waited_for_before_it_is_called_lost(
+def test_records_taken_by_a_dead_reader_are_waited_for_before_they_count_as_lost(
     count: int, size: int, is_lost: bool
 ) -> None:
-    """Where there is no order, everything else arrives meanwhile: more than can be held back."""
+    """Without order, more records than can be held back may arrive meanwhile."""
 
     async def run() -> None:
         queue, clock = NearlyOrdered(), asyncio.get_running_loop().time
@@ -165,8 +165,8 @@ def test_what_a_dead_reader_had_taken_is_waited_for_before_it_is_called_lost(
     run_in_virtual_time(run)
 
 
-def test_cursor_names_a_bounded_number_of_records_that_came_early() -> None:
-    """A poll puts it into Temporal's history, and each receipt is some hundred characters."""
+def test_cursor_names_a_bounded_number_of_early_records() -> None:
+    """A poll stores the cursor in Temporal's history; each receipt has some hundred characters."""
 
     async def run() -> None:
         queue, stream = NearlyOrdered(), StreamId("default", "a")

@@ -24,7 +24,7 @@ def test_cursor_survives_the_round_trip_and_a_url(cursor: Cursor) -> None:
 
 @given(cursors)
 def test_cursor_of_another_stream_is_refused(cursor: Cursor) -> None:
-    """Mixing up two streams must not show somebody the wrong text."""
+    """Mixing up two streams must not show a user the wrong text."""
     for other in (StreamId("t", "a/c"), StreamId("u", "a/b")):
         with pytest.raises(CursorError, match="another stream"):
             Cursor.decode(cursor.encode(STREAM), other)
@@ -32,13 +32,13 @@ def test_cursor_of_another_stream_is_refused(cursor: Cursor) -> None:
 
 @given(st.text(max_size=200))
 def test_any_text_that_is_not_a_cursor_is_a_clean_error(text: str) -> None:
-    """Cursors come from clients: anything may arrive."""
+    """Cursors come from clients: any text may arrive."""
     with pytest.raises(CursorError):
         Cursor.decode(text, STREAM)
 
 
 def test_altered_cursor_is_refused() -> None:
-    """A cut or mistyped token must not silently name another place."""
+    """A truncated or mistyped token must not silently name another place."""
     token = Cursor(Progress(5, 1, 3, 4), "5-3").encode(STREAM)
     inserted = token[:9] + "!" + token[9:]
     for altered in (token[:-1], token[:-4], "B" + token[1:], inserted, token + "AAAA"):

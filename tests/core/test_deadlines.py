@@ -1,4 +1,4 @@
-"""No wait without an end, by a clock that jumps: hours of silence take no time."""
+"""Every wait ends, by a clock that jumps: hours of silence take no time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def play(scene: Scene, **options: float) -> float:
 
 
 def test_a_read_that_the_driver_never_answers_ends_as_an_outage() -> None:
-    """Whatever hangs below, a reader gets a typed error within the stated time."""
+    """If a driver hangs, a reader gets a typed error within the stated time."""
 
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
         queue.always("read", Block())
@@ -61,7 +61,7 @@ def test_a_read_that_the_driver_never_answers_ends_as_an_outage() -> None:
     assert 60 <= took <= 60 + 3 * (30 + 20)
 
 
-def test_an_append_that_hangs_is_made_again() -> None:
+def test_an_append_that_hangs_is_repeated() -> None:
     """A half-open connection costs its time-out, and nothing is lost."""
 
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
@@ -100,8 +100,8 @@ def test_opening_against_a_backend_that_hangs_ends() -> None:
     play(scene, operation_seconds=30, retry_seconds=60)
 
 
-def test_asking_where_a_stream_stands_ends_and_heals() -> None:
-    """``describe`` is a call to the backend like any other: it neither hangs nor gives up early."""
+def test_describe_has_a_deadline_and_is_retried() -> None:
+    """``describe`` is a call to the backend like any other: it neither hangs nor fails early."""
 
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
         await (await open_writer("s", queue=queue, settings=settings)).aclose()
@@ -115,7 +115,7 @@ def test_asking_where_a_stream_stands_ends_and_heals() -> None:
 
 
 def test_silence_ends_at_the_idle_deadline() -> None:
-    """A plain reader cannot know that the producer is gone; it does not wait for ever either."""
+    """A reader cannot know that the producer is gone; it must not wait for ever either."""
 
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
         async with open_writer("s", queue=queue, settings=settings) as writer:
@@ -129,8 +129,8 @@ def test_silence_ends_at_the_idle_deadline() -> None:
     assert 300 <= play(scene, idle_seconds=300) < 301
 
 
-def test_a_reader_of_a_stream_that_expired_is_told_soon() -> None:
-    """The server lost it, or its time was over: nothing more will come."""
+def test_a_reader_of_an_expired_stream_gets_an_error_soon() -> None:
+    """The stream was lost by the server or has expired: no more events will come."""
 
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
         writer = await open_writer("s", queue=queue, settings=settings)
@@ -146,7 +146,7 @@ def test_a_reader_of_a_stream_that_expired_is_told_soon() -> None:
     assert play(scene, idle_seconds=3_000) <= 25
 
 
-def test_a_reader_looks_at_once_after_an_outage() -> None:
+def test_a_reader_checks_at_once_after_an_outage() -> None:
     """A server that was restarted without its data must not leave readers waiting."""
 
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
@@ -168,8 +168,8 @@ def test_a_reader_looks_at_once_after_an_outage() -> None:
     assert play(scene, idle_seconds=3_000, retry_seconds=30) <= 10
 
 
-def test_a_reader_that_waits_for_a_stream_to_begin_is_not_told_that_it_vanished() -> None:
-    """Browsers come before producers: what was never there has not been lost."""
+def test_a_stream_that_never_existed_has_not_vanished() -> None:
+    """Browsers connect before producers start: a stream that never existed has not been lost."""
 
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
         async with open_reader("s", queue=queue, settings=settings) as reader:
@@ -182,8 +182,8 @@ def test_a_reader_that_waits_for_a_stream_to_begin_is_not_told_that_it_vanished(
     play(scene, idle_seconds=3_000)
 
 
-def test_what_has_ended_is_kept_for_the_shorter_time() -> None:
-    """Late readers get the story for some hours; after that it only costs memory."""
+def test_an_ended_stream_is_kept_for_the_shorter_time() -> None:
+    """Late readers get the story for some hours; after that it only takes memory."""
 
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
         writer = await open_writer("s", queue=queue, settings=settings)
@@ -205,7 +205,7 @@ def test_what_has_ended_is_kept_for_the_shorter_time() -> None:
 
 
 def test_a_long_time_after_the_end_never_exceeds_the_usual_one() -> None:
-    """Who shortens the usual time to live means it for all streams."""
+    """A user who shortens the usual time to live means it for all streams."""
 
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
         async with open_writer("s", queue=queue, settings=settings):
@@ -216,7 +216,7 @@ def test_a_long_time_after_the_end_never_exceeds_the_usual_one() -> None:
 
 
 def test_a_new_attempt_of_a_quiet_stream_finds_it() -> None:
-    """Each append starts the time to live anew: a stream lives as long as its producer writes."""
+    """Each append renews the time to live: a stream lives as long as its producer writes."""
 
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
         async with open_writer("s", queue=queue, settings=settings) as writer:
@@ -229,8 +229,8 @@ def test_a_new_attempt_of_a_quiet_stream_finds_it() -> None:
     play(scene, ttl_seconds=100, sealed_ttl_seconds=100)
 
 
-def test_a_limit_on_calls_leaves_long_polls_alone() -> None:
-    """A read that waits by agreement is not an outage, however long it waits."""
+def test_the_limit_on_calls_does_not_end_long_polls() -> None:
+    """A read that waits by request is not an outage, however long it waits."""
 
     async def scene(queue: FaultyQueue, settings: Settings) -> None:
         async with open_reader("s", queue=queue, settings=settings) as reader:

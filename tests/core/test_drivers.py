@@ -1,4 +1,4 @@
-"""Finding and loading drivers: every way it can fail has its own clear message."""
+"""Finding and loading drivers: every failure has a clear message of its own."""
 
 import subprocess
 import sys
@@ -42,14 +42,14 @@ def test_built_in_drivers_are_found_by_name() -> None:
 
 
 def test_third_party_driver_is_found_by_its_entry_point(install: Install) -> None:
-    """Anybody can add a backend without asking us."""
+    """Anyone can add a backend without a change in streamq."""
     install("acme-good", "good", "acme_good", GOOD_DRIVER, "GoodDriver")
     assert installed_drivers()["good"] == "acme-good"
     assert load_driver("good").name == "good"
 
 
-def test_unknown_name_suggests_the_closest_and_lists_what_is_there() -> None:
-    """A typing error is mended from the message alone."""
+def test_unknown_name_suggests_the_closest_and_lists_the_installed() -> None:
+    """A typo can be fixed from the message alone."""
     with pytest.raises(BackendNotFoundError) as caught:
         load_driver("sqlit")
     assert "unknown backend 'sqlit'; did you mean 'sqlite'?" in str(caught.value)
@@ -65,8 +65,8 @@ def test_known_plugin_that_is_not_installed_names_the_command(
         load_driver("redis")
 
 
-def test_name_claimed_twice_is_refused_and_names_both(install: Install) -> None:
-    """Which of the two answers must not depend on the order of sys.path."""
+def test_name_registered_twice_is_refused_and_names_both(install: Install) -> None:
+    """The choice between the two must not depend on the order of sys.path."""
     install("acme-one", "twice", "acme_one", GOOD_DRIVER, "GoodDriver")
     install("acme-two", "twice", "acme_two", "raise SystemExit('imported')", "GoodDriver")
     with pytest.raises(BackendLoadError, match=r"acme-one .*acme-two .*Uninstall all but one"):
@@ -74,13 +74,13 @@ def test_name_claimed_twice_is_refused_and_names_both(install: Install) -> None:
 
 
 def test_missing_client_library_names_the_package_to_install(install: Install) -> None:
-    """A plugin without its client must not show as a traceback of somebody else's import."""
+    """A plugin without its client must not show as a traceback of a foreign import."""
     install("acme-x", "x", "acme_x", "import surely_not_installed.sub", "Driver")
     with pytest.raises(BackendLoadError, match=r"needs the package 'surely_not_installed'.*acme-x"):
         load_driver("x")
 
 
-def test_broken_import_says_what_broke(install: Install) -> None:
+def test_broken_import_names_the_defect(install: Install) -> None:
     """The plugin's own defect is named as such."""
     install("acme-y", "y", "acme_y", "1 / 0", "Driver")
     with pytest.raises(BackendLoadError, match=r"acme-y cannot be imported: ZeroDivisionError"):
@@ -88,7 +88,7 @@ def test_broken_import_says_what_broke(install: Install) -> None:
 
 
 def test_entry_point_to_a_missing_attribute_is_a_load_error(install: Install) -> None:
-    """A renamed class in the plugin is its authors' mistake, and says so."""
+    """A renamed class in the plugin is a mistake of its authors; the message says so."""
     install("acme-z", "z", "acme_z", "", "Driver")
     with pytest.raises(BackendLoadError, match=r"acme-z cannot be imported: AttributeError"):
         load_driver("z")
@@ -104,14 +104,14 @@ def test_entry_point_to_something_else_is_refused(install: Install, target: str)
 
 
 def test_driver_with_another_name_than_its_entry_point_is_refused(install: Install) -> None:
-    """Messages and metrics would otherwise name a backend that nobody selected."""
+    """Messages and metrics would otherwise name a backend that was not selected."""
     install("acme-v", "v", "acme_v", GOOD_DRIVER, "GoodDriver")
     with pytest.raises(BackendLoadError, match="calls itself 'good'"):
         load_driver("v")
 
 
 def test_listing_and_loading_import_nothing_else(install: Install) -> None:
-    """Selecting one backend must not pay for, or break on, all the others."""
+    """Selecting one backend must not pay for, or fail on, all the others."""
     install("acme-u", "u", "acme_u", "raise SystemExit('imported')", "Driver")
     assert "u" in installed_drivers()
     assert load_driver("memory").name == "memory"

@@ -1,4 +1,4 @@
-"""What a writer learns from the backend, where that refuses nothing."""
+"""How a writer detects that it is superseded, on a backend that refuses nothing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ STREAM = StreamId("default", "a")
 SECONDS = 60.0
 
 
-def test_writer_whose_stream_was_deleted_is_told() -> None:
-    """It would go on for hours for nobody, at the price of a model's tokens."""
+def test_writer_whose_stream_was_deleted_stops() -> None:
+    """It would continue for hours without readers, at the price of a model's tokens."""
 
     async def run() -> None:
         queue = MailboxQueue(Post(), hidden_seconds=SECONDS)
@@ -29,8 +29,8 @@ def test_writer_whose_stream_was_deleted_is_told() -> None:
     run_in_virtual_time(run)
 
 
-def test_end_of_a_stream_that_was_deleted_is_none() -> None:
-    """A worker must not report that all is well if there is nothing left to read."""
+def test_end_of_a_deleted_stream_is_not_confirmed() -> None:
+    """A worker must not report success if there is nothing left to read."""
 
     async def run() -> None:
         queue = MailboxQueue(Post(), hidden_seconds=SECONDS)
@@ -44,8 +44,8 @@ def test_end_of_a_stream_that_was_deleted_is_none() -> None:
     run_in_virtual_time(run)
 
 
-def test_one_answer_that_lags_behind_stops_nobody() -> None:
-    """Clouds tell of a new queue everywhere a little later."""
+def test_one_stale_answer_stops_no_writer() -> None:
+    """Clouds list a new queue everywhere only after a while."""
 
     async def run() -> None:
         late: list[int] = []
@@ -68,8 +68,8 @@ def test_one_answer_that_lags_behind_stops_nobody() -> None:
     run_in_virtual_time(run)
 
 
-def test_deleted_stream_that_somebody_else_has_begun_again_fences() -> None:
-    """The other one is told what it is: a newer attempt."""
+def test_deleted_stream_that_another_attempt_began_again_fences() -> None:
+    """The error names the reason: a newer attempt."""
 
     async def run() -> None:
         queue = MailboxQueue(Post(), hidden_seconds=SECONDS)

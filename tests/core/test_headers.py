@@ -1,4 +1,4 @@
-"""Headers: what an attempt was opened with reaches whoever reads it from its opening."""
+"""Headers of an attempt reach every reader that reads its opening."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
 async def test_readers_find_the_headers_of_the_newest_attempt(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A trace that reaches over the queue must be that of the attempt whose chunks are read."""
+    """A trace across the queue must be that of the attempt whose chunks are read."""
     first = await open_writer("s", queue=queue, settings=settings, headers=TRACE)
     await first.send_chunk("a")
     await first.flush()
@@ -32,7 +32,7 @@ async def test_readers_find_the_headers_of_the_newest_attempt(
 async def test_headers_that_do_not_fit_are_refused_before_anything_is_stored(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """An opening record too large for a backend would fail there, where nobody can tell why."""
+    """A backend would refuse a large opening record, with a message that does not help."""
     fits = {"x": "y" * (MAX_HEADER_BYTES - 5)}
     with pytest.raises(ConfigurationError, match="headers take 3001 bytes"):
         await open_writer("s", queue=queue, settings=settings, headers={"x": fits["x"] + "y"})

@@ -1,4 +1,4 @@
-"""Every interleaving of attempts, faults, trimming and readers; and that a bug would be found."""
+"""Every interleaving of attempts, faults, trimming and readers, and proof that it finds bugs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
-from streamq import Chunk, Encoding, Seal, SealState, StreamId, _outbox, _sequencer, driver
+from streamq import Chunk, Encoding, Seal, SealState, StreamId, driver
+from streamq.reading import _sequencer
 from streamq.reading._cursor import Progress
 from streamq.records._wire import Record, RecordKind
+from streamq.writing import _outbox
 
 from .interleavings import Interleavings, machine
 
@@ -179,7 +181,7 @@ def mutated(mutation: Mutation) -> ModuleType:
     spec = importlib.util.spec_from_loader(original.__name__, loader=None)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    module.__package__ = "streamq"
+    module.__package__ = original.__package__
     changed = source.replace(mutation.old, mutation.new)
     exec(compile(changed, str(path), "exec"), module.__dict__)
     return module
@@ -246,16 +248,16 @@ def check_reordered(module: ModuleType, delivery: tuple[list[Record], list[bytes
 
 
 @given(deliveries())
-def test_records_in_any_order_are_told_in_theirs(
+def test_records_in_any_order_give_events_in_order(
     delivery: tuple[list[Record], list[bytes]],
 ) -> None:
-    """Backends without an order of their own: every record once, in its place, none of the dead."""
+    """Backends without order: every record once, in its place, none of the dead attempt."""
     check_reordered(_sequencer, delivery)
 
 
 @pytest.mark.parametrize("name", REORDERING_MUTATIONS)
 def test_seeded_bug_in_reordering_is_found(name: str) -> None:
-    """As below, for what only an unordered backend needs."""
+    """As below, for code that only an unordered backend needs."""
     buggy = mutated(REORDERING_MUTATIONS[name])
     search = settings(max_examples=1_000, database=None, phases=[Phase.generate], deadline=None)
     with pytest.raises(Exception):  # noqa: B017, PT011 - an assertion, or the buggy code's own
@@ -281,7 +283,7 @@ def hunt(mutation: Mutation, examples: int) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_copy_without_a_bug_passes(module: str) -> None:
-    """What finds the bugs below must be the bugs, not the way they are put in."""
+    """The tests below must fail because of the bugs, not because of the way they are inserted."""
     hunt(Mutation(module, "return", "return"), 50)
 
 

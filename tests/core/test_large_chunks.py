@@ -1,4 +1,4 @@
-"""Chunks larger than the backend's records: cut into parts, joined by readers."""
+"""Chunks larger than the backend's records: split into parts, joined by readers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def narrow(queue: ChunkQueue) -> FaultyQueue:
 async def test_chunks_of_any_size_arrive_whole(
     narrow: FaultyQueue, settings: Settings, size: int
 ) -> None:
-    """A backend's record limit is nothing that a user has to know."""
+    """Users need not know the record limit of a backend."""
     values = ["before", "x" * size, "after"]
     async with open_writer("s", queue=narrow, settings=settings) as writer:
         for value in values:
@@ -55,7 +55,7 @@ async def test_chunks_of_any_size_arrive_whole(
 async def test_a_cursor_next_to_a_large_chunk_repeats_and_loses_nothing(
     narrow: FaultyQueue, settings: Settings
 ) -> None:
-    """A reader that goes away at any event comes back to exactly the next one."""
+    """A reader that stops after any event continues at exactly the next one."""
     values = ["a", "b" * 10_000, "c" * 9_000, "d"]
     async with open_writer("s", queue=narrow, settings=settings) as writer:
         for value in values:
@@ -72,7 +72,7 @@ async def test_a_cursor_next_to_a_large_chunk_repeats_and_loses_nothing(
 async def test_a_reader_that_leaves_among_the_parts_comes_back_to_the_whole_chunk(
     narrow: FaultyQueue, settings: Settings
 ) -> None:
-    """A cursor never points into a chunk: its first parts would be missing."""
+    """A cursor never points into a chunk: the first parts would be missing."""
     writer = await open_writer("s", queue=narrow, settings=settings)
     await writer.send_chunk("a")
     await writer.flush()
@@ -115,7 +115,7 @@ async def test_the_tail_of_a_stream_with_an_incomplete_chunk_lies_before_it(
 async def test_a_takeover_among_the_parts_drops_them(
     narrow: FaultyQueue, settings: Settings, policy: OnRetry
 ) -> None:
-    """Half a chunk of a dead attempt is nobody's chunk."""
+    """Half a chunk of a dead attempt belongs to no reader."""
     impatient = settings.model_copy(update={"retry_seconds": 0.0})
     first = await open_writer("s", queue=narrow, settings=impatient, epoch=10, on_retry=policy)
     await first.send_chunk("a")
@@ -137,7 +137,7 @@ async def test_a_takeover_among_the_parts_drops_them(
 async def test_a_lost_acknowledgement_repeats_the_same_parts(
     narrow: FaultyQueue, settings: Settings
 ) -> None:
-    """Cutting the chunk anew could number its parts differently."""
+    """Splitting the chunk again could number its parts differently."""
     async with open_writer("s", queue=narrow, settings=settings) as writer:
         narrow.script("append", LoseAcknowledgement())
         await writer.send_chunk("x" * 20_000)
@@ -149,7 +149,7 @@ async def test_a_lost_acknowledgement_repeats_the_same_parts(
 async def test_a_chunk_whose_head_was_trimmed_is_one_gap(
     narrow: FaultyQueue, settings: Settings
 ) -> None:
-    """Its rest is still stored, but is no chunk: it is missing, once, and nothing else is."""
+    """The rest of it is still stored but is no chunk: it is missing, once, and nothing else is."""
     async with open_writer("s", queue=narrow, settings=settings) as writer:
         await writer.send_chunk("a")
         await writer.flush()
@@ -190,7 +190,7 @@ async def test_the_users_own_limit_still_refuses_before_anything_is_stored(
 async def test_a_long_failure_message_fits_the_smallest_record(
     narrow: FaultyQueue, settings: Settings
 ) -> None:
-    """A seal is never split, so what is too long in it is cut."""
+    """A seal is never split, so a text that is too long for it is cut."""
     writer = await open_writer("s", queue=narrow, settings=settings, producer="p" * 2_000)
     await writer.fail("ü" * 5_000, error_type="E" * 1_000)
     await writer.aclose()

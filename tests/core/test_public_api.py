@@ -1,4 +1,4 @@
-"""The public surface is exactly what is listed, and errors carry what scripts need."""
+"""The public names are exactly those that are listed, and errors carry what scripts need."""
 
 import inspect
 from types import ModuleType
@@ -7,12 +7,12 @@ import pytest
 
 import streamq
 import streamq.driver
-from streamq import Capabilities, LatencyClass, StreamqError
+from streamq import Capabilities, LatencyClass, StreamqError, _errors
 
 
 @pytest.mark.parametrize("module", [streamq, streamq.driver])
 def test_all_lists_every_public_name(module: ModuleType) -> None:
-    """What is importable is supported, and the other way round."""
+    """Every importable name is supported, and every supported name is importable."""
     public = {
         name
         for name, value in vars(module).items()
@@ -37,8 +37,25 @@ def test_every_error_has_its_own_code_and_a_docstring(error: type[StreamqError])
     assert error.__doc__
 
 
+def tree(error: type[StreamqError], depth: int = 1) -> list[str]:
+    """Return the lines of a class and of its subclasses that streamq itself defines."""
+    lines = ["    " * depth + error.__name__]
+    for each in error.__subclasses__():
+        if each.__module__ == _errors.__name__:
+            lines += tree(each, depth + 1)
+    return lines
+
+
+def test_the_tree_of_errors_is_the_one_that_is_documented() -> None:
+    """The docstring is where users look up which class catches which errors."""
+    documented = (_errors.__doc__ or "").splitlines()
+    start = documented.index("    StreamqError")
+    end = documented.index("", start)
+    assert documented[start:end] == tree(StreamqError)
+
+
 def test_only_passing_conditions_are_retryable() -> None:
-    """Retrying a typing error for thirty seconds helps nobody."""
+    """Retrying a typo for thirty seconds helps no user."""
     retryable = {e.__name__ for e in errors() if e.retryable}
     assert retryable == {
         "BackendUnavailableError",
@@ -49,7 +66,7 @@ def test_only_passing_conditions_are_retryable() -> None:
 
 
 def test_capabilities_know_their_flags() -> None:
-    """What can be required is derived from the declaration itself."""
+    """The capabilities that can be required are derived from the declaration itself."""
     capabilities = Capabilities(
         replay=True,
         fan_out=True,

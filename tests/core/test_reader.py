@@ -68,7 +68,7 @@ async def test_reader_that_joins_after_the_end_gets_everything(
 async def test_ten_readers_each_get_everything_with_the_same_offsets(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Reading removes nothing, and an offset means the same to everybody."""
+    """Reading removes nothing, and an offset means the same to every reader."""
 
     async def read(from_the_start: asyncio.Event) -> list[Event]:
         async with open_reader("s", queue=queue, settings=settings) as reader:
@@ -88,7 +88,7 @@ async def test_ten_readers_each_get_everything_with_the_same_offsets(
 async def test_chunk_arrives_while_the_producer_still_runs(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """The whole point: the reader is not told at the end, but at once."""
+    """The whole point: the reader gets a chunk at once, not at the end."""
     async with (
         open_reader("s", queue=queue, settings=settings) as reader,
         open_writer("s", queue=queue, settings=settings) as stream,
@@ -101,10 +101,10 @@ async def test_chunk_arrives_while_the_producer_still_runs(
             assert not stream.is_sealed
 
 
-async def test_cursor_in_the_middle_of_a_packed_record_goes_on_with_the_next_chunk(
+async def test_cursor_in_the_middle_of_a_packed_record_continues_with_the_next_chunk(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Packing is invisible: every single place of a stream can be resumed, in a new reader."""
+    """Packing is invisible: a new reader can resume at every single place of a stream."""
     await write("s", queue, settings, *map(str, range(20)))
     cursors = []
     async with open_reader("s", queue=queue, settings=settings) as reader:
@@ -143,10 +143,10 @@ async def test_batches_cover_the_stream_once_whatever_their_limits(
         assert [event.offset for event in got] == list(range(1, 52))
 
 
-async def test_batch_waits_no_longer_than_asked_and_is_empty_then(
+async def test_batch_waits_no_longer_than_requested_and_is_empty_then(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A poll of an idle stream ends in time, so that its activity can."""
+    """A poll of an idle stream ends in time, so that its activity can end."""
     async with open_reader("s", queue=queue, settings=settings) as reader:
         before = time.monotonic()
         assert await reader.read_batch(max_wait=0.05) == []
@@ -154,7 +154,7 @@ async def test_batch_waits_no_longer_than_asked_and_is_empty_then(
 
 
 async def test_batch_after_the_end_is_empty_at_once(queue: ChunkQueue, settings: Settings) -> None:
-    """Asking an ended stream again must not wait."""
+    """Reading an ended stream again must not wait."""
     await write("s", queue, settings, "a")
     async with open_reader("s", queue=queue, settings=settings) as reader:
         assert len(await reader.read_batch(max_wait=1)) == 2
@@ -209,14 +209,16 @@ async def test_tail_of_an_ended_stream_ends_at_once(
 async def test_tail_of_a_stream_that_does_not_exist_yet_sees_all_of_it(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Everything comes after now."""
+    """All of its events come after now."""
     async with open_reader("s", from_="tail", queue=queue, settings=settings) as reader:
         await write("s", queue, settings, "a")
         assert await reader.collect() == ["a"]
 
 
-async def test_tail_after_a_takeover_numbers_on(queue: ChunkQueue, settings: Settings) -> None:
-    """A live reader of the second attempt sees the same offsets as one from the beginning."""
+async def test_tail_after_a_takeover_continues_the_numbering(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """A live reader of the second attempt sees the same offsets as a reader from the beginning."""
     first = await open_writer("s", queue=queue, settings=settings)
     await first.send_chunk("a")
     await first.aclose()
@@ -233,7 +235,7 @@ async def test_tail_after_a_takeover_numbers_on(queue: ChunkQueue, settings: Set
 async def test_collect_returns_the_successful_attempt_only(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """What counts is what came after the last reset."""
+    """Only the values after the last reset are valid."""
     first = await open_writer("s", queue=queue, settings=settings)
     await first.send_chunk("draft")
     await first.aclose()
@@ -280,7 +282,7 @@ async def test_cursor_of_another_stream_is_refused_at_open(
 async def test_corrupted_bytes_come_after_the_good_ones_and_stay_an_error(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """What was intact is delivered; then the reader says what is wrong, every time."""
+    """Intact events are delivered; then the reader raises the same error every time."""
     stream = await open_writer("s", queue=queue, settings=settings, epoch=5)
     await stream.send_chunk("good")
     await stream.aclose()
@@ -295,7 +297,7 @@ async def test_corrupted_bytes_come_after_the_good_ones_and_stay_an_error(
             await reader.read_batch(max_wait=0)
 
 
-async def test_trimmed_head_raises_or_is_told_as_a_gap(
+async def test_trimmed_head_raises_or_is_delivered_as_a_gap(
     queue: ChunkQueue, settings: Settings
 ) -> None:
     """A backend that dropped old records must not make a stream look shorter."""
@@ -310,8 +312,8 @@ async def test_trimmed_head_raises_or_is_told_as_a_gap(
         assert first == Gap(1, 3, 1)
 
 
-async def test_outage_is_retried_and_then_told(queue: ChunkQueue, settings: Settings) -> None:
-    """A reader heals by itself within its deadline, and is never silent beyond it."""
+async def test_outage_is_retried_and_then_raised(queue: ChunkQueue, settings: Settings) -> None:
+    """A reader recovers within its deadline, and never stays silent beyond it."""
     await write("s", queue, settings, "a")
     real = queue.read
     failures = iter([True, True, False])
@@ -332,8 +334,8 @@ async def test_outage_is_retried_and_then_told(queue: ChunkQueue, settings: Sett
             await anext(reader)
 
 
-async def test_closed_reader_says_so(queue: ChunkQueue, settings: Settings) -> None:
-    """Use after close is the caller's mistake, told as such; closing twice is not."""
+async def test_closed_reader_raises(queue: ChunkQueue, settings: Settings) -> None:
+    """Use after close is the caller's mistake, reported as such; closing twice is not."""
     reader = await open_reader("s", queue=queue, settings=settings)
     await reader.aclose()
     await reader.aclose()
@@ -343,7 +345,7 @@ async def test_closed_reader_says_so(queue: ChunkQueue, settings: Settings) -> N
 
 
 async def test_reset_is_an_event_with_its_own_offset(queue: ChunkQueue, settings: Settings) -> None:
-    """Even before the second attempt has sent anything its readers know."""
+    """Readers learn of the second attempt even before it has sent a chunk."""
     first = await open_writer("s", queue=queue, settings=settings)
     await first.send_chunk("a")
     await first.aclose()
@@ -375,10 +377,10 @@ async def test_required_capability_that_is_missing_is_refused_at_open(
         await open_reader("s", queue=queue, settings=settings, require={"speed"})
 
 
-async def test_tail_of_a_backend_that_tells_nobody_apart_is_refused_not_guessed(
+async def test_tail_of_a_backend_without_fence_and_order_is_refused(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Where stale records may follow an announcement, and in any order, nothing is proved."""
+    """Where stale records may follow an opening, and in any order, the tail proves nothing."""
     await write("s", queue, settings, "a")
     queue.capabilities = dataclasses.replace(queue.capabilities, fenced=False, ordered=False)
     with pytest.raises(CapabilityError, match="takes replay, and a fence or order"):
@@ -390,10 +392,10 @@ async def test_tail_of_a_backend_that_tells_nobody_apart_is_refused_not_guessed(
         await describe("t", queue=queue, settings=settings)
 
 
-async def test_a_cursor_stays_before_what_is_held_back_for_an_earlier_record(
+async def test_a_cursor_stays_before_records_that_are_held_back(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Where records overtake each other, whoever resumes needs those that came too early, too."""
+    """Where records overtake each other, a reader that resumes needs the early ones as well."""
     queue.capabilities = dataclasses.replace(queue.capabilities, ordered=False)
     stream = StreamId("default", "s")
 
@@ -416,10 +418,10 @@ async def test_a_cursor_stays_before_what_is_held_back_for_an_earlier_record(
         assert await late.collect() == ["2", "3"]
 
 
-async def test_a_cancelled_stream_is_named_by_the_error_that_says_so(
+async def test_the_error_of_a_cancelled_stream_names_it(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Whoever collects from many streams has to know which one was cancelled."""
+    """A caller that collects from many streams has to know which one was cancelled."""
     writer = await open_writer("s", queue=queue, settings=settings)
     await writer.cancel()
     await writer.aclose()

@@ -1,4 +1,4 @@
-"""Attempts that send everything again: what is stored is compared and dropped."""
+"""Attempts that send everything again: chunks that are stored are compared and dropped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def first_attempt(
     await writer.aclose()
 
 
-async def test_what_is_stored_is_dropped_and_the_rest_follows(
+async def test_stored_chunks_are_dropped_and_the_rest_follows(
     queue: ChunkQueue, settings: Settings
 ) -> None:
     """A deterministic producer starts from the top, and readers notice nothing."""
@@ -70,10 +70,10 @@ async def test_repeated_chunks_cost_no_append(queue: ChunkQueue, settings: Setti
 
 
 @pytest.mark.parametrize("other", ["B", b"b", {"b": 1}], ids=["value", "type", "json"])
-async def test_a_chunk_that_differs_is_refused_and_the_failure_can_be_told(
+async def test_a_chunk_that_differs_is_refused_and_the_failure_can_be_sealed(
     queue: ChunkQueue, settings: Settings, other: object
 ) -> None:
-    """Blending two different stories is what attempts must never do."""
+    """Two different stories must never be mixed in one attempt."""
     await first_attempt(queue, settings, "a", "b")
     writer = await open_writer(
         "s", queue=queue, settings=settings, epoch=20, on_retry=OnRetry.REPLAY
@@ -92,7 +92,7 @@ async def test_a_chunk_that_differs_is_refused_and_the_failure_can_be_told(
 async def test_a_replay_that_ends_early_seals_its_failure(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """An END after chunks that this attempt never sent would be a lie; readers get an ending."""
+    """An END after chunks that this attempt never sent would be false; readers get an ERROR."""
     await first_attempt(queue, settings, "a", "b")
     with pytest.raises(ReplayError, match="only 1 of the 2 chunks"):
         async with open_writer(
@@ -105,7 +105,7 @@ async def test_a_replay_that_ends_early_seals_its_failure(
 
 
 async def test_replay_counts_from_the_last_reset(queue: ChunkQueue, settings: Settings) -> None:
-    """What a reset took back is not part of the story that has to be sent again."""
+    """Chunks voided by a reset are not part of the story that has to be sent again."""
     await first_attempt(queue, settings, "old", on_retry=OnRetry.RESTART)
     second = await open_writer("s", queue=queue, settings=settings, epoch=15)
     await second.send_chunk("a")
@@ -120,10 +120,10 @@ async def test_replay_counts_from_the_last_reset(queue: ChunkQueue, settings: Se
         assert await reader.collect() == ["a", "b"]
 
 
-async def test_a_restart_that_told_nothing_changes_nothing_for_the_next_attempt(
+async def test_a_restart_without_a_reset_changes_nothing_for_the_next_attempt(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """It died between its announcement and its reset: readers still hold the older story."""
+    """It died between its opening and its reset: readers still hold the older story."""
     await first_attempt(queue, settings, "a", "b")
     faulty = FaultyQueue(queue)
     silent = await open_writer("s", queue=faulty, settings=settings, epoch=15)
@@ -139,10 +139,10 @@ async def test_a_restart_that_told_nothing_changes_nothing_for_the_next_attempt(
         assert await reader.collect() == ["a", "b", "c"]
 
 
-async def test_a_damaged_record_found_by_a_replay_is_told_with_its_stream(
+async def test_the_error_of_a_damaged_record_found_by_a_replay_names_the_stream(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """The log line of a failed opening has to say where to look."""
+    """The log line of a failed opening has to name the stream."""
     chunk = ((Encoding.TEXT, b"a"),)
     good = [
         Entry(10, i, Record(RecordKind.DATA, 10, True, 1, i - 1, i, chunk).encode())
@@ -157,7 +157,7 @@ async def test_a_damaged_record_found_by_a_replay_is_told_with_its_stream(
 async def test_dropping_chunks_and_replaying_them_exclude_each_other(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """What was dropped takes no place, so the next attempt could only fail: told at once."""
+    """A dropped chunk takes no place, so the next attempt could only fail: refused at once."""
     with pytest.raises(ConfigurationError, match=r"OnFull\.DROP"):
         await open_writer(
             "s", queue=queue, settings=settings, on_retry=OnRetry.REPLAY, on_full=OnFull.DROP

@@ -1,4 +1,4 @@
-"""The one retry policy."""
+"""The retry policy."""
 
 import time
 
@@ -33,7 +33,7 @@ async def test_passing_failure_is_retried_until_it_passes() -> None:
 async def test_an_outage_is_logged_once_when_it_begins_and_when_it_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whoever operates a worker must see that it waits for its backend, without a flood."""
+    """An operator must see that a worker waits for its backend, without a flood of lines."""
     caplog.set_level("INFO", "streamq")
     operation = Flaky(5, BackendUnavailableError("cannot reach Redis"))
     await RetryPolicy(first_seconds=0.001, deadline_seconds=9).run(operation)
@@ -43,8 +43,8 @@ async def test_an_outage_is_logged_once_when_it_begins_and_when_it_ends(
     ]
 
 
-async def test_lasting_failure_is_told_at_once() -> None:
-    """Waiting cannot mend what is wrong for good."""
+async def test_lasting_failure_is_raised_at_once() -> None:
+    """Waiting cannot fix a permanent error."""
     operation = Flaky(1, BackendError("no such database"))
     with pytest.raises(BackendError):
         await RetryPolicy().run(operation)
@@ -62,15 +62,15 @@ async def test_deadline_ends_the_retries_with_the_last_error() -> None:
 
 
 async def test_deadline_of_zero_means_a_single_try() -> None:
-    """Callers that want no retry say so with the same setting."""
+    """Callers that want no retry set the same option."""
     operation = Flaky(1, BackendUnavailableError("down"))
     with pytest.raises(BackendUnavailableError):
         await RetryPolicy(deadline_seconds=0).run(operation)
     assert operation.calls == 1
 
 
-async def test_only_what_is_asked_for_is_tried_again() -> None:
-    """Opening waits for a backend that is busy, and not for one that is not there."""
+async def test_only_errors_of_the_given_class_are_retried() -> None:
+    """Opening waits for a busy backend, and not for one that cannot be reached."""
     policy = RetryPolicy(first_seconds=0.001)
     assert await policy.run(Flaky(2, ThrottledError("busy")), only=ThrottledError) == "answer"
     away = Flaky(2, BackendUnavailableError("away"))

@@ -1,4 +1,4 @@
-"""How an ending prints, and that it is stored as a number all the same."""
+"""An ending prints as a name although it is stored as a number."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from streamq import SealState
 
 @pytest.mark.parametrize("state", list(SealState))
 def test_an_ending_is_printed_by_name_and_stored_as_a_number(state: SealState) -> None:
-    """``print(event.state)`` is the first thing people write; "0" tells them nothing."""
+    """Users write ``print(event.state)`` first; "0" would mean nothing to them."""
     assert (str(state), f"{state}") == (state.name, state.name)
     assert json.dumps(state) == str(state.value)

@@ -67,15 +67,15 @@ def test_chunks_come_once_and_in_order() -> None:
     assert sequencer.duplicate_records == 1
 
 
-def test_overlapping_record_tells_only_what_is_new() -> None:
+def test_overlapping_record_gives_only_new_events() -> None:
     """A record packed again differently, or resumed in its middle, must not repeat a chunk."""
     sequencer = Sequencer()
     overlap = data(1, 1, 1, 2, "b", "c")
     assert told(sequencer, data(1, 1, 0, 1, "a", "b"), overlap) == ["1a", "2b", "3c"]
 
 
-def test_new_attempt_that_restarts_tells_a_reset_and_stale_records_are_dropped() -> None:
-    """A retried activity must not tell its story twice, nor blend two stories."""
+def test_new_attempt_that_restarts_gives_a_reset_and_stale_records_are_dropped() -> None:
+    """A retried activity must not deliver its story twice, nor mix two stories."""
     sequencer = Sequencer()
     events = told(
         sequencer,
@@ -90,22 +90,22 @@ def test_new_attempt_that_restarts_tells_a_reset_and_stale_records_are_dropped()
 
 
 def test_reset_may_come_alone_before_the_first_chunk() -> None:
-    """A new attempt that thinks for a while is announced to its readers at once."""
+    """A new attempt that works for a while is announced to its readers at once."""
     sequencer = Sequencer()
     alone = data(2, 2, 0, 2, resets=True)
     events = told(sequencer, data(1, 1, 0, 1, "a"), opened(2), alone, data(2, 2, 0, 3, "A"))
     assert events == ["1a", "2R2", "3A"]
 
 
-def test_takeover_before_anything_was_told_is_silent() -> None:
-    """There is nothing to forget yet, so no reset; the attempt is counted all the same."""
+def test_takeover_before_any_event_gives_no_reset() -> None:
+    """There is nothing to void yet, so no reset; the attempt is counted all the same."""
     sequencer = Sequencer()
     assert told(sequencer, opened(1), opened(2), data(2, 2, 0, 1, "A")) == ["1A"]
     assert sequencer.attempt == 2
 
 
-def test_new_attempt_that_resumes_goes_on_without_a_reset() -> None:
-    """With resume the reader sees one story, told by two attempts."""
+def test_new_attempt_that_resumes_continues_without_a_reset() -> None:
+    """With resume the reader sees one story, sent by two attempts."""
     sequencer = Sequencer()
     events = told(
         sequencer,
@@ -125,15 +125,15 @@ def test_repeated_announcement_counts_once() -> None:
     assert sequencer.attempt == 1
 
 
-def test_nothing_is_told_after_the_seal() -> None:
-    """A stream ends once; a later attempt does not reopen it for anybody."""
+def test_there_are_no_events_after_the_seal() -> None:
+    """A stream ends once; a later attempt does not reopen it for any reader."""
     sequencer = Sequencer()
     assert told(sequencer, data(1, 1, 0, 1, "a", seal=END)) == ["1a", "2END"]
     assert told(sequencer, opened(2), data(2, 2, 0, 4, "b")) == []
 
 
-def test_first_attempt_of_a_stream_is_no_rest_of_another_one() -> None:
-    """Records that count from their opening would be told as the next ones of a deleted stream."""
+def test_first_attempt_of_a_stream_does_not_continue_another_one() -> None:
+    """Records that count from their opening would pass for the next ones of a deleted stream."""
     sequencer = Sequencer(relative=True)
     assert told(sequencer, opened(1), data(1, 1, 0, 1, "a", "b")) == ["1a", "2b"]
     later = Sequencer(sequencer.progress, relative=True)
@@ -149,7 +149,7 @@ def test_first_attempt_of_a_stream_is_no_rest_of_another_one() -> None:
 
 
 def test_missing_events_raise_and_leave_the_state_untouched() -> None:
-    """Trimmed history is an error that names what can still be read, again and again."""
+    """Trimmed history is an error that names what can still be read, every time."""
     sequencer = Sequencer()
     told(sequencer, data(1, 1, 0, 1, "a"))
     for _ in range(2):
@@ -159,15 +159,15 @@ def test_missing_events_raise_and_leave_the_state_untouched() -> None:
     assert sequencer.progress == Progress(1, 1, 1, 1)
 
 
-def test_missing_events_are_a_gap_for_readers_that_ask_for_it() -> None:
-    """A viewer may prefer to go on, but must be able to say what is missing."""
+def test_missing_events_are_a_gap_for_readers_that_request_it() -> None:
+    """A viewer may prefer to continue, but must be able to show what is missing."""
     sequencer = Sequencer(gaps_as_events=True)
     records = data(1, 1, 0, 1, "a"), data(1, 1, 4, 5, "e"), data(1, 1, 5, 6, "f")
     assert told(sequencer, *records) == ["1a", "2-4G1", "5e", "6f"]
 
 
 def test_reset_lost_in_a_gap_is_part_of_the_gap() -> None:
-    """A reset told at a guessed offset would number it differently for different readers."""
+    """A reset at a guessed offset would have different offsets for different readers."""
     sequencer = Sequencer(gaps_as_events=True)
     records = data(1, 1, 0, 1, "a"), opened(2), data(2, 2, 3, 9, "D")
     assert told(sequencer, *records) == ["1a", "2-8G2", "9D"]
@@ -188,7 +188,7 @@ def test_trimmed_head_is_noticed_from_the_beginning() -> None:
 
 
 def test_stream_that_began_again_is_not_taken_for_the_old_one() -> None:
-    """After deletion or expiry a name may be used again; an old cursor must say so."""
+    """After deletion or expiry a name may be used again; an old cursor must be refused."""
     sequencer = Sequencer(Progress(1, 1, 5, 5))
     sequencer.feed(opened(9))
     with pytest.raises(CursorError, match="began again"):
@@ -204,15 +204,15 @@ def test_early_records_wait_where_the_backend_may_reorder() -> None:
 
 
 def test_early_records_are_bounded() -> None:
-    """What never heals must surface, not grow without bound."""
+    """A loss that never heals must surface, not grow without bound."""
     sequencer = Sequencer(reorder_bytes=200)
     sequencer.feed(data(1, 1, 5, 6, "x" * 100))
     with pytest.raises(TrimmedError, match="events 1 to 5 have not come before 2 later records"):
         sequencer.feed(data(1, 1, 6, 7, "x" * 100))
 
 
-def test_what_another_reader_has_acknowledged_is_told_as_that() -> None:
-    """Where a record goes to one reader, a second reader is likelier than a retention."""
+def test_records_acknowledged_by_another_reader_have_a_message_of_their_own() -> None:
+    """Where each record goes to one reader, a second reader is a likelier cause than retention."""
     sequencer = Sequencer(relative=True)
     with pytest.raises(TrimmedError, match="another reader has acknowledged them"):
         sequencer.feed(data(1, 1, 3, 4, "x"))
@@ -281,7 +281,7 @@ def logs(draw: st.DrawFn) -> Log:
 
 @given(logs(), st.data())
 def test_duplicates_and_stale_repeats_change_nothing(log: Log, draw: st.DataObject) -> None:
-    """However often old records turn up again, every reader sees the same events."""
+    """However often old records appear again, every reader sees the same events."""
     sequencer = Sequencer()
     seen: list[str] = []
     for i, record in enumerate(log.records):
@@ -292,7 +292,7 @@ def test_duplicates_and_stale_repeats_change_nothing(log: Log, draw: st.DataObje
 
 
 @given(logs(), st.data())
-def test_resuming_at_any_event_goes_on_with_the_next(log: Log, draw: st.DataObject) -> None:
+def test_resuming_at_any_event_continues_with_the_next(log: Log, draw: st.DataObject) -> None:
     """A cursor taken after any event, even inside a packed record, loses and repeats nothing."""
     # The place after the seal is never handed out: a reader's cursor stays before it.
     place = draw.draw(st.integers(0, len(log.events) - log.sealed))
@@ -312,8 +312,8 @@ def test_resuming_at_any_event_goes_on_with_the_next(log: Log, draw: st.DataObje
 
 
 @given(logs())
-def test_tail_alone_says_where_the_stream_stands(log: Log) -> None:
-    """A writer that takes over must count on exactly as a reader of everything would."""
+def test_tail_alone_gives_the_state_of_the_stream(log: Log) -> None:
+    """A writer that takes over must count exactly as a reader of all records would."""
     reader = Sequencer()
     for record in log.records:
         reader.feed(record)
@@ -327,7 +327,7 @@ def test_tail_alone_says_where_the_stream_stands(log: Log) -> None:
 
 @given(logs(), st.data())
 def test_trimming_is_never_silent(log: Log, draw: st.DataObject) -> None:
-    """With any head cut off a reader raises, or tells a gap that accounts for every offset."""
+    """With any head cut off a reader raises, or returns a gap that accounts for every offset."""
     cut = draw.draw(st.integers(0, len(log.records)))
     sequencer = Sequencer(gaps_as_events=True)
     offsets: list[int] = []

@@ -30,7 +30,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_environment_wins_over_dotenv_over_toml_over_default(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The order that people know from other tools."""
+    """The order is the one that users know from other tools."""
     (elsewhere / "streamq.toml").write_text('tenant = "toml"\nttl_seconds = 1\nidle_seconds = 1\n')
     (elsewhere / ".env").write_text("STREAMQ_TENANT=dotenv\nSTREAMQ_TTL_SECONDS=2\nOTHER=x\n")
     monkeypatch.setenv("STREAMQ_TENANT", "environment")
@@ -53,7 +53,7 @@ def test_driver_settings_come_from_their_own_prefix_and_table(
 
 
 def test_named_configuration_file_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistyped path must not fall back to defaults in silence."""
+    """A mistyped path must not silently fall back to defaults."""
     monkeypatch.setenv("STREAMQ_CONFIG_FILE", "nope.toml")
     with pytest.raises(ConfigurationError, match=r"names 'nope\.toml', which does not exist"):
         load_settings()
@@ -67,7 +67,7 @@ def test_named_configuration_file_must_exist(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_broken_configuration_file_is_an_error(elsewhere: Path, text: str, message: str) -> None:
-    """What is written down must have an effect, or be refused."""
+    """A configured value must have an effect, or be refused."""
     (elsewhere / "streamq.toml").write_text(text)
     with pytest.raises(ConfigurationError, match=message):
         load_settings()
@@ -95,7 +95,7 @@ def test_unknown_key_of_a_driver_table_is_an_error(elsewhere: Path) -> None:
 def test_invalid_value_names_the_variable_and_the_value(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
-    """The message alone must be enough to mend it."""
+    """The message alone must be enough to fix it."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigurationError, match=rf"{variable}: .*'{value}'"):
         load_settings()
@@ -116,7 +116,7 @@ class PairSettings(FakeSettings):
 def test_settings_that_contradict_each_other_show_no_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Logs keep such errors: the password that has no user name is not for them."""
+    """Logs keep such errors: a password without a user name must not be among them."""
     monkeypatch.setenv("STREAMQ_FAKE_URL", "fake://user:hunter2@host")
     with pytest.raises(ConfigurationError) as caught:
         build(PairSettings)
@@ -132,7 +132,7 @@ def test_invalid_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_credentials_in_an_address_are_never_shown() -> None:
-    """Somebody writes them there, whatever the setting is for, and the message goes to a log."""
+    """Users write them there, whatever the setting is for, and the message goes to a log."""
     with pytest.raises(ConfigurationError) as caught:
         build(FakeSettings, retries="redis://user:hunter2@host:1, a:p@ss@b")
     assert "hunter2" not in str(caught.value)
@@ -152,7 +152,7 @@ def test_credentials_in_an_address_are_never_shown() -> None:
 def test_mistyped_variable_is_an_error_with_a_suggestion(
     monkeypatch: pytest.MonkeyPatch, variable: str, suggestion: str
 ) -> None:
-    """pydantic-settings alone would ignore it, and somebody would debug for an hour."""
+    """pydantic-settings alone would ignore it, and a user would debug for an hour."""
     monkeypatch.setenv(variable, "x")
     with pytest.raises(ConfigurationError, match=suggestion):
         check_variables(Settings(backend="fake"), FakeSettings, ["fake", "memory"])
@@ -166,13 +166,13 @@ def test_mistyped_variable_in_dotenv_is_an_error_too(elsewhere: Path) -> None:
 
 
 def test_table_of_no_backend_is_an_error(elsewhere: Path) -> None:
-    """A mistyped table would leave a backend on its defaults in silence."""
+    """A mistyped table would silently leave a backend on its defaults."""
     (elsewhere / "streamq.toml").write_text("[fakee]\nretries = 1\n")
     with pytest.raises(ConfigurationError, match=r"\[fakee\].*did you mean 'fake'"):
         check_variables(Settings(backend="fake"), FakeSettings, ["fake"])
 
 
-def test_variables_of_drivers_that_are_not_selected_are_left_alone(
+def test_variables_of_drivers_that_are_not_selected_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One environment may configure several backends, and switch with one variable."""
@@ -182,7 +182,7 @@ def test_variables_of_drivers_that_are_not_selected_are_left_alone(
 
 
 async def test_opening_a_queue_checks_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every way in passes the same check, before anything is connected."""
+    """Every way to open one passes the same check, before anything is connected."""
     monkeypatch.setenv("STREAMQ_BACKEND", " Memory ")
     monkeypatch.setenv("STREAMQ_MEMORY_STOER", "x")
     with pytest.raises(ConfigurationError, match="did you mean 'STREAMQ_MEMORY_STORE'"):

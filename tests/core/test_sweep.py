@@ -1,4 +1,4 @@
-"""Sweeping, whoever says which workflows are over: what is done to which stream, what is not."""
+"""Sweeping with any judge of workflows: which streams are sealed, deleted or kept."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ def done(summary: SweepSummary) -> dict[str, str]:
     return {finding.stream: finding.done for finding in summary.findings}
 
 
-async def test_a_stream_whose_workflow_is_over_ends_for_every_reader_at_once(
+async def test_a_stream_whose_workflow_has_ended_ends_for_every_reader_at_once(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """A reader must not wait for its idle deadline when somebody knows that nothing will come."""
+    """A reader must not wait for its idle deadline when it is known that nothing will come."""
     await abandon(queue, settings)
     reading = asyncio.create_task(read(queue, settings))
     summary = await sweep(queue, settings, SweepRequest(), judge(Life.OVER))
@@ -108,7 +108,7 @@ async def test_a_stream_whose_workflow_is_over_ends_for_every_reader_at_once(
     assert (again.ended, again.sealed, again.findings) == (1, 0, [])
 
 
-async def test_an_attempt_that_only_opened_its_stream_is_ended_too(
+async def test_a_stream_that_was_only_opened_is_sealed_too(
     queue: ChunkQueue, settings: Settings
 ) -> None:
     """A producer may be killed before its first chunk; its readers wait all the same."""
@@ -117,7 +117,7 @@ async def test_an_attempt_that_only_opened_its_stream_is_ended_too(
     assert told(await read(queue, settings)) == ["ERROR"]
 
 
-async def test_a_chunk_that_arrived_in_part_is_not_told(
+async def test_a_chunk_that_arrived_in_part_is_not_delivered(
     queue: ChunkQueue, settings: Settings
 ) -> None:
     """A producer may be killed in the middle of a large chunk; half of it must not be shown."""
@@ -139,10 +139,10 @@ async def test_a_chunk_that_arrived_in_part_is_not_told(
     assert told(await read(queue, settings)) == ["one", "ERROR"]
 
 
-async def test_what_is_not_certainly_over_is_left_alone(
+async def test_a_stream_whose_workflow_may_still_run_is_kept(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Ending a stream that is still written would destroy work; leaving one is harmless."""
+    """Sealing a stream that is still written would destroy work; keeping one is harmless."""
     await abandon(queue, settings)
     running = await sweep(queue, settings, SweepRequest(), judge(Life.RUNNING))
     assert (running.running, running.findings) == (1, [])
@@ -156,10 +156,10 @@ async def test_what_is_not_certainly_over_is_left_alone(
 @pytest.mark.parametrize(
     "name", ["plain", "a/b/c", f"{RUN}/default", f"/{RUN}/default", f"wf/{RUN}/", f"wf/{RUN[1:]}/x"]
 )
-async def test_streams_of_other_names_are_nobody_elses_business(
+async def test_streams_of_no_workflow_are_kept(
     queue: ChunkQueue, settings: Settings, name: str
 ) -> None:
-    """Who writes a stream outside Temporal may come back any day."""
+    """A writer outside Temporal may come back any day."""
     assert workflow_of(name) is None
     await abandon(queue, settings, name)
     summary = await sweep(queue, settings, SweepRequest(), judge(Life.OVER))
@@ -167,7 +167,7 @@ async def test_streams_of_other_names_are_nobody_elses_business(
 
 
 async def test_an_attempt_that_begins_meanwhile_wins(queue: ChunkQueue, settings: Settings) -> None:
-    """A workflow may be reset while the sweep asks about it; its new attempt must not be harmed."""
+    """A workflow may be reset during the sweep's query; its new attempt must not be harmed."""
     await abandon(queue, settings)
     writers: list[StreamWriter] = []
 
@@ -186,10 +186,10 @@ async def test_an_attempt_that_begins_meanwhile_wins(queue: ChunkQueue, settings
     assert told(await read(queue, settings)) == ["one", "two", "RESET", "new", "END"]
 
 
-async def test_a_workflow_that_runs_again_after_the_fence_goes_on(
+async def test_a_workflow_that_runs_again_after_the_fence_continues(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """The last look is after the old attempts are fenced, so that only a new one can be harmed."""
+    """The last check comes after old attempts are fenced, so that only a new one can be harmed."""
     await abandon(queue, settings)
     summary = await sweep(queue, settings, SweepRequest(), judge(Life.OVER, Life.RUNNING))
     assert done(summary) == {NAME: "kept"}
@@ -200,10 +200,10 @@ async def test_a_workflow_that_runs_again_after_the_fence_goes_on(
     assert told(await read(queue, settings)) == ["one", "two", "RESET", "new", "END"]
 
 
-async def test_a_stream_that_is_being_ended_keeps_its_own_ending(
+async def test_a_stream_that_is_being_sealed_keeps_its_own_ending(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """An activity may seal its stream just after its workflow is over: that is the better story."""
+    """An activity may seal its stream just after its workflow ended: its ending is better."""
     writer = await open_writer(NAME, queue=queue, settings=settings, epoch=EPOCH)
 
     async def slow(workflow_id: str, first_run_id: str) -> Verdict:
@@ -216,7 +216,9 @@ async def test_a_stream_that_is_being_ended_keeps_its_own_ending(
     assert told(await read(queue, settings)) == ["CANCELLED"]
 
 
-async def test_many_sweeps_at_once_end_a_stream_once(queue: ChunkQueue, settings: Settings) -> None:
+async def test_many_sweeps_at_once_seal_a_stream_once(
+    queue: ChunkQueue, settings: Settings
+) -> None:
     """A schedule and a person may sweep at the same time."""
     names = [f"wf-{i}/{RUN}/default" for i in range(40)]
     for name in names:
@@ -229,10 +231,10 @@ async def test_many_sweeps_at_once_end_a_stream_once(queue: ChunkQueue, settings
         assert told(await read(queue, settings, name)) == ["one", "two", "ERROR"]
 
 
-async def test_who_comes_back_later_is_told_who_ended_the_stream(
+async def test_a_later_writer_learns_that_a_sweep_sealed_the_stream(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """The Temporal layer has to tell the sweep's seal from that of another call."""
+    """The Temporal layer has to distinguish the sweep's seal from that of another call."""
     await abandon(queue, settings)
     await sweep(queue, settings, SweepRequest(), judge(Life.OVER))
     with pytest.raises(SealedError) as caught:
@@ -243,7 +245,7 @@ async def test_who_comes_back_later_is_told_who_ended_the_stream(
 async def test_an_ended_stream_is_kept_for_the_shorter_time(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """What is over need not take room as long as what may go on; the sweep's ending counts."""
+    """An ended stream need not take room as long as an open one; a sweep's ending counts too."""
     chosen = settings.model_copy(update={"ttl_seconds": 1_000.0, "sealed_ttl_seconds": 10.0})
     await abandon(queue, chosen)
     async with open_writer("own", queue=queue, settings=chosen) as writer:
@@ -259,8 +261,8 @@ async def test_an_ended_stream_is_kept_for_the_shorter_time(
         assert timedelta(seconds=5) < left <= timedelta(seconds=10), name
 
 
-async def test_a_dry_run_tells_and_touches_nothing(queue: ChunkQueue, settings: Settings) -> None:
-    """People look before they leap."""
+async def test_a_dry_run_reports_and_changes_nothing(queue: ChunkQueue, settings: Settings) -> None:
+    """Users check first what a sweep would do."""
     await abandon(queue, settings)
     before = await queue.describe(StreamId(settings.tenant, NAME), last=9)
     summary = await sweep(queue, settings, SweepRequest(dry_run=True), judge(Life.OVER))
@@ -271,7 +273,7 @@ async def test_a_dry_run_tells_and_touches_nothing(queue: ChunkQueue, settings: 
 
 
 async def test_tenant_and_prefix_bound_a_sweep(queue: ChunkQueue, settings: Settings) -> None:
-    """One team's cleaning must not end another's streams."""
+    """The cleanup of one team must not end the streams of another."""
     other = settings.model_copy(update={"tenant": "other"})
     await abandon(queue, settings)
     await abandon(queue, other)
@@ -283,8 +285,8 @@ async def test_tenant_and_prefix_bound_a_sweep(queue: ChunkQueue, settings: Sett
     assert (await describe(NAME, queue=queue, settings=settings)).seal is None
 
 
-async def test_what_has_expired_is_removed(settings: Settings, queue: ChunkQueue) -> None:
-    """A backend that removes nothing by itself is made to."""
+async def test_expired_streams_are_removed(settings: Settings, queue: ChunkQueue) -> None:
+    """Some backends remove nothing by themselves."""
     short = timedelta(microseconds=1)
     await queue.append(StreamId("any", "gone"), [Entry(1, 0, b"x")], ttl=short)
     summary = await sweep(queue, settings, SweepRequest(), judge(Life.OVER))
@@ -294,7 +296,7 @@ async def test_what_has_expired_is_removed(settings: Settings, queue: ChunkQueue
 async def test_a_damaged_stream_does_not_keep_the_others_from_being_swept(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """One stream that cannot be judged is told and left."""
+    """A stream that cannot be judged is reported and kept."""
     await abandon(queue, settings)
     await queue.append(StreamId(settings.tenant, f"bad/{RUN}/x"), [Entry(1, 0, b"damaged")])
     summary = await sweep(queue, settings, SweepRequest(), judge(Life.OVER))
@@ -311,10 +313,10 @@ async def test_a_damaged_stream_does_not_keep_the_others_from_being_swept(
         SweepRequest(tenant="a*"),
     ],
 )
-async def test_a_request_that_makes_no_sense_is_refused(
+async def test_an_invalid_request_is_refused(
     queue: ChunkQueue, settings: Settings, request_: SweepRequest
 ) -> None:
-    """It is better told than guessed at, where streams are deleted."""
+    """Where streams are deleted, an error is better than a guess."""
     with pytest.raises(ConfigurationError):
         await sweep(queue, settings, request_, judge(Life.OVER))
 
@@ -352,7 +354,7 @@ async def valkey() -> AsyncIterator[Persistence]:
 async def test_streams_that_never_expire_are_reported_and_deleted_only_on_demand(
     valkey: Persistence,
 ) -> None:
-    """Somebody made them so; whether that was on purpose only a person can tell."""
+    """Their time to live was removed; only a person can know whether that was on purpose."""
     queue, settings = valkey.queue, load_settings(backend="redis")
     async with open_writer("kept", queue=queue, settings=settings) as writer:
         await writer.send_chunk("for ever")
@@ -383,7 +385,7 @@ async def test_streams_that_never_expire_are_reported_and_deleted_only_on_demand
 async def test_a_persistent_stream_that_is_written_to_is_not_deleted(
     valkey: Persistence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its age is that of the newest attempt, and the last look is just before it would go."""
+    """Its age is that of the newest attempt, and the last check comes just before the deletion."""
     queue, settings = valkey.queue, load_settings(backend="redis")
     await abandon(queue, settings, "plain")
     await valkey.persist("plain")
@@ -407,7 +409,7 @@ async def test_a_persistent_stream_that_is_written_to_is_not_deleted(
 
 
 async def test_backend_that_does_not_fence_is_no_failure_of_the_sweep(settings: Settings) -> None:
-    """A nightly job that fails every night is switched off, and what expires stays."""
+    """A nightly job that fails every night is switched off, and then nothing is removed."""
     queue = LogQueue(Log())
     await abandon(queue, settings)
     summary = await sweep(queue, settings, SweepRequest(), judge(Life.OVER))

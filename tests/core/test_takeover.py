@@ -1,4 +1,4 @@
-"""Taking over where the backend refuses nobody: the order of the log decides, for all alike."""
+"""Takeover on a backend that refuses no append: the order of the log decides, for all alike."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ async def attempt(
     return writer
 
 
-async def test_stale_records_behind_a_takeover_move_no_number(
+async def test_stale_records_after_a_takeover_change_no_number(
     queue: LogQueue, settings: Settings
 ) -> None:
-    """The third attempt has to count what readers were told, and not what they never saw."""
+    """The third attempt has to count delivered events only, not those that no reader saw."""
     first = await attempt(queue, settings, 10, "a", "b")
     second = await attempt(queue, settings, 20, "c", on_retry=OnRetry.RESUME)
     for text in ("stale", "stale", "stale"):
@@ -71,8 +71,8 @@ async def test_stale_records_behind_a_takeover_move_no_number(
     assert (await describe("s", queue=queue, settings=settings)).offset == 5
 
 
-async def test_tail_lies_behind_what_is_stale(queue: LogQueue, settings: Settings) -> None:
-    """ "From now on" must not begin with something that nobody was told."""
+async def test_tail_lies_after_stale_records(queue: LogQueue, settings: Settings) -> None:
+    """ "From now on" must not begin with a record that was delivered to no reader."""
     first = await attempt(queue, settings, 10, "a")
     second = await attempt(queue, settings, 20, "b", on_retry=OnRetry.RESUME)
     await first.send_chunk("stale")
@@ -103,7 +103,7 @@ class Overtaken(LogQueue):
 async def test_seal_that_overtakes_the_next_opening_counts(
     queue: LogQueue, log: Log, settings: Settings
 ) -> None:
-    """Whoever comes first in the log has ended the stream; the other one has to be told so."""
+    """The first in the log has ended the stream; the other writer has to get an error."""
     first = await attempt(queue, settings, 10, "a")
     with pytest.raises(SealedError):
         await attempt(Overtaken(log, first.finish), settings, 20)
@@ -113,7 +113,7 @@ async def test_seal_that_overtakes_the_next_opening_counts(
 async def test_seal_that_the_next_opening_overtakes_is_refused(
     queue: LogQueue, log: Log, settings: Settings
 ) -> None:
-    """It is stored, and ends nothing: believing it would lose what the next attempt sends."""
+    """It is stored, and ends nothing: believing it would lose the chunks of the next attempt."""
     seconds: list[StreamWriter] = []
 
     async def take_over() -> None:
@@ -136,7 +136,7 @@ async def test_seal_that_the_next_opening_overtakes_is_refused(
 async def test_epoch_in_use_is_refused_by_the_bytes_of_its_opening(
     queue: LogQueue, settings: Settings
 ) -> None:
-    """Two activities of one millisecond: the one that came first goes on, the other one stops."""
+    """Two activities of one millisecond: the first one continues, the other one stops."""
     first = await attempt(queue, settings, 10, "a")
     with pytest.raises(FencedError, match="in use by another writer"):
         await attempt(queue, settings, 10)
@@ -144,20 +144,20 @@ async def test_epoch_in_use_is_refused_by_the_bytes_of_its_opening(
     await first.aclose()
 
 
-async def test_opening_that_does_not_come_back_is_the_backends_fault(
+async def test_opening_that_cannot_be_read_is_an_error_of_the_backend(
     queue: LogQueue, settings: Settings
 ) -> None:
-    """A driver that reads less than is stored would have two chunks with one number."""
+    """A driver that reads less than is stored would give two chunks one number."""
     faulty = FaultyQueue(queue)
     faulty.always("read", Empty())
-    with pytest.raises(BackendError, match="does not give it back"):
+    with pytest.raises(BackendError, match="does not return it"):
         await attempt(faulty, settings, 10)
 
 
-async def test_trimmed_takeover_with_stale_records_behind_it_can_be_taken_over(
+async def test_trimmed_takeover_with_stale_records_after_it_can_be_taken_over(
     queue: LogQueue, log: Log, settings: Settings
 ) -> None:
-    """Retention may leave what a stale attempt wrote as the oldest record of all."""
+    """Retention may leave a record of a stale attempt as the oldest of all."""
     first = await attempt(queue, settings, 10, "a", "b", "c")
     second = await attempt(queue, settings, 20, "d")
     for text in ("stale", "stale", "stale"):

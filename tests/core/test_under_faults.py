@@ -1,4 +1,4 @@
-"""Random attempts, faults and interruptions against a model: what every reader must have seen."""
+"""Random attempts, faults and interruptions against a model of what every reader must receive."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""Typed values, codecs and batch mode: what lies between a user's value and the backend."""
+"""Typed values, codecs and batch mode: everything between a user's value and the backend."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def stored(queue: ChunkQueue, name: str) -> bytes:
     return b"".join(each.data for each in found)
 
 
-async def test_models_arrive_as_what_they_were(queue: ChunkQueue, settings: Settings) -> None:
+async def test_models_arrive_as_models(queue: ChunkQueue, settings: Settings) -> None:
     """A consumer wants its own type back, not a dict to pick apart."""
     async with open_writer("s", queue=queue, settings=settings) as writer:
         await writer.send_chunk(Token(text="a", score=0.5))
@@ -84,16 +84,18 @@ async def test_models_arrive_as_what_they_were(queue: ChunkQueue, settings: Sett
         assert await reader.collect() == [Token(text="a", score=0.5)]
 
 
-async def test_dataclasses_arrive_as_what_they_were(queue: ChunkQueue, settings: Settings) -> None:
-    """Not everybody uses pydantic."""
+async def test_dataclasses_arrive_as_dataclasses(queue: ChunkQueue, settings: Settings) -> None:
+    """Not every user has pydantic models."""
     async with open_writer("s", queue=queue, settings=settings) as writer:
         await writer.send_chunk(Line(1, "a"))
     async with open_reader("s", queue=queue, settings=settings, value_type=Line) as reader:
         assert await reader.collect() == [Line(1, "a")]
 
 
-async def test_a_value_of_another_type_says_where(queue: ChunkQueue, settings: Settings) -> None:
-    """A producer that changed is found by the message, which must not repeat the data."""
+async def test_the_error_of_a_value_of_another_type_names_the_place(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """The message has to lead to the producer that changed, without repeating the data."""
     async with open_writer("s", queue=queue, settings=settings) as writer:
         await writer.send_chunk({"text": "secret", "score": "high"})
     async with open_reader("s", queue=queue, settings=settings, value_type=Token) as reader:
@@ -105,8 +107,10 @@ async def test_a_value_of_another_type_says_where(queue: ChunkQueue, settings: S
     assert "high" not in str(caught.value)
 
 
-async def test_behind_a_codec_nothing_is_readable(queue: ChunkQueue, settings: Settings) -> None:
-    """Neither chunks nor the reason of a failure may be found by whoever looks into the backend."""
+async def test_with_a_codec_nothing_is_readable_in_the_backend(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """Neither chunks nor the reason of a failure may be readable in the backend."""
     codec = Xor()
     writer = await open_writer("s", queue=queue, settings=settings, codec=codec)
     await writer.send_chunk("very secret words")
@@ -123,7 +127,7 @@ async def test_behind_a_codec_nothing_is_readable(queue: ChunkQueue, settings: S
     assert (seal.error_type, seal.message) == ("VerySecretType", "very secret reason")
 
 
-async def test_where_a_coded_stream_stands_can_be_told_without_the_codec(
+async def test_the_status_of_a_coded_stream_needs_no_codec(
     queue: ChunkQueue, settings: Settings
 ) -> None:
     """A sweep, a list and the next attempt need the numbers, not the key."""
@@ -136,10 +140,10 @@ async def test_where_a_coded_stream_stands_can_be_told_without_the_codec(
     assert (status.seal.state, status.seal.message) == (SealState.END, "")
 
 
-async def test_a_reader_without_the_codec_is_told_what_is_missing(
+async def test_a_reader_without_the_codec_gets_an_error_that_names_it(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Never bytes that look like garbage, never an empty stream."""
+    """It must never get bytes that look like garbage, nor an empty stream."""
     async with open_writer("s", queue=queue, settings=settings, codec=Xor()) as writer:
         await writer.send_chunk("a")
     async with open_reader("s", queue=queue, settings=settings) as reader:
@@ -148,8 +152,10 @@ async def test_a_reader_without_the_codec_is_told_what_is_missing(
                 await anext(reader)
 
 
-async def test_a_reader_with_another_key_is_told_so(queue: ChunkQueue, settings: Settings) -> None:
-    """A rotated key is an error with a name, not a traceback of a library."""
+async def test_a_reader_with_another_key_gets_an_error_that_names_it(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """A rotated key is a typed error, not a traceback of a library."""
     async with open_writer("s", queue=queue, settings=settings, codec=Xor()) as writer:
         await writer.send_chunk("a")
     async with open_reader("s", queue=queue, settings=settings, codec=Xor(0x11)) as reader:
@@ -157,10 +163,10 @@ async def test_a_reader_with_another_key_is_told_so(queue: ChunkQueue, settings:
             await anext(reader)
 
 
-async def test_a_codec_that_returns_something_else_is_found(
+async def test_a_codec_that_returns_something_else_is_detected(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """What comes back is checked against the numbers that are readable."""
+    """The decoded bytes are checked against the numbers that are readable."""
 
     class Cut(Xor):
         async def decode(self, data: bytes) -> bytes:
@@ -174,7 +180,7 @@ async def test_a_codec_that_returns_something_else_is_found(
 
 
 async def test_a_codec_that_fails_stops_the_writer(queue: ChunkQueue, settings: Settings) -> None:
-    """Nothing may be stored in clear because the key service is away."""
+    """Nothing may be stored in clear because the key service is unavailable."""
 
     class Broken(Xor):
         async def encode(self, data: bytes) -> bytes:
@@ -190,7 +196,7 @@ async def test_a_codec_that_fails_stops_the_writer(queue: ChunkQueue, settings: 
 
 
 async def test_a_reader_waits_out_a_key_service(queue: ChunkQueue, settings: Settings) -> None:
-    """Nothing is wrong with the stream: what came before is told, and later the rest."""
+    """The stream is intact: earlier events are delivered now, and the rest later."""
 
     class Away(Xor):
         calls = 0
@@ -218,7 +224,7 @@ async def test_a_reader_waits_out_a_key_service(queue: ChunkQueue, settings: Set
 async def test_a_large_chunk_goes_through_the_codec_in_parts(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Parts are coded one by one and joined again."""
+    """Parts are encoded one by one and joined again."""
     small = load_settings(backend="memory", max_chunk_bytes=4_000_000)
     options = QueueOptions(ttl=timedelta(minutes=5))
     store = MemorySettings(store=uuid.uuid4().hex)
@@ -231,7 +237,7 @@ async def test_a_large_chunk_goes_through_the_codec_in_parts(
 
 
 async def test_a_replay_compares_through_the_codec(queue: ChunkQueue, settings: Settings) -> None:
-    """Encryption gives other bytes each time; what counts is what was meant."""
+    """Encryption gives different bytes each time; the decoded chunks have to be compared."""
     for attempt in (1, 2):
         writer = await open_writer(
             "s",
@@ -256,8 +262,8 @@ def batch(**changes: int) -> Settings:
     return load_settings(backend="memory", mode="batch", idle_seconds=5, **changes)
 
 
-async def test_batch_mode_tells_everything_at_the_end(queue: ChunkQueue) -> None:
-    """Whoever has not switched streaming on sees what they saw before: all of it, at the end."""
+async def test_batch_mode_delivers_everything_at_the_end(queue: ChunkQueue) -> None:
+    """Without streaming users see what they saw before: all of it, at the end."""
     writer = await open_writer("s", queue=queue, settings=batch())
     async with open_reader("s", queue=queue, settings=batch()) as reader:
         await writer.send_chunk("a")
@@ -270,8 +276,8 @@ async def test_batch_mode_tells_everything_at_the_end(queue: ChunkQueue) -> None
     await writer.aclose()
 
 
-async def test_batch_mode_tells_nothing_of_an_attempt_that_failed(queue: ChunkQueue) -> None:
-    """As a failed activity returned nothing; and the next attempt has nothing to take back."""
+async def test_batch_mode_delivers_nothing_of_an_attempt_that_failed(queue: ChunkQueue) -> None:
+    """A failed activity returns nothing; and the next attempt has nothing to void."""
     first = await open_writer("s", queue=queue, settings=batch(), epoch=1)
     await first.send_chunk("a")
     await first.aclose()
@@ -286,7 +292,7 @@ async def test_batch_mode_tells_nothing_of_an_attempt_that_failed(queue: ChunkQu
 
 
 async def test_batch_mode_is_bounded(queue: ChunkQueue) -> None:
-    """What is held back has a limit, and the message names it: waiting would be for ever."""
+    """Held chunks have a limit, and the message names it: waiting for room would never end."""
     writer = await open_writer("s", queue=queue, settings=batch(batch_bytes=1_000))
     await writer.send_chunk(b"x" * 900)
     with pytest.raises(BufferFullError, match="STREAMQ_BATCH_BYTES") as caught:
@@ -297,8 +303,8 @@ async def test_batch_mode_is_bounded(queue: ChunkQueue) -> None:
     await writer.aclose()
 
 
-async def test_the_bound_of_batch_mode_is_one_on_memory(queue: ChunkQueue) -> None:
-    """Tokens are tiny: ten times their bytes would be held if only those were counted."""
+async def test_the_bound_of_batch_mode_bounds_memory(queue: ChunkQueue) -> None:
+    """Tokens are tiny: if only their bytes counted, ten times as much memory would be held."""
     writer = await open_writer("s", queue=queue, settings=batch(batch_bytes=1_000_000))
     tracemalloc.start()
     try:
@@ -315,7 +321,7 @@ async def test_the_bound_of_batch_mode_is_one_on_memory(queue: ChunkQueue) -> No
 
 
 def test_an_opaque_payload_names_its_reader() -> None:
-    """A value that only a data converter understands is no crash for those who have none."""
+    """A value that only a data converter can decode is a clear error for readers without one."""
     chunk: Chunk = Chunk(1, 1, 0, Encoding.PAYLOAD, b"\n\x00")
     with pytest.raises(SerializationError, match="data converter"):
         _ = chunk.value

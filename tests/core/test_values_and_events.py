@@ -21,7 +21,7 @@ from streamq.records._values import decode_value, encode_value
     ],
 )
 def test_value_survives_encoding(value: object) -> None:
-    """What a user sends is what a reader gets, with its type."""
+    """A reader gets the value that was sent, with its type."""
     assert decode_value(*encode_value(value)) == value
 
 
@@ -37,7 +37,7 @@ def recursive() -> list[object]:
     ids=["object", "set", "nan", "inf", "lone surrogate", "recursive"],
 )
 def test_value_that_cannot_be_serialised_is_a_typed_error(value: object) -> None:
-    """The user must learn at once, from a message that names the type."""
+    """The user must learn it at once, from a message that names the type."""
     with pytest.raises(SerializationError, match=type(value).__name__):
         encode_value(value)
 

@@ -44,7 +44,7 @@ def record_from(fields: dict[str, Any]) -> Record:
 
 @pytest.mark.parametrize("vector", VECTORS["valid"], ids=lambda v: v["name"])
 def test_golden_vector_encodes_and_decodes_to_the_letter(vector: dict[str, Any]) -> None:
-    """Stored streams and other languages depend on these very bytes."""
+    """Stored streams and other languages depend on exactly these bytes."""
     record = record_from(vector["record"])
     assert record.encode().hex() == vector["hex"]
     assert Record.decode(bytes.fromhex(vector["hex"])) == record
@@ -52,7 +52,7 @@ def test_golden_vector_encodes_and_decodes_to_the_letter(vector: dict[str, Any])
 
 @pytest.mark.parametrize("vector", VECTORS["invalid"], ids=lambda v: v["name"])
 def test_invalid_vector_is_refused(vector: dict[str, Any]) -> None:
-    """Bytes that are not a record must be a clean error, whatever they are."""
+    """Bytes that are not a record must be a clean error."""
     with pytest.raises(CorruptRecordError):
         Record.decode(bytes.fromhex(vector["hex"]))
 
@@ -121,7 +121,7 @@ open_records = st.builds(
 
 @given(data_records | part_records | open_records)
 def test_every_record_survives_the_round_trip(record: Record) -> None:
-    """Whatever a writer can produce, a reader gets back unchanged."""
+    """A reader gets every record unchanged that a writer can produce."""
     assert Record.decode(record.encode()) == record
 
 
@@ -133,7 +133,7 @@ def test_random_bytes_are_a_clean_error(data: bytes) -> None:
 
 
 @given(data_records | part_records | open_records, st.data())
-def test_any_truncation_or_flipped_bit_is_noticed(record: Record, data: st.DataObject) -> None:
+def test_any_truncation_or_flipped_bit_is_detected(record: Record, data: st.DataObject) -> None:
     """Damage in storage is an error, never altered text."""
     encoded = record.encode()
     cut = data.draw(st.integers(0, len(encoded) - 1))

@@ -87,7 +87,7 @@ async def test_seal_travels_with_the_last_chunks(faulty: FaultyQueue, settings: 
 async def test_full_buffer_makes_the_producer_wait_and_loses_nothing(
     faulty: FaultyQueue, settings: Settings, eventually: Eventually
 ) -> None:
-    """A slow backend slows the producer down instead of eating its memory."""
+    """A slow backend slows the producer down instead of filling its memory."""
     small = settings.model_copy(update={"buffer_bytes": 1_000})
     stream = await open_writer("s", queue=faulty, settings=small)
     faulty.always("append", gate := Block())
@@ -143,7 +143,7 @@ async def test_many_chunks_become_records_of_bounded_size(
 async def test_unserialisable_chunk_leaves_the_stream_usable(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """One bad value is the caller's error, not the stream's end; nothing half-done is stored."""
+    """One bad value is the caller's error, not the stream's end; nothing of it is stored."""
     async with open_writer("s", queue=queue, settings=settings) as stream:
         await stream.send_chunk("a")
         with pytest.raises(SerializationError):
@@ -169,7 +169,7 @@ async def test_chunk_limit_holds_at_the_limit_and_one_past_it(
 async def test_backend_outage_is_retried_within_the_deadline(
     faulty: FaultyQueue, settings: Settings
 ) -> None:
-    """A short outage must not be visible to anybody."""
+    """A short outage must not be visible to users."""
     async with open_writer("s", queue=faulty, settings=settings) as stream:
         faulty.script("append", Fail(), Fail())
         await stream.send_chunk("a")
@@ -177,10 +177,10 @@ async def test_backend_outage_is_retried_within_the_deadline(
     assert len(events) == 2
 
 
-async def test_lost_acknowledgement_does_not_tell_anything_twice(
+async def test_lost_acknowledgement_delivers_nothing_twice(
     faulty: FaultyQueue, settings: Settings
 ) -> None:
-    """The append was stored, the answer was lost, the writer repeats it: once for the reader."""
+    """The append was stored, the answer was lost, the writer repeats it: readers get it once."""
     async with open_writer("s", queue=faulty, settings=settings) as stream:
         faulty.script("append", LoseAcknowledgement())
         await stream.send_chunk("a")
@@ -190,7 +190,7 @@ async def test_lost_acknowledgement_does_not_tell_anything_twice(
     assert [e.value for e in events if isinstance(e, Chunk)] == ["a", "b"]
 
 
-async def test_outage_beyond_the_deadline_is_told_to_every_later_call(
+async def test_outage_beyond_the_deadline_is_raised_by_every_later_call(
     faulty: FaultyQueue, settings: Settings
 ) -> None:
     """A dead background task must never go unnoticed."""
@@ -204,7 +204,9 @@ async def test_outage_beyond_the_deadline_is_told_to_every_later_call(
     await stream.aclose()
 
 
-async def test_unexpected_driver_error_is_told_too(faulty: FaultyQueue, settings: Settings) -> None:
+async def test_unexpected_driver_error_is_raised_too(
+    faulty: FaultyQueue, settings: Settings
+) -> None:
     """Even a driver's defect ends in a typed error, not in a writer that waits for ever."""
     stream = await open_writer("s", queue=faulty, settings=settings)
     faulty.script("append", Fail(RuntimeError("defect")))
@@ -217,7 +219,7 @@ async def test_unexpected_driver_error_is_told_too(faulty: FaultyQueue, settings
 async def test_exception_seals_error_and_cancellation_seals_cancelled(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """However the producer ends, its readers are told, after everything it had sent."""
+    """However the producer ends, its readers get an ending, after all of its chunks."""
 
     async def fail() -> None:
         async with open_writer("e", queue=queue, settings=settings) as stream:
@@ -269,7 +271,7 @@ async def test_closing_without_a_seal_sends_what_was_accepted(
 async def test_closing_an_unreachable_writer_is_bounded(
     faulty: FaultyQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shutdown must not hang on a dead backend, and a waiting call is told."""
+    """Shutdown must not hang on a dead backend, and a waiting call gets an error."""
     stream = await open_writer("s", queue=faulty, settings=settings)
     monkeypatch.setattr(stream, "_seal_timeout", 0.05)
     faulty.always("append", Block())
@@ -321,10 +323,10 @@ async def test_callers_that_wait_for_room_keep_their_order(
     assert [value[:5] for value in values] == ["first", "BBBBB", "small", "CCCCC", "tiny"]
 
 
-async def test_cancelled_sender_is_told_to_every_later_call(
+async def test_cancelled_sender_is_raised_by_every_later_call(
     queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Whoever cancels all tasks at shutdown must not leave a flush waiting for ever."""
+    """A shutdown that cancels all tasks must not leave a flush waiting for ever."""
     stream = await open_writer("s", queue=queue, settings=settings)
     for task in asyncio.all_tasks():
         if task.get_name().startswith("streamq-writer"):
@@ -366,10 +368,10 @@ async def test_full_identity_wins_over_the_configured_tenant(
     assert (await describe(identity, queue=queue, settings=settings)).offset == 2
 
 
-async def test_whoever_waits_for_the_writer_to_stop_learns_why(
+async def test_waiting_for_the_writer_to_stop_returns_the_reason(
     faulty: FaultyQueue, settings: Settings
 ) -> None:
-    """An activity stops working for nobody as soon as its writer has failed."""
+    """An activity stops its work, now useless, as soon as its writer has failed."""
     impatient = settings.model_copy(update={"retry_seconds": 0.0})
     stream = await open_writer("s", queue=faulty, settings=impatient)
     faulty.script("append", Fail(BackendUnavailableError("down")))
@@ -384,10 +386,10 @@ async def test_whoever_waits_for_the_writer_to_stop_learns_why(
             assert await stream.wait_stopped() is None
 
 
-async def test_who_closes_a_writer_that_is_closing_waits_for_it(
+async def test_closing_a_writer_that_is_closing_waits_for_it(
     faulty: FaultyQueue, settings: Settings
 ) -> None:
-    """Else the queue is closed under what the writer still sends, and accepted chunks are lost."""
+    """Otherwise the queue is closed while the writer still sends, and accepted chunks are lost."""
     writer = await open_writer("s", queue=faulty, settings=settings)
     gate = Block()
     faulty.script("append", gate)
@@ -402,8 +404,8 @@ async def test_who_closes_a_writer_that_is_closing_waits_for_it(
     assert writer.durable_position == 1
 
 
-async def test_an_ending_releases_a_queue_of_the_writers_own(settings: Settings) -> None:
-    """What decides about failures elsewhere must not leak a connection for each success."""
+async def test_an_ending_releases_the_writers_own_queue(settings: Settings) -> None:
+    """If failures are handled elsewhere, a success must not leak a connection either."""
     async with open_writer("s", settings=settings, seals_failures=False) as writer:
         await writer.send_chunk("a")
     with pytest.raises(ClosedError):

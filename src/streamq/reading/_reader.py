@@ -281,7 +281,7 @@ class StreamReader(Generic[T]):
                 events = self._sequencer.feed(record)
             except StreamqError as exc:
                 # Events before the bad record are delivered first, then the error is raised: for
-                # good, or, if it is retryable (the codec's key service is away), until it passes.
+                # good or, if it is retryable (the codec's key service is down), until it passes.
                 exc.backend, exc.stream = self._queue.backend, str(self.stream)
                 failure = exc
                 if not exc.retryable:

@@ -81,6 +81,6 @@ async def _call(call: Awaitable[bytes], verb: str, seconds: float) -> bytes:
         else:
             message = f"the payload codec cannot {verb} a record: {type(exc).__name__}: {exc}"
         error = SerializationError(message)
-        # A key service that is away comes back; a wrong key, which only decoding meets, stays so.
+        # A key service that is down comes back; a wrong key, found only by decoding, stays wrong.
         error.retryable = verb == "encode" or isinstance(exc, OSError)
         raise error from exc

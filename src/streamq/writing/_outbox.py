@@ -23,7 +23,7 @@ from ._replay import Fingerprints, fingerprint
 
 _TARGET_RECORD_BYTES = 65_536
 """Small chunks are packed into records of about this size: large enough to amortise a round trip,
-small enough that a reader with a byte limit never holds much more than it asked for."""
+small enough that a reader with a byte limit never holds much more than it requested."""
 
 _APPEND_BYTES = 1_048_576
 """Most bytes handed to the backend in one append."""

@@ -31,11 +31,11 @@ class Sender:
     Args:
         queue: The backend.
         stream: Which stream.
-        outbox: What to send. Whoever changes it holds :attr:`lock` and then sets :attr:`wake`.
+        outbox: The batches to send. To change it, hold :attr:`lock`, then set :attr:`wake`.
         retry: How appends are retried, and how long one call may take.
         codec: Encrypts or compresses each record, if set.
         fence: Detects a newer attempt, on a backend that does not refuse appends of an older one.
-        sealed_ttl: Time to live that the append of the seal asks for.
+        sealed_ttl: Time to live that the append of the seal requests.
     """
 
     def __init__(

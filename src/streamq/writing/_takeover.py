@@ -77,7 +77,7 @@ async def _without_replay(
     """Start over without knowing what was delivered before; only the stream's reader knows."""
     if not restarts:
         raise CapabilityError(
-            f"backend {queue.backend!r} does not offer replay: nobody can read where an earlier "
+            f"backend {queue.backend!r} does not offer replay: nothing shows where an earlier "
             "attempt stopped; take OnRetry.RESTART, or another backend",
             backend=queue.backend,
             stream=str(stream),
@@ -128,8 +128,8 @@ async def _with_order(
     if not await fold.advance(until=entry.data):
         raise BackendError(
             f"backend {queue.backend!r} has acknowledged the record that opens epoch "
-            f"{entry.epoch} of stream {stream}, and does not give it back; it may be trimming "
-            "what is newest, or its driver reads less than is stored",
+            f"{entry.epoch} of stream {stream}, and does not return it; it may be trimming "
+            "the newest records, or its driver reads fewer than are stored",
             backend=queue.backend,
             stream=str(stream),
         )
