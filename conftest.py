@@ -1,4 +1,4 @@
-"""For every test of the workspace."""
+"""Configures the tests of the whole workspace, and prints the notes that tests make."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOTES = pytest.StashKey[dict[str, list[str]]]()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says how busy the machine is.
+# The duration of an example depends on the load of the machine.
 hypothesis.settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("untimed")
 
 @pytest.fixture(scope="session")
 def note(pytestconfig: pytest.Config) -> Callable[[str, str], None]:
-    """Return a function that adds to the end of the run's output: what it is about, and a text."""
+    """Return a function that adds a note (subject, text) to the end of the output of the run."""
     notes = pytestconfig.stash[_NOTES]
 
     def note(about: str, text: str) -> None:
@@ -37,12 +37,12 @@ def note(pytestconfig: pytest.Config) -> Callable[[str, str], None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin with no notes."""
+    """Start without notes."""
     config.stash[_NOTES] = {}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand the notes of a process that runs a part of the tests to the one that prints."""
+    """Send the notes of a worker process to the process that prints them."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["notes"] = session.config.stash[_NOTES]
@@ -50,12 +50,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take the notes of such a process; one that has crashed leaves none."""
+    """Receive the notes of a worker process; one that has crashed sends none."""
     for about, texts in getattr(node, "workeroutput", {}).get("notes", {}).items():
         node.config.stash[_NOTES].setdefault(about, []).extend(texts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the notes, each of them once."""
+    """Print every note once."""
     for about, texts in sorted(terminalreporter.config.stash[_NOTES].items()):
         terminalreporter.write_line(f"{about}: {', '.join(sorted(set(texts)))}")

@@ -181,7 +181,7 @@ def mutated(mutation: Mutation) -> ModuleType:
     spec = importlib.util.spec_from_loader(original.__name__, loader=None)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    module.__package__ = "streamq"
+    module.__package__ = original.__package__
     changed = source.replace(mutation.old, mutation.new)
     exec(compile(changed, str(path), "exec"), module.__dict__)
     return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from functools import cache
@@ -18,6 +19,7 @@ _CODE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"\]\(\s*<?([^()\s<>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)? *$", re.MULTILINE)
 _MENTION = re.compile(r"(?<![\w/])docs/[\w./-]+\.md(?:#[\w-]+)?")
+_CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 _WITH_MENTIONS = (".py", ".toml", ".md", ".yaml", ".yml", ".json")
 
 
@@ -96,3 +98,45 @@ def test_entrance_lists_every_design_page() -> None:
     targets = _LINK.findall(ENTRANCE.read_text("utf-8"))
     listed = {(ENTRANCE.parent / each.partition("#")[0]).resolve() for each in targets}
     assert [name_of(page) for page in DESIGN_PAGES if page not in listed] == []
+
+
+def test_glossary_names_classes_that_exist() -> None:
+    """A word of the glossary leads to a class of that name, also after a rename."""
+    table = ENTRANCE.read_text("utf-8").partition("| class | meaning | where |")[2]
+    named = {
+        name
+        for row in table.partition("\n\n")[0].splitlines()
+        for name in re.findall(r"`(\w+)`", row.split("|")[1] if "|" in row else "")
+    }
+    sources = [*ROOT.glob("src/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]
+    defined = {each for path in sources for each in _CLASS.findall(path.read_text("utf-8"))}
+    assert named
+    assert named - defined == set()
+
+
+def design_pages(module: Path) -> list[str]:
+    """Return the design pages that the last line of a module's docstring names."""
+    docstring = ast.get_docstring(ast.parse(module.read_text("utf-8"))) or ""
+    last = docstring.rpartition("\n")[2]
+    return _MENTION.findall(last) if last.startswith("Design: ") and last.endswith(".") else []
+
+
+def explaining(module: Path, source: Path) -> list[Path]:
+    """Return the files that may name a module's page: itself and the packages above it.
+
+    The package ``streamq`` is about everything, and so explains nothing but itself.
+    """
+    above = [folder / "__init__.py" for folder in module.parents if source in folder.parents]
+    return [module, *(each for each in above if each.parent != ROOT / "src/streamq")]
+
+
+def test_every_module_names_the_page_that_explains_it() -> None:
+    """A reader of the source finds the reasons without searching all pages for them."""
+    sources = [ROOT / "src", *sorted(ROOT.glob("plugins/*/src"))]
+    unexplained = [
+        name_of(module)
+        for source in sources
+        for module in sorted(source.rglob("*.py"))
+        if not any(design_pages(each) for each in explaining(module, source) if each.exists())
+    ]
+    assert unexplained == []

@@ -1,7 +1,7 @@
 """A third-party driver, written from the documentation alone: streams in a directory of files.
 
-A stream is ``streams/<digest>/``: a file for each record, and ``head``. Replacing ``head`` makes an
-append happen, removing it a delete: readers need no lock. All is done within the event loop.
+A stream is ``streams/<digest>/``: a file for each record, and ``head``. Replacing ``head`` commits
+an append, removing it commits a delete, so readers need no lock. All work is in the event loop.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ FILE_NAME = "{:020d}-{:020d}".format
 ERRORS: dict[int, type[sd.StreamqError]] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), sd.StorageFullError),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), sd.AccessDeniedError),
-    -1: sd.BackendError,  # Not the file system's: a head that is damaged.
+    -1: sd.BackendError,  # Not an error of the file system: a head is damaged.
 }
 
 
@@ -39,7 +39,7 @@ class DirectorySettings(sd.DriverSettings):
 
 class _Head(NamedTuple):
     stream: str
-    life: int  # Another one after a delete: nobody takes two streams for one.
+    life: int  # Changes after a delete, so that two streams are distinguished.
     epoch: int  # Of the newest record, as the next one.
     last: int
     expires: float
@@ -54,7 +54,7 @@ def _head(folder: Path) -> _Head | None:
 
 def _put(path: Path, data: bytes) -> None:
     path.with_name("unfinished").write_bytes(data)
-    path.with_name("unfinished").replace(path)  # If the writer is killed, it is whole or not there.
+    path.with_name("unfinished").replace(path)  # Atomic, even if the writer is killed.
 
 
 def _remove(folder: Path) -> bool:
@@ -96,7 +96,7 @@ class DirectoryQueue(sd.ChunkQueue):
                     with self._call(where), suppress(BlockingIOError):
                         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         break
-                    await asyncio.sleep(POLL_SECONDS / 10)  # It is kept for less than that.
+                    await asyncio.sleep(POLL_SECONDS / 10)  # Locks are held for less than that.
             yield
 
     async def append(
@@ -122,7 +122,7 @@ class DirectoryQueue(sd.ChunkQueue):
         with self._call(str(stream)):
             while (head := _head(folder)) and (newest := FILE_NAME(head.epoch, head.last)) > after:
                 records, size = list[sd.Stored](), 0
-                with suppress(FileNotFoundError):  # Trimmed or deleted meanwhile: look again.
+                with suppress(FileNotFoundError):  # Trimmed or deleted in between.
                     files = sorted(f for f in folder.iterdir() if after < f.name <= newest)
                     for file in files[chosen]:
                         size += len(data := file.read_bytes())
@@ -141,7 +141,7 @@ class DirectoryQueue(sd.ChunkQueue):
         with suppress(TimeoutError):
             async with asyncio.timeout(max_wait):
                 while not (records := self._look(stream, name, slice(max_records), max_bytes)):  # noqa: ASYNC110
-                    await asyncio.sleep(POLL_SECONDS)  # Appends of other processes ring no bell.
+                    await asyncio.sleep(POLL_SECONDS)  # Other processes send no event.
         return records
 
     async def describe(self, stream: sd.StreamId, *, last: int = 0) -> sd.StreamInfo:

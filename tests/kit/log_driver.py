@@ -1,4 +1,4 @@
-"""A driver over one shared log, as Kafka's is: it keeps order for everybody, and refuses nobody."""
+"""A driver over one shared log, like Kafka's: it keeps a total order and does not fence."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class LogSettings(DriverSettings):
 
 @dataclass
 class Log:
-    """Records of all streams, in the one order in which they came."""
+    """Records of all streams, in the order of their arrival."""
 
     records: list[tuple[StreamId, bytes]] = field(default_factory=list)
     heads: dict[StreamId, int] = field(default_factory=dict)  # where a stream begins
@@ -65,7 +65,7 @@ class Log:
 
 
 class LogQueue(ChunkQueue):
-    """Appends whatever it is given; says which epochs it has seen."""
+    """Appends every record; remembers the epochs that it has seen."""
 
     backend = "log"
     capabilities = _CAPABILITIES
@@ -86,7 +86,7 @@ class LogQueue(ChunkQueue):
         for entry in entries:
             if entry.index == 0:
                 log.epochs[stream] = max(log.epochs.get(stream, 0), entry.epoch)
-            await asyncio.sleep(0.001)  # another attempt may come in between
+            await asyncio.sleep(0.001)  # another attempt may append in between
             log.heads.setdefault(stream, len(log.records))
             log.records.append((stream, bytes(entry.data)))
         async with log.changed:
@@ -159,7 +159,7 @@ class LogDriver(Driver[LogSettings]):
     """One log for all streams of a store."""
 
     name = "log"
-    summary = "one log for all, which refuses nobody"
+    summary = "one log for all streams, without a fence"
     capabilities = _CAPABILITIES
     settings_type = LogSettings
     logs: ClassVar[dict[str, Log]] = {}
@@ -171,19 +171,19 @@ class LogDriver(Driver[LogSettings]):
 
     @classmethod
     def log(cls, settings: LogSettings) -> Log:
-        """Return the named log, which comes into being here."""
+        """Return the named log; create it if necessary."""
         return cls.logs.setdefault(settings.store, Log())
 
 
 class LogHarness(BackendHarness):
-    """A log of the check's own."""
+    """Gives each check a log of its own."""
 
     driver = LogDriver
 
     def settings(self) -> LogSettings:
-        """Return settings that lead to it."""
+        """Return settings of this check's log."""
         return LogSettings(store=str(self.directory))
 
     async def stop(self) -> None:
-        """Forget the log."""
+        """Remove the log."""
         LogDriver.logs.pop(str(self.directory), None)

@@ -1,4 +1,4 @@
-"""A driver over mailboxes, as SQS has them: what one reader has taken, no other one sees."""
+"""A driver over mailboxes, like SQS: a record that one reader has taken is hidden from others."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class Message:
     """A message.
 
     Attributes:
-        number: In the order of arrival.
-        data: What it holds.
-        visible_at: When it can be taken, by the clock of the loop.
-        receipt: In the order in which messages were taken, for whom that matters.
+        number: Number in the order of arrival.
+        data: Its content.
+        visible_at: Time from which it can be taken, by the clock of the loop.
+        receipt: Number in the order in which messages were taken; used by the modest driver.
     """
 
     number: int
@@ -74,7 +74,7 @@ class Message:
 
 @dataclass
 class Box:
-    """One stream: first in, first out; nothing more while something is taken."""
+    """One stream, first in, first out; nothing more is given while a message is taken."""
 
     messages: list[Message] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
@@ -139,7 +139,7 @@ class MailboxQueue(ChunkQueue):
             if left <= 0:
                 return []
             try:
-                # What is hidden comes back without anybody telling.
+                # Hidden messages become visible without an event.
                 async with asyncio.timeout(min(left, 0.05)), self.post.changed:
                     await self.post.changed.wait()
             except TimeoutError:
@@ -212,7 +212,7 @@ class MailboxDriver(Driver[MailboxSettings]):
     """One mailbox for each stream."""
 
     name = "mailbox"
-    summary = "mailboxes: one reader, and what it has taken is gone"
+    summary = "mailboxes: one reader, which removes what it acknowledges"
     capabilities = _CAPABILITIES
     settings_type = MailboxSettings
     posts: ClassVar[dict[str, Post]] = {}
@@ -224,19 +224,19 @@ class MailboxDriver(Driver[MailboxSettings]):
 
     @classmethod
     def post(cls, settings: MailboxSettings) -> Post:
-        """Return the named store, which comes into being here."""
+        """Return the named store; create it if necessary."""
         return cls.posts.setdefault(settings.store, Post())
 
 
 class MailboxHarness(BackendHarness):
-    """A store of the check's own."""
+    """Gives each check a store of its own."""
 
     driver = MailboxDriver
 
     def settings(self) -> MailboxSettings:
-        """Return settings that lead to it."""
+        """Return settings of this check's store."""
         return MailboxSettings(store=str(self.directory))
 
     async def stop(self) -> None:
-        """Forget the store."""
+        """Remove the store."""
         MailboxDriver.posts.pop(str(self.directory), None)

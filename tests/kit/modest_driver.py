@@ -1,4 +1,4 @@
-"""A driver that can do next to nothing, and says so: what is not declared is not demanded."""
+"""A driver that declares no capability, so that the suite demands none."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ModestSettings(DriverSettings):
 
 
 class ModestQueue(MailboxQueue):
-    """Gives out messages in any order, to whoever comes first."""
+    """Gives messages in random order to the first reader."""
 
     backend = "modest"
     capabilities = _NOTHING
@@ -91,10 +91,10 @@ class ModestQueue(MailboxQueue):
 
 
 class ModestDriver(Driver[ModestSettings]):
-    """Promises nothing."""
+    """Declares no capability."""
 
     name = "modest"
-    summary = "promises nothing, and keeps that"
+    summary = "declares no capability"
     capabilities = _NOTHING
     settings_type = ModestSettings
     posts: ClassVar[dict[str, Post]] = {}
@@ -111,9 +111,9 @@ class ModestHarness(BackendHarness):
     driver = ModestDriver
 
     def settings(self) -> ModestSettings:
-        """Return settings that lead to the check's own store."""
+        """Return settings of this check's store."""
         return ModestSettings(store=str(self.directory))
 
     async def stop(self) -> None:
-        """Forget the store."""
+        """Remove the store."""
         ModestDriver.posts.pop(str(self.directory), None)

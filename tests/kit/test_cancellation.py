@@ -1,4 +1,4 @@
-"""Cancelling at every await: what swallows, loses or repeats is found."""
+"""Cancellation at every await finds calls that swallow it, lose results or repeat work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def nothing() -> None:
 
 
 async def test_every_await_is_met_early_and_late() -> None:
-    """The bug that only shows when the answer and the cancellation come together is met, too."""
+    """Some faults show only if result and cancellation arrive together; these are found, too."""
     starts = ends = 0
     reached: list[int] = []
 
@@ -38,24 +38,24 @@ async def test_every_await_is_met_early_and_late() -> None:
 
 
 async def test_result_that_is_lost_with_the_cancellation_is_found() -> None:
-    """Taking something first and waiting afterwards is how chunks get lost."""
+    """A call that takes an item and then waits loses the item when it is cancelled."""
     left = list("abcdef")
-    told: list[str] = []
+    taken: list[str] = []
 
     async def take() -> None:
         item = left.pop(0)
         await asyncio.sleep(0)
-        told.append(item)
+        taken.append(item)
 
     async def nothing_is_lost() -> None:
-        assert "".join(told) + "".join(left) == "abcdef"
+        assert "".join(taken) + "".join(left) == "abcdef"
 
     with pytest.raises(AssertionError):
         await cancel_at_every_await(take, nothing_is_lost)
 
 
 async def test_swallowed_cancellation_is_found() -> None:
-    """A worker that does not stop when it is told to is killed, with all that it holds."""
+    """A worker that ignores cancellation is killed, and loses its buffers."""
 
     async def swallow() -> None:
         try:
@@ -68,7 +68,7 @@ async def test_swallowed_cancellation_is_found() -> None:
 
 
 async def test_error_of_the_call_itself_comes_out() -> None:
-    """A call that fails without being cancelled proves nothing about cancelling."""
+    """A call that fails without cancellation proves nothing about cancellation."""
 
     async def fail() -> None:
         await asyncio.sleep(0)

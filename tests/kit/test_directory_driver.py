@@ -48,7 +48,7 @@ def _disk_of_1_mib(where: Path, contents: Path, *, read_only: bool = False) -> I
 
 
 class DirectoryHarness(BackendHarness):
-    """A directory of the check's own, and hooks that go at its files."""
+    """Gives each check a directory of its own; its hooks change the files."""
 
     driver = DirectoryDriver
 
@@ -73,7 +73,7 @@ class DirectoryHarness(BackendHarness):
             record.unlink()
 
     async def restart(self) -> None:
-        """Go on with what is on the disk, and with what writers leave that die in the middle."""
+        """Continue with the files on the disk, and with the remains of writers that died."""
         left = self.directory / "left"
         shutil.copytree(self.path, left)
         (left / "streams" / "begun").mkdir()
@@ -97,7 +97,7 @@ class DirectoryHarness(BackendHarness):
 
 
 class TestDirectory(DriverSuite):
-    """A stranger's driver keeps what it declares."""
+    """The driver of a third party fulfils its declaration."""
 
     harness_type = DirectoryHarness
 
@@ -108,7 +108,7 @@ class TestDirectory(DriverSuite):
         backend: DirectoryHarness,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A writer that was stopped within an append must not stop everybody for ever."""
+        """A writer that was stopped within an append must not block others for ever."""
         monkeypatch.setattr(directory_driver, "LOCK_SECONDS", 0.05)
         await queue.append(stream, [Entry(1, 0, b"a")])
         with (backend.path / "lock").open("ab") as lock:
@@ -121,7 +121,7 @@ class TestDirectory(DriverSuite):
     async def test_damaged_head_is_an_error_of_streamq(
         self, queue: ChunkQueue, stream: StreamId, backend: DirectoryHarness
     ) -> None:
-        """After a power cut a file may hold anything: the message has to say so."""
+        """After a power cut a file may have any content, and the error has to report it."""
         await queue.append(stream, [Entry(1, 0, b"a")])
         (backend.folder(stream) / "head").write_bytes(b"\0\0\0")
         with pytest.raises(BackendError):
@@ -130,19 +130,19 @@ class TestDirectory(DriverSuite):
     async def test_what_writers_left_that_died_is_swept(
         self, queue: ChunkQueue, backend: DirectoryHarness, open_queue: OpenQueue
     ) -> None:
-        """Nobody can ask for a stream that has no head, and so nobody would ever delete it."""
+        """A stream without a head cannot be found, so it would never be deleted."""
         await backend.restart()
         await (await open_queue()).sweep()
         assert list((backend.path / "streams").iterdir()) == []
 
 
 def test_it_is_short() -> None:
-    """Whoever wants a backend of their own should be done in an afternoon."""
+    """Writing a driver should take no more than an afternoon."""
     assert len(SOURCE.read_text().splitlines()) < 200
 
 
 def test_it_needs_public_modules_only() -> None:
-    """A third party has nothing else: what it needs has to be public."""
+    """A third party can use public names only."""
     imported = [
         f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
         for node in ast.walk(ast.parse(SOURCE.read_text()))

@@ -1,4 +1,4 @@
-"""The page about the kit: its programs run as they stand there."""
+"""The programs on the page about the kit run unchanged."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def block_with(text: str) -> str:
 
 
 def test_complete_test_file_is_complete(pytester: pytest.Pytester) -> None:
-    """What a stranger copies from the top of the page passes, with another driver behind it."""
+    """The first program on the page, copied for another driver, passes."""
     pytester.makepyfile(acme=_ACME, test_acme=BLOCKS[0])
     pytester.makeconftest(BLOCKS[1])
     found = pytester.runpytest_subprocess(
@@ -50,7 +50,7 @@ def test_complete_test_file_is_complete(pytester: pytest.Pytester) -> None:
 
 
 async def test_script_of_faults_does_what_the_page_says() -> None:
-    """The example counts three appends, and every other one of its lines is true as well."""
+    """Every assertion of the example holds."""
     options = QueueOptions(ttl=timedelta(minutes=1))
     inner = await MemoryDriver.open(options, MemorySettings(store=uuid.uuid4().hex))
     queue, stream = FaultyQueue(inner), new_stream()
@@ -71,11 +71,11 @@ async def test_script_of_faults_does_what_the_page_says() -> None:
 
 
 def test_hour_of_silence_returns_at_once() -> None:
-    """The promise of virtual time, in the words of the page."""
+    """The example of virtual time on the page runs."""
     exec(block_with("an_hour_of_silence"), {**vars(testing), "asyncio": asyncio})
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_program_is_python(block: str) -> None:
-    """A program with a typing error teaches nobody."""
+    """An example with a typing error misleads its readers."""
     ast.parse(textwrap.dedent(block))

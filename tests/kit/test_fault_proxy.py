@@ -11,11 +11,11 @@ from streamq.devserver import free_port
 from streamq.testing import Direction, FaultProxy
 
 _PATIENCE_SECONDS = 10.0
-_UNTIL_SURE_SECONDS = 0.1  # nothing tells that nothing comes
+_UNTIL_SURE_SECONDS = 0.1  # there is no event for "nothing arrives"
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what it gets, and keeps it; closes when the client has ended."""
+    """Echoes and records all data; closes when the client has ended."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -42,7 +42,7 @@ class Echo(asyncio.Protocol):
 
 
 class Server:
-    """A server that tells what it has seen."""
+    """A server that records its data."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -115,17 +115,17 @@ async def proxy(server: Server) -> AsyncIterator[FaultProxy]:
 
 @pytest.fixture
 async def client(proxy: FaultProxy) -> AsyncIterator[Client]:
-    """One that has been through once, so that everything is connected."""
+    """A connection that has echoed data once, so that both ends are connected."""
     connected = await Client.connect(proxy)
     await connected.send(b"hello")
     assert await connected.get(5) == b"hello"
     yield connected
-    connected.writer.transport.abort()  # what is held would never be flushed
+    connected.writer.transport.abort()  # held data would never be flushed
     await connected.close()
 
 
 async def test_without_a_fault_bytes_pass_unchanged_and_the_end_as_well(client: Client) -> None:
-    """A proxy that breaks things by itself would blame the driver for it."""
+    """A fault of the proxy itself would be blamed on the driver."""
     data = bytes(range(256)) * 8_192
     sending = asyncio.create_task(client.send(data))
     assert await client.get(len(data)) == data
@@ -137,7 +137,7 @@ async def test_without_a_fault_bytes_pass_unchanged_and_the_end_as_well(client: 
 async def test_cut_resets_both_ends_of_every_connection(
     proxy: FaultProxy, client: Client, server: Server
 ) -> None:
-    """A firewall that forgets its connections: clients have to notice at once."""
+    """A firewall may forget its connections; clients have to notice at once."""
     other = await Client.connect(proxy)
     await other.send(b"x")
     await other.get(1)
@@ -151,7 +151,7 @@ async def test_cut_resets_both_ends_of_every_connection(
 
 
 async def test_cut_reaches_a_connection_that_is_held(proxy: FaultProxy, client: Client) -> None:
-    """Faults come together: the end of one must not hide behind another."""
+    """Faults overlap, and each has to end on its own."""
     proxy.hold()
     await client.send(b"never heard")
     assert await client.is_silent()
@@ -163,7 +163,7 @@ async def test_cut_reaches_a_connection_that_is_held(proxy: FaultProxy, client: 
 async def test_refused_connections_are_refused_by_the_system_and_accepted_again_later(
     proxy: FaultProxy, client: Client
 ) -> None:
-    """A server that restarts is away for a while and comes back at the same address."""
+    """A server that restarts is unreachable for a while and returns at the same address."""
     proxy.refuse()
     with pytest.raises(ConnectionRefusedError):
         await Client.connect(proxy)
@@ -179,7 +179,7 @@ async def test_refused_connections_are_refused_by_the_system_and_accepted_again_
 async def test_hold_is_silence_and_release_gives_everything_in_order(
     proxy: FaultProxy, client: Client, server: Server
 ) -> None:
-    """A network that loses packets for a while: no error, no data, and then all of it."""
+    """A network may lose packets for a while: no error, no data, then all of it."""
     proxy.hold()
     await client.send(b"one")
     await client.send(b"two")
@@ -192,7 +192,7 @@ async def test_hold_is_silence_and_release_gives_everything_in_order(
 async def test_hold_of_one_direction_lets_the_other_pass(
     proxy: FaultProxy, client: Client, server: Server
 ) -> None:
-    """The hardest case for a writer: it was stored, and the acknowledgement never came."""
+    """The hardest case for a writer is a stored record whose acknowledgement is lost."""
     proxy.hold(Direction.TO_CLIENT)
     server.received = b""
     await client.send(b"stored")
@@ -206,7 +206,7 @@ async def test_hold_of_one_direction_lets_the_other_pass(
 async def test_the_end_of_a_held_connection_is_not_passed_on(
     proxy: FaultProxy, client: Client, server: Server
 ) -> None:
-    """Half-open: a client that has gone while the server believes in it."""
+    """A connection can be half-open: the client has gone, and the server does not know it."""
     proxy.hold()
     await client.close()
     await asyncio.sleep(_UNTIL_SURE_SECONDS)
@@ -217,7 +217,7 @@ async def test_the_end_of_a_held_connection_is_not_passed_on(
 
 
 async def test_a_held_sender_feels_backpressure(proxy: FaultProxy, client: Client) -> None:
-    """Otherwise a long black hole would cost the memory of everything sent into it."""
+    """Otherwise a long hold would keep all data that is sent in memory."""
     proxy.hold()
     sending = asyncio.create_task(client.send(bytes(64 * 1_048_576)))
     done, _ = await asyncio.wait({sending}, timeout=1.0)
@@ -226,7 +226,7 @@ async def test_a_held_sender_feels_backpressure(proxy: FaultProxy, client: Clien
 
 
 async def test_delay_keeps_pieces_back_and_in_order(proxy: FaultProxy, client: Client) -> None:
-    """Distance: everything arrives, later."""
+    """Over a distance, everything arrives later."""
     clock = asyncio.get_running_loop().time
     proxy.delay_seconds = 0.1
     started = clock()
@@ -238,7 +238,7 @@ async def test_delay_keeps_pieces_back_and_in_order(proxy: FaultProxy, client: C
 async def test_cut_after_lets_exactly_so_many_bytes_pass(
     proxy: FaultProxy, client: Client, server: Server
 ) -> None:
-    """A message torn in two is where parsers and repeats go wrong."""
+    """Parsers and retries fail most easily on a message that is cut in two."""
     server.received = b""
     proxy.cut_after(4)
     await client.send(b"torn in two")
@@ -255,13 +255,13 @@ async def test_cut_after_lets_exactly_so_many_bytes_pass(
 async def test_half_close_ends_one_direction_only(
     proxy: FaultProxy, client: Client, server: Server
 ) -> None:
-    """A peer that is done talking may still be listening; code that takes it for dead is wrong."""
+    """A peer that has finished sending may still receive; code must not take it for dead."""
     server.stays_open = True
     assert proxy.half_close(Direction.TO_SERVER) == 1
     await server.until("ended")
     await client.send(b"thrown away")
-    server.connected[0].transport.write(b"still told")
-    assert await client.get(10) == b"still told"
+    server.connected[0].transport.write(b"still sent")
+    assert await client.get(10) == b"still sent"
     assert server.received == b"hello"
 
 
@@ -275,7 +275,7 @@ async def test_a_server_that_is_not_there_is_a_reset(server: Server) -> None:
 
 
 async def test_heal_takes_every_lasting_fault_away(proxy: FaultProxy, client: Client) -> None:
-    """One call at the end of a run, whatever was switched on."""
+    """One call at the end of a run ends all faults."""
     proxy.refuse()
     proxy.hold()
     proxy.delay_seconds = 60.0
@@ -290,7 +290,7 @@ async def test_heal_takes_every_lasting_fault_away(proxy: FaultProxy, client: Cl
 async def test_closing_ends_everything_and_may_be_repeated(
     proxy: FaultProxy, client: Client, server: Server
 ) -> None:
-    """Nothing may be left for the next test, held connections least of all."""
+    """Nothing may remain for the next test, above all no held connection."""
     proxy.hold()
     await client.send(b"on its way")
     await proxy.aclose()
@@ -304,6 +304,6 @@ async def test_closing_ends_everything_and_may_be_repeated(
 
 
 async def test_a_cut_after_nothing_is_refused(proxy: FaultProxy) -> None:
-    """A schedule that computes 0 should hear of it, not wait for a cut that never comes."""
+    """A schedule that computes 0 has to get an error, or it would wait for ever."""
     with pytest.raises(ValueError, match="cut\\(\\) resets at once"):
         proxy.cut_after(0)

@@ -1,4 +1,4 @@
-"""The queue that fails by script: each fault does what it says, and nothing else."""
+"""The queue that fails by script: each fault has exactly its documented effect."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ async def queue() -> AsyncIterator[FaultyQueue]:
 
 
 async def stored(queue: FaultyQueue) -> list[bytes]:
-    """Return what is stored, past the script."""
+    """Return the stored data, without the script."""
     found = await queue.inner.read(STREAM, START, max_records=100, max_bytes=1_000, max_wait=0)
     return [record.data for record in found]
 
 
 async def read(queue: FaultyQueue, max_wait: float = 0) -> list[bytes]:
-    """Return what a read through the script gives."""
+    """Return the data of a read through the script."""
     found = await queue.read(STREAM, START, max_records=100, max_bytes=1_000, max_wait=max_wait)
     return [record.data for record in found]
 
@@ -60,7 +60,7 @@ async def read(queue: FaultyQueue, max_wait: float = 0) -> list[bytes]:
 async def test_append_fails_before_after_or_in_between(
     queue: FaultyQueue, fault: Fault, left: list[bytes]
 ) -> None:
-    """The three ways in which an append can fail differ in what they leave behind."""
+    """The three ways in which an append can fail store different records."""
     queue.script("append", fault)
     with pytest.raises(BackendUnavailableError):
         await queue.append(STREAM, [A, B, C])
@@ -71,7 +71,7 @@ async def test_append_fails_before_after_or_in_between(
 
 
 async def test_faults_meet_calls_in_the_order_of_the_script(queue: FaultyQueue) -> None:
-    """A story of several faults is told in one line."""
+    """A sequence of faults is scripted in one line."""
     queue.script("describe", Pass(), Fail(StorageFullError("full")))
     await queue.append(STREAM, [A])
     await queue.describe(STREAM)
@@ -82,7 +82,7 @@ async def test_faults_meet_calls_in_the_order_of_the_script(queue: FaultyQueue) 
 
 
 async def test_call_made_twice_reaches_the_backend_twice(queue: FaultyQueue) -> None:
-    """Clients repeat by themselves; on a backend that does not fence it shows."""
+    """Clients repeat requests by themselves, which shows on a backend that does not fence."""
     seen = FaultyQueue(queue.inner)
     outer = FaultyQueue(seen)
     outer.script("append", Twice())
@@ -91,7 +91,7 @@ async def test_call_made_twice_reaches_the_backend_twice(queue: FaultyQueue) -> 
 
 
 async def test_blocked_call_waits_for_its_release(queue: FaultyQueue) -> None:
-    """A test decides what happens while a call is under way."""
+    """A test can act while a call is in progress."""
     block = Block()
     queue.script("append", block)
     append = asyncio.ensure_future(queue.append(STREAM, [A]))
@@ -103,7 +103,7 @@ async def test_blocked_call_waits_for_its_release(queue: FaultyQueue) -> None:
 
 
 async def test_cancelled_blocked_call_does_nothing(queue: FaultyQueue) -> None:
-    """Who is cancelled while waiting must not be found in the backend later."""
+    """A call that is cancelled while it waits must not reach the backend later."""
     block = Block()
     queue.script("append", block)
     append = asyncio.ensure_future(queue.append(STREAM, [A]))
@@ -116,7 +116,7 @@ async def test_cancelled_blocked_call_does_nothing(queue: FaultyQueue) -> None:
 
 
 async def test_delay_is_by_the_clock_of_the_loop(queue: FaultyQueue) -> None:
-    """In virtual time a slow backend costs nothing; what follows the delay may be another fault."""
+    """In virtual time a slow backend costs no time; another fault may follow the delay."""
     clock = asyncio.get_running_loop().time
     started = clock()
     queue.script("append", Delay(0.02, Fail()))
@@ -126,7 +126,7 @@ async def test_delay_is_by_the_clock_of_the_loop(queue: FaultyQueue) -> None:
 
 
 async def test_empty_read_returns_at_once(queue: FaultyQueue) -> None:
-    """A backend may have nothing to say although there is something."""
+    """A read may return nothing although there are records."""
     await queue.append(STREAM, [A])
     queue.script("read", Empty())
     assert await read(queue, max_wait=600) == []
@@ -134,7 +134,7 @@ async def test_empty_read_returns_at_once(queue: FaultyQueue) -> None:
 
 
 async def test_outage_ends_calls_that_wait_and_refuses_new_ones(queue: FaultyQueue) -> None:
-    """A server that dies takes the blocked readers with it."""
+    """When a server dies, its blocked readers get an error."""
     reading = asyncio.ensure_future(read(queue, max_wait=600))
     await asyncio.sleep(0)
     queue.take_down()
@@ -161,7 +161,7 @@ async def test_always_applies_until_it_is_healed(queue: FaultyQueue) -> None:
 
 
 async def test_smaller_limit_is_declared_and_enforced(queue: FaultyQueue) -> None:
-    """That core splits is proved only if what it does not split is refused."""
+    """Tests prove that core splits only if larger records are refused."""
     small = dataclasses.replace(queue.capabilities, max_record_bytes=3)
     limited = FaultyQueue(queue.inner, capabilities=small)
     await limited.append(STREAM, [Entry(1, 0, b"abc")])
@@ -171,7 +171,7 @@ async def test_smaller_limit_is_declared_and_enforced(queue: FaultyQueue) -> Non
 
 
 async def test_calls_are_logged_with_what_they_asked_for(queue: FaultyQueue) -> None:
-    """Tests look at what core did, without a mock of the backend."""
+    """Tests can inspect the calls of core without a mock of the backend."""
     await queue.append(STREAM, [A, B], ttl=timedelta(seconds=7))
     await asyncio.gather(read(queue), read(queue))
     await queue.idle("read")
@@ -182,13 +182,13 @@ async def test_calls_are_logged_with_what_they_asked_for(queue: FaultyQueue) -> 
 
 
 async def test_unknown_method_is_refused(queue: FaultyQueue) -> None:
-    """A typing error in a script would make a test that proves nothing."""
+    """A typing error in a script would make a test useless."""
     with pytest.raises(ValueError, match="'apend' is not one of append"):
         queue.script("apend", Fail())
 
 
 async def test_fault_of_ones_own_may_change_the_call(queue: FaultyQueue) -> None:
-    """What the kit has not thought of takes a few lines."""
+    """A fault of one's own takes a few lines."""
 
     class Shout(Fault):
         async def apply(self, call: Call, forward: object) -> object:

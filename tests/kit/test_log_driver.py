@@ -1,4 +1,4 @@
-"""The contract on a backend that does not fence: readers tell attempts apart by the order."""
+"""The contract on a backend that does not fence; readers distinguish attempts by order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .log_driver import LogHarness
 
 
 class TestLog(DriverSuite):
-    """What Kafka has to keep, without Kafka."""
+    """The suite for a backend like Kafka, without Kafka."""
 
     harness_type = LogHarness
     virtual_time = True

@@ -1,4 +1,4 @@
-"""The contract on a backend where what is read is gone, as on SQS."""
+"""The contract on a backend without replay, like SQS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .mailbox_driver import MailboxHarness
 
 
 class TestMailbox(DriverSuite):
-    """What SQS has to keep, without SQS."""
+    """The suite for a backend like SQS, without SQS."""
 
     harness_type = MailboxHarness
     virtual_time = True

@@ -8,7 +8,7 @@ from .modest_driver import ModestHarness
 
 
 class TestModest(DriverSuite):
-    """All that is left of the contract when nothing is declared."""
+    """The suite for a backend without any capability."""
 
     harness_type = ModestHarness
     virtual_time = True

@@ -1,4 +1,4 @@
-"""What a run says at its end beside the outcomes, whichever process had to say it."""
+"""Notes at the end of a run, collected from all test processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 def test_notes_of_every_process_are_told_once_at_the_end(
     pytester: pytest.Pytester, pytestconfig: pytest.Config, processes: str
 ) -> None:
-    """Which brokers a run has met is a part of what it proves."""
+    """A run has to show which brokers it has used."""
     pytester.makeconftest((pytestconfig.rootpath / "conftest.py").read_text())
     pytester.makepyfile(
         test_one="def test_one(note): note('brokers', 'Tansu')",

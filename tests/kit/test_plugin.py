@@ -1,4 +1,4 @@
-"""The plugin and the suite as an author meets them: a test file of their own, run by pytest."""
+"""The plugin and the suite from an author's point of view: their own test file, run by pytest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def author(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def run(author: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    """Run pytest in a process of its own, without what surrounds it here."""
+    """Run pytest in a process of its own, without the configuration of this run."""
     return author.runpytest_subprocess(
         *("-p", "no:cacheprovider", "-W", "error", "--asyncio-mode=strict"),
         *("-o", "asyncio_default_fixture_loop_scope=function", *arguments),
@@ -44,7 +44,7 @@ def run(author: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 
 def test_smallest_suite_passes_in_a_project_with_the_defaults(author: pytest.Pytester) -> None:
-    """A class of three lines is all that a stranger has to write, in asyncio's strict mode, too."""
+    """An author has to write only a class of three lines, even in asyncio's strict mode."""
     author.makepyfile(_HEAD + _SUITE)
     found = run(author, "-q", "-k", "append or read")
     assert found.ret == 0, found.stdout.str()
@@ -81,8 +81,8 @@ def test_report_has_what_was_declared_and_how_it_was_proved(
         assert check["guarantee"].endswith(".")
 
 
-def test_without_being_asked_nothing_is_printed(author: pytest.Pytester) -> None:
-    """Most runs are somebody's edit and test, with no room for tables."""
+def test_without_the_options_nothing_is_printed(author: pytest.Pytester) -> None:
+    """Most runs follow a small edit, and tables would be in the way."""
     author.makepyfile(_HEAD + _SUITE)
     quiet = run(author, "-k", "lists_one_tenant")
     assert "streamq conformance" not in quiet.stdout.str()
@@ -123,7 +123,7 @@ class Harness(Harness):
 
 
 def test_authors_add_checks_of_their_own(author: pytest.Pytester) -> None:
-    """A backend's special promise is tested beside the general ones, by the same means."""
+    """An author's own check uses the same fixtures, marks and report."""
     author.makepyfile(
         _HEAD
         + _SUITE
@@ -159,7 +159,7 @@ async def test_elsewhere():
 def test_what_a_driver_does_not_promise_is_skipped_before_anything_starts(
     author: pytest.Pytester,
 ) -> None:
-    """A backend may take seconds to start, and a hundred checks may not be about it."""
+    """A backend may take seconds to start, and a hundred checks may be skipped."""
     author.makepyfile(
         _HEAD
         + """
@@ -175,7 +175,7 @@ class Harness(Harness):
 
 
 def test_what_a_failed_check_has_begun_ends_with_it(author: pytest.Pytester) -> None:
-    """The failure is what to look at, not what a read says when its queue closes."""
+    """The report must show the failure, not errors of reads whose queue was closed."""
     author.makepyfile(
         _HEAD
         + """
@@ -194,7 +194,7 @@ class TestIt(DriverSuite):
 
 
 def test_suite_without_a_harness_says_what_is_missing(author: pytest.Pytester) -> None:
-    """The first mistake an author makes gets an answer, not a traceback of fixtures."""
+    """The most common mistake of authors gets a message, not a traceback of fixtures."""
     author.makepyfile(_HEAD + "\nclass TestIt(DriverSuite):\n    pass\n")
     found = run(author, "-k", "lists_one_tenant")
     found.stdout.fnmatch_lines(["*TestIt sets neither harness_type nor a fixture called harness*"])
@@ -202,6 +202,6 @@ def test_suite_without_a_harness_says_what_is_missing(author: pytest.Pytester) -
 
 @pytest.mark.parametrize("marker", ["requires", "needs"])
 def test_mistyped_condition_is_refused(marker: str) -> None:
-    """A check that is skipped because of a typing error is one that nobody misses."""
+    """A check that is skipped because of a typing error would go unnoticed."""
     with pytest.raises(ValueError, match="durabel"):
         getattr(testing, marker)("durabel")

@@ -24,22 +24,22 @@ from streamq.testing.checks import ConsumingChecks
 from .sabotage.server import SoundQueue
 from .sabotage.suites import CAUGHT_BY
 
-# Where tests run side by side, another process keeps the other core busy.
+# With xdist, another process uses the other core.
 _PROCESSES = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 _DEADLINE_SECONDS = 540
 _OPTIONS = (
     *("-n", "0"),
-    # Each check by name, so that the last one of a run that hangs can be told.
+    # Print each check by name, to show the last one of a run that hangs.
     *("-v", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=no", "-r", "N"),
-    # Explaining a difference takes longer than finding it.
+    # pytest needs longer to explain a difference than to find it.
     *("--assert=plain", "--timeout=30"),
-    # What a sabotaged driver leaves behind is told by the checks, or by nobody.
+    # Only the checks have to report what a sabotaged driver leaves behind.
     *("-W", "ignore", "-p", "no:unraisableexception", "-p", "no:threadexception"),
     *("-p", "no:logging"),
 )
 _CONSUMING = {name.removeprefix("test_") for name in vars(ConsumingChecks) if "test_" in name}
 _SOUND_SKIPS = {
-    # These are about backends that do not fence, or have no replay.
+    # Checks of backends that do not fence, or have no replay.
     "epochs_are_known_before_their_records",
     "idle_stale_writer_is_stopped",
     *_CONSUMING,
@@ -52,23 +52,23 @@ _NOT_TRIPPED = (
     # Another process cannot reach a server inside this one, so these two are skipped here.
     "another_process_reads_ours_and_we_read_its",
     "takeover_by_another_process_in_the_middle_of_appends_is_clean",
-    # For drivers that a distribution registers, which these are not.
+    # For drivers that a distribution registers, unlike these.
     "driver_is_found_by_its_name",
-    # These hold streamq's own core to what the driver declares; no driver has a part in them.
+    # These test streamq's own core; no driver is involved.
     "declared_capabilities_can_be_required",
     "undeclared_capabilities_are_refused_at_open",
     "writers_refuse_a_backend_that_cannot_tell_attempts_apart",
     "attempt_that_resumes_or_replays_is_refused",
     "chunk_larger_than_a_record_is_refused",
     "tail_is_refused",
-    # The driver that never answers is a scripted one: what is tested is core's own deadline.
+    # This tests core's own deadline, with a scripted driver that never answers.
     "call_that_a_driver_never_answers_ends_at_the_deadline",
 )
 
 
 @dataclass(slots=True)
 class Findings:
-    """What became of the checks of one suite, by name without parameters."""
+    """The outcomes of the checks of one suite, by name without parameters."""
 
     ran: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
@@ -83,7 +83,7 @@ def _names(suite: type) -> Iterator[str]:
 def findings(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> dict[str, Findings]:
-    """Hold every queue to the whole kit; the result is by the name of the queue."""
+    """Run the whole kit against every queue; return the findings by the name of the queue."""
     directory = tmp_path_factory.mktemp("sabotaged")
     queues = [SoundQueue.__name__, *CAUGHT_BY]
     source = Path(__file__).with_name("sabotage") / "suites.py"
@@ -93,7 +93,7 @@ def findings(
         report = directory / f"{at}.json"
         command = [sys.executable, "-m", "pytest", *_OPTIONS, "--streamq-report", str(report)]
         command += ["--basetemp", str(directory / str(at)), *suites]
-        # Into a file: nobody reads a pipe while we wait, and a full one would stop the run.
+        # Into a file: a pipe is not read while this waits, and a full one would block the run.
         with (directory / f"{at}.log").open("wb") as log:
             process = subprocess.Popen(
                 command, cwd=pytestconfig.rootpath, stdout=log, stderr=subprocess.STDOUT
@@ -104,7 +104,7 @@ def findings(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_DEADLINE_SECONDS)
             if process.poll() is None:
-                process.send_signal(signal.SIGABRT)  # pytest has it tell where every thread is
+                process.send_signal(signal.SIGABRT)  # pytest then prints the stack of every thread
                 process.wait()
             said = report.with_suffix(".log").read_text(errors="replace")[-5_000:]
             assert process.returncode in (0, 1), said
@@ -128,7 +128,7 @@ def findings(
 
 @pytest.mark.timeout(_DEADLINE_SECONDS + 30)
 def test_sound_driver_passes_everything(findings: dict[str, Findings]) -> None:
-    """What a sabotaged driver is caught by has to be its fault, not what the fault is built on."""
+    """The checks must catch the fault of a sabotaged driver, not the driver below it."""
     sound = findings[SoundQueue.__name__]
     assert sound.failed == set()
     assert sound.skipped <= _SOUND_SKIPS
@@ -140,12 +140,12 @@ def test_sound_driver_passes_everything(findings: dict[str, Findings]) -> None:
 def test_fault_is_caught_by_the_checks_that_name_it(
     name: str, findings: dict[str, Findings]
 ) -> None:
-    """A kit that nothing fails proves nothing; one that fails everywhere helps nobody."""
+    """A kit that never fails proves nothing; one that fails everywhere shows no cause."""
     assert CAUGHT_BY[name], f"{name} does not say what it is caught by"
     assert sorted(findings[name].failed) == sorted({*CAUGHT_BY[name]})
 
 
 def test_nearly_every_check_is_tripped_by_some_fault() -> None:
-    """A check that nothing can fail may as well be gone: each has to catch somebody."""
+    """A check that cannot fail is useless, so each has to catch a fault."""
     tripped = {name for names in CAUGHT_BY.values() for name in names}
     assert set(_names(DriverSuite)) - tripped == set(_NOT_TRIPPED)

@@ -1,4 +1,4 @@
-"""Virtual time: waiting costs nothing, and waiting for ever is an error at once."""
+"""Virtual time: waiting takes no time, and a deadlock is reported at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamq.testing import DeadlockError, VirtualTimeLoop, run_in_virtual_time
 
 
 def test_sleeping_passes_exactly_the_time_asked_for() -> None:
-    """A test may state when something happens, to the microsecond, and hours are free."""
+    """A test can state times to the microsecond, and hours take no time."""
 
     async def sleep() -> list[float]:
         clock = asyncio.get_running_loop().time
@@ -26,7 +26,7 @@ def test_sleeping_passes_exactly_the_time_asked_for() -> None:
 
 
 def test_things_happen_in_the_order_of_their_timers() -> None:
-    """The same test gives the same history on every machine."""
+    """The same test runs in the same order on every machine."""
 
     async def race() -> list[str]:
         happened: list[str] = []
@@ -42,7 +42,7 @@ def test_things_happen_in_the_order_of_their_timers() -> None:
 
 
 def test_timeouts_run_in_virtual_time() -> None:
-    """Deadlines are what is tested most: an hour's patience must end without an hour's wait."""
+    """Tests of deadlines are common: an hour must pass without an hour's wait."""
 
     async def patient() -> float:
         clock = asyncio.get_running_loop().time
@@ -56,7 +56,7 @@ def test_timeouts_run_in_virtual_time() -> None:
 
 
 def test_deadlock_is_an_error_that_names_the_place() -> None:
-    """A test that would hang for ever says where it does, instead of being killed by a timeout."""
+    """A test that would hang for ever reports the place instead of running into a timeout."""
 
     async def waits_for_nobody() -> None:
         await asyncio.Event().wait()
@@ -71,7 +71,7 @@ def test_deadlock_is_an_error_that_names_the_place() -> None:
 
 
 def test_cleanup_runs_after_a_deadlock() -> None:
-    """What a test holds is released although it is stuck."""
+    """The resources of a blocked test are released."""
     released = []
 
     async def stuck() -> None:
@@ -86,7 +86,7 @@ def test_cleanup_runs_after_a_deadlock() -> None:
 
 
 def test_time_stands_still_while_a_thread_works() -> None:
-    """A blocking call takes no virtual time: it must not lose a race against a deadline."""
+    """A blocking call takes no virtual time, so it must not lose against a deadline."""
 
     async def work() -> str:
         async with asyncio.timeout(0.001):
@@ -97,7 +97,7 @@ def test_time_stands_still_while_a_thread_works() -> None:
 
 
 def test_advance_lets_time_pass_without_a_wait() -> None:
-    """A clock that jumps, as after the suspension of a machine, can be tried."""
+    """Tests can let the clock jump, as after the suspension of a machine."""
 
     async def jump() -> bool:
         loop = asyncio.get_running_loop()

@@ -15,7 +15,7 @@ from aiokafka.structs import TopicPartition
 
 from streamq.driver import BackendError, BackendUnavailableError
 from streamq_kafka._errors import kafka_errors
-from streamq_kafka._writing import Producer
+from streamq_kafka._writing import SharedProducer
 from streamq_kafka.directory import _cache
 from streamq_kafka.directory._directory import Directory
 from streamq_kafka.directory._listing import Listing
@@ -86,7 +86,7 @@ def _directory_of(log: _Log) -> Directory:
         "t.directory",
         len(log.partitions),
         cast("Cluster", log),
-        cast("Producer", None),
+        cast("SharedProducer", None),
         5.0,
         lambda key, listing: None,
         forget,

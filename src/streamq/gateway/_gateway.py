@@ -174,7 +174,7 @@ class Gateway:
                 raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
             if after is None:
                 if place.offset is None:
-                    raise CapabilityError("the end of this stream cannot be told without reading")
+                    raise CapabilityError("only reading this stream can show where it ends")
                 after = place.tail.progress.offset if place.tail else hub.ring.offset
             newest = max(hub.ring.offset, place.offset or 0)
             if (hub.is_ended or place.is_sealed) and after >= newest:

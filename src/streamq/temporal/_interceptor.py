@@ -132,8 +132,8 @@ class _ActivityInbound(ActivityInboundInterceptor):
         self._warned.add(info.activity_type)
         _logger.warning(
             "activity %s is called without heartbeat_timeout: if its worker dies, its readers wait "
-            "until start_to_close_timeout for the next attempt; pass "
-            "heartbeat_timeout=timedelta(seconds=10), say, where it is called",
+            "until start_to_close_timeout for the next attempt; pass heartbeat_timeout where it is "
+            "called, for example heartbeat_timeout=timedelta(seconds=10)",
             info.activity_type,
         )
 

@@ -33,7 +33,7 @@ from .generic._workflow import StreamWorkflow
 from .producer._spec import lacks_decorator
 from .sweeping._activity import sweep
 from .sweeping._workflow import SweepWorkflow
-from .workflow._produce import ProduceWorkflow
+from .workflow._produce_workflow import ProduceWorkflow
 from .workflow_streams import publish
 
 _DEFAULT_THROTTLE: timedelta = (

@@ -116,7 +116,7 @@ class PayloadSerializer(Generic[T]):
                 f"{found or type(exc).__name__}"
             ) from None
         if isinstance(value, bytes) and not self._takes_bytes:
-            # Converters return bytes whatever type is requested.
+            # Converters return bytes for any requested type.
             raise SerializationError(f"a chunk of {len(value)} bytes is not a {_name(wanted)}")
         return value  # type: ignore[no-any-return]
 

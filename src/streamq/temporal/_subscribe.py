@@ -225,7 +225,7 @@ class Subscription(Generic[T]):
 
         Raises:
             StopAsyncIteration: The seal has been delivered.
-            StreamqError: As the class says.
+            StreamqError: As listed for the class.
         """
         reader, watch = self._open_reader(), self._watch
         if watch is None:

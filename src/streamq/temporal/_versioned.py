@@ -19,7 +19,7 @@ from streamq._sweep import SweepRequest, SweepSummary
 from .generic._request import StreamResult
 from .generic._workflow import STREAM_WORKFLOW, StreamWorkflow
 from .sweeping._workflow import SWEEP_WORKFLOW, SweepWorkflow
-from .workflow._produce import PRODUCE_WORKFLOW, ProduceRequest, ProduceWorkflow
+from .workflow._produce_workflow import PRODUCE_WORKFLOW, ProduceRequest, ProduceWorkflow
 
 
 @workflow.defn(name=STREAM_WORKFLOW, versioning_behavior=VersioningBehavior.PINNED)

@@ -23,12 +23,11 @@ pytest.register_assert_rewrite(f"{__name__}.checks", f"{__name__}._cancellation"
 from ._fault_proxy import Direction, FaultProxy  # noqa: E402 - asserts are registered first
 from ._faulty_queue import FaultyQueue  # noqa: E402
 from ._fixtures import (  # noqa: E402
-    OpenWith,
     open_queue_fixture,
     open_with_fixture,
     stream_fixture,
 )
-from ._harness import MANDATORY_HOOKS, BackendHarness, OpenQueue, queue_factory  # noqa: E402
+from ._harness import MANDATORY_HOOKS, BackendHarness, OpenQueue, OpenWith, queue_factory  # noqa: E402
 from ._queue_faults import (  # noqa: E402
     Block,
     Call,

@@ -11,21 +11,18 @@ Design: docs/design/testing.md.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions, StreamId
 
-from ._harness import LONG_TTL, OpenQueue, queue_factory
+from ._harness import LONG_TTL, OpenQueue, OpenWith, queue_factory
 from .checks._records import new_stream
-
-OpenWith: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
-"""Opens a queue with settings of its own; takes an optional ``ttl: timedelta``."""
 
 
 def stream_fixture() -> Any:

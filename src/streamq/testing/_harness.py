@@ -1,4 +1,4 @@
-"""Defines the harness that tells the kit how to reach, inspect and break a backend."""
+"""Defines the harness with which the kit reaches, inspects and breaks a backend."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from streamq.driver import (
 
 OpenQueue: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
 """Opens one more connection to the backend under test; takes an optional ``ttl: timedelta``."""
+
+OpenWith: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
+"""Opens a queue with settings of its own; takes an optional ``ttl: timedelta``."""
 
 LONG_TTL = timedelta(minutes=5)
 

@@ -1,4 +1,4 @@
-"""Sabotaged drivers that declare what they are not, or cannot be used as they declare it."""
+"""Sabotaged drivers with a false or unusable declaration."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class DeclaresHostsButNotProcesses(SoundQueue):
 
 
 class DeclaresNumbersForFacts(SoundQueue):
-    """Declares a number where a fact is asked for."""
+    """Declares a number instead of a boolean."""
 
     caught_by = checks("declaration_is_usable")
 
@@ -63,12 +63,12 @@ class CallsItselfSomethingElse(SoundQueue):
 
 
 class HasStrangeSettings(SoundQueue):
-    """Reads its settings from variables that do not begin as the others do."""
+    """Reads its settings from variables with another prefix."""
 
     caught_by = checks("driver_describes_itself")
 
     class StrangeSettings(SabotagedSettings):
-        """Settings of nobody."""
+        """Settings with a wrong prefix."""
 
         model_config = SettingsConfigDict(env_prefix="SABOTAGED_")
 

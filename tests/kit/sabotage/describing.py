@@ -23,7 +23,7 @@ from .server import ROUND_TRIP_SECONDS, SoundQueue, checks
 
 
 class DescribesTheOldest(SoundQueue):
-    """Returns the oldest records where the newest were asked for."""
+    """Returns the oldest records instead of the newest."""
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
@@ -65,7 +65,7 @@ class DescribesInOrderOfAppend(SoundQueue):
 
 
 class DescribesLate(SoundQueue):
-    """Describes what a replica holds that is behind by a little more than a round trip."""
+    """Describes a replica that is behind by a little more than a round trip."""
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
@@ -115,7 +115,7 @@ class DescribesNoMoreThanThereIs(SoundQueue):
 
 
 class DescribesNothingAsEmpty(SoundQueue):
-    """Describes a stream that does not exist as an empty one, if no records are asked for."""
+    """Describes a missing stream as an empty one, if no records are requested."""
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
@@ -136,7 +136,7 @@ class DescribesNothingAsEmpty(SoundQueue):
 
 
 class CountsWrongly(SoundQueue):
-    """Counts appends where records are meant."""
+    """Counts appends instead of records."""
 
     caught_by = checks("describe_returns_the_newest_records_first")
 
@@ -156,7 +156,7 @@ class DeleteLeavesRecords(SoundQueue):
 
 
 class DeleteKeepsTheFence(SoundQueue):
-    """Deletes the records, and remembers which attempt was the newest."""
+    """Deletes the records, but not the newest epoch."""
 
     caught_by = checks("deleted_stream_can_be_created_anew")
 
@@ -214,7 +214,7 @@ class RefusesToDeleteNothing(SoundQueue):
 
 
 class _Listing(SoundQueue):
-    """Lists those streams that :meth:`is_listed` says."""
+    """Lists the streams for which :meth:`is_listed` is true."""
 
     def is_listed(self, stream: StreamId, tenant: str, prefix: str) -> bool:
         raise NotImplementedError
@@ -226,7 +226,7 @@ class _Listing(SoundQueue):
 
 
 class ListsEveryTenant(_Listing):
-    """Lists what other customers have as well."""
+    """Lists the streams of other tenants, too."""
 
     caught_by = checks("streams_lists_one_tenant_by_prefix")
 
@@ -235,7 +235,7 @@ class ListsEveryTenant(_Listing):
 
 
 class TakesTenantForPrefix(_Listing):
-    """Lists the streams of tenants whose name goes on."""
+    """Lists the streams of tenants whose name begins with the tenant's name."""
 
     caught_by = checks("streams_lists_one_tenant_by_prefix")
 
@@ -253,7 +253,7 @@ class IgnoresPrefix(_Listing):
 
 
 class TakesPrefixForPattern(_Listing):
-    """Gives the prefix to the backend's pattern language as it is."""
+    """Passes the prefix unescaped to the backend's pattern language."""
 
     caught_by = checks("prefix_is_taken_literally")
 
@@ -271,7 +271,7 @@ class ListsOnePage(SoundQueue):
 
 
 class ListsPagesThatOverlap(SoundQueue):
-    """Lists the last stream of a page on the next one as well."""
+    """Lists the last stream of a page on the next one, too."""
 
     caught_by = checks("listing_is_complete_beyond_one_page")
 
@@ -281,7 +281,7 @@ class ListsPagesThatOverlap(SoundQueue):
 
 
 class _Renaming(SoundQueue):
-    """Stores a stream under what :meth:`renamed` makes of its name."""
+    """Stores a stream under the name that :meth:`renamed` returns."""
 
     def renamed(self, stream: StreamId) -> StreamId:
         raise NotImplementedError

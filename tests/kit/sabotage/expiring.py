@@ -45,7 +45,7 @@ class SetsNoTtlAtFirst(SoundQueue):
 
 
 class DoesNotRenewTtl(SoundQueue):
-    """Keeps the time to live that the first append set, unless it is told another one."""
+    """Keeps the time to live of the first append, unless a later append sets another one."""
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_renews_the_ttl
@@ -62,7 +62,7 @@ class DoesNotRenewTtl(SoundQueue):
 
 
 class IgnoresTtlOfAppend(SoundQueue):
-    """Uses the time to live that it was opened with, whatever an append says."""
+    """Ignores the time to live of appends."""
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it
@@ -121,7 +121,7 @@ class ExpiresTooEarly(SoundQueue):
 
 
 class ReportsNoExpiry(SoundQueue):
-    """Does not say when a stream expires."""
+    """Does not report when a stream expires."""
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it long_ttl_is_reported
@@ -134,7 +134,7 @@ class ReportsNoExpiry(SoundQueue):
 
 
 class SweepsEverything(SoundQueue):
-    """Sweeps what is alive as well."""
+    """Sweeps live streams, too."""
 
     caught_by = checks("sweep_removes_expired_streams_only")
 
@@ -146,7 +146,7 @@ class SweepsEverything(SoundQueue):
 
 
 class CountsWhatOthersSwept(SoundQueue):
-    """Counts as swept what there was to sweep when it began, and leaves it to the backend."""
+    """Counts expired streams as swept, and leaves their removal to the backend."""
 
     caught_by = checks("sweep_removes_expired_streams_only")
 

@@ -1,4 +1,4 @@
-"""Sabotaged drivers that fare badly when something fails, or tell it in the wrong words."""
+"""Sabotaged drivers that handle failures wrongly, or raise the wrong errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .server import CAPABILITIES, SabotagedSettings, SoundQueue, checks
 
 
 class DoesNotReconnect(SoundQueue):
-    """Keeps a connection that was lost."""
+    """Keeps a lost connection."""
 
     caught_by = checks("""
         connection_that_dropped_while_idle_is_replaced open_queues_heal_after_a_restart
@@ -47,7 +47,7 @@ class DoesNotReconnect(SoundQueue):
 
 
 class ListensToDeadConnection(SoundQueue):
-    """Hears nothing when the connection of a read that waits is lost, and waits on."""
+    """Continues to wait when the connection of a waiting read is lost."""
 
     caught_by = checks("""
         read_that_is_blocked_when_its_connection_drops_fails_or_continues
@@ -70,7 +70,7 @@ class ListensToDeadConnection(SoundQueue):
 
 
 class HangsWithTheServer(SoundQueue):
-    """Waits for an answer for as long as the server keeps it waiting."""
+    """Waits for an answer without a deadline."""
 
     caught_by = checks("every_call_to_a_server_that_hangs_ends_in_time")
 
@@ -78,7 +78,7 @@ class HangsWithTheServer(SoundQueue):
 
 
 class TakesSlowForDead(SoundQueue):
-    """Gives a server no more time than one on the same machine needs."""
+    """Has a deadline that suits only a server on the same machine."""
 
     caught_by = checks("slow_backend_is_neither_an_error_nor_a_cause_of_disorder")
 
@@ -86,7 +86,7 @@ class TakesSlowForDead(SoundQueue):
 
 
 class ForgetsAtRestart(SoundQueue):
-    """Keeps in memory what it declares durable."""
+    """Stores records in memory and declares them durable."""
 
     caught_by = checks("acknowledged_records_survive_a_restart")
 
@@ -100,7 +100,7 @@ class ForgetsAtRestart(SoundQueue):
 
 
 class ForgetsNewestAtRestart(SoundQueue):
-    """Acknowledges what is not on the disk yet: a restart takes the last record."""
+    """Acknowledges records before they are on the disk; a restart loses the last one."""
 
     caught_by = checks("acknowledged_records_survive_a_restart")
 
@@ -133,7 +133,7 @@ class ForgetsWhatItsConnectionWrote(SoundQueue):
 
 
 class RaisesKeyError(SoundQueue):
-    """Lets the error of a dictionary out when it looks for a stream that does not exist."""
+    """Raises a KeyError for a stream that does not exist."""
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
@@ -154,7 +154,7 @@ class RaisesKeyError(SoundQueue):
 
 
 class TakesMissingForUnavailable(SoundQueue):
-    """Says that the backend is away when a stream is."""
+    """Reports a missing stream as an unavailable backend."""
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
@@ -175,7 +175,7 @@ class TakesMissingForUnavailable(SoundQueue):
 
 
 class RaisesErrorOfItsClient(SoundQueue):
-    """Lets the client's own error out when the connection is lost."""
+    """Raises the client's own error when the connection is lost."""
 
     caught_by = checks("""
         connection_that_dropped_while_idle_is_replaced open_queues_heal_after_a_restart
@@ -196,7 +196,7 @@ class RaisesErrorOfItsClient(SoundQueue):
 
 
 class RaisesErrorOfItsClientAtOpen(SoundQueue):
-    """Lets the client's own error out when nobody listens."""
+    """Raises the client's own error when no server listens."""
 
     caught_by = checks("""
         every_call_to_a_server_that_hangs_ends_in_time unreachable_server_is_reported_at_open
@@ -211,7 +211,7 @@ class RaisesErrorOfItsClientAtOpen(SoundQueue):
 
 
 class OpensWithoutConnecting(SoundQueue):
-    """Opens without a look at the server, so that a wrong address is found later."""
+    """Opens without connecting, so that a wrong address is reported later."""
 
     caught_by = checks("""
         every_call_to_a_server_that_hangs_ends_in_time unreachable_server_is_reported_at_open
@@ -227,7 +227,7 @@ class OpensWithoutConnecting(SoundQueue):
 
 
 class _Errors(SoundQueue):
-    """Changes errors before they are seen."""
+    """Changes errors before they are raised."""
 
     def changed(self, error: StreamqError) -> StreamqError:
         raise NotImplementedError
@@ -270,7 +270,7 @@ class DoesNotSayWhichBackend(_Errors):
 
 
 class TakesFullForUnavailable(_Errors):
-    """Says of a full disk that the server is away, so that everybody tries again."""
+    """Reports a full disk as an unavailable server, so that callers retry."""
 
     caught_by = checks("full_backend_is_reported_keeps_its_records_and_recovers")
 
@@ -281,7 +281,7 @@ class TakesFullForUnavailable(_Errors):
 
 
 class TellsThePassword(SoundQueue):
-    """Tells the password that was refused."""
+    """Includes the refused password in its error."""
 
     caught_by = checks("refused_credentials_are_reported_without_the_secret")
 
@@ -295,7 +295,7 @@ class TellsThePassword(SoundQueue):
 
 
 class TellsThePasswordInTheCause(SoundQueue):
-    """Keeps the password out of its own message, and shows that of its client below."""
+    """Has no password in its own message, but in that of the chained client error."""
 
     caught_by = checks("refused_credentials_are_reported_without_the_secret")
 
@@ -309,7 +309,7 @@ class TellsThePasswordInTheCause(SoundQueue):
 
 
 class TakesRefusalForOutage(SoundQueue):
-    """Says of a wrong password that the server is away."""
+    """Reports a wrong password as an unavailable server."""
 
     caught_by = checks("refused_credentials_are_reported_without_the_secret")
 
@@ -322,7 +322,7 @@ class TakesRefusalForOutage(SoundQueue):
 
 
 class IgnoresThatNothingIsWritten(SoundQueue):
-    """Overlooks that the server is one that cannot be written."""
+    """Ignores that the server is read-only."""
 
     caught_by = checks("read_only_backend_is_reported")
 
@@ -335,7 +335,7 @@ class IgnoresThatNothingIsWritten(SoundQueue):
 
 
 class DeclaresMoreThanARecordHolds(SoundQueue):
-    """Declares twice of what a record can hold."""
+    """Declares twice the real size of a record."""
 
     caught_by = checks("""
         full_backend_is_reported_keeps_its_records_and_recovers
@@ -356,7 +356,7 @@ class RefusesAtTheLimit(SoundQueue):
 
 
 class AsksToRepeatWhatIsTooLarge(_Errors):
-    """Says of a record that is too large that the server is away, so that it is sent for ever."""
+    """Reports a record that is too large as an unavailable server, so that it is sent for ever."""
 
     caught_by = checks("record_past_the_limit_is_stored_whole_or_refused")
 

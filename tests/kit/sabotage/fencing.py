@@ -1,4 +1,4 @@
-"""Sabotaged drivers that let the wrong attempt write, or keep the right one from it."""
+"""Sabotaged drivers that let the wrong attempt write, or refuse the right one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .server import SoundQueue, checks
 
 
 class AcceptsStaleAttempt(SoundQueue):
-    """Stores whatever comes, as if it came from the newest attempt."""
+    """Stores every append, as if it came from the newest attempt."""
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
@@ -42,7 +42,7 @@ class AcceptsStaleAttempt(SoundQueue):
 
 
 class AcceptsOlderAttemptThatNeverWrote(AcceptsStaleAttempt):
-    """Fences attempts that wrote before; one that comes late for its first word is let in."""
+    """Fences attempts that have written before; accepts a late first append of an old attempt."""
 
     caught_by = checks("""
         older_attempt_that_opens_after_a_newer_one_is_refused
@@ -60,7 +60,7 @@ class AcceptsOlderAttemptThatNeverWrote(AcceptsStaleAttempt):
 
 
 class FencesInTheConnectionOnly(AcceptsStaleAttempt):
-    """Knows only of those newer attempts that write over the same connection."""
+    """Knows only newer attempts that write over the same connection."""
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
@@ -80,7 +80,7 @@ class FencesInTheConnectionOnly(AcceptsStaleAttempt):
 
 
 class FencesBeforeItStores(AcceptsStaleAttempt):
-    """Looks for a newer attempt first and stores later, in two steps."""
+    """Checks for a newer attempt and stores in two steps."""
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
@@ -96,7 +96,7 @@ class FencesBeforeItStores(AcceptsStaleAttempt):
 
 
 class FencesItsOwnAttempt(SoundQueue):
-    """Takes the same attempt over another connection for another attempt."""
+    """Treats the same attempt on another connection as another attempt."""
 
     caught_by = checks("""
         full_backend_is_reported_keeps_its_records_and_recovers
@@ -109,7 +109,7 @@ class FencesItsOwnAttempt(SoundQueue):
         for entry in entries:
             owner = self.server.notes.setdefault((stream, entry.epoch), self)
             if owner is not self:
-                raise FencedError("somebody else", backend=self.backend, stream=str(stream))
+                raise FencedError("another attempt", backend=self.backend, stream=str(stream))
         return entries
 
 

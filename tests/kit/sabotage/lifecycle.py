@@ -25,7 +25,7 @@ from .server import ROUND_TRIP_SECONDS, SabotagedSettings, SoundQueue, checks
 
 
 class SwallowsCancellation(SoundQueue):
-    """Goes on as if nothing had happened when an append is cancelled."""
+    """Ignores the cancellation of an append."""
 
     caught_by = checks("""
         aclose_can_be_cancelled_at_any_await_and_finished_later
@@ -42,7 +42,7 @@ class SwallowsCancellation(SoundQueue):
 
 
 class HangsOnCloseWhileReading(SoundQueue):
-    """Waits with closing until nobody reads any more, however long that takes."""
+    """Closes only after all reads have ended, however long that takes."""
 
     caught_by = checks("aclose_ends_blocked_reads_at_once")
 
@@ -69,7 +69,7 @@ class HangsOnCloseWhileReading(SoundQueue):
 
 
 class LeavesBlockedReadsHanging(SoundQueue):
-    """Closes, and leaves those that wait to their own deadline."""
+    """Closes, and leaves waiting reads to their own deadline."""
 
     caught_by = checks("aclose_ends_blocked_reads_at_once")
 
@@ -78,7 +78,7 @@ class LeavesBlockedReadsHanging(SoundQueue):
 
 
 class ClosesOtherQueues(SoundQueue):
-    """Closes what all queues of the process share."""
+    """Closes resources that all queues of the process share."""
 
     caught_by = checks("""
         aclose_can_be_cancelled_at_any_await_and_finished_later
@@ -94,11 +94,11 @@ class ClosesOtherQueues(SoundQueue):
     def check_open(self) -> None:
         super().check_open()
         if "closed" in self.server.notes:
-            raise ClosedError("somebody has closed us", backend=self.backend)
+            raise ClosedError("already closed", backend=self.backend)
 
 
 class RefusesSecondClose(SoundQueue):
-    """Takes closing twice for a mistake."""
+    """Raises when it is closed twice."""
 
     caught_by = checks("""
         aclose_can_be_cancelled_at_any_await_and_finished_later
@@ -113,7 +113,7 @@ class RefusesSecondClose(SoundQueue):
 
 
 class WorksAfterClose(SoundQueue):
-    """Connects again when it is used after it was closed."""
+    """Reconnects when it is used after it was closed."""
 
     caught_by = checks("""
         aclose_ends_appends_that_are_under_way aclose_ends_blocked_reads_at_once
@@ -125,7 +125,7 @@ class WorksAfterClose(SoundQueue):
 
 
 class AcknowledgesWhatCloseCutOff(SoundQueue):
-    """Says that an append that was under way when the queue was closed is stored."""
+    """Acknowledges an append that was in progress when the queue was closed."""
 
     caught_by = checks("aclose_ends_appends_that_are_under_way")
 
@@ -140,7 +140,7 @@ class AcknowledgesWhatCloseCutOff(SoundQueue):
 
 
 class NeverFinishesCancelledClose(SoundQueue):
-    """Waits for the first close to end, also when that was cancelled."""
+    """Waits for the first close to end, even if that was cancelled."""
 
     caught_by = checks("""
         aclose_can_be_cancelled_at_any_await_and_finished_later
@@ -174,7 +174,7 @@ class LeavesTaskOfCancelledOpen(SoundQueue):
 
 
 class LeaksTask(SoundQueue):
-    """Forgets a task when it is closed."""
+    """Leaves a task behind when it is closed."""
 
     caught_by = checks("nothing_is_left_after_aclose opening_can_be_cancelled_at_any_await")
 
@@ -184,7 +184,7 @@ class LeaksTask(SoundQueue):
 
 
 class LeaksFile(SoundQueue):
-    """Forgets a file when it is closed; the server's end stands for the end of the process."""
+    """Leaves a file open when it is closed; the end of the server closes it."""
 
     caught_by = checks("nothing_is_left_after_aclose")
 
@@ -194,7 +194,7 @@ class LeaksFile(SoundQueue):
 
 
 class LeaksThread(SoundQueue):
-    """Forgets a thread when it is closed."""
+    """Leaves a thread behind when it is closed."""
 
     caught_by = checks("nothing_is_left_after_aclose opening_can_be_cancelled_at_any_await")
 
@@ -208,11 +208,11 @@ class LeaksThread(SoundQueue):
     @staticmethod
     def _stop(thread: threading.Thread, end: threading.Event) -> None:
         end.set()
-        thread.join()  # One that is on its way out would count as there when the next check begins.
+        thread.join()  # Otherwise the next check might count it.
 
 
 class BreaksWhenCancelled(SoundQueue):
-    """Cannot be used any more after a description was cancelled."""
+    """Cannot be used after a description was cancelled."""
 
     caught_by = checks("""
         describing_deleting_and_listing_can_be_cancelled_at_any_await

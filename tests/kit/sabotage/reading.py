@@ -1,4 +1,4 @@
-"""Sabotaged drivers that read something else than was stored, or less, or more."""
+"""Sabotaged drivers that return wrong, missing or additional records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .server import SoundQueue, checks
 
 
 class _Reading(SoundQueue):
-    """Reads with other bounds than it was given, and gives something else back."""
+    """Reads with changed bounds, or returns changed records."""
 
     def before(self, bounds: dict[str, float]) -> None:
         """Change the bounds."""
@@ -26,7 +26,7 @@ class _Reading(SoundQueue):
     async def after(
         self, stream: StreamId, found: list[Stored], bounds: dict[str, float]
     ) -> Sequence[Stored]:
-        """Change what was found."""
+        """Change the records."""
         return found
 
     async def read(
@@ -46,7 +46,7 @@ class _Reading(SoundQueue):
 
 
 class IgnoresMaxRecords(_Reading):
-    """Returns as many records as there are."""
+    """Ignores the bound on records."""
 
     caught_by = checks("max_records_is_obeyed")
 
@@ -55,7 +55,7 @@ class IgnoresMaxRecords(_Reading):
 
 
 class IgnoresMaxBytes(_Reading):
-    """Returns as many bytes as there are."""
+    """Ignores the bound on bytes."""
 
     caught_by = checks("max_bytes_is_obeyed one_record_is_returned_whatever_its_size")
 
@@ -75,7 +75,7 @@ class ReturnsNothingLargerThanMaxBytes(_Reading):
 
 
 class SkipsOneAfterFullBatch(_Reading):
-    """Fetches one record more than it returns, and goes on behind that one."""
+    """Fetches one record more than it returns, and continues after that one."""
 
     caught_by = checks("max_records_is_obeyed")
 
@@ -91,7 +91,7 @@ class SkipsOneAfterFullBatch(_Reading):
 
 
 class RepeatsLastRecord(SoundQueue):
-    """Takes a position for the record that is read next, not for the one that was read last."""
+    """Interprets a position as the next record to read, not as the last one read."""
 
     caught_by = checks("""
         acknowledged_records_survive_a_restart aclose_ends_blocked_reads_at_once
@@ -130,7 +130,7 @@ class RepeatsLastRecord(SoundQueue):
 
 
 class SkipsNextRecord(SoundQueue):
-    """Goes on one too far after a position that comes from another connection."""
+    """Skips a record after a position of another connection."""
 
     caught_by = checks("""
         cursor_goes_on_with_exactly_the_next_chunk describe_returns_the_newest_records_first
@@ -158,7 +158,7 @@ class SkipsNextRecord(SoundQueue):
 
 
 class KnowsOnlyItsOwnPositions(SoundQueue):
-    """Gives out numbers of a table that lives in the connection."""
+    """Uses positions that are valid only within one connection."""
 
     caught_by = checks("""
         chunk_larger_than_a_record_is_split_and_joined
@@ -188,7 +188,7 @@ class KnowsOnlyItsOwnPositions(SoundQueue):
 
 
 class GivesLongPositions(_Reading):
-    """Puts far more into a position than a cursor can carry, and cannot print it."""
+    """Makes positions that are too long for a cursor and not printable."""
 
     caught_by = checks("positions_are_short_and_printable")
 
@@ -210,7 +210,7 @@ class GivesLongPositions(_Reading):
 
 
 class TakesNonsenseForTheStart(SoundQueue):
-    """Reads from the beginning when it is given what is no position."""
+    """Reads from the beginning after an invalid position."""
 
     caught_by = checks("errors_of_the_backend_are_errors_of_streamq invalid_position_is_refused")
 
@@ -227,7 +227,7 @@ class TakesNonsenseForTheStart(SoundQueue):
 
 
 class StopsAtVanishedPosition(SoundQueue):
-    """Takes a position whose record is gone for the end of the stream."""
+    """Treats a position whose record is gone as the end of the stream."""
 
     caught_by = checks("""
         cursors_before_the_head_are_refused_and_later_ones_work
@@ -249,7 +249,7 @@ class StopsAtVanishedPosition(SoundQueue):
 
 
 class RemovesWhatIsRead(_Reading):
-    """Pops: what one reader has read is gone, although it declares replay and fan_out."""
+    """Removes records when they are read, although it declares replay and fan_out."""
 
     caught_by = checks("""
         acknowledged_records_survive_a_restart
@@ -324,7 +324,7 @@ class ServesFirstReaderOnly(SoundQueue):
 
 
 class WakesOneReaderOnly(SoundQueue):
-    """Wakes one of those that wait for a stream; the others look again when their wait is over."""
+    """Wakes one of the readers of a stream; the others check again when their wait has ended."""
 
     caught_by = checks("ten_readers_each_see_everything")
 

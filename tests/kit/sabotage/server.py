@@ -1,7 +1,7 @@
-"""A sound driver on a server that lives in this process, made to be sabotaged, and its harness.
+"""A sound driver on a server inside this process, which sabotaged drivers derive from; its harness.
 
-The memory driver is what the server stores with: a connection is one of its queues, the disk is its
-store. So everything that harms a real server can be done offline, and in virtual time.
+The server stores with the memory driver: a connection is one of its queues, the disk is its store.
+Therefore every fault of a real server can be tested offline, and in virtual time.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ CAPABILITIES = Capabilities(
 
 
 class SabotagedSettings(DriverSettings):
-    """Where the server is, and how it lets us in."""
+    """Address and password of the server."""
 
     model_config = SettingsConfigDict(env_prefix="STREAMQ_SABOTAGED_")
 
@@ -74,7 +74,7 @@ class SabotagedSettings(DriverSettings):
 
 
 class Server:
-    """What all connections share. It answers after one round trip, unless it hangs."""
+    """The state that all connections share. It answers after one round trip, unless it hangs."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -113,17 +113,17 @@ class Server:
             await link.aclose()
 
     async def restart(self) -> None:
-        """Lose every connection, and what was not on the disk."""
+        """Lose every connection, and records that are not on the disk."""
         await self.break_connections()
         for lose in self.at_restart:
             lose()
 
     def stored(self, stream: StreamId) -> memory._Stream | None:
-        """Return what is on the disk."""
+        """Return the records on the disk."""
         return self.disk.find(stream)
 
     def newest(self, stream: StreamId) -> tuple[int, int]:
-        """Return what the newest record is identified by."""
+        """Return epoch and index of the newest record."""
         found = self.stored(stream)
         return found.keys[-1] if found and found.keys else (0, -1)
 
@@ -140,12 +140,12 @@ SERVERS: dict[str, Server] = {}
 
 
 def checks(names: str) -> tuple[str, ...]:
-    """Return the names of checks that are separated by blanks."""
+    """Return the names of checks, which are separated by blanks."""
     return tuple(names.split())
 
 
 class SoundQueue(ChunkQueue):
-    """A queue that keeps all that it declares; every sabotaged one is this with one fault."""
+    """A queue that fulfils its declaration; every sabotaged queue is this one with one fault."""
 
     backend = NAME
     name: ClassVar[str] = NAME
@@ -155,7 +155,7 @@ class SoundQueue(ChunkQueue):
     deadline: ClassVar[float | None] = ANSWER_SECONDS
     max_bytes: ClassVar[int] = CAPABILITIES.max_record_bytes
     caught_by: ClassVar[tuple[str, ...]] = ()
-    """The checks that fail because of the fault, without ``test_``: these, and no others."""
+    """Exactly the checks that fail because of the fault, without ``test_``."""
 
     def __init__(self, options: QueueOptions, settings: SabotagedSettings, server: Server) -> None:
         self.capabilities = self.declared
@@ -167,11 +167,11 @@ class SoundQueue(ChunkQueue):
 
     @classmethod
     async def connect(cls, options: QueueOptions, settings: SabotagedSettings) -> Self:
-        """Find the server, and prove that it answers and lets us in."""
+        """Find the server; check that it answers and accepts the password."""
         server = SERVERS.get(settings.server)
         if server is None:
             raise BackendUnavailableError(
-                f"nobody listens at {settings.server!r}; check the address", backend=NAME
+                f"no server listens at {settings.server!r}; check the address", backend=NAME
             )
         await server.answer(cls.deadline)
         if settings.password.get_secret_value() != _PASSWORD:
@@ -181,7 +181,7 @@ class SoundQueue(ChunkQueue):
         return cls(options, settings, server)
 
     async def link(self) -> ChunkQueue:
-        """Return the connection after one round trip; a new one, if there is none."""
+        """Return the connection after one round trip; open one if there is none."""
         self.check_open()
         await self.server.answer(self.deadline)
         self.check_open()
@@ -196,7 +196,7 @@ class SoundQueue(ChunkQueue):
 
     @contextmanager
     def translated(self, stream: StreamId | None) -> Iterator[None]:
-        """Turn the errors of the connection into ours."""
+        """Convert errors of the connection to streamq's."""
         try:
             yield
         except ClosedError as exc:
@@ -225,7 +225,7 @@ class SoundQueue(ChunkQueue):
             await self.store(link, stream, found, ttl)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
-        """Return what is stored of an append."""
+        """Return the records of an append that are stored."""
         return entries
 
     async def store(
@@ -265,7 +265,7 @@ class SoundQueue(ChunkQueue):
             yield info
 
     async def listed(self, tenant: str, prefix: str) -> list[StreamInfo]:
-        """Return what :meth:`streams` iterates over."""
+        """Return the streams that :meth:`streams` yields."""
         with self.translated(None):
             link = await self.link()
             return [info async for info in link.streams(tenant, prefix)]
@@ -294,7 +294,7 @@ class SabotagedDriver(Driver[SabotagedSettings]):
 
 
 class SabotageHarness(BackendHarness):
-    """A server of the check's own, with every hook there is."""
+    """Gives each check a server of its own, and supplies every hook."""
 
     patience_seconds = 5.0
     answer_seconds = 2.0
@@ -302,7 +302,7 @@ class SabotageHarness(BackendHarness):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.server = Server(str(directory))
-        # Not looked for in the environment, which takes as long as many a check.
+        # Not read from the environment, which would take as long as many checks.
         self._settings = SabotagedSettings.model_construct(server=self.server.name)
 
     @property
@@ -370,13 +370,13 @@ class SabotageHarness(BackendHarness):
 
 
 class InProcessSuite(DriverSuite):
-    """The kit in virtual time, without the checks that start another process."""
+    """The suite in virtual time, without the checks that start another process."""
 
     virtual_time = True
 
     @pytest.fixture
     def harness(self) -> BackendHarness:
-        """Return a harness without a directory: thousands of them take longer than the checks."""
+        """Return a harness without a directory, because thousands of these would take too long."""
         return self.harness_type(Path(uuid.uuid4().hex))
 
     @pytest.fixture(autouse=True)
@@ -386,7 +386,7 @@ class InProcessSuite(DriverSuite):
 
 
 def suite_of(queue: type[SoundQueue]) -> type[DriverSuite]:
-    """Return the suite that holds a queue to what it declares."""
+    """Return the suite for a queue."""
     driver = type(
         f"{queue.__name__}Driver",
         (SabotagedDriver,),

@@ -1,4 +1,4 @@
-"""Sabotaged drivers that store something else than they were given."""
+"""Sabotaged drivers that store wrong records."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class DropsFirstRecord(SoundQueue):
 
 
 class DropsRestOfLargeAppend(SoundQueue):
-    """Stores no more of an append than one request of its client takes."""
+    """Stores only as much of an append as fits into one request of its client."""
 
     caught_by = checks("many_entries_in_one_append")
 
@@ -74,7 +74,7 @@ class DropsRestOfLargeAppend(SoundQueue):
 
 
 class ReordersTwoRecords(SoundQueue):
-    """Swaps what is in the last two records of an append."""
+    """Swaps the data of the last two records of an append."""
 
     caught_by = checks("""
         append_can_be_cancelled_at_any_await backend_holds_exactly_what_was_appended
@@ -105,7 +105,7 @@ class ReordersTwoRecords(SoundQueue):
 
 
 class AltersLineEnds(SoundQueue):
-    """Takes bytes for text, and ends its lines as Unix does."""
+    """Treats bytes as text, and converts line endings."""
 
     caught_by = checks("backend_holds_exactly_what_was_appended bytes_come_back_unchanged")
 
@@ -114,7 +114,7 @@ class AltersLineEnds(SoundQueue):
 
 
 class DropsEmptyRecords(SoundQueue):
-    """Takes an empty record for none."""
+    """Drops empty records."""
 
     caught_by = checks("backend_holds_exactly_what_was_appended bytes_come_back_unchanged")
 
@@ -123,7 +123,7 @@ class DropsEmptyRecords(SoundQueue):
 
 
 class TruncatesLargeRecords(SoundQueue):
-    """Cuts a record where its column ends, and says nothing."""
+    """Truncates long records silently."""
 
     caught_by = checks("""
         full_backend_is_reported_keeps_its_records_and_recovers
@@ -136,7 +136,7 @@ class TruncatesLargeRecords(SoundQueue):
 
 
 class TruncatesPastTheLimit(SoundQueue):
-    """Cuts a record that is larger than declared, instead of refusing it."""
+    """Truncates records that are larger than declared, instead of refusing them."""
 
     caught_by = checks("record_past_the_limit_is_stored_whole_or_refused")
 
@@ -145,7 +145,7 @@ class TruncatesPastTheLimit(SoundQueue):
 
 
 class SkipsWhatItCannotParse(SoundQueue):
-    """Looks into records, and leaves out those that look damaged."""
+    """Inspects records, and drops those that look damaged."""
 
     caught_by = checks("damaged_record_is_an_error_after_what_was_intact")
 
@@ -167,7 +167,7 @@ class MixesUpStreams(SoundQueue):
 
 
 class KeepsNumbersAsFloats(SoundQueue):
-    """Keeps epochs and indexes in floating point, as JSON in a browser does."""
+    """Stores epochs and indexes as floating point, as JSON in a browser does."""
 
     caught_by = checks("largest_epoch_and_index_work")
 
@@ -211,7 +211,7 @@ class StoresRepeats(SoundQueue):
 
 
 class RefusesPartOfWhatIsStored(SoundQueue):
-    """Takes an append for a repeat only if all of it is stored already."""
+    """Treats an append as a repeat only if all of it is already stored."""
 
     caught_by = checks("""
         repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
@@ -227,7 +227,7 @@ class RefusesPartOfWhatIsStored(SoundQueue):
 
 
 class KnowsOnlyItsOwnRepeats(SoundQueue):
-    """Remembers in the connection, not in the backend, what has been stored."""
+    """Remembers stored records in the connection, not in the backend."""
 
     caught_by = checks(
         "repeat_through_another_connection_is_skipped two_writers_cannot_hold_one_epoch"
@@ -251,9 +251,9 @@ def _swallow(sent: asyncio.Task[None]) -> None:
 
 
 class AcknowledgesBeforeItStores(SoundQueue):
-    """Says that an append is stored when it has sent it; waits for that before the next one."""
+    """Acknowledges an append when it is sent; waits for the result before the next one."""
 
-    # No refusal reaches the caller: whatever tells one that it cannot go on is caught by this.
+    # No refusal reaches the caller, so every check of a refusal fails.
     caught_by = checks("""
         aclose_ends_appends_that_are_under_way
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
@@ -291,7 +291,7 @@ class AcknowledgesBeforeItStores(SoundQueue):
 
 
 class StoresHalfOfCancelledAppend(SoundQueue):
-    """Leaves half of a cancelled append, and refuses to hear the rest."""
+    """Stores half of a cancelled append, and ignores its repeat."""
 
     caught_by = checks("append_can_be_cancelled_at_any_await cancelled_append_can_be_repeated")
 
@@ -313,7 +313,7 @@ class StoresHalfOfCancelledAppend(SoundQueue):
 
 
 class CreatesStreamOfNothing(SoundQueue):
-    """Makes a stream for an append without entries."""
+    """Creates a stream for an append without entries."""
 
     caught_by = checks("append_of_nothing_has_no_effect")
 
@@ -397,7 +397,7 @@ class ForgetsTheSeal(SoundQueue):
         writer_can_be_cancelled_at_any_await writer_that_waits_for_room_can_be_cancelled
     """)
 
-    # Whatever reads a stream to its end waits for an ending that never comes.
+    # Every reader waits for an ending that never comes.
 
     async def store(
         self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None

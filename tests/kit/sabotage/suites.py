@@ -55,7 +55,7 @@ CAUGHT_BY = {
     **{name: queue.caught_by for name, queue in _SABOTAGED.items()},
     **{name: queue.caught_by for name, queue in UNFENCED.items()},
 }
-"""Every queue with a fault, by name, and the checks that find it."""
+"""Every queue with a fault, by name, and the checks that catch it."""
 
 _ALL: list[type[SoundQueue]] = [SoundQueue, *_SABOTAGED.values()]
 for _suite in (*map(suite_of, _ALL), *map(suite_of_unfenced, UNFENCED.values())):
@@ -64,9 +64,9 @@ for _suite in (*map(suite_of, _ALL), *map(suite_of_unfenced, UNFENCED.values()))
 
 @pytest.fixture(scope="class", autouse=True)
 def _frozen() -> None:
-    """Spare the collector what pytest keeps of thousands of checks: one check looks for leaks.
+    """Exclude the objects that pytest keeps of thousands of checks from garbage collection.
 
-    Going through all that, once a suite, takes as long as a third of the checks.
+    One check for leaks runs the collector, which would take as long as a third of the checks.
     """
     gc.collect()
     gc.freeze()

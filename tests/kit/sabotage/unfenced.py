@@ -1,4 +1,4 @@
-"""Sabotaged drivers over one log and over mailboxes: what backends without a fence get wrong."""
+"""Sabotaged drivers without a fence, over one log and over mailboxes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streamq.testing import DriverSuite
 
 
 class LogForgetsEpochs(LogQueue):
-    """Nobody can learn that a newer attempt has begun."""
+    """Does not report that a newer attempt has begun."""
 
     caught_by: ClassVar[tuple[str, ...]] = (
         "attempt_that_keeps_writing_during_the_takeover_is_not_blended_in",
@@ -36,7 +36,7 @@ class LogForgetsEpochs(LogQueue):
 
 
 class LogReadsShort(LogQueue):
-    """A read that does not wait gives one record, whatever is there."""
+    """Returns only one record from a read that does not wait."""
 
     caught_by: ClassVar[tuple[str, ...]] = (
         "attempt_that_keeps_writing_during_the_takeover_is_not_blended_in",
@@ -72,7 +72,7 @@ class LogReadsShort(LogQueue):
 
 
 class MailboxDeletesWhatItGives(MailboxQueue):
-    """What was read is gone before anybody has acknowledged it."""
+    """Removes records when they are read, before they are acknowledged."""
 
     caught_by: ClassVar[tuple[str, ...]] = (
         "cursor_goes_on_within_a_later_attempt",
@@ -90,7 +90,7 @@ class MailboxDeletesWhatItGives(MailboxQueue):
 
 
 class MailboxNeverDeletes(MailboxQueue):
-    """What was acknowledged comes again."""
+    """Returns acknowledged records again."""
 
     caught_by: ClassVar[tuple[str, ...]] = (
         "append_wakes_a_blocked_read",
@@ -111,7 +111,7 @@ class MailboxNeverDeletes(MailboxQueue):
 
 
 class MailboxKeepsWhatIsLeft(MailboxQueue):
-    """What a reader did not deliver stays hidden, and for a minute."""
+    """Hides records that a reader did not deliver for a minute."""
 
     caught_by: ClassVar[tuple[str, ...]] = (
         "cursor_of_a_stream_that_began_again_is_refused",
@@ -126,7 +126,7 @@ class MailboxKeepsWhatIsLeft(MailboxQueue):
 
 
 class MailboxNumbersAnew(MailboxQueue):
-    """What was acknowledged of a deleted stream is taken from the one that begins again."""
+    """Applies acknowledgements of a deleted stream to its successor of the same name."""
 
     caught_by: ClassVar[tuple[str, ...]] = ("cursor_of_a_stream_that_began_again_is_refused",)
 
@@ -136,7 +136,7 @@ class MailboxNumbersAnew(MailboxQueue):
 
 
 class MailboxForgetsAttempts(MailboxQueue):
-    """Nobody counts how many attempts there were."""
+    """Does not count attempts."""
 
     caught_by: ClassVar[tuple[str, ...]] = ("next_attempt_starts_over_and_its_reader_counts",)
 
@@ -145,7 +145,7 @@ class MailboxForgetsAttempts(MailboxQueue):
 
 
 class MailboxKnowsItsOwnEpochs(MailboxQueue):
-    """What another connection has opened is unknown here, so that every attempt is the newest."""
+    """Does not know epochs of other connections, so that every attempt is the newest."""
 
     caught_by: ClassVar[tuple[str, ...]] = (
         "cursor_goes_on_within_a_later_attempt",
@@ -185,11 +185,11 @@ UNFENCED: dict[str, Any] = {
         MailboxKnowsItsOwnEpochs,
     )
 }
-"""Every queue with a fault, by name; ``caught_by`` of each says which checks find it."""
+"""Every queue with a fault, by name; ``caught_by`` names the checks that catch it."""
 
 
 def suite_of(queue: type[LogQueue | MailboxQueue]) -> type[DriverSuite]:
-    """Return the suite that holds one of them to the contract."""
+    """Return the suite for one of these queues."""
     if issubclass(queue, LogQueue):
         log = queue
 

@@ -1,4 +1,4 @@
-"""Sabotaged drivers that wait too long, too short, or for the wrong thing."""
+"""Sabotaged drivers that wait too long, too short, or for the wrong event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .server import SoundQueue, checks
 
 
 class NeverWaits(_Reading):
-    """Returns at once, whether there is something or not."""
+    """Returns at once, even without records."""
 
     caught_by = checks("""
         aclose_ends_blocked_reads_at_once append_to_another_stream_does_not_end_the_wait
@@ -29,7 +29,7 @@ class NeverWaits(_Reading):
 
 
 class WaitsTooLong(_Reading):
-    """Waits for as long as its client likes to, not for as long as it was told."""
+    """Waits for a time of its own instead of the requested one."""
 
     caught_by = checks("every_call_to_a_server_that_hangs_ends_in_time wait_is_bounded")
 
@@ -38,7 +38,7 @@ class WaitsTooLong(_Reading):
 
 
 class _LookingAgain(SoundQueue):
-    """Is not woken, but looks again from time to time."""
+    """Polls instead of being woken."""
 
     interval = 1_000.0
 
@@ -64,7 +64,7 @@ class _LookingAgain(SoundQueue):
 
 
 class NeverWakesUp(_LookingAgain):
-    """Looks again only when the wait is over."""
+    """Checks again only when the wait has ended."""
 
     caught_by = checks("""
         append_wakes_a_blocked_read append_wakes_a_read_in_another_connection
@@ -75,7 +75,7 @@ class NeverWakesUp(_LookingAgain):
 
 
 class PollsInSecret(_LookingAgain):
-    """Looks four times a second, and declares milliseconds."""
+    """Polls four times a second, and declares milliseconds."""
 
     caught_by = checks("latency_is_of_the_declared_class")
 
@@ -83,7 +83,7 @@ class PollsInSecret(_LookingAgain):
 
 
 class WakesForEveryStream(SoundQueue):
-    """Ends every wait, with nothing, when anything is appended to any stream."""
+    """Ends every wait without records when any stream gets an append."""
 
     caught_by = checks(
         "append_to_another_stream_does_not_end_the_wait many_streams_are_read_at_once"
@@ -161,7 +161,7 @@ class HasConnectionForEachReader(SoundQueue):
 
 
 class LosesCancelledRead(_Reading):
-    """Takes records out before it hands them over: a read that is cancelled between loses them."""
+    """Removes records before it returns them, so that a cancelled read loses them."""
 
     caught_by = checks("read_can_be_cancelled_at_any_await reader_can_be_cancelled_at_any_await")
 

@@ -44,7 +44,7 @@ from streamq import (
 from streamq.driver import ChunkQueue
 from streamq.gateway import create_app, serve
 from streamq.temporal import StreamqPlugin, stream_name, streaming_activity, subscribe
-from streamq.temporal.activities._beating import heartbeat_seconds
+from streamq.temporal.activities._heartbeats import heartbeat_seconds
 from streamq.temporal.producer import _attempt as attempts
 from streamq.testing import Block, Call, Fault, FaultyQueue, Forward
 

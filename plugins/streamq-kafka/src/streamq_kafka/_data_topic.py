@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 from streamq.driver import TapBudget
 
 from ._naming import LogPosition, directory_name, partition_of
-from ._writing import Producer
+from ._writing import SharedProducer
 from .directory._directory import Directory
 from .directory._listing import Listing
 from .live_tail._live_tail import LiveTail
@@ -40,7 +40,7 @@ class DataTopic:
         *,
         cluster: Cluster,
         ends: EndOffsets,
-        producer: Producer,
+        producer: SharedProducer,
         live_tail: LiveTail,
         pages: PageCache,
         budget: TapBudget,

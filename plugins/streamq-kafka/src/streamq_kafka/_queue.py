@@ -41,7 +41,7 @@ from ._naming import (
     stream_of,
 )
 from ._settings import KafkaSettings
-from ._writing import Producer
+from ._writing import SharedProducer
 from .directory._listing import Listing
 from .live_tail._live_tail import LiveTail
 from .reading._page_cache import PageCache
@@ -75,7 +75,7 @@ class KafkaQueue(ChunkQueue):
         self._translate = translator(settings.bootstrap_servers)
         self._cluster = cluster
         self._ends = EndOffsets(cluster, settings.operation_timeout_seconds)
-        self._producer = Producer(settings, max_message_bytes)
+        self._producer = SharedProducer(settings, max_message_bytes)
         self._live_tail = LiveTail(cluster, settings.fetch_wait_ms)
         self._pages = PageCache(settings.cache_bytes)
         self._budget = TapBudget(settings.cache_bytes)

@@ -52,7 +52,7 @@ class StoredOffsets(NamedTuple):
     last: int
 
 
-class Producer:
+class SharedProducer:
     """Sends records, and waits until all in-sync replicas have stored them.
 
     Args:

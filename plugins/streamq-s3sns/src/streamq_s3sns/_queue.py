@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from streamq.driver import (
+    Calls,
     Capabilities,
     ChunkQueue,
     Entry,
@@ -19,8 +20,9 @@ from streamq.driver import (
     Stored,
     StreamId,
     StreamInfo,
+    together,
 )
-from streamq_aws import AwsClients, Calls, together
+from streamq_aws import AwsClients
 
 from ._errors import BACKEND, not_found
 from ._known_streams import KnownStreams

@@ -14,8 +14,7 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from streamq.driver import Stored, StreamqError
-from streamq_aws import together
+from streamq.driver import Stored, StreamqError, together
 
 from ._known_streams import KnownStream
 from ._position import SegmentPosition

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import contextlib
 
-from streamq.driver import BackendError, BackendUnavailableError
-from streamq_aws import together
+from streamq.driver import BackendError, BackendUnavailableError, together
 
 from ._errors import BACKEND
 from ._naming import ANNOUNCEMENT, segment_name

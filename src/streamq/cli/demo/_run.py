@@ -99,7 +99,7 @@ async def run_demo(
     view = make_view(stderr() if plan.as_json else stdout(), stopwatch)
     async with AsyncExitStack() as stack:
         stack.enter_context(_quiet_logs(view))
-        while server is not None and not server.is_ready():  # noqa: ASYNC110 - nothing tells
+        while server is not None and not server.is_ready():  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(READY_POLL_SECONDS)
         address = server.address if server else address
         client = await _connect(address, settings.temporal_namespace)

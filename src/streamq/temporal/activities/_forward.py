@@ -26,9 +26,9 @@ from streamq.temporal._failure import application_error, final_failure, is_failu
 from streamq.temporal._input import takes
 from streamq.temporal._runs import rpc_error
 
-from ._beating import heartbeat_seconds
 from ._context import ActivityContext, activity_context
-from ._limits import MAX_BYTES, MAX_EVENTS, check_limits
+from ._heartbeats import heartbeat_seconds
+from ._poll_limits import MAX_BYTES, MAX_EVENTS, check_limits
 from ._summarize import StreamSummary, Tally
 
 FORWARD_ACTIVITY = "streamq.forward"

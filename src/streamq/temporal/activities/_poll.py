@@ -17,9 +17,9 @@ from streamq.temporal._failure import application_error, final_failure
 from streamq.temporal._input import takes
 from streamq.temporal._runs import has_workflow_ended
 
-from ._beating import beating
 from ._context import activity_context
-from ._limits import check_limits, check_seconds
+from ._heartbeats import beating
+from ._poll_limits import check_limits, check_seconds
 from ._poll_request import POLL_ACTIVITY, PollRequest, PollResult
 
 _HIDDEN_GRACE_SECONDS = 5.0

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._limits import MAX_BYTES, MAX_EVENTS, MAX_WAIT_SECONDS
+from ._poll_limits import MAX_BYTES, MAX_EVENTS, MAX_WAIT_SECONDS
 
 POLL_ACTIVITY = "streamq.poll"
 

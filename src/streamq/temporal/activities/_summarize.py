@@ -13,8 +13,8 @@ from streamq.opening._open import open_reader, stream_id
 from streamq.temporal._failure import application_error
 from streamq.temporal._input import takes
 
-from ._beating import beating
 from ._context import ActivityContext, activity_context
+from ._heartbeats import beating
 
 SUMMARY_ACTIVITY = "streamq.summary"
 

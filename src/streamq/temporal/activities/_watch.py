@@ -17,7 +17,7 @@ from streamq._errors import StreamNotFoundError, StreamqError
 from streamq.temporal._failure import application_error, final_failure
 from streamq.temporal._runs import rpc_error, wait_closed
 
-from ._beating import beating
+from ._heartbeats import beating
 
 WATCH_ACTIVITY = "streamq.watch"
 RESULT_ACTIVITY = "streamq.result"

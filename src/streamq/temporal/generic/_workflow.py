@@ -15,7 +15,7 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 from streamq._errors import ConfigurationError
 from streamq.temporal._event_json import is_deep, unpack
 from streamq.temporal._input import invalid_request
-from streamq.temporal.activities._limits import MAX_EVENTS, MAX_WAIT_SECONDS, WINDOW_SECONDS
+from streamq.temporal.activities._poll_limits import MAX_EVENTS, MAX_WAIT_SECONDS, WINDOW_SECONDS
 from streamq.temporal.activities._poll_request import PollResult
 from streamq.temporal.activities._summarize import StreamSummary
 from streamq.temporal.workflow._end_stream import end_stream

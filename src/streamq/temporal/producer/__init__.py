@@ -5,7 +5,7 @@
 * ``_attempt``: runs one attempt and ends its streams as the attempt ends;
 * ``_opening``: opens the writers of an attempt;
 * ``_given``: hands the writers to the function;
-* ``_pulse``: sends heartbeats, and cancels the work if a writer stops;
+* ``_heartbeats``: sends heartbeats, and cancels the work if a writer stops;
 * ``_heartbeat_details``: keeps the user's heartbeat details next to streamq's;
 * ``_discarding``: a writer for an attempt whose stream has ended already.
 

@@ -25,8 +25,8 @@ from streamq.writing._blocking import BlockingStreamWriter
 from streamq.writing._writer import StreamWriter
 
 from ._given import giving_writers
+from ._heartbeats import HeartbeatSender
 from ._opening import FENCED_HINT, open_attempt_writer, opening_error, stream_of_attempt
-from ._pulse import Pulse
 from ._spec import StreamingSpec
 
 _SEAL_SECONDS = 10.0
@@ -54,7 +54,7 @@ async def run_attempt(
     info = activity.info()
     seconds, is_async = context.settings.cancel_seconds, spec.kind.is_async
     attempt = _Attempt(spec, context, info)
-    async with Pulse(info, seconds, beat, cancels=is_async) as pulse:
+    async with HeartbeatSender(info, seconds, beat, cancels=is_async) as heartbeats:
         opening = asyncio.create_task(attempt.open())
         try:
             writers = await _until_cancelled(asyncio.shield(opening), spec)
@@ -62,7 +62,7 @@ async def run_attempt(
             await to_the_end(_end_unopened(attempt, info, opening))
             raise
         try:
-            return await attempt.run(pulse, _with_writers(spec, writers, work))
+            return await attempt.run(heartbeats, _with_writers(spec, writers, work))
         finally:
             await to_the_end(attempt.release())
 
@@ -166,10 +166,10 @@ class _Attempt:
             self._writers.append(writers[name])
         return writers
 
-    async def run(self, pulse: Pulse, work: Awaitable[R]) -> R:
+    async def run(self, heartbeats: HeartbeatSender, work: Awaitable[R]) -> R:
         """Await the work, and seal the streams according to how it ends."""
         try:
-            result = await pulse.guard(self._writers, work)
+            result = await heartbeats.guard(self._writers, work)
             for writer in self._writers:
                 if not writer.is_sealed:
                     await writer.finish()

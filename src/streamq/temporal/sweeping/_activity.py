@@ -15,7 +15,7 @@ from streamq._sweep import sweep as run_sweep
 from streamq.driver import ChunkQueue
 from streamq.temporal._failure import application_error
 from streamq.temporal.activities._context import activity_context
-from streamq.temporal.producer._pulse import Pulse
+from streamq.temporal.producer._heartbeats import HeartbeatSender
 
 from ._judge import WorkflowJudge
 
@@ -55,7 +55,9 @@ async def sweep(request: SweepRequest) -> SweepSummary:
         ApplicationError: Its type is the name of the streamq error.
     """
     context = activity_context()
-    async with Pulse(activity.info(), context.settings.cancel_seconds, activity.heartbeat):
+    async with HeartbeatSender(
+        activity.info(), context.settings.cancel_seconds, activity.heartbeat
+    ):
         try:
             return await sweep_queue(context.queue, context.settings, activity.client(), request)
         except StreamqError as exc:

@@ -8,7 +8,7 @@ Everything here is deterministic: it runs in workflows.
 * ``_handover``: carries a stream to the next run of the workflow;
 * ``_producer_call``: describes one call of a streaming activity;
 * ``_producers``: starts that activity, directly or in a child workflow, and waits for it;
-* ``_produce``: ``streamq.Produce``, that child workflow;
+* ``_produce_workflow``: ``streamq.Produce``, that child workflow;
 * ``_end_stream``: ends a stream whose producer could not;
 * ``_stream_topic``: ``stream_topic`` chooses the stream that activities write;
 * ``_inbox``: ``StreamInbox`` receives the signals of ``streamq.forward``.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from streamq._errors import ConfigurationError
-from streamq.temporal.activities._limits import (
+from streamq.temporal.activities._poll_limits import (
     MAX_BYTES,
     MAX_EVENTS,
     MAX_WAIT_SECONDS,

@@ -21,7 +21,7 @@ from streamq.temporal._failure import final_failure
 from streamq.temporal.activities._watch import Outcome, outcome
 
 from ._end_stream import workflow_retries
-from ._produce import PRODUCE_WORKFLOW, ProduceRequest, RetrySpec, encode_payloads
+from ._produce_workflow import PRODUCE_WORKFLOW, ProduceRequest, RetrySpec, encode_payloads
 from ._producer_call import ProducerCall
 from ._stream_topic import stream_topic
 

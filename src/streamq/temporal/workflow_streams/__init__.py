@@ -23,6 +23,8 @@ differs:
   suits batches of a few publishers, and does not suit many publishers that flush every item.
 * The log is never sealed, as in that package: a subscription ends when the workflow has ended.
 
+Its modules:
+
 * ``_workflow_stream``: publishes from workflow code;
 * ``_publish``: ``streamq.publish``, the activity that it calls;
 * ``_client``: publishes and subscribes in activities and other processes;

@@ -268,7 +268,7 @@ class FaultChecks(StreamChecks):
     async def test_every_call_to_a_server_that_hangs_ends_in_time(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness, open_queue: OpenQueue
     ) -> None:
-        """A frozen server keeps its connections open, so only a deadline of ours ends the wait."""
+        """A frozen server keeps its connections open; only the driver's deadline ends the wait."""
         await queue.append(stream, entries(b"a"))
         tail = (await self.read(queue, stream))[-1].position
         limit = backend.answer_seconds

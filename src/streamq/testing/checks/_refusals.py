@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -17,13 +16,11 @@ from streamq.driver import (
     StorageFullError,
     StreamId,
 )
-from streamq.testing._harness import BackendHarness, OpenQueue
+from streamq.testing._harness import BackendHarness, OpenQueue, OpenWith
 
 from ._base import Checks
 from ._conditions import needs
 from ._records import data_of, entries
-
-OpenWith = Callable[..., Awaitable[ChunkQueue]]
 
 _NO_POSITIONS = ("x", "-", "1", "a-b", "1-2-3", "-1-0", "1.5-0", "é", "\0", "9" * 50, "x" * 5_000)
 

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from streamq_kafka._naming import LogPosition, partition_of
-from streamq_kafka._writing import Producer
+from streamq_kafka._writing import SharedProducer
 from streamq_kafka.requests._cluster import Cluster
 
 from ._cache import DirectoryCache
@@ -48,7 +48,7 @@ class Directory:
         topic: str,
         partitions: int,
         cluster: Cluster,
-        producer: Producer,
+        producer: SharedProducer,
         timeout_seconds: float,
         on_change: Callable[[bytes, Listing | None], None],
         on_topic_replaced: Callable[[], None],

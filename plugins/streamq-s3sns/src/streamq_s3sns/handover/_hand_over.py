@@ -26,8 +26,8 @@ from streamq import (
     load_settings,
     open_queue,
 )
-from streamq.driver import BackendUnavailableError, ChunkQueue
-from streamq_aws import AwsClients, Calls
+from streamq.driver import BackendUnavailableError, Calls, ChunkQueue
+from streamq_aws import AwsClients
 from streamq_s3sns._errors import BACKEND, ObjectNotFoundError, not_found
 from streamq_s3sns._naming import new_object_id
 from streamq_s3sns._queue import S3SnsQueue

@@ -9,8 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from streamq.driver import Entry, StreamId
-from streamq_aws import together
+from streamq.driver import Entry, StreamId, together
 from streamq_s3sns._known_streams import KnownStream
 from streamq_s3sns._packing import Packer
 from streamq_s3sns._segment import Checkpoint, encode_entries

@@ -10,13 +10,13 @@ from typing import Self, TypeVar
 from temporalio import activity
 
 from streamq._errors import StreamqError
-from streamq.temporal.activities._beating import heartbeat_seconds
+from streamq.temporal.activities._heartbeats import heartbeat_seconds
 from streamq.writing._writer import StreamWriter
 
 R = TypeVar("R")
 
 
-class Pulse:
+class HeartbeatSender:
     """Sends heartbeats with the durable position while entered, from a task of its own.
 
     :meth:`guard` also watches the writers: when one has stopped in the background (it was fenced,

@@ -1,0 +1,34 @@
+"""Completion of arguments in the shell."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamq.driver import ChunkQueue
+
+from .command import Cli
+from .streams import write
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("tail po", ["poem-7"]),
+        ("delete o", ["other"]),
+        ("tail --from t", ["tail"]),
+        ("demo --backend sql", ["sqlite"]),
+        ("demo --delivery p", ["poll"]),
+    ],
+)
+async def test_the_shell_completes_values(
+    cli: Cli, queue: ChunkQueue, typed: str, completed: list[str]
+) -> None:
+    """Names of streams contain two uuids, which are not typed by hand."""
+    await write(queue, "poem-7", "other")
+    words = f"streamq {typed}".split()
+    env = {
+        "_STREAMQ_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    assert cli.run(env=env).out.split() == completed
