@@ -174,7 +174,7 @@ def open_writer(
                 beginning.progress,
                 stream=identity,
                 restarts=opening.restarts,
-                takes_back=beginning.takes_back,
+                needs_reset=beginning.needs_reset,
                 max_record_bytes=max_record_bytes,
                 durable=durable,
                 producer=producer,
