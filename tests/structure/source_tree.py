@@ -249,12 +249,14 @@ def _crosses(name: str, other: str) -> bool:
 
 
 def _code_lines(module: Module) -> Iterator[tuple[int, str]]:
-    docstrings: set[int] = set()
+    skipped: set[int] = set()
     for node in ast.walk(module.tree):
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if is_text or isinstance(node, ast.Import | ast.ImportFrom):
-            docstrings.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        if isinstance(node, ast.stmt) and (
+            is_text or isinstance(node, ast.Import | ast.ImportFrom)
+        ):
+            skipped.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     for number, line in enumerate(module.text.splitlines(), start=1):
         text = line.strip()
-        if number not in docstrings and len(text) > 1 and not text.startswith(("#", "@")):
+        if number not in skipped and len(text) > 1 and not text.startswith(("#", "@")):
             yield number, text
