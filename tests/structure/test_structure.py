@@ -128,7 +128,7 @@ def test_drivers_have_the_same_rooms(tree: SourceTree) -> None:
         ("src/streamq/reading/_reader.py", "from streamq.writing import _writer", "upward"),
         ("src/streamq/_errors.py", "from streamq.gateway import create_app", "upward"),
         (
-            "src/streamq/temporal/producer/_spec.py",
+            "src/streamq/temporal/producer/_signature.py",
             "from streamq.temporal import _plugin",
             "upward",
         ),
