@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,8 +73,19 @@ def test_files_are_short(tree: SourceTree) -> None:
     assert long == {}
 
 
+def test_module_docstrings_name_the_module(tree: SourceTree) -> None:
+    """A relative clause ("What the driver ...") describes; it does not say what the module is."""
+    vague = re.compile(r"(What|Who|Whoever|Whether|How|From|Where|When|Which)\b")
+    found = {
+        each.name
+        for each in tree.modules.values()
+        if vague.match(ast.get_docstring(each.tree) or "What")
+    }
+    assert found == set()
+
+
 def test_map_names_every_folder(tree: SourceTree) -> None:
-    """A folder that the map leaves out is found by nobody new."""
+    """A newcomer does not find a folder that the map leaves out."""
     mapped = {name for row in rows("The map") for name in quoted(row[0])}
     folders = {
         path.relative_to(ROOT)
@@ -102,7 +114,7 @@ def test_directions_lead_to_files() -> None:
 
 
 def test_drivers_have_the_same_rooms(tree: SourceTree) -> None:
-    """Whoever knows one driver finds their way in all of them."""
+    """A reader who knows one driver finds the way in every other one."""
     shared: set[str] = set()
     own: dict[str, set[str]] = {}
     for row in rows("Rooms of a driver"):
