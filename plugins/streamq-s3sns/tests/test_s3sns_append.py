@@ -11,7 +11,7 @@ from streamq_s3sns._segment import Checkpoint
 from streamq_s3sns.writing._append import (
     Announce,
     Append,
-    Done,
+    Appended,
     FindEnd,
     Pause,
     ReadWinner,
@@ -59,7 +59,7 @@ def test_append_after_the_one_before_is_one_request() -> None:
     following = append(1, 1, remembered=checkpoint(1, 1, 0))
     assert written(following.step) == checkpoint(2, 1, 1)
     following.wrote(True, NOW)
-    assert step(following) == Done(checkpoint(2, 1, 1))
+    assert step(following) == Appended(checkpoint(2, 1, 1))
 
 
 def test_first_append_finds_the_end() -> None:
@@ -89,7 +89,7 @@ def test_lost_answer_is_found_in_the_own_segment() -> None:
     repeat.wrote(False, NOW)
     assert step(repeat) == ReadWinner(2)
     repeat.read_winner(checkpoint(2, 1, 1), NOW)
-    assert step(repeat) == Done(checkpoint(2, 1, 1))
+    assert step(repeat) == Appended(checkpoint(2, 1, 1))
 
 
 def test_loser_against_a_newer_epoch_is_fenced() -> None:
@@ -115,7 +115,7 @@ def test_loser_against_an_older_epoch_announces_itself_and_takes_that_back() -> 
     newcomer.wrote(True, NOW)
     assert step(newcomer) == Withdraw()
     newcomer.withdrew()
-    assert step(newcomer) == Done(checkpoint(4, 2, 0))
+    assert step(newcomer) == Appended(checkpoint(4, 2, 0))
 
 
 def test_announcement_stops_only_older_epochs() -> None:
