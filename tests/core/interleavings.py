@@ -120,7 +120,7 @@ class Interleavings(RuleBasedStateMachine):
             return
         assert not self.is_sealed, "something was stored behind the seal"
         if attempt.owes_reset:
-            assert record.resets, "the first record does not take back what was told"
+            assert record.resets, "the first record does not reset earlier attempts"
             attempt.owes_reset = False
             self.story.append(("reset", attempt.number))
         else:
@@ -242,7 +242,7 @@ class Interleavings(RuleBasedStateMachine):
             state.progress,
             stream=_STREAM,
             restarts=restarts,
-            takes_back=state.progress.offset > 0,
+            needs_reset=state.progress.offset > 0,
             max_record_bytes=_MAX_RECORD_BYTES,
             durable=durable,
         )
@@ -286,7 +286,7 @@ class Interleavings(RuleBasedStateMachine):
     @precondition(lambda self: any(a.outbox.is_replaying for a in self.writing()))
     @rule(data=st.data())
     def replay_wrongly(self, data: st.DataObject) -> None:
-        """What is not deterministic is found out, unless it was trimmed and nobody can tell."""
+        """A chunk that differs is refused, unless the stored one was trimmed."""
         replaying = [a for a in self.writing() if a.outbox.is_replaying and a.seal is None]
         if not replaying:
             return
@@ -324,7 +324,7 @@ class Interleavings(RuleBasedStateMachine):
         outcome=st.sampled_from(_OUTCOMES),
     )
     def send_and_store(self, data: st.DataObject, sizes: list[int], outcome: str) -> None:
-        """The newest writer goes on with its work."""
+        """The newest writer continues its work."""
         attempt = self.writing()[-1]
         self.send_to(attempt, sizes)
         if attempt.outbox.has_work:
@@ -358,7 +358,7 @@ class Interleavings(RuleBasedStateMachine):
             assert is_stale
             attempt.is_over = True
             return
-        assert not is_stale or not entries, "a stale attempt was not told that it is fenced"
+        assert not is_stale or not entries, "a stale attempt got no error that it is fenced"
         if outcome in ("stored", "twice"):
             attempt.outbox.acknowledge()
             # A chunk counts as durable once it can be read, so not before its last part.
@@ -371,7 +371,7 @@ class Interleavings(RuleBasedStateMachine):
     @precondition(lambda self: len(self.log) - self.trimmed > 1)
     @rule(data=st.data())
     def trim(self, data: st.DataObject) -> None:
-        """Retention removes the oldest records, though never all that tells where the end is."""
+        """Retention removes the oldest records, but never all from which the end can be derived."""
         records = self.records()
         newest = [i for i, record in enumerate(records) if record.kind is RecordKind.DATA]
         if newest and newest[-1]:
@@ -487,7 +487,7 @@ class Interleavings(RuleBasedStateMachine):
 
 
 def must_raise(error: type[Exception], call: Callable[[], object]) -> None:
-    """Like ``pytest.raises``, whose own failure is no ``Exception``."""
+    """Like ``pytest.raises``, but its own failure is an ``Exception``."""
     with contextlib.suppress(error):
         call()
         raise AssertionError(f"no {error.__name__}")

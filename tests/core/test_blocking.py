@@ -69,7 +69,7 @@ async def test_a_waiting_thread_gets_an_error_when_the_loop_ends(
     loop = asyncio.new_event_loop()
     async with open_writer("s", queue=queue, settings=settings) as writer:
         blocking = BlockingStreamWriter(writer)
-        blocking._loop = loop  # has not begun with what it was asked for
+        blocking._loop = loop  # has not started the coroutine yet
         waiting = asyncio.create_task(asyncio.to_thread(getattr(blocking, method)))
         while not blocking._waits:  # noqa: ASYNC110 - of another thread
             await asyncio.sleep(0.01)
@@ -115,7 +115,7 @@ def test_an_interrupted_thread_leaves_no_partial_chunk() -> None:
             stream=StreamId("t", "s"),
             restarts=True,
             max_record_bytes=4_096,
-            takes_back=False,
+            needs_reset=False,
         )
         where = first
         tracing = sys.gettrace()

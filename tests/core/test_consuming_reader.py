@@ -25,7 +25,7 @@ async def test_poll_continues_after_a_record_without_events() -> None:
     ):
         polling = asyncio.ensure_future(reader.read_batch(max_wait=10 * SECONDS))
         async with asyncio.timeout(SECONDS):
-            while not reader.statistics().records:  # noqa: ASYNC110 - nothing tells
+            while not reader.statistics().records:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0)
             await writer.send_chunk("x")
             (event,) = await polling
@@ -37,11 +37,11 @@ async def test_reader_that_read_nothing_still_releases() -> None:
     """Its request may still wait at the backend, and would take records from the next reader."""
     released: list[str] = []
 
-    class Telling(MailboxQueue):
+    class Noting(MailboxQueue):
         async def release(self, stream: object, after: str) -> None:
             released.append(after)
 
-    queue = Telling(Post(), hidden_seconds=SECONDS)
+    queue = Noting(Post(), hidden_seconds=SECONDS)
     async with open_reader("a", queue=queue, commits=False) as reader:
         assert await reader.read_batch(max_wait=0.01) == []
     assert released == [""]
@@ -102,13 +102,13 @@ async def test_place_within_a_record_is_not_changed_by_later_records() -> None:
             await first.send_chunk(text)
         await first.flush()
         await open_writer("a", queue=queue, epoch=20)
-        told: list[Event[object]] = []
+        received: list[Event[object]] = []
         cursor = "beginning"
-        while len(told) < 3:
+        while len(received) < 3:
             async with open_reader("a", queue=queue, from_=cursor, commits=False) as reader:
-                told += await reader.read_batch(max_events=1)
+                received += await reader.read_batch(max_events=1)
                 cursor = reader.cursor
-    assert [each.value for each in told if isinstance(each, Chunk)] == ["x", "y", "z"]
+    assert [each.value for each in received if isinstance(each, Chunk)] == ["x", "y", "z"]
     await first.aclose()
 
 

@@ -42,14 +42,14 @@ class Mutation:
 MODULES = {"sequencer": _sequencer, "outbox": _outbox, "driver": driver}
 
 MUTATIONS = {
-    "stale records are told": Mutation(
+    "stale records are delivered": Mutation(
         "sequencer", "if record.epoch < self.epoch:", "if record.epoch < 0:"
     ),
     "a takeover is not counted": Mutation("sequencer", "self.attempt += 1", "pass"),
-    "duplicates are told again": Mutation(
+    "duplicates are delivered again": Mutation(
         "sequencer", "if record.last_offset < expected:", "if record.last_offset < 0:"
     ),
-    "the middle of a record is told again": Mutation(
+    "the middle of a record is delivered again": Mutation(
         "sequencer", "range(max(expected - first_chunk, 0), ", "range(0, "
     ),
     "one chunk too many is skipped in the middle": Mutation(
@@ -58,10 +58,10 @@ MUTATIONS = {
     "a gap is passed over": Mutation(
         "sequencer", "events.append(self._gap(expected, first - 1, record))", "pass"
     ),
-    "the reset is not told": Mutation(
+    "the reset is not delivered": Mutation(
         "sequencer", "if record.resets and first >= expected:", "if False:"
     ),
-    "the reset is told again": Mutation(
+    "the reset is delivered again": Mutation(
         "sequencer", "if record.resets and first >= expected:", "if record.resets:", seed=1
     ),
     "parts of an attempt that died are kept": Mutation(
@@ -69,7 +69,7 @@ MUTATIONS = {
         "        self._early_bytes = 0\n        self._drop_parts()",
         "        self._early_bytes = 0",
     ),
-    "a chunk is told with a part missing": Mutation(
+    "a chunk is delivered with a part missing": Mutation(
         "sequencer", "if record.part > len(self._parts):", "if False:"
     ),
     "a repeated part is added": Mutation(
@@ -100,7 +100,7 @@ MUTATIONS = {
     "offsets start at the wrong place": Mutation(
         "outbox", "self._next_offset = progress.offset + 1", "self._next_offset = 1"
     ),
-    "an attempt that restarts goes on counting": Mutation(
+    "an attempt that restarts continues counting": Mutation(
         "outbox", "self.resumed_from = 0 if restarts else", "self.resumed_from ="
     ),
     "an announcement alone starts over": Mutation(
@@ -112,7 +112,7 @@ MUTATIONS = {
         "outbox", "self._sent_seq = self.resumed_from", "self._sent_seq = 0"
     ),
     "the reset is forgotten": Mutation(
-        "outbox", "self._resets = restarts and takes_back", "self._resets = False"
+        "outbox", "self._resets = restarts and needs_reset", "self._resets = False"
     ),
     "the reset is sent with every record": Mutation(
         "outbox", "resets, self._resets = self._resets, False", "resets = self._resets"
@@ -156,7 +156,7 @@ MUTATIONS = {
 
 REORDERING_MUTATIONS = {
     "early records are forgotten": Mutation("sequencer", "self._early[place] = record", "pass"),
-    "early records are never told": Mutation(
+    "early records are never delivered": Mutation(
         "sequencer", "while self._early and self.seal is None:", "while False:"
     ),
     "parts of one chunk replace each other": Mutation(
@@ -205,7 +205,7 @@ def deliveries(draw: st.DrawFn) -> tuple[list[Record], list[bytes]]:
     records += [*dead.take(), *last.take()]
     records += draw(st.lists(st.sampled_from(records), max_size=4))
     shuffled = draw(st.permutations(records))
-    # Without its first record nothing of the dead attempt can be told: it waits in vain.
+    # Without its first record nothing of the dead attempt can be delivered.
     waiting = [r for r in shuffled if r.epoch == 1 and (r.offset, r.part) != (1, 0)]
     before = waiting[: draw(st.integers(0, len(waiting)))]
     return [*before, Record(RecordKind.OPEN, 2, restarts=True), *shuffled], last.sent
@@ -221,7 +221,7 @@ class Outbox:
             Progress(epoch, 1),
             stream=StreamId("t", "s"),
             restarts=True,
-            takes_back=False,
+            needs_reset=False,
             max_record_bytes=200,
         )
 
@@ -244,7 +244,7 @@ def check_reordered(module: ModuleType, delivery: tuple[list[Record], list[bytes
     assert [event.data for event in events if isinstance(event, Chunk)] == sent
     assert [event.offset for event in events] == list(range(1, len(sent) + 2))
     assert isinstance(events[-1], Seal)
-    assert not sequencer._early, "what has been told is still held"
+    assert not sequencer._early, "records that were delivered are still held"
 
 
 @given(deliveries())

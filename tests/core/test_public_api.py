@@ -32,7 +32,7 @@ def errors() -> list[type[StreamqError]]:
 @pytest.mark.parametrize("error", errors(), ids=lambda e: e.__name__)
 def test_every_error_has_its_own_code_and_a_docstring(error: type[StreamqError]) -> None:
     """Scripts branch on the code; it must be stable and unambiguous."""
-    assert error.code in vars(error).values(), "inherits somebody else's code"
+    assert error.code in vars(error).values(), "inherits the code of its base class"
     assert [e.code for e in errors()].count(error.code) == 1
     assert error.__doc__
 

@@ -42,7 +42,7 @@ def data(
     return Record(RecordKind.DATA, epoch, restarts, attempt, seq, offset, chunks, seal, resets)
 
 
-def told(sequencer: Sequencer, *records: Record) -> list[str]:
+def feed_all(sequencer: Sequencer, *records: Record) -> list[str]:
     """Events in a short form: ``3a`` is chunk "a" at offset 3."""
     short = []
     for record in records:
@@ -63,7 +63,7 @@ def test_chunks_come_once_and_in_order() -> None:
     """The plain case: one attempt, packed records, one of them delivered twice."""
     sequencer = Sequencer()
     first, second = data(1, 1, 0, 1, "a", "b"), data(1, 1, 2, 3, "c", seal=END)
-    assert told(sequencer, opened(1), first, first, second) == ["1a", "2b", "3c", "4END"]
+    assert feed_all(sequencer, opened(1), first, first, second) == ["1a", "2b", "3c", "4END"]
     assert sequencer.duplicate_records == 1
 
 
@@ -71,13 +71,13 @@ def test_overlapping_record_gives_only_new_events() -> None:
     """A record packed again differently, or resumed in its middle, must not repeat a chunk."""
     sequencer = Sequencer()
     overlap = data(1, 1, 1, 2, "b", "c")
-    assert told(sequencer, data(1, 1, 0, 1, "a", "b"), overlap) == ["1a", "2b", "3c"]
+    assert feed_all(sequencer, data(1, 1, 0, 1, "a", "b"), overlap) == ["1a", "2b", "3c"]
 
 
 def test_new_attempt_that_restarts_gives_a_reset_and_stale_records_are_dropped() -> None:
     """A retried activity must not deliver its story twice, nor mix two stories."""
     sequencer = Sequencer()
-    events = told(
+    events = feed_all(
         sequencer,
         opened(1),
         data(1, 1, 0, 1, "a", "b"),
@@ -93,21 +93,21 @@ def test_reset_may_come_alone_before_the_first_chunk() -> None:
     """A new attempt that works for a while is announced to its readers at once."""
     sequencer = Sequencer()
     alone = data(2, 2, 0, 2, resets=True)
-    events = told(sequencer, data(1, 1, 0, 1, "a"), opened(2), alone, data(2, 2, 0, 3, "A"))
+    events = feed_all(sequencer, data(1, 1, 0, 1, "a"), opened(2), alone, data(2, 2, 0, 3, "A"))
     assert events == ["1a", "2R2", "3A"]
 
 
 def test_takeover_before_any_event_gives_no_reset() -> None:
     """There is nothing to void yet, so no reset; the attempt is counted all the same."""
     sequencer = Sequencer()
-    assert told(sequencer, opened(1), opened(2), data(2, 2, 0, 1, "A")) == ["1A"]
+    assert feed_all(sequencer, opened(1), opened(2), data(2, 2, 0, 1, "A")) == ["1A"]
     assert sequencer.attempt == 2
 
 
 def test_new_attempt_that_resumes_continues_without_a_reset() -> None:
     """With resume the reader sees one story, sent by two attempts."""
     sequencer = Sequencer()
-    events = told(
+    events = feed_all(
         sequencer,
         opened(1, restarts=False),
         data(1, 1, 0, 1, "a", restarts=False),
@@ -121,37 +121,37 @@ def test_new_attempt_that_resumes_continues_without_a_reset() -> None:
 def test_repeated_announcement_counts_once() -> None:
     """An OPEN whose acknowledgement was lost is stored again by some backends."""
     sequencer = Sequencer()
-    assert told(sequencer, opened(1), opened(1), data(1, 1, 0, 1, "a"), opened(1)) == ["1a"]
+    assert feed_all(sequencer, opened(1), opened(1), data(1, 1, 0, 1, "a"), opened(1)) == ["1a"]
     assert sequencer.attempt == 1
 
 
 def test_there_are_no_events_after_the_seal() -> None:
     """A stream ends once; a later attempt does not reopen it for any reader."""
     sequencer = Sequencer()
-    assert told(sequencer, data(1, 1, 0, 1, "a", seal=END)) == ["1a", "2END"]
-    assert told(sequencer, opened(2), data(2, 2, 0, 4, "b")) == []
+    assert feed_all(sequencer, data(1, 1, 0, 1, "a", seal=END)) == ["1a", "2END"]
+    assert feed_all(sequencer, opened(2), data(2, 2, 0, 4, "b")) == []
 
 
 def test_first_attempt_of_a_stream_does_not_continue_another_one() -> None:
     """Records that count from their opening would pass for the next ones of a deleted stream."""
     sequencer = Sequencer(relative=True)
-    assert told(sequencer, opened(1), data(1, 1, 0, 1, "a", "b")) == ["1a", "2b"]
+    assert feed_all(sequencer, opened(1), data(1, 1, 0, 1, "a", "b")) == ["1a", "2b"]
     later = Sequencer(sequencer.progress, relative=True)
     for each in (sequencer, later):
-        told(each, opened(2))
+        feed_all(each, opened(2))
         before = each.progress
         for _ in range(2):
             with pytest.raises(CursorError, match="epoch 2 is the first of its stream"):
-                told(each, data(2, 1, 0, 1, "A", seal=END))
+                feed_all(each, data(2, 1, 0, 1, "A", seal=END))
         assert each.progress == before
-    takes_back = data(3, 2, 0, 1, "A", resets=True)
-    assert told(later, opened(3), takes_back) == ["3R3", "4A"]
+    resetting = data(3, 2, 0, 1, "A", resets=True)
+    assert feed_all(later, opened(3), resetting) == ["3R3", "4A"]
 
 
 def test_missing_events_raise_and_leave_the_state_untouched() -> None:
     """Trimmed history is an error that names what can still be read, every time."""
     sequencer = Sequencer()
-    told(sequencer, data(1, 1, 0, 1, "a"))
+    feed_all(sequencer, data(1, 1, 0, 1, "a"))
     for _ in range(2):
         with pytest.raises(TrimmedError, match="events 2 to 4") as caught:
             sequencer.feed(data(1, 1, 4, 5, "e"))
@@ -163,20 +163,20 @@ def test_missing_events_are_a_gap_for_readers_that_request_it() -> None:
     """A viewer may prefer to continue, but must be able to show what is missing."""
     sequencer = Sequencer(gaps_as_events=True)
     records = data(1, 1, 0, 1, "a"), data(1, 1, 4, 5, "e"), data(1, 1, 5, 6, "f")
-    assert told(sequencer, *records) == ["1a", "2-4G1", "5e", "6f"]
+    assert feed_all(sequencer, *records) == ["1a", "2-4G1", "5e", "6f"]
 
 
 def test_reset_lost_in_a_gap_is_part_of_the_gap() -> None:
     """A reset at a guessed offset would have different offsets for different readers."""
     sequencer = Sequencer(gaps_as_events=True)
     records = data(1, 1, 0, 1, "a"), opened(2), data(2, 2, 3, 9, "D")
-    assert told(sequencer, *records) == ["1a", "2-8G2", "9D"]
+    assert feed_all(sequencer, *records) == ["1a", "2-8G2", "9D"]
 
 
 def test_reset_after_a_gap_keeps_its_own_number() -> None:
     """The offset of a reset is stored with it, so that a gap before it cannot shift it."""
     sequencer = Sequencer(Progress(1, 1, 5, 5), gaps_as_events=True)
-    events = told(sequencer, opened(2), data(2, 2, 0, 11, "A", resets=True))
+    events = feed_all(sequencer, opened(2), data(2, 2, 0, 11, "A", resets=True))
     assert events == ["6-10G2", "11R2", "12A"]
 
 
@@ -199,8 +199,8 @@ def test_early_records_wait_where_the_backend_may_reorder() -> None:
     """A standard SQS queue delivers in any order; the reader must not see that."""
     sequencer = Sequencer(reorder_bytes=10_000)
     records = [data(1, 1, i, i + 1, str(i)) for i in range(4)]
-    assert told(sequencer, records[2], records[3], records[0]) == ["10"]
-    assert told(sequencer, records[1]) == ["21", "32", "43"]
+    assert feed_all(sequencer, records[2], records[3], records[0]) == ["10"]
+    assert feed_all(sequencer, records[1]) == ["21", "32", "43"]
 
 
 def test_early_records_are_bounded() -> None:
@@ -234,7 +234,7 @@ class Log:
 def logs(draw: st.DrawFn) -> Log:
     """Any number of attempts with any packing, some resuming, perhaps sealed.
 
-    An attempt may die before it has stored its reset; then nobody is told of it.
+    An attempt may die before it has stored its reset; then no reader learns of it.
     """
     log = Log()
     offset = next_seq = 0
@@ -285,9 +285,9 @@ def test_duplicates_and_stale_repeats_change_nothing(log: Log, draw: st.DataObje
     sequencer = Sequencer()
     seen: list[str] = []
     for i, record in enumerate(log.records):
-        seen += told(sequencer, record)
+        seen += feed_all(sequencer, record)
         if draw.draw(st.booleans()):
-            seen += told(sequencer, log.records[draw.draw(st.integers(0, i))])
+            seen += feed_all(sequencer, log.records[draw.draw(st.integers(0, i))])
     assert seen == log.events
 
 
@@ -308,7 +308,7 @@ def test_resuming_at_any_event_continues_with_the_next(log: Log, draw: st.DataOb
         rest = log.records[i:]
     else:
         resumed, rest = Sequencer(), log.records
-    assert told(resumed, *rest) == log.events[place:]
+    assert feed_all(resumed, *rest) == log.events[place:]
 
 
 @given(logs())

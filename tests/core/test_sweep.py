@@ -71,7 +71,7 @@ async def read(queue: ChunkQueue, settings: Settings, name: str = NAME) -> list[
         return [event async for event in reader]
 
 
-def told(events: list[Event]) -> list[object]:
+def story_of(events: list[Event]) -> list[object]:
     """The story in short: values, RESET and the seal's state."""
     story: list[object] = []
     for event in events:
@@ -96,13 +96,13 @@ async def test_a_stream_whose_workflow_has_ended_ends_for_every_reader_at_once(
     reading = asyncio.create_task(read(queue, settings))
     summary = await sweep(queue, settings, SweepRequest(), judge(Life.OVER))
     events = await reading
-    assert told(events) == ["one", "two", "ERROR"]
+    assert story_of(events) == ["one", "two", "ERROR"]
     seal = events[-1]
     assert isinstance(seal, Seal)
     assert seal.error_type == "ProducerGone"
     assert "workflow 'orders/7' is over" in seal.message
     assert not seal.retryable
-    assert told(await read(queue, settings)) == ["one", "two", "ERROR"]  # a late reader
+    assert story_of(await read(queue, settings)) == ["one", "two", "ERROR"]  # a late reader
     assert (summary.streams, summary.sealed) == (1, 1)
     again = await sweep(queue, settings, SweepRequest(), judge(Life.OVER))
     assert (again.ended, again.sealed, again.findings) == (1, 0, [])
@@ -114,7 +114,7 @@ async def test_a_stream_that_was_only_opened_is_sealed_too(
     """A producer may be killed before its first chunk; its readers wait all the same."""
     await (await open_writer(NAME, queue=queue, settings=settings, epoch=EPOCH)).aclose()
     await sweep(queue, settings, SweepRequest(), judge(Life.OVER))
-    assert told(await read(queue, settings)) == ["ERROR"]
+    assert story_of(await read(queue, settings)) == ["ERROR"]
 
 
 async def test_a_chunk_that_arrived_in_part_is_not_delivered(
@@ -136,7 +136,7 @@ async def test_a_chunk_that_arrived_in_part_is_not_delivered(
     await queue.append(id_cut, entries)
     await queue.delete(id_whole)
     await sweep(queue, settings, SweepRequest(), judge(Life.OVER))
-    assert told(await read(queue, settings)) == ["one", "ERROR"]
+    assert story_of(await read(queue, settings)) == ["one", "ERROR"]
 
 
 async def test_a_stream_whose_workflow_may_still_run_is_kept(
@@ -176,14 +176,14 @@ async def test_an_attempt_that_begins_meanwhile_wins(queue: ChunkQueue, settings
             writers.append(
                 await open_writer(NAME, queue=queue, settings=settings, epoch=EPOCH + 1_000)
             )
-        return Verdict(Life.OVER, "over, when it was asked")
+        return Verdict(Life.OVER, "over, when it was queried")
 
     summary = await sweep(queue, settings, SweepRequest(), slow)
     assert done(summary) == {NAME: "kept"}
     await writers[0].send_chunk("new")
     await writers[0].finish()
     await writers[0].aclose()
-    assert told(await read(queue, settings)) == ["one", "two", "RESET", "new", "END"]
+    assert story_of(await read(queue, settings)) == ["one", "two", "RESET", "new", "END"]
 
 
 async def test_a_workflow_that_runs_again_after_the_fence_continues(
@@ -197,7 +197,7 @@ async def test_a_workflow_that_runs_again_after_the_fence_continues(
         await open_writer(NAME, queue=queue, settings=settings, epoch=EPOCH)
     async with open_writer(NAME, queue=queue, settings=settings, epoch=EPOCH + 1_000) as writer:
         await writer.send_chunk("new")
-    assert told(await read(queue, settings)) == ["one", "two", "RESET", "new", "END"]
+    assert story_of(await read(queue, settings)) == ["one", "two", "RESET", "new", "END"]
 
 
 async def test_a_stream_that_is_being_sealed_keeps_its_own_ending(
@@ -213,7 +213,7 @@ async def test_a_stream_that_is_being_sealed_keeps_its_own_ending(
     summary = await sweep(queue, settings, SweepRequest(), slow)
     await writer.aclose()
     assert done(summary) == {NAME: "kept"}
-    assert told(await read(queue, settings)) == ["CANCELLED"]
+    assert story_of(await read(queue, settings)) == ["CANCELLED"]
 
 
 async def test_many_sweeps_at_once_seal_a_stream_once(
@@ -228,7 +228,7 @@ async def test_many_sweeps_at_once_seal_a_stream_once(
     assert all(summary.failed == 0 for summary in summaries)
     assert sum(summary.sealed for summary in summaries) == len(names)
     for name in names:
-        assert told(await read(queue, settings, name)) == ["one", "two", "ERROR"]
+        assert story_of(await read(queue, settings, name)) == ["one", "two", "ERROR"]
 
 
 async def test_a_later_writer_learns_that_a_sweep_sealed_the_stream(

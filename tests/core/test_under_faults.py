@@ -139,7 +139,7 @@ def current(story: Story) -> list[object]:
     return [value for kind, value in story[resets[-1] if resets else 0 :] if kind == "chunk"]
 
 
-def told(events: list[Event]) -> Story:
+def story_of(events: list[Event]) -> Story:
     """Return what a reader saw, in the model's words."""
     story: Story = []
     for event in events:
@@ -186,5 +186,5 @@ async def test_every_reader_sees_the_story_once_whatever_fails(
     story = await write(faulty, name, small, chance)
     late = await read(faulty, name, small, random.Random(seed * 10 + 9))
     for events in (*await asyncio.gather(*readers), late):
-        assert told(events) == story
+        assert story_of(events) == story
         assert [event.offset for event in events] == list(range(1, len(story) + 1))

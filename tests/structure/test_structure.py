@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,17 +125,19 @@ def test_drivers_have_the_same_rooms(tree: SourceTree) -> None:
         ("src/streamq/_errors.py", "from .driver import ChunkQueue", "circles"),
         ("src/streamq/driver.py", "from .cli import main", "upward"),
         ("src/streamq/gateway/_hub.py", "from streamq.temporal import poll", "upward"),
+        ("src/streamq/reading/_reader.py", "from streamq.writing import _writer", "upward"),
+        ("src/streamq/_errors.py", "from streamq.gateway import create_app", "upward"),
+        (
+            "src/streamq/temporal/producer/_signature.py",
+            "from streamq.temporal import _plugin",
+            "upward",
+        ),
         ("plugins/streamq-sqs/src/streamq_sqs/_queue.py", "import streamq._errors", "private"),
         ("src/streamq/_events.py", "class StreamWriter: ...", "homonyms"),
         ("plugins/streamq-sqs/src/streamq_sqs/_queue.py", "class Tap: ...", "homonyms"),
     ],
 )
-def test_a_mistake_is_found(tmp_path: Path, path: str, line: str, found: str) -> None:
+def test_a_mistake_is_found(path: str, line: str, found: str) -> None:
     """A check that finds nothing in a broken tree would prove nothing about this one."""
-    for top in ("src", "plugins"):
-        shutil.copytree(
-            ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("tests", "__pycache__")
-        )
-    with (tmp_path / path).open("a") as file:
-        file.write(f"\n{line}\n")
-    assert getattr(SourceTree(tmp_path), found)()
+    assert (ROOT / path).exists()
+    assert getattr(SourceTree(added={path: f"\n{line}\n"}), found)()

@@ -92,7 +92,7 @@ class Outbox:
         progress: Where this attempt begins: its epoch and attempt, the seq and offset before it.
         stream: Which stream, for messages.
         restarts: Whether the attempt starts over.
-        takes_back: Whether an attempt that starts over begins with a ``Reset``, which voids the
+        needs_reset: Whether an attempt that starts over begins with a ``Reset``, which voids the
             chunks of earlier attempts.
         max_record_bytes: Largest record that the backend stores, at least
             :data:`SMALLEST_RECORD_BYTES`.
@@ -108,7 +108,7 @@ class Outbox:
         *,
         stream: StreamId,
         restarts: bool,
-        takes_back: bool,
+        needs_reset: bool,
         max_record_bytes: int,
         durable: Fingerprints | None = None,
         producer: str = "",
@@ -126,7 +126,7 @@ class Outbox:
         self._producer = producer
         self._durable = durable
         # The Reset that voids earlier attempts is sent at once, before any chunk.
-        self._resets = restarts and takes_back
+        self._resets = restarts and needs_reset
         self._position = 0 if durable is not None else self.resumed_from
         self._sent_seq = self.resumed_from
         self._next_offset = progress.offset + 1

@@ -30,11 +30,11 @@ class Beginning:
 
     Attributes:
         progress: The state that its records are numbered from.
-        takes_back: Whether there are events to void, if the attempt starts over.
+        needs_reset: Whether there are events to void, if the attempt starts over.
     """
 
     progress: Progress
-    takes_back: bool
+    needs_reset: bool
 
 
 async def take_over(
@@ -68,7 +68,7 @@ async def take_over(
     state, won = await take(queue, stream, entry, retry)
     if won != entry.data:
         raise _superseded(entry, state.epoch, queue, stream)
-    return Beginning(state.progress, takes_back=state.offset > 0)
+    return Beginning(state.progress, needs_reset=state.offset > 0)
 
 
 async def _without_replay(
@@ -94,7 +94,7 @@ async def _without_replay(
     await retry.run(lambda: queue.append(stream, [entry]))
     if (newest := await newest_epoch()) != entry.epoch:
         raise _superseded(entry, newest, queue, stream)
-    return Beginning(Progress(entry.epoch, attempts + 1), takes_back=earlier > 0)
+    return Beginning(Progress(entry.epoch, attempts + 1), needs_reset=earlier > 0)
 
 
 def _superseded(entry: Entry, newest: int, queue: ChunkQueue, stream: StreamId) -> FencedError:

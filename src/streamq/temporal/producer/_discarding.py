@@ -39,7 +39,7 @@ def discarding_writer(
         Progress(epoch, attempt),
         stream=stream,
         restarts=True,
-        takes_back=False,
+        needs_reset=False,
         max_record_bytes=queue.capabilities.max_record_bytes,
     )
     return StreamWriter(
