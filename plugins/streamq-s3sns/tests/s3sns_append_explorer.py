@@ -299,7 +299,7 @@ class Explorer:
             made.writers[i].memory.announced(made.announced)
             self._report(made, made.writers[i], step, self._request(made, step))
             yield f"{name}, and an announcement is found", made
-        if not world.faults or isinstance(step, module.Pause | module.Done):
+        if not world.faults or isinstance(step, module.Pause | module.Appended):
             return
         yield f"{name} fails", self._given_up(world, i)
         if isinstance(step, module.Write | module.Announce | module.Withdraw):
@@ -357,7 +357,7 @@ class Explorer:
                     append.paused(now_ms)
                 case module.Withdraw():
                     append.withdrew()
-                case module.Done(checkpoint):
+                case module.Appended(checkpoint):
                     self._acknowledge(world, writer, checkpoint)
         except FencedError:
             self._fence(world, writer)

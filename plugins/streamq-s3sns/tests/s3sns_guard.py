@@ -49,15 +49,15 @@ def table() -> dict[str, tuple[set[str], set[str]]]:
     """Return the README's table: permissions without a topic, and additional ones with a topic."""
     rows = re.findall(r"^\| (.+?) \| (`s3:.*?) \| (.*?) *\|$", README.read_text(), re.MULTILINE)
     return {
-        who: (set(re.findall(r"\w+:\w+", plain)), set(re.findall(r"\w+:\w+", topic)))
-        for who, plain, topic in rows
+        role: (set(re.findall(r"\w+:\w+", plain)), set(re.findall(r"\w+:\w+", topic)))
+        for role, plain, topic in rows
     }
 
 
-def needs(who: str, *, topic: bool = True) -> set[str]:
+def needs(role: str, *, topic: bool = True) -> set[str]:
     """Return the permissions in one row of the README's table."""
-    plain, besides = table()[who]
-    return plain | besides if topic else plain
+    plain, additional = table()[role]
+    return plain | additional if topic else plain
 
 
 def policy(settings: S3SnsSettings) -> Iterator[tuple[str, str]]:
@@ -122,18 +122,18 @@ class Guard:
 
     def _check(self, params: Mapping[str, Any], model: Any, **_: object) -> None:
         service, operation = model.service_model.service_name, model.name
-        asked = {action(service, operation)} - {FREE}
+        requested = {action(service, operation)} - {FREE}
         if operation == "CreateQueue" and "tags" in params:
-            asked.add("sqs:TagQueue")
-        for each in sorted(asked):
+            requested.add("sqs:TagQueue")
+        for each in sorted(requested):
             if not all(self._allows(each, one) for one in resources(service, params)):
                 self.refused.add(each)
                 error = {"Code": "AccessDenied", "Message": f"not allowed: {each}"}
                 answer: Any = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 403}}
                 raise ClientError(answer, operation)
-        self.used |= asked
+        self.used |= requested
 
-    def _allows(self, asked: str, resource: str) -> bool:
-        places = [place for each, place in self._policy if each == asked]
+    def _allows(self, requested: str, resource: str) -> bool:
+        places = [place for each, place in self._policy if each == requested]
         matches = any(fnmatchcase(resource, place) for place in places)
-        return asked in self.allowed and (matches or not places)
+        return requested in self.allowed and (matches or not places)

@@ -11,7 +11,7 @@ from streamq_s3sns._segment import Checkpoint
 from streamq_s3sns.writing._append import (
     Announce,
     Append,
-    Done,
+    Appended,
     FindEnd,
     Pause,
     ReadWinner,
@@ -59,7 +59,7 @@ def test_append_after_the_one_before_is_one_request() -> None:
     following = append(1, 1, remembered=checkpoint(1, 1, 0))
     assert written(following.step) == checkpoint(2, 1, 1)
     following.wrote(True, NOW)
-    assert step(following) == Done(checkpoint(2, 1, 1))
+    assert step(following) == Appended(checkpoint(2, 1, 1))
 
 
 def test_first_append_finds_the_end() -> None:
@@ -89,7 +89,7 @@ def test_lost_answer_is_found_in_the_own_segment() -> None:
     repeat.wrote(False, NOW)
     assert step(repeat) == ReadWinner(2)
     repeat.read_winner(checkpoint(2, 1, 1), NOW)
-    assert step(repeat) == Done(checkpoint(2, 1, 1))
+    assert step(repeat) == Appended(checkpoint(2, 1, 1))
 
 
 def test_loser_against_a_newer_epoch_is_fenced() -> None:
@@ -110,16 +110,16 @@ def test_loser_against_an_older_epoch_announces_itself_and_takes_that_back() -> 
     newcomer.announced(NOW)
     newcomer.wrote(False, NOW)
     newcomer.read_winner(checkpoint(3, 1, 2), NOW)
-    assert step(newcomer) == Pause()  # announced once, and not in a hurry from the second loss on
+    assert step(newcomer) == Pause()  # announced once; from the second loss on there is a pause
     newcomer.paused(NOW)
     newcomer.wrote(True, NOW)
     assert step(newcomer) == Withdraw()
     newcomer.withdrew()
-    assert step(newcomer) == Done(checkpoint(4, 2, 0))
+    assert step(newcomer) == Appended(checkpoint(4, 2, 0))
 
 
 def test_announcement_stops_only_older_epochs() -> None:
-    """The attempt that has announced itself goes on; the one before it stops."""
+    """The attempt that has announced itself continues; the one before it stops."""
     assert step(append(2, 0, rival=2)) == FindEnd()
     with pytest.raises(FencedError, match="epoch 2 is taking stream t/s over"):
         append(1, 1, remembered=checkpoint(1, 1, 0), rival=2)
@@ -134,7 +134,7 @@ def test_conflict_without_a_winner_looks_for_the_end_again() -> None:
 
 
 def test_races_end_when_there_is_no_time_left() -> None:
-    """An append that loses for ever would hold its writer up without a word."""
+    """An append that loses for ever would block its writer silently."""
     writer = append(2, 0)
     writer.found_end(None, NOW)
     with pytest.raises(BackendUnavailableError, match="lost 1 races"):

@@ -70,7 +70,7 @@ SCENARIOS = {  # the small ones come first: most bugs are found there
 }
 
 EVENTS = {
-    *("FindEnd", "Write", "ReadWinner", "Announce", "Pause", "Withdraw", "Done"),
+    *("FindEnd", "Write", "ReadWinner", "Announce", "Pause", "Withdraw", "Appended"),
     *("FindEnd fails", "ReadWinner fails"),
     *(f"{step} fails" for step in ("Write", "Announce", "Withdraw")),
     *(f"{step} loses its answer" for step in ("Write", "Announce", "Withdraw")),
@@ -129,8 +129,8 @@ MUTATIONS: dict[str, tuple[str, str]] = {
     ),
     "an announcement stops its own epoch": ("if rival > self._epoch:", "if rival >= self._epoch:"),
     "an announcement is not deleted": (
-        "Withdraw() if self._is_announced else Done(checkpoint)",
-        "Done(checkpoint)",
+        "Withdraw() if self._is_announced else Appended(checkpoint)",
+        "Appended(checkpoint)",
     ),
     "an announcement is repeated for ever": (
         "        self._is_announced = True\n        self._try_again(now_ms)",

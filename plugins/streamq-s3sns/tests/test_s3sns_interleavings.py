@@ -126,7 +126,7 @@ class Model:
         queue._packer.finish(self.directory)
 
     async def delete(self) -> None:
-        """Delete the stream, also from the queues' memory; the next one may have the same bytes."""
+        """Delete the stream, and every memory of it; the next one may have the same bytes."""
         queue = self.random.choice(self.world.queues)
         await queue.delete(self.stream)
         for each in self.world.queues:

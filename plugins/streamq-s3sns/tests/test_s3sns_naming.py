@@ -71,8 +71,8 @@ def test_newest_segment_sorts_first() -> None:
     assert segment_number("a/", f"a/b/{segment_name(1)}") is None
 
 
-def test_ids_of_objects_say_when_their_stream_began_and_are_never_alike() -> None:
-    """Two attempts upload two objects, and a sweep tells those of an earlier stream."""
+def test_ids_of_objects_have_the_beginning_of_their_stream_and_are_unique() -> None:
+    """Two attempts upload two objects, and a sweep distinguishes those of an earlier stream."""
     ids = {new_object_id(7) for _ in range(100)}
     assert len(ids) == 100
     assert {object_begin(each) for each in ids} == {7}

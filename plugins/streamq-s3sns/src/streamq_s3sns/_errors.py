@@ -42,7 +42,7 @@ def foreign_object(where: str) -> BackendError:
         where: Address of the object.
     """
     return BackendError(
-        f"{where} is not a segment of a stream; somebody else writes under this prefix, or a newer "
-        "version of streamq does: set another STREAMQ_S3SNS_PREFIX, or upgrade",
+        f"{where} is not a segment of a stream; another program or a newer version of streamq "
+        "writes under this prefix: set another STREAMQ_S3SNS_PREFIX, or upgrade",
         backend=BACKEND,
     )

@@ -4,7 +4,7 @@ A slow stream has one segment for each chunk, and a later reader would pay a req
 them. A writer therefore keeps what it has written of each stream, up to a group of a hundred
 segments, and writes the group's first segment anew with the entries of all of them. Nothing else
 changes: numbers stay as they were won, and the other segments stay where they are for the readers
-that are in the middle of them. What is not packed, for whatever reason, is read segment by segment.
+that are in the middle of them. Segments that are not packed are read one by one.
 
 A pack replaces exactly the segment that it begins with (``If-Match``), so that a stream that was
 deleted in the meantime does not come back. The tag depends on the body only. The same body may

@@ -161,13 +161,13 @@ class SegmentReader:
             room = max(1, _AT_ONCE_BYTES // max(1, typical))
             count = min(pace, wanted, room, certain if is_known else _AT_ONCE)
             pace = min(2 * pace, _AT_ONCE)
-            # The first segment is taken whatever its size is, so that there is progress.
+            # The first segment may have any size, so that there is progress.
             sizes = [None] + [_AT_ONCE_BYTES // count] * (count - 1)
             found = await together(
                 self._try(directory, number + i, size) for i, size in enumerate(sizes)
             )
-            for asked, segment in enumerate(found, number):
-                if asked < number:
+            for requested, segment in enumerate(found, number):
+                if requested < number:
                     continue  # a pack before it has its entries, whether it exists or not
                 if segment is None:
                     return number

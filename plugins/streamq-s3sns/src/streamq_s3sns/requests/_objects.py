@@ -143,7 +143,7 @@ class ObjectStore:
             after = keys[-1]
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete whatever has these keys, in their order; no error if some do not exist."""
+        """Delete segments or objects by their keys, in order; no error if some do not exist."""
         for first in range(0, len(keys), _DELETED_AT_ONCE):
             some = keys[first : first + _DELETED_AT_ONCE]
             answer = await self.bucket.call(

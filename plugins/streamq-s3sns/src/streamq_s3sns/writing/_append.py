@@ -74,7 +74,7 @@ class Withdraw:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Appended:
     """The entries are stored.
 
     Attributes:
@@ -85,14 +85,14 @@ class Done:
     checkpoint: Checkpoint
 
 
-Step: TypeAlias = FindEnd | Write | ReadWinner | Announce | Pause | Withdraw | Done
+Step: TypeAlias = FindEnd | Write | ReadWinner | Announce | Pause | Withdraw | Appended
 
 
 class Append:
     """One append, as a pure state machine: no clock, no I/O.
 
     :attr:`step` is what to do next. Its result is reported by the method that the step names, which
-    sets the next step. The last step is :class:`Done`.
+    sets the next step. The last step is :class:`Appended`.
 
     An append whose request fails is abandoned, and repeated by a new machine. That one finds what
     the first one has stored.
@@ -218,7 +218,7 @@ class Append:
 
     def withdrew(self) -> None:
         """Report that the announcement is deleted."""
-        self.step = Done(self._result)
+        self.step = Appended(self._result)
 
     # -- decisions -----------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ class Append:
 
     def _finish(self, checkpoint: Checkpoint) -> None:
         self._result = checkpoint
-        self.step = Withdraw() if self._is_announced else Done(checkpoint)
+        self.step = Withdraw() if self._is_announced else Appended(checkpoint)
 
 
 def _is_expired(checkpoint: Checkpoint, now_ms: int) -> bool:

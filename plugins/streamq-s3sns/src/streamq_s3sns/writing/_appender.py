@@ -19,7 +19,7 @@ from ._append import (
     PAUSE_SECONDS,
     Announce,
     Append,
-    Done,
+    Appended,
     FindEnd,
     Pause,
     ReadWinner,
@@ -83,7 +83,7 @@ class Appender:
         give_up = self._clock() + _PATIENCE_SECONDS
         while True:
             match append.step:
-                case Done(checkpoint):
+                case Appended(checkpoint):
                     return checkpoint
                 case FindEnd():
                     append.found_end(await store.newest(directory), self._now_ms())
