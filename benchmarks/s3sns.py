@@ -1,7 +1,7 @@
-"""S3 + SNS beside bare aioboto3 calls: latency, requests and what they cost, memory.
+"""Compares S3 + SNS with bare aioboto3 calls: latency, requests and their cost, memory.
 
-``make bench BENCH=s3sns``. Everything runs against an emulator on this machine, so that latencies
-show what streamq adds, and not what AWS takes; requests and memory are the same there.
+``make bench BENCH=s3sns``. Everything runs against an emulator on this machine. Latencies therefore
+show the share of streamq, and not that of AWS; requests and memory are the same as there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ USD_PER_MILLION = {
     **dict.fromkeys(("PublishBatch", "Publish"), 0.5),
     **dict.fromkeys(("ReceiveMessage", "TagQueue", "CreateQueue", "SetQueueAttributes"), 0.4),
 }
-"""List prices in us-east-1; a delivery from SNS to SQS is free, DELETE is, too."""
+"""List prices in us-east-1; a delivery from SNS to SQS and DELETE are free."""
 
 OPTIONS = QueueOptions(ttl=timedelta(hours=1))
 SMALL_CHUNKS = 100_000
@@ -60,7 +60,7 @@ def count_requests(calls: Counter[str]) -> None:
 
 
 def around(pause: float) -> float:
-    """Return a pause of about that: a regular one keeps step with the emulator's 100 ms, or not."""
+    """Return about that pause; an exact one could keep step with the emulator's 100 ms."""
     return pause * random.uniform(0.5, 1.5)
 
 
@@ -72,7 +72,7 @@ def percentiles(taken: list[float]) -> str:
 
 
 async def bare(count: int, pause: float) -> list[float]:
-    """One object for each chunk, told by SNS and SQS, fetched on hearing of it: by hand."""
+    """Without streamq: one object for each chunk, notified by SNS and SQS, then fetched."""
     session = aioboto3.Session()
     bucket, topic = os.environ["STREAMQ_S3SNS_BUCKET"], os.environ["STREAMQ_S3SNS_TOPIC_ARN"]
     run = uuid.uuid4().hex
@@ -118,7 +118,7 @@ async def bare(count: int, pause: float) -> list[float]:
 
 
 async def streamed(count: int, pause: float, settings: S3SnsSettings) -> list[float]:
-    """The same through streamq: a writer and a reader with a queue each."""
+    """With streamq: a writer and a reader with a queue each."""
     stream = StreamId("bench", uuid.uuid4().hex)
     sent: list[float] = []
     taken: list[float] = []
@@ -134,7 +134,9 @@ async def streamed(count: int, pause: float, settings: S3SnsSettings) -> list[fl
                         taken.append(time.perf_counter() - sent[len(taken)])
 
         consuming = asyncio.create_task(consume())
-        await asyncio.sleep(1.0)  # until notifications are heard, as in a process that lives
+        await asyncio.sleep(
+            1.0
+        )  # until notifications are received, as in a process that has been running
         async with open_writer(stream, queue=writing) as writer:
             for _ in range(count):
                 sent.append(time.perf_counter())
@@ -166,8 +168,8 @@ async def compare(count: int) -> None:
             print(f"{name:24}{pause:8.2f} {percentiles(taken)}  {bill(calls, 1000 / count)}")
 
 
-async def read_later(count: int) -> None:
-    """Print what it takes to read a stream again that was written slowly, chunk by chunk."""
+async def compare_late_reading(count: int) -> None:
+    """Print requests and time for reading a stream that was written slowly, chunk by chunk."""
     calls: Counter[str] = Counter()
     count_requests(calls)
     print(f"{count} chunks, each in a segment of its own, read later; for 1,000 chunks")
@@ -187,7 +189,7 @@ async def read_later(count: int) -> None:
 
 
 async def write_slowly(stream: StreamId, queue: ChunkQueue, count: int) -> None:
-    """Send chunks, the next one when the one before has been stored."""
+    """Send chunks, each after the one before has been stored."""
     async with open_writer(stream, queue=queue) as writer:
         for _ in range(count):
             await writer.send_chunk(TEXT)
@@ -202,14 +204,14 @@ async def read_all(stream: StreamId, queue: ChunkQueue, count: int) -> None:
 
 
 def bill(calls: Counter[str], factor: float) -> str:
-    """Return how many requests there were, and what they cost, times a factor."""
+    """Return the numbers of requests and their cost, times a factor."""
     usd = sum(USD_PER_MILLION.get(call, 0) * n for call, n in calls.items()) / 1e6
     each = ", ".join(f"{call} {n * factor:.0f}" for call, n in calls.most_common(5))
     return f"{each}: {usd * factor:.4f}"
 
 
-async def remember(what: str) -> None:
-    """Send something large or long through, and print how much memory that took."""
+async def measure_process(what: str) -> None:
+    """Send or read a large chunk, a large object or many chunks, and print the peak memory."""
     settings = load_settings(max_chunk_bytes=2**29, buffer_bytes=2**29, operation_seconds=120)
     small = load_settings()
     stream = StreamId("bench", uuid.uuid4().hex)
@@ -238,7 +240,7 @@ async def remember(what: str) -> None:
 
 
 async def hand_over_large(writer: StreamWriter[Any], queue: ChunkQueue) -> None:
-    """Upload as much as the largest chunk has, from an iterable, and send the reference."""
+    """Upload as many bytes as the large chunk has, from an iterable, and send the reference."""
 
     async def source() -> AsyncIterator[bytes]:
         piece = os.urandom(1_000_000)
@@ -250,7 +252,7 @@ async def hand_over_large(writer: StreamWriter[Any], queue: ChunkQueue) -> None:
 
 
 async def download_large(queue: ChunkQueue) -> None:
-    """Fetch what was handed over, block by block."""
+    """Download the object that was handed over, block by block."""
     async with (
         open_hand_over(queue=queue) as hand_over,
         open_reader("handed", queue=queue, value_type=ObjectReference) as reader,
@@ -263,15 +265,15 @@ async def download_large(queue: ChunkQueue) -> None:
 
 
 def peak_mib() -> int:
-    """Return the most memory that this process has had; Linux only."""
-    # Not getrusage: that counts from before the program was loaded, when this was a copy of its
-    # parent.
+    """Return the peak memory of this process; Linux only."""
+    # Not getrusage: its peak includes the time before the program was loaded, when the process was
+    # a copy of its parent.
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) // 1024 for line in status.splitlines() if "VmHWM" in line)
 
 
 async def read_through(stream: StreamId, queue: ChunkQueue) -> None:
-    """Read a stream to its end, and look whether all of it was there."""
+    """Read a stream to its end, and check that it is complete."""
     size = chunks = 0
     async with open_reader(stream, queue=queue) as reader:
         async for event in reader:
@@ -282,41 +284,41 @@ async def read_through(stream: StreamId, queue: ChunkQueue) -> None:
 
 
 def measure_memory() -> None:
-    """Print peaks, each in a process of its own."""
+    """Print peaks of memory, each measured in a process of its own."""
     print(f"one chunk of {LARGE_BYTES // 10**6} MB, and {SMALL_CHUNKS} small ones; MiB, seconds")
     for what in (
         *("write-large", "read-large", "hand-over-large", "download-large"),
         *("write-small", "read-small"),
     ):
         answer = subprocess.run(
-            [sys.executable, "-m", "benchmarks.s3sns", "--remember", what],
+            [sys.executable, "-m", "benchmarks.s3sns", "--measure", what],
             check=True,
             capture_output=True,
             text=True,
         )
         found = json.loads(answer.stdout.splitlines()[-1])
         print(
-            f"{what:16} peak {found['peak']:5} of which {found['base']:4} before it began, "
+            f"{what:16} peak {found['peak']:5} of which {found['base']:4} before the start, "
             f"{found['seconds']:6.1f} s"
         )
 
 
 def main() -> None:
-    """Run everything, or one measurement of memory for the process that asks for it."""
+    """Run everything, or one measurement of memory in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=500, help="chunks for each row")
-    parser.add_argument("--remember", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.remember:
-        asyncio.run(remember(arguments.remember))
+    if arguments.measure:
+        asyncio.run(measure_process(arguments.measure))
         return
     embedded = S3SnsDriver.embedded(S3SnsSettings())
     if embedded is None:
-        sys.exit("unset STREAMQ_S3SNS_BUCKET: this is not to be run at somebody's expense")
+        sys.exit("unset STREAMQ_S3SNS_BUCKET: the benchmark must not cost money")
     with embedded as variables:
         os.environ.update(variables)
         asyncio.run(compare(arguments.chunks))
-        asyncio.run(read_later(arguments.chunks))
+        asyncio.run(compare_late_reading(arguments.chunks))
         measure_memory()
 
 

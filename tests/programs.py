@@ -1,4 +1,4 @@
-"""Finds programs of the operating system that tests run, and skips or fails where one is missing."""
+"""Finds the programs that tests run; skips, or fails, where one is missing."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ def program(*names: str, package: str) -> str:
         names: Names of the program on PATH, in order of preference.
         package: Debian's package that brings it.
     """
-    for name in names:
-        found = shutil.which(name)
-        if found is not None:
-            return found
-    missing(f"none of {', '.join(names)} is on PATH; install Debian's {package}")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        missing(f"none of {', '.join(names)} is on PATH; install Debian's {package}")
+    return found
 
 
 def missing(reason: str) -> NoReturn:

@@ -35,7 +35,6 @@ from ._errors import (
     TrimmedError,
 )
 from ._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
-from ._policies import OnFull, OnRetry
 from ._settings import Settings, load_settings
 from ._statistics import ReaderStatistics, WriterStatistics
 from .opening._drivers import installed_drivers, load_driver
@@ -46,6 +45,7 @@ from .reading._tail import StreamStatus
 from .records._codec import Codec
 from .records._values import Encoding, Serializer
 from .writing._blocking import BlockingStreamWriter
+from .writing._policies import OnFull, OnRetry
 from .writing._writer import StreamWriter
 
 __version__ = "0.1.0"

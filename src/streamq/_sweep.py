@@ -26,12 +26,12 @@ from ._errors import (
     StreamqError,
 )
 from ._events import StreamId
-from ._policies import OnRetry
 from ._settings import Settings
 from .driver import START, ChunkQueue, StreamInfo
 from .opening._open import open_writer, retry_policy
 from .reading._tail import Tail, read_tail
 from .records._wire import Record, RecordKind
+from .writing._policies import OnRetry
 
 SWEEPER = "streamq.sweep"
 """Producer name in the seal of a sweep: :attr:`streamq.SealedError.producer`."""

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tests.programs import program
 
 from streamq import open_writer
 
 from .served import Serve, WatchedQueue
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_BINARY = next((path for name in _NAMES if (path := shutil.which(name))), None)
 _ARGUMENTS = (
     "--headless",
     "--no-sandbox",
@@ -37,8 +36,6 @@ _ARGUMENTS = (
 _HOSTILE = (
     "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> & &amp; 🌊\u2028end"
 )
-
-pytestmark = pytest.mark.skipif(_BINARY is None, reason=f"none of {', '.join(_NAMES)} is on PATH")
 
 
 class Browser:
@@ -94,11 +91,11 @@ class Browser:
 
 @pytest.fixture
 async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    assert _BINARY is not None
+    binary = program(*_NAMES, package="chromium")
     redirect = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null'
     profile = f"--user-data-dir={tmp_path}"
     process = await asyncio.create_subprocess_exec(
-        *("sh", "-c", redirect, "sh", _BINARY, *_ARGUMENTS, profile, "--remote-debugging-pipe"),
+        *("sh", "-c", redirect, "sh", binary, *_ARGUMENTS, profile, "--remote-debugging-pipe"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -14,7 +14,12 @@ REPEATED_LINES = 6
 
 LAYERS = (
     # Of the core, from the bottom. A module belongs to the longest prefix that fits.
-    ("streamq",),
+    ("streamq", "streamq.records", "streamq.driver_parts"),
+    ("streamq.driver",),
+    ("streamq.memory", "streamq.sqlite", "streamq._sqlite", "streamq.reading"),
+    ("streamq.writing",),
+    ("streamq.opening",),
+    ("streamq._sweep",),
     ("streamq.devserver",),
     ("streamq.gateway", "streamq.temporal", "streamq.testing"),
     (
@@ -34,7 +39,7 @@ LAYERS = (
     ("streamq_command",),
 )
 APART = ("streamq.devserver", "streamq.gateway", "streamq.temporal", "streamq.testing")
-"""Parts of the core of which none imports another one, but ``streamq.testing`` may start servers."""
+"""Parts that do not import each other, except that ``streamq.testing`` may start servers."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Module:
     @cached_property
     def tree(self) -> ast.Module:
         """Return the parsed source."""
-        return ast.parse(self.text)
+        return _parse(self.text)
 
     @property
     def lines(self) -> int:
@@ -67,11 +72,6 @@ class Module:
     def is_package(self) -> bool:
         """Whether it is a folder's ``__init__``."""
         return self.path.name == "__init__.py"
-
-    @property
-    def is_facade(self) -> bool:
-        """Whether it hands names of the package's modules to users."""
-        return self.is_package
 
     @property
     def room(self) -> str:
@@ -93,17 +93,19 @@ class SourceTree:
 
     Args:
         root: The checkout to measure.
+        added: Lines to measure as if they stood at the end of a file, by its path.
     """
 
-    def __init__(self, root: Path = ROOT) -> None:
+    def __init__(self, root: Path = ROOT, added: Mapping[str, str] | None = None) -> None:
         self.modules: dict[str, Module] = {}
         for source in [root / "src", *sorted(root.glob("plugins/*/src"))]:
             distribution = "streamq" if source.parent == root else source.parent.name
             for path in sorted(source.rglob("*.py")):
                 parts = path.relative_to(source).with_suffix("").parts
                 name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-                text = path.read_text()
-                self.modules[name] = Module(name, path.relative_to(root), distribution, text)
+                place = path.relative_to(root)
+                text = path.read_text() + (added or {}).get(str(place), "")
+                self.modules[name] = Module(name, place, distribution, text)
 
     @cached_property
     def imports(self) -> dict[str, set[str]]:
@@ -156,19 +158,15 @@ class SourceTree:
 
     def upward(self) -> list[tuple[str, str]]:
         """Return the imports that lead from a layer to one above it, or between parts apart."""
-        found = []
-        for name, others in self.imports.items():
-            module = self.modules[name]
-            if module.distribution != "streamq" or module.is_facade:
-                continue
-            for other in others:
-                if self.modules[other].distribution != "streamq":
-                    found.append((name, other))
-                elif layer_of(name) < layer_of(other) and not self.modules[other].is_facade:
-                    found.append((name, other))
-                elif _crosses(name, other):
-                    found.append((name, other))
-        return sorted(found)
+        return sorted(
+            (name, other)
+            for name, others in self.imports.items()
+            if self.modules[name].distribution == "streamq" and not self.modules[name].is_package
+            for other in others
+            if self.modules[other].distribution != "streamq"
+            or layer_of(name) < layer_of(other)
+            or _crosses(name, other)
+        )
 
     def private(self) -> list[tuple[str, str]]:
         """Return the imports of a private module of another distribution."""
@@ -224,6 +222,11 @@ class SourceTree:
         return [(each.split()[0], each.split()[1]) for each in pairs.values()]
 
 
+@cache
+def _parse(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
 def layer_of(name: str) -> int:
     """Return the number of the layer that a module of the core belongs to."""
     fitting = [
@@ -246,12 +249,14 @@ def _crosses(name: str, other: str) -> bool:
 
 
 def _code_lines(module: Module) -> Iterator[tuple[int, str]]:
-    docstrings: set[int] = set()
+    skipped: set[int] = set()
     for node in ast.walk(module.tree):
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if is_text or isinstance(node, ast.Import | ast.ImportFrom):
-            docstrings.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        if isinstance(node, ast.stmt) and (
+            is_text or isinstance(node, ast.Import | ast.ImportFrom)
+        ):
+            skipped.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     for number, line in enumerate(module.text.splitlines(), start=1):
         text = line.strip()
-        if number not in docstrings and len(text) > 1 and not text.startswith(("#", "@")):
+        if number not in skipped and len(text) > 1 and not text.startswith(("#", "@")):
             yield number, text

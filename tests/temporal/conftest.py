@@ -6,19 +6,24 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 from tests.temporal.support.fixture_types import Run, Start
+from tests.temporal.support.processes import Shared
 
 from streamq import Settings, load_settings
 from streamq.devserver import FAST, TemporalDevServer
 from streamq.driver import ChunkQueue, QueueOptions
 from streamq.memory import MemoryDriver, MemorySettings
+from streamq.sqlite import SqliteDriver, SqliteSettings
 from streamq.temporal import StreamqPlugin, StreamRequest
 
+_OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
 _DYNAMIC_CONFIG = {
     **FAST,
     # So that a long history can be tested: the default is 4,096.
@@ -45,9 +50,29 @@ def settings() -> Settings:
 
 @pytest.fixture
 async def queue() -> AsyncIterator[ChunkQueue]:
-    options = QueueOptions(ttl=timedelta(minutes=5))
-    async with await MemoryDriver.open(options, MemorySettings(store=uuid.uuid4().hex)) as opened:
+    async with await MemoryDriver.open(_OPTIONS, MemorySettings(store=uuid.uuid4().hex)) as opened:
         yield opened
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shared]:
+    """Open a backend that several processes see, and state how they find it."""
+    settings = load_settings(backend=request.param, idle_seconds=30)
+    environment = {"STREAMQ_BACKEND": request.param}
+    if request.param == "sqlite":
+        path = tmp_path / "streams.db"
+        async with await SqliteDriver.open(_OPTIONS, SqliteSettings(path=path)) as queue:
+            yield Shared(queue, settings, environment | {"STREAMQ_SQLITE_PATH": str(path)})
+        return
+    pytest.importorskip("streamq_redis")
+    from streamq_redis import RedisDriver, RedisSettings
+    from streamq_redis.embedded import EmbeddedRedis
+
+    with EmbeddedRedis() as server:
+        async with await RedisDriver.open(
+            _OPTIONS, RedisSettings(url=SecretStr(server.url))
+        ) as queue:
+            yield Shared(queue, settings, environment | {"STREAMQ_REDIS_URL": server.url})
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from streamq.driver import ChunkQueue
 from streamq.temporal import (
     StreamqPlugin,
     StreamRequest,
-    _runs,
+    _workflow_runs,
     stream_name,
     streaming_activity,
     subscribe,
@@ -176,16 +176,16 @@ async def test_subscriber_may_come_before_its_workflow(
     workflow_id = f"wf-{uuid.uuid4().hex}"
     wanted = workflow_id if by_id else client.get_workflow_handle(workflow_id)
     was_told = asyncio.Event()
-    describe_run = _runs.describe_run
+    describe_run = _workflow_runs.describe_run
 
-    async def described(*args: Any) -> _runs.Run:
+    async def described(*args: Any) -> _workflow_runs.Run:
         try:
             return await describe_run(*args)
         except RPCError:
             was_told.set()
             raise
 
-    monkeypatch.setattr(_runs, "describe_run", described)
+    monkeypatch.setattr(_workflow_runs, "describe_run", described)
 
     async def read() -> list[object]:
         subscription = subscribe(wanted, client=client, from_=from_, queue=queue, settings=settings)

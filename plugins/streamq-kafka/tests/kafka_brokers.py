@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import pytest
 from tests.apache_kafka import ApacheCluster, ApacheKafka, Operator, class_path, find_java
+from tests.programs import missing
 
 from streamq import ConfigurationError
 from streamq.driver import StreamId
@@ -119,4 +119,4 @@ def need_apache() -> None:
         find_java()
         class_path()
     except ConfigurationError as exc:
-        pytest.skip(str(exc))
+        missing(str(exc))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
+import trustme
 
 from redis_streams import MuteProxy, OpenAt, StartServer, read_soon
 from streamq import (
@@ -108,26 +107,10 @@ async def test_tls_works_and_checks_the_certificate(
     server: EmbeddedRedis, open_at: OpenAt, stream: StreamId, tmp_path: Path
 ) -> None:
     """Managed servers are reached over TLS; these binaries lack it, so a proxy ends it here."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    command += ["-keyout", str(key), "-out", str(certificate)]
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    authority, certificate = trustme.CA(), tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
     async with MuteProxy(server.port, context).running() as proxy:
         url = f"rediss://127.0.0.1:{proxy.port}/0"
         queue = await open_at(f"{url}?ssl_ca_certs={certificate}")

@@ -1,4 +1,4 @@
-"""What the tests of the driver look at: the bucket, and the requests."""
+"""Shows the bucket and the requests of a queue to tests of the driver."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def segments(s3: Any, settings: S3SnsSettings) -> list[str]:
 
 
 def count_calls(queue: ChunkQueue, fault: Callable[[str], None] | None = None) -> Counter[str]:
-    """Count the requests that a queue makes of S3 from now on, and perhaps fail some."""
+    """Count the requests of a queue to S3 from now on; a function may make some fail."""
     assert isinstance(queue, S3SnsQueue)
     calls: Counter[str] = Counter()
     store = queue._store

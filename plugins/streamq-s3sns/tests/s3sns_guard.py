@@ -1,4 +1,4 @@
-"""The README's permissions, and something that holds requests to them."""
+"""Reads the permissions in the README, and refuses every request that needs others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ README = Path(__file__).parents[1] / "README.md"
 OPEN_CLIENT = AwsClients.client
 
 VERSIONING = "s3:GetBucketVersioning"
-"""Asked by every queue, which does with less if it is refused."""
+"""Every queue needs it, and promises less without it."""
 
 NAMES = {
     "ListObjectsV2": "s3:ListBucket",
@@ -34,19 +34,19 @@ NAMES = {
     "PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
     "PublishBatch": "sns:Publish",
 }
-"""What a policy calls operations that it calls otherwise than the client does."""
+"""Operations that have another name in policies than in the client."""
 
 FREE = "sts:GetCallerIdentity"
-"""What nobody needs a permission for."""
+"""The operation that needs no permission."""
 
 
 def action(service: str, operation: str) -> str:
-    """Return what a policy calls an operation."""
+    """Return the name of an operation in policies."""
     return NAMES.get(operation, f"{service}:{operation}")
 
 
 def table() -> dict[str, tuple[set[str], set[str]]]:
-    """Return who needs what by the README: without a topic, and with one besides."""
+    """Return the README's table: permissions without a topic, and additional ones with a topic."""
     rows = re.findall(r"^\| (.+?) \| (`s3:.*?) \| (.*?) *\|$", README.read_text(), re.MULTILINE)
     return {
         who: (set(re.findall(r"\w+:\w+", plain)), set(re.findall(r"\w+:\w+", topic)))
@@ -55,13 +55,13 @@ def table() -> dict[str, tuple[set[str], set[str]]]:
 
 
 def needs(who: str, *, topic: bool = True) -> set[str]:
-    """Return what somebody needs by the README."""
+    """Return the permissions in one row of the README's table."""
     plain, besides = table()[who]
     return plain | besides if topic else plain
 
 
 def policy(settings: S3SnsSettings) -> Iterator[tuple[str, str]]:
-    """Iterate over the actions in the README's policy, each with what it may be about."""
+    """Iterate over the actions in the README's policy, each with its resource."""
     (block,) = re.findall(r"```json\n(.*?)```", README.read_text(), re.DOTALL)
     places = {
         "TOPIC_ARN": settings.topic_arn or "",
@@ -79,7 +79,7 @@ def policy(settings: S3SnsSettings) -> Iterator[tuple[str, str]]:
 
 
 def resources(service: str, params: Mapping[str, Any]) -> list[str]:
-    """Return what a request is about, as a policy names it."""
+    """Return the resources of a request, as policies name them."""
     if service == "s3":
         deleted = params.get("Delete", {}).get("Objects", ())
         keys = [each["Key"] for each in deleted] or [
@@ -94,12 +94,12 @@ def resources(service: str, params: Mapping[str, Any]) -> list[str]:
 
 
 class Guard:
-    """IAM as the emulator has none: refuses what is not allowed, and notes what is asked.
+    """A stand-in for IAM, which the emulator lacks: refuses and records requests.
 
     Attributes:
-        allowed: Actions; what the README's policy has as well, only on the resources there.
-        used: Actions that were asked for and allowed.
-        refused: Actions that were not, or about something else.
+        allowed: Actions; those in the README's policy only on the resources there.
+        used: Actions that were requested and allowed.
+        refused: Actions that were not allowed, or not on these resources.
     """
 
     def __init__(self, settings: S3SnsSettings, allowed: set[str]) -> None:
@@ -109,11 +109,11 @@ class Guard:
         self._policy = list(policy(settings))
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Self:
-        """Stand before every client that is opened from now on."""
+        """Check the requests of every client that is opened from now on."""
 
         async def opened(clients: AwsClients, service: str, **options: Any) -> Any:
             client = await OPEN_CLIENT(clients, service, **options)
-            # For a presigned URL, too: it opens what its maker may read.
+            # Presigned URLs included: a URL opens what its maker may read.
             client.meta.events.register("before-parameter-build", self._check)
             return client
 

@@ -1,4 +1,4 @@
-"""What the tests of handing over look at: objects, uploads, and requests."""
+"""Shows objects, uploads and requests to tests of the hand-over."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def objects(s3: Any, settings: S3SnsSettings) -> list[str]:
 
 
 async def fetch(url: str, **headers: str) -> httpx.Response:
-    """Fetch as somebody does who has the URL and nothing else."""
+    """Fetch a URL without credentials."""
     async with httpx.AsyncClient(trust_env=False, verify=False) as client:
         return await client.get(url, headers=headers)
 
 
 def on_call(hand_over: HandOver, operation: str, handler: Any) -> None:
-    """Have a function called before each request of a kind; what it raises is the outcome."""
+    """Call a function before each request of a kind; the request fails with what it raises."""
     client = hand_over._objects.bucket.client
     client.meta.events.register(f"before-call.s3.{operation}", handler)
 
 
 async def pieces(data: bytes) -> AsyncIterator[Any]:
-    """Give bytes in pieces that are no parts, from one buffer, as whoever reads a socket does."""
+    """Give bytes in pieces of another size than parts, from one buffer that is used again."""
     buffer = bytearray()
     for first in range(0, len(data), 700_001):
         buffer[:] = data[first : first + 700_001]

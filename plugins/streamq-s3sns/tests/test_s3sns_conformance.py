@@ -238,10 +238,10 @@ class TestSeaweedFs(
         return SeaweedHarness(tmp_path, seaweed, seaweed_client)
 
 
-async def test_hand_over_on_another_s3_with_credentials_that_count(
+async def test_hand_over_on_another_s3_that_checks_credentials(
     tmp_path: Path, seaweed: SeaweedFs, seaweed_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parts, signatures and removal are where implementations of S3 differ."""
+    """Implementations of S3 differ in parts, signatures and removal."""
     credentials = tmp_path / "credentials"
     credentials.write_text(
         "[good]\naws_access_key_id=good\naws_secret_access_key=good-secret\n"

@@ -1,4 +1,4 @@
-"""What has to be there before the first stream, and what the doctor says about it."""
+"""What the doctor examines and creates before the first stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamq_s3sns import S3SnsDriver, S3SnsSettings
 from streamq_s3sns.doctor._lifecycle_rules import LifecycleRules
 
 
-async def test_missing_bucket_is_told_with_the_next_step(settings: S3SnsSettings) -> None:
+async def test_missing_bucket_is_reported_with_the_next_step(settings: S3SnsSettings) -> None:
     """The most common mistake of the first day."""
     options = QueueOptions(ttl=timedelta(days=1))
     for bucket, step in (("", "STREAMQ_S3SNS_BUCKET"), ("nowhere", "doctor --create")):
@@ -20,8 +20,8 @@ async def test_missing_bucket_is_told_with_the_next_step(settings: S3SnsSettings
             await S3SnsDriver.open(options, settings.model_copy(update={"bucket": bucket}))
 
 
-async def test_versions_in_the_bucket_are_no_erasure(settings: S3SnsSettings, s3: Any) -> None:
-    """Who must be able to delete has to know that the bucket keeps copies."""
+async def test_versions_in_a_bucket_prevent_erasure(settings: S3SnsSettings, s3: Any) -> None:
+    """Operators that have to delete data must know that the bucket keeps copies."""
     options = QueueOptions(ttl=timedelta(days=1))
     async with await S3SnsDriver.open(options, settings) as queue:
         assert queue.capabilities.erases
@@ -50,10 +50,10 @@ async def test_doctor_creates_what_is_missing_and_then_finds_nothing(
         await queue.append(StreamId("t", "s"), [Entry(1, 0, b"a")])
 
 
-async def test_topic_of_another_region_is_told_before_anything_is_created(
+async def test_topic_of_another_region_is_refused_before_anything_is_created(
     settings: S3SnsSettings, s3: Any
 ) -> None:
-    """Its notifications would fail one by one, and a topic of that name be made in our region."""
+    """Otherwise every notification fails, or a topic is created in the wrong region."""
     options = QueueOptions(ttl=timedelta(days=1))
     topic = "arn:aws:sns:eu-west-1:000000000000:streams"
     elsewhere = settings.model_copy(update={"bucket": "not-yet", "topic_arn": topic})
@@ -63,10 +63,10 @@ async def test_topic_of_another_region_is_told_before_anything_is_created(
     assert "not-yet" not in {each["Name"] for each in s3.list_buckets()["Buckets"]}
 
 
-async def test_doctor_lets_old_versions_go_and_leaves_the_rules_of_others(
+async def test_doctor_has_old_versions_removed_and_keeps_foreign_rules(
     settings: S3SnsSettings, s3: Any
 ) -> None:
-    """In a bucket with versions a rule that only expires removes nothing that is paid for."""
+    """In a bucket with versions a rule that only expires objects saves no money."""
     options, bucket = QueueOptions(ttl=timedelta(days=1)), "versions-kept"
     s3.create_bucket(Bucket=bucket)
     rule = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}}
@@ -98,10 +98,8 @@ async def test_doctor_lets_old_versions_go_and_leaves_the_rules_of_others(
     assert rules["logs"]["Expiration"]["Days"] == 2
 
 
-async def test_doctor_sees_to_it_that_unfinished_uploads_go(
-    settings: S3SnsSettings, s3: Any
-) -> None:
-    """They are paid for, no listing of objects shows them, and a killed process cannot."""
+async def test_doctor_has_unfinished_uploads_removed(settings: S3SnsSettings, s3: Any) -> None:
+    """They cost money, no listing shows them, and a killed process cannot remove them."""
     options, bucket = QueueOptions(ttl=timedelta(days=1)), "unfinished"
     s3.create_bucket(Bucket=bucket)
     theirs = {
@@ -143,30 +141,12 @@ async def test_doctor_sees_to_it_that_unfinished_uploads_go(
         ({"Filter": {}, "Transitions": [{"Days": 3, "StorageClass": "GLACIER_IR"}]}, None, False),
     ],
 )
-def test_rules_of_others_are_seen_for_what_they_do_to_streams(
+def test_effect_of_foreign_rules_on_streams_is_recognized(
     rule: dict[str, Any], days: int | None, harm: bool
 ) -> None:
-    """A rule that somebody made for the whole bucket takes the beginning of every long stream."""
+    """A rule for the whole bucket removes the beginning of every long stream."""
     found = LifecycleRules([rule | {"Status": "Enabled"}], "a/")
     assert found.days() == days
     assert (found.harm(8) is not None) == harm
     switched_off = LifecycleRules([rule | {"Status": "Disabled"}], "a/")
     assert (switched_off.days(), switched_off.harm(8)) == (None, None)
-
-
-def test_every_setting_is_described() -> None:
-    """The documentation is generated from these descriptions."""
-    assert all(field.description for field in S3SnsSettings.model_fields.values())
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        *({"prefix": "/a"}, {"prefix": "a/"}, {"prefix": "a//b"}, {"prefix": ""}),
-        *({"topic_arn": "x"}, {"bucket": "b--use1-az4--x-s3"}),
-    ],
-)
-def test_unusable_settings_are_refused(wrong: dict[str, str]) -> None:
-    """A prefix with odd slashes is another directory than it looks like; some buckets do not do."""
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        S3SnsSettings(**{"bucket": "b", **wrong})  # type: ignore[arg-type]

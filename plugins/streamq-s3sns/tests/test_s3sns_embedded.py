@@ -1,4 +1,4 @@
-"""The demo, by environment alone."""
+"""The emulator that the demo starts, configured by environment variables alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ELSEWHERE = "http://127.0.0.1:9"
 
 
 def demo(directory: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run it in a shell with these variables."""
+    """Run the demo in a shell with these variables."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("AWS", "STREAMQ"))
     }
@@ -33,8 +33,8 @@ def demo(directory: Path, variables: dict[str, str]) -> subprocess.CompletedProc
 
 
 @pytest.mark.parametrize("setting", [{"bucket": "mine"}, {"endpoint_url": ELSEWHERE}])
-def test_what_is_configured_is_used_instead_of_an_emulator(setting: dict[str, str]) -> None:
-    """Who has set a bucket or a server wants to see that one."""
+def test_configured_bucket_or_server_replaces_the_emulator(setting: dict[str, str]) -> None:
+    """A user who has configured a bucket or a server wants to see that one."""
     assert S3SnsDriver.embedded(S3SnsSettings.model_validate(setting)) is None
 
 
@@ -52,18 +52,18 @@ def test_what_is_configured_is_used_instead_of_an_emulator(setting: dict[str, st
 def test_demo_runs_with_nothing_but_the_name_of_the_backend(
     tmp_path: Path, variables: dict[str, str]
 ) -> None:
-    """The first thing that anybody tries, in a shell that may lead to AWS or to an emulator."""
+    """It is the first thing that users try, in a shell that may have variables for AWS."""
     ended = demo(tmp_path, variables)
     assert ended.returncode == 0, ended.stderr
-    # By notifications too: where the topic is elsewhere, readers are told that they poll.
+    # With notifications: if the topic was in another region, the log would say that readers poll.
     assert "poll" not in ended.stderr
     summary = json.loads(ended.stdout)
     assert (summary["backend"], summary["state"]) == ("s3sns", "END")
     assert summary["chunks"] > 100
 
 
-def test_profile_that_does_not_exist_is_told(tmp_path: Path) -> None:
-    """The variable outlives the file that it was about."""
+def test_missing_profile_is_reported(tmp_path: Path) -> None:
+    """The variable often outlives the file with the profile."""
     ended = demo(tmp_path, {"AWS_PROFILE": "gone", "AWS_CONFIG_FILE": str(tmp_path / "none")})
     assert ended.returncode
     assert "Traceback" not in ended.stderr

@@ -1,4 +1,4 @@
-"""Objects that are handed over beside a stream: who gets them, and how."""
+"""Objects that are handed over next to a stream: references, URLs, downloads and rights."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PAGE = b"<script>alert(document.domain)</script>"
 async def test_object_comes_back_as_it_was_given(
     hand_over: HandOver, stream: StreamId, tmp_path: Path, s3: Any, size: int, kind: str
 ) -> None:
-    """In one request or in parts, from wherever: the bytes, and what is said of them."""
+    """Bytes, type and name are the same whether uploaded in one request or in parts."""
     data = (os.urandom(1_000) * (size // 1_000 + 1))[:size]
     path = tmp_path / "film.mp4"
     path.write_bytes(data)
@@ -68,7 +68,7 @@ async def test_object_comes_back_as_it_was_given(
 async def test_reference_is_a_chunk_like_any_other(
     hand_over: HandOver, queue: ChunkQueue, stream: StreamId
 ) -> None:
-    """So its order, its retry and its being told once are the stream's."""
+    """Order, retry and once-only delivery of objects are therefore those of the stream."""
     stream = StreamId(stream.tenant, f"{stream.name}-written")
     async with open_writer(stream, queue=queue) as writer:
         reference = await hand_over.upload(writer, b"film", name="a.mp4")
@@ -92,8 +92,8 @@ async def test_reference_is_a_chunk_like_any_other(
         *({"name": "a\0b"}, {"name": "n" * 256}, {"sha256": "0"}),
     ],
 )
-def test_what_is_no_reference_is_told(change: dict[str, object]) -> None:
-    """What comes out of a stream may have been put there by anybody who may write to it."""
+def test_value_that_is_no_reference_is_refused(change: dict[str, object]) -> None:
+    """Every producer of a stream can put any value into it."""
     good = {"id": f"{1:012}-{'a' * 32}", "bytes": 1, "media_type": "a/b", "name": "c"}
     good["sha256"] = "0" * 64
     assert dataclasses.asdict(ObjectReference.of(good)) == good
@@ -103,8 +103,10 @@ def test_what_is_no_reference_is_told(change: dict[str, object]) -> None:
         ObjectReference.of("a text")
 
 
-async def test_browser_stores_what_could_be_a_page(hand_over: HandOver, stream: StreamId) -> None:
-    """Who may write to a stream must not have scripts run on the host of the bucket."""
+async def test_browser_stores_an_object_that_could_be_a_page(
+    hand_over: HandOver, stream: StreamId
+) -> None:
+    """A producer must not be able to run scripts on the bucket's host."""
     reference = await hand_over.upload(
         stream, PAGE, media_type="text/html; charset=utf-8", name='x";\\é/../c.html'
     )
@@ -123,8 +125,8 @@ async def test_browser_stores_what_could_be_a_page(hand_over: HandOver, stream: 
         *(("nonsense", False), ("a/b\r\nX-Header: c", False)),
     ],
 )
-def test_types_that_could_have_scripts_are_told_to_be_bytes(media_type: str, shown: bool) -> None:
-    """A proxy may lose the header that has a browser store it."""
+def test_types_that_can_contain_scripts_are_sent_as_bytes(media_type: str, shown: bool) -> None:
+    """A proxy may drop the header that makes a browser store an object."""
     assert safe_media_type(media_type) == (media_type if shown else "application/octet-stream")
 
 
@@ -141,13 +143,13 @@ def test_types_that_could_have_scripts_are_told_to_be_bytes(media_type: str, sho
         ("naïve.txt", "attachment; filename=\"na_ve.txt\"; filename*=UTF-8''na%C3%AFve.txt"),
     ],
 )
-def test_names_of_files_can_do_no_harm(name: str, said: str) -> None:
-    """They are made by whoever writes to the stream, and end up in a header and on a disk."""
+def test_file_names_cannot_do_harm(name: str, said: str) -> None:
+    """Producers choose them, and they end up in a header and on a disk."""
     assert content_disposition(name) == said
 
 
-async def test_names_of_streams_need_no_care(open_queue: OpenQueue) -> None:
-    """They are escaped in keys, and keys once more in URLs."""
+async def test_stream_names_with_special_characters_work(open_queue: OpenQueue) -> None:
+    """Names are escaped in keys, and keys are escaped again in URLs."""
     queue = await open_queue()
     stream = StreamId("t.-_", "order 7/é+%2F?&#'()*~")
     await queue.append(stream, [Entry(1, 0, b"a")])
@@ -164,7 +166,7 @@ def seconds(url: str) -> int:
 async def test_url_is_valid_no_longer_than_its_stream_or_s3_allows(
     open_queue: OpenQueue, stream: StreamId
 ) -> None:
-    """A URL passes by every later check: it must end when the stream does, at the latest."""
+    """A URL bypasses every later check: it must expire with the stream at the latest."""
     year = timedelta(days=365)
     queue = await open_queue()
     async with open_hand_over(queue=queue) as hand_over:
@@ -178,13 +180,13 @@ async def test_url_is_valid_no_longer_than_its_stream_or_s3_allows(
             await hand_over.url(stream, reference, lifetime=timedelta(seconds=0.5))
         url = await hand_over.url(stream, reference, lifetime=timedelta(seconds=1))
         async with asyncio.timeout(20):
-            while (await fetch(url)).status_code == 200:  # noqa: ASYNC110 - nothing tells
+            while (await fetch(url)).status_code == 200:  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.1)
         assert "expired" in (await fetch(url)).text
 
 
 async def test_url_cannot_be_changed_into_another(hand_over: HandOver, stream: StreamId) -> None:
-    """What was signed is one object with its headers, to be read."""
+    """The signature covers one object, its headers, and reading only."""
     reference, other = [await hand_over.upload(stream, data) for data in (b"film", b"other")]
     url = await hand_over.url(stream, reference, lifetime=timedelta(seconds=60))
     assert (await fetch(url)).status_code == 200
@@ -201,10 +203,10 @@ async def test_url_cannot_be_changed_into_another(hand_over: HandOver, stream: S
         assert (await client.delete(url)).status_code == 403
 
 
-async def test_nobody_is_made_to_sign_what_is_not_the_streams(
+async def test_forged_references_are_not_signed(
     hand_over: HandOver, queue: ChunkQueue, stream: StreamId
 ) -> None:
-    """A reference is made by whoever writes to one stream, and signed with the reader's rights."""
+    """A producer of one stream makes the reference, and a reader's rights sign it."""
     other = StreamId(stream.tenant, f"{stream.name}-other")
     await queue.append(other, [Entry(1, 0, b"a")])
     theirs = await hand_over.upload(other, b"secret")
@@ -226,10 +228,10 @@ async def test_nobody_is_made_to_sign_what_is_not_the_streams(
     assert (await fetch(await hand_over.url(other, theirs))).content == b"secret"
 
 
-async def test_object_that_is_not_what_was_uploaded_is_told(
+async def test_object_that_was_replaced_is_detected(
     hand_over: HandOver, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
-    """Whoever may write to the bucket may change objects, and no reader of a stream may notice."""
+    """Others who may write to the bucket can replace objects: readers have to notice."""
     reference = await hand_over.upload(stream, b"film")
     (key,) = objects(s3, settings)
     s3.put_object(Bucket=BUCKET, Key=key, Body=b"fake")
@@ -242,10 +244,10 @@ async def test_object_that_is_not_what_was_uploaded_is_told(
         await anext(hand_over.download(stream, reference))
 
 
-async def test_there_is_nothing_beside_a_stream_that_is_not_there(
+async def test_stream_that_does_not_exist_has_no_objects(
     hand_over: HandOver, queue: ChunkQueue, stream: StreamId
 ) -> None:
-    """Never written, deleted or expired: no upload that nobody removes, no URL."""
+    """An upload to a missing, deleted or expired stream would never be removed."""
     nowhere = StreamId(stream.tenant, "nowhere")
     reference = await hand_over.upload(stream, b"film")
 
@@ -261,7 +263,7 @@ async def test_there_is_nothing_beside_a_stream_that_is_not_there(
     await queue.append(stream, [Entry(1, 1, b"b")], ttl=timedelta(milliseconds=1))
     await asyncio.sleep(0.01)
     await check(stream)
-    # A new stream of that name has nothing to do with the old one, which is stored all the same.
+    # A new stream of that name is separate from the old one, which is still stored.
     await queue.append(stream, [Entry(1, 0, b"a")])
     with pytest.raises(ObjectNotFoundError, match="earlier"):
         await hand_over.url(stream, reference)
@@ -271,7 +273,7 @@ async def test_there_is_nothing_beside_a_stream_that_is_not_there(
 
 
 class Reversing:
-    """A codec that anybody can see through."""
+    """A codec without a secret."""
 
     async def encode(self, data: bytes) -> bytes:
         """Return the bytes to store."""
@@ -282,10 +284,10 @@ class Reversing:
         return data[::-1]
 
 
-async def test_writer_with_a_codec_is_refused_unless_that_is_known(
+async def test_writer_with_a_codec_is_refused_unless_past_codec_is_set(
     hand_over: HandOver, queue: ChunkQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
-    """Somebody who has everything encrypted must not find out later what was not."""
+    """A user whose chunks are encrypted must not find out later that objects are not."""
     stream = StreamId(stream.tenant, f"{stream.name}-written")
     async with open_writer(stream, queue=queue, codec=Reversing()) as writer:
         for each in (writer, BlockingStreamWriter(writer)):
@@ -299,7 +301,7 @@ async def test_writer_with_a_codec_is_refused_unless_that_is_known(
 async def test_writer_that_discards_has_nothing_stored(
     hand_over: HandOver, queue: ChunkQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
-    """Its stream has ended: nobody would refer to it, while the activity needs its result."""
+    """Its stream has ended, so no chunk can refer to the object, but the activity goes on."""
     stream = StreamId(stream.tenant, f"{stream.name}-written")
     async with open_writer(stream, queue=queue) as writer:
         writer.discards = True
@@ -309,10 +311,10 @@ async def test_writer_that_discards_has_nothing_stored(
     assert objects(s3, settings) == []
 
 
-async def test_it_is_opened_by_configuration_alone(
+async def test_hand_over_is_opened_by_configuration_alone(
     stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As queues, writers and readers are; and names belong to the configured tenant."""
+    """It works like queues, writers and readers; names belong to the configured tenant."""
     monkeypatch.setenv("STREAMQ_BACKEND", "s3sns")
     monkeypatch.setenv("STREAMQ_S3SNS_BUCKET", settings.bucket)
     monkeypatch.setenv("STREAMQ_S3SNS_PREFIX", settings.prefix)
@@ -325,7 +327,7 @@ async def test_it_is_opened_by_configuration_alone(
 
 
 async def test_other_backends_are_refused() -> None:
-    """They have nowhere to put an object."""
+    """They have no place for an object."""
     queue = await MemoryDriver.open(QueueOptions(ttl=timedelta(days=1)), MemorySettings())
     async with queue:
         with pytest.raises(ConfigurationError, match="STREAMQ_BACKEND=s3sns"):

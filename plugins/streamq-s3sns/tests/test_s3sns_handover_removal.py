@@ -1,4 +1,4 @@
-"""Objects go with the stream that they lie beside, and with nothing else."""
+"""Objects are removed with their stream, and only with their stream."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from streamq_s3sns._queue import S3SnsQueue
 
 
 def note_requests(queue: ChunkQueue, seen: list[str]) -> None:
-    """Note what a queue asks of S3, from now on."""
+    """Record the requests of a queue to S3 from now on."""
     assert isinstance(queue, S3SnsQueue)
     queue.store.bucket.client.meta.events.register(
         "before-call.s3", lambda model, **_: seen.append(model.name)
     )
 
 
-async def test_stream_without_objects_pays_one_listing_more(
+async def test_stream_without_objects_costs_one_more_listing(
     queue: ChunkQueue, stream: StreamId
 ) -> None:
-    """Nobody who hands nothing over shall pay for it: listings are what costs most."""
+    """Users who hand nothing over must not pay for it: listings are the most expensive requests."""
     seen: list[str] = []
     note_requests(queue, seen)
     await queue.delete(stream)
@@ -54,7 +54,7 @@ async def test_stream_without_objects_pays_one_listing_more(
 
 
 @pytest.mark.parametrize("way", ["delete", "sweep"])
-async def test_objects_go_with_their_stream(
+async def test_objects_are_removed_with_their_stream(
     hand_over: HandOver,
     queue: ChunkQueue,
     stream: StreamId,
@@ -62,7 +62,7 @@ async def test_objects_go_with_their_stream(
     settings: S3SnsSettings,
     way: str,
 ) -> None:
-    """Whoever deletes a stream means all of it, and nothing of others."""
+    """Deleting a stream means all of it, and nothing of others."""
     other = StreamId(stream.tenant, f"{stream.name}-other")
     await queue.append(other, [Entry(1, 0, b"a")])
     kept = await hand_over.upload(other, b"other")
@@ -79,10 +79,10 @@ async def test_objects_go_with_their_stream(
     assert segments(s3, settings) == [f"{directory}{OBJECT}{kept.id}", directory + segment_name(1)]
 
 
-async def test_deletion_that_is_interrupted_leaves_nothing_half(
+async def test_interrupted_deletion_leaves_an_expired_stream(
     hand_over: HandOver, queue: ChunkQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
-    """Nobody reads a reference to what has gone already; and a sweep puts the rest away."""
+    """No reader gets a reference to an object that is gone, and a sweep removes the rest."""
     await hand_over.upload(stream, b"film")
     assert isinstance(queue, S3SnsQueue)
     turns: list[str] = []
@@ -107,7 +107,7 @@ async def test_deletion_that_is_interrupted_leaves_nothing_half(
 async def test_sweep_leaves_the_objects_of_a_new_stream_of_that_name(
     hand_over: HandOver, queue: ChunkQueue, open_queue: OpenQueue, stream: StreamId
 ) -> None:
-    """It may begin, and be handed something over, while the old one is being removed."""
+    """A new stream may begin, with an object, while the old one is being removed."""
     await hand_over.upload(stream, b"old")
     await queue.append(stream, [Entry(1, 1, b"b")], ttl=timedelta(milliseconds=1))
     await asyncio.sleep(0.01)
@@ -126,10 +126,10 @@ async def test_sweep_leaves_the_objects_of_a_new_stream_of_that_name(
     assert (await queue.describe(stream)).records == 1
 
 
-async def test_objects_are_in_the_way_of_nothing(
+async def test_objects_do_not_disturb_segments(
     hand_over: HandOver, queue: ChunkQueue, open_queue: OpenQueue, stream: StreamId
 ) -> None:
-    """They lie in the stream's own directory: its segments are found, read and counted as ever."""
+    """Objects are in the stream's own directory, together with its segments."""
     for _ in range(3):
         await hand_over.upload(stream, b"film")
     other = await open_queue()
@@ -143,10 +143,10 @@ async def test_objects_are_in_the_way_of_nothing(
     assert [each.data for each in found] == [b"a", b"b"]
 
 
-async def test_deletion_gives_way_to_a_writer_that_does_not_pause(
+async def test_deletion_fails_while_a_writer_does_not_pause(
     hand_over: HandOver, queue: ChunkQueue, open_queue: OpenQueue, stream: StreamId
 ) -> None:
-    """Whoever still writes would refer to what is being removed: all of it stays, to try again."""
+    """A writer could refer to objects that are being removed: everything stays for a retry."""
     reference = await hand_over.upload(stream, b"film")
     deleting = await open_queue()
     assert isinstance(deleting, S3SnsQueue)

@@ -1,4 +1,4 @@
-"""How objects get beside a stream, and what is left when they do not."""
+"""Uploads: failures, lost answers, cancellation, and the remains of each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from streamq_s3sns.handover._upload import PARTS_AT_ONCE
 
 
 async def endless(started: asyncio.Event) -> AsyncIterator[bytes]:
-    """Give some parts, and then nothing more."""
+    """Give some parts, and then wait for ever."""
     for _ in range(3):
         yield bytes(PART_BYTES)
     started.set()
@@ -50,7 +50,7 @@ async def endless(started: asyncio.Event) -> AsyncIterator[bytes]:
 async def test_cancelled_upload_leaves_nothing(
     hand_over: HandOver, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
-    """Parts of what was never completed are paid for, and no listing of objects shows them."""
+    """Parts of an upload that is never completed cost money, and no listing shows them."""
     started = asyncio.Event()
     uploading = asyncio.create_task(hand_over.upload(stream, endless(started)))
     async with asyncio.timeout(20):
@@ -67,7 +67,7 @@ async def test_cancelled_upload_leaves_nothing(
 async def test_upload_that_is_cancelled_in_a_request_leaves_nothing(
     hand_over: HandOver, stream: StreamId, s3: Any, settings: S3SnsSettings, operation: str
 ) -> None:
-    """The server may have done what nobody waits for any more."""
+    """The server may have executed a request whose caller has gone."""
     client = hand_over._objects.bucket.client
     is_done = asyncio.Event()
 
@@ -87,10 +87,10 @@ async def test_upload_that_is_cancelled_in_a_request_leaves_nothing(
     assert objects(s3, settings) == []
 
 
-async def test_source_that_fails_is_told_as_it_failed(
+async def test_error_of_the_source_is_raised_unchanged(
     hand_over: HandOver, stream: StreamId, s3: Any, settings: S3SnsSettings, tmp_path: Path
 ) -> None:
-    """What the caller's own code raises is not for us to change; and nothing is left."""
+    """An error of the caller's own code must reach the caller, and nothing is left."""
 
     async def failing() -> AsyncIterator[bytes]:
         for _ in range(3):
@@ -117,19 +117,19 @@ async def test_source_that_fails_is_told_as_it_failed(
 async def test_arguments_that_no_header_can_hold_are_refused(
     hand_over: HandOver, stream: StreamId, argument: dict[str, Any]
 ) -> None:
-    """Told at the upload, and not by a browser."""
+    """The error comes at the upload, and not in a browser."""
     with pytest.raises(ConfigurationError, match=next(iter(argument)).replace("_", " ")):
         await hand_over.upload(stream, b"film", **argument)
 
 
-async def test_more_parts_than_s3_takes_are_refused(
+async def test_more_parts_than_s3_accepts_are_refused(
     hand_over: HandOver,
     stream: StreamId,
     s3: Any,
     settings: S3SnsSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The length of an iterable is not known before, and S3 would say it after ten thousand."""
+    """The length of an iterable is unknown; S3 would refuse it after ten thousand parts."""
     monkeypatch.setattr(upload_module, "_MOST_PARTS", 2)
     with pytest.raises(ChunkTooLargeError, match="2 parts"):
         await hand_over.upload(stream, bytes(2 * PART_BYTES + 1))
@@ -140,10 +140,10 @@ async def test_more_parts_than_s3_takes_are_refused(
 @pytest.mark.parametrize(
     "operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"]
 )
-async def test_answer_that_is_lost_is_asked_for_again(
+async def test_request_whose_answer_is_lost_is_repeated(
     hand_over: HandOver, stream: StreamId, operation: str
 ) -> None:
-    """Gigabytes must not begin anew because one part of them failed."""
+    """An upload of gigabytes must not begin anew because one part failed."""
     client = hand_over._objects.bucket.client
     lost: list[str] = []
 
@@ -163,7 +163,7 @@ async def test_answer_that_is_lost_is_asked_for_again(
 async def test_checksums_of_parts_are_announced_and_repeated_at_the_end(
     queue: ChunkQueue, stream: StreamId, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
-    """Amazon refuses parts with a checksum of which it was not told, and an end without them."""
+    """Amazon refuses parts with a checksum that was not announced, and an end without checksums."""
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", setting)
     sent: dict[str, Any] = {}
 
@@ -185,10 +185,10 @@ async def test_checksums_of_parts_are_announced_and_repeated_at_the_end(
         assert (announced, has_checksum) == (None, [False, False])
 
 
-async def test_what_cannot_be_removed_is_logged_beside_the_failure(
+async def test_failed_cleanup_is_logged_and_the_first_error_raised(
     hand_over: HandOver, stream: StreamId, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller gets what went wrong first; the operator learns what stays."""
+    """The caller gets the first error; the operator learns what is left."""
 
     def refuse(**_: object) -> None:
         answer = {"Error": {"Code": "AccessDenied", "Message": "m"}}
@@ -206,10 +206,8 @@ async def test_what_cannot_be_removed_is_logged_beside_the_failure(
     assert "AccessDenied" in said
 
 
-async def test_completion_that_was_done_before_is_none_to_fail_for(
-    hand_over: HandOver, stream: StreamId
-) -> None:
-    """S3 may answer the repeat of a completion that there is no such upload any more."""
+async def test_repeated_completion_succeeds(hand_over: HandOver, stream: StreamId) -> None:
+    """S3 may answer the repeat of a completion that the upload does not exist."""
     client = hand_over._objects.bucket.client
     answers = [
         EndpointConnectionError(endpoint_url="s3"),
@@ -228,10 +226,10 @@ async def test_completion_that_was_done_before_is_none_to_fail_for(
     assert (await fetch(await hand_over.url(stream, reference))).status_code == 200
 
 
-async def test_outage_is_told_and_what_has_been_stored_is_removed(
+async def test_outage_is_raised_and_parts_are_removed(
     queue: ChunkQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
-    """After the time that retries get, and not before all parts have ended."""
+    """The error comes after the time for retries, and when no part is under way any more."""
     async with open_hand_over(queue=queue, settings=load_settings(retry_seconds=0)) as hand_over:
         parts: list[int] = []
 
@@ -250,10 +248,10 @@ async def test_outage_is_told_and_what_has_been_stored_is_removed(
     assert objects(s3, settings) == []
 
 
-async def test_stream_that_is_deleted_meanwhile_keeps_nothing(
+async def test_object_of_a_stream_that_was_deleted_during_the_upload_is_removed(
     hand_over: HandOver, queue: ChunkQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
-    """Whoever deleted it could not see the object yet, and nobody would ever remove it."""
+    """The deletion did not see the object yet, so it would never be removed."""
 
     async def delete(**_: object) -> None:
         await queue.delete(stream)
@@ -282,10 +280,10 @@ async def test_closing_ends_uploads_and_removes_them(
     await hand_over.aclose()
 
 
-async def test_connections_that_break_cost_neither_bytes_nor_a_new_beginning(
+async def test_broken_connections_do_not_restart_an_upload_or_a_download(
     aws: Ministack, settings: S3SnsSettings, stream: StreamId
 ) -> None:
-    """A large object takes long enough for that to happen on the way, in both directions."""
+    """A large object takes long enough for a connection to break, in both directions."""
     data = os.urandom(3 * PART_BYTES)
     async with FaultProxy("127.0.0.1", aws.port, half_closes=False) as proxy:
         behind = settings.model_copy(update={"endpoint_url": f"http://{proxy.address}"})
@@ -342,9 +340,9 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the most that a process had")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the peak memory")
 def test_memory_does_not_grow_with_the_object(tmp_path: Path, settings: S3SnsSettings) -> None:
-    """What is handed over is what does not fit: a worker has other things to keep in memory."""
+    """Objects are large, and a worker needs its memory for other things."""
     ended = subprocess.run(
         [sys.executable, "-c", _HAND_OVER_MUCH],
         env={

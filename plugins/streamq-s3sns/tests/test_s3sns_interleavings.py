@@ -1,8 +1,8 @@
 """Writers, takeovers, packs, expiry, deletion and readers in any order, against a simple model.
 
-The model knows what was stored in which life of a stream: from its first entry until it is deleted
-or expires. Packs go on in the background while everything else happens, so that a seed says what is
-done, and not what each pack meets.
+The model knows what was stored in each life of a stream: from its first entry until it is deleted
+or expires. Packs are written in the background at the same time. A seed therefore decides the
+operations, and not which of them each pack meets.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Life:
 
 @dataclass
 class Place:
-    """A position that was told, and after which entry of which life."""
+    """A position that a reader got, and the entry and life that it comes after."""
 
     position: str
     life: Life
@@ -50,7 +50,7 @@ class Place:
 
 
 class Model:
-    """One stream: what is done to it, and what has to be seen of it."""
+    """One stream: the operations on it, and the entries that readers have to get."""
 
     def __init__(self, world: World, stream: StreamId) -> None:
         self.world, self.stream, self.random = world, stream, world.random
@@ -64,12 +64,12 @@ class Model:
         return self.world.queues[0]._keys.directory(self.stream)
 
     def data(self, key: Key) -> bytes:
-        """Return what an entry says; a life that begins again may say the same, or not."""
+        """Return the data of an entry; a new life may have the same data, or other data."""
         size = 300 if key[1] % 7 == 3 else 0
         return b"%d-%d-%d" % (self.life.number, *key) + bytes(size)
 
     async def take_over(self) -> None:
-        """A new attempt, of a queue that writes already or of one that never has."""
+        """Begin a new attempt, in a queue that writes already or in one that never has."""
         self.epoch += 1
         queue = self.random.choice(self.world.queues)
         self.writers = [each for each in self.writers if each[0] is not queue]
@@ -87,7 +87,7 @@ class Model:
             await self.append(queue, epoch, self.random.choice((1, 1, 1, 3)))
 
     async def append(self, queue: S3SnsQueue, epoch: int, count: int) -> None:
-        """Append what is next, again and again until it is acknowledged."""
+        """Append the next entries, and repeat that until it is acknowledged."""
         ours = [index for each, index in self.life.keys if each == epoch]
         first = max(ours, default=-1) + 1
         keys = [(epoch, first + i) for i in range(count)]
@@ -103,7 +103,7 @@ class Model:
         self.life.keys += keys
 
     async def write_stale(self) -> None:
-        """An attempt that has been superseded stores nothing more."""
+        """Check that an attempt that has been superseded stores nothing more."""
         if len(self.writers) > 1:
             queue, epoch = self.writers[-2]
             with pytest.raises(FencedError):
@@ -111,7 +111,7 @@ class Model:
             del self.writers[-2]
 
     async def touch(self) -> None:
-        """A repeat with another time to live: an empty segment."""
+        """Repeat an append with another time to live, which writes an empty segment."""
         if self.writers and self.life.keys:
             queue = self.writers[-1][0]
             key = self.life.keys[-1]
@@ -121,12 +121,12 @@ class Model:
             )
 
     async def finish(self) -> None:
-        """Whatever is held is packed as it is."""
+        """Pack what is held as it is."""
         queue = self.random.choice(self.world.queues)
         queue._packer.finish(self.directory)
 
     async def delete(self) -> None:
-        """Deleted, and written anew by who knows nothing of it, perhaps with the same bytes."""
+        """Delete the stream, also from the queues' memory; the next one may have the same bytes."""
         queue = self.random.choice(self.world.queues)
         await queue.delete(self.stream)
         for each in self.world.queues:
@@ -150,7 +150,7 @@ class Model:
             self.life.is_trimmed = True
 
     def left(self) -> set[Key]:
-        """Return what is stored in segments of its own."""
+        """Return the entries that are stored in segments of their own."""
         found: set[Key] = set()
         for key in self.world.keys(self.directory):
             answer = self.world.s3.get_object(Bucket=BUCKET, Key=key)
@@ -204,14 +204,14 @@ class Model:
             missing = self.left() & set(expected) - set(found)
             assert is_strange or not missing, (place, found, missing)
         elif is_strange:
-            # A place of an earlier life may be in the middle of this one.
+            # A position of an earlier life may be in the middle of this one.
             assert found == expected[len(expected) - len(found) :], (place, found)
         else:
             assert found == expected, (place, found)
         del self.places[:-40]
 
     async def describe(self) -> None:
-        """Ask for the newest records, and go on after them."""
+        """Request the newest records, and keep their positions to read on from."""
         if self.life.is_trimmed:
             return
         queue = self.random.choice(self.world.queues)
@@ -255,13 +255,13 @@ class World:
                 continue
 
     async def settle(self) -> None:
-        """Let everything be packed that is on its way."""
+        """Wait until every pack under way is written."""
         for queue in self.queues:
             while queue._packer._tasks:
                 await asyncio.wait(queue._packer._tasks)
 
     async def expire(self) -> None:
-        """Days pass."""
+        """Let days pass, so that every stream expires."""
         await self.settle()
         self.hours += 100
         for model in self.models:
@@ -284,7 +284,7 @@ class World:
 
 
 class Unreliable:
-    """A client some of whose answers get lost after the server has done what was asked."""
+    """A client that loses some answers after the server has executed the request."""
 
     def __init__(self, client: Any, world: World) -> None:
         self.client, self.world = client, world
@@ -295,7 +295,7 @@ class Unreliable:
             return method
 
         async def call(**arguments: Any) -> Any:
-            # Packs take none of the random numbers: when they run is nobody's choice.
+            # Packs use no random numbers, because the seed does not decide when they run.
             is_lost = "IfMatch" not in arguments and self.world.faults.random() < 0.02
             answer = await method(**arguments)
             if is_lost:
@@ -315,7 +315,7 @@ async def test_nothing_is_lost_repeated_or_reordered_whatever_is_packed(
     monkeypatch: pytest.MonkeyPatch,
     seed: int,
 ) -> None:
-    """Groups are as small as can be, so that every reader meets many of them in every state."""
+    """Groups are as small as possible, so that every reader meets many of them in every state."""
     monkeypatch.setattr(_packing, "GROUP_SEGMENTS", 2 + seed % 3)
     monkeypatch.setattr(_packing, "_FEWEST", 2)
     queues = [await open_queue() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Notifications: a hint and nothing else, and nothing of them is left behind."""
+"""Notifications are hints: readers get everything without them, only later."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Deliver = Callable[[str, int], None]
 PLENTY: dict[str, int] = {"max_records": 100, "max_bytes": 10_000}
 
 
-async def tell_story(
+async def follow_stream(
     open_queue: OpenQueue, stream: StreamId, distort: Callable[[Deliver], Deliver]
 ) -> tuple[list[object], int]:
-    """Follow a stream whose notifications reach its reader distorted; return what was read."""
+    """Follow a stream with distorted notifications; return what was read and how many came."""
     writing, reading = await open_queue(), await open_queue()
     assert isinstance(reading, S3SnsQueue)
     listener = reading._listener
@@ -51,7 +51,7 @@ async def tell_story(
 
     following = asyncio.create_task(follow())
     async with asyncio.timeout(10):
-        while not listener.is_listening:  # noqa: ASYNC110 - nothing tells
+        while not listener.is_listening:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.01)
     async with open_writer(stream, queue=writing) as writer:
         for i in range(60):
@@ -61,7 +61,7 @@ async def tell_story(
     return found, heard
 
 
-STORY = [*map(str, range(60)), "Seal"]
+WHOLE = [*map(str, range(60)), "Seal"]
 
 
 async def test_stream_is_whole_with_every_notification_dropped(
@@ -72,11 +72,11 @@ async def test_stream_is_whole_with_every_notification_dropped(
     def drop(_: Deliver) -> Deliver:
         return lambda directory, number: None
 
-    found, _ = await tell_story(open_queue, stream, drop)
-    assert found == STORY
+    found, _ = await follow_stream(open_queue, stream, drop)
+    assert found == WHOLE
 
 
-async def test_stream_is_told_once_with_notifications_three_times_in_random_order(
+async def test_stream_is_delivered_once_with_notifications_three_times_in_random_order(
     open_queue: OpenQueue, stream: StreamId
 ) -> None:
     """SNS and SQS promise at least once and no order; readers must not notice."""
@@ -92,15 +92,15 @@ async def test_stream_is_told_once_with_notifications_three_times_in_random_orde
 
         return wake
 
-    found, heard = await tell_story(open_queue, stream, shuffle)
-    assert found == STORY
+    found, heard = await follow_stream(open_queue, stream, shuffle)
+    assert found == WHOLE
     assert heard > 0
 
 
-async def test_made_up_notifications_cost_looks_only(
+async def test_invented_notifications_cost_requests_only(
     open_queue: OpenQueue, stream: StreamId
 ) -> None:
-    """Whoever may publish to the topic may say anything."""
+    """Everyone who may publish to the topic can send anything."""
     reading, writing = await open_queue(), await open_queue()
     assert isinstance(reading, S3SnsQueue)
     await writing.append(stream, [Entry(1, 0, b"a")])
@@ -119,7 +119,7 @@ async def test_made_up_notifications_cost_looks_only(
 async def test_notification_wakes_a_reader_that_would_poll_much_later(
     settings: S3SnsSettings, stream: StreamId, is_answer_lost: bool
 ) -> None:
-    """Without it the next look would be a minute away, also when only the repeat was answered."""
+    """Otherwise the next poll is a minute away, also if only the repeated append was answered."""
     patient = settings.model_copy(update={"poll_seconds": 60.0})
     async with queue_factory(S3SnsDriver, patient) as open_queue:
         reading, writing = await open_queue(), await open_queue()
@@ -130,7 +130,7 @@ async def test_notification_wakes_a_reader_that_would_poll_much_later(
         assert reading._listener is not None
         reading._listener.listen()
         async with asyncio.timeout(10):
-            while not reading._listener.is_listening:  # noqa: ASYNC110 - nothing tells
+            while not reading._listener.is_listening:  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.01)
         waiting = asyncio.ensure_future(reading.read(stream, position, **PLENTY, max_wait=50))
         await asyncio.sleep(0.05)
@@ -174,15 +174,15 @@ async def test_without_permission_for_notifications_readers_poll(
 
 
 @pytest.mark.parametrize("broken", [(LazyClients, "client"), (WakeUpQueue, "receive")])
-async def test_unforeseen_exception_is_logged_and_ends_no_notifications(
+async def test_unexpected_exception_is_logged_and_notifications_continue(
     open_queue: OpenQueue,
     stream: StreamId,
     broken: tuple[type, str],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A background task that dies in silence would make every reader slow for good."""
-    working, failures = getattr(*broken), iter([ZeroDivisionError("not foreseen")])
+    """A background task that dies silently would make every reader slow for good."""
+    working, failures = getattr(*broken), iter([ZeroDivisionError("unexpected")])
 
     async def fail_once(*arguments: Any) -> Any:
         for failure in failures:
@@ -207,13 +207,13 @@ async def test_unforeseen_exception_is_logged_and_ends_no_notifications(
 
 
 class _SlowClients:
-    """Opens clients of SNS that note what they are told, and answer when they may."""
+    """Opens clients of SNS that record what is published, and answer when they may."""
 
     region = "us-east-1"
 
     def __init__(self) -> None:
         self.opened = 0
-        self.told: list[str] = []
+        self.published: list[str] = []
         self.may_answer = asyncio.Event()
 
     async def client(self, service: str, **_: object) -> _SlowClients:
@@ -222,7 +222,7 @@ class _SlowClients:
         return self
 
     async def publish_batch(self, **request: Any) -> dict[str, object]:
-        self.told += [entry["Message"] for entry in request["PublishBatchRequestEntries"]]
+        self.published += [entry["Message"] for entry in request["PublishBatchRequestEntries"]]
         await self.may_answer.wait()
         return {}
 
@@ -232,15 +232,15 @@ def _publisher(clients: _SlowClients) -> NotificationPublisher:
     return NotificationPublisher(opened, "arn", "scope")
 
 
-async def test_streams_are_told_of_in_turn_and_none_is_starved_by_busy_ones() -> None:
-    """A process that writes more than SNS takes must not forget who waits longest."""
+async def test_streams_are_notified_in_turn_and_busy_ones_starve_none() -> None:
+    """A process that writes more than SNS accepts must not forget the stream that waits longest."""
     clients = _SlowClients()
     publisher = _publisher(clients)
     for number in (1, 2):
         for stream in range(60):
             publisher.publish(str(stream), number)
     async with asyncio.timeout(5):
-        while len(clients.told) < 40:  # noqa: ASYNC110 - four requests at once, nothing tells
+        while len(clients.published) < 40:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0)
     for stream in range(60):
         publisher.publish(str(stream), 3)
@@ -248,33 +248,33 @@ async def test_streams_are_told_of_in_turn_and_none_is_starved_by_busy_ones() ->
     await publisher.aclose(5)
     waiting = [f"3 {stream}" for stream in range(40, 60)]
     again = [f"3 {stream}" for stream in range(40)]
-    assert clients.told == [f"2 {stream}" for stream in range(40)] + waiting + again
+    assert clients.published == [f"2 {stream}" for stream in range(40)] + waiting + again
 
 
-async def test_stream_that_is_told_of_just_when_a_publisher_ends_is_not_forgotten() -> None:
-    """Its readers would look after seconds instead of hearing of it at once."""
+async def test_notification_at_the_moment_a_publisher_ends_is_not_lost() -> None:
+    """Otherwise readers find the segment by polling, seconds later."""
     clients = _SlowClients()
     clients.may_answer.set()
     publisher = _publisher(clients)
     publish, loop = clients.publish_batch, asyncio.get_running_loop()
 
-    async def answer_and_go_on(**request: Any) -> dict[str, object]:
-        if not clients.told:
+    async def publish_another(**request: Any) -> dict[str, object]:
+        if not clients.published:
             loop.call_soon(publisher.publish, "later", 1)
         return await publish(**request)
 
-    clients.publish_batch = answer_and_go_on  # type: ignore[method-assign]
+    clients.publish_batch = publish_another  # type: ignore[method-assign]
     publisher.publish("first", 1)
     async with asyncio.timeout(5):
-        while not clients.told:  # noqa: ASYNC110 - nothing tells
+        while not clients.published:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0)
     await asyncio.sleep(0)
     await publisher.aclose(5)
-    assert clients.told == ["1 first", "1 later"]
+    assert clients.published == ["1 first", "1 later"]
 
 
-async def test_client_that_several_ask_for_at_once_is_opened_once() -> None:
-    """Publisher, listener and sweep begin at the same time."""
+async def test_client_that_several_tasks_need_at_once_is_opened_once() -> None:
+    """Publisher, listener and sweep may begin at the same time."""
     clients = _SlowClients()
     services = LazyClients(cast("AwsClients", clients))
     await asyncio.gather(*(services.client("sns") for _ in range(3)))

@@ -1,4 +1,4 @@
-"""Names of keys: everything that needs no server."""
+"""Keys of streams, segments and objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = [*TRICKY_NAMES, ".", "..", "../a", ".hidden", "!", "!!", "!2E", "a!b"]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_directory_leads_back_to_its_stream(name: str) -> None:
-    """`streamq ls` shows the names that were given."""
+    """`streamq ls` has to show the original names."""
     keys, stream = KeySpace("streamq"), StreamId("t", name)
     directory = keys.directory(stream)
     assert keys.is_directory(directory)
@@ -33,7 +33,7 @@ def test_directory_leads_back_to_its_stream(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_keys_fit_and_are_plain(name: str) -> None:
-    """S3 takes 1024 bytes, and what needs no escaping is not escaped wrongly anywhere."""
+    """S3 accepts 1024 bytes, and plain characters are escaped nowhere."""
     directory = KeySpace("p" * 128).directory(StreamId("t" * 64, name))
     key = f"{directory}{OBJECT}{new_object_id(LARGEST_NUMBER)}"
     assert len(key.encode()) <= 1024

@@ -1,4 +1,4 @@
-"""The README's table of permissions is the least that works: what is called, and no more."""
+"""The README's table of permissions is the least that works."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def polling(settings: S3SnsSettings) -> S3SnsSettings:
 
 @pytest.fixture
 async def other(polling: S3SnsSettings) -> AsyncIterator[ChunkQueue]:
-    """Return a queue of somebody who may do everything."""
+    """Return a queue with all permissions."""
     async with await S3SnsDriver.open(OPTIONS, polling) as queue:
         yield queue
 
@@ -79,15 +79,15 @@ async def read(stream: StreamId, settings: S3SnsSettings) -> list[Any]:
 
 
 def test_policy_is_what_the_table_says(settings: S3SnsSettings) -> None:
-    """One says who needs it, the other is what people copy."""
+    """The table explains the permissions, and the policy is what people copy."""
     rows = table()
     assert set(rows) == {WRITER, READER, REMOVER, UPLOAD, DOWNLOAD, DOCTOR, CREATE}
     daily = set().union(*(needs(who) for who in rows if who not in {DOCTOR, CREATE}))
     assert {each for each, _ in policy(settings)} == daily | {VERSIONING}
 
 
-def test_table_lists_what_is_called() -> None:
-    """A request that no test makes would be an outage in somebody's account all the same."""
+def test_table_lists_every_request_in_the_source() -> None:
+    """A request that no test makes would fail in a real account all the same."""
     source = "".join(each.read_text() for each in Path(streamq_s3sns.__file__).parent.rglob("*.py"))
     called = {("s3", each) for each in re.findall(r'\.call\(\s*"(\w+)"', source)}
     called |= set(re.findall(r"\b_?(s3|sns|sqs|sts)\.([a-z_]+)\(", source))
@@ -106,7 +106,7 @@ async def test_writer_needs_no_more(
     has_topic: bool,
     pack: bool,
 ) -> None:
-    """Nothing of SQS."""
+    """A writer needs no permission of SQS."""
     allowed = needs(WRITER, topic=has_topic)
     guard = Guard(settings, allowed).install(monkeypatch)
     chosen = settings if has_topic else polling
@@ -117,7 +117,7 @@ async def test_writer_needs_no_more(
 async def test_second_attempt_needs_no_more(
     other: ChunkQueue, stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It reads what the first has written, and has nobody to contend with."""
+    """It reads what the first one has written, and loses no race."""
     with contextlib.suppress(FencedError):  # of the first, when it ends
         async with open_writer(stream, queue=other) as frozen:
             await frozen.send_chunk("a")
@@ -131,7 +131,7 @@ async def test_second_attempt_needs_no_more(
 async def test_writer_needs_no_less(
     stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """Also for a new stream, and with nothing to pack."""
+    """Not even for a new stream, with nothing to pack."""
     Guard(settings, needs(WRITER) - {missing}).install(monkeypatch)
     with pytest.raises(AccessDeniedError, match=missing):
         await write(stream, settings.model_copy(update={"pack": False}))
@@ -140,7 +140,7 @@ async def test_writer_needs_no_less(
 async def test_writer_of_a_new_stream_does_without_deleting(
     stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Something empty stays behind, until the lifecycle rule removes it."""
+    """An empty object stays until the lifecycle rule removes it."""
     guard = Guard(settings, needs(WRITER) - {DELETE}).install(monkeypatch)
     await write(stream, settings)
     assert guard.refused == {VERSIONING, DELETE}
@@ -154,7 +154,7 @@ async def test_writer_that_takes_over_has_to_delete(
     monkeypatch: pytest.MonkeyPatch,
     may_delete: bool,
 ) -> None:
-    """It announces itself, and takes that back."""
+    """It stores an announcement, and deletes it."""
     await other.append(stream, [Entry(1, 0, b"a")])
     allowed = needs(WRITER) - (set() if may_delete else {DELETE})
     guard = Guard(settings, allowed).install(monkeypatch)
@@ -187,7 +187,7 @@ async def test_reader_needs_no_more(
     monkeypatch: pytest.MonkeyPatch,
     has_topic: bool,
 ) -> None:
-    """It reads what is there, waits for what is not, and leaves nothing."""
+    """It reads what is stored, waits for more, and leaves nothing."""
     has_begun, may_end = asyncio.Event(), asyncio.Event()
 
     async def write_slowly() -> None:
@@ -206,7 +206,7 @@ async def test_reader_needs_no_more(
         reading = tasks.create_task(read(stream, settings if has_topic else polling))
         awaited = "sqs:ReceiveMessage" if has_topic else "s3:GetObject"
         async with asyncio.timeout(20):
-            while awaited not in guard.used:  # noqa: ASYNC110 - nothing tells
+            while awaited not in guard.used:  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.01)
         may_end.set()
     assert reading.result() == ["a", "b"]
@@ -222,48 +222,48 @@ async def test_reader_needs_no_less(
     monkeypatch: pytest.MonkeyPatch,
     missing: str,
 ) -> None:
-    """Without a topic, too."""
+    """Not even without a topic."""
     await write(stream, polling)
     Guard(settings, needs(READER) - {missing}).install(monkeypatch)
     with pytest.raises(AccessDeniedError, match=missing):
         await read(stream, polling)
 
 
-async def test_who_may_not_notify_or_listen_goes_on_without(
+async def test_process_without_permissions_of_the_topic_continues(
     stream: StreamId,
     settings: S3SnsSettings,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A topic makes readers quicker, and its permissions are asked for by nobody else."""
+    """A topic only makes readers quicker: nothing else needs its permissions."""
     guard = Guard(settings, needs(WRITER, topic=False)).install(monkeypatch)
     async with await S3SnsDriver.open(OPTIONS, settings) as queue:
         await queue.append(stream, [Entry(1, 0, b"a")])
         (found,) = await queue.read(stream, "", max_records=1, max_bytes=1, max_wait=0)
-        # It asks for its queue before it waits.
+        # It creates its queue before it waits.
         assert not await queue.read(
             stream, found.position, max_records=1, max_bytes=1, max_wait=0.5
         )
     assert guard.refused == {VERSIONING, "sns:Publish", "sqs:CreateQueue"}
-    told = [each.message.partition(":")[0] for each in caplog.records]
-    assert sorted(told) == [
+    logged = [each.message.partition(":")[0] for each in caplog.records]
+    assert sorted(logged) == [
         "no notifications for now, readers poll",
         "readers are not woken and have to poll",
     ]
 
 
 @pytest.mark.parametrize("allowed", [{VERSIONING, "s3:ListBucket"}, {"s3:ListBucket"}])
-async def test_who_may_not_see_versions_is_promised_less(
+async def test_queue_that_may_not_see_versions_does_not_promise_erasure(
     settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch, allowed: set[str]
 ) -> None:
-    """Everybody is: it is the one action of the policy that nothing fails without."""
+    """It is the one permission of the policy without which nothing fails."""
     Guard(settings, allowed).install(monkeypatch)
     async with await S3SnsDriver.open(OPTIONS, settings) as queue:
         assert queue.capabilities.erases == (VERSIONING in allowed)
 
 
-async def is_over(workflow_id: str, first_run_id: str) -> Verdict:
-    """Judge for a sweep that may end whatever belongs to a workflow."""
+async def has_ended(workflow_id: str, first_run_id: str) -> Verdict:
+    """Judge for a sweep that every workflow has ended."""
     return Verdict(Life.OVER, f"{workflow_id} has ended")
 
 
@@ -271,7 +271,7 @@ async def is_over(workflow_id: str, first_run_id: str) -> Verdict:
 async def leftovers(
     other: ChunkQueue, stream: StreamId, topic: str, aws: Any, sqs: Any
 ) -> AsyncIterator[SweepRequest]:
-    """Leave all that a sweep deals with: give what asks it to do so."""
+    """Leave everything that a sweep removes; give a request for that sweep."""
     expired = StreamId(stream.tenant, "expired")
     await other.append(expired, [Entry(1, 0, b"a")], ttl=timedelta(milliseconds=1))
     name = f"{QUEUE_PREFIX}{uuid.uuid4().hex}"
@@ -293,10 +293,10 @@ async def leftovers(
 async def test_sweep_needs_no_more(
     leftovers: SweepRequest, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It removes an expired stream and an orphaned queue, and ends what nobody else will."""
+    """It removes an expired stream and an orphaned queue, and ends an abandoned stream."""
     guard = Guard(settings, needs(REMOVER)).install(monkeypatch)
     async with await S3SnsDriver.open(OPTIONS, settings) as queue:
-        summary = await sweep(queue, load_settings(), leftovers, is_over)
+        summary = await sweep(queue, load_settings(), leftovers, has_ended)
     assert (summary.expired, summary.sealed, summary.problems) == (1, 1, [])
     assert (guard.used, guard.refused) == (needs(REMOVER), {VERSIONING})
 
@@ -311,21 +311,21 @@ async def test_sweep_needs_no_more(
 async def test_sweep_needs_no_less(
     leftovers: SweepRequest, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """What it may not remove it does not pass over in silence."""
+    """A sweep that may not remove something must not end silently."""
     Guard(settings, needs(REMOVER) - {missing}).install(monkeypatch)
     with pytest.raises(AccessDeniedError, match=missing):
         async with await S3SnsDriver.open(OPTIONS, settings) as queue:
-            await sweep(queue, load_settings(), leftovers, is_over)
+            await sweep(queue, load_settings(), leftovers, has_ended)
 
 
 @pytest.mark.parametrize("missing", ["sns:Publish", "sns:ListSubscriptionsByTopic"])
 async def test_sweep_does_without(
     leftovers: SweepRequest, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """Without the one readers of what it ends are not woken, without the other less is found."""
+    """Without them readers are not woken, or subscriptions without a queue stay."""
     guard = Guard(settings, needs(REMOVER) - {missing}).install(monkeypatch)
     async with await S3SnsDriver.open(OPTIONS, settings) as queue:
-        summary = await sweep(queue, load_settings(), leftovers, is_over)
+        summary = await sweep(queue, load_settings(), leftovers, has_ended)
     assert (summary.expired, summary.sealed, summary.problems) == (1, 1, [])
     assert guard.refused == {VERSIONING, missing}
 
@@ -333,7 +333,7 @@ async def test_sweep_does_without(
 async def test_deletion_needs_no_more(
     other: ChunkQueue, stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Objects go with their stream, by the same permissions; a topic is not told."""
+    """Objects are removed by the same permissions, and no notification is sent."""
     await other.append(stream, [Entry(1, 0, b"a")])
     async with open_hand_over(queue=other) as hand_over:
         await hand_over.upload(stream, b"object")
@@ -343,10 +343,10 @@ async def test_deletion_needs_no_more(
     assert (guard.used, guard.refused) == (needs(REMOVER, topic=False), {VERSIONING})
 
 
-async def test_listing_and_what_does_not_wait_need_no_topic(
+async def test_listing_and_reading_without_waiting_need_no_topic(
     stream: StreamId, settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever only looks needs nothing of SNS or SQS, where a topic is set as well."""
+    """A process that does not wait needs no permission of SNS or SQS, even with a topic."""
     await write(stream, settings)
     guard = Guard(settings, needs(READER, topic=False)).install(monkeypatch)
     async with await S3SnsDriver.open(OPTIONS, settings) as queue:
@@ -358,7 +358,7 @@ async def test_listing_and_what_does_not_wait_need_no_topic(
 async def test_hand_over_needs_no_more(
     other: ChunkQueue, stream: StreamId, polling: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Uploading, and taking back what could not be uploaded; making a URL, and downloading."""
+    """Upload, cleanup of a failed upload, URL and download."""
     await other.append(stream, [Entry(1, 0, b"a")])
 
     async def broken() -> AsyncIterator[bytes]:
@@ -391,7 +391,7 @@ async def test_hand_over_needs_no_more(
 async def test_doctor_needs_no_more(
     settings: S3SnsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Looking takes less than creating."""
+    """Examining needs less than creating."""
     name = f"new-{uuid.uuid4().hex}"
     arn = f"arn:aws:sns:{REGION}:000000000000:{name}"
     fresh = settings.model_copy(update={"bucket": name, "topic_arn": arn})

@@ -1,4 +1,4 @@
-"""Catching up: what is fetched, how much of it at once, and how often."""
+"""Reading: number and size of requests, gaps, and foreign objects."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from s3sns_bucket import BUCKET, PLENTY, segments
-from streamq import StreamId
-from streamq.driver import ChunkQueue, Entry
+import pytest
+
+from s3sns_bucket import BUCKET, PLENTY, count_calls, segments
+from streamq import CursorError
+from streamq.driver import (
+    BackendError,
+    ChunkQueue,
+    Entry,
+    StreamId,
+    StreamNotFoundError,
+)
 from streamq.testing import OpenQueue
 from streamq_s3sns import S3SnsSettings
 from streamq_s3sns._queue import S3SnsQueue
+from streamq_s3sns._segment import decode_checkpoint, decode_entries
 
 
 def count_fetched(queue: ChunkQueue) -> Counter[str]:
@@ -48,7 +57,7 @@ def count_fetched(queue: ChunkQueue) -> Counter[str]:
 async def test_catching_up_holds_few_large_segments_in_memory(
     open_queue: OpenQueue, stream: StreamId
 ) -> None:
-    """Sixteen at once are quick while they are small; sixteen times 8 MiB end a small container."""
+    """Sixteen small segments at once are quick; sixteen of 8 MiB end a small container."""
     writing, reading = await open_queue(), await open_queue()
     for i in range(40):
         await writing.append(stream, [Entry(1, i, b"%d" % i)])
@@ -70,7 +79,7 @@ async def test_catching_up_holds_few_large_segments_in_memory(
 async def test_large_segment_is_fetched_once_however_small_the_pages_are(
     open_queue: OpenQueue, stream: StreamId
 ) -> None:
-    """A fast stream has segments of many records: fetched for each page they cost their square."""
+    """Segments of a fast stream have many records: one fetch for each page would be slow."""
     writing, reading = await open_queue(), await open_queue()
     records = [Entry(1, i, bytes(2**16)) for i in range(64)]
     await writing.append(stream, records)
@@ -80,7 +89,7 @@ async def test_large_segment_is_fetched_once_however_small_the_pages_are(
         found = await reading.read(stream, position, max_records=256, max_bytes=2**19, max_wait=0)
         position, count = found[-1].position, count + len(found)
     assert fetched["bytes"] < 2 * 64 * 2**16
-    # What is kept is not believed when the stream has gone, or is another one.
+    # A kept segment is not used when the stream was deleted or replaced.
     await reading.read(stream, "", max_records=3, max_bytes=2**20, max_wait=0)
     await writing.delete(stream)
     await writing.append(stream, [Entry(2, 0, b"new"), Entry(2, 1, b"newer")])
@@ -91,7 +100,7 @@ async def test_large_segment_is_fetched_once_however_small_the_pages_are(
 async def test_cursor_far_behind_is_followed_with_several_requests_at_once(
     open_queue: OpenQueue, stream: StreamId
 ) -> None:
-    """Whoever resumes knows of no end, and one request after the other takes minutes."""
+    """A reader that resumes does not know the end, and sequential requests take minutes."""
     writing, reading = await open_queue(), await open_queue()
     for i in range(40):
         await writing.append(stream, [Entry(1, i, b"%d" % i)])
@@ -118,7 +127,7 @@ async def test_cursor_far_behind_is_followed_with_several_requests_at_once(
 async def test_segment_without_entries_before_a_hole_is_not_the_end(
     open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
 ) -> None:
-    """What a lifecycle rule has left there would look like an end to whoever does not wait."""
+    """To a reader that does not wait, the remains of a lifecycle rule would look like the end."""
     queue, reading = await open_queue(), await open_queue()
     await queue.append(stream, [Entry(1, 0, b"a")])
     await queue.append(stream, [Entry(1, 0, b"a")], ttl=timedelta(hours=1))
@@ -127,3 +136,79 @@ async def test_segment_without_entries_before_a_hole_is_not_the_end(
     s3.delete_object(Bucket=BUCKET, Key=segments(s3, settings)[1])
     found = await reading.read(stream, "2-1-0", **PLENTY, max_wait=0)
     assert [each.data for each in found] == [b"c"]
+
+
+async def test_reading_a_long_stream_takes_a_request_for_each_segment(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """Reading costs money as well: no listing of every key, and no second request for any."""
+    writing, reading = await open_queue(), await open_queue()
+    for i in range(40):
+        await writing.append(stream, [Entry(1, i, b"%d" % i)])
+    calls = count_calls(reading)
+    found = await reading.read(stream, "", **PLENTY, max_wait=0)
+    assert len(found) == 40
+    assert calls["get_object"] <= 41
+    assert sum(calls.values()) <= 45
+
+
+async def test_waiting_at_the_end_costs_few_requests(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """Idle readers must not dominate the bill."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    position = (await queue.read(stream, "", **PLENTY, max_wait=0))[0].position
+    calls = count_calls(queue)
+    assert await queue.read(stream, position, **PLENTY, max_wait=1.0) == []
+    assert sum(calls.values()) < 12
+
+
+async def test_foreign_object_is_reported_and_does_not_disturb_listings(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """If others use the same prefix, the operator learns what to change."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    s3.put_object(Bucket=BUCKET, Key=f"{settings.prefix}/notes.txt", Body=b"hello")
+    s3.put_object(Bucket=BUCKET, Key=f"{settings.prefix}/a/b/c/{'9' * 12}", Body=b"hello")
+    assert [info.stream async for info in queue.streams(stream.tenant)] == [stream]
+    (segment,) = [each for each in segments(s3, settings) if stream.tenant in each]
+    s3.put_object(Bucket=BUCKET, Key=segment, Body=b"hello")
+    with pytest.raises(BackendError, match="STREAMQ_S3SNS_PREFIX"):
+        await queue.read(stream, "", **PLENTY, max_wait=0)
+    with pytest.raises(BackendError, match="STREAMQ_S3SNS_PREFIX"):
+        decode_entries(b"\0" * 30, "s3://b/k")
+    with pytest.raises(BackendError, match="STREAMQ_S3SNS_PREFIX"):
+        decode_checkpoint(1, "2 what", "s3://b/k")
+
+
+async def test_foreign_objects_next_to_segments_hide_nothing_and_stay(
+    open_queue: OpenQueue, stream: StreamId, s3: Any, settings: S3SnsSettings
+) -> None:
+    """A note, or the remains of a tool, must not make a stream disappear."""
+    queue = await open_queue()
+    await queue.append(stream, [Entry(1, 0, b"a")])
+    directory = queue._keys.directory(stream)  # type: ignore[attr-defined]
+    foreign = [directory + name for name in ("0.bak", f"0/{'1' * 12}", "", "notes.txt")]
+    for key in foreign:
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"hello")
+    other = await open_queue()
+    assert (await other.describe(stream)).records == 1
+    await other.append(stream, [Entry(2, 0, b"b")])
+    found = await other.read(stream, "", **PLENTY, max_wait=0)
+    assert [each.data for each in found] == [b"a", b"b"]
+    assert [info.stream async for info in other.streams(stream.tenant)] == [stream]
+    await other.delete(stream)
+    with pytest.raises(StreamNotFoundError):
+        await other.describe(stream)
+    assert sorted(segments(s3, settings)) == sorted(foreign)
+
+
+@pytest.mark.parametrize("position", ["x", "1-2", "1-2-3-4", "1-2-" + "9" * 20, "-1-2-3"])
+async def test_positions_of_other_backends_are_refused(
+    open_queue: OpenQueue, stream: StreamId, position: str
+) -> None:
+    """A cursor of another backend must not be taken for a position."""
+    with pytest.raises(CursorError):
+        await (await open_queue()).read(stream, position, **PLENTY, max_wait=0)

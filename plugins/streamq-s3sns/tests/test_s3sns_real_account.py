@@ -1,4 +1,4 @@
-"""The contract of drivers on Amazon's own services, where the environment allows it."""
+"""The contract of drivers on Amazon's own services, if the environment allows it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamq_s3sns import S3SnsDriver, S3SnsSettings
 
 
 class RealHarness(BackendHarness):
-    """The account that the environment leads to, and the bucket that it names."""
+    """The account and the bucket in the environment."""
 
     driver = S3SnsDriver
     patience_seconds = 30.0
@@ -26,27 +26,27 @@ class RealHarness(BackendHarness):
 
     @property
     def label(self) -> str:
-        """Say what it is."""
+        """Name the account."""
         return "s3sns (a real account)"
 
     def settings(self) -> S3SnsSettings:
-        """Return settings with a prefix of their own, by which what is left can be found."""
+        """Return settings with a prefix of the test's own, by which remains can be found."""
         return S3SnsSettings(prefix=self._prefix)
 
     async def break_connections(self) -> None:
-        """Nothing stands between us and Amazon that could."""
+        """Skip: no proxy stands in front of Amazon."""
         pytest.skip("no proxy in front of a real account")
 
     def hang(self) -> AbstractAsyncContextManager[None]:
-        """Amazon does not hang for us."""
+        """Skip: Amazon cannot be made to hang."""
         pytest.skip("a real account cannot be made to hang")
 
     async def restart(self) -> None:
-        """Amazon restarts nothing for us."""
+        """Skip: Amazon cannot be restarted."""
         pytest.skip("a real account cannot be restarted")
 
     def unreachable(self) -> S3SnsSettings:
-        """Return settings for a port where nobody listens."""
+        """Return settings for a port where nothing listens."""
         url = f"http://127.0.0.1:{free_port()}"
         return S3SnsSettings(prefix=self._prefix, endpoint_url=url)
 
@@ -54,7 +54,7 @@ class RealHarness(BackendHarness):
 if os.environ.get("STREAMQ_TEST_AWS") == "1" and os.environ.get("STREAMQ_S3SNS_BUCKET"):
 
     class TestRealAccount(DriverSuite):
-        """Amazon's own services; what is left in the bucket goes with its lifecycle rule."""
+        """Amazon's own services; the bucket's lifecycle rule removes the remains."""
 
         @pytest.fixture
         def real_account(self) -> None:

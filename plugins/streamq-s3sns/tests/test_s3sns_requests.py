@@ -1,15 +1,29 @@
-"""A bucket that is busy with us."""
+"""Requests: waiting for connections, throttling, and the server's clock."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 
 import pytest
+from botocore.exceptions import ClientError
 
+from s3sns_bucket import count_calls
+from streamq import (
+    BackendUnavailableError,
+    load_settings,
+    open_reader,
+    open_writer,
+)
+from streamq.driver import (
+    StreamId,
+)
+from streamq.testing import OpenQueue
 from streamq_aws import AwsClients
 from streamq_s3sns import S3SnsSettings
 from streamq_s3sns.requests._bucket import Bucket
+from streamq_s3sns.requests._server_clock import ServerClock
 
 CONNECTIONS = 2
 ANSWER_SECONDS = 0.1
@@ -18,7 +32,7 @@ PATIENCE_SECONDS = 1.0
 
 @pytest.fixture
 async def address() -> AsyncIterator[str]:
-    """Return where a service takes its time to say that there is nothing."""
+    """Return the address of a service that answers slowly that nothing exists."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -34,10 +48,10 @@ async def address() -> AsyncIterator[str]:
         yield "http://{}:{}".format(*server.sockets[0].getsockname())
 
 
-async def test_who_waits_for_a_connection_is_not_told_that_s3_does_not_answer(
+async def test_waiting_for_a_connection_does_not_count_as_silence_of_s3(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many readers that catch up at once wait for each other, which is no failure of S3."""
+    """Many readers that catch up at once wait for each other, and not for S3."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     settings = S3SnsSettings(
@@ -53,3 +67,52 @@ async def test_who_waits_for_a_connection_is_not_told_that_s3_does_not_answer(
     finally:
         await clients.aclose()
     assert answers == [None] * asked
+
+
+@pytest.mark.parametrize("code", ["SlowDown", "ThrottlingException", "InternalError"])
+async def test_throttling_is_retried_by_core_and_costs_nothing_else(
+    open_queue: OpenQueue, stream: StreamId, code: str
+) -> None:
+    """S3 throttles a busy prefix until it has split it."""
+    queue = await open_queue()
+    dice = random.Random(4)
+
+    def throttle(name: str) -> None:
+        if dice.random() < 0.3:
+            answer = {"Error": {"Code": code, "Message": "Please reduce your request rate."}}
+            status = {"ResponseMetadata": {"HTTPStatusCode": 503}}
+            raise ClientError(answer | status, name)
+
+    calls = count_calls(queue, throttle)
+    async with open_writer(stream, queue=queue) as writer:
+        for i in range(20):
+            await writer.send_chunk(i)
+            await writer.flush()
+    async with open_reader(stream, queue=queue) as reader:
+        assert await reader.collect() == list(range(20))
+    assert sum(calls.values()) > 30
+
+
+async def test_throttling_beyond_the_deadline_is_raised(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """A writer that cannot store anything has to fail in time."""
+    queue = await open_queue()
+
+    def throttle(name: str) -> None:
+        answer = {"Error": {"Code": "SlowDown", "Message": "m"}}
+        raise ClientError(answer | {"ResponseMetadata": {"HTTPStatusCode": 503}}, name)
+
+    count_calls(queue, throttle)
+    with pytest.raises(BackendUnavailableError, match="SlowDown"):
+        await open_writer(stream, queue=queue, settings=load_settings(retry_seconds=0.2))
+
+
+async def test_clock_of_a_machine_is_corrected_by_the_servers() -> None:
+    """A worker whose clock is an hour off must not end streams at once, or never."""
+    clock = ServerClock()
+    now = clock.now_ms() / 1000
+    clock.observe("Tue, 24 Nov 2026 19:00:00 GMT", now)
+    assert abs(clock.now_ms() - 1_795_546_800_000) < 2_000
+    clock.observe("nonsense", now)
+    clock.observe(None, now)

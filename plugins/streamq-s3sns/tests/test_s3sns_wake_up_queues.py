@@ -1,4 +1,4 @@
-"""Wake-up queues and subscriptions: they go with whom they were made for, or with a sweep."""
+"""Wake-up queues and subscriptions are removed with their process, or by a sweep."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def queues(sqs: Any) -> set[str]:
     return set(sqs.list_queues(QueueNamePrefix=QUEUE_PREFIX).get("QueueUrls", ()))
 
 
-async def test_wakeup_queue_lives_as_long_as_somebody_may_wait(
+async def test_wake_up_queue_exists_while_a_reader_may_wait(
     open_queue: OpenQueue, stream: StreamId, sqs: Any
 ) -> None:
-    """A writer needs none, and a reader leaves none."""
+    """A writer needs no queue, and a reader leaves none."""
     before = queues(sqs)
     queue = await open_queue()
     assert isinstance(queue, S3SnsQueue)
@@ -36,7 +36,7 @@ async def test_wakeup_queue_lives_as_long_as_somebody_may_wait(
     waiting = asyncio.ensure_future(queue.read(stream, "2-1-0", **PLENTY, max_wait=20))
     assert queue._listener is not None
     async with asyncio.timeout(10):
-        while not queue._listener.is_listening:  # noqa: ASYNC110 - nothing tells
+        while not queue._listener.is_listening:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.01)
     (mine,) = queues(sqs) - before
     tags = sqs.list_queue_tags(QueueUrl=mine)["Tags"]
@@ -54,10 +54,10 @@ def subscriptions(aws: Any, topic: str) -> set[str]:
 
 
 @pytest.mark.parametrize("step", ["sqs.CreateQueue", "sqs.SetQueueAttributes", "sns.Subscribe"])
-async def test_nothing_is_left_of_a_wakeup_queue_that_was_never_ready(
+async def test_unfinished_wake_up_queue_leaves_nothing(
     open_queue: OpenQueue, aws: Any, sqs: Any, topic: str, step: str
 ) -> None:
-    """Answers get lost, also in the middle: a subscription of nobody knows where costs a quota."""
+    """Answers get lost at any step, and a subscription without an owner counts against a quota."""
     before = queues(sqs), subscriptions(aws, topic)
     queue = await open_queue()
     assert isinstance(queue, S3SnsQueue)
@@ -78,10 +78,10 @@ async def test_nothing_is_left_of_a_wakeup_queue_that_was_never_ready(
     assert (queues(sqs), subscriptions(aws, topic)) == before
 
 
-async def test_sweep_removes_subscriptions_whose_queue_has_gone(
+async def test_sweep_removes_subscriptions_without_a_queue(
     open_queue: OpenQueue, aws: Any, sqs: Any, topic: str
 ) -> None:
-    """They are invisible, count against the account's quota, and SNS tries them for ever."""
+    """They count against the account's quota, and SNS tries to deliver to them for ever."""
     names = [f"{QUEUE_PREFIX}{uuid.uuid4().hex}" for _ in range(2)]
     urls = [sqs.create_queue(QueueName=name)["QueueUrl"] for name in names]
     base = "arn:aws:sqs:us-east-1"
@@ -109,7 +109,7 @@ async def test_sweep_removes_subscriptions_whose_queue_has_gone(
 async def test_sweep_removes_orphaned_queues_and_no_other(
     open_queue: OpenQueue, aws: Any, sqs: Any, topic: str
 ) -> None:
-    """A process that was killed leaves its queue and its subscription to the janitor."""
+    """A killed process leaves its queue and its subscription."""
     old, new = str(int(time.time() - ORPHAN_SECONDS - 60)), str(int(time.time()))
     made = {}
     with aws.client("sns") as sns:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pytest
+from tests.programs import missing, program
 
 from streamq.devserver import DevServer
 
@@ -74,9 +73,8 @@ def find_classpath(directory: Path) -> str:
     Args:
         directory: An empty directory.
     """
-    maven = shutil.which("mvn")
-    if maven is None or shutil.which("java") is None:
-        pytest.skip("there is no java or no mvn to run ElasticMQ with")
+    maven = program("mvn", package="maven")
+    program("java", package="openjdk-17-jre-headless")
     (directory / "pom.xml").write_text(_POM.format(version=_ELASTICMQ))
     command = [maven, "-q", "-B", "dependency:build-classpath", "-Dmdep.outputFile=classpath"]
     try:
@@ -89,7 +87,7 @@ def find_classpath(directory: Path) -> str:
             timeout=_MAVEN_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        pytest.skip(f"Maven did not fetch ElasticMQ within {_MAVEN_SECONDS} s")
+        missing(f"Maven did not fetch ElasticMQ within {_MAVEN_SECONDS} s")
     if done.returncode:
-        pytest.skip(f"Maven cannot fetch ElasticMQ: {done.stdout.strip()[:300]}")
+        missing(f"Maven cannot fetch ElasticMQ: {done.stdout.strip()[:300]}")
     return (directory / "classpath").read_text()

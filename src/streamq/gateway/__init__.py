@@ -6,7 +6,7 @@
 From the outside in:
 
 * ``_app``: routes and their parameters. ``_page``, ``static/``: the page.
-* ``_sse``: the response that sends a stream as Server-Sent Events. ``_problems``: errors.
+* ``_sse``: the response that sends a stream as Server-Sent Events. ``_error_responses``: errors.
 * ``_gateway``: owns the queue, the hubs and the open connections.
 * ``_follower``: reads a stream for one client. ``_hub``: reads a stream once for all clients.
 * ``_ring``, ``_frames``: encoded events in memory. ``_failure_log``: logs each failure once.

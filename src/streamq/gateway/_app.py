@@ -20,10 +20,10 @@ from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
+from ._error_responses import BadRequestError, Problem
 from ._gateway import Gateway
 from ._options import GatewayOptions
 from ._page import page_routes
-from ._problems import BadRequestError, Problem
 from ._sse import EventStream
 
 _logger = logging.getLogger("streamq.gateway")

@@ -22,10 +22,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from streamq._errors import StreamNotFoundError, StreamqError
 
+from ._error_responses import Problem
 from ._follower import Follower
 from ._frames import HEARTBEAT, encode_error, encode_opening
 from ._gateway import Gateway
-from ._problems import Problem
 
 _logger = logging.getLogger("streamq.gateway")
 

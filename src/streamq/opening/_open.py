@@ -18,7 +18,6 @@ from streamq._errors import (
     ThrottledError,
 )
 from streamq._events import StreamId
-from streamq._policies import OnFull, OnRetry
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, build, check_variables, load_settings
 from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions
@@ -30,6 +29,7 @@ from streamq.records._values import PLAIN, Serializer, T, serializer_for
 from streamq.records._wire import MAX_EPOCH, Record, RecordKind
 from streamq.writing._fence import Fence
 from streamq.writing._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
+from streamq.writing._policies import OnFull, OnRetry
 from streamq.writing._replay import durable_fingerprints
 from streamq.writing._takeover import take_over
 from streamq.writing._writer import StreamWriter

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Generic, Self
 
 from streamq._errors import (
@@ -243,9 +243,7 @@ class StreamReader(Generic[T]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         await self.aclose()
 
     def _check_open(self) -> None:

@@ -13,8 +13,8 @@ This module is the facade. The rooms are named by where their code runs, from th
 * ``workflow/``: workflow code;
 * ``producer/``: the user's activities;
 * ``activities/``: streamq's own activities;
-* ``_names``, ``_origin``, ``_runs``, ``_failure``, ``_input``, ``_event_json``, ``_serializer``,
-  ``_tracing``: shared by all.
+* ``_names``, ``_origin``, ``_workflow_runs``, ``_failure``, ``_input``, ``_event_json``,
+  ``_serializer``, ``_tracing``: shared by all.
 
 A module imports only from rooms below its own, and from ``streamq``.
 

@@ -40,7 +40,7 @@ from .activities._context import ActivityContext, current
 from .activities._poll_request import POLL_ACTIVITY
 from .producer._attempt import run_attempt
 from .producer._heartbeat_details import Heartbeats
-from .producer._spec import spec_of
+from .producer._signature import spec_of
 from .workflow._end_stream import workflow_retries
 from .workflow._stream_topic import StreamOwner, chosen_owner, chosen_topic
 from .workflow_streams._workflow_stream import flush_workflow

@@ -30,7 +30,7 @@ from .activities._seal import seal
 from .activities._summarize import summarize
 from .activities._watch import outcome, watch
 from .generic._workflow import StreamWorkflow
-from .producer._spec import lacks_decorator
+from .producer._signature import lacks_decorator
 from .sweeping._activity import sweep
 from .sweeping._workflow import SweepWorkflow
 from .workflow._produce_workflow import ProduceWorkflow

@@ -27,9 +27,9 @@ from streamq.reading._reader import StreamReader
 from streamq.records._values import T
 
 from ._names import DEFAULT_TOPIC, check_topic, stream_name
-from ._runs import wait_closed, wait_started
 from ._serializer import conversion
 from ._tracing import ReadingSpan
+from ._workflow_runs import wait_closed, wait_started
 
 START_SECONDS = 10.0
 """How long a subscriber waits for a workflow that does not exist yet."""

@@ -18,7 +18,6 @@ from streamq._errors import (
     StreamqError,
 )
 from streamq._events import SealState, StreamId
-from streamq._policies import OnFull
 from streamq._retry import RetryPolicy
 from streamq._statistics import WriterStatistics
 from streamq.driver import ChunkQueue
@@ -27,6 +26,7 @@ from streamq.records._wire import SealBody
 
 from ._fence import Fence
 from ._outbox import Outbox
+from ._policies import OnFull
 from ._sender import Sender
 from ._writer_options import WriterOptions
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
-from streamq._policies import OnFull
 from streamq._settings import Settings
 from streamq.records._codec import Codec
 from streamq.records._values import PLAIN, Serializer
+
+from ._policies import OnFull
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

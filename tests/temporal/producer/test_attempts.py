@@ -44,7 +44,7 @@ from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
 from streamq.temporal._origin import Origin
 from streamq.temporal.activities._context import ActivityContext
 from streamq.temporal.producer._attempt import run_attempt
-from streamq.temporal.producer._spec import spec_of
+from streamq.temporal.producer._signature import spec_of
 from streamq.testing import Block, Call, Fault, FaultyQueue, Forward
 
 POLICIES = tuple(OnRetry)

@@ -19,7 +19,7 @@ from streamq import BlockingStreamWriter, ConfigurationError, OnRetry, StreamWri
 from streamq.temporal import stream_name, streaming_activity
 from streamq.temporal._failure import is_final
 from streamq.temporal.activities._epoch import attempt_epoch
-from streamq.temporal.producer._spec import spec_of
+from streamq.temporal.producer._signature import spec_of
 
 TEN_SECONDS = timedelta(seconds=10)
 NAMED = ApplicationError("x", type="T")

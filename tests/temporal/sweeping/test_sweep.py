@@ -27,7 +27,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 from tests.temporal.support.fixture_types import Run, Start
-from tests.temporal.support.processes import Shared, shared, worker
+from tests.temporal.support.processes import Shared, worker
 from tests.temporal.support.reading import outline
 
 from streamq import (
@@ -55,8 +55,6 @@ from streamq.temporal import (
 )
 from streamq.temporal.sweeping._activity import sweep_queue
 from streamq.temporal.sweeping._schedule import schedule_id
-
-__all__ = ["shared"]
 
 NOW = SweepRequest(grace_seconds=0)
 Handle = WorkflowHandle[Any, Any]

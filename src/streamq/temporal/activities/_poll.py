@@ -15,7 +15,7 @@ from streamq.reading._reader import StreamReader
 from streamq.temporal._event_json import EventPacker
 from streamq.temporal._failure import application_error, final_failure
 from streamq.temporal._input import takes
-from streamq.temporal._runs import has_workflow_ended
+from streamq.temporal._workflow_runs import has_workflow_ended
 
 from ._context import activity_context
 from ._heartbeats import beating

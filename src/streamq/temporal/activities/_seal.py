@@ -11,11 +11,11 @@ from typing import Literal
 from temporalio import activity
 
 from streamq._errors import ConfigurationError, SealedError, StreamqError
-from streamq._policies import OnRetry
 from streamq._sweep import SWEEPER
 from streamq.opening._open import open_writer, stream_id
 from streamq.temporal._failure import application_error
 from streamq.temporal._input import takes
+from streamq.writing._policies import OnRetry
 
 from ._context import activity_context
 from ._epoch import attempt_epoch

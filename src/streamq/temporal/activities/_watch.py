@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq.temporal._failure import application_error, final_failure
-from streamq.temporal._runs import rpc_error, wait_closed
+from streamq.temporal._workflow_runs import rpc_error, wait_closed
 
 from ._heartbeats import beating
 

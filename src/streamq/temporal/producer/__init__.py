@@ -1,10 +1,10 @@
 """Runs the user's streaming activities and the writers of their streams.
 
 * ``_decorator``: ``@streaming_activity``;
-* ``_spec``: reads from a function's signature which streams it writes, and how;
+* ``_signature``: reads from a function's signature which streams it writes, and how;
 * ``_attempt``: runs one attempt and ends its streams as the attempt ends;
 * ``_opening``: opens the writers of an attempt;
-* ``_given``: hands the writers to the function;
+* ``_given_writers``: hands the writers to the function;
 * ``_heartbeats``: sends heartbeats, and cancels the work if a writer stops;
 * ``_heartbeat_details``: keeps the user's heartbeat details next to streamq's;
 * ``_discarding``: a writer for an attempt whose stream has ended already.

@@ -19,15 +19,15 @@ from temporalio import activity
 from streamq._errors import FencedError, SealedError, StreamqError
 from streamq.driver_parts._cleanup import to_the_end
 from streamq.temporal._failure import application_error, is_final, is_retryable, shown_to_readers
-from streamq.temporal._runs import has_chain_ended
+from streamq.temporal._workflow_runs import has_chain_ended
 from streamq.temporal.activities._context import ActivityContext
 from streamq.writing._blocking import BlockingStreamWriter
 from streamq.writing._writer import StreamWriter
 
-from ._given import giving_writers
+from ._given_writers import giving_writers
 from ._heartbeats import HeartbeatSender
 from ._opening import FENCED_HINT, open_attempt_writer, opening_error, stream_of_attempt
-from ._spec import StreamingSpec
+from ._signature import StreamingSpec
 
 _SEAL_SECONDS = 10.0
 _THREAD_CHECK_SECONDS = 0.05

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 from temporalio import activity
 
 from streamq._errors import ConfigurationError
-from streamq._policies import OnFull, OnRetry
 from streamq.temporal._names import check_topic
 from streamq.writing._blocking import BlockingStreamWriter
+from streamq.writing._policies import OnFull, OnRetry
 from streamq.writing._writer import StreamWriter
 
-from ._given import given_writers
-from ._spec import (
+from ._given_writers import given_writers
+from ._signature import (
     ATTRIBUTE,
     MAIN,
     Kind,

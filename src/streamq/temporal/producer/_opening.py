@@ -20,15 +20,15 @@ from streamq.reading._tail import newest_epoch
 from streamq.records._values import Serializer
 from streamq.temporal._failure import application_error, failure_type, final_failure
 from streamq.temporal._names import stream_name
-from streamq.temporal._runs import find_first_run_id
 from streamq.temporal._serializer import conversion
 from streamq.temporal._tracing import stream_span
+from streamq.temporal._workflow_runs import find_first_run_id
 from streamq.temporal.activities._context import ActivityContext
 from streamq.temporal.activities._epoch import attempt_epoch
 from streamq.writing._writer import StreamWriter
 
 from ._discarding import discarding_writer
-from ._spec import StreamingSpec
+from ._signature import StreamingSpec
 
 _OWN_TOPIC = (
     "give each call its own topic: with stream_topic('...') around it, or "

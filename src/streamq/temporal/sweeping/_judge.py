@@ -11,7 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from streamq._errors import ConfigurationError, StreamqError
 from streamq._retry import RetryPolicy
 from streamq._sweep import Life, SweepRequest, Verdict
-from streamq.temporal._runs import Run, describe_run, rpc_error
+from streamq.temporal._workflow_runs import Run, describe_run, rpc_error
 
 _NO_WORKFLOW = "/temporal.api.errordetails.v1.NotFoundFailure"
 

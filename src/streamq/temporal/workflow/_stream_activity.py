@@ -15,7 +15,7 @@ from streamq._errors import ConfigurationError
 from streamq.temporal._failure import final_failure
 from streamq.temporal._names import DEFAULT_TOPIC
 from streamq.temporal._serializer import PayloadSerializer
-from streamq.temporal.producer._spec import spec_of
+from streamq.temporal.producer._signature import spec_of
 
 from ._activity_stream import ActivityStream
 from ._handover import Handover, begin_handover

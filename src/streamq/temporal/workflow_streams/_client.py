@@ -21,7 +21,7 @@ from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue
 from streamq.opening._open import describe, open_queue, open_reader
 from streamq.temporal._names import stream_name
-from streamq.temporal._runs import find_first_run_id, wait_closed
+from streamq.temporal._workflow_runs import find_first_run_id, wait_closed
 from streamq.temporal.activities._context import current
 
 from ._items import TOPIC, Numbered, Topic, WorkflowStreamItem, bind, to_payload

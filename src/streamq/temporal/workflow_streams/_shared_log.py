@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 
 from streamq._errors import FencedError, StreamNotFoundError, StreamqError
-from streamq._policies import OnRetry
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 from streamq.opening._open import open_writer, retry_policy, stream_id
 from streamq.reading._tail import newest_epoch
+from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
 _LONGEST_PAUSE_SECONDS = 0.1

@@ -91,24 +91,24 @@ class PartitionReader:
         found: list[Stored] = []
         size = 0
         # Records that only our cache still has are not returned.
-        place = max(start, self._ends.log_start(self.partition))
+        next_offset = max(start, self._ends.log_start(self.partition))
         gaps = self._gaps
         gap = gaps.get(key, (0, 0))
-        if gap[0] <= place <= gap[1]:
-            place = gap[1]
+        if gap[0] <= next_offset <= gap[1]:
+            next_offset = gap[1]
         else:
-            gap = (place, place)
+            gap = (next_offset, next_offset)
         try:
-            while place < end:
-                page = await self._page(place)
-                for offset, value in _records_from(page, key, place):
+            while next_offset < end:
+                page = await self._page(next_offset)
+                for offset, value in _records_from(page, key, next_offset):
                     size += len(value)
                     if len(found) >= max_records or (found and size > max_bytes):
                         return found
                     found.append(Stored(LogPosition(number, offset + 1).encode(), value))
                     gap = (offset + 1, offset + 1)
-                place = page.following
-                gap = (gap[0], place)
+                next_offset = page.following
+                gap = (gap[0], next_offset)
         finally:
             gaps[key] = gap
             gaps.move_to_end(key)
@@ -125,15 +125,15 @@ class PartitionReader:
         while upper > first and len(found) < count:
             lower = max(first, upper - width)
             older: list[Stored] = []
-            place = lower
-            while place < upper:
-                page = await self._page(place)
+            next_offset = lower
+            while next_offset < upper:
+                page = await self._page(next_offset)
                 older += [
                     Stored(LogPosition(number, offset + 1).encode(), value)
-                    for offset, value in _records_from(page, key, place)
+                    for offset, value in _records_from(page, key, next_offset)
                     if offset < upper
                 ]
-                place = page.following
+                next_offset = page.following
             found += reversed(older)
             upper, width = lower, width * 4
         return found[:count]

@@ -29,7 +29,7 @@ _CLOSE_SECONDS = 1.0
 _LAST_CHANCE_SECONDS = 0.05
 
 
-class Done(Protocol):
+class ReplyHandler(Protocol):
     """Called once with the result of a request: all its replies, or an error."""
 
     def __call__(self, replies: list[Reply], error: Exception | None, /) -> None: ...
@@ -38,7 +38,7 @@ class Done(Protocol):
 @dataclass(slots=True)
 class _Request:
     count: int
-    done: Done
+    done: ReplyHandler
     deadline: float
     replies: list[Reply] = field(default_factory=list)
 
@@ -93,7 +93,7 @@ class Connection:
         """Whether requests can still be sent."""
         return self._lost is None
 
-    def submit(self, commands: list[Command], done: Done, *, extra: float = 0.0) -> None:
+    def submit(self, commands: list[Command], done: ReplyHandler, *, extra: float = 0.0) -> None:
         """Send commands and call ``done`` with their replies.
 
         Commands that are submitted in one turn of the event loop are sent together.

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streamq._policies import OnFull, OnRetry
 from streamq.records._values import alternatives
 from streamq.temporal._names import DEFAULT_TOPIC
 from streamq.writing._blocking import BlockingStreamWriter
+from streamq.writing._policies import OnFull, OnRetry
 from streamq.writing._writer import StreamWriter
 
 MAIN = "stream"
