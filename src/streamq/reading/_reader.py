@@ -16,12 +16,10 @@ from typing import Generic, Self
 from streamq._errors import (
     ClosedError,
     IdleTimeoutError,
-    StreamCancelledError,
-    StreamFailedError,
     StreamNotFoundError,
     StreamqError,
 )
-from streamq._events import Chunk, Event, Reset, Seal, SealState, StreamId
+from streamq._events import Chunk, Event, Reset, Seal, StreamId
 from streamq._retry import RetryPolicy
 from streamq._statistics import ReaderStatistics
 from streamq.driver import START, ChunkQueue, Stored
@@ -30,6 +28,7 @@ from streamq.records._values import PLAIN, Serializer, T
 from streamq.records._wire import Record
 
 from ._cursor import Cursor
+from ._endings import raise_for_seal
 from ._read_ahead import ReadAhead
 from ._sequencer import Sequencer
 
@@ -375,25 +374,3 @@ class StreamReader(Generic[T]):
             ) from exc
         except StreamqError:
             return  # this proves nothing; if the backend is unavailable, the next read raises
-
-
-def raise_for_seal(seal: Seal | None, stream: StreamId) -> None:
-    """Raise if the ending was not END.
-
-    Raises:
-        StreamFailedError: ERROR.
-        StreamCancelledError: CANCELLED.
-    """
-    if seal is None or seal.state is SealState.END:
-        return
-    detail = f": {seal.message}" if seal.message else ""
-    if seal.state is SealState.CANCELLED:
-        raise StreamCancelledError(
-            f"the producer of {stream} was cancelled{detail}", stream=str(stream)
-        )
-    raise StreamFailedError(
-        f"the producer of {stream} failed with {seal.error_type}{detail}",
-        error_type=seal.error_type,
-        retryable=seal.retryable,
-        stream=str(stream),
-    )
