@@ -36,7 +36,7 @@ from streamq_aws.embedded import REGION, Ministack
 from streamq_s3sns import S3SnsDriver, S3SnsSettings, _packing, open_hand_over
 from streamq_s3sns._naming import KeySpace, segment_number
 from streamq_s3sns._segment import PACK_METADATA, decode_entries, encode_entries
-from streamq_s3sns.handover._source import PART_BYTES
+from streamq_s3sns.large_objects._source import PART_BYTES
 from streamq_s3sns.requests._bucket import Bucket
 
 

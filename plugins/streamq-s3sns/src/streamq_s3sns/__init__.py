@@ -6,8 +6,8 @@ Design: docs/design/s3sns.md.
 from ._driver import S3SnsDriver
 from ._errors import ObjectNotFoundError
 from ._settings import S3SnsSettings
-from .handover._hand_over import HandOver, open_hand_over
-from .handover._reference import ObjectReference
+from .large_objects._hand_over import HandOver, open_hand_over
+from .large_objects._reference import ObjectReference
 
 __all__ = [
     "HandOver",

@@ -34,9 +34,9 @@ from streamq_s3sns import (
     open_hand_over,
 )
 from streamq_s3sns._naming import OBJECT
-from streamq_s3sns.handover import _upload as upload_module
-from streamq_s3sns.handover._source import PART_BYTES
-from streamq_s3sns.handover._upload import PARTS_AT_ONCE
+from streamq_s3sns.large_objects import _upload as upload_module
+from streamq_s3sns.large_objects._source import PART_BYTES
+from streamq_s3sns.large_objects._upload import PARTS_AT_ONCE
 
 
 async def endless(started: asyncio.Event) -> AsyncIterator[bytes]:

@@ -38,8 +38,8 @@ from streamq_s3sns import (
     open_hand_over,
 )
 from streamq_s3sns._naming import ANNOUNCEMENT, LARGEST_NUMBER, OBJECT, segment_name
-from streamq_s3sns.handover._browser import content_disposition, safe_media_type
-from streamq_s3sns.handover._source import PART_BYTES
+from streamq_s3sns.large_objects._browser import content_disposition, safe_media_type
+from streamq_s3sns.large_objects._source import PART_BYTES
 
 PAGE = b"<script>alert(document.domain)</script>"
 
