@@ -47,7 +47,7 @@ from .workflow._activity_stream import ActivityStream
 from .workflow._handover import Handover
 from .workflow._inbox import InboxState, StreamInbox
 from .workflow._produce_workflow import PRODUCE_WORKFLOW, ProduceWorkflow
-from .workflow._stream_activity import StreamOptions, resume_stream, stream_activity
+from .workflow._start_stream import StreamOptions, resume_stream, stream_activity
 from .workflow._stream_topic import stream_topic
 
 __all__ = [

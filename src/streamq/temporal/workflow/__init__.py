@@ -2,7 +2,7 @@
 
 Everything here is deterministic: it runs in workflows.
 
-* ``_stream_activity``: ``stream_activity`` and ``resume_stream`` start and resume a stream;
+* ``_start_stream``: ``stream_activity`` and ``resume_stream`` start and resume a stream;
 * ``_activity_stream``: ``ActivityStream``, the events of that stream;
 * ``_poller``, with ``_poll_options``: polls a stream until it ends;
 * ``_handover``: carries a stream to the next run of the workflow;
