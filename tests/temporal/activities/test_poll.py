@@ -211,6 +211,27 @@ async def test_poll_that_watches_its_producer_makes_no_further_requests(
     assert asked == ["read"]
 
 
+async def test_poll_that_found_events_does_not_query_its_producer(
+    client: Client, queue: ChunkQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Temporal that does not answer must not delay events that have been read."""
+    queried: list[str] = []
+
+    async def has_ended(client: Client, workflow_id: str) -> bool:
+        queried.append(workflow_id)
+        return True
+
+    monkeypatch.setattr("streamq.temporal.activities._poll.has_workflow_ended", has_ended)
+    async with open_writer(STREAM, queue=queue, settings=settings) as writer:
+        await writer.send_chunk("a")
+        await writer.flush()
+        current.set(ActivityContext(queue, settings, client, None))
+        result = await ActivityEnvironment(client=client).run(
+            poll, PollRequest(STREAM, producer="producer")
+        )
+    assert (result.count, result.producer_over, queried) == (1, False, [])
+
+
 async def test_poll_for_the_rest_waits_until_no_event_can_be_hidden(
     client: Client, settings: Settings
 ) -> None:

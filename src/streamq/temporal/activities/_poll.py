@@ -122,8 +122,9 @@ class _PollRun:
             until = self._clock() + min(seconds, _LONGEST_HIDDEN_SECONDS)
             cursor = await self._collect(until, until)
             hidden = self._may_be_hidden() and await self._exists(with_records=True)
-        has_ended = self._producer_over or await self._has_producer_ended()
-        producer_over = not self._count and has_ended
+        producer_over = not self._count and (
+            self._producer_over or await self._has_producer_ended()
+        )
         ended = self._clock()
         result = PollResult(
             cursor,
