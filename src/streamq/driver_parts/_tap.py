@@ -54,9 +54,10 @@ class Tap(Generic[PlaceT, RecordT]):
     Args:
         floor: Every record after this place will be pushed.
         max_bytes: Bytes that the tap keeps; the oldest records make room for new ones. The newest
-            record always stays. Each record counts 256 bytes more than its data.
+            record always stays.
         budget: Bytes that this tap and others may keep together. A tap makes room by dropping its
             own oldest records.
+        overhead_bytes: Bytes that each record counts beside its data.
         now: Time of the event loop, for :attr:`used`.
 
     Attributes:
@@ -65,7 +66,17 @@ class Tap(Generic[PlaceT, RecordT]):
         used: When a reader last used the tap, in seconds of the event loop's clock.
     """
 
-    __slots__ = ("_budget", "_max_bytes", "_ring", "_size", "_waiters", "floor", "is_live", "used")
+    __slots__ = (
+        "_budget",
+        "_max_bytes",
+        "_overhead_bytes",
+        "_ring",
+        "_size",
+        "_waiters",
+        "floor",
+        "is_live",
+        "used",
+    )
 
     def __init__(
         self,
@@ -73,12 +84,14 @@ class Tap(Generic[PlaceT, RecordT]):
         *,
         max_bytes: int,
         budget: TapBudget | None = None,
+        overhead_bytes: int = RECORD_OVERHEAD_BYTES,
         now: float = 0.0,
     ) -> None:
         self.floor: PlaceT = floor
         self.is_live = True
         self.used = now
         self._max_bytes = max_bytes
+        self._overhead_bytes = overhead_bytes
         self._budget = TapBudget(sys.maxsize) if budget is None else budget
         self._ring: deque[tuple[PlaceT, RecordT]] = deque()
         self._size = 0
@@ -176,14 +189,14 @@ class Tap(Generic[PlaceT, RecordT]):
 
         Wakes no reader: call :meth:`wake` after the last one.
         """
-        size = len(record.data) + RECORD_OVERHEAD_BYTES
+        size = len(record.data) + self._overhead_bytes
         ring, budget = self._ring, self._budget
         ring.append((place, record))
         self._size += size
         budget.used += size
         while (self._size > self._max_bytes or budget.used > budget.limit) and len(ring) > 1:
             self.floor, dropped = ring.popleft()
-            size = len(dropped.data) + RECORD_OVERHEAD_BYTES
+            size = len(dropped.data) + self._overhead_bytes
             self._size -= size
             budget.used -= size
 

@@ -22,7 +22,7 @@ from streamq.driver import (
 )
 
 from ._errors import BACKEND, HostBusyError
-from ._protocol import DRAINING, POLL, TRUNCATED, Key, json_payload
+from ._protocol import DRAINING, POLL, RECORD_OVERHEAD_BYTES, TRUNCATED, Key, json_payload
 from .requests._hosts import HostRequests
 
 _KEPT_BYTES = 262_144
@@ -66,7 +66,12 @@ class LiveTail:
             if tap.covers(floor):
                 return tap
             self.drop(stream)
-        tap = HostTap(floor, max_bytes=_KEPT_BYTES, now=self._now())
+        tap = HostTap(
+            floor,
+            max_bytes=_KEPT_BYTES,
+            overhead_bytes=RECORD_OVERHEAD_BYTES,
+            now=self._now(),
+        )
         task = asyncio.get_running_loop().create_task(
             self._follow(stream, tap, offset), name=f"streamq-tail {stream}"
         )
