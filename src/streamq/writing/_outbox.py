@@ -58,12 +58,12 @@ class _Part:
     parts: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
     """Records that are stored by one append; repeating the append changes nothing.
 
     Attributes:
-        records: In order; never empty.
+        records: In order, until they have been encoded.
         first_index: Index of the first one within its epoch; the others follow densely.
         frees_bytes: Bytes of buffer that become free once it is stored.
         next_seq: Seq after its last complete chunk.
@@ -75,11 +75,20 @@ class Batch:
     frees_bytes: int
     next_seq: int
     seals: bool
+    _entries: tuple[Entry, ...] = ()
 
     def entries(self) -> tuple[Entry, ...]:
-        """Return the records as the backend stores them."""
-        numbered = enumerate(self.records, self.first_index)
-        return tuple(Entry(record.epoch, index, record.encode()) for index, record in numbered)
+        """Return the records as the backend stores them, encoded once; never empty.
+
+        The batch does not keep its data twice: it lets go of the records.
+        """
+        if not self._entries:
+            numbered = enumerate(self.records, self.first_index)
+            self._entries = tuple(
+                Entry(each.epoch, index, each.encode()) for index, each in numbered
+            )
+            self.records = ()
+        return self._entries
 
 
 class Outbox:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 from streamq._errors import ChunkTooLargeError, ClosedError, StreamqError
@@ -192,7 +191,8 @@ class Sender:
             return batch.entries()
         seconds = self._retry.call_seconds
         records = [await conceal(record, codec, seconds=seconds) for record in batch.records]
-        entries = replace(batch, records=tuple(records)).entries()
+        batch.records = tuple(records)
+        entries = batch.entries()
         limit = self._queue.capabilities.max_record_bytes
         for entry in entries:
             if len(entry.data) > limit:
