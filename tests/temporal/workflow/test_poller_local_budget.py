@@ -26,7 +26,7 @@ class PollsLocally:
 
     @workflow.run
     async def run(self, window_seconds: float, polls: int) -> None:
-        follower = Poller("stream", PollOptions("local", window_seconds))
+        follower = Poller("stream", PollOptions(polling="local", window_seconds=window_seconds))
         for _ in range(polls):
             await follower.poll()
 

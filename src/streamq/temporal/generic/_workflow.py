@@ -214,6 +214,7 @@ class StreamWorkflow:
                     return False
                 self._carries_values = False
             poller.options = self._options(request, poller.polls)
+            poller.values = self._carries_values
             try:
                 found = await poller.poll()
             except ActivityError as exc:
@@ -279,7 +280,6 @@ class StreamWorkflow:
             window_seconds=window,
             max_wait_seconds=max(min(MAX_WAIT_SECONDS * growth, LONGEST_WINDOW_SECONDS), window),
             max_events=MAX_EVENTS if self._carries_values else _COUNTING_EVENTS,
-            values=self._carries_values,
         )
 
     def _count(self, found: PollResult) -> None:

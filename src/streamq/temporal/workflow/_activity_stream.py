@@ -20,7 +20,7 @@ from streamq.temporal._serializer import PayloadSerializer
 from streamq.temporal.activities._poll_request import PollResult
 
 from ._end_stream import end_stream
-from ._handover import Handover, poll_options
+from ._handover import Handover
 from ._poller import Poller
 from ._producers import Producer
 
@@ -55,8 +55,8 @@ class ActivityStream(Generic[T, R]):
         self._is_seal_known = handover.ended
         self._handed_over = False
         self._poller: Poller | None = None
-        # Checked before anything is started, which a mistake in an option would leave behind.
-        self._options = poll_options(handover)
+        # Before anything is started, which a mistake in an option would leave behind.
+        handover.check()
 
     @property
     def stream(self) -> str:
@@ -74,7 +74,7 @@ class ActivityStream(Generic[T, R]):
         known = self._handover
         self._poller = Poller(
             known.stream,
-            self._options,
+            known,
             producer=self._producer.future,
             producer_id=self._producer.producer_id,
             cursor=known.cursor,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from ._poll_options import DEFAULT_POLL_OPTIONS as _DEFAULT
-from ._poll_options import PollMode, PollOptions
+from ._poll_options import PollOptions
 
 
 @dataclass(frozen=True)
-class Handover:
-    """Where the next run of a workflow goes on; pass it to ``workflow.continue_as_new``.
+class Handover(PollOptions):
+    """Where the next run of a workflow continues; pass it to ``workflow.continue_as_new``.
 
     Plain JSON. Valid for the runs of one chain.
 
@@ -30,35 +29,8 @@ class Handover:
     offset: int = 0
     cursor: str | None = None
     ended: bool = False
-    polling: PollMode = _DEFAULT.polling
-    window_seconds: float = _DEFAULT.window_seconds
-    max_wait_seconds: float = _DEFAULT.max_wait_seconds
-    max_events: int = _DEFAULT.max_events
-    max_bytes: int = _DEFAULT.max_bytes
 
 
 def begin_handover(stream: str, options: PollOptions) -> Handover:
     """Return the handover of a stream of which nothing has been read."""
-    return Handover(
-        stream,
-        polling=options.polling,
-        window_seconds=options.window_seconds,
-        max_wait_seconds=options.max_wait_seconds,
-        max_events=options.max_events,
-        max_bytes=options.max_bytes,
-    )
-
-
-def poll_options(handover: Handover) -> PollOptions:
-    """Return how the stream of a handover is polled.
-
-    Raises:
-        ConfigurationError: A value is outside its bounds.
-    """
-    return PollOptions(
-        handover.polling,
-        handover.window_seconds,
-        handover.max_wait_seconds,
-        handover.max_events,
-        handover.max_bytes,
-    )
+    return Handover(stream, **asdict(options))

@@ -17,7 +17,7 @@ from streamq.temporal.activities._poll_limits import (
 PollMode: TypeAlias = Literal["activity", "local"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class PollOptions:
     """How a stream is polled.
 
@@ -30,10 +30,6 @@ class PollOptions:
         max_wait_seconds: How long a poll waits for the first event.
         max_events: Most events of one poll.
         max_bytes: Most bytes of one poll, as JSON.
-        values: Whether events are returned or only counted.
-
-    Raises:
-        ConfigurationError: A value is outside its bounds.
     """
 
     polling: PollMode = "activity"
@@ -41,9 +37,16 @@ class PollOptions:
     max_wait_seconds: float = MAX_WAIT_SECONDS
     max_events: int = MAX_EVENTS
     max_bytes: int = MAX_BYTES
-    values: bool = True
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Check every value.
+
+        Not at construction, so that a handover with a mistake can be decoded, and fails the
+        workflow instead of its task.
+
+        Raises:
+            ConfigurationError: A value is outside its bounds.
+        """
         if self.polling not in ("activity", "local"):
             raise ConfigurationError(f"polling {self.polling!r} is neither 'activity' nor 'local'")
         check_seconds("window_seconds", self.window_seconds)
@@ -53,6 +56,3 @@ class PollOptions:
                 "max_events and max_bytes must be positive, not "
                 f"{self.max_events} and {self.max_bytes}"
             )
-
-
-DEFAULT_POLL_OPTIONS = PollOptions()

@@ -53,9 +53,11 @@ class Poller:
         producer_id: Else the id of the workflow that writes it. A poll that finds nothing checks
             whether that has ended.
         cursor: Position after which to begin.
+        values: Whether polls return events or only count them.
 
     Attributes:
         options: How to poll.
+        values: Whether polls return events; may be changed between two polls.
         cursor: The position after the last poll.
         sealed: Whether the seal was found.
         ended: Whether no event will follow.
@@ -70,8 +72,10 @@ class Poller:
         producer: asyncio.Future[Any] | None = None,
         producer_id: str | None = None,
         cursor: str | None = None,
+        values: bool = True,
     ) -> None:
         self.options = options
+        self.values = values
         self.cursor = cursor
         self.sealed = False
         self.ended = False
@@ -205,7 +209,7 @@ class Poller:
             polled_ms=polled_ms,
             max_events=options.max_events,
             max_bytes=options.max_bytes,
-            values=options.values,
+            values=self.values,
             producer=self._producer_id,
         )
         return without_defaults(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypedDict, Unpack, overload
@@ -19,7 +20,6 @@ from streamq.temporal.producer._signature import spec_of
 
 from ._activity_stream import ActivityStream
 from ._handover import Handover, begin_handover
-from ._poll_options import DEFAULT_POLL_OPTIONS as _DEFAULT
 from ._poll_options import PollMode, PollOptions
 from ._producer_call import ProducerCall, check_detached
 from ._producers import ActivityProducer, ChildProducer, ResumedProducer
@@ -197,14 +197,13 @@ def resume_stream(
 
 
 def _poll_options(options: StreamOptions) -> PollOptions:
-    window, max_wait = options.get("window"), options.get("max_wait")
-    return PollOptions(
-        options.get("polling", _DEFAULT.polling),
-        _DEFAULT.window_seconds if window is None else window.total_seconds(),
-        _DEFAULT.max_wait_seconds if max_wait is None else max_wait.total_seconds(),
-        options.get("max_events", _DEFAULT.max_events),
-        options.get("max_bytes", _DEFAULT.max_bytes),
-    )
+    names = {each.name for each in dataclasses.fields(PollOptions)}
+    chosen: dict[str, Any] = {key: value for key, value in options.items() if key in names}
+    if "window" in options:
+        chosen["window_seconds"] = options["window"].total_seconds()
+    if "max_wait" in options:
+        chosen["max_wait_seconds"] = options["max_wait"].total_seconds()
+    return PollOptions(**chosen)
 
 
 def _call(
