@@ -10,7 +10,7 @@ from ._poll_options import PollMode, PollOptions
 
 @dataclass(frozen=True)
 class Handover:
-    """Where the next run of a workflow goes on; pass it to ``workflow.continue_as_new``.
+    """Where the next run of a workflow continues; pass it to ``workflow.continue_as_new``.
 
     Plain JSON. Valid for the runs of one chain.
 
