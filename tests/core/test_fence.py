@@ -1,4 +1,4 @@
-"""How a writer detects that it is superseded, on a backend that refuses nothing."""
+"""Tests that a superseded writer detects it, on a backend that refuses nothing."""
 
 from __future__ import annotations
 

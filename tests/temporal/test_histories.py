@@ -1,4 +1,4 @@
-"""Tests that saved histories replay: a new version must go on with what an older one began."""
+"""Tests that saved histories replay: a new version must continue what an older one began."""
 
 from __future__ import annotations
 

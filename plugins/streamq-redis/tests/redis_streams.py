@@ -1,4 +1,4 @@
-"""What the tests of the Redis driver share: reading in the background, users, and a proxy."""
+"""Helpers of the Redis driver's tests: reading in the background, users, and a proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor examines and creates before the first stream."""
+"""Tests what the doctor examines and creates before the first stream."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ CREATE TABLE streams (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     tenant TEXT NOT NULL,
     name TEXT NOT NULL,
-    epoch INTEGER NOT NULL,        -- of the newest record: for fences and for repeated appends
+    epoch INTEGER NOT NULL,        -- newest record: what fences, and where repeats are found out
     idx INTEGER NOT NULL,
     records INTEGER NOT NULL,
     size_bytes INTEGER NOT NULL,

@@ -209,7 +209,7 @@ class Tap(Generic[PlaceT, RecordT]):
             self.floor = min(self.floor, start)
 
     def restart(self, floor: PlaceT) -> None:
-        """Drop all records and go on from a place; readers that wait go on waiting."""
+        """Drop all records and continue from a place; readers that wait keep waiting."""
         self._drop_all()
         self.floor = floor
 

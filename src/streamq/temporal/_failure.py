@@ -124,7 +124,7 @@ def is_final(error: BaseException, info: activity.Info, elapsed: timedelta) -> b
 
     The rules are those by which the server retries activities. Without a known retry policy another
     attempt is assumed. That is the safe choice: readers watch the workflow and notice that an open
-    stream will not go on, but a sealed stream cannot go on at all.
+    stream will not continue, but a sealed stream cannot continue at all.
 
     Args:
         error: The failure of the activity.

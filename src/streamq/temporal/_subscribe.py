@@ -54,7 +54,7 @@ def subscribe(
     Use it as ``async with subscribe(handle) as events:`` and iterate. The chunks come straight from
     the queue. Temporal is queried for the first run id, if the handle does not have it, and once
     more, by one long poll, for the end of the workflow. The iteration ends with the stream's seal,
-    or with the workflow. Pass an idle deadline as well if the workflow may go on for days after an
+    or with the workflow. Pass an idle deadline as well if the workflow may run for days after an
     activity that could not seal its stream.
 
     Entering waits for a workflow that does not exist yet. An id, or a handle without run id, means

@@ -44,7 +44,7 @@ class PinnedProduceWorkflow(ProduceWorkflow):
 
 @workflow.defn(name=SWEEP_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class UpgradingSweepWorkflow(SweepWorkflow):
-    """Runs with the current version, since its schedule goes on for years."""
+    """Runs with the current version, since its schedule runs for years."""
 
     @workflow.run
     async def run(self, request: dict[str, Any] | SweepRequest | None = None) -> SweepSummary:

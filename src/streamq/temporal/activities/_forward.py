@@ -95,7 +95,7 @@ class ForwardResult:
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
-    """Heartbeat details, which state where the next attempt goes on."""
+    """Heartbeat details, which state where the next attempt continues."""
 
     start: int
     cursor: str
@@ -114,9 +114,9 @@ async def forward(request: ForwardRequest) -> ForwardResult:
 
     ``events`` is a batch as :class:`EventPacker` describes it, and ``start`` the first offset that
     is forwarded. Signals arrive in order, since each is acknowledged before the next is sent.
-    Heartbeats carry the position after the last signal, where the next attempt goes on. Events that
-    were sent after the last recorded heartbeat are sent twice; the receiver drops them by their
-    offset, as :class:`StreamInbox` does.
+    Heartbeats carry the position after the last signal, where the next attempt continues. Events
+    that were sent after the last recorded heartbeat are sent twice; the receiver drops them by
+    their offset, as :class:`StreamInbox` does.
 
     If forwarding fails without a retry, the target gets a batch without events, if it can:
     ``{..., "error": {"type": "TrimmedError", "message": "..."}}``.
@@ -177,7 +177,7 @@ class _Forwarding:
             self.record_checkpoint()
 
     def record_checkpoint(self) -> None:
-        """Send a heartbeat that states where the next attempt goes on."""
+        """Send a heartbeat that states where the next attempt continues."""
         if self._checkpoint is not None:
             activity.heartbeat(dataclasses.asdict(self._checkpoint))
         else:

@@ -54,7 +54,7 @@ class PollResult:
     """Result of ``streamq.poll``.
 
     Attributes:
-        cursor: Where the next poll goes on; unchanged if nothing came.
+        cursor: Where the next poll continues; unchanged if nothing came.
         sealed: Whether the stream has ended with these events, or before them.
         events: The events in order; empty if they are only counted. Consecutive chunks of one
             attempt are one object, which docs/temporal.md describes.

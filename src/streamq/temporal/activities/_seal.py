@@ -45,7 +45,7 @@ class SealRequest:
 async def seal(request: SealRequest) -> bool:
     """End a stream after the last record that its producer stored, unless it has ended already.
 
-    For workflows that go on, or end, after a streaming activity that could not seal its stream
+    For workflows that continue, or end, after a streaming activity that could not seal its stream
     itself: its last attempt timed out with its worker, or it was cancelled between two attempts.
     It acts as the newest attempt, which fences an earlier one that may still run. Repeating it is
     harmless.

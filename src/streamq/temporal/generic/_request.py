@@ -87,7 +87,7 @@ class StreamProgress:
         cursor: Position after the last event seen; ``None`` before the first poll.
         carries_values: Whether events still pass through the history; see
             :class:`StreamWorkflow`.
-        error: Why the stream is no longer followed while the activity goes on: a poll failed
+        error: Why the stream is no longer followed while the activity continues: a poll failed
             without a retry, because of trimmed events for example.
     """
 

@@ -61,7 +61,7 @@ class StreamWorkflow:
 
     **History with** ``poll``. The activity runs in a workflow of its own, ``streamq.Produce``. This
     workflow continues as new when Temporal suggests it (about 4 MiB or 4,096 events), with its
-    counts and ``recent``, while the producer goes on.
+    counts and ``recent``, while the producer runs.
 
     If not ``detached``, the window starts with ``window_seconds`` and doubles after every 500
     polls, up to 15 minutes, so that a run stays below Temporal's 51,200 events for weeks of
@@ -171,7 +171,7 @@ class StreamWorkflow:
         state: StreamState | None,
         reporter: ProgressReporter,
     ) -> StreamResult | StreamState:
-        """Follow the stream; return a state if the next run must go on with it."""
+        """Follow the stream; return a state if the next run must continue it."""
         self._restore(state)
         self._carries_values = True
         # A retried workflow gets the state that the failed run began with, but starts a producer.

@@ -134,7 +134,7 @@ class ActivityStream(Generic[T, R]):
             raise
 
     def handover(self) -> Handover:
-        """Return where the next run goes on, after the event that was taken last.
+        """Return where the next run continues, after the event that was taken last.
 
         After this call the stream belongs to the next run: leaving the block stops nothing. Only
         for a detached activity.

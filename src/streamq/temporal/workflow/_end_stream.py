@@ -29,7 +29,7 @@ async def end_stream(
         stream: Name of the stream.
         failure: The failure of the producer.
         cancelled: Why it was cancelled; ``None`` if it was not.
-        retries: Whether the next attempt of the workflow goes on with the stream; by default that
+        retries: Whether the next attempt of the workflow continues the stream; by default that
             follows from the running workflow's retry policy.
 
     Returns:

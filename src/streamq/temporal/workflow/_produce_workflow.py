@@ -109,7 +109,7 @@ def encode_payloads(payloads: Sequence[Payload]) -> list[str]:
 class ProduceWorkflow:
     """Runs one streaming activity that writes another workflow's stream.
 
-    It outlives the runs of that workflow, which continue as new while it goes on. Arguments and
+    It outlives the runs of that workflow, which continue as new meanwhile. Arguments and
     result pass through it unconverted. It fails with the activity's failure, ends the stream if the
     activity could not, and passes its cancellation on to the activity.
 

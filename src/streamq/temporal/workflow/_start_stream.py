@@ -117,7 +117,7 @@ def stream_activity(
     until the stream is sealed CANCELLED. A failure is raised only by ``result()``. If the activity
     could not seal its stream, because it timed out or was between two attempts, ``streamq.seal``
     ends it, so that the last event is a ``Seal``; unless the workflow itself will be retried and
-    goes on with the stream.
+    continues the stream.
 
     **Polling** ``local``. Most polls are local activities: one history event each instead of six. A
     regular poll comes first, then local ones for 425 ms by the worker's clock or until one finds
@@ -125,7 +125,7 @@ def stream_activity(
     updates, queries, cancellation and commands of other tasks of the workflow wait, at most 500 ms
     on a worker that is not overloaded. With a window above 425 ms all polls are regular.
 
-    **Detached.** A child workflow, ``streamq.Produce``, runs the activity and goes on while this
+    **Detached.** A child workflow, ``streamq.Produce``, runs the activity and continues while this
     workflow continues as new: ``if stream.should_continue_as_new:
     workflow.continue_as_new(stream.handover())``, and in the next run ``async with
     resume_stream(handover) as stream``. When the chain of runs ends without having cancelled it,

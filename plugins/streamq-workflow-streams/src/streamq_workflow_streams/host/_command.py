@@ -26,8 +26,9 @@ def _settings(arguments: Sequence[str]) -> WorkflowStreamsSettings:
     parser = argparse.ArgumentParser(
         prog="python -m streamq_workflow_streams",
         description="Run a worker for the backend workflow_streams: it keeps the streams, each in "
-        "a workflow of type streamq.Host. Without one nobody can write or read them. Run as many "
-        "as you like; Ctrl-C or SIGTERM stops it, and the streams go on with the next one.",
+        "a workflow of type streamq.Host. Without a worker they can be neither written nor read. "
+        "Run as many as you like; Ctrl-C or SIGTERM stops this one, and the streams continue with "
+        "the next one.",
         epilog="Everything is configured by STREAMQ_WORKFLOW_STREAMS_... variables, .env and "
         "streamq.toml: `STREAMQ_BACKEND=workflow_streams streamq config` shows them.",
     )

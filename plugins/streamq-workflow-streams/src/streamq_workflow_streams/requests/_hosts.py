@@ -219,7 +219,7 @@ class HostRequests:
         if await self.has_no_worker():
             message = (
                 f"no worker polls task queue {self._settings.task_queue!r} of namespace "
-                f"{self._settings.namespace!r}, so that nobody keeps the stream: run "
+                f"{self._settings.namespace!r}, so that no host keeps the stream: run "
                 f"`python -m streamq_workflow_streams` ({what})"
             )
         return BackendUnavailableError(message, backend=BACKEND, stream=str(stream))
