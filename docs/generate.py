@@ -23,6 +23,7 @@ from streamq.temporal.generic._schema import stream_schema
 from streamq.testing import _catalogue as kit
 
 DOCS = Path(__file__).parent
+ROOT = DOCS.parent
 SCHEMA = DOCS / "streamq-stream.schema.json"
 
 
@@ -51,8 +52,13 @@ def _cell(value: bool | int | str) -> str:
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def _plain(default: object) -> object:
-    return default.get_secret_value() if isinstance(default, SecretStr) else default
+def _default(default: object) -> str:
+    """Return a setting's default as it is written in the environment; nothing if there is none."""
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    if default is None or default == "":
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def settings(settings_type: type[Settings] | type[DriverSettings]) -> str:
@@ -61,7 +67,7 @@ def settings(settings_type: type[Settings] | type[DriverSettings]) -> str:
     return table(
         ("variable", "default", "meaning"),
         (
-            (f"`{prefix}{name.upper()}`", f"`{_plain(field.default)}`", field.description or "")
+            (f"`{prefix}{name.upper()}`", _default(field.default), field.description or "")
             for name, field in settings_type.model_fields.items()
         ),
     )
@@ -129,7 +135,7 @@ def renewed(text: str) -> str:
 
 def documents() -> Iterable[tuple[Path, str]]:
     """Return every document and what it should be."""
-    for path in sorted(DOCS.glob("*.md")):
+    for path in sorted([*DOCS.glob("*.md"), *ROOT.glob("plugins/*/README.md")]):
         yield path, renewed(path.read_text())
     yield SCHEMA, json.dumps(stream_schema(), indent=2, ensure_ascii=False) + "\n"
 
@@ -140,7 +146,7 @@ def main() -> int:
     stale = []
     for path, new in documents():
         if not path.exists() or path.read_text() != new:
-            stale.append(path.name)
+            stale.append(path.relative_to(ROOT))
             if not check:
                 path.write_text(new)
     outcome = "is out of date: run python docs/generate.py" if check else "renewed"
