@@ -1,10 +1,11 @@
 """Reads one stream for all clients of this process, with one supervised reader task.
 
-The hub encodes every event once into a ring, which its clients read at their own pace. A slow
-client does not hold the ring back: a client that needs events the ring no longer has gets a reader
-of its own (:meth:`Hub.open_log`) until it has caught up. A failure of the reader task is stored and
-raised to every client. Silence beyond the idle deadline is such a failure; it releases the clients
-of a stream whose producer stopped without a seal.
+The hub encodes every event once into a ring, which its clients read at their own pace. The ring
+does not wait for slow clients. A client that needs events that the ring no longer has gets a reader
+of its own (:meth:`Hub.open_log`) until it has caught up. If the reader task fails, the hub stores
+the error and raises it to every client. A stream that stays silent beyond the idle deadline is
+treated in the same way: its producer may have stopped without a seal, and the clients would wait
+for ever.
 """
 
 from __future__ import annotations

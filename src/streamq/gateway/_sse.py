@@ -1,12 +1,16 @@
 """The response that sends a stream as Server-Sent Events.
 
-sse-starlette (read in version 3.7) is not used for these reasons. On import it replaces
-``uvicorn.Server.handle_exit`` for the whole process. It detects a shutdown by polling, in a task
-without an owner that outlives the connections, through a process-global flag that is never reset.
-It does not notice the exit of a server that installs no signal handlers (our ``serve``). It raises
-through the application when a client disappears. It sends pings from a second task, independent of
-other data. Starlette's StreamingResponse has no send timeout. This class needs only two tasks: one
-writes, one notices the disconnect.
+This response has two tasks: one writes, the other notices that the client has disconnected.
+
+Starlette's own StreamingResponse is not used, because it has no send timeout. sse-starlette (read
+in version 3.7) is not used for these reasons:
+
+* On import it replaces ``uvicorn.Server.handle_exit`` for the whole process.
+* A task without an owner polls for a shutdown, and outlives the connections. It reads a flag that
+  is global to the process and never reset.
+* It does not notice the exit of a server that installs no signal handlers, as our ``serve``.
+* When a client disappears, it raises an error through the application.
+* It sends pings from a second task, even while other data is sent.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 While a request is under way, aiokafka collects the records for a partition, and sends them as one
 batch with the next request. That gives the lowest latency when there is little to send, and few
-requests when there is much. aiokafka numbers the batches, so a broker recognises a repeated batch
-and refuses a batch after a gap. Therefore, after a batch has failed for good, the broker would
-refuse every later batch of that partition. Such a producer finishes its requests, and the next call
-starts a new producer.
+requests when there is much. aiokafka numbers the batches of a partition. By these numbers a broker
+recognises a repeated batch and refuses a batch that comes after a missing one. After a batch has
+failed for good, the broker would therefore refuse every later batch of that partition. Such a
+producer finishes its requests, and the next call starts a new producer.
 
 Design: docs/design/kafka.md.
 """

@@ -1,10 +1,11 @@
 """Follows all streams that the process reads at their end, with one blocking read.
 
 One connection carries ``XREAD BLOCK`` over every stream that is followed. When a stream is added,
-``CLIENT UNBLOCK`` from another connection interrupts that read. The interruption may reach the
-server before the read that it is meant for, so it is repeated while the read without the new stream
-is still under way. Without permission to interrupt, blocks are short instead. Everything happens in
-callbacks of the connection: there is no further task that could fail unnoticed.
+``CLIENT UNBLOCK`` from another connection interrupts that read, and a read with the new stream
+follows. The interruption may reach the server before the read does, and then has no effect. It is
+therefore repeated until the read has returned. Without permission to interrupt, each read blocks
+for a short time only. Everything happens in callbacks of the connection: there is no further task
+that could fail unnoticed.
 
 Design: docs/design/redis.md.
 """

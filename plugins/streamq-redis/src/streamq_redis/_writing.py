@@ -3,20 +3,21 @@
 The id of an entry is ``epoch-index``. The server accepts only ids above the newest one. One atomic
 rule therefore refuses both stale attempts and repeated entries, without a script or a lock.
 
-There are two shapes of request, each one round trip. Measurements and the following failures
-decided between them:
+There are two forms of request. Each takes one round trip:
 
 * *One entry, time to live known to be set*: a bare ``XADD NOMKSTREAM``, the cheapest request there
-  is. Without ``NOMKSTREAM``, a stream that was deleted or has expired meanwhile would be created
-  without a time to live. With it the server answers nil, and the other shape is used.
-* *Everything else*: ``MULTI, XADD..., PEXPIRE, EXEC``. In a plain pipeline an entry in the middle
-  could be refused for lack of memory, and a later one be stored after memory was freed: a hole that
-  nothing could fill. A transaction is refused as a whole: the server checks memory, disk and
-  permissions when commands are queued and again at EXEC, and a connection that is cut in the middle
-  of the bytes stores nothing. Inside EXEC only a prefix of the entries can fail: those whose ids
-  are too small. A transaction takes 10 to 20 us a round trip more than bare commands, and for a
-  batch nothing that can be measured. A script would need permission to run scripts and a way to
-  load them.
+  is. The stream may have been deleted or have expired meanwhile. Then the server answers nil and
+  stores nothing, and the entry is sent again in the other form. A plain ``XADD`` would create the
+  stream without a time to live.
+* *Everything else*: ``MULTI, XADD..., PEXPIRE, EXEC``. The server refuses a transaction as a whole:
+  it checks memory, disk and permissions when commands are queued and again at EXEC. If the
+  connection is cut in the middle of the bytes, nothing is stored. Inside EXEC only a prefix of the
+  entries can fail: those whose ids are too small. A transaction takes 10 to 20 us longer in each
+  round trip than bare commands; for a batch the difference cannot be measured.
+
+Two other forms were rejected. In a plain pipeline the server could refuse an entry for lack of
+memory and store a later one after memory was freed; nothing could fill that hole. A script needs
+permission to run scripts and a way to load them.
 
 The appends of all writers of the process share one connection. Each is sent at once, those of the
 same turn of the event loop in one packet, and none waits for the reply of another.

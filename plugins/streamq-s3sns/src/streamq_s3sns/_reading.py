@@ -2,8 +2,9 @@
 
 A reader that has caught up requests one number again and again. A reader that is behind fetches
 several segments at a time, twice as many each time, as long as the page has room and the segments
-are small. After a packed segment it continues with the first number that is not packed into it. The
-rest of a segment is kept for the next page, so that a large one is not fetched again for each.
+are small. After a packed segment it continues with the first number that is not packed into it. A
+page may end in the middle of a segment. The rest of that segment is kept in memory for the next
+page, so that a large segment is not fetched again for every page.
 
 Design: docs/design/s3sns.md.
 """

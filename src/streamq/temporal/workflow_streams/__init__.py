@@ -11,7 +11,8 @@ differs:
 * The workflow stores no items. ``WorkflowStream`` publishes by the activity ``streamq.publish``;
   one call sends all items that were published while the previous call ran. A workflow that ends
   waits for the last call. A workflow that continues as new passes items that have not arrived to
-  the next run in its state. External publishers send no signals, and subscribers no updates.
+  the next run in its state. Publishers outside write to the backend and send the
+  workflow no signals; subscribers read from the backend and send it no updates.
 * The order between items of the workflow and items of its activities is not kept; within each it
   is.
 * Items expire with the stream's time to live, not with the workflow's history. ``truncate`` does

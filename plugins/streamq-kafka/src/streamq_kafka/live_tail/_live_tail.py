@@ -1,9 +1,11 @@
 """Follows partitions with one long fetch to each broker, over all partitions followed there.
 
-A task for each broker fetches, delivers what came, and fetches again. To follow one more partition,
-a new fetch begins on the broker's other lane. The old fetch stays, and its answer is ignored, until
-its lane is needed. A broker that fails ends only what was followed there: its readers get the
-error, and follow again when streamq retries.
+A task for each broker fetches, delivers what came, and fetches again. Each broker has two
+connections for long fetches, called lanes. A fetch cannot be changed once it is sent. To follow one
+more partition, a new fetch over all partitions begins on the other lane. The old fetch is left to
+end by itself and its answer is ignored; it is cancelled only if its lane is needed before that. If
+a broker fails, only its partitions are no longer followed. Their readers get the error, and follow
+again when streamq retries.
 """
 
 from __future__ import annotations

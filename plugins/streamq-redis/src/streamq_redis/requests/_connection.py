@@ -1,8 +1,8 @@
 """A connection that many tasks share: requests are sent at once, replies come back in order.
 
-redis-py connects, logs in, packs commands and parses replies. Its clients lend a connection to one
-task at a time, so that every stream that is followed would need a connection. Here any number of
-requests is under way on one connection, and a handful of connections is enough.
+redis-py connects, logs in, packs commands and parses replies. redis-py's own
+clients are not used: they lend a connection to one task at a time, so every stream that is followed
+would need a connection. Here any number of requests is under way on one connection.
 
 Two tasks serve a connection: one sends, one reads. A caller waits for a future of its own, and
 cancelling the caller leaves the connection as it is. When either task fails, for any reason, every

@@ -1,16 +1,16 @@
 """Decides the requests of one append: the writer that wins the next segment number has the stream.
 
-An append is one conditional request, and no other one if the end of the stream is known from the
-append before. Two attempts that write at once request the same number. S3 gives it to one of them.
-The loser reads the checkpoint of the winner, which shows what to do: stop if the epoch is newer,
-continue after it if the epoch is older, or accept it if it is the loser's own segment, whose
-answer was lost.
+An append is one conditional write. If the end of the stream is not known from the append before, a
+listing comes first. Two attempts that write at once request the same number, and S3 gives it to one
+of them. The loser reads the checkpoint in the segment that won. If its epoch is newer, the loser
+stops. If its epoch is older, the loser continues with the next number. If the segment is the
+loser's own, only the answer to its write was lost, and the append has succeeded.
 
-That alone would not be fair. A busy writer needs one request for each number, and a newcomer two: a
-stale attempt could keep its successor out for as long as it has something to write. A writer that
-loses a race against an older epoch therefore announces its epoch in an object next to the segments.
-A busy writer checks for such an announcement on every fourth append. A newer epoch than its own
-stops it.
+These rules alone would not be fair. A busy writer needs one request for each number, a newcomer
+needs two. A stale attempt could therefore keep its successor out for as long as it has something to
+write. A writer that loses a race against an older epoch therefore announces its epoch in an object
+next to the segments. A busy writer checks for such an announcement on every fourth append. A newer
+epoch than its own stops it.
 
 Design: docs/design/s3sns.md.
 """
