@@ -207,7 +207,7 @@ def test_contradictory_options_are_refused(inside: Inside) -> None:
         "--schedule and --task-queue need each other": ["--schedule", "1m"],
         "need each other": ["--task-queue", "q"],
         "contradict": ["--schedule", "1m", "--task-queue", "q", "--unschedule"],
-        "leave --no-temporal out": ["--unschedule", "--no-temporal"],
+        "remove --no-temporal": ["--unschedule", "--no-temporal"],
         "tenant 'a b'": ["--tenant", "a b"],
         "too often": ["--schedule", "0s", "--task-queue", "q"],
     }

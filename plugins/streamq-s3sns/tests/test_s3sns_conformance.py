@@ -45,6 +45,7 @@ class S3SnsHarness(ServerHarness[DevServer, S3SnsSettings]):
 
     driver = S3SnsDriver
     profile: str | None = None
+    patience_seconds = 30.0  # as for SQS: emulators are slow on a busy machine
 
     def __init__(
         self, directory: Path, server: DevServer, client: Any, topic_arn: str | None = None

@@ -123,7 +123,8 @@ class FaultChecks(StreamChecks):
     ) -> None:
         """If a driver never answers, streamq's own deadline ends the wait."""
         faulty = FaultyQueue(queue)
-        brief = self.settings(retry_seconds=0.1, operation_seconds=0.1)
+        # Long enough for the calls that open the writer, on a busy machine as well.
+        brief = self.settings(retry_seconds=0.1, operation_seconds=0.5)
         writer = await self.writer(faulty, stream, settings=brief)
         reader = await self.reader(faulty, stream, settings=brief)
         faulty.always("append", Block())
