@@ -57,6 +57,14 @@ def test_places_may_be_pairs() -> None:
     assert tap.last == (2, 0)
 
 
+def test_a_driver_chooses_the_overhead_of_a_record() -> None:
+    """Small records must not fill a tap with an overhead that its driver does not have."""
+    tap: Tap[int, Stored] = Tap(0, max_bytes=100, overhead_bytes=9)
+    for number in range(1, 12):
+        tap.push(number, record(number))
+    assert (tap.floor, numbers(tap.after(1, 100, 1_000))) == (1, [*range(2, 12)])
+
+
 def test_a_read_stays_within_both_bounds_but_makes_progress() -> None:
     """A record that is larger than the bound would block its reader for ever."""
     records = [record(1, 100), record(2, 100), record(3, 100)]
