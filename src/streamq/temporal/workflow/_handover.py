@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ._poll_options import PollOptions
 
@@ -29,8 +29,3 @@ class Handover(PollOptions):
     offset: int = 0
     cursor: str | None = None
     ended: bool = False
-
-
-def begin_handover(stream: str, options: PollOptions) -> Handover:
-    """Return the handover of a stream of which nothing has been read."""
-    return Handover(stream, **asdict(options))

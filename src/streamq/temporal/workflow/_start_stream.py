@@ -19,7 +19,7 @@ from streamq.temporal._serializer import PayloadSerializer
 from streamq.temporal.producer._signature import spec_of
 
 from ._activity_stream import ActivityStream
-from ._handover import Handover, begin_handover
+from ._handover import Handover
 from ._poll_options import PollMode, PollOptions
 from ._producer_call import ProducerCall, check_detached
 from ._producers import ActivityProducer, ChildProducer, ResumedProducer
@@ -154,7 +154,7 @@ def stream_activity(
         raise ConfigurationError("pass the activity's arguments by position or as args, not both")
     detached = options.get("detached", False)
     call = _call(activity, list(args or positional), result_type, options)
-    handover = begin_handover(call.stream, _poll_options(options))
+    handover = _begin_handover(call.stream, options)
     if detached:
         check_detached(call)
     producer = ChildProducer(call) if detached else ActivityProducer(call)
@@ -196,14 +196,14 @@ def resume_stream(
     return ActivityStream(producer, handover, _serializer(value_type), detached=True)
 
 
-def _poll_options(options: StreamOptions) -> PollOptions:
+def _begin_handover(stream: str, options: StreamOptions) -> Handover:
     names = {each.name for each in dataclasses.fields(PollOptions)}
     chosen: dict[str, Any] = {key: value for key, value in options.items() if key in names}
     if "window" in options:
         chosen["window_seconds"] = options["window"].total_seconds()
     if "max_wait" in options:
         chosen["max_wait_seconds"] = options["max_wait"].total_seconds()
-    return PollOptions(**chosen)
+    return Handover(stream, **chosen)
 
 
 def _call(
