@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+R = TypeVar("R")
 
 
-async def to_the_end(cleanup: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to completion even if this task is cancelled meanwhile.
+async def to_the_end(cleanup: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine to completion even if this task is cancelled meanwhile; return its result.
 
     The coroutine has to limit its own duration. A cancellation that arrives meanwhile is swallowed:
     call this only where the caller is about to end in any case.
@@ -23,4 +25,4 @@ async def to_the_end(cleanup: Coroutine[Any, Any, None]) -> None:
         except asyncio.CancelledError:
             if task.cancelled():
                 raise
-    await task
+    return task.result()

@@ -13,6 +13,7 @@ from temporalio.exceptions import (
     ApplicationError,
     CancelledError,
     ChildWorkflowError,
+    ServerError,
     TerminatedError,
 )
 
@@ -29,6 +30,7 @@ from streamq._errors import (
     SerializationError,
     StreamqError,
     TrimmedError,
+    error_text,
 )
 
 _NO_PLUGIN = "no-plugin"
@@ -64,9 +66,10 @@ def is_failure_of(failure: BaseException, *errors: type[Exception]) -> bool:
 
 def shown_to_readers(failure: BaseException) -> tuple[str, str]:
     """Return the type and the message that the seal of a stream states for a failure."""
+    name = failure_type(type(failure))
     if isinstance(failure, ApplicationError):  # whose str() begins with the type
-        return failure.type or failure_type(type(failure)), failure.message
-    return failure_type(type(failure)), str(failure)
+        return error_text(failure.type or name), error_text(failure.message)
+    return name, error_text(failure)
 
 
 def final_failure(
@@ -79,7 +82,7 @@ def final_failure(
 def application_error(error: StreamqError, *, hint: str = "") -> ApplicationError:
     """Return the Temporal failure for a streamq error; its type is the error's class name."""
     return ApplicationError(
-        f"{error}{hint}",
+        f"{error_text(error)}{hint}",
         {"code": error.code, "backend": error.backend, "stream": error.stream},
         type=failure_type(type(error)),
         non_retryable=isinstance(error, _NEVER_BETTER) and not error.retryable,
@@ -105,16 +108,18 @@ def is_without_plugin(failure: BaseException) -> bool:
     return any(isinstance(each, dict) and each.get("code") == _NO_PLUGIN for each in details)
 
 
+def is_non_retryable(error: BaseException) -> bool:
+    """Whether a failure itself rules out another attempt, whatever the retry policy is."""
+    if isinstance(error, ApplicationError | ServerError):
+        return error.non_retryable
+    return isinstance(error, CancelledError | TerminatedError)
+
+
 def is_retryable(error: BaseException, info: activity.Info) -> bool:
     """Whether the failure itself allows another attempt, regardless of how many there were."""
-    if isinstance(error, CancelledError | TerminatedError):
+    if is_non_retryable(error):
         return False
-    if isinstance(error, ApplicationError):
-        if error.non_retryable:
-            return False
-        name = error.type or ""
-    else:
-        name = type(error).__name__
+    name = error.type or "" if isinstance(error, ApplicationError) else type(error).__name__
     policy = info.retry_policy
     return not (policy and name in (policy.non_retryable_error_types or ()))
 

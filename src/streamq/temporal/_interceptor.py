@@ -40,10 +40,13 @@ from .activities._context import ActivityContext, current
 from .activities._poll_request import POLL_ACTIVITY
 from .producer._attempt import run_attempt
 from .producer._heartbeat_details import Heartbeats
+from .producer._own_writers import OwnWriters
 from .producer._signature import spec_of
 from .workflow._end_stream import workflow_retries
 from .workflow._stream_topic import StreamOwner, chosen_owner, chosen_topic
 from .workflow_streams._workflow_stream import flush_workflow
+
+_OURS = "streamq."
 
 _logger = logging.getLogger("streamq.temporal")
 
@@ -108,8 +111,13 @@ class _ActivityInbound(ActivityInboundInterceptor):
         token = current.set(context)
         try:
             spec = spec_of(input.fn)
+            work = partial(super().execute_activity, input)
+            info = activity.info()
+            if info.activity_type.startswith(_OURS):
+                return await work()
+            own = OwnWriters(context, info, converts=spec is not None)
             if spec is None:
-                return await super().execute_activity(input)
+                return await own.run(work)
             if not spec.kind.is_async and not isinstance(input.executor, ThreadPoolExecutor):
                 raise final_failure(
                     ConfigurationError,
@@ -119,9 +127,7 @@ class _ActivityInbound(ActivityInboundInterceptor):
                 )
             self._warn_of_no_heartbeat()
             self._outbound.begin()
-            return await run_attempt(
-                spec, context, partial(super().execute_activity, input), self._outbound.beat
-            )
+            return await run_attempt(spec, context, partial(own.run, work), self._outbound.beat)
         finally:
             current.reset(token)
 

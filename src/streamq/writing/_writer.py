@@ -16,6 +16,8 @@ from streamq._errors import (
     ClosedError,
     ReplayError,
     StreamqError,
+    error_text,
+    is_cancellation,
 )
 from streamq._events import SealState, StreamId
 from streamq._retry import RetryPolicy
@@ -26,6 +28,7 @@ from streamq.records._wire import SealBody
 
 from ._fence import Fence
 from ._outbox import Outbox
+from ._owner import Decision, current_owner
 from ._policies import OnFull
 from ._sender import Sender
 from ._writer_options import WriterOptions
@@ -42,8 +45,9 @@ class StreamWriter(Generic[TContra]):
     error.
 
     As an async context manager it seals the stream: END on success, ERROR on an exception,
-    CANCELLED on cancellation. Safe to use from many tasks of one event loop; chunks keep the order
-    in which ``send_chunk`` was called.
+    CANCELLED on cancellation. In an activity of a worker with the plugin, an exception seals when
+    the activity ends, and only if Temporal does not run it again. Safe to use from many tasks of
+    one event loop; chunks keep the order in which ``send_chunk`` was called.
     """
 
     def __init__(
@@ -296,7 +300,7 @@ class StreamWriter(Generic[TContra]):
         await self._finish(
             SealState.ERROR,
             error_type=error_type or _type_name(error),
-            message=str(error),
+            message=error_text(error),
             retryable=retryable,
         )
 
@@ -328,27 +332,39 @@ class StreamWriter(Generic[TContra]):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        closes = self._seals_failures
         try:
             if self._outbox.seal is not None:
                 return
             if exc is None:
                 await self._end()
-            elif not self._seals_failures:
-                return
-            elif isinstance(exc, asyncio.CancelledError):
-                self._request_seal(SealState.CANCELLED)  # aclose waits for it
-            else:
-                self._request_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
+            elif closes:
+                ending = self._ending_after(exc)
+                closes = ending.closes
+                if ending.state is not None:  # aclose waits for it
+                    self._request_seal(
+                        ending.state, error_type=ending.error_type, message=ending.message
+                    )
         finally:
-            if self._seals_failures or self._outbox.is_sealed:
+            if closes or self._outbox.is_sealed:
                 await self.aclose()
+
+    def _ending_after(self, error: BaseException) -> Decision:
+        owner = current_owner.get()
+        if owner is not None:
+            return owner.left(self, error)
+        if is_cancellation(error):
+            return Decision(True, SealState.CANCELLED)
+        return Decision(True, SealState.ERROR, _type_name(error), error_text(error))
 
     async def _end(self) -> None:
         try:
             await self.finish()
         except ReplayError as exc:
             if self._seals_failures:
-                self._request_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
+                self._request_seal(
+                    SealState.ERROR, error_type=_type_name(exc), message=error_text(exc)
+                )
             raise
 
     async def _finish(
@@ -377,6 +393,11 @@ class StreamWriter(Generic[TContra]):
                 state, error_type=error_type, message=message, retryable=retryable
             )
         self._wake.set()
+
+    def _withdraw_seal(self) -> bool:
+        """Forget a requested seal; return whether it is neither stored nor on its way."""
+        with self._lock:
+            return self._outbox.withdraw_seal()
 
     def _check_writable(self) -> None:
         self._sender.raise_error()

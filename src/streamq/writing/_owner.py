@@ -1,0 +1,44 @@
+"""Lets what runs a producer decide how the stream of a writer ends that was left by an exception.
+
+Design: docs/design/writing.md.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from streamq._events import SealState
+
+if TYPE_CHECKING:
+    from ._writer import StreamWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a stream ends whose writer was left by an exception.
+
+    Attributes:
+        closes: Whether the writer is closed now; otherwise the owner seals and closes it later.
+        state: State of the seal to send before; ``None`` leaves the stream open.
+        error_type: Type of the failure for readers.
+        message: Message for readers.
+    """
+
+    closes: bool
+    state: SealState | None = None
+    error_type: str = ""
+    message: str = ""
+
+
+class WriterOwner(Protocol):
+    """Runs producers and repeats them, as Temporal does with activities."""
+
+    def left(self, writer: StreamWriter, error: BaseException) -> Decision:
+        """Decide about a writer whose ``async with`` was left by an exception."""
+        ...
+
+
+current_owner: ContextVar[WriterOwner | None] = ContextVar("streamq_writer_owner", default=None)
+"""The owner of the writers that the running code opens; by default a writer decides itself."""

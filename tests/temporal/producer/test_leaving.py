@@ -1,0 +1,247 @@
+"""Tests every way of leaving a producer: readers get one ending, and Temporal records the same.
+
+Each way is tried in each shape of producer that passes through another place of the code: a coroutine
+in the event loop, a function in a thread, both kinds of generator, a method, and a plain activity
+that opens its own writer. The workflow outlives the activity, so that nothing but the activity can
+end the stream. The generic workflow and ``stream_activity`` run the same activities; one test reads
+through them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client, WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+from tests.temporal.support.reading import outline
+from tests.temporal.support.surviving_workflow import Call, Outcome, Survives
+
+from streamq import BlockingStreamWriter, Event, Seal, Settings, StreamWriter, open_writer
+from streamq.driver import ChunkQueue
+from streamq.temporal import StreamqPlugin, stream_name, streaming_activity, subscribe
+
+Leave = Callable[[str], Any]
+Shape = Callable[[Leave, ChunkQueue, Settings], Callable[..., Any]]
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+class Untamed(BaseException):
+    """Neither an error nor a cancellation, as some libraries raise for control flow."""
+
+
+def fail(error: BaseException) -> NoReturn:
+    raise error
+
+
+def fail_in_chain() -> NoReturn:
+    try:
+        raise Unprintable
+    except Unprintable as exc:
+        raise ValueError("outer") from exc
+
+
+WAYS: dict[str, Callable[[], Any]] = {
+    "error": lambda: fail(ValueError("bad")),
+    "exit": lambda: sys.exit(2),
+    "interrupt": lambda: fail(KeyboardInterrupt()),
+    "generator exit": lambda: fail(GeneratorExit()),
+    "base": lambda: fail(Untamed("base")),
+    "group": lambda: fail(ExceptionGroup("several", [ValueError("a"), TypeError("b")])),
+    "base group": lambda: fail(BaseExceptionGroup("several", [SystemExit(2)])),
+    "cancelled group": lambda: fail(BaseExceptionGroup("several", [asyncio.CancelledError()])),
+    "cancelled": lambda: fail(asyncio.CancelledError()),
+    "unprintable": lambda: fail(Unprintable()),
+    "unprintable cause": fail_in_chain,
+    "surrogate": lambda: fail(ValueError("caf\udce9")),
+    "details": lambda: fail(ApplicationError("bad", object(), type="Bad")),
+    "final details": lambda: fail(ApplicationError("bad", object(), non_retryable=True)),
+    "large failure": lambda: fail(ValueError("x" * 3_000_000)),
+    "large details": lambda: fail(ApplicationError("bad", "x" * 3_000_000, type="Bad")),
+    "no more": lambda: next(iter(())),
+    "result": object,
+    "large result": lambda: "x" * 3_000_000,
+    "elsewhere": activity.raise_complete_async,
+}
+"""Ways to leave, by name: each raises, or returns the activity's result."""
+
+NEVER_RETRIED = {"final details", "elsewhere"}
+WITHOUT_RESULT = {"result", "large result"}
+"""Ways that an async generator does not have, and that a writer of one's own, which ends with its
+block, does not see."""
+
+
+def in_the_loop(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+    @streaming_activity
+    async def produce(way: str, stream: StreamWriter) -> Any:
+        await stream.send_chunk("half")
+        return leave(way)
+
+    return produce
+
+
+def in_a_thread(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+    @streaming_activity
+    def produce(way: str, stream: BlockingStreamWriter) -> Any:
+        stream.send_chunk("half")
+        return leave(way)
+
+    return produce
+
+
+def async_generator(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+    @streaming_activity
+    async def produce(way: str) -> AsyncIterator[str]:
+        yield "half"
+        leave(way)
+
+    return produce
+
+
+def generator(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+    @streaming_activity
+    def produce(way: str) -> Generator[str, None, Any]:
+        yield "half"
+        return leave(way)
+
+    return produce
+
+
+def method(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+    class Producer:
+        @streaming_activity
+        def produce(self, way: str, stream: BlockingStreamWriter) -> Any:
+            stream.send_chunk("half")
+            return leave(way)
+
+    return Producer().produce
+
+
+def own_writer(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+    @activity.defn
+    async def produce(way: str) -> Any:
+        info = activity.info()
+        name = stream_name(str(info.workflow_id), str(info.workflow_run_id))
+        async with open_writer(name, queue=queue, settings=settings) as stream:
+            await stream.send_chunk("half")
+            return leave(way)
+
+    return produce
+
+
+SHAPES = [in_the_loop, in_a_thread, async_generator, generator, method, own_writer]
+
+
+def shown(event: Event | None) -> str:
+    return event.error_type if isinstance(event, Seal) else ""
+
+
+class Bench:
+    """Runs a worker with one activity, starts workflows that call it, and reads their streams."""
+
+    def __init__(
+        self, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+    ) -> None:
+        self.client, self.queue, self.settings = client, queue, settings
+        self.task_queue = task_queue
+        self.pool = ThreadPoolExecutor(40)
+
+    def worker(self, function: Callable[..., Any], **options: Any) -> Worker:
+        return Worker(
+            self.client,
+            task_queue=self.task_queue,
+            workflows=[Survives],
+            activities=[function],
+            activity_executor=self.pool,
+            plugins=[StreamqPlugin(self.queue, self.settings)],
+            **options,
+        )
+
+    async def start(self, argument: str = "", **options: Any) -> WorkflowHandle[Any, Outcome]:
+        return await self.client.start_workflow(
+            Survives.run,
+            Call("produce", argument, **options),
+            id=f"wf-{uuid.uuid4().hex}",
+            task_queue=self.task_queue,
+        )
+
+    async def story(self, handle: WorkflowHandle[Any, Any]) -> list[Event]:
+        reading = subscribe(handle, queue=self.queue, settings=self.settings, idle_seconds=15)
+        async with reading as events:
+            return [event async for event in events]
+
+    async def ending(self, handle: WorkflowHandle[Any, Outcome]) -> tuple[list[Event], Outcome]:
+        """Return what readers got and what Temporal recorded, while the workflow goes on."""
+        events = await self.story(handle)
+        async with asyncio.timeout(15):
+            outcome = await handle.execute_update(Survives.outcome)
+        await handle.signal(Survives.end)
+        return events, outcome
+
+
+@pytest.fixture
+def bench(client: Client, queue: ChunkQueue, settings: Settings, task_queue: str) -> Bench:
+    return Bench(client, queue, settings, task_queue)
+
+
+def ways_of(shape: Shape) -> list[str]:
+    has_result = shape not in (async_generator, own_writer)
+    return [each for each in WAYS if has_result or each not in WITHOUT_RESULT]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+async def test_whatever_leaves_the_last_attempt_ends_the_stream_as_temporal_records_it(
+    bench: Bench, shape: Shape
+) -> None:
+    """Readers must not wait for a producer that has gone, nor see another ending than Temporal."""
+    found: dict[str, object] = {}
+
+    async def leave(way: str) -> None:
+        try:
+            events, outcome = await bench.ending(await bench.start(way, max_attempts=1))
+        except Exception as exc:  # noqa: BLE001 - compared with the others below
+            found[way] = repr(exc)
+            return
+        found[way] = (outline(events), outcome.state, shown(events[-1]) == outcome.type)
+
+    async with bench.worker(shape(lambda way: WAYS[way](), bench.queue, bench.settings)):
+        await asyncio.gather(*(leave(way) for way in ways_of(shape)))
+    assert found == {way: (["half", "ERROR"], "FAILED", True) for way in ways_of(shape)}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+async def test_whatever_leaves_an_attempt_that_is_retried_leaves_the_stream_open(
+    bench: Bench, shape: Shape
+) -> None:
+    """A stream that is sealed too early loses the next attempt, though Temporal has its result."""
+    found: dict[str, object] = {}
+
+    def fail_first(way: str) -> Any:
+        return WAYS[way]() if activity.info().attempt == 1 else None
+
+    async def leave(way: str) -> None:
+        try:
+            events, outcome = await bench.ending(await bench.start(way, max_attempts=3))
+        except Exception as exc:  # noqa: BLE001 - compared with the others below
+            found[way] = repr(exc)
+            return
+        found[way] = (outline(events), outcome.state)
+
+    async with bench.worker(shape(fail_first, bench.queue, bench.settings)):
+        await asyncio.gather(*(leave(way) for way in ways_of(shape)))
+    retried = (["half", "RESET 2", "half", "END"], "COMPLETED")
+    final = (["half", "ERROR"], "FAILED")
+    assert found == {way: final if way in NEVER_RETRIED else retried for way in ways_of(shape)}
