@@ -1,32 +1,29 @@
 """Tests every way of leaving a producer: readers get one ending, and Temporal records the same.
 
-Each way is tried in each shape of producer that passes through another place of the code: a coroutine
-in the event loop, a function in a thread, both kinds of generator, a method, and a plain activity
-that opens its own writer. The workflow outlives the activity, so that nothing but the activity can
-end the stream. The generic workflow and ``stream_activity`` run the same activities; one test reads
-through them.
+Each way is tried in each shape of producer that passes through another place of the code: a
+coroutine in the event loop, a function in a thread, both kinds of generator, a method, and a plain
+activity that opens its own writer. The workflow outlives the activity, so that nothing but the
+activity can end the stream. All of them pass ``producer/_leaving.py``. The generic workflow and
+``stream_activity`` call the same activities and get their failures from Temporal, in which they can
+be printed and encoded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-import uuid
 from collections.abc import AsyncIterator, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Worker
+from tests.temporal.support.bench import Bench
 from tests.temporal.support.reading import outline
-from tests.temporal.support.surviving_workflow import Call, Outcome, Survives
 
 from streamq import BlockingStreamWriter, Event, Seal, Settings, StreamWriter, open_writer
 from streamq.driver import ChunkQueue
-from streamq.temporal import StreamqPlugin, stream_name, streaming_activity, subscribe
+from streamq.temporal import stream_name, streaming_activity
 
 Leave = Callable[[str], Any]
 Shape = Callable[[Leave, ChunkQueue, Settings], Callable[..., Any]]
@@ -147,54 +144,6 @@ SHAPES = [in_the_loop, in_a_thread, async_generator, generator, method, own_writ
 
 def shown(event: Event | None) -> str:
     return event.error_type if isinstance(event, Seal) else ""
-
-
-class Bench:
-    """Runs a worker with one activity, starts workflows that call it, and reads their streams."""
-
-    def __init__(
-        self, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
-    ) -> None:
-        self.client, self.queue, self.settings = client, queue, settings
-        self.task_queue = task_queue
-        self.pool = ThreadPoolExecutor(40)
-
-    def worker(self, function: Callable[..., Any], **options: Any) -> Worker:
-        return Worker(
-            self.client,
-            task_queue=self.task_queue,
-            workflows=[Survives],
-            activities=[function],
-            activity_executor=self.pool,
-            plugins=[StreamqPlugin(self.queue, self.settings)],
-            **options,
-        )
-
-    async def start(self, argument: str = "", **options: Any) -> WorkflowHandle[Any, Outcome]:
-        return await self.client.start_workflow(
-            Survives.run,
-            Call("produce", argument, **options),
-            id=f"wf-{uuid.uuid4().hex}",
-            task_queue=self.task_queue,
-        )
-
-    async def story(self, handle: WorkflowHandle[Any, Any]) -> list[Event]:
-        reading = subscribe(handle, queue=self.queue, settings=self.settings, idle_seconds=15)
-        async with reading as events:
-            return [event async for event in events]
-
-    async def ending(self, handle: WorkflowHandle[Any, Outcome]) -> tuple[list[Event], Outcome]:
-        """Return what readers got and what Temporal recorded, while the workflow goes on."""
-        events = await self.story(handle)
-        async with asyncio.timeout(15):
-            outcome = await handle.execute_update(Survives.outcome)
-        await handle.signal(Survives.end)
-        return events, outcome
-
-
-@pytest.fixture
-def bench(client: Client, queue: ChunkQueue, settings: Settings, task_queue: str) -> Bench:
-    return Bench(client, queue, settings, task_queue)
 
 
 def ways_of(shape: Shape) -> list[str]:

@@ -1,8 +1,9 @@
 """Tests what may stand between ``@streaming_activity`` and the function: it works, or says why not.
 
-Decorators with ``functools.wraps`` (as those of tenacity, OpenTelemetry and ``contextlib``), partials,
-callable objects and caches are looked through in ``producer/_wrapping.py``, whatever the kind of the
-function; what cannot be seen is noticed by what the call returns, in ``producer/_running.py``.
+Decorators with ``functools.wraps`` (as those of tenacity, OpenTelemetry and ``contextlib``),
+partials, callable objects and caches are looked through in ``producer/_wrapping.py``, whatever the
+kind of the function. What cannot be seen is noticed by what the call returns, in
+``producer/_running.py``.
 """
 
 from __future__ import annotations

@@ -37,11 +37,12 @@ class Survives:
     def __init__(self) -> None:
         self._outcome: Outcome | None = None
         self._ends = False
+        self._activity: workflow.ActivityHandle[object] | None = None
 
     @workflow.run
     async def run(self, call: Call) -> Outcome:
         try:
-            await workflow.execute_activity(
+            self._activity = workflow.start_activity(
                 call.activity,
                 call.argument,
                 start_to_close_timeout=timedelta(seconds=call.seconds),
@@ -51,11 +52,17 @@ class Survives:
                 ),
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             )
+            await self._activity
             self._outcome = Outcome("COMPLETED")
         except ActivityError as exc:
             self._outcome = _failed(exc.cause)
         await workflow.wait_condition(lambda: self._ends)
         return self._outcome
+
+    @workflow.signal
+    def cancel_activity(self) -> None:
+        if self._activity is not None:
+            self._activity.cancel()
 
     @workflow.signal
     def end(self) -> None:
