@@ -88,12 +88,14 @@ class SendCall(Coroutine[Any, Any, None]):
             self._calls.begin(self._number)
 
 
+_ENDED: Any = iter(())  # an iterator at its end: all calls may share it
+
+
 class _Accepted(Coroutine[Any, Any, None]):
     """A call whose chunk is accepted; it has no state, so that all calls share one."""
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return
-        yield
+        return _ENDED
 
     def send(self, value: Any) -> Any:
         raise StopIteration
