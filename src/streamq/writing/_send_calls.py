@@ -95,7 +95,7 @@ class _Accepted(Coroutine[Any, Any, None]):
     """A call whose chunk is accepted; it has no state, so that all calls share one."""
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return _ENDED
+        return _ENDED  # type: ignore[no-any-return]
 
     def send(self, value: Any) -> Any:
         raise StopIteration
