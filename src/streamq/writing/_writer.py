@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self
 
@@ -20,7 +21,7 @@ from streamq._errors import (
 from streamq._events import SealState, StreamId
 from streamq._retry import RetryPolicy
 from streamq._statistics import WriterStatistics
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, Closing
 from streamq.records._values import Encoding, TContra
 from streamq.records._wire import SealBody
 
@@ -79,7 +80,6 @@ class StreamWriter(Generic[TContra]):
         self._holds_back = options.holds_back
         self._seals_failures = options.seals_failures
         self._seal_timeout = options.seal_timeout
-        self._on_close = on_close
         self._closed = False
         self._chunks = self._chunk_bytes = self._replayed = self._dropped = 0
         self._waits = self._waiting = 0
@@ -95,6 +95,10 @@ class StreamWriter(Generic[TContra]):
         )
         self._lock = self._sender.lock
         self._wake = self._sender.wake
+        self._closing = Closing(
+            partial(self._sender.aclose, self._seal_timeout),
+            *([] if on_close is None else [on_close]),
+        )
 
     @property
     def position(self) -> int:
@@ -308,19 +312,16 @@ class StreamWriter(Generic[TContra]):
         """Send the accepted chunks and a requested seal (bounded wait), then release everything.
 
         Idempotent; concurrent calls wait as well, so that closing the queue next is safe. The
-        stream stays open for a next attempt unless it was sealed. Cancellation: chunks that were
-        not sent yet are abandoned; everything is released.
+        stream stays open for a next attempt unless it was sealed.
+
+        Cancellation: what is not sent within a second is abandoned; everything is released.
         """
-        if self._closed:
-            await self._sender.wait_stopped()
-            return
         self._closed = True
         try:
-            await self._sender.aclose(self._seal_timeout)
-        finally:
-            if self._on_close is not None:
-                closing, self._on_close = self._on_close, None
-                await closing()
+            await self._closing.run()
+        except asyncio.CancelledError:
+            self._sender.abandon()
+            raise
 
     async def __aenter__(self) -> Self:
         return self
