@@ -7,11 +7,11 @@ returns what the process holds.
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import sys
 import threading
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -36,9 +36,7 @@ class PassesOn(BaseHTTPMiddleware):
 
 
 def make_app(client: Client, workflow_id: str, run_id: str) -> Starlette:
-    handle = client.get_workflow_handle(
-        workflow_id, run_id=run_id, first_execution_run_id=run_id
-    )
+    handle = client.get_workflow_handle(workflow_id, run_id=run_id, first_execution_run_id=run_id)
 
     async def events(_: Request) -> StreamingResponse:
         async def lines() -> AsyncIterator[str]:
@@ -56,7 +54,7 @@ def make_app(client: Client, workflow_id: str, run_id: str) -> Starlette:
             {
                 "tasks": sum(name.startswith("streamq") for name in names),
                 "threads": sum(name.startswith("streamq") for name in threads),
-                "files": len(list(Path("/proc/self/fd").iterdir())),
+                "files": len(os.listdir("/proc/self/fd")),
             }
         )
 
@@ -73,7 +71,8 @@ async def main(address: str, workflow_id: str, run_id: str) -> None:
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
-    print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+    sys.stdout.write(f"{server.servers[0].sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
     await serving
 
 

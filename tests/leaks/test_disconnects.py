@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sys
 import uuid
 from collections.abc import AsyncIterator, Collection
-from pathlib import Path
 
 import httpx
 import pytest
@@ -25,14 +23,17 @@ from streamq.temporal import stream_name
 from .backends import Backend
 from .test_leaks import until_none
 
-APP = Path(__file__).with_name("streaming_app.py")
-CLIENTS = 60
+CLIENTS = 40
 
 
 @contextlib.asynccontextmanager
 async def served(*arguments: str) -> AsyncIterator[int]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.leaks.streaming_app", *arguments, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "tests.leaks.streaming_app",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
         assert process.stdout is not None

@@ -242,6 +242,8 @@ class Subscription(Generic[T]):
         """Return the next event that was still in transit when the workflow ended."""
         if reader.seal is not None:
             raise StopAsyncIteration
+        if watch.cancelled():
+            raise ClosedError("this subscription is closed", stream=str(reader.stream))
         batch = await reader.read_batch(max_events=1, max_wait=_GRACE_SECONDS)
         if batch:
             self._span.follow(reader)

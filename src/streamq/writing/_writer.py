@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self
 
@@ -95,10 +94,7 @@ class StreamWriter(Generic[TContra]):
         )
         self._lock = self._sender.lock
         self._wake = self._sender.wake
-        self._closing = Closing(
-            partial(self._sender.aclose, self._seal_timeout),
-            *([] if on_close is None else [on_close]),
-        )
+        self._closing = Closing(self._end_sending, *([] if on_close is None else [on_close]))
 
     @property
     def position(self) -> int:
@@ -343,6 +339,9 @@ class StreamWriter(Generic[TContra]):
         finally:
             if self._seals_failures or self._outbox.is_sealed:
                 await self.aclose()
+
+    async def _end_sending(self) -> None:
+        await self._sender.aclose(self._seal_timeout)
 
     async def _end(self) -> None:
         try:
