@@ -60,7 +60,7 @@ class LeavingChecks(StreamChecks):
 
     group = "leaving"
 
-    subscribers: ClassVar[int] = 60
+    subscribers: ClassVar[int] = 40
     """How many subscribers come and go in the check of them."""
 
     async def test_aclose_releases_everything_wherever_it_is_cancelled(
