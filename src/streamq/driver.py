@@ -7,8 +7,8 @@ other features of a plugin.)
 
 Parts that several drivers need are here, too: :class:`Tap` and :func:`within_bounds` for reading,
 :class:`translated_errors` and :class:`ErrorTable` for errors, :class:`Calls`,
-:class:`SingleFlight`, :func:`together` and :func:`to_the_end` for what is under way. A driver may
-use them or not.
+:class:`SingleFlight`, :func:`together` and :func:`to_the_end` for what is under way,
+:class:`Closing` and :func:`close_all` for the end. A driver may use them or not.
 
 A driver package registers a :class:`Driver` subclass under its backend name in the entry point
 group ``streamq.drivers``.
@@ -45,7 +45,7 @@ from ._retry import RetryPolicy
 from ._settings import DriverSettings
 from .driver_parts._bounds import within_bounds
 from .driver_parts._calls import Calls, closed_error
-from .driver_parts._cleanup import to_the_end
+from .driver_parts._cleanup import Closing, close_all, to_the_end
 from .driver_parts._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
 from .driver_parts._credentials import mask_credentials
 from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
@@ -274,7 +274,14 @@ class ChunkQueue(abc.ABC):
 
     @abc.abstractmethod
     async def aclose(self) -> None:
-        """Release everything. Idempotent; a blocked :meth:`read` raises ``ClosedError`` at once."""
+        """Release everything. Idempotent; a blocked :meth:`read` raises ``ClosedError`` at once.
+
+        It limits its own duration.
+
+        Cancellation: everything is released all the same, at the latest soon after the call has
+        been left, however often it is cancelled, also at every await. A second call, concurrent or
+        later, waits for that.
+        """
 
     async def commit(self, stream: StreamId, upto: str) -> None:  # noqa: B027 - optional
         """Acknowledge records up to ``upto``: no reader will request them again.
@@ -317,7 +324,7 @@ class ChunkQueue(abc.ABC):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
+        await close_all(self.aclose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +433,7 @@ __all__ = [
     "Capabilities",
     "ChunkQueue",
     "ClosedError",
+    "Closing",
     "ConfigurationError",
     "CursorError",
     "Driver",
@@ -449,6 +457,7 @@ __all__ = [
     "Tap",
     "TapBudget",
     "ThrottledError",
+    "close_all",
     "closed_error",
     "decode_position",
     "encode_position",

@@ -19,7 +19,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from streamq._errors import ConfigurationError
 from streamq._settings import Settings, load_settings
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import open_queue
 
 from ._interceptor import StreamqInterceptor
@@ -148,7 +148,7 @@ class StreamqPlugin(SimplePlugin):
         try:
             await next(worker)
         finally:
-            await self._release()
+            await close_all(self._release)
 
     async def _acquire(self) -> None:
         async with self._lock:

@@ -21,7 +21,7 @@ from streamq._errors import (
 from streamq._events import Event, Seal, StreamId
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import open_queue, open_reader, stream_id
 from streamq.reading._reader import StreamReader
 from streamq.records._values import T
@@ -181,7 +181,7 @@ class Subscription(Generic[T]):
                 idle_seconds=self._idle_seconds,
             )
         except BaseException:
-            await self._close_queue()
+            await close_all(self._close_queue)
             raise
         self._span.opened(stream, queue.backend)
         self._watch = asyncio.create_task(
@@ -193,14 +193,8 @@ class Subscription(Generic[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        watch, self._watch = self._watch, None
         self._span.end(self._reader, exc)
-        if watch is not None:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-        if self._reader is not None:
-            await self._reader.aclose()
-        await self._close_queue()
+        await close_all(self._end_watch, self._close_reader, self._close_queue)
 
     @property
     def stream(self) -> StreamId:
@@ -248,6 +242,8 @@ class Subscription(Generic[T]):
         """Return the next event that was still in transit when the workflow ended."""
         if reader.seal is not None:
             raise StopAsyncIteration
+        if watch.cancelled():
+            raise ClosedError("this subscription is closed", stream=str(reader.stream))
         batch = await reader.read_batch(max_events=1, max_wait=_GRACE_SECONDS)
         if batch:
             self._span.follow(reader)
@@ -287,6 +283,16 @@ class Subscription(Generic[T]):
             watch.exception()  # marks it as retrieved; __anext__ raises it, if there is a next
         if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time())
+
+    async def _end_watch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.cancel()
+            await asyncio.wait({watch})
+
+    async def _close_reader(self) -> None:
+        if self._reader is not None:
+            await self._reader.aclose()
 
     async def _close_queue(self) -> None:
         owned, self._owned = self._owned, None

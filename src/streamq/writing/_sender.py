@@ -116,6 +116,10 @@ class Sender:
 
         self._task.add_done_callback(stopped)
 
+    def abandon(self) -> None:
+        """End the task without sending what is left."""
+        self._task.cancel()
+
     async def aclose(self, seconds: float) -> None:
         """Send what is in the outbox, for at most this long, then end the task.
 

@@ -20,7 +20,7 @@ from streamq._errors import (
 from streamq._events import SealState, StreamId
 from streamq._retry import RetryPolicy
 from streamq._statistics import WriterStatistics
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, Closing
 from streamq.records._values import Encoding, TContra
 from streamq.records._wire import SealBody
 
@@ -86,7 +86,6 @@ class StreamWriter(Generic[TContra]):
         self._on_full = options.on_full
         self._seals_failures = options.seals_failures
         self._seal_timeout = options.seal_timeout
-        self._on_close = on_close
         self._closed = False
         self._chunks = self._chunk_bytes = self._replayed = self._dropped = 0
         self._waits = self._waiting = 0
@@ -103,6 +102,7 @@ class StreamWriter(Generic[TContra]):
         )
         self._lock = self._sender.lock
         self._wake = self._sender.wake
+        self._closing = Closing(self._end_sending, *([] if on_close is None else [on_close]))
 
     @property
     def position(self) -> int:
@@ -319,19 +319,16 @@ class StreamWriter(Generic[TContra]):
         """Send the accepted chunks and a requested seal (bounded wait), then release everything.
 
         Idempotent; concurrent calls wait as well, so that closing the queue next is safe. The
-        stream stays open for a next attempt unless it was sealed. Cancellation: chunks that were
-        not sent yet are abandoned; everything is released.
+        stream stays open for a next attempt unless it was sealed.
+
+        Cancellation: what is not sent within a second is abandoned; everything is released.
         """
-        if self._closed:
-            await self._sender.wait_stopped()
-            return
         self._closed = True
         try:
-            await self._sender.aclose(self._seal_timeout)
-        finally:
-            if self._on_close is not None:
-                closing, self._on_close = self._on_close, None
-                await closing()
+            await self._closing.run()
+        except asyncio.CancelledError:
+            self._sender.abandon()
+            raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -353,6 +350,9 @@ class StreamWriter(Generic[TContra]):
         finally:
             if self._seals_failures or self._outbox.is_sealed:
                 await self.aclose()
+
+    async def _end_sending(self) -> None:
+        await self._sender.aclose(self._seal_timeout)
 
     async def _end(self) -> None:
         try:

@@ -18,7 +18,7 @@ from temporalio.converter import DataConverter
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import describe, open_queue, open_reader
 from streamq.temporal._names import stream_name
 from streamq.temporal._workflow_runs import find_first_run_id, wait_closed
@@ -138,15 +138,16 @@ class WorkflowStreamClient:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        flusher, self._flusher = self._flusher, None
         try:
-            if self._flusher is not None:
-                self._flusher.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._flusher
-            self._flusher = None
+            if flusher is not None:
+                flusher.cancel()
+                await asyncio.wait({flusher})
+                if not flusher.cancelled():
+                    flusher.result()  # raises the error that ended it
             await self._flush_all()
         finally:
-            await self._release()
+            await close_all(self._release)
 
     @overload
     def topic(self, name: str) -> TopicHandle[Any]: ...
@@ -172,7 +173,7 @@ class WorkflowStreamClient:
             await self._flush_all()
         finally:
             if self._flusher is None:
-                await self._release()
+                await close_all(self._release)
 
     @overload
     def subscribe(
@@ -332,10 +333,12 @@ class WorkflowStreamClient:
     async def _release(self) -> None:
         log, self._log = self._log, None
         opened, self._opened = self._opened, None
-        if log is not None:
-            await log.aclose()
-        if opened is not None:
-            await opened.aclose()
+        try:
+            if log is not None:
+                await log.aclose()
+        finally:
+            if opened is not None:
+                await opened.aclose()
 
     async def _first_run_id(self) -> str:
         context = current.get()
