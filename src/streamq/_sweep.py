@@ -46,7 +46,8 @@ _PAGE_BYTES = 4_194_304
 
 # A run id has always been a UUID. Topics have no slash, workflow ids may.
 _WORKFLOW_STREAM = re.compile(
-    r"(?P<workflow_id>.+)/(?P<run_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[^/]+"
+    r"(?P<workflow_id>.+)/(?P<run_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[^/]+",
+    re.DOTALL,
 )
 
 
