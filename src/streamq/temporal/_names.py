@@ -29,13 +29,18 @@ def stream_name(workflow_id: str, first_execution_run_id: str, topic: str = DEFA
         topic: Which of the workflow's streams: any text without ``/``.
 
     Raises:
-        ConfigurationError: The topic is not usable, or an id is empty.
+        ConfigurationError: The topic is not usable, or an id is empty or not valid Unicode.
     """
     check_topic(topic)
     if not workflow_id or not first_execution_run_id:
         raise ConfigurationError(
             f"workflow id {workflow_id!r} and first execution run id {first_execution_run_id!r} "
             "must not be empty"
+        )
+    if not _is_encodable(workflow_id):
+        raise ConfigurationError(
+            f"workflow id {workflow_id!r} has a lone surrogate, which is no character; Temporal "
+            "takes none, either"
         )
     return f"{workflow_id}/{first_execution_run_id}/{topic}"
 
