@@ -18,6 +18,7 @@ from temporalio.exceptions import (
 
 from streamq._errors import ProducerGoneError
 from streamq.temporal._failure import final_failure
+from streamq.temporal._names import producer_id
 from streamq.temporal.activities._watch import Outcome, outcome
 
 from ._end_stream import workflow_retries
@@ -121,7 +122,7 @@ class ChildProducer:
         self.future = await workflow.start_child_workflow(
             PRODUCE_WORKFLOW,
             request,
-            id=call.stream,
+            id=producer_id(call.stream),
             result_type=call.result_type,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             id_reuse_policy=WorkflowIDReusePolicy.TERMINATE_IF_RUNNING,
@@ -146,9 +147,9 @@ class ChildProducer:
 class ResumedProducer:
     """A child workflow that an earlier run of this workflow started."""
 
-    def __init__(self, producer_id: str, result_type: type | None) -> None:
+    def __init__(self, stream: str, result_type: type | None) -> None:
         self.future = None
-        self.producer_id = producer_id
+        self.producer_id = producer_id(stream)
         self._result_type = result_type
         self._found: Outcome | None = None
 
