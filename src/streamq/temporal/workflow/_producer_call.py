@@ -10,8 +10,10 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from streamq._errors import ConfigurationError
-from streamq.temporal._names import LONGEST_NAME_BYTES, stream_name
+from streamq.temporal._names import LONGEST_NAME_BYTES
 from streamq.temporal.activities._watch import DETACHED_BYTES
+
+from ._chain import workflow_stream_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,7 @@ class ProducerCall:
     @property
     def stream(self) -> str:
         """Name of the stream."""
-        info = workflow.info()
-        return stream_name(info.workflow_id, info.first_execution_run_id, self.topic)
+        return workflow_stream_name(self.topic)
 
 
 def check_detached(call: ProducerCall) -> None:
