@@ -25,6 +25,7 @@ from streamq.opening._open import open_queue
 from ._interceptor import StreamqInterceptor
 from ._versioned import VERSIONED
 from .activities._forward import forward
+from .activities._owner import first_run
 from .activities._poll import poll
 from .activities._seal import seal
 from .activities._summarize import summarize
@@ -176,6 +177,7 @@ _ACTIVITIES: tuple[Callable[..., Any], ...] = (
     sweep,
     watch,
     outcome,
+    first_run,
 )
 _WORKFLOWS: tuple[type, ...] = (StreamWorkflow, SweepWorkflow, ProduceWorkflow)
 

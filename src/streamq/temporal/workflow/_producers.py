@@ -21,6 +21,7 @@ from streamq.temporal._failure import final_failure
 from streamq.temporal._names import producer_id
 from streamq.temporal.activities._watch import Outcome, outcome
 
+from ._chain import first_run_id
 from ._end_stream import workflow_retries
 from ._produce_workflow import PRODUCE_WORKFLOW, ProduceRequest, RetrySpec, encode_payloads
 from ._producer_call import ProducerCall
@@ -107,7 +108,7 @@ class ChildProducer:
             call.name,
             encode_payloads(workflow.payload_converter().to_payloads(call.args)),
             info.workflow_id,
-            info.first_execution_run_id,
+            first_run_id(),
             call.topic,
             call.task_queue,
             _seconds(call.schedule_to_close_timeout),
