@@ -17,7 +17,7 @@ from streamq._sweep import SWEEPER
 from streamq.opening._open import open_writer, retry_policy, stream_id
 from streamq.reading._tail import newest_epoch
 from streamq.records._values import Serializer
-from streamq.temporal._failure import application_error, failure_type, final_failure
+from streamq.temporal._failure import application_error, refusal
 from streamq.temporal._names import stream_name
 from streamq.temporal._serializer import conversion
 from streamq.temporal._tracing import stream_span
@@ -93,7 +93,7 @@ async def open_attempt_writer(
         if await newest_epoch(context.queue, stream, retry) != epoch:
             raise
         # Attempts of one call have different epochs. Two calls in one workflow task have the same.
-        raise final_failure(
+        raise refusal(
             FencedError,
             f"stream {stream} is being written by another call of this workflow, scheduled at the "
             f"same time; {_OWN_TOPIC}",
@@ -113,7 +113,7 @@ async def open_attempt_writer(
             origin and origin.workflow_attempt > 1
         )
         if not is_repeated:
-            raise final_failure(
+            raise refusal(
                 SealedError,
                 f"stream {stream} was ended by another call of this workflow; {_OWN_TOPIC}",
             ) from exc
@@ -139,5 +139,5 @@ def opening_error(error: StreamqError) -> ApplicationError:
     if isinstance(error, FencedError):
         # Retryable: the clocks of the server's hosts may disagree, so that this attempt may be the
         # newest one in spite of its epoch. The next attempt has a higher epoch in any case.
-        return ApplicationError(f"{error}{FENCED_HINT}", type=failure_type(FencedError))
+        return refusal(FencedError, f"{error}{FENCED_HINT}", is_retried=True)
     return application_error(error)
