@@ -38,6 +38,7 @@ from ._failure import application_error, final_failure
 from ._origin import Origin
 from .activities._context import ActivityContext, current
 from .activities._poll_request import POLL_ACTIVITY
+from .activities._waiting import WaitingActivities
 from .producer._attempt import run_attempt
 from .producer._heartbeat_details import Heartbeats
 from .producer._signature import spec_of
@@ -54,6 +55,9 @@ class StreamqInterceptor(Interceptor):
     Args:
         resources: Returns the queue and settings in use, ``None`` when no worker runs.
         client: The worker's client.
+
+    Attributes:
+        waiting: The worker's activities that wait outside of its slots.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class StreamqInterceptor(Interceptor):
         self._resources = resources
         self._client = client
         self._warned: set[str] = set()
+        self.waiting = WaitingActivities()
 
     def belongs_to(self, resources: Callable[[], tuple[ChunkQueue, Settings] | None]) -> bool:
         """Whether it was made for the owner of these resources."""
@@ -73,7 +78,7 @@ class StreamqInterceptor(Interceptor):
         """Give activities their context and their writers."""
         if self._client is None:
             return next
-        return _ActivityInbound(next, self._resources, self._client, self._warned)
+        return _ActivityInbound(next, self._resources, self._client, self.waiting, self._warned)
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
@@ -88,11 +93,13 @@ class _ActivityInbound(ActivityInboundInterceptor):
         next: ActivityInboundInterceptor,
         resources: Callable[[], tuple[ChunkQueue, Settings] | None],
         client: Client,
+        waiting: WaitingActivities,
         warned: set[str],
     ) -> None:
         super().__init__(next)
         self._resources = resources
         self._client = client
+        self._waiting = waiting
         self._warned = warned
 
     def init(self, outbound: ActivityOutboundInterceptor) -> None:
@@ -104,7 +111,7 @@ class _ActivityInbound(ActivityInboundInterceptor):
         if resources is None:
             return await super().execute_activity(input)
         origin = Origin.from_headers(input.headers)
-        context = ActivityContext(*resources, self._client, origin)
+        context = ActivityContext(*resources, self._client, origin, self._waiting)
         token = current.set(context)
         try:
             spec = spec_of(input.fn)

@@ -148,7 +148,16 @@ class StreamqPlugin(SimplePlugin):
         try:
             await next(worker)
         finally:
-            await self._release()
+            try:
+                await self._give_back(worker)
+            finally:
+                await self._release()
+
+    async def _give_back(self, worker: Worker) -> None:
+        """Give back the activities of a worker that wait, since it has stopped."""
+        for each in worker.config(active_config=True).get("interceptors") or ():
+            if isinstance(each, StreamqInterceptor) and each.belongs_to(self._opened):
+                await each.waiting.aclose()
 
     async def _acquire(self) -> None:
         async with self._lock:

@@ -17,7 +17,7 @@ from streamq._errors import StreamNotFoundError, StreamqError
 from streamq.temporal._failure import application_error, final_failure
 from streamq.temporal._workflow_runs import rpc_error, wait_closed
 
-from ._heartbeats import beating
+from ._context import wait_without_slot
 
 WATCH_ACTIVITY = "streamq.watch"
 RESULT_ACTIVITY = "streamq.result"
@@ -75,20 +75,24 @@ class Outcome:
 async def watch(chain: ChainRef) -> str:
     """Wait until a chain of runs has ended, and return its last state in Temporal's terms.
 
-    Makes about one request a minute, and sends three heartbeats in a heartbeat timeout, at most 20
-    seconds apart.
+    Occupies no activity slot meanwhile, makes about one request a minute, and sends three
+    heartbeats in a heartbeat timeout, at most 20 seconds apart.
 
     Raises:
         ApplicationError: Temporal refused, or stayed unreachable for five minutes.
     """
+    watching = _watch(activity.client(), chain)
+    return await wait_without_slot(watching, longest_seconds=_LONGEST_BEAT_SECONDS)
+
+
+async def _watch(client: Client, chain: ChainRef) -> str:
     try:
-        waiting = wait_closed(
-            activity.client(),
+        return await wait_closed(
+            client,
             chain.workflow_id,
             chain.first_run_id,
             patience_seconds=_PATIENCE_SECONDS,
         )
-        return await beating(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
     except StreamqError as exc:
         raise application_error(exc) from exc
 
@@ -97,18 +101,24 @@ async def watch(chain: ChainRef) -> str:
 async def outcome(workflow_id: str) -> Outcome:
     """Wait until the newest run of a workflow has ended, and return its result or failure.
 
+    Occupies no activity slot meanwhile.
+
     Raises:
         ApplicationError: Temporal refused, or stayed unreachable; ``ResultTooLargeError``: the
             result is too large to be passed on, which is not retried.
     """
+    waiting = _outcome(activity.client(), workflow_id)
+    return await wait_without_slot(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
+
+
+async def _outcome(client: Client, workflow_id: str) -> Outcome:
     try:
-        waiting = _outcome(activity.client(), workflow_id)
-        return await beating(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
+        return await _wait_outcome(client, workflow_id)
     except StreamqError as exc:
         raise application_error(exc) from exc
 
 
-async def _outcome(client: Client, workflow_id: str) -> Outcome:
+async def _wait_outcome(client: Client, workflow_id: str) -> Outcome:
     handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id)
     context = WorkflowSerializationContext(client.namespace, workflow_id)
     codec = client.data_converter.with_context(context).payload_codec
