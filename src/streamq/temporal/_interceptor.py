@@ -17,6 +17,7 @@ from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.client import Client
+from temporalio.common import Priority
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ActivityOutboundInterceptor,
@@ -37,14 +38,32 @@ from streamq.driver import ChunkQueue
 from ._failure import application_error, final_failure
 from ._origin import Origin
 from .activities._context import ActivityContext, current
+from .activities._forward import FORWARD_ACTIVITY
 from .activities._poll_request import POLL_ACTIVITY
+from .activities._seal import SEAL_ACTIVITY
+from .activities._summarize import SUMMARY_ACTIVITY
 from .activities._waiting import WaitingActivities
+from .activities._watch import RESULT_ACTIVITY, WATCH_ACTIVITY
 from .producer._attempt import run_attempt
 from .producer._heartbeat_details import Heartbeats
 from .producer._signature import spec_of
 from .workflow._end_stream import workflow_retries
 from .workflow._stream_topic import StreamOwner, chosen_owner, chosen_topic
+from .workflow_streams._publish import PUBLISH_ACTIVITY
 from .workflow_streams._workflow_stream import flush_workflow
+
+_BRIEF = {
+    POLL_ACTIVITY,
+    FORWARD_ACTIVITY,
+    WATCH_ACTIVITY,
+    RESULT_ACTIVITY,
+    SUMMARY_ACTIVITY,
+    SEAL_ACTIVITY,
+    PUBLISH_ACTIVITY,
+}
+"""Activities that occupy a slot for a moment, and must not queue behind producers."""
+
+_FIRST = Priority(priority_key=1)
 
 _logger = logging.getLogger("streamq.temporal")
 
@@ -168,6 +187,8 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
 
 class _WorkflowOutbound(WorkflowOutboundInterceptor):
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
+        if input.activity in _BRIEF and input.priority == Priority.default:
+            input.priority = _FIRST
         if input.activity != POLL_ACTIVITY:  # it needs no origin, and headers are stored in history
             input.headers = _origin().to_headers(input.headers)
         return super().start_activity(input)

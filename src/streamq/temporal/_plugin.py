@@ -23,6 +23,7 @@ from streamq.driver import ChunkQueue
 from streamq.opening._open import open_queue
 
 from ._interceptor import StreamqInterceptor
+from ._slots import warn_of_few_slots
 from ._versioned import VERSIONED
 from .activities._forward import forward
 from .activities._poll import poll
@@ -94,6 +95,7 @@ class StreamqPlugin(SimplePlugin):
         if not any(self._is_mine(each) for each in found):
             mine = StreamqInterceptor(self._opened, config["client"])
             config["interceptors"] = [*found, mine]
+            warn_of_few_slots(config)
         deployment = config.get("deployment_config")
         if deployment is not None and deployment.use_worker_versioning:
             config["workflows"] = [VERSIONED.get(each, each) for each in config["workflows"]]
