@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from streamq._errors import error_text, is_cancellation
 from streamq._events import SealState
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Decision:
     error_type: str = ""
     message: str = ""
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """What the seal says."""
+        return {"error_type": self.error_type, "message": self.message}
+
 
 class WriterOwner(Protocol):
     """Runs producers and repeats them, as Temporal does with activities."""
@@ -42,3 +48,18 @@ class WriterOwner(Protocol):
 
 current_owner: ContextVar[WriterOwner | None] = ContextVar("streamq_writer_owner", default=None)
 """The owner of the writers that the running code opens; by default a writer decides itself."""
+
+
+def ending_after(writer: StreamWriter, error: BaseException) -> Decision:
+    """Return how a stream ends whose writer was left by an exception."""
+    owner = current_owner.get()
+    if owner is not None:
+        return owner.left(writer, error)
+    if is_cancellation(error):
+        return Decision(True, SealState.CANCELLED)
+    return Decision(True, SealState.ERROR, type_name(error), error_text(error))
+
+
+def type_name(error: BaseException | str) -> str:
+    """Return the name of a failure for readers: its class."""
+    return "Error" if isinstance(error, str) else type(error).__name__

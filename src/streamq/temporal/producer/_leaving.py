@@ -35,9 +35,10 @@ from streamq.temporal._failure import (
 )
 from streamq.temporal._workflow_runs import has_chain_ended
 from streamq.temporal.activities._context import ActivityContext
+from streamq.temporal.activities._owner import stream_owner_of
 from streamq.writing._writer import StreamWriter
 
-from ._opening import FENCED_HINT, stream_of_attempt
+from ._opening import FENCED_HINT
 from ._recording import Recording
 
 _WORKER_SHUTDOWN = ApplicationError(
@@ -189,12 +190,14 @@ class Leavings:
         return Ending(SealState.ERROR, kind, text, is_retryable(recorded, self._info))
 
     async def _has_workflow_ended(self) -> bool:
+        context = self._context
         try:
-            stream = await stream_of_attempt(self._context, self._info, "any")
+            workflow_id, first_run_id = await stream_owner_of(
+                self._info, context.origin, context.client, context.settings
+            )
         except StreamqError:
             return False
-        workflow_id, first_run_id, _ = stream.name.rsplit("/", 2)
-        return await has_chain_ended(self._context.client, workflow_id, first_run_id)
+        return await has_chain_ended(context.client, workflow_id, first_run_id)
 
 
 def is_destroyed(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
