@@ -291,7 +291,7 @@ def is_cancellation(error: BaseException, *classes: type[BaseException]) -> bool
         error: The exception.
         classes: Classes that are cancellations besides :class:`asyncio.CancelledError`.
     """
-    cancellations = (asyncio.CancelledError, *classes)
+    cancellations: tuple[type[BaseException], ...] = (asyncio.CancelledError, *classes)
     if isinstance(error, BaseExceptionGroup):
         return error.split(cancellations)[1] is None
     return isinstance(error, cancellations)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streamq._errors import error_text, is_cancellation
 from streamq._events import SealState
@@ -32,16 +32,11 @@ class Decision:
     error_type: str = ""
     message: str = ""
 
-    @property
-    def texts(self) -> dict[str, str]:
-        """What the seal says."""
-        return {"error_type": self.error_type, "message": self.message}
-
 
 class WriterOwner(Protocol):
     """Runs producers and repeats them, as Temporal does with activities."""
 
-    def left(self, writer: StreamWriter, error: BaseException) -> Decision:
+    def left(self, writer: StreamWriter[Any], error: BaseException) -> Decision:
         """Decide about a writer whose ``async with`` was left by an exception."""
         ...
 
@@ -50,14 +45,18 @@ current_owner: ContextVar[WriterOwner | None] = ContextVar("streamq_writer_owner
 """The owner of the writers that the running code opens; by default a writer decides itself."""
 
 
-def ending_after(writer: StreamWriter, error: BaseException) -> Decision:
-    """Return how a stream ends whose writer was left by an exception."""
+def leave(writer: StreamWriter[Any], error: BaseException) -> bool:
+    """Request the seal of a writer that an exception has left; return whether it is closed now."""
     owner = current_owner.get()
     if owner is not None:
-        return owner.left(writer, error)
-    if is_cancellation(error):
-        return Decision(True, SealState.CANCELLED)
-    return Decision(True, SealState.ERROR, type_name(error), error_text(error))
+        ending = owner.left(writer, error)
+    elif is_cancellation(error):
+        ending = Decision(True, SealState.CANCELLED)
+    else:
+        ending = Decision(True, SealState.ERROR, type_name(error), error_text(error))
+    if ending.state is not None:  # aclose waits for it
+        writer._request_seal(ending.state, error_type=ending.error_type, message=ending.message)
+    return ending.closes
 
 
 def type_name(error: BaseException | str) -> str:

@@ -28,7 +28,7 @@ from streamq.records._wire import SealBody
 from ._fence import Fence
 from ._limits import Limits, not_awaited
 from ._outbox import Outbox
-from ._owner import ending_after, type_name
+from ._owner import leave, type_name
 from ._policies import OnFull
 from ._send_calls import ACCEPTED, SendCall, SendCalls
 from ._sender import Sender
@@ -344,24 +344,17 @@ class StreamWriter(Generic[TContra]):
             if self._outbox.seal is None and exc is None:
                 await self.finish()
             elif self._outbox.seal is None and exc is not None and closes:
-                closes = self._leave(exc)
+                closes = leave(self, exc)
         except (ReplayError, NotAwaitedError) as error:
-            closes = closes and self._leave(error)
+            closes = closes and leave(self, error)
             raise
         except asyncio.CancelledError as error:
             if closes and self._withdraw_seal():
-                closes = self._leave(error)
+                closes = leave(self, error)
             raise
         finally:
             if closes or self._outbox.is_sealed:
                 await self.aclose()
-
-    def _leave(self, error: BaseException) -> bool:
-        """Request the seal that an exception causes; return whether the writer is closed now."""
-        ending = ending_after(self, error)
-        if ending.state is not None:  # aclose waits for it
-            self._request_seal(ending.state, **ending.texts)
-        return ending.closes
 
     async def _end_sending(self) -> None:
         await self._sender.aclose(self._seal_timeout)

@@ -60,21 +60,21 @@ class Blocks(contextlib.ContextDecorator):
     def __exit__(self, *_: object) -> None: ...
 
 
-async def sends(stream, text):  # type: ignore[no-untyped-def]
+async def sends(stream: Any, text: Any) -> Any:
     await stream.send_chunk(text)
     return "done"
 
 
-def sends_in_a_thread(stream, text):  # type: ignore[no-untyped-def]
+def sends_in_a_thread(stream: Any, text: Any) -> Any:
     stream.send_chunk(text)
     return "done"
 
 
-async def yields(stream, text):  # type: ignore[no-untyped-def]
+async def yields(stream: Any, text: Any) -> Any:
     yield text
 
 
-def yields_in_a_thread(stream, text):  # type: ignore[no-untyped-def]
+def yields_in_a_thread(stream: Any, text: Any) -> Any:
     yield text
     return "done"
 
@@ -118,7 +118,7 @@ WORKING: dict[str, Function] = {
 
 
 def forgotten(stream: Any, text: str) -> Awaitable[str]:
-    return sends(stream, text)  # type: ignore[no-any-return]
+    return sends(stream, text)
 
 
 async def forgotten_await(stream: StreamWriter, text: str) -> Any:
@@ -209,9 +209,9 @@ async def test_function_that_returns_what_has_not_run_is_named(
 def test_what_cannot_be_decorated_is_refused_with_the_remedy() -> None:
     """The order of two decorators is easily confused."""
     with pytest.raises(TypeError, match="put @staticmethod above"):
-        streaming_activity(staticmethod(sends))  # type: ignore[arg-type]
+        streaming_activity(staticmethod(sends))
     with pytest.raises(TypeError, match="not Callable_"):
-        streaming_activity(Callable_)  # type: ignore[arg-type]
+        streaming_activity(Callable_)
 
 
 async def test_async_iterator_without_aclose_streams(

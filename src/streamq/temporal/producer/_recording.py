@@ -19,7 +19,7 @@ from temporalio.service import RPCError
 
 from streamq._errors import error_text
 from streamq.temporal._failure import is_non_retryable, shown_to_readers
-from streamq.temporal._workflow_runs import connecting
+from streamq.temporal._rpc import connecting
 
 TOO_LARGE = "PayloadsTooLarge"
 """Type of the failure for a result that is too large; the SDK's own failure has the same."""
