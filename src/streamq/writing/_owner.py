@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from streamq._errors import error_text, is_cancellation
 from streamq._events import SealState
-
-if TYPE_CHECKING:
-    from ._writer import StreamWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +33,8 @@ class Decision:
 class WriterOwner(Protocol):
     """Runs producers and repeats them, as Temporal does with activities."""
 
-    def left(self, writer: StreamWriter[Any], error: BaseException) -> Decision:
-        """Decide about a writer whose ``async with`` was left by an exception."""
+    def left(self, writer: Any, error: BaseException) -> Decision:
+        """Decide about a ``StreamWriter`` whose ``async with`` was left by an exception."""
         ...
 
 
@@ -45,8 +42,12 @@ current_owner: ContextVar[WriterOwner | None] = ContextVar("streamq_writer_owner
 """The owner of the writers that the running code opens; by default a writer decides itself."""
 
 
-def leave(writer: StreamWriter[Any], error: BaseException) -> bool:
-    """Request the seal of a writer that an exception has left; return whether it is closed now."""
+def leave(writer: Any, error: BaseException) -> bool:
+    """Request the seal of a ``StreamWriter`` that an exception has left.
+
+    Returns:
+        Whether the writer is closed now.
+    """
     owner = current_owner.get()
     if owner is not None:
         ending = owner.left(writer, error)

@@ -11,15 +11,21 @@ be printed and encoded.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import sys
+import threading
+import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, NoReturn
 
 import pytest
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError
 from tests.temporal.support.bench import Bench
-from tests.temporal.support.reading import outline
+from tests.temporal.support.fixture_types import Start
+from tests.temporal.support.following_workflows import Follows, Options
+from tests.temporal.support.reading import failure_of, outline
 
 from streamq import BlockingStreamWriter, Event, Seal, Settings, StreamWriter, open_writer
 from streamq.driver import ChunkQueue
@@ -51,8 +57,17 @@ def fail_in_chain() -> NoReturn:
         raise ValueError("outer") from exc
 
 
+def be_killed() -> NoReturn:
+    """Raise as code does that stops a thread from outside."""
+    thread = ctypes.c_ulong(threading.get_ident())
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
+    while True:
+        time.sleep(0)
+
+
 WAYS: dict[str, Callable[[], Any]] = {
     "error": lambda: fail(ValueError("bad")),
+    "killed": be_killed,
     "exit": lambda: sys.exit(2),
     "interrupt": lambda: fail(KeyboardInterrupt()),
     "generator exit": lambda: fail(GeneratorExit()),
@@ -139,7 +154,12 @@ def own_writer(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[
     return produce
 
 
-SHAPES = [in_the_loop, in_a_thread, async_generator, generator, method, own_writer]
+SHAPES = [
+    in_the_loop,
+    in_a_thread,
+    own_writer,
+    *(pytest.param(each, marks=pytest.mark.full) for each in (async_generator, generator, method)),
+]
 
 
 def shown(event: Event | None) -> str:
@@ -194,3 +214,46 @@ async def test_whatever_leaves_an_attempt_that_is_retried_leaves_the_stream_open
     retried = (["half", "RESET 2", "half", "END"], "COMPLETED")
     final = (["half", "ERROR"], "FAILED")
     assert found == {way: final if way in NEVER_RETRIED else retried for way in ways_of(shape)}
+
+
+THROUGH_WORKFLOWS = ["exit", "unprintable", "final details", "result", "elsewhere"]
+
+
+@pytest.mark.parametrize("delivery", ["none", "poll"])
+async def test_generic_workflow_fails_as_the_stream_ends(
+    bench: Bench, start: Start, delivery: str
+) -> None:
+    """It has code of its own that ends streams, and must not add another ending."""
+    found: dict[str, object] = {}
+
+    async def leave(way: str) -> None:
+        handle = await start("produce", way, max_attempts=1, delivery=delivery)
+        events = await bench.story(handle)
+        failure = await failure_of(handle)
+        if isinstance(failure, ChildWorkflowError) and isinstance(failure.cause, ActivityError):
+            failure = failure.cause.cause
+        found[way] = (outline(events), shown(events[-1]) == getattr(failure, "type", None))
+
+    produce = in_the_loop(lambda way: WAYS[way](), bench.queue, bench.settings)
+    async with bench.worker(produce):
+        await asyncio.gather(*map(leave, THROUGH_WORKFLOWS))
+    assert found == dict.fromkeys(THROUGH_WORKFLOWS, (["half", "ERROR"], True))
+
+
+async def test_workflow_that_reads_the_stream_gets_its_end_and_the_failure(bench: Bench) -> None:
+    """``stream_activity`` waits for both, and must not end the stream itself."""
+    found: dict[str, object] = {}
+
+    async def leave(way: str) -> None:
+        seen = await bench.client.execute_workflow(
+            Follows.run,
+            args=["produce", [way], Options(max_attempts=1)],
+            id=f"wf-{uuid.uuid4().hex}",
+            task_queue=bench.task_queue,
+        )
+        found[way] = (seen[:2], seen[2][0])
+
+    produce = in_the_loop(lambda way: WAYS[way](), bench.queue, bench.settings)
+    async with bench.worker(produce):
+        await asyncio.gather(*map(leave, THROUGH_WORKFLOWS))
+    assert found == dict.fromkeys(THROUGH_WORKFLOWS, (["half", "ERROR"], "failure"))

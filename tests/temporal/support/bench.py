@@ -10,6 +10,7 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
+from tests.temporal.support.following_workflows import Follows
 from tests.temporal.support.surviving_workflow import Call, Outcome, Survives
 
 from streamq import Event, Settings
@@ -31,7 +32,7 @@ class Bench:
         return Worker(
             self.client,
             task_queue=self.task_queue,
-            workflows=[Survives],
+            workflows=[Survives, Follows],
             activities=[function],
             activity_executor=self.pool,
             plugins=[StreamqPlugin(self.queue, self.settings)],
