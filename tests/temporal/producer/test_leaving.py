@@ -81,11 +81,11 @@ WAYS: dict[str, Callable[[], Any]] = {
     "surrogate": lambda: fail(ValueError("caf\udce9")),
     "details": lambda: fail(ApplicationError("bad", object(), type="Bad")),
     "final details": lambda: fail(ApplicationError("bad", object(), non_retryable=True)),
-    "large failure": lambda: fail(ValueError("x" * 3_000_000)),
-    "large details": lambda: fail(ApplicationError("bad", "x" * 3_000_000, type="Bad")),
+    "large failure": lambda: fail(ValueError("x" * 2_200_000)),
+    "large details": lambda: fail(ApplicationError("bad", "x" * 2_200_000, type="Bad")),
     "no more": lambda: next(iter(())),
     "result": object,
-    "large result": lambda: "x" * 3_000_000,
+    "large result": lambda: "x" * 2_200_000,
     "elsewhere": activity.raise_complete_async,
 }
 """Ways to leave, by name: each raises, or returns the activity's result."""

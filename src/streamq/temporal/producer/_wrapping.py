@@ -68,7 +68,7 @@ def bound_keywords(function: Any) -> set[str]:
 def place_of(function: Any) -> str:
     """Return where the outermost layer is defined, for messages: its own name, and its line."""
     for each in layers_of(function):
-        code = getattr(inspect.unwrap(each, stop=lambda _: True), "__code__", None)
+        code = getattr(each, "__code__", None)
         if code is not None:
             return f"{code.co_qualname!r} (line {code.co_firstlineno} of {code.co_filename})"
     return repr(name_of(function))
