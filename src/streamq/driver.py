@@ -6,6 +6,7 @@ never swallows an error and never interprets the bytes that it stores. (:class:`
 other features of a plugin.)
 
 Parts that several drivers need are here, too: :class:`Tap` and :func:`within_bounds` for reading,
+:func:`stored_stream` and :func:`skip_foreign` for listing,
 :class:`translated_errors` and :class:`ErrorTable` for errors, :class:`Calls`,
 :class:`SingleFlight`, :func:`together` and :func:`to_the_end` for what is under way,
 :class:`Closing` and :func:`close_all` for the end. A driver may use them or not.
@@ -50,6 +51,7 @@ from .driver_parts._client_errors import ErrorRule, ErrorTable, exception_classe
 from .driver_parts._credentials import mask_credentials
 from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
 from .driver_parts._single_flight import SingleFlight
+from .driver_parts._stored_names import skip_foreign, stored_stream
 from .driver_parts._tap import Tap, TapBudget
 from .driver_parts._together import together
 
@@ -269,7 +271,9 @@ class ChunkQueue(abc.ABC):
         """Iterate over the streams of a tenant whose name starts with ``prefix``, in any order.
 
         The prefix is taken literally. None of the streams has expired; ``last`` may be empty. A
-        stream that is created or removed meanwhile may be left out, and is no error.
+        stream that is created or removed meanwhile may be left out, and is no error. Neither is an
+        entry that streamq did not store, or whose name it does not take: it is skipped with one
+        line in the log (:func:`stored_stream`), here, in :meth:`sweep` and for blocked readers.
         """
 
     @abc.abstractmethod
@@ -464,6 +468,8 @@ __all__ = [
     "exception_classes",
     "mask_credentials",
     "new_entries",
+    "skip_foreign",
+    "stored_stream",
     "to_the_end",
     "together",
     "translated_errors",

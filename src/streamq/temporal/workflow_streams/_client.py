@@ -20,9 +20,11 @@ from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import describe, open_queue, open_reader
+from streamq.temporal._closing import ClosingWatch
 from streamq.temporal._names import stream_name
-from streamq.temporal._workflow_runs import find_first_run_id, wait_closed
+from streamq.temporal._workflow_runs import find_first_run_id
 from streamq.temporal.activities._context import current
+from streamq.temporal.activities._owner import stream_owner_of
 
 from ._items import TOPIC, Numbered, Topic, WorkflowStreamItem, bind, to_payload
 from ._reading import read_items
@@ -225,16 +227,16 @@ class WorkflowStreamClient:
             gaps_as_events=True,
         )
         async with reading as reader:
-            closed = asyncio.create_task(
-                wait_closed(
-                    self._client,
-                    self._handle.id,
-                    first,
+            closing = ClosingWatch(self._client, self._handle.id)
+            closed = asyncio.create_task(closing.wait_chain(first))
+            try:
+                found = read_items(
+                    reader,
+                    closing,
+                    closed,
+                    self._converter.payload_codec,
                     patience_seconds=self._settings.idle_seconds,
                 )
-            )
-            try:
-                found = read_items(reader, closed, self._converter.payload_codec)
                 async with contextlib.aclosing(found) as items:
                     async for offset, item in items:
                         if offset < from_offset or (wanted and item.topic not in wanted):
@@ -346,7 +348,8 @@ class WorkflowStreamClient:
         if origin is not None and activity.in_activity():
             info = activity.info()
             if info.workflow_id == self._handle.id == (origin.workflow_id or info.workflow_id):
-                return origin.first_execution_run_id
+                _, first = await stream_owner_of(info, origin, self._client, self._settings)
+                return first
         retry = RetryPolicy(
             deadline_seconds=self._settings.retry_seconds,
             call_seconds=self._settings.operation_seconds,
