@@ -13,7 +13,7 @@ This module is the facade. The rooms are named by where their code runs, from th
 * ``workflow/``: workflow code;
 * ``producer/``: the user's activities;
 * ``activities/``: streamq's own activities;
-* ``_names``, ``_origin``, ``_workflow_runs``, ``_failure``, ``_input``, ``_event_json``,
+* ``_names``, ``_origin``, ``_workflow_runs``, ``_activity_runs``, ``_failure``, ``_input``, ``_event_json``,
   ``_serializer``, ``_tracing``: shared by all.
 
 A module imports only from rooms below its own, and from ``streamq``.
@@ -23,6 +23,7 @@ Design: docs/design/temporal-producing.md, docs/design/temporal-reading.md.
 
 from streamq._sweep import SweepFinding, SweepRequest, SweepSummary
 
+from ._activity_runs import activity_stream_name
 from ._names import DEFAULT_TOPIC, stream_name
 from ._plugin import StreamqPlugin
 from ._subscribe import Subscription, subscribe
@@ -83,6 +84,7 @@ __all__ = [
     "SweepRequest",
     "SweepSummary",
     "SweepWorkflow",
+    "activity_stream_name",
     "forward",
     "poll",
     "resume_stream",

@@ -18,6 +18,7 @@ from streamq._sweep import SWEEPER
 from streamq.opening._open import open_writer, retry_policy, stream_id
 from streamq.reading._tail import newest_epoch
 from streamq.records._values import Serializer
+from streamq.temporal._activity_runs import activity_stream_name
 from streamq.temporal._failure import application_error, failure_type, final_failure
 from streamq.temporal._names import stream_name
 from streamq.temporal._serializer import conversion
@@ -40,18 +41,23 @@ logger = logging.getLogger("streamq.temporal")
 
 
 async def stream_of_attempt(context: ActivityContext, info: activity.Info, topic: str) -> StreamId:
-    """Return the stream of a topic of the workflow that an activity works for.
+    """Return the stream of a topic of the workflow that an activity works for, or of the activity.
 
     Raises:
-        ApplicationError: No workflow scheduled the activity; not retryable.
+        ApplicationError: The activity has neither a workflow nor a run id; not retryable.
         StreamqError: Temporal could not be queried for the first run id.
     """
     workflow_id, origin = info.workflow_id, context.origin
     if workflow_id is None or info.workflow_run_id is None:
-        raise final_failure(
-            ConfigurationError,
-            "a streaming activity needs a workflow: its stream is named after it",
-        )
+        if not info.activity_run_id:
+            raise final_failure(
+                ConfigurationError,
+                f"activity {info.activity_id!r} has neither a workflow nor a run id of its own, so "
+                "that its stream has no name; Temporal server 1.32 gives a run id to activities "
+                "that a client starts",
+            )
+        name = activity_stream_name(info.activity_id, info.activity_run_id, topic)
+        return stream_id(name, context.settings)
     if origin is not None:
         first = origin.first_execution_run_id
         workflow_id = origin.workflow_id or workflow_id
@@ -76,7 +82,7 @@ async def open_attempt_writer(
     """
     epoch = attempt_epoch(info)
     origin = context.origin
-    run_id = origin.original_run_id if origin else info.workflow_run_id
+    run_id = origin.original_run_id if origin else info.workflow_run_id or info.activity_run_id
     producer = f"{run_id}/{info.activity_id}"
     serializer: Serializer[Any]
     serializer, codec = conversion(
