@@ -7,14 +7,14 @@ removes the streams that crashed producers left.
 This module is the facade. The rooms are named by where their code runs, from the top down:
 
 * ``_plugin``, ``_interceptor``, ``_versioned``: the worker;
-* ``_subscribe``: any process outside of workers;
+* ``_subscribe``, ``_targets``: any process outside of workers;
 * ``generic/``: ``streamq.Stream``; ``sweeping/``: ``streamq.Sweep``; ``workflow_streams/``: the
   names of Temporal's Workflow Streams;
 * ``workflow/``: workflow code;
 * ``producer/``: the user's activities;
 * ``activities/``: streamq's own activities;
-* ``_names``, ``_origin``, ``_workflow_runs``, ``_activity_runs``, ``_failure``, ``_input``, ``_event_json``,
-  ``_serializer``, ``_tracing``: shared by all.
+* ``_names``, ``_origin``, ``_workflow_runs``, ``_activity_runs``, ``_failure``, ``_input``,
+  ``_event_json``, ``_serializer``, ``_tracing``: shared by all.
 
 A module imports only from rooms below its own, and from ``streamq``.
 

@@ -340,8 +340,8 @@ async def test_worker_that_shuts_down_leaves_the_stream_to_the_next(
         async with subscribe(handle, queue=queue, settings=settings) as events:
             await anext(events)
     async with run_worker(hang_once):
-        events = await read_all(handle, queue, settings)
-    assert outline(events) == ["one", "RESET 2", "one", "END"]
+        story = await read_all(handle, queue, settings)
+    assert outline(story) == ["one", "RESET 2", "one", "END"]
 
 
 @streaming_activity
