@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from temporalio.api.common.v1 import Payload
 from temporalio.api.workflowservice.v1 import DeleteActivityExecutionRequest
 from temporalio.client import ActivityHandle, Client
 from temporalio.common import RetryPolicy
+from temporalio.converter import (
+    ActivitySerializationContext,
+    DataConverter,
+    PayloadCodec,
+    SerializationContext,
+    WithSerializationContext,
+)
+from temporalio.worker import Worker
 from tests.temporal.support.fixture_types import Run
 from tests.temporal.support.reading import outline, read_all
 from tests.temporal.support.standalone import begin, broken
@@ -26,7 +37,7 @@ from streamq import (
 )
 from streamq.devserver import TemporalDevServer, free_port
 from streamq.driver import ChunkQueue
-from streamq.temporal import activity_stream_name, streaming_activity, subscribe
+from streamq.temporal import StreamqPlugin, activity_stream_name, streaming_activity, subscribe
 from streamq.temporal._activity_runs import wait_activity_closed
 from streamq.testing import FaultProxy
 
@@ -220,3 +231,40 @@ async def test_watch_gives_up_when_temporal_stays_away() -> None:
     away = await Client.connect(f"127.0.0.1:{free_port()}", lazy=True)
     with pytest.raises(BackendUnavailableError, match="watch activity 'a'"):
         await wait_activity_closed(away, "a", str(uuid.uuid4()), patience_seconds=0.2)
+
+
+class Keyed(PayloadCodec, WithSerializationContext):
+    """Encrypts, in earnest only for its type, with a key of the workflow or activity."""
+
+    def __init__(self, key: bytes = b"") -> None:
+        self.key = key
+
+    def with_context(self, context: SerializationContext) -> Keyed:
+        if isinstance(context, ActivitySerializationContext) and not context.workflow_id:
+            return Keyed(f"activity {context.activity_id}".encode())
+        return self
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        assert self.key
+        return [
+            Payload(metadata={"encoding": b"keyed"}, data=self.key + each.SerializeToString())
+            for each in payloads
+        ]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        assert self.key
+        assert all(each.data.startswith(self.key) for each in payloads)
+        return [Payload.FromString(each.data.removeprefix(self.key)) for each in payloads]
+
+
+async def test_codec_gets_the_activity_as_its_context(
+    temporal_address: str, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """A key for each customer is chosen by it, alike for arguments, chunks and result."""
+    converter = replace(DataConverter.default, payload_codec=Keyed())
+    client = await Client.connect(temporal_address, data_converter=converter)
+    plugin = StreamqPlugin(queue, settings)
+    async with Worker(client, task_queue=task_queue, activities=[say], plugins=[plugin]):
+        handle = await begin(client, task_queue, say, "x")
+        assert outline(await read_all(handle, queue, settings)) == ["x", "END"]
+        assert await handle.result() == "x"

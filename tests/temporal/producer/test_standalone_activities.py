@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from temporalio import activity, workflow
+from temporalio.api.workflowservice.v1 import ResetActivityExecutionRequest
 from temporalio.client import Client
 from temporalio.common import ActivityIDConflictPolicy, RetryPolicy
 from temporalio.exceptions import CancelledError
@@ -383,3 +384,50 @@ async def test_killed_worker_is_followed_by_reset_and_whole_second_attempt(
             assert await handle.result() == 2
     story = [*(f"1.{i}" for i in range(3)), "RESET 2", *(f"2.{i}" for i in range(6)), "END"]
     assert outline(events) == story
+
+
+@streaming_activity
+async def reset_once(stream: StreamWriter[str], gate: str) -> None:
+    await stream.send_chunk("one")
+    if _runs.setdefault(gate, 0) == 0:
+        _runs[gate] = 1
+        await asyncio.Event().wait()
+
+
+_runs: dict[str, int] = {}
+
+
+async def test_reset_by_an_operator_is_the_next_attempt(
+    run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """Temporal counts attempts from 1 again; the stream goes on with its own number."""
+    async with run_worker(reset_once):
+        handle = await begin(client, task_queue, reset_once, task_queue, heartbeat_timeout=BEAT)
+        async with subscribe(handle, queue=queue, settings=settings) as events:
+            first = await anext(events)
+            await client.workflow_service.reset_activity_execution(
+                ResetActivityExecutionRequest(
+                    namespace=client.namespace,
+                    activity_id=handle.id,
+                    run_id=str(handle.run_id),
+                    resource_id=f"activity:{handle.id}",
+                )
+            )
+            rest = [event async for event in events]
+    assert outline([first, *rest]) == ["one", "RESET 2", "one", "END"]
+
+
+async def test_activity_completed_from_outside_ends_its_producer(
+    run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """Temporal has a result that the activity did not return: its story was cut off."""
+    async with run_worker(wait):
+        handle = await begin(client, task_queue, wait, heartbeat_timeout=BEAT)
+        async with subscribe(handle, queue=queue, settings=settings) as events:
+            await anext(events)
+            await client.get_async_activity_handle(
+                activity_id=handle.id, run_id=handle.run_id
+            ).complete("by hand")
+            seal = await anext(events)
+    assert isinstance(seal, Seal)
+    assert (seal.state.name, seal.message) == ("CANCELLED", "the activity has ended (COMPLETED)")
