@@ -71,8 +71,8 @@ def sweep(
         bool,
         typer.Option(
             "--unknown",
-            help="Also end streams whose workflow or activity the namespace does not know (deleted, "
-            "past its retention, or running in another namespace).",
+            help="Also end streams whose workflow or activity the namespace does not know "
+            "(deleted, past its retention, or running in another namespace).",
         ),
     ] = False,
     delete_persistent: Annotated[
