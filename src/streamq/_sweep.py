@@ -187,6 +187,12 @@ async def sweep(
 
 
 def _check(request: SweepRequest) -> None:
+    try:
+        request.prefix.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"prefix {request.prefix!r} has a lone surrogate, which no name has"
+        ) from None
     for name in ("grace_seconds", "delete_persistent_seconds"):
         seconds = getattr(request, name)
         if seconds is not None and not 0 <= seconds < math.inf:

@@ -38,7 +38,7 @@ from streamq import (
 from streamq.devserver import TemporalDevServer, free_port
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, activity_stream_name, streaming_activity, subscribe
-from streamq.temporal._activity_runs import wait_activity_closed
+from streamq.temporal._activity_closing import ActivityClosingWatch
 from streamq.testing import FaultProxy
 
 
@@ -183,7 +183,7 @@ async def test_unknown_activity_is_a_typed_error(
 
 async def test_server_without_standalone_activities_is_named(queue: ChunkQueue) -> None:
     """Older servers, and those that have it switched off, do not know such an activity."""
-    settings = load_settings(backend="memory", retry_seconds=1)
+    settings = load_settings(backend="memory", retry_seconds=1, idle_seconds=0.5)
     with TemporalDevServer(dynamic_config={"activity.enableStandalone": "false"}) as server:
         client = await Client.connect(server.address)
         for run_id in (None, str(uuid.uuid4())):
@@ -213,7 +213,9 @@ async def test_watch_outlives_a_proxy_that_cuts_long_polls(
     async with FaultProxy(host, int(port)) as proxy:
         through = await Client.connect(proxy.address)
         watch = asyncio.create_task(
-            wait_activity_closed(through, handle.id, str(handle.run_id), patience_seconds=patience)
+            ActivityClosingWatch(through, handle.id, patience_seconds=patience).wait(
+                str(handle.run_id)
+            )
         )
         loop = asyncio.get_running_loop()
         until = loop.time() + 3 * patience
@@ -230,7 +232,7 @@ async def test_watch_gives_up_when_temporal_stays_away() -> None:
     """A reader must learn that nothing would report the end."""
     away = await Client.connect(f"127.0.0.1:{free_port()}", lazy=True)
     with pytest.raises(BackendUnavailableError, match="watch activity 'a'"):
-        await wait_activity_closed(away, "a", str(uuid.uuid4()), patience_seconds=0.2)
+        await ActivityClosingWatch(away, "a", patience_seconds=0.2).wait(str(uuid.uuid4()))
 
 
 class Keyed(PayloadCodec, WithSerializationContext):

@@ -12,30 +12,20 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from temporalio.api.enums.v1 import ActivityExecutionStatus
-from temporalio.api.workflowservice.v1 import (
-    DescribeActivityExecutionRequest,
-    PollActivityExecutionRequest,
-)
+from temporalio.api.workflowservice.v1 import DescribeActivityExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from streamq._errors import (
-    BackendUnavailableError,
-    ConfigurationError,
-    StreamNotFoundError,
-    StreamqError,
-)
+from streamq._errors import ConfigurationError, StreamNotFoundError, StreamqError
 from streamq._executions import Execution
 from streamq._retry import RetryPolicy
 
 from ._names import DEFAULT_TOPIC, check_topic
-from ._workflow_runs import connecting, rpc_error
+from ._rpc import RPC_TIMEOUT, connecting, rpc_error
 
-_RPC_TIMEOUT = timedelta(seconds=5)
-_LONG_POLL_TIMEOUT = timedelta(seconds=70)
 _PREFIX = "ACTIVITY_EXECUTION_STATUS_"
 
 _ENDED = {"COMPLETED", "FAILED", "CANCELED", "TERMINATED", "TIMED_OUT"}
@@ -102,7 +92,7 @@ async def describe_activity(
     )
     with connecting():
         answer = await client.workflow_service.describe_activity_execution(
-            request, retry=True, timeout=_RPC_TIMEOUT
+            request, retry=True, timeout=RPC_TIMEOUT
         )
     found = answer.info
     return ActivityRun(
@@ -136,12 +126,11 @@ def activity_rpc_error(error: RPCError, doing: str) -> StreamqError:
 
 
 async def wait_activity_started(
-    client: Client, activity_id: str, run_id: str | None, retry: RetryPolicy, *, seconds: float
+    client: Client, activity_id: str, retry: RetryPolicy, *, seconds: float
 ) -> tuple[str, bool]:
-    """Return the run id of a standalone activity, waiting for its start.
+    """Return the newest run id of a standalone activity, waiting for its start.
 
-    Describes it repeatedly, with pauses that grow from 50 ms to a second. A run that is given by
-    its id exists already or never will, so that it is not waited for.
+    Describes it repeatedly, with pauses that grow from 50 ms to a second.
 
     Returns:
         The run id, and whether the activity did not exist at first.
@@ -155,7 +144,7 @@ async def wait_activity_started(
 
     async def look() -> ActivityRun:
         try:
-            return await describe_activity(client, activity_id, run_id)
+            return await describe_activity(client, activity_id)
         except RPCError as exc:
             raise activity_rpc_error(exc, f"describe activity {activity_id!r}") from exc
 
@@ -166,8 +155,6 @@ async def wait_activity_started(
             return (await retry.run(look)).run_id, waited
         except StreamNotFoundError as exc:
             left = until - time.monotonic()
-            if run_id is not None:
-                raise
             if left <= 0:
                 if not waited:
                     raise
@@ -178,66 +165,6 @@ async def wait_activity_started(
         waited = True
         await asyncio.sleep(min(pause * random.uniform(0.5, 1.0), left))
         pause = min(pause * 2, 1.0)
-
-
-async def wait_activity_closed(
-    client: Client, activity_id: str, run_id: str, *, patience_seconds: float
-) -> str:
-    """Wait until a standalone activity has ended, after all of its attempts.
-
-    Long-polls for its outcome, which is not decoded. A proxy may cut every long poll: Temporal
-    counts as unreachable only if a short query fails as well.
-
-    Args:
-        client: Of the activity's namespace.
-        activity_id: Its id.
-        run_id: Its run.
-        patience_seconds: Give up when Temporal stays unreachable for this long.
-
-    Returns:
-        Its state, in Temporal's terms: ``COMPLETED``, ``FAILED``, ``CANCELED``, ``TERMINATED``,
-        ``TIMED_OUT``; ``NOT_FOUND`` if the server no longer knows it.
-
-    Raises:
-        StreamqError: Temporal refused, or stayed unreachable.
-    """
-    give_up, pause = 0.0, 0.05
-    while True:
-        error = None
-        try:
-            await _poll(client, activity_id, run_id)
-        except RPCError as exc:
-            error = exc
-        try:
-            run = await describe_activity(client, activity_id, run_id)
-        except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
-                return "NOT_FOUND"  # deleted, or removed after the namespace's retention
-            now = time.monotonic()
-            give_up = give_up or now + patience_seconds
-            raised = activity_rpc_error(exc, f"watch activity {activity_id!r}")
-            if not isinstance(raised, BackendUnavailableError) or now >= give_up:
-                raise raised from exc
-        else:
-            if run.has_ended:
-                return run.status
-            give_up = 0.0
-            if error is None:
-                pause = 0.05
-                continue
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, 2.0)
-
-
-async def _poll(client: Client, activity_id: str, run_id: str) -> None:
-    """Return when the activity has ended, or after the server's longest wait."""
-    request = PollActivityExecutionRequest(
-        namespace=client.namespace, activity_id=activity_id, run_id=run_id
-    )
-    with connecting():
-        await client.workflow_service.poll_activity_execution(
-            request, retry=False, timeout=_LONG_POLL_TIMEOUT
-        )
 
 
 async def activity_ending(client: Client, activity_id: str, run_id: str) -> str | None:

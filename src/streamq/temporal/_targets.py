@@ -1,53 +1,56 @@
-"""Finds the workflow or standalone activity that a subscription follows, and waits for its end.
+"""Finds the workflow or standalone activity that a reader follows, and watches for its end.
 
 Design: docs/design/temporal-reading.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from temporalio.client import ActivityHandle, Client, WorkflowHandle
 
+from streamq._errors import ConfigurationError, StreamNotFoundError
 from streamq._executions import Execution
 from streamq._retry import RetryPolicy
+from streamq._settings import Settings
 
-from ._activity_runs import wait_activity_closed, wait_activity_started
-from ._workflow_runs import wait_closed, wait_started
+from ._activity_closing import ActivityClosingWatch
+from ._activity_runs import wait_activity_started
+from ._chains import run_of_new_start
+from ._closing import ClosingWatch
+from ._patience import Patience
+from ._workflow_runs import wait_started
+
+Watching = tuple[Patience, Coroutine[Any, Any, str]]
+"""A watch, and the wait for the end, which returns the state in Temporal's terms."""
 
 
 class Target(Protocol):
-    """What a subscription follows."""
+    """What a reader follows."""
 
-    @property
-    def client(self) -> Client:
-        """A client of its namespace."""
+    client: Client
+    """A client of its namespace."""
 
-    @property
-    def id(self) -> str:
-        """Its id."""
+    id: str
+    """Its id."""
 
-    @property
-    def span_attribute(self) -> str:
-        """Name of the attribute that has the id in a span, as the SDK's interceptors name it."""
+    span_attribute: str
+    """Name of the id in the attributes of a span, as the SDK's interceptors name it."""
 
-    async def find(self, retry: RetryPolicy, *, seconds: float) -> tuple[Execution, bool]:
-        """Return after what its streams are named, waiting for its start if it is not known.
+    async def find(self, settings: Settings, *, start_seconds: float) -> tuple[Execution, bool]:
+        """Find what its streams are named after, waiting for its start if the handle has no run.
 
         Returns:
             The execution, and whether it did not exist at first.
 
         Raises:
-            StreamNotFoundError: It was not started within ``seconds``.
+            StreamNotFoundError: It does not exist, or was not started in time.
             StreamqError: Temporal refused, or stayed unreachable.
         """
 
-    async def wait_closed(self, execution: Execution, *, patience_seconds: float) -> str:
-        """Wait until it has ended for good, and return its state in Temporal's terms.
-
-        Raises:
-            StreamqError: Temporal refused, or stayed unreachable.
-        """
+    def watch(self, run_id: str, on_change: Callable[[], None]) -> Watching:
+        """Return a watch for the end of the execution with this run id, and its wait."""
 
 
 class WorkflowTarget:
@@ -60,22 +63,28 @@ class WorkflowTarget:
         self.client: Client = handle._client
         self.id = handle.id
 
-    async def find(self, retry: RetryPolicy, *, seconds: float) -> tuple[Execution, bool]:
-        """Return the chain; see :class:`Target`."""
-        handle, is_new = self._handle, False
-        first = handle.first_execution_run_id
+    async def find(self, settings: Settings, *, start_seconds: float) -> tuple[Execution, bool]:
+        """Find the chain; see :class:`Target`."""
+        handle = self._handle
+        first, is_new = run_of_new_start(handle), False
         if first is None:
-            run_id = handle.run_id or handle.result_run_id
-            first, is_new = await wait_started(
-                self.client, handle.id, run_id, retry, seconds=seconds
-            )
-        return Execution("workflow", handle.id, first), is_new
+            given = handle.first_execution_run_id
+            run_id = handle.run_id or handle.result_run_id or given
+            try:
+                first, is_new = await wait_started(
+                    self.client, self.id, run_id, _retry(settings), seconds=start_seconds
+                )
+            except StreamNotFoundError:
+                # The stream may be kept for longer than the workflow.
+                if given is None:
+                    raise
+                first = given
+        return Execution("workflow", self.id, first), is_new
 
-    async def wait_closed(self, execution: Execution, *, patience_seconds: float) -> str:
-        """Wait for the end of the last run; see :class:`Target`."""
-        return await wait_closed(
-            self.client, execution.id, execution.run_id, patience_seconds=patience_seconds
-        )
+    def watch(self, run_id: str, on_change: Callable[[], None]) -> Watching:
+        """Watch for the end of the last run; see :class:`Target`."""
+        watch = ClosingWatch(self.client, self.id, on_change=on_change)
+        return watch, watch.wait_chain(run_id)
 
 
 class ActivityTarget:
@@ -88,24 +97,39 @@ class ActivityTarget:
         self.client: Client = handle._client
         self.id = handle.id
 
-    async def find(self, retry: RetryPolicy, *, seconds: float) -> tuple[Execution, bool]:
-        """Return the run, by default the newest of its id; see :class:`Target`."""
+    async def find(self, settings: Settings, *, start_seconds: float) -> tuple[Execution, bool]:
+        """Find the run, by default the newest of its id; see :class:`Target`."""
         run_id, is_new = self._handle.run_id, False
         if not run_id:
             run_id, is_new = await wait_activity_started(
-                self.client, self.id, None, retry, seconds=seconds
+                self.client, self.id, _retry(settings), seconds=start_seconds
             )
         return Execution("activity", self.id, run_id), is_new
 
-    async def wait_closed(self, execution: Execution, *, patience_seconds: float) -> str:
-        """Wait for the end of the last attempt; see :class:`Target`."""
-        return await wait_activity_closed(
-            self.client, execution.id, execution.run_id, patience_seconds=patience_seconds
+    def watch(self, run_id: str, on_change: Callable[[], None]) -> Watching:
+        """Watch for the end of the last attempt; see :class:`Target`."""
+        watch = ActivityClosingWatch(self.client, self.id, on_change=on_change)
+        return watch, watch.wait(run_id)
+
+
+def _retry(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(deadline_seconds=settings.retry_seconds, backend="temporal")
+
+
+def target_of(
+    execution: WorkflowHandle[Any, Any] | ActivityHandle[Any] | str, client: Client | None
+) -> Target:
+    """Return the target behind a handle, or behind the id of a workflow.
+
+    Raises:
+        ConfigurationError: An id comes without a client.
+    """
+    if isinstance(execution, ActivityHandle):
+        return ActivityTarget(execution)
+    if not isinstance(execution, str):
+        return WorkflowTarget(execution)
+    if client is None:
+        raise ConfigurationError(
+            f"workflow id {execution!r} needs a client: pass client=client, or a handle"
         )
-
-
-def target_of(handle: WorkflowHandle[Any, Any] | ActivityHandle[Any]) -> Target:
-    """Return the target behind a handle."""
-    if isinstance(handle, ActivityHandle):
-        return ActivityTarget(handle)
-    return WorkflowTarget(handle)
+    return WorkflowTarget(client.get_workflow_handle(execution))

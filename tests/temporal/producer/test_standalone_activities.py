@@ -137,6 +137,7 @@ async def test_name_follows_the_run_not_the_id(
         for handle in (first, joined, by_id):
             async with subscribe(handle, queue=queue, settings=settings) as events:
                 names.add(events.stream.name)
+                await anext(events)
         assert names == {activity_stream_name(first.id, str(first.run_id))}
         await first.cancel()
         assert isinstance(await cause_of(first), CancelledError)

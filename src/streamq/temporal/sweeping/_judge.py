@@ -13,7 +13,8 @@ from streamq._executions import Execution
 from streamq._retry import RetryPolicy
 from streamq._sweep import Life, SweepRequest, Verdict
 from streamq.temporal._activity_runs import ActivityRun, describe_activity
-from streamq.temporal._workflow_runs import Run, describe_run, rpc_error
+from streamq.temporal._rpc import rpc_error
+from streamq.temporal._workflow_runs import Run, describe_run
 
 _NO_EXECUTION = "/temporal.api.errordetails.v1.NotFoundFailure"
 
@@ -63,9 +64,10 @@ class ExecutionJudge:
     async def _workflow(self, execution: Execution) -> Verdict:
         try:
             newest = await describe_run(self._client, execution.id)
+            first = await newest.first_run_id(self._client, execution.id)
         except RPCError as exc:
             return self._unknown(execution, exc)
-        return self._judge_workflow(execution, newest)
+        return self._judge_workflow(execution, newest, first)
 
     async def _activity(self, execution: Execution) -> Verdict:
         try:
@@ -100,10 +102,15 @@ class ExecutionJudge:
             return Verdict(Life.OVER, reason)
         return Verdict(Life.UNSURE, f"{reason}; it may run in another one")
 
-    def _judge_workflow(self, execution: Execution, newest: Run) -> Verdict:
-        if newest.first_run_id != execution.run_id:
-            # An id can be used again only after its chain has ended.
-            return self._over(execution, newest.started_at, "its id has been used again")
+    def _judge_workflow(
+        self, execution: Execution, newest: Run, first_of_newest: str | None
+    ) -> Verdict:
+        if first_of_newest is None:
+            return Verdict(Life.UNSURE, f"Temporal no longer knows the first runs of {execution}")
+        if first_of_newest != execution.run_id:
+            # An id can be used again, and a cron schedule fires again, only after the chain's end.
+            how = "its id has been used again, or it was due again"
+            return self._over(execution, newest.started_at, how)
         if newest.has_ended and newest.status and newest.closed_at:
             return self._over(execution, newest.closed_at, newest.status.name)
         if newest.closed_at is None and newest.status is not None:
