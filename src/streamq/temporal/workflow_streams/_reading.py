@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 from temporalio.converter import PayloadCodec
 
-from streamq._events import Chunk, Event
+from streamq._events import Chunk, EventOrGap, Gap
 from streamq.reading._reader import StreamReader
 
 from ._items import Numbered
@@ -16,7 +17,7 @@ _WAIT_SECONDS = 5.0
 
 
 async def read_items(
-    reader: StreamReader, closed: asyncio.Task[str], codec: PayloadCodec | None
+    reader: StreamReader[Any, Gap], closed: asyncio.Task[str], codec: PayloadCodec | None
 ) -> AsyncGenerator[tuple[int, Numbered]]:
     """Yield the items of a log with their offsets from 0, without those that are stored twice.
 
@@ -44,7 +45,9 @@ async def read_items(
             return
 
 
-async def _next_events(reader: StreamReader, closed: asyncio.Task[str]) -> Sequence[Event]:
+async def _next_events(
+    reader: StreamReader[Any, Gap], closed: asyncio.Task[str]
+) -> Sequence[EventOrGap]:
     """Return the next events; none if the workflow ended in the meantime, or none came."""
     if closed.done():
         return await reader.read_batch(max_wait=0)
