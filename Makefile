@@ -11,16 +11,19 @@ BENCH ?= latency
 CHAOS_SECONDS ?= 120
 CHAOS_SEED ?= 7
 
-.PHONY: help demo test lint format bench chaos setup lock clean
+.PHONY: help demo test test-full lint format bench chaos setup lock clean
 
 help: ## Show this list.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(READY) ## Stream a text through a real Temporal server and watch it arrive (ARGS="--help").
 	@$(BIN)/streamq demo $(ARGS)
 
-test: $(READY) ## Run all tests; they start every server they need (ARGS="-k name").
+test: $(READY) ## Run the tests; they start every server they need (ARGS="-k name").
 	@$(BIN)/pytest $(ARGS)
+
+test-full: $(READY) ## Run also the tests that take long (ARGS="-k name").
+	@$(BIN)/pytest -m "" $(ARGS)
 
 lint: $(READY) ## Check style and types.
 	@$(BIN)/ruff check

@@ -81,6 +81,9 @@ class PayloadSerializer(Generic[T]):
         Raises:
             SerializationError: The converter refuses it.
         """
+        if isinstance(value, bytearray | memoryview):
+            # Converters refuse them, or turn them into a list of numbers.
+            return self.encode(bytes(value))  # type: ignore[arg-type]
         if self._is_transparent and type(value) in (str, bytes):
             return encode_value(value)
         try:

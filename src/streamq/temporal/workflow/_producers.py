@@ -18,8 +18,10 @@ from temporalio.exceptions import (
 
 from streamq._errors import ProducerGoneError
 from streamq.temporal._failure import final_failure, is_refused
+from streamq.temporal._names import producer_id
 from streamq.temporal.activities._watch import Outcome, outcome
 
+from ._chain import first_run_id
 from ._end_stream import workflow_retries
 from ._produce_workflow import PRODUCE_WORKFLOW, ProduceRequest, RetrySpec, encode_payloads
 from ._producer_call import ProducerCall
@@ -121,7 +123,7 @@ class ChildProducer:
             call.name,
             encode_payloads(workflow.payload_converter().to_payloads(call.args)),
             info.workflow_id,
-            info.first_execution_run_id,
+            first_run_id(),
             call.topic,
             call.task_queue,
             _seconds(call.schedule_to_close_timeout),
@@ -132,11 +134,12 @@ class ChildProducer:
             info.attempt,
             workflow_retries(),
             f"{info.original_execution_run_id}/{_count_call(call.topic)}",
+            watches_first=True,
         )
         self.future = await workflow.start_child_workflow(
             PRODUCE_WORKFLOW,
             request,
-            id=call.stream,
+            id=producer_id(call.stream),
             result_type=call.result_type,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             id_reuse_policy=WorkflowIDReusePolicy.TERMINATE_IF_RUNNING,
@@ -161,9 +164,9 @@ class ChildProducer:
 class ResumedProducer:
     """A child workflow that an earlier run of this workflow started."""
 
-    def __init__(self, producer_id: str, result_type: type | None) -> None:
+    def __init__(self, stream: str, result_type: type | None) -> None:
         self.future = None
-        self.producer_id = producer_id
+        self.producer_id = producer_id(stream)
         self.refusal = None  # only a query of Temporal would find it
         self._result_type = result_type
         self._found: Outcome | None = None

@@ -11,6 +11,7 @@ from streamq._errors import StreamqError
 from streamq.temporal._failure import application_error
 from streamq.temporal._names import stream_name
 from streamq.temporal.activities._context import ActivityContext, activity_context
+from streamq.temporal.activities._owner import stream_owner_of
 
 from ._items import TOPIC, Numbered, PublishRequest
 from ._shared_log import SharedLog
@@ -30,7 +31,7 @@ async def publish(request: PublishRequest) -> None:
     context = activity_context()
     codec = activity.client().data_converter.payload_codec
     try:
-        log = SharedLog(context.queue, context.settings, _name(context))
+        log = SharedLog(context.queue, context.settings, await _name(context))
         try:
             items = [
                 Numbered(
@@ -48,8 +49,6 @@ async def publish(request: PublishRequest) -> None:
         raise application_error(exc) from exc
 
 
-def _name(context: ActivityContext) -> str:
-    info = activity.info()
-    origin = context.origin
-    assert origin is not None, "the plugin that registers this activity sends the origin as well"
-    return stream_name(str(info.workflow_id), origin.first_execution_run_id, TOPIC)
+async def _name(context: ActivityContext) -> str:
+    owner = await stream_owner_of(activity.info(), context.origin, context.client, context.settings)
+    return stream_name(*owner, TOPIC)
