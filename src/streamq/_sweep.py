@@ -46,7 +46,8 @@ _PAGE_BYTES = 4_194_304
 
 # A run id has always been a UUID. Topics have no slash, workflow ids may.
 _WORKFLOW_STREAM = re.compile(
-    r"(?P<workflow_id>.+)/(?P<run_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[^/]+"
+    r"(?P<workflow_id>.+)/(?P<run_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[^/]+",
+    re.DOTALL,
 )
 
 
@@ -195,6 +196,12 @@ async def sweep(
 
 
 def _check(request: SweepRequest) -> None:
+    try:
+        request.prefix.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"prefix {request.prefix!r} has a lone surrogate, which no name has"
+        ) from None
     for name in ("grace_seconds", "delete_persistent_seconds"):
         seconds = getattr(request, name)
         if seconds is not None and not 0 <= seconds < math.inf:

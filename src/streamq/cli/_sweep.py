@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from streamq._events import shown
 from streamq._settings import Settings, load_settings
 from streamq._sweep import SweepRequest, SweepSummary, judge_nothing
 from streamq._sweep import sweep as run_sweep
@@ -21,6 +22,7 @@ from streamq.driver import ChunkQueue
 from streamq.opening._open import open_queue, stream_id
 from streamq.opening._requirements import check_capabilities
 
+from ._names import named
 from ._terminal import needs_extra, run_async, show_error, show_json, show_table, stderr, stdout
 
 if TYPE_CHECKING:
@@ -95,6 +97,9 @@ def sweep(
         str | None, typer.Option(help="With --schedule: task queue of workers with the plugin.")
     ] = None,
     unschedule: Annotated[bool, typer.Option("--unschedule", help="Delete the schedule.")] = False,
+    encoded: Annotated[
+        bool, typer.Option("--encoded", "-e", help="The prefix is percent-encoded.")
+    ] = False,
 ) -> int:
     """Seal and remove streams that crashed producers have left.
 
@@ -114,7 +119,7 @@ def sweep(
     stream_id("any", settings)  # raises if the tenant is invalid
     request = SweepRequest(
         tenant=tenant,
-        prefix=prefix,
+        prefix=named(prefix, encoded=encoded),
         grace_seconds=grace.total_seconds(),
         unknown=unknown,
         delete_persistent_seconds=None
@@ -239,14 +244,14 @@ def _progress() -> Iterator[Callable[[int], None]]:
 def _show(summary: SweepSummary) -> None:
     if summary.findings:
         table = Table()
-        longest = max(len(finding.stream) for finding in summary.findings)
+        longest = max(len(shown(finding.stream)) for finding in summary.findings)
         # Not shortened, so that it can be copied.
         table.add_column("stream", min_width=longest, overflow="fold")
         table.add_column("would be" if summary.dry_run else "done")
         table.add_column("why", overflow="fold")
         for finding in summary.findings:
             done = Text(finding.done, style=_STYLES[finding.done])
-            table.add_row(Text(finding.stream), done, Text(finding.reason))
+            table.add_row(Text(shown(finding.stream)), done, Text(finding.reason))
         show_table(table, stdout())
     counts = [
         f"{summary.streams} streams of tenant {summary.tenant} on {summary.backend}",

@@ -20,7 +20,7 @@ from streamq._errors import (
 from streamq._events import StreamId
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, build, check_variables, load_settings
-from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions
+from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions, close_all
 from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
 from streamq.reading._tail import StreamStatus, read_tail
@@ -327,7 +327,7 @@ async def _using(
     try:
         yield owned, owned.aclose
     except BaseException:
-        await owned.aclose()
+        await close_all(owned.aclose)
         raise
 
 

@@ -22,7 +22,7 @@ from streamq._errors import (
 from streamq._events import Chunk, Event, Reset, Seal, StreamId
 from streamq._retry import RetryPolicy
 from streamq._statistics import ReaderStatistics
-from streamq.driver import START, ChunkQueue, Stored
+from streamq.driver import START, ChunkQueue, Closing, Stored
 from streamq.records._codec import Codec, reveal
 from streamq.records._values import PLAIN, Serializer, T
 from streamq.records._wire import Record
@@ -72,11 +72,12 @@ class StreamReader(Generic[T]):
         self._retry = retry
         self._codec = codec
         self._single_try = dataclasses.replace(retry, deadline_seconds=0.0)
-        self._on_close = on_close
         self._consumes = not queue.capabilities.replay
         self._commits = commits
         self._committed = START
         self._closed = False
+        steps = [self._release] if self._consumes else []
+        self._closing = Closing(*steps, *([] if on_close is None else [on_close]))
         self._position = cursor.position
         self._whole_position = cursor.position  # before the records that the sequencer holds back
         self._ahead: ReadAhead[T] = ReadAhead(cursor, consumes=self._consumes)
@@ -225,26 +226,25 @@ class StreamReader(Generic[T]):
 
         A call that waits in another task raises ``ClosedError`` when its wait ends, or at once if
         the reader opened its queue itself.
+
+        Cancellation: everything is released all the same, soon after this call at the latest.
         """
-        if self._closed:
-            return
         self._closed = True
-        try:
-            if self._consumes:
-                with contextlib.suppress(StreamqError):  # unreleased records come back later
-                    await self._single_try.run(
-                        lambda: self._queue.release(self.stream, self._ahead.cursor.position)
-                    )
-        finally:
-            if self._on_close is not None:
-                closing, self._on_close = self._on_close, None
-                await closing()
+        await self._closing.run()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *raised: object) -> None:
         await self.aclose()
+
+    async def _release(self) -> None:
+        """Give back the records that were taken from other readers and not delivered."""
+        if self._consumes:
+            with contextlib.suppress(StreamqError):  # unreleased records come back later
+                await self._single_try.run(
+                    lambda: self._queue.release(self.stream, self._ahead.cursor.position)
+                )
 
     def _check_open(self) -> None:
         if self._closed:

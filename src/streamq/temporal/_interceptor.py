@@ -13,13 +13,14 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ActivityOutboundInterceptor,
+    ContinueAsNewInput,
     ExecuteActivityInput,
     ExecuteWorkflowInput,
     Interceptor,
@@ -37,10 +38,12 @@ from streamq.driver import ChunkQueue
 from ._failure import application_error, final_failure
 from ._origin import Origin
 from .activities._context import ActivityContext, current
+from .activities._owner import FIRST_RUN_ACTIVITY
 from .activities._poll_request import POLL_ACTIVITY
 from .producer._attempt import run_attempt
 from .producer._heartbeat_details import Heartbeats
 from .producer._signature import spec_of
+from .workflow._chain import continued_headers, known_first_run_id, learn_first_run_id
 from .workflow._end_stream import workflow_retries
 from .workflow._stream_topic import StreamOwner, chosen_owner, chosen_topic
 from .workflow_streams._end_topics import end_topics
@@ -162,6 +165,7 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
         try:
+            await learn_first_run_id()
             result = await super().execute_workflow(input)
         except workflow.ContinueAsNewError:
             await self._flush(continues=True)
@@ -200,13 +204,18 @@ class _RoutedWorkflowInbound(_WorkflowInbound):
 
 
 class _WorkflowOutbound(WorkflowOutboundInterceptor):
+    def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:
+        input.headers = continued_headers(input.headers)
+        super().continue_as_new(input)
+
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         if input.activity != POLL_ACTIVITY:  # it needs no origin, and headers are stored in history
             input.headers = _origin().to_headers(input.headers)
         return super().start_activity(input)
 
     def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
-        if input.activity != POLL_ACTIVITY:  # it needs no origin, and headers are stored in history
+        # These need no origin, and headers are stored in history.
+        if input.activity not in (POLL_ACTIVITY, FIRST_RUN_ACTIVITY):
             input.headers = _origin().to_headers(input.headers)
         return super().start_local_activity(input)
 
@@ -214,7 +223,7 @@ class _WorkflowOutbound(WorkflowOutboundInterceptor):
 def _origin() -> Origin:
     info = workflow.info()
     owner = chosen_owner() or StreamOwner(
-        info.workflow_id, info.first_execution_run_id, info.attempt, workflow_retries()
+        info.workflow_id, known_first_run_id(), info.attempt, workflow_retries()
     )
     return Origin(
         owner.first_execution_run_id,

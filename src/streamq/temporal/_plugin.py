@@ -20,12 +20,13 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from streamq._errors import ConfigurationError
 from streamq._settings import Settings, load_settings
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import open_queue
 
 from ._interceptor import StreamqInterceptor
 from ._versioned import VERSIONED
 from .activities._forward import forward
+from .activities._owner import first_run
 from .activities._poll import poll
 from .activities._seal import seal
 from .activities._summarize import summarize
@@ -177,7 +178,7 @@ class StreamqPlugin(SimplePlugin):
         try:
             await next(worker)
         finally:
-            await self._release()
+            await close_all(self._release)
 
     async def _prepare(self, worker: Worker, queue: ChunkQueue) -> None:
         activities = worker.config(active_config=True).get("activities", ())
@@ -216,6 +217,7 @@ _ACTIVITIES: tuple[Callable[..., Any], ...] = (
     sweep,
     watch,
     outcome,
+    first_run,
 )
 _WORKFLOWS: tuple[type, ...] = (StreamWorkflow, SweepWorkflow, ProduceWorkflow)
 

@@ -54,6 +54,8 @@ class PayloadSerializer(Generic[T]):
     Args:
         converter: The payload converter.
         value_type: Type of decoded values; by default that of their JSON.
+        is_inferred: Whether nobody gave ``value_type``, so that a value that does not fit it is
+            decoded as if there were none.
         is_transparent: Whether the converter returns text and bytes unchanged.
     """
 
@@ -62,9 +64,11 @@ class PayloadSerializer(Generic[T]):
         converter: PayloadConverter,
         value_type: type[T] | None = None,
         *,
+        is_inferred: bool = False,
         is_transparent: bool = False,
     ) -> None:
         self._converter = converter
+        self._is_inferred = is_inferred
         self._is_transparent = is_transparent
         self._type = value_type
         self._takes_bytes = value_type is None or any(
@@ -77,6 +81,9 @@ class PayloadSerializer(Generic[T]):
         Raises:
             SerializationError: The converter refuses it.
         """
+        if isinstance(value, bytearray | memoryview):
+            # Converters refuse them, or turn them into a list of numbers.
+            return self.encode(bytes(value))  # type: ignore[arg-type]
         if self._is_transparent and type(value) in (str, bytes):
             return encode_value(value)
         try:
@@ -93,7 +100,14 @@ class PayloadSerializer(Generic[T]):
         Raises:
             SerializationError: The converter refuses them.
         """
-        wanted = self._type
+        if not self._is_inferred:
+            return self._decode(encoding, data, self._type)
+        try:
+            return self._decode(encoding, data, self._type)
+        except SerializationError:
+            return self._decode(encoding, data, None)
+
+    def _decode(self, encoding: Encoding, data: bytes, wanted: type[T] | None) -> T:
         if encoding is Encoding.TEXT and (wanted is None or wanted is str):
             return decode_value(encoding, data)  # type: ignore[no-any-return]
         if self._is_transparent and wanted is None and encoding is not Encoding.PAYLOAD:
@@ -108,7 +122,7 @@ class PayloadSerializer(Generic[T]):
                 f"the data converter cannot decode a chunk ({encoding.name}) as {_name(wanted)}: "
                 f"{found or type(exc).__name__}"
             ) from None
-        if isinstance(value, bytes) and not self._takes_bytes:
+        if wanted is not None and isinstance(value, bytes) and not self._takes_bytes:
             # Converters return bytes for any requested type.
             raise SerializationError(f"a chunk of {len(value)} bytes is not a {_name(wanted)}")
         return value  # type: ignore[no-any-return]

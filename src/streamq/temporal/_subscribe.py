@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from types import TracebackType
 from typing import Any, Generic, Literal, Self
 
@@ -19,17 +20,17 @@ from streamq._errors import (
     StreamNotFoundError,
 )
 from streamq._events import Event, Seal, StreamId
-from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import open_queue, open_reader, stream_id
 from streamq.reading._reader import StreamReader
 from streamq.records._values import T
 
-from ._names import DEFAULT_TOPIC, check_topic, stream_name
+from ._closing import ClosingWatch
+from ._find_name import find_stream, workflow_handle
+from ._names import DEFAULT_TOPIC, check_topic
 from ._serializer import conversion
 from ._tracing import ReadingSpan
-from ._workflow_runs import wait_closed, wait_started
 
 START_SECONDS = 10.0
 """How long a subscriber waits for a workflow that does not exist yet."""
@@ -76,18 +77,12 @@ def subscribe(
     Raises:
         ConfigurationError: The topic or a time is not usable, or an id comes without a client.
     """
-    if isinstance(workflow, str):
-        if client is None:
-            raise ConfigurationError(
-                f"workflow id {workflow!r} needs a client: pass "
-                "subscribe(id, client=client), or a handle"
-            )
-        workflow = client.get_workflow_handle(workflow)
+    handle = workflow_handle(workflow, client)
     for name, seconds in (("idle_seconds", idle_seconds), ("start_seconds", start_seconds)):
         if not seconds >= 0:  # NaN neither
             raise ConfigurationError(f"{name} must be 0 or more, not {seconds}")
     return Subscription(
-        workflow,
+        handle,
         check_topic(topic),
         from_,
         queue,
@@ -139,7 +134,9 @@ class Subscription(Generic[T]):
         self._start_seconds = start_seconds
         self._owned: ChunkQueue | None = None
         self._reader: StreamReader[T] | None = None
+        self._closing: ClosingWatch | None = None
         self._watch: asyncio.Task[str] | None = None
+        self._quiet_since = 0.0
         self._waiting: asyncio.Timeout | None = None
         self._span = ReadingSpan()
 
@@ -154,16 +151,12 @@ class Subscription(Generic[T]):
 
     async def _open(self) -> None:
         handle, client, chosen = self._handle, self._handle._client, self._settings
-        first = handle.first_execution_run_id
-        if first is None:
-            run_id = handle.run_id or handle.result_run_id
-            retry = RetryPolicy(deadline_seconds=chosen.retry_seconds)
-            first, is_new = await wait_started(
-                client, handle.id, run_id, retry, seconds=self._start_seconds
-            )
-            if is_new and self._from == "tail":
-                self._from = "beginning"  # all events come after the subscription began
-        stream = stream_id(stream_name(handle.id, first, self._topic), chosen)
+        name, first, is_new = await find_stream(
+            handle, self._topic, chosen, start_seconds=self._start_seconds
+        )
+        if is_new and self._from == "tail":
+            self._from = "beginning"  # all events come after the subscription began
+        stream = stream_id(name, chosen)
         queue = self._given
         if queue is None:
             queue = self._owned = await open_queue(chosen)
@@ -181,26 +174,20 @@ class Subscription(Generic[T]):
                 idle_seconds=self._idle_seconds,
             )
         except BaseException:
-            await self._close_queue()
+            await close_all(self._close_queue)
             raise
         self._span.opened(stream, queue.backend)
+        self._closing = ClosingWatch(client, handle.id, on_change=self._reschedule)
         self._watch = asyncio.create_task(
-            wait_closed(client, handle.id, first, patience_seconds=chosen.idle_seconds),
-            name=f"streamq-watch {handle.id}",
+            self._closing.wait_chain(first), name=f"streamq-watch {handle.id}"
         )
         self._watch.add_done_callback(self._on_closed)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        watch, self._watch = self._watch, None
         self._span.end(self._reader, exc)
-        if watch is not None:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-        if self._reader is not None:
-            await self._reader.aclose()
-        await self._close_queue()
+        await close_all(self._end_watch, self._close_reader, self._close_queue)
 
     @property
     def stream(self) -> StreamId:
@@ -230,29 +217,37 @@ class Subscription(Generic[T]):
         reader, watch = self._open_reader(), self._watch
         if watch is None:
             raise ClosedError("this subscription is closed", stream=str(reader.stream))
-        if not watch.done():
+        self._quiet_since = time.monotonic()
+        while not watch.done():
             try:
-                # The end of the workflow ends this wait: _on_closed makes the timeout expire.
+                # The end of the workflow, and an outage of Temporal, reschedule this deadline.
                 async with asyncio.timeout(None) as self._waiting:
+                    self._reschedule()
                     event = await reader.__anext__()
                 self._span.follow(reader)
                 return event
             except TimeoutError:
-                if not watch.done():
+                if not self._waiting or not self._waiting.expired():
                     raise
             finally:
                 self._waiting = None
+            closing, seconds = self._closing, self._settings.idle_seconds
+            assert closing is not None
+            if time.monotonic() >= closing.silence_ends(self._quiet_since, seconds):
+                raise closing.silence(str(reader.stream), seconds) from closing.failure
         return await self._read_rest(reader, watch)
 
     async def _read_rest(self, reader: StreamReader, watch: asyncio.Task[str]) -> Event[T]:
         """Return the next event that was still in transit when the workflow ended."""
         if reader.seal is not None:
             raise StopAsyncIteration
+        if watch.cancelled():
+            raise ClosedError("this subscription is closed", stream=str(reader.stream))
         batch = await reader.read_batch(max_events=1, max_wait=_GRACE_SECONDS)
         if batch:
             self._span.follow(reader)
             return batch[0]
-        status = watch.result()  # raises if Temporal could not be queried
+        status = watch.result()
         detail = f"without sealing stream {reader.stream}; what was delivered is all there is"
         if not reader.offset and not await self._exists(reader.stream):
             detail = (
@@ -285,8 +280,29 @@ class Subscription(Generic[T]):
     def _on_closed(self, watch: asyncio.Task[str]) -> None:
         if not watch.cancelled():
             watch.exception()  # marks it as retrieved; __anext__ raises it, if there is a next
-        if self._waiting is not None:
-            self._waiting.reschedule(asyncio.get_running_loop().time())
+        self._reschedule()
+
+    def _reschedule(self) -> None:
+        """Let the wait for an event end with the workflow, or with the patience with Temporal."""
+        waiting, closing, watch = self._waiting, self._closing, self._watch
+        if waiting is None or closing is None or watch is None or waiting.expired():
+            return
+        ends_in = 0.0
+        if not watch.done():
+            ends = closing.silence_ends(self._quiet_since, self._settings.idle_seconds)
+            ends_in = ends - time.monotonic()
+        now = asyncio.get_running_loop().time()
+        waiting.reschedule(now + ends_in if math.isfinite(ends_in) else None)
+
+    async def _end_watch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.cancel()
+            await asyncio.wait({watch})
+
+    async def _close_reader(self) -> None:
+        if self._reader is not None:
+            await self._reader.aclose()
 
     async def _close_queue(self) -> None:
         owned, self._owned = self._owned, None

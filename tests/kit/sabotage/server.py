@@ -83,6 +83,7 @@ class Server:
         self.trash: dict[StreamId, list[bytes]] = {}
         self.notes: dict[object, object] = {}
         self.at_restart: list[Callable[[], None]] = []
+        self.foreign: set[str] = set()
         self.is_answering = asyncio.Event()
         self.is_answering.set()
         self.delay = 0.0
@@ -326,6 +327,9 @@ class SabotageHarness(BackendHarness):
 
     async def trim(self, stream: StreamId, keep: int) -> None:
         self.server.forget(stream, slice(None, -keep))
+
+    async def plant(self, tenant: str) -> None:
+        self.server.foreign.add(tenant)
 
     async def break_connections(self) -> None:
         await self.server.break_connections()

@@ -19,6 +19,7 @@ from temporalio import activity
 from streamq._errors import FencedError, SealedError, StreamqError
 from streamq.driver_parts._cleanup import to_the_end
 from streamq.temporal._failure import application_error, is_final, is_retryable, shown_to_readers
+from streamq.temporal._names import owner_of_stream
 from streamq.temporal._workflow_runs import has_chain_ended
 from streamq.temporal.activities._context import ActivityContext
 from streamq.writing._blocking import BlockingStreamWriter
@@ -218,8 +219,7 @@ class _Attempt:
         await self._seal(lambda writer: writer.cancel(reason), "CANCELLED")
 
     async def _has_workflow_ended(self) -> bool:
-        name = self._writers[0].stream.name
-        workflow_id, first_run_id, _ = name.rsplit("/", 2)
+        workflow_id, first_run_id = owner_of_stream(self._writers[0].stream.name)
         return await has_chain_ended(self._context.client, workflow_id, first_run_id)
 
     async def _seal_failed(self, error: BaseException) -> None:

@@ -11,7 +11,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from streamq._errors import ConfigurationError, StreamqError
 from streamq._retry import RetryPolicy
 from streamq._sweep import Life, SweepRequest, Verdict
-from streamq.temporal._workflow_runs import Run, describe_run, rpc_error
+from streamq.temporal._rpc import rpc_error
+from streamq.temporal._workflow_runs import Run, describe_run
 
 _NO_WORKFLOW = "/temporal.api.errordetails.v1.NotFoundFailure"
 
@@ -49,29 +50,33 @@ class WorkflowJudge:
     async def _ask(self, workflow_id: str, first_run_id: str) -> Verdict:
         if self.problem is None:
             try:
-                newest = await self._retry.run(lambda: self._newest(workflow_id))
+                newest, first = await self._retry.run(lambda: self._newest(workflow_id))
             except StreamqError as exc:
                 self.problem = self.problem or str(exc)
             else:
                 self._answers = True
-                return self._judge(workflow_id, first_run_id, newest)
+                return self._judge(workflow_id, first_run_id, newest, first)
         return Verdict(Life.UNSURE, f"Temporal did not say whether workflow {workflow_id!r} runs")
 
-    async def _newest(self, workflow_id: str) -> Run | None:
+    async def _newest(self, workflow_id: str) -> tuple[Run | None, str | None]:
+        """Return the newest run and the first run of its chain, as far as Temporal knows them."""
         try:
-            return await describe_run(self._client, workflow_id)
+            newest = await describe_run(self._client, workflow_id)
+            return newest, await newest.first_run_id(self._client, workflow_id)
         except RPCError as exc:
             if exc.status is RPCStatusCode.NOT_FOUND:
                 # The server answers "not found" for an unknown namespace as well.
                 if any(each.type_url.endswith(_NO_WORKFLOW) for each in exc.grpc_status.details):
-                    return None
+                    return None, None
                 raise ConfigurationError(
                     f"Temporal does not know namespace {self._client.namespace!r}: {exc.message}; "
                     "set STREAMQ_TEMPORAL_NAMESPACE"
                 ) from exc
             raise rpc_error(exc, f"ask Temporal about workflow {workflow_id!r}") from exc
 
-    def _judge(self, workflow_id: str, first_run_id: str, newest: Run | None) -> Verdict:
+    def _judge(
+        self, workflow_id: str, first_run_id: str, newest: Run | None, first_of_newest: str | None
+    ) -> Verdict:
         if newest is None:
             reason = (
                 f"workflow {workflow_id!r} is not known to namespace {self._client.namespace!r}"
@@ -79,9 +84,13 @@ class WorkflowJudge:
             if self._takes_unknown:
                 return Verdict(Life.OVER, reason)
             return Verdict(Life.UNSURE, f"{reason}; it may run in another one")
-        if newest.first_run_id != first_run_id:
-            # An id can be used again only after its chain has ended.
-            ended_at, how = newest.started_at, "its id has been used again"
+        if first_of_newest is None:
+            return Verdict(
+                Life.UNSURE, f"Temporal no longer knows the first runs of workflow {workflow_id!r}"
+            )
+        if first_of_newest != first_run_id:
+            # An id can be used again, and a cron schedule fires again, only after the chain's end.
+            ended_at, how = newest.started_at, "its id has been used again, or it was due again"
         elif newest.has_ended and newest.status and newest.closed_at:
             ended_at, how = newest.closed_at, newest.status.name
         elif newest.closed_at is None and newest.status is not None:

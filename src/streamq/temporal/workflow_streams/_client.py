@@ -18,11 +18,13 @@ from temporalio.converter import DataConverter
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import describe, open_queue, open_reader
+from streamq.temporal._closing import ClosingWatch
 from streamq.temporal._names import stream_name
-from streamq.temporal._workflow_runs import find_first_run_id, wait_closed
+from streamq.temporal._workflow_runs import find_first_run_id
 from streamq.temporal.activities._context import current
+from streamq.temporal.activities._owner import stream_owner_of
 
 from ._items import TOPIC, Numbered, Topic, WorkflowStreamItem, bind, to_payload
 from ._protocol import Batch
@@ -140,15 +142,16 @@ class WorkflowStreamClient:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        flusher, self._flusher = self._flusher, None
         try:
-            if self._flusher is not None:
-                self._flusher.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._flusher
-            self._flusher = None
+            if flusher is not None:
+                flusher.cancel()
+                await asyncio.wait({flusher})
+                if not flusher.cancelled():
+                    flusher.result()  # raises the error that ended it
             await self._flush_all()
         finally:
-            await self._release()
+            await close_all(self._release)
 
     @overload
     def topic(self, name: str) -> TopicHandle[Any]: ...
@@ -174,7 +177,7 @@ class WorkflowStreamClient:
             await self._flush_all()
         finally:
             if self._flusher is None:
-                await self._release()
+                await close_all(self._release)
 
     @overload
     def subscribe(
@@ -226,16 +229,16 @@ class WorkflowStreamClient:
             gaps_as_events=True,
         )
         async with reading as reader:
-            closed = asyncio.create_task(
-                wait_closed(
-                    self._client,
-                    self._handle.id,
-                    first,
+            closing = ClosingWatch(self._client, self._handle.id)
+            closed = asyncio.create_task(closing.wait_chain(first))
+            try:
+                found = read_items(
+                    reader,
+                    closing,
+                    closed,
+                    self._converter.payload_codec,
                     patience_seconds=self._settings.idle_seconds,
                 )
-            )
-            try:
-                found = read_items(reader, closed, self._converter.payload_codec)
                 async with contextlib.aclosing(found) as items:
                     async for offset, item in items:
                         if offset < from_offset or (wanted and item.topic not in wanted):
@@ -338,10 +341,12 @@ class WorkflowStreamClient:
     async def _release(self) -> None:
         log, self._log = self._log, None
         opened, self._opened = self._opened, None
-        if log is not None:
-            await log.aclose()
-        if opened is not None:
-            await opened.aclose()
+        try:
+            if log is not None:
+                await log.aclose()
+        finally:
+            if opened is not None:
+                await opened.aclose()
 
     async def _first_run_id(self) -> str:
         context = current.get()
@@ -349,7 +354,8 @@ class WorkflowStreamClient:
         if origin is not None and activity.in_activity():
             info = activity.info()
             if info.workflow_id == self._handle.id == (origin.workflow_id or info.workflow_id):
-                return origin.first_execution_run_id
+                _, first = await stream_owner_of(info, origin, self._client, self._settings)
+                return first
         retry = RetryPolicy(
             deadline_seconds=self._settings.retry_seconds,
             call_seconds=self._settings.operation_seconds,

@@ -1,0 +1,251 @@
+"""Waits for the end of workflows, through outages of Temporal.
+
+Design: docs/design/temporal-reading.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from temporalio.api.enums.v1 import ContinueAsNewInitiator, RetryState
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowHistoryEventFilterType,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from streamq._errors import StreamqError
+
+from ._chains import first_run_of_chain
+from ._rpc import connecting, is_transient, rpc_error
+from ._workflow_runs import describe_run
+
+_LONG_POLL_TIMEOUT = timedelta(seconds=70)
+_SHORTEST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+_REFUSED_PAUSE = 30.0
+
+R = TypeVar("R")
+
+_CLOSED_BY = {
+    "workflow_execution_completed_event_attributes": WorkflowExecutionStatus.COMPLETED,
+    "workflow_execution_failed_event_attributes": WorkflowExecutionStatus.FAILED,
+    "workflow_execution_canceled_event_attributes": WorkflowExecutionStatus.CANCELED,
+    "workflow_execution_terminated_event_attributes": WorkflowExecutionStatus.TERMINATED,
+    "workflow_execution_timed_out_event_attributes": WorkflowExecutionStatus.TIMED_OUT,
+    "workflow_execution_continued_as_new_event_attributes": (
+        WorkflowExecutionStatus.CONTINUED_AS_NEW
+    ),
+}
+
+
+class ClosingWatch:
+    """Waits for the end of a workflow. An outage of Temporal, or a refusal, does not end the wait.
+
+    Args:
+        client: Of the workflow's namespace.
+        workflow_id: Id of the workflow.
+        patience_seconds: Give up when Temporal has not answered for this long; by default never.
+        on_change: Called when Temporal stops answering, and when it answers again.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        workflow_id: str,
+        *,
+        patience_seconds: float = math.inf,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._client = client
+        self._workflow_id = workflow_id
+        self._patience = patience_seconds
+        self._on_change = on_change
+        self._failing_since = math.inf
+        self.failure: StreamqError | None = None
+        """Why Temporal did not answer the last question; ``None`` if it did."""
+
+    def silence_ends(self, quiet_since: float, seconds: float) -> float:
+        """Return when neither an event nor an answer will have come for a time.
+
+        Args:
+            quiet_since: Since when there has been no event, by ``time.monotonic()``.
+            seconds: The time.
+
+        Returns:
+            A time of ``time.monotonic()``, infinite while Temporal answers.
+        """
+        return max(quiet_since, self._failing_since) + seconds
+
+    def silence(self, stream: str, seconds: float) -> StreamqError:
+        """Return the error for a stream that is silent while Temporal does not answer."""
+        assert self.failure is not None
+        return type(self.failure)(
+            f"no event of stream {stream} came for {seconds:g} s, and for as long Temporal did not "
+            f"say whether its workflow still runs: {self.failure}",
+            backend="temporal",
+            stream=stream,
+        )
+
+    async def wait_chain(self, first_run_id: str) -> str:
+        """Wait until the last run of the chain that a run began has ended.
+
+        Returns:
+            The state of the last run, in Temporal's terms: ``COMPLETED``, ``FAILED``, ``CANCELED``,
+            ``TERMINATED``, ``TIMED_OUT``; ``NOT_FOUND`` if the server no longer knows the workflow.
+
+        Raises:
+            StreamqError: Temporal did not answer for as long as the watch has patience.
+        """
+        run_id = first_run_id
+        while True:
+            event = await self.wait_run(run_id)
+            next_run = await self._asking(partial(self._next_run, run_id, first_run_id, event))
+            if next_run is None:
+                return "NOT_FOUND" if event is None else _CLOSED_BY[_kind(event)].name
+            run_id = next_run
+
+    async def wait_run(self, run_id: str | None) -> HistoryEvent | None:
+        """Wait until a run, by default the newest, has ended, and return the event of its end.
+
+        Long-polls for that event, so that few requests are made. Where long requests are cut, by a
+        proxy for example, a short one proves that Temporal is there.
+
+        Returns:
+            The event; ``None`` if the server does not know the run.
+
+        Raises:
+            StreamqError: As for :meth:`wait_chain`.
+        """
+        handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(
+            self._workflow_id, run_id=run_id
+        )
+        pause = _SHORTEST_PAUSE
+        while True:
+            pages = handle.fetch_history_events(
+                wait_new_event=True,
+                event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT,
+                skip_archival=True,
+                rpc_timeout=_LONG_POLL_TIMEOUT,
+            )
+            try:
+                with connecting():
+                    while True:
+                        await pages.fetch_next_page()
+                        self._answered()
+                        pause = _SHORTEST_PAUSE
+                        for event in pages.current_page or ():
+                            if _kind(event) in _CLOSED_BY:
+                                return event
+            except RPCError as exc:
+                if exc.status is RPCStatusCode.NOT_FOUND:
+                    return None  # removed after the namespace's retention
+                await self._prove(exc, run_id)
+                longest = _LONGEST_PAUSE if is_transient(exc) else _REFUSED_PAUSE
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, longest)
+
+    async def _prove(self, failed: RPCError, run_id: str | None) -> None:
+        """Ask a short question after a long one has failed."""
+        if not is_transient(failed):
+            self._failed(failed)
+            return
+        try:
+            await describe_run(self._client, self._workflow_id, run_id)
+        except RPCError as exc:
+            if exc.status is not RPCStatusCode.NOT_FOUND:
+                self._failed(exc)
+                return
+        self._answered()
+
+    async def _asking(self, question: Callable[[], Awaitable[R]]) -> R:
+        """Ask until there is an answer."""
+        pause = _SHORTEST_PAUSE
+        while True:
+            try:
+                answer = await question()
+            except RPCError as exc:
+                self._failed(exc)
+                longest = _LONGEST_PAUSE if is_transient(exc) else _REFUSED_PAUSE
+            else:
+                self._answered()
+                return answer
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, longest)
+
+    async def _next_run(
+        self, run_id: str, first_run_id: str, closed: HistoryEvent | None
+    ) -> str | None:
+        """Return the next run of the chain: the one that follows, or one that a reset began."""
+        client, workflow_id = self._client, self._workflow_id
+        following = None if closed is None else _following(closed)
+        if closed is not None and following:
+            belongs = _continues_chain(closed)
+            if belongs is None:
+                belongs = first_run_id == await first_run_of_chain(client, workflow_id, following)
+            if belongs:
+                return following
+        try:
+            newest = await describe_run(client, workflow_id)
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+        if newest.run_id == run_id:
+            return None
+        first = await newest.first_run_id(client, workflow_id)
+        return newest.run_id if first == first_run_id else None
+
+    def _answered(self) -> None:
+        if self.failure is not None:
+            self.failure, self._failing_since = None, math.inf
+            self._on_change()
+
+    def _failed(self, error: RPCError) -> None:
+        now = time.monotonic()
+        began = self.failure is None
+        self.failure = rpc_error(error, f"watch workflow {self._workflow_id!r}")
+        if began:
+            self._failing_since = now
+            self._on_change()
+        if now - self._failing_since >= self._patience:
+            raise self.failure from error
+
+
+def _kind(event: HistoryEvent) -> str:
+    return event.WhichOneof("attributes") or ""
+
+
+def _following(closed: HistoryEvent) -> str:
+    """Return the run that the server began when a run ended; empty if it began none."""
+    return getattr(getattr(closed, _kind(closed)), "new_execution_run_id", "")
+
+
+def _continues_chain(closed: HistoryEvent) -> bool | None:
+    """Whether the following run is of the same chain, and not the next firing of a cron schedule.
+
+    Returns:
+        ``None`` if the event does not state it.
+    """
+    attributes = getattr(closed, _kind(closed))
+    retry_state = getattr(attributes, "retry_state", None)
+    if retry_state is not None:
+        return bool(retry_state == RetryState.RETRY_STATE_IN_PROGRESS)
+    initiator = getattr(attributes, "initiator", None)
+    if initiator is None:
+        return False  # after completion, only a cron schedule begins another run
+    if initiator == ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE:
+        return False
+    stated = initiator != ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_UNSPECIFIED
+    if stated or not attributes.backoff_start_interval.ToTimedelta():
+        return True
+    return None  # the time-skipping server's retries and firings
