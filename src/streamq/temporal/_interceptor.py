@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from temporalio import activity, workflow
 from temporalio.client import Client
+from temporalio.common import Priority
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ActivityOutboundInterceptor,
@@ -38,18 +39,38 @@ from streamq.driver import ChunkQueue
 from ._failure import application_error, final_failure
 from ._origin import Origin
 from .activities._context import ActivityContext, current
+from .activities._forward import FORWARD_ACTIVITY
 from .activities._owner import FIRST_RUN_ACTIVITY
 from .activities._poll_request import POLL_ACTIVITY
+from .activities._seal import SEAL_ACTIVITY
+from .activities._summarize import SUMMARY_ACTIVITY
+from .activities._waiting import WaitingActivities
+from .activities._watch import RESULT_ACTIVITY, WATCH_ACTIVITY
 from .producer._attempt import run_attempt
 from .producer._heartbeat_details import Heartbeats
 from .producer._signature import spec_of
 from .workflow._chain import continued_headers, known_first_run_id, learn_first_run_id
 from .workflow._end_stream import workflow_retries
 from .workflow._stream_topic import StreamOwner, chosen_owner, chosen_topic
-from .workflow_streams._end_topics import end_topics
+from .workflow_streams._end_topics import END_TOPICS_ACTIVITY, end_topics
 from .workflow_streams._hosted import HostedStream
 from .workflow_streams._publication import publishing_activity
+from .workflow_streams._publish import PUBLISH_ACTIVITY
 from .workflow_streams._workflow_stream import flush_workflow
+
+_BRIEF = {
+    POLL_ACTIVITY,
+    FORWARD_ACTIVITY,
+    WATCH_ACTIVITY,
+    RESULT_ACTIVITY,
+    SUMMARY_ACTIVITY,
+    SEAL_ACTIVITY,
+    PUBLISH_ACTIVITY,
+    END_TOPICS_ACTIVITY,
+}
+"""Activities that occupy a slot for a moment, and must not queue behind producers."""
+
+_FIRST = Priority(priority_key=1)
 
 _logger = logging.getLogger("streamq.temporal")
 
@@ -61,6 +82,9 @@ class StreamqInterceptor(Interceptor):
         resources: Returns the queue and settings in use, ``None`` when no worker runs.
         client: The worker's client.
         routes: Whether what is published to Workflow Streams goes to the queue.
+
+    Attributes:
+        waiting: The worker's activities that wait outside of its slots.
     """
 
     def __init__(
@@ -74,6 +98,7 @@ class StreamqInterceptor(Interceptor):
         self._client = client
         self._routes = routes
         self._warned: set[str] = set()
+        self.waiting = WaitingActivities()
 
     def belongs_to(self, resources: Callable[[], tuple[ChunkQueue, Settings] | None]) -> bool:
         """Whether it was made for the owner of these resources."""
@@ -84,7 +109,7 @@ class StreamqInterceptor(Interceptor):
         if self._client is None:
             return next
         return _ActivityInbound(
-            next, self._resources, self._client, self._warned, routes=self._routes
+            next, self._resources, self._client, self.waiting, self._warned, routes=self._routes
         )
 
     def workflow_interceptor_class(
@@ -100,6 +125,7 @@ class _ActivityInbound(ActivityInboundInterceptor):
         next: ActivityInboundInterceptor,
         resources: Callable[[], tuple[ChunkQueue, Settings] | None],
         client: Client,
+        waiting: WaitingActivities,
         warned: set[str],
         *,
         routes: bool,
@@ -108,6 +134,7 @@ class _ActivityInbound(ActivityInboundInterceptor):
         self._routes = routes
         self._resources = resources
         self._client = client
+        self._waiting = waiting
         self._warned = warned
 
     def init(self, outbound: ActivityOutboundInterceptor) -> None:
@@ -119,7 +146,7 @@ class _ActivityInbound(ActivityInboundInterceptor):
         if resources is None:
             return await super().execute_activity(input)
         origin = Origin.from_headers(input.headers)
-        context = ActivityContext(*resources, self._client, origin)
+        context = ActivityContext(*resources, self._client, origin, self._waiting)
         token = current.set(context)
         try:
             if not self._routes:
@@ -209,6 +236,8 @@ class _WorkflowOutbound(WorkflowOutboundInterceptor):
         super().continue_as_new(input)
 
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
+        if input.activity in _BRIEF and input.priority == Priority.default:
+            input.priority = _FIRST
         if input.activity != POLL_ACTIVITY:  # it needs no origin, and headers are stored in history
             input.headers = _origin().to_headers(input.headers)
         return super().start_activity(input)

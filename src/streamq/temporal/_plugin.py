@@ -11,6 +11,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from temporalio.client import ClientConfig
@@ -24,6 +25,7 @@ from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import open_queue
 
 from ._interceptor import StreamqInterceptor
+from ._slots import warn_of_few_slots
 from ._versioned import VERSIONED
 from .activities._forward import forward
 from .activities._owner import first_run
@@ -116,6 +118,7 @@ class StreamqPlugin(SimplePlugin):
         if not any(self._is_mine(each) for each in found):
             mine = StreamqInterceptor(self._opened, config["client"], routes=self._routes)
             config["interceptors"] = [*found, mine]
+            warn_of_few_slots(config)
         deployment = config.get("deployment_config")
         if deployment is not None and deployment.use_worker_versioning:
             config["workflows"] = [VERSIONED.get(each, each) for each in config["workflows"]]
@@ -178,7 +181,13 @@ class StreamqPlugin(SimplePlugin):
         try:
             await next(worker)
         finally:
-            await close_all(self._release)
+            await close_all(partial(self._give_back, worker), self._release)
+
+    async def _give_back(self, worker: Worker) -> None:
+        """Give back the activities of a worker that wait, since it has stopped."""
+        for each in worker.config(active_config=True).get("interceptors") or ():
+            if isinstance(each, StreamqInterceptor) and each.belongs_to(self._opened):
+                await each.waiting.aclose()
 
     async def _prepare(self, worker: Worker, queue: ChunkQueue) -> None:
         activities = worker.config(active_config=True).get("activities", ())

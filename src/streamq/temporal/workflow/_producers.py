@@ -134,6 +134,7 @@ class ChildProducer:
             info.attempt,
             workflow_retries(),
             f"{info.original_execution_run_id}/{_count_call(call.topic)}",
+            watches_first=True,
         )
         self.future = await workflow.start_child_workflow(
             PRODUCE_WORKFLOW,
