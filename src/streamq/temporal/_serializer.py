@@ -95,14 +95,7 @@ class PayloadSerializer(Generic[T]):
             raise SerializationError(
                 f"the data converter cannot encode a chunk of type {type(value).__name__}: {exc}"
             ) from exc
-        metadata = dict(payload.metadata)
-        if metadata == _JSON and _is_json(payload.data):
-            return Encoding.JSON, payload.data
-        if metadata == _BYTES:
-            return Encoding.BYTES, payload.data
-        if metadata == _NULL:
-            return Encoding.JSON, b"null"
-        return Encoding.PAYLOAD, payload.SerializeToString()
+        return encode_payload(payload)
 
     def decode(self, encoding: Encoding, data: bytes) -> T:
         """Turn bytes back into a value.
@@ -140,6 +133,18 @@ class PayloadSerializer(Generic[T]):
 
 def _name(wanted: Any) -> str:
     return getattr(wanted, "__name__", None) or str(wanted)
+
+
+def encode_payload(payload: Payload) -> tuple[Encoding, bytes]:
+    """Return a payload as the value of a chunk: as JSON or bytes if it is nothing more."""
+    metadata = dict(payload.metadata)
+    if metadata == _JSON and _is_json(payload.data):
+        return Encoding.JSON, payload.data
+    if metadata == _BYTES:
+        return Encoding.BYTES, payload.data
+    if metadata == _NULL:
+        return Encoding.JSON, b"null"
+    return Encoding.PAYLOAD, payload.SerializeToString()
 
 
 def _is_json(data: bytes) -> bool:
