@@ -32,7 +32,7 @@ from streamq.driver import ChunkQueue
 from streamq.temporal import stream_name, streaming_activity
 
 Leave = Callable[[str], Any]
-Shape = Callable[[Leave, ChunkQueue, Settings], Callable[..., Any]]
+Shape = Callable[[Leave, ChunkQueue, Settings], Any]
 
 
 class Unprintable(Exception):
@@ -96,7 +96,7 @@ WITHOUT_RESULT = {"result", "large result"}
 block, does not see."""
 
 
-def in_the_loop(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+def in_the_loop(leave: Leave, queue: ChunkQueue, settings: Settings) -> Any:
     @streaming_activity
     async def produce(way: str, stream: StreamWriter) -> Any:
         await stream.send_chunk("half")
@@ -105,7 +105,7 @@ def in_the_loop(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable
     return produce
 
 
-def in_a_thread(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+def in_a_thread(leave: Leave, queue: ChunkQueue, settings: Settings) -> Any:
     @streaming_activity
     def produce(way: str, stream: BlockingStreamWriter) -> Any:
         stream.send_chunk("half")
@@ -114,7 +114,7 @@ def in_a_thread(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable
     return produce
 
 
-def async_generator(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+def async_generator(leave: Leave, queue: ChunkQueue, settings: Settings) -> Any:
     @streaming_activity
     async def produce(way: str) -> AsyncIterator[str]:
         yield "half"
@@ -123,7 +123,7 @@ def async_generator(leave: Leave, queue: ChunkQueue, settings: Settings) -> Call
     return produce
 
 
-def generator(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+def generator(leave: Leave, queue: ChunkQueue, settings: Settings) -> Any:
     @streaming_activity
     def produce(way: str) -> Generator[str, None, Any]:
         yield "half"
@@ -132,7 +132,7 @@ def generator(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[.
     return produce
 
 
-def method(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+def method(leave: Leave, queue: ChunkQueue, settings: Settings) -> Any:
     class Producer:
         @streaming_activity
         def produce(self, way: str, stream: BlockingStreamWriter) -> Any:
@@ -142,7 +142,7 @@ def method(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[...,
     return Producer().produce
 
 
-def own_writer(leave: Leave, queue: ChunkQueue, settings: Settings) -> Callable[..., Any]:
+def own_writer(leave: Leave, queue: ChunkQueue, settings: Settings) -> Any:
     @activity.defn
     async def produce(way: str) -> Any:
         info = activity.info()

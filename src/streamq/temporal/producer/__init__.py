@@ -6,6 +6,8 @@
 * ``_running``: makes the function that Temporal calls;
 * ``_attempt``: runs one attempt and ends its streams as the attempt ends;
 * ``_leaving``: decides what leaves an attempt, and how its streams end;
+* ``_ending``: how the streams of an attempt end;
+* ``_execution_ending``: asks Temporal how an execution ended meanwhile;
 * ``_recording``: finds out how Temporal will record a result or a failure;
 * ``_own_writers``: ends the streams that an activity opened itself;
 * ``_opening``: opens the writers of an attempt;

@@ -20,9 +20,10 @@ from streamq.temporal.activities._context import ActivityContext
 from streamq.writing._blocking import BlockingStreamWriter
 from streamq.writing._writer import StreamWriter
 
+from ._ending import Ending
 from ._given_writers import giving_writers
 from ._heartbeats import HeartbeatSender
-from ._leaving import Ending, Leaving, Leavings, is_destroyed
+from ._leaving import Leaving, Leavings, is_destroyed
 from ._opening import open_attempt_writer, opening_error, stream_of_attempt
 from ._signature import StreamingSpec
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -33,12 +32,12 @@ from streamq.temporal._failure import (
     is_retryable,
     shown_to_readers,
 )
-from streamq.temporal._workflow_runs import has_chain_ended
+from streamq.temporal._names import DEFAULT_TOPIC
 from streamq.temporal.activities._context import ActivityContext
-from streamq.temporal.activities._owner import stream_owner_of
-from streamq.writing._writer import StreamWriter
 
-from ._opening import FENCED_HINT
+from ._ending import OPEN, Ending
+from ._execution_ending import ending_of_execution
+from ._opening import FENCED_HINT, stream_of_attempt
 from ._recording import Recording
 
 _WORKER_SHUTDOWN = ApplicationError(
@@ -48,32 +47,6 @@ _ACTIVITY_RESET = ApplicationError(
     "Unhandled activity cancel error produced by activity reset", type="ActivityReset"
 )
 """The failures that the SDK reports for an activity that such an event has cancelled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How the streams of an attempt end.
-
-    Attributes:
-        state: State of the seal; ``None`` leaves the streams open, to the next attempt.
-        error_type: With ERROR, the type of the failure for readers.
-        message: Message for readers.
-        retryable: With ERROR, whether the failure may pass.
-    """
-
-    state: SealState | None
-    error_type: str = ""
-    message: str = ""
-    retryable: bool = False
-
-    def seal(self, writer: StreamWriter) -> Coroutine[Any, Any, None]:
-        """Return a coroutine that seals a stream so."""
-        if self.state is SealState.CANCELLED:
-            return writer.cancel(self.message)
-        return writer.fail(self.message, error_type=self.error_type, retryable=self.retryable)
-
-
-OPEN = Ending(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +109,7 @@ class Leavings:
             return Ending(SealState.CANCELLED, message="cancelled")
         if details.not_found:
             # The server states this of a superseded attempt, and of a reset or retried run, too.
-            ended = await self._has_workflow_ended()
-            return Ending(SealState.CANCELLED, message="the workflow has ended") if ended else OPEN
+            return await self._of_execution()
         if self._info.is_local:
             return OPEN  # another worker runs the workflow task again, and the activity with it
         if details.reset and not details.paused:
@@ -189,15 +161,13 @@ class Leavings:
         kind, text = shown_to_readers(recorded)
         return Ending(SealState.ERROR, kind, text, is_retryable(recorded, self._info))
 
-    async def _has_workflow_ended(self) -> bool:
+    async def _of_execution(self) -> Ending:
         context = self._context
         try:
-            workflow_id, first_run_id = await stream_owner_of(
-                self._info, context.origin, context.client, context.settings
-            )
-        except StreamqError:
-            return False
-        return await has_chain_ended(context.client, workflow_id, first_run_id)
+            stream = await stream_of_attempt(context, self._info, DEFAULT_TOPIC)
+        except (StreamqError, ApplicationError):
+            return OPEN
+        return await ending_of_execution(context.client, stream.name) or OPEN
 
 
 def is_destroyed(error: BaseException, task: asyncio.Task[Any] | None) -> bool:

@@ -23,7 +23,8 @@ from streamq.temporal.activities._context import ActivityContext
 from streamq.writing._owner import Decision, current_owner
 from streamq.writing._writer import StreamWriter
 
-from ._leaving import Ending, Leavings, is_destroyed
+from ._ending import Ending
+from ._leaving import Leavings, is_destroyed
 
 _SEAL_SECONDS = 10.0
 
