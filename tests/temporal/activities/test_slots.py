@@ -227,13 +227,13 @@ async def test_twenty_streams_complete_on_ten_slots(
         await complete(DELIVERIES[delivery], client, task_queue, streams=20)
 
 
-async def test_all_deliveries_share_ten_slots(
+async def test_all_deliveries_share_four_slots(
     run_slots: RunSlots, client: Client, task_queue: str
 ) -> None:
     """Streams that are read in different ways do not keep each other from completing."""
-    async with run_slots(max_concurrent_activities=10), asyncio.TaskGroup() as group:
+    async with run_slots(max_concurrent_activities=4), asyncio.TaskGroup() as group:
         for begin in DELIVERIES.values():
-            group.create_task(complete(begin, client, task_queue, streams=4))
+            group.create_task(complete(begin, client, task_queue, streams=2))
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
