@@ -35,7 +35,7 @@ from streamq.temporal import (
     stream_name,
     subscribe,
 )
-from streamq.temporal._workflow_runs import rpc_error
+from streamq.temporal._rpc import rpc_error
 
 from ._activities import (
     stream_command,

@@ -23,7 +23,7 @@ from streamq.reading._reader import StreamReader
 from streamq.temporal._event_json import EventPacker
 from streamq.temporal._failure import application_error, final_failure, is_failure_of
 from streamq.temporal._input import takes
-from streamq.temporal._workflow_runs import rpc_error
+from streamq.temporal._rpc import rpc_error
 
 from ._context import ActivityContext, activity_context, wait_without_slot
 from ._poll_limits import MAX_BYTES, MAX_EVENTS, check_limits

@@ -196,15 +196,24 @@ class _PollRun:
         if self._request.producer is None or self._count:
             return await reading
         task = asyncio.create_task(reading)
+        # Beside the read: Temporal's answer may take seconds, and must not delay an event.
+        end = asyncio.create_task(self._wait_producer_end())
         try:
-            while not (await asyncio.wait([task], timeout=_CHECK_SECONDS))[0]:
-                if await self._has_producer_ended() and not task.done():
-                    self._producer_over = True  # the next poll finds its last records
-                    return []
-            return task.result()
+            await asyncio.wait([task, end], return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            self._producer_over = True  # the next poll finds its last records
+            return []
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for each in (task, end):
+                each.cancel()
+            await asyncio.gather(task, end, return_exceptions=True)
+
+    async def _wait_producer_end(self) -> None:
+        is_over = False
+        while not is_over:
+            await asyncio.sleep(_CHECK_SECONDS)
+            is_over = await self._has_producer_ended()
 
     async def _has_producer_ended(self) -> bool:
         """Whether the workflow that produces the stream, if the request names one, has ended."""

@@ -20,7 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._retry import RetryPolicy
-from streamq.temporal._workflow_runs import rpc_error
+from streamq.temporal._rpc import rpc_error
 
 from ._heartbeats import Details
 

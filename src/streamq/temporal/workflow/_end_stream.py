@@ -12,7 +12,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
 from streamq._errors import FencedError, SealedError
-from streamq.temporal._failure import is_failure_of, shown_to_readers
+from streamq.temporal._failure import is_failure_of, is_refused, shown_to_readers
 from streamq.temporal.activities._seal import SealRequest, seal
 
 _SEAL_TIMEOUT = timedelta(seconds=10)
@@ -38,6 +38,8 @@ async def end_stream(
     Returns:
         Whether the stream is known to be sealed now.
     """
+    if is_refused(failure):
+        return False  # whatever cancelled this call, the stream is another one's
     cause: BaseException = failure
     while isinstance(cause, ActivityError) and cause.cause is not None:
         cause = cause.cause
