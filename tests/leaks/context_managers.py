@@ -123,9 +123,7 @@ async def _plugin(world: World) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def _log(world: World) -> AsyncIterator[Any]:
-    client = WorkflowStreamClient.create(
-        world.client, world.workflow.id, settings=world.settings
-    )
+    client = WorkflowStreamClient.create(world.client, world.workflow.id, settings=world.settings)
     items = client.subscribe(result_type=str)
     assert isinstance(items, AsyncGenerator)
     async with contextlib.aclosing(items):
