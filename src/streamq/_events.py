@@ -8,18 +8,27 @@ from __future__ import annotations
 import base64
 import enum
 from dataclasses import dataclass, field
-from typing import Generic, TypeAlias
+from typing import Generic, Never, TypeAlias
+from urllib.parse import quote
+
+from typing_extensions import TypeVar
 
 from .records._values import PLAIN, Encoding, Serializer, T, TCo
+
+STREAM_NAME_BYTES = 1_536
+"""Longest name of a stream: the longest workflow id and a run id leave 498 bytes for the topic."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamId:
     """Identity of a stream: ``tenant/name``.
 
+    ``str()`` is the form for messages, terminals and logs, :func:`shown`; keys are made of
+    :attr:`full_name`.
+
     Attributes:
         tenant: Isolation scope, 1 to 64 characters of ``[A-Za-z0-9._-]``.
-        name: 1 to 1024 bytes of UTF-8 without control characters; ``/`` is allowed.
+        name: 1 to 1,536 bytes of UTF-8, any characters: what Temporal takes as an id, it is.
 
     Raises:
         ValueError: A part is outside these bounds.
@@ -39,14 +48,37 @@ class StreamId:
         try:
             size = len(self.name.encode())
         except UnicodeEncodeError:
-            raise ValueError(f"stream name {self.name!r} is not valid Unicode") from None
-        if not 0 < size <= 1024:
-            raise ValueError(f"stream name must be 1 to 1024 bytes, not {size}")
-        if not self.name.isprintable():
-            raise ValueError(f"stream name {self.name!r} has control or unprintable characters")
+            raise ValueError(
+                f"stream name {self.name[:100]!r} has a lone surrogate, which is no character and "
+                "cannot be stored; give text that can be encoded as UTF-8"
+            ) from None
+        if not 0 < size <= STREAM_NAME_BYTES:
+            raise ValueError(f"stream name must be 1 to {STREAM_NAME_BYTES} bytes, not {size}")
+
+    @property
+    def full_name(self) -> str:
+        """``tenant/name`` exactly as it is: for keys and digests, never to be shown."""
+        return f"{self.tenant}/{self.name}"
 
     def __str__(self) -> str:
-        return f"{self.tenant}/{self.name}"
+        return f"{self.tenant}/{shown(self.name)}"
+
+
+def shown(name: str) -> str:
+    """Return a name as it is shown to people: the name itself if every character is visible.
+
+    Otherwise control characters, invisible and unassigned ones, spaces at the ends and ``%`` are
+    percent-encoded as in URLs, so that a terminal or a log gets no control character, and
+    ``urllib.parse.unquote`` returns the name. Which characters are visible depends on the version
+    of Python; nothing is stored under this form.
+    """
+    if name.isprintable() and name == name.strip():
+        return name
+    visible = range(len(name) - len(name.lstrip(" ")), len(name.rstrip(" ")))
+    return "".join(
+        char if i in visible and char.isprintable() and char != "%" else quote(char, safe="")
+        for i, char in enumerate(name)
+    )
 
 
 class SealState(enum.IntEnum):
@@ -190,4 +222,11 @@ class Seal:
         return data
 
 
-Event: TypeAlias = Chunk[T] | Reset | Gap | Seal
+Event: TypeAlias = Chunk[T] | Reset | Seal
+"""An event of a stream, as readers get it that did not ask for gaps."""
+
+EventOrGap: TypeAlias = Chunk[T] | Reset | Gap | Seal
+"""An event of a stream, as readers get it that asked for ``gaps_as_events``."""
+
+GapT = TypeVar("GapT", default=Never, covariant=True)
+"""Type of the gaps that a reader returns: :class:`Gap`, or nothing."""

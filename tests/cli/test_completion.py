@@ -15,6 +15,8 @@ from .streams import write
     [
         ("tail po", ["poem-7"]),
         ("delete o", ["other"]),
+        ("tail a", ["a%b"]),  # completions are lines: a name with a newline would be two of them
+        ("tail -e a%", ["a%0Ab", "a%25b"]),
         ("tail --from t", ["tail"]),
         ("demo --backend sql", ["sqlite"]),
         ("demo --delivery p", ["poll"]),
@@ -24,7 +26,7 @@ async def test_the_shell_completes_values(
     cli: Cli, queue: ChunkQueue, typed: str, completed: list[str]
 ) -> None:
     """Names of streams contain two uuids, which are not typed by hand."""
-    await write(queue, "poem-7", "other")
+    await write(queue, "poem-7", "other", "a\nb", "a%b")
     words = f"streamq {typed}".split()
     env = {
         "_STREAMQ_COMPLETE": "complete_bash",

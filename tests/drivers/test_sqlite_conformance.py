@@ -53,6 +53,26 @@ class SqliteHarness(BackendHarness):
                 (stream.tenant, stream.name, stream.tenant, stream.name, keep),
             )
 
+    async def plant(self, tenant: str) -> None:
+        """Insert rows whose names are no names: empty, too long, not UTF-8, not text."""
+        names = (b"", b"a" + b"n" * 2_000, b"y" + b"n" * 2_000, b"l\xff", b"x\xed\xa0\x80")
+        insert = (
+            "INSERT INTO streams (tenant, name, epoch, idx, records, size_bytes, expires_ms)"
+            " VALUES (?, CAST(? AS TEXT), 1, 0, 1, 1, ?)"
+        )
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            for row in [
+                *((tenant, name, 2**42) for name in names),
+                *((tenant, name + b"o" * 2_000, 0) for name in names),
+                ("not a tenant!", b"a", 2**42),
+            ]:
+                cursor = connection.execute(insert, row)
+                connection.execute(
+                    "INSERT INTO records (stream, epoch, idx, data) VALUES (?, 1, 0, x'00')",
+                    (cursor.lastrowid,),
+                )
+            connection.execute(insert.replace("TEXT", "BLOB"), (tenant, b"b", 2**42))
+
     async def restart(self) -> None:
         """Go on with a copy of the files as `kill -9` would leave them now."""
         crashed = self.path.with_name(f"after-{self.path.name}")

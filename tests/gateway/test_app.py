@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -80,8 +81,9 @@ async def test_unknown_things_are_problems_in_json(start: Serve) -> None:
     for path, status, code in (
         ("/streams/nobody", 404, "stream_not_found"),
         ("/nothing", 404, "not_found"),
-        ("/streams/bad%00name", 400, "bad_request"),
-        ("/streams/" + "x" * 1025 + "/events", 400, "bad_request"),
+        ("/streams/bad%FFname", 400, "bad_request"),
+        ("/streams//events", 400, "bad_request"),
+        ("/streams/" + "x" * 1537 + "/events", 400, "bad_request"),
         ("/streams?limit=many", 400, "bad_request"),
         ("/streams?limit=1001", 400, "bad_request"),
     ):
@@ -90,6 +92,25 @@ async def test_unknown_things_are_problems_in_json(start: Serve) -> None:
         assert response.json()["message"]
     response = await served.client.post("/streams")
     assert (response.status_code, response.json()["error"]) == (405, "method_not_allowed")
+
+
+async def test_every_name_has_an_address(
+    queue: WatchedQueue, settings: Settings, start: Serve
+) -> None:
+    """Names come from workflow ids, and every stream can be read by HTTP."""
+    served = await start()
+    for name in (
+        *("a\nb\n", "\0", "a\0b", "\u3000", "\x1b[31m", "\u202ea", "\u0378", "🌊", "%2F", "?a=b#c"),
+        *(" a ", "../a", "a/../b", "a//b", "/a", "a/", ".a", "n" * 1536, "é" * 768, "events"),
+        *("a/events", "/events", "a/events\n"),
+    ):
+        async with open_writer(name, queue=queue, settings=settings) as writer:
+            await writer.send_chunk("x")
+        address = quote(name, safe="")
+        assert (await served.get(f"/streams/{address}")).json()["name"] == name
+        assert await served.values(address) == ["x"]
+        listed = await served.client.get("/streams", params={"prefix": name})
+        assert name in [each["name"] for each in listed.json()["streams"]]
 
 
 async def test_the_list_is_bounded_and_starts_with_the_most_recent_streams(

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from tests.apache_kafka import ApacheKafka
 
 from kafka_brokers import Broker
 from streamq.driver import StreamId
 from streamq.testing import DriverSuite, ServerHarness
 from streamq_kafka import KafkaDriver, KafkaSettings
+from streamq_kafka._naming import key_of
+from streamq_kafka.directory._listing import Listing
 from streamq_kafka.embedded import EmbeddedKafka
 
 
@@ -47,8 +50,22 @@ class KafkaHarness(ServerHarness[ApacheKafka | EmbeddedKafka, KafkaSettings]):
 
     async def peek(self, stream: StreamId) -> list[bytes]:
         """Return the values of all records with the stream's key."""
-        _, records = await self.broker.operator.records("streamq", str(stream).encode())
+        _, records = await self.broker.operator.records("streamq", key_of(stream))
         return [record.value for record in records]
+
+    async def plant(self, tenant: str) -> None:
+        """Write entries of the directory, and records, under keys that are those of no stream."""
+        start = f"{tenant}/".encode()
+        entry = Listing(0, 0, 1, 1).encode()
+        producer = AIOKafkaProducer(bootstrap_servers=self.server.address)
+        await producer.start()
+        try:
+            for name in (b"", b"l\xff", b"x\xed\xa0\x80", b"a" + b"n" * 2_000):
+                for topic in ("streamq", "streamq.directory"):
+                    await producer.send_and_wait(topic, entry, key=start + name)
+            await producer.send_and_wait("streamq.directory", b"{}", key=start + b"ab")
+        finally:
+            await producer.stop()
 
 
 class ApacheHarness(KafkaHarness):
@@ -57,7 +74,7 @@ class ApacheHarness(KafkaHarness):
     async def trim(self, stream: StreamId, keep: int) -> None:
         """Delete the oldest records of the partition, as an operator would."""
         operator = self.broker.operator
-        partition, records = await operator.records("streamq", str(stream).encode())
+        partition, records = await operator.records("streamq", key_of(stream))
         await operator.trim(partition, records[-keep].offset)
 
     @asynccontextmanager

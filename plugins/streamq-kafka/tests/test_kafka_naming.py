@@ -7,6 +7,7 @@ import contextlib
 from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.names import names
 
 from streamq.driver import START, CursorError, StreamId
 from streamq_kafka._naming import LogPosition, decode_position, key_of, partition_of, stream_of
@@ -34,6 +35,14 @@ def test_partition_is_the_one_that_other_clients_choose(key: bytes, partitions: 
     """A Kafka Streams job that joins on the key relies on it."""
     numbers = list(range(partitions))
     assert partition_of(key, partitions) == DefaultPartitioner()(key, numbers, numbers)
+
+
+@given(names)
+def test_key_of_any_name_leads_back_to_its_stream(name: str) -> None:
+    """Names are workflow ids, which may be anything."""
+    stream = StreamId("t", name)
+    assert key_of(stream) == f"t/{name}".encode()
+    assert stream_of(key_of(stream)) == stream
 
 
 def test_key_leads_back_to_its_stream() -> None:

@@ -59,6 +59,15 @@ class RedisHarness(ServerHarness[EmbeddedRedis, RedisSettings]):
         async with self.client() as client:
             await client.xtrim(KeySpace("streamq").key(stream), maxlen=keep, approximate=False)
 
+    async def plant(self, tenant: str) -> None:
+        """Add streams whose keys are those of no stream, and a key of another type."""
+        start = f"streamq:{{{tenant}/".encode()
+        names = (b"", b"l\xff", b"x\xed\xa0\x80", b"a%41", b"y}x", b"a" + b"n" * 2_000)
+        async with self.client() as client:
+            for name in names:
+                await client.xadd(start + name + b"}", {"f": "x"})
+            await client.set(start + b"a}", "text")
+
     @asynccontextmanager
     async def full(self) -> AsyncIterator[RedisSettings]:
         """Give the server less memory than it uses."""

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from tests.names import names
 
 from streamq import StreamId
 from streamq_redis._naming import KeySpace
 
 NAMES = ["run/1", "a{b}c", "}", "{", "{}", "%7B", "%257D", "a%", "größe 🌊", "a:b", "*?[x]\\"]
+
+
+@given(names)
+def test_key_of_any_name_leads_back_to_its_stream(name: str) -> None:
+    """Names are workflow ids, which may be anything."""
+    keys, stream = KeySpace("streamq"), StreamId("t", name)
+    assert keys.stream(keys.key(stream)) == stream
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,7 +41,11 @@ def test_names_never_share_a_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [b"streamq:x", b"other:{t/a}", b"streamq:{t}", b"streamq:{t/a}x", b"streamq:{t/%zz}"]
+    "key",
+    [
+        *(b"streamq:x", b"other:{t/a}", b"streamq:{t}", b"streamq:{t/a}x", b"streamq:{t/%zz}"),
+        b"streamq:{t/\xff}",
+    ],
 )
 def test_foreign_keys_are_not_taken_for_streams(key: bytes) -> None:
     """Others may use the same database."""

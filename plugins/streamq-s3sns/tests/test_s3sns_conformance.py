@@ -34,8 +34,15 @@ from streamq.testing.checks import (
 )
 from streamq_aws.embedded import REGION, Ministack
 from streamq_s3sns import S3SnsDriver, S3SnsSettings, _packing, open_hand_over
-from streamq_s3sns._naming import KeySpace, segment_number
-from streamq_s3sns._segment import PACK_METADATA, decode_entries, encode_entries
+from streamq_s3sns._naming import KeySpace, segment_name, segment_number
+from streamq_s3sns._segment import (
+    METADATA,
+    NAME_METADATA,
+    PACK_METADATA,
+    Checkpoint,
+    decode_entries,
+    encode_entries,
+)
 from streamq_s3sns.large_objects._source import PART_BYTES
 from streamq_s3sns.requests._bucket import Bucket
 
@@ -110,6 +117,26 @@ class S3SnsHarness(ServerHarness[DevServer, S3SnsSettings]):
                 client.put_object(
                     Bucket=BUCKET, Key=key, Body=encode_entries(kept), Metadata=metadata
                 )
+
+    async def plant(self, tenant: str) -> None:
+        """Put objects where segments would be: without metadata, without a name, with others'."""
+        start = self.keys.tenant(tenant)
+        hashed = self.keys.directory(StreamId(tenant, "h" * 1_500))
+        metadata = {METADATA: Checkpoint(number=1, expires=2**42).encode()}
+        for directory, fields in (
+            (f"{start}a/", {}),
+            (f"{start}n/", {METADATA: "text"}),
+            (f"{start}!ED!A0!80/", metadata),
+            (f"{start}!zz/", metadata),
+            (f"{start}b%20/", metadata),
+            (f"{start}c/d/", metadata),
+            (hashed, metadata),
+            (hashed.replace("h", "i"), {**metadata, NAME_METADATA: "bQ=="}),
+            (hashed.replace("h", "j"), {**metadata, NAME_METADATA: "~!"}),
+        ):
+            self.client.put_object(
+                Bucket=BUCKET, Key=directory + segment_name(1), Body=b"", Metadata=fields
+            )
 
 
 @pytest.fixture(scope="module")

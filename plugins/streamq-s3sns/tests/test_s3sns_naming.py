@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 import pytest
+from hypothesis import example, given
+from tests.names import names
 
 from streamq import StreamId
 from streamq.testing.checks import TRICKY_NAMES
@@ -16,19 +21,42 @@ from streamq_s3sns._naming import (
     segment_name,
     segment_number,
 )
+from streamq_s3sns._segment import (
+    METADATA,
+    NAME_METADATA,
+    PACK_METADATA,
+    Checkpoint,
+    encode_pack,
+)
 
-NAMES = [*TRICKY_NAMES, ".", "..", "../a", ".hidden", "!", "!!", "!2E", "a!b"]
+NAMES = [*TRICKY_NAMES, ".", "../a", ".hidden", "!", "!!", "!2E", "a!b"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_directory_leads_back_to_its_stream(name: str) -> None:
-    """`streamq ls` has to show the original names."""
+@given(names)
+@example("/" * 1536)
+@example("é" * 768)
+@example("é" * 512 + "a")
+def test_directory_and_metadata_lead_back_to_their_stream(name: str) -> None:
+    """`streamq ls` has to show the original names; all metadata of an object have 2,048 bytes."""
     keys, stream = KeySpace("streamq"), StreamId("t", name)
-    directory = keys.directory(stream)
+    directory, kept = keys.directory(stream), keys.kept_name(stream)
     assert keys.is_directory(directory)
-    assert keys.stream(directory) in (stream, None)
-    if len(name.encode()) <= 200:
-        assert keys.stream(directory) == stream
+    assert keys.stream(directory, kept) == stream
+    largest = Checkpoint(10**12, 2**63, 2**63, 10**12, 10**13, 10**13, 10**12, 10**15)
+    metadata = {METADATA: largest.encode(), PACK_METADATA: encode_pack(10**12, 1_000)}
+    metadata |= {NAME_METADATA: kept} if kept else {}
+    assert sum(len(key) + len(value) for key, value in metadata.items()) <= 2_048
+    assert kept.isascii()
+
+
+def test_names_that_were_stored_before_are_still_found() -> None:
+    """The key of a stream, and the name beside it, are what earlier versions stored."""
+    keys = KeySpace("streamq")
+    assert keys.directory(StreamId("t", ".a/b c")) == "streamq/t/!2Ea!2Fb!20c/"
+    stream = StreamId("t", "é" * 512)
+    digest = hashlib.sha256(stream.name.encode()).hexdigest()[:32]
+    assert keys.directory(stream) == f"streamq/t/{'!C3!A9' * 100}!!{digest}/"
+    assert keys.kept_name(stream) == base64.urlsafe_b64encode(stream.name.encode()).decode()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,12 +79,19 @@ def test_names_never_share_a_directory() -> None:
 
 
 @pytest.mark.parametrize(
-    "directory",
-    ["streamq/x/", "streamq/a/b/c/", "streamq/a/b%/", "streamq/.a/b/", "streamq/a/!zz/"],
+    ("directory", "kept"),
+    [
+        *((f"streamq/{each}/", "") for each in ("a/b%", ".a/b", "a/!zz", "a/!ED!A0!80", "a/b!!c")),
+        *((f"streamq/a/b!!{'0' * 32}/", each) for each in ("!", "Yg==", "~", "~_w==", "é")),
+    ],
 )
-def test_foreign_keys_are_not_taken_for_streams(directory: str) -> None:
+def test_foreign_keys_are_not_taken_for_streams(directory: str, kept: str) -> None:
     """Others may use the same bucket."""
-    assert not KeySpace("streamq").is_directory(directory)
+    keys = KeySpace("streamq")
+    assert keys.is_directory(directory)
+    assert keys.stream(directory, kept) is None
+    assert not keys.is_directory("streamq/x/")
+    assert not keys.is_directory("streamq/a/b/c/")
 
 
 def test_newest_segment_sorts_first() -> None:

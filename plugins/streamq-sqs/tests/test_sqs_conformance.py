@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import uuid
 from contextlib import AbstractAsyncContextManager
@@ -18,6 +19,9 @@ from streamq_aws.embedded import REGION, Ministack
 from streamq_sqs import SqsDriver, SqsSettings
 from streamq_sqs._messages import ATTRIBUTE, record_of
 from streamq_sqs._naming import QueueNames
+from streamq_sqs._tags import identity_tags
+
+_HUGE = {"streamq:ttl": "1e300"}
 
 
 class SqsHarness(ServerHarness[DevServer, SqsSettings]):
@@ -58,13 +62,7 @@ class SqsHarness(ServerHarness[DevServer, SqsSettings]):
 
     async def peek(self, stream: StreamId) -> list[bytes]:
         """Receive the messages and make them visible again."""
-        client: Any = botocore.session.get_session().create_client(
-            "sqs",
-            region_name=REGION,
-            endpoint_url=f"http://{self.server.address}",
-            aws_access_key_id="streamq",
-            aws_secret_access_key="streamq",
-        )
+        client = self._client()
         name = QueueNames(self.prefix, fifo=self._fifo).queue(stream)
         try:
             url = client.get_queue_url(QueueName=name)["QueueUrl"]
@@ -81,9 +79,34 @@ class SqsHarness(ServerHarness[DevServer, SqsSettings]):
             )
         return list(found.values())
 
+    async def plant(self, tenant: str) -> None:
+        """Create queues with the names of streams, whose tags name none."""
+        client, start = self._client(), QueueNames(self.prefix, fifo=False).tenant(tenant)
+        names = (b"", b"l\xff", b"a" + b"n" * 2_000)
+        tags = [identity_tags(StreamId(tenant, "x")) | _cut("streamq:name", n) for n in names]
+        tags += [{}, {"streamq:name:0": "="}, identity_tags(StreamId(tenant, "y")) | _HUGE]
+        attributes = {"FifoQueue": "true"} if self._fifo else {}
+        for number, each in enumerate(tags):
+            name = f"{start}{number:032}{'.fifo' if self._fifo else ''}"
+            client.create_queue(QueueName=name, Attributes=attributes, tags=each)
+
+    def _client(self) -> Any:
+        return botocore.session.get_session().create_client(
+            "sqs",
+            region_name=REGION,
+            endpoint_url=f"http://{self.server.address}",
+            aws_access_key_id="streamq",
+            aws_secret_access_key="streamq",
+        )
+
     async def restart(self) -> None:
         """Skip: nobody can restart SQS, and the emulator keeps its messages in memory."""
         pytest.skip("SQS cannot be restarted, and its emulator forgets: nothing here to prove")
+
+
+def _cut(key: str, name: bytes) -> dict[str, str]:
+    encoded = base64.urlsafe_b64encode(name).decode()
+    return {f"{key}:{i // 256}": encoded[i : i + 256] for i in range(0, len(encoded) or 1, 256)}
 
 
 class TestFifo(DriverSuite):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given
+from tests.names import names
+
 from sqs_queues import tags, urls
 from streamq.driver import Entry, StreamId
 from streamq.testing import OpenQueue
-from streamq_sqs._tags import QueueTags
+from streamq_sqs._tags import QueueTags, identity_tags
 
 
 async def test_queue_is_created_tagged_found_again_and_deleted(
@@ -25,6 +28,16 @@ async def test_queue_is_created_tagged_found_again_and_deleted(
     await other.delete(odd)
     assert urls(plain, odd) == []
     assert [info.stream async for info in queue.streams(odd.tenant)] == []
+
+
+@given(names)
+def test_tags_of_any_name_lead_back_to_its_stream(name: str) -> None:
+    """Names are workflow ids, which may be anything; a queue takes 50 tags of 256 characters."""
+    stream = StreamId("t" * 64, name)
+    found = identity_tags(stream)
+    assert QueueTags.read(found).stream == stream
+    assert len(found) <= 9
+    assert all(len(value) <= 256 for value in found.values())
 
 
 async def test_many_attempts_fit_into_the_tags(

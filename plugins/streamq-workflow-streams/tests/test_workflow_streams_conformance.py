@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,20 @@ class WorkflowStreamsHarness(ServerHarness[TemporalDevServer, WorkflowStreamsSet
         client = await Client.connect(self.server.address)
         host = client.get_workflow_handle(f"streamq-host/{stream}")
         await host.execute_update("streamq_trim", keep)
+
+    async def plant(self, tenant: str) -> None:
+        """Start hosts of another program, which no worker runs, with memos that name no stream."""
+        client = await Client.connect(self.server.address)
+        values: list[object] = [["", ""], [tenant, 1], 7, [tenant], [tenant, "n" * 2_000]]
+        memos: list[dict[str, object]] = [{}, *({"streamq_stream": each} for each in values)]
+        for number, memo in enumerate(memos):
+            await client.start_workflow(
+                "streamq.Host",
+                id=f"streamq-host/{tenant}/a{number}",
+                task_queue="without-a-worker",
+                memo=memo,
+                execution_timeout=timedelta(minutes=1),
+            )
 
     @asynccontextmanager
     async def hang(self) -> AsyncIterator[None]:

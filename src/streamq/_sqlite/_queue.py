@@ -133,9 +133,9 @@ class SqliteQueue(ChunkQueue):
         await self._write(stream, partial(requests.delete, stream=stream))
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        after = ""
-        while True:
-            page = await self._query(
+        after: bytes | None = b""
+        while after is not None:
+            page, after = await self._query(
                 None,
                 partial(
                     requests.list_streams, tenant=tenant, prefix=prefix, after=after, limit=_PAGE
@@ -143,9 +143,6 @@ class SqliteQueue(ChunkQueue):
             )
             for info in page:
                 yield info
-            if len(page) < _PAGE:
-                return
-            after = page[-1].stream.name
 
     async def sweep(self) -> int:
         gone = 0

@@ -19,6 +19,7 @@ from streamq.driver import (
     StreamNotFoundError,
     encode_position,
     new_entries,
+    stored_stream,
     within_bounds,
 )
 
@@ -181,21 +182,31 @@ def describe(connection: sqlite3.Connection, stream: StreamId, last: int) -> Str
 
 
 def list_streams(
-    connection: sqlite3.Connection, tenant: str, prefix: str, after: str, limit: int
-) -> list[StreamInfo]:
-    """Return up to ``limit`` streams in order of name, from the one after ``after``."""
-    now = _now_ms()
+    connection: sqlite3.Connection, tenant: str, prefix: str, after: bytes, limit: int
+) -> tuple[list[StreamInfo], bytes | None]:
+    """Return up to ``limit`` streams in order of name, from the one after ``after``.
+
+    Returns:
+        The streams, and where the next page continues; ``None`` after the last one.
+    """
+    now, start = _now_ms(), prefix.encode()
     # Names are compared by their UTF-8 bytes, so that names with the prefix follow each other.
+    # As bytes, because Python's module fails at text that is not UTF-8.
     rows = connection.execute(
-        "SELECT name, records, size_bytes, expires_ms FROM streams"
-        " WHERE tenant = ? AND name >= ? AND name > ? AND expires_ms > ? ORDER BY name LIMIT ?",
+        "SELECT CAST(name AS BLOB), records, size_bytes, expires_ms FROM streams"
+        " WHERE tenant = ? AND name >= ? AND name > CAST(? AS TEXT) AND typeof(name) = 'text'"
+        " AND expires_ms > ? ORDER BY name LIMIT ?",
         (tenant, prefix, after, now, limit),
     ).fetchall()
-    return [
-        StreamInfo(StreamId(tenant, name), (), records, size, timedelta(milliseconds=expires - now))
-        for name, records, size, expires in rows
-        if name.startswith(prefix)
-    ]
+    found: list[StreamInfo] = []
+    for name, records, size, expires in rows:
+        if not name.startswith(start):
+            return found, None
+        stream = _stored(tenant, name)
+        if stream is not None:
+            left = timedelta(milliseconds=expires - now)
+            found.append(StreamInfo(stream, (), records, size, left))
+    return found, rows[-1][0] if len(rows) == limit else None
 
 
 def newest_record(connection: sqlite3.Connection) -> int:
@@ -208,18 +219,25 @@ def changed_since(connection: sqlite3.Connection, record: int) -> tuple[int, lis
     """Return the newest record's id, and the streams with records after the given one."""
     rows = connection.execute(
         # NOT INDEXED: find records by id; grouping would walk the whole index of all streams.
-        "SELECT max(r.id), s.tenant, s.name FROM records AS r NOT INDEXED"
+        "SELECT max(r.id), CAST(s.tenant AS BLOB), CAST(s.name AS BLOB)"
+        " FROM records AS r NOT INDEXED"
         " LEFT JOIN streams AS s ON s.id = r.stream WHERE r.id > ? GROUP BY r.stream",
         (record,),
     ).fetchall()
     newest = max((row[0] for row in rows), default=record)
-    return newest, [StreamId(tenant, name) for _, tenant, name in rows if name is not None]
+    found = (_stored(tenant, name) for _, tenant, name in rows if name is not None)
+    return newest, [stream for stream in found if stream is not None]
 
 
 def data_version(connection: sqlite3.Connection) -> int:
     """Return a number that changes whenever another connection commits."""
     (version,) = connection.execute("PRAGMA data_version").fetchone()
     return int(version)
+
+
+def _stored(tenant: str | bytes, name: bytes) -> StreamId | None:
+    place = f"table streams, name {name.decode(errors='backslashreplace')}"
+    return stored_stream(tenant, name, backend=BACKEND, place=place)
 
 
 def _now_ms() -> int:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import typer
+
+from streamq._events import shown
 from streamq._settings import load_settings
 from streamq.opening._drivers import installed_drivers
 from streamq.opening._open import open_queue
 
 from ._lookup import listed, missing_database
+from ._names import encoded_name
 
 _MAX_NAMES = 200
 _SECONDS = 1.0
@@ -29,16 +33,24 @@ def beginnings(incomplete: str) -> list[str]:
     return [name for name in ("beginning", "tail") if name.startswith(incomplete)]
 
 
-def stream_names(incomplete: str) -> list[str]:
-    """Return the names of streams, or none if the backend is slow or fails."""
+def stream_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of streams, or none if the backend is slow or fails.
+
+    Names with invisible characters are offered after ``--encoded`` only: a shell cannot take them.
+    """
+    encoded = bool(context.params.get("encoded"))
+    prefix = incomplete.partition("%")[0] if encoded else incomplete
 
     async def find() -> list[str]:
         settings = load_settings()
         if missing_database(settings) is not None:
             return []
         async with asyncio.timeout(_SECONDS), open_queue(settings) as queue:
-            infos = await listed(queue, settings.tenant, incomplete, _MAX_NAMES)
-        return sorted(info.stream.name for info in infos)
+            infos = await listed(queue, settings.tenant, prefix, _MAX_NAMES)
+        names = sorted(info.stream.name for info in infos)
+        if encoded:
+            return [each for each in map(encoded_name, names) if each.startswith(incomplete)]
+        return [name for name in names if shown(name) == name]
 
     try:
         return asyncio.run(find())

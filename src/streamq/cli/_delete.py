@@ -22,6 +22,7 @@ from streamq.opening._open import describe, open_queue, retry_policy, stream_id
 
 from ._completion import stream_names
 from ._lookup import missing_database, not_found
+from ._names import Encoded, named
 from ._terminal import run_async, stderr
 
 
@@ -35,6 +36,7 @@ def delete(
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    encoded: Encoded = False,
 ) -> int:
     """Delete streams and their contents at once and for good.
 
@@ -48,7 +50,8 @@ def delete(
       streamq delete my-stream my-other-stream --yes
     """
     settings = load_settings()
-    identities = [stream_id(name, settings) for name in dict.fromkeys(streams)]
+    names = dict.fromkeys(named(stream, encoded=encoded) for stream in streams)
+    identities = [stream_id(name, settings) for name in names]
     found: list[str] = []
 
     async def find() -> int:

@@ -7,9 +7,10 @@ import contextlib
 import difflib
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from urllib.parse import unquote
 
 from streamq._errors import StreamNotFoundError, StreamqError
-from streamq._events import StreamId
+from streamq._events import StreamId, shown
 from streamq._settings import Settings, build, check_variables
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._drivers import installed_drivers, load_driver
@@ -85,7 +86,7 @@ async def not_found(
     """
     similar = await _similar(queue, stream) if queue is not None else []
     if similar:
-        guess = f"did you mean {' or '.join(map(repr, similar))}?"
+        guess = f"did you mean {' or '.join(map(_quoted, similar))}?"
     else:
         guess = (
             "check the name (workflow id/first run id/topic), STREAMQ_BACKEND and STREAMQ_TENANT"
@@ -100,6 +101,10 @@ async def not_found(
     )
 
 
+def _quoted(name: str) -> str:
+    return repr(name) if shown(name) == name else repr(f"--encoded {shown(name)}")
+
+
 async def _similar(queue: ChunkQueue, stream: StreamId) -> list[str]:
     """Return names that begin with the name, then similar ones; none if the backend is slow."""
     names: list[str] = []
@@ -107,6 +112,6 @@ async def _similar(queue: ChunkQueue, stream: StreamId) -> list[str]:
         async with asyncio.timeout(_SECONDS):
             infos = await listed(queue, stream.tenant, "", _MAX_NAMES)
         names = sorted(info.stream.name for info in infos)
-    longer = [name for name in names if name.startswith(stream.name)]
+    longer = [name for name in names if name.startswith((stream.name, unquote(stream.name)))]
     like = difflib.get_close_matches(stream.name, names, n=_MAX_SIMILAR)
     return list(dict.fromkeys([*longer, *like]))[:_MAX_SIMILAR]

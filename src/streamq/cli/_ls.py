@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from streamq._errors import CapabilityError, CorruptRecordError, StreamNotFoundError
-from streamq._events import SealState
+from streamq._events import SealState, shown
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe, open_queue, stream_id
 
 from ._completion import stream_names
 from ._lookup import listed, location, missing_database
+from ._names import Encoded, named
 from ._terminal import run_async, show_json, show_table, stderr, stdout
 
 _MAX_LISTED = 50_000
@@ -62,11 +63,13 @@ def ls(
         int, typer.Option(min=1, max=10_000, metavar="N", help="Show at most N streams.")
     ] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
+    encoded: Encoded = False,
 ) -> int:
     """List streams by name, with the state of each.
 
     Shows OPEN or the ending; the newest attempt; the number of events; the stored bytes; the time
-    until the stream expires (0 s: it waits for `streamq sweep`).
+    until the stream expires (0 s: it waits for `streamq sweep`). A name with a character that
+    cannot be seen is shown percent-encoded, as --encoded takes it; --json has every name as it is.
 
     \b
     Examples:
@@ -76,6 +79,7 @@ def ls(
     """
     settings = load_settings() if tenant is None else load_settings(tenant=tenant)
     stream_id("any", settings)  # raises if the tenant is invalid
+    prefix = named(prefix, encoded=encoded)
 
     async def work() -> int:
         infos: list[StreamInfo] = []
@@ -161,7 +165,7 @@ def _show(found: Sequence[StreamFacts], *, long: bool) -> None:
             error = ": ".join(filter(None, (facts["error_type"], facts["message"])))
             cells += [_number(facts["records"]), " ".join(error.split())]
         state = Text(facts["state"], style=_STYLES.get(facts["state"], ""))
-        table.add_row(Text(facts["name"]), state, *map(Text, cells))
+        table.add_row(Text(shown(facts["name"])), state, *map(Text, cells))
     show_table(table, stdout(), whole=True)
 
 

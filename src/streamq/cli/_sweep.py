@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from streamq._events import shown
 from streamq._settings import Settings, load_settings
 from streamq._sweep import SweepRequest, SweepSummary, judge_nothing
 from streamq._sweep import sweep as run_sweep
@@ -21,6 +22,7 @@ from streamq.driver import ChunkQueue
 from streamq.opening._open import open_queue, stream_id
 from streamq.opening._requirements import check_capabilities
 
+from ._names import named
 from ._terminal import needs_extra, run_async, show_error, show_json, show_table, stderr, stdout
 
 if TYPE_CHECKING:
@@ -56,14 +58,14 @@ def sweep(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     temporal: Annotated[
         bool,
-        typer.Option("--temporal/--no-temporal", help="Ask Temporal which workflows have ended."),
+        typer.Option("--temporal/--no-temporal", help="Ask Temporal what has ended."),
     ] = True,
     grace: Annotated[
         timedelta,
         typer.Option(
             parser=_duration,
             metavar="DURATION",
-            help="Ignore workflows that ended more recently than this.",
+            help="Ignore what ended more recently than this.",
             show_default="60s",
         ),
     ] = _GRACE,
@@ -71,8 +73,8 @@ def sweep(
         bool,
         typer.Option(
             "--unknown",
-            help="Also end streams whose workflow the namespace does not know (deleted, past its "
-            "retention, or running in another namespace).",
+            help="Also end streams whose workflow or activity the namespace does not know "
+            "(deleted, past its retention, or running in another namespace).",
         ),
     ] = False,
     delete_persistent: Annotated[
@@ -95,13 +97,16 @@ def sweep(
         str | None, typer.Option(help="With --schedule: task queue of workers with the plugin.")
     ] = None,
     unschedule: Annotated[bool, typer.Option("--unschedule", help="Delete the schedule.")] = False,
+    encoded: Annotated[
+        bool, typer.Option("--encoded", "-e", help="The prefix is percent-encoded.")
+    ] = False,
 ) -> int:
     """Seal and remove streams that crashed producers have left.
 
-    Removes streams that have expired and still use storage. Seals streams whose workflow has ended
-    without sealing them, with an error: every reader ends at once, and they expire soon. Reports
-    streams that never expire. Does not touch a stream whose workflow runs, or may still run. The
-    exit code is 2 if the sweep could not do all of its work.
+    Removes streams that have expired and still use storage. Seals streams whose workflow, or
+    activity without a workflow, has ended without sealing them, with an error: every reader ends at
+    once, and they expire soon. Reports streams that never expire. Does not touch a stream whose
+    producer runs, or may still run. The exit code is 2 if the sweep could not do all of its work.
 
     \b
     Examples:
@@ -114,7 +119,7 @@ def sweep(
     stream_id("any", settings)  # raises if the tenant is invalid
     request = SweepRequest(
         tenant=tenant,
-        prefix=prefix,
+        prefix=named(prefix, encoded=encoded),
         grace_seconds=grace.total_seconds(),
         unknown=unknown,
         delete_persistent_seconds=None
@@ -239,18 +244,18 @@ def _progress() -> Iterator[Callable[[int], None]]:
 def _show(summary: SweepSummary) -> None:
     if summary.findings:
         table = Table()
-        longest = max(len(finding.stream) for finding in summary.findings)
+        longest = max(len(shown(finding.stream)) for finding in summary.findings)
         # Not shortened, so that it can be copied.
         table.add_column("stream", min_width=longest, overflow="fold")
         table.add_column("would be" if summary.dry_run else "done")
         table.add_column("why", overflow="fold")
         for finding in summary.findings:
             done = Text(finding.done, style=_STYLES[finding.done])
-            table.add_row(Text(finding.stream), done, Text(finding.reason))
+            table.add_row(Text(shown(finding.stream)), done, Text(finding.reason))
         show_table(table, stdout())
     counts = [
         f"{summary.streams} streams of tenant {summary.tenant} on {summary.backend}",
-        f"{summary.ended} had ended, {summary.running} of running workflows, {summary.open} open",
+        f"{summary.ended} had ended, {summary.running} of running producers, {summary.open} open",
         f"{summary.sealed} sealed, {summary.deleted} deleted, {summary.kept} kept, "
         f"{summary.failed} failed",
     ]

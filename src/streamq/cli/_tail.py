@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import shlex
 import sys
 import time
 from typing import Annotated, TextIO
@@ -24,7 +22,8 @@ from streamq.records._values import Encoding
 
 from ._completion import beginnings, stream_names
 from ._lookup import missing_database, not_found
-from ._terminal import ending, run_async, stderr
+from ._names import Encoded, argument_for, named
+from ._terminal import ending, json_text, run_async, stderr
 
 _LONGEST_WAIT_SECONDS = 5.0
 _FILE_POLL_SECONDS = 0.1
@@ -59,6 +58,7 @@ def tail(
         float,
         typer.Option(min=0, metavar="SECONDS", help="Wait this long for the stream to exist."),
     ] = 0.0,
+    encoded: Encoded = False,
 ) -> int:
     """Print a stream as it arrives, until it ends.
 
@@ -73,7 +73,7 @@ def tail(
       streamq tail my-stream --json --no-follow | jq -r 'select(.event == "chunk").value'
     """
     settings = load_settings()
-    identity = stream_id(stream, settings)
+    identity = stream_id(named(stream, encoded=encoded), settings)
     printer = _JsonPrinter() if as_json else _TextPrinter()
 
     async def work() -> int:
@@ -191,7 +191,7 @@ class _TextPrinter:
     def stopped(self, reader: StreamReader) -> None:
         """Show on a terminal how to continue after an interruption."""
         if sys.stderr.isatty():
-            name = shlex.quote(reader.stream.name)
+            name = argument_for(reader.stream.name)
             self._notice(f"continue with: streamq tail {name} --from {reader.cursor}")
 
     def _write(self, chunk: Chunk) -> None:
@@ -224,7 +224,7 @@ class _JsonPrinter:
     """Prints every event on stdout as one line of JSON, with the cursor after it."""
 
     def show(self, event: Event, reader: StreamReader) -> None:
-        line = json.dumps({**event.to_dict(), "cursor": reader.cursor}, ensure_ascii=False)
+        line = json_text({**event.to_dict(), "cursor": reader.cursor})
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 

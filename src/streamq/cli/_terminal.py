@@ -54,9 +54,19 @@ def ending(seal: Seal) -> str:
     return ": ".join(filter(None, (seal.state.name, seal.error_type, seal.message)))
 
 
+def json_text(data: object, indent: int | None = None) -> str:
+    """Return data as JSON, in which invisible characters are escaped: a terminal may get it."""
+    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text
+    )
+
+
 def show_json(data: object) -> None:
     """Print data as JSON on stdout."""
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(data, indent=2) + "\n")
 
 
 def show_table(table: Table, console: Console, *, whole: bool = False) -> None:

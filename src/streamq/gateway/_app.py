@@ -7,8 +7,10 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from urllib.parse import unquote
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -33,6 +35,7 @@ _MAX_OFFSET_DIGITS = 18
 _MAX_LISTED = 1_000
 _LISTED = 100
 _READY_SECONDS = 2.0
+_EVENTS = "/events"
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -50,7 +53,9 @@ def create_app(
       the ``Last-Event-ID`` header, else ``?after=OFFSET`` (or ``?last_event_id=``), else
       ``?from=beginning`` (default) or ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a
       stream that does not exist yet.
-    * ``GET /streams/{name}``: the status of a stream. ``GET /streams?prefix=&limit=``: a list.
+    * ``GET /streams/{name}``: the status of a stream. Names are percent-encoded; a slash need not
+      be, unless clients or proxies would resolve it (``a/../b``).
+    * ``GET /streams?prefix=&limit=``: a list.
     * ``GET /``: a page that shows a stream as it arrives, ``/?stream=NAME``.
     * ``GET /healthz``: this process answers. ``GET /readyz``: the backend answers, too.
 
@@ -79,8 +84,7 @@ def create_app(
             Route("/healthz", _healthz, methods=["GET"]),
             Route("/readyz", _readyz, methods=["GET"]),
             Route("/streams", _list, methods=["GET"]),
-            Route("/streams/{name:path}/events", _events, methods=["GET"]),
-            Route("/streams/{name:path}", _status, methods=["GET"]),
+            Route("/streams/{name:streamq_name}", _one, methods=["GET"]),
         ],
         lifespan=lifespan,
         exception_handlers={
@@ -93,8 +97,43 @@ def create_app(
     return app
 
 
-async def _events(request: Request) -> Response:
-    gateway, stream = _gateway(request), _stream(request)
+class _NameConvertor(Convertor[str]):
+    """Accepts every name; starlette's ``path`` accepts none with a newline."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("streamq_name", _NameConvertor())
+
+
+async def _one(request: Request) -> Response:
+    """Answer for one stream: its events if the path ends with ``/events``, else its status.
+
+    An encoded slash belongs to the name: ``/streams/a%2Fevents`` is the status of ``a/events``.
+    """
+    raw: bytes | None = request.scope.get("raw_path")
+    name: str = request.path_params["name"]
+    try:
+        unquote(request.url.path if raw is None else raw.decode("ascii"), errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequestError("the path is not UTF-8, percent-encoded") from None
+    wanted = name.endswith(_EVENTS) and (raw is None or raw.endswith(_EVENTS.encode()))
+    try:
+        tenant = _gateway(request).settings.tenant
+        stream = StreamId(tenant, name.removesuffix(_EVENTS) if wanted else name)
+    except ValueError as exc:
+        raise BadRequestError(str(exc)) from None
+    return await (_events if wanted else _status)(request, stream)
+
+
+async def _events(request: Request, stream: StreamId) -> Response:
+    gateway = _gateway(request)
     after = _start(request)
     wait = request.query_params.get("wait")
     wait_seconds = 0.0 if wait is None else _number("wait", wait, _MAX_WAIT_SECONDS)
@@ -105,8 +144,8 @@ async def _events(request: Request) -> Response:
     return EventStream(gateway, follower, opening=opening, wait_seconds=wait_seconds)
 
 
-async def _status(request: Request) -> Response:
-    gateway, stream = _gateway(request), _stream(request)
+async def _status(request: Request, stream: StreamId) -> Response:
+    gateway = _gateway(request)
     try:
         status = await describe(stream, queue=await gateway.open(), settings=gateway.settings)
     except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
@@ -189,13 +228,6 @@ async def _readyz(request: Request) -> Response:
 def _gateway(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
-
-
-def _stream(request: Request) -> StreamId:
-    try:
-        return StreamId(_gateway(request).settings.tenant, request.path_params["name"])
-    except ValueError as exc:
-        raise BadRequestError(str(exc)) from None
 
 
 def _start(request: Request) -> int | None:

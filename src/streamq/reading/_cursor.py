@@ -109,4 +109,4 @@ class Cursor:
 
 
 def _scope(stream: StreamId) -> bytes:
-    return hashlib.blake2b(str(stream).encode(), digest_size=8).digest()
+    return hashlib.blake2b(stream.full_name.encode(), digest_size=8).digest()

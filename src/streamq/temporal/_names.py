@@ -5,6 +5,8 @@ Design: docs/design/temporal-producing.md.
 
 from __future__ import annotations
 
+import hashlib
+
 from streamq._errors import ConfigurationError
 
 DEFAULT_TOPIC = "default"
@@ -29,10 +31,10 @@ def stream_name(workflow_id: str, first_execution_run_id: str, topic: str = DEFA
         workflow_id: Id of the workflow; it may contain ``/``.
         first_execution_run_id: Run id of the first run of the chain: of the workflow's first run,
             or with a cron schedule of the firing's first run.
-        topic: Which of the workflow's streams; without ``/``.
+        topic: Which of the workflow's streams: any text without ``/``.
 
     Raises:
-        ConfigurationError: The topic is not usable, or an id is empty.
+        ConfigurationError: The topic is not usable, or an id is empty or not valid Unicode.
     """
     check_topic(topic)
     if not workflow_id or not first_execution_run_id:
@@ -40,23 +42,42 @@ def stream_name(workflow_id: str, first_execution_run_id: str, topic: str = DEFA
             f"workflow id {workflow_id!r} and first execution run id {first_execution_run_id!r} "
             "must not be empty"
         )
+    if not _is_encodable(workflow_id):
+        raise ConfigurationError(
+            f"workflow id {workflow_id!r} has a lone surrogate, which is no character; Temporal "
+            "takes none, either"
+        )
     return f"{workflow_id}/{first_execution_run_id}/{topic}"
 
 
-def owner_of_stream(name: str) -> tuple[str, str]:
-    """Return workflow id and first run id from a name that :func:`stream_name` returned."""
-    workflow_id, first_run_id, _ = name.rsplit("/", 2)
-    return workflow_id, first_run_id
+def producer_id(stream: str) -> str:
+    """Return the id of the ``streamq.Produce`` that writes a stream.
+
+    It is the stream's name. A name that is too long for an id is shortened, and ends in its digest.
+    """
+    data = stream.encode()
+    if len(data) <= LONGEST_NAME_BYTES:
+        return stream
+    end = f"~{hashlib.sha256(data).hexdigest()}"
+    return data[: LONGEST_NAME_BYTES - len(end)].decode(errors="ignore") + end
 
 
 def check_topic(topic: str) -> str:
     """Return the topic if it is usable.
 
     Raises:
-        ConfigurationError: It is empty, contains ``/`` or is not printable.
+        ConfigurationError: It is not text, empty, contains ``/`` or cannot be encoded as UTF-8.
     """
-    if not isinstance(topic, str) or not topic or "/" in topic or not topic.isprintable():
+    if not isinstance(topic, str) or not topic or "/" in topic or not _is_encodable(topic):
         raise ConfigurationError(
-            f"topic {topic!r} must be printable text without '/' and not empty"
+            f"topic {topic!r} must be text without '/' and not empty, and valid Unicode"
         )
     return topic
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

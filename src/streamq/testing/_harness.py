@@ -17,6 +17,7 @@ from streamq.driver import (
     QueueOptions,
     SettingsT,
     StreamId,
+    close_all,
 )
 
 OpenQueue: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
@@ -108,6 +109,20 @@ class BackendHarness(abc.ABC):
         """
         _not_supplied(self.trim)
 
+    async def plant(self, tenant: str) -> None:
+        """Store entries that streamq did not store where it looks for streams of a tenant.
+
+        Above all names that no stream can have, and everything else that the backend takes; one
+        that sorts before ``m`` and one that sorts after it, and, if there is such a thing, an entry
+        that has expired, and news of one for readers that wait.
+
+        Proves that one foreign entry hides no stream from listings, sweeps and blocked readers.
+
+        Args:
+            tenant: A tenant that no other check uses.
+        """
+        _not_supplied(self.plant)
+
     # -- network faults ------------------------------------------------------------------------
 
     async def break_connections(self) -> None:
@@ -195,7 +210,8 @@ class BackendHarness(abc.ABC):
 
 
 HOOKS = (
-    *("peek", "trim", "break_connections", "slow", "restart", "hang", "full", "read_only"),
+    *("peek", "trim", "plant"),
+    *("break_connections", "slow", "restart", "hang", "full", "read_only"),
     *("wrong_credentials", "unreachable"),
 )
 """The optional parts of a harness."""
@@ -226,5 +242,4 @@ async def queue_factory(
     try:
         yield open_queue
     finally:
-        for queue in opened:
-            await queue.aclose()
+        await close_all(*(queue.aclose for queue in opened))

@@ -280,6 +280,17 @@ class ListsPagesThatOverlap(SoundQueue):
         return found[:1_000] + found[999:] if len(found) > 1_000 else found
 
 
+class ListsNothingBesideForeignEntries(SoundQueue):
+    """Fails at a name that is none, whatever else there is."""
+
+    caught_by = checks("foreign_entry_harms_no_stream")
+
+    async def listed(self, tenant: str, prefix: str) -> list[StreamInfo]:
+        if tenant in self.server.foreign:
+            raise BackendError("a key is no name of a stream", backend=self.backend)
+        return await super().listed(tenant, prefix)
+
+
 class _Renaming(SoundQueue):
     """Stores a stream under the name that :meth:`renamed` returns."""
 
@@ -320,4 +331,4 @@ class CutsLongNames(_Renaming):
     """)
 
     def renamed(self, stream: StreamId) -> StreamId:
-        return StreamId(stream.tenant, stream.name[:1_023])
+        return StreamId(stream.tenant, stream.name[:1_535])

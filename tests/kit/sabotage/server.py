@@ -83,6 +83,7 @@ class Server:
         self.trash: dict[StreamId, list[bytes]] = {}
         self.notes: dict[object, object] = {}
         self.at_restart: list[Callable[[], None]] = []
+        self.foreign: set[str] = set()
         self.is_answering = asyncio.Event()
         self.is_answering.set()
         self.delay = 0.0
@@ -327,6 +328,9 @@ class SabotageHarness(BackendHarness):
     async def trim(self, stream: StreamId, keep: int) -> None:
         self.server.forget(stream, slice(None, -keep))
 
+    async def plant(self, tenant: str) -> None:
+        self.server.foreign.add(tenant)
+
     async def break_connections(self) -> None:
         await self.server.break_connections()
 
@@ -373,6 +377,7 @@ class InProcessSuite(DriverSuite):
     """The suite in virtual time, without the checks that start another process."""
 
     virtual_time = True
+    subscribers = 20
 
     @pytest.fixture
     def harness(self) -> BackendHarness:

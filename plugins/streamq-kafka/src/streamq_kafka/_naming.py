@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import TopicPartition
 
-from streamq.driver import START, CursorError, Entry, StreamId
+from streamq.driver import START, CursorError, Entry, StreamId, stored_stream
 
 BACKEND = "kafka"
 DIRECTORY_SUFFIX = ".directory"
@@ -55,16 +55,14 @@ def decode_position(position: str, stream: StreamId) -> LogPosition | None:
 
 def key_of(stream: StreamId) -> bytes:
     """Return the key of a stream's records."""
-    return str(stream).encode()
+    return stream.full_name.encode()
 
 
 def stream_of(key: bytes) -> StreamId | None:
-    """Return the stream of a key; ``None`` if streamq did not write that key."""
-    try:
-        tenant, _, name = key.decode().partition("/")
-        return StreamId(tenant, name)
-    except ValueError:
-        return None
+    """Return the stream of a key; ``None``, and a line in the log, if it is not streamq's."""
+    tenant, _, name = key.partition(b"/")
+    place = f"key {key.decode(errors='backslashreplace')}"
+    return stored_stream(tenant, name, backend=BACKEND, place=place)
 
 
 @functools.lru_cache(maxsize=16_384)

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import re
 
-from streamq.driver import StreamId
+from streamq.driver import StreamId, skip_foreign, stored_stream
+
+from ._errors import BACKEND
 
 _ENCODED = {"%": "%25", "{": "%7B", "}": "%7D"}
-_DECODED = {code: char for char, code in _ENCODED.items()}
+_DECODED = {code.encode(): char.encode() for char, code in _ENCODED.items()}
 _SPECIAL = re.compile("[%{}]")
-_CODE = re.compile("|".join(_DECODED))
+_CODE = re.compile(b"|".join(_DECODED))
 _GLOB = re.compile(r"([\\*?\[\]^-])")
 
 
@@ -31,16 +33,19 @@ class KeySpace:
         return f"{self._start}{stream.tenant}/{_encode(stream.name)}}}".encode()
 
     def stream(self, key: bytes) -> StreamId | None:
-        """Return the stream of a key; ``None`` if the key is not one of ours."""
-        try:
-            text = key.decode()
-            if not (text.startswith(self._start) and text.endswith("}")):
-                return None
-            tenant, _, name = text[len(self._start) : -1].partition("/")
-            found = StreamId(tenant, _CODE.sub(lambda code: _DECODED[code[0]], name))
-        except ValueError:
+        """Return the stream of a key; ``None``, and a line in the log, if the key is not ours."""
+        place = f"key {key.decode(errors='backslashreplace')}"
+        start = self._start.encode()
+        if not (key.startswith(start) and key.endswith(b"}")):
+            skip_foreign(BACKEND, place, "the key has another form")
             return None
-        return found if self.key(found) == key else None
+        tenant, _, name = key[len(start) : -1].partition(b"/")
+        decoded = _CODE.sub(lambda code: _DECODED[code[0]], name)
+        found = stored_stream(tenant, decoded, backend=BACKEND, place=place)
+        if found is not None and self.key(found) != key:
+            skip_foreign(BACKEND, place, "the name is not encoded as streamq encodes names")
+            return None
+        return found
 
     def pattern(self, tenant: str, prefix: str) -> bytes:
         """Return a glob pattern for the keys of a tenant's streams whose name has a prefix."""

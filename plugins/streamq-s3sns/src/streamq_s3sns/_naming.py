@@ -8,11 +8,14 @@ Design: docs/design/s3sns.md.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import secrets
 
-from streamq.driver import StreamId
+from streamq.driver import StreamId, skip_foreign, stored_stream
+
+from ._errors import BACKEND
 
 LARGEST_NUMBER = 10**12 - 1
 
@@ -32,7 +35,10 @@ _OBJECT_ID = re.compile("([0-9]{12})-[0-9a-f]{32}")
 _SPECIAL = re.compile(rb"[^A-Za-z0-9._-]")
 _ESCAPED = re.compile("!([0-9A-F]{2})")
 _LONGEST_NAME = 600  # escaped; S3 accepts keys of 1024 bytes
+_CUT = re.compile("![0-9A-F]?$")
 _HASHED = "!!"
+_REST = "~"
+_KEPT_WHOLE = 1_024
 _HASH_DIGITS = 32
 
 
@@ -62,26 +68,44 @@ class KeySpace:
         """Return the beginning of the keys of all streams of a tenant whose names have a prefix."""
         return f"{self.tenant(tenant)}{_escape(prefix)[:_LONGEST_NAME]}"
 
-    def stream(self, directory: str) -> StreamId | None:
-        """Return the stream of a directory; ``None`` if the directory has its name in part only."""
-        tenant, name = directory.removeprefix(self.root).rstrip("/").split("/")
-        if _HASHED in name:
-            return None
-        return StreamId(_unescape(tenant), _unescape(name))
+    def stream(self, directory: str, kept: str) -> StreamId | None:
+        """Return the stream of a directory; ``None``, and a line in the log, if it has none.
 
-    def tenant_of(self, directory: str) -> str:
-        """Return the tenant of a directory."""
-        return _unescape(directory.removeprefix(self.root).partition("/")[0])
-
-    def is_directory(self, directory: str) -> bool:
-        """Whether a directory can belong to a stream: others may use the same bucket."""
+        Args:
+            directory: The directory; others may use the same bucket.
+            kept: What :meth:`kept_name` returned for the stream.
+        """
         parts = directory.removeprefix(self.root).rstrip("/").split("/")
         try:
-            return len(parts) == 2 and (
-                _HASHED in parts[1] or self.directory(StreamId(*map(_unescape, parts))) == directory
-            )
+            tenant, name = map(_unescape, parts)
+            if _HASHED in parts[1]:
+                name = _joined(parts[1].partition(_HASHED)[0], kept)
         except ValueError:
-            return False
+            skip_foreign(BACKEND, directory, "it has no name that streamq has given")
+            return None
+        found = stored_stream(tenant, name, backend=BACKEND, place=directory)
+        if found is not None and self.directory(found) != directory:
+            skip_foreign(BACKEND, directory, "its name is not the one in its objects")
+            return None
+        return found
+
+    def kept_name(self, stream: StreamId) -> str:
+        """Return what the metadata has to keep of a name; empty if the directory has all of it.
+
+        A name of up to 1,024 bytes is kept as a whole. Of a longer one the end is kept, which the
+        directory does not have: all metadata of an object share 2,048 bytes.
+        """
+        escaped, name = _escape(stream.name), stream.name.encode()
+        if len(escaped) <= _LONGEST_NAME:
+            return ""
+        if len(name) <= _KEPT_WHOLE:
+            return base64.urlsafe_b64encode(name).decode()
+        rest = name[len(_beginning(escaped[:_LONGEST_NAME])) :]
+        return _REST + base64.urlsafe_b64encode(rest).decode()
+
+    def is_directory(self, directory: str) -> bool:
+        """Whether a directory has the form of those of streams: others may use the same bucket."""
+        return len(directory.removeprefix(self.root).rstrip("/").split("/")) == 2
 
 
 def segment_name(number: int) -> str:
@@ -120,6 +144,15 @@ def _escape(name: str) -> str:
     return f"!2E{escaped[1:]}" if escaped.startswith(".") else escaped
 
 
-def _unescape(name: str) -> str:
-    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)
-    return text.encode("latin-1").decode()
+def _unescape(name: str) -> bytes:
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name).encode("latin-1")
+
+
+def _beginning(escaped: str) -> bytes:
+    """Return the bytes of an escaped name that was cut, without one that was cut itself."""
+    return _unescape(_CUT.sub("", escaped))
+
+
+def _joined(escaped: str, kept: str) -> bytes:
+    whole = base64.b64decode(kept.removeprefix(_REST), altchars=b"-_", validate=True)
+    return _beginning(escaped) + whole if kept.startswith(_REST) else whole

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamq.driver import Calls, StreamId, together
+from streamq.driver import Calls, StreamId, skip_foreign, together
 
+from ._errors import BACKEND
 from ._requests import SqsRequests
 from ._tags import QueueTags
 
@@ -58,6 +59,8 @@ async def list_queues(
             for tags, url in zip(found, urls, strict=True):
                 if tags is not None and tags.stream is not None:
                     yield ListedQueue(tags.stream, tags, url)
+                elif tags is not None:
+                    skip_foreign(BACKEND, url, "its tags name no stream")
 
 
 def _parts(urls: Sequence[str]) -> list[Sequence[str]]:

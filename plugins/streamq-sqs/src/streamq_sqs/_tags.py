@@ -45,14 +45,16 @@ class QueueTags:
         """Parse the tags of any queue, also of one that others have tagged."""
         tenant, name = _joined(tags, _TENANT), _joined(tags, _NAME)
         try:
-            return cls(
+            found = cls(
                 StreamId(tenant, name),
                 _openings(tags),
                 int(tags.get(_FORGOTTEN, 0)),
                 int(tags.get(_ALIVE, 0)),
                 float(tags.get(_TTL, 0)),
             )
-        except ValueError:
+            timedelta(seconds=found.ttl_seconds)  # raises if no time is so long
+            return found
+        except (ValueError, OverflowError):
             return cls(None, {})
 
     @property

@@ -10,8 +10,9 @@ import json
 
 from temporalio.api.common.v1 import Memo
 
-from streamq.driver import StreamId
+from streamq.driver import StreamId, skip_foreign, stored_stream
 
+from ._errors import BACKEND
 from ._protocol import json_payload
 
 _LONGEST_ID_BYTES = 255  # limit of some databases that Temporal uses
@@ -47,10 +48,17 @@ def memo_of(stream: StreamId) -> Memo:
     return Memo(fields={_MEMO: json_payload([stream.tenant, stream.name])})
 
 
-def stream_of(memo: Memo) -> StreamId | None:
-    """Return the stream that a memo names; ``None`` if streamq did not write the memo."""
+def stream_of(memo: Memo, workflow_id: str) -> StreamId | None:
+    """Return the stream that a memo names; ``None``, and a line in the log, if it names none.
+
+    Args:
+        memo: The memo.
+        workflow_id: Id of the workflow that has it, for the log.
+    """
+    place = f"workflow {workflow_id}"
     try:
         tenant, name = json.loads(memo.fields[_MEMO].data)
-        return StreamId(tenant, name)
     except (ValueError, TypeError):
+        skip_foreign(BACKEND, place, "its memo names no stream")
         return None
+    return stored_stream(tenant, name, backend=BACKEND, place=place)

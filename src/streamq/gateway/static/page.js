@@ -25,11 +25,18 @@ function newWatch(name) {
   };
 }
 
-// Escapes a name as a whole only if browsers would resolve it (a/../b); some proxies reject %2F.
+// Escapes a name as a whole only if it could be mistaken for another (a/../b, a//b, a/events): some
+// proxies reject %2F.
 function address(name) {
   const parts = name.split("/");
-  const risky = parts.some((part) => part === "." || part === "..");
+  const risky = parts.some((part) => part === "" || part === "." || part === "..")
+    || name.endsWith("/events");
   return "streams/" + (risky ? encodeURIComponent(name) : parts.map(encodeURIComponent).join("/"));
+}
+
+// Shows a character that cannot be seen as its code, as the commands do.
+function shown(name) {
+  return name.replace(/(?! )[\p{C}\p{Z}]/gu, (char) => encodeURIComponent(char));
 }
 
 function show(id, text, className) {
@@ -51,9 +58,9 @@ function watch(name) {
   const url = new URL(location.href);
   url.searchParams.set("stream", name);
   history.replaceState(null, "", url);
-  document.title = name + " · streamq";
+  document.title = shown(name) + " · streamq";
   at("name").value = name;
-  show("title", name);
+  show("title", shown(name));
   show("attempt", "");
   show("ending", "");
   show("notice", "");
@@ -323,7 +330,7 @@ setInterval(() => { if (watched && !watched.over) count(watched); }, 250);
 
 function markCurrent() {
   for (const button of at("recent").querySelectorAll("button")) {
-    button.setAttribute("aria-current", watched !== null && button.textContent === watched.name);
+    button.setAttribute("aria-current", watched !== null && button.dataset.name === watched.name);
   }
 }
 
@@ -336,13 +343,14 @@ async function list() {
     return;
   }
   show("recent-note", names.length ? (body.is_complete ? "" : "and more") : "none yet");
-  const shown = [...at("recent").querySelectorAll("button")].map((button) => button.textContent);
-  if (JSON.stringify(shown) === JSON.stringify(names)) return;
-  const focused = at("recent").contains(document.activeElement) && document.activeElement.textContent;
+  const listed = [...at("recent").querySelectorAll("button")].map((button) => button.dataset.name);
+  if (JSON.stringify(listed) === JSON.stringify(names)) return;
+  const focused = at("recent").contains(document.activeElement) && document.activeElement.dataset.name;
   at("recent").replaceChildren(...names.map((name) => {
     const item = document.createElement("li"), button = document.createElement("button");
     button.type = "button";
-    button.textContent = name;
+    button.textContent = shown(name);
+    button.dataset.name = name;
     button.addEventListener("click", () => watch(name));
     item.append(button);
     return item;
@@ -353,7 +361,7 @@ async function list() {
     return option;
   }));
   for (const button of at("recent").querySelectorAll("button")) {
-    if (button.textContent === focused) button.focus();
+    if (button.dataset.name === focused) button.focus();
   }
   markCurrent();
 }

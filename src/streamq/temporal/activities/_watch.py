@@ -15,7 +15,7 @@ from streamq._errors import StreamqError
 from streamq.temporal._closing import ClosingWatch
 from streamq.temporal._failure import application_error, final_failure
 
-from ._heartbeats import beating
+from ._context import wait_without_slot
 
 WATCH_ACTIVITY = "streamq.watch"
 RESULT_ACTIVITY = "streamq.result"
@@ -73,19 +73,20 @@ class Outcome:
 async def watch(chain: ChainRef) -> str:
     """Wait until a chain of runs has ended, and return its last state in Temporal's terms.
 
-    Makes about one request a minute, and sends three heartbeats in a heartbeat timeout, at most 20
-    seconds apart.
+    Occupies no activity slot meanwhile, makes about one request a minute, and sends three
+    heartbeats in a heartbeat timeout, at most 20 seconds apart.
 
     Raises:
         ApplicationError: Temporal refused, or stayed unreachable for five minutes.
     """
+    watching = _watch(activity.client(), chain)
+    return await wait_without_slot(watching, longest_seconds=_LONGEST_BEAT_SECONDS)
+
+
+async def _watch(client: Client, chain: ChainRef) -> str:
     try:
-        closing = ClosingWatch(
-            activity.client(), chain.workflow_id, patience_seconds=_PATIENCE_SECONDS
-        )
-        return await beating(
-            closing.wait_chain(chain.first_run_id), longest_seconds=_LONGEST_BEAT_SECONDS
-        )
+        closing = ClosingWatch(client, chain.workflow_id, patience_seconds=_PATIENCE_SECONDS)
+        return await closing.wait_chain(chain.first_run_id)
     except StreamqError as exc:
         raise application_error(exc) from exc
 
@@ -94,18 +95,24 @@ async def watch(chain: ChainRef) -> str:
 async def outcome(workflow_id: str) -> Outcome:
     """Wait until the newest run of a workflow has ended, and return its result or failure.
 
+    Occupies no activity slot meanwhile.
+
     Raises:
         ApplicationError: Temporal refused, or stayed unreachable; ``ResultTooLargeError``: the
             result is too large to be passed on, which is not retried.
     """
+    waiting = _outcome(activity.client(), workflow_id)
+    return await wait_without_slot(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
+
+
+async def _outcome(client: Client, workflow_id: str) -> Outcome:
     try:
-        waiting = _outcome(activity.client(), workflow_id)
-        return await beating(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
+        return await _wait_outcome(client, workflow_id)
     except StreamqError as exc:
         raise application_error(exc) from exc
 
 
-async def _outcome(client: Client, workflow_id: str) -> Outcome:
+async def _wait_outcome(client: Client, workflow_id: str) -> Outcome:
     context = WorkflowSerializationContext(client.namespace, workflow_id)
     codec = client.data_converter.with_context(context).payload_codec
     closing = ClosingWatch(client, workflow_id, patience_seconds=_PATIENCE_SECONDS)

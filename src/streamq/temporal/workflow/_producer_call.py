@@ -10,10 +10,13 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from streamq._errors import ConfigurationError
+from streamq._events import STREAM_NAME_BYTES
 from streamq.temporal._names import LONGEST_NAME_BYTES
 from streamq.temporal.activities._watch import DETACHED_BYTES
 
 from ._chain import workflow_stream_name
+
+_LONG_NAMES_PATCH = "streamq-long-names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,16 @@ def check_detached(call: ProducerCall) -> None:
     The server would refuse a larger command, and the workflow task would be retried for ever.
 
     Raises:
-        ConfigurationError: The stream's name is too long for an id, or the arguments are too large.
+        ConfigurationError: The stream's name is too long, or the arguments are too large.
     """
     size = len(call.stream.encode())
-    if size > LONGEST_NAME_BYTES:
+    # Histories in which a name above 1,000 bytes was refused replay.
+    if size > STREAM_NAME_BYTES or (
+        size > LONGEST_NAME_BYTES and not workflow.patched(_LONG_NAMES_PATCH)
+    ):
         raise ConfigurationError(
-            f"the stream's name has {size} bytes and is too long for the id of streamq.Produce "
-            f"({LONGEST_NAME_BYTES}); use a shorter topic or workflow id, or detached = false"
+            f"the stream's name has {size} bytes, more than {STREAM_NAME_BYTES}; use a shorter "
+            "topic"
         )
     payloads = workflow.payload_converter().to_payloads(call.args)
     size = sum(each.ByteSize() for each in payloads)

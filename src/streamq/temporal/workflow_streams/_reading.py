@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 from temporalio.converter import PayloadCodec
 
-from streamq._events import Chunk, Event
+from streamq._events import Chunk, EventOrGap, Gap
 from streamq.reading._reader import StreamReader
 from streamq.temporal._closing import ClosingWatch
 
@@ -18,7 +19,7 @@ _WAIT_SECONDS = 5.0
 
 
 async def read_items(
-    reader: StreamReader,
+    reader: StreamReader[Any, Gap],
     closing: ClosingWatch,
     closed: asyncio.Task[str],
     codec: PayloadCodec | None,
@@ -57,7 +58,9 @@ async def read_items(
             raise closing.silence(str(reader.stream), patience_seconds) from closing.failure
 
 
-async def _next_events(reader: StreamReader, closed: asyncio.Task[str]) -> Sequence[Event]:
+async def _next_events(
+    reader: StreamReader[Any, Gap], closed: asyncio.Task[str]
+) -> Sequence[EventOrGap]:
     """Return the next events; none if the workflow ended in the meantime, or none came."""
     if closed.done():
         return await reader.read_batch(max_wait=0)

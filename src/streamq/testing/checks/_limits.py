@@ -75,13 +75,13 @@ class LimitChecks(StreamChecks):
     ) -> None:
         """Two long names that a backend truncates would share one stream."""
         start = new_stream().tenant
-        longest = StreamId((start + "." * 64)[:64], "n" * 1023 + "1")
-        other = StreamId(longest.tenant, "n" * 1023 + "2")
+        longest = StreamId((start + "." * 64)[:64], "n" * 1535 + "1")
+        other = StreamId(longest.tenant, "n" * 1535 + "2")
         await queue.append(longest, entries(b"a"))
         await queue.append(other, entries(b"b"))
         assert data_of(await self.read(queue, longest)) == [b"a"]
         assert data_of(await self.read(queue, other)) == [b"b"]
-        for tenant, name in [(start + "." * 64, "n"), (start, "n" * 1025), (start, "é" * 513)]:
+        for tenant, name in [(start + "." * 64, "n"), (start, "n" * 1537), (start, "é" * 769)]:
             with pytest.raises(ValueError, match="must be"):
                 StreamId(tenant, name)
 

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
-from streamq.driver import ChunkQueue, StreamId
+from streamq.driver import ChunkQueue, Stored, StreamId
 from streamq.testing._harness import BackendHarness, OpenQueue
 
 from ._base import Checks
-from ._records import entries, new_stream
+from ._conditions import needs
+from ._records import data_of, entries, new_stream
 from ._stream_names import TRICKY_NAMES
 
 _PREFIXES = (
-    *("a%", "a_", "a*", "a?", "a[", "a\\", "a'", "{", "a", " ", "P", "gr", "é"),
+    *(
+        "a%",
+        "a_",
+        "a*",
+        "a?",
+        "a[",
+        "a\\",
+        "a'",
+        "{",
+        "a",
+        " ",
+        "P",
+        "gr",
+        "é",
+        "\0",
+        "a\n",
+        "~",
+        ".",
+    ),
     "é" * 512,
 )
 
@@ -60,6 +80,29 @@ class ListingChecks(Checks):
             _PREFIXES, await asyncio.gather(*map(listed, _PREFIXES)), strict=True
         ):
             assert sorted(name for name in TRICKY_NAMES if name.startswith(prefix)) == found
+
+    @needs("plant")
+    async def test_foreign_entry_harms_no_stream(
+        self, queue: ChunkQueue, open_queue: OpenQueue, backend: BackendHarness
+    ) -> None:
+        """One name that does not fit must not hide the streams of everybody else."""
+        tenant = new_stream().tenant
+        streams = [StreamId(tenant, name) for name in ("0", "m", "z")]
+        for stream in streams:
+            await queue.append(stream, entries(b"a"))
+        live: asyncio.Task[Sequence[Stored]] | None = None
+        reader = await open_queue()
+        if queue.capabilities.replay:
+            start = (await self.read(reader, streams[1]))[-1].position
+            live = await self.blocked(self.read(reader, streams[1], start))
+        await backend.plant(tenant)
+        listed = [info.stream.name async for info in reader.streams(tenant)]
+        assert sorted(listed) == ["0", "m", "z"]
+        await queue.sweep()
+        await queue.append(streams[1], entries(b"b", first=1))
+        if live is not None:
+            assert data_of(await live) == [b"b"]
+        assert b"a" in data_of(await self.read(queue, streams[2]))
 
     async def test_listing_is_complete_beyond_one_page(
         self, queue: ChunkQueue, backend: BackendHarness

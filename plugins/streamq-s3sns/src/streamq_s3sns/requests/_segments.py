@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from streamq.driver import BackendUnavailableError, StreamId
+from streamq.driver import BackendError, BackendUnavailableError, StreamId, skip_foreign
 from streamq_s3sns._errors import BACKEND
 from streamq_s3sns._naming import ANNOUNCEMENT, KeySpace, segment_name, segment_number
 from streamq_s3sns._segment import (
@@ -21,9 +21,7 @@ from streamq_s3sns._segment import (
     Checkpoint,
     Segment,
     decode_checkpoint,
-    decode_name,
     decode_segment,
-    encode_name,
     encode_pack,
 )
 
@@ -160,18 +158,22 @@ class SegmentStore:
         return decode_segment(checkpoint, data, metadata.get(PACK_METADATA), where)
 
     async def describe(self, directory: str, number: int) -> ListedStream | None:
-        """Return a stream, with its full name, from a segment; ``None`` if the segment is gone."""
+        """Return a stream, with its full name, from a segment.
+
+        ``None`` if the segment is gone. ``None`` and a line in the log if it is no segment, or its
+        name is none: in a listing, it must not hide other streams.
+        """
         key = directory + segment_name(number)
         answer = await self.bucket.call("head_object", missing_is_none=True, Key=key)
         if answer is None:
             return None
         metadata, where = answer["Metadata"], self.bucket.where(key)
-        checkpoint = decode_checkpoint(number, metadata.get(METADATA), where)
-        stream = self.keys.stream(directory)
-        if stream is None:
-            name = decode_name(metadata.get(NAME_METADATA, ""))
-            tenant = self.keys.tenant_of(directory)
-            stream = StreamId(tenant, name) if name else None
+        try:
+            checkpoint = decode_checkpoint(number, metadata.get(METADATA), where)
+        except BackendError:
+            skip_foreign(BACKEND, key, "it is not a segment of a stream")
+            return None
+        stream = self.keys.stream(directory, metadata.get(NAME_METADATA, ""))
         return ListedStream(stream, directory, checkpoint) if stream is not None else None
 
     # -- listing -------------------------------------------------------------------------------
@@ -270,8 +272,8 @@ class SegmentStore:
         self, directory: str, checkpoint: Checkpoint, body: bytes, stream: StreamId
     ) -> dict[str, Any]:
         metadata = {METADATA: checkpoint.encode()}
-        if self.keys.stream(directory) is None:
-            metadata[NAME_METADATA] = encode_name(stream.name)
+        if kept := self.keys.kept_name(stream):
+            metadata[NAME_METADATA] = kept
         return {
             "Key": directory + segment_name(checkpoint.number),
             "Body": body,

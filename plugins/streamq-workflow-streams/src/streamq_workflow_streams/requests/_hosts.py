@@ -94,7 +94,7 @@ class HostRequests:
         while True:
             page = await self._connection.call(self._service.list_workflow_executions, request)
             for each in page.executions:
-                found = stream_of(each.memo)
+                found = stream_of(each.memo, each.execution.workflow_id)
                 if found is not None and found.tenant == tenant:
                     yield found
             if not page.next_page_token:
