@@ -23,6 +23,7 @@ Design: docs/design/temporal-producing.md, docs/design/temporal-reading.md.
 
 from streamq._sweep import SweepFinding, SweepRequest, SweepSummary
 
+from ._connect import connect
 from ._find_name import find_stream_name
 from ._names import DEFAULT_TOPIC, stream_name
 from ._plugin import StreamqPlugin
@@ -85,6 +86,7 @@ __all__ = [
     "SweepRequest",
     "SweepSummary",
     "SweepWorkflow",
+    "connect",
     "find_stream_name",
     "forward",
     "poll",
