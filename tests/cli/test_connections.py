@@ -98,7 +98,7 @@ def test_refusal_is_one_line_without_secrets(
     sweep = ["sweep", "--unschedule"]
     refused, doctor = cli.run_each([sweep, ["doctor"]], env=expired)
     wrong, config = cli.run_each([sweep, ["config"]], env=pem)
-    assert "API key may have expired" in one_error(refused)
+    assert "has expired" in one_error(refused)
     assert doctor.code == 1
     assert "has PEM text where the path of a file is expected" in one_error(wrong)
 

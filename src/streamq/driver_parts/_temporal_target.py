@@ -30,7 +30,12 @@ DEFAULT_TEMPORAL_ADDRESS = "127.0.0.1:7233"
 
 _PEM = "-----BEGIN"
 _QUOTED = re.compile(r'(?:message|error): "([^"]+)"')  # in messages of the SDK's core
+_REFUSED = (
+    "it refuses us: the API key is missing, has expired, or is for another namespace; check "
+    "{api_key}"
+)
 _REASONS = (
+    (r"Unauthenticated|PermissionDenied", _REFUSED),
     (r"UnknownIssuer", "its certificate is of an authority that is not trusted: name that in {ca}"),
     (r"NotValidForName", "its certificate is for another name: give that in {name}"),
     (r"InvalidCertificate\(Expired", "its certificate has expired"),
@@ -221,29 +226,28 @@ class TemporalEndpoint:
 
         The SDK raises the same class for every reason, so that the text decides.
         """
-        text = str(failure)
-        if "Unauthenticated" in text or "PermissionDenied" in text:
-            key = "the API key is missing" if self.api_key is None else "the API key"
-            seen = "" if self.api_key is None else " may have expired, or is for another namespace"
-            return AccessDeniedError(
-                f"Temporal at {self.address} refuses us: {key}{seen}; check "
-                f"{self._variables('api_key')}",
-                backend=backend,
-            )
-        return BackendUnavailableError(
-            f"cannot connect to Temporal at {self.address}: {self._reason(text)}",
-            backend=backend,
-        )
+        is_denied, reason = failed_connection(failure, self.prefix)
+        text = f"cannot connect to Temporal at {self.address}: {reason}"
+        kind = AccessDeniedError if is_denied else BackendUnavailableError
+        return kind(text, backend=backend)
 
-    def _reason(self, text: str) -> str:
-        for pattern, reason in _REASONS:
-            if re.search(pattern, text):
-                return reason.format(**{what: self._variables(what) for what in _VARIABLES})
-        return [*_QUOTED.findall(text), text][0]
 
-    def _variables(self, what: str) -> str:
-        ours, temporals = _VARIABLES[what]
-        return f"{self.prefix}{ours} or {temporals}"
+def failed_connection(failure: BaseException, prefix: str) -> tuple[bool, str]:
+    """Return whether Temporal refuses us, and the likely cause, for a connection that failed.
+
+    Args:
+        failure: The SDK's error.
+        prefix: Beginning of the names of the settings' variables.
+    """
+    text = str(failure)
+    for pattern, reason in _REASONS:
+        if re.search(pattern, text):
+            advice = {
+                what: f"{prefix}{ours} or {temporals}"
+                for what, (ours, temporals) in _VARIABLES.items()
+            }
+            return reason is _REFUSED, reason.format(**advice)
+    return False, [*_QUOTED.findall(text), text][0]
 
 
 def _load_profile(name: str | None) -> ClientConfigProfile:

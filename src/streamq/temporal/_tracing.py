@@ -124,14 +124,14 @@ class ReadingSpan:
         self._span: trace.Span | None = None
         self._headers: Mapping[str, str] = {}
 
-    def begin(self, workflow_id: str) -> None:
+    def begin(self, id_attribute: str, id: str) -> None:
         """Begin the span, if spans are recorded in this process."""
         if not _is_installed:
             return
         span = trace.get_tracer(_SCOPE).start_span(
             "streamq.subscribe",
             kind=trace.SpanKind.CONSUMER,
-            attributes={"temporalWorkflowID": workflow_id},
+            attributes={id_attribute: id},
         )
         self._span = span if span.is_recording() else None
 

@@ -47,7 +47,7 @@ async def interrupt(
 ) -> bool:
     """Cancel a call at its ``at``-th await; return whether it reached that await.
 
-    If this is cancelled, the call is cancelled as well.
+    If this is cancelled, the call is cancelled as well, again and again if it ``insists``.
     """
     awaits = 0
     was_hit = False
@@ -71,7 +71,9 @@ async def interrupt(
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
-        task.cancel()
+        for _ in range(_MOST_AWAITS if insists else 1):
+            task.cancel()
+            await asyncio.sleep(0)
         await asyncio.wait({task})
         raise
     if was_hit:

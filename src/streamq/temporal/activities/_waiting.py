@@ -70,8 +70,9 @@ class WaitingActivities:
         if self._is_closed or len(self._tasks) >= MOST_WAITING:
             work.close()
             raise _shut_down() if self._is_closed else _full()
-        waiting = _WaitingActivity(activity.client(), activity.info(), beat_seconds, details)
-        task = asyncio.create_task(waiting.run(work), name="streamq-waiting-activity")
+        info = activity.info()
+        waiting = _WaitingActivity(activity.client(), info, beat_seconds, details)
+        task = asyncio.create_task(waiting.run(work), name=f"{info.activity_type} waiting")
         self._tasks[task] = waiting
         task.add_done_callback(self._tasks.pop)
         activity.raise_complete_async()
