@@ -32,12 +32,11 @@ from streamq.temporal._failure import (
     is_retryable,
     shown_to_readers,
 )
-from streamq.temporal._names import DEFAULT_TOPIC
 from streamq.temporal.activities._context import ActivityContext
 
 from ._ending import OPEN, Ending
 from ._execution_ending import ending_of_execution
-from ._opening import FENCED_HINT, stream_of_attempt
+from ._opening import FENCED_HINT
 from ._recording import Recording
 
 _WORKER_SHUTDOWN = ApplicationError(
@@ -109,7 +108,7 @@ class Leavings:
             return Ending(SealState.CANCELLED, message="cancelled")
         if details.not_found:
             # The server states this of a superseded attempt, and of a reset or retried run, too.
-            return await self._of_execution()
+            return await ending_of_execution(self._context, self._info) or OPEN
         if self._info.is_local:
             return OPEN  # another worker runs the workflow task again, and the activity with it
         if details.reset and not details.paused:
@@ -160,14 +159,6 @@ class Leavings:
             return OPEN
         kind, text = shown_to_readers(recorded)
         return Ending(SealState.ERROR, kind, text, is_retryable(recorded, self._info))
-
-    async def _of_execution(self) -> Ending:
-        context = self._context
-        try:
-            stream = await stream_of_attempt(context, self._info, DEFAULT_TOPIC)
-        except (StreamqError, ApplicationError):
-            return OPEN
-        return await ending_of_execution(context.client, stream.name) or OPEN
 
 
 def is_destroyed(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
