@@ -115,9 +115,8 @@ class Leavings:
             return self._after(_ACTIVITY_RESET)
         if details.worker_shutdown and not details.paused:
             return self._after(_WORKER_SHUTDOWN)
-        return (
-            OPEN  # after a pause another attempt is always made; a timeout is the server's to end
-        )
+        # After a pause an attempt follows, whatever the policy. The server ends what timed out.
+        return OPEN
 
     async def _cancelled(self, error: BaseException) -> Leaving:
         if activity.cancellation_details() is None:
