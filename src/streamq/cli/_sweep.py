@@ -187,13 +187,10 @@ async def _with_temporal(
 @contextlib.asynccontextmanager
 async def _client(settings: Settings) -> AsyncIterator[Client]:
     with needs_extra("temporal"):
-        from temporalio.client import Client
-
+        endpoint = settings.temporal_target.resolve()
     try:
         # Lazy: the sweep connects to Temporal only if it needs it.
-        yield await Client.connect(
-            settings.temporal_address, namespace=settings.temporal_namespace, lazy=True
-        )
+        yield await endpoint.connect(lazy=True)
     finally:
         # The SDK's thread that delivered the last answer still has to leave the interpreter. If the
         # interpreter ended at this moment, the process would abort (PyGILState_Release).

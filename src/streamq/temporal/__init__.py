@@ -25,6 +25,7 @@ Design: docs/design/temporal-producing.md, docs/design/temporal-reading.md.
 from streamq._sweep import SweepFinding, SweepRequest, SweepSummary
 
 from ._activity_runs import activity_stream_name
+from ._connect import connect
 from ._find_name import find_stream_name
 from ._names import DEFAULT_TOPIC, stream_name
 from ._plugin import StreamqPlugin
@@ -88,6 +89,7 @@ __all__ = [
     "SweepSummary",
     "SweepWorkflow",
     "activity_stream_name",
+    "connect",
     "find_stream_name",
     "forward",
     "poll",
