@@ -21,6 +21,7 @@ Each class below names the situation and stands under its base class::
         ClosedError
         ChunkTooLargeError
         BufferFullError
+        NotAwaitedError
         ReplayError
         SerializationError
         IdleTimeoutError
@@ -195,6 +196,12 @@ class BufferFullError(StreamqError):
 
     code = "buffer_full"
     retryable = True
+
+
+class NotAwaitedError(StreamqError):
+    """Chunks were lost because calls of ``send_chunk`` were never awaited."""
+
+    code = "not_awaited"
 
 
 class ReplayError(StreamqError):

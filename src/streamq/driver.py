@@ -8,8 +8,8 @@ other features of a plugin.)
 Parts that several drivers need are here, too: :class:`Tap` and :func:`within_bounds` for reading,
 :func:`stored_stream` and :func:`skip_foreign` for listing,
 :class:`translated_errors` and :class:`ErrorTable` for errors, :class:`Calls`,
-:class:`SingleFlight`, :func:`together` and :func:`to_the_end` for what is under way. A driver may
-use them or not.
+:class:`SingleFlight`, :func:`together` and :func:`to_the_end` for what is under way,
+:class:`Closing` and :func:`close_all` for the end. A driver may use them or not.
 
 A driver package registers a :class:`Driver` subclass under its backend name in the entry point
 group ``streamq.drivers``.
@@ -46,13 +46,14 @@ from ._retry import RetryPolicy
 from ._settings import DriverSettings
 from .driver_parts._bounds import within_bounds
 from .driver_parts._calls import Calls, closed_error
-from .driver_parts._cleanup import to_the_end
+from .driver_parts._cleanup import Closing, close_all, to_the_end
 from .driver_parts._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
 from .driver_parts._credentials import mask_credentials
 from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
 from .driver_parts._single_flight import SingleFlight
 from .driver_parts._stored_names import skip_foreign, stored_stream
 from .driver_parts._tap import Tap, TapBudget
+from .driver_parts._temporal_target import TemporalEndpoint, TemporalTarget
 from .driver_parts._together import together
 
 START = ""
@@ -278,7 +279,14 @@ class ChunkQueue(abc.ABC):
 
     @abc.abstractmethod
     async def aclose(self) -> None:
-        """Release everything. Idempotent; a blocked :meth:`read` raises ``ClosedError`` at once."""
+        """Release everything. Idempotent; a blocked :meth:`read` raises ``ClosedError`` at once.
+
+        It limits its own duration.
+
+        Cancellation: everything is released all the same, at the latest soon after the call has
+        been left, however often it is cancelled, also at every await. A second call, concurrent or
+        later, waits for that.
+        """
 
     async def commit(self, stream: StreamId, upto: str) -> None:  # noqa: B027 - optional
         """Acknowledge records up to ``upto``: no reader will request them again.
@@ -321,7 +329,7 @@ class ChunkQueue(abc.ABC):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
+        await close_all(self.aclose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +438,7 @@ __all__ = [
     "Capabilities",
     "ChunkQueue",
     "ClosedError",
+    "Closing",
     "ConfigurationError",
     "CursorError",
     "Driver",
@@ -452,7 +461,10 @@ __all__ = [
     "StreamqError",
     "Tap",
     "TapBudget",
+    "TemporalEndpoint",
+    "TemporalTarget",
     "ThrottledError",
+    "close_all",
     "closed_error",
     "decode_position",
     "encode_position",

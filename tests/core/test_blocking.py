@@ -86,7 +86,7 @@ async def test_a_thread_that_outlives_the_loop_gets_an_error_each_time(
     loop.close()
     writer = await open_writer("s", queue=queue, settings=settings)
     blocking: BlockingStreamWriter[str] = BlockingStreamWriter(writer)
-    blocking._loop = loop
+    blocking._loop = writer._wake._its_loop = loop
     for call in (*[lambda: blocking.send_chunk("x")] * 3, blocking.flush, blocking.finish):
         with pytest.raises(ClosedError, match="event loop"):
             await asyncio.to_thread(call)

@@ -12,7 +12,7 @@ from typing import Protocol
 from streamq._errors import CapabilityError, ClosedError, CursorError, StreamNotFoundError
 from streamq._events import StreamId
 from streamq._settings import Settings
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import open_queue
 
 from ._failure_log import FailureLog
@@ -102,24 +102,13 @@ class Gateway:
 
         Idempotent. Producers are not affected. The gateway can be used again afterwards. This waits
         for an :meth:`open` in progress, which raises ``ClosedError``.
+
+        Cancellation: everything is released all the same, soon after this call at the latest.
         """
         self._closing += 1
-        try:
-            self.stop_connections()
-            if self._watcher is not None:
-                self._watcher.cancel()
-                await asyncio.gather(self._watcher, return_exceptions=True)
-            hubs, self._hubs = list(self._hubs.values()), {}
-            for hub in hubs:
-                if hub.linger is not None:
-                    hub.linger.cancel()
-            await asyncio.gather(*(hub.aclose() for hub in hubs), *self._tasks)
-            async with self._opening:  # a queue that is being opened is closed before this returns
-                owned, self._owned = self._owned, None
-                if owned is not None:
-                    await owned.aclose()
-        finally:
-            self._closing -= 1
+        await close_all(
+            self._stop_watcher, self._close_hubs, self._close_queue, self._allow_opening
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -197,6 +186,28 @@ class Gateway:
             await follower.aclose()
         finally:
             self._leave(follower.hub)
+
+    async def _stop_watcher(self) -> None:
+        self.stop_connections()
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait({self._watcher})
+
+    async def _close_hubs(self) -> None:
+        hubs, self._hubs = list(self._hubs.values()), {}
+        for hub in hubs:
+            if hub.linger is not None:
+                hub.linger.cancel()
+        await asyncio.gather(*(hub.aclose() for hub in hubs), *self._tasks)
+
+    async def _close_queue(self) -> None:
+        async with self._opening:  # a queue that is being opened is closed before this returns
+            owned, self._owned = self._owned, None
+            if owned is not None:
+                await owned.aclose()
+
+    async def _allow_opening(self) -> None:
+        self._closing -= 1
 
     def _check_open(self) -> None:
         if self._closing:

@@ -7,12 +7,14 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from streamq._errors import ConfigurationError, StreamqError
+from streamq.driver import close_all
 
 from ._gateway import Gateway
 
@@ -80,7 +82,7 @@ async def serve(
                 bound = listener.getsockname()
                 yield GatewayServer(bound[0], bound[1], task)
             finally:
-                await _stop(server, task, list(_gateways(app)))
+                await close_all(partial(_stop, server, task, list(_gateways(app))))
     finally:
         listener.close()
 

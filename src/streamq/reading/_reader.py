@@ -11,7 +11,7 @@ import dataclasses
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Generic, Self
+from typing import Generic, Self, cast
 
 from streamq._errors import (
     ClosedError,
@@ -19,10 +19,10 @@ from streamq._errors import (
     StreamNotFoundError,
     StreamqError,
 )
-from streamq._events import Chunk, Event, Reset, Seal, StreamId
+from streamq._events import Chunk, Event, GapT, Reset, Seal, StreamId
 from streamq._retry import RetryPolicy
 from streamq._statistics import ReaderStatistics
-from streamq.driver import START, ChunkQueue, Stored
+from streamq.driver import START, ChunkQueue, Closing, Stored
 from streamq.records._codec import Codec, reveal
 from streamq.records._values import PLAIN, Serializer, T
 from streamq.records._wire import Record
@@ -41,7 +41,7 @@ _LONGEST_WAIT_SECONDS = 20.0
 _EXISTENCE_SECONDS = 5.0  # interval at which an idle reader checks that the stream exists
 
 
-class StreamReader(Generic[T]):
+class StreamReader(Generic[T, GapT]):
     """Reads one stream, event by event or batch by batch; its values are of type ``T``.
 
     Get one from :func:`streamq.open_reader`. Iterating yields every :class:`Chunk`, :class:`Reset`
@@ -72,11 +72,12 @@ class StreamReader(Generic[T]):
         self._retry = retry
         self._codec = codec
         self._single_try = dataclasses.replace(retry, deadline_seconds=0.0)
-        self._on_close = on_close
         self._consumes = not queue.capabilities.replay
         self._commits = commits
         self._committed = START
         self._closed = False
+        steps = [self._release] if self._consumes else []
+        self._closing = Closing(*steps, *([] if on_close is None else [on_close]))
         self._position = cursor.position
         self._whole_position = cursor.position  # before the records that the sequencer holds back
         self._ahead: ReadAhead[T] = ReadAhead(cursor, consumes=self._consumes)
@@ -145,7 +146,7 @@ class StreamReader(Generic[T]):
         max_events: int = 1_000,
         max_bytes: int = _READ_BYTES,
         max_wait: float = _LONGEST_WAIT_SECONDS,
-    ) -> list[Event[T]]:
+    ) -> list[Event[T] | GapT]:
         """Return the next events, waiting for the first one only.
 
         Args:
@@ -172,12 +173,13 @@ class StreamReader(Generic[T]):
             left = until - self._clock()
             if not await self._fetch(max(left, 0.0)) and left <= 0:
                 break
-        return self._ahead.take(max_events, max_bytes)
+        # The sequencer makes gaps only for readers that asked for them.
+        return cast("list[Event[T] | GapT]", self._ahead.take(max_events, max_bytes))
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event[T]:
+    async def __anext__(self) -> Event[T] | GapT:
         """Return the next event.
 
         Raises:
@@ -201,7 +203,7 @@ class StreamReader(Generic[T]):
                         stream=str(self.stream),
                     )
                 await self._fetch(min(left, _LONGEST_WAIT_SECONDS))
-        return self._ahead.deliver()
+        return cast("Event[T] | GapT", self._ahead.deliver())
 
     async def collect(self) -> list[T]:
         """Read to the end and return the valid values: those after the last reset.
@@ -225,26 +227,25 @@ class StreamReader(Generic[T]):
 
         A call that waits in another task raises ``ClosedError`` when its wait ends, or at once if
         the reader opened its queue itself.
+
+        Cancellation: everything is released all the same, soon after this call at the latest.
         """
-        if self._closed:
-            return
         self._closed = True
-        try:
-            if self._consumes:
-                with contextlib.suppress(StreamqError):  # unreleased records come back later
-                    await self._single_try.run(
-                        lambda: self._queue.release(self.stream, self._ahead.cursor.position)
-                    )
-        finally:
-            if self._on_close is not None:
-                closing, self._on_close = self._on_close, None
-                await closing()
+        await self._closing.run()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *raised: object) -> None:
         await self.aclose()
+
+    async def _release(self) -> None:
+        """Give back the records that were taken from other readers and not delivered."""
+        if self._consumes:
+            with contextlib.suppress(StreamqError):  # unreleased records come back later
+                await self._single_try.run(
+                    lambda: self._queue.release(self.stream, self._ahead.cursor.position)
+                )
 
     def _check_open(self) -> None:
         if self._closed:

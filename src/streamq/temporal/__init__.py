@@ -7,14 +7,15 @@ removes the streams that crashed producers left.
 This module is the facade. The rooms are named by where their code runs, from the top down:
 
 * ``_plugin``, ``_interceptor``, ``_versioned``: the worker;
-* ``_subscribe``: any process outside of workers;
+* ``_subscribe``, ``_find_name``, ``_targets``: any process outside of workers;
 * ``generic/``: ``streamq.Stream``; ``sweeping/``: ``streamq.Sweep``; ``workflow_streams/``: the
   names of Temporal's Workflow Streams;
 * ``workflow/``: workflow code;
 * ``producer/``: the user's activities;
 * ``activities/``: streamq's own activities;
-* ``_names``, ``_origin``, ``_workflow_runs``, ``_failure``, ``_input``, ``_event_json``,
-  ``_serializer``, ``_tracing``: shared by all.
+* ``_names``, ``_origin``, ``_lineage``, ``_rpc``, ``_chains``, ``_workflow_runs``, ``_closing``,
+  ``_activity_runs``, ``_activity_closing``, ``_patience``, ``_failure``, ``_input``,
+  ``_event_json``, ``_serializer``, ``_tracing``: shared by all.
 
 A module imports only from rooms below its own, and from ``streamq``.
 
@@ -23,6 +24,9 @@ Design: docs/design/temporal-producing.md, docs/design/temporal-reading.md.
 
 from streamq._sweep import SweepFinding, SweepRequest, SweepSummary
 
+from ._activity_runs import activity_stream_name
+from ._connect import connect
+from ._find_name import find_stream_name
 from ._names import DEFAULT_TOPIC, stream_name
 from ._plugin import StreamqPlugin
 from ._subscribe import Subscription, subscribe
@@ -44,6 +48,7 @@ from .producer._decorator import streaming_activity
 from .sweeping._schedule import schedule_sweep, unschedule_sweep
 from .sweeping._workflow import SWEEP_WORKFLOW, SweepWorkflow
 from .workflow._activity_stream import ActivityStream
+from .workflow._chain import workflow_stream_name
 from .workflow._handover import Handover
 from .workflow._inbox import InboxState, StreamInbox
 from .workflow._produce_workflow import PRODUCE_WORKFLOW, ProduceWorkflow
@@ -83,6 +88,9 @@ __all__ = [
     "SweepRequest",
     "SweepSummary",
     "SweepWorkflow",
+    "activity_stream_name",
+    "connect",
+    "find_stream_name",
     "forward",
     "poll",
     "resume_stream",
@@ -96,4 +104,5 @@ __all__ = [
     "summarize",
     "trace_headers",
     "unschedule_sweep",
+    "workflow_stream_name",
 ]

@@ -24,6 +24,7 @@ from streamq._errors import (
     CorruptRecordError,
     CursorError,
     FencedError,
+    NotAwaitedError,
     ReplayError,
     SealedError,
     SerializationError,
@@ -32,6 +33,7 @@ from streamq._errors import (
 )
 
 _NO_PLUGIN = "no-plugin"
+_REFUSED = "refused"
 
 _NEVER_BETTER = (
     BufferFullError,
@@ -41,6 +43,7 @@ _NEVER_BETTER = (
     CorruptRecordError,
     CursorError,
     FencedError,
+    NotAwaitedError,
     ReplayError,
     SealedError,
     SerializationError,
@@ -78,9 +81,16 @@ def final_failure(
 
 def application_error(error: StreamqError, *, hint: str = "") -> ApplicationError:
     """Return the Temporal failure for a streamq error; its type is the error's class name."""
+    details: dict[str, object] = {
+        "code": error.code,
+        "backend": error.backend,
+        "stream": error.stream,
+    }
+    if isinstance(error, FencedError):
+        details[_REFUSED] = True
     return ApplicationError(
         f"{error}{hint}",
-        {"code": error.code, "backend": error.backend, "stream": error.stream},
+        details,
         type=failure_type(type(error)),
         non_retryable=isinstance(error, _NEVER_BETTER) and not error.retryable,
     )
@@ -96,13 +106,38 @@ def no_plugin(hint: str = "") -> ApplicationError:
     )
 
 
+def refusal(
+    error: type[StreamqError], message: str, *, is_retried: bool = False
+) -> ApplicationError:
+    """Return the failure of a producer whose stream belongs to another call of its workflow."""
+    return ApplicationError(
+        message,
+        {"code": error.code, _REFUSED: True},
+        type=failure_type(error),
+        non_retryable=not is_retried,
+    )
+
+
 def is_without_plugin(failure: BaseException) -> bool:
     """Whether an activity, or a child workflow that ran one, failed because it has no plugin."""
+    return any(each.get("code") == _NO_PLUGIN for each in _details(failure))
+
+
+def is_refused(failure: BaseException) -> bool:
+    """Whether a producer failed because its stream belongs to another call of its workflow.
+
+    Only by the mark that workers put into the failure: the histories of workers that put none
+    replay as they were.
+    """
+    return any(each.get(_REFUSED) is True for each in _details(failure))
+
+
+def _details(failure: BaseException) -> list[dict[str, object]]:
     cause: BaseException | None = failure
     while isinstance(cause, ActivityError | ChildWorkflowError):
         cause = cause.cause
     details = cause.details if isinstance(cause, ApplicationError) else ()
-    return any(isinstance(each, dict) and each.get("code") == _NO_PLUGIN for each in details)
+    return [each for each in details if isinstance(each, dict)]
 
 
 def is_retryable(error: BaseException, info: activity.Info) -> bool:

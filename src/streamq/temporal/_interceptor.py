@@ -13,13 +13,15 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from temporalio import activity, workflow
 from temporalio.client import Client
+from temporalio.common import Priority
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ActivityOutboundInterceptor,
+    ContinueAsNewInput,
     ExecuteActivityInput,
     ExecuteWorkflowInput,
     Interceptor,
@@ -37,13 +39,38 @@ from streamq.driver import ChunkQueue
 from ._failure import application_error, final_failure
 from ._origin import Origin
 from .activities._context import ActivityContext, current
+from .activities._forward import FORWARD_ACTIVITY
+from .activities._owner import FIRST_RUN_ACTIVITY
 from .activities._poll_request import POLL_ACTIVITY
+from .activities._seal import SEAL_ACTIVITY
+from .activities._summarize import SUMMARY_ACTIVITY
+from .activities._waiting import WaitingActivities
+from .activities._watch import RESULT_ACTIVITY, WATCH_ACTIVITY
 from .producer._attempt import run_attempt
 from .producer._heartbeat_details import Heartbeats
 from .producer._signature import spec_of
+from .workflow._chain import continued_headers, known_first_run_id, learn_first_run_id
 from .workflow._end_stream import workflow_retries
 from .workflow._stream_topic import StreamOwner, chosen_owner, chosen_topic
+from .workflow_streams._end_topics import END_TOPICS_ACTIVITY, end_topics
+from .workflow_streams._hosted import HostedStream
+from .workflow_streams._publication import publishing_activity
+from .workflow_streams._publish import PUBLISH_ACTIVITY
 from .workflow_streams._workflow_stream import flush_workflow
+
+_BRIEF = {
+    POLL_ACTIVITY,
+    FORWARD_ACTIVITY,
+    WATCH_ACTIVITY,
+    RESULT_ACTIVITY,
+    SUMMARY_ACTIVITY,
+    SEAL_ACTIVITY,
+    PUBLISH_ACTIVITY,
+    END_TOPICS_ACTIVITY,
+}
+"""Activities that occupy a slot for a moment, and must not queue behind producers."""
+
+_FIRST = Priority(priority_key=1)
 
 _logger = logging.getLogger("streamq.temporal")
 
@@ -54,16 +81,24 @@ class StreamqInterceptor(Interceptor):
     Args:
         resources: Returns the queue and settings in use, ``None`` when no worker runs.
         client: The worker's client.
+        routes: Whether what is published to Workflow Streams goes to the queue.
+
+    Attributes:
+        waiting: The worker's activities that wait outside of its slots.
     """
 
     def __init__(
         self,
         resources: Callable[[], tuple[ChunkQueue, Settings] | None],
         client: Client | None = None,
+        *,
+        routes: bool = False,
     ) -> None:
         self._resources = resources
         self._client = client
+        self._routes = routes
         self._warned: set[str] = set()
+        self.waiting = WaitingActivities()
 
     def belongs_to(self, resources: Callable[[], tuple[ChunkQueue, Settings] | None]) -> bool:
         """Whether it was made for the owner of these resources."""
@@ -73,13 +108,15 @@ class StreamqInterceptor(Interceptor):
         """Give activities their context and their writers."""
         if self._client is None:
             return next
-        return _ActivityInbound(next, self._resources, self._client, self._warned)
+        return _ActivityInbound(
+            next, self._resources, self._client, self.waiting, self._warned, routes=self._routes
+        )
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
         """Return the interceptor that adds the origin to activities."""
-        return _WorkflowInbound
+        return _RoutedWorkflowInbound if self._routes else _WorkflowInbound
 
 
 class _ActivityInbound(ActivityInboundInterceptor):
@@ -88,11 +125,16 @@ class _ActivityInbound(ActivityInboundInterceptor):
         next: ActivityInboundInterceptor,
         resources: Callable[[], tuple[ChunkQueue, Settings] | None],
         client: Client,
+        waiting: WaitingActivities,
         warned: set[str],
+        *,
+        routes: bool,
     ) -> None:
         super().__init__(next)
+        self._routes = routes
         self._resources = resources
         self._client = client
+        self._waiting = waiting
         self._warned = warned
 
     def init(self, outbound: ActivityOutboundInterceptor) -> None:
@@ -103,27 +145,34 @@ class _ActivityInbound(ActivityInboundInterceptor):
         resources = self._resources()
         if resources is None:
             return await super().execute_activity(input)
-        origin = Origin.from_headers(input.headers)
-        context = ActivityContext(*resources, self._client, origin)
+        # A client that starts an activity may pass on the headers of a workflow that it serves.
+        origin = Origin.from_headers(input.headers) if activity.info().workflow_id else None
+        context = ActivityContext(*resources, self._client, origin, self._waiting)
         token = current.set(context)
         try:
-            spec = spec_of(input.fn)
-            if spec is None:
-                return await super().execute_activity(input)
-            if not spec.kind.is_async and not isinstance(input.executor, ThreadPoolExecutor):
-                raise final_failure(
-                    ConfigurationError,
-                    f"{type(input.executor).__name__} cannot run streaming activities: their "
-                    "writer belongs to this process; give the worker a ThreadPoolExecutor as "
-                    "activity_executor",
-                )
-            self._warn_of_no_heartbeat()
-            self._outbound.begin()
-            return await run_attempt(
-                spec, context, partial(super().execute_activity, input), self._outbound.beat
-            )
+            if not self._routes:
+                return await self._execute(input, context)
+            async with publishing_activity(context, activity.info()):
+                return await self._execute(input, context)
         finally:
             current.reset(token)
+
+    async def _execute(self, input: ExecuteActivityInput, context: ActivityContext) -> Any:
+        spec = spec_of(input.fn)
+        if spec is None:
+            return await super().execute_activity(input)
+        if not spec.kind.is_async and not isinstance(input.executor, ThreadPoolExecutor):
+            raise final_failure(
+                ConfigurationError,
+                f"{type(input.executor).__name__} cannot run streaming activities: their "
+                "writer belongs to this process; give the worker a ThreadPoolExecutor as "
+                "activity_executor",
+            )
+        self._warn_of_no_heartbeat()
+        self._outbound.begin()
+        return await run_attempt(
+            spec, context, partial(super().execute_activity, input), self._outbound.beat
+        )
 
     def _warn_of_no_heartbeat(self) -> None:
         info = activity.info()
@@ -144,29 +193,59 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
         try:
+            await learn_first_run_id()
             result = await super().execute_workflow(input)
         except workflow.ContinueAsNewError:
-            await flush_workflow(continues=True)
+            await self._flush(continues=True)
             raise
         except StreamqError as exc:
             # By default the SDK would fail the workflow task, which is retried for ever.
-            await flush_workflow()
-            raise application_error(exc) from exc
-        except (Exception, asyncio.CancelledError):
-            await flush_workflow()
+            failure = application_error(exc)
+            await self._end(failure)
+            raise failure from exc
+        except (Exception, asyncio.CancelledError) as exc:
+            await self._end(exc)
             raise
-        await flush_workflow()
+        await self._end(None)
         return result
+
+    async def _flush(self, *, continues: bool = False) -> None:
+        await flush_workflow(continues=continues)
+
+    async def _end(self, failure: BaseException | None) -> None:
+        await self._flush()
+
+
+class _RoutedWorkflowInbound(_WorkflowInbound):
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        self._hosted = HostedStream()
+        return await super().execute_workflow(input)
+
+    async def _flush(self, *, continues: bool = False) -> None:
+        await super()._flush(continues=continues)
+        await self._hosted.flush(continues=continues)
+
+    async def _end(self, failure: BaseException | None) -> None:
+        await super()._end(failure)
+        if self._hosted.is_used:
+            await end_topics(failure)
 
 
 class _WorkflowOutbound(WorkflowOutboundInterceptor):
+    def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:
+        input.headers = continued_headers(input.headers)
+        super().continue_as_new(input)
+
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
+        if input.activity in _BRIEF and input.priority == Priority.default:
+            input.priority = _FIRST
         if input.activity != POLL_ACTIVITY:  # it needs no origin, and headers are stored in history
             input.headers = _origin().to_headers(input.headers)
         return super().start_activity(input)
 
     def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
-        if input.activity != POLL_ACTIVITY:  # it needs no origin, and headers are stored in history
+        # These need no origin, and headers are stored in history.
+        if input.activity not in (POLL_ACTIVITY, FIRST_RUN_ACTIVITY):
             input.headers = _origin().to_headers(input.headers)
         return super().start_local_activity(input)
 
@@ -174,7 +253,7 @@ class _WorkflowOutbound(WorkflowOutboundInterceptor):
 def _origin() -> Origin:
     info = workflow.info()
     owner = chosen_owner() or StreamOwner(
-        info.workflow_id, info.first_execution_run_id, info.attempt, workflow_retries()
+        info.workflow_id, known_first_run_id(), info.attempt, workflow_retries()
     )
     return Origin(
         owner.first_execution_run_id,

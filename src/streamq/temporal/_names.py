@@ -19,13 +19,18 @@ def stream_name(workflow_id: str, first_execution_run_id: str, topic: str = DEFA
     """Return the name of a stream: ``{workflow_id}/{first_execution_run_id}/{topic}``.
 
     It stays the same for every attempt of the activity, for workflow retries, resets and
-    continue-as-new, and differs when the workflow id is used again. ``WorkflowHandle`` has the run
-    id as ``first_execution_run_id``; inside a workflow it is
-    ``workflow.info().first_execution_run_id``.
+    continue-as-new. It differs when the workflow id is used again, and for each firing of a cron
+    schedule.
+
+    From a handle or an id, :func:`streamq.temporal.find_stream_name` returns the name. Do not pass
+    a handle's ``first_execution_run_id`` here: where a start attached to a running workflow, many
+    servers and SDKs give the current run there, and a firing of a cron schedule has another first
+    run. In workflow code :func:`streamq.temporal.workflow_stream_name` returns the name.
 
     Args:
         workflow_id: Id of the workflow; it may contain ``/``.
-        first_execution_run_id: Run id of the first run of the chain.
+        first_execution_run_id: Run id of the first run of the chain: of the workflow's first run,
+            or with a cron schedule of the firing's first run.
         topic: Which of the workflow's streams: any text without ``/``.
 
     Raises:

@@ -22,7 +22,7 @@ class Origin:
 
     Attributes:
         first_execution_run_id: First run of the workflow's chain; the activity knows the current
-            run only.
+            run only. ``None`` if the workflow does not know it either.
         original_run_id: The current run, or the one that it was reset from.
         workflow_attempt: Which attempt of the workflow this is, from 1.
         workflow_retries: Whether the workflow will be retried if it fails.
@@ -31,7 +31,7 @@ class Origin:
             activity.
     """
 
-    first_execution_run_id: str
+    first_execution_run_id: str | None
     original_run_id: str
     workflow_attempt: int
     workflow_retries: bool

@@ -16,15 +16,18 @@ from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import (
+    ActivitySerializationContext,
     DataConverter,
     DefaultPayloadConverter,
     PayloadCodec,
     PayloadConverter,
+    SerializationContext,
     WorkflowSerializationContext,
 )
 
 from streamq._errors import ConfigurationError, SerializationError
 from streamq._events import StreamId
+from streamq._executions import execution_of
 from streamq._settings import did_you_mean
 from streamq.records._codec import Codec
 from streamq.records._values import (
@@ -54,6 +57,8 @@ class PayloadSerializer(Generic[T]):
     Args:
         converter: The payload converter.
         value_type: Type of decoded values; by default that of their JSON.
+        is_inferred: Whether nobody gave ``value_type``, so that a value that does not fit it is
+            decoded as if there were none.
         is_transparent: Whether the converter returns text and bytes unchanged.
     """
 
@@ -62,9 +67,11 @@ class PayloadSerializer(Generic[T]):
         converter: PayloadConverter,
         value_type: type[T] | None = None,
         *,
+        is_inferred: bool = False,
         is_transparent: bool = False,
     ) -> None:
         self._converter = converter
+        self._is_inferred = is_inferred
         self._is_transparent = is_transparent
         self._type = value_type
         self._takes_bytes = value_type is None or any(
@@ -77,6 +84,9 @@ class PayloadSerializer(Generic[T]):
         Raises:
             SerializationError: The converter refuses it.
         """
+        if isinstance(value, bytearray | memoryview):
+            # Converters refuse them, or turn them into a list of numbers.
+            return self.encode(bytes(value))  # type: ignore[arg-type]
         if self._is_transparent and type(value) in (str, bytes):
             return encode_value(value)
         try:
@@ -85,14 +95,7 @@ class PayloadSerializer(Generic[T]):
             raise SerializationError(
                 f"the data converter cannot encode a chunk of type {type(value).__name__}: {exc}"
             ) from exc
-        metadata = dict(payload.metadata)
-        if metadata == _JSON and _is_json(payload.data):
-            return Encoding.JSON, payload.data
-        if metadata == _BYTES:
-            return Encoding.BYTES, payload.data
-        if metadata == _NULL:
-            return Encoding.JSON, b"null"
-        return Encoding.PAYLOAD, payload.SerializeToString()
+        return encode_payload(payload)
 
     def decode(self, encoding: Encoding, data: bytes) -> T:
         """Turn bytes back into a value.
@@ -100,7 +103,14 @@ class PayloadSerializer(Generic[T]):
         Raises:
             SerializationError: The converter refuses them.
         """
-        wanted = self._type
+        if not self._is_inferred:
+            return self._decode(encoding, data, self._type)
+        try:
+            return self._decode(encoding, data, self._type)
+        except SerializationError:
+            return self._decode(encoding, data, None)
+
+    def _decode(self, encoding: Encoding, data: bytes, wanted: type[T] | None) -> T:
         if encoding is Encoding.TEXT and (wanted is None or wanted is str):
             return decode_value(encoding, data)  # type: ignore[no-any-return]
         if self._is_transparent and wanted is None and encoding is not Encoding.PAYLOAD:
@@ -115,7 +125,7 @@ class PayloadSerializer(Generic[T]):
                 f"the data converter cannot decode a chunk ({encoding.name}) as {_name(wanted)}: "
                 f"{found or type(exc).__name__}"
             ) from None
-        if isinstance(value, bytes) and not self._takes_bytes:
+        if wanted is not None and isinstance(value, bytes) and not self._takes_bytes:
             # Converters return bytes for any requested type.
             raise SerializationError(f"a chunk of {len(value)} bytes is not a {_name(wanted)}")
         return value  # type: ignore[no-any-return]
@@ -123,6 +133,18 @@ class PayloadSerializer(Generic[T]):
 
 def _name(wanted: Any) -> str:
     return getattr(wanted, "__name__", None) or str(wanted)
+
+
+def encode_payload(payload: Payload) -> tuple[Encoding, bytes]:
+    """Return a payload as the value of a chunk: as JSON or bytes if it is nothing more."""
+    metadata = dict(payload.metadata)
+    if metadata == _JSON and _is_json(payload.data):
+        return Encoding.JSON, payload.data
+    if metadata == _BYTES:
+        return Encoding.BYTES, payload.data
+    if metadata == _NULL:
+        return Encoding.JSON, b"null"
+    return Encoding.PAYLOAD, payload.SerializeToString()
 
 
 def _is_json(data: bytes) -> bool:
@@ -178,19 +200,18 @@ class PayloadCodecOfRecords:
 def conversion(
     converter: DataConverter, stream: str, namespace: str, value_type: type[T] | None = None
 ) -> tuple[Serializer[T], Codec | None]:
-    """Return the serializer of a workflow's stream, and its codec if there is one.
+    """Return the serializer of a stream, and its codec if there is one.
 
-    Converters and codecs that support it get the workflow as their serialization context.
+    Converters and codecs that support it get the workflow, or the standalone activity, after which
+    the stream is named as their serialization context.
 
     Args:
         converter: The client's data converter.
-        stream: Name of the stream, ``workflow id / first run id / topic``.
-        namespace: Namespace of the workflow.
+        stream: Name of the stream.
+        namespace: Namespace of the workflow or activity.
         value_type: Type of decoded values.
     """
-    workflow_id = stream.rsplit("/", 2)[0]
-    context = WorkflowSerializationContext(namespace=namespace, workflow_id=workflow_id)
-    chosen = converter.with_context(context)
+    chosen = converter.with_context(_context(stream, namespace))
     codec = None if chosen.payload_codec is None else PayloadCodecOfRecords(chosen.payload_codec)
     # By the configured class, since the SDK wraps the instance.
     is_transparent = converter.payload_converter_class in _TRANSPARENT
@@ -198,6 +219,23 @@ def conversion(
         chosen.payload_converter, value_type, is_transparent=is_transparent
     )
     return serializer, codec
+
+
+def _context(stream: str, namespace: str) -> SerializationContext:
+    execution = execution_of(stream)
+    if execution is None or execution.kind == "workflow":
+        workflow_id = stream.rsplit("/", 2)[0]
+        return WorkflowSerializationContext(namespace=namespace, workflow_id=workflow_id)
+    # That of an ActivityHandle: a reader knows neither type nor task queue.
+    return ActivitySerializationContext(
+        namespace=namespace,
+        activity_id=execution.id,
+        activity_type=None,
+        activity_task_queue=None,
+        workflow_id=None,
+        workflow_type=None,
+        is_local=False,
+    )
 
 
 def codec_of(name: str, stream: StreamId, namespace: str) -> Codec | None:

@@ -13,7 +13,10 @@ _MOST_AWAITS = 500
 
 
 async def cancel_at_every_await(
-    make: Callable[[], Coroutine[Any, Any, object]], check: Callable[[], Awaitable[None]]
+    make: Callable[[], Coroutine[Any, Any, object]],
+    check: Callable[[], Awaitable[None]],
+    *,
+    insists: bool = False,
 ) -> None:
     """Repeat a call, and cancel it at its first await, its second, and so on.
 
@@ -24,28 +27,35 @@ async def cancel_at_every_await(
     Args:
         make: Makes the call; has to work again after it was cancelled.
         check: Called after each cancellation; raises if something is lost.
+        insists: Try each await once instead, and then cancel the call again at every later await,
+            as a cancel scope of anyio does.
 
     Raises:
         AssertionError: The call continued although it was cancelled.
     """
-    for is_late in (False, True):
+    for is_late in (False,) if insists else (False, True):
         at = 1
-        while await _interrupt(make(), at, is_late):
+        while await interrupt(make(), at, is_late=is_late, insists=insists):
             await check()
             at += 1
             assert at < _MOST_AWAITS, f"the call does not end within {at} awaits"
         await check()
 
 
-async def _interrupt(call: Coroutine[Any, Any, object], at: int, is_late: bool) -> bool:
-    """Cancel a call at its ``at``-th await; return whether it reached that await."""
+async def interrupt(
+    call: Coroutine[Any, Any, object], at: int, *, is_late: bool = False, insists: bool = False
+) -> bool:
+    """Cancel a call at its ``at``-th await; return whether it reached that await.
+
+    If this is cancelled, the call is cancelled as well, again and again if it ``insists``.
+    """
     awaits = 0
     was_hit = False
 
     def on_suspend(waited: object) -> None:
         nonlocal awaits, was_hit
         awaits += 1
-        if awaits != at:
+        if not (awaits == at or (insists and at < awaits < at + _MOST_AWAITS)):
             return
         was_hit = True
         if is_late and isinstance(waited, asyncio.Future):
@@ -55,10 +65,17 @@ async def _interrupt(call: Coroutine[Any, Any, object], at: int, is_late: bool) 
             asyncio.get_running_loop().call_soon(task.cancel)
 
     async def run() -> object:
-        return await _step(call, on_suspend)
+        return await step(call, on_suspend)
 
     task = asyncio.ensure_future(run())
-    await asyncio.wait({task})
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        for _ in range(_MOST_AWAITS if insists else 1):
+            task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait({task})
+        raise
     if was_hit:
         assert task.cancelled(), (
             f"the call was cancelled at its {at}. await, and continued all the same: {task!r}"
@@ -68,8 +85,20 @@ async def _interrupt(call: Coroutine[Any, Any, object], at: int, is_late: bool) 
     return was_hit
 
 
+async def count_awaits(call: Coroutine[Any, Any, object]) -> int:
+    """Run a call to its end, and return how often it suspended."""
+    awaits = 0
+
+    def on_suspend(_: object) -> None:
+        nonlocal awaits
+        awaits += 1
+
+    await step(call, on_suspend)
+    return awaits
+
+
 @types.coroutine
-def _step(
+def step(
     call: Coroutine[Any, Any, T], on_suspend: Callable[[object], None]
 ) -> Generator[Any, Any, T]:
     """Drive a coroutine, and report each thing that it waits for."""

@@ -17,6 +17,7 @@ from streamq.driver import (
     QueueOptions,
     SettingsT,
     StreamId,
+    close_all,
 )
 
 OpenQueue: TypeAlias = Callable[..., Awaitable[ChunkQueue]]
@@ -241,5 +242,4 @@ async def queue_factory(
     try:
         yield open_queue
     finally:
-        for queue in opened:
-            await queue.aclose()
+        await close_all(*(queue.aclose for queue in opened))

@@ -17,6 +17,7 @@ from streamq._events import StreamId
 from streamq._statistics import WriterStatistics
 from streamq.records._values import TContra
 
+from ._wakeup import loop_closed
 from ._writer import StreamWriter
 
 _LOOP_CHECK_SECONDS = 1.0  # between two checks whether the event loop still runs
@@ -41,7 +42,6 @@ class BlockingStreamWriter(Generic[TContra]):
         self._loop_thread = threading.get_ident()
         self._interruption: BaseException | None = None
         self._waits: set[concurrent.futures.Future[Any]] = set()
-        self._wake_scheduled = False
 
     @property
     def stream(self) -> StreamId:
@@ -104,9 +104,19 @@ class BlockingStreamWriter(Generic[TContra]):
         later = self._writer._offer(value)
         if later is not None:
             self._wait(later)
-        elif not self._wake_scheduled:
-            self._wake_scheduled = True
-            self._call_soon()
+        else:
+            self._writer._wake.set_from_thread()
+
+    def send_nowait(self, value: TContra) -> None:
+        """Accept one chunk, or raise if there is no room, as :meth:`StreamWriter.send_nowait` does.
+
+        Raises:
+            StreamqError: As for :meth:`StreamWriter.send_nowait`.
+            BaseException: The error that :meth:`interrupt` was called with.
+        """
+        if self._interruption is not None:
+            raise self._interruption.with_traceback(None)
+        self._writer.send_nowait(value)
 
     def flush(self) -> None:
         """Wait until every accepted chunk is durable."""
@@ -132,18 +142,6 @@ class BlockingStreamWriter(Generic[TContra]):
         for future in tuple(self._waits):
             future.cancel()
 
-    def _call_soon(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._wake)
-        except RuntimeError:
-            self._wake_scheduled = False  # so that the next call raises as well
-            raise self._loop_closed() from None
-
-    def _wake(self) -> None:
-        # In this order: a chunk accepted in between is sent now, and a later one wakes again.
-        self._wake_scheduled = False
-        self._writer._wake.set()
-
     def _wait(self, call: Coroutine[Any, Any, R]) -> R:
         if threading.get_ident() == self._loop_thread:
             call.close()
@@ -156,7 +154,7 @@ class BlockingStreamWriter(Generic[TContra]):
             future = asyncio.run_coroutine_threadsafe(call, self._loop)
         except RuntimeError:
             call.close()
-            raise self._loop_closed() from None
+            raise loop_closed(str(self.stream)) from None
         self._waits.add(future)
         try:
             if self._interruption is not None:
@@ -165,7 +163,7 @@ class BlockingStreamWriter(Generic[TContra]):
         except concurrent.futures.CancelledError:
             if self._interruption is not None:
                 raise self._interruption.with_traceback(None) from None
-            raise self._loop_closed() from None
+            raise loop_closed(str(self.stream)) from None
         finally:
             self._waits.discard(future)
             if self._loop.is_closed() and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
@@ -180,9 +178,3 @@ class BlockingStreamWriter(Generic[TContra]):
                     return future.result()
                 if self._loop.is_closed():  # the future will never complete
                     future.cancel()
-
-    def _loop_closed(self) -> ClosedError:
-        return ClosedError(
-            "the event loop of this writer has stopped; keep it running until the threads are done",
-            stream=str(self.stream),
-        )

@@ -20,6 +20,7 @@ from streamq.records._wire import SealBody
 
 from ._fence import Fence
 from ._outbox import Batch, Outbox
+from ._wakeup import Wakeup
 
 
 class Sender:
@@ -48,8 +49,8 @@ class Sender:
         fence: Fence | None,
         sealed_ttl: timedelta | None,
     ) -> None:
-        self.wake = asyncio.Event()
-        """To be set, in the event loop, after the outbox was given something to send."""
+        self.wake = Wakeup(str(stream))
+        """To be set after the outbox was given something to send."""
         self.lock = threading.Lock()
         """Held while the outbox is changed, since threads do so as well; never across an await."""
         self.error: StreamqError | None = None
@@ -114,6 +115,10 @@ class Sender:
             callback(self._outbox.seal if self._outbox.is_sealed else None, self.error)
 
         self._task.add_done_callback(stopped)
+
+    def abandon(self) -> None:
+        """End the task without sending what is left."""
+        self._task.cancel()
 
     async def aclose(self, seconds: float) -> None:
         """Send what is in the outbox, for at most this long, then end the task.

@@ -12,21 +12,23 @@ from typing import Any, Generic, Self
 
 from streamq._errors import (
     BufferFullError,
-    ChunkTooLargeError,
     ClosedError,
+    NotAwaitedError,
     ReplayError,
     StreamqError,
 )
 from streamq._events import SealState, StreamId
 from streamq._retry import RetryPolicy
 from streamq._statistics import WriterStatistics
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, Closing
 from streamq.records._values import Encoding, TContra
 from streamq.records._wire import SealBody
 
 from ._fence import Fence
+from ._limits import Limits, not_awaited
 from ._outbox import Outbox
 from ._policies import OnFull
+from ._send_calls import ACCEPTED, SendCall, SendCalls
 from ._sender import Sender
 from ._writer_options import WriterOptions
 
@@ -70,20 +72,25 @@ class StreamWriter(Generic[TContra]):
         self.has_codec = options.codec is not None
         """Whether a codec encrypts or compresses what is stored."""
         self._queue = queue
-        self._takes_parts = queue.capabilities.replay
         self._outbox = outbox
-        self._max_chunk_bytes = options.max_chunk_bytes
-        self._buffer_bytes = options.buffer_bytes
+        self._limits = Limits(
+            options.max_chunk_bytes,
+            outbox.whole_bytes,
+            queue.capabilities.replay,
+            options.buffer_bytes,
+            options.holds_back,
+            queue.backend,
+            str(stream),
+        )
         self._serializer = options.serializer
         self._on_full = options.on_full
-        self._holds_back = options.holds_back
         self._seals_failures = options.seals_failures
         self._seal_timeout = options.seal_timeout
-        self._on_close = on_close
         self._closed = False
         self._chunks = self._chunk_bytes = self._replayed = self._dropped = 0
         self._waits = self._waiting = 0
         self._admission = asyncio.Lock()
+        self._calls = SendCalls()
         self._sender = Sender(
             queue,
             stream,
@@ -95,6 +102,7 @@ class StreamWriter(Generic[TContra]):
         )
         self._lock = self._sender.lock
         self._wake = self._sender.wake
+        self._closing = Closing(self._end_sending, *([] if on_close is None else [on_close]))
 
     @property
     def position(self) -> int:
@@ -127,13 +135,17 @@ class StreamWriter(Generic[TContra]):
             waits=self._waits,
         )
 
-    async def send_chunk(self, value: TContra) -> None:
-        """Accept one chunk for sending.
+    def send_chunk(self, value: TContra) -> Coroutine[Any, Any, None]:
+        """Accept one chunk for sending; to be awaited.
 
-        Returns at once while the buffer has room. Without room ``on_full`` decides; by default the
-        call waits until the backend has caught up. A chunk larger than a record of the backend is
-        stored in parts, which readers join. Cancellation while waiting: nothing of the chunk is
-        sent.
+        With room in the buffer, the call itself accepts the chunk, and there is nothing to wait
+        for. Without room ``on_full`` decides; by default the awaited call waits until the backend
+        has caught up. Chunks are in the order of the calls, also of calls that become tasks. A
+        chunk larger than a record of the backend is stored in parts, which readers join.
+        Cancellation while waiting: nothing of the chunk is sent.
+
+        Code that cannot await uses :meth:`send_nowait`. If a call that had to wait was never
+        awaited, its chunk is lost, and :meth:`finish` fails.
 
         Raises:
             SerializationError: The value is not text, bytes or JSON-serialisable.
@@ -145,37 +157,45 @@ class StreamWriter(Generic[TContra]):
             SealedError: The stream has been sealed by this writer.
             ClosedError: The writer is closed.
         """
-        encoding, data = self._encode(value)
-        if not self._take(encoding, data):
-            await self._accept_later(encoding, data)
+        if (later := self._offer(value)) is not None:
+            return SendCall(later, self._calls)
         self._wake.set()
+        return ACCEPTED
 
-    def _offer(self, value: TContra) -> Coroutine[Any, Any, None] | None:
-        """Accept or drop a chunk from a thread, or return a coroutine that accepts it later.
+    def send_nowait(self, value: TContra) -> None:
+        """Accept one chunk for sending, or raise if there is no room; for code that cannot await.
 
-        After a chunk that was accepted at once, the caller sets ``_wake`` in the event loop.
+        May be called in any thread while the writer's event loop runs. Bounded by the writer's
+        buffer (``STREAMQ_BUFFER_BYTES``): a caller that is faster than the backend gets
+        ``BufferFullError``, or with ``OnFull.DROP`` the chunk is dropped and counted.
+
+        Raises:
+            BufferFullError: There is no room, or calls of :meth:`send_chunk` wait for it; nothing
+                of the chunk is stored. The next call may succeed.
+            StreamqError: As for :meth:`send_chunk`.
         """
         encoding, data = self._encode(value)
         with self._lock:
-            return None if self._take(encoding, data) else self._accept_later(encoding, data)
+            if not self._take(encoding, data):
+                raise self._full(len(data), "await send_chunk, which waits for room")
+        self._wake.set_from_thread()
+
+    def _offer(self, value: TContra) -> Coroutine[Any, Any, None] | None:
+        """Accept or drop a chunk from any thread, or return a coroutine that accepts it later.
+
+        After a chunk that was accepted at once, the caller wakes the sender.
+        """
+        encoding, data = self._encode(value)
+        with self._lock:
+            if self._take(encoding, data):
+                return None
+        if self._limits.holds_back or self._on_full is OnFull.ERROR:
+            raise self._full(len(data), "open the writer with OnFull.BLOCK")
+        return self._accept_later(encoding, data)
 
     def _encode(self, value: TContra) -> tuple[Encoding, bytes]:
         encoding, data = self._serializer.encode(value)
-        if not self._takes_parts and len(data) > self._outbox.whole_bytes:
-            raise ChunkTooLargeError(
-                f"chunk of {len(data)} bytes exceeds the {self._outbox.whole_bytes} that backend "
-                f"{self._queue.backend!r} stores in one record; it has no replay, so that a chunk "
-                "cannot be sent in parts. Send smaller ones, or take another backend",
-                backend=self._queue.backend,
-                stream=str(self.stream),
-            )
-        if len(data) > self._max_chunk_bytes:
-            raise ChunkTooLargeError(
-                f"chunk of {len(data)} bytes exceeds the limit of {self._max_chunk_bytes} "
-                "(STREAMQ_MAX_CHUNK_BYTES); send it in smaller chunks",
-                backend=self._queue.backend,
-                stream=str(self.stream),
-            )
+        self._limits.check_chunk(len(data))
         return encoding, data
 
     def _take(self, encoding: Encoding, data: bytes) -> bool:
@@ -202,30 +222,13 @@ class StreamWriter(Generic[TContra]):
         self._chunk_bytes += len(data)
 
     def _has_room(self, size: int) -> bool:
-        return self._outbox.has_room(size, self._buffer_bytes)
+        return self._outbox.has_room(size, self._limits.buffer_bytes)
 
-    def _full(self, size: int) -> BufferFullError:
-        held = self._outbox.buffered_bytes
-        if self._holds_back:
-            message = (
-                f"{held} bytes are held back until the activity ends; {size} more exceed the limit "
-                f"of {self._buffer_bytes} (STREAMQ_BATCH_BYTES). Raise it, or stream with "
-                "STREAMQ_MODE=realtime"
-            )
-        else:
-            message = (
-                f"{held} bytes wait for backend {self._queue.backend!r}; {size} more exceed the "
-                f"limit of {self._buffer_bytes} (STREAMQ_BUFFER_BYTES). Send it again later, or "
-                "open the writer with OnFull.BLOCK"
-            )
-        error = BufferFullError(message, backend=self._queue.backend, stream=str(self.stream))
-        error.retryable = not self._holds_back
-        return error
+    def _full(self, size: int, remedy: str) -> BufferFullError:
+        return self._limits.buffer_full(size, self._outbox.buffered_bytes, remedy)
 
     async def _accept_later(self, encoding: Encoding, data: bytes) -> None:
         """Accept a chunk once there is room in the buffer, behind every earlier caller."""
-        if self._holds_back or self._on_full is OnFull.ERROR:
-            raise self._full(len(data))
         self._waits += 1
         self._waiting += 1
         try:
@@ -273,14 +276,22 @@ class StreamWriter(Generic[TContra]):
     async def finish(self) -> None:
         """Seal the stream END, after every accepted chunk; returns once that is durable.
 
-        Calling it again is harmless. Cancellation: the seal is still sent unless the writer is
-        closed.
+        Chunks of earlier calls of :meth:`send_chunk` that wait for room, or are tasks that have not
+        begun, come first. Calling it again is harmless. Cancellation: nothing is sealed while
+        chunks wait for room; a requested seal is still sent unless the writer is closed.
 
         Raises:
+            NotAwaitedError: Calls of :meth:`send_chunk` had to wait and were never awaited.
             SealedError: The stream was sealed otherwise (``fail``, ``cancel``).
             ReplayError: With ``OnRetry.REPLAY``: not all durable chunks were sent again.
             StreamqError: The error that stopped the writer.
         """
+        if self._outbox.seal is None:
+            self._check_writable()
+            if forgotten := await self._calls.never_begun():
+                raise not_awaited(forgotten, str(self.stream))
+            async with self._admission:  # behind every call that waits for room
+                self._request_seal(SealState.END)
         await self._finish(SealState.END)
 
     async def fail(
@@ -308,19 +319,16 @@ class StreamWriter(Generic[TContra]):
         """Send the accepted chunks and a requested seal (bounded wait), then release everything.
 
         Idempotent; concurrent calls wait as well, so that closing the queue next is safe. The
-        stream stays open for a next attempt unless it was sealed. Cancellation: chunks that were
-        not sent yet are abandoned; everything is released.
+        stream stays open for a next attempt unless it was sealed.
+
+        Cancellation: what is not sent within a second is abandoned; everything is released.
         """
-        if self._closed:
-            await self._sender.wait_stopped()
-            return
         self._closed = True
         try:
-            await self._sender.aclose(self._seal_timeout)
-        finally:
-            if self._on_close is not None:
-                closing, self._on_close = self._on_close, None
-                await closing()
+            await self._closing.run()
+        except asyncio.CancelledError:
+            self._sender.abandon()
+            raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -343,10 +351,13 @@ class StreamWriter(Generic[TContra]):
             if self._seals_failures or self._outbox.is_sealed:
                 await self.aclose()
 
+    async def _end_sending(self) -> None:
+        await self._sender.aclose(self._seal_timeout)
+
     async def _end(self) -> None:
         try:
             await self.finish()
-        except ReplayError as exc:
+        except (ReplayError, NotAwaitedError) as exc:
             if self._seals_failures:
                 self._request_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
             raise

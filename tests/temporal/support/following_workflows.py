@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from streamq import Chunk, Event, Reset, Seal
-from streamq.temporal import Handover, resume_stream, stream_activity
+from streamq.temporal import Handover, resume_stream, stream_activity, stream_topic
 
 HOUR = timedelta(hours=1)
 BEAT = timedelta(seconds=5)
@@ -40,6 +41,7 @@ class Options:
     continue_every: int = 0
     fails_after: int = 0
     task_queue: str | None = None
+    block: str | None = None
 
     def keywords(self) -> Any:
         return {
@@ -92,7 +94,9 @@ class Follows:
 
     @workflow.run
     async def run(self, activity: str, args: list[Any], options: Options) -> list[Any]:
-        async with stream_activity(activity, args=args, **options.keywords()) as stream:
+        with stream_topic(options.block) if options.block else contextlib.nullcontext():
+            called = stream_activity(activity, args=args, **options.keywords())
+        async with called as stream:
             async for event in stream:
                 self._seen.append(short(event))
                 if len(self._seen) == options.stop_after:

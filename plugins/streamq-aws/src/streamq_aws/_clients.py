@@ -17,7 +17,7 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader, create_loader
 
-from streamq.driver import ConfigurationError
+from streamq.driver import ConfigurationError, close_all
 
 from ._errors import aws_errors, why
 from ._settings import AwsSettings
@@ -95,7 +95,7 @@ class AwsClients:
 
     async def aclose(self) -> None:
         """Close every client; calls that are under way fail. Idempotent."""
-        await self._stack.aclose()
+        await close_all(self._stack.aclose)
 
     def _open_session(self) -> aioboto3.Session:
         core = AioSession()

@@ -17,6 +17,7 @@ from streamq.driver import (
     Finding,
     LatencyClass,
     QueueOptions,
+    close_all,
 )
 
 from ._errors import TopicMissing, kafka_errors, translator
@@ -106,7 +107,7 @@ class KafkaDriver(Driver[KafkaSettings]):
         """
         async with _connected(settings) as cluster:
             findings = await examine(cluster, options, settings)
-        await cluster.close()
+        await close_all(cluster.close)
         return findings
 
     @classmethod
@@ -120,7 +121,7 @@ class KafkaDriver(Driver[KafkaSettings]):
         """
         async with _connected(settings) as cluster:
             created = await provision(cluster, options, settings)
-        await cluster.close()
+        await close_all(cluster.close)
         return created
 
     @classmethod
@@ -140,7 +141,7 @@ async def _connected(settings: KafkaSettings) -> AsyncIterator[Cluster]:
             await cluster.start()
             yield cluster
     except BaseException:
-        await cluster.close()
+        await close_all(cluster.close)
         raise
 
 

@@ -17,6 +17,7 @@ from streamq.driver import (
     Capabilities,
     ChunkQueue,
     ClosedError,
+    Closing,
     Entry,
     FencedError,
     Stored,
@@ -82,6 +83,7 @@ class KafkaQueue(ChunkQueue):
         self._topics: dict[str, DataTopic] = {}
         self._loading = asyncio.Lock()
         self._is_closed = False
+        self._closing = Closing(self._end_following, self._close_connections)
         self._loop = asyncio.get_running_loop()
 
     # -- the contract: docstrings are inherited ------------------------------------------------
@@ -208,10 +210,15 @@ class KafkaQueue(ChunkQueue):
         for topic in self._topics.values():
             topic.directory.close(reason)
         self._ends.close(reason)
-        await self._live_tail.close(reason)
-        await asyncio.gather(self._producer.close(), self._cluster.close())
+        await self._closing.run()
 
     # -- inside --------------------------------------------------------------------------------
+
+    async def _end_following(self) -> None:
+        await self._live_tail.close(closed_error(BACKEND))
+
+    async def _close_connections(self) -> None:
+        await asyncio.gather(self._producer.close(), self._cluster.close())
 
     @contextlib.contextmanager
     def _errors(self, stream: StreamId | None = None) -> Iterator[None]:

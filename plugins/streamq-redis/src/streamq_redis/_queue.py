@@ -23,6 +23,7 @@ from streamq.driver import (
     StreamId,
     StreamInfo,
     StreamNotFoundError,
+    close_all,
     closed_error,
     decode_position,
     translated_errors,
@@ -159,9 +160,9 @@ class RedisQueue(ChunkQueue):
         self._is_closed = True
         self._live_tail.close()
         connections = (self._for_appends, self._for_requests, self._for_following)
-        for connection in connections:  # before the first await, which may be cancelled
+        for connection in connections:
             connection.close()
-        await asyncio.gather(*(connection.gone() for connection in connections))
+        await close_all(*(connection.gone for connection in connections))
 
     # -- inside --------------------------------------------------------------------------------
 

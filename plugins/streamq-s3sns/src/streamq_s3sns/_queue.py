@@ -14,6 +14,7 @@ from streamq.driver import (
     Calls,
     Capabilities,
     ChunkQueue,
+    Closing,
     Entry,
     LatencyClass,
     QueueOptions,
@@ -66,7 +67,7 @@ class S3SnsQueue(ChunkQueue):
         self._listener: NotificationListener | None = None
         self._orphans: OrphanedQueues | None = None
         self._parts: list[Packer | NotificationPublisher | NotificationListener] = []
-        self._closing: asyncio.Task[None] | None = None
+        self._closing = Closing(self._close_parts, self._clients.aclose)
 
     async def start(self) -> None:
         """Open the client, and find out from the bucket which capabilities the queue has."""
@@ -190,18 +191,13 @@ class S3SnsQueue(ChunkQueue):
             return removed
 
     async def aclose(self) -> None:
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(), name="streamq-s3sns-close")
-        await asyncio.shield(self._closing)
+        self._calls.close()
+        await self._closing.run()
 
     # -- inside --------------------------------------------------------------------------------
 
-    async def _close(self) -> None:
-        self._calls.close()
-        try:
-            await together(part.aclose(_CLOSING_SECONDS) for part in self._parts)
-        finally:
-            await self._clients.aclose()
+    async def _close_parts(self) -> None:
+        await asyncio.gather(*(part.aclose(_CLOSING_SECONDS) for part in self._parts))
 
     async def _newest_records(
         self, directory: str, segment: Segment, last: int

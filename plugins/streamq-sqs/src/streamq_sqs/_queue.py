@@ -5,7 +5,6 @@ Design: docs/design/sqs.md.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
@@ -13,6 +12,7 @@ from streamq.driver import (
     Calls,
     Capabilities,
     ChunkQueue,
+    Closing,
     Entry,
     QueueOptions,
     Stored,
@@ -68,7 +68,7 @@ class SqsQueue(ChunkQueue):
             ttl_seconds=options.ttl.total_seconds(),
             forget=self._readers.forget,
         )
-        self._closing: asyncio.Task[None] | None = None
+        self._closing = Closing(self._readers.aclose, self._requests.aclose)
 
     async def start(self) -> None:
         """Connect, and check that SQS answers.
@@ -161,18 +161,10 @@ class SqsQueue(ChunkQueue):
         return await sweep(self._requests, self._calls, self._names.prefix, self._readers.forget)
 
     async def aclose(self) -> None:
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(), name="streamq-sqs closing")
-        await asyncio.shield(self._closing)
+        self._calls.close()
+        await self._closing.run()
 
     # -- inside --------------------------------------------------------------------------------
-
-    async def _close(self) -> None:
-        self._calls.close()
-        try:
-            await self._readers.aclose()
-        finally:
-            await self._requests.aclose()
 
     def _not_found(self, stream: StreamId) -> StreamNotFoundError:
         return not_found(stream, self._names.queue(stream))

@@ -16,12 +16,14 @@ from streamq.driver import (
     BEFORE_ALL,
     Capabilities,
     ChunkQueue,
+    Closing,
     Entry,
     QueueOptions,
     Stored,
     StreamId,
     StreamInfo,
     StreamNotFoundError,
+    TemporalEndpoint,
     closed_error,
     decode_position,
 )
@@ -56,11 +58,12 @@ class WorkflowStreamsQueue(ChunkQueue):
         settings: WorkflowStreamsSettings,
         capabilities: Capabilities,
         client: Client,
+        endpoint: TemporalEndpoint,
     ) -> None:
         self.capabilities = capabilities
         self._ttl = options.ttl
         self._settings = settings
-        self._connection = TemporalConnection(client, settings)
+        self._connection = TemporalConnection(client, settings, endpoint)
         self.requests = HostRequests(self._connection, settings)
         self._reader = HostReader(self._connection, self.requests, settings)
         self._appender = Appender(
@@ -71,6 +74,7 @@ class WorkflowStreamsQueue(ChunkQueue):
         )
         self._live_tail = LiveTail(self.requests, settings.absent_poll_seconds)
         self._waiting_for_stream = 0
+        self._closing = Closing(self._end_following, self._connection.gone, self._leave_sdk)
         self._clock = asyncio.get_running_loop().time
 
     # -- the contract: docstrings are inherited ------------------------------------------------
@@ -134,15 +138,19 @@ class WorkflowStreamsQueue(ChunkQueue):
 
     async def aclose(self) -> None:
         self._connection.close()
+        await self._closing.run()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    async def _end_following(self) -> None:
         ending = self._live_tail.close(closed_error(BACKEND))
         if ending:
             await asyncio.wait(ending)
-        await self._connection.gone()
+
+    async def _leave_sdk(self) -> None:
         # Threads of the SDK need the interpreter once more after a call has ended. A process that
         # ends at this moment crashes.
         await asyncio.sleep(_SDK_SECONDS)
-
-    # -- inside --------------------------------------------------------------------------------
 
     async def _wait_for_stream(self, seconds: float) -> None:
         """Wait before checking for a stream again; longer if more readers of this queue wait."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import math
 import time
@@ -24,10 +23,9 @@ from streamq.reading._reader import StreamReader
 from streamq.temporal._event_json import EventPacker
 from streamq.temporal._failure import application_error, final_failure, is_failure_of
 from streamq.temporal._input import takes
-from streamq.temporal._workflow_runs import rpc_error
+from streamq.temporal._rpc import rpc_error
 
-from ._context import ActivityContext, activity_context
-from ._heartbeats import heartbeat_seconds
+from ._context import ActivityContext, activity_context, wait_without_slot
 from ._poll_limits import MAX_BYTES, MAX_EVENTS, check_limits
 from ._summarize import StreamSummary, Tally
 
@@ -122,7 +120,7 @@ async def forward(request: ForwardRequest) -> ForwardResult:
     ``{..., "error": {"type": "TrimmedError", "message": "..."}}``.
 
     After cancellation it sends nothing more. It waits for the stream as long as its timeouts allow,
-    so that it should be cancelled if nothing comes.
+    so that it should be cancelled if nothing comes. It occupies an activity slot only to start.
 
     Raises:
         ApplicationError: Its type is the name of the streamq error; ``TargetNotFoundError``: the
@@ -136,16 +134,11 @@ async def forward(request: ForwardRequest) -> ForwardResult:
     except StreamqError as exc:
         raise application_error(exc) from exc
     forwarding = _Forwarding(request, context)
-    beating = asyncio.create_task(forwarding.beat(), name="streamq-heartbeat")
-    try:
-        return await forwarding.run()
-    except StreamqError as exc:
-        raise await forwarding.report(application_error(exc)) from exc
-    except ApplicationError as exc:
-        raise await forwarding.report(exc) from None
-    finally:
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
+    return await wait_without_slot(
+        forwarding.run(),
+        longest_seconds=_LONGEST_BEAT_SECONDS,  # not for each signal: heartbeats are billed
+        details=forwarding.details,
+    )
 
 
 def _check(request: ForwardRequest) -> None:
@@ -158,33 +151,30 @@ class _Forwarding:
     """One attempt to forward a stream."""
 
     def __init__(self, request: ForwardRequest, context: ActivityContext) -> None:
-        info = activity.info()
         self._request = request
         self._context = context
         self._target: WorkflowHandle[Any, Any] = activity.client().get_workflow_handle(
             request.target_workflow_id, run_id=request.target_run_id
         )
         self._retry = RetryPolicy(deadline_seconds=context.settings.retry_seconds)
-        self._beat_seconds = heartbeat_seconds(info, _LONGEST_BEAT_SECONDS)
-        self._checkpoint = _checkpoint(info.heartbeat_details)
+        self._checkpoint = _checkpoint(activity.info().heartbeat_details)
         self._start = self._checkpoint.start if self._checkpoint else 1
         self._sent_at = -math.inf
 
-    async def beat(self) -> None:
-        """Send heartbeats at an interval; not for each signal, since heartbeats are billed."""
-        while True:
-            await asyncio.sleep(self._beat_seconds)
-            self.record_checkpoint()
-
-    def record_checkpoint(self) -> None:
-        """Send a heartbeat that states where the next attempt continues."""
-        if self._checkpoint is not None:
-            activity.heartbeat(dataclasses.asdict(self._checkpoint))
-        else:
-            activity.heartbeat()
+    def details(self) -> Sequence[Any]:
+        """Return the details of a heartbeat, which state where the next attempt continues."""
+        return [] if self._checkpoint is None else [dataclasses.asdict(self._checkpoint)]
 
     async def run(self) -> ForwardResult:
         """Forward from the last checkpoint to the seal."""
+        try:
+            return await self._run()
+        except StreamqError as exc:
+            raise await self._report(application_error(exc)) from exc
+        except ApplicationError as exc:
+            raise await self._report(exc) from None
+
+    async def _run(self) -> ForwardResult:
         request, place = self._request, self._checkpoint
         stream = stream_id(request.stream, self._context.settings)
         async with open_reader(
@@ -266,9 +256,8 @@ class _Forwarding:
                 ) from exc
             raise rpc_error(exc, f"signal {target}") from exc
 
-    async def report(self, failure: ApplicationError) -> ApplicationError:
-        """Record a checkpoint, send a failure that is not retried to the target, and return it."""
-        self.record_checkpoint()
+    async def _report(self, failure: ApplicationError) -> ApplicationError:
+        """Send a failure that is not retried to the target, and return it."""
         about_target = is_failure_of(failure, TargetNotFoundError, SignalLimitError)
         if failure.non_retryable and not about_target:
             error = {"type": failure.type, "message": failure.message}

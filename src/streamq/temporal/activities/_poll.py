@@ -17,8 +17,7 @@ from streamq.temporal._failure import application_error, final_failure
 from streamq.temporal._input import takes
 from streamq.temporal._workflow_runs import has_workflow_ended
 
-from ._context import activity_context
-from ._heartbeats import beating
+from ._context import ActivityContext, activity_context, wait_without_slot
 from ._poll_limits import check_limits, check_seconds
 from ._poll_request import POLL_ACTIVITY, PollRequest, PollResult
 
@@ -45,14 +44,19 @@ async def poll(request: PollRequest) -> PollResult:
     """Wait for events after a cursor and return them with the next cursor.
 
     Reading removes nothing: the same cursor returns the same events again (and further ones, if
-    there are any by then), so that a poll that is lost with its worker is repeated. It sends
-    heartbeats while it waits, three in a heartbeat timeout, and can be cancelled at any time. It
-    may be called as a local activity.
+    there are any by then), so that a poll that is lost with its worker is repeated. It occupies no
+    activity slot while it waits, sends heartbeats, three in a heartbeat timeout, and can be
+    cancelled at any time. It may be called as a local activity, which keeps its slot.
 
     Raises:
         ApplicationError: Its type is the name of the streamq error, such as ``TrimmedError``.
     """
-    context = activity_context()
+    polling = _poll(request, activity_context())
+    # Heartbeats do not interrupt reading: each wait that is cut short costs a request.
+    return await wait_without_slot(polling, longest_seconds=_LONGEST_BEAT_SECONDS)
+
+
+async def _poll(request: PollRequest, context: ActivityContext) -> PollResult:
     try:
         _check(request)
         settings = context.settings
@@ -67,11 +71,7 @@ async def poll(request: PollRequest) -> PollResult:
             codec=context.codec(stream),
             commits=False,  # nothing may be removed before the result is in the history
         ) as reader:
-            polling = _PollRun(request, reader, context.queue).run()
-            if activity.info().is_local:
-                return await polling
-            # Heartbeats do not interrupt reading: each wait that is cut short costs a request.
-            return await beating(polling, longest_seconds=_LONGEST_BEAT_SECONDS)
+            return await _PollRun(request, reader, context.queue).run()
     except StreamqError as exc:
         raise application_error(exc) from exc
 
@@ -196,15 +196,24 @@ class _PollRun:
         if self._request.producer is None or self._count:
             return await reading
         task = asyncio.create_task(reading)
+        # Beside the read: Temporal's answer may take seconds, and must not delay an event.
+        end = asyncio.create_task(self._wait_producer_end())
         try:
-            while not (await asyncio.wait([task], timeout=_CHECK_SECONDS))[0]:
-                if await self._has_producer_ended() and not task.done():
-                    self._producer_over = True  # the next poll finds its last records
-                    return []
-            return task.result()
+            await asyncio.wait([task, end], return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            self._producer_over = True  # the next poll finds its last records
+            return []
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for each in (task, end):
+                each.cancel()
+            await asyncio.gather(task, end, return_exceptions=True)
+
+    async def _wait_producer_end(self) -> None:
+        is_over = False
+        while not is_over:
+            await asyncio.sleep(_CHECK_SECONDS)
+            is_over = await self._has_producer_ended()
 
     async def _has_producer_ended(self) -> bool:
         """Whether the workflow that produces the stream, if the request names one, has ended."""

@@ -13,8 +13,7 @@ from streamq.opening._open import open_reader, stream_id
 from streamq.temporal._failure import application_error
 from streamq.temporal._input import takes
 
-from ._context import ActivityContext, activity_context
-from ._heartbeats import beating
+from ._context import ActivityContext, activity_context, wait_without_slot
 
 SUMMARY_ACTIVITY = "streamq.summary"
 
@@ -105,16 +104,21 @@ class Tally:
 async def summarize(request: SummaryRequest) -> StreamSummary:
     """Read a stream once from its beginning, and return its counts and digest.
 
-    Ends at the seal, or after the last stored event: it does not wait for a producer. It sends
-    heartbeats and can be cancelled at any time; repeating it is harmless.
+    Ends at the seal, or after the last stored event: it does not wait for a producer, but follows
+    one that does not pause. It occupies an activity slot only to start, sends heartbeats and can be
+    cancelled at any time; repeating it is harmless.
 
     Raises:
         ApplicationError: Its type is the name of the streamq error, such as ``TrimmedError``: the
             beginning is no longer stored.
     """
+    reading = _summarize(request, activity_context())
+    return await wait_without_slot(reading, longest_seconds=_LONGEST_BEAT_SECONDS)
+
+
+async def _summarize(request: SummaryRequest, context: ActivityContext) -> StreamSummary:
     try:
-        reading = _sum_up(request, activity_context())
-        return await beating(reading, longest_seconds=_LONGEST_BEAT_SECONDS)
+        return await _sum_up(request, context)
     except StreamqError as exc:
         raise application_error(exc) from exc
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Any
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
-from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventFilterType
+from temporalio.client import Client
 from temporalio.converter import WorkflowSerializationContext
-from temporalio.service import RPCError
 
-from streamq._errors import StreamNotFoundError, StreamqError
+from streamq._errors import StreamqError
+from streamq.temporal._closing import ClosingWatch
 from streamq.temporal._failure import application_error, final_failure
-from streamq.temporal._workflow_runs import rpc_error, wait_closed
 
-from ._heartbeats import beating
+from ._context import wait_without_slot
 
 WATCH_ACTIVITY = "streamq.watch"
 RESULT_ACTIVITY = "streamq.result"
@@ -75,20 +73,20 @@ class Outcome:
 async def watch(chain: ChainRef) -> str:
     """Wait until a chain of runs has ended, and return its last state in Temporal's terms.
 
-    Makes about one request a minute, and sends three heartbeats in a heartbeat timeout, at most 20
-    seconds apart.
+    Occupies no activity slot meanwhile, makes about one request a minute, and sends three
+    heartbeats in a heartbeat timeout, at most 20 seconds apart.
 
     Raises:
         ApplicationError: Temporal refused, or stayed unreachable for five minutes.
     """
+    watching = _watch(activity.client(), chain)
+    return await wait_without_slot(watching, longest_seconds=_LONGEST_BEAT_SECONDS)
+
+
+async def _watch(client: Client, chain: ChainRef) -> str:
     try:
-        waiting = wait_closed(
-            activity.client(),
-            chain.workflow_id,
-            chain.first_run_id,
-            patience_seconds=_PATIENCE_SECONDS,
-        )
-        return await beating(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
+        closing = ClosingWatch(client, chain.workflow_id, patience_seconds=_PATIENCE_SECONDS)
+        return await closing.wait_chain(chain.first_run_id)
     except StreamqError as exc:
         raise application_error(exc) from exc
 
@@ -97,58 +95,57 @@ async def watch(chain: ChainRef) -> str:
 async def outcome(workflow_id: str) -> Outcome:
     """Wait until the newest run of a workflow has ended, and return its result or failure.
 
+    Occupies no activity slot meanwhile.
+
     Raises:
         ApplicationError: Temporal refused, or stayed unreachable; ``ResultTooLargeError``: the
             result is too large to be passed on, which is not retried.
     """
+    waiting = _outcome(activity.client(), workflow_id)
+    return await wait_without_slot(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
+
+
+async def _outcome(client: Client, workflow_id: str) -> Outcome:
     try:
-        waiting = _outcome(activity.client(), workflow_id)
-        return await beating(waiting, longest_seconds=_LONGEST_BEAT_SECONDS)
+        return await _wait_outcome(client, workflow_id)
     except StreamqError as exc:
         raise application_error(exc) from exc
 
 
-async def _outcome(client: Client, workflow_id: str) -> Outcome:
-    handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(workflow_id)
+async def _wait_outcome(client: Client, workflow_id: str) -> Outcome:
     context = WorkflowSerializationContext(client.namespace, workflow_id)
     codec = client.data_converter.with_context(context).payload_codec
-    try:
-        async for event in handle.fetch_history_events(
-            wait_new_event=True,
-            event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT,
-            skip_archival=True,
-        ):
-            kind = event.WhichOneof("attributes")
-            if kind == "workflow_execution_completed_event_attributes":
-                payloads = list(event.workflow_execution_completed_event_attributes.result.payloads)
-                if codec is not None:
-                    payloads = await codec.decode(payloads)
-                size = sum(each.ByteSize() for each in payloads)
-                if size > DETACHED_BYTES:
-                    raise final_failure(
-                        ResultTooLargeError,
-                        f"the result of workflow {workflow_id!r} has {size} bytes, more than can "
-                        f"be passed on ({DETACHED_BYTES}); let the activity return a reference to "
-                        "it, or do not detach it",
-                    )
-                return Outcome("COMPLETED", _base64(payloads[0]) if payloads else None)
-            if kind == "workflow_execution_failed_event_attributes":
-                failure = event.workflow_execution_failed_event_attributes.failure
-                if codec is not None:
-                    await codec.decode_failure(failure)
-                return Outcome("FAILED", failure=_base64(failure))
-            for name, status in _OTHER_ENDINGS.items():
-                if kind == f"workflow_execution_{name}_event_attributes":
-                    return Outcome(status)
-    except RPCError as exc:
-        error = rpc_error(exc, f"wait for workflow {workflow_id!r}")
-        if isinstance(error, StreamNotFoundError):
-            return Outcome("NOT_FOUND")
-        raise error from exc
-    return Outcome("NOT_FOUND")
+    closing = ClosingWatch(client, workflow_id, patience_seconds=_PATIENCE_SECONDS)
+    event = await closing.wait_run(None)
+    kind = event.WhichOneof("attributes") if event is not None else None
+    if event is None or kind is None:
+        return Outcome("NOT_FOUND")
+    if kind == "workflow_execution_completed_event_attributes":
+        payloads = list(event.workflow_execution_completed_event_attributes.result.payloads)
+        if codec is not None:
+            payloads = await codec.decode(payloads)
+        size = sum(each.ByteSize() for each in payloads)
+        if size > DETACHED_BYTES:
+            raise final_failure(
+                ResultTooLargeError,
+                f"the result of workflow {workflow_id!r} has {size} bytes, more than can be passed "
+                f"on ({DETACHED_BYTES}); let the activity return a reference to it, or do not "
+                "detach it",
+            )
+        return Outcome("COMPLETED", _base64(payloads[0]) if payloads else None)
+    if kind == "workflow_execution_failed_event_attributes":
+        failure = event.workflow_execution_failed_event_attributes.failure
+        if codec is not None:
+            await codec.decode_failure(failure)
+        return Outcome("FAILED", failure=_base64(failure))
+    return Outcome(_OTHER_ENDINGS.get(kind, "NOT_FOUND"))
 
 
-_OTHER_ENDINGS = {"canceled": "CANCELED", "terminated": "TERMINATED", "timed_out": "TIMED_OUT"}
+_OTHER_ENDINGS = {
+    "workflow_execution_canceled_event_attributes": "CANCELED",
+    "workflow_execution_terminated_event_attributes": "TERMINATED",
+    "workflow_execution_timed_out_event_attributes": "TIMED_OUT",
+}
 
 
 def _base64(message: Payload | Failure) -> str:

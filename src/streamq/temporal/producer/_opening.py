@@ -11,20 +11,20 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from streamq._errors import ConfigurationError, FencedError, SealedError, StreamqError
+from streamq._errors import FencedError, SealedError, StreamqError
 from streamq._events import StreamId
-from streamq._retry import RetryPolicy
 from streamq._sweep import SWEEPER
 from streamq.opening._open import open_writer, retry_policy, stream_id
 from streamq.reading._tail import newest_epoch
 from streamq.records._values import Serializer
-from streamq.temporal._failure import application_error, failure_type, final_failure
+from streamq.temporal._activity_runs import activity_stream_name, is_standalone
+from streamq.temporal._failure import application_error, refusal
 from streamq.temporal._names import stream_name
 from streamq.temporal._serializer import conversion
 from streamq.temporal._tracing import stream_span
-from streamq.temporal._workflow_runs import find_first_run_id
 from streamq.temporal.activities._context import ActivityContext
 from streamq.temporal.activities._epoch import attempt_epoch
+from streamq.temporal.activities._owner import stream_owner_of
 from streamq.writing._writer import StreamWriter
 
 from ._discarding import discarding_writer
@@ -40,25 +40,18 @@ logger = logging.getLogger("streamq.temporal")
 
 
 async def stream_of_attempt(context: ActivityContext, info: activity.Info, topic: str) -> StreamId:
-    """Return the stream of a topic of the workflow that an activity works for.
+    """Return the stream of a topic of the workflow that an activity works for, or of the activity.
 
     Raises:
-        ApplicationError: No workflow scheduled the activity; not retryable.
+        ApplicationError: The activity has neither a workflow nor a run id; not retryable.
         StreamqError: Temporal could not be queried for the first run id.
     """
-    workflow_id, origin = info.workflow_id, context.origin
-    if workflow_id is None or info.workflow_run_id is None:
-        raise final_failure(
-            ConfigurationError,
-            "a streaming activity needs a workflow: its stream is named after it",
-        )
-    if origin is not None:
-        first = origin.first_execution_run_id
-        workflow_id = origin.workflow_id or workflow_id
-    else:
-        # Scheduled by a worker without the plugin, or by another SDK.
-        retry = RetryPolicy(deadline_seconds=context.settings.retry_seconds)
-        first = await find_first_run_id(context.client, workflow_id, info.workflow_run_id, retry)
+    if is_standalone(info):
+        name = activity_stream_name(info.activity_id, str(info.activity_run_id), topic)
+        return stream_id(name, context.settings)
+    workflow_id, first = await stream_owner_of(
+        info, context.origin, context.client, context.settings
+    )
     return stream_id(stream_name(workflow_id, first, topic), context.settings)
 
 
@@ -76,7 +69,7 @@ async def open_attempt_writer(
     """
     epoch = attempt_epoch(info)
     origin = context.origin
-    run_id = origin.original_run_id if origin else info.workflow_run_id
+    run_id = origin.original_run_id if origin else info.workflow_run_id or info.activity_run_id
     producer = f"{run_id}/{info.activity_id}"
     serializer: Serializer[Any]
     serializer, codec = conversion(
@@ -104,7 +97,7 @@ async def open_attempt_writer(
         if await newest_epoch(context.queue, stream, retry) != epoch:
             raise
         # Attempts of one call have different epochs. Two calls in one workflow task have the same.
-        raise final_failure(
+        raise refusal(
             FencedError,
             f"stream {stream} is being written by another call of this workflow, scheduled at the "
             f"same time; {_OWN_TOPIC}",
@@ -124,7 +117,7 @@ async def open_attempt_writer(
             origin and origin.workflow_attempt > 1
         )
         if not is_repeated:
-            raise final_failure(
+            raise refusal(
                 SealedError,
                 f"stream {stream} was ended by another call of this workflow; {_OWN_TOPIC}",
             ) from exc
@@ -150,5 +143,5 @@ def opening_error(error: StreamqError) -> ApplicationError:
     if isinstance(error, FencedError):
         # Retryable: the clocks of the server's hosts may disagree, so that this attempt may be the
         # newest one in spite of its epoch. The next attempt has a higher epoch in any case.
-        return ApplicationError(f"{error}{FENCED_HINT}", type=failure_type(FencedError))
+        return refusal(FencedError, f"{error}{FENCED_HINT}", is_retried=True)
     return application_error(error)

@@ -157,23 +157,39 @@ def chunk_type_of(function: Callable[..., Any], kind: Kind) -> Any:
         return None
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     expected = _GENERATORS if kind.yields else (StreamWriter, BlockingStreamWriter)
-    if origin not in expected or not arguments or isinstance(arguments[0], typing.TypeVar):
+    if origin not in expected or not arguments:
         return None
-    return None if arguments[0] is Any else arguments[0]
+    return None if _is_open(arguments[0]) else arguments[0]
 
 
 def result_type_of(function: Callable[..., Any], kind: Kind) -> Any:
-    """Return the activity's result type, ``inspect.Parameter.empty`` if it is not annotated."""
+    """Return the activity's result type, ``inspect.Parameter.empty`` if it is not annotated.
+
+    An annotation that names no class of values is ``Any``: the data converter would refuse each
+    result for it, and the workflow's task would be retried for ever.
+    """
     hint = annotations_of(function).get("return", inspect.Parameter.empty)
     if not kind.yields:
-        return hint
+        return Any if _is_open(hint) else hint
     if kind is Kind.ASYNC_GENERATOR:
         return type(None)
     arguments, origin = typing.get_args(hint), typing.get_origin(hint) or hint
     if origin is collections.abc.Generator:
-        return arguments[2] if len(arguments) == 3 else inspect.Parameter.empty
+        if len(arguments) != 3:
+            return inspect.Parameter.empty
+        return Any if _is_open(arguments[2]) else arguments[2]
     # Without an annotation that could be evaluated the return type is unknown.
     return type(None) if origin in _GENERATORS else inspect.Parameter.empty
+
+
+def _is_open(hint: Any) -> bool:
+    """Whether an annotation states no type that a value can be decoded into."""
+    return (
+        hint is Any
+        or hint is object
+        or isinstance(hint, typing.TypeVar)
+        or getattr(typing.get_origin(hint) or hint, "_is_protocol", False)
+    )
 
 
 def _is(hint: Any, wanted: type) -> bool:

@@ -14,14 +14,18 @@ from streamq._sweep import SweepRequest, SweepSummary
 from streamq._sweep import sweep as run_sweep
 from streamq.driver import ChunkQueue
 from streamq.temporal._failure import application_error
-from streamq.temporal.activities._context import activity_context
-from streamq.temporal.producer._heartbeats import HeartbeatSender
+from streamq.temporal.activities._context import (
+    ActivityContext,
+    activity_context,
+    wait_without_slot,
+)
 
-from ._judge import WorkflowJudge
+from ._judge import ExecutionJudge
 
 SWEEP_ACTIVITY = "streamq.sweep"
 
 _PATIENCE_SECONDS = 5.0
+_LONGEST_BEAT_SECONDS = 10.0
 
 
 async def sweep_queue(
@@ -32,7 +36,7 @@ async def sweep_queue(
     *,
     on_progress: Callable[[int], None] = lambda streams: None,
 ) -> SweepSummary:
-    """Sweep a queue, and ask Temporal which workflows have ended.
+    """Sweep a queue, and ask Temporal which workflows and standalone activities have ended.
 
     :func:`streamq._sweep.sweep` describes sweeping.
 
@@ -41,7 +45,7 @@ async def sweep_queue(
         StreamqError: The backend failed. A failure of Temporal is among the summary's problems.
     """
     patience = min(settings.retry_seconds, _PATIENCE_SECONDS)
-    judge = WorkflowJudge(client, request, patience_seconds=patience)
+    judge = ExecutionJudge(client, request, patience_seconds=patience)
     summary = await run_sweep(queue, settings, request, judge, on_progress=on_progress)
     problem = judge.problem
     return replace(summary, problems=[*summary.problems, problem]) if problem else summary
@@ -51,14 +55,17 @@ async def sweep_queue(
 async def sweep(request: SweepRequest) -> SweepSummary:
     """Sweep the worker's queue; see :class:`SweepWorkflow`.
 
+    Occupies an activity slot only to start.
+
     Raises:
         ApplicationError: Its type is the name of the streamq error.
     """
-    context = activity_context()
-    async with HeartbeatSender(
-        activity.info(), context.settings.cancel_seconds, activity.heartbeat
-    ):
-        try:
-            return await sweep_queue(context.queue, context.settings, activity.client(), request)
-        except StreamqError as exc:
-            raise application_error(exc) from exc
+    sweeping = _sweep(request, activity_context())
+    return await wait_without_slot(sweeping, longest_seconds=_LONGEST_BEAT_SECONDS)
+
+
+async def _sweep(request: SweepRequest, context: ActivityContext) -> SweepSummary:
+    try:
+        return await sweep_queue(context.queue, context.settings, context.client, request)
+    except StreamqError as exc:
+        raise application_error(exc) from exc

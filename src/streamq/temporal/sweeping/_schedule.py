@@ -22,7 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from streamq._errors import ConfigurationError
 from streamq._sweep import SweepRequest
-from streamq.temporal._workflow_runs import connecting, rpc_error
+from streamq.temporal._rpc import connecting, rpc_error
 
 from ._workflow import SWEEP_WORKFLOW
 

@@ -15,7 +15,7 @@ from streamq._errors import ConfigurationError
 from streamq._events import Event
 from streamq.records._values import T
 from streamq.temporal._event_json import unpack
-from streamq.temporal._failure import is_without_plugin
+from streamq.temporal._failure import is_refused, is_without_plugin
 from streamq.temporal._serializer import PayloadSerializer
 from streamq.temporal.activities._poll_request import PollResult
 
@@ -54,6 +54,7 @@ class ActivityStream(Generic[T, R]):
         self._ended = handover.ended
         self._is_seal_known = handover.ended
         self._handed_over = False
+        self._is_refusal_raised = False
         self._poller: Poller | None = None
         # Before anything is started, which a mistake in an option would leave behind.
         handover.check()
@@ -84,7 +85,12 @@ class ActivityStream(Generic[T, R]):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Wait for the activity if the stream was read to its end, else cancel it and wait."""
+        """Wait for the activity if the stream was read to its end, else cancel it and wait.
+
+        Raises:
+            ActivityError: The stream belongs to another call of this workflow, and nothing has
+                raised that yet.
+        """
         if self._handed_over or kind is GeneratorExit:  # the latter: this worker evicts the run
             return
         at_end = self._ended and exc is None
@@ -98,6 +104,8 @@ class ActivityStream(Generic[T, R]):
         failure = await self._producer.settle(cancel=not at_end)
         if failure is not None:
             await self._end(failure, None if is_done else reason)
+            if exc is None and not self._is_refusal_raised and is_refused(failure):
+                raise failure
 
     def __aiter__(self) -> Self:
         return self
@@ -108,8 +116,13 @@ class ActivityStream(Generic[T, R]):
         Raises:
             StopAsyncIteration: The stream has ended.
             ActivityError: The stream cannot be read, because events were trimmed for example; or
-                the activity found no plugin on its worker, and wrote nothing.
+                the activity found no plugin on its worker, and wrote nothing; or the stream belongs
+                to another call of this workflow.
         """
+        refusal = self._producer.refusal
+        if refusal is not None:
+            self._is_refusal_raised = True
+            raise refusal
         while not self._buffer:
             if self._ended:
                 raise StopAsyncIteration
@@ -130,6 +143,7 @@ class ActivityStream(Generic[T, R]):
         try:
             return cast(R, await self._producer.result())
         except FailureError as exc:
+            self._is_refusal_raised = self._is_refusal_raised or is_refused(exc)
             await self._end(exc, workflow.cancellation_reason())
             raise
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
 from streamq._errors import FencedError, SealedError
-from streamq.temporal._failure import is_failure_of, shown_to_readers
+from streamq.temporal._failure import is_failure_of, is_refused, shown_to_readers
 from streamq.temporal.activities._seal import SealRequest, seal
 
 _SEAL_TIMEOUT = timedelta(seconds=10)
+_SLOT_TIMEOUT = timedelta(minutes=5)  # long producers may occupy all slots
+_SEAL_ONCE_MORE = RetryPolicy(maximum_attempts=2)  # the first may be lost with its worker
 
 
 async def end_stream(
@@ -35,6 +38,8 @@ async def end_stream(
     Returns:
         Whether the stream is known to be sealed now.
     """
+    if is_refused(failure):
+        return False  # whatever cancelled this call, the stream is another one's
     cause: BaseException = failure
     while isinstance(cause, ActivityError) and cause.cause is not None:
         cause = cause.cause
@@ -46,7 +51,13 @@ async def end_stream(
         kind, message = shown_to_readers(cause)
         ending = SealRequest(stream, "ERROR", message, kind)
     try:
-        await workflow.execute_activity(seal, ending, schedule_to_close_timeout=_SEAL_TIMEOUT)
+        await workflow.execute_activity(
+            seal,
+            ending,
+            start_to_close_timeout=_SEAL_TIMEOUT,
+            schedule_to_close_timeout=_SLOT_TIMEOUT,
+            retry_policy=_SEAL_ONCE_MORE,
+        )
     except ActivityError as exc:
         workflow.logger.warning("stream %s is not sealed: %s", stream, exc.cause)
         return False

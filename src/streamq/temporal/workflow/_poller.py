@@ -33,6 +33,7 @@ result may have a whole payload of 2 MiB, and other streams of the workflow add 
 
 _LOCAL_OVERHEAD_MS = 5  # to start the first local activity, which no poll can report
 _POLL_GRACE_SECONDS = 60.0
+_SLOT_GRACE = timedelta(minutes=10)  # long producers may occupy all slots
 _SEAL_GRACE_SECONDS = 1.0
 _POLL_HEARTBEAT = timedelta(seconds=10)
 _LOCAL_TIMEOUT = timedelta(seconds=5)
@@ -195,7 +196,7 @@ class Poller:
             self._request(wait, window, self._polled_ms if window else None),
             result_type=PollResult,
             start_to_close_timeout=grace,
-            schedule_to_close_timeout=grace if at_once else None,
+            schedule_to_close_timeout=grace + _SLOT_GRACE if at_once else None,
             heartbeat_timeout=_POLL_HEARTBEAT,
         )
 

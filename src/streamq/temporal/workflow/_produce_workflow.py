@@ -80,6 +80,8 @@ class ProduceRequest:
         retry: Retry policy of the activity.
         workflow_attempt: Attempt of the owning workflow that makes the call.
         workflow_retries: Whether that workflow will be retried if it fails.
+        watches_first: Whether the watch is scheduled before the activity, which may occupy the last
+            activity slot. False in requests of earlier versions, whose histories have it after.
         call: Identifies the call, so that a call that is repeated after a reset is distinguished
             from a new one.
     """
@@ -98,6 +100,7 @@ class ProduceRequest:
     workflow_attempt: int = 1
     workflow_retries: bool = False
     call: str | None = None
+    watches_first: bool = False
 
 
 def encode_payloads(payloads: Sequence[Payload]) -> list[str]:
@@ -129,6 +132,7 @@ class ProduceWorkflow:
             request.call,
         )
         stream = stream_name(request.workflow_id, request.first_run_id, request.topic)
+        watching = _watch(request) if request.watches_first else None
         with stream_owner(owner), stream_topic(request.topic):
             producer: ActivityHandle[RawValue] = workflow.start_activity(
                 request.activity,
@@ -142,12 +146,7 @@ class ProduceWorkflow:
                 retry_policy=request.retry.policy() if request.retry else None,
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             )
-        watching = workflow.start_activity(
-            watch,
-            ChainRef(request.workflow_id, request.first_run_id),
-            start_to_close_timeout=_WATCH_TIMEOUT,
-            heartbeat_timeout=_WATCH_HEARTBEAT,
-        )
+        watching = watching or _watch(request)
         cancelled: str | None = None
         try:
             try:
@@ -166,6 +165,15 @@ class ProduceWorkflow:
             raise
         finally:
             watching.cancel()
+
+
+def _watch(request: ProduceRequest) -> ActivityHandle[str]:
+    return workflow.start_activity(
+        watch,
+        ChainRef(request.workflow_id, request.first_run_id),
+        start_to_close_timeout=_WATCH_TIMEOUT,
+        heartbeat_timeout=_WATCH_HEARTBEAT,
+    )
 
 
 def _delta(seconds: float | None) -> timedelta | None:

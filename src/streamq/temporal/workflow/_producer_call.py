@@ -11,8 +11,10 @@ from temporalio.common import RetryPolicy
 
 from streamq._errors import ConfigurationError
 from streamq._events import STREAM_NAME_BYTES
-from streamq.temporal._names import LONGEST_NAME_BYTES, stream_name
+from streamq.temporal._names import LONGEST_NAME_BYTES
 from streamq.temporal.activities._watch import DETACHED_BYTES
+
+from ._chain import workflow_stream_name
 
 _LONG_NAMES_PATCH = "streamq-long-names"
 
@@ -36,8 +38,7 @@ class ProducerCall:
     @property
     def stream(self) -> str:
         """Name of the stream."""
-        info = workflow.info()
-        return stream_name(info.workflow_id, info.first_execution_run_id, self.topic)
+        return workflow_stream_name(self.topic)
 
 
 def check_detached(call: ProducerCall) -> None:

@@ -17,10 +17,11 @@ from temporalio.exceptions import (
 )
 
 from streamq._errors import ProducerGoneError
-from streamq.temporal._failure import final_failure
+from streamq.temporal._failure import final_failure, is_refused
 from streamq.temporal._names import producer_id
 from streamq.temporal.activities._watch import Outcome, outcome
 
+from ._chain import first_run_id
 from ._end_stream import workflow_retries
 from ._produce_workflow import PRODUCE_WORKFLOW, ProduceRequest, RetrySpec, encode_payloads
 from ._producer_call import ProducerCall
@@ -41,6 +42,10 @@ class Producer(Protocol):
     @property
     def producer_id(self) -> str | None:
         """Id of the workflow that runs it, if an earlier run started it."""
+
+    @property
+    def refusal(self) -> FailureError | None:
+        """Its failure, if it has ended because another call of the workflow owns the stream."""
 
     async def start(self) -> None:
         """Start the producer, unless it runs already."""
@@ -63,6 +68,11 @@ class ActivityProducer:
         self._call = call
         self.future: workflow.ActivityHandle[Any] | None = None
         self.producer_id = None
+
+    @property
+    def refusal(self) -> FailureError | None:
+        """The activity's failure, if another call of the workflow owns the stream."""
+        return _refusal(self.future)
 
     async def start(self) -> None:
         """Schedule the activity."""
@@ -100,6 +110,12 @@ class ChildProducer:
         self.future: workflow.ChildWorkflowHandle[Any, Any] | None = None
         self.producer_id = None
 
+    @property
+    def refusal(self) -> FailureError | None:
+        """The activity's failure, if another call of the workflow owns the stream."""
+        failure = _refusal(self.future)
+        return _activity_failure(failure) if isinstance(failure, ChildWorkflowError) else failure
+
     async def start(self) -> None:
         """Start the child, and end one that an earlier attempt of the workflow left running."""
         call, info = self._call, workflow.info()
@@ -107,7 +123,7 @@ class ChildProducer:
             call.name,
             encode_payloads(workflow.payload_converter().to_payloads(call.args)),
             info.workflow_id,
-            info.first_execution_run_id,
+            first_run_id(),
             call.topic,
             call.task_queue,
             _seconds(call.schedule_to_close_timeout),
@@ -118,6 +134,7 @@ class ChildProducer:
             info.attempt,
             workflow_retries(),
             f"{info.original_execution_run_id}/{_count_call(call.topic)}",
+            watches_first=True,
         )
         self.future = await workflow.start_child_workflow(
             PRODUCE_WORKFLOW,
@@ -150,6 +167,7 @@ class ResumedProducer:
     def __init__(self, stream: str, result_type: type | None) -> None:
         self.future = None
         self.producer_id = producer_id(stream)
+        self.refusal = None  # only a query of Temporal would find it
         self._result_type = result_type
         self._found: Outcome | None = None
 
@@ -225,6 +243,13 @@ async def _settle(
     if failure is None or isinstance(failure, FailureError):
         return failure
     raise failure
+
+
+def _refusal(future: asyncio.Future[Any] | None) -> FailureError | None:
+    if future is None or not future.done() or future.cancelled():
+        return None
+    failure = future.exception()
+    return failure if isinstance(failure, FailureError) and is_refused(failure) else None
 
 
 def _activity_failure(failure: ChildWorkflowError) -> FailureError:

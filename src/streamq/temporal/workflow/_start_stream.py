@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
@@ -23,6 +23,13 @@ from ._handover import Handover
 from ._poll_options import PollMode, PollOptions
 from ._producer_call import ProducerCall, check_detached
 from ._producers import ActivityProducer, ChildProducer, ResumedProducer
+from ._stream_topic import chosen_topic
+
+_TOPIC_PATCH = "streamq-chosen-topic"
+"""Marks histories in which a call takes the topic of the block around it."""
+
+if TYPE_CHECKING:
+    from streamq.temporal.producer._activity_types import StreamingActivity
 
 R = TypeVar("R", default=Any)
 V = TypeVar("V")
@@ -48,7 +55,7 @@ class StreamOptions(TypedDict, total=False):
 
 @overload
 def stream_activity(
-    activity: Callable[..., Awaitable[R]],
+    activity: StreamingActivity[..., Awaitable[R], Any],
     *positional: Any,
     args: Sequence[Any] = ...,
     value_type: type[V],
@@ -57,13 +64,49 @@ def stream_activity(
 ) -> ActivityStream[V, R]: ...
 @overload
 def stream_activity(
-    activity: Callable[..., Awaitable[R]],
+    activity: StreamingActivity[..., R, Any],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: type[V],
+    result_type: type | None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[V, R]: ...
+@overload
+def stream_activity(
+    activity: StreamingActivity[..., Awaitable[R], object],
     *positional: Any,
     args: Sequence[Any] = ...,
     value_type: None = ...,
     result_type: type | None = ...,
     **options: Unpack[StreamOptions],
 ) -> ActivityStream[Any, R]: ...
+@overload
+def stream_activity(
+    activity: StreamingActivity[..., Awaitable[R], V],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: None = ...,
+    result_type: type | None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[V, R]: ...
+@overload
+def stream_activity(
+    activity: StreamingActivity[..., R, object],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: None = ...,
+    result_type: type | None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[Any, R]: ...
+@overload
+def stream_activity(
+    activity: StreamingActivity[..., R, V],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: None = ...,
+    result_type: type | None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[V, R]: ...
 @overload
 def stream_activity(
     activity: str | Callable[..., Any],
@@ -88,7 +131,16 @@ def stream_activity(
     *positional: Any,
     args: Sequence[Any] = ...,
     value_type: None = ...,
-    result_type: type | None = ...,
+    result_type: type[R],
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[Any, R]: ...
+@overload
+def stream_activity(
+    activity: str | Callable[..., Any],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: None = ...,
+    result_type: None = ...,
     **options: Unpack[StreamOptions],
 ) -> ActivityStream[Any, Any]: ...
 def stream_activity(
@@ -114,10 +166,11 @@ def stream_activity(
 
     **Leaving the block.** After the end of the stream it waits for the activity. Before the end (an
     early ``break``, an exception, cancellation of the workflow) it cancels the activity and waits
-    until the stream is sealed CANCELLED. A failure is raised only by ``result()``. If the activity
-    could not seal its stream, because it timed out or was between two attempts, ``streamq.seal``
-    ends it, so that the last event is a ``Seal``; unless the workflow itself will be retried and
-    continues the stream.
+    until the stream is sealed CANCELLED. A failure is raised only by ``result()``; but if another
+    call of the workflow writes the stream, or has ended it, so that the activity wrote nothing,
+    iterating or leaving the block raises that. If the activity could not seal its stream, because
+    it timed out or was between two attempts, ``streamq.seal`` ends it, so that the last event is a
+    ``Seal``; unless the workflow itself will be retried and continues the stream.
 
     **Polling** ``local``. Most polls are local activities: one history event each instead of six. A
     regular poll comes first, then local ones for 425 ms by the worker's clock or until one finds
@@ -135,10 +188,12 @@ def stream_activity(
         activity: The activity, decorated with :func:`streaming_activity`, or its name.
         positional: Its arguments.
         args: Its arguments, instead of ``positional``.
-        value_type: Type to which the workflow's payload converter decodes ``event.value``; by
-            default that of the activity's annotations.
+        value_type: Type to which the workflow's payload converter decodes ``event.value``. By
+            default that of the activity's annotations; a value that does not fit that one is
+            decoded as if there were none.
         result_type: Type of the result, for an activity that is given by name.
-        options: ``topic`` (by default the activity's own, or ``default``: each call needs its own),
+        options: ``topic`` (by default that of an enclosing :func:`stream_topic`, else the
+            activity's own, else ``default``: each call needs its own),
             ``window`` (100 ms), ``polling`` (``activity``), ``max_wait`` (60 s: how long a poll
             waits for an event), ``max_events`` (1,000) and ``max_bytes`` (512 KiB) of one poll,
             ``detached``, and ``task_queue``, the timeouts and ``retry_policy`` as for
@@ -158,8 +213,10 @@ def stream_activity(
     if detached:
         check_detached(call)
     producer = ChildProducer(call) if detached else ActivityProducer(call)
-    chosen = value_type or _chunk_type(activity)
-    return ActivityStream(producer, handover, _serializer(chosen), detached=detached)
+    serializer = _serializer(value_type)
+    if value_type is None:
+        serializer = _serializer(_chunk_type(activity), is_inferred=True)
+    return ActivityStream(producer, handover, serializer, detached=detached)
 
 
 @overload
@@ -227,7 +284,7 @@ def _call(
         function,
         name,
         args,
-        options.get("topic") or topic or DEFAULT_TOPIC,
+        options.get("topic") or _topic_of_block() or topic or DEFAULT_TOPIC,
         result_type,
         options.get("task_queue"),
         options.get("schedule_to_close_timeout"),
@@ -236,6 +293,11 @@ def _call(
         options.get("heartbeat_timeout"),
         options.get("retry_policy"),
     )
+
+
+def _topic_of_block() -> str | None:
+    chosen = chosen_topic()
+    return chosen if chosen is not None and workflow.patched(_TOPIC_PATCH) else None
 
 
 def _not_streaming(name: str) -> ApplicationError:
@@ -251,5 +313,5 @@ def _chunk_type(function: str | Callable[..., Any]) -> Any:
     return spec.chunk_type if spec else None
 
 
-def _serializer(value_type: Any) -> PayloadSerializer[Any]:
-    return PayloadSerializer(workflow.payload_converter(), value_type)
+def _serializer(value_type: Any, *, is_inferred: bool = False) -> PayloadSerializer[Any]:
+    return PayloadSerializer(workflow.payload_converter(), value_type, is_inferred=is_inferred)

@@ -41,14 +41,14 @@ class StreamOwner:
 
     Attributes:
         workflow_id: Its id.
-        first_execution_run_id: First run of its chain.
+        first_execution_run_id: First run of its chain; ``None`` if only Temporal knows it.
         attempt: Which attempt of it this is.
         retries: Whether it will be retried if it fails.
         call: Which call of it this is: the same after a reset, another one for the next call.
     """
 
     workflow_id: str
-    first_execution_run_id: str
+    first_execution_run_id: str | None
     attempt: int = 1
     retries: bool = False
     call: str | None = None

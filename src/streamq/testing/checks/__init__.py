@@ -22,6 +22,7 @@ Checks of operation:
 
 * ``_waiting``: waiting reads, wake-ups, latency.
 * ``_lifecycle``: opening, closing, cancellation.
+* ``_leaving``: closing and opening that are cancelled again and again.
 * ``_faults``: broken connections, restarts, servers that hang.
 * ``_refusals``: full, read-only and unreachable servers, wrong credentials.
 * ``_declarations``: declared capabilities, and refusal of the others.
@@ -41,6 +42,7 @@ from ._endings import EndingChecks
 from ._expiry import ExpiryChecks
 from ._faults import FaultChecks
 from ._late_join import LateJoinChecks
+from ._leaving import LeavingChecks
 from ._lifecycle import LifecycleChecks
 from ._limits import LimitChecks
 from ._listing import ListingChecks
@@ -61,6 +63,7 @@ __all__ = [
     "ExpiryChecks",
     "FaultChecks",
     "LateJoinChecks",
+    "LeavingChecks",
     "LifecycleChecks",
     "LimitChecks",
     "ListingChecks",

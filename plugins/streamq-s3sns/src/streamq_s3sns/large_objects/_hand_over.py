@@ -26,7 +26,7 @@ from streamq import (
     load_settings,
     open_queue,
 )
-from streamq.driver import BackendUnavailableError, Calls, ChunkQueue
+from streamq.driver import BackendUnavailableError, Calls, ChunkQueue, Closing, close_all
 from streamq_aws import AwsClients
 from streamq_s3sns._errors import BACKEND, ObjectNotFoundError, not_found
 from streamq_s3sns._naming import new_object_id
@@ -67,10 +67,12 @@ class HandOver:
     def __init__(self, queue: S3SnsQueue, settings: Settings, *, owns_queue: bool) -> None:
         self._queue = queue
         self._settings = settings
-        self._owns_queue = owns_queue
         self._clients = AwsClients(queue.settings, backend=BACKEND)
         self._calls = Calls(BACKEND)
         self._uploads: set[asyncio.Future[None]] = set()
+        self._closing = Closing(
+            self._wait_for_uploads, self._clients.aclose, *([queue.aclose] if owns_queue else [])
+        )
 
     async def start(self) -> None:
         """Open a client with the signature whose URLs expire in every region."""
@@ -244,15 +246,7 @@ class HandOver:
         Uploads under way are removed first, if that takes no longer than ten seconds.
         """
         self._calls.close()
-        try:
-            if self._uploads:
-                await asyncio.wait(self._uploads, timeout=_CLOSING_SECONDS)
-        finally:
-            try:
-                await self._clients.aclose()
-            finally:
-                if self._owns_queue:
-                    await self._queue.aclose()
+        await self._closing.run()
 
     async def __aenter__(self) -> Self:
         return self
@@ -261,6 +255,10 @@ class HandOver:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def _wait_for_uploads(self) -> None:
+        if self._uploads:
+            await asyncio.wait(self._uploads, timeout=_CLOSING_SECONDS)
 
     async def _upload(
         self, stream: StreamId, source: UploadSource, media_type: str, name: str
@@ -339,7 +337,7 @@ def open_hand_over(
                 raise
         except BaseException:
             if queue is None:
-                await used.aclose()
+                await close_all(used.aclose)
             raise
         return opened
 

@@ -119,7 +119,7 @@ class Upload:
             await asyncio.shield(begun)
         except asyncio.CancelledError:
             # The answer states which upload has to be aborted.
-            await asyncio.wait({begun}, timeout=_CLEANUP_SECONDS)
+            await to_the_end(_answered(begun))
             raise
         finally:
             begun.cancel()
@@ -150,3 +150,7 @@ class Upload:
                 self._key,
                 exc or "S3 does not answer",
             )
+
+
+async def _answered(begun: asyncio.Task[str]) -> None:
+    await asyncio.wait({begun}, timeout=_CLEANUP_SECONDS)

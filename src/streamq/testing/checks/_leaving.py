@@ -1,0 +1,177 @@
+"""Checks of leaving: whoever goes, however often it is cancelled, leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import os
+import random
+import sys
+import threading
+from asyncio import FIRST_COMPLETED
+from typing import ClassVar
+
+import pytest
+
+from streamq.driver import ChunkQueue, QueueOptions, StreamId
+from streamq.testing._cancellation import cancel_at_every_await, count_awaits, interrupt
+from streamq.testing._harness import LONG_TTL, BackendHarness
+
+from ._records import entries, new_stream
+from ._streams import StreamChecks
+
+_FILES = "/proc/self/fd"
+_SEED = 20_261_130
+_AT_ONCE = 20
+_WAITING_SECONDS = 0.1
+
+
+class _Held:
+    """The tasks, threads and descriptors of this process at one moment; connections are such."""
+
+    def __init__(self) -> None:
+        # Without this, garbage of earlier checks would be freed later and hide a leak.
+        gc.collect()
+        self._tasks = asyncio.all_tasks()
+        self._threads = set(threading.enumerate())
+        self._files = len(_open_files())
+
+    def left(self) -> list[str]:
+        """Return what the process holds now in addition."""
+        threads = set(threading.enumerate()) - self._threads
+        left = [repr(each) for each in (*(asyncio.all_tasks() - self._tasks), *threads)]
+        files = _open_files()
+        if len(files) > self._files:
+            left.append(f"{len(files) - self._files} descriptors, among these: {files}")
+        return left
+
+
+def _open_files() -> list[str]:
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(_FILES):
+            with contextlib.suppress(OSError):  # the descriptor that lists the directory
+                found.append(os.readlink(f"{_FILES}/{name}"))
+    return found
+
+
+class LeavingChecks(StreamChecks):
+    """Closing releases everything, wherever and however often it is cancelled."""
+
+    group = "leaving"
+
+    subscribers: ClassVar[int] = 40
+    """How many subscribers come and go in the check of them."""
+
+    async def test_aclose_releases_everything_wherever_it_is_cancelled(
+        self, backend: BackendHarness
+    ) -> None:
+        """A server that cancels the request of a client that is gone closes nothing later."""
+        held = await self._settled(backend)
+        used = await self._used(backend)
+
+        async def close() -> None:
+            await used.aclose()
+
+        async def is_released() -> None:
+            nonlocal used
+            await self._expect_nothing_besides(held)
+            used = await self._used(backend)
+
+        await cancel_at_every_await(close, is_released)
+        await cancel_at_every_await(close, is_released, insists=True)
+        await used.aclose()
+
+    async def test_opening_leaves_nothing_if_it_is_cancelled_again_and_again(
+        self, backend: BackendHarness
+    ) -> None:
+        """A cancel scope of anyio cancels at every await, also those of the cleanup."""
+        options, settings = QueueOptions(ttl=LONG_TTL), backend.settings()
+        held = await self._settled(backend)
+
+        async def open_and_close() -> None:
+            await (await backend.driver.open(options, settings)).aclose()
+
+        async def nothing_is_left() -> None:
+            await self._expect_nothing_besides(held)
+
+        await cancel_at_every_await(open_and_close, nothing_is_left, insists=True)
+
+    async def test_subscribers_that_come_and_go_leave_nothing(
+        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
+    ) -> None:
+        """Browser tabs are closed at any moment, for weeks, and the server must not notice."""
+        dice = random.Random(_SEED)
+        writer = None
+        if queue.capabilities.writable and queue.capabilities.replay:
+            writer = await self.writer(queue, stream)
+            await writer.send_chunk("a")
+            await writer.aclose()  # without a seal: the readers wait for more
+
+        async def subscribe(arrived: asyncio.Event, max_wait: float = 60.0) -> None:
+            options = QueueOptions(ttl=LONG_TTL)
+            used = await backend.driver.open(options, backend.settings())
+            try:
+                async with self.reader(used, stream) as reader:
+                    await reader.read_batch(max_wait=max_wait if writer else 0.0)
+                    arrived.set()
+                    await reader.read_batch(max_wait=max_wait)
+            finally:
+                await used.aclose()
+
+        async def come_and_go(latest: int | None) -> None:
+            leaving = []
+            for _ in range(_AT_ONCE):
+                arrived = asyncio.Event()
+                coming = interrupt(
+                    subscribe(arrived),
+                    dice.randint(1, latest) if latest else sys.maxsize,
+                    is_late=dice.random() < 0.3,
+                    insists=dice.random() < 0.5,
+                )
+                task = asyncio.ensure_future(coming)
+                leaving.append((task, asyncio.ensure_future(arrived.wait())))
+            for pair in leaving:
+                await asyncio.wait(pair, timeout=self.patience, return_when=FIRST_COMPLETED)
+            await asyncio.sleep(_WAITING_SECONDS)  # nothing tells when a reader waits
+            for each in itertools.chain(*leaving):
+                each.cancel()
+            for end in await asyncio.gather(*itertools.chain(*leaving), return_exceptions=True):
+                if isinstance(end, Exception):
+                    raise end
+
+        # A client may keep and use again what as many queues as this have had at the same time.
+        await come_and_go(None)
+        held = await self._settled(backend)
+        latest = await count_awaits(subscribe(asyncio.Event(), max_wait=0.05))
+        for _ in range(0, self.subscribers, _AT_ONCE):
+            await come_and_go(latest)
+        await self._expect_nothing_besides(held)
+
+    async def _settled(self, backend: BackendHarness) -> _Held:
+        """Return what is held once everything that is made once and kept has been made."""
+        # The thread pool that Python keeps for blocking calls does not belong to the driver.
+        await asyncio.gather(*(asyncio.to_thread(int) for _ in range(40)))
+        await (await self._used(backend)).aclose()
+        return _Held()
+
+    async def _expect_nothing_besides(self, held: _Held) -> None:
+        """Wait until the process holds nothing more than before; there is no event for that."""
+        left: list[str] = []
+        try:
+            async with asyncio.timeout(self.patience):
+                while left := held.left():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            pytest.fail(f"left behind after {self.patience:g} s: {'; '.join(left)}")
+
+    async def _used(self, backend: BackendHarness) -> ChunkQueue:
+        """Return a queue that has all the connections and tasks that it makes when it is used."""
+        used = await backend.driver.open(QueueOptions(ttl=LONG_TTL), backend.settings())
+        stream = new_stream()
+        waiting = await self.blocked(self.read(used, stream))
+        await used.append(stream, entries(b"a"))
+        await waiting
+        return used
