@@ -111,6 +111,8 @@ def mask(value: object) -> bool | int | float | str | None:
         return mask(value.value)
     if value is None or isinstance(value, bool | int | float):
         return value
+    if "-----BEGIN" in str(value):  # a key where the path of a file is expected
+        return _MASK
     text = _USER_INFO.sub(f"{_MASK}@", str(value))
     return _SECRET_PARAMETER.sub(rf"\g<1>{_MASK}", text)
 

@@ -145,7 +145,8 @@ class _ActivityInbound(ActivityInboundInterceptor):
         resources = self._resources()
         if resources is None:
             return await super().execute_activity(input)
-        origin = Origin.from_headers(input.headers)
+        # A client that starts an activity may pass on the headers of a workflow that it serves.
+        origin = Origin.from_headers(input.headers) if activity.info().workflow_id else None
         context = ActivityContext(*resources, self._client, origin, self._waiting)
         token = current.set(context)
         try:

@@ -16,15 +16,18 @@ from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import (
+    ActivitySerializationContext,
     DataConverter,
     DefaultPayloadConverter,
     PayloadCodec,
     PayloadConverter,
+    SerializationContext,
     WorkflowSerializationContext,
 )
 
 from streamq._errors import ConfigurationError, SerializationError
 from streamq._events import StreamId
+from streamq._executions import execution_of
 from streamq._settings import did_you_mean
 from streamq.records._codec import Codec
 from streamq.records._values import (
@@ -197,19 +200,18 @@ class PayloadCodecOfRecords:
 def conversion(
     converter: DataConverter, stream: str, namespace: str, value_type: type[T] | None = None
 ) -> tuple[Serializer[T], Codec | None]:
-    """Return the serializer of a workflow's stream, and its codec if there is one.
+    """Return the serializer of a stream, and its codec if there is one.
 
-    Converters and codecs that support it get the workflow as their serialization context.
+    Converters and codecs that support it get the workflow, or the standalone activity, after which
+    the stream is named as their serialization context.
 
     Args:
         converter: The client's data converter.
-        stream: Name of the stream, ``workflow id / first run id / topic``.
-        namespace: Namespace of the workflow.
+        stream: Name of the stream.
+        namespace: Namespace of the workflow or activity.
         value_type: Type of decoded values.
     """
-    workflow_id = stream.rsplit("/", 2)[0]
-    context = WorkflowSerializationContext(namespace=namespace, workflow_id=workflow_id)
-    chosen = converter.with_context(context)
+    chosen = converter.with_context(_context(stream, namespace))
     codec = None if chosen.payload_codec is None else PayloadCodecOfRecords(chosen.payload_codec)
     # By the configured class, since the SDK wraps the instance.
     is_transparent = converter.payload_converter_class in _TRANSPARENT
@@ -217,6 +219,23 @@ def conversion(
         chosen.payload_converter, value_type, is_transparent=is_transparent
     )
     return serializer, codec
+
+
+def _context(stream: str, namespace: str) -> SerializationContext:
+    execution = execution_of(stream)
+    if execution is None or execution.kind == "workflow":
+        workflow_id = stream.rsplit("/", 2)[0]
+        return WorkflowSerializationContext(namespace=namespace, workflow_id=workflow_id)
+    # That of an ActivityHandle: a reader knows neither type nor task queue.
+    return ActivitySerializationContext(
+        namespace=namespace,
+        activity_id=execution.id,
+        activity_type=None,
+        activity_task_queue=None,
+        workflow_id=None,
+        workflow_type=None,
+        is_local=False,
+    )
 
 
 def codec_of(name: str, stream: StreamId, namespace: str) -> Codec | None:

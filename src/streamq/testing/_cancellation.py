@@ -47,7 +47,7 @@ async def interrupt(
 ) -> bool:
     """Cancel a call at its ``at``-th await; return whether it reached that await.
 
-    If this is cancelled, the call is cancelled as well.
+    If this is cancelled, the call is cancelled as well, again and again if it ``insists``.
     """
     awaits = 0
     was_hit = False
@@ -65,13 +65,15 @@ async def interrupt(
             asyncio.get_running_loop().call_soon(task.cancel)
 
     async def run() -> object:
-        return await _step(call, on_suspend)
+        return await step(call, on_suspend)
 
     task = asyncio.ensure_future(run())
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
-        task.cancel()
+        for _ in range(_MOST_AWAITS if insists else 1):
+            task.cancel()
+            await asyncio.sleep(0)
         await asyncio.wait({task})
         raise
     if was_hit:
@@ -91,12 +93,12 @@ async def count_awaits(call: Coroutine[Any, Any, object]) -> int:
         nonlocal awaits
         awaits += 1
 
-    await _step(call, on_suspend)
+    await step(call, on_suspend)
     return awaits
 
 
 @types.coroutine
-def _step(
+def step(
     call: Coroutine[Any, Any, T], on_suspend: Callable[[object], None]
 ) -> Generator[Any, Any, T]:
     """Drive a coroutine, and report each thing that it waits for."""

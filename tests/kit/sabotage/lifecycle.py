@@ -159,6 +159,25 @@ class NeverFinishesCancelledClose(SoundQueue):
         self._closed.set()
 
 
+class ReleasesNothingIfCancelled(SoundQueue):
+    """Takes leave of its server before it releases anything, and is cancelled meanwhile."""
+
+    caught_by = checks("""
+        aclose_releases_everything_wherever_it_is_cancelled
+        opening_leaves_nothing_if_it_is_cancelled_again_and_again
+        subscribers_that_come_and_go_leave_nothing
+    """)
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._beat = asyncio.ensure_future(asyncio.Event().wait())
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(ROUND_TRIP_SECONDS)
+        self._beat.cancel()
+        await super().aclose()
+
+
 class LeavesTaskOfCancelledOpen(SoundQueue):
     """Cleans up after an open that fails, and not after one that is cancelled."""
 

@@ -377,6 +377,7 @@ class InProcessSuite(DriverSuite):
     """The suite in virtual time, without the checks that start another process."""
 
     virtual_time = True
+    subscribers = 20
 
     @pytest.fixture
     def harness(self) -> BackendHarness:

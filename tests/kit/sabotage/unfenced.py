@@ -217,5 +217,10 @@ def suite_of(queue: type[LogQueue | MailboxQueue]) -> type[DriverSuite]:
 
         harness = MailboxSuiteHarness
     name = f"Test{queue.__name__}"
-    members = {"harness_type": harness, "virtual_time": True, "__doc__": queue.__doc__}
+    members = {
+        "harness_type": harness,
+        "virtual_time": True,
+        "subscribers": 20,
+        "__doc__": queue.__doc__,
+    }
     return type(name, (DriverSuite,), {**members, "__module__": __name__})

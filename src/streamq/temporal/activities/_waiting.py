@@ -70,8 +70,9 @@ class WaitingActivities:
         if self._is_closed or len(self._tasks) >= MOST_WAITING:
             work.close()
             raise _shut_down() if self._is_closed else _full()
-        waiting = _WaitingActivity(activity.client(), activity.info(), beat_seconds, details)
-        task = asyncio.create_task(waiting.run(work), name="streamq-waiting-activity")
+        info = activity.info()
+        waiting = _WaitingActivity(activity.client(), info, beat_seconds, details)
+        task = asyncio.create_task(waiting.run(work), name=f"{info.activity_type} waiting")
         self._tasks[task] = waiting
         task.add_done_callback(self._tasks.pop)
         activity.raise_complete_async()
@@ -96,7 +97,8 @@ class _WaitingActivity:
         self, client: Client, info: activity.Info, beat_seconds: float, details: Details
     ) -> None:
         self._handle = _handle_of(client, info)
-        self._name = f"{info.activity_type} of workflow {info.workflow_id!r}"
+        of = f"workflow {info.workflow_id!r}" if info.workflow_id else f"id {info.activity_id!r}"
+        self._name = f"{info.activity_type} of {of}"
         self._beat_seconds = beat_seconds
         self._details = details
         self._released: asyncio.Future[None] = asyncio.get_running_loop().create_future()

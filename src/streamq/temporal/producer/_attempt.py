@@ -17,14 +17,14 @@ import temporalio.exceptions
 from temporalio import activity
 
 from streamq._errors import FencedError, SealedError, StreamqError
+from streamq._events import SealState
 from streamq.driver_parts._cleanup import to_the_end
 from streamq.temporal._failure import application_error, is_final, is_retryable, shown_to_readers
-from streamq.temporal._names import owner_of_stream
-from streamq.temporal._workflow_runs import has_chain_ended
 from streamq.temporal.activities._context import ActivityContext
 from streamq.writing._blocking import BlockingStreamWriter
 from streamq.writing._writer import StreamWriter
 
+from ._execution_ending import ending_of_execution
 from ._given_writers import giving_writers
 from ._heartbeats import HeartbeatSender
 from ._opening import FENCED_HINT, open_attempt_writer, opening_error, stream_of_attempt
@@ -210,17 +210,18 @@ class _Attempt:
         details = activity.cancellation_details()
         if not _may_be_final(details):
             return  # worker shutdown, timeout, pause, reset: an attempt will follow
-        reason = "cancelled"
-        if details.not_found:
-            # The server states this of a superseded attempt, and of a reset or retried run, too.
-            reason = "the workflow has ended"
-            if not await self._has_workflow_ended():
-                return
-        await self._seal(lambda writer: writer.cancel(reason), "CANCELLED")
-
-    async def _has_workflow_ended(self) -> bool:
-        workflow_id, first_run_id = owner_of_stream(self._writers[0].stream.name)
-        return await has_chain_ended(self._context.client, workflow_id, first_run_id)
+        if not details.not_found:
+            await self._seal(lambda writer: writer.cancel("cancelled"), "CANCELLED")
+            return
+        # The server states this of a superseded attempt, and of a reset or retried run, too.
+        ending = await ending_of_execution(self._context, self._info)
+        if ending is None:
+            return
+        message, kind = ending.message, ending.error_type
+        if ending.state is SealState.ERROR:
+            await self._seal(lambda writer: writer.fail(message, error_type=kind), "ERROR")
+        else:
+            await self._seal(lambda writer: writer.cancel(message), "CANCELLED")
 
     async def _seal_failed(self, error: BaseException) -> None:
         """Seal ERROR if neither the activity nor its workflow will be retried."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import Callable
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import Any
 
 from temporalio import activity
 
 from streamq._errors import ConfigurationError
 from streamq.temporal._names import check_topic
-from streamq.writing._blocking import BlockingStreamWriter
 from streamq.writing._policies import OnFull, OnRetry
-from streamq.writing._writer import StreamWriter
 
+from ._decorator_types import typed
 from ._given_writers import given_writers
 from ._signature import (
     ATTRIBUTE,
@@ -28,81 +27,6 @@ from ._signature import (
     result_type_of,
     writer_parameters,
 )
-
-A = TypeVar("A", contravariant=True)
-B = TypeVar("B", contravariant=True)
-C = TypeVar("C", contravariant=True)
-R = TypeVar("R")
-RCo = TypeVar("RCo", covariant=True)
-P = ParamSpec("P")
-
-
-if TYPE_CHECKING:
-
-    class _Writer(StreamWriter[Any], BlockingStreamWriter[Any]):  # type: ignore[misc]
-        """Accepted by type checkers as either kind of writer."""
-
-
-class _Keyword0(Protocol[RCo]):
-    def __call__(self, *, stream: _Writer) -> RCo: ...
-
-
-class _Keyword1(Protocol[A, RCo]):
-    def __call__(self, a: A, /, *, stream: _Writer) -> RCo: ...
-
-
-class _Keyword2(Protocol[A, B, RCo]):
-    def __call__(self, a: A, b: B, /, *, stream: _Writer) -> RCo: ...
-
-
-class _Keyword3(Protocol[A, B, C, RCo]):
-    def __call__(self, a: A, b: B, c: C, /, *, stream: _Writer) -> RCo: ...
-
-
-class _Decorator(Protocol):
-    """Removes ``stream`` from a signature, for type checkers.
-
-    It covers a writer in the first place, in the last of up to four places (a method's ``self``
-    counts) or keyword-only; two or three writers in the first places; and generators that yield
-    their chunks. With writers in other places the arguments are not checked.
-    """
-
-    @overload
-    def __call__(
-        self, function: Callable[P, AsyncIterator[Any]], /
-    ) -> Callable[P, Awaitable[None]]: ...
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: Callable[P, Generator[Any, Any, R]], /
-    ) -> Callable[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, Iterator[Any]], /) -> Callable[P, None]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[_Writer, _Writer, _Writer, P], R], /
-    ) -> Callable[P, R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[_Writer, _Writer, P], R], /
-    ) -> Callable[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[_Writer, P], R], /) -> Callable[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[[A, _Writer], R], /) -> Callable[[A], R]: ...
-    @overload
-    def __call__(self, function: Callable[[A, B, _Writer], R], /) -> Callable[[A, B], R]: ...
-    @overload
-    def __call__(self, function: Callable[[A, B, C, _Writer], R], /) -> Callable[[A, B, C], R]: ...
-    @overload
-    def __call__(self, function: _Keyword0[R], /) -> Callable[[], R]: ...
-    @overload
-    def __call__(self, function: _Keyword1[A, R], /) -> Callable[[A], R]: ...
-    @overload
-    def __call__(self, function: _Keyword2[A, B, R], /) -> Callable[[A, B], R]: ...
-    @overload
-    def __call__(self, function: _Keyword3[A, B, C, R], /) -> Callable[[A, B, C], R]: ...
-    @overload
-    def __call__(self, function: Callable[..., R], /) -> Callable[..., R]: ...
 
 
 def _decorate(
@@ -202,50 +126,7 @@ def _runner(function: Callable[..., Any], spec: StreamingSpec) -> Callable[..., 
     return run
 
 
-@overload
-def streaming_activity(
-    function: Callable[P, AsyncIterator[Any]], /
-) -> Callable[P, Awaitable[None]]: ...
-@overload
-def streaming_activity(  # type: ignore[overload-overlap]
-    function: Callable[P, Generator[Any, Any, R]], /
-) -> Callable[P, R]: ...
-@overload
-def streaming_activity(function: Callable[P, Iterator[Any]], /) -> Callable[P, None]: ...
-@overload
-def streaming_activity(
-    function: Callable[Concatenate[_Writer, _Writer, _Writer, P], R], /
-) -> Callable[P, R]: ...
-@overload
-def streaming_activity(
-    function: Callable[Concatenate[_Writer, _Writer, P], R], /
-) -> Callable[P, R]: ...
-@overload
-def streaming_activity(function: Callable[Concatenate[_Writer, P], R], /) -> Callable[P, R]: ...
-@overload
-def streaming_activity(function: Callable[[A, _Writer], R], /) -> Callable[[A], R]: ...
-@overload
-def streaming_activity(function: Callable[[A, B, _Writer], R], /) -> Callable[[A, B], R]: ...
-@overload
-def streaming_activity(function: Callable[[A, B, C, _Writer], R], /) -> Callable[[A, B, C], R]: ...
-@overload
-def streaming_activity(function: _Keyword0[R], /) -> Callable[[], R]: ...
-@overload
-def streaming_activity(function: _Keyword1[A, R], /) -> Callable[[A], R]: ...
-@overload
-def streaming_activity(function: _Keyword2[A, B, R], /) -> Callable[[A, B], R]: ...
-@overload
-def streaming_activity(function: _Keyword3[A, B, C, R], /) -> Callable[[A, B, C], R]: ...
-@overload
-def streaming_activity(function: Callable[..., R], /) -> Callable[..., R]: ...
-@overload
-def streaming_activity(
-    *,
-    name: str | None = None,
-    topic: str | None = None,
-    on_retry: OnRetry = OnRetry.RESTART,
-    on_full: OnFull = OnFull.BLOCK,
-) -> _Decorator: ...
+@typed
 def streaming_activity(
     function: Callable[..., Any] | None = None,
     /,

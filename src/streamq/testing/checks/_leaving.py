@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import os
 import random
 import sys
 import threading
+from asyncio import FIRST_COMPLETED
 from typing import ClassVar
 
 import pytest
 
-from streamq.driver import ChunkQueue, QueueOptions
+from streamq.driver import ChunkQueue, QueueOptions, StreamId
 from streamq.testing._cancellation import cancel_at_every_await, count_awaits, interrupt
 from streamq.testing._harness import LONG_TTL, BackendHarness
 
@@ -23,7 +25,7 @@ from ._streams import StreamChecks
 _FILES = "/proc/self/fd"
 _SEED = 20_261_130
 _AT_ONCE = 20
-_WAITING_SECONDS = 0.2
+_WAITING_SECONDS = 0.1
 
 
 class _Held:
@@ -98,43 +100,52 @@ class LeavingChecks(StreamChecks):
         await cancel_at_every_await(open_and_close, nothing_is_left, insists=True)
 
     async def test_subscribers_that_come_and_go_leave_nothing(
-        self, backend: BackendHarness
+        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
         """Browser tabs are closed at any moment, for weeks, and the server must not notice."""
         dice = random.Random(_SEED)
+        writer = None
+        if queue.capabilities.writable and queue.capabilities.replay:
+            writer = await self.writer(queue, stream)
+            await writer.send_chunk("a")
+            await writer.aclose()  # without a seal: the readers wait for more
 
-        async def subscribe(max_wait: float = 60.0) -> None:
+        async def subscribe(arrived: asyncio.Event, max_wait: float = 60.0) -> None:
             options = QueueOptions(ttl=LONG_TTL)
             used = await backend.driver.open(options, backend.settings())
             try:
-                async with self.reader(used, new_stream()) as reader:
+                async with self.reader(used, stream) as reader:
+                    await reader.read_batch(max_wait=max_wait if writer else 0.0)
+                    arrived.set()
                     await reader.read_batch(max_wait=max_wait)
             finally:
                 await used.aclose()
 
         async def come_and_go(latest: int | None) -> None:
-            leaving = [
-                asyncio.ensure_future(
-                    interrupt(
-                        subscribe(),
-                        dice.randint(1, latest) if latest else sys.maxsize,
-                        is_late=dice.random() < 0.3,
-                        insists=dice.random() < 0.5,
-                    )
+            leaving = []
+            for _ in range(_AT_ONCE):
+                arrived = asyncio.Event()
+                coming = interrupt(
+                    subscribe(arrived),
+                    dice.randint(1, latest) if latest else sys.maxsize,
+                    is_late=dice.random() < 0.3,
+                    insists=dice.random() < 0.5,
                 )
-                for _ in range(_AT_ONCE)
-            ]
-            _, waiting = await asyncio.wait(leaving, timeout=_WAITING_SECONDS)
-            for each in waiting:
+                task = asyncio.ensure_future(coming)
+                leaving.append((task, asyncio.ensure_future(arrived.wait())))
+            for pair in leaving:
+                await asyncio.wait(pair, timeout=self.patience, return_when=FIRST_COMPLETED)
+            await asyncio.sleep(_WAITING_SECONDS)  # nothing tells when a reader waits
+            for each in itertools.chain(*leaving):
                 each.cancel()
-            for end in await asyncio.gather(*leaving, return_exceptions=True):
+            for end in await asyncio.gather(*itertools.chain(*leaving), return_exceptions=True):
                 if isinstance(end, Exception):
                     raise end
 
         # A client may keep and use again what as many queues as this have had at the same time.
         await come_and_go(None)
         held = await self._settled(backend)
-        latest = await count_awaits(subscribe(max_wait=0.05))
+        latest = await count_awaits(subscribe(asyncio.Event(), max_wait=0.05))
         for _ in range(0, self.subscribers, _AT_ONCE):
             await come_and_go(latest)
         await self._expect_nothing_besides(held)

@@ -1,0 +1,233 @@
+"""What streamq offers to enter and to leave: one use of each, and a list of all.
+
+``test_context_managers.py`` leaves each use at every await and in every manner. It also compares
+:data:`USES` and :data:`ELSEWHERE` with what it finds in all modules, so that nothing is forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Worker
+
+from streamq import Settings, open_queue, open_reader, open_writer
+from streamq.driver import QueueOptions, StreamId
+from streamq.gateway import create_app, serve
+from streamq.gateway._gateway import Gateway
+from streamq.gateway._options import GatewayOptions
+from streamq.opening._open import configured_driver
+from streamq.temporal import StreamqPlugin, subscribe
+from streamq.temporal.workflow_streams import WorkflowStreamClient
+from streamq.testing import FaultProxy
+from streamq.testing._harness import queue_factory
+
+STREAM = "stream"
+
+
+@dataclass(frozen=True)
+class World:
+    """What the uses share.
+
+    Attributes:
+        settings: Of a backend whose queues have threads and descriptors of their own, where the
+            stream :data:`STREAM` and that of the workflow are open and have one chunk.
+        client: A client of Temporal.
+        workflow: A workflow that runs until the end of the test.
+        worker: A worker, for a plugin that runs something around it.
+    """
+
+    settings: Settings
+    client: Client
+    workflow: WorkflowHandle[Any, Any]
+    worker: Worker
+
+
+Make = Callable[[World], AbstractAsyncContextManager[Any]]
+Use = Callable[[Any], Awaitable[object]]
+
+
+async def _nothing(_: object) -> None:
+    """Use it for nothing but being open."""
+
+
+async def _queue(queue: Any) -> None:
+    await queue.describe(StreamId("default", STREAM))
+
+
+async def _write(writer: Any) -> None:
+    await writer.send_chunk("x")
+    await writer.flush()
+
+
+async def _read(events: Any) -> None:
+    await anext(events)
+
+
+async def _publish(client: Any) -> None:
+    client.topic("topic").publish("x")
+    await client.flush()
+
+
+async def _follow(gateway: Any) -> None:
+    follower = await gateway.follow(StreamId("default", STREAM), 0)
+    try:
+        await follower.read(1.0)
+    finally:
+        await gateway.leave(follower)
+
+
+async def _open(open_queue: Any) -> None:
+    await open_queue()
+    await open_queue()
+
+
+def _gateway(world: World) -> AbstractAsyncContextManager[Any]:
+    gateway = Gateway(None, world.settings, GatewayOptions())
+
+    @contextlib.asynccontextmanager
+    async def running() -> AsyncIterator[Gateway]:
+        async with gateway.running():
+            yield gateway
+
+    return running()
+
+
+def _factory(world: World) -> AbstractAsyncContextManager[Any]:
+    driver, options, settings = configured_driver(world.settings)
+    assert isinstance(options, QueueOptions)
+    return queue_factory(driver, settings)
+
+
+async def _run_worker(entered: tuple[StreamqPlugin, Worker]) -> None:
+    """Do around a worker what the SDK does when it runs one."""
+    plugin, worker = entered
+
+    async def run(_: Worker) -> None:
+        await asyncio.sleep(0)
+
+    await plugin.run_worker(worker, run)
+
+
+@contextlib.asynccontextmanager
+async def _log(world: World) -> AsyncIterator[Any]:
+    client = WorkflowStreamClient.create(world.client, world.workflow.id, settings=world.settings)
+    items = client.subscribe(result_type=str)
+    assert isinstance(items, AsyncGenerator)
+    async with contextlib.aclosing(items):
+        yield items
+
+
+USES: dict[str, tuple[Make, Use]] = {
+    "streamq.opening._open.open_queue": (lambda w: open_queue(w.settings), _queue),
+    "streamq.opening._open.open_reader": (
+        lambda w: open_reader(STREAM, settings=w.settings),
+        _read,
+    ),
+    "streamq.opening._open.open_writer": (
+        lambda w: open_writer(uuid.uuid4().hex, settings=w.settings),
+        _write,
+    ),
+    "streamq.temporal._subscribe.Subscription": (
+        lambda w: subscribe(w.workflow, settings=w.settings),
+        _read,
+    ),
+    "streamq.temporal.workflow_streams._client.WorkflowStreamClient": (
+        lambda w: WorkflowStreamClient.create(
+            w.client,
+            w.workflow.id,
+            settings=w.settings,
+            batch_interval=timedelta(seconds=5),
+        ),
+        _publish,
+    ),
+    "streamq.temporal.workflow_streams._client.WorkflowStreamClient.subscribe": (_log, _read),
+    "streamq.temporal._plugin.StreamqPlugin": (
+        lambda w: contextlib.nullcontext((StreamqPlugin(settings=w.settings), w.worker)),
+        _run_worker,
+    ),
+    "streamq.gateway._gateway.Gateway.running": (_gateway, _follow),
+    "streamq.gateway._server.serve": (
+        lambda w: serve(create_app(settings=w.settings)),
+        _nothing,
+    ),
+    "streamq.testing._fault_proxy.FaultProxy": (
+        lambda _: FaultProxy("127.0.0.1", 9),
+        _nothing,
+    ),
+    "streamq.testing._harness.queue_factory": (_factory, _open),
+}
+"""What is entered, by name, and what is done in it. Each use comes to an end."""
+
+ELSEWHERE: dict[str, str] = {
+    # Opened by the functions above.
+    "streamq.opening._opening.Opening": "what the functions open_... return",
+    "streamq.opening._opening._Closable": "a protocol",
+    "streamq.opening._open._using": "part of open_writer and open_reader",
+    "streamq.driver.ChunkQueue": "the base of queues",
+    "streamq.reading._reader.StreamReader": "open_reader",
+    "streamq.writing._writer.StreamWriter": "open_writer",
+    "streamq.writing._sender.Sender": "part of StreamWriter",
+    # Parts of the gateway.
+    "streamq.gateway._gateway.Gateway": "Gateway.running",
+    "streamq.gateway._gateway.Gateway.connection": "holds nothing but an entry in a set",
+    "streamq.gateway._hub.Hub": "Gateway.running",
+    "streamq.gateway._follower.Follower": "Gateway.running",
+    # Inside Temporal's worker.
+    "streamq.temporal.activities._waiting.WaitingActivities": "StreamqPlugin closes it",
+    "streamq.temporal.producer._discarding._DiscardingQueue": "has no resource",
+    "streamq.temporal.producer._heartbeats.HeartbeatSender": "ends one task, and awaits that only",
+    "streamq.temporal.workflow._activity_stream.ActivityStream": "code of workflows",
+    "streamq.temporal.workflow_streams._shared_log.SharedLog": "WorkflowStreamClient",
+    # Drivers: the kit's checks of leaving, on each of them.
+    **dict.fromkeys(
+        (
+            "streamq.memory._MemoryQueue",
+            "streamq._sqlite._queue.SqliteQueue",
+            "streamq_redis._queue.RedisQueue",
+            "streamq_kafka._driver._connected",
+            "streamq_kafka._queue.KafkaQueue",
+            "streamq_kafka._writing.SharedProducer",
+            "streamq_kafka.live_tail._live_tail.LiveTail",
+            "streamq_kafka.requests._cluster.Cluster",
+            "streamq_kafka.requests._connections.Connections",
+            "streamq_sqs._queue.SqsQueue",
+            "streamq_sqs._requests.SqsRequests",
+            "streamq_sqs.reading._readers.Readers",
+            "streamq_sqs.reading._receiver.Receiver",
+            "streamq_s3sns._queue.S3SnsQueue",
+            "streamq_s3sns._packing.Packer",
+            "streamq_s3sns.live_tail._listener.NotificationListener",
+            "streamq_s3sns.live_tail._publisher.NotificationPublisher",
+            "streamq_aws._clients.AwsClients",
+            "streamq_workflow_streams._queue.WorkflowStreamsQueue",
+        ),
+        "streamq.testing.checks._leaving",
+    ),
+    "streamq_s3sns.large_objects._hand_over.open_hand_over": "test_s3sns_large_objects_leaving.py",
+    "streamq_s3sns.large_objects._hand_over.HandOver": "test_s3sns_large_objects_leaving.py",
+    "streamq_s3sns.requests._bucket.Bucket.opened": "closes a body without awaiting",
+    "streamq_s3sns.doctor._doctor.open_doctor": "closes AwsClients",
+    # Programs, which end.
+    "streamq.cli._sweep._client": "holds nothing: it waits for the SDK at the end of the process",
+    "streamq.cli.demo._activities.running": "the demo; a guardian ends its processes in any case",
+    # The kit.
+    "streamq.testing._fault_proxy._Connection": "FaultProxy",
+    "streamq.testing._faulty_queue.FaultyQueue": "closes the queue that it is given",
+    "streamq.testing._harness.BackendHarness": "stops what its author has started",
+    "streamq.testing._server_harness.ServerHarness": "FaultProxy",
+    "streamq.testing._server_harness.ServerHarness.slow": "awaits nothing",
+    "streamq.testing._server_harness.ServerHarness.hang": "awaits nothing",
+    "streamq.testing.checks._base.Checks.backend": "a fixture of pytest",
+    "streamq.testing.checks._base.Checks.open_with": "a fixture of pytest",
+    "streamq.testing.checks._base.Checks._conditions": "a fixture of pytest",
+    "streamq.testing.checks._declarations.DeclarationChecks._another_process": "part of a check",
+}
+"""What else can be entered or closed, and where it is covered, or why it needs nothing."""
