@@ -13,7 +13,7 @@ Places that share the kind "a producer is an activity of a workflow", and where 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -195,7 +195,10 @@ async def test_every_shape_streams(
 ) -> None:
     """The way an activity is written does not matter."""
     _plain.update(queue=queue, settings=settings)
-    shapes = [in_thread, generator, thread_generator, Speaker().method, both, with_plain_writer]
+    shapes: list[Callable[..., Any]] = [
+        *(in_thread, generator, thread_generator),
+        *(Speaker().method, both, with_plain_writer),
+    ]
     with ThreadPoolExecutor(2) as threads:
         async with Worker(
             client,
