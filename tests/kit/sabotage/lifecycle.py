@@ -164,6 +164,7 @@ class ReleasesNothingIfCancelled(SoundQueue):
     """Takes leave of its server before it releases anything, and is cancelled meanwhile."""
 
     caught_by = checks("""
+        aclose_ends_appends_that_are_under_way
         aclose_releases_everything_wherever_it_is_cancelled opening_can_be_cancelled_at_any_await
         opening_leaves_nothing_if_it_is_cancelled_again_and_again
         subscribers_that_come_and_go_leave_nothing
