@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Worker
 
 from streamq import Settings, open_queue, open_reader, open_writer
 from streamq.driver import QueueOptions, StreamId
@@ -39,11 +41,13 @@ class World:
             stream :data:`STREAM` and that of the workflow are open and have one chunk.
         client: A client of Temporal.
         workflow: A workflow that runs until the end of the test.
+        worker: A worker, for a plugin that runs something around it.
     """
 
     settings: Settings
     client: Client
     workflow: WorkflowHandle[Any, Any]
+    worker: Worker
 
 
 Make = Callable[[World], AbstractAsyncContextManager[Any]]
@@ -102,30 +106,19 @@ def _factory(world: World) -> AbstractAsyncContextManager[Any]:
     return queue_factory(driver, settings)
 
 
-@contextlib.asynccontextmanager
-async def _plugin(world: World) -> AsyncIterator[None]:
-    """Run what the plugin does around a worker."""
-    plugin: Any = StreamqPlugin(settings=world.settings)
+async def _run_worker(entered: tuple[StreamqPlugin, Worker]) -> None:
+    """Do around a worker what the SDK does when it runs one."""
+    plugin, worker = entered
 
-    async def running() -> AsyncGenerator[None]:
-        # The worker's own run is in between; the plugin does not touch it.
-        yield
+    async def run(_: Worker) -> None:
+        await asyncio.sleep(0)
 
-    async with contextlib.aclosing(running()) as run:
-        await plugin._acquire()
-        try:
-            await anext(run)
-            yield
-        finally:
-            await plugin.run_worker(object(), _nothing)  # joins the queue that is open
-            await plugin._release()
+    await plugin.run_worker(worker, run)
 
 
 @contextlib.asynccontextmanager
 async def _log(world: World) -> AsyncIterator[Any]:
-    client = WorkflowStreamClient.create(
-        world.client, world.workflow.id, settings=world.settings
-    )
+    client = WorkflowStreamClient.create(world.client, world.workflow.id, settings=world.settings)
     items = client.subscribe(result_type=str)
     assert isinstance(items, AsyncGenerator)
     async with contextlib.aclosing(items):
@@ -156,7 +149,10 @@ USES: dict[str, tuple[Make, Use]] = {
         _publish,
     ),
     "streamq.temporal.workflow_streams._client.WorkflowStreamClient.subscribe": (_log, _read),
-    "streamq.temporal._plugin.StreamqPlugin.run_worker": (_plugin, _nothing),
+    "streamq.temporal._plugin.StreamqPlugin": (
+        lambda w: contextlib.nullcontext((StreamqPlugin(settings=w.settings), w.worker)),
+        _run_worker,
+    ),
     "streamq.gateway._gateway.Gateway.running": (_gateway, _follow),
     "streamq.gateway._server.serve": (
         lambda w: serve(create_app(settings=w.settings)),
@@ -185,11 +181,10 @@ ELSEWHERE: dict[str, str] = {
     "streamq.gateway._hub.Hub": "Gateway.running",
     "streamq.gateway._follower.Follower": "Gateway.running",
     # Inside Temporal's worker.
+    "streamq.temporal.activities._waiting.WaitingActivities": "StreamqPlugin closes it",
     "streamq.temporal.producer._discarding._DiscardingQueue": "has no resource",
     "streamq.temporal.producer._heartbeats.HeartbeatSender": "ends one task, and awaits that only",
     "streamq.temporal.workflow._activity_stream.ActivityStream": "code of workflows",
-    "streamq.temporal.workflow_streams._client.TopicHandle.subscribe": "WorkflowStreamClient's",
-    "streamq.temporal.workflow_streams._reading.read_items": "WorkflowStreamClient.subscribe",
     "streamq.temporal.workflow_streams._shared_log.SharedLog": "WorkflowStreamClient",
     # Drivers: the kit's checks of leaving, on each of them.
     **dict.fromkeys(

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, assert_type
 
 from temporalio import workflow
-from temporalio.client import Client
+from temporalio.client import ActivityHandle, Client
 from temporalio.worker import Worker
 
 from streamq import BlockingStreamWriter, Chunk, OnRetry, StreamWriter
@@ -292,3 +292,21 @@ async def runs(client: Client) -> None:
     # mypy joins the items of a list without a type to object; those of a tuple keep their types.
     many = (writer_last, two_last, yields, model.answer)
     Worker(client, task_queue="work", activities=many)
+
+
+async def starts_without_a_workflow(client: Client) -> None:
+    work: str = "work"
+    handle = await client.start_activity(
+        writer_last, "x", id="a", task_queue=work, start_to_close_timeout=MINUTE
+    )
+    assert_type(handle, ActivityHandle[int])
+    assert_type(
+        await client.execute_activity(
+            two_last, "x", id="b", task_queue=work, start_to_close_timeout=MINUTE
+        ),
+        int,
+    )
+    in_a_thread = await client.start_activity(
+        in_thread, "x", id="c", task_queue=work, start_to_close_timeout=MINUTE
+    )
+    assert_type(in_a_thread, ActivityHandle[int])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, assert_never, assert_type
 
-from temporalio.client import WorkflowHandle
+from temporalio.client import ActivityHandle, WorkflowHandle
 
 from streamq import Chunk, Event, EventOrGap, Gap, Reset, Seal, open_reader
-from streamq.temporal import ActivityStream, StreamInbox, subscribe
+from streamq.temporal import ActivityStream, StreamInbox, find_stream_name, subscribe
 
 
 @dataclass
@@ -70,7 +70,8 @@ async def reads_anything() -> None:
                 assert_type(event.value, Any)
 
 
-async def subscribes(handle: WorkflowHandle[Any, Any]) -> None:
+async def subscribes(handle: WorkflowHandle[Any, Any] | ActivityHandle[Any]) -> None:
+    assert_type(await find_stream_name(handle), str)
     async with subscribe(handle, value_type=Token) as events:
         async for event in events:
             match event:

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from temporalio import activity
 from temporalio.api.enums.v1 import ActivityExecutionStatus
 from temporalio.api.workflowservice.v1 import DescribeActivityExecutionRequest
 from temporalio.client import Client
@@ -55,6 +56,11 @@ def activity_stream_name(activity_id: str, run_id: str, topic: str = DEFAULT_TOP
             "activity that a client started has a run id"
         )
     return Execution("activity", activity_id, run_id).stream_name(topic)
+
+
+def is_standalone(info: activity.Info) -> bool:
+    """Whether a client started the activity, without a workflow."""
+    return not info.workflow_id and bool(info.activity_run_id)
 
 
 @dataclass(frozen=True, slots=True)

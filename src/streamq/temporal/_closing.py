@@ -83,7 +83,7 @@ class ClosingWatch(Patience):
             event = await self.wait_run(run_id)
             next_run = await self.asking(partial(self._next_run, run_id, first_run_id, event))
             if next_run is None:
-                return "NOT_FOUND" if event is None else _CLOSED_BY[_kind(event)].name
+                return await self.asking(partial(self._status, run_id, event))
             run_id = next_run
 
     async def wait_run(self, run_id: str | None) -> HistoryEvent | None:
@@ -162,6 +162,20 @@ class ClosingWatch(Patience):
         first = await newest.first_run_id(client, workflow_id)
         return newest.run_id if first == first_run_id else None
 
+    async def _status(self, run_id: str, closed: HistoryEvent | None) -> str:
+        """Return the state of a run that has ended."""
+        if closed is None:
+            return "NOT_FOUND"
+        status = _CLOSED_BY[_kind(closed)]
+        if status is WorkflowExecutionStatus.CONTINUED_AS_NEW:  # see _continues_chain
+            try:
+                run = await describe_run(self._client, self._workflow_id, run_id)
+                status = run.status or status
+            except RPCError as exc:
+                if exc.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+        return status.name
+
 
 def _kind(event: HistoryEvent) -> str:
     return event.WhichOneof("attributes") or ""
@@ -188,6 +202,10 @@ def _continues_chain(closed: HistoryEvent) -> bool | None:
     if initiator == ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE:
         return False
     stated = initiator != ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_UNSPECIFIED
-    if stated or not attributes.backoff_start_interval.ToTimedelta():
+    backs_off = bool(attributes.backoff_start_interval.ToTimedelta())
+    if stated or (attributes.workflow_type.name and not backs_off):
         return True
-    return None  # the time-skipping server's retries and firings
+    # The time-skipping server's retries and firings. A real server shows a client of an SDK that it
+    # does not know an event without a type, in place of a completion or failure that another run
+    # follows.
+    return None

@@ -65,7 +65,7 @@ async def interrupt(
             asyncio.get_running_loop().call_soon(task.cancel)
 
     async def run() -> object:
-        return await _step(call, on_suspend)
+        return await step(call, on_suspend)
 
     task = asyncio.ensure_future(run())
     try:
@@ -93,12 +93,12 @@ async def count_awaits(call: Coroutine[Any, Any, object]) -> int:
         nonlocal awaits
         awaits += 1
 
-    await _step(call, on_suspend)
+    await step(call, on_suspend)
     return awaits
 
 
 @types.coroutine
-def _step(
+def step(
     call: Coroutine[Any, Any, T], on_suspend: Callable[[object], None]
 ) -> Generator[Any, Any, T]:
     """Drive a coroutine, and report each thing that it waits for."""

@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -196,8 +197,12 @@ async def test_every_shape_streams(
     """The way an activity is written does not matter."""
     _plain.update(queue=queue, settings=settings)
     shapes: list[Callable[..., Any]] = [
-        *(in_thread, generator, thread_generator),
-        *(Speaker().method, both, with_plain_writer),
+        in_thread,
+        generator,
+        thread_generator,
+        Speaker().method,
+        both,
+        with_plain_writer,
     ]
     with ThreadPoolExecutor(2) as threads:
         async with Worker(
@@ -324,7 +329,8 @@ async def test_timeout_that_is_retried_leaves_the_stream_open(
             hang_once,
             start_to_close_timeout=timedelta(seconds=0.5),
             heartbeat_timeout=BEAT,
-            retry_policy=RetryPolicy(initial_interval=QUICK),
+            # The first attempt hears of its end before the second one begins.
+            retry_policy=RetryPolicy(initial_interval=timedelta(seconds=0.8)),
         )
         events = await read_all(handle, queue, settings)
     assert outline(events) == ["one", "RESET 2", "one", "END"]
@@ -435,3 +441,26 @@ async def test_activity_completed_from_outside_ends_its_producer(
             seal = await anext(events)
     assert isinstance(seal, Seal)
     assert (seal.state.name, seal.message) == ("CANCELLED", "the activity has ended (COMPLETED)")
+
+
+async def test_streamq_s_own_activities_need_no_workflow_either(
+    run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """A service ends, reads and sums up a stream by its name, from any SDK."""
+    handle = await begin(client, "nobody", "anything")
+    name = activity_stream_name(handle.id, str(handle.run_id))
+    writer = await open_writer(name, queue=queue, settings=settings, epoch=1_000_001)
+    await writer.send_chunk("one")
+    await writer.aclose()
+    await handle.terminate()
+    async with run_worker():
+        ask = partial(begin, client, task_queue)
+        ending = {"stream": name, "state": "CANCELLED", "message": "by hand"}
+        assert await (await ask("streamq.seal", ending)).result() is True
+        batch = await (await ask("streamq.poll", {"stream": name})).result()
+        assert [each["event"] for each in batch["events"]] == ["chunks", "end"]
+        summary = await (await ask("streamq.summary", {"stream": name})).result()
+        assert (summary["chunks"], summary["bytes"]) == (1, 3)
+    events = await read_all(handle, queue, settings)
+    assert outline(events) == ["one", "CANCELLED"]
+    assert seal_of(events)[2] == "by hand"

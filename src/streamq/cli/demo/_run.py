@@ -38,7 +38,7 @@ from streamq.temporal import (
     StreamRequest,
     StreamResult,
     StreamWorkflow,
-    stream_name,
+    find_stream_name,
     subscribe,
 )
 from streamq.temporal._rpc import rpc_error
@@ -115,7 +115,7 @@ async def run_demo(
         worker = await stack.enter_async_context(_worker(client, plan, queue, stopwatch))
         stopwatch.start()
         handle = await _start(client, worker.task_queue, plan)
-        name = stream_name(handle.id, str(handle.first_execution_run_id))
+        name = await find_stream_name(handle)
         page = f"{gateway.url}/?stream={quote(name, safe='/')}" if is_shared else None
         view.say(
             (f"streamq demo: {plan.source.title}", "bold"),

@@ -97,7 +97,8 @@ class _WaitingActivity:
         self, client: Client, info: activity.Info, beat_seconds: float, details: Details
     ) -> None:
         self._handle = _handle_of(client, info)
-        self._name = f"{info.activity_type} of workflow {info.workflow_id!r}"
+        of = f"workflow {info.workflow_id!r}" if info.workflow_id else f"id {info.activity_id!r}"
+        self._name = f"{info.activity_type} of {of}"
         self._beat_seconds = beat_seconds
         self._details = details
         self._released: asyncio.Future[None] = asyncio.get_running_loop().create_future()

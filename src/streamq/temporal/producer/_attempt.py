@@ -17,6 +17,7 @@ import temporalio.exceptions
 from temporalio import activity
 
 from streamq._errors import FencedError, SealedError, StreamqError
+from streamq._events import SealState
 from streamq.driver_parts._cleanup import to_the_end
 from streamq.temporal._failure import application_error, is_final, is_retryable, shown_to_readers
 from streamq.temporal.activities._context import ActivityContext
@@ -213,9 +214,14 @@ class _Attempt:
             await self._seal(lambda writer: writer.cancel("cancelled"), "CANCELLED")
             return
         # The server states this of a superseded attempt, and of a reset or retried run, too.
-        ending = await ending_of_execution(self._context.client, self._writers[0].stream.name)
-        if ending is not None:
-            await self._seal(ending.seal, ending.state)
+        ending = await ending_of_execution(self._context, self._info)
+        if ending is None:
+            return
+        message, kind = ending.message, ending.error_type
+        if ending.state is SealState.ERROR:
+            await self._seal(lambda writer: writer.fail(message, error_type=kind), "ERROR")
+        else:
+            await self._seal(lambda writer: writer.cancel(message), "CANCELLED")
 
     async def _seal_failed(self, error: BaseException) -> None:
         """Seal ERROR if neither the activity nor its workflow will be retried."""

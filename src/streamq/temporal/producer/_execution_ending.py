@@ -1,4 +1,4 @@
-"""Asks Temporal how an execution ended while its activity still ran, and seals accordingly.
+"""Asks Temporal how an execution ended while its activity still ran.
 
 Temporal then states only that it does not know the attempt any more. An execution is the workflow
 that scheduled the activity, or the activity itself if a client started it.
@@ -9,14 +9,15 @@ Design: docs/design/temporal-producing.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from temporalio.client import Client
+from temporalio import activity
 
-from streamq._executions import execution_of
-from streamq.temporal._activity_runs import activity_ending
+from streamq._errors import StreamqError
+from streamq._events import SealState
+from streamq.temporal._activity_runs import activity_ending, is_standalone
 from streamq.temporal._workflow_runs import has_chain_ended
-from streamq.writing._writer import StreamWriter
+from streamq.temporal.activities._context import ActivityContext
+from streamq.temporal.activities._owner import stream_owner_of
 
 _FAILED = {"TIMED_OUT": "TimeoutError", "FAILED": "ActivityError"}
 """Type of the error that readers get, for the states that are failures."""
@@ -27,42 +28,38 @@ class ExecutionEnding:
     """How the streams of an attempt end that Temporal no longer waits for.
 
     Attributes:
-        state: State of the seal.
+        state: CANCELLED or ERROR.
         message: Message for readers.
-        error_type: With ``ERROR``, type of the failure for readers.
+        error_type: With ERROR, type of the failure for readers.
     """
 
-    state: str
+    state: SealState
     message: str
     error_type: str = ""
 
-    async def seal(self, writer: StreamWriter[Any]) -> None:
-        """Seal a stream."""
-        if self.state == "ERROR":
-            await writer.fail(self.message, error_type=self.error_type)
-        else:
-            await writer.cancel(self.message)
 
-
-async def ending_of_execution(client: Client, stream: str) -> ExecutionEnding | None:
-    """Return how the execution ended after which a stream is named.
+async def ending_of_execution(
+    context: ActivityContext, info: activity.Info
+) -> ExecutionEnding | None:
+    """Return how the execution ended that an attempt works for.
 
     Returns:
         ``None`` if it has not ended, so that another attempt follows or writes already, or if
         Temporal does not answer.
     """
-    execution = execution_of(stream)
-    if execution is None:
+    client = context.client
+    if is_standalone(info):
+        status = await activity_ending(client, info.activity_id, str(info.activity_run_id))
+        if status is None:
+            return None
+        message, error_type = f"the activity has ended ({status})", _FAILED.get(status)
+        if error_type is None:
+            return ExecutionEnding(SealState.CANCELLED, message)
+        return ExecutionEnding(SealState.ERROR, message, error_type)
+    try:
+        owner = await stream_owner_of(info, context.origin, client, context.settings)
+    except StreamqError:
         return None
-    if execution.kind == "workflow":
-        if await has_chain_ended(client, execution.id, execution.run_id):
-            return ExecutionEnding("CANCELLED", "the workflow has ended")
+    if not await has_chain_ended(client, *owner):
         return None
-    status = await activity_ending(client, execution.id, execution.run_id)
-    if status is None:
-        return None
-    message = f"the activity has ended ({status})"
-    error_type = _FAILED.get(status)
-    if error_type is None:
-        return ExecutionEnding("CANCELLED", message)
-    return ExecutionEnding("ERROR", message, error_type)
+    return ExecutionEnding(SealState.CANCELLED, "the workflow has ended")

@@ -17,7 +17,7 @@ from streamq._sweep import SWEEPER
 from streamq.opening._open import open_writer, retry_policy, stream_id
 from streamq.reading._tail import newest_epoch
 from streamq.records._values import Serializer
-from streamq.temporal._activity_runs import activity_stream_name
+from streamq.temporal._activity_runs import activity_stream_name, is_standalone
 from streamq.temporal._failure import application_error, refusal
 from streamq.temporal._names import stream_name
 from streamq.temporal._serializer import conversion
@@ -46,8 +46,8 @@ async def stream_of_attempt(context: ActivityContext, info: activity.Info, topic
         ApplicationError: The activity has neither a workflow nor a run id; not retryable.
         StreamqError: Temporal could not be queried for the first run id.
     """
-    if not info.workflow_id and info.activity_run_id:
-        name = activity_stream_name(info.activity_id, info.activity_run_id, topic)
+    if is_standalone(info):
+        name = activity_stream_name(info.activity_id, str(info.activity_run_id), topic)
         return stream_id(name, context.settings)
     workflow_id, first = await stream_owner_of(
         info, context.origin, context.client, context.settings

@@ -16,13 +16,12 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 
 from streamq._errors import StreamNotFoundError, StreamqError
-from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import describe, open_queue, open_reader
 from streamq.temporal._closing import ClosingWatch
 from streamq.temporal._names import stream_name
-from streamq.temporal._workflow_runs import find_first_run_id
+from streamq.temporal._targets import WorkflowTarget
 from streamq.temporal.activities._context import current
 from streamq.temporal.activities._owner import stream_owner_of
 
@@ -356,12 +355,10 @@ class WorkflowStreamClient:
             if info.workflow_id == self._handle.id == (origin.workflow_id or info.workflow_id):
                 _, first = await stream_owner_of(info, origin, self._client, self._settings)
                 return first
-        retry = RetryPolicy(
-            deadline_seconds=self._settings.retry_seconds,
-            call_seconds=self._settings.operation_seconds,
-            backend="temporal",
-        )
-        return await find_first_run_id(self._client, self._handle.id, self._handle.run_id, retry)
+        target = WorkflowTarget(self._handle)
+        target.client = self._client
+        found, _ = await target.find(self._settings, start_seconds=0.0)
+        return found.run_id
 
 
 class TopicHandle(Topic[T]):

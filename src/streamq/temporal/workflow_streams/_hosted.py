@@ -38,6 +38,8 @@ class HostedStream:
         self._get_state: Callable[..., original.WorkflowStreamState] | None = None
         self._handed_over: int | None = None
         self._sent = 0
+        # At once, before a poll that came with the start of the workflow is taken.
+        self._take_over()
         self._passing: asyncio.Task[None] = asyncio.create_task(self._pass_on())
 
     @property
@@ -59,11 +61,10 @@ class HostedStream:
         if self._passing.done():
             self._passing.result()
 
-    async def _pass_on(self) -> None:
-        if _handler() is None:
-            await workflow.wait_condition(lambda: _handler() is not None)
+    def _take_over(self) -> None:
+        """Take the stream over, if the workflow hosts one."""
         host = getattr(_handler(), "__self__", None)
-        if isinstance(host, WorkflowStream) or not workflow.patched(PATCH):
+        if _handler() is None or isinstance(host, WorkflowStream) or not workflow.patched(PATCH):
             return
         if not isinstance(host, original.WorkflowStream):
             workflow.logger.warning(
@@ -76,7 +77,13 @@ class HostedStream:
         host.get_state = self._marked_state  # type: ignore[method-assign]
         workflow.set_update_handler(POLL, _refuse, validator=_refuse_at_once)
         self._sent = self._waiting().base_offset
-        while True:
+
+    async def _pass_on(self) -> None:
+        if _handler() is None:
+            await workflow.wait_condition(lambda: _handler() is not None)
+        if self._stream is None:
+            self._take_over()
+        while self._stream is not None:
             if _length() <= self._sent:
                 await workflow.wait_condition(lambda: _length() > self._sent)
             self._sent = await self._send_next()

@@ -42,7 +42,7 @@ async def read_items(
     quiet_since = time.monotonic()
     while True:
         has_ended = closed.done()
-        events = await _next_events(reader, closed)
+        events = await _next_events(reader, closed, min(_WAIT_SECONDS, patience_seconds))
         for event in events:
             if not isinstance(event, Chunk):
                 continue
@@ -59,12 +59,12 @@ async def read_items(
 
 
 async def _next_events(
-    reader: StreamReader[Any, Gap], closed: asyncio.Task[str]
+    reader: StreamReader[Any, Gap], closed: asyncio.Task[str], seconds: float
 ) -> Sequence[EventOrGap]:
     """Return the next events; none if the workflow ended in the meantime, or none came."""
     if closed.done():
         return await reader.read_batch(max_wait=0)
-    reading = asyncio.ensure_future(reader.read_batch(max_wait=_WAIT_SECONDS))
+    reading = asyncio.ensure_future(reader.read_batch(max_wait=seconds))
     try:
         await asyncio.wait({reading, closed}, return_when=asyncio.FIRST_COMPLETED)
     finally:
