@@ -24,6 +24,7 @@ from streamq._errors import (
     is_cancellation,
 )
 from streamq._events import SealState
+from streamq.temporal._activity_runs import is_standalone
 from streamq.temporal._failure import (
     application_error,
     failure_type,
@@ -112,7 +113,8 @@ class Leavings:
         if self._info.is_local:
             return OPEN  # another worker runs the workflow task again, and the activity with it
         if details.reset and not details.paused:
-            return self._after(_ACTIVITY_RESET)
+            # The server then counts the attempts of a standalone activity from 1 again.
+            return OPEN if is_standalone(self._info) else self._after(_ACTIVITY_RESET)
         if details.worker_shutdown and not details.paused:
             return self._after(_WORKER_SHUTDOWN)
         # After a pause an attempt follows, whatever the policy. The server ends what timed out.
