@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from temporalio import activity, workflow
 from temporalio.api.workflowservice.v1 import ResetActivityExecutionRequest
-from temporalio.client import ActivityHandle, Client
+from temporalio.client import ActivityHandle, Client, PendingActivityState
 from temporalio.common import ActivityIDConflictPolicy, RetryPolicy
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import Worker
@@ -504,3 +504,37 @@ async def test_reset_in_the_last_attempt_is_followed_by_another(
             rest = [event async for event in events]
         await asyncio.wait_for(handle.result(), 15)
     assert outline([first, *rest]) == ["one", "RESET 2", "one", "END"]
+
+
+async def test_pause_leaves_the_stream_open_while_an_attempt_follows(
+    run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """A pause interrupts the attempt, and the next one begins when it is over."""
+    async with run_worker(reset_once):
+        handle = await begin(client, task_queue, reset_once, task_queue, heartbeat_timeout=BEAT)
+        async with subscribe(handle, queue=queue, settings=settings) as events:
+            first = await anext(events)
+            await handle.pause()
+            async with asyncio.timeout(10):
+                # The attempt ends with its next heartbeat.
+                while (await handle.describe()).run_state is not PendingActivityState.PAUSED:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            await handle.unpause()
+            rest = [event async for event in events]
+    assert outline([first, *rest]) == ["one", "RESET 2", "one", "END"]
+
+
+async def test_pause_in_the_last_attempt_seals_error(
+    run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """The interrupted attempt counts, so that Temporal records a failure: the stream agrees."""
+    policy = RetryPolicy(maximum_attempts=1)
+    async with run_worker(wait):
+        handle = await begin(client, task_queue, wait, heartbeat_timeout=BEAT, retry_policy=policy)
+        async with subscribe(handle, queue=queue, settings=settings) as events:
+            await anext(events)
+            await handle.pause()
+            kind, error_type, message = seal_of([event async for event in events])
+        failure = await cause_of(handle)
+    assert isinstance(failure, ApplicationError)
+    assert (kind, error_type, message) == ("ERROR", failure.type, failure.message)

@@ -43,6 +43,9 @@ from ._recording import Recording
 _WORKER_SHUTDOWN = ApplicationError(
     "Worker is shutting down and this activity did not complete in time", type="WorkerShutdown"
 )
+_ACTIVITY_PAUSE = ApplicationError(
+    "Unhandled activity cancel error produced by activity pause", type="ActivityPause"
+)
 _ACTIVITY_RESET = ApplicationError(
     "Unhandled activity cancel error produced by activity reset", type="ActivityReset"
 )
@@ -117,6 +120,8 @@ class Leavings:
             return OPEN if is_standalone(self._info) else self._after(_ACTIVITY_RESET)
         if details.worker_shutdown and not details.paused:
             return self._after(_WORKER_SHUTDOWN)
+        if details.paused and not details.reset and is_standalone(self._info):
+            return self._after(_ACTIVITY_PAUSE)  # which counts as any other failure there
         # After a pause an attempt follows, whatever the policy. The server ends what timed out.
         return OPEN
 
