@@ -375,7 +375,7 @@ async def test_attempt_after_the_seal_works_for_its_result(
         assert outline(await read_all(handle, queue, settings)) == ["one", "END"]
 
 
-@pytest.mark.parametrize("shared", ["sqlite"], indirect=True)
+@pytest.mark.full
 async def test_killed_worker_is_followed_by_reset_and_whole_second_attempt(
     shared: Shared, client: Client, temporal_address: str, task_queue: str
 ) -> None:
