@@ -10,17 +10,15 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.temporal.integrations.conftest import ReadTopic
 from tests.temporal.integrations.fake_model import CallTool, FakeModel, Say
 from tests.temporal.support.processes import Shared
 
-from streamq import Chunk, Reset, Seal, load_settings
-from streamq.driver import QueueOptions
-from streamq.sqlite import SqliteDriver, SqliteSettings
-from streamq.temporal import StreamqPlugin, subscribe
+from streamq import Chunk, Reset, Seal
+from streamq.temporal import StreamqPlugin
 from streamq.temporal.workflow_streams import WorkflowStreamClient
 
 agents = pytest.importorskip("agents", reason="make test-full installs openai-agents")
@@ -43,21 +41,6 @@ from tests.temporal.integrations.openai_programs import (  # noqa: E402
     StreamsText,
     how_many_jokes,
 )
-
-
-@pytest.fixture(autouse=True)
-def _untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the agents from sending traces to OpenAI."""
-    monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "1")
-
-
-@pytest.fixture
-async def sqlite(tmp_path: Path) -> AsyncIterator[Shared]:
-    settings = load_settings(backend="sqlite", idle_seconds=30)
-    options = QueueOptions(ttl=timedelta(minutes=5))
-    async with await SqliteDriver.open(options, SqliteSettings(path=tmp_path / "s.db")) as queue:
-        yield Shared(queue, settings, {})
-
 
 JOKES = "Why did the developer go broke? He used up all his cache."
 
@@ -123,18 +106,14 @@ async def start(client: Client, run: Any, task_queue: str) -> WorkflowHandle[Any
     )
 
 
-async def read(handle: WorkflowHandle[Any, Any], topic: str, shared: Shared) -> list[Any]:
-    """Return all events of a topic, to its seal."""
-    async with subscribe(handle, topic, queue=shared.queue, settings=shared.settings) as events:
-        return [event async for event in events]
-
-
 def deltas(events: list[Any]) -> list[str]:
     values = [event.value for event in events if isinstance(event, Chunk)]
     return [each["delta"] for each in values if each["type"] == "response.output_text.delta"]
 
 
-async def test_every_delta_arrives(temporal_address: str, task_queue: str, shared: Shared) -> None:
+async def test_every_delta_arrives(
+    temporal_address: str, task_queue: str, shared: Shared, read: ReadTopic
+) -> None:
     """The sample of streamed text, with the option alone; the workflow sees the same events."""
     async with (
         FakeModel([Say(JOKES)]) as model,
@@ -153,7 +132,7 @@ async def test_every_delta_arrives(temporal_address: str, task_queue: str, share
 
 
 async def test_retried_model_call_is_one_reset(
-    temporal_address: str, task_queue: str, shared: Shared
+    temporal_address: str, task_queue: str, shared: Shared, read: ReadTopic
 ) -> None:
     """The second turn fails after four deltas: what readers keep is what the workflow got."""
     replies = [CallTool("how_many_jokes"), Say(JOKES, fail_after=4), Say(JOKES)]
@@ -175,7 +154,7 @@ async def test_retried_model_call_is_one_reset(
 
 
 async def test_items_of_the_workflow_arrive(
-    temporal_address: str, task_queue: str, shared: Shared
+    temporal_address: str, task_queue: str, shared: Shared, read: ReadTopic
 ) -> None:
     """The sample of agent-level events, which workflow code publishes."""
     async with (
@@ -191,7 +170,7 @@ async def test_items_of_the_workflow_arrive(
 
 
 async def test_deltas_of_chat_completions_arrive(
-    temporal_address: str, task_queue: str, sqlite: Shared
+    temporal_address: str, task_queue: str, sqlite: Shared, read: ReadTopic
 ) -> None:
     """OpenAI's older protocol, which most other servers speak."""
     kind = OpenAIChatCompletionsModel
@@ -205,7 +184,7 @@ async def test_deltas_of_chat_completions_arrive(
 
 
 async def test_two_agents_share_a_topic(
-    temporal_address: str, task_queue: str, sqlite: Shared
+    temporal_address: str, task_queue: str, sqlite: Shared, read: ReadTopic
 ) -> None:
     """Two calls at the same time, one of which is retried: nothing of the other is lost."""
     replies = [Say("a b c d"), Say("a b c d", fail_after=2), Say("a b c d")]
@@ -221,7 +200,7 @@ async def test_two_agents_share_a_topic(
 
 
 async def test_readers_of_workflow_streams_get_the_same(
-    temporal_address: str, task_queue: str, sqlite: Shared
+    temporal_address: str, task_queue: str, sqlite: Shared, read: ReadTopic
 ) -> None:
     """The sample's reader, with the import line changed: several topics in one order."""
     async with (
@@ -246,7 +225,7 @@ async def test_readers_of_workflow_streams_get_the_same(
 
 
 async def test_run_without_topic_fails(
-    temporal_address: str, task_queue: str, sqlite: Shared
+    temporal_address: str, task_queue: str, sqlite: Shared, read: ReadTopic
 ) -> None:
     """As the integration has it: streaming needs a topic."""
     async with (
@@ -260,7 +239,7 @@ async def test_run_without_topic_fails(
 
 
 async def test_local_activity_is_refused(
-    temporal_address: str, task_queue: str, sqlite: Shared
+    temporal_address: str, task_queue: str, sqlite: Shared, read: ReadTopic
 ) -> None:
     """As the integration has it: local activities do not stream."""
     async with (
@@ -274,7 +253,11 @@ async def test_local_activity_is_refused(
 
 
 async def test_worker_without_the_option_warns(
-    temporal_address: str, task_queue: str, sqlite: Shared, caplog: pytest.LogCaptureFixture
+    temporal_address: str,
+    task_queue: str,
+    sqlite: Shared,
+    read: ReadTopic,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Users who install both expect that they work together."""
     async with (

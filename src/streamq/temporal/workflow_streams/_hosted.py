@@ -38,7 +38,6 @@ class HostedStream:
         self._get_state: Callable[..., original.WorkflowStreamState] | None = None
         self._handed_over: int | None = None
         self._sent = 0
-        # At once, before a poll that came with the start of the workflow is taken.
         self._take_over()
         self._passing: asyncio.Task[None] = asyncio.create_task(self._pass_on())
 
@@ -76,6 +75,7 @@ class HostedStream:
         self._stream, self._get_state = host, host.get_state
         host.get_state = self._marked_state  # type: ignore[method-assign]
         workflow.set_update_handler(POLL, _refuse, validator=_refuse_at_once)
+        host.detach_pollers()  # one that came with the start of the workflow would wait in vain
         self._sent = self._waiting().base_offset
 
     async def _pass_on(self) -> None:
@@ -152,8 +152,8 @@ def _length() -> int:
 def _refuse_at_once(_request: original.PollInput) -> None:
     raise ApplicationError(
         "what this workflow publishes is on streamq's backend, not in the workflow: subscribe with "
-        "streamq.temporal.subscribe, with streamq.temporal.workflow_streams.WorkflowStreamClient, "
-        "or with a client that has StreamqPlugin(route_workflow_streams=True)",
+        "streamq.temporal.subscribe(handle, topic), or with WorkflowStreamClient of "
+        "streamq.temporal.workflow_streams",
         type="WorkflowStreamRouted",
     )
 

@@ -111,6 +111,7 @@ async def check_protocol() -> None:
         for method, parameters in (
             (original.WorkflowStream.get_state, {"self"}),
             (original.WorkflowStream.truncate, {"self", "up_to_offset"}),
+            (original.WorkflowStream.detach_pollers, {"self"}),
         ):
             if not parameters <= set(inspect.signature(method).parameters):
                 raise ValueError(f"{method.__qualname__} has other parameters")
