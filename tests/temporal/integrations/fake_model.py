@@ -134,6 +134,9 @@ def _responses_events(reply: Say | CallTool) -> Events:
             "arguments": "{}",
         }
     item["status"] = "completed"
+    begun = {"status": "in_progress"} | (
+        {"content": []} if "content" in item else {"arguments": ""}
+    )
     response = {
         "id": "response_1",
         "object": "response",
@@ -155,7 +158,7 @@ def _responses_events(reply: Say | CallTool) -> Events:
     place = {"item_id": "item_1", "output_index": 0}
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": response},
-        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**item, **begun}},
     ]
     if isinstance(reply, Say):
         events += [
