@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,9 @@ client_key_path = "{files.key}" }}
     assert doctor.code == 0, doctor.out
     assert f"default at {frontend.address}" in doctor.out.replace("\n", " ")
     assert scheduled.code == 0, scheduled.err
+    config = json.loads(cli.run("config", "--json", env=env).out)["settings"]
+    address = next(each for each in config if each["variable"] == "STREAMQ_TEMPORAL_ADDRESS")
+    assert (address["value"], address["source"]) == (frontend.address, "Temporal's profile")
     removed = cli.run("sweep", *scope, "--unschedule", env=env)
     assert removed.out.endswith("deleted\n")
     assert {"CreateSchedule", "DeleteSchedule", "DescribeNamespace"} <= {*frontend.calls}

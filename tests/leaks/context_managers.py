@@ -211,8 +211,8 @@ ELSEWHERE: dict[str, str] = {
         ),
         "streamq.testing.checks._leaving",
     ),
-    "streamq_s3sns.large_objects._hand_over.open_hand_over": "test_s3sns_large_objects_leaving.py",
-    "streamq_s3sns.large_objects._hand_over.HandOver": "test_s3sns_large_objects_leaving.py",
+    "streamq_s3sns.large_objects._hand_over.open_hand_over": "test_hand_over.py",
+    "streamq_s3sns.large_objects._hand_over.HandOver": "test_hand_over.py",
     "streamq_s3sns.requests._bucket.Bucket.opened": "closes a body without awaiting",
     "streamq_s3sns.doctor._doctor.open_doctor": "closes AwsClients",
     # Programs, which end.

@@ -289,6 +289,9 @@ async def runs(client: Client) -> None:
         plugins=[StreamqPlugin()],
     )
     assert_type(writer_last.__name__, str)
+    # mypy joins the items of a list without a type to object; those of a tuple keep their types.
+    many = (writer_last, two_last, yields, model.answer)
+    Worker(client, task_queue="work", activities=many)
 
 
 async def starts_without_a_workflow(client: Client) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from streamq._errors import SerializationError
+from streamq._errors import SerializationError, error_text
 from streamq._events import EventOrGap, Gap
 
 HEARTBEAT = b":\n"
@@ -43,7 +43,9 @@ def encode_event(event: EventOrGap) -> Frame:
     try:
         text = _to_json(fields)
     except (ValueError, RecursionError) as exc:
-        raise SerializationError(f"event {event.offset} cannot be written as JSON: {exc}") from exc
+        raise SerializationError(
+            f"event {event.offset} cannot be written as JSON: {error_text(exc)}"
+        ) from exc
     data = f"id: {event.offset}\nevent: {fields['event']}\ndata: {text}\n\n".encode("ascii")
     return Frame(event.first if isinstance(event, Gap) else event.offset, event.offset, data)
 

@@ -7,7 +7,7 @@ removes the streams that crashed producers left.
 This module is the facade. The rooms are named by where their code runs, from the top down:
 
 * ``_plugin``, ``_interceptor``, ``_versioned``: the worker;
-* ``_subscribe``, ``_find_name``, ``_targets``: any process outside of workers;
+* ``_connect``, ``_subscribe``, ``_find_name``, ``_targets``: any process outside of workers;
 * ``generic/``: ``streamq.Stream``; ``sweeping/``: ``streamq.Sweep``; ``workflow_streams/``: the
   names of Temporal's Workflow Streams;
 * ``workflow/``: workflow code;

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, NoReturn, cast
 
-from streamq._errors import ChunkTooLargeError, SerializationError
+from streamq._errors import ChunkTooLargeError, SerializationError, error_text
 from streamq._events import Chunk, Event, EventOrGap, Gap, Reset, Seal, SealState
 from streamq.records._values import PLAIN, Encoding, Serializer
 
@@ -129,7 +129,7 @@ def unpack(entries: Iterable[dict[str, Any]], serializer: Serializer[Any] = PLAI
             _unpack(entry, serializer, events)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as exc:
             raise SerializationError(
-                f"an entry of a batch cannot be read ({type(exc).__name__}: {exc}): "
+                f"an entry of a batch cannot be read ({type(exc).__name__}: {error_text(exc)}): "
                 f"{str(entry)[:200]}; send what streamq packed, or see the description of a batch"
             ) from exc
     return events

@@ -48,6 +48,7 @@ from .activities._waiting import WaitingActivities
 from .activities._watch import RESULT_ACTIVITY, WATCH_ACTIVITY
 from .producer._attempt import run_attempt
 from .producer._heartbeat_details import Heartbeats
+from .producer._own_writers import OwnWriters
 from .producer._signature import spec_of
 from .workflow._chain import continued_headers, known_first_run_id, learn_first_run_id
 from .workflow._end_stream import workflow_retries
@@ -58,6 +59,7 @@ from .workflow_streams._publication import publishing_activity
 from .workflow_streams._publish import PUBLISH_ACTIVITY
 from .workflow_streams._workflow_stream import flush_workflow
 
+_OURS = "streamq."
 _BRIEF = {
     POLL_ACTIVITY,
     FORWARD_ACTIVITY,
@@ -158,9 +160,13 @@ class _ActivityInbound(ActivityInboundInterceptor):
             current.reset(token)
 
     async def _execute(self, input: ExecuteActivityInput, context: ActivityContext) -> Any:
-        spec = spec_of(input.fn)
+        work = partial(super().execute_activity, input)
+        spec, info = spec_of(input.fn), activity.info()
+        if info.activity_type.startswith(_OURS):
+            return await work()
+        own = OwnWriters(context, info, converts=spec is not None)
         if spec is None:
-            return await super().execute_activity(input)
+            return await own.run(work)
         if not spec.kind.is_async and not isinstance(input.executor, ThreadPoolExecutor):
             raise final_failure(
                 ConfigurationError,
@@ -170,9 +176,7 @@ class _ActivityInbound(ActivityInboundInterceptor):
             )
         self._warn_of_no_heartbeat()
         self._outbound.begin()
-        return await run_attempt(
-            spec, context, partial(super().execute_activity, input), self._outbound.beat
-        )
+        return await run_attempt(spec, context, partial(own.run, work), self._outbound.beat)
 
     def _warn_of_no_heartbeat(self) -> None:
         info = activity.info()

@@ -11,7 +11,6 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from temporalio.client import ClientConfig
@@ -32,6 +31,7 @@ from .activities._owner import first_run
 from .activities._poll import poll
 from .activities._seal import seal
 from .activities._summarize import summarize
+from .activities._waiting import WaitingActivities
 from .activities._watch import outcome, watch
 from .generic._workflow import StreamWorkflow
 from .producer._signature import lacks_decorator
@@ -178,16 +178,18 @@ class StreamqPlugin(SimplePlugin):
             if ended is not None:
                 ended.set()
             raise
+        waiting = self._waiting_of(worker)
+        waiting.open()
         try:
             await next(worker)
         finally:
-            await close_all(partial(self._give_back, worker), self._release)
+            await close_all(waiting.aclose, self._release)
 
-    async def _give_back(self, worker: Worker) -> None:
-        """Give back the activities of a worker that wait, since it has stopped."""
-        for each in worker.config(active_config=True).get("interceptors") or ():
-            if isinstance(each, StreamqInterceptor) and each.belongs_to(self._opened):
-                await each.waiting.aclose()
+    def _waiting_of(self, worker: Worker) -> WaitingActivities:
+        """Return the activities of a worker that wait outside of its slots."""
+        found = worker.config(active_config=True).get("interceptors") or ()
+        mine = (each for each in found if isinstance(each, StreamqInterceptor))
+        return next(each.waiting for each in mine if self._is_mine(each))
 
     async def _prepare(self, worker: Worker, queue: ChunkQueue) -> None:
         activities = worker.config(active_config=True).get("activities", ())

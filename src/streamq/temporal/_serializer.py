@@ -25,7 +25,7 @@ from temporalio.converter import (
     WorkflowSerializationContext,
 )
 
-from streamq._errors import ConfigurationError, SerializationError
+from streamq._errors import ConfigurationError, SerializationError, error_text
 from streamq._events import StreamId
 from streamq._executions import execution_of
 from streamq._settings import did_you_mean
@@ -93,7 +93,8 @@ class PayloadSerializer(Generic[T]):
             [payload] = self._converter.to_payloads([value])
         except Exception as exc:
             raise SerializationError(
-                f"the data converter cannot encode a chunk of type {type(value).__name__}: {exc}"
+                f"the data converter cannot encode a chunk of type {type(value).__name__}: "
+                f"{error_text(exc)}"
             ) from exc
         return encode_payload(payload)
 
@@ -279,4 +280,4 @@ def _why_not_imported(module: str, exc: Exception) -> str:
             f"there is no module {absent!r} in this directory ({os.getcwd()}), nor is one "
             "installed or on PYTHONPATH"
         )
-    return f"module {module!r} fails when it is imported: {type(exc).__name__}: {exc}"
+    return f"module {module!r} fails when it is imported: {type(exc).__name__}: {error_text(exc)}"

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from streamq._errors import SealedError, StreamqError
+from streamq._errors import SealedError, StreamqError, error_text
 from streamq._events import SealState, StreamId
 from streamq.reading._reader import StreamReader
 from streamq.records._wire import SealBody
@@ -175,4 +175,4 @@ def _set_error(span: trace.Span, error: BaseException) -> None:
     if isinstance(error, asyncio.CancelledError):
         return
     span.record_exception(error)
-    span.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")
+    span.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error_text(error)}")

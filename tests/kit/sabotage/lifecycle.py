@@ -82,8 +82,9 @@ class ClosesOtherQueues(SoundQueue):
 
     caught_by = checks("""
         aclose_can_be_cancelled_at_any_await_and_finished_later
-        aclose_ends_appends_that_are_under_way closing_one_queue_leaves_others_alone
-        nothing_is_left_after_aclose records_outlive_the_connections
+        aclose_ends_appends_that_are_under_way aclose_releases_everything_wherever_it_is_cancelled
+        closing_one_queue_leaves_others_alone nothing_is_left_after_aclose
+        records_outlive_the_connections subscribers_that_come_and_go_leave_nothing
     """)
 
     async def aclose(self) -> None:
@@ -163,7 +164,8 @@ class ReleasesNothingIfCancelled(SoundQueue):
     """Takes leave of its server before it releases anything, and is cancelled meanwhile."""
 
     caught_by = checks("""
-        aclose_releases_everything_wherever_it_is_cancelled
+        aclose_ends_appends_that_are_under_way
+        aclose_releases_everything_wherever_it_is_cancelled opening_can_be_cancelled_at_any_await
         opening_leaves_nothing_if_it_is_cancelled_again_and_again
         subscribers_that_come_and_go_leave_nothing
     """)
@@ -181,7 +183,11 @@ class ReleasesNothingIfCancelled(SoundQueue):
 class LeavesTaskOfCancelledOpen(SoundQueue):
     """Cleans up after an open that fails, and not after one that is cancelled."""
 
-    caught_by = checks("opening_can_be_cancelled_at_any_await")
+    caught_by = checks("""
+        opening_can_be_cancelled_at_any_await
+        opening_leaves_nothing_if_it_is_cancelled_again_and_again
+        subscribers_that_come_and_go_leave_nothing
+    """)
 
     @classmethod
     async def connect(cls, options: QueueOptions, settings: SabotagedSettings) -> Self:
@@ -195,7 +201,12 @@ class LeavesTaskOfCancelledOpen(SoundQueue):
 class LeaksTask(SoundQueue):
     """Leaves a task behind when it is closed."""
 
-    caught_by = checks("nothing_is_left_after_aclose opening_can_be_cancelled_at_any_await")
+    caught_by = checks("""
+        aclose_releases_everything_wherever_it_is_cancelled nothing_is_left_after_aclose
+        opening_can_be_cancelled_at_any_await
+        opening_leaves_nothing_if_it_is_cancelled_again_and_again
+        subscribers_that_come_and_go_leave_nothing
+    """)
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
@@ -205,7 +216,11 @@ class LeaksTask(SoundQueue):
 class LeaksFile(SoundQueue):
     """Leaves a file open when it is closed; the end of the server closes it."""
 
-    caught_by = checks("nothing_is_left_after_aclose")
+    caught_by = checks("""
+        aclose_releases_everything_wherever_it_is_cancelled nothing_is_left_after_aclose
+        opening_leaves_nothing_if_it_is_cancelled_again_and_again
+        subscribers_that_come_and_go_leave_nothing
+    """)
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
@@ -215,7 +230,12 @@ class LeaksFile(SoundQueue):
 class LeaksThread(SoundQueue):
     """Leaves a thread behind when it is closed."""
 
-    caught_by = checks("nothing_is_left_after_aclose opening_can_be_cancelled_at_any_await")
+    caught_by = checks("""
+        aclose_releases_everything_wherever_it_is_cancelled nothing_is_left_after_aclose
+        opening_can_be_cancelled_at_any_await
+        opening_leaves_nothing_if_it_is_cancelled_again_and_again
+        subscribers_that_come_and_go_leave_nothing
+    """)
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]

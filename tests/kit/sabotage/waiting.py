@@ -15,13 +15,15 @@ class NeverWaits(_Reading):
     """Returns at once, even without records."""
 
     caught_by = checks("""
-        aclose_ends_blocked_reads_at_once append_to_another_stream_does_not_end_the_wait
-        append_wakes_a_blocked_read append_wakes_a_read_in_another_connection
-        closing_one_queue_leaves_others_alone every_call_to_a_server_that_hangs_ends_in_time
-        latency_is_of_the_declared_class many_streams_are_read_at_once
-        nothing_is_left_after_aclose open_queues_heal_after_a_restart
+        aclose_ends_blocked_reads_at_once aclose_releases_everything_wherever_it_is_cancelled
+        append_to_another_stream_does_not_end_the_wait append_wakes_a_blocked_read
+        append_wakes_a_read_in_another_connection closing_one_queue_leaves_others_alone
+        every_call_to_a_server_that_hangs_ends_in_time latency_is_of_the_declared_class
+        many_streams_are_read_at_once nothing_is_left_after_aclose open_queues_heal_after_a_restart
+        opening_leaves_nothing_if_it_is_cancelled_again_and_again
         read_that_is_blocked_when_its_connection_drops_fails_or_continues
-        reader_may_come_before_the_stream ten_readers_each_see_everything wait_is_bounded
+        reader_may_come_before_the_stream subscribers_that_come_and_go_leave_nothing
+        ten_readers_each_see_everything wait_is_bounded
     """)
 
     def before(self, bounds: dict[str, float]) -> None:
@@ -110,18 +112,20 @@ class WantsStreamBeforeReader(SoundQueue):
     """Knows nothing of a stream that does not exist yet."""
 
     caught_by = checks("""
-        aclose_ends_blocked_reads_at_once append_to_another_stream_does_not_end_the_wait
+        aclose_ends_blocked_reads_at_once aclose_releases_everything_wherever_it_is_cancelled
+        append_to_another_stream_does_not_end_the_wait
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         chunk_larger_than_a_record_is_split_and_joined closing_one_queue_leaves_others_alone
-        every_ending_ends_live_and_late_readers
-        joining_a_live_stream_at_any_moment_gives_all_of_it latency_is_of_the_declared_class
-        many_streams_are_read_at_once nothing_is_left_after_aclose
+        every_ending_ends_live_and_late_readers joining_a_live_stream_at_any_moment_gives_all_of_it
+        latency_is_of_the_declared_class many_streams_are_read_at_once nothing_is_left_after_aclose
         offsets_are_dense_and_equal_through_many_takeovers open_queues_heal_after_a_restart
-        reader_may_come_before_the_stream reader_misses_nothing_when_every_other_read
+        opening_leaves_nothing_if_it_is_cancelled_again_and_again reader_may_come_before_the_stream
+        reader_misses_nothing_when_every_other_read
         slow_backend_is_neither_an_error_nor_a_cause_of_disorder
         stream_goes_on_after_the_server_hung stream_is_delivered_once_through_dropped_connections
         stream_is_delivered_once_when_every_other_append stream_without_chunks_ends_as_well
-        ten_live_readers_each_get_everything ten_readers_each_see_everything wait_is_bounded
+        subscribers_that_come_and_go_leave_nothing ten_live_readers_each_get_everything
+        ten_readers_each_see_everything wait_is_bounded
     """)
 
     async def read(

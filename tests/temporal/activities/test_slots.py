@@ -1,10 +1,11 @@
 """Tests what streams take of their worker: nothing of ours waits in a slot that a producer needs.
 
 Places that wait, and how each is checked: ``streamq.forward``, ``streamq.poll``, ``streamq.watch``,
-``streamq.result`` and ``streamq.summary`` by the counts and the full workers of this module, which
-run every delivery; ``streamq.sweep`` by the count as well. Local polls keep their slots, but take
-local ones. ``streamq.seal`` and ``streamq.publish`` keep theirs for a bounded time
-(docs/temporal.md has the table).
+``streamq.result`` and ``streamq.summary`` by the full workers of this module, which run every
+delivery; the slots of each delivery are counted. ``streamq.sweep`` and ``streamq.end_topics`` wait
+in the same way and are tested where their work is. Local polls keep their slots, local ones.
+``streamq.seal`` and ``streamq.publish`` keep theirs for a bounded time. docs/temporal.md has the
+table of all; a test compares it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from tests.temporal.support.receiving_workflows import Gateway
 
 from streamq import Settings, StreamWriter
 from streamq.driver import ChunkQueue
-from streamq.temporal import StreamqPlugin, StreamRequest, streaming_activity
+from streamq.temporal import StreamqPlugin, StreamRequest, _plugin, streaming_activity
 
 Handle = WorkflowHandle[Any, Any]
 Begin = Callable[[Client, str, str], Awaitable[list[Handle]]]
@@ -53,6 +54,9 @@ async def fail_once(stream: StreamWriter) -> str:
         raise ApplicationError("once", next_retry_delay=SOON)
     await stream.send_chunk("second")
     return "done"
+
+
+_definition = activity._Definition.must_from_callable
 
 
 def new_id() -> str:
@@ -248,6 +252,15 @@ async def test_two_streams_complete_on_one_slot(
 def test_every_delivery_is_published() -> None:
     """A delivery that the page leaves out would be sized by guessing."""
     assert {*DELIVERIES} - {*PUBLISHED} == {"resume_stream"}
+
+
+def test_every_activity_is_published() -> None:
+    """How long each activity of ours may have a slot is stated, of a new one as well."""
+    page = _PAGE.read_text(encoding="utf-8")
+    table = page.split("| activity | has its slot |")[1].split("\n\n")[0]
+    named = {name for line in table.splitlines() for name in line.split("|")[1:2]}
+    ours = {f"`{definition.name}`" for definition in map(_definition, _plugin._ACTIVITIES)}
+    assert [each for each in ours if not any(each in name for name in named)] == []
 
 
 @pytest.mark.parametrize("delivery", PUBLISHED)

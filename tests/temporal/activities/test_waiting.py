@@ -7,16 +7,25 @@ to keep, so that most tests run it; the kinds of ending are the same for each.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import json
 import uuid
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
-from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetActivityRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.converter import (
+    DefaultFailureConverterWithEncodedAttributes,
+    PayloadCodec,
+    SerializationContext,
+    WithSerializationContext,
+)
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 from temporalio.worker import Worker
 from tests.temporal.support.forwarding_workflows import Calls
@@ -179,6 +188,65 @@ async def test_worker_that_is_full_refuses_for_a_moment(
         assert (await first.result())["count"] == 1
         await writer.finish()
         await second.result()
+
+
+class Envelope(PayloadCodec, WithSerializationContext):
+    """States in each payload which activity encoded it."""
+
+    def __init__(self, encoder: str = "") -> None:
+        self._encoder = encoder
+
+    def with_context(self, context: SerializationContext) -> Envelope:
+        return Envelope(str(getattr(context, "activity_type", "")))
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        name = self._encoder.encode()
+        return [
+            Payload(metadata={"encoding": b"envelope", "by": name}, data=each.SerializeToString())
+            for each in payloads
+        ]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [
+            Payload.FromString(each.data) if each.metadata["encoding"] == b"envelope" else each
+            for each in payloads
+        ]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_payload_codec_encodes_what_is_reported(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, fails: bool
+) -> None:
+    """Results and failures are encrypted as those that leave a slot, in the activity's context."""
+    converter = dataclasses.replace(
+        client.data_converter,
+        payload_codec=Envelope(),
+        failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
+    )
+    config = client.config() | {"data_converter": converter}
+    bench = Bench(Client(**config), queue, settings, task_queue)
+    async with bench.worker(), asyncio.timeout(20):
+        request = {"stream": bench.stream, "max_wait_seconds": -1 if fails else 0}
+        agent = await bench.start("Calls", "streamq.poll", request, HOUR)
+        with contextlib.suppress(WorkflowFailureError):
+            await agent.result()
+        events = (await agent.fetch_history()).events
+    if fails:
+        [failure] = [
+            each.activity_task_failed_event_attributes.failure
+            for each in events
+            if each.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED
+        ]
+        found = failure.encoded_attributes
+        assert failure.message == "Encoded failure"
+    else:
+        [completed] = [
+            each.activity_task_completed_event_attributes
+            for each in events
+            if each.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
+        ]
+        [found] = completed.result.payloads
+    assert found.metadata["by"] == b"streamq.poll"
 
 
 async def test_failure_is_reported_with_its_type(bench: Bench) -> None:

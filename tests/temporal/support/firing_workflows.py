@@ -78,10 +78,11 @@ class Bare:
 
     @workflow.run
     async def run(self, task_queue: str) -> str:
-        return await workflow.execute_activity(
+        name: str = await workflow.execute_activity(
             "tell",
             False,
             result_type=str,
             task_queue=task_queue,
             start_to_close_timeout=TEN_SECONDS,
         )
+        return name

@@ -23,6 +23,7 @@ from temporalio.exceptions import ApplicationError
 
 from streamq import StreamWriter
 from streamq.devserver import Guardian
+from streamq.driver import close_all
 from streamq.temporal import streaming_activity
 
 _BLOCK = 16_384
@@ -139,7 +140,7 @@ async def running(command: str) -> AsyncIterator[tuple[Process, int]]:
                 guarded.enter_context(Guardian(process.pid))
                 yield process, output
             finally:
-                await stop_group(process)
+                await close_all(functools.partial(stop_group, process))
     finally:
         os.close(output)
 

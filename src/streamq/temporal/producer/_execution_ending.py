@@ -8,8 +8,6 @@ Design: docs/design/temporal-producing.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from temporalio import activity
 
 from streamq._errors import StreamqError
@@ -19,28 +17,13 @@ from streamq.temporal._workflow_runs import has_chain_ended
 from streamq.temporal.activities._context import ActivityContext
 from streamq.temporal.activities._owner import stream_owner_of
 
+from ._ending import Ending
+
 _FAILED = {"TIMED_OUT": "TimeoutError", "FAILED": "ActivityError"}
 """Type of the error that readers get, for the states that are failures."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionEnding:
-    """How the streams of an attempt end that Temporal no longer waits for.
-
-    Attributes:
-        state: CANCELLED or ERROR.
-        message: Message for readers.
-        error_type: With ERROR, type of the failure for readers.
-    """
-
-    state: SealState
-    message: str
-    error_type: str = ""
-
-
-async def ending_of_execution(
-    context: ActivityContext, info: activity.Info
-) -> ExecutionEnding | None:
+async def ending_of_execution(context: ActivityContext, info: activity.Info) -> Ending | None:
     """Return how the execution ended that an attempt works for.
 
     Returns:
@@ -54,12 +37,12 @@ async def ending_of_execution(
             return None
         message, error_type = f"the activity has ended ({status})", _FAILED.get(status)
         if error_type is None:
-            return ExecutionEnding(SealState.CANCELLED, message)
-        return ExecutionEnding(SealState.ERROR, message, error_type)
+            return Ending(SealState.CANCELLED, message=message)
+        return Ending(SealState.ERROR, error_type, message)
     try:
         owner = await stream_owner_of(info, context.origin, client, context.settings)
     except StreamqError:
         return None
     if not await has_chain_ended(client, *owner):
         return None
-    return ExecutionEnding(SealState.CANCELLED, "the workflow has ended")
+    return Ending(SealState.CANCELLED, message="the workflow has ended")

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Literal
 
 from temporalio import activity, workflow
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from streamq._errors import FencedError, SealedError, StreamNotFoundError, StreamqError
@@ -19,7 +20,11 @@ from streamq._events import Chunk, StreamId
 from streamq.opening._open import open_reader, open_writer, retry_policy
 from streamq.reading._tail import newest_epoch
 from streamq.temporal._failure import application_error, shown_to_readers
-from streamq.temporal.activities._context import ActivityContext, activity_context
+from streamq.temporal.activities._context import (
+    ActivityContext,
+    activity_context,
+    wait_without_slot,
+)
 from streamq.temporal.producer._opening import stream_of_attempt
 from streamq.temporal.workflow._end_stream import workflow_retries
 from streamq.writing._policies import OnRetry
@@ -28,7 +33,10 @@ from ._items import TOPICS
 
 END_TOPICS_ACTIVITY = "streamq.end_topics"
 
-_CALL_SECONDS, _SECONDS = 20, 60
+_CALL_SECONDS = 20
+_ATTEMPTS = 3
+_SLOT_SECONDS = 300  # long producers may occupy all slots
+_LONGEST_BEAT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,8 @@ async def end_topics(failure: BaseException | None) -> None:
             seal_topics,
             request,
             start_to_close_timeout=timedelta(seconds=_CALL_SECONDS),
-            schedule_to_close_timeout=timedelta(seconds=_SECONDS),
+            schedule_to_close_timeout=timedelta(seconds=_SLOT_SECONDS),
+            retry_policy=RetryPolicy(maximum_attempts=_ATTEMPTS),
         )
     except ActivityError as exc:
         workflow.logger.warning("the streams of the topics are not sealed: %s", exc.cause)
@@ -81,7 +90,8 @@ async def end_topics(failure: BaseException | None) -> None:
 async def seal_topics(request: EndTopicsRequest) -> list[str]:
     """End the streams of all topics of the workflow that scheduled this activity.
 
-    Repeating it is harmless.
+    Repeating it is harmless. It occupies an activity slot only to begin: it may compete for the
+    streams with activities of the workflow, as long as these publish.
 
     Returns:
         The topics.
@@ -89,7 +99,11 @@ async def seal_topics(request: EndTopicsRequest) -> list[str]:
     Raises:
         ApplicationError: Its type is the name of the streamq error.
     """
-    context = activity_context()
+    sealing = _seal_topics(request, activity_context())
+    return await wait_without_slot(sealing, longest_seconds=_LONGEST_BEAT_SECONDS)
+
+
+async def _seal_topics(request: EndTopicsRequest, context: ActivityContext) -> list[str]:
     try:
         registry = await stream_of_attempt(context, activity.info(), TOPICS)
         topics = await _topics(context, registry)

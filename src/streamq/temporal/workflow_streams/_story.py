@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from streamq._errors import CorruptRecordError, SerializationError
-from streamq._events import Chunk, Event, Reset, StreamId
+from streamq._events import Chunk, EventOrGap, Reset, StreamId
 from streamq._retry import RetryPolicy
 from streamq.driver import START, ChunkQueue
 from streamq.reading._sequencer import Sequencer
@@ -106,7 +106,7 @@ class Story:
     voided: list[Segment] = field(default_factory=list)
     missing: int = 0
 
-    def feed(self, event: Event) -> None:
+    def feed(self, event: EventOrGap) -> None:
         """Take the next event of the newest segment."""
         newest = self.segments[-1]
         if isinstance(event, Chunk):
