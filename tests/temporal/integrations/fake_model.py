@@ -134,9 +134,8 @@ def _responses_events(reply: Say | CallTool) -> Events:
             "arguments": "{}",
         }
     item["status"] = "completed"
-    begun = {"status": "in_progress"} | (
-        {"content": []} if "content" in item else {"arguments": ""}
-    )
+    empty: dict[str, Any] = {"content": []} if "content" in item else {"arguments": ""}
+    begun = {**empty, "status": "in_progress"}
     response = {
         "id": "response_1",
         "object": "response",
