@@ -35,7 +35,7 @@ from ._errors import (
     ThrottledError,
     TrimmedError,
 )
-from ._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
+from ._events import Chunk, Event, EventOrGap, Gap, Reset, Seal, SealState, StreamId
 from ._settings import Settings, load_settings
 from ._statistics import ReaderStatistics, WriterStatistics
 from .opening._drivers import installed_drivers, load_driver
@@ -70,6 +70,7 @@ __all__ = [
     "CursorError",
     "Encoding",
     "Event",
+    "EventOrGap",
     "FencedError",
     "Gap",
     "IdleTimeoutError",

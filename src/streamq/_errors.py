@@ -34,6 +34,7 @@ Design: docs/design/contract.md.
 
 from __future__ import annotations
 
+import asyncio
 from typing import ClassVar
 
 
@@ -267,3 +268,30 @@ class StreamCancelledError(StreamqError):
     """The producer was cancelled and sealed the stream CANCELLED."""
 
     code = "stream_cancelled"
+
+
+def error_text(error: object) -> str:
+    """Return the text of an exception of any class, to be shown, stored or sent.
+
+    Code of others decides what ``str`` of its exceptions does: it may raise, and its text may have
+    surrogates, which cannot be stored as UTF-8. This function never raises, and what it returns can
+    be stored.
+    """
+    try:
+        text = str(error)
+    except Exception as exc:  # noqa: BLE001 - whatever the class of the exception raises
+        return f"<{type(error).__name__}: its text cannot be shown ({type(exc).__name__})>"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def is_cancellation(error: BaseException, *classes: type[BaseException]) -> bool:
+    """Whether an exception is a cancellation, or a group of nothing but cancellations.
+
+    Args:
+        error: The exception.
+        classes: Classes that are cancellations besides :class:`asyncio.CancelledError`.
+    """
+    cancellations: tuple[type[BaseException], ...] = (asyncio.CancelledError, *classes)
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(cancellations)[1] is None
+    return isinstance(error, cancellations)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import enum
 from dataclasses import dataclass, field
-from typing import Generic, TypeAlias
+from typing import Generic, Never, TypeAlias
 from urllib.parse import quote
+
+from typing_extensions import TypeVar
 
 from .records._values import PLAIN, Encoding, Serializer, T, TCo
 
@@ -220,4 +222,11 @@ class Seal:
         return data
 
 
-Event: TypeAlias = Chunk[T] | Reset | Gap | Seal
+Event: TypeAlias = Chunk[T] | Reset | Seal
+"""An event of a stream, as readers get it that did not ask for gaps."""
+
+EventOrGap: TypeAlias = Chunk[T] | Reset | Gap | Seal
+"""An event of a stream, as readers get it that asked for ``gaps_as_events``."""
+
+GapT = TypeVar("GapT", default=Never, covariant=True)
+"""Type of the gaps that a reader returns: :class:`Gap`, or nothing."""

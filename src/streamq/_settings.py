@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ._errors import ConfigurationError
 from .driver_parts._credentials import mask_credentials
+from .driver_parts._temporal_target import DEFAULT_TEMPORAL_ADDRESS, TemporalTarget
 from .records._wire import MAX_CHUNK_BYTES
 
 PREFIX = "STREAMQ_"
@@ -143,9 +144,36 @@ class Settings(_Base):
         "its heartbeats, each of which Temporal Cloud bills",
     )
     temporal_address: str = Field(
-        default="127.0.0.1:7233", description="Temporal frontend, host:port"
+        default=DEFAULT_TEMPORAL_ADDRESS,
+        description="Temporal frontend, host:port; if not given, that of Temporal's profile",
     )
-    temporal_namespace: str = Field(default="default", description="Temporal namespace")
+    temporal_namespace: str = Field(
+        default="default", description="Temporal namespace; if not given, that of the profile"
+    )
+    temporal_profile: str | None = Field(
+        default=None,
+        description="profile of Temporal's own configuration; by default `TEMPORAL_PROFILE`",
+    )
+    temporal_api_key: SecretStr | None = Field(
+        default=None, description="API key of Temporal Cloud; implies TLS"
+    )
+    temporal_tls: bool | None = Field(
+        default=None,
+        description="whether to connect to Temporal by TLS; by default if a key or a file needs it",
+    )
+    temporal_tls_server_name: str | None = Field(
+        default=None, description="name that the server's certificate has to carry"
+    )
+    temporal_tls_server_ca: Path | None = Field(
+        default=None,
+        description="file with the certificate authorities that the server is verified with",
+    )
+    temporal_tls_client_cert: Path | None = Field(
+        default=None, description="file with the client certificate, for mutual TLS"
+    )
+    temporal_tls_client_key: Path | None = Field(
+        default=None, description="file with its private key"
+    )
     gateway_host: str = Field(default="127.0.0.1", description="address that `streamq serve` binds")
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8330, description="port that `streamq serve` binds; 0 picks a free one"
@@ -155,6 +183,23 @@ class Settings(_Base):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @property
+    def temporal_target(self) -> TemporalTarget:
+        """Where Temporal is, as far as these settings state it."""
+        given = self.model_fields_set
+        return TemporalTarget(
+            prefix=f"{PREFIX}TEMPORAL_",
+            address=self.temporal_address if "temporal_address" in given else None,
+            namespace=self.temporal_namespace if "temporal_namespace" in given else None,
+            profile=self.temporal_profile,
+            api_key=self.temporal_api_key,
+            tls=self.temporal_tls,
+            tls_server_name=self.temporal_tls_server_name,
+            tls_server_ca=self.temporal_tls_server_ca,
+            tls_client_cert=self.temporal_tls_client_cert,
+            tls_client_key=self.temporal_tls_client_key,
+        )
 
     @property
     def ttl(self) -> timedelta:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
-import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -26,6 +25,7 @@ from ._errors import (
     StreamqError,
 )
 from ._events import StreamId
+from ._executions import Execution, execution_of
 from ._settings import Settings
 from .driver import START, ChunkQueue, StreamInfo
 from .opening._open import open_writer, retry_policy
@@ -44,15 +44,9 @@ _MAX_FINDINGS = 1_000
 _PAGE_RECORDS = 1_000
 _PAGE_BYTES = 4_194_304
 
-# A run id has always been a UUID. Topics have no slash, workflow ids may.
-_WORKFLOW_STREAM = re.compile(
-    r"(?P<workflow_id>.+)/(?P<run_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[^/]+",
-    re.DOTALL,
-)
-
 
 class Life(enum.Enum):
-    """Whether the workflow behind a stream can still write to it."""
+    """Whether the workflow or activity behind a stream can still write to it."""
 
     RUNNING = "running"
     OVER = "over"
@@ -60,14 +54,14 @@ class Life(enum.Enum):
 
 
 class Verdict(NamedTuple):
-    """Whether the workflow behind a stream still runs, and the reason in words."""
+    """Whether the execution behind a stream still runs, and the reason in words."""
 
     life: Life
     reason: str
 
 
-Judge = Callable[[str, str], Awaitable[Verdict]]
-"""Judges whether a chain of runs (workflow id, first run id) has ended; never raises."""
+Judge = Callable[[Execution], Awaitable[Verdict]]
+"""Judges whether a workflow's chain of runs, or a standalone activity, has ended; never raises."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +71,13 @@ class SweepRequest:
     Attributes:
         tenant: Tenant of the streams, by default the configured one.
         prefix: Only streams whose name starts with it.
-        grace_seconds: How long ago a workflow must have ended before its streams are sealed: its
-            activities may still be sealing them.
-        unknown: Also seal streams whose workflow the namespace does not know. It may have been
-            deleted or be past its retention, but it may also run in another namespace.
+        grace_seconds: How long ago a workflow, or a standalone activity, must have ended before its
+            streams are sealed: its activities may still be sealing them.
+        unknown: Also seal streams whose workflow or activity the namespace does not know. It may
+            have been deleted or be past its retention, but may also run in another namespace.
         delete_persistent_seconds: Delete streams that never expire, although the backend lets
-            streams expire, once their newest attempt began this long ago and no workflow runs
-            behind them. By default they are only reported.
+            streams expire, once their newest attempt began this long ago and nothing runs behind
+            them. By default they are only reported.
         dry_run: Only report what would be done.
     """
 
@@ -123,9 +117,10 @@ class SweepSummary:
         dry_run: Whether nothing was changed.
         streams: How many were examined.
         ended: How many of them had ended already.
-        open: How many have not ended and belong to no workflow, so that a sweep cannot judge them.
-        running: How many belong to a workflow that runs.
-        sealed: How many were sealed because their workflow has ended.
+        open: How many have not ended and are named after neither a workflow nor an activity, so
+            that a sweep cannot judge them.
+        running: How many belong to a workflow or a standalone activity that runs.
+        sealed: How many were sealed because that has ended.
         deleted: How many were deleted that would never have expired.
         kept: How many were kept for want of certainty.
         failed: How many could not be handled because of an error.
@@ -153,15 +148,9 @@ class SweepSummary:
     notes: list[str] = field(default_factory=list)
 
 
-async def judge_nothing(workflow_id: str, first_run_id: str) -> Verdict:
-    """Judge every workflow unsure, for a sweep that must not query Temporal."""
-    return Verdict(Life.UNSURE, f"Temporal was not queried whether {workflow_id!r} runs")
-
-
-def workflow_of(name: str) -> tuple[str, str] | None:
-    """Return workflow id and first run id, if the stream is named after a workflow."""
-    match = _WORKFLOW_STREAM.fullmatch(name)
-    return (match["workflow_id"], match["run_id"]) if match else None
+async def judge_nothing(execution: Execution) -> Verdict:
+    """Judge every execution unsure, for a sweep that must not query Temporal."""
+    return Verdict(Life.UNSURE, f"Temporal was not queried whether {execution} runs")
 
 
 async def sweep(
@@ -172,7 +161,9 @@ async def sweep(
     *,
     on_progress: Callable[[int], None] = lambda streams: None,
 ) -> SweepSummary:
-    """Remove expired streams, seal those of ended workflows, and report those that never expire.
+    """Remove expired streams, seal those of ended executions, and report those that never expire.
+
+    An execution is a workflow's chain of runs, or an activity that runs without a workflow.
 
     A stream is sealed in this order: its newest attempt is noted; the judge is called; a newer
     attempt is opened, which fences the noted one and is itself fenced by any later one; the judge
@@ -183,7 +174,7 @@ async def sweep(
         queue: The backend; stays open.
         settings: Limits, and the tenant if the request names none.
         request: What to do.
-        judge: Returns whether a workflow still runs.
+        judge: Returns whether an execution still runs.
         on_progress: Called after each stream with the number examined so far.
 
     Raises:
@@ -286,19 +277,19 @@ class _Sweep:
             return
         tail = await read_tail(self._queue, stream, self._retry)
         is_persistent = tail.info.expires_in is None and self._queue.capabilities.expires
-        workflow = workflow_of(stream.name)
+        execution = execution_of(stream.name)
         if tail.state.seal is not None:
             if is_persistent:
                 await self._handle_persistent(tail)
             else:
                 self._counts["ended"] += 1
-        elif workflow is None:
+        elif execution is None:
             if is_persistent:
                 await self._handle_persistent(tail)
             else:
                 self._counts["open"] += 1
         else:
-            verdict = await self._judge(*workflow)
+            verdict = await self._judge(execution)
             if verdict.life is Life.RUNNING and is_persistent:
                 self._find(stream, "kept", f"it never expires, and {verdict.reason}")
             elif verdict.life is Life.RUNNING:
@@ -308,9 +299,9 @@ class _Sweep:
             elif self._request.dry_run:
                 self._find(stream, "sealed", verdict.reason)
             else:
-                await self._seal(tail, workflow)
+                await self._seal(tail, execution)
 
-    async def _seal(self, tail: Tail, workflow: tuple[str, str]) -> None:
+    async def _seal(self, tail: Tail, execution: Execution) -> None:
         stream = tail.info.stream
         try:
             writer = await open_writer(
@@ -324,7 +315,7 @@ class _Sweep:
                 seals_failures=False,
             )
             try:
-                verdict = await self._judge(*workflow)
+                verdict = await self._judge(execution)
                 if verdict.life is not Life.OVER:
                     self._find(stream, "kept", f"changed during the sweep: {verdict.reason}")
                     return
@@ -340,7 +331,7 @@ class _Sweep:
         self._find(stream, "sealed", verdict.reason)
 
     async def _handle_persistent(self, tail: Tail) -> None:
-        """Report or delete a stream that never expires and that no workflow writes to any more."""
+        """Report or delete a stream that never expires and that nothing writes to any more."""
         stream, limit = tail.info.stream, self._request.delete_persistent_seconds
         if limit is None:
             self._find(stream, "kept", "it never expires: its time to live was removed")

@@ -53,6 +53,7 @@ from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
 from .driver_parts._single_flight import SingleFlight
 from .driver_parts._stored_names import skip_foreign, stored_stream
 from .driver_parts._tap import Tap, TapBudget
+from .driver_parts._temporal_target import TemporalEndpoint, TemporalTarget
 from .driver_parts._together import together
 
 START = ""
@@ -460,6 +461,8 @@ __all__ = [
     "StreamqError",
     "Tap",
     "TapBudget",
+    "TemporalEndpoint",
+    "TemporalTarget",
     "ThrottledError",
     "close_all",
     "closed_error",

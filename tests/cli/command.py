@@ -128,7 +128,7 @@ class Cli:
 def is_ours(variable: str) -> bool:
     """Whether an environment variable changes the behaviour or the output of the command."""
     return variable.upper().startswith(
-        ("STREAMQ_", "OPENAI_", "PYTHON", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
+        ("STREAMQ_", "TEMPORAL_", "OPENAI_", "PYTHON", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
     )
 
 

@@ -149,7 +149,7 @@ async def test_temporal_is_not_needed_without_streams_of_workflows(
     await abandon(queue, settings, "plain")
     done = cli.run("sweep", env=AWAY)
     assert (done.code, done.err) == (0, "")
-    assert "0 of running workflows, 1 open" in done.out
+    assert "0 of running producers, 1 open" in done.out
 
 
 async def test_a_terminal_shows_progress_and_colours(

@@ -12,7 +12,7 @@ from tests.names import names
 
 from streamq import StreamId
 from streamq._events import shown
-from streamq._sweep import workflow_of
+from streamq._executions import Execution, execution_of
 from streamq.cli._names import encoded_name, named
 from streamq.driver import stored_stream
 from streamq.reading._cursor import Cursor, Progress
@@ -40,7 +40,9 @@ def test_a_name_is_kept_as_it_is_and_shown_without_harm(name: str) -> None:
 def test_a_workflow_id_comes_back_out_of_its_streams_name(workflow_id: str) -> None:
     """A sweep asks Temporal about the workflow, and a detached producer has an id, too."""
     name = stream_name(workflow_id, RUN)
-    assert workflow_of(name) == (workflow_id, RUN)
+    assert execution_of(name) == Execution("workflow", workflow_id, RUN)
+    activity = Execution("activity", workflow_id, RUN)
+    assert execution_of(activity.stream_name("default")) == activity
     assert len(StreamId("t", name).name.encode()) <= 1_100
     assert len(producer_id(name).encode()) <= LONGEST_NAME_BYTES
     assert producer_id(name) != producer_id(stream_name(workflow_id, RUN, "other"))

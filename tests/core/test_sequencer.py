@@ -10,7 +10,7 @@ from streamq import (
     Chunk,
     CursorError,
     Encoding,
-    Event,
+    EventOrGap,
     Gap,
     Reset,
     Seal,
@@ -297,7 +297,7 @@ def test_resuming_at_any_event_continues_with_the_next(log: Log, draw: st.DataOb
     # The place after the seal is never handed out: a reader's cursor stays before it.
     place = draw.draw(st.integers(0, len(log.events) - log.sealed))
     first = Sequencer()
-    delivered: list[tuple[Event, int, int]] = []
+    delivered: list[tuple[EventOrGap, int, int]] = []
     for i, record in enumerate(log.records):
         for event in first.feed(record):
             delivered.append((event, first.epoch, i))

@@ -28,6 +28,7 @@ from streamq import (
     open_reader,
     open_writer,
 )
+from streamq._executions import Execution, execution_of
 from streamq._sweep import (
     SWEEPER,
     Judge,
@@ -38,7 +39,6 @@ from streamq._sweep import (
     Verdict,
     judge_nothing,
     sweep,
-    workflow_of,
 )
 from streamq.driver import ChunkQueue, Entry, QueueOptions, StreamId
 
@@ -51,9 +51,9 @@ def judge(*lives: Life) -> Judge:
     """Give these verdicts one after the other, the last one for ever."""
     left = list(lives)
 
-    async def judged(workflow_id: str, first_run_id: str) -> Verdict:
+    async def judged(execution: Execution) -> Verdict:
         life = left.pop(0) if len(left) > 1 else left[0]
-        return Verdict(life, f"workflow {workflow_id!r} is {life.value}")
+        return Verdict(life, f"{execution} is {life.value}")
 
     return judged
 
@@ -160,7 +160,7 @@ async def test_streams_of_no_workflow_are_kept(
     queue: ChunkQueue, settings: Settings, name: str
 ) -> None:
     """A writer outside Temporal may come back any day."""
-    assert workflow_of(name) is None
+    assert execution_of(name) is None
     await abandon(queue, settings, name)
     summary = await sweep(queue, settings, SweepRequest(), judge(Life.OVER))
     assert (summary.open, summary.sealed) == (1, 0)
@@ -171,7 +171,7 @@ async def test_an_attempt_that_begins_meanwhile_wins(queue: ChunkQueue, settings
     await abandon(queue, settings)
     writers: list[StreamWriter] = []
 
-    async def slow(workflow_id: str, first_run_id: str) -> Verdict:
+    async def slow(execution: Execution) -> Verdict:
         if not writers:
             writers.append(
                 await open_writer(NAME, queue=queue, settings=settings, epoch=EPOCH + 1_000)
@@ -206,7 +206,7 @@ async def test_a_stream_that_is_being_sealed_keeps_its_own_ending(
     """An activity may seal its stream just after its workflow ended: its ending is better."""
     writer = await open_writer(NAME, queue=queue, settings=settings, epoch=EPOCH)
 
-    async def slow(workflow_id: str, first_run_id: str) -> Verdict:
+    async def slow(execution: Execution) -> Verdict:
         await writer.cancel("by the activity")
         return Verdict(Life.OVER, "over")
 

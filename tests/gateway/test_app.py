@@ -11,7 +11,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from httpx_sse import aconnect_sse
 from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
 
 import streamq.gateway
@@ -109,7 +111,7 @@ async def test_every_name_has_an_address(
         address = quote(name, safe="")
         assert (await served.get(f"/streams/{address}")).json()["name"] == name
         assert await served.values(address) == ["x"]
-        listed = await served.client.get("/streams", params={"prefix": name})
+        listed = await served.get(f"/streams?prefix={address}")
         assert name in [each["name"] for each in listed.json()["streams"]]
 
 
@@ -187,6 +189,26 @@ async def test_mounted_under_a_prefix(queue: WatchedQueue, settings: Settings) -
         assert (await client.get("/live/view/page.js")).status_code == 200
         assert (await client.get("/live/view/streams/s")).json()["state"] == "END"
         assert b"event: end" in (await client.get("/live/view/streams/s/events")).content
+
+
+async def test_events_pass_a_compressing_middleware_at_once(
+    queue: WatchedQueue, settings: Settings
+) -> None:
+    """Starlette's GZipMiddleware before 0.46 keeps events back until the stream has ended."""
+    app = create_app(queue, settings)
+    app.add_middleware(GZipMiddleware)
+    async with (
+        open_writer("s", queue=queue) as writer,
+        serve(app) as server,
+        httpx.AsyncClient(base_url=server.url) as client,
+    ):
+        await writer.send_chunk("x")
+        await writer.flush()
+        async with aconnect_sse(client, "GET", "/streams/s/events") as source, asyncio.timeout(20):
+            async for event in source.aiter_sse():
+                if event.event == "chunk":
+                    break
+            assert event.json()["value"] == "x"
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
+from tests.temporal.support.bench import Bench
 from tests.temporal.support.fixture_types import Run, Start
 from tests.temporal.support.processes import Shared
 
@@ -108,3 +109,8 @@ def start(client: Client, task_queue: str) -> Start:
         )
 
     return started
+
+
+@pytest.fixture
+def bench(client: Client, queue: ChunkQueue, settings: Settings, task_queue: str) -> Bench:
+    return Bench(client, queue, settings, task_queue)

@@ -20,16 +20,18 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from tests.temporal.support.following_workflows import Continues, Options, State
-from tests.temporal.support.reading import outline
+from tests.temporal.support.reading import outline, read_all
+from tests.temporal.support.standalone import begin
 
 from streamq import ConfigurationError, Settings, StreamWriter
 from streamq._events import shown
-from streamq._sweep import workflow_of
+from streamq._executions import Execution, execution_of
 from streamq.driver import ChunkQueue, QueueOptions
 from streamq.sqlite import SqliteDriver, SqliteSettings
 from streamq.temporal import (
     StreamqPlugin,
     StreamRequest,
+    find_stream_name,
     stream_name,
     streaming_activity,
     subscribe,
@@ -95,7 +97,9 @@ async def test_a_stream_has_any_id_that_temporal_takes(
             assert outline([event async for event in events]) == ["chunk", "END"]
         await handle.result()
         name = stream_name(workflow_id, str(handle.first_execution_run_id))
-        assert workflow_of(name) == (workflow_id, handle.first_execution_run_id)
+        assert execution_of(name) == Execution(
+            "workflow", workflow_id, str(handle.first_execution_run_id)
+        )
         return name
 
     async with (
@@ -142,3 +146,21 @@ async def test_a_detached_producer_has_any_id_of_its_workflow(
         assert isinstance(found, dict)
         assert found["result"] == "counted"
         assert (await generic.result())["result"] == "counted"
+
+
+async def test_a_standalone_activity_has_any_id_that_temporal_takes(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """Its name is longer than a workflow's, and begins with the id all the same."""
+    tag = uuid.uuid4().hex[:8]
+    ids = [f"{tag}{each}"[: len(each)] if len(each) == 1_000 else each for each in IDS]
+
+    async def check(activity_id: str) -> None:
+        handle = await begin(client, task_queue, echo, id=activity_id)
+        events = await read_all(handle, queue, settings)
+        assert outline(events) == ["chunk", "END"]
+        name = await find_stream_name(handle)
+        assert execution_of(name) == Execution("activity", activity_id, str(handle.run_id))
+
+    async with worker_of(client, queue, settings, task_queue):
+        await asyncio.gather(*map(check, ids))

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamq import Chunk, Encoding, Event, Gap, Reset, Seal, SealState, SerializationError
+from streamq import (
+    Chunk,
+    Encoding,
+    Event,
+    EventOrGap,
+    Gap,
+    Reset,
+    Seal,
+    SealState,
+    SerializationError,
+)
 from streamq.records._values import encode_value
 from streamq.temporal._event_json import EventPacker, pack, unpack
 
@@ -51,7 +61,7 @@ def test_chunks_of_a_run_share_one_entry() -> None:
 
 def test_gap_in_the_numbers_begins_a_new_entry() -> None:
     """Numbers are counted from the first chunk, so that they must be consecutive."""
-    events: list[Event] = [
+    events: list[EventOrGap] = [
         Chunk(1, 1, 0, Encoding.TEXT, b"a"),
         Chunk(2, 2, 0, Encoding.TEXT, b"b"),
         Gap(3, 4, 2),

@@ -23,6 +23,7 @@ from temporalio.contrib.opentelemetry import (
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 from tests.temporal.support.reading import outline, read_all
+from tests.temporal.support.standalone import begin
 
 from streamq import ProducerGoneError, Settings, StreamWriter, open_writer
 from streamq.driver import ChunkQueue
@@ -242,7 +243,29 @@ assert _tracing.trace_headers() == {}
 with _tracing.stream_span(StreamId("t", "s"), backend="memory") as span:
     assert span.headers == {}
 reading = _tracing.ReadingSpan()
-reading.begin("wf")
+reading.begin("temporalWorkflowID", "wf")
 reading.end(None, None)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+async def test_standalone_activity_is_in_the_trace_of_its_caller(
+    traced: Client,
+    exporter: InMemorySpanExporter,
+    queue: ChunkQueue,
+    settings: Settings,
+    task_queue: str,
+) -> None:
+    """The same holds without a workflow between caller and activity."""
+    with trace.get_tracer("test").start_as_current_span("caller"):
+        async with run_worker(traced, queue, settings, task_queue):
+            handle = await begin(traced, task_queue, "say", "hello")
+            assert outline(await read_all(handle, queue, settings)) == ["hello", "END"]
+            await handle.result()
+    [written], [read] = named(exporter, "streamq.write"), named(exporter, "streamq.subscribe")
+    above = list(ancestors(exporter, written))
+    assert above[0] == "RunActivity:say"
+    assert [link.context.span_id for link in read.links] == [context_of(written).span_id]
+    assert attributes(written, "stream") == attributes(read, "stream")
+    assert read.attributes is not None
+    assert read.attributes["temporalActivityID"] == handle.id

@@ -17,6 +17,7 @@ import pytest
 import streamq_s3sns
 from s3sns_guard import FREE, VERSIONING, Guard, action, needs, policy, table
 from streamq import load_settings, open_reader, open_writer
+from streamq._executions import Execution
 from streamq._sweep import Life, SweepRequest, Verdict, sweep
 from streamq.driver import (
     AccessDeniedError,
@@ -262,9 +263,9 @@ async def test_queue_that_may_not_see_versions_does_not_promise_erasure(
         assert queue.capabilities.erases == (VERSIONING in allowed)
 
 
-async def has_ended(workflow_id: str, first_run_id: str) -> Verdict:
-    """Judge for a sweep that every workflow has ended."""
-    return Verdict(Life.OVER, f"{workflow_id} has ended")
+async def has_ended(execution: Execution) -> Verdict:
+    """Judge for a sweep that everything has ended."""
+    return Verdict(Life.OVER, f"{execution} has ended")
 
 
 @pytest.fixture

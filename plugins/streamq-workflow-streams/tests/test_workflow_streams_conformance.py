@@ -64,8 +64,9 @@ class WorkflowStreamsHarness(ServerHarness[TemporalDevServer, WorkflowStreamsSet
     async def plant(self, tenant: str) -> None:
         """Start hosts of another program, which no worker runs, with memos that name no stream."""
         client = await Client.connect(self.server.address)
-        memos = ({}, *({"streamq_stream": each} for each in (["", ""], [tenant, 1], 7, [tenant])))
-        for number, memo in enumerate((*memos, {"streamq_stream": [tenant, "n" * 2_000]})):
+        values: list[object] = [["", ""], [tenant, 1], 7, [tenant], [tenant, "n" * 2_000]]
+        memos: list[dict[str, object]] = [{}, *({"streamq_stream": each} for each in values)]
+        for number, memo in enumerate(memos):
             await client.start_workflow(
                 "streamq.Host",
                 id=f"streamq-host/{tenant}/a{number}",

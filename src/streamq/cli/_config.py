@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+import importlib.util
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 import typer
@@ -18,6 +19,8 @@ from rich.text import Text
 
 from streamq._settings import (
     CONFIG_FILE_VARIABLE,
+    PREFIX,
+    Settings,
     build,
     check_variables,
     load_settings,
@@ -53,7 +56,8 @@ class Setting:
     Attributes:
         variable: Environment variable that sets it.
         value: JSON-ready value, masked if it is secret.
-        source: ``environment``, ``.env``, the configuration file's path, or ``default``.
+        source: ``environment``, ``.env``, the configuration file's path, ``Temporal's profile``
+            (``TEMPORAL_...`` and ``temporal.toml``), or ``default``.
         description: Its meaning.
     """
 
@@ -80,7 +84,8 @@ def config(
     driver = load_driver(settings.backend)
     check_variables(settings, driver.settings_type, installed_drivers())
     configured_codec(settings, stream_id("any", settings))  # raises if the converter is wrong
-    found = [*_in_effect(settings), *_in_effect(build(driver.settings_type)), _config_file()]
+    ours, drivers = [*_in_effect(settings)], [*_in_effect(build(driver.settings_type))]
+    found = [*_with_profile(ours, settings), *drivers, _config_file()]
     if as_json:
         show_json({"backend": settings.backend, "settings": [asdict(s) for s in found]})
         return
@@ -101,6 +106,26 @@ def config(
     show_table(table, console)
 
 
+def _with_profile(found: list[Setting], settings: Settings) -> Iterator[Setting]:
+    """Fill in what the profile of Temporal's own configuration states about Temporal."""
+    if importlib.util.find_spec("temporalio") is None:
+        yield from found
+        return
+    endpoint = settings.temporal_target.resolve()
+    stated = {
+        f"{PREFIX}TEMPORAL_ADDRESS": endpoint.address,
+        f"{PREFIX}TEMPORAL_NAMESPACE": endpoint.namespace,
+        f"{PREFIX}TEMPORAL_API_KEY": SecretStr(endpoint.api_key) if endpoint.api_key else None,
+        f"{PREFIX}TEMPORAL_TLS": True if endpoint.tls else None,
+    }
+    for each in found:
+        value = mask(stated.get(each.variable))
+        if each.source == "default" and value is not None and value != each.value:
+            yield replace(each, value=value, source="Temporal's profile")
+        else:
+            yield each
+
+
 def mask(value: object) -> bool | int | float | str | None:
     """Return a value in a form that may be shown: JSON-ready and without secrets."""
     if isinstance(value, SecretStr):
@@ -111,6 +136,8 @@ def mask(value: object) -> bool | int | float | str | None:
         return mask(value.value)
     if value is None or isinstance(value, bool | int | float):
         return value
+    if "-----BEGIN" in str(value):  # a key where the path of a file is expected
+        return _MASK
     text = _USER_INFO.sub(f"{_MASK}@", str(value))
     return _SECRET_PARAMETER.sub(rf"\g<1>{_MASK}", text)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,6 +21,7 @@ from streamq.opening._open import configured_driver, open_reader, open_writer
 from ._config import mask
 from ._terminal import run_async, show_json, show_table, stderr, stdout
 
+_TEMPORAL_SECONDS = 10.0
 _UNHEALTHY_EXIT = 1
 
 
@@ -52,6 +55,7 @@ async def _examine(settings: Settings, create: bool, write: bool, as_json: bool)
     if create:
         created = await driver.provision(options, driver_settings)
     findings = await _findings(driver, options, driver_settings)
+    findings += await _examine_temporal(settings)
     if write and all(finding.ok for finding in findings):
         findings.append(await _round_trip(settings, driver, options, driver_settings))
     if as_json:
@@ -74,6 +78,34 @@ async def _findings(
         return list(await driver.examine(options, driver_settings))
     except StreamqError as exc:
         return [Finding("server", False, str(exc), _remedy(driver))]
+
+
+async def _examine_temporal(settings: Settings) -> list[Finding]:
+    """Connect to Temporal, if it is installed, and settings or Temporal's own state where it is."""
+    if importlib.util.find_spec("temporalio") is None:
+        return []
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+    from temporalio.service import RPCError
+
+    remedy = "check STREAMQ_TEMPORAL_..., TEMPORAL_... and temporal.toml"
+    try:
+        endpoint = settings.temporal_target.resolve()
+        if not endpoint.is_configured:
+            return []
+        async with asyncio.timeout(_TEMPORAL_SECONDS):
+            client = await endpoint.connect()
+            await client.workflow_service.describe_namespace(
+                DescribeNamespaceRequest(namespace=endpoint.namespace)
+            )
+    except TimeoutError:
+        text = f"Temporal at {endpoint.address} did not answer within {_TEMPORAL_SECONDS:g} s"
+        return [Finding("temporal", False, text, remedy)]
+    except RPCError as exc:
+        text = f"namespace {endpoint.namespace} at {endpoint.address}: {exc.message}"
+        return [Finding("temporal", False, text, remedy)]
+    except StreamqError as exc:
+        return [Finding("temporal", False, str(exc), remedy)]
+    return [Finding("temporal", True, f"namespace {endpoint.namespace} at {endpoint.address}")]
 
 
 async def _round_trip(

@@ -89,7 +89,8 @@ async def not_found(
         guess = f"did you mean {' or '.join(map(_quoted, similar))}?"
     else:
         guess = (
-            "check the name (workflow id/first run id/topic), STREAMQ_BACKEND and STREAMQ_TENANT"
+            "check the name (workflow id/first run id/topic or activity id/activity-run id/topic), "
+            "STREAMQ_BACKEND and STREAMQ_TENANT"
         )
         if database(settings) is not None:
             guess += "; a relative STREAMQ_SQLITE_PATH is resolved from this directory"

@@ -58,14 +58,14 @@ def sweep(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     temporal: Annotated[
         bool,
-        typer.Option("--temporal/--no-temporal", help="Ask Temporal which workflows have ended."),
+        typer.Option("--temporal/--no-temporal", help="Ask Temporal what has ended."),
     ] = True,
     grace: Annotated[
         timedelta,
         typer.Option(
             parser=_duration,
             metavar="DURATION",
-            help="Ignore workflows that ended more recently than this.",
+            help="Ignore what ended more recently than this.",
             show_default="60s",
         ),
     ] = _GRACE,
@@ -73,8 +73,8 @@ def sweep(
         bool,
         typer.Option(
             "--unknown",
-            help="Also end streams whose workflow the namespace does not know (deleted, past its "
-            "retention, or running in another namespace).",
+            help="Also end streams whose workflow or activity the namespace does not know "
+            "(deleted, past its retention, or running in another namespace).",
         ),
     ] = False,
     delete_persistent: Annotated[
@@ -103,10 +103,10 @@ def sweep(
 ) -> int:
     """Seal and remove streams that crashed producers have left.
 
-    Removes streams that have expired and still use storage. Seals streams whose workflow has ended
-    without sealing them, with an error: every reader ends at once, and they expire soon. Reports
-    streams that never expire. Does not touch a stream whose workflow runs, or may still run. The
-    exit code is 2 if the sweep could not do all of its work.
+    Removes streams that have expired and still use storage. Seals streams whose workflow, or
+    activity without a workflow, has ended without sealing them, with an error: every reader ends at
+    once, and they expire soon. Reports streams that never expire. Does not touch a stream whose
+    producer runs, or may still run. The exit code is 2 if the sweep could not do all of its work.
 
     \b
     Examples:
@@ -187,13 +187,10 @@ async def _with_temporal(
 @contextlib.asynccontextmanager
 async def _client(settings: Settings) -> AsyncIterator[Client]:
     with needs_extra("temporal"):
-        from temporalio.client import Client
-
+        endpoint = settings.temporal_target.resolve()
     try:
         # Lazy: the sweep connects to Temporal only if it needs it.
-        yield await Client.connect(
-            settings.temporal_address, namespace=settings.temporal_namespace, lazy=True
-        )
+        yield await endpoint.connect(lazy=True)
     finally:
         # The SDK's thread that delivered the last answer still has to leave the interpreter. If the
         # interpreter ended at this moment, the process would abort (PyGILState_Release).
@@ -255,7 +252,7 @@ def _show(summary: SweepSummary) -> None:
         show_table(table, stdout())
     counts = [
         f"{summary.streams} streams of tenant {summary.tenant} on {summary.backend}",
-        f"{summary.ended} had ended, {summary.running} of running workflows, {summary.open} open",
+        f"{summary.ended} had ended, {summary.running} of running producers, {summary.open} open",
         f"{summary.sealed} sealed, {summary.deleted} deleted, {summary.kept} kept, "
         f"{summary.failed} failed",
     ]

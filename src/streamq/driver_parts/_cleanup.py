@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
+
+R = TypeVar("R")
 
 CANCELLED_SECONDS = 1.0
 """How long a caller that was cancelled still waits for its cleanup."""
@@ -68,8 +70,8 @@ class Closing:
             self._steps = ()  # they often refer to the owner of this object
 
 
-async def to_the_end(cleanup: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to completion even if this task is cancelled meanwhile.
+async def to_the_end(cleanup: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine to completion even if this task is cancelled meanwhile; return its result.
 
     The coroutine has to limit its own duration. A cancellation that arrives meanwhile is swallowed:
     call this only where the caller is about to end in any case.
@@ -81,7 +83,7 @@ async def to_the_end(cleanup: Coroutine[Any, Any, None]) -> None:
         except asyncio.CancelledError:
             if task.cancelled():
                 raise
-    await task
+    return task.result()
 
 
 def _begin(steps: tuple[Step, ...]) -> asyncio.Task[None]:

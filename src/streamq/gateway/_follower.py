@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
+from streamq._events import Gap
 from streamq.reading._reader import StreamReader
 
 from ._frames import clip, encode_event
@@ -27,7 +29,7 @@ class Follower:
         """Offset of the last event delivered."""
         self.is_ended = False
         """Whether that event was the seal."""
-        self._log: StreamReader | None = None
+        self._log: StreamReader[Any, Gap] | None = None
 
     async def read(self, max_wait: float) -> bytes:
         """Return the next frames, about 64 KiB at most.

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from streamq._errors import SerializationError
-from streamq._events import Event, Gap
+from streamq._errors import SerializationError, error_text
+from streamq._events import EventOrGap, Gap
 
 HEARTBEAT = b":\n"
 """A comment line, without a blank line after it: some clients would dispatch an empty event."""
@@ -33,7 +33,7 @@ class Frame:
     data: bytes
 
 
-def encode_event(event: Event) -> Frame:
+def encode_event(event: EventOrGap) -> Frame:
     """Encode a stored event.
 
     Raises:
@@ -43,7 +43,9 @@ def encode_event(event: Event) -> Frame:
     try:
         text = _to_json(fields)
     except (ValueError, RecursionError) as exc:
-        raise SerializationError(f"event {event.offset} cannot be written as JSON: {exc}") from exc
+        raise SerializationError(
+            f"event {event.offset} cannot be written as JSON: {error_text(exc)}"
+        ) from exc
     data = f"id: {event.offset}\nevent: {fields['event']}\ndata: {text}\n\n".encode("ascii")
     return Frame(event.first if isinstance(event, Gap) else event.offset, event.offset, data)
 
@@ -68,7 +70,7 @@ def encode_error(code: str, message: str, *, retryable: bool, retry_seconds: flo
     return f"event: error\nretry: {round(retry_seconds * 1000)}\ndata: {text}\n\n".encode("ascii")
 
 
-def clip(event: Event, after: int) -> Event | None:
+def clip(event: EventOrGap, after: int) -> EventOrGap | None:
     """Return the part of an event that a client at ``after`` has not received, if any."""
     if event.offset <= after:
         return None

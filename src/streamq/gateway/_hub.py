@@ -16,6 +16,7 @@ import math
 import time
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import Any
 
 from streamq._errors import (
     BackendUnavailableError,
@@ -26,7 +27,7 @@ from streamq._errors import (
     StreamNotFoundError,
     StreamqError,
 )
-from streamq._events import StreamId
+from streamq._events import Gap, StreamId
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
@@ -162,7 +163,7 @@ class Hub:
         if self.failure is not None:
             raise self.failure.with_traceback(None)
 
-    async def open_log(self, after: int) -> StreamReader:
+    async def open_log(self, after: int) -> StreamReader[Any, Gap]:
         """Open a reader at or before an event, for one client, which closes it."""
         at = bisect_right(self._anchors, after, key=lambda anchor: anchor[0])
         start = self._anchors[at - 1][1] if at else "beginning"
@@ -184,7 +185,7 @@ class Hub:
             self._silent_since = time.monotonic()
         return self._place
 
-    async def _open_reader(self, start: str, settings: Settings) -> StreamReader:
+    async def _open_reader(self, start: str, settings: Settings) -> StreamReader[Any, Gap]:
         return await open_reader(
             self.stream,
             from_=start,
@@ -195,7 +196,7 @@ class Hub:
         )
 
     async def _run(self) -> None:
-        reader: StreamReader | None = None
+        reader: StreamReader[Any, Gap] | None = None
         try:
             place = await self.refresh()
             start = "beginning"
@@ -228,7 +229,7 @@ class Hub:
         encoded = (place.size_bytes or 0) * 4 // 3 + (place.offset or 0) * _FRAME_OVERHEAD
         return encoded > self._options.ring_bytes
 
-    async def _read(self, reader: StreamReader) -> None:
+    async def _read(self, reader: StreamReader[Any, Gap]) -> None:
         max_wait = max(min(self._options.heartbeat_seconds, self._idle_left()), 0.0)
         events = await reader.read_batch(max_bytes=_BATCH_BYTES, max_wait=max_wait)
         if not events:
@@ -279,7 +280,7 @@ class Hub:
             return math.inf
         return self._silent_since + self._settings.idle_seconds - time.monotonic()
 
-    def _add_anchor(self, reader: StreamReader, frames: list[Frame]) -> None:
+    def _add_anchor(self, reader: StreamReader[Any, Gap], frames: list[Frame]) -> None:
         """Store a cursor now and then, so that a client's own reader need not start at the top."""
         self._since_anchor += sum(len(frame.data) for frame in frames)
         if self._since_anchor < self._anchor_spacing or self.ring.offset != reader.offset:

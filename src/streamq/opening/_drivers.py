@@ -10,7 +10,7 @@ import inspect
 
 from stevedore import NamedExtensionManager
 
-from streamq._errors import BackendLoadError, BackendNotFoundError
+from streamq._errors import BackendLoadError, BackendNotFoundError, error_text
 from streamq._settings import OFFICIAL_PLUGINS, did_you_mean
 from streamq.driver import AnyDriver, Driver
 
@@ -106,4 +106,4 @@ def _broken(name: str, dist: str, target: str, exc: BaseException) -> str:
                 f"backend {name!r} needs the package {missing!r}, which is not installed; run: "
                 f"pip install --force-reinstall {dist}"
             )
-    return f"backend {name!r} of {dist} cannot be imported: {type(exc).__name__}: {exc}"
+    return f"backend {name!r} of {dist} cannot be imported: {type(exc).__name__}: {error_text(exc)}"

@@ -9,7 +9,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from streamq._errors import (
     BackendError,
@@ -17,7 +17,7 @@ from streamq._errors import (
     StreamNotFoundError,
     ThrottledError,
 )
-from streamq._events import StreamId
+from streamq._events import Gap, StreamId
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, build, check_variables, load_settings
 from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions, close_all
@@ -197,6 +197,37 @@ def open_writer(
     return Opening(opener)
 
 
+class ReaderOptions(TypedDict, total=False):
+    """Options of :func:`open_reader`, where they are described, that do not change its type."""
+
+    from_: Literal["beginning", "tail"] | str
+    queue: ChunkQueue | None
+    settings: Settings | None
+    must_exist: bool
+    idle_seconds: float | None
+    codec: Codec | None
+    commits: bool
+    require: Collection[str]
+
+
+@overload
+def open_reader(
+    stream: str | StreamId,
+    *,
+    gaps_as_events: Literal[False] = ...,
+    value_type: type[T] | None = ...,
+    serializer: Serializer[T] | None = ...,
+    **options: Unpack[ReaderOptions],
+) -> Opening[StreamReader[T]]: ...
+@overload
+def open_reader(
+    stream: str | StreamId,
+    *,
+    gaps_as_events: bool,
+    value_type: type[T] | None = ...,
+    serializer: Serializer[T] | None = ...,
+    **options: Unpack[ReaderOptions],
+) -> Opening[StreamReader[T, Gap]]: ...
 def open_reader(
     stream: str | StreamId,
     *,
@@ -211,7 +242,7 @@ def open_reader(
     codec: Codec | None = None,
     commits: bool = True,
     require: Collection[str] = (),
-) -> Opening[StreamReader[T]]:
+) -> Opening[StreamReader[T, Gap]] | Opening[StreamReader[T]]:
     """Open a stream for reading.
 
     Args:
@@ -241,7 +272,7 @@ def open_reader(
         ConfigurationError: As for :func:`open_queue`, or the name is not usable.
     """
 
-    async def opener() -> StreamReader[T]:
+    async def opener() -> StreamReader[T, Gap]:
         chosen = settings or load_settings()
         identity = stream_id(stream, chosen)
         cursor = Cursor() if from_ in ("beginning", "tail") else Cursor.decode(from_, identity)

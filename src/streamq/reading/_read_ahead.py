@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from streamq._events import Chunk, Event, Seal
+from streamq._events import Chunk, EventOrGap, Seal
 from streamq.records._values import T
 
 from ._cursor import Cursor, Progress
@@ -20,7 +20,7 @@ from ._cursor import Cursor, Progress
 class _RecordEvents:
     """The undelivered events of one record, and the places before and after the record."""
 
-    events: deque[Event[Any]]
+    events: deque[EventOrGap[Any]]
     before: str
     after: str
     progress: Progress
@@ -49,7 +49,7 @@ class ReadAhead(Generic[T]):
 
     def add(
         self,
-        events: Sequence[Event[T]],
+        events: Sequence[EventOrGap[T]],
         *,
         before: str,
         after: str,
@@ -77,9 +77,9 @@ class ReadAhead(Generic[T]):
             last = self.pending[-1]
             last.after, last.end = after, progress
 
-    def take(self, max_events: int, max_bytes: int) -> list[Event[T]]:
+    def take(self, max_events: int, max_bytes: int) -> list[EventOrGap[T]]:
         """Deliver events up to both limits; at least one if there is one."""
-        batch: list[Event[T]] = []
+        batch: list[EventOrGap[T]] = []
         size = 0
         while self.pending and len(batch) < max_events:
             event = self.pending[0].events[0]
@@ -90,10 +90,10 @@ class ReadAhead(Generic[T]):
             batch.append(self.deliver())
         return batch
 
-    def deliver(self) -> Event[T]:
+    def deliver(self) -> EventOrGap[T]:
         """Deliver the next event; there has to be one."""
         record = self.pending[0]
-        event: Event[T] = record.events.popleft()
+        event: EventOrGap[T] = record.events.popleft()
         self.events += 1
         if isinstance(event, Chunk):
             self.chunks += 1

@@ -11,7 +11,7 @@ import dataclasses
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Generic, Self
+from typing import Generic, Self, cast
 
 from streamq._errors import (
     ClosedError,
@@ -19,7 +19,7 @@ from streamq._errors import (
     StreamNotFoundError,
     StreamqError,
 )
-from streamq._events import Chunk, Event, Reset, Seal, StreamId
+from streamq._events import Chunk, Event, GapT, Reset, Seal, StreamId
 from streamq._retry import RetryPolicy
 from streamq._statistics import ReaderStatistics
 from streamq.driver import START, ChunkQueue, Closing, Stored
@@ -41,7 +41,7 @@ _LONGEST_WAIT_SECONDS = 20.0
 _EXISTENCE_SECONDS = 5.0  # interval at which an idle reader checks that the stream exists
 
 
-class StreamReader(Generic[T]):
+class StreamReader(Generic[T, GapT]):
     """Reads one stream, event by event or batch by batch; its values are of type ``T``.
 
     Get one from :func:`streamq.open_reader`. Iterating yields every :class:`Chunk`, :class:`Reset`
@@ -146,7 +146,7 @@ class StreamReader(Generic[T]):
         max_events: int = 1_000,
         max_bytes: int = _READ_BYTES,
         max_wait: float = _LONGEST_WAIT_SECONDS,
-    ) -> list[Event[T]]:
+    ) -> list[Event[T] | GapT]:
         """Return the next events, waiting for the first one only.
 
         Args:
@@ -173,12 +173,13 @@ class StreamReader(Generic[T]):
             left = until - self._clock()
             if not await self._fetch(max(left, 0.0)) and left <= 0:
                 break
-        return self._ahead.take(max_events, max_bytes)
+        # The sequencer makes gaps only for readers that asked for them.
+        return cast("list[Event[T] | GapT]", self._ahead.take(max_events, max_bytes))
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event[T]:
+    async def __anext__(self) -> Event[T] | GapT:
         """Return the next event.
 
         Raises:
@@ -202,7 +203,7 @@ class StreamReader(Generic[T]):
                         stream=str(self.stream),
                     )
                 await self._fetch(min(left, _LONGEST_WAIT_SECONDS))
-        return self._ahead.deliver()
+        return cast("Event[T] | GapT", self._ahead.deliver())
 
     async def collect(self) -> list[T]:
         """Read to the end and return the valid values: those after the last reset.

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from streamq._errors import CorruptRecordError, CursorError, TrimmedError
-from streamq._events import Chunk, Event, Gap, Reset, Seal
+from streamq._events import Chunk, EventOrGap, Gap, Reset, Seal
 from streamq.records._values import PLAIN, Serializer
 from streamq.records._wire import MAX_CHUNK_BYTES, Record, RecordKind
 
@@ -98,7 +98,7 @@ class Sequencer:
             len(self._early) / self._reorder_records,
         )
 
-    def feed(self, record: Record) -> list[Event]:
+    def feed(self, record: Record) -> list[EventOrGap]:
         """Take the next record and return the events that it completes, often none.
 
         Raises:
@@ -166,7 +166,7 @@ class Sequencer:
         self._early_bytes = 0
         self._drop_parts()
 
-    def _events_of(self, record: Record, *, may_wait: bool = True) -> list[Event]:
+    def _events_of(self, record: Record, *, may_wait: bool = True) -> list[EventOrGap]:
         """Return the undelivered events of a DATA record of the current epoch."""
         first, expected = record.offset, self.offset + 1
         if first <= self._taken_over_at:
@@ -176,7 +176,7 @@ class Sequencer:
         if record.last_offset < expected:
             self.duplicate_records += 1
             return []
-        events: list[Event] = []
+        events: list[EventOrGap] = []
         if first > expected:
             if may_wait and self._hold_back(record):
                 return []
@@ -209,13 +209,13 @@ class Sequencer:
             events.append(self.seal)
         return events
 
-    def _events_of_part(self, record: Record, expected: int, may_wait: bool) -> list[Event]:
+    def _events_of_part(self, record: Record, expected: int, may_wait: bool) -> list[EventOrGap]:
         """Add a part to the incomplete chunk; return the chunk with its last part."""
         have, (encoding, data) = len(self._parts), record.chunks[0]
         if record.offset < expected or (record.offset == expected and record.part < have):
             self.duplicate_records += 1
             return []
-        events: list[Event] = []
+        events: list[EventOrGap] = []
         is_early = record.offset > expected or record.part > have
         if is_early and may_wait and self._hold_back(record):
             return []

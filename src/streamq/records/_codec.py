@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Protocol
 
-from streamq._errors import CorruptRecordError, SerializationError
+from streamq._errors import CorruptRecordError, SerializationError, error_text
 
 from ._wire import Record
 
@@ -79,7 +79,9 @@ async def _call(call: Awaitable[bytes], verb: str, seconds: float) -> bytes:
                 "(STREAMQ_OPERATION_SECONDS)"
             )
         else:
-            message = f"the payload codec cannot {verb} a record: {type(exc).__name__}: {exc}"
+            message = (
+                f"the payload codec cannot {verb} a record: {type(exc).__name__}: {error_text(exc)}"
+            )
         error = SerializationError(message)
         # A key service that is down comes back; a wrong key, found only by decoding, stays wrong.
         error.retryable = verb == "encode" or isinstance(exc, OSError)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar
 
-from streamq._errors import SerializationError
+from streamq._errors import SerializationError, error_text
 
 
 class Encoding(enum.IntEnum):
@@ -96,7 +96,7 @@ def encode_value(value: object) -> tuple[Encoding, bytes]:
         return Encoding.JSON, _encode_json(value).encode()
     except (TypeError, ValueError, RecursionError) as exc:
         raise SerializationError(
-            f"cannot serialise a chunk of type {type(value).__name__}: {exc}. "
+            f"cannot serialise a chunk of type {type(value).__name__}: {error_text(exc)}. "
             "Send str, bytes or a JSON-serialisable value."
         ) from exc
 

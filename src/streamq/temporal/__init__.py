@@ -7,14 +7,15 @@ removes the streams that crashed producers left.
 This module is the facade. The rooms are named by where their code runs, from the top down:
 
 * ``_plugin``, ``_interceptor``, ``_versioned``: the worker;
-* ``_subscribe``, ``_find_name``: any process outside of workers;
+* ``_connect``, ``_subscribe``, ``_find_name``, ``_targets``: any process outside of workers;
 * ``generic/``: ``streamq.Stream``; ``sweeping/``: ``streamq.Sweep``; ``workflow_streams/``: the
   names of Temporal's Workflow Streams;
 * ``workflow/``: workflow code;
 * ``producer/``: the user's activities;
 * ``activities/``: streamq's own activities;
 * ``_names``, ``_origin``, ``_lineage``, ``_rpc``, ``_chains``, ``_workflow_runs``, ``_closing``,
-  ``_failure``, ``_input``, ``_event_json``, ``_serializer``, ``_tracing``: shared by all.
+  ``_activity_runs``, ``_activity_closing``, ``_patience``, ``_failure``, ``_input``,
+  ``_event_json``, ``_serializer``, ``_tracing``: shared by all.
 
 A module imports only from rooms below its own, and from ``streamq``.
 
@@ -23,6 +24,8 @@ Design: docs/design/temporal-producing.md, docs/design/temporal-reading.md.
 
 from streamq._sweep import SweepFinding, SweepRequest, SweepSummary
 
+from ._activity_runs import activity_stream_name
+from ._connect import connect
 from ._find_name import find_stream_name
 from ._names import DEFAULT_TOPIC, stream_name
 from ._plugin import StreamqPlugin
@@ -85,6 +88,8 @@ __all__ = [
     "SweepRequest",
     "SweepSummary",
     "SweepWorkflow",
+    "activity_stream_name",
+    "connect",
     "find_stream_name",
     "forward",
     "poll",

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from temporalio.api.enums.v1 import ContinueAsNewInitiator, RetryState
 from temporalio.api.history.v1 import HistoryEvent
@@ -23,18 +22,12 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from streamq._errors import StreamqError
-
 from ._chains import first_run_of_chain
+from ._patience import SHORTEST_PAUSE, Patience, next_pause
 from ._rpc import connecting, is_transient, rpc_error
 from ._workflow_runs import describe_run
 
 _LONG_POLL_TIMEOUT = timedelta(seconds=70)
-_SHORTEST_PAUSE = 0.05
-_LONGEST_PAUSE = 2.0
-_REFUSED_PAUSE = 30.0
-
-R = TypeVar("R")
 
 _CLOSED_BY = {
     "workflow_execution_completed_event_attributes": WorkflowExecutionStatus.COMPLETED,
@@ -48,7 +41,7 @@ _CLOSED_BY = {
 }
 
 
-class ClosingWatch:
+class ClosingWatch(Patience):
     """Waits for the end of a workflow. An outage of Temporal, or a refusal, does not end the wait.
 
     Args:
@@ -66,35 +59,14 @@ class ClosingWatch:
         patience_seconds: float = math.inf,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
+        super().__init__(
+            f"workflow {workflow_id!r}",
+            rpc_error,
+            patience_seconds=patience_seconds,
+            on_change=on_change,
+        )
         self._client = client
         self._workflow_id = workflow_id
-        self._patience = patience_seconds
-        self._on_change = on_change
-        self._failing_since = math.inf
-        self.failure: StreamqError | None = None
-        """Why Temporal did not answer the last question; ``None`` if it did."""
-
-    def silence_ends(self, quiet_since: float, seconds: float) -> float:
-        """Return when neither an event nor an answer will have come for a time.
-
-        Args:
-            quiet_since: Since when there has been no event, by ``time.monotonic()``.
-            seconds: The time.
-
-        Returns:
-            A time of ``time.monotonic()``, infinite while Temporal answers.
-        """
-        return max(quiet_since, self._failing_since) + seconds
-
-    def silence(self, stream: str, seconds: float) -> StreamqError:
-        """Return the error for a stream that is silent while Temporal does not answer."""
-        assert self.failure is not None
-        return type(self.failure)(
-            f"no event of stream {stream} came for {seconds:g} s, and for as long Temporal did not "
-            f"say whether its workflow still runs: {self.failure}",
-            backend="temporal",
-            stream=stream,
-        )
 
     async def wait_chain(self, first_run_id: str) -> str:
         """Wait until the last run of the chain that a run began has ended.
@@ -109,9 +81,9 @@ class ClosingWatch:
         run_id = first_run_id
         while True:
             event = await self.wait_run(run_id)
-            next_run = await self._asking(partial(self._next_run, run_id, first_run_id, event))
+            next_run = await self.asking(partial(self._next_run, run_id, first_run_id, event))
             if next_run is None:
-                return "NOT_FOUND" if event is None else _CLOSED_BY[_kind(event)].name
+                return await self.asking(partial(self._status, run_id, event))
             run_id = next_run
 
     async def wait_run(self, run_id: str | None) -> HistoryEvent | None:
@@ -129,7 +101,7 @@ class ClosingWatch:
         handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(
             self._workflow_id, run_id=run_id
         )
-        pause = _SHORTEST_PAUSE
+        pause = SHORTEST_PAUSE
         while True:
             pages = handle.fetch_history_events(
                 wait_new_event=True,
@@ -141,8 +113,8 @@ class ClosingWatch:
                 with connecting():
                     while True:
                         await pages.fetch_next_page()
-                        self._answered()
-                        pause = _SHORTEST_PAUSE
+                        self.answered()
+                        pause = SHORTEST_PAUSE
                         for event in pages.current_page or ():
                             if _kind(event) in _CLOSED_BY:
                                 return event
@@ -150,37 +122,22 @@ class ClosingWatch:
                 if exc.status is RPCStatusCode.NOT_FOUND:
                     return None  # removed after the namespace's retention
                 await self._prove(exc, run_id)
-                longest = _LONGEST_PAUSE if is_transient(exc) else _REFUSED_PAUSE
+                failed = exc
             await asyncio.sleep(pause)
-            pause = min(pause * 2, longest)
+            pause = next_pause(pause, failed)
 
     async def _prove(self, failed: RPCError, run_id: str | None) -> None:
         """Ask a short question after a long one has failed."""
         if not is_transient(failed):
-            self._failed(failed)
+            self.failed(failed)
             return
         try:
             await describe_run(self._client, self._workflow_id, run_id)
         except RPCError as exc:
             if exc.status is not RPCStatusCode.NOT_FOUND:
-                self._failed(exc)
+                self.failed(exc)
                 return
-        self._answered()
-
-    async def _asking(self, question: Callable[[], Awaitable[R]]) -> R:
-        """Ask until there is an answer."""
-        pause = _SHORTEST_PAUSE
-        while True:
-            try:
-                answer = await question()
-            except RPCError as exc:
-                self._failed(exc)
-                longest = _LONGEST_PAUSE if is_transient(exc) else _REFUSED_PAUSE
-            else:
-                self._answered()
-                return answer
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, longest)
+        self.answered()
 
     async def _next_run(
         self, run_id: str, first_run_id: str, closed: HistoryEvent | None
@@ -205,20 +162,19 @@ class ClosingWatch:
         first = await newest.first_run_id(client, workflow_id)
         return newest.run_id if first == first_run_id else None
 
-    def _answered(self) -> None:
-        if self.failure is not None:
-            self.failure, self._failing_since = None, math.inf
-            self._on_change()
-
-    def _failed(self, error: RPCError) -> None:
-        now = time.monotonic()
-        began = self.failure is None
-        self.failure = rpc_error(error, f"watch workflow {self._workflow_id!r}")
-        if began:
-            self._failing_since = now
-            self._on_change()
-        if now - self._failing_since >= self._patience:
-            raise self.failure from error
+    async def _status(self, run_id: str, closed: HistoryEvent | None) -> str:
+        """Return the state of a run that has ended."""
+        if closed is None:
+            return "NOT_FOUND"
+        status = _CLOSED_BY[_kind(closed)]
+        if status is WorkflowExecutionStatus.CONTINUED_AS_NEW:  # see _continues_chain
+            try:
+                run = await describe_run(self._client, self._workflow_id, run_id)
+                status = run.status or status
+            except RPCError as exc:
+                if exc.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+        return status.name
 
 
 def _kind(event: HistoryEvent) -> str:
@@ -246,6 +202,10 @@ def _continues_chain(closed: HistoryEvent) -> bool | None:
     if initiator == ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE:
         return False
     stated = initiator != ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_UNSPECIFIED
-    if stated or not attributes.backoff_start_interval.ToTimedelta():
+    backs_off = bool(attributes.backoff_start_interval.ToTimedelta())
+    if stated or (attributes.workflow_type.name and not backs_off):
         return True
-    return None  # the time-skipping server's retries and firings
+    # The time-skipping server's retries and firings. A real server shows a client of an SDK that it
+    # does not know an event without a type, in place of a completion or failure that another run
+    # follows.
+    return None

@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
-from streamq._errors import ChunkTooLargeError, SerializationError
-from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState
+from streamq._errors import ChunkTooLargeError, SerializationError, error_text
+from streamq._events import Chunk, Event, EventOrGap, Gap, Reset, Seal, SealState
 from streamq.records._values import PLAIN, Encoding, Serializer
 
 from ._failure import final_failure
@@ -50,7 +50,7 @@ class EventPacker:
         # Offset, attempt and seq of the chunk that would continue the last entry.
         self._run: tuple[int, int, int] | None = None
 
-    def add(self, event: Event, *, max_bytes: int) -> bool:
+    def add(self, event: EventOrGap, *, max_bytes: int) -> bool:
         """Add an event, unless the batch would exceed ``max_bytes`` and is not empty.
 
         Raises:
@@ -89,7 +89,7 @@ class EventPacker:
         self._run = (event.offset + 1, event.attempt, event.seq + 1)
         return True
 
-    def _exceeds(self, event: Event, size: int, max_bytes: int) -> bool:
+    def _exceeds(self, event: EventOrGap, size: int, max_bytes: int) -> bool:
         if self.entries:
             return self.size + size > max_bytes
         if self.size + size > PAYLOAD_BYTES:
@@ -102,7 +102,7 @@ class EventPacker:
         return False
 
 
-def pack(events: Iterable[Event]) -> list[dict[str, Any]]:
+def pack(events: Iterable[EventOrGap]) -> list[dict[str, Any]]:
     """Return events as the entries of a batch; see :class:`EventPacker`."""
     packer = EventPacker()
     for event in events:
@@ -129,7 +129,7 @@ def unpack(entries: Iterable[dict[str, Any]], serializer: Serializer[Any] = PLAI
             _unpack(entry, serializer, events)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as exc:
             raise SerializationError(
-                f"an entry of a batch cannot be read ({type(exc).__name__}: {exc}): "
+                f"an entry of a batch cannot be read ({type(exc).__name__}: {error_text(exc)}): "
                 f"{str(entry)[:200]}; send what streamq packed, or see the description of a batch"
             ) from exc
     return events
@@ -151,7 +151,9 @@ def _unpack(entry: dict[str, Any], serializer: Serializer[Any], events: list[Eve
     elif kind == "reset":
         events.append(Reset(offset, attempt))
     elif kind == "gap":
-        events.append(Gap(_number(entry, "first"), offset, attempt))
+        # Polls and forwarding ask for no gaps; another packer may have been given some.
+        gap = Gap(_number(entry, "first"), offset, attempt)
+        events.append(cast(Event, gap))
     elif kind == "end":
         events.append(
             Seal(

@@ -13,6 +13,7 @@ from temporalio.exceptions import (
     ApplicationError,
     CancelledError,
     ChildWorkflowError,
+    ServerError,
     TerminatedError,
 )
 
@@ -30,6 +31,7 @@ from streamq._errors import (
     SerializationError,
     StreamqError,
     TrimmedError,
+    error_text,
 )
 
 _NO_PLUGIN = "no-plugin"
@@ -67,9 +69,10 @@ def is_failure_of(failure: BaseException, *errors: type[Exception]) -> bool:
 
 def shown_to_readers(failure: BaseException) -> tuple[str, str]:
     """Return the type and the message that the seal of a stream states for a failure."""
+    name = failure_type(type(failure))
     if isinstance(failure, ApplicationError):  # whose str() begins with the type
-        return failure.type or failure_type(type(failure)), failure.message
-    return failure_type(type(failure)), str(failure)
+        return error_text(failure.type or name), error_text(failure.message)
+    return name, error_text(failure)
 
 
 def final_failure(
@@ -89,7 +92,7 @@ def application_error(error: StreamqError, *, hint: str = "") -> ApplicationErro
     if isinstance(error, FencedError):
         details[_REFUSED] = True
     return ApplicationError(
-        f"{error}{hint}",
+        f"{error_text(error)}{hint}",
         details,
         type=failure_type(type(error)),
         non_retryable=isinstance(error, _NEVER_BETTER) and not error.retryable,
@@ -140,16 +143,18 @@ def _details(failure: BaseException) -> list[dict[str, object]]:
     return [each for each in details if isinstance(each, dict)]
 
 
+def is_non_retryable(error: BaseException) -> bool:
+    """Whether a failure itself rules out another attempt, whatever the retry policy is."""
+    if isinstance(error, ApplicationError | ServerError):
+        return error.non_retryable
+    return isinstance(error, CancelledError | TerminatedError)
+
+
 def is_retryable(error: BaseException, info: activity.Info) -> bool:
     """Whether the failure itself allows another attempt, regardless of how many there were."""
-    if isinstance(error, CancelledError | TerminatedError):
+    if is_non_retryable(error):
         return False
-    if isinstance(error, ApplicationError):
-        if error.non_retryable:
-            return False
-        name = error.type or ""
-    else:
-        name = type(error).__name__
+    name = error.type or "" if isinstance(error, ApplicationError) else type(error).__name__
     policy = info.retry_policy
     return not (policy and name in (policy.non_retryable_error_types or ()))
 

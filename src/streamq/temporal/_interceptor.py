@@ -48,13 +48,18 @@ from .activities._waiting import WaitingActivities
 from .activities._watch import RESULT_ACTIVITY, WATCH_ACTIVITY
 from .producer._attempt import run_attempt
 from .producer._heartbeat_details import Heartbeats
+from .producer._own_writers import OwnWriters
 from .producer._signature import spec_of
 from .workflow._chain import continued_headers, known_first_run_id, learn_first_run_id
 from .workflow._end_stream import workflow_retries
 from .workflow._stream_topic import StreamOwner, chosen_owner, chosen_topic
+from .workflow_streams._end_topics import END_TOPICS_ACTIVITY, end_topics
+from .workflow_streams._hosted import HostedStream
+from .workflow_streams._publication import publishing_activity
 from .workflow_streams._publish import PUBLISH_ACTIVITY
 from .workflow_streams._workflow_stream import flush_workflow
 
+_OURS = "streamq."
 _BRIEF = {
     POLL_ACTIVITY,
     FORWARD_ACTIVITY,
@@ -63,6 +68,7 @@ _BRIEF = {
     SUMMARY_ACTIVITY,
     SEAL_ACTIVITY,
     PUBLISH_ACTIVITY,
+    END_TOPICS_ACTIVITY,
 }
 """Activities that occupy a slot for a moment, and must not queue behind producers."""
 
@@ -77,6 +83,7 @@ class StreamqInterceptor(Interceptor):
     Args:
         resources: Returns the queue and settings in use, ``None`` when no worker runs.
         client: The worker's client.
+        routes: Whether what is published to Workflow Streams goes to the queue.
 
     Attributes:
         waiting: The worker's activities that wait outside of its slots.
@@ -86,9 +93,12 @@ class StreamqInterceptor(Interceptor):
         self,
         resources: Callable[[], tuple[ChunkQueue, Settings] | None],
         client: Client | None = None,
+        *,
+        routes: bool = False,
     ) -> None:
         self._resources = resources
         self._client = client
+        self._routes = routes
         self._warned: set[str] = set()
         self.waiting = WaitingActivities()
 
@@ -100,13 +110,15 @@ class StreamqInterceptor(Interceptor):
         """Give activities their context and their writers."""
         if self._client is None:
             return next
-        return _ActivityInbound(next, self._resources, self._client, self.waiting, self._warned)
+        return _ActivityInbound(
+            next, self._resources, self._client, self.waiting, self._warned, routes=self._routes
+        )
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
         """Return the interceptor that adds the origin to activities."""
-        return _WorkflowInbound
+        return _RoutedWorkflowInbound if self._routes else _WorkflowInbound
 
 
 class _ActivityInbound(ActivityInboundInterceptor):
@@ -117,8 +129,11 @@ class _ActivityInbound(ActivityInboundInterceptor):
         client: Client,
         waiting: WaitingActivities,
         warned: set[str],
+        *,
+        routes: bool,
     ) -> None:
         super().__init__(next)
+        self._routes = routes
         self._resources = resources
         self._client = client
         self._waiting = waiting
@@ -132,27 +147,36 @@ class _ActivityInbound(ActivityInboundInterceptor):
         resources = self._resources()
         if resources is None:
             return await super().execute_activity(input)
-        origin = Origin.from_headers(input.headers)
+        # A client that starts an activity may pass on the headers of a workflow that it serves.
+        origin = Origin.from_headers(input.headers) if activity.info().workflow_id else None
         context = ActivityContext(*resources, self._client, origin, self._waiting)
         token = current.set(context)
         try:
-            spec = spec_of(input.fn)
-            if spec is None:
-                return await super().execute_activity(input)
-            if not spec.kind.is_async and not isinstance(input.executor, ThreadPoolExecutor):
-                raise final_failure(
-                    ConfigurationError,
-                    f"{type(input.executor).__name__} cannot run streaming activities: their "
-                    "writer belongs to this process; give the worker a ThreadPoolExecutor as "
-                    "activity_executor",
-                )
-            self._warn_of_no_heartbeat()
-            self._outbound.begin()
-            return await run_attempt(
-                spec, context, partial(super().execute_activity, input), self._outbound.beat
-            )
+            if not self._routes:
+                return await self._execute(input, context)
+            async with publishing_activity(context, activity.info()):
+                return await self._execute(input, context)
         finally:
             current.reset(token)
+
+    async def _execute(self, input: ExecuteActivityInput, context: ActivityContext) -> Any:
+        work = partial(super().execute_activity, input)
+        spec, info = spec_of(input.fn), activity.info()
+        if info.activity_type.startswith(_OURS):
+            return await work()
+        own = OwnWriters(context, info, converts=spec is not None)
+        if spec is None:
+            return await own.run(work)
+        if not spec.kind.is_async and not isinstance(input.executor, ThreadPoolExecutor):
+            raise final_failure(
+                ConfigurationError,
+                f"{type(input.executor).__name__} cannot run streaming activities: their "
+                "writer belongs to this process; give the worker a ThreadPoolExecutor as "
+                "activity_executor",
+            )
+        self._warn_of_no_heartbeat()
+        self._outbound.begin()
+        return await run_attempt(spec, context, partial(own.run, work), self._outbound.beat)
 
     def _warn_of_no_heartbeat(self) -> None:
         info = activity.info()
@@ -176,17 +200,39 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
             await learn_first_run_id()
             result = await super().execute_workflow(input)
         except workflow.ContinueAsNewError:
-            await flush_workflow(continues=True)
+            await self._flush(continues=True)
             raise
         except StreamqError as exc:
             # By default the SDK would fail the workflow task, which is retried for ever.
-            await flush_workflow()
-            raise application_error(exc) from exc
-        except (Exception, asyncio.CancelledError):
-            await flush_workflow()
+            failure = application_error(exc)
+            await self._end(failure)
+            raise failure from exc
+        except (Exception, asyncio.CancelledError) as exc:
+            await self._end(exc)
             raise
-        await flush_workflow()
+        await self._end(None)
         return result
+
+    async def _flush(self, *, continues: bool = False) -> None:
+        await flush_workflow(continues=continues)
+
+    async def _end(self, failure: BaseException | None) -> None:
+        await self._flush()
+
+
+class _RoutedWorkflowInbound(_WorkflowInbound):
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        self._hosted = HostedStream()
+        return await super().execute_workflow(input)
+
+    async def _flush(self, *, continues: bool = False) -> None:
+        await super()._flush(continues=continues)
+        await self._hosted.flush(continues=continues)
+
+    async def _end(self, failure: BaseException | None) -> None:
+        await super()._end(failure)
+        if self._hosted.is_used:
+            await end_topics(failure)
 
 
 class _WorkflowOutbound(WorkflowOutboundInterceptor):

@@ -62,12 +62,6 @@ def producer_id(stream: str) -> str:
     return data[: LONGEST_NAME_BYTES - len(end)].decode(errors="ignore") + end
 
 
-def owner_of_stream(name: str) -> tuple[str, str]:
-    """Return workflow id and first run id from a name that :func:`stream_name` returned."""
-    workflow_id, first_run_id, _ = name.rsplit("/", 2)
-    return workflow_id, first_run_id
-
-
 def check_topic(topic: str) -> str:
     """Return the topic if it is usable.
 

@@ -11,9 +11,9 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
+from temporalio.client import ClientConfig
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
@@ -31,6 +31,7 @@ from .activities._owner import first_run
 from .activities._poll import poll
 from .activities._seal import seal
 from .activities._summarize import summarize
+from .activities._waiting import WaitingActivities
 from .activities._watch import outcome, watch
 from .generic._workflow import StreamWorkflow
 from .producer._signature import lacks_decorator
@@ -38,6 +39,9 @@ from .sweeping._activity import sweep
 from .sweeping._workflow import SweepWorkflow
 from .workflow._produce_workflow import ProduceWorkflow
 from .workflow_streams import publish
+from .workflow_streams._end_topics import seal_topics
+from .workflow_streams._integrations import check_routing, warn_of_integrations
+from .workflow_streams._routing import routed_client, with_routing
 
 _DEFAULT_THROTTLE: timedelta = (
     inspect.signature(Worker).parameters["max_heartbeat_throttle_interval"].default
@@ -63,10 +67,20 @@ class StreamqPlugin(SimplePlugin):
     Args:
         queue: An open queue to use; it stays open. By default one is opened as configured.
         settings: Limits, and which backend to open; by default those that are configured.
+        route_workflow_streams: Whether everything that is published to Workflow Streams of the SDK
+            goes to the queue: what Temporal's AI integrations publish, and activities and workflows
+            that use ``temporalio.contrib.workflow_streams``. Each topic becomes a stream.
     """
 
-    def __init__(self, queue: ChunkQueue | None = None, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        queue: ChunkQueue | None = None,
+        settings: Settings | None = None,
+        *,
+        route_workflow_streams: bool = False,
+    ) -> None:
         self._given = queue
+        self._routes = route_workflow_streams
         self._given_settings = settings
         self._resources: tuple[ChunkQueue, Settings] | None = None
         self._workers = 0
@@ -77,6 +91,13 @@ class StreamqPlugin(SimplePlugin):
             workflows=_with_workflows,
             workflow_runner=_pass_through,
         )
+
+    def configure_client(self, config: ClientConfig) -> ClientConfig:
+        """Add to a client what routes Workflow Streams, if that is requested."""
+        config = super().configure_client(config)
+        if self._routes:
+            config["interceptors"] = with_routing(config["interceptors"])
+        return config
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         """Add the plugin's activities, workflows, interceptor and options to a worker.
@@ -95,7 +116,7 @@ class StreamqPlugin(SimplePlugin):
                 )
         found = config.get("interceptors") or ()
         if not any(self._is_mine(each) for each in found):
-            mine = StreamqInterceptor(self._opened, config["client"])
+            mine = StreamqInterceptor(self._opened, config["client"], routes=self._routes)
             config["interceptors"] = [*found, mine]
             warn_of_few_slots(config)
         deployment = config.get("deployment_config")
@@ -122,7 +143,7 @@ class StreamqPlugin(SimplePlugin):
         config = super().configure_replayer(config)
         config["interceptors"] = [
             *(config.get("interceptors") or ()),
-            StreamqInterceptor(self._opened),
+            StreamqInterceptor(self._opened, routes=self._routes),
         ]
         return config
 
@@ -137,10 +158,18 @@ class StreamqPlugin(SimplePlugin):
         """Run the worker with an open queue.
 
         Raises:
+            ConfigurationError: ``route_workflow_streams``, and this version of the SDK publishes in
+                a way that is not known.
+            CapabilityError: ``route_workflow_streams``, and the backend does not fence.
             StreamqError: As for :func:`streamq.open_queue`.
         """
         try:
-            await self._acquire()
+            queue = await self._acquire()
+            try:
+                await self._prepare(worker, queue)
+            except BaseException:
+                await self._release()
+                raise
         except BaseException as exc:
             _logger.error("this worker does not start: %s", exc)
             # ``async with Worker(...)`` would wait for the shutdown of a worker that never started.
@@ -149,23 +178,35 @@ class StreamqPlugin(SimplePlugin):
             if ended is not None:
                 ended.set()
             raise
+        waiting = self._waiting_of(worker)
+        waiting.open()
         try:
             await next(worker)
         finally:
-            await close_all(partial(self._give_back, worker), self._release)
+            await close_all(waiting.aclose, self._release)
 
-    async def _give_back(self, worker: Worker) -> None:
-        """Give back the activities of a worker that wait, since it has stopped."""
-        for each in worker.config(active_config=True).get("interceptors") or ():
-            if isinstance(each, StreamqInterceptor) and each.belongs_to(self._opened):
-                await each.waiting.aclose()
+    def _waiting_of(self, worker: Worker) -> WaitingActivities:
+        """Return the activities of a worker that wait outside of its slots."""
+        found = worker.config(active_config=True).get("interceptors") or ()
+        mine = (each for each in found if isinstance(each, StreamqInterceptor))
+        return next(each.waiting for each in mine if self._is_mine(each))
 
-    async def _acquire(self) -> None:
+    async def _prepare(self, worker: Worker, queue: ChunkQueue) -> None:
+        activities = worker.config(active_config=True).get("activities", ())
+        if not self._routes:
+            warn_of_integrations(activities)
+            return
+        await check_routing(queue, activities)
+        if (routed := routed_client(worker.client)) is not worker.client:
+            worker.client = routed
+
+    async def _acquire(self) -> ChunkQueue:
         async with self._lock:
             if self._resources is None:
                 settings = self._given_settings or load_settings()
                 self._resources = (self._given or await open_queue(settings), settings)
             self._workers += 1
+            return self._resources[0]
 
     async def _release(self) -> None:
         async with self._lock:
@@ -181,6 +222,7 @@ _ACTIVITIES: tuple[Callable[..., Any], ...] = (
     poll,
     seal,
     publish,
+    seal_topics,
     forward,
     summarize,
     sweep,

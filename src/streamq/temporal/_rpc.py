@@ -18,6 +18,7 @@ from streamq._errors import (
     StreamNotFoundError,
     StreamqError,
 )
+from streamq.driver_parts._temporal_target import failed_connection
 
 RPC_TIMEOUT = timedelta(seconds=5)
 """Longest duration of a short question."""
@@ -57,4 +58,6 @@ def connecting() -> Iterator[None]:
     try:
         yield
     except RuntimeError as exc:
-        raise RPCError(str(exc), RPCStatusCode.UNAVAILABLE, b"") from exc
+        is_denied, reason = failed_connection(exc, "STREAMQ_TEMPORAL_")
+        status = RPCStatusCode.UNAUTHENTICATED if is_denied else RPCStatusCode.UNAVAILABLE
+        raise RPCError(reason, status, b"") from exc

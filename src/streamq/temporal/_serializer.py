@@ -16,15 +16,18 @@ from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import (
+    ActivitySerializationContext,
     DataConverter,
     DefaultPayloadConverter,
     PayloadCodec,
     PayloadConverter,
+    SerializationContext,
     WorkflowSerializationContext,
 )
 
-from streamq._errors import ConfigurationError, SerializationError
+from streamq._errors import ConfigurationError, SerializationError, error_text
 from streamq._events import StreamId
+from streamq._executions import execution_of
 from streamq._settings import did_you_mean
 from streamq.records._codec import Codec
 from streamq.records._values import (
@@ -90,16 +93,10 @@ class PayloadSerializer(Generic[T]):
             [payload] = self._converter.to_payloads([value])
         except Exception as exc:
             raise SerializationError(
-                f"the data converter cannot encode a chunk of type {type(value).__name__}: {exc}"
+                f"the data converter cannot encode a chunk of type {type(value).__name__}: "
+                f"{error_text(exc)}"
             ) from exc
-        metadata = dict(payload.metadata)
-        if metadata == _JSON and _is_json(payload.data):
-            return Encoding.JSON, payload.data
-        if metadata == _BYTES:
-            return Encoding.BYTES, payload.data
-        if metadata == _NULL:
-            return Encoding.JSON, b"null"
-        return Encoding.PAYLOAD, payload.SerializeToString()
+        return encode_payload(payload)
 
     def decode(self, encoding: Encoding, data: bytes) -> T:
         """Turn bytes back into a value.
@@ -137,6 +134,18 @@ class PayloadSerializer(Generic[T]):
 
 def _name(wanted: Any) -> str:
     return getattr(wanted, "__name__", None) or str(wanted)
+
+
+def encode_payload(payload: Payload) -> tuple[Encoding, bytes]:
+    """Return a payload as the value of a chunk: as JSON or bytes if it is nothing more."""
+    metadata = dict(payload.metadata)
+    if metadata == _JSON and _is_json(payload.data):
+        return Encoding.JSON, payload.data
+    if metadata == _BYTES:
+        return Encoding.BYTES, payload.data
+    if metadata == _NULL:
+        return Encoding.JSON, b"null"
+    return Encoding.PAYLOAD, payload.SerializeToString()
 
 
 def _is_json(data: bytes) -> bool:
@@ -192,19 +201,18 @@ class PayloadCodecOfRecords:
 def conversion(
     converter: DataConverter, stream: str, namespace: str, value_type: type[T] | None = None
 ) -> tuple[Serializer[T], Codec | None]:
-    """Return the serializer of a workflow's stream, and its codec if there is one.
+    """Return the serializer of a stream, and its codec if there is one.
 
-    Converters and codecs that support it get the workflow as their serialization context.
+    Converters and codecs that support it get the workflow, or the standalone activity, after which
+    the stream is named as their serialization context.
 
     Args:
         converter: The client's data converter.
-        stream: Name of the stream, ``workflow id / first run id / topic``.
-        namespace: Namespace of the workflow.
+        stream: Name of the stream.
+        namespace: Namespace of the workflow or activity.
         value_type: Type of decoded values.
     """
-    workflow_id = stream.rsplit("/", 2)[0]
-    context = WorkflowSerializationContext(namespace=namespace, workflow_id=workflow_id)
-    chosen = converter.with_context(context)
+    chosen = converter.with_context(_context(stream, namespace))
     codec = None if chosen.payload_codec is None else PayloadCodecOfRecords(chosen.payload_codec)
     # By the configured class, since the SDK wraps the instance.
     is_transparent = converter.payload_converter_class in _TRANSPARENT
@@ -212,6 +220,23 @@ def conversion(
         chosen.payload_converter, value_type, is_transparent=is_transparent
     )
     return serializer, codec
+
+
+def _context(stream: str, namespace: str) -> SerializationContext:
+    execution = execution_of(stream)
+    if execution is None or execution.kind == "workflow":
+        workflow_id = stream.rsplit("/", 2)[0]
+        return WorkflowSerializationContext(namespace=namespace, workflow_id=workflow_id)
+    # That of an ActivityHandle: a reader knows neither type nor task queue.
+    return ActivitySerializationContext(
+        namespace=namespace,
+        activity_id=execution.id,
+        activity_type=None,
+        activity_task_queue=None,
+        workflow_id=None,
+        workflow_type=None,
+        is_local=False,
+    )
 
 
 def codec_of(name: str, stream: StreamId, namespace: str) -> Codec | None:
@@ -255,4 +280,4 @@ def _why_not_imported(module: str, exc: Exception) -> str:
             f"there is no module {absent!r} in this directory ({os.getcwd()}), nor is one "
             "installed or on PYTHONPATH"
         )
-    return f"module {module!r} fails when it is imported: {type(exc).__name__}: {exc}"
+    return f"module {module!r} fails when it is imported: {type(exc).__name__}: {error_text(exc)}"

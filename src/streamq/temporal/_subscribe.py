@@ -1,4 +1,4 @@
-"""Reads a workflow's stream from outside, to the end of the stream or of the workflow.
+"""Reads the stream of a workflow or standalone activity from outside, to the end of either.
 
 Design: docs/design/temporal-reading.md.
 """
@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import Any, Generic, Literal, Self
 
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import ActivityHandle, Client, WorkflowHandle
 
 from streamq._errors import (
     ClosedError,
@@ -20,26 +20,27 @@ from streamq._errors import (
     StreamNotFoundError,
 )
 from streamq._events import Event, Seal, StreamId
+from streamq._executions import Execution
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import open_queue, open_reader, stream_id
 from streamq.reading._reader import StreamReader
 from streamq.records._values import T
 
-from ._closing import ClosingWatch
-from ._find_name import find_stream, workflow_handle
 from ._names import DEFAULT_TOPIC, check_topic
+from ._patience import Patience
 from ._serializer import conversion
+from ._targets import Target, target_of
 from ._tracing import ReadingSpan
 
 START_SECONDS = 10.0
-"""How long a subscriber waits for a workflow that does not exist yet."""
+"""How long a subscriber waits for a workflow or activity that does not exist yet."""
 
 _GRACE_SECONDS = 1.5
 
 
 def subscribe(
-    workflow: WorkflowHandle[Any, Any] | str,
+    execution: WorkflowHandle[Any, Any] | ActivityHandle[Any] | str,
     topic: str = DEFAULT_TOPIC,
     *,
     client: Client | None = None,
@@ -50,7 +51,7 @@ def subscribe(
     start_seconds: float = START_SECONDS,
     value_type: type[T] | None = None,
 ) -> Subscription[T]:
-    """Read the stream of a workflow while it is written, afterwards, or from before its start.
+    """Read a workflow's or activity's stream while it is written, afterwards, or before its start.
 
     Use it as ``async with subscribe(handle) as events:`` and iterate. The chunks come straight from
     the queue. Temporal is queried for the first run id, if the handle does not have it, and once
@@ -58,31 +59,35 @@ def subscribe(
     or with the workflow. Pass an idle deadline as well if the workflow may run for days after an
     activity that could not seal its stream.
 
-    Entering waits for a workflow that does not exist yet. An id, or a handle without run id, means
-    the newest run of that id. If an id is used again and the next run has not been started yet,
-    that is the previous run.
+    A standalone activity, which a client started without a workflow, is followed in the same way
+    with its handle; ``client.get_activity_handle(id)`` makes one of an id.
+
+    Entering waits for a workflow or activity that does not exist yet. An id, or a handle without
+    run id, means the newest run of that id. If an id is used again and the next run has not been
+    started yet, that is the previous run.
 
     Args:
-        workflow: Its id, or a handle with or without a run id. Any run of the chain will do.
-        topic: Which of the workflow's streams.
+        execution: The handle of a workflow or of a standalone activity, with or without a run id,
+            or the id of a workflow. Any run of a workflow's chain will do.
+        topic: Which of its streams.
         client: A client of the workflow's namespace; needed with an id. A handle has its own.
         from_: ``"beginning"``; ``"tail"`` for events after now, which is all of them if the
             workflow does not exist yet; or a cursor.
         queue: An open queue to use; it stays open. By default one is opened and closed.
         settings: Limits and defaults; by default those that are configured.
         idle_seconds: How long to wait for the next event; by default as long as the workflow runs.
-        start_seconds: How long entering waits for a workflow that does not exist yet.
+        start_seconds: How long entering waits for a workflow or activity that does not exist yet.
         value_type: Type to which the client's data converter decodes every value.
 
     Raises:
         ConfigurationError: The topic or a time is not usable, or an id comes without a client.
     """
-    handle = workflow_handle(workflow, client)
+    target = target_of(execution, client)
     for name, seconds in (("idle_seconds", idle_seconds), ("start_seconds", start_seconds)):
         if not seconds >= 0:  # NaN neither
             raise ConfigurationError(f"{name} must be 0 or more, not {seconds}")
     return Subscription(
-        handle,
+        target,
         check_topic(topic),
         from_,
         queue,
@@ -94,20 +99,22 @@ def subscribe(
 
 
 class Subscription(Generic[T]):
-    """Events of one workflow's stream: an async context manager and async iterator.
+    """Events of one stream of an execution: an async context manager and async iterator.
 
     Iterating gives the events of :class:`streamq.StreamReader`, the seal last. For one task at a
     time. Cancelling the iteration loses nothing.
 
     Entering raises:
-        StreamNotFoundError: There is no such workflow, or none within the start deadline.
+        StreamNotFoundError: There is no such workflow or activity, or none within the start
+            deadline.
+        ConfigurationError: The server runs no activities without a workflow.
         BackendUnavailableError: Temporal (``backend == "temporal"``) or the queue is unreachable.
         AccessDeniedError: One of them refuses our credentials.
         StreamqError: As for :func:`streamq.open_reader`.
 
     Iterating raises:
-        ProducerGoneError: The workflow ended without sealing the stream, and nothing more came for
-            a short while. Continue-as-new, retry and reset are not the end.
+        ProducerGoneError: The workflow or activity ended without sealing the stream, and nothing
+            more came for a short while. Continue-as-new, retry and reset are not the end.
         IdleTimeoutError: Nothing came within the idle deadline, if there is one.
         BackendUnavailableError: The queue, or Temporal, stayed unreachable.
         StreamqError: As for :class:`streamq.StreamReader`.
@@ -115,7 +122,7 @@ class Subscription(Generic[T]):
 
     def __init__(
         self,
-        handle: WorkflowHandle[Any, Any],
+        target: Target,
         topic: str,
         from_: str,
         queue: ChunkQueue | None,
@@ -125,7 +132,7 @@ class Subscription(Generic[T]):
         value_type: type[T] | None,
     ) -> None:
         self._value_type = value_type
-        self._handle = handle
+        self._target = target
         self._topic = topic
         self._from = from_
         self._given = queue
@@ -134,14 +141,15 @@ class Subscription(Generic[T]):
         self._start_seconds = start_seconds
         self._owned: ChunkQueue | None = None
         self._reader: StreamReader[T] | None = None
-        self._closing: ClosingWatch | None = None
+        self._execution: Execution | None = None
+        self._closing: Patience | None = None
         self._watch: asyncio.Task[str] | None = None
         self._quiet_since = 0.0
         self._waiting: asyncio.Timeout | None = None
         self._span = ReadingSpan()
 
     async def __aenter__(self) -> Self:
-        self._span.begin(self._handle.id)
+        self._span.begin(self._target.span_attribute, self._target.id)
         try:
             await self._open()
         except BaseException as exc:
@@ -150,13 +158,11 @@ class Subscription(Generic[T]):
         return self
 
     async def _open(self) -> None:
-        handle, client, chosen = self._handle, self._handle._client, self._settings
-        name, first, is_new = await find_stream(
-            handle, self._topic, chosen, start_seconds=self._start_seconds
-        )
+        target, client, chosen = self._target, self._target.client, self._settings
+        execution, is_new = await target.find(chosen, start_seconds=self._start_seconds)
         if is_new and self._from == "tail":
             self._from = "beginning"  # all events come after the subscription began
-        stream = stream_id(name, chosen)
+        stream = stream_id(execution.stream_name(self._topic), chosen)
         queue = self._given
         if queue is None:
             queue = self._owned = await open_queue(chosen)
@@ -177,10 +183,9 @@ class Subscription(Generic[T]):
             await close_all(self._close_queue)
             raise
         self._span.opened(stream, queue.backend)
-        self._closing = ClosingWatch(client, handle.id, on_change=self._reschedule)
-        self._watch = asyncio.create_task(
-            self._closing.wait_chain(first), name=f"streamq-watch {handle.id}"
-        )
+        self._execution = execution
+        self._closing, closing = target.watch(execution.run_id, self._reschedule)
+        self._watch = asyncio.create_task(closing, name=f"streamq-watch {execution.id}")
         self._watch.add_done_callback(self._on_closed)
 
     async def __aexit__(
@@ -220,7 +225,7 @@ class Subscription(Generic[T]):
         self._quiet_since = time.monotonic()
         while not watch.done():
             try:
-                # The end of the workflow, and an outage of Temporal, reschedule this deadline.
+                # The end of the execution, and an outage of Temporal, reschedule this deadline.
                 async with asyncio.timeout(None) as self._waiting:
                     self._reschedule()
                     event = await reader.__anext__()
@@ -238,7 +243,7 @@ class Subscription(Generic[T]):
         return await self._read_rest(reader, watch)
 
     async def _read_rest(self, reader: StreamReader, watch: asyncio.Task[str]) -> Event[T]:
-        """Return the next event that was still in transit when the workflow ended."""
+        """Return the next event that was still in transit when the execution ended."""
         if reader.seal is not None:
             raise StopAsyncIteration
         if watch.cancelled():
@@ -258,7 +263,7 @@ class Subscription(Generic[T]):
                 "one's working directory)"
             )
         raise ProducerGoneError(
-            f"workflow {self._handle.id!r} ended ({status}) {detail}",
+            f"{self._execution} ended ({status}) {detail}",
             status=status,
             stream=str(reader.stream),
         )
@@ -283,7 +288,7 @@ class Subscription(Generic[T]):
         self._reschedule()
 
     def _reschedule(self) -> None:
-        """Let the wait for an event end with the workflow, or with the patience with Temporal."""
+        """Let the wait for an event end with the execution, or with the patience with Temporal."""
         waiting, closing, watch = self._waiting, self._closing, self._watch
         if waiting is None or closing is None or watch is None or waiting.expired():
             return

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from streamq._errors import SealedError, StreamqError
+from streamq._errors import SealedError, StreamqError, error_text
 from streamq._events import SealState, StreamId
 from streamq.reading._reader import StreamReader
 from streamq.records._wire import SealBody
@@ -124,14 +124,14 @@ class ReadingSpan:
         self._span: trace.Span | None = None
         self._headers: Mapping[str, str] = {}
 
-    def begin(self, workflow_id: str) -> None:
+    def begin(self, id_attribute: str, id: str) -> None:
         """Begin the span, if spans are recorded in this process."""
         if not _is_installed:
             return
         span = trace.get_tracer(_SCOPE).start_span(
             "streamq.subscribe",
             kind=trace.SpanKind.CONSUMER,
-            attributes={"temporalWorkflowID": workflow_id},
+            attributes={id_attribute: id},
         )
         self._span = span if span.is_recording() else None
 
@@ -140,7 +140,7 @@ class ReadingSpan:
         if self._span is not None:
             self._span.set_attributes({**_names(stream), "streamq.backend": backend})
 
-    def follow(self, reader: StreamReader[Any]) -> None:
+    def follow(self, reader: StreamReader[Any, object]) -> None:
         """Link to the span of the attempt that is read, unless it is the same as before."""
         if self._span is None or reader.headers == self._headers:
             return
@@ -150,7 +150,7 @@ class ReadingSpan:
         if produced.is_valid:
             self._span.add_link(produced)
 
-    def end(self, reader: StreamReader[Any] | None, error: BaseException | None) -> None:
+    def end(self, reader: StreamReader[Any, object] | None, error: BaseException | None) -> None:
         """End the span with the counts and the ending that were read."""
         span, self._span = self._span, None
         if span is None:
@@ -175,4 +175,4 @@ def _set_error(span: trace.Span, error: BaseException) -> None:
     if isinstance(error, asyncio.CancelledError):
         return
     span.record_exception(error)
-    span.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")
+    span.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error_text(error)}")

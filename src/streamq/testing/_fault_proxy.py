@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import math
 import socket
 import struct
+import time
 from types import TracebackType
 from typing import Self
 
 _PIECE_BYTES = 65_536
 _BACKLOG = 1_024
+_IDLE_CHECK_SECONDS = 0.05
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with 0 s: closing sends RST instead of FIN
 
 
@@ -52,6 +55,8 @@ class FaultProxy:
         port: The port in use; reserved until the end, even while connections are refused.
         delay_seconds: Delay of each piece (64 KiB at most) in either direction. May be set at any
             time; pieces keep their order.
+        idle_seconds: Reset a connection that has carried nothing for this long, as proxies in front
+            of servers do; by default never. May be set at any time.
 
     Entering raises:
         OSError: The port to listen on is taken.
@@ -62,6 +67,7 @@ class FaultProxy:
     ) -> None:
         self.port = listen_port
         self.delay_seconds = 0.0
+        self.idle_seconds = math.inf
         self._server = host, port
         self._half_closes = half_closes
         self._flowing = {direction: asyncio.Event() for direction in Direction}
@@ -156,11 +162,12 @@ class FaultProxy:
         return len(present)
 
     def heal(self) -> None:
-        """End every lasting fault: delay, hold, refusal and a cut that has not happened yet.
+        """End every lasting fault: delay, hold, refusal, idle limit, a cut that is yet to happen.
 
         Connections that a fault has ended stay closed.
         """
         self.delay_seconds = 0.0
+        self.idle_seconds = math.inf
         self._allowance = None
         self.release()
         self.accept()
@@ -221,8 +228,12 @@ class FaultProxy:
         try:
             await connection.open(*self._server)
             async with asyncio.TaskGroup() as pumps:
-                for direction in Direction:
-                    pumps.create_task(self._pump(connection, direction))
+                carrying = [
+                    pumps.create_task(self._pump(connection, direction)) for direction in Direction
+                ]
+                idle = pumps.create_task(self._limit_idleness(connection))
+                await asyncio.wait(carrying)
+                idle.cancel()
             await connection.close()
         except* OSError:
             pass  # the other end gets a reset as well
@@ -241,6 +252,7 @@ class FaultProxy:
             if self._allowance is not None:
                 data = data[: self._allowance]
                 self._allowance = None if cuts else self._allowance - len(data)
+            connection.carried_at = time.monotonic()
             if not connection.is_half_closed(direction):
                 sink.write(data)
                 await sink.drain()
@@ -251,11 +263,18 @@ class FaultProxy:
             raise ConnectionResetError("the client has gone")
         connection.half_close(direction)
 
+    async def _limit_idleness(self, connection: _Connection) -> None:
+        while True:
+            await asyncio.sleep(_IDLE_CHECK_SECONDS)
+            if time.monotonic() - connection.carried_at > self.idle_seconds:
+                raise ConnectionResetError("idle for too long")
+
 
 class _Connection:
     """The two ends of one connection."""
 
     def __init__(self, accepted: socket.socket) -> None:
+        self.carried_at = time.monotonic()
         self._accepted: socket.socket | None = accepted
         self._ends: dict[Direction, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
         self._half_closed: set[Direction] = set()

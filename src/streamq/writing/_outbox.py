@@ -261,6 +261,17 @@ class Outbox:
         if self._accepted is not self._pending:
             self._release(state)
 
+    def withdraw_seal(self) -> bool:
+        """Forget a requested seal, so that another ending can be requested.
+
+        Returns:
+            Whether no seal is requested now; ``False`` if it is stored or on its way.
+        """
+        if self.is_sealed or (self._in_flight is not None and self._in_flight.seals):
+            return False
+        self.seal = None
+        return True
+
     def _release(self, state: SealState) -> None:
         """Send the chunks that were held back at END, or discard those of a failed attempt."""
         if state is SealState.END:
@@ -269,7 +280,9 @@ class Outbox:
             self._pending, self._accepted = self._accepted, deque()
         else:
             self._accepted.clear()
-            self.buffered_bytes = 0
+            # Chunks that a withdrawn END has released are sent, and counted as such.
+            if self._in_flight is None and not self._pending:
+                self.buffered_bytes = 0
 
     def pack(self) -> Batch | None:
         """Return the batch to store next; the same one until it is acknowledged."""

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
-from streamq._errors import ChunkTooLargeError, ClosedError, StreamqError
+from streamq._errors import ChunkTooLargeError, ClosedError, StreamqError, error_text
 from streamq._events import StreamId
 from streamq._retry import RetryPolicy
 from streamq.driver import ChunkQueue, Entry
@@ -151,7 +151,8 @@ class Sender:
             self.error = exc
         except Exception as exc:  # noqa: BLE001 - a defect of the driver: raised to every caller
             self.error = StreamqError(
-                f"backend {self._queue.backend!r} failed unexpectedly: {type(exc).__name__}: {exc}",
+                f"backend {self._queue.backend!r} failed unexpectedly: {type(exc).__name__}: "
+                f"{error_text(exc)}",
                 backend=self._queue.backend,
                 stream=str(self._stream),
             )

@@ -16,6 +16,7 @@ from streamq._errors import (
     NotAwaitedError,
     ReplayError,
     StreamqError,
+    error_text,
 )
 from streamq._events import SealState, StreamId
 from streamq._retry import RetryPolicy
@@ -27,6 +28,7 @@ from streamq.records._wire import SealBody
 from ._fence import Fence
 from ._limits import Limits, not_awaited
 from ._outbox import Outbox
+from ._owner import leave, type_name
 from ._policies import OnFull
 from ._send_calls import ACCEPTED, SendCall, SendCalls
 from ._sender import Sender
@@ -44,8 +46,9 @@ class StreamWriter(Generic[TContra]):
     error.
 
     As an async context manager it seals the stream: END on success, ERROR on an exception,
-    CANCELLED on cancellation. Safe to use from many tasks of one event loop; chunks keep the order
-    in which ``send_chunk`` was called.
+    CANCELLED on cancellation. In an activity of a worker with the plugin, an exception seals when
+    the activity ends, and only if Temporal does not run it again. Safe to use from many tasks of
+    one event loop; chunks keep the order in which ``send_chunk`` was called.
     """
 
     def __init__(
@@ -306,8 +309,8 @@ class StreamWriter(Generic[TContra]):
         """
         await self._finish(
             SealState.ERROR,
-            error_type=error_type or _type_name(error),
-            message=str(error),
+            error_type=error_type or type_name(error),
+            message=error_text(error),
             retryable=retryable,
         )
 
@@ -336,31 +339,25 @@ class StreamWriter(Generic[TContra]):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        closes = self._seals_failures
         try:
-            if self._outbox.seal is not None:
-                return
-            if exc is None:
-                await self._end()
-            elif not self._seals_failures:
-                return
-            elif isinstance(exc, asyncio.CancelledError):
-                self._request_seal(SealState.CANCELLED)  # aclose waits for it
-            else:
-                self._request_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
+            if self._outbox.seal is None and exc is None:
+                await self.finish()
+            elif self._outbox.seal is None and exc is not None and closes:
+                closes = leave(self, exc)
+        except (ReplayError, NotAwaitedError) as error:
+            closes = closes and leave(self, error)
+            raise
+        except asyncio.CancelledError as error:
+            if closes and self._withdraw_seal():
+                closes = leave(self, error)
+            raise
         finally:
-            if self._seals_failures or self._outbox.is_sealed:
+            if closes or self._outbox.is_sealed:
                 await self.aclose()
 
     async def _end_sending(self) -> None:
         await self._sender.aclose(self._seal_timeout)
-
-    async def _end(self) -> None:
-        try:
-            await self.finish()
-        except (ReplayError, NotAwaitedError) as exc:
-            if self._seals_failures:
-                self._request_seal(SealState.ERROR, error_type=_type_name(exc), message=str(exc))
-            raise
 
     async def _finish(
         self,
@@ -389,12 +386,13 @@ class StreamWriter(Generic[TContra]):
             )
         self._wake.set()
 
+    def _withdraw_seal(self) -> bool:
+        """Forget a requested seal; return whether it is neither stored nor on its way."""
+        with self._lock:
+            return self._outbox.withdraw_seal()
+
     def _check_writable(self) -> None:
         self._sender.raise_error()
         self._outbox.check_open()
         if self._closed:
             raise ClosedError("this writer is closed", stream=str(self.stream))
-
-
-def _type_name(error: BaseException | str) -> str:
-    return "Error" if isinstance(error, str) else type(error).__name__

@@ -46,7 +46,7 @@ MISTAKES = {
     "a reserved task queue": ([field("task_queue", "/_sys/poems")], "task_queue"),
     "nobody to tell": ([field("progress_workflow_id", "")], "progress_workflow_id"),
     "a long id": ([field("progress_workflow_id", LONG)], "progress_workflow_id"),
-    "a long topic": ([field("topic", "t" * 960, delivery="poll")], "streamq.Produce"),
+    "a long topic": ([field("topic", "t" * 1_600, delivery="poll")], "1536; use a shorter topic"),
     "a huge time": ([field("start_to_close_seconds", 1e300)], "start_to_close_seconds"),
     "no time": ([field("start_to_close_seconds", 1e-9)], "start_to_close_seconds"),
     "not a number": ([field("heartbeat_seconds", float("nan"))], "heartbeat_seconds"),

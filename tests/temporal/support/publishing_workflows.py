@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -65,3 +66,22 @@ class PublishesMuch:
     @workflow.run
     async def run(self) -> None:
         self.notes.publish("x" * 1_600_000)
+
+
+@workflow.defn
+class HostsWithoutOption:
+    """Hosts streamq's stream, as after changing the import line; its activity has the SDK's client.
+
+    That is what integrations are.
+    """
+
+    @workflow.init
+    def __init__(self, words: list[str]) -> None:
+        self.notes = WorkflowStream().topic("notes", type=str)
+
+    @workflow.run
+    async def run(self, words: list[str]) -> None:
+        await workflow.execute_activity(
+            "speak", {"words": words}, start_to_close_timeout=timedelta(seconds=20)
+        )
+        self.notes.publish("over")

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.client import ActivityHandle, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ActivityError
 
 from streamq import Chunk, Event, Reset, Seal, Settings
@@ -20,9 +20,9 @@ SOON = timedelta(milliseconds=20)
 
 
 async def read_all(
-    handle: WorkflowHandle[Any, Any], queue: ChunkQueue, settings: Settings
+    handle: WorkflowHandle[Any, Any] | ActivityHandle[Any], queue: ChunkQueue, settings: Settings
 ) -> list[Event]:
-    """Read the default stream of a workflow to its end."""
+    """Read the default stream of a workflow or standalone activity to its end."""
     async with subscribe(handle, queue=queue, settings=settings) as events:
         return [event async for event in events]
 

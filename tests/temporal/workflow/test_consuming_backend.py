@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from temporalio.client import Client
-from temporalio.exceptions import ApplicationError
-from temporalio.worker import (
-    ActivityInboundInterceptor,
-    ExecuteActivityInput,
+from temporalio.client import (
+    Client,
+    CompleteAsyncActivityInput,
     Interceptor,
-    Worker,
+    OutboundInterceptor,
 )
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
 from tests.kit.mailbox_driver import MailboxQueue, Post
 from tests.temporal.support.following_workflows import Follows, Options
 
@@ -28,19 +28,17 @@ class LosesResults(Interceptor):
     def __init__(self) -> None:
         self.polls = self.lost = 0
 
-    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        """Wrap activities."""
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        """Wrap the calls by which activities that wait outside of slots complete."""
         outer = self
 
-        class Losing(ActivityInboundInterceptor):
-            async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-                result = await super().execute_activity(input)
-                if input.fn.__name__ == "poll":
-                    outer.polls += 1
-                    if outer.polls % 3 == 0:
-                        outer.lost += 1
-                        raise ApplicationError("the worker died")
-                return result
+        class Losing(OutboundInterceptor):
+            async def complete_async_activity(self, input: CompleteAsyncActivityInput) -> None:
+                outer.polls += 1
+                if outer.polls % 3 == 0:
+                    outer.lost += 1
+                    raise ApplicationError("the worker died")
+                await super().complete_async_activity(input)
 
         return Losing(next)
 
@@ -63,12 +61,12 @@ def execute(client: Client, settings: Settings, task_queue: str) -> Execute:
 
     async def run(chunks: int, *interceptors: Interceptor, **options: Any) -> list[Any]:
         queue = MailboxQueue(Post(), hidden_seconds=0.3)
+        config = client.config() | {"interceptors": interceptors}
         async with Worker(
-            client,
+            Client(**config),
             task_queue=task_queue,
             workflows=[Follows],
             activities=[count_mail],
-            interceptors=interceptors,
             plugins=[StreamqPlugin(queue, settings)],
         ):
             seen: list[Any] = await client.execute_workflow(

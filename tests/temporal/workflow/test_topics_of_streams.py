@@ -90,7 +90,7 @@ async def test_chosen_topic_holds_for_every_way_to_call(
 ) -> None:
     """Two turns in one workflow must not read each other's stream."""
 
-    async def check(shape: str) -> tuple[object, list[object]]:
+    async def check(shape: str) -> tuple[object, object]:
         handle = await start(ChoosesTopics, shape)
         result = await asyncio.wait_for(handle.result(), 20)
         stories = []

@@ -50,11 +50,14 @@ class WorkflowStreamsDriver(Driver[WorkflowStreamsSettings]):
         Raises:
             BackendUnavailableError: The server cannot be reached in time.
             AccessDeniedError: The server refuses our credentials.
-            ConfigurationError: There is no such namespace.
+            ConfigurationError: There is no such namespace; or a file, or Temporal's own
+                configuration, cannot be used.
         """
-        queue = WorkflowStreamsQueue(
-            options, settings, cls.capabilities, await make_client(settings)
-        )
+        endpoint = settings.target.resolve()
+        used = {"address": endpoint.address, "namespace": endpoint.namespace}
+        settings = settings.model_copy(update=used)
+        client = await make_client(endpoint)
+        queue = WorkflowStreamsQueue(options, settings, cls.capabilities, client, endpoint)
         try:
             if not await queue.requests.check_namespace():
                 raise ConfigurationError(
@@ -79,5 +82,4 @@ class WorkflowStreamsDriver(Driver[WorkflowStreamsSettings]):
         cls, settings: WorkflowStreamsSettings
     ) -> AbstractContextManager[Mapping[str, str]] | None:
         """Return a Temporal server with a worker for hosts, unless a server is configured."""
-        given = {"address", "api_key", "tls", "tls_server_ca", "tls_client_cert"}
-        return None if given & settings.model_fields_set else embedded(settings)
+        return None if settings.target.resolve().is_configured else embedded(settings)

@@ -5,8 +5,6 @@ Design: docs/design/workflow-streams.md.
 
 from __future__ import annotations
 
-import re
-
 from temporalio.api.errordetails.v1 import MultiOperationExecutionFailure
 from temporalio.api.failure.v1 import Failure
 from temporalio.service import RPCError, RPCStatusCode
@@ -38,7 +36,6 @@ _TRANSIENT = {
     RPCStatusCode.CANCELLED,
 }
 _DENIED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}
-_REASON = re.compile(r'(?:message|error): "([^"]+)"')  # in messages of the SDK's core
 _IGNORED = {RPCStatusCode.OK.value, RPCStatusCode.ABORTED.value}
 
 
@@ -67,26 +64,6 @@ def to_streamq(error: RPCError, address: str, stream: str | None = None) -> Stre
         return HostBusyError(f"{where} is busy: {message}", backend=BACKEND, stream=stream)
     kind = BackendUnavailableError if status in _TRANSIENT else BackendError
     return kind(f"{where} answered {status.name}: {message}", backend=BACKEND, stream=stream)
-
-
-def not_connected(error: RuntimeError, address: str) -> StreamqError:
-    """Return streamq's error for a failed connection.
-
-    The SDK raises the same class for every reason, so the text decides.
-    """
-    text = str(error)
-    if "PermissionDenied" in text or "Unauthenticated" in text:
-        return AccessDeniedError(
-            f"Temporal at {address} refuses us; check STREAMQ_WORKFLOW_STREAMS_API_KEY and the "
-            "certificates",
-            backend=BACKEND,
-        )
-    reason = [*_REASON.findall(text), text][0]
-    return BackendUnavailableError(
-        f"cannot reach Temporal at {address} ({reason}); is it running? set "
-        "STREAMQ_WORKFLOW_STREAMS_ADDRESS",
-        backend=BACKEND,
-    )
 
 
 def no_answer(address: str, seconds: float, stream: str | None) -> BackendUnavailableError:

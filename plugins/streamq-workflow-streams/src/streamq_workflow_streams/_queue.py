@@ -23,6 +23,7 @@ from streamq.driver import (
     StreamId,
     StreamInfo,
     StreamNotFoundError,
+    TemporalEndpoint,
     closed_error,
     decode_position,
 )
@@ -57,11 +58,12 @@ class WorkflowStreamsQueue(ChunkQueue):
         settings: WorkflowStreamsSettings,
         capabilities: Capabilities,
         client: Client,
+        endpoint: TemporalEndpoint,
     ) -> None:
         self.capabilities = capabilities
         self._ttl = options.ttl
         self._settings = settings
-        self._connection = TemporalConnection(client, settings)
+        self._connection = TemporalConnection(client, settings, endpoint)
         self.requests = HostRequests(self._connection, settings)
         self._reader = HostReader(self._connection, self.requests, settings)
         self._appender = Appender(

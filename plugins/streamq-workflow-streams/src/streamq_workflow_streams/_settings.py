@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from streamq.driver import DriverSettings
+from streamq.driver import DriverSettings, TemporalTarget
 
 MOST_STREAM_BYTES = 1_835_008
 """All records have to fit into the input of the next run, which is at most 2 MiB."""
@@ -23,8 +23,17 @@ class WorkflowStreamsSettings(DriverSettings):
     model_config = SettingsConfigDict(env_prefix="STREAMQ_WORKFLOW_STREAMS_")
     toml_table = "workflow_streams"
 
-    address: str = Field(default="127.0.0.1:7233", description="Temporal frontend, host:port")
-    namespace: str = Field(default="default", description="Temporal namespace")
+    address: str = Field(
+        default="127.0.0.1:7233",
+        description="Temporal frontend, host:port; if not given, that of Temporal's profile",
+    )
+    namespace: str = Field(
+        default="default", description="Temporal namespace; if not given, that of the profile"
+    )
+    profile: str | None = Field(
+        default=None,
+        description="profile of Temporal's own configuration; by default `TEMPORAL_PROFILE`",
+    )
     task_queue: Annotated[str, Field(min_length=1)] = Field(
         default="streamq-host", description="task queue of the workers that run the host workflow"
     )
@@ -34,7 +43,13 @@ class WorkflowStreamsSettings(DriverSettings):
     api_key: SecretStr | None = Field(
         default=None, description="API key of Temporal Cloud; implies TLS"
     )
-    tls: bool = Field(default=False, description="whether to connect by TLS")
+    tls: bool | None = Field(
+        default=None,
+        description="whether to connect by TLS; by default if a key or a file needs it",
+    )
+    tls_server_name: str | None = Field(
+        default=None, description="name that the server's certificate has to carry"
+    )
     tls_server_ca: Path | None = Field(
         default=None,
         description="file with the certificate authorities that the server is verified with",
@@ -64,9 +79,19 @@ class WorkflowStreamsSettings(DriverSettings):
         description="most that one stream may hold, counting 64 bytes more for each record",
     )
 
-    @field_validator("tls_server_ca", "tls_client_cert", "tls_client_key")
-    @classmethod
-    def _file_is_readable(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
-            raise ValueError("is not a file")
-        return value
+    @property
+    def target(self) -> TemporalTarget:
+        """Where Temporal is, as far as these settings state it."""
+        given = self.model_fields_set
+        return TemporalTarget(
+            prefix="STREAMQ_WORKFLOW_STREAMS_",
+            address=self.address if "address" in given else None,
+            namespace=self.namespace if "namespace" in given else None,
+            profile=self.profile,
+            api_key=self.api_key,
+            tls=self.tls,
+            tls_server_name=self.tls_server_name,
+            tls_server_ca=self.tls_server_ca,
+            tls_client_cert=self.tls_client_cert,
+            tls_client_key=self.tls_client_key,
+        )

@@ -9,10 +9,11 @@ from typing import Annotated, cast
 
 import typer
 
-from streamq._settings import build, load_settings
+from streamq._settings import Settings, build, load_settings
 from streamq.cli._completion import backend_names, deliveries
 from streamq.cli._terminal import needs_extra, run_async
 from streamq.devserver import TemporalDevServer
+from streamq.driver import TemporalEndpoint
 from streamq.opening._drivers import load_driver
 from streamq.opening._open import open_queue
 
@@ -136,12 +137,13 @@ def demo(
             embedded = stack.enter_context(_embedded_backend(settings.backend))
             # A backend inside Temporal starts a server, which the demo uses as well.
             address = embedded.get(_TEMPORAL_ADDRESS)
-            if "temporal_address" in explicit:
-                address = settings.temporal_address
+            endpoint = _configured_endpoint(settings)
+            if endpoint is None and address:
+                endpoint = settings.temporal_target.local(address)
             queue = await stack.enter_async_context(open_queue(settings))
             reading = await stack.enter_async_context(open_queue(settings))
             server: TemporalDevServer | None = None
-            if not address:
+            if endpoint is None:
                 server = TemporalDevServer(namespace=settings.temporal_namespace)
                 stack.callback(server.stop)
                 server.launch()
@@ -153,11 +155,20 @@ def demo(
                 queue=queue,
                 reading=reading,
                 server=server,
-                address=address or "",
+                endpoint=endpoint,
                 outlives=not embedded,
             )
 
     return run_async(work)
+
+
+def _configured_endpoint(settings: Settings) -> TemporalEndpoint | None:
+    """Return the Temporal server that is configured; none if none is, or the address is empty."""
+    if not settings.temporal_address:
+        return None
+    with needs_extra("demo"):
+        endpoint = settings.temporal_target.resolve()
+    return endpoint if endpoint.is_configured else None
 
 
 @contextmanager

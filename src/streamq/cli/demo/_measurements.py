@@ -140,7 +140,8 @@ def measured(
         finally:
             stopwatch.activity_ended()
 
-    return streaming_activity(run)
+    decorated: Callable[..., Awaitable[None]] = streaming_activity(run)
+    return decorated
 
 
 class BrokenOnPurposeError(RuntimeError):

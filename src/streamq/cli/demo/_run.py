@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
@@ -22,17 +21,24 @@ from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
-from streamq import BackendUnavailableError, CapabilityError, Seal, SealState, __version__
+from streamq import (
+    BackendUnavailableError,
+    CapabilityError,
+    Seal,
+    SealState,
+    StreamqError,
+    __version__,
+)
 from streamq.cli._terminal import ending, show_error, show_json, stderr, stdout
 from streamq.devserver import READY_POLL_SECONDS, TemporalDevServer
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, TemporalEndpoint
 from streamq.gateway import create_app, serve
 from streamq.temporal import (
     StreamqPlugin,
     StreamRequest,
     StreamResult,
     StreamWorkflow,
-    stream_name,
+    find_stream_name,
     subscribe,
 )
 from streamq.temporal._rpc import rpc_error
@@ -53,7 +59,6 @@ _HEARTBEAT_SECONDS = 3.0
 _THROTTLE = timedelta(seconds=0.5)
 _CANCEL_SECONDS = 4.0
 _RESULT_SECONDS = 10.0
-_REASON = re.compile(r'(?:message|error): "([^"]+)"')  # within errors of the SDK's core
 _EXECUTION_TIMEOUT = timedelta(days=1)
 _DEPLOYMENT = WorkerDeploymentConfig(
     version=WorkerDeploymentVersion(deployment_name="streamq-demo", build_id=__version__),
@@ -67,7 +72,7 @@ async def run_demo(
     queue: ChunkQueue,
     reading: ChunkQueue,
     server: TemporalDevServer | None,
-    address: str,
+    endpoint: TemporalEndpoint | None,
     outlives: bool,
 ) -> int:
     """Run the demo with an open backend.
@@ -77,7 +82,7 @@ async def run_demo(
         queue: Queue for the worker; stays open.
         reading: Queue for the readers; stays open.
         server: The Temporal server that was launched for the demo, if any.
-        address: Address of the Temporal server to use instead.
+        endpoint: The Temporal server to use instead.
         outlives: Whether the backend still exists after the demo.
 
     Returns:
@@ -101,8 +106,8 @@ async def run_demo(
         stack.enter_context(_quiet_logs(view))
         while server is not None and not server.is_ready():  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(READY_POLL_SECONDS)
-        address = server.address if server else address
-        client = await _connect(address, settings.temporal_namespace)
+        endpoint = endpoint or settings.temporal_target.local(server.address if server else "")
+        client = await _connect(endpoint)
         app = create_app(queue=reading, settings=settings)
         gateway = await stack.enter_async_context(
             serve(app, settings.gateway_host, plan.gateway_port)
@@ -110,11 +115,11 @@ async def run_demo(
         worker = await stack.enter_async_context(_worker(client, plan, queue, stopwatch))
         stopwatch.start()
         handle = await _start(client, worker.task_queue, plan)
-        name = stream_name(handle.id, str(handle.first_execution_run_id))
+        name = await find_stream_name(handle)
         page = f"{gateway.url}/?stream={quote(name, safe='/')}" if is_shared else None
         view.say(
             (f"streamq demo: {plan.source.title}", "bold"),
-            f" on backend {queue.backend}, Temporal at {address}",
+            f" on backend {queue.backend}, Temporal at {endpoint.address}",
             " (started for the demo)" if server else "",
         )
         if page is None:
@@ -159,25 +164,18 @@ def _worker(client: Client, plan: Plan, queue: ChunkQueue, stopwatch: Stopwatch)
     )
 
 
-async def _connect(address: str, namespace: str) -> Client:
-    advice = "start it, or remove --temporal-address and STREAMQ_TEMPORAL_ADDRESS"
+async def _connect(endpoint: TemporalEndpoint) -> Client:
+    where = f"use Temporal namespace {endpoint.namespace!r} at {endpoint.address}"
     try:
-        client = await Client.connect(
-            address,
-            namespace=namespace,
-            runtime=Runtime(telemetry=TelemetryConfig(logging=None)),
-        )
+        client = await endpoint.connect(runtime=Runtime(telemetry=TelemetryConfig(logging=None)))
         await client.workflow_service.describe_namespace(
-            DescribeNamespaceRequest(namespace=namespace)
+            DescribeNamespaceRequest(namespace=endpoint.namespace)
         )
     except RPCError as exc:
-        raise rpc_error(exc, f"use Temporal namespace {namespace!r} at {address}") from exc
-    except (RuntimeError, ValueError) as exc:
-        reason = [*_REASON.findall(str(exc)), str(exc)][0]
-        raise BackendUnavailableError(
-            f"cannot connect to Temporal at {address} ({reason}); {advice}",
-            backend="temporal",
-        ) from exc
+        raise rpc_error(exc, where) from exc
+    except StreamqError as exc:
+        exc.add_note("--temporal-address '' runs a Temporal server for the demo only")
+        raise
     return client
 
 

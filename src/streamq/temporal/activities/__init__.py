@@ -6,8 +6,9 @@
 * ``_summarize``: ``streamq.summary`` counts a stream and computes its digest;
 * ``_watch``: ``streamq.watch`` and ``streamq.result`` wait for the end of another workflow.
 
-Shared by them: ``_context`` (the worker's queue and settings), ``_heartbeats`` (heartbeats),
-``_epoch`` (the epoch of an attempt), ``_poll_limits`` (how much a poll or a signal collects).
+Shared by them: ``_context`` (the worker's queue and settings), ``_waiting`` (waiting outside of
+activity slots), ``_heartbeats``, ``_epoch`` (the epoch of an attempt), ``_poll_limits``
+(how much a poll or a signal collects).
 
 Design: docs/design/temporal-reading.md.
 """

@@ -36,7 +36,9 @@ async def stream_owner_of(
     if info.workflow_id is None or info.workflow_run_id is None:
         raise final_failure(
             ConfigurationError,
-            "a streaming activity needs a workflow: its stream is named after it",
+            f"activity {info.activity_id!r} has neither a workflow nor a run id of its own, after "
+            "which its stream could be named; Temporal server 1.32 gives a run id to activities "
+            "that a client starts",
         )
     if origin is not None and origin.first_execution_run_id is not None:
         return origin.workflow_id or info.workflow_id, origin.first_execution_run_id

@@ -42,12 +42,17 @@ class WaitingActivities:
     Each has left its slot by Temporal's asynchronous completion, and a task of its own. The task
     sends heartbeats, notices cancellation by their answers, and reports the end by the worker's
     client. At most :data:`MOST_WAITING` are taken; a further one fails and is retried after a
-    second, by any worker.
+    second, by any worker. They are taken while the worker runs: between :meth:`open` and as many
+    calls of :meth:`aclose`.
     """
 
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[None], _WaitingActivity] = {}
-        self._is_closed = False
+        self._opened = 0
+
+    def open(self) -> None:
+        """Begin to take activities."""
+        self._opened += 1
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -67,18 +72,21 @@ class WaitingActivities:
             ApplicationError: There is no room, or the worker has shut down; another attempt
                 follows.
         """
-        if self._is_closed or len(self._tasks) >= MOST_WAITING:
+        if not self._opened or len(self._tasks) >= MOST_WAITING:
             work.close()
-            raise _shut_down() if self._is_closed else _full()
-        waiting = _WaitingActivity(activity.client(), activity.info(), beat_seconds, details)
-        task = asyncio.create_task(waiting.run(work), name="streamq-waiting-activity")
+            raise _full() if self._opened else _shut_down()
+        info = activity.info()
+        waiting = _WaitingActivity(activity.client(), info, beat_seconds, details)
+        task = asyncio.create_task(waiting.run(work), name=f"{info.activity_type} waiting")
         self._tasks[task] = waiting
         task.add_done_callback(self._tasks.pop)
         activity.raise_complete_async()
 
     async def aclose(self) -> None:
         """Give all of them back to Temporal, so that another worker continues them at once."""
-        self._is_closed = True
+        self._opened -= 1
+        if self._opened:
+            return
         for waiting in self._tasks.values():
             waiting.give_back()
         tasks = list(self._tasks)
@@ -96,7 +104,8 @@ class _WaitingActivity:
         self, client: Client, info: activity.Info, beat_seconds: float, details: Details
     ) -> None:
         self._handle = _handle_of(client, info)
-        self._name = f"{info.activity_type} of workflow {info.workflow_id!r}"
+        of = f"workflow {info.workflow_id!r}" if info.workflow_id else f"id {info.activity_id!r}"
+        self._name = f"{info.activity_type} of {of}"
         self._beat_seconds = beat_seconds
         self._details = details
         self._released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -145,12 +154,16 @@ class _WaitingActivity:
         failure = asyncio.CancelledError() if working.cancelled() else working.exception()
         if failure is None:
             try:
-                return await self._send(lambda: self._handle.complete(working.result()))
+                return await self._send(
+                    lambda: self._handle.complete(working.result(), rpc_timeout=_RPC_TIMEOUT)
+                )
             except Exception as exc:  # noqa: BLE001 - a data converter may raise anything
                 failure = exc
         if isinstance(failure, asyncio.CancelledError):
             if cancelled is not None and cancelled.cancel_requested:
-                return await self._send(self._handle.report_cancellation)
+                return await self._send(
+                    lambda: self._handle.report_cancellation(rpc_timeout=_RPC_TIMEOUT)
+                )
             failure = _interruption(cancelled, is_released=self._released.done())
         elif not isinstance(failure, Exception):
             failure = ApplicationError(str(failure), type=type(failure).__name__)
@@ -159,7 +172,9 @@ class _WaitingActivity:
         error = failure
         try:
             await self._send(
-                lambda: self._handle.fail(error, last_heartbeat_details=self._details())
+                lambda: self._handle.fail(
+                    error, last_heartbeat_details=self._details(), rpc_timeout=_RPC_TIMEOUT
+                )
             )
         except Exception as exc:  # noqa: BLE001 - a data converter may raise anything
             _logger.warning(

@@ -8,30 +8,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import timedelta
-from typing import Any, TypeGuard, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import temporalio.exceptions
 from temporalio import activity
 
-from streamq._errors import FencedError, SealedError, StreamqError
+from streamq._errors import SealedError, StreamqError
 from streamq.driver_parts._cleanup import to_the_end
-from streamq.temporal._failure import application_error, is_final, is_retryable, shown_to_readers
-from streamq.temporal._names import owner_of_stream
-from streamq.temporal._workflow_runs import has_chain_ended
 from streamq.temporal.activities._context import ActivityContext
 from streamq.writing._blocking import BlockingStreamWriter
 from streamq.writing._writer import StreamWriter
 
+from ._ending import Ending
 from ._given_writers import giving_writers
 from ._heartbeats import HeartbeatSender
-from ._opening import FENCED_HINT, open_attempt_writer, opening_error, stream_of_attempt
+from ._leaving import Leaving, Leavings, is_destroyed
+from ._opening import open_attempt_writer, opening_error, stream_of_attempt
 from ._signature import StreamingSpec
 
 _SEAL_SECONDS = 10.0
 _THREAD_CHECK_SECONDS = 0.05
+_CANCELLED = (asyncio.CancelledError, temporalio.exceptions.CancelledError)
 
 logger = logging.getLogger("streamq.temporal")
 
@@ -59,7 +57,7 @@ async def run_attempt(
         opening = asyncio.create_task(attempt.open())
         try:
             writers = await _until_cancelled(asyncio.shield(opening), spec)
-        except (asyncio.CancelledError, temporalio.exceptions.CancelledError):
+        except _CANCELLED:
             await to_the_end(_end_unopened(attempt, info, opening))
             raise
         try:
@@ -68,19 +66,19 @@ async def run_attempt(
             await to_the_end(attempt.release())
 
 
-async def _until_cancelled(opening: asyncio.Future[R], spec: StreamingSpec) -> R:
-    """Await the opening of the writers, and stop waiting when the activity is cancelled.
+async def _until_cancelled(waited: asyncio.Future[R], spec: StreamingSpec) -> R:
+    """Await a step before or after the function, and stop waiting when the activity is cancelled.
 
-    Temporal cancels the task of an async activity. For an activity in a thread that has not begun,
-    it only sets a flag, which is polled here.
+    Temporal cancels the task of an async activity. While no thread runs the function of another
+    one, it only sets a flag, which is polled here.
     """
     if spec.kind.is_async:
-        return await opening
-    while not opening.done():
-        await asyncio.wait([opening], timeout=_THREAD_CHECK_SECONDS)
-        if activity.is_cancelled():
+        return await waited
+    while not waited.done():
+        await asyncio.wait([waited], timeout=_THREAD_CHECK_SECONDS)
+        if activity.is_cancelled() and not waited.done():
             raise temporalio.exceptions.CancelledError("Cancelled")
-    return opening.result()
+    return waited.result()
 
 
 async def _with_writers(
@@ -112,15 +110,15 @@ async def _end_unopened(
     attempt: _Attempt, info: activity.Info, opening: asyncio.Task[dict[str, StreamWriter]]
 ) -> None:
     """Seal the stream for readers of earlier attempts, if it can still be opened."""
-    wanted = _may_be_final(activity.cancellation_details())
-    await asyncio.wait([opening], timeout=_SEAL_SECONDS if wanted else 0)
+    ending = await attempt.leavings.of_cancellation()
+    await asyncio.wait([opening], timeout=_SEAL_SECONDS if ending.state else 0)
     opening.cancel()
     writers: dict[str, StreamWriter] | BaseException
     [writers] = await asyncio.gather(opening, return_exceptions=True)
     if isinstance(writers, dict):
-        await attempt.seal_cancelled()
+        await attempt.seal(ending)
         await attempt.release()
-    elif wanted:
+    elif ending.state:
         logger.warning(
             "activity %s was cancelled before it could open its stream, which therefore is not "
             "sealed; readers that watch the workflow notice that it has ended",
@@ -132,11 +130,11 @@ class _Attempt:
     """The writers of one attempt, and how their streams end."""
 
     def __init__(self, spec: StreamingSpec, context: ActivityContext, info: activity.Info) -> None:
+        self.leavings = Leavings(context, info, converts=True)
         self._spec = spec
         self._context = context
         self._info = info
         self._writers: list[StreamWriter] = []
-        self._started = time.monotonic()
         self._gave_up = False
 
     async def open(self) -> dict[str, StreamWriter]:
@@ -147,11 +145,10 @@ class _Attempt:
             is_open = True
         except StreamqError as exc:
             error = opening_error(exc)
-            await self._seal_failed(error)
-            raise error from exc
-        except Exception as exc:
-            await self._seal_failed(exc)
-            raise
+            error.__cause__ = exc
+            raise await self._leave(error) from exc
+        except Exception as exc:  # noqa: BLE001 - raised again
+            raise await self._leave(exc) from exc.__cause__
         finally:
             if not is_open:
                 await self.release()
@@ -168,35 +165,69 @@ class _Attempt:
         return writers
 
     async def run(self, heartbeats: HeartbeatSender, work: Awaitable[R]) -> R:
-        """Await the work, and seal the streams according to how it ends."""
+        """Await the work, and end the streams according to how it was left.
+
+        This is the one place that every way of leaving passes: a return, and an exception of any
+        class. The streams are sealed before Temporal gets the result or the failure.
+        """
+        task = asyncio.current_task()
         try:
             result = await heartbeats.guard(self._writers, work)
-            for writer in self._writers:
-                if not writer.is_sealed:
-                    await writer.finish()
-        except (asyncio.CancelledError, temporalio.exceptions.CancelledError) as exc:
-            # Cancellation that the user's own tasks raised is a failure like any other.
-            if not activity.is_cancelled():
-                ending = self._seal_failed(exc)
-            elif activity.cancellation_details() is None:
-                # The SDK cancels without details an activity whose heartbeat it cannot encode.
-                ending = self._seal_failed(
-                    RuntimeError("the details of a heartbeat cannot be encoded")
-                )
-            else:
-                ending = self.seal_cancelled()
-            await to_the_end(ending)
-            raise
-        except StreamqError as exc:
-            hint = FENCED_HINT if isinstance(exc, FencedError) else ""
-            error = application_error(exc, hint=hint)
-            if not isinstance(exc, FencedError):
-                await to_the_end(self._seal_failed(error))
-            raise error from exc
-        except Exception as exc:
-            await to_the_end(self._seal_failed(exc))
-            raise
+            await self.leavings.recording.check_result(result)
+            await self._finish()
+        except BaseException as exc:
+            if is_destroyed(exc, task):
+                raise
+            failure = await to_the_end(self._leave(exc))
+            if failure is exc:
+                raise
+            raise failure from failure.__cause__
         return result
+
+    async def _leave(self, error: BaseException) -> BaseException:
+        """End the streams after an error; return the exception for Temporal."""
+        leaving: Leaving = await self.leavings.of(error)
+        await self.seal(leaving.ending)
+        return leaving.failure
+
+    async def _finish(self) -> None:
+        """Seal END. A cancellation that arrives meanwhile is heard.
+
+        Raises:
+            CancelledError: The activity was cancelled, and END is neither stored nor on its way.
+        """
+        open_writers = [each for each in self._writers if not each.is_sealed]
+        was_cancelled = activity.is_cancelled()
+        finishing = asyncio.create_task(_finish_all(open_writers), name="streamq-finish")
+        try:
+            if was_cancelled:  # the function has caught that, and nothing announces it again
+                async with asyncio.timeout(_SEAL_SECONDS):
+                    await asyncio.shield(finishing)
+            else:
+                await _until_cancelled(asyncio.shield(finishing), self._spec)
+        except (*_CANCELLED, TimeoutError) as exc:
+            if not await to_the_end(self._is_end_stored(finishing, open_writers)):
+                if isinstance(exc, TimeoutError):
+                    raise temporalio.exceptions.CancelledError("Cancelled") from exc
+                raise
+
+    async def _is_end_stored(
+        self, finishing: asyncio.Task[None], writers: Sequence[StreamWriter]
+    ) -> bool:
+        """Take END back where it was not sent; else wait whether it is stored."""
+        withdrawn = [each._withdraw_seal() for each in writers]
+        if all(withdrawn):
+            finishing.cancel()
+            await asyncio.gather(finishing, return_exceptions=True)
+            return False
+        # Readers may get END, so that the activity has to complete if they do.
+        await asyncio.wait([finishing], timeout=_SEAL_SECONDS)
+        if finishing.done() and not finishing.cancelled() and finishing.exception() is None:
+            return True
+        finishing.cancel()
+        await asyncio.gather(finishing, return_exceptions=True)
+        self._gave_up = True
+        return False
 
     async def release(self) -> None:
         """Close the writers; at once if the deadline of a seal has passed already."""
@@ -205,49 +236,15 @@ class _Attempt:
                 async with asyncio.timeout(0 if self._gave_up else None):
                     await writer.aclose()
 
-    async def seal_cancelled(self) -> None:
-        """Seal CANCELLED if no attempt will follow; else leave the stream to the next attempt."""
-        details = activity.cancellation_details()
-        if not _may_be_final(details):
-            return  # worker shutdown, timeout, pause, reset: an attempt will follow
-        reason = "cancelled"
-        if details.not_found:
-            # The server states this of a superseded attempt, and of a reset or retried run, too.
-            reason = "the workflow has ended"
-            if not await self._has_workflow_ended():
-                return
-        await self._seal(lambda writer: writer.cancel(reason), "CANCELLED")
+    async def seal(self, ending: Ending) -> None:
+        """Seal every stream that is not sealed, unless they are left to the next attempt."""
+        if ending.state is not None:
+            await asyncio.gather(*(self._seal_one(each, ending) for each in self._writers))
 
-    async def _has_workflow_ended(self) -> bool:
-        workflow_id, first_run_id = owner_of_stream(self._writers[0].stream.name)
-        return await has_chain_ended(self._context.client, workflow_id, first_run_id)
-
-    async def _seal_failed(self, error: BaseException) -> None:
-        """Seal ERROR if neither the activity nor its workflow will be retried."""
-        origin = self._context.origin
-        if origin is not None and origin.workflow_retries:
-            return
-        elapsed = timedelta(seconds=time.monotonic() - self._started)
-        if is_final(error, self._info, elapsed):
-            retryable = is_retryable(error, self._info)
-            kind, text = shown_to_readers(error)
-            await self._seal(
-                lambda writer: writer.fail(text, error_type=kind, retryable=retryable), "ERROR"
-            )
-
-    async def _seal(
-        self, sealing: Callable[[StreamWriter], Coroutine[Any, Any, None]], state: str
-    ) -> None:
-        await asyncio.gather(
-            *(self._seal_one(each, sealing(each), state) for each in self._writers)
-        )
-
-    async def _seal_one(
-        self, writer: StreamWriter, sealing: Coroutine[Any, Any, None], state: str
-    ) -> None:
+    async def _seal_one(self, writer: StreamWriter, ending: Ending) -> None:
         try:
-            async with asyncio.timeout(_SEAL_SECONDS):
-                await sealing
+            async with asyncio.timeout(0 if self._gave_up else _SEAL_SECONDS):
+                await ending.seal(writer)
         except SealedError:
             pass  # the user's function sealed it, or its END was in transit: that seal stays
         except (StreamqError, TimeoutError) as exc:
@@ -256,13 +253,13 @@ class _Attempt:
                 "stream %s could not be sealed %s (%s: %s); readers that watch the workflow notice "
                 "that it has ended",
                 writer.stream,
-                state,
+                ending.state and ending.state.name,
                 type(exc).__name__,
                 exc,
             )
 
 
-def _may_be_final(
-    details: activity.ActivityCancellationDetails | None,
-) -> TypeGuard[activity.ActivityCancellationDetails]:
-    return details is not None and (details.not_found or details.cancel_requested)
+async def _finish_all(writers: Sequence[StreamWriter]) -> None:
+    for writer in writers:
+        if not writer.is_sealed:
+            await writer.finish()

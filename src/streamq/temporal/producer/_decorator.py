@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import Callable
+from typing import Any
 
 from temporalio import activity
 
 from streamq._errors import ConfigurationError
 from streamq.temporal._names import check_topic
-from streamq.writing._blocking import BlockingStreamWriter
 from streamq.writing._policies import OnFull, OnRetry
-from streamq.writing._writer import StreamWriter
 
-from ._given_writers import given_writers
+from ._decorator_types import typed
+from ._running import runner
 from ._signature import (
     ATTRIBUTE,
-    MAIN,
-    Kind,
     StreamingSpec,
     annotations_of,
     chunk_type_of,
@@ -28,81 +23,7 @@ from ._signature import (
     result_type_of,
     writer_parameters,
 )
-
-A = TypeVar("A", contravariant=True)
-B = TypeVar("B", contravariant=True)
-C = TypeVar("C", contravariant=True)
-R = TypeVar("R")
-RCo = TypeVar("RCo", covariant=True)
-P = ParamSpec("P")
-
-
-if TYPE_CHECKING:
-
-    class _Writer(StreamWriter[Any], BlockingStreamWriter[Any]):  # type: ignore[misc]
-        """Accepted by type checkers as either kind of writer."""
-
-
-class _Keyword0(Protocol[RCo]):
-    def __call__(self, *, stream: _Writer) -> RCo: ...
-
-
-class _Keyword1(Protocol[A, RCo]):
-    def __call__(self, a: A, /, *, stream: _Writer) -> RCo: ...
-
-
-class _Keyword2(Protocol[A, B, RCo]):
-    def __call__(self, a: A, b: B, /, *, stream: _Writer) -> RCo: ...
-
-
-class _Keyword3(Protocol[A, B, C, RCo]):
-    def __call__(self, a: A, b: B, c: C, /, *, stream: _Writer) -> RCo: ...
-
-
-class _Decorator(Protocol):
-    """Removes ``stream`` from a signature, for type checkers.
-
-    It covers a writer in the first place, in the last of up to four places (a method's ``self``
-    counts) or keyword-only; two or three writers in the first places; and generators that yield
-    their chunks. With writers in other places the arguments are not checked.
-    """
-
-    @overload
-    def __call__(
-        self, function: Callable[P, AsyncIterator[Any]], /
-    ) -> Callable[P, Awaitable[None]]: ...
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: Callable[P, Generator[Any, Any, R]], /
-    ) -> Callable[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, Iterator[Any]], /) -> Callable[P, None]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[_Writer, _Writer, _Writer, P], R], /
-    ) -> Callable[P, R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[_Writer, _Writer, P], R], /
-    ) -> Callable[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[_Writer, P], R], /) -> Callable[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[[A, _Writer], R], /) -> Callable[[A], R]: ...
-    @overload
-    def __call__(self, function: Callable[[A, B, _Writer], R], /) -> Callable[[A, B], R]: ...
-    @overload
-    def __call__(self, function: Callable[[A, B, C, _Writer], R], /) -> Callable[[A, B, C], R]: ...
-    @overload
-    def __call__(self, function: _Keyword0[R], /) -> Callable[[], R]: ...
-    @overload
-    def __call__(self, function: _Keyword1[A, R], /) -> Callable[[A], R]: ...
-    @overload
-    def __call__(self, function: _Keyword2[A, B, R], /) -> Callable[[A, B], R]: ...
-    @overload
-    def __call__(self, function: _Keyword3[A, B, C, R], /) -> Callable[[A, B, C], R]: ...
-    @overload
-    def __call__(self, function: Callable[..., R], /) -> Callable[..., R]: ...
+from ._wrapping import bound_keywords, check_callable, name_of
 
 
 def _decorate(
@@ -112,140 +33,28 @@ def _decorate(
     on_retry: OnRetry,
     on_full: OnFull,
 ) -> Callable[..., Any]:
-    if not inspect.isfunction(function):
-        shown = getattr(function, "__qualname__", repr(function))
-        raise TypeError(f"@streaming_activity decorates functions and methods, not {shown}")
+    check_callable(function)
     kind = kind_of(function)
     writers = writer_parameters(function, kind)
     spec = StreamingSpec(kind, writers, topic, on_retry, on_full, chunk_type_of(function, kind))
-    run = _runner(function, spec)
+    run = runner(function, spec)
     # Temporal converts payloads by the signature and the annotations, so that writers are removed.
     signature = inspect.signature(function)
-    shown_parameters = [p for key, p in signature.parameters.items() if key not in writers]
+    hidden = {*writers, *bound_keywords(function)}
+    shown_parameters = [p for key, p in signature.parameters.items() if key not in hidden]
     result = result_type_of(function, kind)
     hints = annotations_of(function)
-    run.__annotations__ = {k: v for k, v in hints.items() if k not in (*writers, "return")}
+    run.__annotations__ = {k: v for k, v in hints.items() if k not in {*hidden, "return"}}
     if result is not inspect.Parameter.empty:
         run.__annotations__["return"] = result
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=shown_parameters, return_annotation=result
     )
     setattr(run, ATTRIBUTE, spec)
-    return activity.defn(name=name or function.__name__)(run)
+    return activity.defn(name=name or name_of(function))(run)
 
 
-def _runner(function: Callable[..., Any], spec: StreamingSpec) -> Callable[..., Any]:
-    """Return the function that Temporal calls: it adds the writers and sends yielded chunks."""
-    parameters = inspect.signature(function).parameters
-    names, needed = list(parameters), tuple(spec.topics(None))
-    # In order of their places, so that an earlier insertion does not move a later one.
-    places = [
-        (names.index(each), each)
-        for each in spec.writers
-        if parameters[each].kind is not inspect.Parameter.KEYWORD_ONLY
-    ]
-
-    def call(args: tuple[Any, ...], kwargs: dict[str, Any], writers: dict[str, Any]) -> Any:
-        given, named = list(args), {**kwargs}
-        by_name = set(spec.writers)
-        for place, each in places:
-            if place <= len(given):
-                given.insert(place, writers[each])
-                by_name.discard(each)
-        named.update({each: writers[each] for each in by_name})
-        return function(*given, **named)
-
-    def writers_of(kwargs: dict[str, Any]) -> dict[str, Any]:
-        # Passed by a unit test that calls the function itself; else those of the worker.
-        given = {each: kwargs.pop(each) for each in needed if each in kwargs}
-        missing = ", ".join(f"{each}=" for each in needed if each not in given)
-        if given and missing:
-            raise TypeError(f"{function.__qualname__} writes several streams; pass {missing} too")
-        return given or given_writers()
-
-    if spec.kind is Kind.ASYNC:
-
-        @functools.wraps(function)
-        async def run(*args: Any, **kwargs: Any) -> Any:
-            writers = writers_of(kwargs)
-            return await call(args, kwargs, writers)
-
-    elif spec.kind is Kind.SYNC:
-
-        @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            writers = writers_of(kwargs)
-            return call(args, kwargs, writers)
-
-    elif spec.kind is Kind.ASYNC_GENERATOR:
-
-        @functools.wraps(function)
-        async def run(*args: Any, **kwargs: Any) -> Any:
-            writers = writers_of(kwargs)
-            async with aclosing(call(args, kwargs, writers)) as chunks:
-                async for chunk in chunks:
-                    await writers[MAIN].send_chunk(chunk)
-
-    else:
-
-        @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            writers = writers_of(kwargs)
-            with closing(call(args, kwargs, writers)) as chunks:
-                while True:
-                    try:
-                        chunk = next(chunks)
-                    except StopIteration as end:
-                        return end.value
-                    writers[MAIN].send_chunk(chunk)
-
-    return run
-
-
-@overload
-def streaming_activity(
-    function: Callable[P, AsyncIterator[Any]], /
-) -> Callable[P, Awaitable[None]]: ...
-@overload
-def streaming_activity(  # type: ignore[overload-overlap]
-    function: Callable[P, Generator[Any, Any, R]], /
-) -> Callable[P, R]: ...
-@overload
-def streaming_activity(function: Callable[P, Iterator[Any]], /) -> Callable[P, None]: ...
-@overload
-def streaming_activity(
-    function: Callable[Concatenate[_Writer, _Writer, _Writer, P], R], /
-) -> Callable[P, R]: ...
-@overload
-def streaming_activity(
-    function: Callable[Concatenate[_Writer, _Writer, P], R], /
-) -> Callable[P, R]: ...
-@overload
-def streaming_activity(function: Callable[Concatenate[_Writer, P], R], /) -> Callable[P, R]: ...
-@overload
-def streaming_activity(function: Callable[[A, _Writer], R], /) -> Callable[[A], R]: ...
-@overload
-def streaming_activity(function: Callable[[A, B, _Writer], R], /) -> Callable[[A, B], R]: ...
-@overload
-def streaming_activity(function: Callable[[A, B, C, _Writer], R], /) -> Callable[[A, B, C], R]: ...
-@overload
-def streaming_activity(function: _Keyword0[R], /) -> Callable[[], R]: ...
-@overload
-def streaming_activity(function: _Keyword1[A, R], /) -> Callable[[A], R]: ...
-@overload
-def streaming_activity(function: _Keyword2[A, B, R], /) -> Callable[[A, B], R]: ...
-@overload
-def streaming_activity(function: _Keyword3[A, B, C, R], /) -> Callable[[A, B, C], R]: ...
-@overload
-def streaming_activity(function: Callable[..., R], /) -> Callable[..., R]: ...
-@overload
-def streaming_activity(
-    *,
-    name: str | None = None,
-    topic: str | None = None,
-    on_retry: OnRetry = OnRetry.RESTART,
-    on_full: OnFull = OnFull.BLOCK,
-) -> _Decorator: ...
+@typed
 def streaming_activity(
     function: Callable[..., Any] | None = None,
     /,
@@ -255,7 +64,7 @@ def streaming_activity(
     on_retry: OnRetry = OnRetry.RESTART,
     on_full: OnFull = OnFull.BLOCK,
 ) -> Any:
-    """Make a function or method an activity that streams.
+    """Make a function or method, a partial or a callable object an activity that streams.
 
     The function may have one of four kinds:
 
@@ -264,6 +73,10 @@ def streaming_activity(
       (``Worker(activity_executor=ThreadPoolExecutor(...))``), with the same methods unawaited;
     * an async generator that yields its chunks; the activity's result is ``None``;
     * a generator in a thread that yields its chunks; the activity's result is its return value.
+
+    Decorators below this one are looked through if they use ``functools.wraps``: what they wrap
+    decides about the kind. A function that returns a coroutine or a generator instead of running it
+    fails with a ``ConfigurationError`` that names it, and is not retried.
 
     A generator may have a parameter ``stream`` as well, to read ``stream.position`` for example.
     Every further parameter annotated as a writer is another stream of the workflow. Its topic is
@@ -278,14 +91,18 @@ def streaming_activity(
 
     * A return seals END before the activity completes. If the seal cannot be stored the attempt
       fails, and Temporal retries.
-    * An exception seals ERROR if Temporal will not retry (the failure is not retryable, or attempts
-      or time are used up). Otherwise the stream stays open for the next attempt. Readers see that
-      as a ``Reset``. With ``OnRetry.RESUME`` and ``stream.position`` they see nothing of it, nor
-      with ``OnRetry.REPLAY`` if the same chunks are sent again; others raise a ``ReplayError``,
-      which is final.
+    * An exception of any class (``SystemExit`` and exception groups too) seals ERROR if Temporal
+      will not retry: the failure is not retryable, or attempts or time are used up. Otherwise the
+      stream stays open for the next attempt. Readers see that as a ``Reset``. With
+      ``OnRetry.RESUME`` and ``stream.position`` they see nothing of it, nor with ``OnRetry.REPLAY``
+      if the same chunks are sent again; others raise a ``ReplayError``, which is final.
+    * A result or a failure that Temporal will not store, because it cannot be encoded or is too
+      large, is treated as an exception before anything is sealed. The function must not call
+      ``activity.raise_complete_async()``: that is a ``ConfigurationError``.
     * Cancellation seals CANCELLED if it was requested or the workflow has ended. Shutdown of the
-      worker, a timeout, pause and reset leave the stream open. In a thread Temporal raises it, and
-      so does the method of the writer that is waiting.
+      worker and a reset are failures, of which another attempt may follow. A timeout and a pause
+      leave the stream open. In a thread Temporal raises the cancellation, and so does the method of
+      the writer that is waiting.
     * A superseded attempt (``FencedError``) stops and seals nothing. In a thread the next call to
       the writer raises it.
     * If an earlier attempt sealed the stream and its worker died before Temporal had the result,

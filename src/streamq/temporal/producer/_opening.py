@@ -17,6 +17,7 @@ from streamq._sweep import SWEEPER
 from streamq.opening._open import open_writer, retry_policy, stream_id
 from streamq.reading._tail import newest_epoch
 from streamq.records._values import Serializer
+from streamq.temporal._activity_runs import activity_stream_name, is_standalone
 from streamq.temporal._failure import application_error, refusal
 from streamq.temporal._names import stream_name
 from streamq.temporal._serializer import conversion
@@ -39,12 +40,15 @@ logger = logging.getLogger("streamq.temporal")
 
 
 async def stream_of_attempt(context: ActivityContext, info: activity.Info, topic: str) -> StreamId:
-    """Return the stream of a topic of the workflow that an activity works for.
+    """Return the stream of a topic of the workflow that an activity works for, or of the activity.
 
     Raises:
-        ApplicationError: No workflow scheduled the activity; not retryable.
+        ApplicationError: The activity has neither a workflow nor a run id; not retryable.
         StreamqError: Temporal could not be queried for the first run id.
     """
+    if is_standalone(info):
+        name = activity_stream_name(info.activity_id, str(info.activity_run_id), topic)
+        return stream_id(name, context.settings)
     workflow_id, first = await stream_owner_of(
         info, context.origin, context.client, context.settings
     )
@@ -65,7 +69,7 @@ async def open_attempt_writer(
     """
     epoch = attempt_epoch(info)
     origin = context.origin
-    run_id = origin.original_run_id if origin else info.workflow_run_id
+    run_id = origin.original_run_id if origin else info.workflow_run_id or info.activity_run_id
     producer = f"{run_id}/{info.activity_id}"
     serializer: Serializer[Any]
     serializer, codec = conversion(

@@ -16,6 +16,8 @@ from streamq.writing._blocking import BlockingStreamWriter
 from streamq.writing._policies import OnFull, OnRetry
 from streamq.writing._writer import StreamWriter
 
+from ._wrapping import layers_of, name_of
+
 MAIN = "stream"
 ATTRIBUTE = "__streamq__"
 
@@ -98,20 +100,26 @@ def lacks_decorator(function: Any) -> bool:
 
 
 def kind_of(function: Callable[..., Any]) -> Kind:
-    """Return the kind of a function."""
-    if inspect.isasyncgenfunction(function):
-        return Kind.ASYNC_GENERATOR
-    if inspect.isgeneratorfunction(function):
-        return Kind.GENERATOR
-    return Kind.ASYNC if inspect.iscoroutinefunction(function) else Kind.SYNC
+    """Return the kind of a function: that of the outermost layer that is not a plain ``def``."""
+    for each in layers_of(function):
+        if inspect.isasyncgenfunction(each):
+            return Kind.ASYNC_GENERATOR
+        if inspect.isgeneratorfunction(each):
+            return Kind.GENERATOR
+        if inspect.iscoroutinefunction(each):
+            return Kind.ASYNC
+    return Kind.SYNC
 
 
 def annotations_of(function: Callable[..., Any]) -> Mapping[str, Any]:
     """Return the annotations, evaluated where that is possible."""
-    try:
-        return typing.get_type_hints(function)
-    except Exception:  # noqa: BLE001 - names of a local scope or of TYPE_CHECKING stay text
-        return function.__annotations__
+    for each in layers_of(function):
+        if inspect.isroutine(each):
+            try:
+                return typing.get_type_hints(each)
+            except Exception:  # noqa: BLE001 - names of a local scope or of TYPE_CHECKING stay text
+                return getattr(each, "__annotations__", {})
+    return {}
 
 
 def writer_parameters(function: Callable[..., Any], kind: Kind) -> tuple[str, ...]:
@@ -120,7 +128,7 @@ def writer_parameters(function: Callable[..., Any], kind: Kind) -> tuple[str, ..
     Raises:
         TypeError: There is none, or one has the class of the other kind.
     """
-    shown = function.__qualname__
+    shown = getattr(function, "__qualname__", name_of(function))
     right, wrong = (StreamWriter, BlockingStreamWriter)
     if not kind.is_async:
         right, wrong = wrong, right  # type: ignore[assignment]

@@ -20,7 +20,7 @@ from streamq.temporal.activities._context import (
     wait_without_slot,
 )
 
-from ._judge import WorkflowJudge
+from ._judge import ExecutionJudge
 
 SWEEP_ACTIVITY = "streamq.sweep"
 
@@ -36,7 +36,7 @@ async def sweep_queue(
     *,
     on_progress: Callable[[int], None] = lambda streams: None,
 ) -> SweepSummary:
-    """Sweep a queue, and ask Temporal which workflows have ended.
+    """Sweep a queue, and ask Temporal which workflows and standalone activities have ended.
 
     :func:`streamq._sweep.sweep` describes sweeping.
 
@@ -45,7 +45,7 @@ async def sweep_queue(
         StreamqError: The backend failed. A failure of Temporal is among the summary's problems.
     """
     patience = min(settings.retry_seconds, _PATIENCE_SECONDS)
-    judge = WorkflowJudge(client, request, patience_seconds=patience)
+    judge = ExecutionJudge(client, request, patience_seconds=patience)
     summary = await run_sweep(queue, settings, request, judge, on_progress=on_progress)
     problem = judge.problem
     return replace(summary, problems=[*summary.problems, problem]) if problem else summary

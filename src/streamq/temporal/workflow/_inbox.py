@@ -10,7 +10,7 @@ from typing import Any, Generic, Self
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from streamq._errors import SerializationError, TrimmedError
+from streamq._errors import SerializationError, TrimmedError, error_text
 from streamq._events import Chunk, Event, Seal
 from streamq.records._values import PLAIN, Serializer, T
 from streamq.temporal._event_json import pack, unpack
@@ -133,7 +133,10 @@ class StreamInbox(Generic[T]):
             error = batch.get("error") or {}
             kind, message = str(error.get("type")), str(error.get("message"))
         except _NO_BATCH as exc:
-            self._fail(failure_type(SerializationError), f"a signal that is no batch: {exc!r}")
+            self._fail(
+                failure_type(SerializationError),
+                f"a signal that is no batch: {type(exc).__name__}: {error_text(exc)}",
+            )
             return False
         if self._stream is None:
             # Forwarding that began in the middle does not send the events before that.

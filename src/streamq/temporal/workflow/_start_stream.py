@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
@@ -27,6 +27,9 @@ from ._stream_topic import chosen_topic
 
 _TOPIC_PATCH = "streamq-chosen-topic"
 """Marks histories in which a call takes the topic of the block around it."""
+
+if TYPE_CHECKING:
+    from streamq.temporal.producer._activity_types import StreamingActivity
 
 R = TypeVar("R", default=Any)
 V = TypeVar("V")
@@ -52,7 +55,7 @@ class StreamOptions(TypedDict, total=False):
 
 @overload
 def stream_activity(
-    activity: Callable[..., Awaitable[R]],
+    activity: StreamingActivity[..., Awaitable[R], Any],
     *positional: Any,
     args: Sequence[Any] = ...,
     value_type: type[V],
@@ -61,13 +64,49 @@ def stream_activity(
 ) -> ActivityStream[V, R]: ...
 @overload
 def stream_activity(
-    activity: Callable[..., Awaitable[R]],
+    activity: StreamingActivity[..., R, Any],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: type[V],
+    result_type: type | None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[V, R]: ...
+@overload
+def stream_activity(
+    activity: StreamingActivity[..., Awaitable[R], object],
     *positional: Any,
     args: Sequence[Any] = ...,
     value_type: None = ...,
     result_type: type | None = ...,
     **options: Unpack[StreamOptions],
 ) -> ActivityStream[Any, R]: ...
+@overload
+def stream_activity(
+    activity: StreamingActivity[..., Awaitable[R], V],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: None = ...,
+    result_type: type | None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[V, R]: ...
+@overload
+def stream_activity(
+    activity: StreamingActivity[..., R, object],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: None = ...,
+    result_type: type | None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[Any, R]: ...
+@overload
+def stream_activity(
+    activity: StreamingActivity[..., R, V],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: None = ...,
+    result_type: type | None = ...,
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[V, R]: ...
 @overload
 def stream_activity(
     activity: str | Callable[..., Any],
@@ -92,7 +131,16 @@ def stream_activity(
     *positional: Any,
     args: Sequence[Any] = ...,
     value_type: None = ...,
-    result_type: type | None = ...,
+    result_type: type[R],
+    **options: Unpack[StreamOptions],
+) -> ActivityStream[Any, R]: ...
+@overload
+def stream_activity(
+    activity: str | Callable[..., Any],
+    *positional: Any,
+    args: Sequence[Any] = ...,
+    value_type: None = ...,
+    result_type: None = ...,
     **options: Unpack[StreamOptions],
 ) -> ActivityStream[Any, Any]: ...
 def stream_activity(

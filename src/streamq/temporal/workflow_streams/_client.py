@@ -16,17 +16,18 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 
 from streamq._errors import StreamNotFoundError, StreamqError
-from streamq._retry import RetryPolicy
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import describe, open_queue, open_reader
 from streamq.temporal._closing import ClosingWatch
 from streamq.temporal._names import stream_name
-from streamq.temporal._workflow_runs import find_first_run_id
+from streamq.temporal._targets import WorkflowTarget
 from streamq.temporal.activities._context import current
 from streamq.temporal.activities._owner import stream_owner_of
 
 from ._items import TOPIC, Numbered, Topic, WorkflowStreamItem, bind, to_payload
+from ._protocol import Batch
+from ._publication import publishing
 from ._reading import read_items
 from ._shared_log import SharedLog
 
@@ -76,7 +77,7 @@ class WorkflowStreamClient:
         self._publisher = uuid.uuid4().hex
         self._number = 0
         self._buffer: list[tuple[str, Any]] = []
-        self._pending: list[bytes] | None = None
+        self._pending: list[Numbered] | None = None
         self._pending_since = 0.0
         self._wakeup = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -295,7 +296,7 @@ class WorkflowStreamClient:
             if self._pending is None:
                 if not self._buffer:
                     return
-                self._pending = await self._take()
+                self._pending = self._take()
                 self._pending_since = time.monotonic()
             elif time.monotonic() - self._pending_since > self._max_retry_duration.total_seconds():
                 self._pending = None
@@ -303,26 +304,30 @@ class WorkflowStreamClient:
                     f"a batch could not be sent within {self._max_retry_duration}; it is dropped, "
                     "and part of it may have arrived"
                 )
-            if self._log is None:
-                self._log = await self._open_log()
-            await self._log.write(self._pending)
+            await self._store(self._pending)
             self._pending = None
 
-    async def _take(self) -> list[bytes]:
+    async def _store(self, items: list[Numbered]) -> None:
+        publication = publishing.get()
+        if publication is not None and publication.takes(self._handle.id, self._handle.run_id):
+            pairs = [(each.topic, each.payload) for each in items]
+            await publication.write_batch(Batch(self._publisher, items[0].number, pairs))
+            return
+        if self._log is None:
+            self._log = await self._open_log()
+        codec = self._converter.payload_codec
+        await self._log.write([await each.encode(codec) for each in items])
+
+    def _take(self) -> list[Numbered]:
         # Items that cannot be converted stay in the buffer, so that none is lost.
+        converter = self._converter.payload_converter
         taken = [
-            Numbered(topic, to_payload(value, self._converter.payload_converter), "", 0)
-            for topic, value in self._buffer
-        ]
-        records = [
-            await Numbered(each.topic, each.payload, self._publisher, number).encode(
-                self._converter.payload_codec
-            )
-            for number, each in enumerate(taken, self._number + 1)
+            Numbered(topic, to_payload(value, converter), self._publisher, number)
+            for number, (topic, value) in enumerate(self._buffer, self._number + 1)
         ]
         del self._buffer[: len(taken)]
         self._number += len(taken)
-        return records
+        return taken
 
     async def _open_log(self) -> SharedLog:
         name = stream_name(self._handle.id, await self._first_run_id(), TOPIC)
@@ -350,12 +355,10 @@ class WorkflowStreamClient:
             if info.workflow_id == self._handle.id == (origin.workflow_id or info.workflow_id):
                 _, first = await stream_owner_of(info, origin, self._client, self._settings)
                 return first
-        retry = RetryPolicy(
-            deadline_seconds=self._settings.retry_seconds,
-            call_seconds=self._settings.operation_seconds,
-            backend="temporal",
-        )
-        return await find_first_run_id(self._client, self._handle.id, self._handle.run_id, retry)
+        target = WorkflowTarget(self._handle)
+        target.client = self._client
+        found, _ = await target.find(self._settings, start_seconds=0.0)
+        return found.run_id
 
 
 class TopicHandle(Topic[T]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +15,9 @@ T = TypeVar("T")
 
 TOPIC = "workflow-streams"
 """Topic of the stream that is a workflow's log; each item of the log has a topic of its own."""
+
+TOPICS = "workflow-streams-topics"
+"""Topic of the stream that lists the topics of a log that are streams of their own."""
 
 _TOPIC_KEY, _PUBLISHER_KEY = "streamq-topic", "streamq-publisher"
 
@@ -67,6 +71,10 @@ class PublishEntry:
         """Return its approximate size as JSON, in bytes."""
         return len(self.topic) + len(self.data)
 
+    def payload(self) -> Payload:
+        """Return the payload."""
+        return Payload.FromString(base64.b64decode(self.data))
+
 
 @dataclass
 class PublishRequest:
@@ -76,11 +84,13 @@ class PublishRequest:
         publisher: Identifies the publisher, a run of the workflow.
         first: Number of the first item.
         items: The items in order.
+        topics: Whether each topic is a stream of its own as well.
     """
 
     publisher: str = ""
     first: int = 1
     items: list[PublishEntry] = field(default_factory=list)
+    topics: bool = False
 
     def size(self) -> int:
         """Return its approximate size as JSON, in bytes."""
@@ -93,9 +103,11 @@ class WorkflowStreamState:
 
     Attributes:
         pending: The items in order. Some may have arrived; a repeat is recognised by its number.
+        sequences: For each publisher that sends signals, the number of its newest batch.
     """
 
     pending: list[PublishRequest] = field(default_factory=list)
+    sequences: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

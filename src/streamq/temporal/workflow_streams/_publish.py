@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-
 from temporalio import activity
-from temporalio.api.common.v1 import Payload
 
 from streamq._errors import StreamqError
+from streamq.driver_parts._cleanup import to_the_end
 from streamq.temporal._failure import application_error
-from streamq.temporal._names import stream_name
-from streamq.temporal.activities._context import ActivityContext, activity_context
-from streamq.temporal.activities._owner import stream_owner_of
+from streamq.temporal.activities._context import activity_context
 
-from ._items import TOPIC, Numbered, PublishRequest
-from ._shared_log import SharedLog
+from ._items import PublishRequest
+from ._publication import Publication
 
 PUBLISH_ACTIVITY = "streamq.publish"
 
@@ -28,27 +24,20 @@ async def publish(request: PublishRequest) -> None:
     Raises:
         ApplicationError: Its type is the name of the streamq error.
     """
-    context = activity_context()
-    codec = activity.client().data_converter.payload_codec
+    context, info = activity_context(), activity.info()
+    publication = Publication(
+        context,
+        info,
+        call=f"{request.publisher} {request.first}",
+        # The previous run may have been sending them when it continued as new.
+        may_repeat=request.publisher != f"workflow {info.workflow_run_id}",
+    )
     try:
-        log = SharedLog(context.queue, context.settings, await _name(context))
-        try:
-            items = [
-                Numbered(
-                    entry.topic,
-                    Payload.FromString(base64.b64decode(entry.data)),
-                    request.publisher,
-                    number,
-                )
-                for number, entry in enumerate(request.items, request.first)
-            ]
-            await log.write([await item.encode(codec) for item in items])
-        finally:
-            await log.aclose()
+        items = [(entry.topic, entry.payload()) for entry in request.items]
+        await publication.write_items(
+            request.publisher, request.first, items, topics=request.topics
+        )
     except StreamqError as exc:
         raise application_error(exc) from exc
-
-
-async def _name(context: ActivityContext) -> str:
-    owner = await stream_owner_of(activity.info(), context.origin, context.client, context.settings)
-    return stream_name(*owner, TOPIC)
+    finally:
+        await to_the_end(publication.aclose())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 from temporalio.converter import PayloadCodec
 
-from streamq._events import Chunk, Event
+from streamq._events import Chunk, EventOrGap, Gap
 from streamq.reading._reader import StreamReader
 from streamq.temporal._closing import ClosingWatch
 
@@ -18,7 +19,7 @@ _WAIT_SECONDS = 5.0
 
 
 async def read_items(
-    reader: StreamReader,
+    reader: StreamReader[Any, Gap],
     closing: ClosingWatch,
     closed: asyncio.Task[str],
     codec: PayloadCodec | None,
@@ -41,7 +42,7 @@ async def read_items(
     quiet_since = time.monotonic()
     while True:
         has_ended = closed.done()
-        events = await _next_events(reader, closed)
+        events = await _next_events(reader, closed, min(_WAIT_SECONDS, patience_seconds))
         for event in events:
             if not isinstance(event, Chunk):
                 continue
@@ -57,11 +58,13 @@ async def read_items(
             raise closing.silence(str(reader.stream), patience_seconds) from closing.failure
 
 
-async def _next_events(reader: StreamReader, closed: asyncio.Task[str]) -> Sequence[Event]:
+async def _next_events(
+    reader: StreamReader[Any, Gap], closed: asyncio.Task[str], seconds: float
+) -> Sequence[EventOrGap]:
     """Return the next events; none if the workflow ended in the meantime, or none came."""
     if closed.done():
         return await reader.read_batch(max_wait=0)
-    reading = asyncio.ensure_future(reader.read_batch(max_wait=_WAIT_SECONDS))
+    reading = asyncio.ensure_future(reader.read_batch(max_wait=seconds))
     try:
         await asyncio.wait({reading, closed}, return_when=asyncio.FIRST_COMPLETED)
     finally:

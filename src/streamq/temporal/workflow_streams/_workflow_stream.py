@@ -11,12 +11,6 @@ from weakref import WeakKeyDictionary
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
-from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
-
-from streamq._errors import ChunkTooLargeError
-from streamq.temporal._event_json import PAYLOAD_BYTES
-from streamq.temporal._failure import final_failure, no_plugin
 
 from ._items import (
     PublishEntry,
@@ -26,13 +20,11 @@ from ._items import (
     bind,
     to_payload,
 )
+from ._protocol import PATCH, PUBLISH_SIGNAL, PublishInput
+from ._sending import BATCH_BYTES, check_size, send, take_request
 
 T = TypeVar("T")
 
-_ACTIVITY = "streamq.publish"
-_ACTIVITY_SECONDS = 60
-_UNKNOWN_ACTIVITY = "NotFoundError"  # failure type of an activity that a worker does not have
-_BATCH_BYTES = 500_000
 _PUBLISHER_TTL = timedelta(seconds=900)
 
 # Every workflow run is an event loop of its own.
@@ -69,8 +61,11 @@ class WorkflowStream:
         self._current: PublishRequest | None = None
         self._sending: asyncio.Task[None] | None = None
         self._topic_types: dict[str, Any] = {}
+        self._sequences: dict[str, int] = dict(prior_state.sequences) if prior_state else {}
         if self._inherited:
             self._sending = asyncio.create_task(self._send())
+        # Integrations look for it, too: where it is, the workflow takes what they publish.
+        workflow.set_signal_handler(PUBLISH_SIGNAL, self._on_publish)
 
     @overload
     def topic(self, name: str) -> WorkflowTopicHandle[Any]: ...
@@ -100,11 +95,11 @@ class WorkflowStream:
         pending = [*([self._current] if self._current else []), *self._inherited]
         if self._waiting:
             pending.append(PublishRequest(self._publisher, self._taken + 1, list(self._waiting)))
-        if sum(each.size() for each in pending) > _BATCH_BYTES:
+        if sum(each.size() for each in pending) > BATCH_BYTES:
             self._handed_over = None
-            return WorkflowStreamState()
+            return WorkflowStreamState(sequences=dict(self._sequences))
         self._handed_over = self._published
-        return WorkflowStreamState(pending)
+        return WorkflowStreamState(pending, dict(self._sequences))
 
     @property
     def is_handed_over(self) -> bool:
@@ -132,15 +127,26 @@ class WorkflowStream:
             state = self.get_state(publisher_ttl=publisher_ttl)
         workflow.continue_as_new(args=build_args(state))
 
+    def _on_publish(self, batch: PublishInput) -> None:
+        """Take a batch of a publisher that sends it through Temporal; a repeat is dropped.
+
+        A publisher does so if it runs on a worker, or in a process, that does not route it.
+        """
+        if not workflow.patched(PATCH):
+            return  # this execution began when the signal was not taken
+        if batch.publisher_id:
+            if batch.sequence <= self._sequences.get(batch.publisher_id, 0):
+                return
+            self._sequences[batch.publisher_id] = batch.sequence
+        for entry in batch.items:
+            self._add(entry)
+
     def _publish_to_topic(self, topic: str, value: Any) -> None:
         payload = to_payload(value, workflow.payload_converter())
-        entry = PublishEntry(topic, base64.b64encode(payload.SerializeToString()).decode())
-        if entry.size() > PAYLOAD_BYTES:
-            raise final_failure(
-                ChunkTooLargeError,
-                f"an item of {payload.ByteSize()} bytes is larger than the activity that "
-                "publishes it accepts; publish it from an activity, in parts, or a reference to it",
-            )
+        self._add(PublishEntry(topic, base64.b64encode(payload.SerializeToString()).decode()))
+
+    def _add(self, entry: PublishEntry) -> None:
+        check_size(entry)
         self._waiting.append(entry)
         self._published += 1
         if self._sending is None:
@@ -152,30 +158,12 @@ class WorkflowStream:
         while self._inherited or self._waiting:
             request = self._inherited.pop(0) if self._inherited else self._next_request()
             self._current = request
-            try:
-                await workflow.execute_activity(
-                    _ACTIVITY,
-                    request,
-                    start_to_close_timeout=timedelta(seconds=_ACTIVITY_SECONDS),
-                    retry_policy=RetryPolicy(non_retryable_error_types=[_UNKNOWN_ACTIVITY]),
-                    summary=f"{len(request.items)} items",
-                )
-            except ActivityError as exc:
-                if isinstance(exc.cause, ApplicationError) and exc.cause.type == _UNKNOWN_ACTIVITY:
-                    raise no_plugin() from exc
-                raise
+            await send(request)
             self._current = None
         self._sending = None  # not after an error, which flush() raises
 
     def _next_request(self) -> PublishRequest:
-        request = PublishRequest(self._publisher, self._taken + 1)
-        room = _BATCH_BYTES
-        for entry in self._waiting:
-            room -= entry.size()
-            if request.items and room < 0:
-                break
-            request.items.append(entry)
-        del self._waiting[: len(request.items)]
+        request = take_request(self._publisher, self._taken + 1, self._waiting)
         self._taken += len(request.items)
         return request
 

@@ -11,7 +11,7 @@ from streamq import (
     CapabilityError,
     ChunkTooLargeError,
     CursorError,
-    Event,
+    EventOrGap,
     FencedError,
     OnRetry,
     Reset,
@@ -39,7 +39,7 @@ class ConsumingChecks(StreamChecks):
 
     async def batch(
         self, queue: ChunkQueue, stream: StreamId, cursor: str, *, max_events: int = 1_000
-    ) -> tuple[list[Event], str]:
+    ) -> tuple[list[EventOrGap], str]:
         """Read one batch without acknowledging it, as a poll does; the next poll acknowledges."""
         async with self.reader(queue, stream, cursor, commits=False) as reader:
             events = await reader.read_batch(max_events=max_events, max_wait=self.patience)
@@ -48,12 +48,12 @@ class ConsumingChecks(StreamChecks):
     async def poll_on(
         self,
         stream: StreamId,
-        before: Sequence[Event],
+        before: Sequence[EventOrGap],
         cursor: str,
         *queues: ChunkQueue,
         most: int,
         max_events: int = 1_000,
-    ) -> list[Event]:
+    ) -> list[EventOrGap]:
         """Poll the queues in turn until the seal, ``most`` events, or several empty polls.
 
         A faulty driver must not block the suite for ever.

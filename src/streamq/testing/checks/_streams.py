@@ -9,7 +9,7 @@ from typing import Any
 
 from streamq import (
     Chunk,
-    Event,
+    EventOrGap,
     Gap,
     Opening,
     Reset,
@@ -31,12 +31,12 @@ _RETENTION_SECONDS = 300.0
 _loaded = functools.cache(load_settings)
 
 
-def values(events: Iterable[Event]) -> list[object]:
+def values(events: Iterable[EventOrGap]) -> list[object]:
     """Return the values of the chunks, without the rest."""
     return [event.value for event in events if isinstance(event, Chunk)]
 
 
-def delivered(events: Iterable[Event]) -> list[object]:
+def delivered(events: Iterable[EventOrGap]) -> list[object]:
     """Return the events that a reader got, in short: values, ``RESET 2``, ``GAP 1-4``, ``END``."""
     story: list[object] = []
     for event in events:
@@ -52,7 +52,7 @@ def delivered(events: Iterable[Event]) -> list[object]:
     return story
 
 
-def valid_values(events: Iterable[Event]) -> list[object]:
+def valid_values(events: Iterable[EventOrGap]) -> list[object]:
     """Return the values that are valid: those after the last reset."""
     valid: list[object] = []
     for event in events:
@@ -99,7 +99,7 @@ class StreamChecks(Checks):
         *,
         settings: Settings | None = None,
         **options: Any,
-    ) -> Opening[StreamReader]:
+    ) -> Opening[StreamReader[Any, Gap]]:
         """Open a stream for reading."""
         return open_reader(
             stream, from_=from_, queue=queue, settings=settings or self.settings(), **options
@@ -120,7 +120,7 @@ class StreamChecks(Checks):
 
     async def read_all(
         self, queue: ChunkQueue, stream: StreamId, from_: str = "beginning", **options: Any
-    ) -> list[Event]:
+    ) -> list[EventOrGap]:
         """Read a stream to its seal."""
         async with self.reader(queue, stream, from_, **options) as reader:
             return [event async for event in reader]
@@ -135,11 +135,11 @@ class StreamChecks(Checks):
 
     def follow(
         self, queue: ChunkQueue, stream: StreamId, from_: str = "beginning"
-    ) -> asyncio.Task[list[Event]]:
+    ) -> asyncio.Task[list[EventOrGap]]:
         """Read a stream to its seal in the background."""
         return self.begin(self.read_all(queue, stream, from_))
 
-    def expect_same(self, results: Iterable[list[Event]], story: Sequence[object]) -> None:
+    def expect_same(self, results: Iterable[list[EventOrGap]], story: Sequence[object]) -> None:
         """Assert that every reader got the same events, with the same dense offsets."""
         results = list(results)
         assert delivered(results[0]) == list(story)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from streamq.driver import ConfigurationError, StreamqError
-from streamq_workflow_streams._errors import not_connected
 from streamq_workflow_streams._settings import WorkflowStreamsSettings
 from streamq_workflow_streams.requests._connection import make_client
 
@@ -50,13 +49,16 @@ async def _run(settings: WorkflowStreamsSettings) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    endpoint = settings.target.resolve()
+    used = {"address": endpoint.address, "namespace": endpoint.namespace}
+    settings = settings.model_copy(update=used)
     try:
-        client = await make_client(settings, for_worker=True)
-    except RuntimeError as exc:
+        client = await make_client(endpoint, for_worker=True)
+    except StreamqError:
         # A thread of the SDK, which delivered the answer, still has to leave the interpreter. A
         # process that ends at this moment aborts.
         await asyncio.sleep(_SDK_SECONDS)
-        raise not_connected(exc, settings.address) from exc
+        raise
     async with host_worker(client, settings):
         logging.getLogger("streamq").info(
             "hosting streams on task queue %s of %s", settings.task_queue, settings.address

@@ -6,14 +6,13 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 from temporalio.client import Client
-from temporalio.service import KeepAliveConfig, RetryConfig, RPCError, TLSConfig
+from temporalio.service import KeepAliveConfig, RetryConfig, RPCError
 
-from streamq.driver import StreamId, closed_error
-from streamq_workflow_streams._errors import BACKEND, no_answer, not_connected, to_streamq
+from streamq.driver import StreamId, TemporalEndpoint, closed_error
+from streamq_workflow_streams._errors import BACKEND, no_answer, to_streamq
 from streamq_workflow_streams._settings import WorkflowStreamsSettings
 
 T = TypeVar("T")
@@ -27,18 +26,22 @@ class TemporalConnection:
     Args:
         client: The SDK's client.
         settings: The driver's settings.
+        endpoint: Where and how the client connects.
 
     Attributes:
         service: The SDK's methods of Temporal's workflow service.
         identity: The name under which Temporal shows requests of this client.
     """
 
-    def __init__(self, client: Client, settings: WorkflowStreamsSettings) -> None:
+    def __init__(
+        self, client: Client, settings: WorkflowStreamsSettings, endpoint: TemporalEndpoint
+    ) -> None:
         # Read once: closing takes them away from the client.
         self.service = client.workflow_service
         self.identity = client.service_client.config.identity
         self._client = client
         self._settings = settings
+        self._endpoint = endpoint
         self._running: set[asyncio.Future[Any]] = set()
         self._closing = asyncio.Event()
 
@@ -82,12 +85,12 @@ class TemporalConnection:
             raise
         except TimeoutError as exc:
             running.cancel()
-            raise no_answer(self._settings.address, limit, name) from exc
+            raise no_answer(self._endpoint.address, limit, name) from exc
         except RuntimeError as exc:
-            raise not_connected(exc, self._settings.address) from exc
+            raise self._endpoint.error(exc, backend=BACKEND) from exc
         except RPCError as exc:
             _clear_frames(exc)
-            raise to_streamq(exc, self._settings.address, name) from exc
+            raise to_streamq(exc, self._endpoint.address, name) from exc
         finally:
             del running
 
@@ -132,35 +135,21 @@ class TemporalConnection:
             running.exception()  # the caller may have gone, and asyncio would warn
 
 
-async def make_client(settings: WorkflowStreamsSettings, *, for_worker: bool = False) -> Client:
+async def make_client(endpoint: TemporalEndpoint, *, for_worker: bool = False) -> Client:
     """Return a client.
 
     A client for a queue connects at its first call and does not retry calls. One for a worker is
     connected and retries calls.
 
     Raises:
-        RuntimeError: The client of a worker cannot connect.
+        AccessDeniedError: Temporal refuses the worker.
+        BackendUnavailableError: The client of a worker cannot connect.
     """
-    is_secure = settings.tls or settings.tls_server_ca or settings.tls_client_cert
-    tls = TLSConfig(
-        server_root_ca_cert=_bytes(settings.tls_server_ca),
-        client_cert=_bytes(settings.tls_client_cert),
-        client_private_key=_bytes(settings.tls_client_key),
-    )
-    key = settings.api_key
-    return await Client.connect(
-        settings.address,
-        namespace=settings.namespace,
-        api_key=key.get_secret_value() if key else None,
-        tls=tls if is_secure or key else False,
+    return await endpoint.connect(
         retry_config=None if for_worker else RetryConfig(max_retries=1),
         keep_alive_config=KeepAliveConfig(interval_millis=5_000, timeout_millis=5_000),
         lazy=not for_worker,
     )
-
-
-def _bytes(path: Path | None) -> bytes | None:
-    return path.read_bytes() if path else None
 
 
 def _clear_frames(error: BaseException) -> None:
