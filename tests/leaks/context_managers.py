@@ -1,4 +1,4 @@
-"""What streamq offers to enter and to leave: one use of each, and a list of all.
+"""Lists what streamq offers to enter and to leave, with one use of each.
 
 ``test_context_managers.py`` leaves each use at every await and in every manner. It also compares
 :data:`USES` and :data:`ELSEWHERE` with what it finds in all modules, so that nothing is forgotten.

@@ -134,6 +134,8 @@ def _responses_events(reply: Say | CallTool) -> Events:
             "arguments": "{}",
         }
     item["status"] = "completed"
+    empty: dict[str, Any] = {"content": []} if "content" in item else {"arguments": ""}
+    begun = {**empty, "status": "in_progress"}
     response = {
         "id": "response_1",
         "object": "response",
@@ -155,7 +157,7 @@ def _responses_events(reply: Say | CallTool) -> Events:
     place = {"item_id": "item_1", "output_index": 0}
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": response},
-        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**item, **begun}},
     ]
     if isinstance(reply, Say):
         events += [

@@ -41,4 +41,5 @@ class HostsNothing:
     @workflow.run
     async def run(self, prompt: str) -> None:
         client = TemporalAsyncClient(streaming_topic=GEMINI)
-        await client.models.generate_content_stream(model="gemini-fake", contents=prompt)
+        async for _ in await client.models.generate_content_stream(model="fake", contents=prompt):
+            pass

@@ -27,11 +27,23 @@ differs:
 Its modules:
 
 * ``_workflow_stream``: publishes from workflow code;
+* ``_sending``: sends items from workflow code, by an activity;
 * ``_publish``: ``streamq.publish``, the activity that it calls;
 * ``_client``: publishes and subscribes in activities and other processes;
 * ``_shared_log``: appends to a log that has several publishers;
 * ``_reading``: reads a log, each item once;
 * ``_items``: the items, and how they are stored.
+
+With ``StreamqPlugin(route_workflow_streams=True)`` programs for Workflow Streams need not be
+changed, nor need Temporal's AI integrations, which publish there. That is done by:
+
+* ``_routing``: takes what activities send by the SDK's client;
+* ``_hosted``: passes on what the SDK's ``WorkflowStream`` of a workflow holds;
+* ``_publication``: stores what one attempt of an activity publishes;
+* ``_topic_stream``, ``_story``: the stream of a topic, which several calls write;
+* ``_end_topics``: ends these streams with the workflow;
+* ``_protocol``, ``_integrations``: what is known of the SDK and of integrations, and the checks
+  when a worker starts.
 
 Design: docs/design/workflow-streams.md.
 """

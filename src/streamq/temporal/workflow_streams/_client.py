@@ -26,7 +26,7 @@ from streamq.temporal.activities._context import current
 from streamq.temporal.activities._owner import stream_owner_of
 
 from ._items import TOPIC, Numbered, Topic, WorkflowStreamItem, bind, to_payload
-from ._protocol import Batch
+from ._protocol import PublishedBatch
 from ._publication import publishing
 from ._reading import read_items
 from ._shared_log import SharedLog
@@ -311,7 +311,7 @@ class WorkflowStreamClient:
         publication = publishing.get()
         if publication is not None and publication.takes(self._handle.id, self._handle.run_id):
             pairs = [(each.topic, each.payload) for each in items]
-            await publication.write_batch(Batch(self._publisher, items[0].number, pairs))
+            await publication.write_batch(PublishedBatch(self._publisher, items[0].number, pairs))
             return
         if self._log is None:
             self._log = await self._open_log()

@@ -51,7 +51,7 @@ class PublishInput:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PublishedBatch:
     """What a publisher sends at once.
 
     Attributes:
@@ -65,7 +65,7 @@ class Batch:
     items: Sequence[tuple[str, Payload]]
 
 
-def batch_of(args: Sequence[Any]) -> Batch:
+def batch_of(args: Sequence[Any]) -> PublishedBatch:
     """Return the batch that a signal carries.
 
     Raises:
@@ -73,7 +73,7 @@ def batch_of(args: Sequence[Any]) -> Batch:
     """
     [given] = args
     items = [(each.topic, PublishEntry(each.topic, each.data).payload()) for each in given.items]
-    return Batch(given.publisher_id, given.sequence, items)
+    return PublishedBatch(given.publisher_id, given.sequence, items)
 
 
 class _Recorder:

@@ -26,7 +26,7 @@ from streamq.temporal.activities._epoch import attempt_epoch
 from streamq.temporal.producer._opening import stream_of_attempt
 
 from ._items import TOPIC, TOPICS, Numbered
-from ._protocol import Batch
+from ._protocol import PublishedBatch
 from ._shared_log import SharedLog
 from ._story import Publisher
 from ._topic_stream import TopicStream
@@ -86,7 +86,7 @@ class Publication:
             and run_id in (None, "", info.workflow_run_id)
         )
 
-    async def write_batch(self, given: Batch) -> None:
+    async def write_batch(self, given: PublishedBatch) -> None:
         """Store a batch of a publisher in the activity; a repeat of it is stored once.
 
         Raises:
@@ -199,7 +199,7 @@ class _Placed:
         sent: How many items of each topic came before it.
     """
 
-    batch: Batch
+    batch: PublishedBatch
     number: int
     sent: dict[str, int]
 

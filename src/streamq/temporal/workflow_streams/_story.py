@@ -1,4 +1,4 @@
-"""Reads the stream of a topic as segments: which publisher sent which of its chunks.
+"""Reads the stream of a topic as passages: which publisher sent which of its chunks.
 
 Design: docs/design/workflow-streams.md.
 """
@@ -66,7 +66,7 @@ class Publisher:
 
 
 @dataclass(slots=True)
-class Segment:
+class Passage:
     """Consecutive chunks of one publisher.
 
     Attributes:
@@ -97,41 +97,41 @@ class Story:
     from before the reset.
 
     Attributes:
-        segments: The chunks after the last reset.
+        passages: The chunks after the last reset.
         voided: The chunks before it, which are valid as long as their repetition is incomplete.
         missing: How many chunks of the repetition are missing.
     """
 
-    segments: list[Segment] = field(default_factory=list)
-    voided: list[Segment] = field(default_factory=list)
+    passages: list[Passage] = field(default_factory=list)
+    voided: list[Passage] = field(default_factory=list)
     missing: int = 0
 
     def feed(self, event: EventOrGap) -> None:
-        """Take the next event of the newest segment."""
-        newest = self.segments[-1]
+        """Take the next event of the newest passage."""
+        newest = self.passages[-1]
         if isinstance(event, Chunk):
             newest.values.append((event.encoding, event.data))
             if self.missing and newest.repetition is not None:
                 self.missing -= 1
         elif isinstance(event, Reset):
-            self.voided, self.segments = self.valid(without=newest), [newest]
+            self.voided, self.passages = self.valid(without=newest), [newest]
             self.missing = int(newest.headers.get(_REPEATED, "0"))
 
-    def valid(self, *, without: Segment | None = None) -> list[Segment]:
-        """Return the segments whose chunks are valid."""
-        segments = [each for each in self.segments if each is not without]
+    def valid(self, *, without: Passage | None = None) -> list[Passage]:
+        """Return the passages whose chunks are valid."""
+        passages = [each for each in self.passages if each is not without]
         if not self.missing:
-            return segments
-        return [*self.voided, *(each for each in segments if each.repetition is None)]
+            return passages
+        return [*self.voided, *(each for each in passages if each.repetition is None)]
 
 
 def repetition_headers(headers: Mapping[str, str], name: str, chunks: int) -> dict[str, str]:
-    """Return the headers under which the chunks of a segment are stored once more.
+    """Return the headers under which the chunks of a passage are stored once more.
 
     Args:
-        headers: Headers of the segment.
+        headers: Headers of the passage.
         name: Name of the repetition.
-        chunks: How many chunks it has in all its segments.
+        chunks: How many chunks it has in all its passages.
     """
     return {**headers, _REPETITION: name, _REPEATED: str(chunks)}
 
@@ -169,7 +169,7 @@ async def read_story(
                 exc.backend, exc.stream = queue.backend, str(stream)
                 raise
             if sequencer.epoch != before:
-                story.segments.append(Segment(dict(sequencer.headers)))
+                story.passages.append(Passage(dict(sequencer.headers)))
             for event in events:
                 story.feed(event)
         position = found[-1].position

@@ -25,7 +25,7 @@ from streamq.records._values import Encoding
 from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
-from ._story import Publisher, Segment, Value, read_story, repetition_headers
+from ._story import Passage, Publisher, Value, read_story, repetition_headers
 
 _LONGEST_PAUSE_SECONDS = 0.1
 
@@ -147,8 +147,8 @@ class TopicStream:
         me = self._publisher
         retry = retry_policy(self._settings, self._queue, self._stream)
         story = await read_story(self._queue, self._stream, retry, self._codec)
-        segments = [each for each in story.valid() if each.values]
-        publishers = [each.publisher for each in segments]
+        passages = [each for each in story.valid() if each.values]
+        publishers = [each.publisher for each in passages]
         if any(each is not None and each.supersedes(me) for each in publishers):
             self._is_superseded = True
             raise FencedError(
@@ -156,20 +156,20 @@ class TopicStream:
                 backend=self._queue.backend,
                 stream=str(self._stream),
             )
-        kept = [each for each in segments if not me.supersedes(each.publisher)]
+        kept = [each for each in passages if not me.supersedes(each.publisher)]
         self._stored = sum(len(each.values) for each in kept if each.publisher == me)
-        if len(kept) < len(segments) or story.missing:
+        if len(kept) < len(passages) or story.missing:
             await self._rewrite(kept, epochs)
         self._examines = False
 
-    async def _rewrite(self, kept: Sequence[Segment], epochs: count[int]) -> None:
+    async def _rewrite(self, kept: Sequence[Passage], epochs: count[int]) -> None:
         name = os.urandom(8).hex()
         chunks = sum(len(each.values) for each in kept)
         policy = OnRetry.RESTART
-        for segment in kept:
-            headers = repetition_headers(segment.headers, name, chunks)
+        for passage in kept:
+            headers = repetition_headers(passage.headers, name, chunks)
             writer = await self._open(next(epochs), headers, policy)
-            for value in segment.values:
+            for value in passage.values:
                 await writer.send_chunk(value)
             await writer.flush()
             policy = OnRetry.RESUME
