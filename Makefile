@@ -25,7 +25,7 @@ BACKENDS := tests/drivers/test_sqlite_conformance.py $(wildcard plugins/*/tests/
 	-k 'not TestStandard and not TestElasticMq and not TestSeaweedFs and not TestApacheKafka and \
 	(name or tenant or foreign or resumed or takeover or chunk or trimmed or expires)'
 # The tests' own tools need not be old; others have to fit the packages that streamq depends on.
-TOOLS := pytest-timeout|pytest-xdist|hypothesis|httpx-sse|cramjam|cryptography|trustme|mypy|ruff|grpcio|[a-z-]+-bin
+TOOLS := pytest-timeout|pytest-xdist|hypothesis|httpx-sse|cramjam|cryptography|trustme|grpcio|[a-z-]+-bin
 
 .PHONY: help demo test test-full test-lowest test-python lint format bench chaos setup lock clean
 
@@ -87,25 +87,25 @@ $(LOWEST)/.ready: $(READY) constraints-lowest.txt
 	@echo "setting up $(LOWEST) ..." >&2
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(LOWEST)/bin/python \
-		-c constraints-lowest.txt -e '.[demo,otel,testing]' $(PACKAGES) --group dev
+		-c constraints-lowest.txt -e '.[demo,otel,testing]' $(PACKAGES) --group test
 	@touch $@
 
 .venv-3.%/.ready: $(READY)
 	@echo "setting up $(@D) ..." >&2
 	@$(BIN)/uv venv --quiet --clear --python $(FOUND) $(@D)
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(@D)/bin/python \
-		-c constraints.txt -e '.[demo]' $(PACKAGES) --group dev
+		-c constraints.txt -e '.[demo]' $(PACKAGES) --group test
 	@touch $@
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --upgrade --no-annotate --no-emit-index-url --no-header \
-	--python-version 3.11 --all-extras --group dev $(addprefix --no-emit-package ,$(OURS)) \
+	--python-version 3.11 --all-extras $(addprefix --no-emit-package ,$(OURS)) \
 	pyproject.toml plugins/*/pyproject.toml
 
 lock: $(READY) ## Renew constraints.txt with the newest versions that fit, constraints-lowest.txt with the oldest.
-	@$(LOCK) -o constraints.txt
+	@$(LOCK) --group dev -o constraints.txt
 	@$(BIN)/uv --version | sed -E 's/^uv ([0-9.]+).*/uv==\1/' >> constraints.txt
 	@grep -E '^($(TOOLS))==' constraints.txt | grep -v -E '^(temporal|valkey)' > constraints-tools.tmp
-	@$(LOCK) --resolution lowest-direct -c constraints-tools.tmp -o constraints-lowest.txt
+	@$(LOCK) --group test --resolution lowest-direct -c constraints-tools.tmp -o constraints-lowest.txt
 	@rm constraints-tools.tmp
 	@$(BIN)/uv --version | sed -E 's/^uv ([0-9.]+).*/uv==\1/' >> constraints.txt
 
