@@ -27,7 +27,7 @@ from streamq.testing._cancellation import count_awaits, interrupt
 from .test_leaks import SEED, held, until_none
 
 AT_ONCE = 20
-FEW, MANY = 40, 1_000
+FEW, MANY = 20, 1_000
 WAITING_SECONDS = 0.05
 
 

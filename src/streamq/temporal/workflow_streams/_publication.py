@@ -133,8 +133,8 @@ class Publication:
 
     async def _close(self) -> None:
         async with self._lock:
-            logs = [] if self._log is None else [self._log]
-            await close_all(*(each.aclose for each in (*self._streams.values(), *logs)))
+            steps = [each.aclose for each in self._streams.values()]
+            await close_all(*steps, *([] if self._log is None else [self._log.aclose]))
 
     async def _write_topics(
         self, items: Sequence[tuple[str, Payload]], sent: dict[str, int]
