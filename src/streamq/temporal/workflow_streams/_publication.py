@@ -31,7 +31,7 @@ from ._shared_log import SharedLog
 from ._story import Publisher
 from ._topic_stream import TopicStream
 
-_CALL_BYTES = 16
+_CALL_BYTES = 12
 
 
 class Publication:
