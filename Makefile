@@ -10,8 +10,24 @@ ARGS ?=
 BENCH ?= latency
 CHAOS_SECONDS ?= 120
 CHAOS_SEED ?= 7
+PYTHONS ?= 3.12 3.13
+LOWEST := .venv-lowest
+PACKAGES := $(foreach p,$(wildcard plugins/*/),-e '$(p)[embedded]')
+OURS := streamq $(notdir $(patsubst %/,%,$(wildcard plugins/*/)))
+# Some tests of every layer, for other versions of Python and of packages.
+SLICE := $(addprefix tests/,core/test_drivers.py core/test_settings.py core/test_names.py \
+	core/test_writer.py core/test_reader.py core/test_data_converter.py gateway/test_app.py \
+	gateway/test_events.py cli/test_app.py cli/test_strange_names.py temporal/test_histories.py \
+	temporal/test_subscribe.py temporal/test_tracing.py temporal/producer/test_streaming.py \
+	temporal/workflow/test_stream_activity.py temporal/generic/test_deliveries.py \
+	temporal/workflow_streams/test_publishing_runs.py)
+BACKENDS := tests/drivers/test_sqlite_conformance.py $(wildcard plugins/*/tests/*conformance.py) \
+	-k 'not TestStandard and not TestElasticMq and not TestSeaweedFs and not TestApacheKafka and \
+	(name or tenant or foreign or resumed or takeover or chunk or trimmed or expires)'
+# The tests' own tools need not be old; others have to fit the packages that streamq depends on.
+TOOLS := pytest-timeout|pytest-xdist|hypothesis|httpx-sse|cramjam|cryptography|trustme|grpcio|[a-z-]+-bin
 
-.PHONY: help demo test test-full lint format bench chaos setup lock clean
+.PHONY: help demo test test-full test-lowest test-python lint format bench chaos setup lock clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -24,6 +40,22 @@ test: $(READY) ## Run the tests; they start every server they need (ARGS="-k nam
 
 test-full: $(READY) ## Run also the tests that take long (ARGS="-k name").
 	@$(BIN)/pytest -m "" $(ARGS)
+
+test-lowest: $(LOWEST)/.ready ## Run some tests of every layer with the oldest versions that are allowed.
+	@$(LOWEST)/bin/pytest -W ignore::DeprecationWarning $(SLICE) $(ARGS)
+	@$(LOWEST)/bin/pytest -W ignore::DeprecationWarning $(BACKENDS) $(ARGS)
+
+test-python: $(READY) ## Run the same with Python 3.12 and 3.13, as far as they are found (PYTHONS="3.13").
+	@for v in $(PYTHONS); do \
+		found=$$(for p in python$$v $(HOME)/.pyenv/versions/$$v.*/bin/python; do \
+			$$p -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$v')" 2>/dev/null && \
+			echo $$p && break; done); \
+		if [ -z "$$found" ]; then echo "Python $$v: not found"; continue; fi; \
+		echo "Python $$v: $$found"; \
+		$(MAKE) --no-print-directory .venv-$$v/.ready FOUND=$$found && \
+		.venv-$$v/bin/pytest $(SLICE) $(ARGS) && \
+		.venv-$$v/bin/pytest $(BACKENDS) $(ARGS) || exit 1; \
+	done
 
 lint: $(READY) ## Check style and types.
 	@$(BIN)/ruff check
@@ -48,17 +80,34 @@ $(READY): pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt \
-		-e '.[demo]' $(foreach p,$(wildcard plugins/*/),-e '$(p)[embedded]') --group dev
+		-e '.[demo]' $(PACKAGES) --group dev
 	@touch $@
 
-lock: $(READY) ## Renew constraints.txt with the newest versions that fit.
-	@$(BIN)/uv pip compile --quiet --universal --upgrade --no-annotate --no-emit-index-url --no-header \
-		--python-version 3.11 --all-extras --group dev --no-emit-package streamq \
-		--no-emit-package streamq-aws --no-emit-package streamq-kafka \
-		--no-emit-package streamq-redis --no-emit-package streamq-s3sns \
-		--no-emit-package streamq-sqs --no-emit-package streamq-workflow-streams \
-		pyproject.toml plugins/*/pyproject.toml -o constraints.txt
+$(LOWEST)/.ready: $(READY) constraints-lowest.txt
+	@echo "setting up $(LOWEST) ..." >&2
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(LOWEST)/bin/python \
+		-c constraints-lowest.txt -e '.[demo,otel,testing]' $(PACKAGES) --group test
+	@touch $@
+
+.venv-3.%/.ready: $(READY)
+	@echo "setting up $(@D) ..." >&2
+	@$(BIN)/uv venv --quiet --clear --python $(FOUND) $(@D)
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(@D)/bin/python \
+		-c constraints.txt -e '.[demo]' $(PACKAGES) --group test
+	@touch $@
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --upgrade --no-annotate --no-emit-index-url --no-header \
+	--python-version 3.11 --all-extras $(addprefix --no-emit-package ,$(OURS)) \
+	pyproject.toml plugins/*/pyproject.toml
+
+lock: $(READY) ## Renew constraints.txt with the newest versions that fit, constraints-lowest.txt with the oldest.
+	@$(LOCK) --group dev -o constraints.txt
+	@$(BIN)/uv --version | sed -E 's/^uv ([0-9.]+).*/uv==\1/' >> constraints.txt
+	@grep -E '^($(TOOLS))==' constraints.txt | grep -v -E '^(temporal|valkey)' > constraints-tools.tmp
+	@$(LOCK) --group test --resolution lowest-direct -c constraints-tools.tmp -o constraints-lowest.txt
+	@rm constraints-tools.tmp
 	@$(BIN)/uv --version | sed -E 's/^uv ([0-9.]+).*/uv==\1/' >> constraints.txt
 
 clean: ## Remove everything that the other commands made.
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .streamq
+	rm -rf $(VENV) $(LOWEST) .venv-3.* .mypy_cache .pytest_cache .ruff_cache .hypothesis .streamq

@@ -160,6 +160,25 @@ async def test_cut_reaches_a_connection_that_is_held(proxy: FaultProxy, client: 
         await client.rest()
 
 
+async def test_idle_connections_are_reset_and_busy_ones_are_not(
+    proxy: FaultProxy, client: Client
+) -> None:
+    """An ingress cuts long polls, and no short request."""
+    busy = await Client.connect(proxy)
+    proxy.idle_seconds = 0.3
+    resting = asyncio.ensure_future(client.rest())
+    while not resting.done():
+        await busy.send(b"x")
+        assert await busy.get(1) == b"x"
+        await asyncio.wait([resting], timeout=0.01)
+    with pytest.raises(ConnectionResetError):
+        await resting
+    proxy.heal()
+    await busy.send(b"y")
+    assert await busy.get(1) == b"y"
+    await busy.close()
+
+
 async def test_refused_connections_are_refused_by_the_system_and_accepted_again_later(
     proxy: FaultProxy, client: Client
 ) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from streamq import Settings, load_driver, load_settings
+from streamq._settings import build
 from streamq.devserver import FAST, TemporalDevServer
 
 from .backends import Backend, Memory, Redis, Sqlite
@@ -54,3 +56,18 @@ def _redis_server(kind: str) -> Iterator[str]:
 def temporal_address() -> Iterator[str]:
     with TemporalDevServer(dynamic_config=FAST) as server:
         yield server.address
+
+
+@pytest.fixture
+def settings(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """Start the backend that the driver brings for demos, if it needs a server."""
+    monkeypatch.setenv("STREAMQ_BACKEND", request.param)
+    monkeypatch.setenv("STREAMQ_SQLITE_PATH", str(tmp_path / "streams.db"))
+    driver = load_driver(request.param)
+    server = driver.embedded(build(driver.settings_type))
+    with contextlib.nullcontext({}) if server is None else server as variables:
+        for variable, value in variables.items():
+            monkeypatch.setenv(variable, value)
+        yield load_settings()

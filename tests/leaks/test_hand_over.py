@@ -11,9 +11,6 @@ from streamq import open_queue, open_writer
 from streamq.testing._cancellation import cancel_at_every_await
 
 from .test_leaks import held, until_none
-from .test_subscribers import settings
-
-__all__ = ["settings"]
 
 
 @pytest.mark.full
@@ -23,10 +20,10 @@ async def test_hand_over_cancelled_at_every_await_leaves_nothing(
     settings: object,
 ) -> None:
     """A worker that uploads files for weeks must not run out of connections to S3."""
-    large_objects = pytest.importorskip("streamq_s3sns.large_objects")
+    s3sns = pytest.importorskip("streamq_s3sns")
 
     async def hand_over() -> None:
-        async with large_objects.open_hand_over() as opened:
+        async with s3sns.open_hand_over() as opened:
             await opened.upload("stream", b"x")
 
     async with open_queue() as queue, open_writer("stream", queue=queue, seals_failures=False):

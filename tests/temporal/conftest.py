@@ -30,6 +30,8 @@ _DYNAMIC_CONFIG = {
     # So that a long history can be tested: the default is 4,096.
     "limit.historyCount.suggestContinueAsNew": "150",
     "frontend.WorkflowPauseEnabled": "true",
+    # By default a run that is continued as new waits until its predecessor is a second old.
+    "history.workflowIdReuseMinimalInterval": '"10ms"',
 }
 
 

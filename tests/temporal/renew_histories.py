@@ -18,6 +18,7 @@ from typing import Any
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 from tests.temporal.support.following_workflows import Continues, Follows, Options, State
@@ -41,9 +42,11 @@ TASK_QUEUE = "histories"
 # So that a stream of two seconds crosses runs where Temporal suggests it.
 _SERVER = {**FAST, "limit.historyCount.suggestContinueAsNew": "60"}
 _PATIENCE_SECONDS = 20.0
+_NEXT_RUN = "new_execution_run_id"
+_DECIDED = "workflow_task_completed_event_attributes"
 
 # Histories of an earlier version, which this one does not write any more.
-_PAST = {"follow-ignored-block"}
+_PAST = {"follow-ignored-block", "cron-shared-failure"}
 
 Handle = WorkflowHandle[Any, Any]
 
@@ -127,6 +130,25 @@ async def _receive(client: Client) -> Handle:
     return gateway
 
 
+async def _fire(client: Client) -> Handle:
+    """Start a cron schedule whose firings fail, and are retried once; terminate the third."""
+    handle: Handle = await client.start_workflow(
+        "streamq.Stream",
+        StreamRequest("twice", [], delivery="poll", max_attempts=1),
+        id=f"wf-{uuid.uuid4().hex[:8]}",
+        task_queue=TASK_QUEUE,
+        cron_schedule="@every 1s",
+        retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=20), maximum_attempts=2),
+    )
+    run_ids: set[str | None] = set()
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while len(run_ids) < 5:
+            run_ids.add((await client.get_workflow_handle(handle.id).describe()).run_id)
+            await asyncio.sleep(0.01)  # a new run cannot be waited for
+    await client.get_workflow_handle(handle.id).terminate("by design")
+    return handle
+
+
 async def _sweep(client: Client) -> Handle:
     return await _start(client, "streamq.Sweep", SweepRequest(grace_seconds=0))
 
@@ -152,6 +174,9 @@ SCENARIOS: dict[str, Callable[[Client], Awaitable[Handle]]] = {
     "stream-signal": _stream("count", 40, delivery="signal"),
     "stream-cancel": _stream("wait_for_ever", delivery="poll"),
     "sweep": _sweep,
+    # Two firings, each with its retry. In the earlier one firings shared a stream.
+    "cron-failure": _fire,
+    "cron-shared-failure": _fire,
     # Later runs: of the generic workflow,
     "stream-continued": _reporting(
         "count", 150, delivery="poll", window_seconds=0.05, progress_seconds=0.5
@@ -197,9 +222,10 @@ async def _write(client: Client, name: str, handle: Handle) -> None:
     while run_id:
         number += 1
         history = await client.get_workflow_handle(handle.id, run_id=run_id).fetch_history()
-        _save(f"{name}-{number}", history.to_json())
-        last = history.events[-1].workflow_execution_continued_as_new_event_attributes
-        run_id = last.new_execution_run_id
+        if any(event.WhichOneof("attributes") == _DECIDED for event in history.events):
+            _save(f"{name}-{number}", history.to_json())
+        last = history.events[-1]
+        run_id = getattr(getattr(last, str(last.WhichOneof("attributes"))), _NEXT_RUN, None)
     try:
         _save(f"{name}-produce", (await _producer(client, handle).fetch_history()).to_json())
     except Exception:  # noqa: BLE001 - most scenarios have none

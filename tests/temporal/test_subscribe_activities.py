@@ -93,7 +93,11 @@ async def abandoned(
 
 @pytest.mark.parametrize(
     ("how", "status"),
-    [("cancel", "CANCELED"), ("terminate", "TERMINATED"), ("time out", "TIMED_OUT")],
+    [
+        pytest.param("cancel", "CANCELED", marks=pytest.mark.full),
+        ("terminate", "TERMINATED"),
+        ("time out", "TIMED_OUT"),
+    ],
 )
 async def test_activity_that_ends_without_a_seal_ends_its_readers(
     client: Client, queue: ChunkQueue, settings: Settings, how: str, status: str
@@ -123,6 +127,7 @@ async def test_activity_that_streams_nothing_ends_its_readers(
     assert caught.value.status == "COMPLETED"
 
 
+@pytest.mark.full
 async def test_deleted_activity_ends_its_readers(
     client: Client, queue: ChunkQueue, settings: Settings
 ) -> None:
@@ -203,6 +208,7 @@ async def test_temporal_down_is_a_typed_error(queue: ChunkQueue) -> None:
     assert caught.value.backend == "temporal"
 
 
+@pytest.mark.full
 async def test_watch_outlives_a_proxy_that_cuts_long_polls(
     temporal_address: str, client: Client
 ) -> None:

@@ -43,7 +43,7 @@ _REASONS = (
     (r"PrivateKeyParseError", "the private key in {key} is none"),
     (r"CertificateRequired|fatal alert", "it demands a client certificate: name one in {cert}"),
     (
-        r"BrokenPipe|connection closed|operation was canceled",
+        r"BrokenPipe|ConnectionReset|UnexpectedEof|connection closed|operation was canceled",
         "it closed the connection, as a server does that demands TLS ({tls}) or a client "
         "certificate ({cert})",
     ),

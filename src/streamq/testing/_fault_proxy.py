@@ -55,8 +55,6 @@ class FaultProxy:
         port: The port in use; reserved until the end, even while connections are refused.
         delay_seconds: Delay of each piece (64 KiB at most) in either direction. May be set at any
             time; pieces keep their order.
-        idle_seconds: Reset a connection that has carried nothing for this long, as proxies in front
-            of servers do; by default never. May be set at any time.
 
     Entering raises:
         OSError: The port to listen on is taken.
@@ -67,7 +65,8 @@ class FaultProxy:
     ) -> None:
         self.port = listen_port
         self.delay_seconds = 0.0
-        self.idle_seconds = math.inf
+        self._idle_seconds = math.inf
+        self._limits_idleness = asyncio.Event()
         self._server = host, port
         self._half_closes = half_closes
         self._flowing = {direction: asyncio.Event() for direction in Direction}
@@ -81,6 +80,22 @@ class FaultProxy:
     def address(self) -> str:
         """Host and port that clients connect to."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long a connection may carry nothing before it is reset; by default for ever.
+
+        As of a proxy in front of a server. May be set at any time.
+        """
+        return self._idle_seconds
+
+    @idle_seconds.setter
+    def idle_seconds(self, seconds: float) -> None:
+        self._idle_seconds = seconds
+        if math.isfinite(seconds):
+            self._limits_idleness.set()
+        else:
+            self._limits_idleness.clear()
 
     @property
     def connections(self) -> int:
@@ -265,9 +280,11 @@ class FaultProxy:
 
     async def _limit_idleness(self, connection: _Connection) -> None:
         while True:
-            await asyncio.sleep(_IDLE_CHECK_SECONDS)
-            if time.monotonic() - connection.carried_at > self.idle_seconds:
+            await self._limits_idleness.wait()
+            left = connection.carried_at + self._idle_seconds - time.monotonic()
+            if left <= 0:
                 raise ConnectionResetError("idle for too long")
+            await asyncio.sleep(min(left, _IDLE_CHECK_SECONDS))
 
 
 class _Connection:

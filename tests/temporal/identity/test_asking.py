@@ -113,6 +113,7 @@ async def test_outage_of_temporal_ends_a_reader_only_when_its_stream_is_silent_t
         assert isinstance(await anext(events), Seal)
 
 
+@pytest.mark.full
 async def test_readers_of_workflow_streams_have_the_same_patience(
     proxy: FaultProxy, workflow: Running, queue: ChunkQueue, patient: Settings
 ) -> None:

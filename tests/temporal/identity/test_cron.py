@@ -37,7 +37,7 @@ from streamq.temporal.sweeping._activity import sweep_queue
 Handle = WorkflowHandle[Any, Any]
 QUICK = RetryPolicy(initial_interval=timedelta(milliseconds=20), maximum_attempts=2)
 RETRIED = ["half", "RESET 2", "whole", "END"]
-SHAPES = ["executed", "followed", "detached", "generic"]
+SHAPES = [("executed", True), ("followed", True), ("detached", False), ("generic", True)]
 
 
 def activities_of(task_queue: str) -> str:
@@ -154,9 +154,8 @@ async def test_each_firing_has_a_stream_of_its_own(
         running(server, queue, settings, task_queue) as firings,
         asyncio.TaskGroup() as checks,  # together, since each waits for the time
     ):
-        for shape in SHAPES:
-            for retried in (False, True):
-                checks.create_task(check_two_firings(firings, shape, retried=retried))
+        for shape, retried in SHAPES:
+            checks.create_task(check_two_firings(firings, shape, retried=retried))
 
 
 @pytest.mark.parametrize(
@@ -175,6 +174,7 @@ async def test_firings_of_a_server_that_states_no_initiator(
         await check_two_firings(firings, shape, retried=retried)
 
 
+@pytest.mark.full
 async def test_firing_that_continues_as_new_keeps_its_stream(
     server: Server, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:

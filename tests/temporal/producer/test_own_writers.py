@@ -136,3 +136,26 @@ async def test_second_stream_ends_as_that_of_the_activity(bench: Bench, max_atte
     else:
         assert outline(events) == ["main", "RESET 2", "main", "END"]
         assert outline(own) == [name, "RESET 2", name, "END"]
+
+
+async def test_task_that_outlives_the_activity_ends_its_stream_itself(bench: Bench) -> None:
+    """Nothing runs after the activity that would seal for it."""
+    over, left = asyncio.Event(), []
+
+    async def work(name: str) -> None:
+        async with open_writer(name, queue=bench.queue, settings=bench.settings) as own:
+            await own.send_chunk("half")
+            await over.wait()
+            raise ValueError("bad")
+
+    @activity.defn
+    async def produce(text: str) -> None:
+        left.append(asyncio.create_task(work(own_name())))
+
+    async with bench.worker(produce):
+        handle = await bench.start()
+        await handle.execute_update("outcome")
+        over.set()
+        events, _ = await bench.ending(handle)
+        await asyncio.gather(*left, return_exceptions=True)
+    assert outline(events) == ["half", "ERROR"]

@@ -7,6 +7,7 @@ for every shape of producer; here the shape is a coroutine.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -125,3 +126,18 @@ async def test_limit_is_that_of_the_namespace(narrow: Bench) -> None:
         assert "more than the 300000 that" in outcome.message
         events, outcome = await narrow.ending(await narrow.start("250000", max_attempts=1))
         assert (outline(events), outcome.state) == (["half", "END"], "COMPLETED")
+
+
+async def test_heartbeat_that_cannot_be_encoded_ends_both(bench: Bench) -> None:
+    """The SDK cancels the activity for it, which is no cancellation that anyone has requested."""
+
+    @streaming_activity(name="produce")
+    async def beats(text: str, stream: StreamWriter) -> None:
+        await stream.send_chunk("half")
+        activity.heartbeat(object())
+        await asyncio.Event().wait()
+
+    async with bench.worker(beats):
+        events, outcome = await bench.ending(await bench.start(max_attempts=1))
+    assert outline(events) == ["half", "ERROR"]
+    assert (outcome.state, outcome.type) == ("FAILED", "SerializationError")

@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 from temporalio import activity, workflow
 from temporalio.api.workflowservice.v1 import ResetActivityExecutionRequest
-from temporalio.client import Client
+from temporalio.client import ActivityHandle, Client, PendingActivityState
 from temporalio.common import ActivityIDConflictPolicy, RetryPolicy
-from temporalio.exceptions import CancelledError
+from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import Worker
 from tests.temporal.support.fixture_types import Run
 from tests.temporal.support.processes import Shared, worker
@@ -375,7 +375,7 @@ async def test_attempt_after_the_seal_works_for_its_result(
         assert outline(await read_all(handle, queue, settings)) == ["one", "END"]
 
 
-@pytest.mark.parametrize("shared", ["sqlite"], indirect=True)
+@pytest.mark.full
 async def test_killed_worker_is_followed_by_reset_and_whole_second_attempt(
     shared: Shared, client: Client, temporal_address: str, task_queue: str
 ) -> None:
@@ -394,6 +394,17 @@ async def test_killed_worker_is_followed_by_reset_and_whole_second_attempt(
             assert await handle.result() == 2
     story = [*(f"1.{i}" for i in range(3)), "RESET 2", *(f"2.{i}" for i in range(6)), "END"]
     assert outline(events) == story
+
+
+async def reset(client: Client, handle: ActivityHandle[Any]) -> None:
+    await client.workflow_service.reset_activity_execution(
+        ResetActivityExecutionRequest(
+            namespace=client.namespace,
+            activity_id=handle.id,
+            run_id=str(handle.run_id),
+            resource_id=f"activity:{handle.id}",
+        )
+    )
 
 
 @streaming_activity
@@ -415,14 +426,7 @@ async def test_reset_by_an_operator_is_the_next_attempt(
         handle = await begin(client, task_queue, reset_once, task_queue, heartbeat_timeout=BEAT)
         async with subscribe(handle, queue=queue, settings=settings) as events:
             first = await anext(events)
-            await client.workflow_service.reset_activity_execution(
-                ResetActivityExecutionRequest(
-                    namespace=client.namespace,
-                    activity_id=handle.id,
-                    run_id=str(handle.run_id),
-                    resource_id=f"activity:{handle.id}",
-                )
-            )
+            await reset(client, handle)
             rest = [event async for event in events]
     assert outline([first, *rest]) == ["one", "RESET 2", "one", "END"]
 
@@ -464,3 +468,73 @@ async def test_streamq_s_own_activities_need_no_workflow_either(
     events = await read_all(handle, queue, settings)
     assert outline(events) == ["one", "CANCELLED"]
     assert seal_of(events)[2] == "by hand"
+
+
+async def test_shutdown_in_the_last_attempt_seals_error(
+    run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """No attempt follows, which Temporal records as a failure; the stream says the same."""
+    policy = RetryPolicy(maximum_attempts=1)
+    async with run_worker(wait):
+        handle = await begin(client, task_queue, wait, heartbeat_timeout=BEAT, retry_policy=policy)
+        async with subscribe(handle, queue=queue, settings=settings) as events:
+            await anext(events)
+    failure = await cause_of(handle)
+    seal = seal_of(await read_all(handle, queue, settings))
+    assert seal[0] == "ERROR"
+    assert isinstance(failure, ApplicationError)
+    assert failure.type == seal[1] == "WorkerShutdown"
+
+
+async def test_reset_in_the_last_attempt_is_followed_by_another(
+    run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """The server counts the attempts of a standalone activity from 1 again after a reset.
+
+    It does not so for an activity of a workflow, whose stream therefore ends.
+    """
+    policy = RetryPolicy(maximum_attempts=1)
+    async with run_worker(reset_once):
+        handle = await begin(
+            client, task_queue, reset_once, task_queue, heartbeat_timeout=BEAT, retry_policy=policy
+        )
+        async with subscribe(handle, queue=queue, settings=settings) as events:
+            first = await anext(events)
+            await reset(client, handle)
+            rest = [event async for event in events]
+        await asyncio.wait_for(handle.result(), 15)
+    assert outline([first, *rest]) == ["one", "RESET 2", "one", "END"]
+
+
+async def test_pause_leaves_the_stream_open_while_an_attempt_follows(
+    run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """A pause interrupts the attempt, and the next one begins when it is over."""
+    async with run_worker(reset_once):
+        handle = await begin(client, task_queue, reset_once, task_queue, heartbeat_timeout=BEAT)
+        async with subscribe(handle, queue=queue, settings=settings) as events:
+            first = await anext(events)
+            await handle.pause()
+            async with asyncio.timeout(10):
+                # The attempt ends with its next heartbeat.
+                while (await handle.describe()).run_state is not PendingActivityState.PAUSED:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            await handle.unpause()
+            rest = [event async for event in events]
+    assert outline([first, *rest]) == ["one", "RESET 2", "one", "END"]
+
+
+async def test_pause_in_the_last_attempt_seals_error(
+    run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """The interrupted attempt counts, so that Temporal records a failure: the stream agrees."""
+    policy = RetryPolicy(maximum_attempts=1)
+    async with run_worker(wait):
+        handle = await begin(client, task_queue, wait, heartbeat_timeout=BEAT, retry_policy=policy)
+        async with subscribe(handle, queue=queue, settings=settings) as events:
+            await anext(events)
+            await handle.pause()
+            kind, error_type, message = seal_of([event async for event in events])
+        failure = await cause_of(handle)
+    assert isinstance(failure, ApplicationError)
+    assert (kind, error_type, message) == ("ERROR", failure.type, failure.message)

@@ -24,6 +24,7 @@ from streamq._errors import (
     is_cancellation,
 )
 from streamq._events import SealState
+from streamq.temporal._activity_runs import is_standalone
 from streamq.temporal._failure import (
     application_error,
     failure_type,
@@ -41,6 +42,9 @@ from ._recording import Recording
 
 _WORKER_SHUTDOWN = ApplicationError(
     "Worker is shutting down and this activity did not complete in time", type="WorkerShutdown"
+)
+_ACTIVITY_PAUSE = ApplicationError(
+    "Unhandled activity cancel error produced by activity pause", type="ActivityPause"
 )
 _ACTIVITY_RESET = ApplicationError(
     "Unhandled activity cancel error produced by activity reset", type="ActivityReset"
@@ -112,9 +116,12 @@ class Leavings:
         if self._info.is_local:
             return OPEN  # another worker runs the workflow task again, and the activity with it
         if details.reset and not details.paused:
-            return self._after(_ACTIVITY_RESET)
+            # The server then counts the attempts of a standalone activity from 1 again.
+            return OPEN if is_standalone(self._info) else self._after(_ACTIVITY_RESET)
         if details.worker_shutdown and not details.paused:
             return self._after(_WORKER_SHUTDOWN)
+        if details.paused and not details.reset and is_standalone(self._info):
+            return self._after(_ACTIVITY_PAUSE)  # which counts as any other failure there
         # After a pause an attempt follows, whatever the policy. The server ends what timed out.
         return OPEN
 

@@ -50,14 +50,22 @@ class OwnWriters:
         self._loop = asyncio.get_running_loop()
         self._left: list[tuple[StreamWriter, BaseException]] = []
         self._ends_here = False
+        self._is_over = False
 
     def left(self, writer: StreamWriter, error: BaseException) -> Decision:
-        """Take over a writer; decide at once about one of another event loop, which ends now."""
+        """Take over a writer, or decide at once about it.
+
+        That is necessary if its event loop is another one, which ends now, or if a task that the
+        activity has left behind ends after it.
+        """
         self._ends_here = self._ends_here or isinstance(error, _CompleteAsyncError)
-        if asyncio.get_running_loop() is self._loop:
+        if self._is_over:
+            ending = _of_block(error)
+        elif asyncio.get_running_loop() is self._loop:
             self._left.append((writer, error))
             return Decision(False)
-        ending = self._leavings.at_once(error)
+        else:
+            ending = self._leavings.at_once(error)
         return Decision(True, ending.state, ending.error_type, ending.message)
 
     async def run(self, work: Callable[[], Awaitable[R]]) -> R:
@@ -74,12 +82,14 @@ class OwnWriters:
                 raise
             raise failure from failure.__cause__
         finally:
+            self._is_over = True
             current_owner.reset(token)
         # The activity has handled these exceptions, so that no attempt follows.
         await to_the_end(self._end({each: _of_block(error) for each, error in self._left}))
         return result
 
     async def _leave(self, error: BaseException) -> BaseException:
+        self._is_over = True
         leaving = await self._leavings.of(error)
         await self._end({writer: leaving.ending for writer, _ in self._left})
         return leaving.failure

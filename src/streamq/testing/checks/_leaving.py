@@ -1,4 +1,4 @@
-"""Checks of leaving: whoever goes, however often it is cancelled, leaves nothing behind."""
+"""Checks of leaving: closing and opening release everything, however often they are cancelled."""
 
 from __future__ import annotations
 
