@@ -133,8 +133,10 @@ class Publication:
 
     async def _close(self) -> None:
         async with self._lock:
-            logs = [] if self._log is None else [self._log]
-            await close_all(*(each.aclose for each in (*self._streams.values(), *logs)))
+            closing = [each.aclose for each in self._streams.values()]
+            if self._log is not None:
+                closing.append(self._log.aclose)
+            await close_all(*closing)
 
     async def _write_topics(
         self, items: Sequence[tuple[str, Payload]], sent: dict[str, int]
