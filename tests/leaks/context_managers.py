@@ -41,12 +41,13 @@ class World:
             stream :data:`STREAM` and that of the workflow are open and have one chunk.
         client: A client of Temporal.
         workflow: A workflow that runs until the end of the test.
-        worker: A worker, for a plugin that runs something around it.
+        plugin: A plugin, and the worker that it runs something around.
     """
 
     settings: Settings
     client: Client
     workflow: WorkflowHandle[Any, Any]
+    plugin: StreamqPlugin
     worker: Worker
 
 
@@ -150,7 +151,7 @@ USES: dict[str, tuple[Make, Use]] = {
     ),
     "streamq.temporal.workflow_streams._client.WorkflowStreamClient.subscribe": (_log, _read),
     "streamq.temporal._plugin.StreamqPlugin": (
-        lambda w: contextlib.nullcontext((StreamqPlugin(settings=w.settings), w.worker)),
+        lambda w: contextlib.nullcontext((w.plugin, w.worker)),
         _run_worker,
     ),
     "streamq.gateway._gateway.Gateway.running": (_gateway, _follow),
@@ -186,6 +187,10 @@ ELSEWHERE: dict[str, str] = {
     "streamq.temporal.producer._heartbeats.HeartbeatSender": "ends one task, and awaits that only",
     "streamq.temporal.workflow._activity_stream.ActivityStream": "code of workflows",
     "streamq.temporal.workflow_streams._shared_log.SharedLog": "WorkflowStreamClient",
+    # Close writers by close_all; the activity's queue stays open.
+    "streamq.temporal.workflow_streams._publication.Publication": "publishing_activity",
+    "streamq.temporal.workflow_streams._publication.publishing_activity": "close_all, its writers",
+    "streamq.temporal.workflow_streams._topic_stream.TopicStream": "closes one writer",
     # Drivers: the kit's checks of leaving, on each of them.
     **dict.fromkeys(
         (

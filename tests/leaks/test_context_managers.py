@@ -27,7 +27,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import load_settings, open_writer
-from streamq.temporal import stream_name
+from streamq.temporal import StreamqPlugin, stream_name
 from streamq.temporal.workflow_streams import WorkflowStreamClient
 from streamq.testing._cancellation import cancel_at_every_await, step
 
@@ -60,8 +60,11 @@ async def world(
         await writer.aclose()
     async with WorkflowStreamClient.create(client, workflow.id, settings=settings) as log:
         log.topic("topic").publish("hello")
-    worker = Worker(client, task_queue=uuid.uuid4().hex, activities=[idle])  # never run
-    yield World(settings, client, workflow, worker)
+    plugin = StreamqPlugin(settings=settings)
+    # Never run: the plugin is called as the SDK calls it around the run.
+    queue = uuid.uuid4().hex
+    worker = Worker(client, task_queue=queue, activities=[idle], plugins=[plugin])
+    yield World(settings, client, workflow, plugin, worker)
     await workflow.terminate()
 
 

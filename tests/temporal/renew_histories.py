@@ -222,7 +222,7 @@ async def _write(client: Client, name: str, handle: Handle) -> None:
     while run_id:
         number += 1
         history = await client.get_workflow_handle(handle.id, run_id=run_id).fetch_history()
-        if any(event.HasField(_DECIDED) for event in history.events):
+        if any(event.WhichOneof("attributes") == _DECIDED for event in history.events):
             _save(f"{name}-{number}", history.to_json())
         last = history.events[-1]
         run_id = getattr(getattr(last, str(last.WhichOneof("attributes"))), _NEXT_RUN, None)

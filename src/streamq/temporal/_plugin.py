@@ -168,7 +168,7 @@ class StreamqPlugin(SimplePlugin):
             try:
                 await self._prepare(worker, queue)
             except BaseException:
-                await self._release()
+                await close_all(self._release)
                 raise
         except BaseException as exc:
             _logger.error("this worker does not start: %s", exc)

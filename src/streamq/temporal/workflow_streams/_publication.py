@@ -18,7 +18,7 @@ from temporalio.api.common.v1 import Payload
 
 from streamq._errors import ConfigurationError
 from streamq._events import StreamId
-from streamq.driver_parts._cleanup import to_the_end
+from streamq.driver import close_all
 from streamq.temporal._names import check_topic
 from streamq.temporal._serializer import encode_payload
 from streamq.temporal.activities._context import ActivityContext
@@ -129,11 +129,12 @@ class Publication:
     async def aclose(self) -> None:
         """Close all writers; no stream is ended."""
         self._is_closed = True
+        await close_all(self._close)
+
+    async def _close(self) -> None:
         async with self._lock:
-            for stream in self._streams.values():
-                await stream.aclose()
-            if self._log is not None:
-                await self._log.aclose()
+            logs = [] if self._log is None else [self._log]
+            await close_all(*(each.aclose for each in (*self._streams.values(), *logs)))
 
     async def _write_topics(
         self, items: Sequence[tuple[str, Payload]], sent: dict[str, int]
@@ -217,4 +218,4 @@ async def publishing_activity(context: ActivityContext, info: activity.Info) -> 
         yield
     finally:
         publishing.reset(token)
-        await to_the_end(publication.aclose())
+        await close_all(publication.aclose)
