@@ -135,9 +135,13 @@ async def test_retried_model_call_is_one_reset(
     temporal_address: str, task_queue: str, shared: Shared, read: ReadTopic
 ) -> None:
     """The second turn fails after four deltas: what readers keep is what the workflow got."""
-    replies = [CallTool("how_many_jokes"), Say(JOKES, fail_after=4), Say(JOKES)]
+    replies: list[Say | CallTool] = [
+        CallTool("how_many_jokes"),
+        Say(JOKES, fail_after=4),
+        Say(JOKES),
+    ]
     async with (
-        FakeModel(list(replies)) as model,
+        FakeModel(replies) as model,
         worker(temporal_address, task_queue, shared, model.url) as client,
     ):
         handle = await start(client, StreamsText.run, task_queue)
@@ -154,21 +158,22 @@ async def test_retried_model_call_is_one_reset(
 
 
 async def test_items_of_the_workflow_arrive(
-    temporal_address: str, task_queue: str, shared: Shared, read: ReadTopic
+    temporal_address: str, task_queue: str, sqlite: Shared, read: ReadTopic
 ) -> None:
     """The sample of agent-level events, which workflow code publishes."""
     async with (
         FakeModel([CallTool("how_many_jokes"), Say(JOKES)]) as model,
-        worker(temporal_address, task_queue, shared, model.url) as client,
+        worker(temporal_address, task_queue, sqlite, model.url) as client,
     ):
         handle = await start(client, StreamsItems.run, task_queue)
-        events = await read(handle, ITEMS, shared)
+        events = await read(handle, ITEMS, sqlite)
         assert await handle.result() == JOKES
         kinds = [event.value["kind"] for event in events if isinstance(event, Chunk)]
         assert kinds == ["agent", "tool_call_item", "tool_call_output_item", "message_output_item"]
-        assert deltas(await read(handle, EVENTS, shared)) == Say(JOKES).deltas
+        assert deltas(await read(handle, EVENTS, sqlite)) == Say(JOKES).deltas
 
 
+@pytest.mark.full
 async def test_deltas_of_chat_completions_arrive(
     temporal_address: str, task_queue: str, sqlite: Shared, read: ReadTopic
 ) -> None:
@@ -183,13 +188,14 @@ async def test_deltas_of_chat_completions_arrive(
         assert await handle.result() == JOKES
 
 
+@pytest.mark.full
 async def test_two_agents_share_a_topic(
     temporal_address: str, task_queue: str, sqlite: Shared, read: ReadTopic
 ) -> None:
     """Two calls at the same time, one of which is retried: nothing of the other is lost."""
-    replies = [Say("a b c d"), Say("a b c d", fail_after=2), Say("a b c d")]
+    replies: list[Say | CallTool] = [Say("a b c d"), Say("a b c d", fail_after=2), Say("a b c d")]
     async with (
-        FakeModel(list(replies)) as model,
+        FakeModel(replies) as model,
         worker(temporal_address, task_queue, sqlite, model.url) as client,
     ):
         handle = await start(client, StreamsInParallel.run, task_queue)

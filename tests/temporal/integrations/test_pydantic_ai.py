@@ -41,8 +41,8 @@ async def test_events_of_the_agent_arrive_and_a_retried_call_is_one_reset(
     temporal_address: str, task_queue: str, sqlite: Shared, read: ReadTopic
 ) -> None:
     """A tool, then an answer that breaks off and is retried."""
-    replies = [CallTool("how_many_jokes"), Say(TEXT, fail_after=3), Say(TEXT)]
-    async with FakeModel(list(replies)) as model:
+    replies: list[Say | CallTool] = [CallTool("how_many_jokes"), Say(TEXT, fail_after=3), Say(TEXT)]
+    async with FakeModel(replies) as model:
         client.base_url = f"{model.url}/v1"
         temporal = await Client.connect(temporal_address, plugins=[PydanticAIPlugin()])
         plugin = StreamqPlugin(sqlite.queue, sqlite.settings, route_workflow_streams=True)

@@ -59,6 +59,7 @@ async def worker(client: Client, plugin: StreamqPlugin, task_queue: str) -> Work
         workflows=[Speaks, Continues, Receives, HostsWithoutOption],
         activities=[speak],
         plugins=[plugin],
+        max_cached_workflows=0,  # so that every workflow task replays the history
     )
 
 
@@ -160,17 +161,23 @@ async def test_calls_at_once_lose_and_repeat_nothing(
     ("ending", "state"), [("wait", "CANCELLED"), ("as the test wants", "ERROR")]
 )
 async def test_topics_end_as_the_workflow_does(
-    worker: Worker, begin: Started, read: Started, ending: str, state: str
+    worker: Worker,
+    queue: ChunkQueue,
+    settings: Settings,
+    begin: Started,
+    read: Started,
+    ending: str,
+    state: str,
 ) -> None:
     """Every topic has an ending that agrees with what Temporal records."""
     async with worker:
         handle = await begin(Speaks.run, [Speech(["a"])], False, ending)
-        reading = asyncio.create_task(read(handle, "notes"))
-        if ending == "wait":
-            while (await handle.describe()).history_length < 12:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-            await handle.cancel()
-        events = await reading
+        async with subscribe(handle, "notes", queue=queue, settings=settings) as reading:
+            events = []
+            async for event in reading:
+                events.append(event)
+                if ending == "wait" and isinstance(event, Chunk) and event.value == "ends":
+                    await handle.cancel()
         with pytest.raises(WorkflowFailureError):
             await handle.result()
         assert outline(events) == ["begins", "ends", state]

@@ -158,3 +158,16 @@ async def test_repetition_that_breaks_off_loses_nothing(
     await last.write(0, say("ok"))
     await last.aclose()
     assert (await calls.outline()).rpartition("-")[2] == "aAcCok"
+
+
+async def test_many_calls_are_repeated(calls: Calls) -> None:
+    """Their names would not fit into the headers of one opening."""
+    for number in range(80):
+        call = calls.attempt(f"call {number}")
+        await call.write(0, say("a"))
+        await call.aclose()
+    failed, retried = calls.attempt("last"), calls.attempt("last", 2)
+    await failed.write(0, say("x"))
+    await retried.write(0, say("b"))
+    assert await calls.outline() == "a" * 80 + "x-" + "a" * 80 + "b"
+    await asyncio.gather(failed.aclose(), retried.aclose())

@@ -31,7 +31,7 @@ from ._shared_log import SharedLog
 from ._story import Publisher
 from ._topic_stream import TopicStream
 
-_CALL_BYTES = 16
+_CALL_BYTES = 12
 
 
 class Publication:
@@ -133,8 +133,10 @@ class Publication:
 
     async def _close(self) -> None:
         async with self._lock:
-            steps = [each.aclose for each in self._streams.values()]
-            await close_all(*steps, *([] if self._log is None else [self._log.aclose]))
+            closing = [each.aclose for each in self._streams.values()]
+            if self._log is not None:
+                closing.append(self._log.aclose)
+            await close_all(*closing)
 
     async def _write_topics(
         self, items: Sequence[tuple[str, Payload]], sent: dict[str, int]

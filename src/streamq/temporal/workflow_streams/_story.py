@@ -5,12 +5,14 @@ Design: docs/design/workflow-streams.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 
 from streamq._errors import CorruptRecordError, SerializationError
-from streamq._events import Chunk, EventOrGap, Reset, StreamId
+from streamq._events import Chunk, Event, Gap, Reset, StreamId
 from streamq._retry import RetryPolicy
 from streamq.driver import START, ChunkQueue
 from streamq.reading._sequencer import Sequencer
@@ -19,7 +21,8 @@ from streamq.records._values import Encoding
 from streamq.records._wire import Record
 
 _CALL, _EPOCH, _WORKFLOW_ATTEMPT = "streamq-call", "streamq-epoch", "streamq-workflow-attempt"
-_REPETITION, _REPEATED = "streamq-repetition", "streamq-repeated"
+_REPEATED = "streamq-repeated"
+_MOST_NAMED = 30  # of some 70 bytes each
 _READ_RECORDS, _READ_BYTES = 1_000, 4_194_304
 
 Value = tuple[Encoding, bytes]
@@ -70,70 +73,99 @@ class Passage:
     """Consecutive chunks of one publisher.
 
     Attributes:
-        headers: Headers of their opening.
+        publisher: The publisher, if it is known.
         values: The chunks.
     """
 
-    headers: Mapping[str, str]
+    publisher: Publisher | None
     values: list[Value] = field(default_factory=list)
 
-    @property
-    def publisher(self) -> Publisher | None:
-        """Their publisher."""
-        return Publisher.of(self.headers)
 
-    @property
-    def repetition(self) -> str | None:
-        """Which repetition the chunks belong to, if they were stored once more after a reset."""
-        return self.headers.get(_REPETITION)
-
-
-@dataclass(slots=True)
 class Story:
     """The valid chunks of a stream.
 
     A publisher that voids chunks of its earlier attempt resets the stream, and stores the chunks of
-    the other publishers once more. If it dies before it has stored all of them, they are taken
-    from before the reset.
+    the other publishers once more. Its opening states whose they are, and how many. If it dies, or
+    another publisher takes over, before all of them are stored, those from before the reset are
+    valid.
 
     Attributes:
-        passages: The chunks after the last reset.
-        voided: The chunks before it, which are valid as long as their repetition is incomplete.
-        missing: How many chunks of the repetition are missing.
+        is_broken: Whether readers miss chunks after the last reset.
     """
 
-    passages: list[Passage] = field(default_factory=list)
-    voided: list[Passage] = field(default_factory=list)
-    missing: int = 0
+    def __init__(self) -> None:
+        self.is_broken = False
+        self._passages: list[Passage] = []
+        self._voided: list[Passage] = []
+        self._missing = 0
+        self._owner: Publisher | None = None
+        self._repeated: deque[Publisher | None] = deque()
 
-    def feed(self, event: EventOrGap) -> None:
-        """Take the next event of the newest passage."""
-        newest = self.passages[-1]
-        if isinstance(event, Chunk):
-            newest.values.append((event.encoding, event.data))
-            if self.missing and newest.repetition is not None:
-                self.missing -= 1
-        elif isinstance(event, Reset):
-            self.voided, self.passages = self.valid(without=newest), [newest]
-            self.missing = int(newest.headers.get(_REPEATED, "0"))
+    @property
+    def passages(self) -> list[Passage]:
+        """The passages in order."""
+        return self._voided if self._missing else self._passages
 
-    def valid(self, *, without: Passage | None = None) -> list[Passage]:
-        """Return the passages whose chunks are valid."""
-        passages = [each for each in self.passages if each is not without]
-        if not self.missing:
-            return passages
-        return [*self.voided, *(each for each in passages if each.repetition is None)]
+    def open(self, headers: Mapping[str, str]) -> None:
+        """Take the opening of the next publisher."""
+        if self._missing:
+            self._passages, self._missing, self.is_broken = self._voided, 0, True
+        self._owner = Publisher.of(headers)
+        self._repeated = deque(_repeated(headers))
+
+    def feed(self, event: Event | Gap) -> None:
+        """Take the next event after an opening."""
+        if isinstance(event, Reset):
+            self._voided, self._passages = self._passages, []
+            self._missing, self.is_broken = len(self._repeated), False
+        elif isinstance(event, Chunk):
+            publisher = self._owner
+            if self._missing:
+                publisher, self._missing = self._repeated.popleft(), self._missing - 1
+            if not self._passages or self._passages[-1].publisher != publisher:
+                self._passages.append(Passage(publisher))
+            self._passages[-1].values.append((event.encoding, event.data))
+
+    def finish(self) -> None:
+        """Take the end of what is stored."""
+        self.open({})
 
 
-def repetition_headers(headers: Mapping[str, str], name: str, chunks: int) -> dict[str, str]:
-    """Return the headers under which the chunks of a passage are stored once more.
+def repeated_together(passages: Iterable[Passage]) -> list[Passage]:
+    """Return the passages with one for each publisher, in the order in which they began.
 
-    Args:
-        headers: Headers of the passage.
-        name: Name of the repetition.
-        chunks: How many chunks it has in all its passages.
+    Calls that follow each other stay in order; of calls at the same time only the order between
+    them changes.
     """
-    return {**headers, _REPETITION: name, _REPEATED: str(chunks)}
+    found: dict[Publisher | None, Passage] = {}
+    for each in passages:
+        found.setdefault(each.publisher, Passage(each.publisher)).values.extend(each.values)
+    return list(found.values())
+
+
+def repetition_headers(passages: Sequence[Passage]) -> dict[str, str]:
+    """Return the headers that state whose chunks are stored once more, and how many.
+
+    Those of the oldest publishers are stated without a name, if there are too many.
+    """
+    older, named = passages[:-_MOST_NAMED], passages[-_MOST_NAMED:]
+    parts = [("", sum(len(each.values) for each in older))] if older else []
+    parts += [(_text(each.publisher), len(each.values)) for each in named]
+    return {_REPEATED: " ".join(f"{name}*{count}" for name, count in parts)} if parts else {}
+
+
+def _text(publisher: Publisher | None) -> str:
+    if publisher is None:
+        return ""
+    return f"{publisher.call},{publisher.epoch},{publisher.workflow_attempt}"
+
+
+def _repeated(headers: Mapping[str, str]) -> Iterator[Publisher | None]:
+    for part in headers.get(_REPEATED, "").split():
+        name, _, count = part.partition("*")
+        call, epoch, attempt = name.split(",") if name else ("", "0", "0")
+        publisher = Publisher(call, int(epoch), int(attempt)) if name else None
+        yield from repeat(publisher, int(count))
 
 
 async def read_story(
@@ -158,6 +190,7 @@ async def read_story(
         )
         found = await retry.run(read)
         if not found:
+            story.finish()
             return story
         for stored in found:
             try:
@@ -169,7 +202,7 @@ async def read_story(
                 exc.backend, exc.stream = queue.backend, str(stream)
                 raise
             if sequencer.epoch != before:
-                story.passages.append(Passage(dict(sequencer.headers)))
+                story.open(sequencer.headers)
             for event in events:
                 story.feed(event)
         position = found[-1].position

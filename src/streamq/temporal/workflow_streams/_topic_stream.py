@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from streamq.records._values import Encoding
 from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
-from ._story import Passage, Publisher, Value, read_story, repetition_headers
+from ._story import Publisher, Value, read_story, repeated_together, repetition_headers
 
 _LONGEST_PAUSE_SECONDS = 0.1
 
@@ -147,7 +146,7 @@ class TopicStream:
         me = self._publisher
         retry = retry_policy(self._settings, self._queue, self._stream)
         story = await read_story(self._queue, self._stream, retry, self._codec)
-        passages = [each for each in story.valid() if each.values]
+        passages = story.passages
         publishers = [each.publisher for each in passages]
         if any(each is not None and each.supersedes(me) for each in publishers):
             self._is_superseded = True
@@ -158,22 +157,14 @@ class TopicStream:
             )
         kept = [each for each in passages if not me.supersedes(each.publisher)]
         self._stored = sum(len(each.values) for each in kept if each.publisher == me)
-        if len(kept) < len(passages) or story.missing:
-            await self._rewrite(kept, epochs)
+        if len(kept) < len(passages) or story.is_broken:
+            repeated = repeated_together(kept)
+            headers = {**me.headers(), **repetition_headers(repeated)}
+            writer = await self._open(next(epochs), headers, OnRetry.RESTART)
+            for passage in repeated:
+                for value in passage.values:
+                    await writer.send_chunk(value)
         self._examines = False
-
-    async def _rewrite(self, kept: Sequence[Passage], epochs: count[int]) -> None:
-        name = os.urandom(8).hex()
-        chunks = sum(len(each.values) for each in kept)
-        policy = OnRetry.RESTART
-        for passage in kept:
-            headers = repetition_headers(passage.headers, name, chunks)
-            writer = await self._open(next(epochs), headers, policy)
-            for value in passage.values:
-                await writer.send_chunk(value)
-            await writer.flush()
-            policy = OnRetry.RESUME
-        await self._open(next(epochs), self._publisher.headers(), policy)
 
     async def _open(
         self, epoch: int, headers: Mapping[str, str], policy: OnRetry = OnRetry.RESUME
