@@ -93,6 +93,8 @@ class WorkflowStreamsHarness(ServerHarness[TemporalDevServer, WorkflowStreamsSet
 class TestWorkflowStreams(DriverSuite):
     """Every capability that the driver declares."""
 
+    subscribers = 20  # each needs a client of Temporal
+
     @pytest.fixture
     def harness(
         self, tmp_path: Path, server: TemporalDevServer, monkeypatch: pytest.MonkeyPatch
