@@ -24,7 +24,7 @@ from ._streams import StreamChecks
 
 _FILES = "/proc/self/fd"
 _SEED = 20_261_130
-_AT_ONCE = 20
+_AT_ONCE = 10
 _WAITING_SECONDS = 0.1
 
 
