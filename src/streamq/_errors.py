@@ -44,7 +44,7 @@ class StreamqError(Exception):
     Attributes:
         code: Stable machine-readable name of the situation.
         backend: Name of the driver if a backend was involved, else ``None``.
-        stream: ``tenant/name`` of the stream concerned, else ``None``.
+        stream: ``tenant/name`` of the stream concerned as it is shown, else ``None``.
         retryable: Whether the same call may succeed later without any change by the caller.
     """
 
