@@ -71,8 +71,9 @@ def withdraw_seals(*writers: Any) -> bool:
     with contextlib.ExitStack() as locks:
         for writer in writers:
             locks.enter_context(writer._lock)
-        return all(each._outbox.can_withdraw_seal for each in writers) and all(
-            [each._outbox.withdraw_seal() for each in writers]
+        boxes = [writer._outbox for writer in writers]
+        return all(box.can_withdraw_seal for box in boxes) and all(
+            box.withdraw_seal() for box in boxes
         )
 
 

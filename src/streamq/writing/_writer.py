@@ -285,8 +285,8 @@ class StreamWriter(Generic[TContra]):
 
         Raises:
             NotAwaitedError: Calls of :meth:`send_chunk` had to wait and were never awaited.
-            SealedError: The stream was sealed otherwise (``fail``, ``cancel``), or its block was
-                cancelled meanwhile, before END was sent.
+            SealedError: The stream was sealed otherwise (``fail``, ``cancel``), or its producer
+                was cancelled before END was sent.
             ReplayError: With ``OnRetry.REPLAY``: not all durable chunks were sent again.
             StreamqError: The error that stopped the writer.
         """
@@ -350,7 +350,7 @@ class StreamWriter(Generic[TContra]):
             closes = closes and leave(self, error)
             raise
         except asyncio.CancelledError as error:
-            if closes and withdraw_seals(self):
+            if withdraw_seals(self) and closes:
                 closes = leave(self, error)
             raise
         finally:

@@ -109,6 +109,18 @@ def in_a_thread(frozen: Frozen) -> Callable[..., Any]:
     return produce
 
 
+def in_its_block(frozen: Frozen) -> Callable[..., Any]:
+    @streaming_activity
+    async def produce(_: str, stream: StreamWriter) -> str:
+        async with stream:
+            await stream.send_chunk("half")
+            await frozen.block.reached()  # without END
+            frozen.returned(stream)
+        return "done"
+
+    return produce
+
+
 def two_in_the_loop(frozen: Frozen) -> Callable[..., Any]:
     @streaming_activity
     async def produce(_: str, stream: StreamWriter, other: StreamWriter) -> str:
@@ -136,7 +148,9 @@ by_shape = pytest.mark.parametrize(
 )
 
 
-@by_shape
+@pytest.mark.parametrize(
+    "shape", [in_the_loop, in_a_thread, in_its_block], ids=lambda shape: shape.__name__
+)
 async def test_end_that_was_not_sent_is_taken_back(frozen: Frozen, shape: Any) -> None:
     """A frozen backend must not make the work unstoppable, nor END a stream that is cancelled."""
     frozen.freeze(at_seal=False)
