@@ -107,7 +107,6 @@ lock: $(READY) ## Renew constraints.txt with the newest versions that fit, const
 	@grep -E '^($(TOOLS))==' constraints.txt | grep -v -E '^(temporal|valkey)' > constraints-tools.tmp
 	@$(LOCK) --group test --resolution lowest-direct -c constraints-tools.tmp -o constraints-lowest.txt
 	@rm constraints-tools.tmp
-	@$(BIN)/uv --version | sed -E 's/^uv ([0-9.]+).*/uv==\1/' >> constraints.txt
 
 clean: ## Remove everything that the other commands made.
 	rm -rf $(VENV) $(LOWEST) .venv-3.* .mypy_cache .pytest_cache .ruff_cache .hypothesis .streamq

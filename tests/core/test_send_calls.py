@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import warnings
 from collections.abc import Coroutine
 
@@ -207,6 +208,43 @@ def test_nowait_reports_a_loop_that_has_ended(settings: Settings) -> None:
     loop.close()
     with pytest.raises(ClosedError):
         writer.send_nowait("a")
+
+
+async def test_libraries_that_look_for_coroutine_functions_await_the_call(
+    queue: ChunkQueue, settings: Settings
+) -> None:
+    """Others call it in a thread, where it accepts the chunk as well."""
+    async with open_writer("s", queue=queue, settings=settings) as writer:
+        assert asyncio.iscoroutinefunction(writer.send_chunk)
+        assert inspect.iscoroutinefunction(writer.send_chunk) or sys.version_info < (3, 12)
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)  # reports calls that are not thread-safe
+
+        def work() -> None:
+            writer.send_chunk("a")  # type: ignore[unused-coroutine]
+            asyncio.run_coroutine_threadsafe(writer.send_chunk("b"), loop).result(5)
+
+        await asyncio.to_thread(work)
+        loop.set_debug(False)
+    assert await values_of(queue, settings) == ["a", "b"]
+
+
+async def test_forgotten_calls_take_no_memory(faulty: FaultyQueue, settings: Settings) -> None:
+    """A producer that never awaits must not fill the memory before its end."""
+    gate = Block()
+    writer = await open_writer("s", queue=faulty, settings=small(settings))
+    faulty.script("append", gate)
+    await writer.send_chunk("a" * 60)
+    await gate.reached()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of Python: never awaited
+        for _ in range(1_000):
+            writer.send_chunk("b" * 60)  # type: ignore[unused-coroutine]
+    assert len(writer._calls._not_begun) == 0
+    gate.release()
+    with pytest.raises(NotAwaitedError, match="1000 calls"):
+        await writer.finish()
+    await writer.aclose()
 
 
 async def test_the_result_of_a_call_is_a_coroutine(queue: ChunkQueue, settings: Settings) -> None:

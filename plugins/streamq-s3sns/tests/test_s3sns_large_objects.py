@@ -322,7 +322,7 @@ async def test_hand_over_is_opened_by_configuration_alone(
         reference = await hand_over.upload("films", b"film")
         assert writer.stream.tenant == load_settings().tenant
         assert (await fetch(await hand_over.url(writer.stream, reference))).content == b"film"
-        with pytest.raises(ConfigurationError, match="1024"):
+        with pytest.raises(ConfigurationError, match="1536"):
             await hand_over.upload("", b"film")
 
 

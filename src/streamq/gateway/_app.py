@@ -117,13 +117,14 @@ async def _one(request: Request) -> Response:
 
     An encoded slash belongs to the name: ``/streams/a%2Fevents`` is the status of ``a/events``.
     """
-    raw: bytes | None = request.scope.get("raw_path")
+    # Optional in ASGI; some servers and test clients leave it empty, or add the query.
+    raw: bytes = (request.scope.get("raw_path") or b"").split(b"?")[0]
     name: str = request.path_params["name"]
     try:
-        unquote(request.url.path if raw is None else raw.decode("ascii"), errors="strict")
+        unquote(raw.decode("ascii") if raw else request.url.path, errors="strict")
     except UnicodeDecodeError:
         raise BadRequestError("the path is not UTF-8, percent-encoded") from None
-    wanted = name.endswith(_EVENTS) and (raw is None or raw.endswith(_EVENTS.encode()))
+    wanted = name.endswith(_EVENTS) and (not raw or raw.endswith(_EVENTS.encode()))
     try:
         tenant = _gateway(request).settings.tenant
         stream = StreamId(tenant, name.removesuffix(_EVENTS) if wanted else name)

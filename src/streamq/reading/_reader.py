@@ -241,11 +241,10 @@ class StreamReader(Generic[T, GapT]):
 
     async def _release(self) -> None:
         """Give back the records that were taken from other readers and not delivered."""
-        if self._consumes:
-            with contextlib.suppress(StreamqError):  # unreleased records come back later
-                await self._single_try.run(
-                    lambda: self._queue.release(self.stream, self._ahead.cursor.position)
-                )
+        with contextlib.suppress(StreamqError):  # unreleased records come back later
+            await self._single_try.run(
+                lambda: self._queue.release(self.stream, self._ahead.cursor.position)
+            )
 
     def _check_open(self) -> None:
         if self._closed:

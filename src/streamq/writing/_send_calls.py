@@ -11,18 +11,23 @@ Design: docs/design/writing.md.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
-from collections.abc import Coroutine, Generator
+import sys
+from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class SendCalls:
-    """Counts the calls of one writer that wait for room and that were not begun yet."""
+    """Counts the calls of one writer that wait for room and were never awaited."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._not_begun: set[int] = set()
+        self._forgotten = 0
 
     def add(self) -> int:
         """Add a call; return its number."""
@@ -34,16 +39,20 @@ class SendCalls:
         """Mark a call as awaited, or as cancelled before it was."""
         self._not_begun.discard(number)
 
+    def forget(self, number: int) -> None:
+        """Count a call that nobody can await any more; only its count is kept."""
+        self._not_begun.discard(number)
+        self._forgotten += 1
+
     async def never_begun(self) -> int:
         """Return how many calls were made so far and never awaited.
 
         A task begins in the loop's next iteration, which is waited for.
         """
         made = set(self._not_begun)
-        if not made:
-            return 0
-        await asyncio.sleep(0)
-        return len(made & self._not_begun)
+        if made:
+            await asyncio.sleep(0)
+        return self._forgotten + len(made & self._not_begun)
 
 
 class SendCall(Coroutine[Any, Any, None]):
@@ -82,10 +91,27 @@ class SendCall(Coroutine[Any, Any, None]):
         self._begin()
         self._accepting.close()
 
+    def __del__(self) -> None:
+        if not self._has_begun:
+            self._calls.forget(self._number)
+
     def _begin(self) -> None:
         if not self._has_begun:
             self._has_begun = True
             self._calls.begin(self._number)
+
+
+def marked_coroutine_function(method: F) -> F:
+    """Make libraries that look for coroutine functions await the calls of a method.
+
+    ``asyncio.iscoroutinefunction`` finds the mark in every version of Python, and
+    ``inspect.iscoroutinefunction`` from 3.12 on.
+    """
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(method)
+    else:
+        method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    return method
 
 
 _ENDED: Any = iter(())  # an iterator at its end: all calls may share it

@@ -33,12 +33,13 @@ class Wakeup(asyncio.Event):
         """
         if threading.get_ident() == self._loop_thread:
             self.set()
+        elif self._its_loop.is_closed():
+            raise loop_closed(self._stream)
         elif not self._is_scheduled:
             self._is_scheduled = True
             try:
                 self._its_loop.call_soon_threadsafe(self._set_as_scheduled)
             except RuntimeError:
-                self._is_scheduled = False  # so that the next call raises as well
                 raise loop_closed(self._stream) from None
 
     def _set_as_scheduled(self) -> None:

@@ -30,7 +30,7 @@ from ._limits import Limits, not_awaited
 from ._outbox import Outbox
 from ._owner import leave, type_name, withdraw_seals
 from ._policies import OnFull
-from ._send_calls import ACCEPTED, SendCall, SendCalls
+from ._send_calls import ACCEPTED, SendCall, SendCalls, marked_coroutine_function
 from ._sender import Sender
 from ._writer_options import WriterOptions
 
@@ -138,17 +138,18 @@ class StreamWriter(Generic[TContra]):
             waits=self._waits,
         )
 
+    @marked_coroutine_function
     def send_chunk(self, value: TContra) -> Coroutine[Any, Any, None]:
         """Accept one chunk for sending; to be awaited.
 
-        With room in the buffer, the call itself accepts the chunk, and there is nothing to wait
-        for. Without room ``on_full`` decides; by default the awaited call waits until the backend
-        has caught up. Chunks are in the order of the calls, also of calls that become tasks. A
-        chunk larger than a record of the backend is stored in parts, which readers join.
-        Cancellation while waiting: nothing of the chunk is sent.
+        With room in the buffer, the call itself accepts the chunk, or raises. Without room
+        ``on_full`` decides; by default the awaited call waits until the backend has caught up.
+        Chunks are in the order of the calls, also of calls that become tasks. A chunk larger than
+        a record of the backend is stored in parts, which readers join. Cancellation while waiting:
+        nothing of the chunk is sent.
 
         Code that cannot await uses :meth:`send_nowait`. If a call that had to wait was never
-        awaited, its chunk is lost, and :meth:`finish` fails.
+        awaited, its chunk is lost, and :meth:`finish` fails. Calls that are done are one object.
 
         Raises:
             SerializationError: The value is not text, bytes or JSON-serialisable.
@@ -162,7 +163,7 @@ class StreamWriter(Generic[TContra]):
         """
         if (later := self._offer(value)) is not None:
             return SendCall(later, self._calls)
-        self._wake.set()
+        self._wake.set_from_thread()
         return ACCEPTED
 
     def send_nowait(self, value: TContra) -> None:
@@ -301,7 +302,7 @@ class StreamWriter(Generic[TContra]):
     async def fail(
         self, error: BaseException | str, *, error_type: str = "", retryable: bool = False
     ) -> None:
-        """Seal the stream ERROR, after every accepted chunk. Same rules as :meth:`finish`.
+        """Seal the stream ERROR, after every accepted chunk; one that waits for room is refused.
 
         Args:
             error: The failure; its text becomes visible to every reader.
@@ -316,7 +317,7 @@ class StreamWriter(Generic[TContra]):
         )
 
     async def cancel(self, reason: str = "") -> None:
-        """Seal the stream CANCELLED, after every accepted chunk. Same rules as :meth:`finish`."""
+        """Seal the stream CANCELLED, after every accepted chunk, as :meth:`fail` does."""
         await self._finish(SealState.CANCELLED, message=reason)
 
     async def aclose(self) -> None:
