@@ -205,7 +205,8 @@ async def test_block_that_was_opened_again_is_closed_without_a_warning(
 
     async with bench.worker(produce):
         events, outcome = await bench.ending(await bench.start())
-    assert (outline(events), outcome.state) == (["half", "RESET 2", "whole", "END"], "COMPLETED")
+    # Whether "half" was stored before depends on the order of both writers' first appends.
+    assert (outline(events)[-2:], outcome.state) == (["whole", "END"], "COMPLETED")
     assert "could not be sealed" not in caplog.text
 
 
