@@ -195,19 +195,19 @@ async def test_slow_reads_do_not_keep_calls_from_writing(
         await asyncio.sleep(0.1)
         return await read(*args, **options)
 
-    calls = Calls(queue, load_settings(backend="memory", retry_seconds=5))
+    calls = Calls(queue, load_settings(backend="memory", retry_seconds=2))
 
     async def publish(call: TopicStream, word: str) -> None:
-        for _ in range(5):
+        for _ in range(8):
             await call.write(Batch(), say(word))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
     first, second = calls.attempt("a"), calls.attempt("b")
     with monkeypatch.context() as patching:
         patching.setattr(queue, "read", slow)
         await asyncio.gather(publish(first, "a"), publish(second, "b"))
         await asyncio.gather(first.aclose(), second.aclose())
-    assert sorted(await calls.outline()) == [*("a" * 5 + "b" * 5)]
+    assert sorted(await calls.outline()) == [*("a" * 8 + "b" * 8)]
 
 
 async def test_takeovers_read_what_is_new(

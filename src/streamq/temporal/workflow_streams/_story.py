@@ -207,8 +207,15 @@ class StoryReader:
         """The newest epoch that has been read."""
         return self._sequencer.epoch
 
-    async def advance(self, epoch: int | None = None) -> None:
-        """Read on to the newest record, or to one of the given epoch.
+    @property
+    def next_seq(self) -> int:
+        """The number of valid chunks that have been read."""
+        return self._sequencer.next_seq
+
+    async def advance(self, *, epoch: int | None = None, position: str | None = None) -> None:
+        """Read on to a record of the given epoch, or to the one at the driver's position.
+
+        Without either it reads to the newest one, which may never be reached while others append.
 
         Raises:
             CorruptRecordError: A stored record is damaged.
@@ -216,7 +223,8 @@ class StoryReader:
             CursorError: The stream was deleted, and began again.
             BackendUnavailableError: The backend stayed unreachable for the retry deadline.
         """
-        while epoch is None or self.epoch < epoch:
+        is_there = self._position == position
+        while not is_there:
             found = await self._retry.run(self._read)
             for stored in found:
                 try:
@@ -225,8 +233,8 @@ class StoryReader:
                     exc.backend, exc.stream = self._queue.backend, str(self._stream)
                     raise
                 self._position = stored.position
-            if not found:
-                return
+                is_there |= stored.position == position
+            is_there |= not found or (epoch is not None and self.epoch >= epoch)
 
     async def _read(self) -> Sequence[Stored]:
         return await self._queue.read(

@@ -17,14 +17,14 @@ from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 from streamq.opening._open import open_writer, retry_policy
-from streamq.reading._tail import newest_epoch
+from streamq.reading._tail import read_tail
 from streamq.records._codec import Codec
 from streamq.records._values import Encoding
 from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
 from ._competition import Competition
-from ._story import Publisher, StoryReader, Value, repeated_together, repetition_headers
+from ._story import Publisher, Story, StoryReader, Value, repeated_together, repetition_headers
 
 _logger = logging.getLogger("streamq.temporal")
 
@@ -153,10 +153,11 @@ class TopicStream:
         newest = 0
         try:
             retry = retry_policy(self._settings, self._queue, self._stream)
-            newest = await newest_epoch(self._queue, self._stream, retry)
+            tail = await read_tail(self._queue, self._stream, retry)
+            newest = tail.state.epoch
             if self._examines:
                 # Before the opening: the others are not kept from writing for as long as it takes.
-                newest = max(newest, (await self._read_on()).epoch)
+                newest = max(newest, (await self._read_on(position=tail.position)).epoch)
         except StreamNotFoundError:
             self._reader = None
             await self._announce()
@@ -164,9 +165,12 @@ class TopicStream:
         epochs = count(max(time.time_ns() // 1_000, newest + 1))
         try:
             epoch = next(epochs)
-            await self._open(epoch, self._publisher.headers())
+            writer = await self._open(epoch, self._publisher.headers())
             if self._examines:
-                await self._continue_story(epoch, epochs)
+                reader = self._reader
+                if reader is None or reader.next_seq != writer.resumed_from:
+                    reader = await self._read_on(epoch=epoch)
+                await self._continue_story(reader.story, epochs)
         except SealedError as exc:
             # The workflow had ended, and was reset since. Readers have had their ending.
             _logger.warning("%s; readers get nothing of what is published from now on", exc)
@@ -174,14 +178,16 @@ class TopicStream:
             return None
         return self._writer
 
-    async def _read_on(self, epoch: int | None = None) -> StoryReader:
-        """Read what has been stored since the last time, up to an opening if it is given."""
+    async def _read_on(
+        self, *, epoch: int | None = None, position: str | None = None
+    ) -> StoryReader:
+        """Read what has been stored since the last time, up to an opening or a position."""
         reader, self._reader = self._reader or self._new_reader(), None
         try:
-            await reader.advance(epoch)
+            await reader.advance(epoch=epoch, position=position)
         except CursorError:  # the stream was deleted, and began again
             reader = self._new_reader()
-            await reader.advance(epoch)
+            await reader.advance(epoch=epoch, position=position)
         self._reader = reader  # not after an error: it may have taken a part of a record
         return reader
 
@@ -189,13 +195,12 @@ class TopicStream:
         retry = retry_policy(self._settings, self._queue, self._stream)
         return StoryReader(self._queue, self._stream, retry, self._codec)
 
-    async def _continue_story(self, epoch: int, epochs: count[int]) -> None:
+    async def _continue_story(self, story: Story, epochs: count[int]) -> None:
         """Void what earlier attempts of this call sent, and count what this one has sent.
 
-        The writer that is open, with the given epoch, keeps others from appending in the meantime.
+        The writer that is open keeps others from appending in the meantime.
         """
         me = self._publisher
-        story = (await self._read_on(epoch)).story
         passages = story.passages
         publishers = [each.publisher for each in passages]
         if any(each is not None and each.supersedes(me) for each in publishers):

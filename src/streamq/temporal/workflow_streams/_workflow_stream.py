@@ -39,7 +39,7 @@ class WorkflowStream:
     the other. A workflow that returns or fails waits until the last item has arrived; one that
     continues as new passes the items that have not arrived to the next run. Once sending has failed
     without a retry, because the worker lacks the plugin for example, ``publish`` and ``flush``
-    raise the failure from then on; also if an item that came by signal is too large to be sent.
+    raise the failure from then on. They raise once if an item that came by signal was too large.
 
     Args:
         prior_state: State of the previous run, returned by :meth:`get_state`.
