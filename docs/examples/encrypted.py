@@ -9,13 +9,12 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
-from temporalio.client import Client
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.worker import Worker
 
 from streamq import Chunk, StreamWriter, open_queue
 from streamq.driver import START
-from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+from streamq.temporal import StreamqPlugin, connect, streaming_activity, subscribe
 
 with workflow.unsafe.imports_passed_through():  # workflows do not encrypt: their worker does
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -73,8 +72,7 @@ async def main() -> None:
     """Run the worker and the workflow, read the stream, and then its stored records."""
     key = AESGCM.generate_key(bit_length=256)  # yours comes from where you keep secrets
     converter = dataclasses.replace(DataConverter.default, payload_codec=Encryption(key))
-    address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
-    client = await Client.connect(address, data_converter=converter, plugins=[StreamqPlugin()])
+    client = await connect(data_converter=converter, plugins=[StreamqPlugin()])
     async with Worker(client, task_queue="letters", workflows=[Letter], activities=[dictate]):
         handle = await client.start_workflow(
             Letter.run, "Ada", id=f"letter-{uuid.uuid4()}", task_queue="letters"

@@ -1,18 +1,16 @@
 """The shortest way to stream: an activity that yields its chunks, async or in a thread."""
 
 import asyncio
-import os
 import uuid
 from collections.abc import AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import Chunk
-from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+from streamq.temporal import StreamqPlugin, connect, streaming_activity, subscribe
 
 
 @streaming_activity(topic="steps")
@@ -49,8 +47,7 @@ class Hike:
 
 async def main() -> None:
     """Run the worker, start the workflow and watch both streams, one after the other."""
-    address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
-    client = await Client.connect(address, plugins=[StreamqPlugin()])
+    client = await connect(plugins=[StreamqPlugin()])
     with ThreadPoolExecutor(max_workers=8) as threads:
         async with Worker(
             client,

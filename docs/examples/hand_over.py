@@ -3,17 +3,15 @@
 import asyncio
 import hashlib
 import hmac
-import os
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import Chunk, StreamNotFoundError, StreamWriter, open_queue
-from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+from streamq.temporal import StreamqPlugin, connect, streaming_activity, subscribe
 
 with workflow.unsafe.imports_passed_through():  # the workflow uses nothing of these
     import httpx
@@ -110,8 +108,7 @@ async def fetch(url: str, film: ObjectReference) -> None:
 
 async def main() -> None:
     """Run worker, workflow and gateway, and fetch the film."""
-    address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
-    client = await Client.connect(address, plugins=[StreamqPlugin()])
+    client = await connect(plugins=[StreamqPlugin()])
     async with open_queue() as queue, open_hand_over(queue=queue) as hand_over:
         app = Starlette(
             routes=[Route("/objects/{name:path}/{id}", redirect), Mount("/", create_app(queue))],

@@ -1,16 +1,14 @@
 """An activity streams, and the holder of the workflow's handle sees it at once."""
 
 import asyncio
-import os
 import uuid
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import Chunk, Reset, StreamWriter
-from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+from streamq.temporal import StreamqPlugin, connect, streaming_activity, subscribe
 
 
 @streaming_activity
@@ -39,8 +37,7 @@ class Poem:
 
 async def main() -> None:
     """Run the worker, start the workflow and watch it."""
-    address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
-    client = await Client.connect(address, plugins=[StreamqPlugin()])
+    client = await connect(plugins=[StreamqPlugin()])
     async with Worker(client, task_queue="poems", workflows=[Poem], activities=[write_poem]):
         handle = await client.start_workflow(
             Poem.run, "lighthouse", id=f"poem-{uuid.uuid4()}", task_queue="poems"

@@ -1,16 +1,14 @@
 """A workflow reads its activity's stream with `async for`, and acts on its events."""
 
 import asyncio
-import os
 import uuid
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import Chunk, Reset, Seal, StreamWriter
-from streamq.temporal import StreamqPlugin, stream_activity, streaming_activity
+from streamq.temporal import StreamqPlugin, connect, stream_activity, streaming_activity
 
 
 @streaming_activity
@@ -56,8 +54,7 @@ class Inspection:
 
 async def main() -> None:
     """Run the worker and the workflow; here only the workflow reads the stream."""
-    address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
-    client = await Client.connect(address, plugins=[StreamqPlugin()])
+    client = await connect(plugins=[StreamqPlugin()])
     async with Worker(client, task_queue="ships", workflows=[Inspection], activities=[inspect]):
         found = await client.execute_workflow(
             Inspection.run, "Argo", id=f"inspection-{uuid.uuid4()}", task_queue="ships"

@@ -1,17 +1,15 @@
 """Methods of a class stream too: the activities share the object that the worker has."""
 
 import asyncio
-import os
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import Chunk, StreamWriter
-from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+from streamq.temporal import StreamqPlugin, connect, streaming_activity, subscribe
 
 
 class Model:
@@ -58,8 +56,7 @@ class Question:
 
 async def main() -> None:
     """Run the worker, start the workflow and watch it."""
-    address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
-    client = await Client.connect(address, plugins=[StreamqPlugin()])
+    client = await connect(plugins=[StreamqPlugin()])
     assistant = Assistant(Model("oracle-1"))
     async with Worker(
         client, task_queue="questions", workflows=[Question], activities=[assistant.answer]

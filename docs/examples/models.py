@@ -1,18 +1,16 @@
 """Streams pydantic models: the activity sends them, and every reader gets them back."""
 
 import asyncio
-import os
 import uuid
 from datetime import timedelta
 
 from pydantic import BaseModel
 from temporalio import workflow
-from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from streamq import Chunk, StreamWriter
-from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+from streamq.temporal import StreamqPlugin, connect, streaming_activity, subscribe
 
 
 class Trip(BaseModel):
@@ -56,10 +54,7 @@ class Search:
 
 async def main() -> None:
     """Run the worker, start the workflow and watch it."""
-    address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
-    client = await Client.connect(
-        address, data_converter=pydantic_data_converter, plugins=[StreamqPlugin()]
-    )
+    client = await connect(data_converter=pydantic_data_converter, plugins=[StreamqPlugin()])
     async with Worker(client, task_queue="trips", workflows=[Search], activities=[search]):
         handle = await client.start_workflow(
             Search.run,

@@ -1,15 +1,13 @@
 """A client starts a streaming activity without a workflow, and reads its stream by the handle."""
 
 import asyncio
-import os
 import uuid
 from datetime import timedelta
 
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import Chunk, StreamWriter
-from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+from streamq.temporal import StreamqPlugin, connect, streaming_activity, subscribe
 
 
 @streaming_activity
@@ -24,8 +22,7 @@ async def answer(stream: StreamWriter[str], question: str) -> int:
 
 async def main() -> None:
     """Run the worker, start the activity and watch it."""
-    address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
-    client = await Client.connect(address, plugins=[StreamqPlugin()])
+    client = await connect(plugins=[StreamqPlugin()])
     async with Worker(client, task_queue="answers", activities=[answer]):
         handle = await client.start_activity(
             answer,

@@ -1,18 +1,16 @@
 """A blocking function streams from a thread: the same calls as in async code, without `await`."""
 
 import asyncio
-import os
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import BlockingStreamWriter, Chunk
-from streamq.temporal import StreamqPlugin, streaming_activity, subscribe
+from streamq.temporal import StreamqPlugin, connect, streaming_activity, subscribe
 
 
 @streaming_activity
@@ -42,8 +40,7 @@ class Transcription:
 
 async def main() -> None:
     """Run the worker, start the workflow and watch it."""
-    address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
-    client = await Client.connect(address, plugins=[StreamqPlugin()])
+    client = await connect(plugins=[StreamqPlugin()])
     with ThreadPoolExecutor(max_workers=8) as threads:
         async with Worker(
             client,

@@ -1,14 +1,12 @@
 """A worker that keeps running: any SDK may start `streamq.Stream` on its task queue."""
 
 import asyncio
-import os
 import signal
 
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from streamq import StreamWriter
-from streamq.temporal import StreamqPlugin, streaming_activity
+from streamq.temporal import StreamqPlugin, connect, streaming_activity
 
 
 @streaming_activity
@@ -25,8 +23,7 @@ async def main() -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    address = os.environ.get("STREAMQ_TEMPORAL_ADDRESS", "127.0.0.1:7233")
-    client = await Client.connect(address, plugins=[StreamqPlugin()])
+    client = await connect(plugins=[StreamqPlugin()])
     async with Worker(client, task_queue="poems", activities=[write_poem]):
         print("the worker of task queue poems runs; Ctrl-C stops it", flush=True)
         await stopped.wait()

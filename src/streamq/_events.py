@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import enum
+import re
 from dataclasses import dataclass, field
 from typing import Generic, Never, TypeAlias
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from typing_extensions import TypeVar
 
 from .records._values import PLAIN, Encoding, Serializer, T, TCo
 
+_LOOKS_ENCODED = re.compile("%[0-9A-Fa-f]{2}")
 STREAM_NAME_BYTES = 1_536
 """Longest name of a stream: the longest workflow id and a run id leave 498 bytes for the topic."""
 
@@ -67,12 +69,13 @@ class StreamId:
 def shown(name: str) -> str:
     """Return a name as it is shown to people: the name itself if every character is visible.
 
-    Otherwise control characters, invisible and unassigned ones, spaces at the ends and ``%`` are
-    percent-encoded as in URLs, so that a terminal or a log gets no control character, and
-    ``urllib.parse.unquote`` returns the name. Which characters are visible depends on the version
-    of Python; nothing is stored under this form.
+    Otherwise, and if the name has ``%`` and two hexadecimal digits, control characters, invisible
+    and unassigned ones, spaces at the ends and ``%`` are percent-encoded as in URLs. A terminal or
+    a log thus gets no control character, two names never look the same for this, and
+    ``urllib.parse.unquote`` returns the name from every shown form. Which characters are visible
+    depends on the version of Python; nothing is stored under this form.
     """
-    if name.isprintable() and name == name.strip():
+    if name.isprintable() and name == name.strip() and not _LOOKS_ENCODED.search(name):
         return name
     visible = range(len(name) - len(name.lstrip(" ")), len(name.rstrip(" ")))
     return "".join(

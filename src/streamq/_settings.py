@@ -143,6 +143,11 @@ class Settings(_Base):
         description="how long a cancellation takes at most to reach an activity: the interval of "
         "its heartbeats, each of which Temporal Cloud bills",
     )
+    max_waiting_activities: Annotated[int, Field(ge=0)] = Field(
+        default=10_000,
+        description="most activities of streamq that wait outside of the activity slots of one "
+        "worker, at about 22 KiB each; a further one waits in its slot",
+    )
     temporal_address: str = Field(
         default=DEFAULT_TEMPORAL_ADDRESS,
         description="Temporal frontend, host:port; if not given, that of Temporal's profile",

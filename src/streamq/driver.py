@@ -9,7 +9,8 @@ Parts that several drivers need are here, too: :class:`Tap` and :func:`within_bo
 :func:`stored_stream` and :func:`skip_foreign` for listing,
 :class:`translated_errors` and :class:`ErrorTable` for errors, :class:`Calls`,
 :class:`SingleFlight`, :func:`together` and :func:`to_the_end` for what is under way,
-:class:`Closing` and :func:`close_all` for the end. A driver may use them or not.
+:class:`Closing` and :func:`close_all` for the end, :class:`TemporalTarget` and
+:func:`leaving_sdk` for Temporal. A driver may use them or not.
 
 A driver package registers a :class:`Driver` subclass under its backend name in the entry point
 group ``streamq.drivers``.
@@ -53,7 +54,7 @@ from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
 from .driver_parts._single_flight import SingleFlight
 from .driver_parts._stored_names import skip_foreign, stored_stream
 from .driver_parts._tap import Tap, TapBudget
-from .driver_parts._temporal_target import TemporalEndpoint, TemporalTarget
+from .driver_parts._temporal_target import TemporalEndpoint, TemporalTarget, leaving_sdk
 from .driver_parts._together import together
 
 START = ""
@@ -469,6 +470,7 @@ __all__ = [
     "decode_position",
     "encode_position",
     "exception_classes",
+    "leaving_sdk",
     "mask_credentials",
     "new_entries",
     "skip_foreign",

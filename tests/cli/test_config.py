@@ -58,6 +58,33 @@ def test_the_source_of_every_value_is_shown(inside: Inside) -> None:
     assert fact("STREAMQ_IDLE_SECONDS") == (300.0, "default")
 
 
+@pytest.mark.parametrize(
+    ("variable", "fault"),
+    [
+        ("TEMPORAL_CONFIG_FILE", "TOML parse error"),
+        ("TEMPORAL_PROFILE", "Profile 'other' not found"),
+        ("STREAMQ_TEMPORAL_TLS_SERVER_CA", "cannot be read"),
+    ],
+)
+def test_settings_are_shown_though_temporals_cannot_be_used(
+    inside: Inside, variable: str, fault: str
+) -> None:
+    """The output is what people look at to find that fault."""
+    (inside.directory / "broken.toml").write_text("[profile.default\n")
+    env = {
+        variable: "broken.toml" if variable == "TEMPORAL_CONFIG_FILE" else "other",
+        "STREAMQ_TENANT": "mine",
+    }
+    done = inside.run("config", "--json", env=env)
+    assert done.code == 0
+    found = {each["variable"]: each["value"] for each in json.loads(done.out)["settings"]}
+    assert found["STREAMQ_TENANT"] == "mine"
+    assert found["STREAMQ_TEMPORAL_ADDRESS"] == "127.0.0.1:7233"
+    [line] = done.err.splitlines()
+    assert line.startswith("note: ")
+    assert fault in line
+
+
 def test_secrets_are_masked(inside: Inside) -> None:
     """The output is copied into tickets and chats."""
     env = {

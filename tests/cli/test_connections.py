@@ -17,7 +17,7 @@ from tests.temporal.support.secure_frontend import (
 
 from streamq.devserver import TemporalDevServer
 
-from .command import Cli, Finished, one_error
+from .command import Cli, Finished, Inside, one_error
 
 KEY = "key-that-no-message-may-show"
 
@@ -51,6 +51,7 @@ def variables(frontend: SecureFrontend, files: ClientFiles) -> dict[str, str]:
     }
 
 
+@pytest.mark.full
 def test_demo_runs_on_a_secured_server(
     cli: Cli, frontend: SecureFrontend, variables: dict[str, str]
 ) -> None:
@@ -62,10 +63,10 @@ def test_demo_runs_on_a_secured_server(
 
 
 def test_sweep_and_doctor_use_a_profile(
-    cli: Cli, frontend: SecureFrontend, files: ClientFiles
+    inside: Inside, frontend: SecureFrontend, files: ClientFiles
 ) -> None:
     """A file in the home directory configures all that talks to Temporal."""
-    path = cli.directory / ".config" / "temporalio" / "temporal.toml"
+    path = inside.directory / ".config" / "temporalio" / "temporal.toml"
     path.parent.mkdir(parents=True)
     path.write_text(
         f"""
@@ -76,32 +77,32 @@ tls = {{ server_ca_cert_path = "{files.ca}", client_cert_path = "{files.cert}",
 client_key_path = "{files.key}" }}
 """.replace(",\nclient_key", ", client_key")
     )
-    env = {"HOME": str(cli.directory), "TEMPORAL_PROFILE": "prod", "XDG_CONFIG_HOME": ""}
+    env = {"HOME": str(inside.directory), "TEMPORAL_PROFILE": "prod", "XDG_CONFIG_HOME": ""}
     scope = ("--prefix", "secured")
-    doctor, scheduled = cli.run_each(
+    doctor, scheduled = inside.run_each(
         [["doctor"], ["sweep", *scope, "--schedule", "1h", "--task-queue", "q"]], env=env
     )
     assert doctor.code == 0, doctor.out
     assert f"default at {frontend.address}" in doctor.out.replace("\n", " ")
     assert scheduled.code == 0, scheduled.err
-    config = json.loads(cli.run("config", "--json", env=env).out)["settings"]
+    config = json.loads(inside.run("config", "--json", env=env).out)["settings"]
     address = next(each for each in config if each["variable"] == "STREAMQ_TEMPORAL_ADDRESS")
     assert (address["value"], address["source"]) == (frontend.address, "Temporal's profile")
-    removed = cli.run("sweep", *scope, "--unschedule", env=env)
+    removed = inside.run("sweep", *scope, "--unschedule", env=env)
     assert removed.out.endswith("deleted\n")
     assert {"CreateSchedule", "DeleteSchedule", "DescribeNamespace"} <= {*frontend.calls}
 
 
 def test_refusal_is_one_line_without_secrets(
-    cli: Cli, files: ClientFiles, variables: dict[str, str]
+    inside: Inside, files: ClientFiles, variables: dict[str, str]
 ) -> None:
     """An error is pasted into chats and tickets."""
     text = files.key.read_text()
     expired = {**variables, "TEMPORAL_API_KEY": "old"}
     pem = {**variables, "STREAMQ_TEMPORAL_TLS_CLIENT_KEY": text}
     sweep = ["sweep", "--unschedule"]
-    refused, doctor = cli.run_each([sweep, ["doctor"]], env=expired)
-    wrong, config = cli.run_each([sweep, ["config"]], env=pem)
+    refused, doctor = inside.run_each([sweep, ["doctor"]], env=expired)
+    wrong, config = inside.run_each([sweep, ["config"]], env=pem)
     assert "has expired" in one_error(refused)
     assert doctor.code == 1
     assert "has PEM text where the path of a file is expected" in one_error(wrong)

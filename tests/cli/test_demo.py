@@ -16,7 +16,7 @@ import pytest
 
 from streamq.devserver import TemporalDevServer
 
-from .command import Cli, Finished, get, one_error, read_until
+from .command import Cli, Finished, Inside, get, one_error, read_until
 from .processes import descendants, wait_until
 
 TEXT = resources.files("streamq.cli.demo").joinpath("bundled_text.txt").read_text("utf-8")
@@ -49,6 +49,13 @@ def test_one_variable_changes_the_backend(cli: Cli) -> None:
         assert found["head_start_seconds"] > 0.4  # of the 0.7 s that the text takes
         assert found["history_events"] < 20
     assert cli.alive() == []
+
+
+def test_unreachable_temporal_is_one_line_with_advice(inside: Inside) -> None:
+    """Whoever only tries streamq needs no Temporal server, and may not know that."""
+    message = one_error(inside.run("demo", "--temporal-address", "127.0.0.1:1"))
+    assert "cannot connect to Temporal at 127.0.0.1:1" in message
+    assert "--temporal-address '' runs a Temporal server for the demo only" in message
 
 
 def test_chunks_can_pass_through_the_workflow(cli: Cli, temporal: TemporalDevServer) -> None:

@@ -21,7 +21,8 @@ SHOWN = {
     "\u3000": "%E3%80%80",
     " ends ": "%20ends%20",
     "plain": "plain",
-    "a%00b": "a%00b",
+    "a%00b": "a%2500b",
+    "100%": "100%",
 }
 
 
@@ -55,13 +56,15 @@ def test_a_list_shows_names_and_commands_take_them_as_shown(inside: Inside) -> N
     assert {line.split()[0] for line in table.splitlines()[1:]} == set(SHOWN.values())
     assert listed(inside) == set(SHOWN)
     assert listed(inside, "-e", "%1B[") == {"\x1b[31mred"}
-    for name in ("a\0b", " ends "):
+    for name in ("a\0b", " ends ", "a%00b"):
         tail = inside.run("tail", "--json", "--encoded", SHOWN[name])
         assert json.loads(tail.out.splitlines()[-1])["event"] == "end"
-    strange = [shown for name, shown in SHOWN.items() if shown != name]
+    assert inside.run("delete", "--yes", "--encoded", "a%00b").code == 0
+    assert listed(inside) == set(SHOWN) - {"a\0b"}, "a name that looks encoded is another stream"
+    strange = [shown for name, shown in SHOWN.items() if name not in (shown, "a\0b")]
     deleted = inside.run("delete", "--yes", "--encoded", *strange)
     assert is_harmless(deleted.err)
-    assert listed(inside) == {"plain", "a%00b"}
+    assert listed(inside) == {"plain", "100%"}
 
 
 def test_a_name_that_was_not_marked_as_encoded_is_explained(inside: Inside) -> None:

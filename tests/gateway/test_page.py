@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 from tests.programs import program
 
-from streamq import open_writer
+from streamq import StreamId, open_writer
 
 from .served import Serve, WatchedQueue
 
@@ -113,6 +113,16 @@ async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+async def test_the_page_shows_names_as_the_commands_do(start: Serve, browser: Browser) -> None:
+    """A name that was copied from the page is looked for on the command line."""
+    served = await start()
+    await browser.open(f"{served.server.url}/")
+    await browser.until("typeof shown === 'function'")
+    names = ["a b", "a%b", "a%0Ab", "a\nb", " ends  ", "  ", "\u202egnp%", "größe 🌊", "%7e", "%7g"]
+    found = await browser.value(f"{json.dumps(names)}.map(shown)")
+    assert found == [str(StreamId("t", name)).removeprefix("t/") for name in names]
 
 
 async def test_the_page_shows_a_stream_with_a_retry_as_it_is(

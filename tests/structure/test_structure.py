@@ -134,6 +134,18 @@ def test_drivers_have_the_same_rooms(tree: SourceTree) -> None:
         assert room in allowed, f"{module.path} is in no room that CONTRIBUTING lists"
 
 
+def test_commands_that_call_temporal_leave_its_sdk(tree: SourceTree) -> None:
+    """A process that ends while a thread of the SDK still needs the interpreter aborts: seldom."""
+    calling = {
+        name: module.text
+        for name, module in tree.modules.items()
+        if (name.startswith("streamq.cli.") or name.endswith("._command"))
+        and re.search(r"endpoint\.connect\(|make_client\(", module.text)
+    }
+    assert {"streamq.cli._doctor", "streamq.cli._sweep"} <= {*calling}
+    assert [name for name, text in calling.items() if "with leaving_sdk()" not in text] == []
+
+
 @pytest.mark.parametrize(
     ("path", "line", "found"),
     [

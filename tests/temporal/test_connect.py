@@ -40,6 +40,7 @@ from streamq import (
     load_settings,
 )
 from streamq.driver import ChunkQueue
+from streamq.driver_parts._temporal_target import failed_connection
 from streamq.temporal import StreamqPlugin, StreamRequest, connect, streaming_activity, subscribe
 
 KEY = "key-that-no-message-may-show"
@@ -206,13 +207,85 @@ def test_each_value_comes_from_the_first_that_states_it(
     monkeypatch.setenv("STREAMQ_TEMPORAL_NAMESPACE", "ours")
     monkeypatch.setenv("STREAMQ_TEMPORAL_API_KEY", "ours")
     assert found() == ("file:1", "ours", "ours", True)
-    assert found(temporal_address="option:1", temporal_tls=False) == (
-        *("option:1", "ours", "ours"),
-        False,
-    )
+    assert found(temporal_address="option:1") == ("option:1", "ours", "ours", True)
     monkeypatch.setenv("STREAMQ_TEMPORAL_API_KEY", "")
     monkeypatch.setenv("TEMPORAL_API_KEY", "")
     assert found()[2:] == (None, False), "an empty variable takes a key away"
+
+
+CLOUD = """
+[profile.default]
+address = "cloud:7233"
+namespace = "mine.a1b2c"
+api_key = "file"
+grpc_meta = { "x-file" = "yes" }
+tls = { server_name = "cloud" }
+"""
+
+
+def test_file_for_another_address_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its key must not be sent to the server of an option, and a local one speaks no TLS."""
+    user_file(tmp_path).write_text(CLOUD)
+    local = load_settings(temporal_address="127.0.0.1:7233").temporal_target
+    found = local.resolve()
+    assert (found.namespace, found.api_key, found.tls, found.metadata) == (
+        *("default", None, False),
+        {},
+    )
+    same = load_settings(temporal_address="cloud:7233").temporal_target.resolve()
+    assert (same.namespace, same.api_key, same.metadata) == (
+        *("mine.a1b2c", "file"),
+        {"x-file": "yes"},
+    )
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:7233")
+    same = load_settings(temporal_address="cloud:7233").temporal_target.resolve()
+    assert same.api_key == "file", "the file's own address decides about the file"
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "variable")
+    monkeypatch.setenv("TEMPORAL_API_KEY", "variable")
+    monkeypatch.setenv("STREAMQ_TEMPORAL_PROFILE", "default")
+    found = local.resolve()
+    assert (found.namespace, found.api_key, found.tls) == ("variable", "variable", True)
+
+
+def test_no_key_goes_out_in_clear_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever turns TLS off means a local server, or has forgotten the key."""
+    user_file(tmp_path).write_text(CLOUD)
+    monkeypatch.setenv("STREAMQ_TEMPORAL_TLS", "false")
+    found = load_settings().temporal_target.resolve()
+    assert (found.address, found.api_key, found.tls) == ("cloud:7233", None, False)
+    monkeypatch.setenv("STREAMQ_TEMPORAL_API_KEY", KEY)
+    with pytest.raises(ConfigurationError, match=r"API_KEY is given.*clear text") as caught:
+        load_settings().temporal_target.resolve()
+    assert KEY not in str(caught.value)
+    monkeypatch.delenv("STREAMQ_TEMPORAL_TLS")
+    monkeypatch.setenv("TEMPORAL_TLS", "false")
+    assert load_settings().temporal_target.resolve().tls, "a key of ours implies TLS"
+
+
+ALERTS = {
+    "CertificateRequired": "it demands a client certificate: name one in P_TLS_CLIENT_CERT or TEM",
+    "CertificateExpired": "it refuses our client certificate (CertificateExpired): check P_TLS_CLI",
+    "UnknownCA": "it refuses our client certificate (UnknownCA): check P_TLS_CLIENT_CERT",
+    "HandshakeFailure": "received fatal alert: HandshakeFailure",
+    "ProtocolVersion": "received fatal alert: ProtocolVersion",
+}
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_is_explained_only_as_far_as_it_is_known(alert: str) -> None:
+    """A wrong cause costs more time than none."""
+    # As the SDK has raised them for TLS 1.3 and 1.2 (temporalio 1.35).
+    texts = [
+        "Failed client connect: `get_system_info` call error after connection: Status { code: "
+        'Unknown, message: "transport error", source: Some(tonic::transport::Error(Transport, '
+        f'hyper::Error(Io, Custom {{ kind: InvalidData, error: "received fatal alert: {alert}" }}',
+        "Failed client connect: Server connection error: tonic::transport::Error(Transport, "
+        f"ConnectError(Custom {{ kind: InvalidData, error: AlertReceived({alert}) }}))",
+    ]
+    for text in texts:
+        assert failed_connection(RuntimeError(text), "P_")[1].startswith(ALERTS[alert])
 
 
 FAULTS: dict[str, tuple[type[StreamqError], str]] = {

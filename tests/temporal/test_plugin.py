@@ -17,6 +17,7 @@ from tests.temporal.support.workflows import Foreign, TwoTopics, say, say_it
 
 from streamq import (
     BackendNotFoundError,
+    ConfigurationError,
     Settings,
     StreamWriter,
     load_settings,
@@ -82,6 +83,21 @@ async def test_worker_without_the_plugin_states_the_remedy(
     assert isinstance(failure, ApplicationError)
     assert failure.non_retryable
     assert "add StreamqPlugin" in failure.message
+
+
+async def test_worker_that_was_made_without_the_plugin_does_not_start(
+    client: Client, task_queue: str
+) -> None:
+    """Another plugin may remove interceptors; the queue that was opened must not stay open."""
+    plugin = StreamqPlugin(settings=load_settings(backend="memory"))
+    worker = Worker(client, task_queue=task_queue, workflows=[TwoTopics])
+
+    async def run(worker: Worker) -> None:
+        pytest.fail("it must not run")
+
+    with pytest.raises(ConfigurationError, match="no interceptor of the StreamqPlugin"):
+        await plugin.run_worker(worker, run)
+    assert plugin._opened() is None
 
 
 async def test_client_passes_the_plugin_to_its_workers(

@@ -52,6 +52,7 @@ async def _read(
     return await queue.read(stream, after, max_records=100, max_bytes=2**20, max_wait=max_wait)
 
 
+@pytest.mark.full
 async def test_partitions_of_many_batches_are_read_and_followed(
     tansu_alone: EmbeddedKafka, open_with: OpenWith, stream: StreamId
 ) -> None:

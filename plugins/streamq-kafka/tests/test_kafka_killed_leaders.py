@@ -84,6 +84,7 @@ class _Load:
             assert reader.seal.state is SealState.END
 
 
+@pytest.mark.full
 @pytest.mark.timeout(180)
 async def test_killed_leaders_cost_only_a_pause(
     start_cluster: StartCluster, open_with: OpenWith, note: Callable[[str, str], None]

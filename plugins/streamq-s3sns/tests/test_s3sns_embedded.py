@@ -41,10 +41,10 @@ def test_configured_bucket_or_server_replaces_the_emulator(setting: dict[str, st
 @pytest.mark.parametrize(
     "variables",
     [
-        {},
-        {"STREAMQ_S3SNS_REGION": "eu-west-1"},
-        {"AWS_DEFAULT_REGION": "eu-west-1"},
-        {"AWS_ENDPOINT_URL": ELSEWHERE},
+        pytest.param({}, marks=pytest.mark.full),
+        pytest.param({"STREAMQ_S3SNS_REGION": "eu-west-1"}, marks=pytest.mark.full),
+        pytest.param({"AWS_DEFAULT_REGION": "eu-west-1"}, marks=pytest.mark.full),
+        pytest.param({"AWS_ENDPOINT_URL": ELSEWHERE}, marks=pytest.mark.full),
         {"AWS_ENDPOINT_URL_S3": ELSEWHERE, "AWS_ENDPOINT_URL_SNS": ELSEWHERE},
     ],
     ids=lambda variables: "-".join(variables) or "none",

@@ -340,6 +340,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the peak memory")
 def test_memory_does_not_grow_with_the_object(tmp_path: Path, settings: S3SnsSettings) -> None:
     """Objects are large, and a worker needs its memory for other things."""

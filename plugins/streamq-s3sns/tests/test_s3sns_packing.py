@@ -99,6 +99,7 @@ async def test_newest_records_are_returned_once(open_queue: OpenQueue, stream: S
             assert texts(await read(queue, stream, each.position)) == written[len(written) - i :]
 
 
+@pytest.mark.full
 async def test_reader_follows_while_groups_are_packed(
     open_queue: OpenQueue, stream: StreamId
 ) -> None:

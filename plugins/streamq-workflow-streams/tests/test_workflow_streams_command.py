@@ -67,7 +67,9 @@ def test_invalid_setting_is_reported_in_one_line(tmp_path: Path) -> None:
 def test_demo_needs_no_other_server(tmp_path: Path) -> None:
     """One command must suffice to try the backend."""
     command = ["streamq.cli", "demo", "--exec", "echo it arrives", "--json"]
-    done = run(tmp_path, *command, STREAMQ_BACKEND="workflow_streams")
+    # Variables that name no server do not lead to one, and the server has one namespace only.
+    variables = {"TEMPORAL_NAMESPACE": "mine", "STREAMQ_TEMPORAL_NAMESPACE": "other"}
+    done = run(tmp_path, *command, STREAMQ_BACKEND="workflow_streams", **variables)
     assert done.returncode == 0, done.stderr
     assert '"state": "END"' in done.stdout
     assert "it arrives" in done.stderr

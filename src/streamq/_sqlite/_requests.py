@@ -236,8 +236,12 @@ def data_version(connection: sqlite3.Connection) -> int:
 
 
 def _stored(tenant: str | bytes, name: bytes) -> StreamId | None:
-    place = f"table streams, name {name.decode(errors='backslashreplace')}"
-    return stored_stream(tenant, name, backend=BACKEND, place=place)
+    return stored_stream(
+        tenant,
+        name,
+        backend=BACKEND,
+        place=lambda: f"table streams, name {name.decode(errors='backslashreplace')}",
+    )
 
 
 def _now_ms() -> int:

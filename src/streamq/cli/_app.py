@@ -85,7 +85,7 @@ def run(arguments: Sequence[str] | None) -> int:
         if sys.stdout is not None:  # None in a process that was started without it
             sys.stdout.flush()
     except StreamqError as exc:
-        show_error(str(exc))
+        show_error("; ".join((str(exc), *getattr(exc, "__notes__", ()))))
         return 2
     except _UsageProblem as exc:
         show_error(_usage(exc))

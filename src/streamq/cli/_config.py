@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings
 from rich.table import Table
 from rich.text import Text
 
+from streamq._errors import ConfigurationError
 from streamq._settings import (
     CONFIG_FILE_VARIABLE,
     PREFIX,
@@ -30,7 +31,7 @@ from streamq.opening._data_converter import configured_codec
 from streamq.opening._drivers import installed_drivers, load_driver
 from streamq.opening._open import stream_id
 
-from ._terminal import show_json, show_table, stdout
+from ._terminal import show_json, show_note, show_table, stdout
 
 _MASK = "**********"
 _DOTENV = ".env"
@@ -111,7 +112,13 @@ def _with_profile(found: list[Setting], settings: Settings) -> Iterator[Setting]
     if importlib.util.find_spec("temporalio") is None:
         yield from found
         return
-    endpoint = settings.temporal_target.resolve()
+    try:
+        endpoint = settings.temporal_target.resolve()
+    except ConfigurationError as exc:
+        # Whoever looks for the fault needs the settings.
+        show_note(f"{exc}; what Temporal's profile states is not shown")
+        yield from found
+        return
     stated = {
         f"{PREFIX}TEMPORAL_ADDRESS": endpoint.address,
         f"{PREFIX}TEMPORAL_NAMESPACE": endpoint.namespace,

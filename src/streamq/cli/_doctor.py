@@ -15,7 +15,7 @@ from rich.text import Text
 
 from streamq._errors import StreamqError
 from streamq._settings import Settings, load_settings
-from streamq.driver import AnyDriver, DriverSettings, Finding, QueueOptions
+from streamq.driver import AnyDriver, DriverSettings, Finding, QueueOptions, leaving_sdk
 from streamq.opening._open import configured_driver, open_reader, open_writer
 
 from ._config import mask
@@ -92,7 +92,7 @@ async def _examine_temporal(settings: Settings) -> list[Finding]:
         endpoint = settings.temporal_target.resolve()
         if not endpoint.is_configured:
             return []
-        async with asyncio.timeout(_TEMPORAL_SECONDS):
+        async with leaving_sdk(), asyncio.timeout(_TEMPORAL_SECONDS):
             client = await endpoint.connect()
             await client.workflow_service.describe_namespace(
                 DescribeNamespaceRequest(namespace=endpoint.namespace)

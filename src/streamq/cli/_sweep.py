@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import re
@@ -18,7 +17,7 @@ from streamq._events import shown
 from streamq._settings import Settings, load_settings
 from streamq._sweep import SweepRequest, SweepSummary, judge_nothing
 from streamq._sweep import sweep as run_sweep
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, leaving_sdk
 from streamq.opening._open import open_queue, stream_id
 from streamq.opening._requirements import check_capabilities
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
 _GRACE = timedelta(seconds=SweepRequest.grace_seconds)
-_SDK_SECONDS = 0.05
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _STYLES = {"sealed": "green", "deleted": "green", "kept": "yellow", "failed": "red"}
@@ -188,13 +186,9 @@ async def _with_temporal(
 async def _client(settings: Settings) -> AsyncIterator[Client]:
     with needs_extra("temporal"):
         endpoint = settings.temporal_target.resolve()
-    try:
+    async with leaving_sdk():
         # Lazy: the sweep connects to Temporal only if it needs it.
         yield await endpoint.connect(lazy=True)
-    finally:
-        # The SDK's thread that delivered the last answer still has to leave the interpreter. If the
-        # interpreter ended at this moment, the process would abort (PyGILState_Release).
-        await asyncio.sleep(_SDK_SECONDS)
 
 
 def _schedule(settings: Settings, request: SweepRequest, every: timedelta, task_queue: str) -> int:

@@ -42,7 +42,16 @@ def stderr() -> Console:
 
 def show_error(message: str) -> None:
     """Print a message as one line on stderr."""
-    line = Text.assemble(("error:", "bold red"), " ", " ".join(message.split()))
+    _show_line(("error:", "bold red"), message)
+
+
+def show_note(message: str) -> None:
+    """Print a message as one line on stderr, about something that does not stop the command."""
+    _show_line(("note:", "bold yellow"), message)
+
+
+def _show_line(title: tuple[str, str], message: str) -> None:
+    line = Text.assemble(title, " ", " ".join(message.split()))
     try:
         stderr().print(line, soft_wrap=True)
     except OSError:  # stderr cannot be written; the exit code still shows the failure

@@ -5,9 +5,11 @@ Design: docs/design/configuration.md.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 DEFAULT_TEMPORAL_ADDRESS = "127.0.0.1:7233"
 
 _PEM = "-----BEGIN"
+_SDK_SECONDS = 0.05
+_CHOICE_OF_PROFILE = ("TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE")
+_ALERT = r"(?:fatal alert: |AlertReceived\()"  # after, and while, TLS shakes hands
 _QUOTED = re.compile(r'(?:message|error): "([^"]+)"')  # in messages of the SDK's core
 _REFUSED = (
     "it refuses us: the API key is missing, has expired, or is for another namespace; check "
@@ -41,11 +46,17 @@ _REASONS = (
     (r"InvalidCertificate\(Expired", "its certificate has expired"),
     (r"InvalidContentType", "it speaks no TLS: leave out API key, certificates and {tls}"),
     (r"PrivateKeyParseError", "the private key in {key} is none"),
-    (r"CertificateRequired|fatal alert", "it demands a client certificate: name one in {cert}"),
+    (_ALERT + "CertificateRequired", "it demands a client certificate: name one in {cert}"),
+    (
+        _ALERT + "(CertificateExpired|BadCertificate|UnknownCA|CertificateUnknown|"
+        "CertificateRevoked|UnsupportedCertificate)",
+        "it refuses our client certificate ({0}): check {cert}",
+    ),
+    (_ALERT + r"(\w+)", "received fatal alert: {0}"),
     (
         r"BrokenPipe|ConnectionReset|UnexpectedEof|connection closed|operation was canceled",
         "it closed the connection, as a server does that demands TLS ({tls}) or a client "
-        "certificate ({cert})",
+        "certificate, or refuses ours ({cert})",
     ),
 )
 _VARIABLES = {
@@ -63,7 +74,8 @@ class TemporalTarget:
     """Where Temporal is, as far as settings of streamq state it.
 
     What they leave open comes from the profile of ``temporalio.envconfig``: variables
-    ``TEMPORAL_...``, then ``temporal.toml``. What that leaves open has a default.
+    ``TEMPORAL_...``, then ``temporal.toml``. What that leaves open has a default. If the settings
+    state another address than ``temporal.toml``, nothing comes from that file.
 
     Attributes:
         prefix: Beginning of the names of the settings' variables, for messages.
@@ -92,11 +104,21 @@ class TemporalTarget:
     def resolve(self) -> TemporalEndpoint:
         """Read the profile and the files, and return where and how to connect.
 
+        With :attr:`tls` False, a key of Temporal's own configuration is not sent.
+
         Raises:
-            ConfigurationError: The profile, ``temporal.toml`` or a file cannot be used.
+            ConfigurationError: The profile, ``temporal.toml`` or a file cannot be used, or
+                :attr:`api_key` would be sent without TLS.
         """
-        profile = _load_profile(self.profile)
+        profile = self._load_profile()
+        if self.tls is False and self.api_key:
+            raise ConfigurationError(
+                f"{self.prefix}TLS is false, and {self.prefix}API_KEY is given, which would be "
+                "sent in clear text; remove one"
+            )
         key = self.api_key.get_secret_value() if self.api_key else profile.api_key
+        if self.tls is False:
+            key = None
         ours = (self.address, self.api_key, self.tls, self.tls_server_ca, self.tls_client_cert)
         states = (*ours, profile.address, profile.api_key, profile.tls)
         return TemporalEndpoint(
@@ -109,17 +131,39 @@ class TemporalTarget:
             is_configured=any(each is not None for each in states),
         )
 
-    def local(self, address: str) -> TemporalEndpoint:
-        """Return a server of this machine that has no TLS: no profile says anything about it."""
+    def local(self, address: str, namespace: str | None = None) -> TemporalEndpoint:
+        """Return a server of this machine that has no TLS: no profile says anything about it.
+
+        Args:
+            address: Host and port.
+            namespace: Namespace, by default that of the settings.
+        """
         return TemporalEndpoint(
             prefix=self.prefix,
             address=address,
-            namespace=self.namespace or "default",
+            namespace=namespace or self.namespace or "default",
             api_key=None,
             tls=False,
             metadata={},
             is_configured=True,
         )
+
+    def _load_profile(self) -> ClientConfigProfile:
+        """Load the profile, without its file if that is for another address than ours.
+
+        The file's key and certificates are for the file's server. Variables are a choice for this
+        process, so that they apply to any address.
+        """
+        if self.address:
+            chosen = {
+                name: value
+                for name, value in os.environ.items()
+                if name in _CHOICE_OF_PROFILE or not name.startswith("TEMPORAL_")
+            }
+            stored = _load(self.profile, chosen)
+            if stored.address and stored.address != self.address:
+                return _load(self.profile, dict(os.environ), disable_file=True)
+        return _load(self.profile, dict(os.environ))
 
     def _tls(self, profile: ClientConfigTLS | None, *, has_key: bool) -> bool | TLSConfig:
         from temporalio.service import TLSConfig
@@ -140,7 +184,7 @@ class TemporalTarget:
         if self.tls is None and not used:
             if profile is None:
                 return has_key
-            if profile.disabled:
+            if profile.disabled and not self.api_key:  # a key of ours is not sent in clear text
                 return False
         cert, key = self._file("cert", self.tls_client_cert), self._file("key", self.tls_client_key)
         if cert is None and key is None and profile is not None:
@@ -241,20 +285,37 @@ def failed_connection(failure: BaseException, prefix: str) -> tuple[bool, str]:
     """
     text = str(failure)
     for pattern, reason in _REASONS:
-        if re.search(pattern, text):
+        if found := re.search(pattern, text):
             advice = {
                 what: f"{prefix}{ours} or {temporals}"
                 for what, (ours, temporals) in _VARIABLES.items()
             }
-            return reason is _REFUSED, reason.format(**advice)
+            return reason is _REFUSED, reason.format(*found.groups(), **advice)
     return False, [*_QUOTED.findall(text), text][0]
 
 
-def _load_profile(name: str | None) -> ClientConfigProfile:
+@asynccontextmanager
+async def leaving_sdk() -> AsyncIterator[None]:
+    """Give threads of the Temporal SDK time to leave the interpreter, at the end of a command.
+
+    The thread that delivered the last answer needs the interpreter once more. If the interpreter
+    ended at that moment, the process would abort (``PyGILState_Release``).
+    """
+    try:
+        yield
+    finally:
+        await asyncio.sleep(_SDK_SECONDS)
+
+
+def _load(
+    name: str | None, variables: dict[str, str], *, disable_file: bool = False
+) -> ClientConfigProfile:
     from temporalio.envconfig import ClientConfigProfile
 
     try:
-        return ClientConfigProfile.load(name, override_env_vars=dict(os.environ))
+        return ClientConfigProfile.load(
+            name, disable_file=disable_file, override_env_vars=variables
+        )
     except RuntimeError as exc:
         # Only the first line: the others show the line of the file, which may have the API key.
         reason = (str(exc).splitlines() or [type(exc).__name__])[0]

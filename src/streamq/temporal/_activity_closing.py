@@ -5,7 +5,6 @@ Design: docs/design/temporal-reading.md.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,7 +14,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from ._activity_runs import activity_rpc_error, describe_activity
-from ._patience import SHORTEST_PAUSE, Patience, next_pause
+from ._patience import LongPolls, Patience
 from ._rpc import connecting
 
 _LONG_POLL_TIMEOUT = timedelta(seconds=70)
@@ -61,17 +60,13 @@ class ActivityClosingWatch(Patience):
         Raises:
             StreamqError: Temporal did not answer for as long as the watch has patience.
         """
-        pause = SHORTEST_PAUSE
+        polls = LongPolls()
         while True:
             failed = await self._poll(run_id)
             status = await self.asking(lambda: self._ending(run_id))
             if status is not None:
                 return status
-            if failed is None:
-                pause = SHORTEST_PAUSE
-            else:
-                await asyncio.sleep(pause)
-                pause = next_pause(pause, failed)
+            await polls.rest(failed)
 
     async def _poll(self, run_id: str) -> RPCError | None:
         """Return when the run has ended, or after the server's longest wait; a failure if any."""

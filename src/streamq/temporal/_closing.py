@@ -5,7 +5,6 @@ Design: docs/design/temporal-reading.md.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,7 +22,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from ._chains import first_run_of_chain
-from ._patience import SHORTEST_PAUSE, Patience, next_pause
+from ._patience import LongPolls, Patience
 from ._rpc import connecting, is_transient, rpc_error
 from ._workflow_runs import describe_run
 
@@ -101,7 +100,7 @@ class ClosingWatch(Patience):
         handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(
             self._workflow_id, run_id=run_id
         )
-        pause = SHORTEST_PAUSE
+        polls = LongPolls()
         while True:
             pages = handle.fetch_history_events(
                 wait_new_event=True,
@@ -114,17 +113,16 @@ class ClosingWatch(Patience):
                     while True:
                         await pages.fetch_next_page()
                         self.answered()
-                        pause = SHORTEST_PAUSE
                         for event in pages.current_page or ():
                             if _kind(event) in _CLOSED_BY:
                                 return event
+                        await polls.rest()
             except RPCError as exc:
                 if exc.status is RPCStatusCode.NOT_FOUND:
                     return None  # removed after the namespace's retention
                 await self._prove(exc, run_id)
                 failed = exc
-            await asyncio.sleep(pause)
-            pause = next_pause(pause, failed)
+            await polls.rest(failed)
 
     async def _prove(self, failed: RPCError, run_id: str | None) -> None:
         """Ask a short question after a long one has failed."""

@@ -17,7 +17,8 @@ async def connect(settings: Settings | None = None, **options: Any) -> Client:
 
     Each value comes from the first of these that states it: the settings
     (``STREAMQ_TEMPORAL_...``, ``.env``, ``streamq.toml``), the variables ``TEMPORAL_...``, the
-    profile in ``temporal.toml`` where ``temporalio.envconfig`` looks for it, the default. Files of
+    profile in ``temporal.toml`` where ``temporalio.envconfig`` looks for it, the default. If the
+    settings state another address than that profile, nothing comes from ``temporal.toml``. Files of
     certificates and keys are read once, now: connect anew after they were renewed.
 
     Args:
@@ -26,7 +27,8 @@ async def connect(settings: Settings | None = None, **options: Any) -> Client:
             ``data_converter``.
 
     Raises:
-        ConfigurationError: A file, or Temporal's own configuration, cannot be used.
+        ConfigurationError: A file, or Temporal's own configuration, cannot be used; or the settings
+            give an API key and turn TLS off.
         AccessDeniedError: Temporal refuses the API key.
         BackendUnavailableError: Temporal cannot be reached; the message names the likely cause.
     """

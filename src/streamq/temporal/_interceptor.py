@@ -70,7 +70,8 @@ _BRIEF = {
     PUBLISH_ACTIVITY,
     END_TOPICS_ACTIVITY,
 }
-"""Activities that occupy a slot for a moment, and must not queue behind producers."""
+"""Activities that must not queue behind producers: those that wait leave their slot at once, the
+others work for as long as the stored records take, or the deadline of a call."""
 
 _FIRST = Priority(priority_key=1)
 

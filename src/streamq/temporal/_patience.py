@@ -1,4 +1,4 @@
-"""Counts how long Temporal has not answered the questions of a watch.
+"""Counts how long Temporal has not answered the questions of a watch, and paces its long polls.
 
 Design: docs/design/temporal-reading.md.
 """
@@ -26,9 +26,30 @@ _REFUSED_PAUSE = 30.0
 R = TypeVar("R")
 
 
-def next_pause(pause: float, failed: RPCError) -> float:
+def next_pause(pause: float, failed: RPCError | None) -> float:
     """Return the pause after a pause: long ones only after a refusal, which rarely passes."""
-    return min(pause * 2, _LONGEST_PAUSE if is_transient(failed) else _REFUSED_PAUSE)
+    is_refused = failed is not None and not is_transient(failed)
+    return min(pause * 2, _REFUSED_PAUSE if is_refused else _LONGEST_PAUSE)
+
+
+class LongPolls:
+    """Pauses between long polls, so that few requests are made also if they return at once."""
+
+    def __init__(self) -> None:
+        self._pause = SHORTEST_PAUSE
+        self._began = time.monotonic()
+
+    async def rest(self, failed: RPCError | None = None) -> None:
+        """Pause after a poll: longer each time, and briefly after one that itself has waited.
+
+        Args:
+            failed: Why it failed, if it did.
+        """
+        if failed is None and time.monotonic() - self._began >= _LONGEST_PAUSE:
+            self._pause = SHORTEST_PAUSE
+        await asyncio.sleep(self._pause)
+        self._pause = next_pause(self._pause, failed)
+        self._began = time.monotonic()
 
 
 class Patience:

@@ -158,13 +158,15 @@ class StreamqPlugin(SimplePlugin):
         """Run the worker with an open queue.
 
         Raises:
-            ConfigurationError: ``route_workflow_streams``, and this version of the SDK publishes in
-                a way that is not known.
+            ConfigurationError: The worker was made without this plugin; or
+                ``route_workflow_streams``, and this version of the SDK publishes in a way that is
+                not known.
             CapabilityError: ``route_workflow_streams``, and the backend does not fence.
             StreamqError: As for :func:`streamq.open_queue`.
         """
         try:
-            queue = await self._acquire()
+            waiting = self._waiting_of(worker)
+            queue, settings = await self._acquire()
             try:
                 await self._prepare(worker, queue)
             except BaseException:
@@ -178,8 +180,7 @@ class StreamqPlugin(SimplePlugin):
             if ended is not None:
                 ended.set()
             raise
-        waiting = self._waiting_of(worker)
-        waiting.open()
+        waiting.open(settings.max_waiting_activities)
         try:
             await next(worker)
         finally:
@@ -189,7 +190,13 @@ class StreamqPlugin(SimplePlugin):
         """Return the activities of a worker that wait outside of its slots."""
         found = worker.config(active_config=True).get("interceptors") or ()
         mine = (each for each in found if isinstance(each, StreamqInterceptor))
-        return next(each.waiting for each in mine if self._is_mine(each))
+        for each in mine:
+            if self._is_mine(each):
+                return each.waiting
+        raise ConfigurationError(
+            "this worker has no interceptor of the StreamqPlugin that runs it: pass the plugin to "
+            "Worker(plugins=[...]) or to its client, and let no other plugin remove interceptors"
+        )
 
     async def _prepare(self, worker: Worker, queue: ChunkQueue) -> None:
         activities = worker.config(active_config=True).get("activities", ())
@@ -200,13 +207,13 @@ class StreamqPlugin(SimplePlugin):
         if (routed := routed_client(worker.client)) is not worker.client:
             worker.client = routed
 
-    async def _acquire(self) -> ChunkQueue:
+    async def _acquire(self) -> tuple[ChunkQueue, Settings]:
         async with self._lock:
             if self._resources is None:
                 settings = self._given_settings or load_settings()
                 self._resources = (self._given or await open_queue(settings), settings)
             self._workers += 1
-            return self._resources[0]
+            return self._resources
 
     async def _release(self) -> None:
         async with self._lock:

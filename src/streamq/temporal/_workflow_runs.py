@@ -41,14 +41,16 @@ class Run:
 
     Attributes:
         run_id: Its id.
-        begins_workflow: Whether it is the first run since the workflow was started.
+        workflow_first_run_id: The first run since the workflow was started.
+        has_begun: Whether it has had work; false while it waits for its time.
         status: Its state; ``None`` if this SDK has no name for that.
         started_at: When it began, by the server's clock.
         closed_at: When it ended, if it has.
     """
 
     run_id: str
-    begins_workflow: bool
+    workflow_first_run_id: str
+    has_begun: bool
     status: WorkflowExecutionStatus | None
     started_at: datetime
     closed_at: datetime | None
@@ -60,9 +62,18 @@ class Run:
 
     async def first_run_id(self, client: Client, workflow_id: str) -> str | None:
         """Return the first run of its chain, as :func:`first_run_of_chain` does."""
-        if self.begins_workflow:
+        if self.run_id == self.workflow_first_run_id:
             return self.run_id
         return await first_run_of_chain(client, workflow_id, self.run_id)
+
+    def may_write_for(self, first_run_id: str) -> bool:
+        """Whether it may write the streams that are named after a run of an earlier chain.
+
+        Before each firing of a cron schedule had streams of its own, all of them wrote those that
+        are named after the workflow's first run. A firing that began then ends with them.
+        """
+        is_open = self.closed_at is None
+        return is_open and self.has_begun and self.workflow_first_run_id == first_run_id
 
 
 async def describe_run(client: Client, workflow_id: str, run_id: str | None = None) -> Run:
@@ -83,7 +94,8 @@ async def describe_run(client: Client, workflow_id: str, run_id: str | None = No
     found = answer.workflow_execution_info
     return Run(
         found.execution.run_id,
-        found.first_run_id == found.execution.run_id,
+        found.first_run_id,
+        found.history_length > 1,  # the first event states that the run exists
         _STATUSES.get(found.status),
         found.start_time.ToDatetime(UTC),
         found.close_time.ToDatetime(UTC) if found.HasField("close_time") else None,
@@ -155,11 +167,13 @@ async def wait_started(
 
 
 async def has_chain_ended(client: Client, workflow_id: str, first_run_id: str) -> bool:
-    """Whether no run of the chain is running any more; false if Temporal does not answer."""
+    """Whether no run writes the chain's streams any more; false if Temporal does not answer."""
     try:
         newest = await describe_run(client, workflow_id)
         if newest.has_ended:
             return True
+        if newest.may_write_for(first_run_id):
+            return False
         first = await newest.first_run_id(client, workflow_id)
     except RPCError as exc:
         return _is_unknown(exc, workflow_id)

@@ -142,6 +142,7 @@ class Outbox:
         self._next_index = 1  # 0 is the record that opened the epoch
         self._pending: deque[_Whole | _Part] = deque()
         self._accepted: deque[_Whole | _Part] = deque() if holds_back else self._pending
+        self._released = 0  # how many of the pending ones END has released in batch mode
         self._overhead = HELD_OVERHEAD if holds_back else CHUNK_OVERHEAD
         self._in_flight: Batch | None = None
         self._max_record_bytes = max_record_bytes
@@ -261,28 +262,46 @@ class Outbox:
         if self._accepted is not self._pending:
             self._release(state)
 
-    def withdraw_seal(self) -> bool:
-        """Forget a requested seal, so that another ending can be requested.
-
-        Returns:
-            Whether no seal is requested now; ``False`` if it is stored or on its way.
-        """
+    @property
+    def can_withdraw_seal(self) -> bool:
+        """Whether neither the seal, nor a chunk that batch mode has released with it, was sent."""
         if self.is_sealed or (self._in_flight is not None and self._in_flight.seals):
             return False
+        return self._accepted is self._pending or len(self._pending) == self._released
+
+    def withdraw_seal(self) -> bool:
+        """Forget a requested seal if that is possible, and return whether it is.
+
+        Another ending can be requested then. Batch mode holds back again what END has released.
+        """
+        if not self.can_withdraw_seal:
+            return False
         self.seal = None
+        if self._released:
+            self._pending, self._accepted = self._accepted, self._pending
+            self.buffered_bytes += self._released * (HELD_OVERHEAD - CHUNK_OVERHEAD)
+            self._released = 0
         return True
+
+    def check_sealed(self, state: SealState) -> None:
+        """Raise ``SealedError`` unless the stream is sealed so: the seal may be withdrawn."""
+        if self.seal is None or self.seal.state is not state or not self.is_sealed:
+            raise SealedError(
+                f"stream {self._stream} was not sealed {state.name}: its producer was cancelled "
+                "before that was sent",
+                stream=self._stream,
+            )
 
     def _release(self, state: SealState) -> None:
         """Send the chunks that were held back at END, or discard those of a failed attempt."""
         if state is SealState.END:
             # From here on they are counted like all others.
-            self.buffered_bytes -= len(self._accepted) * (HELD_OVERHEAD - CHUNK_OVERHEAD)
+            self._released = len(self._accepted)
+            self.buffered_bytes -= self._released * (HELD_OVERHEAD - CHUNK_OVERHEAD)
             self._pending, self._accepted = self._accepted, deque()
         else:
             self._accepted.clear()
-            # Chunks that a withdrawn END has released are sent, and counted as such.
-            if self._in_flight is None and not self._pending:
-                self.buffered_bytes = 0
+            self.buffered_bytes = 0
 
     def pack(self) -> Batch | None:
         """Return the batch to store next; the same one until it is acknowledged."""

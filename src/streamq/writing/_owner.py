@@ -5,6 +5,7 @@ Design: docs/design/writing.md.
 
 from __future__ import annotations
 
+import contextlib
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -58,6 +59,22 @@ def leave(writer: Any, error: BaseException) -> bool:
     if ending.state is not None:  # aclose waits for it
         writer._request_seal(ending.state, error_type=ending.error_type, message=ending.message)
     return ending.closes
+
+
+def withdraw_seals(*writers: Any) -> bool:
+    """Forget the seals that were requested of several ``StreamWriter``, or none of them.
+
+    Returns:
+        Whether no seal is requested now, so that other endings can be. ``False`` changes nothing:
+        the seal of one, or a chunk that batch mode has released with it, is stored or in flight.
+    """
+    with contextlib.ExitStack() as locks:
+        for writer in writers:
+            locks.enter_context(writer._lock)
+        boxes = [writer._outbox for writer in writers]
+        return all(box.can_withdraw_seal for box in boxes) and all(
+            box.withdraw_seal() for box in boxes
+        )
 
 
 def type_name(error: BaseException | str) -> str:

@@ -28,7 +28,7 @@ from streamq.records._wire import SealBody
 from ._fence import Fence
 from ._limits import Limits, not_awaited
 from ._outbox import Outbox
-from ._owner import leave, type_name
+from ._owner import leave, type_name, withdraw_seals
 from ._policies import OnFull
 from ._send_calls import ACCEPTED, SendCall, SendCalls, marked_coroutine_function
 from ._sender import Sender
@@ -286,7 +286,8 @@ class StreamWriter(Generic[TContra]):
 
         Raises:
             NotAwaitedError: Calls of :meth:`send_chunk` had to wait and were never awaited.
-            SealedError: The stream was sealed otherwise (``fail``, ``cancel``).
+            SealedError: The stream was sealed otherwise (``fail``, ``cancel``), or its producer
+                was cancelled before END was sent.
             ReplayError: With ``OnRetry.REPLAY``: not all durable chunks were sent again.
             StreamqError: The error that stopped the writer.
         """
@@ -350,7 +351,7 @@ class StreamWriter(Generic[TContra]):
             closes = closes and leave(self, error)
             raise
         except asyncio.CancelledError as error:
-            if closes and self._withdraw_seal():
+            if withdraw_seals(self) and closes:
                 closes = leave(self, error)
             raise
         finally:
@@ -372,6 +373,7 @@ class StreamWriter(Generic[TContra]):
             self._check_writable()
         self._request_seal(state, error_type=error_type, message=message, retryable=retryable)
         await self._sender.drain()
+        self._outbox.check_sealed(state)
 
     def _request_seal(
         self,
@@ -386,11 +388,6 @@ class StreamWriter(Generic[TContra]):
                 state, error_type=error_type, message=message, retryable=retryable
             )
         self._wake.set()
-
-    def _withdraw_seal(self) -> bool:
-        """Forget a requested seal; return whether it is neither stored nor on its way."""
-        with self._lock:
-            return self._outbox.withdraw_seal()
 
     def _check_writable(self) -> None:
         self._sender.raise_error()

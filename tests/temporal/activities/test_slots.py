@@ -1,10 +1,10 @@
 """Tests what streams take of their worker: nothing of ours waits in a slot that a producer needs.
 
-Places that wait, and how each is checked: ``streamq.forward``, ``streamq.poll``, ``streamq.watch``,
-``streamq.result`` and ``streamq.summary`` by the full workers of this module, which run every
-delivery; the slots of each delivery are counted. ``streamq.sweep`` and ``streamq.end_topics`` wait
-in the same way and are tested where their work is. Local polls keep their slots, local ones.
-``streamq.seal`` and ``streamq.publish`` keep theirs for a bounded time. docs/temporal.md has the
+Places that wait, and how each is checked: ``streamq.forward``, ``streamq.poll``, ``streamq.watch``
+and ``streamq.result`` by the full workers of this module, which run every delivery; the slots of
+each delivery are counted. Local polls keep their slots, local ones. ``streamq.summary``,
+``streamq.sweep``, ``streamq.end_topics``, ``streamq.seal`` and ``streamq.publish`` work, and keep
+theirs (``test_waiting.py``). docs/temporal.md has the
 table of all; a test compares it.
 """
 
@@ -231,6 +231,7 @@ async def test_twenty_streams_complete_on_ten_slots(
         await complete(DELIVERIES[delivery], client, task_queue, streams=20)
 
 
+@pytest.mark.full
 async def test_all_deliveries_share_four_slots(
     run_slots: RunSlots, client: Client, task_queue: str
 ) -> None:

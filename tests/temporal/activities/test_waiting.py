@@ -1,7 +1,9 @@
 """Tests activities that wait outside of their slots: how they are given back, cancelled, reported.
 
-All of them share one mechanism (``wait_without_slot``). ``streamq.forward`` is the one with details
-to keep, so that most tests run it; the kinds of ending are the same for each.
+``streamq.poll``, ``forward``, ``watch`` and ``result`` share one mechanism (``wait_without_slot``).
+``streamq.forward`` is the one with details to keep, so that most tests run it; the kinds of ending
+are the same for each. What happens on a full worker is checked for each activity of ours.
+``streamq.summary``, ``sweep`` and ``end_topics`` keep their slots (``beating``); one is checked.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ import json
 import uuid
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import Payload, WorkflowExecution
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, PendingActivityState
 from temporalio.api.workflowservice.v1 import ResetActivityRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import RetryPolicy
 from temporalio.converter import (
     DefaultFailureConverterWithEncodedAttributes,
     PayloadCodec,
@@ -34,7 +38,7 @@ from tests.temporal.support.receiving_workflows import Gateway
 from streamq import Settings, StreamWriter, open_writer
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin
-from streamq.temporal.activities import _waiting
+from streamq.testing import Block, FaultyQueue
 
 HOUR = 3_600.0  # a heartbeat timeout that only a report can beat
 
@@ -53,12 +57,13 @@ class Bench:
         self._task_queue = task_queue
         self.stream = f"agent-{uuid.uuid4().hex}/run/default"
 
-    def worker(self, task_queue: str | None = None) -> Worker:
+    def worker(self, task_queue: str | None = None, **options: Any) -> Worker:
         return Worker(
             self._client,
             task_queue=task_queue or self._task_queue,
             workflows=[Calls, Gateway],
             plugins=[StreamqPlugin(self._queue, self._settings)],
+            **options,
         )
 
     def writer(self) -> AbstractAsyncContextManager[StreamWriter]:
@@ -169,25 +174,69 @@ async def test_reset_activity_begins_again(bench: Bench, client: Client) -> None
         assert (await agent.result())["sealed"]
 
 
-async def test_worker_that_is_full_refuses_for_a_moment(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+async def test_full_worker_lets_activities_keep_their_slots(
+    client: Client,
+    queue: ChunkQueue,
+    settings: Settings,
+    task_queue: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The number of waiting activities is bounded; one beyond it is retried, not lost."""
-    monkeypatch.setattr(_waiting, "MOST_WAITING", 1)
+    """No activity fails because others wait: one with a single attempt does its work."""
+    settings = settings.model_copy(update={"max_waiting_activities": 1})
+    bench = Bench(client, queue, settings, task_queue)
+
+    async def call(kind: str, request: object) -> Any:
+        return await client.execute_activity(
+            f"streamq.{kind}",
+            request,
+            id=f"act-{uuid.uuid4().hex}",
+            task_queue=task_queue,
+            start_to_close_timeout=timedelta(seconds=20),
+            retry_policy=RetryPolicy(maximum_attempts=1),
+        )
+
     async with bench.worker(), bench.writer() as writer, asyncio.timeout(20):
-        target = await bench.start("Gateway")
-        first = await bench.start("Calls", "streamq.poll", {"stream": bench.stream}, HOUR)
+        silent = await bench.start("Calls", "streamq.poll", {"stream": "silent/run/x"}, HOUR)
         await wait_waiting("streamq.poll")
-        second = await bench.forward(target)
-        async with asyncio.timeout(5):
-            while (failure := await pending_failure(second)) is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)  # an attempt's failure cannot be waited for
-        assert failure == "WorkerFull"
+        target = await bench.start("Gateway")
+        stream = {"stream": bench.stream}
+        calls = [
+            call("forward", stream | {"target_workflow_id": target.id}),
+            call("watch", {"workflow_id": target.id, "first_run_id": target.result_run_id}),
+            call("result", target.id),
+            call("poll", stream),
+            call("summary", stream),
+            call("sweep", {"dry_run": True}),
+        ]
+        running = [asyncio.create_task(each) for each in calls]
+        ending = await bench.start("Calls", "streamq.end_topics", {}, HOUR)
+        assert await ending.result() == []
         await writer.send_chunk("a")
-        await writer.flush()
-        assert (await first.result())["count"] == 1
         await writer.finish()
-        await second.result()
+        forwarded, state, outcome, *_ = await asyncio.gather(*running)
+        await wait_waiting("streamq.poll")  # the first one still has the only place
+        await silent.terminate()
+    assert (forwarded["sealed"], state, outcome["status"]) == (True, "COMPLETED", "COMPLETED")
+    warnings = [each for each in caplog.messages if "STREAMQ_MAX_WAITING_ACTIVITIES" in each]
+    assert len(warnings) == 1
+
+
+async def test_summaries_are_as_many_as_slots(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """They work, so that the number that users choose bounds their memory."""
+    faulty = FaultyQueue(queue)
+    block = Block()
+    faulty.always("read", block)
+    bench = Bench(client, faulty, settings, task_queue)
+    request = {"stream": bench.stream}
+    async with bench.worker(max_concurrent_activities=2), asyncio.timeout(20):
+        begun = [await bench.start("Calls", "streamq.summary", request, HOUR) for _ in range(3)]
+        await wait_begun(begun, 2)
+        await wait_waiting(None)
+        block.release()
+        results = await asyncio.gather(*(each.result() for each in begun))
+    assert [each["chunks"] for each in results] == [0, 0, 0]
 
 
 class Envelope(PayloadCodec, WithSerializationContext):
@@ -226,7 +275,7 @@ async def test_payload_codec_encodes_what_is_reported(
     config = client.config() | {"data_converter": converter}
     bench = Bench(Client(**config), queue, settings, task_queue)
     async with bench.worker(), asyncio.timeout(20):
-        request = {"stream": bench.stream, "max_wait_seconds": -1 if fails else 0}
+        request = {"stream": bench.stream, "max_wait_seconds": 0, "cursor": "?" if fails else None}
         agent = await bench.start("Calls", "streamq.poll", request, HOUR)
         with contextlib.suppress(WorkflowFailureError):
             await agent.result()
@@ -249,16 +298,23 @@ async def test_payload_codec_encodes_what_is_reported(
     assert found.metadata["by"] == b"streamq.poll"
 
 
-async def test_failure_is_reported_with_its_type(bench: Bench) -> None:
-    """A mistake in a request fails the workflow as it would from a slot."""
+@pytest.mark.parametrize(
+    ("mistake", "kind"),
+    [({"stream": ""}, "ConfigurationError"), ({"cursor": "?"}, "CursorError")],
+)
+async def test_failure_is_reported_with_its_type(
+    bench: Bench, mistake: dict[str, str], kind: str
+) -> None:
+    """A mistake fails the workflow alike, whether it is found before or after the slot is left."""
+    request = {"stream": bench.stream, "cursor": None} | mistake
     async with bench.worker(), asyncio.timeout(20):
-        agent = await bench.start("Calls", "streamq.poll", {"stream": "", "max_events": 1}, HOUR)
+        agent = await bench.start("Calls", "streamq.poll", request, HOUR)
         with pytest.raises(WorkflowFailureError) as caught:
             await agent.result()
     cause = caught.value.cause
     assert isinstance(cause, ActivityError)
     assert isinstance(cause.cause, ApplicationError)
-    assert (cause.cause.type, cause.cause.non_retryable) == ("ConfigurationError", True)
+    assert (cause.cause.type, cause.cause.non_retryable) == (kind, True)
 
 
 async def wait_waiting(kind: str | None) -> None:
@@ -272,8 +328,10 @@ async def wait_waiting(kind: str | None) -> None:
             await asyncio.sleep(0.02)  # nothing states that an activity has begun to wait
 
 
-async def pending_failure(handle: Handle) -> str | None:
-    """Return the type of the last failure of a workflow's pending activity, if it has one."""
-    pending = (await handle.describe()).raw_description.pending_activities
-    failures = [each.last_failure.application_failure_info.type for each in pending]
-    return failures[0] or None if failures else None
+async def wait_begun(handles: list[Handle], count: int) -> None:
+    """Wait until as many activities of workflows have begun."""
+    states: list[int] = []
+    while states.count(PendingActivityState.PENDING_ACTIVITY_STATE_STARTED) != count:
+        await asyncio.sleep(0.02)  # nothing states that an activity has begun
+        found = [(await each.describe()).raw_description for each in handles]
+        states = [pending.state for each in found for pending in each.pending_activities]

@@ -2,7 +2,7 @@
 
 Places that share the names of firings: the activity (executed, followed, detached, of the generic
 workflow, scheduled by a worker without the plugin), the reader (by start handle, id, run id),
-the watch of the producer's end, the sweep.
+the watch of the producer's end, the sweep. Names in workflow code: ``test_names_in_workflow_code``.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from streamq.temporal import (
     find_stream_name,
     subscribe,
 )
+from streamq.temporal._workflow_runs import has_chain_ended
 from streamq.temporal.sweeping._activity import sweep_queue
 
 Handle = WorkflowHandle[Any, Any]
 QUICK = RetryPolicy(initial_interval=timedelta(milliseconds=20), maximum_attempts=2)
 RETRIED = ["half", "RESET 2", "whole", "END"]
-SHAPES = [("executed", True), ("followed", True), ("detached", False), ("generic", True)]
+SHAPES = [("executed", True), ("followed", True), ("detached", False)]
 
 
 def activities_of(task_queue: str) -> str:
@@ -145,8 +146,15 @@ async def check_two_firings(firings: Firings, shape: str, *, retried: bool) -> N
     assert (await firings.read(handle))[0] == first
 
 
+@pytest.mark.parametrize(
+    "shapes", [SHAPES, pytest.param([("generic", True)], marks=pytest.mark.full)]
+)
 async def test_each_firing_has_a_stream_of_its_own(
-    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+    client: Client,
+    queue: ChunkQueue,
+    settings: Settings,
+    task_queue: str,
+    shapes: list[tuple[str, bool]],
 ) -> None:
     """A firing that finds the stream of the last one sealed fails before its body runs."""
     server = Server(client, False, "@every 1s")
@@ -154,7 +162,7 @@ async def test_each_firing_has_a_stream_of_its_own(
         running(server, queue, settings, task_queue) as firings,
         asyncio.TaskGroup() as checks,  # together, since each waits for the time
     ):
-        for shape, retried in SHAPES:
+        for shape, retried in shapes:
             checks.create_task(check_two_firings(firings, shape, retried=retried))
 
 
@@ -198,10 +206,10 @@ async def test_firing_that_continues_as_new_keeps_its_stream(
 
 
 async def test_activity_of_a_worker_without_the_plugin_names_the_firing(
-    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+    time_skipping: Server, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
     """A workflow in another SDK sends no header: the activity asks for the firing."""
-    server = Server(client, False, "@every 1s")
+    server, client = time_skipping, time_skipping.client
     workflows = Worker(
         client, task_queue=task_queue, workflows=[Bare], workflow_runner=UnsandboxedWorkflowRunner()
     )
@@ -239,6 +247,7 @@ async def test_firing_that_ends_without_seal_ends_its_readers(
         assert [(each.stream, each.done) for each in summary.findings] == [(name, "sealed")]
 
 
+@pytest.mark.full
 async def test_reset_firing_keeps_its_stream(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
@@ -256,3 +265,24 @@ async def test_reset_firing_keeps_its_stream(
                 seen += [await anext(events), await anext(events)]
         assert outline(seen) == ["stays", "RESET 2", "stays"]
         assert await firings.name(handle.id) == second
+
+
+async def test_sweep_leaves_a_firing_that_began_when_all_had_one_stream(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """A worker of an earlier version began it; it still writes the stream of the first firing."""
+    server = Server(client, False, "@every 1s")
+    async with running(server, queue, settings, task_queue) as firings:
+        handle = await firings.start("staying", retried=False)
+        first = await firings.name(handle)
+        async with await open_writer(first, queue=queue, settings=settings, epoch=1) as writer:
+            await writer.send_chunk("half")
+            await firings.later_than(first, handle.id)
+            async with subscribe(handle.id, client=client, queue=queue, settings=settings) as later:
+                await anext(later)  # so that it runs
+            request = SweepRequest(grace_seconds=0, prefix=first)
+            summary = await sweep_queue(queue, settings, client, request)
+            assert [(each.stream, each.done) for each in summary.findings] == [(first, "kept")]
+            assert "may have begun when all" in summary.findings[0].reason
+            assert not await has_chain_ended(client, *first.split("/")[:2])
+            await writer.finish()

@@ -44,9 +44,22 @@ class Frozen:
 
         self.queue.always("append", choose)
 
+    def freeze_chunks_of(self, topic: str) -> None:
+        def choose(call: Call) -> Fault | None:
+            assert call.stream is not None
+            is_chosen = call.stream.name.endswith(f"/{topic}") and call.entries[0].index > 0
+            return self.block if is_chosen else None
+
+        self.queue.always("append", choose)
+
     def returned(self, writer: StreamWriter) -> None:
         self._writers.append(writer)
         self._contexts.append(contextvars.copy_context())
+
+    async def is_sealed(self) -> None:
+        """Wait until the main stream has its ending."""
+        async with asyncio.timeout(10):
+            assert await self._writers[0].wait_stopped() is None
 
     async def cancelled(self) -> None:
         """Wait until the cancellation has arrived."""
@@ -96,12 +109,48 @@ def in_a_thread(frozen: Frozen) -> Callable[..., Any]:
     return produce
 
 
+def in_its_block(frozen: Frozen) -> Callable[..., Any]:
+    @streaming_activity
+    async def produce(_: str, stream: StreamWriter) -> str:
+        async with stream:
+            await stream.send_chunk("half")
+            await frozen.block.reached()  # without END
+            frozen.returned(stream)
+        return "done"
+
+    return produce
+
+
+def two_in_the_loop(frozen: Frozen) -> Callable[..., Any]:
+    @streaming_activity
+    async def produce(_: str, stream: StreamWriter, other: StreamWriter) -> str:
+        await stream.send_chunk("whole")
+        await other.send_chunk("half")
+        frozen.returned(stream)
+        return "done"
+
+    return produce
+
+
+def two_in_a_thread(frozen: Frozen) -> Callable[..., Any]:
+    @streaming_activity
+    def produce(_: str, stream: BlockingStreamWriter, other: BlockingStreamWriter) -> str:
+        stream.send_chunk("whole")
+        other.send_chunk("half")
+        frozen.returned(stream._writer)
+        return "done"
+
+    return produce
+
+
 by_shape = pytest.mark.parametrize(
     "shape", [in_the_loop, in_a_thread], ids=lambda shape: shape.__name__
 )
 
 
-@by_shape
+@pytest.mark.parametrize(
+    "shape", [in_the_loop, in_a_thread, in_its_block], ids=lambda shape: shape.__name__
+)
 async def test_end_that_was_not_sent_is_taken_back(frozen: Frozen, shape: Any) -> None:
     """A frozen backend must not make the work unstoppable, nor END a stream that is cancelled."""
     frozen.freeze(at_seal=False)
@@ -128,6 +177,36 @@ async def test_end_on_its_way_is_awaited(frozen: Frozen, shape: Any) -> None:
         frozen.block.release()
         events, outcome = await frozen.bench.ending(handle)
     assert (outline(events), outcome.state) == (["half", "END"], "COMPLETED")
+
+
+@pytest.mark.parametrize(
+    "shape", [two_in_the_loop, two_in_a_thread], ids=lambda shape: shape.__name__
+)
+async def test_end_of_one_stream_is_followed_by_that_of_the_others(
+    frozen: Frozen, shape: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An activity completes with END in all of its streams; readers of none may wait for ever."""
+    is_decided = asyncio.Event()
+    decide = attempts._Attempt._is_end_stored
+
+    async def deciding(*given: Any) -> bool:
+        is_decided.set()
+        return await decide(*given)
+
+    monkeypatch.setattr(attempts._Attempt, "_is_end_stored", deciding)
+    frozen.freeze_chunks_of("other")
+    async with frozen.bench.worker(shape(frozen)):
+        handle = await frozen.bench.start()
+        await frozen.block.reached()
+        await frozen.is_sealed()
+        await handle.signal("cancel_activity")
+        async with asyncio.timeout(10):
+            await is_decided.wait()
+        frozen.block.release()
+        other = await frozen.bench.story(handle, topic="other")
+        events, outcome = await frozen.bench.ending(handle)
+    assert (outline(events), outcome.state) == (["whole", "END"], "COMPLETED")
+    assert outline(other) == ["half", "END"]
 
 
 @by_shape

@@ -15,7 +15,7 @@ from tests.temporal.support.surviving_workflow import Call, Outcome, Survives
 
 from streamq import Event, Settings
 from streamq.driver import ChunkQueue
-from streamq.temporal import StreamqPlugin, subscribe
+from streamq.temporal import DEFAULT_TOPIC, StreamqPlugin, subscribe
 
 
 class Bench:
@@ -47,8 +47,11 @@ class Bench:
             task_queue=self.task_queue,
         )
 
-    async def story(self, handle: WorkflowHandle[Any, Any]) -> list[Event]:
-        reading = subscribe(handle, queue=self.queue, settings=self.settings, idle_seconds=15)
+    async def story(
+        self, handle: WorkflowHandle[Any, Any], topic: str = DEFAULT_TOPIC
+    ) -> list[Event]:
+        queue, settings = self.queue, self.settings
+        reading = subscribe(handle, queue=queue, settings=settings, topic=topic, idle_seconds=15)
         async with reading as events:
             return [event async for event in events]
 

@@ -9,7 +9,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
-from streamq import StreamWriter
+from streamq import StreamNotFoundError, StreamWriter
 from streamq.temporal import stream_activity, streaming_activity, workflow_stream_name
 
 TEN_SECONDS = timedelta(seconds=10)
@@ -86,3 +86,55 @@ class Bare:
             start_to_close_timeout=TEN_SECONDS,
         )
         return name
+
+
+@workflow.defn
+class Names:
+    """Names its stream wherever workflow code runs: in a query, a validator, a handler, the end.
+
+    Its object has no place for attributes of others. The first firing ends at once, or fails if it
+    is to be retried; the next run stays until an update.
+    """
+
+    __slots__ = ("_leaves",)
+
+    @workflow.init
+    def __init__(self, retried: bool = False) -> None:
+        self._leaves = False
+
+    @workflow.run
+    async def run(self, retried: bool = False) -> str:
+        if retried:
+            if workflow.info().attempt == 1:
+                raise ApplicationError("the retry names the stream")
+            return workflow_stream_name()
+        if workflow.has_last_completion_result():
+            await workflow.wait_condition(lambda: self._leaves)
+        return workflow_stream_name()
+
+    @workflow.query
+    def name(self) -> str:
+        return workflow_stream_name()
+
+    @workflow.update
+    def leave(self, expected: str, leaves: bool) -> str:
+        self._leaves = leaves
+        return workflow_stream_name()
+
+    @leave.validator
+    def check(self, expected: str, leaves: bool) -> None:
+        assert workflow_stream_name() == expected
+
+
+@workflow.defn
+class Forgotten:
+    """Fails once; the retry streams nothing, and returns the error that naming a stream raises."""
+
+    @workflow.run
+    async def run(self) -> str:
+        if workflow.info().attempt == 1:
+            raise ApplicationError("the retry cannot know its first run")
+        try:
+            return workflow_stream_name()
+        except StreamNotFoundError as exc:
+            return str(exc)

@@ -148,6 +148,7 @@ async def test_run_ends_when_temporal_suggests_it(client: Client, begin: Begin) 
     assert await replay_all(client, handle) < 300
 
 
+@pytest.mark.full
 async def test_a_hundred_thousand_chunks_through_one_stream(begin: Begin) -> None:
     """A stream has no longest length, though every run has."""
     handle = await begin("count", 100_000, 0.0, continue_every=30_000, max_events=5_000)

@@ -61,8 +61,12 @@ def key_of(stream: StreamId) -> bytes:
 def stream_of(key: bytes) -> StreamId | None:
     """Return the stream of a key; ``None``, and a line in the log, if it is not streamq's."""
     tenant, _, name = key.partition(b"/")
-    place = f"key {key.decode(errors='backslashreplace')}"
-    return stored_stream(tenant, name, backend=BACKEND, place=place)
+    return stored_stream(
+        tenant,
+        name,
+        backend=BACKEND,
+        place=lambda: f"key {key.decode(errors='backslashreplace')}",
+    )
 
 
 @functools.lru_cache(maxsize=16_384)

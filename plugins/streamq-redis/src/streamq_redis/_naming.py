@@ -34,22 +34,26 @@ class KeySpace:
 
     def stream(self, key: bytes) -> StreamId | None:
         """Return the stream of a key; ``None``, and a line in the log, if the key is not ours."""
-        place = f"key {key.decode(errors='backslashreplace')}"
         start = self._start.encode()
         if not (key.startswith(start) and key.endswith(b"}")):
-            skip_foreign(BACKEND, place, "the key has another form")
+            skip_foreign(BACKEND, _place(key), "the key has another form")
             return None
         tenant, _, name = key[len(start) : -1].partition(b"/")
         decoded = _CODE.sub(lambda code: _DECODED[code[0]], name)
-        found = stored_stream(tenant, decoded, backend=BACKEND, place=place)
+        found = stored_stream(tenant, decoded, backend=BACKEND, place=lambda: _place(key))
         if found is not None and self.key(found) != key:
-            skip_foreign(BACKEND, place, "the name is not encoded as streamq encodes names")
+            reason = "the name is not encoded as streamq encodes names"
+            skip_foreign(BACKEND, _place(key), reason)
             return None
         return found
 
     def pattern(self, tenant: str, prefix: str) -> bytes:
         """Return a glob pattern for the keys of a tenant's streams whose name has a prefix."""
         return (_GLOB.sub(r"\\\1", f"{self._start}{tenant}/{_encode(prefix)}") + "*}").encode()
+
+
+def _place(key: bytes) -> str:
+    return f"key {key.decode(errors='backslashreplace')}"
 
 
 def _encode(name: str) -> str:

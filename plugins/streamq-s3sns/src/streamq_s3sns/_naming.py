@@ -83,7 +83,7 @@ class KeySpace:
         except ValueError:
             skip_foreign(BACKEND, directory, "it has no name that streamq has given")
             return None
-        found = stored_stream(tenant, name, backend=BACKEND, place=directory)
+        found = stored_stream(tenant, name, backend=BACKEND, place=lambda: directory)
         if found is not None and self.directory(found) != directory:
             skip_foreign(BACKEND, directory, "its name is not the one in its objects")
             return None

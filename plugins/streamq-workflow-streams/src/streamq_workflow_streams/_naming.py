@@ -61,4 +61,4 @@ def stream_of(memo: Memo, workflow_id: str) -> StreamId | None:
     except (ValueError, TypeError):
         skip_foreign(BACKEND, place, "its memo names no stream")
         return None
-    return stored_stream(tenant, name, backend=BACKEND, place=place)
+    return stored_stream(tenant, name, backend=BACKEND, place=lambda: place)

@@ -60,5 +60,8 @@ def embedded(settings: WorkflowStreamsSettings) -> Iterator[Mapping[str, str]]:
     ):
         yield {
             "STREAMQ_WORKFLOW_STREAMS_ADDRESS": server.address,
+            # The server has this namespace only, whatever a profile or TEMPORAL_NAMESPACE says.
+            "STREAMQ_WORKFLOW_STREAMS_NAMESPACE": settings.namespace,
             "STREAMQ_TEMPORAL_ADDRESS": server.address,
+            "STREAMQ_TEMPORAL_NAMESPACE": settings.namespace,
         }

@@ -20,6 +20,7 @@ from streamq.opening._open import open_queue
 from ._plan import Delivery, Plan, choose_source
 
 _TEMPORAL_ADDRESS = "STREAMQ_TEMPORAL_ADDRESS"
+_TEMPORAL_NAMESPACE = "STREAMQ_TEMPORAL_NAMESPACE"
 
 
 def _delivery(value: str) -> str:
@@ -139,7 +140,8 @@ def demo(
             address = embedded.get(_TEMPORAL_ADDRESS)
             endpoint = _configured_endpoint(settings)
             if endpoint is None and address:
-                endpoint = settings.temporal_target.local(address)
+                namespace = embedded.get(_TEMPORAL_NAMESPACE)
+                endpoint = settings.temporal_target.local(address, namespace)
             queue = await stack.enter_async_context(open_queue(settings))
             reading = await stack.enter_async_context(open_queue(settings))
             server: TemporalDevServer | None = None

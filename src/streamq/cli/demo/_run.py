@@ -31,7 +31,7 @@ from streamq import (
 )
 from streamq.cli._terminal import ending, show_error, show_json, stderr, stdout
 from streamq.devserver import READY_POLL_SECONDS, TemporalDevServer
-from streamq.driver import ChunkQueue, TemporalEndpoint
+from streamq.driver import ChunkQueue, TemporalEndpoint, leaving_sdk
 from streamq.gateway import create_app, serve
 from streamq.temporal import (
     StreamqPlugin,
@@ -102,7 +102,7 @@ async def run_demo(
         )
     stopwatch = Stopwatch()
     view = make_view(stderr() if plan.as_json else stdout(), stopwatch)
-    async with AsyncExitStack() as stack:
+    async with leaving_sdk(), AsyncExitStack() as stack:
         stack.enter_context(_quiet_logs(view))
         while server is not None and not server.is_ready():  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(READY_POLL_SECONDS)

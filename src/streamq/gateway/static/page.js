@@ -34,9 +34,10 @@ function address(name) {
   return "streams/" + (risky ? encodeURIComponent(name) : parts.map(encodeURIComponent).join("/"));
 }
 
-// Shows a character that cannot be seen as its code, as the commands do.
+// Shows a character that cannot be seen as its code, as the commands do (`shown` in _events.py).
 function shown(name) {
-  return name.replace(/(?! )[\p{C}\p{Z}]/gu, (char) => encodeURIComponent(char));
+  if (!/^ | $|(?! )[\p{C}\p{Z}]|%[0-9A-Fa-f]{2}/u.test(name)) return name;
+  return name.replace(/^ +| +$|(?! )[\p{C}\p{Z}]|%/gu, (part) => encodeURIComponent(part));
 }
 
 function show(id, text, className) {

@@ -69,8 +69,9 @@ async def wait_without_slot(
     """Await work that may wait for an unknown time, and occupy no activity slot meanwhile.
 
     On a worker with the plugin this does not return: the activity leaves its slot, and a task of
-    the worker reports how the work ends (:class:`WaitingActivities`). A local activity, which
-    cannot complete asynchronously, and an activity without the plugin await the work in place.
+    the worker reports how the work ends (:class:`WaitingActivities`). The work is awaited in place
+    if the worker has no room for a further wait, without the plugin, and by a local activity, which
+    cannot complete asynchronously.
 
     Args:
         work: Returns the activity's result, or raises its failure.
@@ -80,7 +81,8 @@ async def wait_without_slot(
     context, info = current.get(), activity.info()
     if info.is_local:
         return await work
-    if context is None or context.waiting is None:
+    waiting = context.waiting if context is not None else None
+    if waiting is None or not waiting.has_room():
         return await beating(work, longest_seconds=longest_seconds, details=details)
     seconds = heartbeat_seconds(info, longest_seconds)
-    return context.waiting.take(work, beat_seconds=seconds, details=details)
+    return waiting.take(work, beat_seconds=seconds, details=details)

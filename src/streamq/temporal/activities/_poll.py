@@ -8,7 +8,8 @@ import math
 from temporalio import activity
 
 from streamq._errors import ChunkTooLargeError, StreamNotFoundError, StreamqError
-from streamq._events import Chunk, Event, Reset, Seal
+from streamq._events import Chunk, Event, Reset, Seal, StreamId
+from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 from streamq.opening._open import open_reader, stream_id
 from streamq.reading._reader import StreamReader
@@ -51,18 +52,18 @@ async def poll(request: PollRequest) -> PollResult:
     Raises:
         ApplicationError: Its type is the name of the streamq error, such as ``TrimmedError``.
     """
-    polling = _poll(request, activity_context())
+    context = activity_context()
+    try:
+        stream = _check(request, context.settings)
+    except StreamqError as exc:
+        raise application_error(exc) from exc
+    polling = _poll(request, stream, context)
     # Heartbeats do not interrupt reading: each wait that is cut short costs a request.
     return await wait_without_slot(polling, longest_seconds=_LONGEST_BEAT_SECONDS)
 
 
-async def _poll(request: PollRequest, context: ActivityContext) -> PollResult:
+async def _poll(request: PollRequest, stream: StreamId, context: ActivityContext) -> PollResult:
     try:
-        _check(request)
-        settings = context.settings
-        if request.tenant:
-            settings = settings.model_copy(update={"tenant": request.tenant})
-        stream = stream_id(request.stream, settings)
         async with open_reader(
             stream,
             from_=request.cursor or "beginning",
@@ -76,9 +77,13 @@ async def _poll(request: PollRequest, context: ActivityContext) -> PollResult:
         raise application_error(exc) from exc
 
 
-def _check(request: PollRequest) -> None:
+def _check(request: PollRequest, settings: Settings) -> StreamId:
+    """Return the stream of a valid request."""
     check_seconds("max_wait_seconds", request.max_wait_seconds)
     check_limits(request.window_seconds, request.max_events, request.max_bytes)
+    if request.tenant:
+        settings = settings.model_copy(update={"tenant": request.tenant})
+    return stream_id(request.stream, settings)
 
 
 async def _check_size(result: PollResult) -> None:

@@ -13,7 +13,8 @@ from streamq.opening._open import open_reader, stream_id
 from streamq.temporal._failure import application_error
 from streamq.temporal._input import takes
 
-from ._context import ActivityContext, activity_context, wait_without_slot
+from ._context import ActivityContext, activity_context
+from ._heartbeats import beating
 
 SUMMARY_ACTIVITY = "streamq.summary"
 
@@ -105,15 +106,16 @@ async def summarize(request: SummaryRequest) -> StreamSummary:
     """Read a stream once from its beginning, and return its counts and digest.
 
     Ends at the seal, or after the last stored event: it does not wait for a producer, but follows
-    one that does not pause. It occupies an activity slot only to start, sends heartbeats and can be
-    cancelled at any time; repeating it is harmless.
+    one that does not pause. It keeps its activity slot, since it works and waits for nothing; so
+    the slots limit how many run at once. It sends heartbeats and can be cancelled at any time;
+    repeating it is harmless.
 
     Raises:
         ApplicationError: Its type is the name of the streamq error, such as ``TrimmedError``: the
             beginning is no longer stored.
     """
     reading = _summarize(request, activity_context())
-    return await wait_without_slot(reading, longest_seconds=_LONGEST_BEAT_SECONDS)
+    return await beating(reading, longest_seconds=_LONGEST_BEAT_SECONDS)
 
 
 async def _summarize(request: SummaryRequest, context: ActivityContext) -> StreamSummary:

@@ -24,11 +24,7 @@ from streamq.temporal._rpc import rpc_error
 
 from ._heartbeats import Details
 
-MOST_WAITING = 1_000
-"""Most activities that wait in one worker at the same time, outside of its slots."""
-
 _AT_ONCE = timedelta(milliseconds=1)
-_WHEN_FULL = timedelta(seconds=1)
 _RPC_TIMEOUT = timedelta(seconds=10)
 _REPORT_SECONDS = 30.0
 _CLOSE_SECONDS = 10.0
@@ -41,26 +37,40 @@ class WaitingActivities:
 
     Each has left its slot by Temporal's asynchronous completion, and a task of its own. The task
     sends heartbeats, notices cancellation by their answers, and reports the end by the worker's
-    client. At most :data:`MOST_WAITING` are taken; a further one fails and is retried after a
-    second, by any worker. They are taken while the worker runs: between :meth:`open` and as many
-    calls of :meth:`aclose`.
+    client. Their number is limited; a further one waits in its slot. They are taken while the
+    worker runs: between :meth:`open` and as many calls of :meth:`aclose`.
     """
 
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[None], _WaitingActivity] = {}
-        self._opened = 0
+        self._opened = self._most = 0
+        self._has_warned = False
 
-    def open(self) -> None:
-        """Begin to take activities."""
+    def open(self, most: int) -> None:
+        """Begin to take activities, as many as ``most`` at the same time."""
         self._opened += 1
+        self._most = most
 
-    def __len__(self) -> int:
-        return len(self._tasks)
+    def has_room(self) -> bool:
+        """Whether a further activity can be taken. The first time that none can is logged."""
+        if len(self._tasks) < self._most:
+            return True
+        if self._most and not self._has_warned:
+            self._has_warned = True
+            _logger.warning(
+                "%d activities of streamq wait on this worker (STREAMQ_MAX_WAITING_ACTIVITIES); "
+                "further ones occupy activity slots while they wait, so that producers may find "
+                "none; run more workers, or raise the limit if there is memory",
+                self._most,
+            )
+        return False
 
     def take(
         self, work: Coroutine[Any, Any, Any], *, beat_seconds: float, details: Details
     ) -> NoReturn:
         """Run the rest of the current activity in a task, and leave its slot.
+
+        The caller checks that there is room.
 
         Args:
             work: Returns the activity's result, or raises its failure. It runs in the context of
@@ -69,12 +79,11 @@ class WaitingActivities:
             details: Returns the details of a heartbeat.
 
         Raises:
-            ApplicationError: There is no room, or the worker has shut down; another attempt
-                follows.
+            ApplicationError: The worker has shut down; another attempt follows.
         """
-        if not self._opened or len(self._tasks) >= MOST_WAITING:
+        if not self._opened:
             work.close()
-            raise _full() if self._opened else _shut_down()
+            raise _shut_down()
         info = activity.info()
         waiting = _WaitingActivity(activity.client(), info, beat_seconds, details)
         task = asyncio.create_task(waiting.run(work), name=f"{info.activity_type} waiting")
@@ -232,15 +241,6 @@ def _shut_down() -> ApplicationError:
         type="WorkerShutdown",
         next_retry_delay=_AT_ONCE,
         category=ApplicationErrorCategory.BENIGN,
-    )
-
-
-def _full() -> ApplicationError:
-    return ApplicationError(
-        f"{MOST_WAITING} activities wait on this worker, which is the most that it takes; run "
-        "more workers",
-        type="WorkerFull",
-        next_retry_delay=_WHEN_FULL,
     )
 
 

@@ -18,6 +18,7 @@ from streamq._errors import SealedError, StreamqError
 from streamq.driver_parts._cleanup import to_the_end
 from streamq.temporal.activities._context import ActivityContext
 from streamq.writing._blocking import BlockingStreamWriter
+from streamq.writing._owner import withdraw_seals
 from streamq.writing._writer import StreamWriter
 
 from ._ending import Ending
@@ -194,7 +195,8 @@ class _Attempt:
         """Seal END. A cancellation that arrives meanwhile is heard.
 
         Raises:
-            CancelledError: The activity was cancelled, and END is neither stored nor on its way.
+            CancelledError: The activity was cancelled, and END is neither stored nor on its way in
+                any stream; or not stored in every one in time.
         """
         open_writers = [each for each in self._writers if not each.is_sealed]
         was_cancelled = activity.is_cancelled()
@@ -214,15 +216,16 @@ class _Attempt:
     async def _is_end_stored(
         self, finishing: asyncio.Task[None], writers: Sequence[StreamWriter]
     ) -> bool:
-        """Take END back where it was not sent; else wait whether it is stored."""
-        withdrawn = [each._withdraw_seal() for each in writers]
-        if all(withdrawn):
+        """Take END back if no stream's was sent; else wait whether every one's is stored."""
+        if withdraw_seals(*writers):
             finishing.cancel()
             await asyncio.gather(finishing, return_exceptions=True)
             return False
-        # Readers may get END, so that the activity has to complete if they do.
+        # Readers of one may get END, so that the activity has to complete if they do, and the
+        # other streams need it too.
         await asyncio.wait([finishing], timeout=_SEAL_SECONDS)
-        if finishing.done() and not finishing.cancelled() and finishing.exception() is None:
+        has_finished = finishing.done() and not finishing.cancelled() and not finishing.exception()
+        if has_finished and all(each.is_sealed for each in writers):
             return True
         finishing.cancel()
         await asyncio.gather(finishing, return_exceptions=True)

@@ -14,11 +14,8 @@ from streamq._sweep import SweepRequest, SweepSummary
 from streamq._sweep import sweep as run_sweep
 from streamq.driver import ChunkQueue
 from streamq.temporal._failure import application_error
-from streamq.temporal.activities._context import (
-    ActivityContext,
-    activity_context,
-    wait_without_slot,
-)
+from streamq.temporal.activities._context import ActivityContext, activity_context
+from streamq.temporal.activities._heartbeats import beating
 
 from ._judge import ExecutionJudge
 
@@ -55,13 +52,13 @@ async def sweep_queue(
 async def sweep(request: SweepRequest) -> SweepSummary:
     """Sweep the worker's queue; see :class:`SweepWorkflow`.
 
-    Occupies an activity slot only to start.
+    It keeps its activity slot, since it works and waits for nothing.
 
     Raises:
         ApplicationError: Its type is the name of the streamq error.
     """
     sweeping = _sweep(request, activity_context())
-    return await wait_without_slot(sweeping, longest_seconds=_LONGEST_BEAT_SECONDS)
+    return await beating(sweeping, longest_seconds=_LONGEST_BEAT_SECONDS)
 
 
 async def _sweep(request: SweepRequest, context: ActivityContext) -> SweepSummary:

@@ -108,6 +108,12 @@ class ExecutionJudge:
         if first_of_newest is None:
             return Verdict(Life.UNSURE, f"Temporal no longer knows the first runs of {execution}")
         if first_of_newest != execution.run_id:
+            if newest.may_write_for(execution.run_id):
+                return Verdict(
+                    Life.UNSURE,
+                    f"{execution} was due again, and the firing that runs may have begun when all "
+                    "of them had one stream",
+                )
             # An id can be used again, and a cron schedule fires again, only after the chain's end.
             how = "its id has been used again, or it was due again"
             return self._over(execution, newest.started_at, how)

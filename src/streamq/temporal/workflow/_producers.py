@@ -25,6 +25,7 @@ from ._chain import first_run_id
 from ._end_stream import workflow_retries
 from ._produce_workflow import PRODUCE_WORKFLOW, ProduceRequest, RetrySpec, encode_payloads
 from ._producer_call import ProducerCall
+from ._run_state import run_state
 from ._stream_topic import stream_topic
 
 _END_SECONDS = 60.0
@@ -260,8 +261,7 @@ def _activity_failure(failure: ChildWorkflowError) -> FailureError:
 
 def _count_call(topic: str) -> int:
     """Count the detached calls of this run on one topic; replay counts the same."""
-    kept = getattr(workflow.instance(), "__dict__", {})
-    counts: dict[str, int] = kept.setdefault("__streamq_calls__", {})
+    counts = run_state().calls
     counts[topic] = counts.get(topic, 0) + 1
     return counts[topic]
 

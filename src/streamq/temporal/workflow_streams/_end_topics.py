@@ -20,11 +20,8 @@ from streamq._events import Chunk, StreamId
 from streamq.opening._open import open_reader, open_writer, retry_policy
 from streamq.reading._tail import newest_epoch
 from streamq.temporal._failure import application_error, shown_to_readers
-from streamq.temporal.activities._context import (
-    ActivityContext,
-    activity_context,
-    wait_without_slot,
-)
+from streamq.temporal.activities._context import ActivityContext, activity_context
+from streamq.temporal.activities._heartbeats import beating
 from streamq.temporal.producer._opening import stream_of_attempt
 from streamq.temporal.workflow._end_stream import workflow_retries
 from streamq.writing._policies import OnRetry
@@ -91,8 +88,8 @@ async def end_topics(failure: BaseException | None) -> None:
 async def seal_topics(request: EndTopicsRequest) -> list[str]:
     """End the streams of all topics of the workflow that scheduled this activity.
 
-    Repeating it is harmless. It occupies an activity slot only to begin: it may compete for the
-    streams with activities of the workflow, as long as these publish.
+    Repeating it is harmless. It keeps its activity slot, for 20 seconds at most. It may compete for
+    the streams with activities of the workflow, as long as these publish.
 
     Returns:
         The topics.
@@ -101,7 +98,7 @@ async def seal_topics(request: EndTopicsRequest) -> list[str]:
         ApplicationError: Its type is the name of the streamq error.
     """
     sealing = _seal_topics(request, activity_context())
-    return await wait_without_slot(sealing, longest_seconds=_LONGEST_BEAT_SECONDS)
+    return await beating(sealing, longest_seconds=_LONGEST_BEAT_SECONDS)
 
 
 async def _seal_topics(request: EndTopicsRequest, context: ActivityContext) -> list[str]:

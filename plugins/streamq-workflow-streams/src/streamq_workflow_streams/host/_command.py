@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from streamq.driver import ConfigurationError, StreamqError
+from streamq.driver import ConfigurationError, StreamqError, leaving_sdk
 from streamq_workflow_streams._settings import WorkflowStreamsSettings
 from streamq_workflow_streams.requests._connection import make_client
 
 from ._worker import host_worker
 
-_SDK_SECONDS = 0.05
 _OVERRIDES = ("address", "namespace", "task_queue")
 
 
@@ -52,18 +51,13 @@ async def _run(settings: WorkflowStreamsSettings) -> None:
     endpoint = settings.target.resolve()
     used = {"address": endpoint.address, "namespace": endpoint.namespace}
     settings = settings.model_copy(update=used)
-    try:
+    async with leaving_sdk():
         client = await make_client(endpoint, for_worker=True)
-    except StreamqError:
-        # A thread of the SDK, which delivered the answer, still has to leave the interpreter. A
-        # process that ends at this moment aborts.
-        await asyncio.sleep(_SDK_SECONDS)
-        raise
-    async with host_worker(client, settings):
-        logging.getLogger("streamq").info(
-            "hosting streams on task queue %s of %s", settings.task_queue, settings.address
-        )
-        await stopped.wait()
+        async with host_worker(client, settings):
+            logging.getLogger("streamq").info(
+                "hosting streams on task queue %s of %s", settings.task_queue, settings.address
+            )
+            await stopped.wait()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
