@@ -29,7 +29,7 @@ from ._items import TOPIC, TOPICS, Numbered
 from ._protocol import PublishedBatch
 from ._shared_log import SharedLog
 from ._story import Publisher
-from ._topic_stream import Batch, TopicStream
+from ._topic_stream import TopicBatch, TopicStream
 
 _CALL_BYTES = 12
 
@@ -119,7 +119,7 @@ class Publication:
         """
         async with self._lock:
             if topics:
-                await self._write_topics(items, defaultdict(Batch))
+                await self._write_topics(items, defaultdict(TopicBatch))
             await self._write_log(publisher, first, items)
 
     async def aclose(self) -> None:
@@ -135,7 +135,7 @@ class Publication:
             await close_all(*closing)
 
     async def _write_topics(
-        self, items: Sequence[tuple[str, Payload]], batches: defaultdict[str, Batch]
+        self, items: Sequence[tuple[str, Payload]], batches: defaultdict[str, TopicBatch]
     ) -> None:
         topics: dict[str, list[Payload]] = defaultdict(list)
         for topic, payload in items:
@@ -200,7 +200,7 @@ class _Placed:
 
     batch: PublishedBatch
     number: int
-    batches: defaultdict[str, Batch] = field(default_factory=lambda: defaultdict(Batch))
+    batches: defaultdict[str, TopicBatch] = field(default_factory=lambda: defaultdict(TopicBatch))
 
 
 publishing: ContextVar[Publication | None] = ContextVar("streamq_publishing", default=None)

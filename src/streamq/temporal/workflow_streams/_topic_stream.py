@@ -30,7 +30,7 @@ _logger = logging.getLogger("streamq.temporal")
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
+class TopicBatch:
     """Chunks that are written together, and once more if that failed.
 
     Attributes:
@@ -78,11 +78,11 @@ class TopicStream:
         self._announce = announce
         self._writer: StreamWriter[Value] | None = None
         self._reader: StoryReader | None = None
-        self._batch: Batch | None = None
+        self._batch: TopicBatch | None = None
         self._count = self._before = 0  # chunks stored: of this attempt; of it, before the batch
         self._is_sealed = self._is_superseded = False
 
-    async def write(self, batch: Batch, values: Sequence[Value]) -> None:
+    async def write(self, batch: TopicBatch, values: Sequence[Value]) -> None:
         """Store chunks in order, as durably as the backend stores; a repeat is stored once.
 
         After an error the same batch can be written again, also after other batches.
@@ -134,7 +134,7 @@ class TopicStream:
         self._examines = True
         await self.aclose()
 
-    def _begin(self, batch: Batch) -> None:
+    def _begin(self, batch: TopicBatch) -> None:
         """Make a batch the one whose chunks are counted."""
         if batch is self._batch:
             return
