@@ -292,3 +292,16 @@ async def test_header_of_another_program_is_damage(calls: Calls) -> None:
         with pytest.raises(CorruptRecordError, match="streamq-repeated"):
             await call.write(TopicBatch(), say("b"))
         await call.aclose()
+
+
+async def test_deleted_stream_begins_again(calls: Calls) -> None:
+    """What was known of it is void, and what is published from then on arrives."""
+    first, second = calls.attempt("a"), calls.attempt("b")
+    for call in (first, second, first, second):
+        await call.write(TopicBatch(), say("xy"))
+    await asyncio.gather(first.aclose(), second.aclose())
+    await calls.queue.delete(STREAM)
+    for call, word in ((first, "a"), (second, "b"), (first, "c"), (second, "d")):
+        await call.write(TopicBatch(), say(word))
+    await asyncio.gather(first.aclose(), second.aclose())
+    assert await calls.outline() == "abcd"

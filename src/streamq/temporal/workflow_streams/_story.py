@@ -212,10 +212,11 @@ class StoryReader:
         """The number of valid chunks that have been read."""
         return self._sequencer.next_seq
 
-    async def advance(self, *, epoch: int | None = None, position: str | None = None) -> None:
+    async def advance(self, *, epoch: int | None = None, position: str | None = None) -> bool:
         """Read on to a record of the given epoch, or to the one at the driver's position.
 
-        Without either it reads to the newest one, which may never be reached while others append.
+        Returns:
+            Whether it was found. If not, all that is stored has been read.
 
         Raises:
             CorruptRecordError: A stored record is damaged.
@@ -234,7 +235,10 @@ class StoryReader:
                     raise
                 self._position = stored.position
                 is_there |= stored.position == position
-            is_there |= not found or (epoch is not None and self.epoch >= epoch)
+            is_there |= epoch is not None and self.epoch >= epoch
+            if not found:
+                break
+        return is_there
 
     async def _read(self) -> Sequence[Stored]:
         return await self._queue.read(

@@ -184,8 +184,10 @@ class TopicStream:
         """Read what has been stored since the last time, up to an opening or a position."""
         reader, self._reader = self._reader or self._new_reader(), None
         try:
-            await reader.advance(epoch=epoch, position=position)
-        except CursorError:  # the stream was deleted, and began again
+            is_there = await reader.advance(epoch=epoch, position=position)
+        except CursorError:
+            is_there = False
+        if not is_there:  # the stream was deleted, and began again
             reader = self._new_reader()
             await reader.advance(epoch=epoch, position=position)
         self._reader = reader  # not after an error: it may have taken a part of a record
