@@ -75,7 +75,7 @@ class DirectoryQueue(sd.ChunkQueue):
             self._streams.mkdir(parents=True, exist_ok=True)
 
     def _folder(self, stream: sd.StreamId) -> Path:
-        return self._streams / hashlib.sha256(str(stream).encode()).hexdigest()
+        return self._streams / hashlib.sha256(stream.full_name.encode()).hexdigest()
 
     @contextmanager
     def _call(self, where: str | None = None) -> Iterator[None]:
@@ -114,7 +114,7 @@ class DirectoryQueue(sd.ChunkQueue):
                 newest = (entry.epoch, entry.index)
                 _put(folder / FILE_NAME(*newest), entry.data)
             expires = time.time() + (ttl or self._options.ttl).total_seconds()
-            head = _Head(str(stream), head.life if head else time.time_ns(), *newest, expires)
+            head = _Head(stream.full_name, head.life if head else time.time_ns(), *newest, expires)
             _put(folder / "head", json.dumps(head).encode())
 
     def _look(self, stream: sd.StreamId, after: str, chosen: slice, room: float) -> list[sd.Stored]:

@@ -60,7 +60,7 @@ class DirectoryHarness(BackendHarness):
         return DirectorySettings(path=self.path)
 
     def folder(self, stream: StreamId) -> Path:
-        return self.path / "streams" / hashlib.sha256(str(stream).encode()).hexdigest()
+        return self.path / "streams" / hashlib.sha256(stream.full_name.encode()).hexdigest()
 
     def _records(self, stream: StreamId) -> list[Path]:
         return sorted(file for file in self.folder(stream).glob("*") if file.name != "head")

@@ -29,6 +29,7 @@ from streamq.records._values import PLAIN, Serializer, T, serializer_for
 from streamq.records._wire import MAX_EPOCH, Record, RecordKind
 from streamq.writing._fence import Fence
 from streamq.writing._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
+from streamq.writing._owner import current_owner
 from streamq.writing._policies import OnFull, OnRetry
 from streamq.writing._replay import durable_fingerprints
 from streamq.writing._takeover import take_over
@@ -154,6 +155,8 @@ def open_writer(
             codec=codec,
             seals_failures=seals_failures,
         )
+        if (owner := current_owner.get()) is not None:
+            await owner.opens(identity)
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
             retry = retry_policy(chosen, used, identity)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from streamq._errors import error_text, is_cancellation
-from streamq._events import SealState
+from streamq._events import SealState, StreamId
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,10 @@ class WriterOwner(Protocol):
 
     def left(self, writer: Any, error: BaseException) -> Decision:
         """Decide about a ``StreamWriter`` whose ``async with`` was left by an exception."""
+        ...
+
+    async def opens(self, stream: StreamId) -> None:
+        """Wait for what has to be stored before a stream is opened for writing."""
         ...
 
 

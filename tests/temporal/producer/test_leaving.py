@@ -5,7 +5,7 @@ coroutine in the event loop, a function in a thread, both kinds of generator, a 
 activity that opens its own writer. The workflow outlives the activity, so that nothing but the
 activity can end the stream. All of them pass ``producer/_leaving.py``. The generic workflow and
 ``stream_activity`` call the same activities and get their failures from Temporal, in which they can
-be printed and encoded.
+be printed and encoded. The quick cases share the ways among the shapes; the others try all.
 """
 
 from __future__ import annotations
@@ -154,11 +154,13 @@ def own_writer(leave: Leave, queue: ChunkQueue, settings: Settings) -> Any:
     return produce
 
 
-SHAPES = [
+SHAPES: list[Shape] = [
     in_the_loop,
     in_a_thread,
     own_writer,
-    *(pytest.param(each, marks=pytest.mark.full) for each in (async_generator, generator, method)),
+    async_generator,
+    generator,
+    method,
 ]
 
 
@@ -171,9 +173,28 @@ def ways_of(shape: Shape) -> list[str]:
     return [each for each in WAYS if has_result or each not in WITHOUT_RESULT]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+def quick_ways_of(shape: Shape) -> list[str]:
+    """Return a share of the ways, so that each of them is in that of one shape."""
+    found = []
+    for number, way in enumerate(WAYS):
+        shapes = [each for each in SHAPES if way in ways_of(each)]
+        if shapes[number % len(shapes)] is shape:
+            found.append(way)
+    return found
+
+
+CASES = [
+    *(pytest.param(each, quick_ways_of(each), id=each.__name__) for each in SHAPES),
+    *(
+        pytest.param(each, ways_of(each), id=f"{each.__name__}-all", marks=pytest.mark.full)
+        for each in SHAPES
+    ),
+]
+
+
+@pytest.mark.parametrize(("shape", "ways"), CASES)
 async def test_whatever_leaves_the_last_attempt_ends_the_stream_as_temporal_records_it(
-    bench: Bench, shape: Shape
+    bench: Bench, shape: Shape, ways: list[str]
 ) -> None:
     """Readers must not wait for a producer that has gone, nor see another ending than Temporal."""
     found: dict[str, object] = {}
@@ -187,13 +208,13 @@ async def test_whatever_leaves_the_last_attempt_ends_the_stream_as_temporal_reco
         found[way] = (outline(events), outcome.state, shown(events[-1]) == outcome.type)
 
     async with bench.worker(shape(lambda way: WAYS[way](), bench.queue, bench.settings)):
-        await asyncio.gather(*(leave(way) for way in ways_of(shape)))
-    assert found == {way: (["half", "ERROR"], "FAILED", True) for way in ways_of(shape)}
+        await asyncio.gather(*(leave(way) for way in ways))
+    assert found == {way: (["half", "ERROR"], "FAILED", True) for way in ways}
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+@pytest.mark.parametrize(("shape", "ways"), CASES)
 async def test_whatever_leaves_an_attempt_that_is_retried_leaves_the_stream_open(
-    bench: Bench, shape: Shape
+    bench: Bench, shape: Shape, ways: list[str]
 ) -> None:
     """A stream that is sealed too early loses the next attempt, though Temporal has its result."""
     found: dict[str, object] = {}
@@ -210,16 +231,16 @@ async def test_whatever_leaves_an_attempt_that_is_retried_leaves_the_stream_open
         found[way] = (outline(events), outcome.state)
 
     async with bench.worker(shape(fail_first, bench.queue, bench.settings)):
-        await asyncio.gather(*(leave(way) for way in ways_of(shape)))
+        await asyncio.gather(*(leave(way) for way in ways))
     retried = (["half", "RESET 2", "half", "END"], "COMPLETED")
     final = (["half", "ERROR"], "FAILED")
-    assert found == {way: final if way in NEVER_RETRIED else retried for way in ways_of(shape)}
+    assert found == {way: final if way in NEVER_RETRIED else retried for way in ways}
 
 
 THROUGH_WORKFLOWS = ["exit", "unprintable", "final details", "result", "elsewhere"]
 
 
-@pytest.mark.parametrize("delivery", ["none", "poll"])
+@pytest.mark.parametrize("delivery", ["none", pytest.param("poll", marks=pytest.mark.full)])
 async def test_generic_workflow_fails_as_the_stream_ends(
     bench: Bench, start: Start, delivery: str
 ) -> None:

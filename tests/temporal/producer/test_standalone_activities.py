@@ -101,6 +101,7 @@ class Same:
         )
 
 
+@pytest.mark.full
 async def test_workflow_and_activity_of_one_id_have_two_streams(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
@@ -255,7 +256,9 @@ async def fail(stream: StreamWriter[str], how: str) -> None:
     raise broken(how, for_good=how == "for good")
 
 
-@pytest.mark.parametrize(("how", "attempts"), [("for good", 0), ("used up", 1)])
+@pytest.mark.parametrize(
+    ("how", "attempts"), [("for good", 0), pytest.param("used up", 1, marks=pytest.mark.full)]
+)
 async def test_final_failure_seals_error(
     run_worker: Run,
     client: Client,
@@ -273,7 +276,7 @@ async def test_final_failure_seals_error(
         assert how in str(await cause_of(handle))
 
 
-@pytest.mark.parametrize("how", ["cancel", "terminate"])
+@pytest.mark.parametrize("how", ["cancel", pytest.param("terminate", marks=pytest.mark.full)])
 async def test_cancelled_or_terminated_activity_seals_cancelled(
     run_worker: Run,
     client: Client,
@@ -318,6 +321,7 @@ async def hang_once(stream: StreamWriter[str]) -> None:
         await asyncio.Event().wait()
 
 
+@pytest.mark.full
 async def test_timeout_that_is_retried_leaves_the_stream_open(
     run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
@@ -418,6 +422,7 @@ async def reset_once(stream: StreamWriter[str], gate: str) -> None:
 _runs: dict[str, int] = {}
 
 
+@pytest.mark.full
 async def test_reset_by_an_operator_is_the_next_attempt(
     run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
@@ -506,6 +511,7 @@ async def test_reset_in_the_last_attempt_is_followed_by_another(
     assert outline([first, *rest]) == ["one", "RESET 2", "one", "END"]
 
 
+@pytest.mark.full
 async def test_pause_leaves_the_stream_open_while_an_attempt_follows(
     run_worker: Run, client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:

@@ -101,7 +101,9 @@ class Leavings:
             details = activity.cancellation_details()
             is_requested = details is not None and details.cancel_requested
             return Ending(SealState.CANCELLED, message="cancelled") if is_requested else OPEN
-        return self._after(error)
+        if isinstance(error, FencedError):
+            return OPEN
+        return self._after(self._converted(error))
 
     async def of_cancellation(self) -> Ending:
         """Return how the streams of an activity end that Temporal has cancelled."""
@@ -141,19 +143,20 @@ class Leavings:
 
     async def _failed(self, error: BaseException) -> Leaving:
         if isinstance(error, FencedError):  # a newer attempt, or another call, has the stream
-            failure: BaseException = error
-            if self._converts:
-                failure = application_error(error, hint=FENCED_HINT)
-                failure.__cause__ = error
-            return Leaving(failure, OPEN)
+            return Leaving(self._converted(error), OPEN)
         if isinstance(error, _CompleteAsyncError):
             error = _refused(self._info)
-        elif isinstance(error, StreamqError) and self._converts:
-            failure = application_error(error)
-            failure.__cause__ = error
-            error = failure
-        failure, recorded = await self.recording.sendable(error)
+        failure, recorded = await self.recording.sendable(self._converted(error))
         return Leaving(failure, self._after(recorded))
+
+    def _converted(self, error: BaseException) -> BaseException:
+        if not isinstance(error, StreamqError) or not self._converts:
+            return error
+        failure = application_error(
+            error, hint=FENCED_HINT if isinstance(error, FencedError) else ""
+        )
+        failure.__cause__ = error
+        return failure
 
     def _after(self, recorded: BaseException) -> Ending:
         """Return ERROR if neither the activity nor its workflow is retried after a failure."""
