@@ -85,3 +85,28 @@ class HostsWithoutOption:
             "speak", {"words": words}, start_to_close_timeout=timedelta(seconds=20)
         )
         self.notes.publish("over")
+
+
+@workflow.defn
+class TakesSignals:
+    """Hosts streamq's stream, and returns what became of the batches that it got by signals."""
+
+    @workflow.init
+    def __init__(self, state: WorkflowStreamState) -> None:
+        self.stream = WorkflowStream(prior_state=state)
+        self.is_over = False
+
+    @workflow.signal
+    def end(self) -> None:
+        self.is_over = True
+
+    @workflow.run
+    async def run(self, state: WorkflowStreamState) -> tuple[str, list[WorkflowStreamState]]:
+        await workflow.wait_condition(lambda: self.is_over)
+        failure = "none"
+        try:
+            await self.stream.flush()
+        except ApplicationError as exc:
+            failure = str(exc.type)
+        ages = timedelta(seconds=900), timedelta()
+        return failure, [self.stream.get_state(publisher_ttl=each) for each in ages]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
@@ -22,3 +23,9 @@ async def reach_later_run(client: Client, handle: WorkflowHandle[Any, Any]) -> N
     async with asyncio.timeout(20):
         while (await newest.describe()).run_id == handle.first_execution_run_id:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # there is nothing to wait for
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # it has no event

@@ -11,18 +11,21 @@ from typing import Any
 import pytest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy
+from temporalio.contrib import workflow_streams as original
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 from tests.temporal.support.publishing_workflows import (
     ContinuesPublishing,
     PublishesMuch,
     RetriesPublishing,
+    TakesSignals,
 )
 
 from streamq import Settings
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin
-from streamq.temporal.workflow_streams import WorkflowStreamClient
+from streamq.temporal._closing import ClosingWatch
+from streamq.temporal.workflow_streams import WorkflowStreamClient, WorkflowStreamState
 
 ReadNotes = Callable[[str], Any]
 
@@ -32,7 +35,7 @@ async def worker(client: Client, queue: ChunkQueue, settings: Settings, task_que
     return Worker(
         client,
         task_queue=task_queue,
-        workflows=[ContinuesPublishing, PublishesMuch, RetriesPublishing],
+        workflows=[ContinuesPublishing, PublishesMuch, RetriesPublishing, TakesSignals],
         plugins=[StreamqPlugin(queue, settings)],
     )
 
@@ -106,3 +109,51 @@ async def test_item_that_is_too_large_fails_the_workflow(
             )
     assert isinstance(caught.value.cause, ApplicationError)
     assert caught.value.cause.type == "ChunkTooLargeError"
+
+
+async def test_signals_do_not_fail_the_workflow(
+    worker: Worker, client: Client, task_queue: str, read_notes: ReadNotes
+) -> None:
+    """One item is too large for an activity; ``flush`` raises that, once. Repeats are dropped."""
+    old = WorkflowStreamState(sequences={"of an older state": 3})
+    async with asyncio.timeout(30), worker:
+        handle = await client.start_workflow(
+            TakesSignals.run, old, id=f"wf-{uuid.uuid4().hex}", task_queue=task_queue
+        )
+        publisher = original.WorkflowStreamClient.create(client, handle.id)
+        notes = publisher.topic("notes", type=str)
+        notes.publish("x" * 1_480_000)
+        await publisher.flush()
+        notes.publish("small")
+        await publisher.flush()
+        repeat = original.PublishInput([], publisher_id="of an older state", sequence=2)
+        await handle.signal("__temporal_workflow_stream_publish", repeat)
+        await handle.signal(TakesSignals.end)
+        failure, [state, aged] = await handle.result()
+        assert failure == "ChunkTooLargeError"
+        assert sorted(state.sequences.values()) == [2, 3]
+        assert state.last_seen.keys() == state.sequences.keys()
+        assert aged == WorkflowStreamState()
+        assert await read_notes(handle.id) == ["small"]
+
+
+async def test_error_of_the_watch_is_not_the_end_of_the_workflow(
+    worker: Worker, client: Client, task_queue: str, read_notes: ReadNotes, monkeypatch: Any
+) -> None:
+    """A subscriber that took it for the end would miss the rest in silence."""
+
+    async def broken(*args: Any) -> str:
+        raise LookupError("as the test wants")
+
+    async with asyncio.timeout(30), worker:
+        handle = await client.start_workflow(
+            TakesSignals.run,
+            WorkflowStreamState(),
+            id=f"wf-{uuid.uuid4().hex}",
+            task_queue=task_queue,
+        )
+        monkeypatch.setattr(ClosingWatch, "wait_chain", broken)
+        with pytest.raises(LookupError):
+            await read_notes(handle.id)
+        await handle.signal(TakesSignals.end)
+        await handle.result()

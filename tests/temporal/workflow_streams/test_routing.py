@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from temporalio import activity
 from temporalio.client import (
     Client,
     WorkflowFailureError,
@@ -26,6 +27,7 @@ from temporalio.client import (
 )
 from temporalio.common import RetryPolicy
 from temporalio.contrib import workflow_streams as original
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 from tests.temporal.support.publishing_workflows import HostsWithoutOption
 from tests.temporal.support.routed_workflows import (
@@ -36,8 +38,9 @@ from tests.temporal.support.routed_workflows import (
     poll_original,
     speak,
 )
+from tests.temporal.support.waiting import wait_until
 
-from streamq import CapabilityError, Chunk, ConfigurationError, Reset, Seal, Settings
+from streamq import CapabilityError, Chunk, ConfigurationError, Reset, Seal, Settings, load_settings
 from streamq.driver import ChunkQueue
 from streamq.temporal import StreamqPlugin, subscribe
 from streamq.temporal.workflow_streams import WorkflowStreamClient
@@ -301,6 +304,52 @@ async def test_backend_that_does_not_fence_is_refused(
     )
     with pytest.raises(CapabilityError, match=r"route_workflow_streams: backend .* offer fenced"):
         await worker.run()
+
+
+async def test_outage_ends_no_publisher(
+    client: Client, queue: ChunkQueue, task_queue: str, begin: Started, read: Started
+) -> None:
+    """As one of Temporal; two publishers of an activity, and only the batch of one has failed."""
+    faulty = FaultyQueue(queue)
+    settings = load_settings(backend="memory", retry_seconds=0.1, idle_seconds=20)
+
+    @activity.defn(name="speak")
+    async def speak_through_outage(speech: Speech) -> str:
+        options: Any = {"batch_interval": timedelta(milliseconds=5)}
+        first = original.WorkflowStreamClient.from_within_activity(**options)
+        second = original.WorkflowStreamClient.from_within_activity(**options)
+        words, failures = first.topic("words", type=str), 0
+        words.publish("a")
+        await first.flush()
+        faulty.take_down()
+        words.publish("b")
+        while failures < 2:
+            try:
+                await first.flush()
+            except RPCError:
+                failures += 1
+        faulty.bring_up()
+        second.topic("words", type=str).publish("other")
+        await second.flush()
+        async with first:  # its background task sends
+            await wait_until(lambda: not (first._pending or first._buffer))
+            faulty.take_down()
+            words.publish("c", force_flush=True)
+            calls = len(faulty.calls)
+            await wait_until(lambda: len(faulty.calls) > calls + 20)
+            faulty.bring_up()
+            await wait_until(lambda: not (first._pending or first._buffer))
+        return ""
+
+    async with Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[Speaks],
+        activities=[speak_through_outage],
+        plugins=[StreamqPlugin(faulty, settings, route_workflow_streams=True)],
+    ):
+        handle = await begin(Speaks.run, [Speech([])], False, "")
+        assert outline(await read(handle)) == ["a", "other", "b", "c", "END"]
 
 
 @pytest.mark.parametrize("change", ["signal", "item", "state"])

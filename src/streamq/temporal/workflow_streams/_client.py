@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import Any, Self, TypeVar, overload
 
 from temporalio import activity
@@ -249,7 +250,7 @@ class WorkflowStreamClient:
                         )
                         yield WorkflowStreamItem(item.topic, data, offset)
             finally:
-                closed.cancel()
+                await close_all(partial(_end, closed))
 
     async def get_offset(self) -> int:
         """Return the offset of the next item."""
@@ -359,6 +360,11 @@ class WorkflowStreamClient:
         target.client = self._client
         found, _ = await target.find(self._settings, start_seconds=0.0)
         return found.run_id
+
+
+async def _end(task: asyncio.Task[str]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 class TopicHandle(Topic[T]):

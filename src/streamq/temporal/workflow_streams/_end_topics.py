@@ -26,6 +26,7 @@ from streamq.temporal.producer._opening import stream_of_attempt
 from streamq.temporal.workflow._end_stream import workflow_retries
 from streamq.writing._policies import OnRetry
 
+from ._competition import Competition
 from ._items import TOPICS
 
 END_TOPICS_ACTIVITY = "streamq.end_topics"
@@ -129,6 +130,7 @@ async def _topics(context: ActivityContext, registry: StreamId) -> list[str]:
 
 async def _end(context: ActivityContext, stream: StreamId, request: EndTopicsRequest) -> None:
     retry = retry_policy(context.settings, context.queue, stream)
+    competition = Competition(stream, context.settings.retry_seconds)
     while True:
         try:
             newest = await newest_epoch(context.queue, stream, retry)
@@ -146,8 +148,10 @@ async def _end(context: ActivityContext, stream: StreamId, request: EndTopicsReq
                     await writer.cancel(request.message)
                 else:
                     await writer.fail(request.message, error_type=request.error_type)
-        except FencedError:
-            continue  # by an activity that the workflow did not wait for; it loses in the end
+        except FencedError as exc:
+            fenced = exc  # by an activity that the workflow did not wait for
         except (SealedError, StreamNotFoundError):
             return  # it was announced, and nothing was stored
-        return
+        else:
+            return
+        await competition.wait(fenced)

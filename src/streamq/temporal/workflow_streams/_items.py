@@ -104,10 +104,12 @@ class WorkflowStreamState:
     Attributes:
         pending: The items in order. Some may have arrived; a repeat is recognised by its number.
         sequences: For each publisher that sends signals, the number of its newest batch.
+        last_seen: When that batch came, in seconds since 1970; not in states of older versions.
     """
 
     pending: list[PublishRequest] = field(default_factory=list)
     sequences: dict[str, int] = field(default_factory=dict)
+    last_seen: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
@@ -29,7 +29,7 @@ from ._items import TOPIC, TOPICS, Numbered
 from ._protocol import PublishedBatch
 from ._shared_log import SharedLog
 from ._story import Publisher
-from ._topic_stream import TopicStream
+from ._topic_stream import TopicBatch, TopicStream
 
 _CALL_BYTES = 12
 
@@ -73,7 +73,6 @@ class Publication:
         self._lock = asyncio.Lock()
         self._log: SharedLog | None = None
         self._streams: dict[str, TopicStream] = {}
-        self._sent: dict[str, int] = defaultdict(int)
         self._batches: dict[str, _Placed] = {}
         self._is_closed = False
 
@@ -97,13 +96,10 @@ class Publication:
             placed = self._batches.get(given.publisher)
             if placed is None or not given.publisher or given.sequence > placed.batch.sequence:
                 number = placed.number + len(placed.batch.items) if placed else 1
-                placed = _Placed(given, number, dict(self._sent))
-                self._batches[given.publisher] = placed
-                for topic, _ in given.items:
-                    self._sent[topic] += 1
+                placed = self._batches[given.publisher] = _Placed(given, number)
             elif given.sequence < placed.batch.sequence:
                 return
-            await self._write_topics(given.items, placed.sent)
+            await self._write_topics(given.items, placed.batches)
             await self._write_log(given.publisher or self._name, placed.number, given.items)
 
     async def write_items(
@@ -123,7 +119,7 @@ class Publication:
         """
         async with self._lock:
             if topics:
-                await self._write_topics(items, {})
+                await self._write_topics(items, defaultdict(TopicBatch))
             await self._write_log(publisher, first, items)
 
     async def aclose(self) -> None:
@@ -139,14 +135,14 @@ class Publication:
             await close_all(*closing)
 
     async def _write_topics(
-        self, items: Sequence[tuple[str, Payload]], sent: dict[str, int]
+        self, items: Sequence[tuple[str, Payload]], batches: defaultdict[str, TopicBatch]
     ) -> None:
         topics: dict[str, list[Payload]] = defaultdict(list)
         for topic, payload in items:
             topics[topic].append(payload)
         for topic, payloads in topics.items():
             stream = self._streams.get(topic) or await self._open(topic)
-            await stream.write(sent.get(topic, 0), [encode_payload(each) for each in payloads])
+            await stream.write(batches[topic], [encode_payload(each) for each in payloads])
 
     async def _write_log(
         self, publisher: str, first: int, items: Sequence[tuple[str, Payload]]
@@ -199,12 +195,12 @@ class _Placed:
     Attributes:
         batch: The batch.
         number: Number of its first item.
-        sent: How many items of each topic came before it.
+        batches: How many of its items are stored in the stream of each topic.
     """
 
     batch: PublishedBatch
     number: int
-    sent: dict[str, int]
+    batches: defaultdict[str, TopicBatch] = field(default_factory=lambda: defaultdict(TopicBatch))
 
 
 publishing: ContextVar[Publication | None] = ContextVar("streamq_publishing", default=None)

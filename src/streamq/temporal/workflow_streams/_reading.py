@@ -53,6 +53,7 @@ async def read_items(
         if events:
             quiet_since = time.monotonic()
         elif has_ended:
+            closed.result()  # raises the error that ended the watch in place of the workflow
             return
         elif time.monotonic() >= closing.silence_ends(quiet_since, patience_seconds):
             raise closing.silence(str(reader.stream), patience_seconds) from closing.failure

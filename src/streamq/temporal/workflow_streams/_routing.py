@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from temporalio.client import Client, Interceptor, OutboundInterceptor, SignalWorkflowInput
+from temporalio.service import RPCError, RPCStatusCode
 
-from streamq._errors import StreamqError
+from streamq._errors import StreamqError, error_text
 from streamq.temporal._failure import application_error
 
 from ._protocol import PUBLISH_SIGNAL, batch_of
@@ -41,6 +42,9 @@ class _Outbound(OutboundInterceptor):
         try:
             await publication.write_batch(batch_of(input.args))
         except StreamqError as exc:
+            if exc.retryable:
+                # The SDK's publisher keeps the batch, and goes on, after this error only.
+                raise RPCError(error_text(exc), RPCStatusCode.UNAVAILABLE, b"") from exc
             raise application_error(exc) from exc
 
 

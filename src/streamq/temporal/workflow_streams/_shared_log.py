@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Sequence
 
@@ -16,7 +14,7 @@ from streamq.reading._tail import newest_epoch
 from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
-_LONGEST_PAUSE_SECONDS = 0.1
+from ._competition import Competition
 
 
 class SharedLog:
@@ -44,11 +42,10 @@ class SharedLog:
         Raises:
             CapabilityError: The backend does not fence.
             SealedError: The stream has been ended.
-            FencedError: Other publishers took it over repeatedly.
+            ThrottledError: Other publishers took it over repeatedly.
             BackendUnavailableError: The backend stayed unreachable.
         """
-        until = time.monotonic() + self._settings.retry_seconds
-        pause = 0.005
+        competition = Competition(self._stream, self._settings.retry_seconds)
         while True:
             try:
                 writer = self._writer or await self._take_over()
@@ -56,15 +53,13 @@ class SharedLog:
                     await writer.send_chunk(record)
                 await writer.flush()
                 return
-            except FencedError:
+            except FencedError as exc:
                 await self.aclose()
-                if time.monotonic() > until:
-                    raise
+                fenced = exc
             except BaseException:
                 await self.aclose()  # its buffered records must not be sent after this
                 raise
-            await asyncio.sleep(random.uniform(0, pause))
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            await competition.wait(fenced)
 
     async def aclose(self) -> None:
         """Close the writer; the stream is not ended."""

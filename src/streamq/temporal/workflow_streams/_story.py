@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import repeat
 
 from streamq._errors import CorruptRecordError, SerializationError
 from streamq._events import Chunk, Event, Gap, Reset, StreamId
 from streamq._retry import RetryPolicy
-from streamq.driver import START, ChunkQueue
+from streamq.driver import START, ChunkQueue, Stored
 from streamq.reading._sequencer import Sequencer
 from streamq.records._codec import Codec, reveal
 from streamq.records._values import Encoding
@@ -89,12 +88,11 @@ class Story:
     another publisher takes over, before all of them are stored, those from before the reset are
     valid.
 
-    Attributes:
-        is_broken: Whether readers miss chunks after the last reset.
+    It can be taken piece by piece: after each record it is that of the records so far.
     """
 
     def __init__(self) -> None:
-        self.is_broken = False
+        self._is_broken = False
         self._passages: list[Passage] = []
         self._voided: list[Passage] = []
         self._missing = 0
@@ -106,10 +104,20 @@ class Story:
         """The passages in order."""
         return self._voided if self._missing else self._passages
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether readers miss chunks after the last reset."""
+        return self._is_broken or self._missing > 0
+
     def open(self, headers: Mapping[str, str]) -> None:
-        """Take the opening of the next publisher."""
+        """Take the opening of the next publisher.
+
+        Raises:
+            CorruptRecordError: A header is malformed.
+        """
         if self._missing:
-            self._passages, self._missing, self.is_broken = self._voided, 0, True
+            self._passages, self._missing, self._is_broken = self._voided, 0, True
+        self._voided = []
         self._owner = Publisher.of(headers)
         self._repeated = deque(_repeated(headers))
 
@@ -117,7 +125,7 @@ class Story:
         """Take the next event after an opening."""
         if isinstance(event, Reset):
             self._voided, self._passages = self._passages, []
-            self._missing, self.is_broken = len(self._repeated), False
+            self._missing, self._is_broken = len(self._repeated), False
         elif isinstance(event, Chunk):
             publisher = self._owner
             if self._missing:
@@ -125,10 +133,6 @@ class Story:
             if not self._passages or self._passages[-1].publisher != publisher:
                 self._passages.append(Passage(publisher))
             self._passages[-1].values.append((event.encoding, event.data))
-
-    def finish(self) -> None:
-        """Take the end of what is stored."""
-        self.open({})
 
 
 def repeated_together(passages: Iterable[Passage]) -> list[Passage]:
@@ -163,46 +167,93 @@ def _text(publisher: Publisher | None) -> str:
 def _repeated(headers: Mapping[str, str]) -> Iterator[Publisher | None]:
     for part in headers.get(_REPEATED, "").split():
         name, _, count = part.partition("*")
-        call, epoch, attempt = name.split(",") if name else ("", "0", "0")
-        publisher = Publisher(call, int(epoch), int(attempt)) if name else None
-        yield from repeat(publisher, int(count))
+        try:
+            call, epoch, attempt = name.split(",") if name else ("", "0", "0")
+            publisher = Publisher(call, int(epoch), int(attempt)) if name else None
+            yield from repeat(publisher, int(count))
+        except ValueError:
+            raise CorruptRecordError(
+                f"the header {_REPEATED} of an opening has {part[:100]!r}, which is not "
+                "call,epoch,attempt*count; another program wrote to the stream"
+            ) from None
 
 
-async def read_story(
-    queue: ChunkQueue, stream: StreamId, retry: RetryPolicy, codec: Codec | None
-) -> Story:
-    """Read a stream from its beginning to its newest record.
+class StoryReader:
+    """Reads the story of a stream, and later what has been added to it.
 
-    Raises:
-        CorruptRecordError: A stored record is damaged.
-        SerializationError: A codec is missing or failed.
-        BackendUnavailableError: The backend stayed unreachable for the retry deadline.
+    Args:
+        queue: The queue.
+        stream: The stream.
+        retry: Policy of the reads.
+        codec: Decodes records.
+
+    Attributes:
+        story: The story of the records that have been read.
     """
-    sequencer, story, position = Sequencer(gaps_as_events=True), Story(), START
-    while True:
-        read = partial(
-            queue.read,
-            stream,
-            position,
+
+    def __init__(
+        self, queue: ChunkQueue, stream: StreamId, retry: RetryPolicy, codec: Codec | None
+    ) -> None:
+        self.story = Story()
+        self._queue = queue
+        self._stream = stream
+        self._retry = retry
+        self._codec = codec
+        self._sequencer = Sequencer(gaps_as_events=True)
+        self._position = START
+
+    @property
+    def epoch(self) -> int:
+        """The newest epoch that has been read."""
+        return self._sequencer.epoch
+
+    @property
+    def next_seq(self) -> int:
+        """The number of valid chunks that have been read."""
+        return self._sequencer.next_seq
+
+    async def advance(self, *, epoch: int | None = None, position: str | None = None) -> bool:
+        """Read on to a record of the given epoch, or to the one at the driver's position.
+
+        Returns:
+            Whether it was found. If not, all that is stored has been read.
+
+        Raises:
+            CorruptRecordError: A stored record is damaged.
+            SerializationError: A codec is missing or failed.
+            CursorError: The stream was deleted, and began again.
+            BackendUnavailableError: The backend stayed unreachable for the retry deadline.
+        """
+        is_there = self._position == position
+        while not is_there:
+            found = await self._retry.run(self._read)
+            for stored in found:
+                try:
+                    await self._feed(stored.data)
+                except (CorruptRecordError, SerializationError) as exc:
+                    exc.backend, exc.stream = self._queue.backend, str(self._stream)
+                    raise
+                self._position = stored.position
+                is_there |= stored.position == position
+            is_there |= epoch is not None and self.epoch >= epoch
+            if not found:
+                break
+        return is_there
+
+    async def _read(self) -> Sequence[Stored]:
+        return await self._queue.read(
+            self._stream,
+            self._position,
             max_records=_READ_RECORDS,
             max_bytes=_READ_BYTES,
             max_wait=0.0,
         )
-        found = await retry.run(read)
-        if not found:
-            story.finish()
-            return story
-        for stored in found:
-            try:
-                record = Record.decode(stored.data)
-                record = await reveal(record, codec, seconds=retry.call_seconds)
-                before = sequencer.epoch
-                events = sequencer.feed(record)
-            except (CorruptRecordError, SerializationError) as exc:
-                exc.backend, exc.stream = queue.backend, str(stream)
-                raise
-            if sequencer.epoch != before:
-                story.open(sequencer.headers)
-            for event in events:
-                story.feed(event)
-        position = found[-1].position
+
+    async def _feed(self, data: bytes) -> None:
+        record = await reveal(Record.decode(data), self._codec, seconds=self._retry.call_seconds)
+        before = self._sequencer.epoch
+        events = self._sequencer.feed(record)
+        if self._sequencer.epoch != before:
+            self.story.open(self._sequencer.headers)
+        for event in events:
+            self.story.feed(event)

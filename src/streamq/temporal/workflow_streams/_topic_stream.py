@@ -5,30 +5,39 @@ Design: docs/design/workflow-streams.md.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 
-from streamq._errors import FencedError, SealedError, StreamNotFoundError, StreamqError
+from streamq._errors import CursorError, FencedError, SealedError, StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 from streamq.opening._open import open_writer, retry_policy
-from streamq.reading._tail import newest_epoch
+from streamq.reading._tail import read_tail
 from streamq.records._codec import Codec
 from streamq.records._values import Encoding
 from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
-from ._story import Publisher, Value, read_story, repeated_together, repetition_headers
-
-_LONGEST_PAUSE_SECONDS = 0.1
+from ._competition import Competition
+from ._story import Publisher, Story, StoryReader, Value, repeated_together, repetition_headers
 
 _logger = logging.getLogger("streamq.temporal")
+
+
+@dataclass(slots=True, eq=False)
+class TopicBatch:
+    """Chunks that are written together, and once more if that failed.
+
+    Attributes:
+        stored: How many of them are stored.
+    """
+
+    stored: int = 0
 
 
 class TopicStream:
@@ -68,43 +77,50 @@ class TopicStream:
         self._examines = may_follow
         self._announce = announce
         self._writer: StreamWriter[Value] | None = None
-        self._stored = 0
+        self._reader: StoryReader | None = None
+        self._batch: TopicBatch | None = None
+        self._count = self._before = 0  # chunks stored: of this attempt; of it, before the batch
         self._is_sealed = self._is_superseded = False
 
-    async def write(self, first: int, values: Sequence[Value]) -> None:
+    async def write(self, batch: TopicBatch, values: Sequence[Value]) -> None:
         """Store chunks in order, as durably as the backend stores; a repeat is stored once.
 
+        After an error the same batch can be written again, also after other batches.
+
         Args:
-            first: How many chunks this publisher sent before these.
+            batch: Identifies the batch. A repeat of it has the same one.
             values: The chunks.
 
         Raises:
-            FencedError: A later attempt publishes, or other calls took the stream over repeatedly.
+            FencedError: A later attempt publishes.
+            ThrottledError: Other calls took the stream over repeatedly.
             CapabilityError: The backend does not fence.
             ChunkTooLargeError: A chunk is too large.
             BackendUnavailableError: The backend stayed unreachable.
         """
-        until = time.monotonic() + self._settings.retry_seconds
-        pause = 0.005
+        competition = Competition(self._stream, self._settings.retry_seconds)
         while not self._is_sealed:
             try:
                 writer = self._writer or await self._take_over()
                 if writer is None:
                     return
-                for value in values[max(0, self._stored - first) :]:
+                self._begin(batch)
+                rest = values[batch.stored :]
+                for value in rest:
                     await writer.send_chunk(value)
                 await writer.flush()
-                self._stored = max(self._stored, first + len(values))
+                self._count += len(rest)
+                batch.stored = len(values)
                 return
-            except FencedError:
+            except FencedError as exc:
                 await self._abandon()
-                if self._is_superseded or time.monotonic() > until:
+                if self._is_superseded:
                     raise
+                fenced = exc
             except BaseException:
                 await self._abandon()  # its buffered records must not be sent after this
                 raise
-            await asyncio.sleep(random.uniform(0, pause))
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            await competition.wait(fenced)
 
     async def aclose(self) -> None:
         """Close the writer; the stream is not ended."""
@@ -118,19 +134,43 @@ class TopicStream:
         self._examines = True
         await self.aclose()
 
+    def _begin(self, batch: TopicBatch) -> None:
+        """Make a batch the one whose chunks are counted."""
+        if batch is self._batch:
+            return
+        # The first batch may repeat what an earlier attempt has stored in the same name.
+        self._before = 0 if self._batch is None else self._count - batch.stored
+        self._batch = batch
+        batch.stored = self._count - self._before
+
+    def _set_count(self, count: int) -> None:
+        """Take from the stream how many chunks are stored: what was in flight may have been."""
+        self._count, self._before = count, min(self._before, count)
+        if self._batch is not None:
+            self._batch.stored = count - self._before
+
     async def _take_over(self) -> StreamWriter[Value] | None:
         newest = 0
         try:
             retry = retry_policy(self._settings, self._queue, self._stream)
-            newest = await newest_epoch(self._queue, self._stream, retry)
+            tail = await read_tail(self._queue, self._stream, retry)
+            newest = tail.state.epoch
+            if self._examines:
+                # Before the opening: the others are not kept from writing for as long as it takes.
+                newest = max(newest, (await self._read_on(position=tail.position)).epoch)
         except StreamNotFoundError:
+            self._reader = None
             await self._announce()
         # As in the shared log: the time, or more if another publisher's clock is ahead.
         epochs = count(max(time.time_ns() // 1_000, newest + 1))
         try:
-            await self._open(next(epochs), self._publisher.headers())
+            epoch = next(epochs)
+            writer = await self._open(epoch, self._publisher.headers())
             if self._examines:
-                await self._continue_story(epochs)
+                reader = self._reader
+                if reader is None or reader.next_seq != writer.resumed_from:
+                    reader = await self._read_on(epoch=epoch)
+                await self._continue_story(reader.story, epochs)
         except SealedError as exc:
             # The workflow had ended, and was reset since. Readers have had their ending.
             _logger.warning("%s; readers get nothing of what is published from now on", exc)
@@ -138,14 +178,31 @@ class TopicStream:
             return None
         return self._writer
 
-    async def _continue_story(self, epochs: count[int]) -> None:
+    async def _read_on(
+        self, *, epoch: int | None = None, position: str | None = None
+    ) -> StoryReader:
+        """Read what has been stored since the last time, up to an opening or a position."""
+        reader, self._reader = self._reader or self._new_reader(), None
+        try:
+            is_there = await reader.advance(epoch=epoch, position=position)
+        except CursorError:
+            is_there = False
+        if not is_there:  # the stream was deleted, and began again
+            reader = self._new_reader()
+            await reader.advance(epoch=epoch, position=position)
+        self._reader = reader  # not after an error: it may have taken a part of a record
+        return reader
+
+    def _new_reader(self) -> StoryReader:
+        retry = retry_policy(self._settings, self._queue, self._stream)
+        return StoryReader(self._queue, self._stream, retry, self._codec)
+
+    async def _continue_story(self, story: Story, epochs: count[int]) -> None:
         """Void what earlier attempts of this call sent, and count what this one has sent.
 
-        The writer that is open keeps everyone else from appending in the meantime.
+        The writer that is open keeps others from appending in the meantime.
         """
         me = self._publisher
-        retry = retry_policy(self._settings, self._queue, self._stream)
-        story = await read_story(self._queue, self._stream, retry, self._codec)
         passages = story.passages
         publishers = [each.publisher for each in passages]
         if any(each is not None and each.supersedes(me) for each in publishers):
@@ -156,7 +213,7 @@ class TopicStream:
                 stream=str(self._stream),
             )
         kept = [each for each in passages if not me.supersedes(each.publisher)]
-        self._stored = sum(len(each.values) for each in kept if each.publisher == me)
+        self._set_count(sum(len(each.values) for each in kept if each.publisher == me))
         if len(kept) < len(passages) or story.is_broken:
             repeated = repeated_together(kept)
             headers = {**me.headers(), **repetition_headers(repeated)}

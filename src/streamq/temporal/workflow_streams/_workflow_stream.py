@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
+from temporalio.exceptions import ApplicationError
 
 from ._items import (
     PublishEntry,
@@ -37,8 +38,8 @@ class WorkflowStream:
     ``publish`` returns at once. The activity ``streamq.publish`` sends the items, one call after
     the other. A workflow that returns or fails waits until the last item has arrived; one that
     continues as new passes the items that have not arrived to the next run. Once sending has failed
-    without a retry, because the worker lacks the plugin for example, the next ``publish`` and
-    ``flush`` raise the failure.
+    without a retry, because the worker lacks the plugin for example, ``publish`` and ``flush``
+    raise the failure from then on. They raise once if an item that came by signal was too large.
 
     Args:
         prior_state: State of the previous run, returned by :meth:`get_state`.
@@ -61,7 +62,11 @@ class WorkflowStream:
         self._current: PublishRequest | None = None
         self._sending: asyncio.Task[None] | None = None
         self._topic_types: dict[str, Any] = {}
+        self._failure: ApplicationError | None = None
         self._sequences: dict[str, int] = dict(prior_state.sequences) if prior_state else {}
+        self._last_seen = dict.fromkeys(self._sequences, workflow.now().timestamp())
+        if prior_state:
+            self._last_seen |= prior_state.last_seen
         if self._inherited:
             self._sending = asyncio.create_task(self._send())
         # Integrations look for it, too: where it is, the workflow takes what they publish.
@@ -86,20 +91,27 @@ class WorkflowStream:
         """Wait until all published items have arrived. The original has no such method."""
         while self._sending is not None:
             await asyncio.shield(self._sending)
+        self._raise_failure()
 
     def get_state(self, *, publisher_ttl: timedelta = _PUBLISHER_TTL) -> WorkflowStreamState:
         """Return the items that have not arrived yet, for the next run.
 
         If they are too large for a state, the end of this run waits for them, as without a state.
+
+        Args:
+            publisher_ttl: After this time without a batch, a publisher that sends signals is
+                forgotten; a repeat of its newest batch would then be published twice. It has to
+                exceed the ``max_retry_duration`` of publishers.
         """
         pending = [*([self._current] if self._current else []), *self._inherited]
         if self._waiting:
             pending.append(PublishRequest(self._publisher, self._taken + 1, list(self._waiting)))
-        if sum(each.size() for each in pending) > BATCH_BYTES:
-            self._handed_over = None
-            return WorkflowStreamState(sequences=dict(self._sequences))
-        self._handed_over = self._published
-        return WorkflowStreamState(pending, dict(self._sequences))
+        is_large = sum(each.size() for each in pending) > BATCH_BYTES
+        self._handed_over = None if is_large else self._published
+        since = (workflow.now() - publisher_ttl).timestamp()
+        last_seen = {each: seen for each, seen in self._last_seen.items() if seen > since}
+        sequences = {each: self._sequences[each] for each in last_seen}
+        return WorkflowStreamState([] if is_large else pending, sequences, last_seen)
 
     @property
     def is_handed_over(self) -> bool:
@@ -130,7 +142,8 @@ class WorkflowStream:
     def _on_publish(self, batch: PublishInput) -> None:
         """Take a batch of a publisher that sends it through Temporal; a repeat is dropped.
 
-        A publisher does so if it runs on a worker, or in a process, that does not route it.
+        A publisher does so if it runs on a worker, or in a process, that does not route it. It
+        raises nothing: the next ``flush`` or ``publish`` of the workflow does.
         """
         if not workflow.patched(PATCH):
             return  # this execution began when the signal was not taken
@@ -138,21 +151,36 @@ class WorkflowStream:
             if batch.sequence <= self._sequences.get(batch.publisher_id, 0):
                 return
             self._sequences[batch.publisher_id] = batch.sequence
+            self._last_seen[batch.publisher_id] = workflow.now().timestamp()
         for entry in batch.items:
-            self._add(entry)
+            try:
+                check_size(entry)
+            except ApplicationError as exc:  # which would fail the workflow at once
+                workflow.logger.warning("what a publisher has sent is lost: %s", exc)
+                self._failure = self._failure or exc
+            else:
+                self._add(entry)
 
     def _publish_to_topic(self, topic: str, value: Any) -> None:
         payload = to_payload(value, workflow.payload_converter())
-        self._add(PublishEntry(topic, base64.b64encode(payload.SerializeToString()).decode()))
+        entry = PublishEntry(topic, base64.b64encode(payload.SerializeToString()).decode())
+        check_size(entry)
+        self._add(entry)
+        if self._sending is not None and self._sending.done():
+            self._sending.result()  # raises: nothing more will be sent
+        self._raise_failure()
 
     def _add(self, entry: PublishEntry) -> None:
-        check_size(entry)
         self._waiting.append(entry)
         self._published += 1
         if self._sending is None:
             self._sending = asyncio.create_task(self._send())
-        elif self._sending.done():
-            self._sending.result()  # raises: nothing more will be sent
+
+    def _raise_failure(self) -> None:
+        """Raise, once, that an item of another publisher is lost: the workflow decides."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     async def _send(self) -> None:
         while self._inherited or self._waiting:
