@@ -184,6 +184,7 @@ ELSEWHERE: dict[str, str] = {
     # Inside Temporal's worker.
     "streamq.temporal.activities._waiting.WaitingActivities": "StreamqPlugin closes it",
     "streamq.temporal.producer._discarding._DiscardingQueue": "has no resource",
+    "streamq.driver_parts._temporal_target.leaving_sdk": "holds nothing",
     "streamq.temporal.producer._heartbeats.HeartbeatSender": "ends one task, and awaits that only",
     "streamq.temporal.workflow._activity_stream.ActivityStream": "code of workflows",
     "streamq.temporal.workflow_streams._shared_log.SharedLog": "WorkflowStreamClient",
