@@ -51,7 +51,7 @@ class Mistaken:
         if mistake == "large":
             return await _follow(line, "x" * 1_600_000, detached=True)
         if mistake == "long":
-            return await _follow(line, "text", detached=True, topic="t" * 990)
+            return await _follow(line, "text", detached=True, topic="t" * 1_600)
         if mistake == "not decorated":
             return await _follow(plain, "text")
         if mistake == "topic":

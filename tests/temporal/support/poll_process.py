@@ -14,13 +14,13 @@ import sys
 from datetime import timedelta
 from typing import Any
 
-from temporalio.client import Client
-from temporalio.worker import (
-    ActivityInboundInterceptor,
-    ExecuteActivityInput,
+from temporalio.client import (
+    Client,
+    CompleteAsyncActivityInput,
     Interceptor,
-    Worker,
+    OutboundInterceptor,
 )
+from temporalio.worker import Worker
 from tests.temporal.support.following_workflows import Follows
 
 from streamq import open_queue
@@ -33,31 +33,30 @@ class Dies(Interceptor):
     def __init__(self) -> None:
         self.polls = 0
 
-    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        """Wrap activities."""
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        """Wrap the call by which a poll that waited outside of its slot completes."""
         outer = self
 
-        class Dying(ActivityInboundInterceptor):
-            async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-                result = await super().execute_activity(input)
+        class Dying(OutboundInterceptor):
+            async def complete_async_activity(self, input: CompleteAsyncActivityInput) -> None:
+                result: Any = input.result
                 outer.polls += bool(result.count)
                 if outer.polls == 3:
                     sys.stdout.write(f"{result.count}\n")
                     sys.stdout.flush()
                     os.kill(os.getpid(), signal.SIGKILL)
-                return result
+                await super().complete_async_activity(input)
 
         return Dying(next)
 
 
 async def main(address: str, task_queue: str, *, dies: bool) -> None:
-    client = await Client.connect(address)
+    client = await Client.connect(address, interceptors=[Dies()] if dies else [])
     async with await open_queue() as queue:
         await Worker(
             client,
             task_queue=task_queue,
             workflows=[Follows],
-            interceptors=[Dies()] if dies else [],
             # Else the workflow waits 10 s for the dead worker's cache after a kill.
             sticky_queue_schedule_to_start_timeout=timedelta(milliseconds=200),
             plugins=[StreamqPlugin(queue)],

@@ -19,7 +19,7 @@ ABOUT = {
     "polling": "neither 'activity' nor 'local'",
     "detached polling": "neither 'activity' nor 'local'",
     "large": "args have",
-    "long": "too long for the id",
+    "long": "more than 1536; use a shorter topic",
     "not decorated": "@streaming_activity",
     "topic": "a/b",
 }
