@@ -136,7 +136,7 @@ class ReportsNoExpiry(SoundQueue):
 class SweepsEverything(SoundQueue):
     """Sweeps live streams, too."""
 
-    caught_by = checks("sweep_removes_expired_streams_only")
+    caught_by = checks("foreign_entry_harms_no_stream sweep_removes_expired_streams_only")
 
     async def sweep(self) -> int:
         await super().sweep()

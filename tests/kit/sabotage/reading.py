@@ -99,13 +99,15 @@ class RepeatsLastRecord(SoundQueue):
         append_wakes_a_read_in_another_connection backend_holds_exactly_what_was_appended
         bytes_come_back_unchanged cancelled_append_can_be_repeated cancelled_read_loses_nothing
         connection_that_dropped_while_idle_is_replaced deleted_stream_can_be_created_anew
-        describe_returns_the_newest_records_first ending_is_stored_in_one_record_with_the_last_chunk
+        describe_returns_the_newest_records_first
+        ending_is_stored_in_one_record_with_the_last_chunk
         epochs_and_indexes_are_compared_as_numbers every_call_to_a_server_that_hangs_ends_in_time
-        indexes_may_have_gaps interleaved_writers_of_many_streams
+        foreign_entry_harms_no_stream indexes_may_have_gaps interleaved_writers_of_many_streams
         largest_chunk_passes_and_a_larger_one_is_refused largest_epoch_and_index_work
         many_entries_in_one_append max_bytes_is_obeyed max_records_is_obeyed
         older_epoch_is_fenced_even_if_it_never_wrote order_holds_across_appends
-        position_is_valid_in_another_connection position_of_a_trimmed_record_leads_to_the_oldest_one
+        position_is_valid_in_another_connection
+        position_of_a_trimmed_record_leads_to_the_oldest_one
         position_of_a_vanished_record_leads_to_the_oldest_one read_can_be_cancelled_at_any_await
         read_goes_on_after_every_position
         read_that_is_blocked_when_its_connection_drops_fails_or_continues reading_removes_nothing

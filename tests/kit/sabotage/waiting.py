@@ -18,9 +18,9 @@ class NeverWaits(_Reading):
         aclose_ends_blocked_reads_at_once aclose_releases_everything_wherever_it_is_cancelled
         append_to_another_stream_does_not_end_the_wait append_wakes_a_blocked_read
         append_wakes_a_read_in_another_connection closing_one_queue_leaves_others_alone
-        every_call_to_a_server_that_hangs_ends_in_time latency_is_of_the_declared_class
-        many_streams_are_read_at_once nothing_is_left_after_aclose open_queues_heal_after_a_restart
-        opening_leaves_nothing_if_it_is_cancelled_again_and_again
+        every_call_to_a_server_that_hangs_ends_in_time foreign_entry_harms_no_stream
+        latency_is_of_the_declared_class many_streams_are_read_at_once nothing_is_left_after_aclose
+        open_queues_heal_after_a_restart opening_leaves_nothing_if_it_is_cancelled_again_and_again
         read_that_is_blocked_when_its_connection_drops_fails_or_continues
         reader_may_come_before_the_stream subscribers_that_come_and_go_leave_nothing
         ten_readers_each_see_everything wait_is_bounded
