@@ -24,6 +24,8 @@ from streamq.testing.checks import ConsumingChecks
 from .sabotage.server import SoundQueue
 from .sabotage.suites import CAUGHT_BY
 
+pytestmark = pytest.mark.full  # four minutes: every check against every fault
+
 # With xdist, another process uses the other core.
 _PROCESSES = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 _DEADLINE_SECONDS = 540

@@ -139,7 +139,13 @@ def test_each_chunk_through_workflow_streams_makes_eight_times_our_history() -> 
     assert quickest.value >= 8 * ours.value
 
 
-@pytest.mark.parametrize("name", _TABLE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name.startswith("`poll`, 100") else pytest.mark.full)
+        for name in _TABLE
+    ],
+)
 async def test_thousand_readers_cost_nothing_in_temporal(where: Stage, name: str) -> None:
     """Direct delivery has the bill of one reader for any audience."""
     assert await check(where, name, Load(rate=0), 1_000) == []

@@ -32,7 +32,9 @@ async def count_mail(chunks: int, stream: StreamWriter) -> str:
     return "done"
 
 
-@pytest.fixture(params=["true", "false"], ids=["fifo", "standard"])
+@pytest.fixture(
+    params=["true", pytest.param("false", marks=pytest.mark.full)], ids=["fifo", "standard"]
+)
 def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run an emulator, and set the variables for it in this process and those that it starts."""
     embedded = pytest.importorskip("streamq_aws.embedded")
