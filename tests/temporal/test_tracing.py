@@ -21,6 +21,7 @@ from temporalio.contrib.opentelemetry import (
     create_tracer_provider,
 )
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 from tests.temporal.support.reading import outline, read_all
 from tests.temporal.support.standalone import begin
@@ -259,7 +260,12 @@ async def test_standalone_activity_is_in_the_trace_of_its_caller(
     """The same holds without a workflow between caller and activity."""
     with trace.get_tracer("test").start_as_current_span("caller"):
         async with run_worker(traced, queue, settings, task_queue):
-            handle = await begin(traced, task_queue, "say", "hello")
+            try:
+                handle = await begin(traced, task_queue, "say", "hello")
+            except RPCError as exc:
+                if exc.status is not RPCStatusCode.UNIMPLEMENTED:
+                    raise
+                pytest.skip(f"the oldest server has no standalone activities: {exc.message}")
             assert outline(await read_all(handle, queue, settings)) == ["hello", "END"]
             await handle.result()
     [written], [read] = named(exporter, "streamq.write"), named(exporter, "streamq.subscribe")
