@@ -23,7 +23,7 @@ _STREAM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What streams are named after: a workflow's chain of runs, or a standalone activity.
+    """Names an execution that has streams: a workflow's chain of runs, or a standalone activity.
 
     Attributes:
         kind: Which of both.

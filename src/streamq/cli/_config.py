@@ -115,7 +115,7 @@ def _with_profile(found: list[Setting], settings: Settings) -> Iterator[Setting]
     try:
         endpoint = settings.temporal_target.resolve()
     except ConfigurationError as exc:
-        # Whoever looks for the fault needs the settings.
+        # The settings are needed to find the fault.
         show_note(f"{exc}; what Temporal's profile states is not shown")
         yield from found
         return

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import timedelta
 
 from temporalio.api.workflowservice.v1 import PollActivityExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from ._activity_runs import activity_rpc_error, describe_activity
-from ._patience import LongPolls, Patience
+from ._patience import LONG_POLL_TIMEOUT, LongPolls, Patience
 from ._rpc import connecting
-
-_LONG_POLL_TIMEOUT = timedelta(seconds=70)
 
 
 class ActivityClosingWatch(Patience):
@@ -76,7 +73,7 @@ class ActivityClosingWatch(Patience):
         try:
             with connecting():
                 await self._client.workflow_service.poll_activity_execution(
-                    request, retry=False, timeout=_LONG_POLL_TIMEOUT
+                    request, retry=False, timeout=LONG_POLL_TIMEOUT
                 )
         except RPCError as exc:
             return exc

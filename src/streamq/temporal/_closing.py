@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -22,11 +21,9 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from ._chains import first_run_of_chain
-from ._patience import LongPolls, Patience
+from ._patience import LONG_POLL_TIMEOUT, LongPolls, Patience
 from ._rpc import connecting, is_transient, rpc_error
 from ._workflow_runs import describe_run
-
-_LONG_POLL_TIMEOUT = timedelta(seconds=70)
 
 _CLOSED_BY = {
     "workflow_execution_completed_event_attributes": WorkflowExecutionStatus.COMPLETED,
@@ -106,7 +103,7 @@ class ClosingWatch(Patience):
                 wait_new_event=True,
                 event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT,
                 skip_archival=True,
-                rpc_timeout=_LONG_POLL_TIMEOUT,
+                rpc_timeout=LONG_POLL_TIMEOUT,
             )
             try:
                 with connecting():

@@ -9,6 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from temporalio.service import RPCError
@@ -19,6 +20,9 @@ from ._rpc import is_transient
 
 SHORTEST_PAUSE = 0.05
 """Pause before the first repetition of a question."""
+
+LONG_POLL_TIMEOUT = timedelta(seconds=70)
+"""Deadline of a long poll; the server answers earlier, also if nothing happened."""
 
 _LONGEST_PAUSE = 2.0
 _REFUSED_PAUSE = 30.0

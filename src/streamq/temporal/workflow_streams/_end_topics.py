@@ -6,7 +6,6 @@ Design: docs/design/workflow-streams.md.
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -26,7 +25,7 @@ from streamq.temporal.producer._opening import stream_of_attempt
 from streamq.temporal.workflow._end_stream import workflow_retries
 from streamq.writing._policies import OnRetry
 
-from ._competition import Competition
+from ._competition import Competition, takeover_epoch
 from ._items import TOPICS
 
 END_TOPICS_ACTIVITY = "streamq.end_topics"
@@ -138,7 +137,7 @@ async def _end(context: ActivityContext, stream: StreamId, request: EndTopicsReq
                 stream,
                 queue=context.queue,
                 settings=context.settings,
-                epoch=max(time.time_ns() // 1_000, newest + 1),
+                epoch=takeover_epoch(newest),
                 on_retry=OnRetry.RESUME,
                 codec=context.codec(stream),
             ) as writer:

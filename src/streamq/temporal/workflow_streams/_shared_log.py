@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Sequence
 
 from streamq._errors import FencedError, StreamNotFoundError, StreamqError
@@ -14,7 +13,7 @@ from streamq.reading._tail import newest_epoch
 from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
-from ._competition import Competition
+from ._competition import Competition, takeover_epoch
 
 
 class SharedLog:
@@ -69,7 +68,6 @@ class SharedLog:
                 await writer.aclose()
 
     async def _take_over(self) -> StreamWriter:
-        # The epoch is the time, or a higher one if another publisher's clock is ahead.
         newest = 0
         with contextlib.suppress(StreamNotFoundError):
             retry = retry_policy(self._settings, self._queue, self._stream)
@@ -78,7 +76,7 @@ class SharedLog:
             self._stream,
             queue=self._queue,
             settings=self._settings,
-            epoch=max(time.time_ns() // 1_000, newest + 1),
+            epoch=takeover_epoch(newest),
             on_retry=OnRetry.RESUME,
             seals_failures=False,
             # Without that a fenced publisher would notice it only after its flush.

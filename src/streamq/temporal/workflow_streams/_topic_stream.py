@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -23,7 +22,7 @@ from streamq.records._values import Encoding
 from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
-from ._competition import Competition
+from ._competition import Competition, takeover_epoch
 from ._story import Publisher, Story, StoryReader, Value, repeated_together, repetition_headers
 
 _logger = logging.getLogger("streamq.temporal")
@@ -161,8 +160,7 @@ class TopicStream:
         except StreamNotFoundError:
             self._reader = None
             await self._announce()
-        # As in the shared log: the time, or more if another publisher's clock is ahead.
-        epochs = count(max(time.time_ns() // 1_000, newest + 1))
+        epochs = count(takeover_epoch(newest))
         try:
             epoch = next(epochs)
             writer = await self._open(epoch, self._publisher.headers())
