@@ -230,32 +230,21 @@ async def test_readers_of_workflow_streams_get_the_same(
         assert await handle.result() == JOKES
 
 
-async def test_run_without_topic_fails(
-    temporal_address: str, task_queue: str, sqlite: Shared, read: ReadTopic
+@pytest.mark.parametrize(
+    ("option", "value"), [("streaming_topic", None), ("use_local_activity", True)]
+)
+async def test_what_the_integration_cannot_stream_fails(
+    temporal_address: str, task_queue: str, sqlite: Shared, option: str, value: Any
 ) -> None:
-    """As the integration has it: streaming needs a topic."""
+    """As the integration has it: streaming needs a topic, and local activities do not stream."""
     async with (
         FakeModel([]) as model,
-        worker(temporal_address, task_queue, sqlite, model.url, streaming_topic=None) as client,
+        worker(temporal_address, task_queue, sqlite, model.url, **{option: value}) as client,
     ):
         handle = await start(client, StreamsText.run, task_queue)
         with pytest.raises(WorkflowFailureError) as caught:
             await handle.result()
-        assert "streaming_topic" in str(caught.value.cause)
-
-
-async def test_local_activity_is_refused(
-    temporal_address: str, task_queue: str, sqlite: Shared, read: ReadTopic
-) -> None:
-    """As the integration has it: local activities do not stream."""
-    async with (
-        FakeModel([]) as model,
-        worker(temporal_address, task_queue, sqlite, model.url, use_local_activity=True) as client,
-    ):
-        handle = await start(client, StreamsText.run, task_queue)
-        with pytest.raises(WorkflowFailureError) as caught:
-            await handle.result()
-        assert "use_local_activity" in str(caught.value.cause)
+        assert option in str(caught.value.cause)
 
 
 async def test_worker_without_the_option_warns(
