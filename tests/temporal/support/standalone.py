@@ -1,4 +1,4 @@
-"""Starts activities without a workflow, and waits for their progress."""
+"""Defines activities that run without a workflow, starts them and waits for their progress."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from temporalio.client import ActivityFailureError, ActivityHandle, Client
 from temporalio.exceptions import ApplicationError
+
+from streamq import Event, Seal, StreamWriter
+from streamq.temporal import streaming_activity
 
 QUICK = timedelta(milliseconds=20)
 
@@ -39,3 +42,22 @@ async def cause_of(handle: ActivityHandle[Any]) -> BaseException:
 def broken(message: str, *, for_good: bool = False) -> ApplicationError:
     """Return a failure that is retried at once, unless it is for good."""
     return ApplicationError(message, type="Broken", non_retryable=for_good, next_retry_delay=QUICK)
+
+
+@streaming_activity
+async def say(stream: StreamWriter[str], text: str) -> str:
+    await stream.send_chunk(text)
+    return text.upper()
+
+
+@streaming_activity
+async def wait(stream: StreamWriter[str]) -> None:
+    """Send one chunk and work until it is cancelled."""
+    await stream.send_chunk("one")
+    await asyncio.Event().wait()
+
+
+def seal_of(events: list[Event]) -> tuple[str, str, str]:
+    seal = events[-1]
+    assert isinstance(seal, Seal)
+    return seal.state.name, seal.error_type, seal.message
