@@ -89,14 +89,11 @@ class CredentialSource:
         return text
 
     async def _ask(self) -> Mapping[str, str]:
-        if self._call is None:
-            self._call = self._load()
+        call = self._call = self._call or self._load()
         label = f"{self._prefix}CREDENTIALS"
         try:
-            if inspect.iscoroutinefunction(self._call):
-                answer = self._call()
-            else:
-                answer = await asyncio.to_thread(self._call)
+            blocks = not inspect.iscoroutinefunction(call)
+            answer = await asyncio.to_thread(call) if blocks else call()
             if inspect.isawaitable(answer):
                 answer = await answer
         except Exception as exc:
