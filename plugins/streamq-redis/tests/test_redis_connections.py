@@ -45,16 +45,21 @@ async def test_frozen_server_is_noticed_in_time(
 ) -> None:
     """The connection looks alive and nothing arrives: bounded by block plus timeout."""
     server = start_server()
-    queue = await open_at(server.url, block_seconds=0.3, operation_timeout_seconds=0.4)
+    queue = await open_at(
+        server.url,
+        block_seconds=0.3,
+        operation_timeout_seconds=0.4,
+        connect_timeout_seconds=0.4,
+    )
     await queue.append(stream, [Entry(1, 0, b"x")])
     read = read_soon(queue, stream, "1-0")
     await asyncio.sleep(0.05)
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(5):
             with pytest.raises(BackendUnavailableError):
                 await read
-            with pytest.raises(BackendUnavailableError, match="in time"):
+            with pytest.raises(BackendUnavailableError, match="no answer within"):
                 await queue.append(stream, [Entry(1, 1, b"y")])
     finally:
         os.kill(server.pid, signal.SIGCONT)

@@ -23,6 +23,11 @@ from streamq.driver import (
 
 BACKEND = "redis"
 
+
+class RefusedForNowError(rx.AuthenticationError):
+    """The server refuses credentials whose source may return others with the next try."""
+
+
 # Error replies without a class of their own, the second line only in older versions of redis-py.
 _PASSING = (
     *("BUSY ", "NOREPLICAS ", "UNBLOCKED ", "NOTREADY "),
@@ -58,7 +63,8 @@ _RULES = (
     ErrorRule(
         (rx.AuthenticationError, rx.AuthorizationError, rx.AuthenticationWrongNumberOfArgsError),
         AccessDeniedError,
-        "Redis at {at} refuses our credentials: {why}; check STREAMQ_REDIS_URL",
+        "Redis at {at} refuses our credentials: {why}; check those in STREAMQ_REDIS_URL, "
+        "STREAMQ_REDIS_PASSWORD_FILE or STREAMQ_REDIS_CREDENTIALS",
     ),
     ErrorRule(
         (rx.NoPermissionError,),
@@ -169,7 +175,10 @@ def to_streamq(error: Exception, stream: str | None = None, *, address: str) -> 
             )
         if reason.startswith(_CLUSTER):
             error = rx.ClusterCrossSlotError(reason)
-    return _TABLE.translate(error, stream, at=address)
+    found = _TABLE.translate(error, stream, at=address)
+    if found is not None and isinstance(error, RefusedForNowError):
+        found.retryable = True
+    return found
 
 
 def known(error: Exception) -> Exception:

@@ -33,13 +33,14 @@ from streamq.driver import (
 from ._errors import BACKEND, to_streamq
 from ._live_tail import LiveTail
 from ._naming import KeySpace
-from ._reading import RecordReader, StreamLister
+from ._reading import Listing, RecordReader, StreamLister
 from ._settings import RedisSettings, address_of, make_pool
 from ._writing import Appender
 from .requests._commands import checked, persistence, remove
 from .requests._connection import Connection, Server
 from .requests._connection_group import ConnectionGroup
 from .requests._handshake import Connector, check_unblock
+from .requests._login import Login
 
 
 class RedisQueue(ChunkQueue):
@@ -55,11 +56,13 @@ class RedisQueue(ChunkQueue):
         self, options: QueueOptions, settings: RedisSettings, capabilities: Capabilities
     ) -> None:
         self.capabilities = capabilities
-        pool = make_pool(settings.url)
+        login = Login(settings.credential_source())
+        pool = make_pool(settings.url, login)
         self._to_streamq = partial(to_streamq, address=address_of(pool))
         self._keys = KeySpace(settings.key_prefix)
         self._connector = Connector(
             pool,
+            login,
             timeout_seconds=settings.connect_timeout_seconds,
             patience=settings.operation_timeout_seconds,
         )
@@ -142,17 +145,13 @@ class RedisQueue(ChunkQueue):
         self._live_tail.drop(key)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        pattern = self._keys.pattern(tenant, prefix)
-        seen: set[StreamId] = set()
-        cursor = b"0"
-        while True:
+        listing = Listing(self._keys.pattern(tenant, prefix))
+        while not listing.is_complete:
             self._check_open()
             with translated_errors(self._to_streamq):
-                infos, cursor = await self._lister.page(pattern, cursor, seen)
+                infos = await self._lister.page(listing)
             for info in infos:
                 yield info
-            if cursor == b"0":
-                return
 
     async def aclose(self) -> None:
         self._is_closed = True

@@ -18,6 +18,7 @@ from streamq_redis._errors import BACKEND, known, speaks_of_server
 
 from ._commands import Reply, greet, is_replica, parse_greeting, unblock
 from ._connection import Connection, Server
+from ._login import Login
 from ._resolver import ResolvedConnection, ResolvedSSLConnection, Resolver
 
 _CLIENT_NAME = "streamq"
@@ -29,12 +30,16 @@ class Connector:
 
     Args:
         pool: Makes connections of redis-py.
+        login: Gives each of them its credentials.
         timeout_seconds: Longest time to resolve the name, to connect and to log in.
         patience: Longest time for each later answer, in seconds.
     """
 
-    def __init__(self, pool: ConnectionPool, *, timeout_seconds: float, patience: float) -> None:
+    def __init__(
+        self, pool: ConnectionPool, login: Login, *, timeout_seconds: float, patience: float
+    ) -> None:
         self._pool = pool
+        self._login = login
         self._timeout_seconds = timeout_seconds
         self._patience = patience
         self._open: set[Connection] = set()
@@ -51,8 +56,24 @@ class Connector:
         Raises:
             redis.exceptions.RedisError: The server cannot be reached in time, or refuses us.
             OSError: The server cannot be reached.
-            ConfigurationError: The server is too old.
+            ConfigurationError: The server is too old, or the source of credentials unusable.
         """
+        return await self._login.attempt(self._connect)
+
+    def close(self) -> None:
+        """Resolve the name no more."""
+        self._resolver.close()
+
+    async def gone(self) -> None:
+        """Wait until no resolution is under way and all connections are closed.
+
+        Call :meth:`close` before, and end the connections. Cancelling only stops the wait.
+        """
+        await self._resolver.gone()
+        for connection in tuple(self._open):
+            await connection.gone()
+
+    async def _connect(self) -> Connection:
         transport: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -72,19 +93,6 @@ class Connector:
         self._open.add(connection)
         connection.when_gone(self._open.discard)
         return connection
-
-    def close(self) -> None:
-        """Resolve the name no more."""
-        self._resolver.close()
-
-    async def gone(self) -> None:
-        """Wait until no resolution is under way and all connections are closed.
-
-        Call :meth:`close` before, and end the connections. Cancelling only stops the wait.
-        """
-        await self._resolver.gone()
-        for connection in tuple(self._open):
-            await connection.gone()
 
 
 async def _meet(transport: AbstractConnection) -> Server:
