@@ -75,7 +75,7 @@ async def test_rotated_password_file_is_read_again(
     await user.rotate("second")
     await writer.send_chunk("after")
     async with asyncio.timeout(20):
-        while not await user.was_refused():
+        while not await user.was_refused():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         path.write_text("second\n")
         await writer.finish()

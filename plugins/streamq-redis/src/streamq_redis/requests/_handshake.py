@@ -9,12 +9,12 @@ import asyncio
 from functools import partial
 
 import redis.exceptions as rx
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from streamq import ConfigurationError
 from streamq.driver import closed_error
 from streamq_redis._errors import BACKEND, known, speaks_of_server
+from streamq_redis._settings import RedisSettings, address_of, make_pool
 
 from ._commands import Reply, greet, is_replica, parse_greeting, unblock
 from ._connection import Connection, Server
@@ -29,21 +29,20 @@ class Connector:
     """Makes the connections of one queue.
 
     Args:
-        pool: Makes connections of redis-py.
-        login: Gives each of them its credentials.
-        timeout_seconds: Longest time to resolve the name, to connect and to log in.
-        patience: Longest time for each later answer, in seconds.
+        settings: Where the server is, who logs in, and how long that may take.
+
+    Attributes:
+        address: Where the server is, without credentials, for messages.
     """
 
-    def __init__(
-        self, pool: ConnectionPool, login: Login, *, timeout_seconds: float, patience: float
-    ) -> None:
-        self._pool = pool
-        self._login = login
-        self._timeout_seconds = timeout_seconds
-        self._patience = patience
+    def __init__(self, settings: RedisSettings) -> None:
+        self._login = Login(settings.credential_source())
+        self._pool = make_pool(settings.url, self._login)
+        self._timeout_seconds = settings.connect_timeout_seconds
+        self._patience = settings.operation_timeout_seconds
+        self.address = address_of(self._pool)
         self._open: set[Connection] = set()
-        where = pool.connection_kwargs
+        where = self._pool.connection_kwargs
         self._resolver = Resolver(
             where.get("host", "localhost"),
             where.get("port", 6379),
