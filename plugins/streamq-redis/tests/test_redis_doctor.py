@@ -15,7 +15,7 @@ from redis_streams import ACL_OPTIONAL, ACL_RULES, Bare, OpenAt, StartServer, se
 from streamq import AccessDeniedError, BackendUnavailableError
 from streamq.driver import Finding, QueueOptions
 from streamq_redis import RedisDriver, RedisSettings
-from streamq_redis.doctor._examination import Facts
+from streamq_redis.doctor._facts import Facts
 from streamq_redis.doctor._serving import clock, encryption, version
 from streamq_redis.embedded import EmbeddedRedis
 from streamq_redis.requests._connection import Server

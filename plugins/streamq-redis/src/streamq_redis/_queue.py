@@ -33,7 +33,7 @@ from streamq.driver import (
 from ._errors import BACKEND, to_streamq
 from ._live_tail import LiveTail
 from ._naming import KeySpace
-from ._reading import Listing, RecordReader, StreamLister
+from ._reading import KeyScan, RecordReader, StreamLister
 from ._settings import RedisSettings
 from ._writing import Appender
 from .requests._commands import checked, parse_durability, persistence, remove
@@ -137,11 +137,11 @@ class RedisQueue(ChunkQueue):
         self._live_tail.drop(key)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        listing = Listing(self._keys.pattern(tenant, prefix))
-        while not listing.is_complete:
+        walk = KeyScan(self._keys.pattern(tenant, prefix))
+        while not walk.is_complete:
             self._check_open()
             with translated_errors(self._to_streamq):
-                infos = await self._lister.page(listing)
+                infos = await self._lister.page(walk)
             for info in infos:
                 yield info
 

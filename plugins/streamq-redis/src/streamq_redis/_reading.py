@@ -103,8 +103,8 @@ class RecordReader:
 
 
 @dataclass(slots=True)
-class Listing:
-    """The state of one listing.
+class KeyScan:
+    """The state of one walk.
 
     Attributes:
         pattern: Of keys.
@@ -150,24 +150,24 @@ class StreamLister:
             info = replace(info, last=tuple(parse_entries(checked(replies[FACTS]))))
         return info
 
-    async def page(self, listing: Listing) -> list[StreamInfo]:
-        """Return the streams of a listing's next page."""
+    async def page(self, walk: KeyScan) -> list[StreamInfo]:
+        """Return the streams of the next page."""
         connection = await self._connection.get()
-        if listing.connection is not connection:
+        if walk.connection is not connection:
             # Another server orders its keys in another way.
-            listing.connection, listing.cursor = connection, b"0"
-        (reply,) = await connection.call(scan(listing.cursor, listing.pattern))
+            walk.connection, walk.cursor = connection, b"0"
+        (reply,) = await connection.call(scan(walk.cursor, walk.pattern))
         page = checked(reply)
         assert isinstance(page, list)
         cursor, keys = page
         found: list[StreamId] = []
         for key in keys:  # type: ignore[union-attr]
             stream = self._keys.stream(key)  # type: ignore[arg-type]
-            if stream is not None and stream not in listing.seen:
-                listing.seen.add(stream)
+            if stream is not None and stream not in walk.seen:
+                walk.seen.add(stream)
                 found.append(stream)
-        listing.cursor = cursor  # type: ignore[assignment]
-        listing.is_complete = cursor == b"0"
+        walk.cursor = cursor  # type: ignore[assignment]
+        walk.is_complete = cursor == b"0"
         if not found:
             return []
         replies = await connection.call(

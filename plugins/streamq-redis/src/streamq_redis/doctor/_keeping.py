@@ -1,13 +1,13 @@
-"""Judges what a server does to records that it has acknowledged."""
+"""Judges what a server does to records that it has acknowledged.
+
+Design: docs/design/redis.md.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from streamq.driver import Finding
 
-if TYPE_CHECKING:
-    from ._examination import Facts
+from ._facts import Facts
 
 
 def eviction(facts: Facts) -> Finding:

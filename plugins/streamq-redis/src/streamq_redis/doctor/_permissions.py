@@ -1,4 +1,7 @@
-"""Tries each command that the driver uses, on a key that does not exist, where it has no effect."""
+"""Tries each command that the driver uses, on a key that does not exist, where it has no effect.
+
+Design: docs/design/redis.md.
+"""
 
 from __future__ import annotations
 

@@ -1,15 +1,14 @@
-"""Judges whether a server will go on answering, and whether to these requests."""
+"""Judges whether a server will go on answering, and whether to these requests.
+
+Design: docs/design/redis.md.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from streamq.driver import Finding
 from streamq_redis._settings import RedisSettings
-from streamq_redis.requests._commands import Reply
 
-if TYPE_CHECKING:
-    from ._examination import Facts
+from ._facts import Facts
 
 OLDEST = (6, 2)
 """The oldest version of Redis that has what the driver uses."""
@@ -95,8 +94,3 @@ def encryption(settings: RedisSettings, *, is_local: bool) -> list[Finding]:
     detail = "none: password and chunks can be read by everybody on the way"
     remedy = "use rediss:// if the server has TLS"
     return [Finding("encryption", True, detail, remedy, is_warning=True)]
-
-
-def numbers_of(reply: list[Reply]) -> list[int]:
-    """Return the numbers in a reply whose elements are texts."""
-    return [int(each) for each in reply if isinstance(each, bytes) and each.isdigit()]
