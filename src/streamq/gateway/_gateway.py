@@ -160,15 +160,14 @@ class Gateway:
         try:
             place = await hub.opened()
             beyond = 0 if after is None else after.offset
-            if after is None or beyond > max(hub.ring.offset, place.offset or 0):
+            is_far = after is None or beyond > max(hub.ring.offset, place.offset or 0)
+            if is_far or hub.is_ended:
                 place = await hub.refresh()
-            elif hub.is_ended and beyond >= hub.ring.offset:
-                place = await hub.refresh()
-                if hub.is_outdated:
-                    self._forget(hub)
-                    self._leave(hub)
-                    hub = self._join(await self.open(), stream)
-                    place = await hub.opened()
+            if hub.is_outdated:
+                self._forget(hub)
+                self._leave(hub)
+                hub = self._join(await self.open(), stream)
+                place = await hub.opened()
             if not hub.has_appeared and (beyond or not may_be_missing):
                 raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
             if after is None:
