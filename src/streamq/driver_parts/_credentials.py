@@ -31,53 +31,19 @@ _LONGEST_SEEN = 300
 # A name is split into words. It is the name of a secret if it ends with one of these words, if its
 # last word ends with one of these syllables, or if "key" follows one of these words.
 _SECRET_WORDS = frozenset(
-    [
-        "pass",
-        "passwd",
-        "passcode",
-        "passkey",
-        "passphrase",
-        "password",
-        "pwd",
-        "pw",
-        "secret",
-        "secrets",
-        "token",
-        "credential",
-        "auth",
-        "authorization",
-        "cookie",
-        "sig",
-        "signature",
-        "sas",
-        "jwt",
-        "bearer",
-        "otp",
-    ]
+    (
+        *("pass", "passwd", "passcode", "passkey", "passphrase", "password", "pwd", "pw"),
+        *("secret", "secrets", "token", "credential", "auth", "authorization", "cookie"),
+        *("sig", "signature", "sas", "jwt", "bearer", "otp"),
+    )
 )
 _SECRET_ENDS = ("password", "passwd", "secret", "token", "signature", "apikey", "accesskey")
 _WORDS_BEFORE_KEY = frozenset(
-    [
-        "access",
-        "account",
-        "api",
-        "app",
-        "auth",
-        "encryption",
-        "function",
-        "hmac",
-        "license",
-        "master",
-        "private",
-        "secret",
-        "service",
-        "session",
-        "shared",
-        "signing",
-        "ssh",
-        "storage",
-        "subscription",
-    ]
+    (
+        *("access", "account", "api", "app", "auth", "encryption", "function", "hmac"),
+        *("license", "master", "private", "secret", "service", "session", "shared"),
+        *("signing", "ssh", "storage", "subscription"),
+    )
 )
 _PARAMETERS = frozenset(["key", "code", "pin"])  # secret in a query only
 _WHOLE_LINES = ("authorization", "cookie")  # their values have several parts
