@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -25,12 +26,18 @@ class Refusal:
         status: Its HTTP status.
         message: Its text.
         times: How many requests of each kind are refused.
+        keys: Only requests that these access keys sign are refused; ``None`` for all.
     """
 
     code: str
     status: int
     message: str = "Some words."
     times: float = float("inf")
+    keys: Set[str] | None = None
+
+    def concerns(self, head: str) -> bool:
+        """Whether a request is one of those that are refused."""
+        return self.keys is None or bool(self.keys & set(_CREDENTIAL.findall(head)))
 
 
 @dataclass
@@ -79,7 +86,7 @@ class RefusingProxy:
             self.keys.update(_CREDENTIAL.findall(head))
             kind = _kind(head)
             refusal = self.refusal
-            if refusal is not None and self.refused[kind] < refusal.times:
+            if refusal and refusal.concerns(head) and self.refused[kind] < refusal.times:
                 self.refused[kind] += 1
                 if (length := _LENGTH.search(head)) and "100-continue" not in head.lower():
                     await reader.readexactly(int(length[1]))

@@ -108,7 +108,8 @@ _RULES = (
     ErrorRule(
         (bx.CredentialRetrievalError, bx.MetadataRetrievalError),
         BackendUnavailableError,
-        "AWS credentials cannot be fetched now: {why}; check the profile or role in use",
+        "AWS credentials cannot be fetched now: {why}; check their source: the profile "
+        "(AWS_PROFILE, AWS_CONFIG_FILE), or the role of the machine or container",
     ),
     ErrorRule(
         (
