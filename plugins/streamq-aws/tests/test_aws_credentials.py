@@ -58,7 +58,7 @@ async def test_rotated_file_is_read_again_by_every_client(
             waiting = asyncio.ensure_future(anext(reader))
             await asyncio.sleep(0)
             write_key(file, NEW)
-            proxy.refusal = Refusal(code, 400 if code.startswith("Expired") else 403, keys={OLD})
+            proxy.refusal = Refusal(code, 400 if code.startswith("Expired") else 403, only=OLD)
             await writer.send_chunk("b")
             await writer.flush()
             assert (await waiting).value == "b"
@@ -73,7 +73,7 @@ async def test_keys_that_are_replaced_later_are_waited_for(
     async with open_queue() as queue, open_writer(stream, queue=queue) as writer:
         await writer.send_chunk("a")
         await writer.flush()
-        proxy.refusal = Refusal("ExpiredToken", 400, keys={OLD})
+        proxy.refusal = Refusal("ExpiredToken", 400, only=OLD)
         await writer.send_chunk("b")
         flushing = asyncio.ensure_future(writer.flush())
         while sum(proxy.refused.values()) < 3:  # noqa: ASYNC110 - until it was refused again
@@ -95,11 +95,11 @@ async def test_keys_that_are_never_replaced_end_in_an_error_of_streamq(
 
     async def send() -> None:
         async with open_writer(stream) as writer:
-            proxy.refusal = Refusal("ExpiredToken", 400, keys={OLD})
+            proxy.refusal = Refusal("ExpiredToken", 400, only=OLD)
             await writer.send_chunk("a")
             await writer.flush()
 
-    with pytest.raises(BackendUnavailableError, match="shared-credentials-file.*ExpiredToken"):
+    with pytest.raises(BackendUnavailableError, match=r"shared-credentials-file.*ExpiredToken"):
         await send()
 
 

@@ -32,6 +32,12 @@ UNKNOWN_KEY = frozenset(
 )
 """Codes for credentials that are not in force: rotated, or never were."""
 
+CLOCK_WORDS = ("Signature expired", "Signature not yet current")
+"""What SQS and SNS say of a wrong clock, with a code for a wrong signature."""
+
+SCOPE_WORDS = "Credential should be scoped to"
+"""What AWS says of a request for another region, with a code for a wrong signature."""
+
 _PERHAPS = frozenset({"400", "401", "403", "AccessDenied", "AccessDeniedException", "Forbidden"})
 """An answer to HEAD has only its status; a session that was revoked is denied everything."""
 
@@ -113,6 +119,8 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
             return None
         said = answer.get("Error", {})
         code = str(said.get("Code", ""))
+        if any(words in str(said.get("Message")) for words in (*CLOCK_WORDS, SCOPE_WORDS)):
+            return None
         is_certain = code in EXPIRED or code in UNKNOWN_KEY
         if not is_certain and code not in _PERHAPS:
             return None
