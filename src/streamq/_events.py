@@ -95,6 +95,15 @@ class SealState(enum.IntEnum):
         return self.name
 
 
+def place_text(offset: int, epoch: int) -> str:
+    """Return the place of an event in the life of a stream, ``OFFSET@EPOCH``.
+
+    The epoch of the attempt that wrote the event tells apart two streams that had one name after
+    each other. Where it is not known (0) the place is the offset alone.
+    """
+    return f"{offset}@{epoch}" if epoch else str(offset)
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk(Generic[TCo]):
     """One value that the producer sent.
@@ -106,6 +115,7 @@ class Chunk(Generic[TCo]):
         encoding: How ``data`` is encoded.
         data: The encoded bytes.
         serializer: Decodes them.
+        epoch: Epoch of the attempt; 0 if it is not known, as in batches of a workflow.
     """
 
     offset: int
@@ -114,6 +124,12 @@ class Chunk(Generic[TCo]):
     encoding: Encoding
     data: bytes
     serializer: Serializer[TCo] = field(default=PLAIN, repr=False, compare=False)
+    epoch: int = field(default=0, repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """The event's place, :func:`place_text`: the gateway continues after it."""
+        return place_text(self.offset, self.epoch)
 
     @property
     def value(self) -> TCo:
@@ -156,10 +172,17 @@ class Reset:
     Attributes:
         offset: Dense number of this event.
         attempt: The attempt that begins here.
+        epoch: Epoch of that attempt; 0 if it is not known, as in batches of a workflow.
     """
 
     offset: int
     attempt: int
+    epoch: int = field(default=0, repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """The event's place, :func:`place_text`: the gateway continues after it."""
+        return place_text(self.offset, self.epoch)
 
     def to_dict(self) -> dict[str, object]:
         """Return the event as JSON-ready data."""
@@ -189,6 +212,11 @@ class Gap:
             "attempt": self.attempt,
         }
 
+    @property
+    def place(self) -> str:
+        """The place after the gap: its last offset, since who wrote that event is not known."""
+        return str(self.offset)
+
 
 @dataclass(frozen=True, slots=True)
 class Seal:
@@ -201,6 +229,7 @@ class Seal:
         error_type: The producer's name for its failure (ERROR only).
         message: The producer's text about the ending.
         retryable: Whether the producer called its failure retryable (ERROR only).
+        epoch: Epoch of that attempt; 0 if it is not known, as in batches of a workflow.
     """
 
     offset: int
@@ -209,6 +238,12 @@ class Seal:
     error_type: str = ""
     message: str = ""
     retryable: bool = False
+    epoch: int = field(default=0, repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """The event's place, :func:`place_text`: the gateway continues after it."""
+        return place_text(self.offset, self.epoch)
 
     def to_dict(self) -> dict[str, object]:
         """Return the event as JSON-ready data."""
