@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections import Counter
@@ -109,7 +110,7 @@ class RefusingProxy:
         except (OSError, asyncio.IncompleteReadError):
             return  # the other side has gone
         finally:
-            writer.close()
+            await _close(writer)
 
     async def _forward(
         self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -124,7 +125,13 @@ class RefusingProxy:
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-            to_there.close()
+            await _close(to_there)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
