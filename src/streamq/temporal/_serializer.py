@@ -274,7 +274,7 @@ def _context(stream: str, namespace: str) -> SerializationContext:
     )
 
 
-class _PayloadDecoder(Generic[T]):
+class PayloadDecoder(Generic[T]):
     """Decodes payloads with a converter, and all else without one, as the converter would.
 
     Args:
@@ -320,7 +320,7 @@ def named_conversion(
     converter = _load(name)
     serializer, codec = conversion(converter, stream.name, namespace, value_type)
     if isinstance(serializer, PayloadSerializer) and serializer.is_transparent:
-        return _PayloadDecoder(serializer, serializer_for(value_type)), codec
+        return PayloadDecoder(serializer, serializer_for(value_type)), codec
     return serializer, codec
 
 
