@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from redis_streams import ACL_OPTIONAL, ACL_RULES, Bare, OpenAt, read_soon
+from redis_streams import ACL_OPTIONAL, ACL_RULES, Bare, OpenAt, read_soon, run
 from streamq import (
     AccessDeniedError,
     BackendUnavailableError,
@@ -41,8 +41,8 @@ class User:
     async def rotate(self, password: str) -> None:
         """Set another password, and cut every connection that logged in with the old one."""
         rules = ("reset", "on", f">{password}", *ACL_RULES, *ACL_OPTIONAL)
-        await self.bare.execute_command("ACL", "SETUSER", self.name, *rules)
-        await self.bare.execute_command("CLIENT", "KILL", "USER", self.name)
+        await run(self.bare, "ACL", "SETUSER", self.name, *rules)
+        await run(self.bare, "CLIENT", "KILL", "USER", self.name)
         self.password = password
 
     async def was_refused(self) -> bool:
@@ -57,7 +57,7 @@ async def user(bare: Bare, server: EmbeddedRedis) -> AsyncIterator[User]:
     made = User(bare, server.port)
     await made.rotate("first")
     yield made
-    await bare.execute_command("ACL", "DELUSER", made.name)
+    await run(bare, "ACL", "DELUSER", made.name)
 
 
 async def test_rotated_password_file_is_read_again(

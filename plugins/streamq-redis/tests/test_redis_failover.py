@@ -19,7 +19,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from redis_streams import OpenAt, StartServer
+from redis_streams import OpenAt, StartServer, run
 from streamq import (
     BackendUnavailableError,
     Chunk,
@@ -71,7 +71,7 @@ class Pair:
 
 async def command(server: EmbeddedRedis, *words: object) -> object:
     async with redis.asyncio.Redis.from_url(server.url) as client:
-        return await client.execute_command(*words)
+        return await run(client, *words)
 
 
 @pytest.fixture

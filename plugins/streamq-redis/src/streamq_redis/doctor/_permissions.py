@@ -93,7 +93,7 @@ async def permissions(connection: Connection, keys: KeySpace) -> list[Finding]:
 
 def _rules(commands: list[Command], replies: list[Reply], keys: KeySpace) -> list[str]:
     """Return the rules that would allow the commands that were refused, each once."""
-    found = {}
+    found: dict[str, None] = {}
     for command, reply in zip(commands, replies, strict=True):
         if isinstance(reply, rx.NoPermissionError):
             found[missing_rule(reply, keys.all)] = None
