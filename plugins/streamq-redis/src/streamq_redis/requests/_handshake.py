@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from streamq import ConfigurationError
 from streamq.driver import closed_error
-from streamq_redis._errors import BACKEND, known, speaks_of_server
+from streamq_redis._errors import BACKEND, is_harmless, known, speaks_of_server
 from streamq_redis._settings import RedisSettings, address_of, make_pool
 
 from ._commands import Reply, greet, is_replica, parse_greeting, unblock
@@ -108,7 +108,7 @@ async def _meet(transport: AbstractConnection) -> Server:
     packed = transport.pack_commands([("PING",), ("INFO", "server")])
     await transport.send_packed_command(packed, check_health=False)
     ping = await _answer(transport)  # refused by a server that is loading its data
-    if isinstance(ping, rx.ResponseError) and not isinstance(ping, rx.NoPermissionError):
+    if isinstance(ping, rx.ResponseError) and not is_harmless(ping):
         raise ping
     facts = await _answer(transport)
     if isinstance(facts, rx.ResponseError) and speaks_of_server(facts):
