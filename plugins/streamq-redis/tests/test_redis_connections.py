@@ -228,11 +228,13 @@ async def test_close_waits_for_no_lookout(start_server: StartServer, open_at: Op
     assert not [each for each in asyncio.all_tasks() if "lookout" in each.get_name()]
 
 
+@pytest.mark.parametrize("asks", ["append", "lookout"])
 async def test_close_waits_for_no_name_server(
     start_server: StartServer,
     open_at: OpenAt,
     stream: StreamId,
     monkeypatch: pytest.MonkeyPatch,
+    asks: str,
 ) -> None:
     """A resolution cannot be cancelled, and may take half a minute."""
     server, lookup = start_server(), socket.getaddrinfo
@@ -249,14 +251,18 @@ async def test_close_waits_for_no_name_server(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    queue = await open_at("redis://primary.test:6379/0")
+    often = {"lookup_seconds": 0.1} if asks == "lookout" else {}
+    queue = await open_at("redis://primary.test:6379/0", **often)
     is_slow = True
-    appending = asyncio.ensure_future(queue.append(stream, [Entry(1, 0, b"x")]))
+    tasks = []
+    if asks == "append":
+        tasks.append(asyncio.ensure_future(queue.append(stream, [Entry(1, 0, b"x")])))
     try:
         async with asyncio.timeout(20):
             await asyncio.to_thread(asked.wait, 20)
             await queue.aclose()
-            with pytest.raises(ClosedError):
-                await appending
+            for task in tasks:
+                with pytest.raises(ClosedError):
+                    await task
     finally:
         release.set()

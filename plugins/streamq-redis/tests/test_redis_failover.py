@@ -43,6 +43,9 @@ from streamq_redis.embedded import EmbeddedRedis
 
 SETTINGS = Settings(retry_seconds=60, operation_seconds=20)
 OPERATION_SECONDS = 1.5
+ONE_SERVER = pytest.mark.parametrize("binary", ["valkey"], indirect=True)
+"""For what does not depend on the server's program."""
+
 _ARGUMENTS = ("--repl-diskless-sync-delay", "0")
 _SLOW_TO_LOAD = (
     *("--key-load-delay", "20000"),  # microseconds for each key
@@ -241,6 +244,7 @@ async def values(reader: StreamReader[object], count: int) -> list[object]:
     return found
 
 
+@ONE_SERVER
 @pytest.mark.parametrize("fault", [becomes_a_replica, stays_a_primary])
 async def test_gateway_follows_the_name_without_writing(
     pair: Pair,
@@ -270,6 +274,7 @@ async def test_gateway_follows_the_name_without_writing(
     assert [each["name"] for each in listed["streams"]] == ["shown"]
 
 
+@ONE_SERVER
 @pytest.mark.parametrize("kind", ["unix", "rediss"])
 async def test_other_kinds_of_address_are_followed(
     start_server: StartServer, open_at: OpenAt, stream: StreamId, tmp_path: Path, kind: str
@@ -303,6 +308,7 @@ async def test_other_kinds_of_address_are_followed(
         await queue.aclose()
 
 
+@ONE_SERVER
 async def test_append_whose_answer_was_lost_is_not_repeated_on_the_new_primary(
     pair: Pair, open_at: OpenAt, stream: StreamId
 ) -> None:
@@ -326,6 +332,7 @@ async def test_append_whose_answer_was_lost_is_not_repeated_on_the_new_primary(
     assert found == ["first", *map(str, range(20))]
 
 
+@ONE_SERVER
 async def test_append_that_was_not_replicated_is_stored_once(
     pair: Pair, open_at: OpenAt, stream: StreamId
 ) -> None:
@@ -348,6 +355,7 @@ async def test_append_that_was_not_replicated_is_stored_once(
         assert await reader.collect() == ["first", "second", "third"]
 
 
+@ONE_SERVER
 async def test_chunks_that_the_new_primary_lacks_are_reported(
     pair: Pair, open_at: OpenAt, stream: StreamId
 ) -> None:
@@ -372,6 +380,7 @@ async def test_chunks_that_the_new_primary_lacks_are_reported(
             await anext(late)
 
 
+@ONE_SERVER
 async def test_reader_that_is_ahead_of_the_new_primary_is_told(
     pair: Pair, open_at: OpenAt, stream: StreamId
 ) -> None:
@@ -396,6 +405,7 @@ async def test_reader_that_is_ahead_of_the_new_primary_is_told(
         await following
 
 
+@ONE_SERVER
 async def test_slow_name_server_is_asked_once_and_waited_for(
     start_server: StartServer, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -437,6 +447,7 @@ async def test_slow_name_server_is_asked_once_and_waited_for(
     assert await records(second, stream) == 2
 
 
+@ONE_SERVER
 async def test_listing_goes_on_at_another_server(pair: Pair, open_at: OpenAt) -> None:
     """Each server walks through its keys in an order of its own: its cursor is no other's."""
     keys = KeySpace("streamq")

@@ -139,7 +139,7 @@ class ConnectionGroup:
             member.drop(self._given_up_at, reason)
 
     async def _look_out(self) -> None:
-        while True:
+        while not self._is_closed:  # its cancellation may have become a ``ClosedError``
             await asyncio.sleep(self._lookup_seconds)
             connections = [member.current for member in self._members]
             if not any(each is not None and each.server.identity for each in connections):

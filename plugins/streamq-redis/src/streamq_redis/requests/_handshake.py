@@ -114,14 +114,14 @@ async def _meet(transport: AbstractConnection) -> Server:
     if isinstance(facts, rx.ResponseError) and speaks_of_server(facts):
         raise facts
     found = parse_greeting(greeting)
-    number, version = found.get(b"id"), found.get(b"version")
+    number, version, mode = found.get(b"id"), found.get(b"version"), found.get(b"mode")
     if not isinstance(number, int) or not isinstance(version, bytes):
         raise rx.InvalidResponse("the answer to HELLO has no id or no version")
     lines = facts.splitlines() if isinstance(facts, bytes) else []
     return Server(
         number,
         version.decode(),
-        is_cluster=found.get(b"mode") == b"cluster",
+        mode=mode.decode() if isinstance(mode, bytes) else "standalone",
         is_replica=is_replica(found),
         identity=next((line[len(_RUN) :].decode() for line in lines if line.startswith(_RUN)), ""),
     )
