@@ -6,7 +6,6 @@ import dataclasses
 from typing import Annotated, TypedDict
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from streamq._capabilities import Capabilities
@@ -14,7 +13,7 @@ from streamq._errors import BackendLoadError
 from streamq._settings import load_settings
 from streamq.opening._drivers import installed_drivers, load_driver
 
-from ._terminal import show_json, show_table, stdout
+from ._terminal import Table, one_line, show_json, show_table, stdout
 
 
 class BackendFacts(TypedDict):
@@ -62,7 +61,7 @@ def _facts(name: str, distribution: str, selected: str) -> BackendFacts:
     try:
         driver = load_driver(name)
     except BackendLoadError as exc:
-        facts["error"] = str(exc)
+        facts["error"] = one_line(str(exc))
     else:
         facts["summary"] = driver.summary
         facts["capabilities"] = driver.capabilities.to_dict()

@@ -10,16 +10,15 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from streamq._errors import StreamqError
 from streamq._settings import Settings, load_settings
 from streamq.driver import AnyDriver, DriverSettings, Finding, QueueOptions, leaving_sdk
+from streamq.driver_parts._credentials import mask_credentials, mask_data
 from streamq.opening._open import configured_driver, open_reader, open_writer
 
-from ._config import mask
-from ._terminal import run_async, show_json, show_table, stderr, stdout
+from ._terminal import Table, run_async, show_json, show_table, stderr, stdout
 
 _TEMPORAL_SECONDS = 10.0
 _UNHEALTHY_EXIT = 1
@@ -63,7 +62,7 @@ async def _examine(settings: Settings, create: bool, write: bool, as_json: bool)
             {
                 "backend": driver.name,
                 "created": list(created),
-                "findings": [asdict(finding) for finding in findings],
+                "findings": [mask_data(asdict(finding)) for finding in findings],
             }
         )
     else:
@@ -152,8 +151,8 @@ def _show(backend: str, created: Sequence[str], findings: Sequence[Finding]) -> 
         table.add_row(
             _verdict(finding),
             Text(finding.subject),
-            Text(str(mask(finding.detail))),
-            Text(finding.remedy),
+            Text(mask_credentials(finding.detail)),
+            Text(mask_credentials(finding.remedy)),
         )
     show_table(table, console)
     wrong = sum(not finding.ok for finding in findings)
