@@ -237,6 +237,9 @@ def _unschedule(settings: Settings, request: SweepRequest) -> int:
 def _progress() -> Iterator[Callable[[int], None]]:
     """Show on a terminal how many streams have been looked at."""
     console = stderr()
+    if not console.is_terminal:
+        yield lambda streams: None
+        return
     with console.status("looking at streams") as status:
         yield lambda streams: status.update(f"{streams} streams looked at")
 
