@@ -9,15 +9,62 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import for_code
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.admin import CreateAclsRequest
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import Array, Boolean, Float64, Int16, Int32, Schema, String
 
 from streamq_kafka.embedded import TopicSpec
 
 _TOPIC, _LITERAL, _READ, _DESCRIBE, _ALLOW = 2, 3, 3, 8, 3
 _choose = DefaultPartitioner()
+
+
+_ENTITY = Array(("entity_type", String("utf-8")), ("entity_name", String("utf-8")))
+
+
+class _AlteredQuotas(Response):  # type: ignore[misc]
+    API_KEY = 49
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "entries",
+            Array(("error_code", Int16), ("error_message", String("utf-8")), ("entity", _ENTITY)),
+        ),
+    )
+
+
+class _AlterQuotasStruct(RequestStruct):  # type: ignore[misc]
+    API_KEY = 49
+    API_VERSION = 0
+    RESPONSE_TYPE = _AlteredQuotas
+    SCHEMA = Schema(
+        (
+            "entries",
+            Array(
+                ("entity", _ENTITY),
+                ("ops", Array(("key", String("utf-8")), ("value", Float64), ("remove", Boolean))),
+            ),
+        ),
+        ("validate_only", Boolean),
+    )
+
+
+class _AlterQuotas(Request[_AlterQuotasStruct]):  # type: ignore[misc]
+    """The request that aiokafka lacks."""
+
+    API_KEY = 49
+
+    def __init__(self, entries: list[Any]) -> None:
+        self._entries = entries
+
+    def build(self, request_struct_class: type[_AlterQuotasStruct]) -> _AlterQuotasStruct:
+        """Return the request."""
+        return request_struct_class(self._entries, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +176,26 @@ class Operator:
             for request in requests:
                 answer = await admin._send_to_controller(request)
                 for code, message in answer.creation_responses:
+                    if code:
+                        raise for_code(code)(message)
+
+    async def limit(self, client_id: str, quota: str, value: float | None) -> None:
+        """Set a quota of a client id, such as ``producer_byte_rate``; ``None`` removes it."""
+        entity = [("client-id", client_id)]
+        request = _AlterQuotas([(entity, [(quota, value or 0.0, value is None)])])
+        async with self._admin() as admin:
+            answer = await admin._send_to_controller(request)
+            for code, message, _ in answer.entries:
+                if code:
+                    raise for_code(code)(message)
+
+    async def configure(self, topic: str, settings: Mapping[str, str]) -> None:
+        """Replace the configuration of a topic."""
+        async with self._admin() as admin:
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict(settings))
+            answers: Any = await admin.alter_configs([resource])
+            for answer in answers:
+                for code, message, *_ in answer.resources:
                     if code:
                         raise for_code(code)(message)
 

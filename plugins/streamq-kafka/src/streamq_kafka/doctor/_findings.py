@@ -31,7 +31,7 @@ async def examine(
     of_data: Mapping[str, str] = {}
     for topic, is_directory in ((name, False), (directory_name(name), True)):
         try:
-            partitions = await metadata.partitions(topic)
+            partitions = await metadata.partitions(topic, is_patient=False)
         except TopicMissing:
             findings.append(Finding(f"topic {topic}", False, "does not exist", _CREATE))
             continue

@@ -23,6 +23,7 @@ import aiokafka.errors as ke
 from aiokafka.protocol.metadata import MetadataRequest
 
 from ._access import Access
+from ._throttling import Throttling
 
 T = TypeVar("T")
 
@@ -52,10 +53,15 @@ class Brokers:
         access: How to connect.
         connect_seconds: Longest time until a configured server has answered.
         operation_seconds: Longest time for a call; to ask for the metadata takes less.
+
+    Attributes:
+        access: How to connect.
+        throttling: How long brokers delay our requests.
     """
 
     def __init__(self, access: Access, connect_seconds: float, operation_seconds: float) -> None:
         self.access = access
+        self.throttling = Throttling(operation_seconds)
         self._connect_seconds = connect_seconds
         self._operation_seconds = operation_seconds
         self._stagger = min(_STAGGER_SECONDS, operation_seconds / 10)

@@ -280,7 +280,11 @@ class Cluster:
             aiokafka.errors.KafkaError: No broker can be reached, or it does not know the request.
         """
         async with asyncio.timeout(self._timeout_seconds):
-            return await self.connections.send(self.metadata.controller(), request)
+            try:
+                return await self.connections.send(self.metadata.controller(), request)
+            except (ke.KafkaConnectionError, ke.NodeNotReadyError):
+                await self.metadata.refresh()  # it may be another broker, or have moved
+                return await self.connections.send(self.metadata.controller(), request)
 
 
 def _unanswered() -> ke.KafkaError:
