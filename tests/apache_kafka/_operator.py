@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,57 +16,14 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import for_code
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.admin import CreateAclsRequest
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import Array, Boolean, Float64, Int16, Int32, Schema, String
 
 from streamq_kafka.embedded import TopicSpec
 
+from ._requests import AlterQuotas, AlterScramUsers
+
 _TOPIC, _LITERAL, _READ, _DESCRIBE, _ALLOW = 2, 3, 3, 8, 3
+_SHA_512, _ITERATIONS = 2, 4_096
 _choose = DefaultPartitioner()
-
-
-_ENTITY = Array(("entity_type", String("utf-8")), ("entity_name", String("utf-8")))
-
-
-class _AlteredQuotas(Response):  # type: ignore[misc]
-    API_KEY = 49
-    API_VERSION = 0
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "entries",
-            Array(("error_code", Int16), ("error_message", String("utf-8")), ("entity", _ENTITY)),
-        ),
-    )
-
-
-class _AlterQuotasStruct(RequestStruct):  # type: ignore[misc]
-    API_KEY = 49
-    API_VERSION = 0
-    RESPONSE_TYPE = _AlteredQuotas
-    SCHEMA = Schema(
-        (
-            "entries",
-            Array(
-                ("entity", _ENTITY),
-                ("ops", Array(("key", String("utf-8")), ("value", Float64), ("remove", Boolean))),
-            ),
-        ),
-        ("validate_only", Boolean),
-    )
-
-
-class _AlterQuotas(Request[_AlterQuotasStruct]):  # type: ignore[misc]
-    """The request that aiokafka lacks."""
-
-    API_KEY = 49
-
-    def __init__(self, entries: list[Any]) -> None:
-        self._entries = entries
-
-    def build(self, request_struct_class: type[_AlterQuotasStruct]) -> _AlterQuotasStruct:
-        """Return the request."""
-        return request_struct_class(self._entries, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +141,22 @@ class Operator:
     async def limit(self, client_id: str, quota: str, value: float | None) -> None:
         """Set a quota of a client id, such as ``producer_byte_rate``; ``None`` removes it."""
         entity = [("client-id", client_id)]
-        request = _AlterQuotas([(entity, [(quota, value or 0.0, value is None)])])
+        request = AlterQuotas([(entity, [(quota, value or 0.0, value is None)])])
         async with self._admin() as admin:
             answer = await admin._send_to_controller(request)
             for code, message, _ in answer.entries:
+                if code:
+                    raise for_code(code)(message)
+
+    async def set_password(self, user: str, password: str) -> None:
+        """Set the password of a user for SCRAM-SHA-512."""
+        salt = os.urandom(16)
+        salted = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
+        async with self._admin() as admin:
+            answer = await admin._send_to_controller(
+                AlterScramUsers([(user, _SHA_512, _ITERATIONS, salt, salted)])
+            )
+            for _, code, message, *_ in answer.results:
                 if code:
                     raise for_code(code)(message)
 

@@ -34,11 +34,13 @@ class Certificates:
         authority: The certificate that both sides trust.
         broker: A key with the certificate of loopback.
         writer: A key with the certificate of the user ``writer``.
+        reader: A key with the certificate of the user ``reader``.
     """
 
     authority: Path
     broker: Path
     writer: Path
+    reader: Path
 
 
 @dataclass(frozen=True, slots=True)

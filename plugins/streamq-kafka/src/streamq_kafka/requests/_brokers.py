@@ -93,19 +93,21 @@ class Brokers:
     async def ask(
         self, nodes: Iterable[int], connect: Callable[[int], Coroutine[Any, Any, Any]], topics: Any
     ) -> Any:
-        """Return the metadata from any known broker or any configured server; ``None`` if none.
+        """Return the metadata from any known broker or any configured server.
 
         Args:
             nodes: The known brokers.
-            connect: Returns a connection to one of them, or ``None``.
+            connect: Returns a connection to one of them.
             topics: The topics.
+
+        Raises:
+            aiokafka.errors.KafkaError: None of them answers, or one refuses us.
+            OSError: The network failed.
         """
 
         def of_node(node: int) -> Callable[[], Coroutine[Any, Any, Any]]:
             async def call() -> Any:
                 connection = await connect(node)
-                if connection is None:
-                    raise ke.NodeNotReadyError(f"broker {node} cannot be reached")
                 return self._checked(await connection.send(_request(topics)), is_server=False)
 
             return call
@@ -116,7 +118,7 @@ class Brokers:
         calls = [*known[:_ASKED_FIRST], *self._of_servers(topics), *known[_ASKED_FIRST:]]
         answer, errors = await self._ask(calls, self._operation_seconds * 0.75)
         if answer is None:
-            _logger.info("no broker returned the metadata: %r", _best_reason(errors))
+            raise _best_reason(errors)
         return answer
 
     def learn(self, answer: Any, learner: Member) -> bool:

@@ -40,7 +40,7 @@ _logger = logging.getLogger("streamq")
 _DISCARD = logging.NullHandler()
 _CLOSE_SECONDS = 1.0
 _WITH_WORDS = 8  # the first version of the answer to a batch that has a message
-_LOGIN_FAILED = (
+LOGIN_FAILED = (
     CredentialsUnavailable,
     LoginRefused,
     ke.AuthenticationFailedError,
@@ -64,6 +64,7 @@ class AdaptedClient:
         client: The client.
         throttling: How long brokers delay our requests.
         topic_errors: The error codes of topics in the last metadata.
+        failure: Why the last request for metadata had no answer; ``None`` if it had.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class AdaptedClient:
         self.client = client
         self.throttling = brokers.throttling
         self.topic_errors: dict[str, int] = {}
+        self.failure: Exception | None = None
         self._brokers = brokers
         self._on_replaced = on_replaced
         self._is_bound = is_bound
@@ -218,17 +220,29 @@ class AdaptedClient:
         return None
 
     async def _ready(self, node: int, *, group: int = REQUEST_LANE) -> bool:
-        """Connect to a broker unless there is a connection; return whether there is one.
+        """Connect to a broker unless there is a connection.
 
         Raises:
-            aiokafka.errors.KafkaError: We cannot log in.
+            aiokafka.errors.KafkaError: It cannot be reached, or we cannot log in.
         """
-        if await self._connected(node, group=group) is not None:
-            return True
+        await self._connection(node, group=group)
+        return True
+
+    async def _connection(self, node: int, *, group: int = REQUEST_LANE) -> Any:
+        """Return a connection to a broker.
+
+        Raises:
+            aiokafka.errors.KafkaError: It cannot be reached, or we cannot log in.
+        """
+        connection = await self._connected(node, group=group)
+        if connection is not None:
+            return connection
         failure = self._failures.get(node)
-        if isinstance(failure, _LOGIN_FAILED):
+        if isinstance(failure, LOGIN_FAILED):
             raise failure
-        return False
+        broker = self.client.cluster.broker_metadata(node)
+        at = f" at {broker.host}:{broker.port}" if broker is not None else ""
+        raise ke.NodeNotReadyError(f"broker {node}{at}: {failure}") from failure
 
     async def _update_metadata(self, metadata: Any, topics: Iterable[str]) -> bool:
         """Ask any broker for the metadata of topics; return whether a broker answered."""
@@ -236,13 +250,12 @@ class AdaptedClient:
             return False
         try:
             nodes = [broker.nodeId for broker in self.client.cluster.brokers()]
-            answer = await self._brokers.ask(nodes, self._connected, topics)
+            self._learn(await self._brokers.ask(nodes, self._connection, topics))
         except Exception as exc:  # noqa: BLE001 - otherwise metadata would never be updated again
             _logger.info("no broker returned the metadata: %r", exc)
+            self.failure = exc
             return False
-        if answer is None:
-            return False
-        self._learn(answer)
+        self.failure = None
         return not self._has_ended
 
     # -- inside --------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ class Metadata:
         async with asyncio.timeout(self._timeout_seconds):
             refreshed = _awaited(client.force_metadata_update)
             if not await self._connections.until_closed(refreshed):
-                raise ke.NodeNotReadyError("no broker returned the metadata")
+                raise self._connections.unanswered()
         self._is_stale = False
 
 
