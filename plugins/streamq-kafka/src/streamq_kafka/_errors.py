@@ -327,7 +327,8 @@ _RULES = (
 _IN_OWN_WORDS = (CredentialsUnavailable, LoginRefused, Throttled)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return an exception's own words, in one line."""
     if isinstance(error, TopicMissing):
         return error.topic
     if isinstance(error, _IN_OWN_WORDS):
@@ -347,7 +348,7 @@ _TABLE = ErrorTable(
     BACKEND,
     _RULES,
     client=(*exception_classes(ke), OSError),
-    reason=_reason,
+    reason=reason_of,
     otherwise="Kafka at {at} answered: {why}",
 )
 

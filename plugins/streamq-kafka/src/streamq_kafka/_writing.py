@@ -217,6 +217,11 @@ class SharedProducer:
             await self._abort(producer)
             if isinstance(exc, TimeoutError):
                 self._brokers.throttling.raise_if_throttled()
+            if isinstance(exc, ke.ClusterAuthorizationFailedError):
+                raise ke.ClusterAuthorizationFailedError(
+                    "we may not write to any topic (ACL Write); brokers before Kafka 2.8 also need "
+                    "the ACL IdempotentWrite on the cluster"
+                ) from exc
             if isinstance(exc, (ke.UnknownError, ke.UnsupportedVersionError)):
                 raise ke.UnsupportedVersionError(
                     "it has no idempotent producer; set STREAMQ_KAFKA_IDEMPOTENT=false if a record "

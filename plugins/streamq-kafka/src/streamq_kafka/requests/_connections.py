@@ -84,6 +84,16 @@ class Connections:
         """Return the connection for requests to a broker, to be compared with a later one."""
         return self.client._conns.get((node, REQUEST_LANE))
 
+    async def versions(self, node: int) -> dict[int, tuple[int, int]]:
+        """Return the smallest and largest version of each kind of request that a broker takes.
+
+        Raises:
+            ClosedError: The connections have been closed.
+            aiokafka.errors.KafkaError: The broker cannot be reached, or did not answer in time.
+        """
+        await self.until_closed(self.client.ready(node))
+        return dict(self.client._conns[node, REQUEST_LANE]._versions)
+
     def hang_up(self, node: int, lane: int) -> None:
         """Close the connection of a lane, so that its next request does not wait."""
         connection = self.client._conns.pop((node, lane), None)

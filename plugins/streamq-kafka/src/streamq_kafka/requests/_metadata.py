@@ -138,6 +138,13 @@ class Metadata:
         """How many brokers there are."""
         return len(self._connections.client.cluster.brokers())
 
+    def addresses(self) -> dict[int, str]:
+        """Return the advertised address of each broker."""
+        return {
+            broker.nodeId: f"{broker.host}:{broker.port}"
+            for broker in self._connections.client.cluster.brokers()
+        }
+
     def replicas(self, topic: str) -> int:
         """Return the smallest number of replicas of the partitions of a topic."""
         partitions = self._connections.client.cluster._partitions.get(topic, {}).values()
@@ -158,6 +165,11 @@ class Metadata:
         controller = client.cluster.controller
         node: int = client.get_random_node() if controller is None else controller.nodeId
         return node
+
+    def controller_and_others(self) -> list[int]:
+        """Return all brokers, the controller first; with KRaft all of them pass requests on."""
+        first = self.controller()
+        return [first, *(node for node in self.addresses() if node != first)]
 
     async def _refresh(self) -> None:
         client = self._connections.client
