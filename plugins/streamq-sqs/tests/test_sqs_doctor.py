@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,12 @@ from streamq.driver import Entry, Finding, QueueOptions, StreamId
 from streamq_sqs import SqsDriver, SqsSettings
 
 OPTIONS = QueueOptions(ttl=timedelta(days=1))
+
+
+@pytest.fixture
+def settings() -> SqsSettings:
+    """Return settings for queues of this test only."""
+    return SqsSettings(max_message_bytes=262_144, queue_prefix=f"d{uuid.uuid4().hex[:8]}-")
 
 
 def wrong(findings: Sequence[Finding]) -> list[Finding]:
@@ -42,7 +49,7 @@ def wrong(findings: Sequence[Finding]) -> list[Finding]:
 async def test_changes_of_an_operator_are_found(
     stream: StreamId,
     settings: SqsSettings,
-    sqs: Any,
+    plain: Any,
     changed: dict[str, Any],
     ok: bool,
     words: str,
@@ -52,16 +59,16 @@ async def test_changes_of_an_operator_are_found(
     async with await SqsDriver.open(OPTIONS, settings) as queue:
         await queue.append(stream, [Entry(1, 0, b"a")])
         assert wrong(await SqsDriver.examine(OPTIONS, settings)) == []
-        (url,) = sqs.list_queues(QueueNamePrefix=settings.queue_prefix)["QueueUrls"]
+        (url,) = plain.list_queues(QueueNamePrefix=settings.queue_prefix)["QueueUrls"]
         if "RedrivePolicy" in changed:
-            dead = sqs.create_queue(QueueName="dead.fifo", Attributes={"FifoQueue": "true"})
-            arn = sqs.get_queue_attributes(QueueUrl=dead["QueueUrl"], AttributeNames=["QueueArn"])
+            dead = plain.create_queue(QueueName="dead.fifo", Attributes={"FifoQueue": "true"})
+            arn = plain.get_queue_attributes(QueueUrl=dead["QueueUrl"], AttributeNames=["QueueArn"])
             changed["RedrivePolicy"]["deadLetterTargetArn"] = arn["Attributes"]["QueueArn"]
         attributes = {
             name: value if isinstance(value, str) else json.dumps(value)
             for name, value in changed.items()
         }
-        sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
+        plain.set_queue_attributes(QueueUrl=url, Attributes=attributes)
         (found,) = wrong(await SqsDriver.examine(OPTIONS, settings))
         assert words in found.detail
         assert (found.ok, found.is_warning) == (ok, ok)
@@ -94,7 +101,7 @@ async def test_settings_that_lose_messages_are_found(
 async def test_queues_are_created_with_the_encryption_that_is_set(
     stream: StreamId,
     settings: SqsSettings,
-    sqs: Any,
+    plain: Any,
     setting: dict[str, Any],
     attribute: str,
     value: str,
@@ -103,8 +110,8 @@ async def test_queues_are_created_with_the_encryption_that_is_set(
     encrypting = SqsSettings(**(settings.model_dump() | setting))
     async with await SqsDriver.open(OPTIONS, encrypting) as queue:
         await queue.append(stream, [Entry(1, 0, b"a")])
-    (url,) = sqs.list_queues(QueueNamePrefix=settings.queue_prefix)["QueueUrls"]
-    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    (url,) = plain.list_queues(QueueNamePrefix=settings.queue_prefix)["QueueUrls"]
+    found = plain.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     assert found[attribute] == value
 
 
