@@ -19,6 +19,7 @@ from botocore.loaders import Loader, create_loader
 
 from streamq.driver import ConfigurationError, CredentialSource, close_all
 
+from ._answers import watch_answers
 from ._credentials import NAMES, QueueCredentials
 from ._errors import aws_errors, why
 from ._settings import AwsSettings
@@ -89,6 +90,7 @@ class AwsClients:
                 ) from exc
             client.meta.events.register_last("before-call", _send_without_asking)
             client.meta.events.register("before-send", _send_in_pieces)
+            watch_answers(client)
             self._credentials.watch(client)
             return client
 
