@@ -97,7 +97,7 @@ class LifecycleChecks(StreamChecks):
 
         errors = await asyncio.to_thread(asyncio.run, use_everything())
         assert [ForeignLoopError] * len(errors) == [type(error) for error in errors], errors
-        assert [b"a"] == data_of(await self.read(queue, stream))
+        assert data_of(await self.read(queue, stream)) == [b"a"]
 
     async def test_closed_queue_refuses_everything(
         self, queue: ChunkQueue, stream: StreamId
