@@ -51,7 +51,7 @@ from .driver_parts._calls import Calls, closed_error
 from .driver_parts._cleanup import Closing, close_all, to_the_end
 from .driver_parts._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
 from .driver_parts._credential_source import CredentialCall, CredentialSource
-from .driver_parts._credentials import mask_credentials
+from .driver_parts._credentials import mask_credentials, mask_data, mask_value, seen_value
 from .driver_parts._home import Home
 from .driver_parts._home import guard_calls as _guard_calls
 from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
@@ -59,6 +59,7 @@ from .driver_parts._single_flight import SingleFlight
 from .driver_parts._stored_names import skip_foreign, stored_stream
 from .driver_parts._tap import Tap, TapBudget
 from .driver_parts._temporal_target import TemporalEndpoint, TemporalTarget, leaving_sdk
+from .driver_parts._terminal_text import TerminalTextStream, terminal_text
 from .driver_parts._together import together
 
 START = ""
@@ -497,6 +498,7 @@ __all__ = [
     "TapBudget",
     "TemporalEndpoint",
     "TemporalTarget",
+    "TerminalTextStream",
     "ThrottledError",
     "close_all",
     "closed_error",
@@ -505,9 +507,13 @@ __all__ = [
     "exception_classes",
     "leaving_sdk",
     "mask_credentials",
+    "mask_data",
+    "mask_value",
     "new_entries",
+    "seen_value",
     "skip_foreign",
     "stored_stream",
+    "terminal_text",
     "to_the_end",
     "together",
     "translated_errors",

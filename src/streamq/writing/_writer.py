@@ -25,6 +25,7 @@ from streamq.driver import ChunkQueue, Closing
 from streamq.records._values import Encoding, TContra
 from streamq.records._wire import SealBody
 
+from ._chunk_encoder import ChunkEncoder
 from ._fence import Fence
 from ._limits import Limits, not_awaited
 from ._outbox import Outbox
@@ -85,7 +86,7 @@ class StreamWriter(Generic[TContra]):
             queue.backend,
             str(stream),
         )
-        self._serializer = options.serializer
+        self._encoder = ChunkEncoder(options.serializer, self._limits)
         self._on_full = options.on_full
         self._seals_failures = options.seals_failures
         self._seal_timeout = options.seal_timeout
@@ -103,9 +104,7 @@ class StreamWriter(Generic[TContra]):
             fence=fence,
             sealed_ttl=options.sealed_ttl,
         )
-        self._home = self._sender.home
-        self._lock = self._sender.lock
-        self._wake = self._sender.wake
+        self._home, self._lock, self._wake = self._sender.home, self._sender.lock, self._sender.wake
         self._closing = Closing(self._end_sending, *([] if on_close is None else [on_close]))
 
     @property
@@ -149,6 +148,9 @@ class StreamWriter(Generic[TContra]):
         a record of the backend is stored in parts, which readers join. Cancellation while waiting:
         nothing of the chunk is sent.
 
+        Half a character at the end of text (a lone surrogate) waits for its other half in the next
+        text; one that stays alone becomes U+FFFD.
+
         Code that cannot await uses :meth:`send_nowait`. If a call that had to wait was never
         awaited, its chunk is lost, and :meth:`finish` fails. Calls that are done are one object.
 
@@ -181,7 +183,7 @@ class StreamWriter(Generic[TContra]):
             StreamqError: As for :meth:`send_chunk`.
         """
         self._home.check_from_thread()
-        encoding, data = self._encode(value)
+        encoding, data = self._encoder.encode(value)
         with self._lock:
             if not self._take(encoding, data):
                 raise self._full(len(data), "await send_chunk, which waits for room")
@@ -192,18 +194,13 @@ class StreamWriter(Generic[TContra]):
 
         After a chunk that was accepted at once, the caller wakes the sender.
         """
-        encoding, data = self._encode(value)
+        encoding, data = self._encoder.encode(value)
         with self._lock:
             if self._take(encoding, data):
                 return None
         if self._limits.holds_back or self._on_full is OnFull.ERROR:
             raise self._full(len(data), "open the writer with OnFull.BLOCK")
         return self._accept_later(encoding, data)
-
-    def _encode(self, value: TContra) -> tuple[Encoding, bytes]:
-        encoding, data = self._serializer.encode(value)
-        self._limits.check_chunk(len(data))
-        return encoding, data
 
     def _take(self, encoding: Encoding, data: bytes) -> bool:
         """Accept or drop a chunk at once; return whether that was possible."""
@@ -229,6 +226,7 @@ class StreamWriter(Generic[TContra]):
         self._chunk_bytes += len(data)
 
     def _full(self, size: int, remedy: str) -> BufferFullError:
+        self._encoder.withdraw()
         return self._limits.buffer_full(size, self._outbox.buffered_bytes, remedy)
 
     async def _accept_later(self, encoding: Encoding, data: bytes) -> None:
@@ -386,6 +384,9 @@ class StreamWriter(Generic[TContra]):
         retryable: bool = False,
     ) -> None:
         with self._lock:
+            can_end = self._outbox.seal is None and not self._outbox.is_replaying
+            if can_end and (half := self._encoder.end()) is not None:
+                self._accept(*half)
             self._outbox.request_seal(
                 state, error_type=error_type, message=message, retryable=retryable
             )
