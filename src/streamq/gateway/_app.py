@@ -24,6 +24,7 @@ from streamq.opening._open import describe
 
 from ._error_responses import BadRequestError, Problem
 from ._gateway import Gateway
+from ._loops import LoopGateways
 from ._options import GatewayOptions
 from ._page import page_routes
 from ._places import EventPlace
@@ -60,8 +61,9 @@ def create_app(
     * ``GET /healthz``: this process answers. ``GET /readyz``: the backend answers, too.
 
     If the application is mounted under a prefix, the parent does not run its lifespan: the queue is
-    then opened on first use, and ``await app.state.gateway.aclose()`` closes it. Alternatively pass
-    an open queue, or run ``app.router.lifespan_context(app)`` in the parent's lifespan.
+    then opened on first use, and closed when the event loop ends, or by ``await
+    app.state.gateway.aclose()``. Alternatively pass an open queue, or run
+    ``app.router.lifespan_context(app)`` in the parent's lifespan.
 
     Args:
         queue: An open queue to use; it stays open. By default the configured one is opened.
@@ -72,10 +74,11 @@ def create_app(
         ConfigurationError: A setting is invalid.
     """
     gateway = Gateway(queue, settings or load_settings(), options or GatewayOptions())
+    gateways = LoopGateways(gateway)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with gateway.running():
+        async with gateways.current().running():
             yield
 
     app = Starlette(
@@ -94,6 +97,7 @@ def create_app(
         },
     )
     app.state.gateway = gateway
+    app.state.gateways = gateways
     return app
 
 
@@ -227,8 +231,8 @@ async def _readyz(request: Request) -> Response:
 
 
 def _gateway(request: Request) -> Gateway:
-    gateway: Gateway = request.app.state.gateway
-    return gateway
+    gateways: LoopGateways = request.app.state.gateways
+    return gateways.current()
 
 
 def _start(request: Request) -> EventPlace | None:

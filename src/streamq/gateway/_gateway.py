@@ -120,6 +120,16 @@ class Gateway:
         finally:
             await self.aclose()
 
+    def twin(self) -> Gateway:
+        """Return another gateway with the same queue, if one was given, settings and options."""
+        return Gateway(self._given, self.settings, self.options)
+
+    def renew(self) -> None:
+        """Begin anew for another event loop: what belonged to the last one has ended with it."""
+        if self._owned is not None:
+            self._owned.abandon()
+        Gateway.__init__(self, self._given, self.settings, self.options)
+
     def stop_connections(self) -> None:
         """End every open connection; clients reconnect and continue where they were."""
         for connection in list(self._connections):
