@@ -44,8 +44,8 @@ def tail(
         str,
         typer.Option(
             "--from",
-            metavar="beginning|tail|CURSOR",
-            help="Where to begin; 'tail' means new events only.",
+            metavar="beginning|last|tail|CURSOR",
+            help="Where to begin: 'last' is the latest value, 'tail' new events only.",
             autocompletion=beginnings,
         ),
     ] = "beginning",
