@@ -216,6 +216,16 @@ class Settings(_Base):
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8330, description="port that `streamq serve` binds; 0 picks a free one"
     )
+    gateway_hosts: str = Field(
+        default="",
+        description="names, separated by commas, by which browsers reach the gateway, besides "
+        "localhost and IP addresses; `*.example.org` is every name below, `*` any",
+    )
+    gateway_origins: str = Field(
+        default="",
+        description="origins, separated by commas, of other sites whose pages may read streams "
+        "(CORS), for example `https://chat.example.org`",
+    )
 
     @field_validator("backend", "mode", mode="before")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from urllib.parse import unquote
@@ -12,9 +12,12 @@ from urllib.parse import unquote
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from streamq._errors import BackendUnavailableError, StreamNotFoundError, StreamqError
 from streamq._events import StreamId
@@ -22,6 +25,7 @@ from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
+from ._access import MOUNTED, Access, AccessGuard
 from ._error_responses import BadRequestError, Problem
 from ._gateway import Gateway
 from ._loops import LoopGateways
@@ -45,6 +49,8 @@ def create_app(
     settings: Settings | None = None,
     *,
     options: GatewayOptions | None = None,
+    hosts: Collection[str] | None = None,
+    origins: Collection[str] | None = None,
 ) -> Starlette:
     """Return the gateway as an ASGI application.
 
@@ -69,19 +75,42 @@ def create_app(
         queue: An open queue to use; it stays open. By default the configured one is opened.
         settings: Tenant and limits; by default the configured ones.
         options: Bounds and deadlines of connections.
+        hosts: Names by which browsers reach the gateway, besides localhost, this machine's name and
+            IP addresses; by default those of ``STREAMQ_GATEWAY_HOSTS``. A request that names
+            another host gets 421, as its sender may have been led here by DNS rebinding. Where
+            another application mounts this one, hosts are checked only if there are any.
+        origins: Origins of other sites whose pages may read streams (CORS); by default those of
+            ``STREAMQ_GATEWAY_ORIGINS``. Other sites' pages get 403; where another application
+            mounts this one and no origins are given, CORS is left to it.
 
     Raises:
         ConfigurationError: A setting is invalid.
     """
-    gateway = Gateway(queue, settings or load_settings(), options or GatewayOptions())
+    chosen = settings or load_settings()
+    gateway = Gateway(queue, chosen, options or GatewayOptions())
     gateways = LoopGateways(gateway)
+    access = Access.of(
+        _listed(chosen.gateway_hosts) if hosts is None else hosts,
+        _listed(chosen.gateway_origins) if origins is None else origins,
+        chosen.gateway_host,
+    )
+    middleware = [Middleware(AccessGuard, access=access)]
+    if access.origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=sorted(access.origins),
+                allow_methods=["GET"],
+                allow_headers=["Last-Event-ID"],
+            )
+        )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with gateways.current().running():
             yield
 
-    app = Starlette(
+    app = _GatewayApp(
         routes=[
             *page_routes(),
             Route("/healthz", _healthz, methods=["GET"]),
@@ -90,6 +119,7 @@ def create_app(
             Route("/streams/{name:streamq_name}", _one, methods=["GET"]),
         ],
         lifespan=lifespan,
+        middleware=middleware,
         exception_handlers={
             StreamqError: _on_streamq_error,
             HTTPException: _on_http_exception,
@@ -99,6 +129,16 @@ def create_app(
     app.state.gateway = gateway
     app.state.gateways = gateways
     return app
+
+
+class _GatewayApp(Starlette):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[MOUNTED] = "app" in scope  # Starlette and FastAPI put themselves there
+        await super().__call__(scope, receive, send)
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 class _NameConvertor(Convertor[str]):
