@@ -24,7 +24,7 @@ from streamq.driver import (
     leaving_sdk,
 )
 from streamq.driver_parts._credentials import mask_credentials, mask_data
-from streamq.opening._data_converter import configured_codec
+from streamq.opening._data_converter import configured_conversion
 from streamq.opening._open import configured_driver, open_reader, open_writer, stream_id
 
 from ._terminal import Table, run_async, show_json, show_note, show_table, stderr_line, stdout
@@ -108,7 +108,7 @@ def _examine_codec(settings: Settings) -> list[Finding]:
     if not settings.data_converter:
         return []
     try:
-        codec = configured_codec(settings, stream_id("any", settings))
+        codec = configured_conversion(settings, stream_id("any", settings))[1]
     except StreamqError as exc:
         return [Finding("data converter", False, str(exc), "correct STREAMQ_DATA_CONVERTER")]
     found = "it has a codec" if codec else "it has no codec: payloads are stored as they are"

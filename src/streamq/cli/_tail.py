@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import sys
@@ -43,8 +44,8 @@ def tail(
         str,
         typer.Option(
             "--from",
-            metavar="beginning|tail|CURSOR",
-            help="Where to begin; 'tail' means new events only.",
+            metavar="beginning|last|tail|CURSOR",
+            help="Where to begin: 'last' is the latest value, 'tail' new events only.",
             autocompletion=beginnings,
         ),
     ] = "beginning",
@@ -206,21 +207,21 @@ class _TextPrinter:
 
     def _write(self, chunk: Chunk) -> None:
         out = sys.stdout
-        is_binary = chunk.encoding is Encoding.BYTES and not out.isatty()
-        if self._raw or is_binary:
+        data, encoding = printed(chunk)
+        if self._raw or (encoding is Encoding.BYTES and not out.isatty()):
             out.write(self._text.end())
             out.flush()
-            out.buffer.write(chunk.data)
-        elif chunk.encoding is Encoding.JSON:
-            text = chunk.data.decode("utf-8", "replace")
-            out.write(self._text.end() + escaped_json(text))
+            out.buffer.write(data)
+            out.buffer.flush()
+        elif encoding is Encoding.JSON:
+            out.write(self._text.end() + escaped_json(data.decode("utf-8", "replace")))
         else:
-            out.write(self._text.feed(chunk.data))
-        if chunk.encoding is Encoding.JSON:
+            out.write(self._text.feed(data))
+        if encoding is Encoding.JSON:
             out.write("\n")
             self._in_line = False
-        elif chunk.data:
-            self._in_line = not chunk.data.endswith(b"\n")
+        elif data:
+            self._in_line = not data.endswith(b"\n")
         out.flush()
 
     def _notice(self, message: str, style: str = "") -> None:
@@ -230,6 +231,23 @@ class _TextPrinter:
         sys.stdout.flush()
         self._in_line = False
         show_notice(message, f"dim {style}".strip())
+
+
+def printed(chunk: Chunk) -> tuple[bytes, Encoding]:
+    """Return what a chunk is printed as: text, bytes, or JSON, which is a line of its own.
+
+    A payload is printed as the value that the configured converter decodes it to, and what nothing
+    decodes as the JSON that describes it, as ``--json`` shows it.
+    """
+    if chunk.encoding is not Encoding.PAYLOAD:
+        return chunk.data, chunk.encoding
+    form = chunk.to_dict()
+    if "base64" in form and "undecoded" not in form:
+        return base64.b64decode(str(form["base64"])), Encoding.BYTES
+    if isinstance(value := form.get("value"), str):
+        return value.encode(), Encoding.TEXT
+    shown = form["value"] if "value" in form else {"undecoded": form["undecoded"]}
+    return json_text(shown).encode(), Encoding.JSON
 
 
 def _is_one_file(one: TextIO, other: TextIO) -> bool:
