@@ -86,8 +86,8 @@ def read_config_file() -> ConfigurationFile:
     except ValueError as exc:
         raise ConfigurationError(f"cannot read {path}: {exc}") from None
     # A relative name leads to a file of whatever directory the process was started in.
-    is_named = named is not None and Path(named).expanduser().is_absolute()
-    return ConfigurationFile(path, values, True, is_named or _is_trusted(path.parent))
+    is_named = bool(named) and Path(named or "").expanduser().is_absolute()
+    return ConfigurationFile(path, values, True, _is_trusted(path.parent) or is_named)
 
 
 def _read(path: Path) -> str | None:
@@ -103,15 +103,17 @@ def _read(path: Path) -> str | None:
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else str(exc)
         raise ConfigurationError(f"cannot read {path}: {reason}") from None
-    with open(descriptor, "rb") as file:
+    try:
         kind = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(kind):
             what = "a directory" if stat.S_ISDIR(kind) else "no regular file"
             raise ConfigurationError(f"cannot read {path}: it is {what}; rename or remove it")
-        try:
+        with open(descriptor, "rb", closefd=False) as file:
             data = file.read(_MOST_BYTES + 1)
-        except OSError as exc:
-            raise ConfigurationError(f"cannot read {path}: {exc.strerror}") from None
+    except OSError as exc:
+        raise ConfigurationError(f"cannot read {path}: {exc.strerror}") from None
+    finally:
+        os.close(descriptor)
     if len(data) > _MOST_BYTES:
         raise ConfigurationError(f"cannot read {path}: it is larger than {_MOST_BYTES} bytes")
     try:

@@ -108,7 +108,7 @@ def _examine_codec(settings: Settings) -> list[Finding]:
     if not settings.data_converter:
         return []
     try:
-        _, codec = configured_conversion(settings, stream_id("any", settings))
+        codec = configured_conversion(settings, stream_id("any", settings))[1]
     except StreamqError as exc:
         return [Finding("data converter", False, str(exc), "correct STREAMQ_DATA_CONVERTER")]
     found = "it has a codec" if codec else "it has no codec: payloads are stored as they are"

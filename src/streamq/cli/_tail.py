@@ -207,16 +207,17 @@ class _TextPrinter:
 
     def _write(self, chunk: Chunk) -> None:
         out = sys.stdout
-        data, is_line = printed(chunk)
-        if self._raw or (chunk.encoding is Encoding.BYTES and not out.isatty()):
+        data, encoding = printed(chunk)
+        if self._raw or (encoding is Encoding.BYTES and not out.isatty()):
             out.write(self._text.end())
             out.flush()
             out.buffer.write(data)
-        elif is_line:
+            out.buffer.flush()
+        elif encoding is Encoding.JSON:
             out.write(self._text.end() + escaped_json(data.decode("utf-8", "replace")))
         else:
             out.write(self._text.feed(data))
-        if is_line:
+        if encoding is Encoding.JSON:
             out.write("\n")
             self._in_line = False
         elif data:
@@ -232,21 +233,21 @@ class _TextPrinter:
         show_notice(message, f"dim {style}".strip())
 
 
-def printed(chunk: Chunk) -> tuple[bytes, bool]:
-    """Return what a chunk is printed as, and whether that is a line of its own.
+def printed(chunk: Chunk) -> tuple[bytes, Encoding]:
+    """Return what a chunk is printed as: text, bytes, or JSON, which is a line of its own.
 
     A payload is printed as the value that the configured converter decodes it to, and what nothing
     decodes as the JSON that describes it, as ``--json`` shows it.
     """
     if chunk.encoding is not Encoding.PAYLOAD:
-        return chunk.data, chunk.encoding is Encoding.JSON
+        return chunk.data, chunk.encoding
     form = chunk.to_dict()
     if "base64" in form and "undecoded" not in form:
-        return base64.b64decode(str(form["base64"])), False
+        return base64.b64decode(str(form["base64"])), Encoding.BYTES
     if isinstance(value := form.get("value"), str):
-        return value.encode(), False
+        return value.encode(), Encoding.TEXT
     shown = form["value"] if "value" in form else {"undecoded": form["undecoded"]}
-    return json_text(shown).encode(), True
+    return json_text(shown).encode(), Encoding.JSON
 
 
 def _is_one_file(one: TextIO, other: TextIO) -> bool:

@@ -199,7 +199,8 @@ class StreamReader(Generic[T, GapT]):
                     gone = ", or another reader has taken it all" if self._consumes else ""
                     raise IdleTimeoutError(
                         f"nothing arrived on stream {self.stream} for {self._idle_seconds:g} s; "
-                        f"the producer may be gone{gone} (STREAMQ_IDLE_SECONDS is the deadline)",
+                        f"the producer may be gone{gone} (idle_seconds=, by default "
+                        "STREAMQ_IDLE_SECONDS, is the deadline)",
                         backend=self._queue.backend,
                         stream=str(self.stream),
                     )
