@@ -5,7 +5,6 @@ Design: docs/design/reading.md.
 
 from __future__ import annotations
 
-import base64
 import enum
 import re
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from urllib.parse import quote
 
 from typing_extensions import TypeVar
 
+from .records._json_form import json_form
 from .records._values import PLAIN, Encoding, Serializer, T, TCo
 
 _LOOKS_ENCODED = re.compile("%[0-9A-Fa-f]{2}")
@@ -144,11 +144,9 @@ class Chunk(Generic[TCo]):
     def to_dict(self) -> dict[str, object]:
         """Return the event as JSON-ready data.
 
-        Text and JSON values are in ``value``, bytes in ``base64``, and a payload that only a data
-        converter can decode in ``payload``, as base64, too.
-
-        Raises:
-            SerializationError: The bytes do not have the declared encoding.
+        Whatever the value is, it has a form: ``value`` for text and JSON, ``base64`` for bytes,
+        ``undecoded`` for what nothing decodes. ``docs/gateway.md`` describes them. A payload is
+        decoded as :attr:`value` is.
         """
         data: dict[str, object] = {
             "event": "chunk",
@@ -156,13 +154,7 @@ class Chunk(Generic[TCo]):
             "attempt": self.attempt,
             "seq": self.seq,
         }
-        if self.encoding is Encoding.BYTES:
-            data["base64"] = base64.b64encode(self.data).decode("ascii")
-        elif self.encoding is Encoding.PAYLOAD:
-            data["payload"] = base64.b64encode(self.data).decode("ascii")
-        else:
-            data["value"] = PLAIN.decode(self.encoding, self.data)
-        return data
+        return data | json_form(self.encoding, self.data, self.serializer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from streamq._errors import SerializationError, error_text
 from streamq._events import EventOrGap, Gap
 
 HEARTBEAT = b":\n"
@@ -36,18 +35,9 @@ class Frame:
 
 
 def encode_event(event: EventOrGap) -> Frame:
-    """Encode a stored event.
-
-    Raises:
-        SerializationError: A chunk does not match its declared encoding, or is not valid JSON.
-    """
+    """Encode a stored event, whatever its value is."""
     fields = event.to_dict()
-    try:
-        text = _to_json(fields)
-    except (ValueError, RecursionError) as exc:
-        raise SerializationError(
-            f"event {event.offset} cannot be written as JSON: {error_text(exc)}"
-        ) from exc
+    text = _to_json(fields)
     data = f"id: {event.place}\nevent: {fields['event']}\ndata: {text}\n\n".encode("ascii")
     if isinstance(event, Gap):
         return Frame(event.first, event.offset, 0, data)
