@@ -31,7 +31,7 @@ from ._gateway import Gateway
 from ._loops import LoopGateways
 from ._options import GatewayOptions
 from ._page import page_routes
-from ._places import EventPlace
+from ._places import EventPlace, NamedPlace
 from ._sse import EventStream
 
 _logger = logging.getLogger("streamq.gateway")
@@ -58,8 +58,8 @@ def create_app(
 
     * ``GET /streams/{name}/events``: the stream as Server-Sent Events. The start is given by
       the ``Last-Event-ID`` header, else ``?after=ID`` (or ``?last_event_id=``), else
-      ``?from=beginning`` (default) or ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a
-      stream that does not exist yet.
+      ``?from=beginning`` (default), ``?from=last`` (the latest value, and then what is live) or
+      ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a stream that does not exist yet.
     * ``GET /streams/{name}``: the status of a stream. Names are percent-encoded; a slash need not
       be, unless clients or proxies would resolve it (``a/../b``).
     * ``GET /streams?prefix=&limit=``: a list.
@@ -185,7 +185,7 @@ async def _events(request: Request, stream: StreamId) -> Response:
     follower = await gateway.follow(stream, after, may_be_missing=wait is not None)
     if follower is None:
         return Response(status_code=204, headers=_NO_STORE)
-    opening = follower.place if after is None else None
+    opening = None if isinstance(after, EventPlace) else follower.place
     return EventStream(gateway, follower, opening=opening, wait_seconds=wait_seconds)
 
 
@@ -275,8 +275,8 @@ def _gateway(request: Request) -> Gateway:
     return gateways.current()
 
 
-def _start(request: Request) -> EventPlace | None:
-    """Return the place after which to continue; ``None`` is the live tail.
+def _start(request: Request) -> EventPlace | NamedPlace:
+    """Return the place after which to continue.
 
     The header wins: a browser that reconnects sends it with the original address.
     """
@@ -291,9 +291,15 @@ def _start(request: Request) -> EventPlace | None:
         return EventPlace(0)
     if given[0] != "from":
         return EventPlace.parse(given[0], query[given[0]])
-    if query["from"] not in ("beginning", "tail"):
-        raise BadRequestError(f"from is {query['from']!r}; it can be 'beginning' or 'tail'")
-    return EventPlace(0) if query["from"] == "beginning" else None
+    match query["from"]:
+        case "beginning":
+            return EventPlace(0)
+        case "last" | "tail" as name:
+            return name
+        case other:
+            raise BadRequestError(
+                f"from is {other[:40]!r}; it can be 'beginning', 'last' or 'tail'"
+            )
 
 
 def _number(name: str, text: str, most: float) -> float:
