@@ -200,6 +200,11 @@ def http_status(error: BaseException) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def is_throttling(code: str) -> bool:
+    """Whether a code of a service says that it takes no more requests for now."""
+    return code in _THROTTLED
+
+
 def to_streamq(
     error: Exception, backend: str, stream: str | None = None, *, about: str = ""
 ) -> StreamqError | None:
