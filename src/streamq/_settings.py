@@ -195,6 +195,9 @@ class Settings(_Base):
     temporal_api_key: SecretStr | None = Field(
         default=None, description="API key of Temporal Cloud; implies TLS"
     )
+    temporal_api_key_file: Path | None = Field(
+        default=None, description="file with the API key, read again after it was replaced"
+    )
     temporal_tls: bool | None = Field(
         default=None,
         description="whether to connect to Temporal by TLS; by default if a key or a file needs it",
@@ -242,6 +245,7 @@ class Settings(_Base):
             namespace=self.temporal_namespace if "temporal_namespace" in given else None,
             profile=self.temporal_profile,
             api_key=self.temporal_api_key,
+            api_key_file=self.temporal_api_key_file,
             tls=self.temporal_tls,
             tls_server_name=self.temporal_tls_server_name,
             tls_server_ca=self.temporal_tls_server_ca,
