@@ -118,8 +118,10 @@ async def _meet(transport: AbstractConnection) -> Server:
     if not isinstance(number, int) or not isinstance(version, bytes):
         raise rx.InvalidResponse("the answer to HELLO has no id or no version")
     lines = facts.splitlines() if isinstance(facts, bytes) else []
+    program = found.get(b"server")
     return Server(
         number,
+        program.decode(errors="replace").capitalize() if isinstance(program, bytes) else "Redis",
         version.decode(),
         mode=mode.decode() if isinstance(mode, bytes) else "standalone",
         is_replica=is_replica(found),
