@@ -16,6 +16,7 @@ from streamq_kafka.live_tail._live_tail import LiveTail
 from streamq_kafka.requests._cluster import Cluster
 from streamq_kafka.requests._fetched import Fetched
 from streamq_kafka.requests._leader_checks import LeaderChecks
+from streamq_kafka.requests._topic_ids import FetchByIdRequest
 
 _OK, _UNKNOWN_TOPIC, _LEADER_NOT_AVAILABLE = 0, 3, 5
 _SOON = 5.0
@@ -49,7 +50,7 @@ class _Broker:
 
     async def send(self, node: int, request: Any, *, group: int) -> Any:
         is_fetch = isinstance(request, FetchRequest)
-        topics = request._topics
+        topics = request._plain.topics if isinstance(request, FetchByIdRequest) else request._topics
         self.asked.append("fetch" if is_fetch else "offsets")
         self.first_topics.add(topics[0][0])
         self.lags -= self.lags > 0 and not is_fetch
