@@ -11,6 +11,7 @@ from streamq.reading._reader import StreamReader
 
 from ._frames import clip, encode_event
 from ._hub import Hub
+from ._places import EventPlace, began_again
 
 _BATCH_BYTES = 65_536
 
@@ -20,16 +21,23 @@ class Follower:
 
     Args:
         hub: The stream.
-        offset: Offset of the last event that the client has.
+        place: The last event that the client has.
     """
 
-    def __init__(self, hub: Hub, offset: int) -> None:
+    def __init__(self, hub: Hub, place: EventPlace) -> None:
         self.hub = hub
-        self.offset = offset
+        self.offset = place.offset
         """Offset of the last event delivered."""
+        self._epoch = place.epoch
+        self._begin: EventPlace | None = place if place.epoch else None
         self.is_ended = False
         """Whether that event was the seal."""
         self._log: StreamReader[Any, Gap] | None = None
+
+    @property
+    def place(self) -> EventPlace:
+        """The last event delivered, with its epoch as far as it is known."""
+        return EventPlace(self.offset, self.hub.epochs.at(self.offset) or self._epoch)
 
     async def read(self, max_wait: float) -> bytes:
         """Return the next frames, about 64 KiB at most.
@@ -38,6 +46,7 @@ class Follower:
             Whole frames; ``b""`` after ``max_wait`` without events, and after the seal.
 
         Raises:
+            CursorError: The client's place belongs to an earlier stream of this name.
             StreamqError: The reader of the hub, or of this client, has failed.
         """
         until = time.monotonic() + max_wait
@@ -57,11 +66,14 @@ class Follower:
     async def _read_ring(self, max_wait: float) -> bytes:
         hub = self.hub
         changed = hub.changed  # taken before the ring is read, so that no change is missed
+        self._compare(hub.epochs.at(self.offset))
         found = hub.ring.after(self.offset)
         if found is None:
             self._log = await hub.open_log(self.offset)
             return b""
-        data, self.offset = found
+        data, offset = found
+        if offset > self.offset:
+            self.offset, self._epoch, self._begin = offset, 0, None
         if hub.is_ended and self.offset >= hub.ring.offset:
             self.is_ended = True
         elif not data:
@@ -79,13 +91,22 @@ class Follower:
         events = await log.read_batch(max_bytes=_BATCH_BYTES, max_wait=max_wait)
         frames: list[bytes] = []
         for event in events:
+            if event.offset == self.offset and not isinstance(event, Gap):
+                self._compare(event.epoch)
             missing = clip(event, self.offset)
             if missing is not None:
                 frame = encode_event(missing)
                 frames.append(frame.data)
-                self.offset = frame.offset
+                self.offset, self._epoch, self._begin = frame.offset, frame.epoch, None
         self.is_ended = log.seal is not None
         if self.is_ended or self.hub.ring.after(self.offset) is not None:
             await self.aclose()
         await asyncio.sleep(0)  # a read that never blocks must not starve other clients
         return b"".join(frames)
+
+    def _compare(self, epoch: int) -> None:
+        """Compare the epoch that the client named with that of the event at its place."""
+        if epoch and self._begin is not None:
+            if self._begin.epoch != epoch:
+                raise began_again(self.hub.stream, self._begin)
+            self._begin = None

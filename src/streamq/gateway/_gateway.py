@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamq._errors import CapabilityError, ClosedError, CursorError, StreamNotFoundError
+from streamq._errors import ClosedError, CursorError, StreamNotFoundError
 from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue, close_all
@@ -19,6 +19,7 @@ from ._failure_log import FailureLog
 from ._follower import Follower
 from ._hub import Hub
 from ._options import GatewayOptions
+from ._places import EventPlace, NamedPlace
 
 _SERVER_POLL_SECONDS = 0.25
 _CLOSING = "the gateway is shutting down"
@@ -119,6 +120,16 @@ class Gateway:
         finally:
             await self.aclose()
 
+    def twin(self) -> Gateway:
+        """Return another gateway with the same queue, if one was given, settings and options."""
+        return Gateway(self._given, self.settings, self.options)
+
+    def renew(self) -> None:
+        """Begin anew for another event loop: what belonged to the last one has ended with it."""
+        if self._owned is not None:
+            self._owned.abandon()
+        Gateway.__init__(self, self._given, self.settings, self.options)
+
     def stop_connections(self) -> None:
         """End every open connection; clients reconnect and continue where they were."""
         for connection in list(self._connections):
@@ -136,13 +147,14 @@ class Gateway:
             self._connections.discard(connection)
 
     async def follow(
-        self, stream: StreamId, after: int | None, *, may_be_missing: bool = False
+        self, stream: StreamId, after: EventPlace | NamedPlace, *, may_be_missing: bool = False
     ) -> Follower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
         Args:
             stream: The stream.
-            after: Offset of the last event that the client has, or ``None`` for the live tail.
+            after: The last event that the client has; ``"last"`` for the latest value, ``"tail"``
+                for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
 
         Returns:
@@ -150,29 +162,37 @@ class Gateway:
 
         Raises:
             StreamNotFoundError: The stream does not exist.
-            CursorError: The client names an event that the stream does not have.
-            CapabilityError: The tail was requested, and the backend cannot locate it.
+            CursorError: The client names an event that the stream does not have, or one of an
+                earlier stream of this name.
+            CapabilityError: A place was requested that the backend cannot locate.
             StreamqError: The backend cannot be queried.
         """
         hub = self._join(await self.open(), stream)
         try:
             place = await hub.opened()
-            if after is None or after > max(hub.ring.offset, place.offset or 0):
+            named = None if isinstance(after, EventPlace) else after
+            beyond = after.offset if isinstance(after, EventPlace) else 0
+            is_far = named is not None or beyond > max(hub.ring.offset, place.offset or 0)
+            if is_far or hub.is_ended:
                 place = await hub.refresh()
-            if not hub.has_appeared and (after or not may_be_missing):
+            if hub.is_outdated:
+                self._forget(hub)
+                self._leave(hub)
+                hub = self._join(await self.open(), stream)
+                place = await hub.opened()
+            if not hub.has_appeared and (beyond or not may_be_missing):
                 raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
-            if after is None:
-                if place.offset is None:
-                    raise CapabilityError("only reading this stream can show where it ends")
-                after = place.tail.progress.offset if place.tail else hub.ring.offset
+            if not isinstance(after, EventPlace):
+                after = await hub.resolve(after)
+            hub.check_life(after)
             newest = max(hub.ring.offset, place.offset or 0)
-            if (hub.is_ended or place.is_sealed) and after >= newest:
+            if (hub.is_ended or place.is_sealed) and after.offset >= newest:
                 self._leave(hub)
                 return None
-            if place.offset is not None and after > newest:
+            if named is None and place.offset is not None and after.offset > newest:
                 raise CursorError(
-                    f"event {after} is beyond the newest event {newest} of stream {stream}; it was "
-                    "deleted, or had expired, and began again: read it from the beginning",
+                    f"event {after.offset} is beyond the newest event {newest} of stream {stream}; "
+                    "it was deleted, or had expired, and began again: read it from the beginning",
                     stream=str(stream),
                 )
         except BaseException:

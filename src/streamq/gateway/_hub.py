@@ -14,7 +14,7 @@ import asyncio
 import logging
 import math
 import time
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,12 @@ from streamq.driver import ChunkQueue
 from streamq.opening._open import open_reader, retry_policy
 from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
-from streamq.reading._tail import read_tail
+from streamq.reading._tail import read_latest, read_tail
 
 from ._failure_log import FailureLog
 from ._frames import Frame, encode_event
 from ._options import GatewayOptions
+from ._places import Epochs, EventPlace, NamedPlace, began_again
 from ._ring import Ring
 
 _logger = logging.getLogger("streamq.gateway")
@@ -65,6 +66,9 @@ class Place:
         tail: Cursor after the newest event, or before the seal.
         is_sealed: Whether the newest event is the seal.
         size_bytes: Stored bytes, if known.
+        epoch: Epoch of the newest event; 0 if it is not known.
+        newest_epoch: Epoch of the newest attempt, which may have sent nothing; 0 if not known.
+        attempt: Number of that attempt; 0 if it is not known.
     """
 
     exists: bool
@@ -72,6 +76,9 @@ class Place:
     tail: Cursor | None = None
     is_sealed: bool = False
     size_bytes: int | None = None
+    epoch: int = 0
+    newest_epoch: int = 0
+    attempt: int = 0
 
 
 async def _locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Place:
@@ -91,9 +98,18 @@ async def _locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Pl
         except StreamNotFoundError:
             return Place(exists=False)
         return Place(exists=True, offset=None)
-    status = tail.status
+    status, state = tail.status, tail.state
     sealed = status.seal is not None
-    return Place(True, status.offset, tail.cursor, sealed, status.size_bytes)
+    return Place(
+        True,
+        status.offset,
+        tail.cursor,
+        sealed,
+        status.size_bytes,
+        state.event_epoch,
+        state.epoch,
+        status.attempt,
+    )
 
 
 class Hub:
@@ -113,6 +129,8 @@ class Hub:
         self.linger: asyncio.TimerHandle | None = None
         """Timer that closes the hub while it has no clients; kept by the gateway."""
         self.ring = Ring(options.ring_bytes)
+        self.epochs = Epochs()
+        """Which attempt wrote which events, of those that the reader task has read."""
         self.is_ended = False
         """Whether the newest event in the ring is the seal."""
         self.failure: StreamqError | None = None
@@ -156,12 +174,66 @@ class Hub:
         Raises:
             StreamqError: The backend cannot be queried.
         """
-        return await self._refresh(min(self._settings.retry_seconds, _OPEN_RETRY_SECONDS))
+        return await self._refresh(self._opening_retry())
 
     def raise_failure(self) -> None:
         """Raise the error that stopped the reader task, if any."""
         if self.failure is not None:
             raise self.failure.with_traceback(None)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the stream that this hub has read to its end was deleted and began again."""
+        place = self._place
+        if not self.is_ended or not place.exists or place.offset is None:
+            return False
+        epoch = self.epochs.at(self.ring.offset)
+        return place.offset != self.ring.offset or bool(place.epoch and epoch != place.epoch)
+
+    def check_life(self, after: EventPlace) -> None:
+        """Check that a client's place does not belong to an earlier stream of this name.
+
+        A newest attempt that is the first of its stream has written every event; with more
+        attempts, only reading shows who wrote the event: the follower compares it then.
+
+        Raises:
+            CursorError: It belongs to another stream.
+        """
+        if not after.offset or not after.epoch:
+            return
+        place, read = self._place, self.epochs.at(after.offset)
+        if after.offset == place.offset:
+            read = read or place.epoch
+        if read:
+            is_other = read != after.epoch
+        else:
+            only = place.attempt == 1 and after.epoch != place.newest_epoch
+            is_other = bool(place.newest_epoch) and (only or after.epoch > place.newest_epoch)
+        if is_other:
+            raise began_again(self.stream, after)
+
+    async def resolve(self, name: NamedPlace) -> EventPlace:
+        """Return the place before what comes after now, or before the latest value.
+
+        Call it after :meth:`refresh`.
+
+        Raises:
+            CapabilityError: Only reading the stream can show where it ends.
+            StreamqError: The backend cannot be queried.
+        """
+        place = self._place
+        if place.offset is None:
+            raise CapabilityError("only reading this stream can show where it ends")
+        if name == "tail" or not place.exists:
+            offset = place.tail.progress.offset if place.tail else self.ring.offset
+            return EventPlace(offset, 0 if place.is_sealed else place.epoch)
+        cursor = await read_latest(self._queue, self.stream, self._opening_retry())
+        offset = cursor.progress.offset
+        if self.ring.after(offset) is None:
+            # The ring began after it, or has dropped it; a client must not read all for it.
+            insort(self._anchors, (offset, cursor.encode(self.stream)))
+            self._thin_anchors()
+        return EventPlace(offset, self.epochs.at(offset))
 
     async def open_log(self, after: int) -> StreamReader[Any, Gap]:
         """Open a reader at or before an event, for one client, which closes it."""
@@ -176,9 +248,14 @@ class Hub:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _refresh(self, retry_seconds: float) -> Place:
+    def _opening_retry(self) -> RetryPolicy:
+        return self._retry(min(self._settings.retry_seconds, _OPEN_RETRY_SECONDS))
+
+    def _retry(self, retry_seconds: float) -> RetryPolicy:
         settings = self._settings.model_copy(update={"retry_seconds": retry_seconds})
-        retry = retry_policy(settings, self._queue, self.stream)
+        return retry_policy(settings, self._queue, self.stream)
+
+    async def _refresh(self, retry: RetryPolicy) -> Place:
         self._place = await _locate(self._queue, self.stream, retry)
         if self._place.exists and self._silent_since is None:
             # Until the stream exists, the deadline is the wait that each client requested.
@@ -205,6 +282,7 @@ class Hub:
                 start = place.tail.encode(self.stream)
                 offset = place.tail.progress.offset
                 self.ring = Ring(self._options.ring_bytes, offset)
+                self.epochs = Epochs(offset, 0 if place.is_sealed else place.epoch)
                 self._anchors.append((offset, start))
             reader = await self._open_reader(start, self._settings)
             self._is_reading = True
@@ -243,6 +321,7 @@ class Hub:
                 frames.append(encode_event(event))
         finally:  # events before a chunk that cannot be encoded are delivered first
             self.ring.extend(frames)
+            self.epochs.extend(frames)
             self.is_ended = reader.seal is not None and self.ring.offset == reader.offset
             self._add_anchor(reader, frames)
             self._announce()
@@ -259,7 +338,7 @@ class Hub:
         if self.has_appeared:
             try:
                 # Without retries: new events must not wait for them.
-                place = await self._refresh(retry_seconds=0.0)
+                place = await self._refresh(self._retry(0.0))
             except BackendUnavailableError as exc:  # not known to be gone; checked again later
                 _logger.info("cannot tell whether %s still exists: %s", self.stream, exc)
             else:
@@ -287,6 +366,9 @@ class Hub:
             return
         self._since_anchor = 0
         self._anchors.append((reader.offset, reader.cursor))
+        self._thin_anchors()
+
+    def _thin_anchors(self) -> None:
         if len(self._anchors) > _MAX_ANCHORS:
             del self._anchors[::2]
             self._anchor_spacing *= 2

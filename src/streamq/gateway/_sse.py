@@ -28,8 +28,9 @@ from streamq._errors import StreamNotFoundError, StreamqError
 
 from ._error_responses import Problem
 from ._follower import Follower
-from ._frames import HEARTBEAT, encode_error, encode_opening
+from ._frames import HEARTBEAT, encode_error, encode_opening, encode_reconnect
 from ._gateway import Gateway
+from ._places import EventPlace
 
 _logger = logging.getLogger("streamq.gateway")
 
@@ -38,16 +39,25 @@ _PATIENCE = 5
 
 _START_AND_END_SECONDS = 1.0
 
+HEADERS = {
+    # Proxies that compress hold events back until there is enough to compress; no-transform forbids
+    # it, to proxies (compression of Express, CDNs) and to middleware that asks for an encoding.
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+    "X-Content-Type-Options": "nosniff",
+}
+
 
 class EventStream(Response):
     """Sends a follower's frames until the seal, an error, the maximum age or a disconnect.
 
-    None of these affects the producer.
+    None of these affects the producer. Every response whose client is still there ends with a named
+    event: ``end``, ``error``, or ``reconnect`` where the stream goes on.
 
     Args:
         gateway: Counts the connection and can stop it.
         follower: Reads the stream for this client; released when the response ends.
-        opening: Offset to send to the client at once, see :func:`encode_opening`.
+        opening: Place to send to the client at once, see :func:`encode_opening`.
         wait_seconds: How long a stream that does not exist may take to appear.
     """
 
@@ -58,18 +68,19 @@ class EventStream(Response):
         gateway: Gateway,
         follower: Follower,
         *,
-        opening: int | None = None,
+        opening: EventPlace | None = None,
         wait_seconds: float = 0.0,
     ) -> None:
         self.status_code = 200
         self.background = None
-        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self.init_headers(HEADERS)
         self._gateway = gateway
         self._options = gateway.options
         self._follower = follower
         self._opening = opening
         self._wait_seconds = wait_seconds
         self._writer: asyncio.Task[None] | None = None
+        self._is_stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -79,6 +90,8 @@ class EventStream(Response):
             if scope["method"] != "HEAD":
                 async with self._gateway.connection(self):
                     await self._serve(receive, send)
+                if self._is_stopping:
+                    await self._say_goodbye(send, "stopping", _START_AND_END_SECONDS)
             await _send(send, end, _START_AND_END_SECONDS)
         except _ClientGoneError as exc:
             _logger.debug("a client of %s is gone: %s", self._follower.hub.stream, exc)
@@ -87,7 +100,8 @@ class EventStream(Response):
 
     def stop(self) -> None:
         """End the connection now, in an orderly way."""
-        if self._writer is not None:
+        if self._writer is not None and not self._writer.done():
+            self._is_stopping = True
             self._writer.cancel()
 
     async def _serve(self, receive: Receive, send: Send) -> None:
@@ -111,8 +125,11 @@ class EventStream(Response):
     async def _write_all(self, send: Send) -> None:
         options = self._options
         try:
-            await self._write(send, encode_opening(options.retry_seconds, self._opening))
+            opening = None if self._opening is None else str(self._opening)
+            await self._write(send, encode_opening(options.retry_seconds, opening))
             await self._write_events(send)
+            if not self._follower.is_ended:
+                await self._say_goodbye(send, "max_age", options.send_timeout_seconds)
         except StreamqError as exc:
             if exc is not self._follower.hub.failure:
                 _logger.warning("%s: %s", exc.code, exc)
@@ -148,6 +165,11 @@ class EventStream(Response):
             if data:
                 await self._write(send, data)
                 now = written = time.monotonic()
+
+    async def _say_goodbye(self, send: Send, reason: str, timeout_seconds: float) -> None:
+        data = encode_reconnect(reason, str(self._follower.place))
+        message = {"type": "http.response.body", "body": data, "more_body": True}
+        await _send(send, message, timeout_seconds)
 
     async def _write(self, send: Send, data: bytes) -> None:
         message = {"type": "http.response.body", "body": data, "more_body": True}

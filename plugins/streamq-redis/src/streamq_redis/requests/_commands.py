@@ -107,9 +107,14 @@ def scan(cursor: bytes, pattern: bytes) -> Command:
     return ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT, "TYPE", "stream")
 
 
+def greet() -> Command:
+    """Ask for facts about the server, by the one command that no ACL forbids."""
+    return ("HELLO", 2)
+
+
 def persistence() -> list[Command]:
-    """Return whether and when the server writes what it acknowledges to its disk."""
-    return [("INFO", "persistence"), ("CONFIG", "GET", "appendfsync")]
+    """Return whether and when the server writes what it acknowledges to its disk, and keeps it."""
+    return [("INFO", "persistence"), ("CONFIG", "GET", "appendfsync"), ("INFO", "memory")]
 
 
 # -- replies -----------------------------------------------------------------------------------
@@ -120,6 +125,33 @@ def checked(reply: Reply) -> Reply:
     if isinstance(reply, rx.RedisError):
         raise reply
     return reply
+
+
+def parse_durability(replies: Sequence[Reply]) -> bool:
+    """Return by the replies to :func:`persistence` whether an acknowledged record is kept."""
+    facts, policy, memory = replies
+    has_log = isinstance(facts, bytes) and b"aof_enabled:1" in facts
+    # With "everysec" a record may be acknowledged before it has left the server's memory.
+    is_synced = isinstance(policy, list) and b"always" in policy
+    is_kept = isinstance(memory, bytes) and b"maxmemory_policy:noeviction" in memory
+    return has_log and is_synced and is_kept
+
+
+def parse_greeting(reply: Reply) -> dict[bytes, Reply]:
+    """Return the facts in a reply to :func:`greet`.
+
+    Raises:
+        redis.exceptions.InvalidResponse: It has another form.
+    """
+    if not isinstance(reply, list):
+        raise rx.InvalidResponse(f"HELLO was answered by a {type(reply).__name__}")
+    pairs = zip(reply[::2], reply[1::2], strict=False)
+    return {name: value for name, value in pairs if isinstance(name, bytes)}
+
+
+def is_replica(greeting: dict[bytes, Reply]) -> bool:
+    """Whether the facts of :func:`parse_greeting` are those of a replica."""
+    return greeting.get(b"role") in (b"replica", b"slave")
 
 
 def parse_entries(reply: Reply) -> list[Stored]:
