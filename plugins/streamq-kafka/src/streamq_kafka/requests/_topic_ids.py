@@ -33,6 +33,7 @@ from aiokafka.protocol.types import (
 NO_ID = bytes(16)
 """What brokers without ids return."""
 
+_UNKNOWN_ID, _NOTHING = 100, (-1, -1, -1, None, -1, None)
 _TAGS = ("tags", TaggedFields)
 _TEXT = CompactString("utf-8")
 
@@ -292,11 +293,14 @@ class FetchByIdRequest(Request[_FetchStruct]):  # type: ignore[misc]
             return [(topic, each) for topic, partitions in answer.topics for each in partitions]
         found: Any = answer
         names = {key: topic for topic, key in self._ids.items()}
-        return [
-            (names[key], tuple(each[:-1]))
-            for key, partitions, _ in found.topics
-            for each in partitions
-        ]
+        found = {names.get(key): partitions for key, partitions, _ in answer.topics}
+        asked: list[tuple[str, tuple[Any, ...]]] = []
+        for topic, partitions in self._plain.topics:
+            if topic in found:
+                asked += [(topic, tuple(each[:-1])) for each in found[topic]]
+            else:  # Tansu returns no id for an id that it does not know
+                asked += [(topic, (number, _UNKNOWN_ID, *_NOTHING)) for number, _, _ in partitions]
+        return asked
 
 
 def _takes(versions: Mapping[int, tuple[int, int]], struct: type[RequestStruct]) -> bool:
