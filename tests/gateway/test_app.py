@@ -169,7 +169,7 @@ async def test_the_page_needs_no_external_resources(start: Serve) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     links = re.findall(r'(?:src|href)="([^"]*)"', page.text)
-    assert links == ["data:,", "page.css", "page.js"]
+    assert links == ["data:,", "page.css", "values.js", "page.js"]
     for link in links[1:]:
         assert (await served.get("/" + link)).status_code == 200
     script = (await served.get("/page.js")).text

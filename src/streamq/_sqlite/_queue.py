@@ -6,7 +6,9 @@ Design: docs/design/sqlite.md.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -25,9 +27,9 @@ from streamq.driver import (
     decode_position,
 )
 
+from . import _removal as removal
 from . import _requests as requests
 from . import _schema as schema
-from ._doorbells import Doorbells
 from ._errors import BACKEND
 from ._live_tail import PendingRead
 from ._reading import ReadingThread
@@ -37,6 +39,7 @@ from ._writing import WritingThread
 
 _CLOSE_SECONDS = 1.0
 _PAGE = 500
+_ERASE_SECONDS = 10.0
 
 T = TypeVar("T")
 
@@ -48,7 +51,7 @@ class SqliteQueue(ChunkQueue):
         options: Options of every queue.
         settings: The driver's settings.
         capabilities: What the queue promises.
-        path: The database, as a real path.
+        path: The database, as an absolute path.
     """
 
     backend = BACKEND
@@ -65,14 +68,13 @@ class SqliteQueue(ChunkQueue):
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
         connect = partial(
-            schema.connect,
-            path,
-            synchronous=settings.synchronous,
-            busy_seconds=settings.busy_seconds,
+            schema.connect, synchronous=settings.synchronous, busy_seconds=settings.busy_seconds
         )
-        doorbells = Doorbells(path)
-        self._reader = ReadingThread(path, connect, self._loop, doorbells)
-        self._writer = WritingThread(path, connect, self._loop, doorbells, self._reader.on_commit)
+        connect_alone = partial(schema.connect_alone, busy_seconds=settings.busy_seconds)
+        self._reader = ReadingThread(path, connect, connect_alone, self._loop)
+        self._writer = WritingThread(path, connect, self._loop, self._reader.on_commit)
+        self._stop_threads = weakref.finalize(self, _stop, self._reader, self._writer, os.getpid())
+        self._stop_threads.atexit = False
 
     async def opened(self) -> None:
         """Wait until both threads have a connection.
@@ -98,7 +100,7 @@ class SqliteQueue(ChunkQueue):
     ) -> None:
         ttl = ttl or self._options.ttl
         await self._write(
-            stream, partial(requests.append, stream=stream, entries=tuple(entries), ttl=ttl)
+            stream, partial(self._writer.append, stream=stream, entries=tuple(entries), ttl=ttl)
         )
 
     async def read(
@@ -130,7 +132,29 @@ class SqliteQueue(ChunkQueue):
         return await self._query(stream, partial(requests.describe, stream=stream, last=last))
 
     async def delete(self, stream: StreamId) -> None:
-        await self._write(stream, partial(requests.delete, stream=stream))
+        buried: int | None = None
+
+        def bury(connection: sqlite3.Connection) -> bool:
+            nonlocal buried
+            buried = removal.bury(connection, stream)
+            if buried is not None:
+                removal.sweep(connection, only=buried)
+            return False
+
+        def step(connection: sqlite3.Connection) -> bool:
+            removal.sweep(connection, only=buried)
+            return False
+
+        await self._write(stream, bury, frees_room=True)
+        if buried is None:
+            return
+        # The stream is gone. Its bytes follow in steps, so that writers do not wait for all of
+        # them; if that takes long or is cancelled, those who write to the file go on.
+        give_up = self._loop.time() + _ERASE_SECONDS
+        while self._loop.time() < give_up and not self._writer.log_is_long():
+            if not await self._query(stream, partial(removal.is_buried, key=buried)):
+                return
+            await self._write(stream, step, frees_room=True)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         after: bytes | None = b""
@@ -149,12 +173,14 @@ class SqliteQueue(ChunkQueue):
 
         def step(connection: sqlite3.Connection) -> bool:
             nonlocal gone
-            gone += requests.sweep(connection)
+            gone += removal.sweep(connection)
             return False
 
         # In steps, so that writers do not wait for the whole sweep.
-        while await self._query(None, requests.has_expired):
-            await self._write(None, step)
+        while await self._query(None, removal.has_expired):
+            if self._writer.log_is_long():
+                break  # a later sweep goes on
+            await self._write(None, step, frees_room=True)
         # Rings every doorbell, which removes those of killed readers.
         await self._write(None, lambda connection: True)
         return gone
@@ -162,6 +188,7 @@ class SqliteQueue(ChunkQueue):
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
+            self._stop_threads.detach()
             # One after the other: SQLite merges its log into the file when the last connection
             # closes. Of two that close at the same moment, neither is the last one to SQLite.
             self._reader.ended.add_done_callback(lambda _: self._writer.stop())
@@ -169,12 +196,19 @@ class SqliteQueue(ChunkQueue):
         # The thread finishes a commit that waits for another process's lock, without us.
         await asyncio.wait((self._writer.ended, self._reader.ended), timeout=_CLOSE_SECONDS)
 
+    def abandon(self) -> None:
+        self._is_closed = True
+        self._stop_threads()
+
     # -- inside --------------------------------------------------------------------------------
 
-    async def _write(self, stream: StreamId | None, run: Callable[..., bool]) -> None:
+    async def _write(
+        self, stream: StreamId | None, run: Callable[..., bool], *, frees_room: bool = False
+    ) -> None:
         self._check_open()
         future: asyncio.Future[bool] = self._loop.create_future()
-        self._writer.submit(Job(run, future, "" if stream is None else str(stream)))
+        name = "" if stream is None else str(stream)
+        self._writer.submit(Job(run, future, name, frees_room))
         await future
 
     async def _query(self, stream: StreamId | None, run: Callable[..., T]) -> T:
@@ -186,3 +220,10 @@ class SqliteQueue(ChunkQueue):
     def _check_open(self) -> None:
         if self._is_closed:
             raise closed_error(BACKEND)
+
+
+def _stop(reader: ReadingThread, writer: WritingThread, process: int) -> None:
+    """End the threads of a queue that was dropped; a forked child has none."""
+    if process == os.getpid():
+        reader.stop()
+        writer.stop()

@@ -23,7 +23,7 @@ from streamq._settings import Settings, build, check_variables, load_settings
 from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions, close_all
 from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
-from streamq.reading._tail import StreamStatus, read_tail
+from streamq.reading._tail import StreamStatus, read_latest, read_tail
 from streamq.records._codec import Codec
 from streamq.records._text import well_formed
 from streamq.records._values import PLAIN, Serializer, T
@@ -42,6 +42,7 @@ from ._drivers import installed_drivers, load_driver
 from ._opening import Opening
 from ._requirements import check_capabilities
 
+_NAMED_PLACES = ("beginning", "last", "tail")
 MAX_HEADER_BYTES = 3_000
 """Most bytes of headers, so that an OPEN record fits every backend."""
 
@@ -207,7 +208,7 @@ def open_writer(
 class ReaderOptions(TypedDict, total=False):
     """Options of :func:`open_reader`, where they are described, that do not change its type."""
 
-    from_: Literal["beginning", "tail"] | str
+    from_: Literal["beginning", "last", "tail"] | str
     queue: ChunkQueue | None
     settings: Settings | None
     must_exist: bool
@@ -238,7 +239,7 @@ def open_reader(
 def open_reader(
     stream: str | StreamId,
     *,
-    from_: Literal["beginning", "tail"] | str = "beginning",
+    from_: Literal["beginning", "last", "tail"] | str = "beginning",
     queue: ChunkQueue | None = None,
     settings: Settings | None = None,
     must_exist: bool = False,
@@ -254,8 +255,11 @@ def open_reader(
 
     Args:
         stream: Name within the configured tenant, or a full identity.
-        from_: ``"beginning"``; ``"tail"`` for events after this moment (resolved once, here); or a
-            cursor that an earlier reader of this stream returned.
+        from_: ``"beginning"``; ``"last"`` for the latest value and everything after it;
+            ``"tail"`` for events after this moment; or a cursor that an earlier reader of this
+            stream returned. ``"last"`` and ``"tail"`` are resolved once, here. The latest value is
+            the newest chunk, unless a reset has voided it: then, as for a stream without a chunk,
+            ``"last"`` is ``"tail"``.
         queue: An open queue to use; it stays open. By default one is opened, and closed with the
             reader.
         settings: Limits and defaults; by default those that are configured.
@@ -284,18 +288,18 @@ def open_reader(
     async def opener() -> StreamReader[T, Gap]:
         chosen = settings or load_settings()
         identity = stream_id(stream, chosen)
-        cursor = Cursor() if from_ in ("beginning", "tail") else Cursor.decode(from_, identity)
+        cursor = Cursor() if from_ in _NAMED_PLACES else Cursor.decode(from_, identity)
         configured, its_codec = configured_conversion(chosen, identity, value_type)
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
             retry = retry_policy(chosen, used, identity)
             if must_exist:
                 await retry.run(lambda: used.describe(identity))
-            if from_ == "tail":
-                try:
+            with contextlib.suppress(StreamNotFoundError):  # all of it is still to come
+                if from_ == "tail":
                     cursor = (await read_tail(used, identity, retry)).cursor
-                except StreamNotFoundError:
-                    cursor = Cursor()
+                elif from_ == "last":
+                    cursor = await read_latest(used, identity, retry)
         return StreamReader(
             used,
             identity,

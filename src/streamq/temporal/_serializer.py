@@ -31,6 +31,7 @@ from streamq._errors import ConfigurationError, SerializationError, error_text
 from streamq._events import StreamId
 from streamq._executions import execution_of
 from streamq._settings import did_you_mean
+from streamq.driver_parts._named_code import importing_named_code
 from streamq.records._codec import Codec
 from streamq.records._payload import StoredPayload
 from streamq.records._text import well_formed_json, well_formed_value
@@ -274,7 +275,7 @@ def _context(stream: str, namespace: str) -> SerializationContext:
     )
 
 
-class _PayloadDecoder(Generic[T]):
+class PayloadDecoder(Generic[T]):
     """Decodes payloads with a converter, and all else without one, as the converter would.
 
     Args:
@@ -320,7 +321,7 @@ def named_conversion(
     converter = _load(name)
     serializer, codec = conversion(converter, stream.name, namespace, value_type)
     if isinstance(serializer, PayloadSerializer) and serializer.is_transparent:
-        return _PayloadDecoder(serializer, serializer_for(value_type)), codec
+        return PayloadDecoder(serializer, serializer_for(value_type)), codec
     return serializer, codec
 
 
@@ -331,7 +332,8 @@ def _load(name: str) -> DataConverter:
         missing = ":name is missing" if module else "the module is missing"
         raise ConfigurationError(f"{shown}: {missing}; give it as module:name")
     try:
-        found: Any = importlib.import_module(module)
+        with importing_named_code():
+            found: Any = importlib.import_module(module)
     except Exception as exc:
         raise ConfigurationError(f"{shown}: {_why_not_imported(module, exc)}") from exc
     for part in attribute.split("."):

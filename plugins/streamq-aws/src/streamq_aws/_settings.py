@@ -5,6 +5,7 @@ Design: docs/design/aws.md.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import Field
@@ -18,6 +19,11 @@ class AwsSettings(DriverSettings):
     Credentials come from the sources that every AWS tool uses (environment, profile, container or
     instance role, web identity, ``role_arn`` of a profile) unless a function gives them.
     """
+
+    @classmethod
+    def ambient_credentials(cls) -> Collection[str]:
+        """Return the name of the sources above."""
+        return ("credentials of AWS",)
 
     endpoint_url: str | None = Field(
         default=None,
