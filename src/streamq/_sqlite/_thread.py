@@ -29,7 +29,6 @@ from ._doorbells import Doorbells
 from ._errors import BACKEND, sqlite_errors
 from ._file import Change, DatabaseFile
 from ._open_files import close, open_files
-from ._reserve import Reserve
 
 _log = logging.getLogger("streamq.sqlite")
 _DELIVER_AT_ONCE = 16
@@ -134,14 +133,8 @@ class ConnectionThread(abc.ABC):
             raise self._spoilt
         with sqlite_errors(self.file.given):
             for _ in range(_OPEN_TRIES):
-                try:
-                    connection = self._open()
-                except StorageFullError:
-                    if not Reserve(self.file.path).release():
-                        raise
-                else:
-                    if connection is not None:
-                        return connection
+                if (connection := self._open()) is not None:
+                    return connection
         raise BackendUnavailableError(
             f"{self.file.given} was replaced again and again while it was opened", backend=BACKEND
         )
