@@ -160,7 +160,8 @@ class WritingThread(ConnectionThread):
         else:
             if changed:
                 self._on_commit()
-                self.doorbells.ring()
+                if self.doorbells is not None:
+                    self.doorbells.ring()
         for job, error in zip(jobs, outcomes, strict=True):
             self._reply(job.future, error=error)
 
@@ -189,7 +190,9 @@ class WritingThread(ConnectionThread):
                     outcomes.append(None)
                 except StreamqError as exc:  # fenced, before it has written anything
                     outcomes.append(exc)
+        self._checked_at = time.monotonic()
         if (change := self.file.change()) is not None:
+            self._checked_at = 0.0
             raise BackendUnavailableError(
                 f"{self.file.given} {change.value} during a commit", backend=BACKEND
             )
@@ -224,4 +227,5 @@ class WritingThread(ConnectionThread):
                 job = self._jobs.get_nowait()
                 if isinstance(job, Job):
                     self._reply(job.future, error=for_stream(reason, job.stream))
-        self.doorbells.close()
+        if self.doorbells is not None:
+            self.doorbells.close()
