@@ -24,6 +24,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamq._errors import ConfigurationError
 from streamq._events import shown
 
+from ._error_responses import HEADERS
+
 MOUNTED = "streamq.mounted"
 """Key of the scope that says whether another application has mounted this one."""
 
@@ -174,7 +176,7 @@ def _path(scope: Scope) -> str:
 
 
 def _refused(status: int, code: str, message: str) -> JSONResponse:
-    headers = {"Cache-Control": "no-store", "Vary": "Host, Origin, Sec-Fetch-Site"}
+    headers = {**HEADERS, "Vary": "Host, Origin, Sec-Fetch-Site"}
     return JSONResponse({"error": code, "message": message}, status, headers=headers)
 
 
