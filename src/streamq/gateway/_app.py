@@ -28,9 +28,10 @@ from streamq.opening._open import describe
 from ._access import MOUNTED, Access, AccessGuard
 from ._error_responses import HEADERS, BadRequestError, Problem
 from ._gateway import Gateway
+from ._loops import LoopGateways
 from ._options import GatewayOptions
 from ._page import page_routes
-from ._places import EventPlace
+from ._places import EventPlace, NamedPlace
 from ._sse import EventStream
 
 _logger = logging.getLogger("streamq.gateway")
@@ -56,8 +57,8 @@ def create_app(
 
     * ``GET /streams/{name}/events``: the stream as Server-Sent Events. The start is given by
       the ``Last-Event-ID`` header, else ``?after=ID`` (or ``?last_event_id=``), else
-      ``?from=beginning`` (default) or ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a
-      stream that does not exist yet.
+      ``?from=beginning`` (default), ``?from=last`` (the latest value, and then what is live) or
+      ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a stream that does not exist yet.
     * ``GET /streams/{name}``: the status of a stream. Names are percent-encoded; a slash need not
       be, unless clients or proxies would resolve it (``a/../b``).
     * ``GET /streams?prefix=&limit=``: a list.
@@ -65,8 +66,9 @@ def create_app(
     * ``GET /healthz``: this process answers. ``GET /readyz``: the backend answers, too.
 
     If the application is mounted under a prefix, the parent does not run its lifespan: the queue is
-    then opened on first use, and ``await app.state.gateway.aclose()`` closes it. Alternatively pass
-    an open queue, or run ``app.router.lifespan_context(app)`` in the parent's lifespan.
+    then opened on first use, and closed when the event loop ends, or by ``await
+    app.state.gateway.aclose()``. Alternatively pass an open queue, or run
+    ``app.router.lifespan_context(app)`` in the parent's lifespan.
 
     Args:
         queue: An open queue to use; it stays open. By default the configured one is opened.
@@ -85,6 +87,7 @@ def create_app(
     """
     chosen = settings or load_settings()
     gateway = Gateway(queue, chosen, options or GatewayOptions())
+    gateways = LoopGateways(gateway)
     access = Access.of(
         _listed(chosen.gateway_hosts) if hosts is None else hosts,
         _listed(chosen.gateway_origins) if origins is None else origins,
@@ -103,7 +106,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with gateway.running():
+        async with gateways.current().running():
             yield
 
     app = _GatewayApp(
@@ -123,6 +126,7 @@ def create_app(
         },
     )
     app.state.gateway = gateway
+    app.state.gateways = gateways
     return app
 
 
@@ -180,7 +184,7 @@ async def _events(request: Request, stream: StreamId) -> Response:
     follower = await gateway.follow(stream, after, may_be_missing=wait is not None)
     if follower is None:
         return Response(status_code=204, headers=HEADERS)
-    opening = follower.place if after is None else None
+    opening = None if isinstance(after, EventPlace) else follower.place
     return EventStream(gateway, follower, opening=opening, wait_seconds=wait_seconds)
 
 
@@ -266,12 +270,12 @@ async def _readyz(request: Request) -> Response:
 
 
 def _gateway(request: Request) -> Gateway:
-    gateway: Gateway = request.app.state.gateway
-    return gateway
+    gateways: LoopGateways = request.app.state.gateways
+    return gateways.current()
 
 
-def _start(request: Request) -> EventPlace | None:
-    """Return the place after which to continue; ``None`` is the live tail.
+def _start(request: Request) -> EventPlace | NamedPlace:
+    """Return the place after which to continue.
 
     The header wins: a browser that reconnects sends it with the original address.
     """
@@ -286,9 +290,15 @@ def _start(request: Request) -> EventPlace | None:
         return EventPlace(0)
     if given[0] != "from":
         return EventPlace.parse(given[0], query[given[0]])
-    if query["from"] not in ("beginning", "tail"):
-        raise BadRequestError(f"from is {query['from']!r}; it can be 'beginning' or 'tail'")
-    return EventPlace(0) if query["from"] == "beginning" else None
+    match query["from"]:
+        case "beginning":
+            return EventPlace(0)
+        case "last" | "tail" as name:
+            return name
+        case other:
+            raise BadRequestError(
+                f"from is {other[:40]!r}; it can be 'beginning', 'last' or 'tail'"
+            )
 
 
 def _number(name: str, text: str, most: float) -> float:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamq._errors import CapabilityError, ClosedError, CursorError, StreamNotFoundError
+from streamq._errors import ClosedError, CursorError, StreamNotFoundError
 from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue, close_all
@@ -19,7 +19,7 @@ from ._failure_log import FailureLog
 from ._follower import Follower
 from ._hub import Hub
 from ._options import GatewayOptions
-from ._places import EventPlace
+from ._places import EventPlace, NamedPlace
 
 _SERVER_POLL_SECONDS = 0.25
 _CLOSING = "the gateway is shutting down"
@@ -120,6 +120,16 @@ class Gateway:
         finally:
             await self.aclose()
 
+    def twin(self) -> Gateway:
+        """Return another gateway with the same queue, if one was given, settings and options."""
+        return Gateway(self._given, self.settings, self.options)
+
+    def renew(self) -> None:
+        """Begin anew for another event loop: what belonged to the last one has ended with it."""
+        if self._owned is not None:
+            self._owned.abandon()
+        Gateway.__init__(self, self._given, self.settings, self.options)
+
     def stop_connections(self) -> None:
         """End every open connection; clients reconnect and continue where they were."""
         for connection in list(self._connections):
@@ -137,13 +147,14 @@ class Gateway:
             self._connections.discard(connection)
 
     async def follow(
-        self, stream: StreamId, after: EventPlace | None, *, may_be_missing: bool = False
+        self, stream: StreamId, after: EventPlace | NamedPlace, *, may_be_missing: bool = False
     ) -> Follower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
         Args:
             stream: The stream.
-            after: The last event that the client has, or ``None`` for the live tail.
+            after: The last event that the client has; ``"last"`` for the latest value, ``"tail"``
+                for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
 
         Returns:
@@ -153,14 +164,15 @@ class Gateway:
             StreamNotFoundError: The stream does not exist.
             CursorError: The client names an event that the stream does not have, or one of an
                 earlier stream of this name.
-            CapabilityError: The tail was requested, and the backend cannot locate it.
+            CapabilityError: A place was requested that the backend cannot locate.
             StreamqError: The backend cannot be queried.
         """
         hub = self._join(await self.open(), stream)
         try:
             place = await hub.opened()
-            beyond = 0 if after is None else after.offset
-            is_far = after is None or beyond > max(hub.ring.offset, place.offset or 0)
+            named = None if isinstance(after, EventPlace) else after
+            beyond = after.offset if isinstance(after, EventPlace) else 0
+            is_far = named is not None or beyond > max(hub.ring.offset, place.offset or 0)
             if is_far or hub.is_ended:
                 place = await hub.refresh()
             if hub.is_outdated:
@@ -170,17 +182,14 @@ class Gateway:
                 place = await hub.opened()
             if not hub.has_appeared and (beyond or not may_be_missing):
                 raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
-            if after is None:
-                if place.offset is None:
-                    raise CapabilityError("only reading this stream can show where it ends")
-                offset = place.tail.progress.offset if place.tail else hub.ring.offset
-                after = EventPlace(offset, 0 if place.is_sealed else place.epoch)
+            if not isinstance(after, EventPlace):
+                after = await hub.resolve(after)
             hub.check_life(after)
             newest = max(hub.ring.offset, place.offset or 0)
             if (hub.is_ended or place.is_sealed) and after.offset >= newest:
                 self._leave(hub)
                 return None
-            if place.offset is not None and after.offset > newest:
+            if named is None and place.offset is not None and after.offset > newest:
                 raise CursorError(
                     f"event {after.offset} is beyond the newest event {newest} of stream {stream}; "
                     "it was deleted, or had expired, and began again: read it from the beginning",

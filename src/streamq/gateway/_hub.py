@@ -14,7 +14,7 @@ import asyncio
 import logging
 import math
 import time
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +34,12 @@ from streamq.driver import ChunkQueue
 from streamq.opening._open import open_reader, retry_policy
 from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
-from streamq.reading._tail import read_tail
+from streamq.reading._tail import read_latest, read_tail
 
 from ._failure_log import FailureLog
 from ._frames import Frame, encode_event
 from ._options import GatewayOptions
-from ._places import Epochs, EventPlace, began_again
+from ._places import Epochs, EventPlace, NamedPlace, began_again
 from ._ring import Ring
 
 _logger = logging.getLogger("streamq.gateway")
@@ -174,7 +174,7 @@ class Hub:
         Raises:
             StreamqError: The backend cannot be queried.
         """
-        return await self._refresh(min(self._settings.retry_seconds, _OPEN_RETRY_SECONDS))
+        return await self._refresh(self._opening_retry())
 
     def raise_failure(self) -> None:
         """Raise the error that stopped the reader task, if any."""
@@ -212,6 +212,29 @@ class Hub:
         if is_other:
             raise began_again(self.stream, after)
 
+    async def resolve(self, name: NamedPlace) -> EventPlace:
+        """Return the place before what comes after now, or before the latest value.
+
+        Call it after :meth:`refresh`.
+
+        Raises:
+            CapabilityError: Only reading the stream can show where it ends.
+            StreamqError: The backend cannot be queried.
+        """
+        place = self._place
+        if place.offset is None:
+            raise CapabilityError("only reading this stream can show where it ends")
+        if name == "tail" or not place.exists:
+            offset = place.tail.progress.offset if place.tail else self.ring.offset
+            return EventPlace(offset, 0 if place.is_sealed else place.epoch)
+        cursor = await read_latest(self._queue, self.stream, self._opening_retry())
+        offset = cursor.progress.offset
+        if self.ring.after(offset) is None:
+            # The ring began after it, or has dropped it; a client must not read all for it.
+            insort(self._anchors, (offset, cursor.encode(self.stream)))
+            self._thin_anchors()
+        return EventPlace(offset, self.epochs.at(offset))
+
     async def open_log(self, after: int) -> StreamReader[Any, Gap]:
         """Open a reader at or before an event, for one client, which closes it."""
         at = bisect_right(self._anchors, after, key=lambda anchor: anchor[0])
@@ -225,9 +248,14 @@ class Hub:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _refresh(self, retry_seconds: float) -> Place:
+    def _opening_retry(self) -> RetryPolicy:
+        return self._retry(min(self._settings.retry_seconds, _OPEN_RETRY_SECONDS))
+
+    def _retry(self, retry_seconds: float) -> RetryPolicy:
         settings = self._settings.model_copy(update={"retry_seconds": retry_seconds})
-        retry = retry_policy(settings, self._queue, self.stream)
+        return retry_policy(settings, self._queue, self.stream)
+
+    async def _refresh(self, retry: RetryPolicy) -> Place:
         self._place = await _locate(self._queue, self.stream, retry)
         if self._place.exists and self._silent_since is None:
             # Until the stream exists, the deadline is the wait that each client requested.
@@ -310,7 +338,7 @@ class Hub:
         if self.has_appeared:
             try:
                 # Without retries: new events must not wait for them.
-                place = await self._refresh(retry_seconds=0.0)
+                place = await self._refresh(self._retry(0.0))
             except BackendUnavailableError as exc:  # not known to be gone; checked again later
                 _logger.info("cannot tell whether %s still exists: %s", self.stream, exc)
             else:
@@ -338,6 +366,9 @@ class Hub:
             return
         self._since_anchor = 0
         self._anchors.append((reader.offset, reader.cursor))
+        self._thin_anchors()
+
+    def _thin_anchors(self) -> None:
         if len(self._anchors) > _MAX_ANCHORS:
             del self._anchors[::2]
             self._anchor_spacing *= 2
