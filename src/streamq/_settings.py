@@ -158,8 +158,8 @@ class Settings(_Base):
     )
     data_converter: str | None = Field(
         default=None,
-        description="`module:name` of the Temporal DataConverter whose codec the gateway and the "
-        "command line need to read encrypted streams",
+        description="`module:name` of the Temporal DataConverter with which the gateway, the "
+        "command line and `open_reader` decode payloads and encrypted streams",
     )
     retry_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = Field(
         default=30.0, description="how long an unreachable backend is retried before giving up"

@@ -26,7 +26,7 @@ from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
 from ._access import MOUNTED, Access, AccessGuard
-from ._error_responses import BadRequestError, Problem
+from ._error_responses import HEADERS, BadRequestError, Problem
 from ._gateway import Gateway
 from ._loops import LoopGateways
 from ._options import GatewayOptions
@@ -41,7 +41,6 @@ _MAX_LISTED = 1_000
 _LISTED = 100
 _READY_SECONDS = 2.0
 _EVENTS = "/events"
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 def create_app(
@@ -184,7 +183,7 @@ async def _events(request: Request, stream: StreamId) -> Response:
     wait_seconds = 0.0 if wait is None else _number("wait", wait, _MAX_WAIT_SECONDS)
     follower = await gateway.follow(stream, after, may_be_missing=wait is not None)
     if follower is None:
-        return Response(status_code=204, headers=_NO_STORE)
+        return Response(status_code=204, headers=HEADERS)
     opening = None if isinstance(after, EventPlace) else follower.place
     return EventStream(gateway, follower, opening=opening, wait_seconds=wait_seconds)
 
@@ -207,7 +206,7 @@ async def _status(request: Request, stream: StreamId) -> Response:
             "size_bytes": status.size_bytes,
             "expires_in_seconds": _seconds(status.expires_in),
         },
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
 
 
@@ -243,7 +242,7 @@ async def _list(request: Request) -> Response:
     ]
     return JSONResponse(
         {"streams": listed, "is_complete": len(found) < _MAX_LISTED and len(found) <= limit},
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
 
 
@@ -251,7 +250,7 @@ async def _healthz(request: Request) -> Response:
     statistics = _gateway(request).statistics()
     return JSONResponse(
         {"status": "ok", "streams": statistics.streams, "connections": statistics.connections},
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
 
 
@@ -267,7 +266,7 @@ async def _readyz(request: Request) -> Response:
         raise BackendUnavailableError(
             f"no answer within {_READY_SECONDS:g} s", backend=queue.backend
         ) from exc
-    return JSONResponse({"status": "ok", "backend": queue.backend}, headers=_NO_STORE)
+    return JSONResponse({"status": "ok", "backend": queue.backend}, headers=HEADERS)
 
 
 def _gateway(request: Request) -> Gateway:
@@ -320,9 +319,13 @@ async def _on_http_exception(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "http")
     return JSONResponse(
-        {"error": code, "message": exc.detail}, exc.status_code, headers=exc.headers
+        {"error": code, "message": exc.detail},
+        exc.status_code,
+        headers={**HEADERS, **(exc.headers or {})},
     )
 
 
 async def _on_exception(_request: Request, _exc: Exception) -> Response:
-    return JSONResponse({"error": "internal", "message": "the gateway failed; see its log"}, 500)
+    return JSONResponse(
+        {"error": "internal", "message": "the gateway failed; see its log"}, 500, headers=HEADERS
+    )
