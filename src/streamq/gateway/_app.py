@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -24,11 +23,13 @@ from streamq.opening._open import describe
 
 from ._error_responses import BadRequestError, Problem
 from ._gateway import Gateway
+from ._log_limit import gateway_logger
+from ._opening import ClientGoneError, follow_unless_gone
 from ._options import GatewayOptions
 from ._page import page_routes
 from ._sse import EventStream
 
-_logger = logging.getLogger("streamq.gateway")
+_logger = gateway_logger()
 
 _MAX_WAIT_SECONDS = 300.0
 _MAX_OFFSET_DIGITS = 18
@@ -36,6 +37,7 @@ _MAX_LISTED = 1_000
 _LISTED = 100
 _READY_SECONDS = 2.0
 _EVENTS = "/events"
+_CLIENT_GONE = 499  # for logs: no client gets it
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -138,7 +140,12 @@ async def _events(request: Request, stream: StreamId) -> Response:
     after = _start(request)
     wait = request.query_params.get("wait")
     wait_seconds = 0.0 if wait is None else _number("wait", wait, _MAX_WAIT_SECONDS)
-    follower = await gateway.follow(stream, after, may_be_missing=wait is not None)
+    client = gateway.client_of(request.scope)
+    follow = gateway.follow(stream, after, may_be_missing=wait is not None, client=client)
+    try:
+        follower = await follow_unless_gone(gateway, request.receive, follow)
+    except ClientGoneError:
+        return Response(status_code=_CLIENT_GONE)
     if follower is None:
         return Response(status_code=204, headers=_NO_STORE)
     opening = follower.offset if after is None else None
@@ -148,7 +155,8 @@ async def _events(request: Request, stream: StreamId) -> Response:
 async def _status(request: Request, stream: StreamId) -> Response:
     gateway = _gateway(request)
     try:
-        status = await describe(stream, queue=await gateway.open(), settings=gateway.settings)
+        async with gateway.query(gateway.client_of(request.scope)) as queue:
+            status = await describe(stream, queue=queue, settings=gateway.brief_settings)
     except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
         raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
     return JSONResponse(
@@ -175,17 +183,8 @@ async def _list(request: Request) -> Response:
     gateway = _gateway(request)
     prefix = request.query_params.get("prefix", "")
     limit = int(_number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
-    queue = await gateway.open()
-    found: list[StreamInfo] = []
-    infos = queue.streams(gateway.settings.tenant, prefix)
-    try:
-        async for info in infos:
-            found.append(info)
-            if len(found) == _MAX_LISTED:
-                break
-    finally:
-        if isinstance(infos, AsyncGenerator):
-            await infos.aclose()
+    async with gateway.query(gateway.client_of(request.scope), is_list=True) as queue:
+        found = await _found(queue.streams(gateway.settings.tenant, prefix))
     # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
     listed = [
@@ -201,6 +200,19 @@ async def _list(request: Request) -> Response:
         {"streams": listed, "is_complete": len(found) < _MAX_LISTED and len(found) <= limit},
         headers=_NO_STORE,
     )
+
+
+async def _found(infos: AsyncIterator[StreamInfo]) -> list[StreamInfo]:
+    found: list[StreamInfo] = []
+    try:
+        async for info in infos:
+            found.append(info)
+            if len(found) == _MAX_LISTED:
+                break
+    finally:
+        if isinstance(infos, AsyncGenerator):
+            await infos.aclose()
+    return found
 
 
 async def _healthz(request: Request) -> Response:

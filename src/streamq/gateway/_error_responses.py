@@ -20,6 +20,8 @@ from streamq._errors import (
     ThrottledError,
 )
 
+from ._clients import ClientLimitError, GatewayLimitError
+
 
 class BadRequestError(StreamqError):
     """A request has a parameter that cannot be used."""
@@ -34,6 +36,8 @@ _PUBLIC: dict[type[StreamqError], int] = {
     StreamNotFoundError: 404,
     CursorError: 409,
     IdleTimeoutError: 504,
+    ClientLimitError: 429,
+    GatewayLimitError: 503,
 }
 
 _REPLACED: dict[type[StreamqError], tuple[int, str]] = {

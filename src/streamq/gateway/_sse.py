@@ -16,7 +16,6 @@ in version 3.7) is not used for these reasons:
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
 import time
@@ -30,13 +29,15 @@ from ._error_responses import Problem
 from ._follower import Follower
 from ._frames import HEARTBEAT, encode_error, encode_opening
 from ._gateway import Gateway
+from ._log_limit import gateway_logger
 
-_logger = logging.getLogger("streamq.gateway")
+_logger = gateway_logger()
 
 _PATIENCE = 5
 """Factor of the reconnection delay after an error that is unlikely to pass by itself."""
 
 _START_AND_END_SECONDS = 1.0
+_PIECE_BYTES = 65_536
 
 
 class EventStream(Response):
@@ -115,7 +116,7 @@ class EventStream(Response):
             await self._write_events(send)
         except StreamqError as exc:
             if exc is not self._follower.hub.failure:
-                _logger.warning("%s: %s", exc.code, exc)
+                self._gateway.failures.log(self._follower.hub.stream, exc)
             problem = Problem.of(exc)
             patience = 1 if problem.retryable else _PATIENCE
             frame = encode_error(
@@ -150,8 +151,11 @@ class EventStream(Response):
                 now = written = time.monotonic()
 
     async def _write(self, send: Send, data: bytes) -> None:
-        message = {"type": "http.response.body", "body": data, "more_body": True}
-        await _send(send, message, self._options.send_timeout_seconds)
+        # In pieces: servers copy what a client does not accept at once, and a chunk may be large.
+        for start in range(0, len(data), _PIECE_BYTES):
+            body = data if len(data) <= _PIECE_BYTES else data[start : start + _PIECE_BYTES]
+            message = {"type": "http.response.body", "body": body, "more_body": True}
+            await _send(send, message, self._options.send_timeout_seconds)
 
 
 class _ClientGoneError(Exception):
