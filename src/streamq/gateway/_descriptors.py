@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 
-MOST_CONNECTIONS = 10_000
+MOST_CONNECTIONS = 11_000
 """Most connections by default, whatever the limit of descriptors."""
 
 _RESERVED = 64

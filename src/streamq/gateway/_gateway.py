@@ -112,7 +112,7 @@ class Gateway:
     def max_connections(self) -> int:
         """Most open event streams."""
         if self._room is None:
-            self._room = room_for_connections()
+            self._room = room_for_connections() * 10 // 11  # the rest is for short requests
         return self._room
 
     @property
