@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamq._errors import BackendUnavailableError, StreamNotFoundError, StreamqError
 from streamq._events import StreamId
@@ -21,6 +22,7 @@ from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
+from ._clients import GatewayLimitError
 from ._error_responses import BadRequestError, Problem
 from ._gateway import Gateway
 from ._log_limit import gateway_logger
@@ -96,7 +98,26 @@ def create_app(
         },
     )
     app.state.gateway = gateway
+    app.add_middleware(_InTurn, gateway=gateway)
     return app
+
+
+class _InTurn:
+    """Lets requests begin in turn, so that a flood of them does not delay live events."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self._app = app
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                await self._gateway.enter(scope)
+            except GatewayLimitError as exc:
+                response = Problem.of(exc).response(self._gateway.options.retry_seconds)
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class _NameConvertor(Convertor[str]):

@@ -25,7 +25,7 @@ from ._failure_log import FailureLog
 from ._follower import Follower
 from ._hub import OPEN_RETRY_SECONDS, Hub, Place, locate
 from ._options import GatewayOptions
-from ._pacer import Pacer
+from ._pacer import Gate, Pacer
 from ._queues import Queues
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
@@ -97,6 +97,7 @@ class Gateway:
         self._room: int | None = options.max_connections
         self._rings = RingBudget(options.rings_bytes)
         self._catch_up = CatchUp(self._queues.open_for_the_past, settings, options, Pacer())
+        self._gate = Gate()
         self._queries = Turns(options.max_queries, share(options.max_queries))
         self._lists = Turns(_LISTS, 1)
         self._held = Bound(
@@ -137,6 +138,14 @@ class Gateway:
     def client_of(self, scope: Any) -> str:
         """Return the name of the client of a request, by its ASGI scope."""
         return self._clients.name(scope)
+
+    async def enter(self, scope: Any) -> None:
+        """Wait until a request may begin: one after the other, in rotation over clients.
+
+        Raises:
+            GatewayLimitError: It may not within ``queue_seconds``.
+        """
+        await self._gate.enter(self.client_of(scope), self.options.queue_seconds)
 
     async def open(self) -> ChunkQueue:
         """Return the queue of live events; open the configured one if necessary.

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from ._log_limit import gateway_logger
+from ._pacer import rest_after_round
 
 _logger = gateway_logger()
 
@@ -81,7 +82,7 @@ class Listener:
                     await self._recover(exc)
                     continue
                 self._take(accepted)
-                await asyncio.sleep(0)  # a flood of connections must not keep the loop for itself
+                await rest_after_round()  # a flood must not keep the event loop for itself
         finally:
             for refusal in list(self._refusals):
                 refusal.abort()

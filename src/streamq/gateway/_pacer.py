@@ -9,7 +9,11 @@ import asyncio
 import time
 from typing import Self
 
+from ._turns import Turns
+
 _STEP_SECONDS = 0.002
+_LONGEST_REST_SECONDS = 0.05
+_REQUEST_ROUNDS = 4  # rounds of the event loop in which the work of a request is done
 
 
 class Pacer:
@@ -59,3 +63,40 @@ class Steps:
         if self._has_lock:
             self._has_lock = False
             self._lock.release()
+
+
+class Gate:
+    """Lets requests begin one after the other, in rotation over clients.
+
+    After each of them it rests for as long as the event loop was busy with it. A flood of requests
+    therefore takes at most about half of the event loop's time. A request waits only for others.
+    """
+
+    def __init__(self) -> None:
+        self._turns = Turns(1, 1)
+
+    async def enter(self, client: str, max_wait: float) -> None:
+        """Wait until a request of a client may begin.
+
+        Raises:
+            GatewayLimitError: It may not within ``max_wait``.
+
+        Cancellation: leaves nothing behind.
+        """
+        await self._turns.take(client, max_wait)
+        self._follow(client, time.perf_counter(), _REQUEST_ROUNDS)
+
+    def _follow(self, client: str, begun: float, rounds: int) -> None:
+        loop = asyncio.get_running_loop()
+        if rounds:
+            loop.call_soon(self._follow, client, begun, rounds - 1)
+        else:
+            busy = min(time.perf_counter() - begun, _LONGEST_REST_SECONDS)
+            loop.call_later(busy, self._turns.give_back, client)
+
+
+async def rest_after_round() -> None:
+    """Rest for as long as the event loop's next round takes."""
+    begun = time.perf_counter()
+    await asyncio.sleep(0)
+    await asyncio.sleep(min(time.perf_counter() - begun, _LONGEST_REST_SECONDS))

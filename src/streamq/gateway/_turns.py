@@ -38,22 +38,38 @@ class Turns:
     async def turn(self, client: str, max_wait: float | None = None) -> AsyncIterator[None]:
         """Wait for a turn and hold it inside the context.
 
+        Raises:
+            GatewayLimitError: No turn came within ``max_wait``.
+        """
+        await self.take(client, max_wait)
+        try:
+            yield
+        finally:
+            self.give_back(client)
+
+    async def take(self, client: str, max_wait: float | None = None) -> None:
+        """Wait for a turn; the caller gives it back. At once if there is one.
+
         Args:
             client: Who asks.
             max_wait: Longest wait in seconds.
 
         Raises:
             GatewayLimitError: No turn came within ``max_wait``.
+
+        Cancellation: no turn is taken.
         """
         asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(asked)
         self._grant()
+        if asked.done():
+            return
         try:
             async with asyncio.timeout(max_wait):
                 await asked
         except BaseException as exc:
             if asked.done() and not asked.cancelled():
-                self._give_back(client)
+                self.give_back(client)
             else:
                 self._withdraw(client, asked)
             if isinstance(exc, TimeoutError):
@@ -61,32 +77,29 @@ class Turns:
                     f"the gateway is busy: no turn within {max_wait:g} s; try again later"
                 ) from None
             raise
-        try:
-            yield
-        finally:
-            self._give_back(client)
 
-    def _grant(self) -> None:
-        for client in list(self._waiting):
-            if self.taken >= self._most:
-                return
-            if self._by_client[client] >= self._client_most:
-                continue
-            queue = self._waiting[client]
-            queue.popleft().set_result(None)
-            self.taken += 1
-            self._by_client[client] += 1
-            if queue:
-                self._waiting.move_to_end(client)
-            else:
-                del self._waiting[client]
-
-    def _give_back(self, client: str) -> None:
+    def give_back(self, client: str) -> None:
+        """End a turn that :meth:`take` gave."""
         self.taken -= 1
         self._by_client[client] -= 1
         if not self._by_client[client]:
             del self._by_client[client]
         self._grant()
+
+    def _grant(self) -> None:
+        for client in list(self._waiting):
+            queue = self._waiting[client]
+            while queue and queue[0].done():  # cancelled, and its task has not noticed yet
+                queue.popleft()
+            while queue and self.taken < self._most and self._by_client[client] < self._client_most:
+                queue.popleft().set_result(None)
+                self.taken += 1
+                self._by_client[client] += 1
+                self._waiting.move_to_end(client)
+            if not queue:
+                del self._waiting[client]
+            if self.taken >= self._most:
+                return
 
     def _withdraw(self, client: str, asked: asyncio.Future[None]) -> None:
         queue = self._waiting.get(client)
