@@ -5,7 +5,6 @@ Design: docs/design/reading.md.
 
 from __future__ import annotations
 
-import base64
 import enum
 import re
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from urllib.parse import quote
 
 from typing_extensions import TypeVar
 
+from .records._json_form import json_form
 from .records._values import PLAIN, Encoding, Serializer, T, TCo
 
 _LOOKS_ENCODED = re.compile("%[0-9A-Fa-f]{2}")
@@ -95,6 +95,15 @@ class SealState(enum.IntEnum):
         return self.name
 
 
+def place_text(offset: int, epoch: int) -> str:
+    """Return the place of an event in the life of a stream, ``OFFSET@EPOCH``.
+
+    The epoch of the attempt that wrote the event tells apart two streams that had one name after
+    each other. Where it is not known (0) the place is the offset alone.
+    """
+    return f"{offset}@{epoch}" if epoch else str(offset)
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk(Generic[TCo]):
     """One value that the producer sent.
@@ -106,6 +115,7 @@ class Chunk(Generic[TCo]):
         encoding: How ``data`` is encoded.
         data: The encoded bytes.
         serializer: Decodes them.
+        epoch: Epoch of the attempt; 0 if it is not known, as in batches of a workflow.
     """
 
     offset: int
@@ -114,6 +124,12 @@ class Chunk(Generic[TCo]):
     encoding: Encoding
     data: bytes
     serializer: Serializer[TCo] = field(default=PLAIN, repr=False, compare=False)
+    epoch: int = field(default=0, repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """The event's place, :func:`place_text`: the gateway continues after it."""
+        return place_text(self.offset, self.epoch)
 
     @property
     def value(self) -> TCo:
@@ -128,11 +144,9 @@ class Chunk(Generic[TCo]):
     def to_dict(self) -> dict[str, object]:
         """Return the event as JSON-ready data.
 
-        Text and JSON values are in ``value``, bytes in ``base64``, and a payload that only a data
-        converter can decode in ``payload``, as base64, too.
-
-        Raises:
-            SerializationError: The bytes do not have the declared encoding.
+        Whatever the value is, it has a form: ``value`` for text and JSON, ``base64`` for bytes,
+        ``undecoded`` for what nothing decodes. ``docs/gateway.md`` describes them. A payload is
+        decoded as :attr:`value` is.
         """
         data: dict[str, object] = {
             "event": "chunk",
@@ -140,13 +154,7 @@ class Chunk(Generic[TCo]):
             "attempt": self.attempt,
             "seq": self.seq,
         }
-        if self.encoding is Encoding.BYTES:
-            data["base64"] = base64.b64encode(self.data).decode("ascii")
-        elif self.encoding is Encoding.PAYLOAD:
-            data["payload"] = base64.b64encode(self.data).decode("ascii")
-        else:
-            data["value"] = PLAIN.decode(self.encoding, self.data)
-        return data
+        return data | json_form(self.encoding, self.data, self.serializer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +164,17 @@ class Reset:
     Attributes:
         offset: Dense number of this event.
         attempt: The attempt that begins here.
+        epoch: Epoch of that attempt; 0 if it is not known, as in batches of a workflow.
     """
 
     offset: int
     attempt: int
+    epoch: int = field(default=0, repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """The event's place, :func:`place_text`: the gateway continues after it."""
+        return place_text(self.offset, self.epoch)
 
     def to_dict(self) -> dict[str, object]:
         """Return the event as JSON-ready data."""
@@ -189,6 +204,11 @@ class Gap:
             "attempt": self.attempt,
         }
 
+    @property
+    def place(self) -> str:
+        """The place after the gap: its last offset, since who wrote that event is not known."""
+        return str(self.offset)
+
 
 @dataclass(frozen=True, slots=True)
 class Seal:
@@ -201,6 +221,7 @@ class Seal:
         error_type: The producer's name for its failure (ERROR only).
         message: The producer's text about the ending.
         retryable: Whether the producer called its failure retryable (ERROR only).
+        epoch: Epoch of that attempt; 0 if it is not known, as in batches of a workflow.
     """
 
     offset: int
@@ -209,6 +230,12 @@ class Seal:
     error_type: str = ""
     message: str = ""
     retryable: bool = False
+    epoch: int = field(default=0, repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """The event's place, :func:`place_text`: the gateway continues after it."""
+        return place_text(self.offset, self.epoch)
 
     def to_dict(self) -> dict[str, object]:
         """Return the event as JSON-ready data."""

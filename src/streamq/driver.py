@@ -49,12 +49,14 @@ from .driver_parts._bounds import within_bounds
 from .driver_parts._calls import Calls, closed_error
 from .driver_parts._cleanup import Closing, close_all, to_the_end
 from .driver_parts._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
-from .driver_parts._credentials import mask_credentials
+from .driver_parts._credential_source import CredentialCall, CredentialSource
+from .driver_parts._credentials import mask_credentials, mask_data, mask_value, seen_value
 from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
 from .driver_parts._single_flight import SingleFlight
 from .driver_parts._stored_names import skip_foreign, stored_stream
 from .driver_parts._tap import Tap, TapBudget
 from .driver_parts._temporal_target import TemporalEndpoint, TemporalTarget, leaving_sdk
+from .driver_parts._terminal_text import TerminalTextStream, terminal_text
 from .driver_parts._together import together
 
 START = ""
@@ -350,15 +352,17 @@ class Finding:
 
     Attributes:
         subject: What was examined, such as ``topic streamq``.
-        ok: Whether it is as it should be.
+        ok: Whether it is as it should be. Not, if a promise of the queue does not hold.
         detail: What was found.
-        remedy: The next step if it is not ok; empty otherwise.
+        remedy: The next step if it is not ok or a warning; empty otherwise.
+        is_warning: It works, and does not survive a fault that an operator expects it to survive.
     """
 
     subject: str
     ok: bool
     detail: str
     remedy: str = ""
+    is_warning: bool = False
 
 
 SettingsT = TypeVar("SettingsT", bound=DriverSettings)
@@ -441,6 +445,8 @@ __all__ = [
     "ClosedError",
     "Closing",
     "ConfigurationError",
+    "CredentialCall",
+    "CredentialSource",
     "CursorError",
     "Driver",
     "DriverSettings",
@@ -464,6 +470,7 @@ __all__ = [
     "TapBudget",
     "TemporalEndpoint",
     "TemporalTarget",
+    "TerminalTextStream",
     "ThrottledError",
     "close_all",
     "closed_error",
@@ -472,9 +479,13 @@ __all__ = [
     "exception_classes",
     "leaving_sdk",
     "mask_credentials",
+    "mask_data",
+    "mask_value",
     "new_entries",
+    "seen_value",
     "skip_foreign",
     "stored_stream",
+    "terminal_text",
     "to_the_end",
     "together",
     "translated_errors",

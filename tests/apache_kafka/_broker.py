@@ -45,6 +45,7 @@ class ApacheKafka(DevServer):
         voters: Controller ports of all nodes of the cluster by their number, including this node;
             by default the node is alone.
         properties: More settings of the server; they override all others.
+        cluster_id: Id of the cluster, 16 bytes in Base64 without padding.
     """
 
     backend = "kafka"
@@ -60,6 +61,7 @@ class ApacheKafka(DevServer):
         node_id: int = 1,
         voters: Mapping[int, int] | None = None,
         properties: Mapping[str, str] | None = None,
+        cluster_id: str = _CLUSTER_ID,
     ) -> None:
         # Before it stops, a broker hands over its partitions. Several JVMs that start at the same
         # time on few processors take a while.
@@ -73,6 +75,7 @@ class ApacheKafka(DevServer):
         self._certificate = certificate
         self._voters = dict(voters or {node_id: free_port()})
         self._properties = dict(properties or {})
+        self._cluster_id = cluster_id
 
     def command(self, data_dir: Path) -> Sequence[str]:
         """Return the command line; formats the storage first, unless that has been done.
@@ -173,7 +176,7 @@ class ApacheKafka(DevServer):
             for option in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
         ]
         run = subprocess.run(
-            [*command, "-t", _CLUSTER_ID, "-c", str(properties), *scram],
+            [*command, "-t", self._cluster_id, "-c", str(properties), *scram],
             check=False,
             timeout=_FORMAT_SECONDS,
             stdin=subprocess.DEVNULL,

@@ -188,6 +188,8 @@ class SseReader(Reader):
                     if sent.event == "error":
                         self._check_error(data, cursor)
                         return
+                    if sent.event == "reconnect":
+                        return
                     cursor = sent.id
                     yield _fields_of_sse(data), cursor
         except httpx.TransportError:

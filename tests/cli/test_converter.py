@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from pathlib import Path
 
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadCodec
+from tests.gateway.converters import CONVERTER, Opaque, Point
 
 from streamq import open_writer
 from streamq.driver import ChunkQueue
-from streamq.temporal._serializer import PayloadCodecOfRecords
+from streamq.temporal._serializer import PayloadCodecOfRecords, PayloadSerializer
 
 from .command import Cli, one_error
 
+PICKLING = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from tests.gateway.converters import CONVERTER
+"""
 VARIABLE = "STREAMQ_DATA_CONVERTER"
 MODULE = """
 import dataclasses
@@ -78,3 +86,27 @@ async def test_a_wrong_converter_keeps_the_gateway_from_starting(
     commands = [("serve", "--port", "0"), ("tail", "s")]
     for finished in cli.run_each(commands, env={VARIABLE: "enc"}):
         assert ":name is missing" in one_error(finished)
+
+
+async def test_tail_shows_every_value_and_goes_on(cli: Cli, queue: ChunkQueue) -> None:
+    """What is neither text, bytes nor JSON came out as raw protobuf, or ended the command."""
+    (cli.directory / "pkl.py").write_text(PICKLING)
+    serializer: PayloadSerializer[object] = PayloadSerializer(CONVERTER.payload_converter)
+    async with open_writer("s", queue=queue, serializer=serializer) as stream:
+        for value in ({"loss": math.nan}, Point(1.5, 2.5), Opaque(), b"raw\n", "last"):
+            await stream.send_chunk(value)
+    commands = [("tail", "s"), ("tail", "s", "--json")]
+    text, lines = cli.run_each(commands, env={VARIABLE: "pkl:CONVERTER"})
+    loss, point, opaque, *rest = text.out.splitlines()
+    assert (loss, point) == ('{"loss": "NaN"}', '{"x": 1.5, "y": 2.5}')
+    assert json.loads(opaque)["undecoded"]["encoding"] == "binary/pickle"
+    assert rest[0] == "raw"
+    assert rest[1].strip('"') == "last"
+    events = [json.loads(line) for line in lines.out.splitlines()]
+    assert [event.get("value") for event in events[:2]] == [{"loss": "NaN"}, {"x": 1.5, "y": 2.5}]
+    assert events[2]["undecoded"]["size_bytes"] > 0
+    assert events[-1]["event"] == "end"
+
+    (without,) = cli.run_each([("tail", "s", "--json")])
+    undecoded = json.loads(without.out.splitlines()[1])["undecoded"]
+    assert "STREAMQ_DATA_CONVERTER" in undecoded["reason"]

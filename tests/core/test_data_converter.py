@@ -11,7 +11,7 @@ import pytest
 
 from streamq import ConfigurationError, Settings, StreamId
 from streamq.opening import _data_converter
-from streamq.opening._data_converter import GROUP, configured_codec
+from streamq.opening._data_converter import GROUP, configured_conversion
 
 _STREAM = StreamId("t", "workflow/run/topic")
 
@@ -19,9 +19,9 @@ _STREAM = StreamId("t", "workflow/run/topic")
 @pytest.fixture(autouse=True)
 def _no_cache() -> Iterator[None]:
     """Look the entry point up in each test."""
-    _data_converter._codec_loader.cache_clear()
+    _data_converter._loader.cache_clear()
     yield
-    _data_converter._codec_loader.cache_clear()
+    _data_converter._loader.cache_clear()
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def converting(settings: Settings) -> Settings:
 
 def test_the_converter_is_loaded_through_the_entry_point(converting: Settings) -> None:
     """The default converter has no codec; a wrong name is still an error."""
-    assert configured_codec(converting, _STREAM) is None
+    assert configured_conversion(converting, _STREAM)[1] is None
     wrong = converting.model_copy(update={"data_converter": "temporalio.converter:DataConvertor"})
     with pytest.raises(ConfigurationError, match="did you mean 'DataConverter'"):
-        configured_codec(wrong, _STREAM)
+        configured_conversion(wrong, _STREAM)
 
 
 def test_without_temporal_the_message_names_the_extra(
@@ -46,7 +46,7 @@ def test_without_temporal_the_message_names_the_extra(
     """A gateway host often installs streamq without Temporal's SDK."""
     monkeypatch.setitem(sys.modules, "streamq.temporal._serializer", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'streamq\[temporal\]'"):
-        configured_codec(converting, _STREAM)
+        configured_conversion(converting, _STREAM)
 
 
 def test_stale_metadata_has_a_message_of_its_own(
@@ -55,7 +55,7 @@ def test_stale_metadata_has_a_message_of_its_own(
     """After an update of an editable installation the entry point may be missing."""
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: ())
     with pytest.raises(ConfigurationError, match=f"no entry point .* in group {GROUP!r}"):
-        configured_codec(converting, _STREAM)
+        configured_conversion(converting, _STREAM)
 
 
 def test_the_core_does_not_import_temporal() -> None:

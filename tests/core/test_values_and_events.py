@@ -33,8 +33,8 @@ def recursive() -> list[object]:
 
 @pytest.mark.parametrize(
     "value",
-    [object(), {1, 2}, float("nan"), {"x": float("inf")}, "\ud800", recursive()],
-    ids=["object", "set", "nan", "inf", "lone surrogate", "recursive"],
+    [object(), {1, 2}, float("nan"), {"x": float("inf")}, recursive()],
+    ids=["object", "set", "nan", "inf", "recursive"],
 )
 def test_value_that_cannot_be_serialised_is_a_typed_error(value: object) -> None:
     """The user must learn it at once, from a message that names the type."""

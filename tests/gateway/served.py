@@ -15,6 +15,11 @@ from streamq.gateway import Gateway, GatewayOptions, GatewayServer, create_app, 
 from streamq.testing import FaultyQueue
 
 
+def number(event: ServerSentEvent) -> str:
+    """Return the offset that the id of an event begins with."""
+    return event.id.partition("@")[0]
+
+
 class WatchedQueue(FaultyQueue):
     """Counts the records that are read, and can withhold the oldest ones."""
 

@@ -10,12 +10,12 @@ from httpx_sse import ServerSentEvent
 
 from streamq import OnRetry, describe, open_writer
 
-from .served import Serve, WatchedQueue
+from .served import Serve, WatchedQueue, number
 
 
 def brief(event: ServerSentEvent) -> tuple[str, str, Any]:
     body = event.json()
-    return event.id, event.event, body.get("value", body.get("attempt"))
+    return number(event), event.event, body.get("value", body.get("attempt"))
 
 
 async def test_a_watching_client_sees_every_event_as_it_is_written(
@@ -30,7 +30,7 @@ async def test_a_watching_client_sees_every_event_as_it_is_written(
             assert brief(await anext(events)) == (str(i + 1), "chunk", f"token {i}")
         await writer.finish()
         end = await anext(events)
-        assert (end.id, end.event) == ("6", "end")
+        assert (number(end), end.event) == ("6", "end")
         assert end.json() == {"event": "end", "offset": 6, "attempt": 1, "state": "END"}
         with pytest.raises(StopAsyncIteration):
             await anext(events)
@@ -44,23 +44,23 @@ async def test_headers_forbid_caching_and_buffering(start: Serve, queue: Watched
     async with served.events("s") as source:
         headers = source.response.headers
         assert headers["content-type"].startswith("text/event-stream")
-        assert headers["cache-control"] == "no-store"
+        assert headers["cache-control"] == "no-store, no-transform"
         assert headers["x-accel-buffering"] == "no"
 
 
 async def test_the_bytes_on_the_wire(start: Serve, queue: WatchedQueue) -> None:
     """Clients in every language rely on these exact frames; the retry hint comes first."""
-    async with open_writer("s", queue=queue) as writer:
+    async with open_writer("s", queue=queue, epoch=5) as writer:
         await writer.send_chunk({"a": [1, None]})
         await writer.send_chunk(b"\x00\xff")
     served = await start(retry_seconds=1.5)
     assert (await served.raw("s")).decode() == (
         "retry: 1500\n"
-        "id: 1\nevent: chunk\n"
+        "id: 1@5\nevent: chunk\n"
         'data: {"event":"chunk","offset":1,"attempt":1,"seq":0,"value":{"a":[1,null]}}\n\n'
-        "id: 2\nevent: chunk\n"
+        "id: 2@5\nevent: chunk\n"
         'data: {"event":"chunk","offset":2,"attempt":1,"seq":1,"base64":"AP8="}\n\n'
-        "id: 3\nevent: end\n"
+        "id: 3@5\nevent: end\n"
         'data: {"event":"end","offset":3,"attempt":1,"state":"END"}\n\n'
     )
 
@@ -91,7 +91,7 @@ async def test_resuming_anywhere_continues_with_the_next_event(
     for after in range(11):
         for query, header in ((f"after={after}", None), ("", str(after))):
             events = await served.collect("s", query, header)
-            assert [int(event.id) for event in events] == list(range(after + 1, 12))
+            assert [int(number(event)) for event in events] == list(range(after + 1, 12))
 
 
 async def test_the_header_wins_over_the_address(start: Serve, queue: WatchedQueue) -> None:
@@ -102,7 +102,7 @@ async def test_the_header_wins_over_the_address(start: Serve, queue: WatchedQueu
     served = await start()
     for query in ("after=1", "last_event_id=1", "from=tail", "from=beginning"):
         events = await served.collect("s", query, "4")
-        assert [event.id for event in events] == ["5", "6"]
+        assert [number(event) for event in events] == ["5", "6"]
 
 
 async def test_a_client_that_has_the_end_gets_204(start: Serve, queue: WatchedQueue) -> None:
@@ -134,7 +134,7 @@ async def test_a_malformed_offset_is_refused(start: Serve, queue: WatchedQueue) 
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("x")
     served = await start()
-    texts = ("x", "-1", "1.5", "+1", "9" * 30, "1,2")
+    texts = ("x", "-1", "1.5", "+1", "9" * 30, "1,2", "1@", "@1", "1@x", "1@2@3", "1@" + "9" * 19)
     path = "/streams/s/events"
     responses = [await served.client.get(path, headers={"Last-Event-ID": text}) for text in texts]
     for text in (*texts, "", "1 ", "\u0663"):
@@ -215,10 +215,10 @@ async def test_the_tail_begins_now(start: Serve, queue: WatchedQueue) -> None:
 async def test_the_tail_is_resolved_once(start: Serve, queue: WatchedQueue) -> None:
     """A client that is cut off before its first event would otherwise miss events."""
     served = await start(max_age_seconds=0.05)
-    async with open_writer("s", queue=queue) as writer:
+    async with open_writer("s", queue=queue, epoch=5) as writer:
         await writer.send_chunk("old")
         await writer.flush()
-        assert await served.raw("s", "from=tail") == b"retry: 2000\nid: 1\n\n"
+        assert (await served.raw("s", "from=tail")).startswith(b"retry: 2000\nid: 1@5\n\n")
     assert await served.values("missing", "from=tail&wait=0") == []
 
 
@@ -228,7 +228,7 @@ async def test_the_tail_of_an_ended_stream_is_its_end(start: Serve, queue: Watch
         await writer.send_chunk("x")
     served = await start()
     (end,) = await served.collect("s", "from=tail")
-    assert (end.id, end.event) == ("2", "end")
+    assert (number(end), end.event) == ("2", "end")
 
 
 async def test_a_retry_is_delivered_as_a_reset(start: Serve, queue: WatchedQueue) -> None:
@@ -297,11 +297,11 @@ async def test_events_that_are_no_longer_stored_are_delivered_as_a_gap(
     queue.trimmed = 4  # the opening and events 1 to 3
     served = await start()
     events = await served.collect("s")
-    assert [(event.id, event.event) for event in events[:2]] == [("3", "gap"), ("4", "chunk")]
+    assert [(number(event), event.event) for event in events[:2]] == [("3", "gap"), ("4", "chunk")]
     assert events[0].json() == {"event": "gap", "first": 1, "offset": 3, "attempt": 1}
     events = await served.collect("s", last_event_id="2")
     assert events[0].json() == {"event": "gap", "first": 3, "offset": 3, "attempt": 1}
-    assert [event.id for event in events] == ["3", "4", "5", "6", "7"]
+    assert [number(event) for event in events] == ["3", "4", "5", "6", "7"]
 
 
 async def test_heartbeats_do_not_change_the_last_event_id(
@@ -326,11 +326,15 @@ async def test_a_connection_that_reaches_its_age_can_be_resumed(
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("a")
         await writer.flush()
-        (first,) = await served.collect("s")
+        first, ending = await served.collect("s")
         await writer.send_chunk("b")
         await writer.flush()
-        (second,) = await served.collect("s", last_event_id=first.id)
-    assert (first.id, second.id) == ("1", "2")
+        second, _ = await served.collect("s", last_event_id=first.id)
+    assert (number(first), number(second)) == ("1", "2")
+    assert (ending.event, ending.json()) == (
+        "reconnect",
+        {"event": "reconnect", "reason": "max_age", "after": first.id},
+    )
 
 
 async def test_head_answers_without_streaming(start: Serve, queue: WatchedQueue) -> None:

@@ -123,6 +123,7 @@ async def test_ctrl_c_ends_a_plain_uvicorn_with_open_streams() -> None:
             started = time.monotonic()
             process.send_signal(signal.SIGINT)
             async with asyncio.timeout(10):
+                assert b"event: reconnect" in await anext(received)
                 with pytest.raises(StopAsyncIteration):
                     await anext(received)
                 await process.wait()

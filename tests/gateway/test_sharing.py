@@ -15,7 +15,7 @@ from streamq.driver import Entry
 from streamq.gateway import GatewayOptions, create_app
 from streamq.testing import Fail
 
-from .served import Serve, WatchedQueue
+from .served import Serve, WatchedQueue, number
 
 TEXT = "0123456789" * 10
 
@@ -52,7 +52,11 @@ class DirectClient:
 
     @property
     def ids(self) -> list[int]:
-        return [int(line[4:]) for line in self.received.split(b"\n") if line.startswith(b"id: ")]
+        return [
+            int(line[4:].partition(b"@")[0])
+            for line in self.received.split(b"\n")
+            if line.startswith(b"id: ")
+        ]
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -85,7 +89,7 @@ async def test_late_clients_share_the_events_in_memory(start: Serve, queue: Watc
         await anext(events)
         before = queue.records_read
         async with served.events("s") as late:
-            assert (await anext(late.aiter_sse())).id == "1"
+            assert number(await anext(late.aiter_sse())) == "1"
         assert queue.records_read == before
 
 
@@ -152,9 +156,9 @@ async def test_a_late_client_gets_events_that_the_ring_has_dropped(
         await writer.flush()
         async with served.events("s") as source:
             events = source.aiter_sse()
-            seen = [int((await anext(events)).id) for _ in range(300)]
+            seen = [int(number(await anext(events))) for _ in range(300)]
             await writer.send_chunk("live")
-            assert (await anext(events)).id == "301"
+            assert number(await anext(events)) == "301"
         assert seen == list(range(1, 301))
 
 
@@ -171,10 +175,10 @@ async def test_the_tail_of_a_long_stream_is_not_read_from_its_beginning(
         async with served.events("s", "from=tail") as source:
             await writer.send_chunk("new")
             await writer.finish()
-            ids = [event.id async for event in source.aiter_sse() if event.data]
+            ids = [number(event) async for event in source.aiter_sse() if event.data]
         assert ids == ["3001", "3002"]
         assert queue.records_read <= 5
-    assert [int(event.id) for event in await served.collect("s")] == list(range(1, 3_003))
+    assert [int(number(event)) for event in await served.collect("s")] == list(range(1, 3_003))
 
 
 async def test_a_client_that_disconnects_affects_no_other(
@@ -187,10 +191,10 @@ async def test_a_client_that_disconnects_affects_no_other(
         async with served.events("s") as leaves:
             await writer.send_chunk("a")
             await anext(leaves.aiter_sse())
-            assert (await anext(events)).id == "1"
+            assert number(await anext(events)) == "1"
         await eventually(lambda: served.gateway.statistics().connections == 1)
         await writer.send_chunk("b")
-        assert (await anext(events)).id == "2"
+        assert number(await anext(events)) == "2"
         assert queue.running["read"] == 1
 
 
@@ -223,7 +227,7 @@ async def test_a_client_that_reconnects_soon_finds_the_stream_open(
         await eventually(lambda: served.gateway.statistics().connections == 0)
         before = queue.records_read
         async with served.events("s") as source:
-            assert (await anext(source.aiter_sse())).id == "1"
+            assert number(await anext(source.aiter_sse())) == "1"
         assert queue.records_read == before
 
 
@@ -252,7 +256,7 @@ async def test_when_the_backend_fails_every_client_gets_the_error(
         queue.take_down()
         for events in await asyncio.gather(*clients):
             chunk, error = events
-            assert chunk.id == "1"
+            assert number(chunk) == "1"
             assert error.event == "error"
             assert error.json() == {
                 "error": "backend_unavailable",
@@ -263,7 +267,7 @@ async def test_when_the_backend_fails_every_client_gets_the_error(
         queue.bring_up()
         await writer.send_chunk("b")
         await writer.finish()
-    assert [event.id for event in await served.collect("s", last_event_id="1")] == ["2", "3"]
+    assert [number(event) for event in await served.collect("s", last_event_id="1")] == ["2", "3"]
 
 
 async def test_a_short_failure_of_the_backend_goes_unnoticed(
@@ -280,7 +284,7 @@ async def test_a_short_failure_of_the_backend_goes_unnoticed(
         await queue.idle("read")
         queue.bring_up()
         await writer.send_chunk("b")
-        assert (await anext(events)).id == "2"
+        assert number(await anext(events)) == "2"
 
 
 async def test_after_a_permanent_failure_clients_wait_longer(
@@ -308,7 +312,7 @@ async def test_clients_of_a_deleted_stream_get_an_error(start: Serve, queue: Wat
         await writer.flush()
         async with served.events("s") as source:
             events = source.aiter_sse()
-            assert (await anext(events)).id == "1"
+            assert number(await anext(events)) == "1"
             await queue.delete(StreamId("default", "s"))
             error = await anext(events)
             assert error.json()["error"] == "stream_not_found"
@@ -327,7 +331,7 @@ async def test_an_outage_during_silence_goes_unnoticed(start: Serve, queue: Watc
         await eventually(lambda: queue.count("describe") >= before + 10)
         queue.heal()
         await writer.send_chunk("b")
-        assert (await anext(events)).id == "2"
+        assert number(await anext(events)) == "2"
 
 
 async def test_silence_beyond_the_idle_deadline_is_reported_to_every_client(
@@ -340,7 +344,7 @@ async def test_silence_beyond_the_idle_deadline_is_reported_to_every_client(
         await writer.send_chunk("a")
         await writer.flush()
         for chunk, error in await asyncio.gather(*(served.collect("s") for _ in range(3))):
-            assert (chunk.event, chunk.id, error.event) == ("chunk", "1", "error")
+            assert (chunk.event, number(chunk), error.event) == ("chunk", "1", "error")
             assert error.json() == {
                 "error": "idle_timeout",
                 "message": "nothing has arrived on stream default/s for 0.3 s; its producer may "
@@ -351,7 +355,7 @@ async def test_silence_beyond_the_idle_deadline_is_reported_to_every_client(
         # A client that reconnects by id waits again, and misses nothing of a slow producer.
         async with served.events("s", last_event_id="1") as source:
             await writer.send_chunk("b")
-            assert (await anext(source.aiter_sse())).id == "2"
+            assert number(await anext(source.aiter_sse())) == "2"
 
 
 async def test_every_event_restarts_the_idle_deadline(start: Serve, queue: WatchedQueue) -> None:

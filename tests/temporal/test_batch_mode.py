@@ -350,7 +350,7 @@ async def follow(client: Client, task_queue: str, **options: Any) -> Handle:
 
 async def wait_polls(handle: Handle, wanted: int) -> None:
     """Wait until that many polls have returned to the workflow."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while True:
             events = (await handle.fetch_history()).events
             done = [

@@ -88,11 +88,11 @@ def test_values_that_are_not_json_pass_as_bytes(encoding: Encoding, data: bytes)
     assert unpack(json.loads(json.dumps(pack([chunk])))) == [chunk]
 
 
-def test_lone_surrogate_in_json_survives() -> None:
+def test_half_a_character_in_json_is_replaced() -> None:
     """JSON can express it, UTF-8 cannot; it must not stop the stream."""
     [found] = unpack(pack([Chunk(1, 1, 0, Encoding.JSON, b'"\\ud800"')]))
     assert isinstance(found, Chunk)
-    assert found.value == "\ud800"
+    assert found.value == "\ufffd"
 
 
 def test_batch_stays_below_its_limit() -> None:

@@ -150,7 +150,7 @@ async def test_subscription_goes_on_with_the_run_that_a_reset_begins(
                     reason="test",
                 )
             )
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 rest = [event async for event in events]
     assert outline([first, *rest]) == ["run 1", "RESET 2", "run 2", "END"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Self
 _HEAD_BYTES = 65_536
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/")
 _TARGET = re.compile(r"^x-amz-target: *(\S+)", re.IGNORECASE | re.MULTILINE)
+_UPLOAD = re.compile(r"PUT |POST [^ ]*\?uploads")
 _LENGTH = re.compile(r"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -25,12 +27,20 @@ class Refusal:
         status: Its HTTP status.
         message: Its text.
         times: How many requests of each kind are refused.
+        only: Only requests whose head matches this expression are refused.
+        headers: More headers of the answer.
     """
 
     code: str
     status: int
     message: str = "Some words."
     times: float = float("inf")
+    only: str = ""
+    headers: tuple[str, ...] = ()
+
+    def concerns(self, head: str) -> bool:
+        """Whether a request is one of those that are refused."""
+        return re.search(self.only, head, re.IGNORECASE | re.DOTALL) is not None
 
 
 @dataclass
@@ -40,14 +50,19 @@ class RefusingProxy:
     Attributes:
         server: Host and port of the emulator.
         refusal: How requests are refused; ``None`` to forward them.
+        dropped: Headers that are not forwarded, as an expression; ``Expect`` never is, so that the
+            emulator does not answer it.
         refused: Number of refused requests by kind.
         keys: Access keys of all requests.
+        uploads: The head of each PUT, and of each POST that begins an upload.
     """
 
     server: str
     refusal: Refusal | None = None
+    dropped: str = "Expect"
     refused: Counter[str] = field(default_factory=Counter)
     keys: set[str] = field(default_factory=set)
+    uploads: list[str] = field(default_factory=list)
     _forwarding: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -78,10 +93,12 @@ class RefusingProxy:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             self.keys.update(_CREDENTIAL.findall(head))
             kind = _kind(head)
+            if _UPLOAD.match(head):
+                self.uploads.append(head)
             refusal = self.refusal
-            if refusal is not None and self.refused[kind] < refusal.times:
+            if refusal and refusal.concerns(head) and self.refused[kind] < refusal.times:
                 self.refused[kind] += 1
-                if (length := _LENGTH.search(head)) and "100-continue" not in head.lower():
+                if length := _LENGTH.search(head):
                     await reader.readexactly(int(length[1]))
                 answer = _answer(refusal, is_json=_TARGET.search(head) is not None)
                 if head.startswith("HEAD "):
@@ -93,14 +110,14 @@ class RefusingProxy:
         except (OSError, asyncio.IncompleteReadError):
             return  # the other side has gone
         finally:
-            writer.close()
+            await _close(writer)
 
     async def _forward(
         self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         host, port = self.server.split(":")
         there, to_there = await asyncio.open_connection(host, int(port))
-        head = re.sub(r"\r\nConnection:[^\r]*", "", head, flags=re.IGNORECASE)
+        head = re.sub(rf"\r\n(Connection|{self.dropped}):[^\r]*", "", head, flags=re.IGNORECASE)
         to_there.write(head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode("latin-1"))
         sending = asyncio.create_task(_copy(reader, to_there))
         try:
@@ -108,7 +125,13 @@ class RefusingProxy:
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-            to_there.close()
+            await _close(to_there)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -132,6 +155,7 @@ def _answer(refusal: Refusal, *, is_json: bool) -> bytes:
     kind = "application/x-amz-json-1.0" if is_json else "application/xml"
     lines = (
         f"HTTP/1.1 {refusal.status} Refused",
+        *refusal.headers,
         f"Content-Type: {kind}",
         f"Content-Length: {len(body)}",
         "Connection: close",

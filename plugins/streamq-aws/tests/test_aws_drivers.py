@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiobotocore.session
@@ -26,37 +25,9 @@ from streamq.driver import StreamId
 from streamq.testing import FaultProxy, new_stream
 from streamq_aws.embedded import Ministack
 
-BUCKET = "drivers"
 SERVICES = {"sqs": ["SQS"], "s3sns": ["S3", "SNS", "SQS"]}
 THROTTLED = ["SlowDown", "ThrottlingException", "RequestThrottled"]
 STATUS = {"sqs": 400, "s3sns": 503}  # of real services; an answer to HEAD has no code
-
-
-@pytest.fixture(params=["sqs", "s3sns"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, aws: Ministack) -> str:
-    """Select a driver by variables; the usual AWS variables lead to the emulator."""
-    name = str(request.param)
-    pytest.importorskip(f"streamq_{name}")
-    with aws.client("s3") as s3:
-        s3.create_bucket(Bucket=BUCKET)
-    monkeypatch.setenv("STREAMQ_BACKEND", name)
-    monkeypatch.setenv("STREAMQ_S3SNS_BUCKET", BUCKET)
-    monkeypatch.setenv("STREAMQ_SQS_MAX_MESSAGE_BYTES", "262144")
-    return name
-
-
-@pytest.fixture
-async def proxy(monkeypatch: pytest.MonkeyPatch, aws: Ministack) -> AsyncIterator[RefusingProxy]:
-    """Return a proxy in front of the emulator that can refuse requests."""
-    async with RefusingProxy(aws.address) as running:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
-        yield running
-
-
-@pytest.fixture
-def stream() -> StreamId:
-    """Return a stream that no other test uses."""
-    return new_stream()
 
 
 async def write_and_read(stream: StreamId) -> list[object]:

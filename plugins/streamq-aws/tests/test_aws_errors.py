@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 import string
+import time
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import aiohttp
@@ -55,6 +59,63 @@ def answer(code: str, status: int = 400, operation: str = "PutObject") -> bx.Cli
     return bx.ClientError(
         {"Error": said, "ResponseMetadata": {"HTTPStatusCode": status}}, operation
     )
+
+
+def dated(code: str, ahead: float, message: str = "Some words.") -> bx.ClientError:
+    """Return a refusal whose answer states a time, which this machine's clock is ahead of."""
+    said = format_datetime(datetime.fromtimestamp(time.time() - ahead, UTC), usegmt=True)
+    headers = {"HTTPStatusCode": 403, "HTTPHeaders": {"date": said}}
+    return bx.ClientError(
+        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": headers}, "PutObject"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (dated("RequestTimeTooSkewed", 3_600), r"clock is 3[56]\d\d s ahead of that of AWS.*NTP"),
+        (dated("RequestTimeTooSkewed", -950), r"clock is 9\d\d s behind that of AWS"),
+        (dated("RequestExpired", 3_600), "ahead of"),
+        (
+            dated("InvalidSignatureException", -3_600, "Signature not yet current: x is still"),
+            "behind that of AWS",
+        ),
+        (dated("SignatureDoesNotMatch", 3_600, "Signature expired: x is now earlier"), "ahead of"),
+        (dated("SignatureDoesNotMatch", 3_600), "ahead of"),
+    ],
+)
+def test_a_wrong_clock_is_named_and_how_far_it_is_off(error: Any, words: str) -> None:
+    """Operators would look for wrong credentials for hours."""
+    found = to_streamq(error, "s3sns")
+    assert isinstance(found, AccessDeniedError)
+    assert re.search(words, str(found)), found
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        ("InvalidObjectState", 403, "restore-object.*lifecycle"),
+        ("KMS.DisabledException", 400, "enable the key"),
+        ("KMS.KMSInvalidStateException", 400, "enable the key"),
+        ("KMS.NotFoundException", 400, "another one"),
+        ("KmsDisabled", 400, "enable the key"),
+        ("KmsInvalidState", 400, "enable the key"),
+        ("KMSOptInRequired", 403, "enable the key"),
+        ("KMS.AccessDeniedException", 400, "kms:GenerateDataKey"),
+        ("AllAccessDisabled", 403, "suspended"),
+        ("AccountProblem", 403, "suspended"),
+        ("OptInRequired", 403, "suspended"),
+        ("AccessDenied", 403, "STREAMQ_S3SNS_ENCRYPTION"),
+    ],
+)
+def test_what_does_not_pass_by_itself_is_named_with_the_remedy(
+    code: str, status: int, words: str
+) -> None:
+    """None of these is about the credentials, where the status alone leads to."""
+    found = to_streamq(answer(code, status), "s3sns")
+    assert found is not None
+    assert not found.retryable
+    assert re.search(words, str(found)), found
 
 
 def make(kind: Any) -> Any:
@@ -112,6 +173,9 @@ def test_every_exported_exception_is_mapped(name: str) -> None:
         ("InternalError", 500, BackendUnavailableError),
         ("ServiceUnavailable", 503, BackendUnavailableError),
         ("NotImplemented", 501, BackendError),
+        ("QueueDeletedRecently", 400, BackendUnavailableError),
+        ("AWS.SimpleQueueService.QueueDeletedRecently", 400, BackendUnavailableError),
+        ("AWS.SimpleQueueService.PurgeQueueInProgress", 403, BackendUnavailableError),
         ("ConditionalRequestConflict", 409, BackendUnavailableError),
         ("Unheard", 502, BackendUnavailableError),
         ("Unheard", 429, ThrottledError),

@@ -11,21 +11,13 @@ from typing import Any
 import aiokafka.errors as ke
 import pytest
 from aiokafka import conn
-from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.admin import SaslAuthenticateRequest_v1, SaslAuthenticateResponse_v0
 from aiokafka.structs import TopicPartition
 
 from streamq_kafka import KafkaSettings
-from streamq_kafka.requests._client import REQUEST_LANE, adapt
+from streamq_kafka.requests._client import REQUEST_LANE
 from streamq_kafka.requests._cluster import Cluster
-from streamq_kafka.requests._connection_options import connection_options
-
-
-async def _client() -> AIOKafkaClient:
-    options = connection_options(KafkaSettings())
-    client = AIOKafkaClient(**options)
-    adapt(client, options)
-    return client
+from streamq_kafka.requests._connections import Connections
 
 
 async def test_partition_missing_in_an_answer_fails_alone(
@@ -49,8 +41,8 @@ async def test_partition_missing_in_an_answer_fails_alone(
 
 async def test_credentials_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Logs at level DEBUG in production are read by many people."""
-    await _client()
-    await _client()
+    Connections(KafkaSettings())
+    Connections(KafkaSettings())
     log = logging.getLogger("aiokafka.conn")
     assert log is conn.log
     assert len(log.filters) == 1
@@ -66,14 +58,11 @@ async def test_credentials_are_not_logged(caplog: pytest.LogCaptureFixture) -> N
 
 _PROGRAM_WITHOUT_LOGGING = """
 import asyncio, logging
-from aiokafka.client import AIOKafkaClient
 from streamq_kafka import KafkaSettings
-from streamq_kafka.requests._client import adapt
-from streamq_kafka.requests._connection_options import connection_options
+from streamq_kafka.requests._connections import Connections
 
 async def main():
-    options = connection_options(KafkaSettings())
-    adapt(AIOKafkaClient(**options), options)
+    Connections(KafkaSettings())
     logging.getLogger("aiokafka.client").error("not for the terminal")
     logging.getLogger("streamq").warning("trying again")
     logging.basicConfig()

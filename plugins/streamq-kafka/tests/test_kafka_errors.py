@@ -15,6 +15,7 @@ from streamq.driver import (
     ClosedError,
     StorageFullError,
     StreamqError,
+    ThrottledError,
 )
 from streamq_kafka._errors import TopicMissing, kafka_errors, translator
 
@@ -42,6 +43,7 @@ DENIED = {
     ke.TransactionalIdAuthorizationFailed,
     ke.UnsupportedSaslMechanismError,
 }
+THROTTLED = {ke.QuotaViolationError}
 FULL = {ke.KafkaStorageError, ke.LogDirNotFound}
 FINAL = {
     ke.CommitFailedError,
@@ -81,7 +83,6 @@ FINAL = {
     ke.OffsetMetadataTooLargeError,
     ke.OperationNotAttempted,
     ke.PolicyViolationError,
-    ke.QuotaViolationError,
     ke.RecordListTooLargeError,
     ke.RecordTooLargeError,
     ke.TopicAlreadyExistsError,
@@ -100,6 +101,8 @@ def expected_for(error: type[Exception]) -> type[StreamqError]:
         return AccessDeniedError
     if error in FULL:
         return StorageFullError
+    if error in THROTTLED:
+        return ThrottledError
     if error in FINAL:
         return BackendError
     return ClosedError if error is ke.ConsumerStoppedError else BackendUnavailableError

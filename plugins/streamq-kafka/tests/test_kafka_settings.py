@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 
 from streamq.driver import ConfigurationError
 from streamq_kafka import KafkaSettings
-from streamq_kafka.requests._connection_options import connection_options
+from streamq_kafka.requests._access import Access
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_setting_that_cannot_work_is_refused(options: Mapping[str, object], said
     assert said in str(caught.value)
 
 
-def test_password_is_not_shown() -> None:
+async def test_password_is_not_shown() -> None:
     """Settings are printed and logged."""
     settings = KafkaSettings(
         security_protocol="SASL_PLAINTEXT",
@@ -48,14 +48,14 @@ def test_password_is_not_shown() -> None:
         sasl_password=SecretStr("s3cr3t"),
     )
     assert "s3cr3t" not in repr(settings)
-    assert connection_options(settings)["sasl_plain_password"] == "s3cr3t"
+    assert (await Access(settings)._credentials())["password"] == "s3cr3t"
 
 
 def test_error_of_a_missing_file_names_its_setting(tmp_path: Path) -> None:
     """A wrong path in a container is found by its variable."""
     settings = KafkaSettings(security_protocol="SSL", tls_ca_file=str(tmp_path / "no.pem"))
     with pytest.raises(ConfigurationError, match="STREAMQ_KAFKA_TLS_CA_FILE"):
-        connection_options(settings)
+        Access(settings)
 
 
 async def test_token_comes_from_a_function_of_the_application() -> None:
@@ -65,11 +65,12 @@ async def test_token_comes_from_a_function_of_the_application() -> None:
         sasl_mechanism="OAUTHBEARER",
         sasl_token_provider="platform:node",
     )
-    provider = connection_options(settings)["sasl_oauth_token_provider"]
+    provider = Access(settings)._tokens
+    assert provider is not None
     assert await provider.token()
     unknown = settings.model_copy(update={"sasl_token_provider": "platform:no_such_function"})
     with pytest.raises(ConfigurationError, match="SASL_TOKEN_PROVIDER"):
-        connection_options(unknown)
+        Access(unknown)
 
 
 def test_tenants_may_have_topics_of_their_own() -> None:

@@ -15,12 +15,18 @@ import pytest
 from kafka_brokers import Broker, neighbours
 from streamq.driver import BackendError, BackendUnavailableError, ChunkQueue, Entry, StreamId
 from streamq.testing import OpenWith, new_stream
+from streamq_kafka import KafkaSettings
 from streamq_kafka._data_topic import DataTopic
 from streamq_kafka._naming import key_of, partition_of
 from streamq_kafka._writing import SharedProducer, StoredOffsets
 from streamq_kafka.embedded import TopicSpec
+from streamq_kafka.requests._connections import Connections
 
 _SOON = 8.0
+
+
+def _producer(settings: KafkaSettings) -> SharedProducer:
+    return SharedProducer(settings, Connections(settings).brokers, 10**6)
 
 
 @contextmanager
@@ -45,7 +51,7 @@ async def small_topic(apache: Broker) -> AsyncIterator[str]:
 
 async def test_refused_batch_does_not_block_the_partition(apache: Broker, small_topic: str) -> None:
     """After a batch that failed for good, brokers refuse every later one of that producer."""
-    producer = SharedProducer(apache.settings(), 10**6)
+    producer = _producer(apache.settings())
     try:
         for number in (0, 1):
             await producer.send(small_topic, number, [(b"k", b"small", [])])
@@ -64,7 +70,7 @@ async def test_refused_batch_does_not_block_the_partition(apache: Broker, small_
 async def test_records_of_one_call_keep_their_order(apache: Broker, stream: StreamId) -> None:
     """Records of a call may need several batches, which must not overtake each other."""
     key, partition = key_of(stream), partition_of(key_of(stream), 12)
-    producer = SharedProducer(apache.settings(batch_bytes=4_096), 10**6)
+    producer = _producer(apache.settings(batch_bytes=4_096))
     try:
         data = [b"%d" % index + bytes(900) for index in range(50)]
         sent = await producer.send("streamq", partition, [(key, each, []) for each in data])
@@ -77,13 +83,13 @@ async def test_records_of_one_call_keep_their_order(apache: Broker, stream: Stre
 
 async def test_no_batch_is_sent_after_a_refused_one(apache: Broker, small_topic: str) -> None:
     """A broker that does not know the producer would accept it, and the log would have a gap."""
-    producer = SharedProducer(apache.settings(batch_bytes=30_000), 10**6)
+    producer = _producer(apache.settings(batch_bytes=30_000))
     try:
         with pytest.raises(ke.MessageSizeTooLargeError):
             await producer.send(small_topic, 0, [(b"k", bytes(50_000), []), (b"k", b"next", [])])
     finally:
         await producer.close()
-    after = SharedProducer(apache.settings(), 10**6)
+    after = _producer(apache.settings())
     try:
         assert await after.send(small_topic, 0, [(b"k", b"repeated", [])]) == (0, 0)
     finally:
@@ -194,7 +200,7 @@ async def test_frozen_broker_does_not_delay_closing(
 async def test_closing_ends_a_replaced_producer_and_leaves_no_task(apache: Broker) -> None:
     """A replaced producer may finish its requests, but must not outlive the worker."""
     before = asyncio.all_tasks()
-    producer = SharedProducer(apache.settings(operation_timeout_seconds=60.0), 10**6)
+    producer = _producer(apache.settings(operation_timeout_seconds=60.0))
     await producer.send("streamq", 0, [(b"k", b"first", [])])
     with _frozen(apache):
         appends = [

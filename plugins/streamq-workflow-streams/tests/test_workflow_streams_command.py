@@ -90,6 +90,6 @@ async def test_queue_without_a_worker_logs_a_warning(
         return "python -m streamq_workflow_streams" in caplog.text
 
     assert await warns(f"no-worker-{uuid.uuid4()}")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while await warns("streamq-host"):
             pass  # until Temporal has seen the worker's first poll

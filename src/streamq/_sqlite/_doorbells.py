@@ -115,6 +115,10 @@ class Doorbell:
         self._socket = bell
         self._path = path
 
+    def is_in(self, doorbells: Doorbells) -> bool:
+        """Whether it is still where the processes of a database look for bells."""
+        return self._path.parent == doorbells.directory and self._path.exists()
+
     def fileno(self) -> int:
         """Return the descriptor, readable while the bell rings."""
         return self._socket.fileno()

@@ -45,6 +45,7 @@ class LiveTail:
         version: SQLite's data version at that time.
         is_active: Whether commits of this queue are to be announced; set before looking.
         is_dirty: Whether a commit was announced, by this queue or by the bell.
+        looks_at_all: Whether all blocked reads have to look once, because the file is another one.
         next_poll: When to look without an announcement.
         idle_since: When the last blocked read ended.
     """
@@ -55,6 +56,7 @@ class LiveTail:
     version: int = 0
     is_active: bool = False
     is_dirty: bool = False
+    looks_at_all: bool = False
     next_poll: float = 0.0
     idle_since: float = 0.0
 
@@ -66,22 +68,32 @@ class LiveTail:
     ) -> None:
         """Have every commit announced from now on, and note which records exist."""
         self.is_active = True
-        self.bell = doorbells.install()
-        if self.bell is not None:
-            selector.register(self.bell, selectors.EVENT_READ)
+        self.renew_bell(doorbells, selector)
         self.idle_since = time.monotonic()
         self.version = requests.data_version(connection)
         self.newest = requests.newest_record(connection)
+
+    def renew_bell(self, doorbells: Doorbells, selector: selectors.BaseSelector) -> None:
+        """Install a bell unless there is one that :meth:`Doorbells.ring` reaches."""
+        if self.bell is not None and self.bell.is_in(doorbells):
+            return
+        self._drop_bell(selector)
+        self.bell = doorbells.install()
+        if self.bell is not None:
+            selector.register(self.bell, selectors.EVENT_READ)
 
     def drop_idle_bell(self, selector: selectors.BaseSelector) -> None:
         """Remove the bell after a while without blocked reads, so that writers need not ring it."""
         idle = self.is_active and not self.waiting
         if idle and time.monotonic() - self.idle_since >= _KEEP_BELL_SECONDS:
             self.is_active = False
-            if self.bell is not None:
-                selector.unregister(self.bell)
-                self.bell.close()
-                self.bell = None
+            self._drop_bell(selector)
+
+    def _drop_bell(self, selector: selectors.BaseSelector) -> None:
+        if self.bell is not None:
+            selector.unregister(self.bell)
+            self.bell.close()
+            self.bell = None
 
     def timeout(self) -> float | None:
         """Return how many seconds the thread may sleep; ``None`` means without end."""
@@ -89,23 +101,27 @@ class LiveTail:
             return max(0.0, self.next_poll - time.monotonic())
         return _KEEP_BELL_SECONDS if self.is_active else None
 
-    def changed_streams(self, connection: sqlite3.Connection) -> list[StreamId]:
-        """Return the streams that have records which no blocked read has seen.
-
-        Asks the database only after an announcement, or when a poll is due.
-        """
+    def is_due(self) -> bool:
+        """Whether to look: after an announcement, or for a poll. Begins the next interval."""
         now = time.monotonic()
+        if now < self.next_poll and not self.is_dirty:
+            return False
+        interval = _POLL_SECONDS if self.bell is not None else _POLL_SECONDS_WITHOUT_BELL
+        self.next_poll = now + interval
+        return True
+
+    def changed_streams(self, connection: sqlite3.Connection) -> list[StreamId]:
+        """Return the streams that may have records which their blocked reads have not seen."""
         if not self.is_dirty:
-            if now < self.next_poll:
-                return []
-            interval = _POLL_SECONDS if self.bell is not None else _POLL_SECONDS_WITHOUT_BELL
-            self.next_poll = now + interval
             version = requests.data_version(connection)
             if version == self.version:
                 return []
             self.version = version
         self.is_dirty = False  # before looking: a later announcement causes another look
         self.newest, streams = requests.changed_since(connection, self.newest)
+        if self.looks_at_all:
+            self.looks_at_all = False
+            return list(self.waiting)
         return streams
 
     def add(self, read: PendingRead) -> None:

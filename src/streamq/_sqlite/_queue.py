@@ -25,9 +25,9 @@ from streamq.driver import (
     decode_position,
 )
 
+from . import _removal as removal
 from . import _requests as requests
 from . import _schema as schema
-from ._doorbells import Doorbells
 from ._errors import BACKEND
 from ._live_tail import PendingRead
 from ._reading import ReadingThread
@@ -37,6 +37,7 @@ from ._writing import WritingThread
 
 _CLOSE_SECONDS = 1.0
 _PAGE = 500
+_ERASE_SECONDS = 10.0
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ class SqliteQueue(ChunkQueue):
         options: Options of every queue.
         settings: The driver's settings.
         capabilities: What the queue promises.
-        path: The database, as a real path.
+        path: The database, as an absolute path.
     """
 
     backend = BACKEND
@@ -65,14 +66,11 @@ class SqliteQueue(ChunkQueue):
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
         connect = partial(
-            schema.connect,
-            path,
-            synchronous=settings.synchronous,
-            busy_seconds=settings.busy_seconds,
+            schema.connect, synchronous=settings.synchronous, busy_seconds=settings.busy_seconds
         )
-        doorbells = Doorbells(path)
-        self._reader = ReadingThread(path, connect, self._loop, doorbells)
-        self._writer = WritingThread(path, connect, self._loop, doorbells, self._reader.on_commit)
+        connect_alone = partial(schema.connect_alone, busy_seconds=settings.busy_seconds)
+        self._reader = ReadingThread(path, connect, connect_alone, self._loop)
+        self._writer = WritingThread(path, connect, self._loop, self._reader.on_commit)
 
     async def opened(self) -> None:
         """Wait until both threads have a connection.
@@ -98,7 +96,7 @@ class SqliteQueue(ChunkQueue):
     ) -> None:
         ttl = ttl or self._options.ttl
         await self._write(
-            stream, partial(requests.append, stream=stream, entries=tuple(entries), ttl=ttl)
+            stream, partial(self._writer.append, stream=stream, entries=tuple(entries), ttl=ttl)
         )
 
     async def read(
@@ -130,7 +128,29 @@ class SqliteQueue(ChunkQueue):
         return await self._query(stream, partial(requests.describe, stream=stream, last=last))
 
     async def delete(self, stream: StreamId) -> None:
-        await self._write(stream, partial(requests.delete, stream=stream))
+        buried: int | None = None
+
+        def bury(connection: sqlite3.Connection) -> bool:
+            nonlocal buried
+            buried = removal.bury(connection, stream)
+            if buried is not None:
+                removal.sweep(connection, only=buried)
+            return False
+
+        def step(connection: sqlite3.Connection) -> bool:
+            removal.sweep(connection, only=buried)
+            return False
+
+        await self._write(stream, bury, frees_room=True)
+        if buried is None:
+            return
+        # The stream is gone. Its bytes follow in steps, so that writers do not wait for all of
+        # them; if that takes long or is cancelled, those who write to the file go on.
+        give_up = self._loop.time() + _ERASE_SECONDS
+        while self._loop.time() < give_up and not self._writer.log_is_long():
+            if not await self._query(stream, partial(removal.is_buried, key=buried)):
+                return
+            await self._write(stream, step, frees_room=True)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         after: bytes | None = b""
@@ -149,12 +169,14 @@ class SqliteQueue(ChunkQueue):
 
         def step(connection: sqlite3.Connection) -> bool:
             nonlocal gone
-            gone += requests.sweep(connection)
+            gone += removal.sweep(connection)
             return False
 
         # In steps, so that writers do not wait for the whole sweep.
-        while await self._query(None, requests.has_expired):
-            await self._write(None, step)
+        while await self._query(None, removal.has_expired):
+            if self._writer.log_is_long():
+                break  # a later sweep goes on
+            await self._write(None, step, frees_room=True)
         # Rings every doorbell, which removes those of killed readers.
         await self._write(None, lambda connection: True)
         return gone
@@ -171,10 +193,13 @@ class SqliteQueue(ChunkQueue):
 
     # -- inside --------------------------------------------------------------------------------
 
-    async def _write(self, stream: StreamId | None, run: Callable[..., bool]) -> None:
+    async def _write(
+        self, stream: StreamId | None, run: Callable[..., bool], *, frees_room: bool = False
+    ) -> None:
         self._check_open()
         future: asyncio.Future[bool] = self._loop.create_future()
-        self._writer.submit(Job(run, future, "" if stream is None else str(stream)))
+        name = "" if stream is None else str(stream)
+        self._writer.submit(Job(run, future, name, frees_room))
         await future
 
     async def _query(self, stream: StreamId | None, run: Callable[..., T]) -> T:

@@ -12,15 +12,14 @@ import selectors
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamq.driver import Stored, StreamqError
+from streamq.driver import StorageFullError, Stored, StreamqError
 
 from . import _requests as requests
-from ._doorbells import Doorbells
 from ._errors import for_stream, sqlite_errors
 from ._live_tail import LiveTail, PendingRead
 from ._thread import ConnectionThread, Job
@@ -34,7 +33,10 @@ class _Recall:
 class ReadingThread(ConnectionThread):
     """Answers reads; waits for all blocked reads at once, with one doorbell and one query.
 
-    For arguments see :class:`ConnectionThread`.
+    For the other arguments see :class:`ConnectionThread`.
+
+    Args:
+        connect_alone: Opens a connection for one answer, for a disk that is too full to open more.
     """
 
     role = "reader"
@@ -42,9 +44,9 @@ class ReadingThread(ConnectionThread):
     def __init__(
         self,
         path: Path,
-        connect: Callable[[], sqlite3.Connection],
+        connect: Callable[[Path], sqlite3.Connection],
+        connect_alone: Callable[[Path], sqlite3.Connection],
         loop: asyncio.AbstractEventLoop,
-        doorbells: Doorbells,
     ) -> None:
         self._jobs: collections.deque[Job[Any] | PendingRead | _Recall | None] = collections.deque()
         self._lock = threading.Lock()
@@ -53,7 +55,10 @@ class ReadingThread(ConnectionThread):
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._live_tail = LiveTail()
-        super().__init__(path, connect, loop, doorbells)
+        self._followed: sqlite3.Connection | None = None
+        self._connect_alone = connect_alone
+        self._is_nudged = False
+        super().__init__(path, connect, loop)
 
     def submit(self, job: Job[Any] | PendingRead) -> None:
         """Run a job; or answer a read, at once or when there are records."""
@@ -66,6 +71,12 @@ class ReadingThread(ConnectionThread):
     def recall(self, read: PendingRead) -> None:
         """Answer a blocked read with no records."""
         self._send(_Recall(read))
+
+    def nudge(self) -> None:
+        self._is_nudged = True
+        with self._lock:
+            if self._refusal is None:
+                self._wake()
 
     def stop(self) -> None:
         """End the thread; all blocked reads get ``ClosedError``."""
@@ -89,7 +100,7 @@ class ReadingThread(ConnectionThread):
         with contextlib.suppress(BlockingIOError):  # full: the thread is about to wake anyway
             self._wake_in.send(b"\0")
 
-    def _serve(self, connection: sqlite3.Connection) -> None:
+    def _serve(self) -> None:
         tail = self._live_tail
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake_out, selectors.EVENT_READ)
@@ -101,24 +112,43 @@ class ReadingThread(ConnectionThread):
                         elif tail.bell is not None:
                             tail.bell.silence()
                             tail.is_dirty = True
-                    while self._jobs:
-                        job = self._jobs.popleft()
-                        if job is None:
+                    with self.working:
+                        if not self._work(selector):
                             return
-                        self._run(connection, job, selector)
-                    self._answer_blocked(connection)
                     self._deliver()
                     tail.drop_idle_bell(selector)
             finally:
                 if tail.bell is not None:
                     tail.bell.close()
 
-    def _run(
-        self,
-        connection: sqlite3.Connection,
-        job: Job[Any] | PendingRead | _Recall,
-        selector: selectors.BaseSelector,
-    ) -> None:
+    def _work(self, selector: selectors.BaseSelector) -> bool:
+        """Do all that is to be done now; return whether to go on."""
+        if self._is_nudged:
+            self._is_nudged = False
+            self._live_tail.is_dirty = True
+            with contextlib.suppress(StreamqError):  # the next read reports it
+                self._check_file()
+        while self._jobs:
+            job = self._jobs.popleft()
+            if job is None:
+                return False
+            self._run(job, selector)
+        self._answer_blocked(selector)
+        return True
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection to the file at the path; on a full disk one of this context only."""
+        with sqlite_errors(self.file.given):
+            try:
+                connection = self._connected()
+            except StorageFullError:
+                with contextlib.closing(self._connect_alone(self.file.path)) as connection:
+                    yield connection
+            else:
+                yield connection
+
+    def _run(self, job: Job[Any] | PendingRead | _Recall, selector: selectors.BaseSelector) -> None:
         if isinstance(job, _Recall):
             if self._live_tail.discard(job.read):
                 self._reply(job.read.future, [])
@@ -126,14 +156,12 @@ class ReadingThread(ConnectionThread):
         if job.future.cancelled():
             return
         try:
-            with sqlite_errors(self._path):
+            with self._reading() as connection:
                 if isinstance(job, Job):
                     self._reply(job.future, job.run(connection))
                     return
-                if job.waits and not self._live_tail.is_active:
-                    # In this order: the bell announces records that are committed after the newest
-                    # one was noted, and the read finds those that were committed before.
-                    self._live_tail.start(connection, self._doorbells, selector)
+                if job.waits:
+                    self._follow(connection, selector)
                 found = self._select(connection, job)
             if found or not job.waits:
                 self._reply(job.future, found)
@@ -142,20 +170,37 @@ class ReadingThread(ConnectionThread):
         except StreamqError as exc:
             self._reply(job.future, error=for_stream(exc, str(job.stream)))
 
-    def _answer_blocked(self, connection: sqlite3.Connection) -> None:
+    def _follow(self, connection: sqlite3.Connection, selector: selectors.BaseSelector) -> None:
+        """Have new records of this file announced.
+
+        Call it before looking: the bell announces what is committed after the newest record was
+        noted, and looking finds what was committed before.
+        """
+        tail = self._live_tail
+        if tail.is_active and connection is self._followed:
+            return
+        self._followed = connection
+        tail.start(connection, self.doorbells, selector)
+        # The blocked reads, if there are any, have looked into another file.
+        tail.looks_at_all = tail.is_dirty = bool(tail.waiting)
+
+    def _answer_blocked(self, selector: selectors.BaseSelector) -> None:
         """Answer the blocked reads of streams that have new records."""
-        if not self._live_tail.waiting:
+        tail = self._live_tail
+        if not tail.waiting or not tail.is_due():
             return
         try:
-            with sqlite_errors(self._path):
-                for stream in self._live_tail.changed_streams(connection):
-                    for read in tuple(self._live_tail.waiting.get(stream, ())):
+            with self._reading() as connection:
+                self._follow(connection, selector)
+                tail.renew_bell(self.doorbells, selector)
+                for stream in tail.changed_streams(connection):
+                    for read in tuple(tail.waiting.get(stream, ())):
                         found = self._select(connection, read)
                         if found:
-                            self._live_tail.discard(read)
+                            tail.discard(read)
                             self._reply(read.future, found)
         except StreamqError as exc:
-            for read in self._live_tail.clear():
+            for read in tail.clear():
                 self._reply(read.future, error=for_stream(exc, str(read.stream)))
 
     def _select(self, connection: sqlite3.Connection, read: PendingRead) -> list[Stored]:

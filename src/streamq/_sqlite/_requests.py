@@ -6,8 +6,7 @@ Design: docs/design/sqlite.md.
 from __future__ import annotations
 
 import sqlite3
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -24,13 +23,11 @@ from streamq.driver import (
 )
 
 from ._errors import BACKEND
-from ._schema import transaction
+from ._removal import bury_keys
+from ._schema import now_ms, transaction
 
 Key: TypeAlias = tuple[int, int]
 """Epoch and index of a record."""
-
-_SWEPT_STREAMS = 100
-_SWEPT_RECORDS = 1000
 
 
 def append(
@@ -43,7 +40,7 @@ def append(
     """
     if not entries:
         return False
-    now = _now_ms()
+    now = now_ms()
     row = connection.execute(
         "SELECT id, epoch, idx, expires_ms FROM streams WHERE tenant = ? AND name = ?",
         (stream.tenant, stream.name),
@@ -55,7 +52,7 @@ def append(
         newest = (fresh[-1].epoch, fresh[-1].index)
     expires_ms = now + int(ttl.total_seconds() * 1000)
     if expired:
-        _bury(connection, [row[0]])
+        bury_keys(connection, [row[0]])
         row = None
     if row is None:
         cursor = connection.execute(
@@ -78,60 +75,6 @@ def append(
     return bool(fresh)
 
 
-def delete(connection: sqlite3.Connection, stream: StreamId) -> bool:
-    """Remove a stream and its records, within a write transaction.
-
-    Returns:
-        False: no reader has to be woken.
-    """
-    row = connection.execute(
-        "SELECT id FROM streams WHERE tenant = ? AND name = ?", (stream.tenant, stream.name)
-    ).fetchone()
-    if row is not None:
-        connection.execute("DELETE FROM records WHERE stream = ?", row)
-        connection.execute("DELETE FROM streams WHERE id = ?", row)
-    return False
-
-
-def has_expired(connection: sqlite3.Connection) -> bool:
-    """Whether :func:`sweep` would remove anything."""
-    (work,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM buried)"
-        " OR EXISTS (SELECT 1 FROM streams WHERE expires_ms <= ?)",
-        (_now_ms(),),
-    ).fetchone()
-    return bool(work)
-
-
-def sweep(connection: sqlite3.Connection) -> int:
-    """Remove some of the expired streams and records, within a write transaction.
-
-    Returns:
-        How many streams are completely gone now.
-    """
-    expired = connection.execute(
-        "SELECT id FROM streams WHERE expires_ms <= ? LIMIT ?", (_now_ms(), _SWEPT_STREAMS)
-    ).fetchall()
-    _bury(connection, [key for (key,) in expired])
-    room, gone = _SWEPT_RECORDS, 0
-    for row in connection.execute("SELECT stream FROM buried LIMIT 100").fetchall():
-        room -= connection.execute(
-            "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE stream = ? LIMIT ?)",
-            (*row, room),
-        ).rowcount
-        if room <= 0:
-            break
-        connection.execute("DELETE FROM buried WHERE stream = ?", row)
-        gone += 1
-    return gone
-
-
-def _bury(connection: sqlite3.Connection, keys: Collection[int]) -> None:
-    rows = [(key,) for key in keys]
-    connection.executemany("INSERT INTO buried (stream) VALUES (?)", rows)
-    connection.executemany("DELETE FROM streams WHERE id = ?", rows)
-
-
 def select(
     connection: sqlite3.Connection, stream: StreamId, after: Key, max_records: int, max_bytes: int
 ) -> list[Stored]:
@@ -140,7 +83,7 @@ def select(
         "SELECT epoch, idx, data FROM records WHERE stream ="
         " (SELECT id FROM streams WHERE tenant = ? AND name = ? AND expires_ms > ?)"
         " AND (epoch, idx) > (?, ?) ORDER BY epoch, idx LIMIT ?",
-        (stream.tenant, stream.name, _now_ms(), *after, max_records),
+        (stream.tenant, stream.name, now_ms(), *after, max_records),
     )
     rows = (Stored(encode_position((epoch, index)), data) for epoch, index, data in cursor)
     found = within_bounds(rows, max_records, max_bytes)
@@ -154,7 +97,7 @@ def describe(connection: sqlite3.Connection, stream: StreamId, last: int) -> Str
     Raises:
         StreamNotFoundError: It does not exist, or has expired.
     """
-    now = _now_ms()
+    now = now_ms()
     with transaction(connection, "BEGIN"):
         row = connection.execute(
             "SELECT id, records, size_bytes, expires_ms FROM streams"
@@ -189,7 +132,7 @@ def list_streams(
     Returns:
         The streams, and where the next page continues; ``None`` after the last one.
     """
-    now, start = _now_ms(), prefix.encode()
+    now, start = now_ms(), prefix.encode()
     # Names are compared by their UTF-8 bytes, so that names with the prefix follow each other.
     # As bytes, because Python's module fails at text that is not UTF-8.
     rows = connection.execute(
@@ -242,7 +185,3 @@ def _stored(tenant: str | bytes, name: bytes) -> StreamId | None:
         backend=BACKEND,
         place=lambda: f"table streams, name {name.decode(errors='backslashreplace')}",
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamq.driver import ConfigurationError
+from streamq.driver import ConfigurationError, StorageFullError
 
 from ._errors import BACKEND
 
@@ -46,6 +46,11 @@ CREATE TABLE buried (              -- expired streams whose records are still to
 """
 
 
+def now_ms() -> int:
+    """Return the wall clock in the unit of the column ``expires_ms``."""
+    return time.time_ns() // 1_000_000
+
+
 def connect(path: Path, *, synchronous: str, busy_seconds: float) -> sqlite3.Connection:
     """Open the database; create it if there is none.
 
@@ -54,7 +59,7 @@ def connect(path: Path, *, synchronous: str, busy_seconds: float) -> sqlite3.Con
             a file system without shared memory.
         sqlite3.Error: SQLite cannot open it for another reason.
     """
-    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
+    connection = _connection(path, busy_seconds)
     try:
         with transaction(connection, "BEGIN"):  # as of one moment: others may be creating it
             exists = _is_current(connection, path)
@@ -72,6 +77,38 @@ def connect(path: Path, *, synchronous: str, busy_seconds: float) -> sqlite3.Con
         connection.close()
         raise
     return connection
+
+
+def connect_alone(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
+    """Open the database for a moment of reading, without taking any disk space.
+
+    SQLite's index of its log is in memory then and not in a file, and no other process can have the
+    database open.
+
+    Raises:
+        ConfigurationError: As for :func:`connect`.
+        StorageFullError: There is no database yet.
+        sqlite3.Error: Another process has it open, or SQLite cannot open it for another reason.
+    """
+    connection = _connection(path, busy_seconds)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        if not _is_current(connection, path):
+            raise StorageFullError(
+                f"there is no room for a new database at {path}; free some disk space",
+                backend=BACKEND,
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connection(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    # Its thread alone uses it; a child process closes it after a fork, in another thread.
+    return sqlite3.connect(
+        path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
+    )
 
 
 def _use_wal(connection: sqlite3.Connection, path: Path, busy_seconds: float) -> None:

@@ -8,43 +8,69 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from streamq.driver import StreamqError, closed_error
+from streamq.driver import (
+    BackendError,
+    BackendUnavailableError,
+    StorageFullError,
+    StreamqError,
+    closed_error,
+)
 
 from ._doorbells import Doorbells
 from ._errors import BACKEND, sqlite_errors
+from ._file import Change, DatabaseFile
+from ._open_files import close, open_files
+from ._reserve import Reserve
 
+_log = logging.getLogger("streamq.sqlite")
 _DELIVER_AT_ONCE = 16
+_OPEN_TRIES = 3
+_MERGE_SECONDS = 1.0
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[T]):
-    """Work for a thread's connection, and the future of its result."""
+    """Work for a thread's connection, and the future of its result.
+
+    Attributes:
+        frees_room: Whether it may use the disk space that is kept in reserve.
+    """
 
     run: Callable[[sqlite3.Connection], T]
     future: asyncio.Future[T]
     stream: str = ""
+    frees_room: bool = False
 
 
 class ConnectionThread(abc.ABC):
     """A daemon thread with a connection of its own, which it opens, uses and closes.
 
+    It opens the file anew if another one is at the path.
+
     Args:
-        path: The database.
-        connect: Opens a connection to it.
+        path: The database, as it was set.
+        connect: Opens a connection to the real path.
         loop: The event loop of the queue.
-        doorbells: Of all processes that use the database.
 
     Attributes:
-        opened: Resolved when the connection is open; fails if it cannot be opened.
+        file: The files of the connection.
+        connection: ``None`` until it is open, and after it was closed.
+        working: Held while the thread may be inside SQLite.
+        doorbells: Of all processes that use the database.
+        lost_records: Whether a database that was open was removed or replaced.
+        opened: Resolved when the connection is open, or the disk is too full for that; fails if it
+            cannot be opened.
         ended: Resolved when the thread has ended.
     """
 
@@ -54,14 +80,17 @@ class ConnectionThread(abc.ABC):
     def __init__(
         self,
         path: Path,
-        connect: Callable[[], sqlite3.Connection],
+        connect: Callable[[Path], sqlite3.Connection],
         loop: asyncio.AbstractEventLoop,
-        doorbells: Doorbells,
     ) -> None:
-        self._path = path
+        self.file = DatabaseFile(path)
+        self.connection: sqlite3.Connection | None = None
+        self.working = threading.Lock()
+        self.doorbells = Doorbells(path)
+        self.lost_records = False
         self._connect = connect
         self._loop = loop
-        self._doorbells = doorbells
+        self._spoilt: StreamqError | None = None
         self._replies: list[tuple[asyncio.Future[Any], Any, StreamqError | None]] = []
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
@@ -73,14 +102,16 @@ class ConnectionThread(abc.ABC):
     def _main(self) -> None:
         error: StreamqError | None = None
         try:
-            with sqlite_errors(self._path):
-                connection = self._connect()
+            with sqlite_errors(self.file.given):
+                with self.working, contextlib.suppress(StorageFullError):
+                    self._connected()
                 try:
                     self._reply(self.opened, None)
                     self._deliver()
-                    self._serve(connection)
+                    self._serve()
                 finally:
-                    connection.close()
+                    with self.working:
+                        self._disconnect()
         except StreamqError as exc:
             error = exc
         reason = error or closed_error(BACKEND)
@@ -88,6 +119,70 @@ class ConnectionThread(abc.ABC):
         self._abandon(reason)
         self._reply(self.ended, None)
         self._deliver()
+
+    def _connected(self) -> sqlite3.Connection:
+        """Return a connection to the file that is at the path now; open it if necessary.
+
+        Raises:
+            StorageFullError: The disk is too full to open it.
+            StreamqError: It cannot be opened for another reason; a later call tries again.
+        """
+        self._check_file()
+        if self.connection is not None:
+            return self.connection
+        if self._spoilt is not None:
+            raise self._spoilt
+        with sqlite_errors(self.file.given):
+            for _ in range(_OPEN_TRIES):
+                try:
+                    connection = self._open()
+                except StorageFullError:
+                    if not Reserve(self.file.path).release():
+                        raise
+                else:
+                    if connection is not None:
+                        return connection
+        raise BackendUnavailableError(
+            f"{self.file.given} was replaced again and again while it was opened", backend=BACKEND
+        )
+
+    def _open(self) -> sqlite3.Connection | None:
+        """Open a connection; return ``None`` if the file was replaced meanwhile."""
+        self.file.prepare()
+        with sqlite_errors(self.file.path), open_files.opening(self):
+            connection = self._connect(self.file.path)
+            if not self.file.note():
+                connection.close()
+                return None
+            self.connection = connection
+        self.doorbells.close()
+        self.doorbells = Doorbells(self.file.path)
+        return connection
+
+    def _check_file(self) -> None:
+        """Close the connection if another file is at the path, or none."""
+        connection = self.connection
+        if connection is None or (change := self.file.change()) is None:
+            return
+        _log.warning("%s %s while it was open", self.file.given, change.value)
+        if change is not Change.LOG_REMOVED or not _merge_log(connection):
+            self.lost_records = True
+        if change is Change.LOG_REPLACED:
+            self._spoilt = BackendError(
+                f"the write-ahead log of {self.file.given} was removed while it was open, and "
+                "another process has begun a new one; restart this process",
+                backend=BACKEND,
+            )
+        self._disconnect(change)
+        open_files.nudge_others(self)
+
+    def _disconnect(self, change: Change | None = None) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            if change is None:
+                with contextlib.suppress(StreamqError):
+                    change = self.file.change()
+            close(connection, change)
 
     def _reply(
         self, future: asyncio.Future[Any], result: object = None, error: StreamqError | None = None
@@ -105,16 +200,35 @@ class ConnectionThread(abc.ABC):
                 self._loop.call_soon_threadsafe(_resolve, replies)
 
     @abc.abstractmethod
+    def nudge(self) -> None:
+        """Let the thread call :meth:`_check_file` soon; from any thread."""
+
+    @abc.abstractmethod
     def stop(self) -> None:
         """End the thread soon."""
 
     @abc.abstractmethod
-    def _serve(self, connection: sqlite3.Connection) -> None:
+    def _serve(self) -> None:
         """Work until :meth:`stop` is called."""
 
     @abc.abstractmethod
     def _abandon(self, reason: StreamqError) -> None:
         """Raise an error to every call that waits, and to every later one."""
+
+
+def _merge_log(connection: sqlite3.Connection) -> bool:
+    """Save what is in a log that was removed: nobody else can have begun another one yet."""
+    give_up = time.monotonic() + _MERGE_SECONDS
+    while True:
+        try:
+            busy, pages, merged = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            return False
+        if busy == 0 and pages == merged:
+            return True
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.01)  # another thread is merging it, or about to end a read
 
 
 def _resolve(replies: list[tuple[asyncio.Future[Any], Any, StreamqError | None]]) -> None:

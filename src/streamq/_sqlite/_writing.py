@@ -12,14 +12,23 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
-from streamq.driver import StreamqError
+from streamq.driver import (
+    BackendError,
+    BackendUnavailableError,
+    Entry,
+    StorageFullError,
+    StreamId,
+    StreamqError,
+)
 
+from . import _removal as removal
 from . import _requests as requests
-from ._doorbells import Doorbells
-from ._errors import for_stream, sqlite_errors
+from ._errors import BACKEND, for_stream, sqlite_errors
+from ._reserve import Reserve
 from ._schema import transaction
 from ._thread import ConnectionThread, Job
 
@@ -27,6 +36,11 @@ _log = logging.getLogger("streamq.sqlite")
 _MAX_GROUP = 256  # appends in one transaction
 _SWEEP_SECONDS = 5.0
 _SWEEP_AGAIN_SECONDS = 0.05
+_LONG_LOG_BYTES = 64 * 2**20  # removing pauses: a reader keeps SQLite from merging its log
+
+
+class _Nudge:
+    """Tells the thread to compare its file with the path."""
 
 
 class WritingThread(ConnectionThread):
@@ -43,17 +57,18 @@ class WritingThread(ConnectionThread):
     def __init__(
         self,
         path: Path,
-        connect: Callable[[], sqlite3.Connection],
+        connect: Callable[[Path], sqlite3.Connection],
         loop: asyncio.AbstractEventLoop,
-        doorbells: Doorbells,
         on_commit: Callable[[], None],
     ) -> None:
-        self._jobs: queue.SimpleQueue[Job[bool] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job[bool] | _Nudge | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._refusal: StreamqError | None = None
         self._on_commit = on_commit
         self._next_sweep = 0.0
-        super().__init__(path, connect, loop, doorbells)
+        self._has_more_to_sweep = False
+        self._epochs: dict[StreamId, int] = {}
+        super().__init__(path, connect, loop)
 
     def submit(self, job: Job[bool]) -> None:
         """Run a job in a transaction; it returns whether readers have to be woken."""
@@ -66,71 +81,136 @@ class WritingThread(ConnectionThread):
         """Commit the jobs that have been submitted, then end the thread."""
         self._jobs.put(None)
 
-    def _serve(self, connection: sqlite3.Connection) -> None:
-        self._sweep(connection)
+    def append(
+        self,
+        connection: sqlite3.Connection,
+        stream: StreamId,
+        entries: Sequence[Entry],
+        ttl: timedelta,
+    ) -> bool:
+        """Append, for a job: unless the database with the earlier records of an epoch is gone.
+
+        Raises:
+            BackendError: It is gone. Going on would leave a stream without a beginning.
+            FencedError: A newer epoch has been opened.
+        """
+        if self.lost_records and entries:
+            if entries[0].index == 0:
+                self._epochs[stream] = entries[0].epoch
+            elif self._epochs.get(stream) != entries[0].epoch:
+                raise BackendError(
+                    f"{self.file.given} was removed or replaced after epoch {entries[0].epoch} of "
+                    f"stream {stream} had begun; what it had stored is gone, start again",
+                    backend=BACKEND,
+                    stream=str(stream),
+                )
+        return requests.append(connection, stream, entries, ttl)
+
+    def log_is_long(self) -> bool:
+        """Whether a reader, maybe of another program, keeps SQLite from merging its log."""
+        return self.file.log_bytes() > _LONG_LOG_BYTES
+
+    def nudge(self) -> None:
+        self._jobs.put(_Nudge())
+
+    def _serve(self) -> None:
+        self._sweep()
         while True:
             jobs, more = self._take()
-            if jobs:
-                self._commit(connection, jobs)
-                self._deliver()
-                self._sweep(connection)
+            with self.working:
+                if jobs:
+                    self._commit(jobs)
+                    self._deliver()
+                self._sweep()
             if not more:
                 return
 
     def _take(self) -> tuple[list[Job[bool]], bool]:
         """Wait for a job; return it with those behind it, and whether to go on afterwards."""
         jobs: list[Job[bool]] = []
-        job = self._jobs.get()
-        while job is not None:
-            if not job.future.cancelled():
-                jobs.append(job)
-            if len(jobs) >= _MAX_GROUP:
-                return jobs, True
-            try:
+        try:
+            job = self._jobs.get(timeout=_SWEEP_AGAIN_SECONDS if self._has_more_to_sweep else None)
+            while job is not None:
+                if isinstance(job, _Nudge):
+                    with self.working, contextlib.suppress(StreamqError):
+                        self._check_file()
+                elif not job.future.cancelled():
+                    jobs.append(job)
+                if len(jobs) >= _MAX_GROUP:
+                    return jobs, True
                 job = self._jobs.get_nowait()
-            except queue.Empty:
-                return jobs, True
+        except queue.Empty:
+            return jobs, True
         return jobs, False
 
-    def _commit(self, connection: sqlite3.Connection, jobs: list[Job[bool]]) -> None:
-        outcomes: list[StreamqError | None] = []
-        changed = False
+    def _commit(self, jobs: list[Job[bool]]) -> None:
+        """Run jobs in one transaction, and reply to each."""
+        outcomes: list[StreamqError | None]
         try:
-            with sqlite_errors(self._path), transaction(connection):
-                for job in jobs:
-                    try:
-                        changed |= job.run(connection)
-                        outcomes.append(None)
-                    except StreamqError as exc:  # fenced, before it has written anything
-                        outcomes.append(exc)
+            outcomes, changed = self._transact(jobs)
         except StreamqError as exc:
             if len(jobs) > 1 and not exc.retryable:
                 # One bad record must not fail the others: each in a transaction of its own.
                 for job in jobs:
-                    self._commit(connection, [job])
+                    self._commit([job])
                 return
             outcomes = [for_stream(exc, job.stream) for job in jobs]
         else:
             if changed:
                 self._on_commit()
-                self._doorbells.ring()
+                self.doorbells.ring()
         for job, error in zip(jobs, outcomes, strict=True):
             self._reply(job.future, error=error)
 
-    def _sweep(self, connection: sqlite3.Connection) -> None:
+    def _transact(self, jobs: list[Job[bool]]) -> tuple[list[StreamqError | None], bool]:
+        try:
+            return self._try_to_transact(jobs)
+        except StorageFullError:
+            # Merged into the database, the log begins anew, in the room that it has already.
+            connection = self.connection
+            if connection is None:
+                raise
+            if any(job.frees_room for job in jobs):
+                Reserve(self.file.path).release()
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            return self._try_to_transact(jobs)
+
+    def _try_to_transact(self, jobs: list[Job[bool]]) -> tuple[list[StreamqError | None], bool]:
+        outcomes: list[StreamqError | None] = []
+        changed = False
+        connection = self._connected()
+        with sqlite_errors(self.file.given), transaction(connection):
+            for job in jobs:
+                try:
+                    changed |= job.run(connection)
+                    outcomes.append(None)
+                except StreamqError as exc:  # fenced, before it has written anything
+                    outcomes.append(exc)
+        if (change := self.file.change()) is not None:
+            raise BackendUnavailableError(
+                f"{self.file.given} {change.value} during a commit", backend=BACKEND
+            )
+        return outcomes, changed
+
+    def _sweep(self) -> None:
         now = time.monotonic()
-        if now < self._next_sweep:
+        if now < self._next_sweep or self.connection is None:
             return
         more = False
         try:
-            with sqlite_errors(self._path):
-                more = requests.has_expired(connection)
-                if more:
+            with sqlite_errors(self.file.given):
+                connection = self._connected()
+                Reserve(self.file.path).keep()
+                more = removal.has_expired(connection)
+                if more and not self.log_is_long():
                     with transaction(connection):
-                        requests.sweep(connection)
+                        removal.sweep(connection)
         except StreamqError as exc:
             # No call waits for this; the next append has the same problem and reports it.
             _log.warning("removing expired streams failed: %s", exc)
+            more = False
+        self._has_more_to_sweep = more
         self._next_sweep = now + (_SWEEP_AGAIN_SECONDS if more else _SWEEP_SECONDS)
 
     def _abandon(self, reason: StreamqError) -> None:
@@ -139,6 +219,6 @@ class WritingThread(ConnectionThread):
         with contextlib.suppress(queue.Empty):
             while True:
                 job = self._jobs.get_nowait()
-                if job is not None:
+                if isinstance(job, Job):
                     self._reply(job.future, error=for_stream(reason, job.stream))
-        self._doorbells.close()
+        self.doorbells.close()

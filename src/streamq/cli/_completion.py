@@ -30,7 +30,7 @@ def deliveries(incomplete: str) -> list[str]:
 
 def beginnings(incomplete: str) -> list[str]:
     """Return the starts of a reader, except cursors, which are not typed by hand."""
-    return [name for name in ("beginning", "tail") if name.startswith(incomplete)]
+    return [name for name in ("beginning", "last", "tail") if name.startswith(incomplete)]
 
 
 def stream_names(context: typer.Context, incomplete: str) -> list[str]:

@@ -27,7 +27,7 @@ from streamq._settings import (
     load_settings,
     read_config_file,
 )
-from streamq.opening._data_converter import configured_codec
+from streamq.opening._data_converter import configured_conversion
 from streamq.opening._drivers import installed_drivers, load_driver
 from streamq.opening._open import stream_id
 
@@ -84,7 +84,7 @@ def config(
     settings = load_settings()
     driver = load_driver(settings.backend)
     check_variables(settings, driver.settings_type, installed_drivers())
-    configured_codec(settings, stream_id("any", settings))  # raises if the converter is wrong
+    configured_conversion(settings, stream_id("any", settings))  # raises if the converter is wrong
     ours, drivers = [*_in_effect(settings)], [*_in_effect(build(driver.settings_type))]
     found = [*_with_profile(ours, settings), *drivers, _config_file()]
     if as_json:

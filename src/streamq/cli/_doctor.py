@@ -135,6 +135,12 @@ def _remedy(driver: AnyDriver) -> str:
     return f"check the server, and the {prefix}... settings with: streamq config"
 
 
+def _verdict(finding: Finding) -> Text:
+    if not finding.ok:
+        return Text("wrong", style="bold red")
+    return Text("warn", style="yellow") if finding.is_warning else Text("ok", style="green")
+
+
 def _show(backend: str, created: Sequence[str], findings: Sequence[Finding]) -> None:
     console = stdout()
     for line in created:
@@ -144,7 +150,7 @@ def _show(backend: str, created: Sequence[str], findings: Sequence[Finding]) -> 
         table.add_column(title, overflow="fold")
     for finding in findings:
         table.add_row(
-            Text("ok", style="green") if finding.ok else Text("wrong", style="bold red"),
+            _verdict(finding),
             Text(finding.subject),
             Text(str(mask(finding.detail))),
             Text(finding.remedy),

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from streamq._settings import load_settings
-from streamq.opening._data_converter import configured_codec
+from streamq.opening._data_converter import configured_conversion
 from streamq.opening._open import stream_id
 from streamq.opening._requirements import check_capabilities
 
@@ -45,7 +45,7 @@ def serve(
     if port is not None:
         overrides["gateway_port"] = port
     settings = load_settings(**overrides)
-    configured_codec(settings, stream_id("any", settings))  # raises if the converter is wrong
+    configured_conversion(settings, stream_id("any", settings))  # raises if the converter is wrong
     with needs_extra("gateway"):
         from streamq.gateway import create_app
         from streamq.gateway import serve as serve_app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import sys
@@ -43,8 +44,8 @@ def tail(
         str,
         typer.Option(
             "--from",
-            metavar="beginning|tail|CURSOR",
-            help="Where to begin; 'tail' means new events only.",
+            metavar="beginning|last|tail|CURSOR",
+            help="Where to begin: 'last' is the latest value, 'tail' new events only.",
             autocompletion=beginnings,
         ),
     ] = "beginning",
@@ -196,12 +197,13 @@ class _TextPrinter:
 
     def _write(self, chunk: Chunk) -> None:
         out = sys.stdout.buffer
-        out.write(chunk.data)
-        if chunk.encoding is Encoding.JSON:
+        data, is_line = printed(chunk)
+        out.write(data)
+        if is_line:
             out.write(b"\n")
             self._in_line = False
-        elif chunk.data:
-            self._in_line = not chunk.data.endswith(b"\n")
+        elif data:
+            self._in_line = not data.endswith(b"\n")
         out.flush()
 
     def _notice(self, message: str, style: str = "") -> None:
@@ -211,6 +213,23 @@ class _TextPrinter:
         self._in_line = False
         line = Text(f"-- {' '.join(message.split())}", style=f"dim {style}".strip())
         self._notices.print(line, soft_wrap=True)
+
+
+def printed(chunk: Chunk) -> tuple[bytes, bool]:
+    """Return what a chunk is printed as, and whether that is a line of its own.
+
+    A payload is printed as the value that the configured converter decodes it to, and what nothing
+    decodes as the JSON that describes it, as ``--json`` shows it.
+    """
+    if chunk.encoding is not Encoding.PAYLOAD:
+        return chunk.data, chunk.encoding is Encoding.JSON
+    form = chunk.to_dict()
+    if "base64" in form and "undecoded" not in form:
+        return base64.b64decode(str(form["base64"])), False
+    if isinstance(value := form.get("value"), str):
+        return value.encode(), False
+    shown = form["value"] if "value" in form else {"undecoded": form["undecoded"]}
+    return json_text(shown).encode(), True
 
 
 def _is_one_file(one: TextIO, other: TextIO) -> bool:

@@ -29,12 +29,12 @@ from ._log_limit import gateway_logger
 from ._opening import ClientGoneError, follow_unless_gone
 from ._options import GatewayOptions
 from ._page import page_routes
+from ._places import EventPlace
 from ._sse import EventStream
 
 _logger = gateway_logger()
 
 _MAX_WAIT_SECONDS = 300.0
-_MAX_OFFSET_DIGITS = 18
 _MAX_LISTED = 1_000
 _LISTED = 100
 _READY_SECONDS = 2.0
@@ -54,7 +54,7 @@ def create_app(
     Routes:
 
     * ``GET /streams/{name}/events``: the stream as Server-Sent Events. The start is given by
-      the ``Last-Event-ID`` header, else ``?after=OFFSET`` (or ``?last_event_id=``), else
+      the ``Last-Event-ID`` header, else ``?after=ID`` (or ``?last_event_id=``), else
       ``?from=beginning`` (default) or ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a
       stream that does not exist yet.
     * ``GET /streams/{name}``: the status of a stream. Names are percent-encoded; a slash need not
@@ -169,7 +169,7 @@ async def _events(request: Request, stream: StreamId) -> Response:
         return Response(status_code=_CLIENT_GONE)
     if follower is None:
         return Response(status_code=204, headers=_NO_STORE)
-    opening = follower.offset if after is None else None
+    opening = follower.place if after is None else None
     return EventStream(gateway, follower, opening=opening, wait_seconds=wait_seconds)
 
 
@@ -264,33 +264,25 @@ def _gateway(request: Request) -> Gateway:
     return gateway
 
 
-def _start(request: Request) -> int | None:
-    """Return the offset after which to continue; ``None`` is the live tail.
+def _start(request: Request) -> EventPlace | None:
+    """Return the place after which to continue; ``None`` is the live tail.
 
     The header wins: a browser that reconnects sends it with the original address.
     """
     query = request.query_params
     header = request.headers.get("last-event-id", "")
     if header:
-        return _offset("Last-Event-ID", header)
+        return EventPlace.parse("Last-Event-ID", header)
     given = [name for name in ("after", "last_event_id", "from") if name in query]
     if len(given) > 1:
         raise BadRequestError(f"{' and '.join(given)} exclude each other; give one of them")
     if not given:
-        return 0
+        return EventPlace(0)
     if given[0] != "from":
-        return _offset(given[0], query[given[0]])
+        return EventPlace.parse(given[0], query[given[0]])
     if query["from"] not in ("beginning", "tail"):
         raise BadRequestError(f"from is {query['from']!r}; it can be 'beginning' or 'tail'")
-    return 0 if query["from"] == "beginning" else None
-
-
-def _offset(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_OFFSET_DIGITS):
-        raise BadRequestError(
-            f"{name} is {text[:40]!r}; it has to be the id of an event of this stream, a number"
-        )
-    return int(text)
+    return EventPlace(0) if query["from"] == "beginning" else None
 
 
 def _number(name: str, text: str, most: float) -> float:

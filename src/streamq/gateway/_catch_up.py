@@ -12,15 +12,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from streamq._errors import StreamqError
 from streamq._events import Gap
-from streamq._settings import Settings
 from streamq.driver import ChunkQueue
-from streamq.opening._data_converter import configured_codec
+from streamq.opening._data_converter import configured_conversion
 from streamq.opening._open import retry_policy
 from streamq.opening._requirements import check_capabilities
 from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
+from streamq.records._values import Serializer
 
 from ._frames import Frame, clip, encode_event
 from ._hub import Hub
@@ -40,7 +39,6 @@ class CatchUp:
 
     Args:
         open_queue: Returns the queue to read from.
-        settings: Limits.
         options: Bounds.
         pacer: Shares the time of the event loop.
     """
@@ -48,7 +46,6 @@ class CatchUp:
     def __init__(
         self,
         open_queue: Callable[[], Awaitable[ChunkQueue]],
-        settings: Settings,
         options: GatewayOptions,
         pacer: Pacer,
     ) -> None:
@@ -57,7 +54,6 @@ class CatchUp:
         self.turns = Turns(options.max_page_reads, options.share(options.max_page_reads))
         """Bounds the reads, in turn for each client."""
         self._open_queue = open_queue
-        self._settings = settings
         self._pacer = pacer
         self._reads: dict[tuple[Hub, int], _Read] = {}
         self._tasks: set[asyncio.Task[Page | None]] = set()
@@ -116,14 +112,7 @@ class CatchUp:
                     event = clip(each, place.offset)
                     if event is None:
                         continue
-                    try:
-                        frames.append(encode_event(event))
-                    except StreamqError:
-                        if not frames:
-                            raise
-                        # What is before it is delivered first; the next page raises.
-                        last = frames[-1].offset
-                        return Page(frames, gaps, ReadPlace(last, place.cursor), is_end=False)
+                    frames.append(encode_event(event))
                     if isinstance(event, Gap):
                         gaps[event.offset] = event
                     await steps.rest()
@@ -131,8 +120,10 @@ class CatchUp:
 
     def _reader(self, queue: ChunkQueue, hub: Hub, place: ReadPlace) -> StreamReader[Any, Gap]:
         check_capabilities(queue, ["replay"])  # clients must not take records from another reader
-        retry_seconds = min(self._settings.retry_seconds, _RETRY_SECONDS)
-        settings = self._settings.model_copy(update={"retry_seconds": retry_seconds})
+        retry_seconds = min(hub.settings.retry_seconds, _RETRY_SECONDS)
+        settings = hub.settings.model_copy(update={"retry_seconds": retry_seconds})
+        serializer: Serializer[Any]
+        serializer, codec = configured_conversion(settings, hub.stream)
         start = Cursor() if place.cursor == START_PLACE.cursor else None
         return StreamReader(
             queue,
@@ -140,7 +131,8 @@ class CatchUp:
             start or Cursor.decode(place.cursor, hub.stream),
             idle_seconds=settings.idle_seconds,
             retry=retry_policy(settings, queue, hub.stream),
-            codec=configured_codec(settings, hub.stream),
+            serializer=serializer,
+            codec=codec,
             gaps_as_events=True,
             read_bytes=_PAGE_BYTES,
         )

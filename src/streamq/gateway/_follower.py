@@ -12,6 +12,7 @@ from ._catch_up import CatchUp, PageRequest
 from ._clients import Hold
 from ._hub import Hub
 from ._pages import ReadPlace
+from ._places import EventPlace, began_again
 
 _EMPTY_PAGE_SECONDS = 1.0
 
@@ -21,7 +22,7 @@ class Follower:
 
     Args:
         hub: The stream.
-        offset: Offset of the last event that the client has.
+        place: The last event that the client has.
         catch_up: Reads pages of the log.
         client: Name of the client, whose pages are read in turn with those of others.
         connection: What the client holds while it follows.
@@ -31,15 +32,17 @@ class Follower:
     def __init__(
         self,
         hub: Hub,
-        offset: int,
+        place: EventPlace,
         catch_up: CatchUp,
         client: str,
         connection: Hold,
         waiting: Hold | None = None,
     ) -> None:
         self.hub = hub
-        self.offset = offset
+        self.offset = place.offset
         """Offset of the last event delivered."""
+        self._epoch = place.epoch
+        self._begin: EventPlace | None = place if place.epoch else None
         self.is_ended = False
         """Whether that event was the seal."""
         self._catch_up = catch_up
@@ -49,6 +52,11 @@ class Follower:
         self._place: ReadPlace | None = None
         self._request: PageRequest | None = None
 
+    @property
+    def place(self) -> EventPlace:
+        """The last event delivered, with its epoch as far as it is known."""
+        return EventPlace(self.offset, self.hub.epochs.at(self.offset) or self._epoch)
+
     async def read(self, max_wait: float) -> bytes:
         """Return the next frames, about 64 KiB at most.
 
@@ -56,6 +64,7 @@ class Follower:
             Whole frames; ``b""`` after ``max_wait`` without events, and after the seal.
 
         Raises:
+            CursorError: The client's place belongs to an earlier stream of this name.
             StreamqError: The reader of the hub, or a page for this client, has failed.
         """
         self.hub.start()
@@ -83,10 +92,13 @@ class Follower:
         hub = self.hub
         changed = hub.changed  # taken before the ring is read, so that no change is missed
         if self._request is None:
+            self._compare(hub.epochs.at(self.offset))
             found = hub.ring.after(self.offset)
             if found is not None:
                 self._place = None
-                data, self.offset = found
+                data, offset = found
+                if data:
+                    self._advance(offset, 0)
                 if hub.is_ended and self.offset >= hub.ring.offset:
                     self.is_ended = True
                 elif not data:
@@ -97,7 +109,11 @@ class Follower:
 
     async def _read_page(self, max_wait: float, changed: asyncio.Event) -> bytes:
         """Return frames of the page that has the next event; ``b""`` if it is not there yet."""
-        place = self._place = self._place or self.hub.places.before(self.offset)
+        if self._place is None:
+            # If the client has named an epoch, its last event is read again, to compare it.
+            first = self.offset if self._begin is None else self.offset - 1
+            self._place = self.hub.places.before(first)
+        place = self._place
         if self._request is None:
             self._request = self._catch_up.request(self.hub, place, self._client)
         request = self._request
@@ -114,13 +130,25 @@ class Follower:
             await _wait(changed, min(max_wait, _EMPTY_PAGE_SECONDS))
             return b""
         data = b""
+        self._compare(page.epochs.at(self.offset))
         if page.last > self.offset:
-            data, self.offset = page.after(self.offset)
+            data, offset = page.after(self.offset)
+            self._advance(offset, page.epochs.at(offset))
             self.is_ended = page.is_end and self.offset == page.last
         if self.offset >= page.last:
             self._place = page.end
         await asyncio.sleep(0)  # a read that never blocks must not starve other clients
         return data
+
+    def _advance(self, offset: int, epoch: int) -> None:
+        self.offset, self._epoch, self._begin = offset, epoch, None
+
+    def _compare(self, epoch: int) -> None:
+        """Compare the epoch that the client named with that of the event at its place."""
+        if epoch and self._begin is not None:
+            if self._begin.epoch != epoch:
+                raise began_again(self.hub.stream, self._begin)
+            self._begin = None
 
 
 async def _wait(changed: asyncio.Event, max_wait: float) -> None:

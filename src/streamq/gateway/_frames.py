@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from streamq._errors import SerializationError, error_text
 from streamq._events import EventOrGap, Gap
 
 HEARTBEAT = b":\n"
@@ -25,42 +24,37 @@ class Frame:
     Attributes:
         first: Offset of the first event in the frame; only a gap stands for several events.
         offset: Offset of the last event.
+        epoch: Epoch of the attempt that wrote it; 0 for a gap, whose writer is not known.
         data: The bytes to send.
     """
 
     first: int
     offset: int
+    epoch: int
     data: bytes
 
 
 def encode_event(event: EventOrGap) -> Frame:
-    """Encode a stored event.
-
-    Raises:
-        SerializationError: A chunk does not match its declared encoding, or is not valid JSON.
-    """
+    """Encode a stored event, whatever its value is."""
     fields = event.to_dict()
-    try:
-        text = _to_json(fields)
-    except (ValueError, RecursionError) as exc:
-        raise SerializationError(
-            f"event {event.offset} cannot be written as JSON: {error_text(exc)}"
-        ) from exc
-    data = f"id: {event.offset}\nevent: {fields['event']}\ndata: {text}\n\n".encode("ascii")
-    return Frame(event.first if isinstance(event, Gap) else event.offset, event.offset, data)
+    text = _to_json(fields)
+    data = f"id: {event.place}\nevent: {fields['event']}\ndata: {text}\n\n".encode("ascii")
+    if isinstance(event, Gap):
+        return Frame(event.first, event.offset, 0, data)
+    return Frame(event.offset, event.offset, event.epoch, data)
 
 
-def encode_opening(retry_seconds: float, offset: int | None = None) -> bytes:
+def encode_opening(retry_seconds: float, place: str | None = None) -> bytes:
     """Return the first bytes of a connection.
 
     Args:
         retry_seconds: How long the client should wait before it reconnects.
-        offset: Position of a client that has not received an event yet. Without it, a client that
+        place: Place of a client that has not received an event yet. Without it, a client that
             requested the live tail and lost its connection before the first event would request
             the tail again, and silently miss the events in between. A frame without data is not
             dispatched; it only sets ``Last-Event-ID``.
     """
-    position = "" if offset is None else f"id: {offset}\n\n"
+    position = "" if place is None else f"id: {place}\n\n"
     return f"retry: {round(retry_seconds * 1000)}\n{position}".encode("ascii")
 
 
@@ -68,6 +62,17 @@ def encode_error(code: str, message: str, *, retryable: bool, retry_seconds: flo
     """Return the frame that states why a connection is about to end."""
     text = _to_json({"error": code, "message": message, "retryable": retryable})
     return f"event: error\nretry: {round(retry_seconds * 1000)}\ndata: {text}\n\n".encode("ascii")
+
+
+def encode_reconnect(reason: str, place: str) -> bytes:
+    """Return the frame before a connection ends although its stream does not.
+
+    Args:
+        reason: ``max_age`` or ``stopping``.
+        place: Where the client continues, as in the ``id`` of the last event.
+    """
+    text = _to_json({"event": "reconnect", "reason": reason, "after": place})
+    return f"event: reconnect\ndata: {text}\n\n".encode("ascii")
 
 
 def clip(event: EventOrGap, after: int) -> EventOrGap | None:

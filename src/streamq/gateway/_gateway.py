@@ -26,6 +26,7 @@ from ._follower import Follower
 from ._hub import OPEN_RETRY_SECONDS, Hub, Place, locate
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
+from ._places import EventPlace
 from ._queues import Queues
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
@@ -96,7 +97,7 @@ class Gateway:
         self._watch = ServerWatch()
         self._room: int | None = options.max_connections
         self._rings = RingBudget(options.rings_bytes)
-        self._catch_up = CatchUp(self._queues.open_for_the_past, settings, options, Pacer())
+        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer())
         self._gate = Gate()
         self._queries = Turns(options.max_queries, share(options.max_queries))
         self._lists = Turns(_LISTS, 1)
@@ -217,7 +218,7 @@ class Gateway:
     async def follow(
         self,
         stream: StreamId,
-        after: int | None,
+        after: EventPlace | None,
         *,
         may_be_missing: bool = False,
         client: str = "",
@@ -228,7 +229,7 @@ class Gateway:
 
         Args:
             stream: The stream.
-            after: Offset of the last event that the client has, or ``None`` for the live tail.
+            after: The last event that the client has, or ``None`` for the live tail.
             may_be_missing: Accept a stream that does not exist yet.
             client: Name of the client, from :meth:`client_of`.
 
@@ -239,7 +240,8 @@ class Gateway:
             ClientLimitError: The client follows too many streams.
             GatewayLimitError: All clients together do.
             StreamNotFoundError: The stream does not exist.
-            CursorError: The client names an event that the stream does not have.
+            CursorError: The client names an event that the stream does not have, or one of an
+                earlier stream of this name.
             CapabilityError: The tail was requested, and the backend cannot locate it.
             StreamqError: The backend cannot be queried.
 
@@ -250,22 +252,27 @@ class Gateway:
         try:
             queue = await self.open()
             hub = self._usable_hub(stream)
-            if hub is None or after is None or after > hub.newest or not hub.has_appeared:
+            if hub is None or not _knows(hub, after):
                 place = await self._look(stream, client, after)
-                hub = self._usable_hub(stream) or self._new_hub(queue, stream, place)
-                hub.note(place)
+                hub = self._usable_hub(stream)
+                if hub is not None:
+                    hub.note(place)
+                    if hub.is_outdated:
+                        self._forget(hub)
+                        hub = None
+                hub = hub or self._new_hub(queue, stream, place)
             # Without an await from here on, so that the hub cannot be closed meanwhile.
             if not hub.has_appeared:
-                if after or not may_be_missing:
+                if (after and after.offset) or not may_be_missing:
                     raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
                 waiting = self._awaited.take(client)
-            after = self._checked(hub, after)
+            after = _checked(hub, after)
         except BaseException:
             connection.release()
             if waiting is not None:
                 waiting.release()
             raise
-        if _has_end(hub, after):
+        if _has_end(hub, after.offset):
             connection.release()
             return None
         self._join(hub)
@@ -285,31 +292,11 @@ class Gateway:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _checked(self, hub: Hub, after: int | None) -> int:
-        """Return the offset where a client begins.
-
-        Raises:
-            CursorError: The stream does not have it.
-            CapabilityError: The backend cannot tell where the tail is.
-        """
-        place = hub.place
-        if after is None:
-            if place.offset is None:
-                raise CapabilityError("only reading this stream can show where it ends")
-            return place.tail.progress.offset if place.tail else hub.ring.offset
-        if place.offset is not None and after > hub.newest and not _has_end(hub, after):
-            raise CursorError(
-                f"event {after} is beyond the newest event {hub.newest} of stream {hub.stream}; it "
-                "was deleted, or had expired, and began again: read it from the beginning",
-                stream=str(hub.stream),
-            )
-        return after
-
-    async def _look(self, stream: StreamId, client: str, after: int | None) -> Place:
+    async def _look(self, stream: StreamId, client: str, after: EventPlace | None) -> Place:
         """Return where a stream stands, from a hub that others have made meanwhile if possible."""
         async with self.query(client) as queue:
             hub = self._usable_hub(stream)
-            if hub is not None and hub.has_appeared and after is not None and after <= hub.newest:
+            if hub is not None and _knows(hub, after):
                 return hub.place
             return await locate(queue, stream, retry_policy(self.brief_settings, queue, stream))
 
@@ -381,6 +368,36 @@ class Gateway:
     async def _watch_server(self) -> None:
         """Stop all connections as soon as the server begins to exit; runs while there are any."""
         await self._watch.wait(lambda: bool(self._connections), self.stop_connections)
+
+
+def _knows(hub: Hub, after: EventPlace | None) -> bool:
+    """Return whether a hub can place a client without a question to the backend."""
+    if after is None or hub.is_ended:  # the tail may be newer, the stream may have begun again
+        return False
+    return hub.has_appeared and after.offset <= hub.newest
+
+
+def _checked(hub: Hub, after: EventPlace | None) -> EventPlace:
+    """Return the place where a client begins.
+
+    Raises:
+        CursorError: The stream does not have it.
+        CapabilityError: The backend cannot tell where the tail is.
+    """
+    place = hub.place
+    if after is None:
+        if place.offset is None:
+            raise CapabilityError("only reading this stream can show where it ends")
+        offset = place.tail.progress.offset if place.tail else hub.ring.offset
+        after = EventPlace(offset, 0 if place.is_sealed else place.epoch)
+    hub.check_life(after)
+    if place.offset is not None and after.offset > hub.newest and not _has_end(hub, after.offset):
+        raise CursorError(
+            f"event {after.offset} is beyond the newest event {hub.newest} of stream {hub.stream}; "
+            "it was deleted, or had expired, and began again: read it from the beginning",
+            stream=str(hub.stream),
+        )
+    return after
 
 
 def _has_end(hub: Hub, offset: int) -> bool:

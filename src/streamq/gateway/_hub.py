@@ -42,6 +42,7 @@ from ._frames import Frame, encode_event
 from ._log_limit import gateway_logger
 from ._options import GatewayOptions
 from ._pages import START_PLACE, ReadPlace, ReadPlaces
+from ._places import Epochs, EventPlace, began_again
 from ._ring import Ring, RingBudget
 
 _logger = gateway_logger()
@@ -63,12 +64,18 @@ class Place:
         offset: Offset of its newest event; ``None`` if only reading the stream can show it.
         tail: Cursor after the newest event, or before the seal.
         is_sealed: Whether the newest event is the seal.
+        epoch: Epoch of the newest event; 0 if it is not known.
+        newest_epoch: Epoch of the newest attempt, which may have sent nothing; 0 if not known.
+        attempt: Number of that attempt; 0 if it is not known.
     """
 
     exists: bool
     offset: int | None = 0
     tail: Cursor | None = None
     is_sealed: bool = False
+    epoch: int = 0
+    newest_epoch: int = 0
+    attempt: int = 0
 
 
 async def locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Place:
@@ -88,9 +95,16 @@ async def locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Pla
         except StreamNotFoundError:
             return Place(exists=False)
         return Place(exists=True, offset=None)
-    status = tail.status
-    sealed = status.seal is not None
-    return Place(True, status.offset, tail.cursor, sealed)
+    status, state = tail.status, tail.state
+    return Place(
+        True,
+        status.offset,
+        tail.cursor,
+        status.seal is not None,
+        state.event_epoch,
+        state.epoch,
+        status.attempt,
+    )
 
 
 class Hub:
@@ -132,7 +146,8 @@ class Hub:
         self.places = ReadPlaces()
         """Where pages of the log can begin."""
         self._queue = queue
-        self._settings = settings
+        self.settings = settings
+        """Limits of all readers of the stream."""
         self._options = options
         self._failures = failures
         self._budget = budget
@@ -142,6 +157,8 @@ class Hub:
             self._start = ReadPlace(place.tail.progress.offset, place.tail.encode(stream))
             self.places.add(self._start)
         self.ring = Ring(options.ring_bytes, self._start.offset, budget)
+        self.epochs = Epochs(self._start.offset, 0 if place.is_sealed else place.epoch)
+        """Which attempt wrote which events, of those that the reader task has read."""
         self._since_place = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -172,7 +189,7 @@ class Hub:
         Raises:
             StreamqError: The backend cannot be queried.
         """
-        retry_seconds = min(self._settings.retry_seconds, OPEN_RETRY_SECONDS)
+        retry_seconds = min(self.settings.retry_seconds, OPEN_RETRY_SECONDS)
         return await self._refresh(retry_seconds)
 
     def note(self, place: Place) -> None:
@@ -187,6 +204,37 @@ class Hub:
         if self.failure is not None:
             raise self.failure.with_traceback(None)
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the stream that this hub has read to its end was deleted and began again."""
+        place = self.place
+        if not self.is_ended or not place.exists or place.offset is None:
+            return False
+        epoch = self.epochs.at(self.ring.offset)
+        return place.offset != self.ring.offset or bool(place.epoch and epoch != place.epoch)
+
+    def check_life(self, after: EventPlace) -> None:
+        """Check that a client's place does not belong to an earlier stream of this name.
+
+        A newest attempt that is the first of its stream has written every event; with more
+        attempts, only reading shows who wrote the event: the follower compares it then.
+
+        Raises:
+            CursorError: It belongs to another stream.
+        """
+        if not after.offset or not after.epoch:
+            return
+        place, read = self.place, self.epochs.at(after.offset)
+        if after.offset == place.offset:
+            read = read or place.epoch
+        if read:
+            is_other = read != after.epoch
+        else:
+            only = place.attempt == 1 and after.epoch != place.newest_epoch
+            is_other = bool(place.newest_epoch) and (only or after.epoch > place.newest_epoch)
+        if is_other:
+            raise began_again(self.stream, after)
+
     async def aclose(self) -> None:
         """Stop reading, and free the ring. Remaining clients get ``ClosedError``."""
         self._budget.remove(self.ring)
@@ -195,7 +243,7 @@ class Hub:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _refresh(self, retry_seconds: float) -> Place:
-        settings = self._settings.model_copy(update={"retry_seconds": retry_seconds})
+        settings = self.settings.model_copy(update={"retry_seconds": retry_seconds})
         retry = retry_policy(settings, self._queue, self.stream)
         self.note(await locate(self._queue, self.stream, retry))
         return self.place
@@ -207,7 +255,7 @@ class Hub:
                 self.stream,
                 from_=self._start.cursor,
                 queue=self._queue,
-                settings=self._settings,
+                settings=self.settings,
                 gaps_as_events=True,
                 require=["replay"],  # viewers must not take records away from another reader
             )
@@ -239,15 +287,12 @@ class Hub:
             await asyncio.sleep(0)  # clients get their turn before the ring moves on
 
     def _add(self, events: Sequence[EventOrGap], reader: StreamReader[Any, Gap]) -> None:
-        frames: list[Frame] = []
-        try:
-            for event in events:
-                frames.append(encode_event(event))
-        finally:  # events before a chunk that cannot be encoded are delivered first
-            self.ring.extend(frames)
-            self.is_ended = reader.seal is not None and self.ring.offset == reader.offset
-            self._add_place(reader, frames)
-            self._announce()
+        frames = [encode_event(event) for event in events]
+        self.ring.extend(frames)
+        self.epochs.extend(frames)
+        self.is_ended = reader.seal is not None and self.ring.offset == reader.offset
+        self._add_place(reader, frames)
+        self._announce()
 
     async def _check_silence(self) -> None:
         """Raise if a silent stream is known to be gone, or has been silent for too long.
@@ -272,14 +317,14 @@ class Hub:
         if self._idle_left() <= 0:
             raise IdleTimeoutError(
                 f"nothing has arrived on stream {self.stream} for "
-                f"{self._settings.idle_seconds:g} s; its producer may be gone",
+                f"{self.settings.idle_seconds:g} s; its producer may be gone",
                 stream=str(self.stream),
             )
 
     def _idle_left(self) -> float:
         if self._silent_since is None:
             return math.inf
-        return self._silent_since + self._settings.idle_seconds - time.monotonic()
+        return self._silent_since + self.settings.idle_seconds - time.monotonic()
 
     def _add_place(self, reader: StreamReader[Any, Gap], frames: list[Frame]) -> None:
         """Store a place now and then, so that a page of the log need not begin at the top."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from streamq._events import Gap
 
 from ._frames import Frame, clip, encode_event
+from ._places import Epochs
 
 _SLICE_BYTES = 65_536
 _FRAME_COST = 80
@@ -49,7 +50,7 @@ class Page:
         is_end: Whether the last one is the seal.
     """
 
-    __slots__ = ("_data", "_ends", "_gaps", "_offsets", "end", "is_end", "last")
+    __slots__ = ("_data", "_ends", "_gaps", "_offsets", "end", "epochs", "is_end", "last")
 
     def __init__(
         self, frames: list[Frame], gaps: dict[int, Gap], end: ReadPlace, *, is_end: bool
@@ -57,6 +58,8 @@ class Page:
         self.last = frames[-1].offset
         self.end = end
         self.is_end = is_end
+        self.epochs = Epochs()
+        self.epochs.extend(frames)
         self._data = b"".join(frame.data for frame in frames)
         self._offsets = [frame.offset for frame in frames]
         self._ends: list[int] = []

@@ -27,9 +27,10 @@ from streamq._errors import StreamNotFoundError, StreamqError
 
 from ._error_responses import Problem
 from ._follower import Follower
-from ._frames import HEARTBEAT, encode_error, encode_opening
+from ._frames import HEARTBEAT, encode_error, encode_opening, encode_reconnect
 from ._gateway import Gateway
 from ._log_limit import gateway_logger
+from ._places import EventPlace
 
 _logger = gateway_logger()
 
@@ -39,16 +40,25 @@ _PATIENCE = 5
 _START_AND_END_SECONDS = 1.0
 _PIECE_BYTES = 65_536
 
+HEADERS = {
+    # Proxies that compress hold events back until there is enough to compress; no-transform forbids
+    # it, to proxies (compression of Express, CDNs) and to middleware that asks for an encoding.
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+    "X-Content-Type-Options": "nosniff",
+}
+
 
 class EventStream(Response):
     """Sends a follower's frames until the seal, an error, the maximum age or a disconnect.
 
-    None of these affects the producer.
+    None of these affects the producer. Every response whose client is still there ends with a named
+    event: ``end``, ``error``, or ``reconnect`` where the stream goes on.
 
     Args:
         gateway: Counts the connection and can stop it.
         follower: Reads the stream for this client; released when the response ends.
-        opening: Offset to send to the client at once, see :func:`encode_opening`.
+        opening: Place to send to the client at once, see :func:`encode_opening`.
         wait_seconds: How long a stream that does not exist may take to appear.
     """
 
@@ -59,18 +69,20 @@ class EventStream(Response):
         gateway: Gateway,
         follower: Follower,
         *,
-        opening: int | None = None,
+        opening: EventPlace | None = None,
         wait_seconds: float = 0.0,
     ) -> None:
         self.status_code = 200
         self.background = None
-        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self.init_headers(HEADERS)
         self._gateway = gateway
         self._options = gateway.options
         self._follower = follower
         self._opening = opening
         self._wait_seconds = wait_seconds
         self._writer: asyncio.Task[None] | None = None
+        self._is_stopping = False
+        self._is_inside_event = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -80,6 +92,8 @@ class EventStream(Response):
             if scope["method"] != "HEAD":
                 async with self._gateway.connection(self):
                     await self._serve(receive, send)
+                if self._is_stopping and not self._is_inside_event:
+                    await self._say_goodbye(send, "stopping", _START_AND_END_SECONDS)
             await _send(send, end, _START_AND_END_SECONDS)
         except _ClientGoneError as exc:
             _logger.debug("a client of %s is gone: %s", self._follower.hub.stream, exc)
@@ -88,7 +102,8 @@ class EventStream(Response):
 
     def stop(self) -> None:
         """End the connection now, in an orderly way."""
-        if self._writer is not None:
+        if self._writer is not None and not self._writer.done():
+            self._is_stopping = True
             self._writer.cancel()
 
     async def _serve(self, receive: Receive, send: Send) -> None:
@@ -112,8 +127,11 @@ class EventStream(Response):
     async def _write_all(self, send: Send) -> None:
         options = self._options
         try:
-            await self._write(send, encode_opening(options.retry_seconds, self._opening))
+            opening = None if self._opening is None else str(self._opening)
+            await self._write(send, encode_opening(options.retry_seconds, opening))
             await self._write_events(send)
+            if not self._follower.is_ended:
+                await self._say_goodbye(send, "max_age", options.send_timeout_seconds)
         except StreamqError as exc:
             if exc is not self._follower.hub.failure:
                 self._gateway.failures.log(self._follower.hub.stream, exc)
@@ -150,12 +168,19 @@ class EventStream(Response):
                 await self._write(send, data)
                 now = written = time.monotonic()
 
+    async def _say_goodbye(self, send: Send, reason: str, timeout_seconds: float) -> None:
+        data = encode_reconnect(reason, str(self._follower.place))
+        message = {"type": "http.response.body", "body": data, "more_body": True}
+        await _send(send, message, timeout_seconds)
+
     async def _write(self, send: Send, data: bytes) -> None:
         # In pieces: servers copy what a client does not accept at once, and a chunk may be large.
+        self._is_inside_event = len(data) > _PIECE_BYTES
         for start in range(0, len(data), _PIECE_BYTES):
-            body = data if len(data) <= _PIECE_BYTES else data[start : start + _PIECE_BYTES]
+            body = data[start : start + _PIECE_BYTES] if self._is_inside_event else data
             message = {"type": "http.response.body", "body": body, "more_body": True}
             await _send(send, message, self._options.send_timeout_seconds)
+        self._is_inside_event = False
 
 
 class _ClientGoneError(Exception):

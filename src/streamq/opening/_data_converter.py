@@ -1,4 +1,4 @@
-"""Loads the codec of the data converter that ``STREAMQ_DATA_CONVERTER`` names.
+"""Loads the serializer and the codec of the converter that ``STREAMQ_DATA_CONVERTER`` names.
 
 Temporal's data converters are known to :mod:`streamq.temporal` only, which the core does not
 import: it is found by an entry point, and loaded when the setting is used.
@@ -16,18 +16,21 @@ from streamq._errors import ConfigurationError
 from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.records._codec import Codec
+from streamq.records._values import Serializer, T, serializer_for
 
-GROUP = "streamq.codecs"
-"""Entry points that load the codec of a data converter; each one is a :class:`CodecLoader`."""
+GROUP = "streamq.converters"
+"""Entry points that load what a data converter decodes with; each is a :class:`Loader`."""
 
 _NAME = "temporal"
 
 
-class CodecLoader(Protocol):
-    """Loads the codec of a data converter that is given by name."""
+class Loader(Protocol):
+    """Loads the serializer and the codec of a data converter that is given by name."""
 
-    def __call__(self, name: str, stream: StreamId, namespace: str) -> Codec | None:
-        """Return the codec of ``module:name`` for a stream of a Temporal namespace.
+    def __call__(
+        self, name: str, stream: StreamId, namespace: str, value_type: type[T] | None
+    ) -> tuple[Serializer[T], Codec | None]:
+        """Return what decodes a stream of a Temporal namespace with ``module:name``.
 
         Raises:
             ConfigurationError: It cannot be imported, or is not a data converter.
@@ -35,28 +38,32 @@ class CodecLoader(Protocol):
         ...
 
 
-def configured_codec(settings: Settings, stream: StreamId) -> Codec | None:
-    """Return the codec that ``STREAMQ_DATA_CONVERTER`` names, for a stream; ``None`` without one.
+def configured_conversion(
+    settings: Settings, stream: StreamId, value_type: type[T] | None = None
+) -> tuple[Serializer[T], Codec | None]:
+    """Return what decodes the values and the records of a stream, by ``STREAMQ_DATA_CONVERTER``.
+
+    Without that setting there is no codec, and values are decoded by :func:`serializer_for`.
 
     Raises:
         ConfigurationError: The setting is wrong; the message says why.
     """
     if not settings.data_converter:
-        return None
+        return serializer_for(value_type), None
     try:
-        load = _codec_loader()
+        load = _loader()
     except ImportError as exc:
         raise ConfigurationError(
             f"STREAMQ_DATA_CONVERTER={settings.data_converter!r} needs Temporal's SDK ({exc}); "
             "run: pip install 'streamq[temporal]'"
         ) from exc
-    return load(settings.data_converter, stream, settings.temporal_namespace)
+    return load(settings.data_converter, stream, settings.temporal_namespace, value_type)
 
 
 @functools.cache  # entry points are read from disk, and a gateway opens many readers
-def _codec_loader() -> CodecLoader:
+def _loader() -> Loader:
     for point in importlib.metadata.entry_points(group=GROUP, name=_NAME):
-        return cast(CodecLoader, point.load())
+        return cast(Loader, point.load())
     raise ConfigurationError(
         f"STREAMQ_DATA_CONVERTER is set, but the installed metadata of streamq has no entry point "
         f"{_NAME!r} in group {GROUP!r}; run: pip install --force-reinstall streamq"

@@ -23,9 +23,10 @@ from streamq._settings import Settings, build, check_variables, load_settings
 from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions, close_all
 from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
-from streamq.reading._tail import StreamStatus, read_tail
+from streamq.reading._tail import StreamStatus, read_latest, read_tail
 from streamq.records._codec import Codec
-from streamq.records._values import PLAIN, Serializer, T, serializer_for
+from streamq.records._text import well_formed
+from streamq.records._values import PLAIN, Serializer, T
 from streamq.records._wire import MAX_EPOCH, Record, RecordKind
 from streamq.writing._fence import Fence
 from streamq.writing._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
@@ -36,11 +37,12 @@ from streamq.writing._takeover import take_over
 from streamq.writing._writer import StreamWriter
 from streamq.writing._writer_options import WriterOptions
 
-from ._data_converter import configured_codec
+from ._data_converter import configured_conversion
 from ._drivers import installed_drivers, load_driver
 from ._opening import Opening
 from ._requirements import check_capabilities
 
+_NAMED_PLACES = ("beginning", "last", "tail")
 MAX_HEADER_BYTES = 3_000
 """Most bytes of headers, so that an OPEN record fits every backend."""
 
@@ -138,11 +140,14 @@ def open_writer(
                 "OnRetry.REPLAY compares every chunk with what is stored, and OnFull.DROP leaves "
                 "some out; take OnFull.BLOCK, or OnRetry.RESTART"
             )
-        if len(producer.encode()) > MAX_PRODUCER_BYTES:
+        whole_producer = well_formed(producer)
+        if len(whole_producer.encode()) > MAX_PRODUCER_BYTES:
             raise ConfigurationError(
                 f"producer {producer[:40]!r}... is longer than {MAX_PRODUCER_BYTES} bytes"
             )
-        header_items = tuple((headers or {}).items())
+        header_items = tuple(
+            (well_formed(name), well_formed(value)) for name, value in (headers or {}).items()
+        )
         size = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in header_items)
         if size > MAX_HEADER_BYTES:
             raise ConfigurationError(
@@ -180,7 +185,7 @@ def open_writer(
                 needs_reset=beginning.needs_reset,
                 max_record_bytes=max_record_bytes,
                 durable=durable,
-                producer=producer,
+                producer=whole_producer,
                 holds_back=options.holds_back,
             )
             fence = None
@@ -203,7 +208,7 @@ def open_writer(
 class ReaderOptions(TypedDict, total=False):
     """Options of :func:`open_reader`, where they are described, that do not change its type."""
 
-    from_: Literal["beginning", "tail"] | str
+    from_: Literal["beginning", "last", "tail"] | str
     queue: ChunkQueue | None
     settings: Settings | None
     must_exist: bool
@@ -234,7 +239,7 @@ def open_reader(
 def open_reader(
     stream: str | StreamId,
     *,
-    from_: Literal["beginning", "tail"] | str = "beginning",
+    from_: Literal["beginning", "last", "tail"] | str = "beginning",
     queue: ChunkQueue | None = None,
     settings: Settings | None = None,
     must_exist: bool = False,
@@ -250,8 +255,11 @@ def open_reader(
 
     Args:
         stream: Name within the configured tenant, or a full identity.
-        from_: ``"beginning"``; ``"tail"`` for events after this moment (resolved once, here); or a
-            cursor that an earlier reader of this stream returned.
+        from_: ``"beginning"``; ``"last"`` for the latest value and everything after it;
+            ``"tail"`` for events after this moment; or a cursor that an earlier reader of this
+            stream returned. ``"last"`` and ``"tail"`` are resolved once, here. The latest value is
+            the newest chunk, unless a reset has voided it: then, as for a stream without a chunk,
+            ``"last"`` is ``"tail"``.
         queue: An open queue to use; it stays open. By default one is opened, and closed with the
             reader.
         settings: Limits and defaults; by default those that are configured.
@@ -260,7 +268,9 @@ def open_reader(
         idle_seconds: Deadline for the next event when iterating; by default the configured one.
         value_type: Type that every value is validated as: a pydantic model, a dataclass, a plain
             type.
-        serializer: Decodes values, instead of ``value_type``.
+        serializer: Decodes values; by default the converter of ``STREAMQ_DATA_CONVERTER``, and
+            without one text, bytes and JSON are. What cannot be decoded raises where its ``value``
+            is asked for, and delays no other event.
         codec: The writer's codec, if it has one; by default that of ``STREAMQ_DATA_CONVERTER``.
         commits: On backends without replay, whether delivered events are acknowledged when more
             are requested. With ``False`` the reader delivers the events of one read only, and a
@@ -278,25 +288,26 @@ def open_reader(
     async def opener() -> StreamReader[T, Gap]:
         chosen = settings or load_settings()
         identity = stream_id(stream, chosen)
-        cursor = Cursor() if from_ in ("beginning", "tail") else Cursor.decode(from_, identity)
+        cursor = Cursor() if from_ in _NAMED_PLACES else Cursor.decode(from_, identity)
+        configured, its_codec = configured_conversion(chosen, identity, value_type)
         async with _using(queue, chosen) as (used, on_close):
             check_capabilities(used, require)
             retry = retry_policy(chosen, used, identity)
             if must_exist:
                 await retry.run(lambda: used.describe(identity))
-            if from_ == "tail":
-                try:
+            with contextlib.suppress(StreamNotFoundError):  # all of it is still to come
+                if from_ == "tail":
                     cursor = (await read_tail(used, identity, retry)).cursor
-                except StreamNotFoundError:
-                    cursor = Cursor()
+                elif from_ == "last":
+                    cursor = await read_latest(used, identity, retry)
         return StreamReader(
             used,
             identity,
             cursor,
             idle_seconds=chosen.idle_seconds if idle_seconds is None else idle_seconds,
             retry=retry,
-            serializer=serializer or serializer_for(value_type),
-            codec=codec or configured_codec(chosen, identity),
+            serializer=serializer or configured,
+            codec=codec or its_codec,
             commits=commits,
             gaps_as_events=gaps_as_events,
             on_close=on_close,

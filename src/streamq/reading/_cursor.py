@@ -90,8 +90,8 @@ class Cursor:
         except (ValueError, binascii.Error, struct.error) as exc:
             shown = token if len(token) <= 40 else token[:37] + "..."
             raise CursorError(
-                f"{shown!r} is not a cursor, or not all of one; give 'beginning', 'tail' or a "
-                "cursor that a reader returned, unchanged",
+                f"{shown!r} is not a cursor, or not all of one; give 'beginning', 'last', 'tail' "
+                "or a cursor that a reader returned, unchanged",
                 stream=str(stream),
             ) from exc
         if version not in (_PLAIN, _BASED):

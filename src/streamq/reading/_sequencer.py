@@ -52,6 +52,8 @@ class Sequencer:
         self.offset = progress.offset
         self._base = progress.base
         self._relative = relative
+        self.event_epoch = progress.epoch
+        """Epoch of the newest event, not above ``epoch``; 0 if it is not known."""
         self.seal: Seal | None = None
         self.sealed_by = ""
         self.headers: dict[str, str] = {}
@@ -184,17 +186,23 @@ class Sequencer:
         self._drop_parts()
         self.attempt = record.attempt
         if record.resets and first >= expected:
-            events.append(Reset(first, record.attempt))
+            events.append(Reset(first, record.attempt, record.epoch))
         # Chunk i has the offset first_chunk + i; those before ``expected`` have been delivered.
         first_chunk = first + record.resets
         for i in range(max(expected - first_chunk, 0), len(record.chunks)):
             encoding, data = record.chunks[i]
             chunk = Chunk(
-                first_chunk + i, record.attempt, record.seq + i, encoding, data, self._serializer
+                first_chunk + i,
+                record.attempt,
+                record.seq + i,
+                encoding,
+                data,
+                self._serializer,
+                record.epoch,
             )
             events.append(chunk)
         self.next_seq = record.seq + len(record.chunks)
-        self.offset = record.last_offset
+        self.offset, self.event_epoch = record.last_offset, record.epoch
         if record.seal is not None:
             body = record.seal
             self.sealed_by = body.producer
@@ -205,6 +213,7 @@ class Sequencer:
                 body.error_type,
                 body.message,
                 body.retryable,
+                record.epoch,
             )
             events.append(self.seal)
         return events
@@ -241,8 +250,15 @@ class Sequencer:
             whole = b"".join(self._parts)
             self._drop_parts()
             self.offset, self.next_seq = record.offset, record.seq + 1
+            self.event_epoch = record.epoch
             chunk = Chunk(
-                record.offset, record.attempt, record.seq, encoding, whole, self._serializer
+                record.offset,
+                record.attempt,
+                record.seq,
+                encoding,
+                whole,
+                self._serializer,
+                record.epoch,
             )
             events.append(chunk)
         return events
@@ -323,6 +339,8 @@ def fold_tail(newest_first: Iterable[Record]) -> Sequencer | None:
                     record.epoch, record.attempt, record.seq + record.completes, record.last_offset
                 )
             )
+            if not record.completes:
+                sequencer.event_epoch = 0  # not known: another attempt may have sent that event
         else:
             base = Progress(record.epoch, record.attempt, record.seq, record.offset - 1)
             sequencer = Sequencer(base)

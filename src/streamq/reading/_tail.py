@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
-from streamq._errors import CapabilityError, CorruptRecordError, CursorError
-from streamq._events import Seal, StreamId
+from streamq._errors import BackendError, CapabilityError, CorruptRecordError, CursorError
+from streamq._events import Chunk, Reset, Seal, StreamId
 from streamq._retry import RetryPolicy
 from streamq.driver import START, ChunkQueue, Stored, StreamInfo
 from streamq.records._wire import Record, RecordKind
 
 from ._cursor import Cursor, Progress
+from ._latest import find_latest
 from ._sequencer import Sequencer, fold_tail
 
 _FIRST_RECORDS = 4
 _GROWTH = 8
+_MOST_RECORDS = 2_048  # of the newest epoch, where the whole stream can be read instead
 _PAGE_RECORDS = 1_000
 _PAGE_BYTES = 4_194_304
 
@@ -58,6 +60,8 @@ class Tail:
             here gets it, and before the parts of an incomplete chunk.
         position: The driver's position after the newest record.
         opening: The record that opened the newest epoch, if it was among those read.
+        latest: The place before the latest value; ``None`` if there is none, or it was not asked
+            for.
     """
 
     info: StreamInfo
@@ -65,6 +69,7 @@ class Tail:
     cursor: Cursor
     position: str
     opening: bytes | None = None
+    latest: Cursor | None = None
 
     @property
     def status(self) -> StreamStatus:
@@ -91,20 +96,29 @@ async def read_tail(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> 
         CorruptRecordError: One of its records is damaged.
         BackendUnavailableError: The backend stayed unreachable for the retry deadline.
     """
-    capabilities = queue.capabilities
-    if not (capabilities.replay and capabilities.writable):
-        raise CapabilityError(
-            f"backend {queue.backend!r} cannot tell where stream {stream} stands: that takes "
-            "replay, and a fence or order",
-            backend=queue.backend,
-            stream=str(stream),
-        )
-    if capabilities.fenced:
+    _check_readable(queue, stream)
+    if queue.capabilities.fenced:
         return await retry.run(lambda: _newest(queue, stream))
-    info = await retry.run(lambda: queue.describe(stream))
-    fold = Fold(queue, stream, retry)
-    await fold.advance()
-    return fold.tail(info)
+    return await _folded(queue, stream, retry)
+
+
+async def read_latest(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Cursor:
+    """Return the place before the latest value: the newest chunk that no reset has voided.
+
+    If there is none, it is the place after the newest event, or before the seal.
+
+    Raises:
+        StreamqError: As for :func:`read_tail`.
+    """
+    _check_readable(queue, stream)
+    if queue.capabilities.fenced:
+        tail = await retry.run(lambda: _newest(queue, stream, latest=True))
+    else:
+        found = await retry.run(lambda: _latest_of_newest_epoch(queue, stream))
+        if found is not None:
+            return found
+        tail = await _folded(queue, stream, retry)
+    return tail.latest or tail.cursor
 
 
 async def newest_epoch(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> int:
@@ -119,25 +133,88 @@ async def newest_epoch(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) 
     return await retry.run(lambda: queue.newest_epoch(stream))
 
 
-async def _newest(queue: ChunkQueue, stream: StreamId) -> Tail:
+def _check_readable(queue: ChunkQueue, stream: StreamId) -> None:
+    capabilities = queue.capabilities
+    if not (capabilities.replay and capabilities.writable):
+        raise CapabilityError(
+            f"backend {queue.backend!r} cannot tell where stream {stream} stands: that takes "
+            "replay, and a fence or order",
+            backend=queue.backend,
+            stream=str(stream),
+        )
+
+
+async def _folded(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Tail:
+    """Read the whole of a stream whose backend does not fence."""
+    info = await retry.run(lambda: queue.describe(stream))
+    fold = Fold(queue, stream, retry)
+    await fold.advance()
+    return fold.tail(info)
+
+
+async def _describe(
+    queue: ChunkQueue, stream: StreamId, count: int
+) -> tuple[StreamInfo, list[Record]]:
+    """Return the description of a stream and its newest records, newest first, at least one."""
+    info = await queue.describe(stream, last=count)
+    if not info.last:
+        raise BackendError(
+            f"backend {queue.backend!r} knows stream {stream} and returned none of its newest "
+            f"{count} records: they were removed by something else than streamq, or the driver's "
+            "describe(last=...) returns too few; delete the stream to begin again",
+            backend=queue.backend,
+            stream=str(stream),
+        )
+    return info, [decode(stored, queue, stream) for stored in info.last]
+
+
+async def _newest(queue: ChunkQueue, stream: StreamId, *, latest: bool = False) -> Tail:
     """Read the newest records of a backend that fences: none of them is stale."""
     count = _FIRST_RECORDS
     while True:
-        info = await queue.describe(stream, last=count)
-        records = [decode(stored, queue, stream) for stored in info.last]
+        info, records = await _describe(queue, stream, count)
+        is_all = len(records) < count
         state = fold_tail(records)
-        if state is None and len(records) < count:
+        if state is None and is_all:
             # These are all records, and no attempt stored more than its opening.
             state = Sequencer()
             for record in reversed(records):
                 state.feed(record)
         # With an incomplete chunk, back to the record before its first part.
-        needed = records[0].part + 2 if records and _is_incomplete(records[0]) else 0
-        if state is not None and (len(records) >= needed or len(records) < count):
+        needed = records[0].part + 2 if _is_incomplete(records[0]) else 0
+        value = find_latest(info.last, records, is_all=is_all) if latest else None
+        if isinstance(value, int):
+            needed = max(needed, value)
+        if state is not None and (len(records) >= needed or is_all):
             newest, opened = info.last[0], records[0].kind is RecordKind.OPEN
             cursor = _cursor(info.last, records, state)
-            return Tail(info, state, cursor, newest.position, newest.data if opened else None)
+            opening = newest.data if opened else None
+            before = value if isinstance(value, Cursor) else None
+            return Tail(info, state, cursor, newest.position, opening, before)
         count = max(count * _GROWTH, needed)
+
+
+async def _latest_of_newest_epoch(queue: ChunkQueue, stream: StreamId) -> Cursor | None:
+    """Return the place before the latest value, if the newest records of a stream show it.
+
+    The backend does not fence. Records of the newest epoch are never stale. It has been made known
+    before any of them could be read, so it is asked for first.
+
+    Returns:
+        ``None`` if only reading the whole stream can tell: the newest epoch has stored nothing but
+        its opening yet, or a record twice, or an even newer one has begun.
+    """
+    epoch = await queue.newest_epoch(stream)
+    count = _FIRST_RECORDS
+    while True:
+        info, records = await _describe(queue, stream, count)
+        is_all = len(records) < count
+        value = find_latest(info.last, records, is_all=is_all, epoch=epoch)
+        if not isinstance(value, int):
+            return value
+        if is_all or count >= _MOST_RECORDS:
+            return None
+        count = max(count * _GROWTH, value)
 
 
 def _cursor(stored: tuple[Stored, ...], records: list[Record], state: Sequencer) -> Cursor:
@@ -186,6 +263,7 @@ class Fold:
     position: str = START
     opening: bytes | None = None
     _whole: str = START
+    _latest: Cursor | None = None
 
     async def advance(self, until: bytes | None = None) -> bool:
         """Read on to the newest record, or only to a given one; return whether that one was found.
@@ -213,7 +291,7 @@ class Fold:
             cursor = Cursor(state.progress, self._whole)
         else:
             cursor = _before_seal(state, seal, self._whole)
-        return Tail(info, state, cursor, self.position, self.opening)
+        return Tail(info, state, cursor, self.position, self.opening, self._latest)
 
     async def _read(self, max_bytes: int) -> list[Stored]:
         found = await self.queue.read(
@@ -227,15 +305,21 @@ class Fold:
 
     def _feed(self, stored: Stored) -> None:
         record = decode(stored, self.queue, self.stream)
-        epoch = self.state.epoch
+        epoch, whole = self.state.epoch, self._whole
         try:
-            self.state.feed(record)
+            events = self.state.feed(record)
         except CursorError:
             # The beginning is no longer stored, and records that a stale attempt wrote after its
             # successor took over were counted as valid. From here on the successor's count.
             base = Progress(record.epoch, record.attempt, record.seq, record.offset - 1)
             self.state = Sequencer(base, gaps_as_events=True)
-            self.state.feed(record)
+            events = self.state.feed(record)
+        for event in events:
+            if isinstance(event, Reset):
+                self._latest = None
+            elif isinstance(event, Chunk):
+                place = Progress(record.epoch, event.attempt, event.seq, event.offset - 1)
+                self._latest = Cursor(place, whole)
         if self.state.epoch > epoch:
             self.opening = stored.data if record.kind is RecordKind.OPEN else None
         self.position = stored.position

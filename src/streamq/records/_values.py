@@ -22,6 +22,9 @@ from typing_extensions import TypeVar
 
 from streamq._errors import SerializationError, error_text
 
+from ._payload import StoredPayload
+from ._text import well_formed, well_formed_json
+
 
 class Encoding(enum.IntEnum):
     """Encoding of the bytes of a chunk (two bits on the wire).
@@ -82,18 +85,18 @@ def encode_value(value: object) -> tuple[Encoding, bytes]:
 
     Returns:
         The encoding and the bytes: ``str`` as UTF-8, ``bytes`` unchanged, other values as JSON,
-        including dataclasses, pydantic models, dates, UUIDs, decimals and enums.
+        including dataclasses, pydantic models, dates, UUIDs, decimals and enums. Surrogates are
+        joined to characters, and those that stay alone replaced by U+FFFD, also in JSON.
 
     Raises:
-        SerializationError: The value is not JSON-serialisable (or holds NaN, infinity or a lone
-            surrogate).
+        SerializationError: The value is not JSON-serialisable (or holds NaN or infinity).
     """
     try:
         if isinstance(value, str):
-            return Encoding.TEXT, value.encode()
+            return Encoding.TEXT, well_formed(value).encode()
         if isinstance(value, bytes | bytearray | memoryview):
             return Encoding.BYTES, bytes(value)
-        return Encoding.JSON, _encode_json(value).encode()
+        return Encoding.JSON, well_formed(_encode_json(value)).encode()
     except (TypeError, ValueError, RecursionError) as exc:
         raise SerializationError(
             f"cannot serialise a chunk of type {type(value).__name__}: {error_text(exc)}. "
@@ -104,23 +107,46 @@ def encode_value(value: object) -> tuple[Encoding, bytes]:
 def decode_value(encoding: Encoding, data: bytes) -> Any:
     """Decode the bytes of a chunk into the value that was sent.
 
+    NaN and infinities in JSON are floats. Of payloads, those are decoded that are JSON, bytes or
+    nothing.
+
     Raises:
         SerializationError: The bytes do not have the declared encoding, or only a Temporal data
             converter can decode them.
     """
     if encoding is Encoding.BYTES:
         return data
-    if encoding is Encoding.PAYLOAD:
-        raise SerializationError(
-            f"a chunk of {len(data)} bytes was encoded by a Temporal data converter as something "
-            "that is neither text, bytes nor JSON; read it with the same converter (subscribe, or "
-            "STREAMQ_DATA_CONVERTER)"
-        )
     try:
-        text = data.decode()
-        return text if encoding is Encoding.TEXT else json.loads(text)
+        if encoding is Encoding.TEXT:
+            return data.decode()
+        if encoding is Encoding.JSON:
+            return json.loads(well_formed_json(data))
+        return _decode_payload(StoredPayload.parse(data))
     except (ValueError, RecursionError) as exc:
-        raise SerializationError(f"a chunk is not valid {encoding.name}: {exc}") from exc
+        raise SerializationError(
+            f"a chunk is not valid {encoding.name}: {type(exc).__name__}: {error_text(exc)}"
+        ) from exc
+
+
+def payload_json(payload: StoredPayload) -> bytes | None:
+    """Return the JSON that a payload is, or ``None`` if it is something else."""
+    return payload.data if payload.encoding.startswith("json/") else None
+
+
+def _decode_payload(payload: StoredPayload) -> Any:
+    data = payload_json(payload)
+    if data is not None:
+        return json.loads(well_formed_json(data))
+    if payload.encoding == "binary/plain":
+        return payload.data
+    if payload.encoding == "binary/null":
+        return None
+    name = f"{payload.encoding!r} {payload.message_type}".rstrip()
+    raise SerializationError(
+        f"a chunk of {len(payload.data)} bytes has Temporal's encoding {name}, which takes the "
+        "data converter that wrote it: subscribe() has the client's; for open_reader, the gateway "
+        "and the command line name it as STREAMQ_DATA_CONVERTER=module:name, or pass serializer="
+    )
 
 
 class PlainSerializer:
@@ -167,7 +193,11 @@ class TypedSerializer(Generic[T]):
         value = decode_value(encoding, data)
         try:
             if encoding is Encoding.JSON:
-                return self._adapter.validate_json(data)
+                return self._adapter.validate_json(well_formed_json(data))
+            if encoding is Encoding.PAYLOAD:
+                text = payload_json(StoredPayload.parse(data))
+                if text is not None:
+                    return self._adapter.validate_json(well_formed_json(text))
             return self._adapter.validate_python(value)
         except ValidationError as exc:
             raise SerializationError(

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, cast
 
 from streamq._errors import ChunkTooLargeError, SerializationError, error_text
 from streamq._events import Chunk, Event, EventOrGap, Gap, Reset, Seal, SealState
+from streamq.records._text import well_formed_json
 from streamq.records._values import PLAIN, Encoding, Serializer
 
 from ._failure import final_failure
@@ -181,13 +182,14 @@ def _json_value(chunk: Chunk[Any]) -> tuple[Any, list[Any] | None, int]:
     encoding = chunk.encoding
     if encoding is Encoding.TEXT or encoding is Encoding.JSON:
         try:
-            text = chunk.data.decode()
             if encoding is Encoding.TEXT:
+                text = chunk.data.decode()
                 return text, None, len(json.dumps(text)) + 1
-            value = json.loads(text, parse_constant=_refuse)
+            value = json.loads(well_formed_json(chunk.data), parse_constant=_refuse)
             if is_deep(value):
                 raise ValueError("nested too deeply for converters that recurse")
-            return value, None, len(json.dumps(value, separators=(",", ":"))) + 1
+            size = len(json.dumps(value, separators=(",", ":"), allow_nan=False)) + 1
+            return value, None, size
         except (ValueError, RecursionError):
             pass  # a value that is not strictly JSON is sent as bytes
     data = base64.b64encode(chunk.data).decode("ascii")

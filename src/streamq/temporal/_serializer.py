@@ -11,8 +11,10 @@ import os
 import sys
 from typing import Any, Generic
 
-from google.protobuf.message import DecodeError
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError, Message
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import (
@@ -30,6 +32,8 @@ from streamq._events import StreamId
 from streamq._executions import execution_of
 from streamq._settings import did_you_mean
 from streamq.records._codec import Codec
+from streamq.records._payload import StoredPayload
+from streamq.records._text import well_formed_json, well_formed_value
 from streamq.records._values import (
     Encoding,
     Serializer,
@@ -38,6 +42,7 @@ from streamq.records._values import (
     decode_value,
     describe_invalid,
     encode_value,
+    serializer_for,
 )
 
 _ENCODING = "encoding"
@@ -72,7 +77,8 @@ class PayloadSerializer(Generic[T]):
     ) -> None:
         self._converter = converter
         self._is_inferred = is_inferred
-        self._is_transparent = is_transparent
+        self.is_transparent = is_transparent
+        """Whether the converter returns text and bytes unchanged."""
         self._type = value_type
         self._takes_bytes = value_type is None or any(
             each in (bytes, object, Any) for each in alternatives(value_type)
@@ -87,16 +93,31 @@ class PayloadSerializer(Generic[T]):
         if isinstance(value, bytearray | memoryview):
             # Converters refuse them, or turn them into a list of numbers.
             return self.encode(bytes(value))  # type: ignore[arg-type]
-        if self._is_transparent and type(value) in (str, bytes):
+        if self.is_transparent and type(value) in (str, bytes):
             return encode_value(value)
         try:
-            [payload] = self._converter.to_payloads([value])
+            payload = self._to_payload(value)
         except Exception as exc:
             raise SerializationError(
                 f"the data converter cannot encode a chunk of type {type(value).__name__}: "
                 f"{error_text(exc)}"
             ) from exc
         return encode_payload(payload)
+
+    def _to_payload(self, value: Any) -> Payload:
+        try:
+            [payload] = self._converter.to_payloads([value])
+        except ValueError as exc:
+            # Pydantic refuses half a character, which the SDK's own converter takes.
+            if "surrogates not allowed" not in error_text(exc):
+                raise
+            whole = well_formed_value(to_jsonable_python(value))
+            [payload] = self._converter.to_payloads([whole])
+        return payload
+
+    def as_json(self, value: Any) -> Any:
+        """Return a decoded value in a form that pydantic writes as JSON."""
+        return MessageToDict(value) if isinstance(value, Message) else value
 
     def decode(self, encoding: Encoding, data: bytes) -> T:
         """Turn bytes back into a value.
@@ -114,7 +135,7 @@ class PayloadSerializer(Generic[T]):
     def _decode(self, encoding: Encoding, data: bytes, wanted: type[T] | None) -> T:
         if encoding is Encoding.TEXT and (wanted is None or wanted is str):
             return decode_value(encoding, data)  # type: ignore[no-any-return]
-        if self._is_transparent and wanted is None and encoding is not Encoding.PAYLOAD:
+        if self.is_transparent and wanted is None and encoding is not Encoding.PAYLOAD:
             return decode_value(encoding, data)  # type: ignore[no-any-return]
         try:
             payload = _payload(encoding, data)
@@ -123,13 +144,23 @@ class PayloadSerializer(Generic[T]):
             # The error is not set as the cause: its text may contain the data.
             found = describe_invalid(exc) if isinstance(exc, ValidationError) else ""
             raise SerializationError(
-                f"the data converter cannot decode a chunk ({encoding.name}) as {_name(wanted)}: "
-                f"{found or type(exc).__name__}"
+                f"the data converter cannot decode a chunk ({_encoding_name(encoding, data)}) as "
+                f"{_name(wanted)}: {found or type(exc).__name__}"
             ) from None
         if wanted is not None and isinstance(value, bytes) and not self._takes_bytes:
             # Converters return bytes for any requested type.
             raise SerializationError(f"a chunk of {len(value)} bytes is not a {_name(wanted)}")
         return value  # type: ignore[no-any-return]
+
+
+def _encoding_name(encoding: Encoding, data: bytes) -> str:
+    if encoding is not Encoding.PAYLOAD:
+        return encoding.name
+    try:
+        payload = StoredPayload.parse(data)
+    except ValueError:
+        return "no payload"
+    return f"{payload.encoding!r} {payload.message_type}".rstrip()
 
 
 def _name(wanted: Any) -> str:
@@ -139,8 +170,12 @@ def _name(wanted: Any) -> str:
 def encode_payload(payload: Payload) -> tuple[Encoding, bytes]:
     """Return a payload as the value of a chunk: as JSON or bytes if it is nothing more."""
     metadata = dict(payload.metadata)
-    if metadata == _JSON and _is_json(payload.data):
-        return Encoding.JSON, payload.data
+    if metadata.get(_ENCODING, b"").startswith(b"json/"):
+        data = well_formed_json(payload.data)
+        if metadata == _JSON and _is_json(data):
+            return Encoding.JSON, data
+        if data != payload.data:
+            payload = Payload(metadata=metadata, data=data)
     if metadata == _BYTES:
         return Encoding.BYTES, payload.data
     if metadata == _NULL:
@@ -170,7 +205,7 @@ def _payload(encoding: Encoding, data: bytes) -> Payload:
         return Payload(metadata=_BYTES, data=data)
     if encoding is Encoding.TEXT:
         data = json.dumps(data.decode()).encode()
-    return Payload(metadata=_JSON, data=data)
+    return Payload(metadata=_JSON, data=well_formed_json(data))
 
 
 class PayloadCodecOfRecords:
@@ -239,18 +274,54 @@ def _context(stream: str, namespace: str) -> SerializationContext:
     )
 
 
-def codec_of(name: str, stream: StreamId, namespace: str) -> Codec | None:
-    """Return the codec of the data converter that ``STREAMQ_DATA_CONVERTER`` names, for a stream.
+class PayloadDecoder(Generic[T]):
+    """Decodes payloads with a converter, and all else without one, as the converter would.
+
+    Args:
+        payloads: Decodes payloads.
+        others: Decodes text, bytes and JSON; payloads that the converter does not take, too.
+    """
+
+    def __init__(self, payloads: PayloadSerializer[T], others: Serializer[T]) -> None:
+        self.encode, self.as_json = others.encode, payloads.as_json
+        self._payloads, self._others = payloads, others
+
+    def decode(self, encoding: Encoding, data: bytes) -> T:
+        """Turn bytes back into a value.
+
+        Raises:
+            SerializationError: They are none of the requested type.
+        """
+        if encoding is not Encoding.PAYLOAD:
+            return self._others.decode(encoding, data)
+        try:
+            return self._payloads.decode(encoding, data)
+        except SerializationError as error:
+            try:
+                return self._others.decode(encoding, data)
+            except SerializationError:
+                raise error from None
+
+
+def named_conversion(
+    name: str, stream: StreamId, namespace: str, value_type: type[T] | None
+) -> tuple[Serializer[T], Codec | None]:
+    """Return the serializer and codec of the converter that ``STREAMQ_DATA_CONVERTER`` names.
 
     Args:
         name: ``module:name``.
         stream: The stream.
         namespace: Namespace of the workflow.
+        value_type: Type of decoded values.
 
     Raises:
         ConfigurationError: The name cannot be imported, or is no data converter.
     """
-    return conversion(_load(name), stream.name, namespace)[1]
+    converter = _load(name)
+    serializer, codec = conversion(converter, stream.name, namespace, value_type)
+    if isinstance(serializer, PayloadSerializer) and serializer.is_transparent:
+        return PayloadDecoder(serializer, serializer_for(value_type)), codec
+    return serializer, codec
 
 
 def _load(name: str) -> DataConverter:

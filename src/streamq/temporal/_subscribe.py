@@ -44,7 +44,7 @@ def subscribe(
     topic: str = DEFAULT_TOPIC,
     *,
     client: Client | None = None,
-    from_: Literal["beginning", "tail"] | str = "beginning",
+    from_: Literal["beginning", "last", "tail"] | str = "beginning",
     queue: ChunkQueue | None = None,
     settings: Settings | None = None,
     idle_seconds: float = math.inf,
@@ -71,8 +71,9 @@ def subscribe(
             or the id of a workflow. Any run of a workflow's chain will do.
         topic: Which of its streams.
         client: A client of the workflow's namespace; needed with an id. A handle has its own.
-        from_: ``"beginning"``; ``"tail"`` for events after now, which is all of them if the
-            workflow does not exist yet; or a cursor.
+        from_: ``"beginning"``; ``"last"`` for the latest value and everything after it; ``"tail"``
+            for events after now, which is all of them if the workflow does not exist yet; or a
+            cursor.
         queue: An open queue to use; it stays open. By default one is opened and closed.
         settings: Limits and defaults; by default those that are configured.
         idle_seconds: How long to wait for the next event; by default as long as the workflow runs.

@@ -163,6 +163,13 @@ class FaultProxy:
         for released in Direction if direction is None else (direction,):
             self._flowing[released].set()
 
+    def redirect(self, host: str, port: int) -> None:
+        """Lead later connections to another server; open ones stay where they are.
+
+        As when a name that clients connect to moves to another host.
+        """
+        self._server = host, port
+
     def half_close(self, direction: Direction) -> int:
         """End one direction of every open connection; the other one continues.
 

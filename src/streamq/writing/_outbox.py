@@ -16,6 +16,7 @@ from streamq._errors import ReplayError, SealedError
 from streamq._events import SealState, StreamId
 from streamq.driver import Entry
 from streamq.reading._cursor import Progress
+from streamq.records._text import well_formed
 from streamq.records._values import Encoding
 from streamq.records._wire import Record, RecordKind, SealBody
 
@@ -256,6 +257,7 @@ class Outbox:
                 stream=self._stream,
             )
         error_type = error_type[:_ERROR_TYPE_CHARS]
+        error_type, message = well_formed(error_type), well_formed(message)
         room = self._body_bytes - 4 * len(error_type) - len(self._producer.encode())
         message = message[: min(_MESSAGE_CHARS, room // 4)]
         self.seal = SealBody(state, error_type, message, retryable, self._producer)

@@ -25,6 +25,7 @@ from streamq.driver import ChunkQueue, Closing
 from streamq.records._values import Encoding, TContra
 from streamq.records._wire import SealBody
 
+from ._chunk_encoder import ChunkEncoder
 from ._fence import Fence
 from ._limits import Limits, not_awaited
 from ._outbox import Outbox
@@ -85,7 +86,7 @@ class StreamWriter(Generic[TContra]):
             queue.backend,
             str(stream),
         )
-        self._serializer = options.serializer
+        self._encoder = ChunkEncoder(options.serializer, self._limits)
         self._on_full = options.on_full
         self._seals_failures = options.seals_failures
         self._seal_timeout = options.seal_timeout
@@ -148,6 +149,9 @@ class StreamWriter(Generic[TContra]):
         a record of the backend is stored in parts, which readers join. Cancellation while waiting:
         nothing of the chunk is sent.
 
+        Half a character at the end of text (a lone surrogate) waits for its other half in the next
+        text; one that stays alone becomes U+FFFD.
+
         Code that cannot await uses :meth:`send_nowait`. If a call that had to wait was never
         awaited, its chunk is lost, and :meth:`finish` fails. Calls that are done are one object.
 
@@ -178,7 +182,7 @@ class StreamWriter(Generic[TContra]):
                 of the chunk is stored. The next call may succeed.
             StreamqError: As for :meth:`send_chunk`.
         """
-        encoding, data = self._encode(value)
+        encoding, data = self._encoder.encode(value)
         with self._lock:
             if not self._take(encoding, data):
                 raise self._full(len(data), "await send_chunk, which waits for room")
@@ -189,18 +193,13 @@ class StreamWriter(Generic[TContra]):
 
         After a chunk that was accepted at once, the caller wakes the sender.
         """
-        encoding, data = self._encode(value)
+        encoding, data = self._encoder.encode(value)
         with self._lock:
             if self._take(encoding, data):
                 return None
         if self._limits.holds_back or self._on_full is OnFull.ERROR:
             raise self._full(len(data), "open the writer with OnFull.BLOCK")
         return self._accept_later(encoding, data)
-
-    def _encode(self, value: TContra) -> tuple[Encoding, bytes]:
-        encoding, data = self._serializer.encode(value)
-        self._limits.check_chunk(len(data))
-        return encoding, data
 
     def _take(self, encoding: Encoding, data: bytes) -> bool:
         """Accept or drop a chunk at once; return whether that was possible."""
@@ -229,6 +228,7 @@ class StreamWriter(Generic[TContra]):
         return self._outbox.has_room(size, self._limits.buffer_bytes)
 
     def _full(self, size: int, remedy: str) -> BufferFullError:
+        self._encoder.withdraw()
         return self._limits.buffer_full(size, self._outbox.buffered_bytes, remedy)
 
     async def _accept_later(self, encoding: Encoding, data: bytes) -> None:
@@ -384,6 +384,9 @@ class StreamWriter(Generic[TContra]):
         retryable: bool = False,
     ) -> None:
         with self._lock:
+            can_end = self._outbox.seal is None and not self._outbox.is_replaying
+            if can_end and (half := self._encoder.end()) is not None:
+                self._accept(*half)
             self._outbox.request_seal(
                 state, error_type=error_type, message=message, retryable=retryable
             )

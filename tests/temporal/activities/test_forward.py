@@ -64,7 +64,7 @@ async def gateway(client: Client, task_queue: str) -> WorkflowHandle[Any, Any]:
 
 async def wait_received(target: WorkflowHandle[Any, Any]) -> list[Any]:
     """Return what the gateway has received, once that is something."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while True:
             told: list[Any] = await target.query("told")
             if told:

@@ -288,7 +288,7 @@ async def test_streams_take_the_slots_that_are_documented(
     producers, readers, waiting = PUBLISHED[delivery]
     wanted = ({"hold": 2 * producers}, {"streamq.poll": 2 * readers} if readers else {})
     threads = threads_of_activities()
-    async with run_slots(hold, tuner=tuner), asyncio.timeout(20):
+    async with run_slots(hold, tuner=tuner), asyncio.timeout(90):
         handles = [await DELIVERIES[delivery](client, task_queue, "hold") for _ in range(2)]
         for _ in handles:
             await begun.acquire()

@@ -98,7 +98,7 @@ async def signalled_offsets(target: Handle) -> list[int]:
 
 
 async def wait_signalled(target: Handle, offsets: list[int]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(90):
         while await signalled_offsets(target) != offsets:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # a history cannot be waited for until a signal
 
@@ -106,7 +106,7 @@ async def wait_signalled(target: Handle, offsets: list[int]) -> None:
 async def test_forwarding_continues_on_the_next_worker_where_it_was(bench: Bench) -> None:
     """A deployment: the next worker goes on at once, and nothing is lost or sent twice."""
     forwarders = f"tq-{uuid.uuid4().hex}"
-    async with bench.worker(), bench.writer() as writer, asyncio.timeout(20):
+    async with bench.worker(), bench.writer() as writer, asyncio.timeout(90):
         await writer.send_chunk("a")
         await writer.send_chunk("b")
         await writer.flush()
@@ -154,7 +154,7 @@ async def test_activity_whose_workflow_has_ended_stops_waiting(bench: Bench) -> 
 
 async def test_reset_activity_begins_again(bench: Bench, client: Client) -> None:
     """An operator's reset reaches an activity that waits; its next attempt forwards."""
-    async with bench.worker(), bench.writer() as writer, asyncio.timeout(20):
+    async with bench.worker(), bench.writer() as writer, asyncio.timeout(90):
         await writer.send_chunk("a")
         await writer.flush()
         target = await bench.start("Gateway")
@@ -195,7 +195,7 @@ async def test_full_worker_lets_activities_keep_their_slots(
             retry_policy=RetryPolicy(maximum_attempts=1),
         )
 
-    async with bench.worker(), bench.writer() as writer, asyncio.timeout(20):
+    async with bench.worker(), bench.writer() as writer, asyncio.timeout(90):
         silent = await bench.start("Calls", "streamq.poll", {"stream": "silent/run/x"}, HOUR)
         await wait_waiting("streamq.poll")
         target = await bench.start("Gateway")
@@ -230,7 +230,7 @@ async def test_summaries_are_as_many_as_slots(
     faulty.always("read", block)
     bench = Bench(client, faulty, settings, task_queue)
     request = {"stream": bench.stream}
-    async with bench.worker(max_concurrent_activities=2), asyncio.timeout(20):
+    async with bench.worker(max_concurrent_activities=2), asyncio.timeout(90):
         begun = [await bench.start("Calls", "streamq.summary", request, HOUR) for _ in range(3)]
         await wait_begun(begun, 2)
         await wait_waiting(None)
@@ -274,7 +274,7 @@ async def test_payload_codec_encodes_what_is_reported(
     )
     config = client.config() | {"data_converter": converter}
     bench = Bench(Client(**config), queue, settings, task_queue)
-    async with bench.worker(), asyncio.timeout(20):
+    async with bench.worker(), asyncio.timeout(90):
         request = {"stream": bench.stream, "max_wait_seconds": 0, "cursor": "?" if fails else None}
         agent = await bench.start("Calls", "streamq.poll", request, HOUR)
         with contextlib.suppress(WorkflowFailureError):
@@ -307,7 +307,7 @@ async def test_failure_is_reported_with_its_type(
 ) -> None:
     """A mistake fails the workflow alike, whether it is found before or after the slot is left."""
     request = {"stream": bench.stream, "cursor": None} | mistake
-    async with bench.worker(), asyncio.timeout(20):
+    async with bench.worker(), asyncio.timeout(90):
         agent = await bench.start("Calls", "streamq.poll", request, HOUR)
         with pytest.raises(WorkflowFailureError) as caught:
             await agent.result()

@@ -89,7 +89,7 @@ class Firings:
     async def read(self, workflow: Handle | str) -> tuple[str, list[object]]:
         """Read the firing that a handle or id leads to; let its time come first."""
         reading = asyncio.create_task(self._read(workflow))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while not reading.done():
                 workflow_id = workflow if isinstance(workflow, str) else workflow.id
                 await self.server.skip_to_next_firing(workflow_id)
@@ -104,7 +104,7 @@ class Firings:
 
     async def later_than(self, name: str, workflow_id: str) -> str:
         """Return the name of the newest firing's stream, once that is another one."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while (newest := await self.name(workflow_id)) == name:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return newest

@@ -60,7 +60,7 @@ class Place:
     async def reach_second_run(self, mode: str = "continued") -> str:
         """Start a workflow; return the id of its second run once that is the newest."""
         first = await self.start(mode)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while (found := await self._newest()) in (None, first.result_run_id):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return str(found)
@@ -151,7 +151,7 @@ async def scheduled(place: Place) -> Handle:
         trigger_immediately=True,
     )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while not (found := (await schedule.describe()).info.recent_actions):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     finally:

@@ -58,7 +58,7 @@ class Bench:
     async def ending(self, handle: WorkflowHandle[Any, Outcome]) -> tuple[list[Event], Outcome]:
         """Return what readers got and what Temporal recorded, while the workflow goes on."""
         events = await self.story(handle)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(90):
             outcome = await handle.execute_update(Survives.outcome)
         await handle.signal(Survives.end)
         return events, outcome

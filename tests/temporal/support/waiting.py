@@ -10,7 +10,7 @@ from temporalio.client import Client, WorkflowHandle
 
 
 async def wait_progress(handle: WorkflowHandle[Any, Any], **wanted: object) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(90):
         while True:
             progress: dict[str, Any] = await handle.query("progress")
             if wanted.items() <= progress.items():
@@ -20,12 +20,12 @@ async def wait_progress(handle: WorkflowHandle[Any, Any], **wanted: object) -> d
 
 async def reach_later_run(client: Client, handle: WorkflowHandle[Any, Any]) -> None:
     newest = client.get_workflow_handle(handle.id)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while (await newest.describe()).run_id == handle.first_execution_run_id:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # there is nothing to wait for
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # it has no event

@@ -90,7 +90,7 @@ def done(summary: SweepSummary) -> dict[str, str]:
 
 async def until(condition: Callable[[], Any]) -> Any:
     """Wait for something that Temporal does not report."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(90):
         while not (found := await condition()):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return found

@@ -131,7 +131,7 @@ async def test_unknown_activity_is_kept_unless_the_operator_says_so(
             namespace=client.namespace, activity_id=handle.id, run_id=str(handle.run_id)
         )
     )
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(90):
         while await activity_ending(client, handle.id, str(handle.run_id)) != "NOT_FOUND":  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # deletion cannot be waited for
     summary = await sweep_queue(queue, settings, client, NOW)

@@ -94,7 +94,7 @@ def begin(client: Client, task_queue: str) -> Begin:
 
 
 async def reach_first_chunk(handle: Handle) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not getattr(await handle.query(Continues.state), "next", 0):  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # a query cannot be waited for
 
@@ -188,7 +188,7 @@ async def test_producer_of_terminated_workflow_is_cancelled(
     await reach_later_run(client, handle)
     await client.get_workflow_handle(handle.id).terminate()
     child = client.get_workflow_handle(stream_of(handle))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         with pytest.raises(WorkflowFailureError):
             await child.result()
     assert (await child.describe()).status.name in ("CANCELED", "FAILED")  # type: ignore[union-attr]

@@ -75,7 +75,7 @@ def follow(client: Client, task_queue: str) -> Follow:
 
 
 async def seen(handle: Handle, wanted: int) -> list[Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while True:
             found: list[Any] = await handle.query(Follows.seen)
             if len(found) >= wanted:

@@ -18,7 +18,7 @@ from temporalio.contrib.workflow_streams import (
 
 RUNS, STEPS, OUTSIDE = 2, 23, 10
 EXECUTIONS: list[int] = []
-"""The run of each execution of the activity: a busy server may give a task out twice."""
+"""The run of each execution of the activity: a busy server may lose its end and repeat it."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Job:
     async def run(self, given: Input) -> str:
         self.status.publish(f"run {given.run} begins")
         await workflow.execute_activity(
-            produce, given.run, start_to_close_timeout=timedelta(seconds=30)
+            produce, given.run, start_to_close_timeout=timedelta(seconds=10)
         )
         self.status.publish(f"run {given.run} is done")
         if given.run < RUNS:

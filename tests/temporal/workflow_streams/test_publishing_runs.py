@@ -68,7 +68,7 @@ async def test_continue_as_new_loses_no_item(
         await append(*args, **options)
 
     monkeypatch.setattr(queue, "append", slow)
-    async with asyncio.timeout(30), worker:
+    async with asyncio.timeout(90), worker:
         first = await client.start_workflow(
             ContinuesPublishing.run, id=f"wf-{uuid.uuid4().hex}", task_queue=task_queue
         )
@@ -87,7 +87,7 @@ async def test_items_of_retried_workflow_are_delivered(
     worker: Worker, client: Client, task_queue: str, read_notes: ReadNotes
 ) -> None:
     """The second attempt counts from one again; its items do not repeat those of the first."""
-    async with asyncio.timeout(30), worker:
+    async with asyncio.timeout(90), worker:
         handle = await client.start_workflow(
             RetriesPublishing.run,
             id=f"wf-{uuid.uuid4().hex}",
@@ -102,7 +102,7 @@ async def test_item_that_is_too_large_fails_the_workflow(
     worker: Worker, client: Client, task_queue: str
 ) -> None:
     """A command that is too large would be retried for ever."""
-    async with asyncio.timeout(30), worker:
+    async with asyncio.timeout(90), worker:
         with pytest.raises(WorkflowFailureError) as caught:
             await client.execute_workflow(
                 PublishesMuch.run, id=f"wf-{uuid.uuid4().hex}", task_queue=task_queue
@@ -116,7 +116,7 @@ async def test_signals_do_not_fail_the_workflow(
 ) -> None:
     """One item is too large for an activity; ``flush`` raises that, once. Repeats are dropped."""
     old = WorkflowStreamState(sequences={"of an older state": 3})
-    async with asyncio.timeout(30), worker:
+    async with asyncio.timeout(90), worker:
         handle = await client.start_workflow(
             TakesSignals.run, old, id=f"wf-{uuid.uuid4().hex}", task_queue=task_queue
         )
@@ -145,7 +145,7 @@ async def test_error_of_the_watch_is_not_the_end_of_the_workflow(
     async def broken(*args: Any) -> str:
         raise LookupError("as the test wants")
 
-    async with asyncio.timeout(30), worker:
+    async with asyncio.timeout(90), worker:
         handle = await client.start_workflow(
             TakesSignals.run,
             WorkflowStreamState(),

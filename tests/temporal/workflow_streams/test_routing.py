@@ -87,7 +87,7 @@ def read(queue: ChunkQueue, settings: Settings) -> Started:
     """Return a function that reads a topic to its seal."""
 
     async def events_of(handle: WorkflowHandle[Any, Any], topic: str = "words") -> list[Any]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             async with subscribe(handle, topic, queue=queue, settings=settings) as events:
                 return [event async for event in events]
 

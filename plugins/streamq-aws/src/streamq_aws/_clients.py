@@ -19,6 +19,7 @@ from botocore.loaders import Loader, create_loader
 
 from streamq.driver import ConfigurationError, close_all
 
+from ._credentials import QueueCredentials
 from ._errors import aws_errors, why
 from ._settings import AwsSettings
 
@@ -47,6 +48,7 @@ class AwsClients:
         self._backend = backend
         self._stack = AsyncExitStack()
         self._session: aioboto3.Session | None = None
+        self._credentials = QueueCredentials(self._open_core)
 
     async def client(
         self, service: str, *, poll_seconds: float = 0.0, signature: str | None = None
@@ -85,7 +87,9 @@ class AwsClients:
                     "as http://127.0.0.1:4566 (AWS_ENDPOINT_URL, or the driver's ..._ENDPOINT_URL)",
                     backend=self._backend,
                 ) from exc
+            client.meta.events.register_last("before-call", _send_without_asking)
             client.meta.events.register("before-send", _send_in_pieces)
+            self._credentials.watch(client)
             return client
 
     @property
@@ -98,18 +102,30 @@ class AwsClients:
         await close_all(self._stack.aclose)
 
     def _open_session(self) -> aioboto3.Session:
+        core = self._open_core()
+        core.register_component("credential_provider", self._credentials)
+        return aioboto3.Session(botocore_session=core)
+
+    def _open_core(self) -> AioSession:
         core = AioSession()
         loader = _loader(core.get_config_variable("data_path"))
         core.register_component("data_loader", loader)
         if self._settings.profile is not None:
             core.set_config_variable("profile", self._settings.profile)
         region = self._settings.region or core.get_config_variable("region")
-        session = aioboto3.Session(
-            botocore_session=core, region_name=region or os.environ.get("AWS_REGION")
-        )
+        core.set_config_variable("region", region or os.environ.get("AWS_REGION"))
         # Every session adds its own directory to the shared loader.
         loader.search_paths[:] = dict.fromkeys(loader.search_paths)
-        return session
+        return core
+
+
+def _send_without_asking(params: Any, **_: object) -> None:
+    """Remove ``Expect: 100-continue``.
+
+    It doubles the latency of each upload, and a server or proxy that never answers it makes the
+    client wait.
+    """
+    params["headers"].pop("Expect", None)
 
 
 def _send_in_pieces(request: Any, **_: object) -> None:

@@ -6,6 +6,9 @@ Design: docs/design/aws.md.
 from __future__ import annotations
 
 import functools
+import re
+import time
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 import botocore.exceptions as bx
@@ -26,17 +29,16 @@ from streamq.driver import (
     translated_errors,
 )
 
+from ._credentials import CLOCK_WORDS, EXPIRED, SCOPE_WORDS, UNKNOWN_KEY
+
 _DENIED = frozenset(
     {
         *("401", "403", "AccessDenied", "AccessDeniedException", "AuthorizationError"),
-        *("AuthFailure", "AccountProblem", "AllAccessDisabled", "ExpiredToken"),
-        *("ExpiredTokenException", "Forbidden", "InvalidAccessKeyId", "InvalidClientTokenId"),
-        *("InvalidSecurity", "InvalidToken", "MissingAuthenticationToken", "NotSignedUp"),
-        *("OptInRequired", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch"),
-        *("UnauthorizedAccess", "UnauthorizedOperation", "UnrecognizedClientException"),
+        *("Forbidden", "MissingAuthenticationToken", "UnauthorizedAccess", "UnauthorizedOperation"),
+        *EXPIRED,
+        *UNKNOWN_KEY,
         *(
             "IncompleteSignature",
-            "InvalidSignatureException",
             "KMS.AccessDeniedException",
             "KMSAccessDenied",
             "KMSAccessDeniedException",
@@ -46,7 +48,7 @@ _DENIED = frozenset(
 )
 _MISSING = frozenset(
     {
-        *("NoSuchBucket", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"),
+        *("NoSuchBucket", "NonExistentQueue", "QueueDoesNotExist"),
         *("NotFound", "NotFoundException", "404"),
     }
 )
@@ -57,7 +59,20 @@ _WRONG_REGION = frozenset(
     }
 )
 _UNHANDLED = "An HTTP Client raised an unhandled exception: "  # misleading: streamq handles it
-_SCOPE = "Credential should be scoped to"  # ... a valid region: the request went to another one
+_CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"})
+_SKEWED_SECONDS = 240.0  # requests are accepted for 300 or 900 seconds
+_ACCOUNT = frozenset(
+    {
+        *("AccountProblem", "AllAccessDisabled", "NotSignedUp", "OptInRequired", "InvalidPayer"),
+        *("SubscriptionRequiredException", "AccountSuspended", "UserSuspended"),
+    }
+)
+_ARCHIVED = frozenset({"InvalidObjectState", "ObjectNotInActiveTierError"})
+_KEY_IS_OFF = re.compile(
+    r"KMS.*(Disabled|InvalidState|NotFound|OptIn|InvalidKeyUsage)", re.IGNORECASE
+)
+_UPLOADS = frozenset({"PutObject", "CreateMultipartUpload"})
+_SQS = "AWS.SimpleQueueService."
 _THROTTLED = frozenset(
     {
         *("SlowDown", "Throttling", "ThrottlingException", "ThrottledException", "Throttled"),
@@ -70,7 +85,7 @@ _THROTTLED = frozenset(
 )
 _TRANSIENT = frozenset(
     {
-        "AWS.SimpleQueueService.QueueDeletedRecently",
+        *("QueueDeletedRecently", "PurgeQueueInProgress"),
         *("RequestTimeout", "RequestTimeoutException", "InternalError", "InternalFailure"),
         *("InternalServerError", "ServiceUnavailable", "ServiceUnavailableException"),
         *("OperationAborted", "ConditionalRequestConflict", "BadDigest", "IncompleteBody"),
@@ -108,7 +123,8 @@ _RULES = (
     ErrorRule(
         (bx.CredentialRetrievalError, bx.MetadataRetrievalError),
         BackendUnavailableError,
-        "AWS credentials cannot be fetched now: {why}; check the profile or role in use",
+        "AWS credentials cannot be fetched now: {why}; check their source: the profile "
+        "(AWS_PROFILE, AWS_CONFIG_FILE), or the role of the machine or container",
     ),
     ErrorRule(
         (
@@ -205,7 +221,27 @@ def to_streamq(
 
 
 def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
-    code, status = error_code(error), http_status(error)
+    code, status = error_code(error).removeprefix(_SQS), http_status(error)
+    reason = _reason(error)
+    if code in _CLOCK or any(words in reason for words in CLOCK_WORDS):
+        return (
+            AccessDeniedError,
+            f"AWS refuses {{what}} because the clocks differ: {{why}}; {_skew(error)}; set this "
+            "machine's clock by NTP",
+        )
+    if code in _ARCHIVED:
+        return (
+            BackendError,
+            "{what} needs an object that was moved to an archive: {why}; restore it (`aws s3api "
+            "restore-object`), and let the bucket's lifecycle rule wait for longer than the time "
+            "to live: `streamq doctor` names the rule",
+        )
+    if _KEY_IS_OFF.match(code):
+        return (
+            BackendError,
+            "{what} needs a KMS key that cannot be used: {why}; enable the key, or set another one "
+            "for the bucket, the queue or streamq",
+        )
     if code in _FULL or status == 507:
         return StorageFullError, "AWS has no room for {what}: {why}; delete data or raise the quota"
     if code in _TRANSIENT:
@@ -218,20 +254,59 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
             "{what} refers to something that does not exist: {why}; check the settings and the "
             "region, or run `streamq doctor --create`",
         )
-    if code in _WRONG_REGION or status == 301 or _SCOPE in _reason(error):
+    if code in _WRONG_REGION or status == 301 or SCOPE_WORDS in reason:
         return (
             BackendError,
-            "{what} went to the wrong region: {why}; set AWS_DEFAULT_REGION to where it is",
+            "{what} went to the wrong region: {why}; set AWS_DEFAULT_REGION to "
+            f"{_region(error) or 'where it is'}",
         )
-    if code in _DENIED or status in (401, 403):
+    if code in _ACCOUNT:
         return (
             AccessDeniedError,
-            "AWS refuses {what}: {why}; check the credentials, and the permissions that the "
-            "README of the driver lists",
+            "AWS refuses {what}: {why}; the account is closed or suspended, or may not use this "
+            "service: see its billing and support pages",
         )
+    if code in _DENIED or status in (401, 403):
+        return AccessDeniedError, "AWS refuses {what}: {why}; " + _denied_step(error, reason)
     if status >= 500 and status != _NOT_IMPLEMENTED:
         return BackendUnavailableError, "AWS cannot serve {what} now: {why}"
     return BackendError, "AWS answered {what} with an error: {why}"
+
+
+def _denied_step(error: bx.ClientError, reason: str) -> str:
+    """Return the next step after a refusal."""
+    step = "check the credentials, and the permissions that the README of the driver lists"
+    if "kms:" in reason.lower() or "KMS" in error_code(error).upper():
+        step += "; the KMS key's policy has to allow kms:GenerateDataKey and kms:Decrypt"
+    elif error.operation_name in _UPLOADS:
+        step += "; if the bucket's policy demands encryption, set STREAMQ_S3SNS_ENCRYPTION"
+    if abs(_skew_seconds(error)) > _SKEWED_SECONDS:
+        step += f"; {_skew(error)}"
+    return step
+
+
+def _skew_seconds(error: bx.ClientError) -> float:
+    """Return how far this machine's clock is ahead of the service's; 0 if it does not say."""
+    date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return time.time() - parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _skew(error: bx.ClientError) -> str:
+    seconds = _skew_seconds(error)
+    if abs(seconds) < 1:
+        return "this machine's clock differs from that of AWS"
+    direction = "ahead of" if seconds > 0 else "behind"
+    return f"this machine's clock is {abs(seconds):.0f} s {direction} that of AWS"
+
+
+def _region(error: bx.ClientError) -> str:
+    """Return the region in which the service says that it is; empty if it does not say."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    said = headers.get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")
+    return str(said or "")
 
 
 class aws_errors(translated_errors):

@@ -15,10 +15,12 @@ from streamq.driver import (
     BackendError,
     BackendUnavailableError,
     ClosedError,
+    ConfigurationError,
     ErrorRule,
     ErrorTable,
     StorageFullError,
     StreamqError,
+    ThrottledError,
     exception_classes,
     translated_errors,
 )
@@ -34,8 +36,24 @@ class TopicMissing(ke.KafkaError):  # type: ignore[misc]
         self.topic = topic
 
 
-class TokenUnavailable(ke.NodeNotReadyError):  # type: ignore[misc]
-    """The application's function returned no token; for aiokafka the broker is not ready."""
+class CredentialsUnavailable(ke.KafkaError):  # type: ignore[misc]
+    """The source of the credentials, or a file of certificates, cannot be used now."""
+
+
+class CredentialsUnusable(CredentialsUnavailable):
+    """The source of the credentials is configured wrongly."""
+
+
+class TokenUnavailable(CredentialsUnavailable):
+    """The application's function returned no token."""
+
+
+class LoginRefused(ke.KafkaError):  # type: ignore[misc]
+    """The brokers refuse credentials that were accepted before and may change."""
+
+
+class Throttled(ke.KafkaError):  # type: ignore[misc]
+    """A broker delays our requests for longer than a call may take."""
 
 
 class SessionLost(ke.KafkaError):  # type: ignore[misc]
@@ -45,6 +63,11 @@ class SessionLost(ke.KafkaError):  # type: ignore[misc]
 class PositionBeyondEnd(ke.KafkaError):  # type: ignore[misc]
     """A partition is shorter than it was: its broker was replaced, or has lost data."""
 
+
+_QUOTAS = (
+    "raise the quotas of this user and client id (producer_byte_rate, consumer_byte_rate, "
+    "request_percentage, controller_mutation_rate), or send less"
+)
 
 # First match wins, so that subclasses come before their bases.
 _RULES = (
@@ -154,10 +177,32 @@ _RULES = (
         "Kafka at {at} did not answer in time: {why}",
     ),
     ErrorRule(
+        (Throttled, ke.QuotaViolationError),
+        ThrottledError,
+        "a quota of Kafka at {at} is used up: {why}; " + _QUOTAS,
+    ),
+    ErrorRule(
         (TokenUnavailable,),
         BackendUnavailableError,
         "no token to log in to Kafka at {at}: {why}; check the function in "
         "STREAMQ_KAFKA_SASL_TOKEN_PROVIDER",
+    ),
+    ErrorRule(
+        (CredentialsUnusable,),
+        ConfigurationError,
+        "no credentials to log in to Kafka at {at}: {why}",
+    ),
+    ErrorRule(
+        (CredentialsUnavailable,),
+        BackendUnavailableError,
+        "no credentials to log in to Kafka at {at}: {why}",
+    ),
+    ErrorRule(
+        (LoginRefused,),
+        BackendUnavailableError,
+        "Kafka at {at} refuses the credentials that STREAMQ_KAFKA_SASL_CREDENTIALS, "
+        "STREAMQ_KAFKA_SASL_PASSWORD_FILE or STREAMQ_KAFKA_SASL_TOKEN_PROVIDER returned: {why}; "
+        "they are asked again",
     ),
     ErrorRule(
         (
@@ -211,9 +256,14 @@ _RULES = (
 )
 
 
+_IN_OWN_WORDS = (CredentialsUnavailable, LoginRefused, Throttled)
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, TopicMissing):
         return error.topic
+    if isinstance(error, _IN_OWN_WORDS):
+        return ", ".join(str(part) for part in error.args)
     if isinstance(error, ke.IllegalSaslStateError):
         return "it expects none on this port"
     if isinstance(error, OSError):

@@ -76,7 +76,8 @@ class KafkaQueue(ChunkQueue):
         self._translate = translator(settings.bootstrap_servers)
         self._cluster = cluster
         self._ends = EndOffsets(cluster, settings.operation_timeout_seconds)
-        self._producer = SharedProducer(settings, max_message_bytes)
+        self._producer = SharedProducer(settings, cluster.connections.brokers, max_message_bytes)
+        cluster.connections.on_replaced = self._forget_topics
         self._live_tail = LiveTail(cluster, settings.fetch_wait_ms)
         self._pages = PageCache(settings.cache_bytes)
         self._budget = TapBudget(settings.cache_bytes)
@@ -213,6 +214,11 @@ class KafkaQueue(ChunkQueue):
         await self._closing.run()
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _forget_topics(self) -> None:
+        """Forget what is known of the topics: they are those of another cluster."""
+        for topic in self._topics.values():
+            topic.forget()
 
     async def _end_following(self) -> None:
         await self._live_tail.close(closed_error(BACKEND))

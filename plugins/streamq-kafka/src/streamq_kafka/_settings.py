@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from streamq import load_settings
-from streamq.driver import ConfigurationError, DriverSettings
+from streamq.driver import ConfigurationError, CredentialCall, DriverSettings
 
 from ._naming import BACKEND, DIRECTORY_SUFFIX
 
@@ -52,6 +52,16 @@ class KafkaSettings(DriverSettings):
     )
     sasl_password: SecretStr | None = Field(
         default=None, description="password, or API secret, for PLAIN and SCRAM"
+    )
+    sasl_password_file: str | None = Field(
+        default=None,
+        description="file that contains the password; it is read for each connection",
+    )
+    sasl_credentials: CredentialCall | str | None = Field(
+        default=None,
+        description="function that returns `username` and `password`, or `token`, and is called "
+        "for each connection: an entry point in the group `streamq.credentials`, or "
+        "`module:function`",
     )
     sasl_token_provider: str | None = Field(
         default=None,
@@ -172,12 +182,19 @@ class KafkaSettings(DriverSettings):
         if not self.security_protocol.startswith("SASL_"):
             return self
         if self.sasl_mechanism == "OAUTHBEARER":
-            if not self.sasl_token_provider:
-                raise ValueError("OAUTHBEARER needs STREAMQ_KAFKA_SASL_TOKEN_PROVIDER")
-        elif self.sasl_username is None or self.sasl_password is None:
+            if not self.sasl_token_provider and self.sasl_credentials is None:
+                raise ValueError(
+                    "OAUTHBEARER needs STREAMQ_KAFKA_SASL_TOKEN_PROVIDER or "
+                    "STREAMQ_KAFKA_SASL_CREDENTIALS"
+                )
+        elif self.sasl_credentials is None and (
+            self.sasl_username is None
+            or (self.sasl_password is None and self.sasl_password_file is None)
+        ):
             raise ValueError(
                 f"{self.sasl_mechanism} needs STREAMQ_KAFKA_SASL_USERNAME and "
-                "STREAMQ_KAFKA_SASL_PASSWORD"
+                "STREAMQ_KAFKA_SASL_PASSWORD, or STREAMQ_KAFKA_SASL_PASSWORD_FILE, or "
+                "STREAMQ_KAFKA_SASL_CREDENTIALS"
             )
         return self
 

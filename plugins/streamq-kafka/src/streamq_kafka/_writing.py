@@ -26,8 +26,8 @@ from streamq.driver import SingleFlight, closed_error
 
 from ._naming import BACKEND, Headers
 from ._settings import KafkaSettings
-from .requests._client import adapt, hang_up
-from .requests._connection_options import connection_options
+from .requests._brokers import Brokers
+from .requests._client import AdaptedClient
 
 Message = tuple[bytes, "bytes | None", Headers]
 """Key, value and headers; the value None removes the key from a compacted topic."""
@@ -56,17 +56,20 @@ class SharedProducer:
     """Sends records, and waits until all in-sync replicas have stored them.
 
     Args:
-        settings: How to reach the cluster.
+        settings: How to send.
+        brokers: How to reach the cluster.
         max_message_bytes: Largest batch that the topics take.
     """
 
-    def __init__(self, settings: KafkaSettings, max_message_bytes: int) -> None:
+    def __init__(self, settings: KafkaSettings, brokers: Brokers, max_message_bytes: int) -> None:
         self._settings = settings
+        self._brokers = brokers
         self._batch_bytes = max(
             4_096, min(settings.batch_bytes, max_message_bytes - _BATCH_OVERHEAD_BYTES)
         )
         self._timeout_seconds = settings.operation_timeout_seconds
         self._producer: AIOKafkaProducer | None = None
+        self._adapted: dict[AIOKafkaProducer, AdaptedClient] = {}
         self._starting: SingleFlight[AIOKafkaProducer] = SingleFlight(
             self._start, closed=functools.partial(closed_error, BACKEND)
         )
@@ -170,7 +173,7 @@ class SharedProducer:
     async def _start(self) -> AIOKafkaProducer:
         settings = self._settings
         compression = None if settings.compression == "none" else settings.compression
-        options = connection_options(settings)
+        options = dict(self._brokers.access.client_options)
         if not settings.idempotent:
             # Longer than our own timeout. A repeated append waits for the answer to the first
             # request, which a slow broker still sends. Otherwise aiokafka might repeat the request
@@ -185,12 +188,19 @@ class SharedProducer:
             max_batch_size=self._batch_bytes,
             max_request_size=2 * LARGEST_RECORD_BYTES,
         )
-        adapt(producer.client, options)
+        self._adapted[producer] = AdaptedClient(
+            producer.client,
+            self._brokers,
+            # Another cluster may have given its number to another producer, whose batches it would
+            # take ours for.
+            on_replaced=functools.partial(self._drop, producer),
+            is_bound=True,
+        )
         try:
             async with asyncio.timeout(settings.connect_timeout_seconds):
                 await producer.start()
         except BaseException as exc:
-            await _abort(producer)
+            await self._abort(producer)
             if isinstance(exc, (ke.UnknownError, ke.UnsupportedVersionError)):
                 raise ke.UnsupportedVersionError(
                     "it has no idempotent producer; set STREAMQ_KAFKA_IDEMPOTENT=false if a record "
@@ -208,6 +218,15 @@ class SharedProducer:
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
 
+    def _drop(self, producer: AIOKafkaProducer) -> None:
+        """End a producer that must send nothing more."""
+        if self._producer is producer:
+            self._producer = None
+        if producer in self._adapted:
+            task = asyncio.ensure_future(self._abort(producer))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+
     async def _stop(self, producer: AIOKafkaProducer) -> None:
         """Let a producer finish its requests for a bounded time, and end it in any case."""
         stopping = asyncio.ensure_future(producer.stop())
@@ -221,9 +240,27 @@ class SharedProducer:
             await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
         finally:
             if not stopping.done():
-                await _abort(producer)
+                await self._abort(producer)
                 stopping.cancel()
                 await asyncio.wait({stopping})
+            await self._hang_up(producer)
+
+    async def _abort(self, producer: AIOKafkaProducer) -> None:
+        """End a producer at once; aiokafka's own stop() waits for brokers that never answer."""
+        producer._closed = True  # otherwise it warns that it was not stopped
+        await self._hang_up(producer)
+        sender: asyncio.Task[None] | None = producer._sender.sender_task
+        while sender is not None and not sender.done():
+            sender.cancel()  # it waits for its requests; each time for one less
+            await asyncio.wait({sender}, timeout=_CANCEL_AGAIN_SECONDS)
+        if sender is not None:
+            _retrieve(sender)
+        producer._message_accumulator.fail_all(ke.ProducerClosed())
+
+    async def _hang_up(self, producer: AIOKafkaProducer) -> None:
+        adapted = self._adapted.pop(producer, None)
+        if adapted is not None:
+            await adapted.close()
 
 
 async def _settle(futures: Sequence[asyncio.Future[Any]], stored: list[Any]) -> None:
@@ -244,19 +281,6 @@ def _message_id(topic: str, partition: int, message: Message) -> _MessageId:
 
 def _size(message_id: _MessageId) -> int:
     return len(message_id[2]) + len(message_id[3]) + 512
-
-
-async def _abort(producer: AIOKafkaProducer) -> None:
-    """End a producer at once; aiokafka's own stop() waits for brokers that never answer."""
-    producer._closed = True  # otherwise it warns that it was not stopped
-    await hang_up(producer.client)
-    sender: asyncio.Task[None] | None = producer._sender.sender_task
-    while sender is not None and not sender.done():
-        sender.cancel()  # it waits for its requests; each time for one less
-        await asyncio.wait({sender}, timeout=_CANCEL_AGAIN_SECONDS)
-    if sender is not None:
-        _retrieve(sender)
-    producer._message_accumulator.fail_all(ke.ProducerClosed())
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

@@ -30,6 +30,23 @@ _PASSING = (
 )
 _CLUSTER = ("MOVED ", "ASK ", "CROSSSLOT ")
 
+# Replies about the server and not about the command. OOM and NOPERM are none: the server is right.
+_OF_SERVER = (
+    *("READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"),
+    *("UNBLOCKED", "NOTREADY", "BUSY", "MISCONF", "NOAUTH", "WRONGPASS", "NOMASTERLINK"),
+)
+_OF_SERVER_CLASSES = (
+    *(rx.ReadOnlyError, rx.BusyLoadingError, rx.MasterDownError, rx.ClusterDownError),
+    *(rx.TryAgainError, rx.MovedError, rx.AskError, rx.AuthenticationError),
+)
+_ABORTING: dict[str, type[rx.RedisError]] = {
+    "READONLY": rx.ReadOnlyError,
+    "OOM": rx.OutOfMemoryError,
+    "NOPERM": rx.NoPermissionError,
+    "LOADING": rx.BusyLoadingError,
+    "MASTERDOWN": rx.MasterDownError,
+}
+
 # redis-py's messages about a connection that failed repeat the address once or twice.
 _CALL_FAILED = re.compile(
     r"Error (\d+) connecting to \S+\. Connect call failed|\[Errno (\d+)\] Connect call failed"
@@ -103,6 +120,25 @@ def is_wrong_type(error: object) -> bool:
     return isinstance(error, rx.ResponseError) and str(error).startswith("WRONGTYPE")
 
 
+def aborted_because(reply: Exception) -> Exception:
+    """Return the error that made the server abort a transaction at its end; others unchanged."""
+    _, because, text = str(reply).partition("discarded because of: ")
+    if not because:
+        _, because, text = str(reply).partition("discarded because: ")
+    if not because or not isinstance(reply, rx.ExecAbortError):
+        return reply
+    code, _, rest = text.partition(" ")
+    kind = _ABORTING.get(code)
+    return rx.ResponseError(text) if kind is None else kind(rest)
+
+
+def speaks_of_server(reply: Exception) -> bool:
+    """Whether an error reply says that this server should not be used now, by any connection."""
+    reply = aborted_because(reply)
+    # redis-py drops the first word of the replies that it has classes for.
+    return isinstance(reply, _OF_SERVER_CLASSES) or str(reply).split(" ", 1)[0] in _OF_SERVER
+
+
 def to_streamq(error: Exception, stream: str | None = None, *, address: str) -> StreamqError | None:
     """Return streamq's error for one of the client or the network; ``None`` if it is neither.
 
@@ -111,6 +147,7 @@ def to_streamq(error: Exception, stream: str | None = None, *, address: str) -> 
         stream: Stream that the call was about, as ``tenant/name``.
         address: Where the server is, without credentials.
     """
+    error = aborted_because(error)
     if isinstance(error, rx.ResponseError):
         reason = _reason(error)
         if is_wrong_type(error):

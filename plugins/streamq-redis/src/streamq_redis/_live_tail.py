@@ -21,9 +21,19 @@ import redis.exceptions as rx
 from streamq.driver import Stored, Tap, closed_error, encode_position
 
 from ._errors import BACKEND, is_wrong_type
-from .requests._commands import Id, Reply, follow, parse_entries, unblock
+from .requests._commands import (
+    Id,
+    Reply,
+    checked,
+    follow,
+    greet,
+    is_replica,
+    parse_entries,
+    parse_greeting,
+    unblock,
+)
 from .requests._connection import Connection
-from .requests._shared_connection import SharedConnection
+from .requests._connection_group import SharedConnection
 
 _ENTRIES_AT_ONCE = 16  # at most, of each stream
 _LINGER_SECONDS = 3.0
@@ -31,6 +41,7 @@ _SHORT_BLOCK_SECONDS = 0.1
 _UNBLOCK_AGAIN_SECONDS, _UNBLOCK_SLOWEST_SECONDS = 0.001, 0.05
 _UNBLOCK_GIVE_UP_SECONDS = 1.0
 _READ_BYTES = 1_048_576
+_GREETING_SECONDS = 1.0  # at least, between two questions for the server's role
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +105,7 @@ class LiveTail:
         self._is_scheduled = False
         self._is_closed = False
         self._next_sweep = 0.0
+        self._next_greeting = 0.0
         self._loop = asyncio.get_running_loop()
 
     def tap(self, key: bytes) -> Tap[Id, Stored] | None:
@@ -160,7 +172,8 @@ class LiveTail:
                 self._interrupt(connection, self._issued, _UNBLOCK_AGAIN_SECONDS, until)
             return
         if connection is None:
-            self._retire_all(rx.ConnectionError("connection lost"))
+            is_quiet = self._connection.was_dropped
+            self._retire_all(None if is_quiet else rx.ConnectionError("connection lost"))
             return
         block = self._block_seconds if connection.may_unblock else _SHORT_BLOCK_SECONDS
         followed = self._followed.values()
@@ -171,23 +184,37 @@ class LiveTail:
         )
         self._issued += 1
         self._is_reading = True
-        connection.submit([command], partial(self._on_reply, self._issued), extra=block)
+        commands = [greet(), command] if self._loop.time() >= self._next_greeting else [command]
+        done = partial(self._on_reply, connection, self._issued)
+        connection.submit(commands, done, extra=block)
 
-    def _on_reply(self, number: int, replies: list[Reply], error: Exception | None) -> None:
+    def _on_reply(
+        self, connection: Connection, number: int, replies: list[Reply], error: Exception | None
+    ) -> None:
         self._is_reading = False
         try:
-            self._take(number, replies, error)
+            if error is not None:
+                # What another connection has learnt is no error of the readers of this one.
+                self._retire_all(None if connection.was_dropped else error)
+            else:
+                self._take(number, replies[-1])
+                if len(replies) > 1:
+                    self._check_role(connection, replies[0])
         except Exception as exc:  # noqa: BLE001 - no reader may wait for ever
             self._retire_all(rx.InvalidResponse(f"XREAD: {type(exc).__name__}: {exc}"))
         self._drop_idle()
         if self._followed:
             self._schedule()
 
-    def _take(self, number: int, replies: list[Reply], error: Exception | None) -> None:
-        reply = replies[0] if replies else None
-        if error is not None:
-            self._retire_all(error)
-        elif isinstance(reply, rx.RedisError):
+    def _check_role(self, connection: Connection, reply: Reply) -> None:
+        """Leave a primary that has become a replica: its name leads elsewhere now, or will soon."""
+        self._next_greeting = self._loop.time() + _GREETING_SECONDS
+        if is_replica(parse_greeting(checked(reply))) and not connection.server.is_replica:
+            self._retire_all(None)
+            connection.abort(rx.ReadOnlyError("it has become a replica"))
+
+    def _take(self, number: int, reply: Reply) -> None:
+        if isinstance(reply, rx.RedisError):
             # One key of another type fails the read of all: each reader asks for its own key.
             self._retire_all(None if is_wrong_type(reply) else reply)
         elif isinstance(reply, list):

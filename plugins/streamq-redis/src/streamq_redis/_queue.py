@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
@@ -37,8 +38,8 @@ from ._settings import RedisSettings, address_of, make_pool
 from ._writing import Appender
 from .requests._commands import checked, persistence, remove
 from .requests._connection import Connection, Server
-from .requests._handshake import check_unblock, connect
-from .requests._shared_connection import SharedConnection
+from .requests._connection_group import ConnectionGroup
+from .requests._handshake import Connector, check_unblock
 
 
 class RedisQueue(ChunkQueue):
@@ -54,18 +55,21 @@ class RedisQueue(ChunkQueue):
         self, options: QueueOptions, settings: RedisSettings, capabilities: Capabilities
     ) -> None:
         self.capabilities = capabilities
-        self._settings = settings
-        self._pool = make_pool(settings.url)
-        self._to_streamq = partial(to_streamq, address=address_of(self._pool))
+        pool = make_pool(settings.url)
+        self._to_streamq = partial(to_streamq, address=address_of(pool))
         self._keys = KeySpace(settings.key_prefix)
-        self._for_appends = SharedConnection(self._connect)
-        self._for_requests = SharedConnection(self._connect)
-        self._for_following = SharedConnection(self._connect_blocking)
-        self._appender = Appender(self._for_appends, options.ttl)
+        self._connector = Connector(
+            pool,
+            timeout_seconds=settings.connect_timeout_seconds,
+            patience=settings.operation_timeout_seconds,
+        )
+        self._connections = ConnectionGroup(self._connector.connect, settings.lookup_seconds)
+        self._for_requests = self._connections.member(self._connect_for_requests)
+        self._appender = Appender(self._connections.member(self._connector.connect), options.ttl)
         self._reader = RecordReader(self._for_requests)
         self._lister = StreamLister(self._for_requests, self._keys, options.ttl, self._appender.lag)
         self._live_tail = LiveTail(
-            self._for_following,
+            self._connections.member(self._connect_for_following),
             self._for_requests,
             tail_bytes=settings.tail_bytes,
             block_seconds=settings.block_seconds,
@@ -74,15 +78,9 @@ class RedisQueue(ChunkQueue):
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> Server:
-        """Connect once, and learn from the server what this queue can promise."""
+        """Connect once."""
         with translated_errors(self._to_streamq):
-            connection = await self._for_requests.get()
-            facts, policy = await connection.call(*persistence())
-        has_log = isinstance(facts, bytes) and b"aof_enabled:1" in facts
-        # With "everysec" a record may be acknowledged before it has left the server's memory.
-        is_synced = isinstance(policy, list) and b"always" in policy
-        self.capabilities = dataclasses.replace(self.capabilities, durable=has_log and is_synced)
-        return connection.server
+            return (await self._for_requests.get()).server
 
     # -- the contract: docstrings are inherited ------------------------------------------------
 
@@ -159,10 +157,9 @@ class RedisQueue(ChunkQueue):
     async def aclose(self) -> None:
         self._is_closed = True
         self._live_tail.close()
-        connections = (self._for_appends, self._for_requests, self._for_following)
-        for connection in connections:
-            connection.close()
-        await close_all(*(connection.gone for connection in connections))
+        self._connector.close()
+        self._connections.close()
+        await close_all(self._connections.gone, self._connector.gone)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -170,20 +167,29 @@ class RedisQueue(ChunkQueue):
         if self._is_closed:
             raise closed_error(BACKEND)
 
-    async def _connect(self) -> Connection:
-        return await connect(
-            self._pool,
-            timeout_seconds=self._settings.connect_timeout_seconds,
-            patience=self._settings.operation_timeout_seconds,
-        )
+    async def _connect_for_requests(self) -> Connection:
+        """Connect, and learn from the server, perhaps a new one, what this queue can promise."""
+        connection = await self._connector.connect()
+        async with self._dropped_on_error(connection):
+            facts, policy = await connection.call(*persistence())
+        has_log = isinstance(facts, bytes) and b"aof_enabled:1" in facts
+        # With "everysec" a record may be acknowledged before it has left the server's memory.
+        is_synced = isinstance(policy, list) and b"always" in policy
+        self.capabilities = dataclasses.replace(self.capabilities, durable=has_log and is_synced)
+        return connection
 
-    async def _connect_blocking(self) -> Connection:
-        connection = await self._connect()
-        try:
+    async def _connect_for_following(self) -> Connection:
+        connection = await self._connector.connect()
+        async with self._dropped_on_error(connection):
             await check_unblock(connection)
+        return connection
+
+    @asynccontextmanager
+    async def _dropped_on_error(self, connection: Connection) -> AsyncIterator[None]:
+        try:
+            yield
         except BaseException:
             reason = closed_error(BACKEND) if self._is_closed else rx.ConnectionError("not needed")
-            connection.abort(reason)
+            connection.drop(reason)
             await connection.gone()
             raise
-        return connection

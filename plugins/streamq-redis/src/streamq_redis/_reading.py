@@ -27,7 +27,7 @@ from .requests._commands import (
     parse_entries,
     scan,
 )
-from .requests._shared_connection import SharedConnection
+from .requests._connection_group import SharedConnection
 
 _FIRST_PAGE, _LARGEST_PAGE = 2, 512
 _REMEMBERED_SIZES = 4_096

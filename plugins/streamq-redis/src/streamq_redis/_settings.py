@@ -17,6 +17,8 @@ from redis.exceptions import RedisError
 
 from streamq.driver import DriverSettings
 
+from .requests._resolver import ResolvedConnection, ResolvedSSLConnection
+
 _URL_OPTIONS = {"db", "username", "password"}
 
 
@@ -44,6 +46,10 @@ class RedisSettings(DriverSettings):
     block_seconds: Annotated[float, Field(ge=0.1, le=60)] = Field(
         default=5.0,
         description="length of one blocking read; a dead connection is noticed soon after it",
+    )
+    lookup_seconds: Annotated[float, Field(ge=0.1)] = Field(
+        default=15.0,
+        description="how often it is checked that the server's name still leads to the same server",
     )
     tail_bytes: Annotated[int, Field(ge=1024)] = Field(
         default=262_144,
@@ -86,6 +92,9 @@ def make_pool(url: SecretStr) -> ConnectionPool:
             **({} if is_local else {"socket_keepalive": True}),
         )
         database = parts.path.strip("/")
+        if not is_local:
+            is_secure = issubclass(pool.connection_class, SSLConnection)
+            pool.connection_class = ResolvedSSLConnection if is_secure else ResolvedConnection
         is_valid = bool(parts.path) if is_local else database.isdigit() or not database
     except ValueError:
         is_valid = False

@@ -48,7 +48,7 @@ from .requests._commands import (
     parse_last_id,
 )
 from .requests._connection import Connection
-from .requests._shared_connection import SharedConnection
+from .requests._connection_group import SharedConnection
 
 _LONGEST_LAG_SECONDS = 30.0
 _REMEMBERED_STREAMS = 10_000

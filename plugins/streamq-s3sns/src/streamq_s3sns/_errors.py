@@ -6,9 +6,17 @@ Design: docs/design/s3sns.md.
 from __future__ import annotations
 
 from streamq.driver import BackendError, StreamId, StreamNotFoundError, StreamqError
-from streamq_aws import aws_errors
+from streamq_aws import aws_errors, error_code, http_status
 
 BACKEND = "s3sns"
+
+_UNSUPPORTED = frozenset(
+    {
+        *("NotImplemented", "MethodNotAllowed", "MissingContentMD5", "InvalidDigest"),
+        *("InvalidRequest", "InvalidArgument", "MalformedXML", "MalformedTrailerError"),
+    }
+)
+_UNSUPPORTED_STATUS = frozenset({405, 501})
 
 
 class ObjectNotFoundError(StreamqError):
@@ -24,6 +32,12 @@ def client_errors(about: str) -> aws_errors:
         about: The subject of the request, such as ``bucket logs``, for the message.
     """
     return aws_errors(BACKEND, about=about)
+
+
+def is_unsupported(error: BackendError) -> bool:
+    """Whether a server that is like S3 lacks the operation, or refuses one of its headers."""
+    cause = error.__cause__ or error
+    return error_code(cause) in _UNSUPPORTED or http_status(cause) in _UNSUPPORTED_STATUS
 
 
 def not_found(stream: StreamId) -> StreamNotFoundError:

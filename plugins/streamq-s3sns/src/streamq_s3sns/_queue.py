@@ -96,7 +96,13 @@ class S3SnsQueue(ChunkQueue):
         scope = f"{self._settings.bucket}/{self._settings.prefix}"
         clients = LazyClients(self._clients)
         self._publisher = NotificationPublisher(clients, topic_arn, scope)
-        self._listener = NotificationListener(clients, topic_arn, scope, self._known.notify)
+        self._listener = NotificationListener(
+            clients,
+            topic_arn,
+            scope,
+            self._known.notify,
+            kms_key_id=self._settings.notification_kms_key_id,
+        )
         self._orphans = OrphanedQueues(clients, topic_arn)
         self._parts += [self._publisher, self._listener]
 

@@ -6,9 +6,9 @@ Design: docs/design/s3sns.md.
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from streamq.driver import ConfigurationError
@@ -18,6 +18,7 @@ from ._errors import BACKEND
 
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _TOPIC = re.compile(r"arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
+_WITH_KEY = ("aws:kms", "aws:kms:dsse")
 _DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")  # the second is an access point of one
 
 
@@ -41,11 +42,30 @@ class S3SnsSettings(AwsSettings):
         description="longest pause between two polls of a reader that waits; with a topic, the "
         "pause before the first poll without a notification",
     )
-
     pack: bool = Field(
         default=True,
         description="whether the segments of a slow stream are packed for later readers, a hundred "
         "into one; off where objects must never be written twice",
+    )
+    encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+        default=None,
+        description="server-side encryption that each upload demands; by default what the bucket "
+        "is set to",
+    )
+    kms_key_id: str | None = Field(
+        default=None,
+        description="key of KMS (id, ARN or alias) for `aws:kms` and `aws:kms:dsse`; by default "
+        "the account's own key for S3",
+    )
+    bucket_key: bool | None = Field(
+        default=None,
+        description="whether `aws:kms` uses a key of the bucket, which makes fewer requests to "
+        "KMS; by default what the bucket is set to",
+    )
+    notification_kms_key_id: str | None = Field(
+        default=None,
+        description="key of KMS for the queues that wake readers, and for the topic that `streamq "
+        "doctor --create` creates; its policy has to let SNS use it",
     )
 
     @field_validator("bucket")
@@ -75,6 +95,35 @@ class S3SnsSettings(AwsSettings):
         if not _TOPIC.fullmatch(value):
             raise ValueError("must be the ARN of a standard topic, arn:aws:sns:region:account:name")
         return value
+
+    @field_validator("encryption", "kms_key_id", "notification_kms_key_id", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return value or None
+
+    @model_validator(mode="after")
+    def _key_fits_encryption(self) -> Self:
+        if self.kms_key_id and self.encryption not in _WITH_KEY:
+            raise ValueError(
+                "kms_key_id needs encryption=aws:kms or encryption=aws:kms:dsse "
+                f"(encryption is {self.encryption or 'not set'})"
+            )
+        if self.bucket_key is not None and self.encryption != "aws:kms":
+            raise ValueError(
+                "bucket_key needs encryption=aws:kms "
+                f"(encryption is {self.encryption or 'not set'})"
+            )
+        return self
+
+    @property
+    def encryption_arguments(self) -> dict[str, Any]:
+        """The arguments of a request that creates an object, for its encryption."""
+        demanded = {
+            "ServerSideEncryption": self.encryption,
+            "SSEKMSKeyId": self.kms_key_id,
+            "BucketKeyEnabled": self.bucket_key,
+        }
+        return {name: value for name, value in demanded.items() if value is not None}
 
     @property
     def topic_region(self) -> str | None:

@@ -99,6 +99,7 @@ class SqsRequests:
         attributes = {
             "MessageRetentionPeriod": str(_LONGEST_RETENTION),
             "VisibilityTimeout": str(self._settings.visibility_seconds),
+            **self._settings.encryption_attributes,
         }
         if self._settings.fifo:
             attributes["FifoQueue"] = "true"

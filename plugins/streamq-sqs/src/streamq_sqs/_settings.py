@@ -5,9 +5,9 @@ Design: docs/design/sqs.md.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from streamq_aws import AwsSettings
@@ -48,3 +48,28 @@ class SqsSettings(AwsSettings):
         default=1_048_576,
         description="largest message; 262144 for servers that accept no more",
     )
+    kms_key_id: str | None = Field(
+        default=None,
+        description="key of KMS (id, ARN or alias) with which queues are created",
+    )
+    managed_encryption: bool | None = Field(
+        default=None,
+        description="whether queues are created with keys that SQS owns; by default SQS decides, "
+        "on AWS for yes",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_encryption(self) -> Self:
+        if self.kms_key_id and self.managed_encryption:
+            raise ValueError("kms_key_id and managed_encryption exclude each other; unset one")
+        return self
+
+    @property
+    def encryption_attributes(self) -> dict[str, str]:
+        """The attributes of a queue at its creation, for its encryption."""
+        demanded: dict[str, str] = {}
+        if self.kms_key_id:
+            demanded["KmsMasterKeyId"] = self.kms_key_id
+        if self.managed_encryption is not None:
+            demanded["SqsManagedSseEnabled"] = str(self.managed_encryption).lower()
+        return demanded

@@ -12,9 +12,10 @@ from temporalio.exceptions import ApplicationError
 
 from streamq._errors import SerializationError, TrimmedError, error_text
 from streamq._events import Chunk, Event, Seal
-from streamq.records._values import PLAIN, Serializer, T
+from streamq.records._values import PLAIN, Encoding, Serializer, T, encode_value
 from streamq.temporal._event_json import pack, unpack
 from streamq.temporal._failure import failure_type
+from streamq.temporal._serializer import PayloadDecoder, PayloadSerializer
 
 _HANDOVER_BYTES = 1_000_000  # all arguments of the next run may have 2 MiB
 _NO_BATCH = (
@@ -44,6 +45,23 @@ class InboxState:
     backlog: list[dict[str, Any]] = field(default_factory=list)
     sealed: bool = False
     error: dict[str, str] | None = None
+
+
+class _WorkflowSerializer:
+    """Decodes payloads with the converter of the workflow that asks for a value."""
+
+    encode = staticmethod(encode_value)
+
+    def decode(self, encoding: Encoding, data: bytes) -> Any:
+        """Turn bytes back into a value.
+
+        Raises:
+            SerializationError: They cannot be decoded.
+        """
+        if encoding is not Encoding.PAYLOAD or not workflow.in_workflow():
+            return PLAIN.decode(encoding, data)
+        payloads: PayloadSerializer[Any] = PayloadSerializer(workflow.payload_converter())
+        return PayloadDecoder(payloads, PLAIN).decode(encoding, data)
 
 
 class StreamInbox(Generic[T]):
@@ -83,13 +101,15 @@ class StreamInbox(Generic[T]):
 
     Args:
         state: Returned by :meth:`state` in the previous run.
-        serializer: Decodes the chunks' values; by default text, bytes and JSON are not converted.
+        serializer: Decodes the chunks' values; by default text, bytes and JSON are not converted,
+            and other payloads are by the workflow's payload converter.
     """
 
     def __init__(
-        self, state: InboxState | None = None, *, serializer: Serializer[T] = PLAIN
+        self, state: InboxState | None = None, *, serializer: Serializer[T] | None = None
     ) -> None:
         state = state or InboxState()
+        serializer = serializer or _WorkflowSerializer()
         self._serializer = serializer
         self._stream = state.stream
         self._offset = state.offset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamq import Seal, SealState
+from streamq import OnRetry, Seal, SealState
 from streamq.driver import ChunkQueue, StreamId
 
 from ._conditions import requires
@@ -72,6 +72,51 @@ class LateJoinChecks(StreamChecks):
                 events = [event async for event in reader]
         assert values(events) == ["new"]
         assert [event.offset for event in events] == [2, 3]
+
+    @requires("writable", "replay")
+    async def test_joining_at_the_latest_value_gives_it_and_all_after_it(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A dashboard shows the current value at once, misses nothing after it, and learns of the
+        end."""
+        async with self.writer(queue, stream) as writer:
+            await writer.send_chunk("a")
+            await writer.flush()
+            for text in "bc":  # in one record
+                await writer.send_chunk(text)
+            await writer.flush()
+            async with self.reader(other, stream, "last") as reader:
+                await writer.send_chunk("d")
+                await writer.finish()
+                events = [event async for event in reader]
+        assert delivered(events) == ["c", "d", "END"]
+        assert [event.offset for event in events] == [3, 4, 5]
+        assert await self.read_all(other, stream, "last") == events[1:]
+
+    @requires("writable", "replay")
+    async def test_latest_value_is_never_one_that_a_reset_has_voided(
+        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
+    ) -> None:
+        """After a reset there is no value until the new attempt sends one; an attempt that resumes
+        keeps the value of its predecessor."""
+        first = await self.writer(queue, stream)
+        await first.send_chunk("old")
+        await first.aclose()
+        second = await self.writer(other, stream)
+        await second.flush()
+        early = await self.reader(queue, stream, "last")
+        await second.send_chunk("new")
+        await second.flush()
+        third = await self.writer(queue, stream, on_retry=OnRetry.RESUME)
+        late = await self.reader(other, stream, "last")
+        await second.aclose()
+        await third.finish()
+        for reader in (early, late):
+            events = [event async for event in reader]
+            assert delivered(events) == ["new", "END"]
+            assert [event.offset for event in events] == [3, 4]
+            await reader.aclose()
+        await third.aclose()
 
     @requires("writable", "replay")
     async def test_joining_inside_a_packed_record_of_a_live_stream(

@@ -6,7 +6,9 @@
 | `_metadata` | knows which partitions a topic has and which broker leads each |
 | `_end_offsets` | finds where partitions end now, with one request for many readers |
 | `_connections` | opens and closes connections, and sends a request over one |
-| `_connection_options` | turns the settings into the options of an aiokafka client |
+| `_access` | connects and logs in with what is valid now |
+| `_brokers` | knows the brokers of the cluster, for all clients of a queue |
+| `_throttling` | waits for brokers that delay our requests |
 | `_client` | replaces behaviour of aiokafka's client that would hurt streamq |
 | `_tokens` | gets OAUTHBEARER tokens from a function of the application |
 | `_fetched` | unpacks what a broker returned of one partition |

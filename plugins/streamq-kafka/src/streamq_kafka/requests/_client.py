@@ -4,34 +4,32 @@
   come back with the broker's defaults, which suit neither the records nor the directory.
 * It connects to one broker at a time. A task that needs a connection would wait until a frozen
   broker has timed out, once for each task that wanted that broker.
-* At the start it logs the reason why a broker cannot be used and raises another error. It leaves
+* It never asks the configured servers again, and logs in with what it was created with.
+* It logs the reason why a broker cannot be used and raises another error. It leaves
   its connection open when it is cancelled.
+* It does not notice that a broker delays its answers because of a quota.
 * At level DEBUG it logs every request, including the password. It logs every broken connection as
   an error, several times a second, on the terminal of programs that do not configure logging. The
   calls raise these errors anyway.
 * Its task for metadata ends with the first unexpected error, without any report.
-* If there was no token to log in with, it reports that the broker is not ready. It does not notice
-  that a broker refuses a token.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import logging
-import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import aiokafka.errors as ke
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import create_conn
-from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.structs import BrokerMetadata
 
-from streamq_kafka._errors import TokenUnavailable
+from streamq_kafka._errors import CredentialsUnavailable, LoginRefused
 
-from ._tokens import TokenProvider
+from ._brokers import Brokers
+from ._throttling import Throttling
 
 REQUEST_LANE = 0
 """The connection for requests that a broker answers at once; other lanes have other numbers."""
@@ -39,27 +37,218 @@ REQUEST_LANE = 0
 _logger = logging.getLogger("streamq")
 _DISCARD = logging.NullHandler()
 _CLOSE_SECONDS = 1.0
-_CONNECTION_OPTIONS = (
-    *("client_id", "request_timeout_ms", "ssl_context", "security_protocol", "sasl_mechanism"),
-    *("sasl_plain_username", "sasl_plain_password", "sasl_oauth_token_provider"),
+_LOGIN_FAILED = (
+    CredentialsUnavailable,
+    LoginRefused,
+    ke.AuthenticationFailedError,
+    ke.AuthenticationMethodNotSupported,
+    ke.IllegalSaslStateError,
+    ke.SaslAuthenticationFailed,
+    ke.UnsupportedSaslMechanismError,
 )
 
 
-def adapt(client: AIOKafkaClient, options: dict[str, Any]) -> None:
-    """Replace this behaviour of a client that has not been started.
+class AdaptedClient:
+    """A client of aiokafka whose behaviour is replaced.
 
     Args:
-        client: The client, or the client of a producer.
-        options: The options that it was created with.
+        client: The client, or the client of a producer; it has not been started.
+        brokers: What is known of the cluster, shared with other clients.
+        on_replaced: Called when there is another cluster behind the configured servers.
+        is_bound: Whether the client cannot be used with another cluster.
+
+    Attributes:
+        client: The client.
+        throttling: How long brokers delay our requests.
+        topic_errors: The error codes of topics in the last metadata.
     """
-    # The same objects each time: a logger keeps each of them once.
-    logging.getLogger(create_conn.__module__).addFilter(hide_credentials)
-    logging.getLogger("aiokafka").addHandler(_DISCARD)
-    client._get_conn_lock_value = contextlib.nullcontext()
-    client._get_conn = functools.partial(_connect, client._get_conn, {})
-    client.bootstrap = functools.partial(_bootstrap, client, options)
-    client._metadata_update = functools.partial(_update_metadata, client)
-    client.ready = functools.partial(_ready, client, options["sasl_oauth_token_provider"])
+
+    def __init__(
+        self,
+        client: AIOKafkaClient,
+        brokers: Brokers,
+        *,
+        on_replaced: Callable[[], None],
+        is_bound: bool = False,
+    ) -> None:
+        self.client = client
+        self.throttling = Throttling(client._request_timeout_ms / 1_000)
+        self.topic_errors: dict[str, int] = {}
+        self._brokers = brokers
+        self._on_replaced = on_replaced
+        self._is_bound = is_bound
+        self._has_ended = False
+        self._locks: dict[tuple[int, int], asyncio.Lock] = {}
+        self._connecting: dict[tuple[int, int], tuple[BrokerMetadata, asyncio.Task[Any]]] = {}
+        self._failures: dict[int, Exception] = {}
+        self._send = client.send
+        # The same objects each time: a logger keeps each of them once.
+        logging.getLogger(AIOKafkaConnection.__module__).addFilter(hide_credentials)
+        logging.getLogger("aiokafka").addHandler(_DISCARD)
+        client.bootstrap = self._bootstrap
+        client.ready = self._ready
+        client.send = self.send
+        client._get_conn = self._connected
+        client._metadata_update = self._update_metadata
+        brokers.join(self)
+
+    async def send(self, node: int, request: Any, *, group: int = REQUEST_LANE) -> Any:
+        """Send a request to a broker and return its answer.
+
+        Raises:
+            Throttled: The broker delays our requests for longer than a call may take.
+            aiokafka.errors.KafkaError: The broker cannot be reached, or did not answer in time.
+        """
+        await self.throttling.wait(node)
+        try:
+            answer = await self._send(node, request, group=group)
+        except ke.RequestTimedOutError:
+            self.throttling.raise_if_throttled(node)
+            raise
+        self.throttling.learn(node, answer)
+        return answer
+
+    def moved(self, brokers: dict[int, tuple[str, int]]) -> None:
+        """Note that brokers have other addresses; request the metadata again."""
+        self.client.cluster._brokers = {
+            node: BrokerMetadata(node, host, port, None) for node, (host, port) in brokers.items()
+        }
+        self._drop_moved()
+        self.client.force_metadata_update()
+
+    def replaced(self) -> None:
+        """Note that there is another cluster: nothing that is known of brokers and topics holds."""
+        self._has_ended = self._is_bound
+        self.client.cluster._brokers = {}
+        self.client.cluster._partitions = {}
+        self._drop_moved()
+        self.client.force_metadata_update()
+        self._on_replaced()
+
+    async def close(self) -> None:
+        """Close all connections within a second, even if a broker does not react."""
+        self._has_ended = True
+        self._brokers.leave(self)
+        for _, attempt in self._connecting.values():
+            attempt.cancel()
+        client = self.client
+        writers = [each._writer for each in client._conns.values() if each._writer is not None]
+        closing = asyncio.ensure_future(client.close())
+        try:
+            await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
+        finally:
+            # TLS sends a last message, and a full socket is emptied first; a frozen broker takes
+            # neither.
+            for writer in writers:
+                writer.transport.abort()
+            await asyncio.wait({closing})
+            client._conns.clear()
+
+    # -- instead of aiokafka's -----------------------------------------------------------------
+
+    async def _bootstrap(self) -> None:
+        """Ask any of the configured servers for all brokers; see :meth:`Brokers.bootstrap`."""
+        client = self.client
+        self._learn(await self._brokers.bootstrap([]))
+        if client._sync_task is None:
+            client._sync_task = asyncio.ensure_future(client._md_synchronizer())
+
+    async def _connected(
+        self, node: int, *, group: int = REQUEST_LANE, no_hint: bool = False
+    ) -> Any:
+        """Return a connection, or ``None``; one attempt at a time for each connection."""
+        key = node, group
+        conns = self.client._conns
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            while not self._has_ended:
+                connection = conns.get(key)
+                if connection is not None and connection.connected():
+                    return connection
+                conns.pop(key, None)
+                broker = self.client.cluster.broker_metadata(node)
+                if broker is None:
+                    self._failures[node] = ke.StaleMetadata(f"there is no broker {node}")
+                    break
+                attempt = asyncio.ensure_future(
+                    self._brokers.access.connect(
+                        broker.host,
+                        broker.port,
+                        request_timeout_ms=self.client._request_timeout_ms,
+                        on_close=self.client._on_connection_closed,
+                    )
+                )
+                self._connecting[key] = broker, attempt
+                try:
+                    connection = await attempt
+                except asyncio.CancelledError:
+                    current = asyncio.current_task()
+                    if not attempt.cancelled() or (current and current.cancelling()):
+                        attempt.cancel()
+                        raise
+                    continue  # the broker has moved
+                except (OSError, ke.KafkaError) as exc:
+                    self._failures[node] = exc
+                    break
+                finally:
+                    self._connecting.pop(key, None)
+                conns[key] = connection
+                self._failures.pop(node, None)
+                return connection
+        if not self._has_ended:
+            # The metadata may be out of date.
+            self.client.force_metadata_update()
+        return None
+
+    async def _ready(self, node: int, *, group: int = REQUEST_LANE) -> bool:
+        """Connect to a broker unless there is a connection; return whether there is one.
+
+        Raises:
+            aiokafka.errors.KafkaError: We cannot log in.
+        """
+        if await self._connected(node, group=group) is not None:
+            return True
+        failure = self._failures.get(node)
+        if isinstance(failure, _LOGIN_FAILED):
+            raise failure
+        return False
+
+    async def _update_metadata(self, metadata: Any, topics: Iterable[str]) -> bool:
+        """Ask any broker for the metadata of topics; return whether a broker answered."""
+        if self._has_ended:
+            return False
+        try:
+            nodes = [broker.nodeId for broker in self.client.cluster.brokers()]
+            answer = await self._brokers.ask(nodes, self._connected, topics)
+        except Exception as exc:  # noqa: BLE001 - otherwise metadata would never be updated again
+            _logger.info("no broker returned the metadata: %r", exc)
+            return False
+        if answer is None:
+            return False
+        self._learn(answer)
+        return not self._has_ended
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _learn(self, answer: Any) -> None:
+        self._brokers.learn(answer, self)
+        if self._has_ended:
+            return  # it is about another cluster
+        self.client.cluster.update_metadata(answer)
+        self.topic_errors = {topic: code for code, topic, *_ in answer.topics if code}
+        self._drop_moved()
+
+    def _drop_moved(self) -> None:
+        """Close the connections to addresses that are not their broker's any more."""
+        conns, known = self.client._conns, self.client.cluster.broker_metadata
+        for key, connection in tuple(conns.items()):
+            broker = known(key[0])
+            if broker is None or (broker.host, broker.port) != (connection.host, connection.port):
+                del conns[key]
+                connection.close()
+        for (node, _), (wanted, attempt) in self._connecting.items():
+            broker = known(node)
+            if broker is None or (broker.host, broker.port) != (wanted.host, wanted.port):
+                attempt.cancel()
 
 
 def hide_credentials(record: logging.LogRecord) -> bool:
@@ -71,114 +260,3 @@ def hide_credentials(record: logging.LogRecord) -> bool:
             for name, each in zip(names, record.args, strict=True)
         )
     return True
-
-
-async def hang_up(client: AIOKafkaClient) -> None:
-    """Close all connections of a client within a second, even if a broker does not react."""
-    writers = [each._writer for each in client._conns.values() if each._writer is not None]
-    closing = asyncio.ensure_future(client.close())
-    try:
-        await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
-    finally:
-        # TLS sends a last message, and a full socket is emptied first; a frozen broker takes
-        # neither.
-        for writer in writers:
-            writer.transport.abort()
-        await asyncio.wait({closing})
-
-
-async def _connect(
-    connect: Callable[..., Awaitable[Any]],
-    locks: dict[tuple[int, int], asyncio.Lock],
-    node: int,
-    *,
-    group: int = REQUEST_LANE,
-    no_hint: bool = False,
-) -> Any:
-    """Return a connection, or ``None``; one attempt at a time for each connection."""
-    async with locks.setdefault((node, group), asyncio.Lock()):
-        return await connect(node, group=group, no_hint=no_hint)
-
-
-async def _bootstrap(client: AIOKafkaClient, options: dict[str, Any]) -> None:
-    """Ask any of the configured brokers for all brokers.
-
-    Raises:
-        aiokafka.errors.KafkaError: No configured broker answers, or a broker refuses us.
-        OSError: The network failed.
-    """
-    servers = list(options["bootstrap_servers"])
-    random.shuffle(servers)
-    reasons: list[Exception] = []
-    for server in servers:
-        host, _, port = server.rpartition(":")
-        try:
-            connection = await create_conn(
-                host.strip("[]"),
-                int(port),
-                **{name: options[name] for name in _CONNECTION_OPTIONS},
-            )
-            try:
-                answer = await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
-            finally:
-                connection.close()
-        except (ke.KafkaError, OSError) as exc:
-            reasons.append(exc)
-            continue
-        if not answer.brokers:
-            reasons.append(_no_brokers(options))
-            continue
-        client.cluster.update_metadata(answer)
-        if client._sync_task is None:
-            client._sync_task = asyncio.ensure_future(client._md_synchronizer())
-        return
-    # A broker's refusal is a better reason than another broker that is down.
-    raise next((exc for exc in reasons if not isinstance(exc, _UNREACHABLE)), reasons[-1])
-
-
-def _no_brokers(options: dict[str, Any]) -> ke.KafkaError:
-    """Return the reason why an answer names no brokers."""
-    if options["sasl_mechanism"] == "OAUTHBEARER":
-        # aiokafka does not notice that the token was refused, and the broker then answers nothing.
-        return ke.SaslAuthenticationFailed("it does not take the token; has that expired?")
-    return ke.MetadataEmptyBrokerList("it knows no brokers")
-
-
-_UNREACHABLE = (ke.KafkaConnectionError, ConnectionError, TimeoutError)
-
-
-async def _ready(
-    client: AIOKafkaClient, tokens: TokenProvider | None, node: int, *, group: int = REQUEST_LANE
-) -> bool:
-    """Connect to a broker unless there is a connection; return whether there is one.
-
-    Raises:
-        TokenUnavailable: There is no token to log in with.
-    """
-    if await client._get_conn(node, group=group) is not None:
-        return True
-    if tokens is not None and tokens.failure is not None:
-        raise TokenUnavailable(*tokens.failure.args)
-    return False
-
-
-async def _update_metadata(client: AIOKafkaClient, metadata: Any, topics: Iterable[str]) -> bool:
-    """Ask any broker for the metadata of topics; return whether a broker answered."""
-    request = MetadataRequest(sorted(topics), allow_auto_topic_creation=False)
-    nodes = [broker.nodeId for broker in client.cluster.brokers()]
-    random.shuffle(nodes)
-    for node in nodes:
-        try:
-            # A broker that does not answer must leave time to ask the others.
-            async with asyncio.timeout(client._request_timeout_ms / 4_000):
-                connection = await client._get_conn(node)
-                if connection is None:
-                    continue
-                answer = await connection.send(request)
-        except Exception as exc:  # noqa: BLE001 - otherwise metadata would never be updated again
-            _logger.info("broker %d did not return the metadata: %r", node, exc)
-            continue
-        if answer.brokers:
-            metadata.update_metadata(answer)
-            return True
-    return False

@@ -10,18 +10,18 @@ connection of the first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-import aiokafka.errors as ke
 from aiokafka.client import AIOKafkaClient
 
 from streamq.driver import closed_error
 from streamq_kafka._naming import BACKEND
 from streamq_kafka._settings import KafkaSettings
 
-from ._client import REQUEST_LANE, adapt, hang_up
-from ._connection_options import connection_options
+from ._access import Access
+from ._brokers import Brokers
+from ._client import REQUEST_LANE, AdaptedClient
 
 T = TypeVar("T")
 
@@ -36,14 +36,19 @@ class Connections:
         settings: How to reach the cluster.
 
     Attributes:
+        brokers: What is known of the cluster, shared with producers.
         client: aiokafka's client, which connects, logs in, encodes and decodes.
+        on_replaced: Called when there is another cluster behind the configured servers.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        options = connection_options(settings)
-        self._connect_seconds = settings.connect_timeout_seconds
-        self.client = AIOKafkaClient(**options)
-        adapt(self.client, options)
+        access = Access(settings)
+        self.brokers = Brokers(
+            access, settings.connect_timeout_seconds, settings.operation_timeout_seconds
+        )
+        self.client = AIOKafkaClient(**access.client_options)
+        self.on_replaced: Callable[[], None] = _do_nothing
+        self._adapted = AdaptedClient(self.client, self.brokers, on_replaced=self._report_replaced)
         self._is_closed = False
         self._calls: set[asyncio.Task[Any]] = set()
 
@@ -54,18 +59,18 @@ class Connections:
             aiokafka.errors.KafkaError: No broker answers, or the reason why a broker refuses us.
             OSError: The network failed.
         """
-        try:
-            async with asyncio.timeout(self._connect_seconds):
-                await self.client.bootstrap()
-        except TimeoutError:
-            raise ke.KafkaConnectionError(f"no answer within {self._connect_seconds:g} s") from None
+        await self.client.bootstrap()
 
     async def close(self) -> None:
         """Close all connections. Calls under way fail with ``ClosedError``; idempotent."""
         self._is_closed = True
         for call in self._calls:
             call.cancel()
-        await hang_up(self.client)
+        await self._adapted.close()
+
+    def topic_error(self, topic: str) -> int:
+        """Return the error code of a topic in the last metadata; 0 if there is none."""
+        return self._adapted.topic_errors.get(topic, 0)
 
     def current(self, node: int) -> object:
         """Return the connection for requests to a broker, to be compared with a later one."""
@@ -86,6 +91,9 @@ class Connections:
         """
         return await self.until_closed(self.client.send(node, request, group=lane))
 
+    def _report_replaced(self) -> None:
+        self.on_replaced()
+
     async def until_closed(self, call: Coroutine[Any, Any, T]) -> T:
         """Await a call of aiokafka, which by itself would wait or reconnect after a close.
 
@@ -105,3 +113,7 @@ class Connections:
             if self._is_closed and current is not None and not current.cancelling():
                 raise closed_error(BACKEND) from None
             raise
+
+
+def _do_nothing() -> None:
+    return None

@@ -24,9 +24,6 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
             in a thread, since it may block on a request.
         timeout_seconds: Longest time to wait for it.
 
-    Attributes:
-        failure: Why the last call returned no token; ``None`` if it returned one.
-
     Raises:
         ConfigurationError: The function cannot be imported.
     """
@@ -39,7 +36,6 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
             raise ConfigurationError(
                 f"{_SETTING}={path!r} cannot be imported: {exc}", backend=BACKEND
             ) from exc
-        self.failure: TokenUnavailable | None = None
         self._function: Callable[[], str | Awaitable[str]] = found
         self._path = path
         self._timeout_seconds = timeout_seconds
@@ -55,12 +51,9 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         try:
             token = await self._call()
         except Exception as exc:  # an application may raise anything
-            self.failure = TokenUnavailable(f"{self._path} raised {type(exc).__name__}")
-            raise self.failure from exc
+            raise TokenUnavailable(f"{self._path} raised {type(exc).__name__}") from exc
         if not isinstance(token, str) or not token:
-            self.failure = TokenUnavailable(f"{self._path} returned {type(token).__name__}")
-            raise self.failure
-        self.failure = None
+            raise TokenUnavailable(f"{self._path} returned {type(token).__name__}")
         return token
 
     async def _call(self) -> object:

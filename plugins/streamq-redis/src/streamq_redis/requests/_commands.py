@@ -107,6 +107,11 @@ def scan(cursor: bytes, pattern: bytes) -> Command:
     return ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT, "TYPE", "stream")
 
 
+def greet() -> Command:
+    """Ask for facts about the server, by the one command that no ACL forbids."""
+    return ("HELLO", 2)
+
+
 def persistence() -> list[Command]:
     """Return whether and when the server writes what it acknowledges to its disk."""
     return [("INFO", "persistence"), ("CONFIG", "GET", "appendfsync")]
@@ -120,6 +125,23 @@ def checked(reply: Reply) -> Reply:
     if isinstance(reply, rx.RedisError):
         raise reply
     return reply
+
+
+def parse_greeting(reply: Reply) -> dict[bytes, Reply]:
+    """Return the facts in a reply to :func:`greet`.
+
+    Raises:
+        redis.exceptions.InvalidResponse: It has another form.
+    """
+    if not isinstance(reply, list):
+        raise rx.InvalidResponse(f"HELLO was answered by a {type(reply).__name__}")
+    pairs = zip(reply[::2], reply[1::2], strict=False)
+    return {name: value for name, value in pairs if isinstance(name, bytes)}
+
+
+def is_replica(greeting: dict[bytes, Reply]) -> bool:
+    """Whether the facts of :func:`parse_greeting` are those of a replica."""
+    return greeting.get(b"role") in (b"replica", b"slave")
 
 
 def parse_entries(reply: Reply) -> list[Stored]:

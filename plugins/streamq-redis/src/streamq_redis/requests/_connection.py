@@ -14,13 +14,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import redis.exceptions as rx
 from redis.asyncio.connection import AbstractConnection
 
-from streamq_redis._errors import known
+from streamq_redis._errors import known, speaks_of_server
 
 from ._commands import Command, Reply
 
@@ -51,11 +52,20 @@ class Server:
         client_id: The server's number for the connection.
         version: The server's version.
         is_cluster: Whether the server is a node of a cluster.
+        is_replica: Whether the server was a replica when the connection was made.
+        identity: Number of this run of the server, or else the address that was connected to;
+            empty if neither is known.
     """
 
     client_id: int
     version: str
     is_cluster: bool
+    is_replica: bool
+    identity: str
+
+    def differs_from(self, other: Server) -> bool:
+        """Whether both are known to be different servers, or different runs of one."""
+        return bool(self.identity and other.identity) and self.identity != other.identity
 
 
 class Connection:
@@ -70,11 +80,13 @@ class Connection:
         server: Facts about the server.
         may_unblock: Whether blocking commands of this connection can be interrupted; set by
             ``check_unblock``.
+        was_dropped: Whether it ended by :meth:`drop`.
     """
 
     def __init__(self, transport: AbstractConnection, server: Server, patience: float) -> None:
         self.server = server
         self.may_unblock = False
+        self.was_dropped = False
         self._transport = transport
         self._patience = patience
         self._loop = asyncio.get_running_loop()
@@ -86,6 +98,7 @@ class Connection:
         self._watch: asyncio.TimerHandle | None = None
         self._overdue: _Request | None = None
         self._lost: Exception | None = None
+        self._on_lost: Callable[[Exception], None] | None = None
         self._serving = asyncio.ensure_future(self._serve())
 
     @property
@@ -145,10 +158,29 @@ class Connection:
         if self._lost is not None:
             raise self._lost
 
+    def watch(self, on_lost: Callable[[Exception], None]) -> None:
+        """Call a function when the connection is lost, unless it ends by :meth:`drop`."""
+        self._on_lost = on_lost
+        if self._lost is not None and not self.was_dropped:
+            on_lost(self._lost)
+
     def abort(self, reason: Exception) -> None:
-        """Drop the connection; every request under way fails with ``reason``."""
+        """Treat the connection as lost; every request under way fails with ``reason``."""
         self._lose(reason)
-        self._serving.cancel()
+        # Later, since a task that is cancelled before it has begun never runs its ``finally``.
+        self._loop.call_soon(self._serving.cancel)
+
+    def drop(self, reason: Exception) -> None:
+        """Close the connection although nothing is known against it.
+
+        Every request under way fails with ``reason``.
+        """
+        self.was_dropped = self.was_dropped or self._lost is None
+        self.abort(reason)
+
+    def when_gone(self, callback: Callable[[Connection], object]) -> None:
+        """Call a function with this connection once it is closed."""
+        self._serving.add_done_callback(lambda _: callback(self))
 
     async def gone(self) -> None:
         """Wait until the connection is closed."""
@@ -179,6 +211,7 @@ class Connection:
             await self._transport.send_packed_command(packed, check_health=False)
 
     async def _receive(self) -> None:
+        verdict: rx.ResponseError | None = None
         while True:
             reply: Reply
             try:
@@ -187,6 +220,8 @@ class Connection:
                 )
             except rx.ResponseError as exc:
                 reply = exc
+                if speaks_of_server(exc):
+                    verdict = verdict or exc
             # Errors that redis-py takes for a broken connection (NOAUTH, LOADING) do end it.
             if not self._requests:
                 raise rx.InvalidResponse("an answer without a request")
@@ -195,6 +230,9 @@ class Connection:
             if len(request.replies) == request.count:
                 self._requests.popleft()
                 request.done(request.replies, None)
+                if verdict is not None:
+                    self._lose(verdict)  # before any caller can try again
+                    raise verdict
 
     def _check(self) -> None:
         self._watch = None
@@ -220,3 +258,5 @@ class Connection:
         self._has_room.set()
         while self._requests:
             self._requests.popleft().done([], reason)
+        if self._on_lost is not None and not self.was_dropped:
+            self._on_lost(reason)

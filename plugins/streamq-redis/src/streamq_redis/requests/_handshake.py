@@ -1,72 +1,132 @@
-"""Connects, logs in, and asks what the server and the connection can do."""
+"""Connects, logs in, and asks what the server and the connection can do.
+
+Design: docs/design/redis.md.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from functools import partial
 
 import redis.exceptions as rx
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from streamq import ConfigurationError
-from streamq_redis._errors import BACKEND, known
+from streamq.driver import closed_error
+from streamq_redis._errors import BACKEND, known, speaks_of_server
 
-from ._commands import unblock
+from ._commands import Reply, greet, is_replica, parse_greeting, unblock
 from ._connection import Connection, Server
+from ._resolver import ResolvedConnection, ResolvedSSLConnection, Resolver
 
 _CLIENT_NAME = "streamq"
+_RUN = b"run_id:"
 
 
-async def connect(pool: ConnectionPool, *, timeout_seconds: float, patience: float) -> Connection:
-    """Make a connection and log in.
+class Connector:
+    """Makes the connections of one queue.
 
     Args:
         pool: Makes connections of redis-py.
-        timeout_seconds: Longest time to connect and log in.
+        timeout_seconds: Longest time to resolve the name, to connect and to log in.
         patience: Longest time for each later answer, in seconds.
-
-    Raises:
-        redis.exceptions.RedisError: The server cannot be reached in time, or refuses us.
-        ConfigurationError: The server is too old.
     """
-    transport: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            await transport.connect()  # type: ignore[no-untyped-call]
-            server = await _greet(transport)
-    except BaseException as exc:
-        await transport.disconnect(nowait=True)
-        if isinstance(exc, TimeoutError):
-            raise rx.ConnectionError(f"no answer within {timeout_seconds:g} s") from None
-        if isinstance(exc, Exception) and (ours := known(exc)) is not exc:
-            raise ours from exc
-        raise
-    return Connection(transport, server, patience)
+
+    def __init__(self, pool: ConnectionPool, *, timeout_seconds: float, patience: float) -> None:
+        self._pool = pool
+        self._timeout_seconds = timeout_seconds
+        self._patience = patience
+        self._open: set[Connection] = set()
+        where = pool.connection_kwargs
+        self._resolver = Resolver(
+            where.get("host", "localhost"),
+            where.get("port", 6379),
+            closed=partial(closed_error, BACKEND),
+        )
+
+    async def connect(self) -> Connection:
+        """Make a connection and log in.
+
+        Raises:
+            redis.exceptions.RedisError: The server cannot be reached in time, or refuses us.
+            OSError: The server cannot be reached.
+            ConfigurationError: The server is too old.
+        """
+        transport: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                if isinstance(transport, ResolvedConnection | ResolvedSSLConnection):
+                    transport.connected = await self._resolver.connect(self._timeout_seconds)
+                await transport.connect()  # type: ignore[no-untyped-call]
+                server = await _meet(transport)
+        except BaseException as exc:
+            await transport.disconnect(nowait=True)
+            if isinstance(exc, TimeoutError):
+                seconds = f"{self._timeout_seconds:g}"
+                raise rx.ConnectionError(f"no answer within {seconds} s") from None
+            if isinstance(exc, Exception) and (ours := known(exc)) is not exc:
+                raise ours from exc
+            raise
+        connection = Connection(transport, server, self._patience)
+        self._open.add(connection)
+        connection.when_gone(self._open.discard)
+        return connection
+
+    def close(self) -> None:
+        """Resolve the name no more."""
+        self._resolver.close()
+
+    async def gone(self) -> None:
+        """Wait until no resolution is under way and all connections are closed.
+
+        Call :meth:`close` before, and end the connections. Cancelling only stops the wait.
+        """
+        await self._resolver.gone()
+        for connection in tuple(self._open):
+            await connection.gone()
 
 
-async def _greet(transport: AbstractConnection) -> Server:
+async def _meet(transport: AbstractConnection) -> Server:
     # Unlike CLIENT and INFO, HELLO is allowed to every user, whatever the ACL says.
-    await transport.send_command("HELLO", 2, "SETNAME", _CLIENT_NAME)
-    try:
-        greeting = await transport.read_response(disable_decoding=True)
-    except rx.ResponseError as exc:
-        if "unknown command" in str(exc):
+    await transport.send_command(*greet(), "SETNAME", _CLIENT_NAME)
+    greeting = await _answer(transport)
+    if isinstance(greeting, rx.ResponseError):
+        if "unknown command" in str(greeting):
             raise ConfigurationError(
                 "the server does not know HELLO; Redis 6.2 or newer, or Valkey, is needed",
                 backend=BACKEND,
-            ) from exc
-        raise
-    await transport.send_command("PING")  # refused by a server that is loading its data
-    with contextlib.suppress(rx.NoPermissionError):
-        await transport.read_response()
-    if not isinstance(greeting, list):
-        raise rx.InvalidResponse(f"HELLO was answered by a {type(greeting).__name__}")
-    facts = dict(zip(greeting[::2], greeting[1::2], strict=False))
-    number, version = facts.get(b"id"), facts.get(b"version")
+            ) from greeting
+        raise greeting
+    packed = transport.pack_commands([("PING",), ("INFO", "server")])
+    await transport.send_packed_command(packed, check_health=False)
+    ping = await _answer(transport)  # refused by a server that is loading its data
+    if isinstance(ping, rx.ResponseError) and not isinstance(ping, rx.NoPermissionError):
+        raise ping
+    facts = await _answer(transport)
+    if isinstance(facts, rx.ResponseError) and speaks_of_server(facts):
+        raise facts
+    found = parse_greeting(greeting)
+    number, version = found.get(b"id"), found.get(b"version")
     if not isinstance(number, int) or not isinstance(version, bytes):
         raise rx.InvalidResponse("the answer to HELLO has no id or no version")
-    return Server(number, version.decode(), is_cluster=facts.get(b"mode") == b"cluster")
+    lines = facts.splitlines() if isinstance(facts, bytes) else []
+    return Server(
+        number,
+        version.decode(),
+        is_cluster=found.get(b"mode") == b"cluster",
+        is_replica=is_replica(found),
+        identity=next((line[len(_RUN) :].decode() for line in lines if line.startswith(_RUN)), ""),
+    )
+
+
+async def _answer(transport: AbstractConnection) -> Reply:
+    try:
+        return await transport.read_response(  # type: ignore[no-any-return]
+            disable_decoding=True, disconnect_on_error=False
+        )
+    except rx.ResponseError as exc:
+        return exc
 
 
 async def check_unblock(connection: Connection) -> None:

@@ -44,6 +44,8 @@ class Doctor:
     def __init__(self, options: QueueOptions, settings: S3SnsSettings, clients: AwsClients) -> None:
         self._settings = settings
         self._clients = clients
+        key = settings.notification_kms_key_id
+        self._topic_encryption = {"Attributes": {"KmsMasterKeyId": key}} if key else {}
         # A lifecycle rule removes objects by age. A stream that is written to for longer than that
         # loses its beginning. The rule therefore waits for longer than the time to live.
         self._days = math.ceil(options.ttl.total_seconds() / _DAY_SECONDS) + _SPARE_DAYS
@@ -86,7 +88,9 @@ class Doctor:
         if topic is not None and not (await self._topic()).ok:
             sns = await self._clients.client("sns")
             with client_errors(f"topic {topic}"):
-                made = (await sns.create_topic(Name=topic.rpartition(":")[2]))["TopicArn"]
+                made = (
+                    await sns.create_topic(Name=topic.rpartition(":")[2], **self._topic_encryption)
+                )["TopicArn"]
             if made != topic:
                 raise ConfigurationError(
                     f"these credentials have created topic {made}, and not {topic}; set "

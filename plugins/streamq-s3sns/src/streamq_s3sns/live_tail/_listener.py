@@ -36,11 +36,20 @@ class NotificationListener:
         topic_arn: The topic.
         scope: Bucket and prefix: only notifications of the same scope are received.
         wake: Called for every notification.
+        kms_key_id: Key of KMS for the queue; ``None`` for the default of SQS.
     """
 
-    def __init__(self, clients: LazyClients, topic_arn: str, scope: str, wake: Wake) -> None:
+    def __init__(
+        self,
+        clients: LazyClients,
+        topic_arn: str,
+        scope: str,
+        wake: Wake,
+        *,
+        kms_key_id: str | None = None,
+    ) -> None:
         self._wake = wake
-        self._queue = WakeUpQueue(clients, topic_arn, scope)
+        self._queue = WakeUpQueue(clients, topic_arn, scope, kms_key_id)
         self._task: asyncio.Task[None] | None = None
         self._clock = asyncio.get_running_loop().time
         self._alive_until = self._clock() + _ALIVE_SECONDS

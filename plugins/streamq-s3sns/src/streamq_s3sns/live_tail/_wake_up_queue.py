@@ -41,9 +41,13 @@ class WakeUpQueue:
         clients: Open the clients of SNS and SQS.
         topic_arn: The topic.
         scope: Only what was published with the same scope is received.
+        kms_key_id: Key of KMS for the queue; ``None`` for the default of SQS.
     """
 
-    def __init__(self, clients: LazyClients, topic_arn: str, scope: str) -> None:
+    def __init__(
+        self, clients: LazyClients, topic_arn: str, scope: str, kms_key_id: str | None = None
+    ) -> None:
+        self._encryption = {"KmsMasterKeyId": kms_key_id} if kms_key_id else {}
         self._clients = clients
         self._topic = topic_arn
         self._scope = scope
@@ -133,6 +137,7 @@ class WakeUpQueue:
             Attributes={
                 "MessageRetentionPeriod": str(_RETENTION_SECONDS),
                 "VisibilityTimeout": str(_HIDDEN_SECONDS),
+                **self._encryption,
             },
             tags={ALIVE_TAG: _now()},
         )

@@ -18,6 +18,7 @@ from streamq_s3sns._settings import S3SnsSettings
 from ._server_clock import ServerClock
 
 _GONE = 404
+_CREATING = frozenset({"put_object", "create_multipart_upload", "copy_object"})
 _LOST_RACE = frozenset({409, 412})
 
 
@@ -40,6 +41,7 @@ class Bucket:
         self.client = client
         self.name = settings.bucket
         self.clock = ServerClock()
+        self._encryption = settings.encryption_arguments
         self._patience = patience_seconds
         self._turns = asyncio.Semaphore(settings.max_connections)
 
@@ -80,6 +82,8 @@ class Bucket:
         lost_race_is_none: bool,
         arguments: dict[str, Any],
     ) -> Any:
+        if operation in _CREATING:
+            arguments |= self._encryption
         sent = time.time()
         with self.errors(arguments.get("Key") or arguments.get("Prefix", "")):
             try:

@@ -12,7 +12,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from streamq.driver import BackendError
 from streamq_aws import error_code
+from streamq_s3sns._errors import is_unsupported
 from streamq_s3sns._naming import OBJECT, object_begin
 from streamq_s3sns._segment import decode_name, encode_name
 
@@ -46,6 +48,7 @@ class ObjectStore:
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
+        self._deletes_many = True
         # S3 refuses parts with a checksum that was not announced at the beginning.
         wants_checksums = bucket.client.meta.config.request_checksum_calculation != "when_required"
         self._checksum: dict[str, Any] = {"ChecksumAlgorithm": _CHECKSUM} if wants_checksums else {}
@@ -143,15 +146,30 @@ class ObjectStore:
             after = keys[-1]
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete segments or objects by their keys, in order; no error if some do not exist."""
+        """Delete segments or objects by their keys, in order; no error if some do not exist.
+
+        A server that does not support deleting many at once is asked to delete one by one.
+        """
         for first in range(0, len(keys), _DELETED_AT_ONCE):
             some = keys[first : first + _DELETED_AT_ONCE]
-            answer = await self.bucket.call(
-                "delete_objects", Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
-            )
-            for failed in answer.get("Errors") or ():
-                with self.bucket.errors(failed.get("Key", "")):
-                    raise ClientError({"Error": failed}, "DeleteObjects")
+            if self._deletes_many:
+                try:
+                    await self._delete_many(some)
+                    continue
+                except BackendError as exc:
+                    if not is_unsupported(exc):
+                        raise
+                    self._deletes_many = False
+            for key in some:
+                await self.bucket.call("delete_object", missing_is_none=True, Key=key)
+
+    async def _delete_many(self, keys: Sequence[str]) -> None:
+        answer = await self.bucket.call(
+            "delete_objects", Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        )
+        for failed in answer.get("Errors") or ():
+            with self.bucket.errors(failed.get("Key", "")):
+                raise ClientError({"Error": failed}, "DeleteObjects")
 
     async def sign(self, key: str, *, seconds: int, media_type: str, disposition: str) -> str:
         """Return a URL that opens an object for so many seconds. Makes no request."""

@@ -1,0 +1,196 @@
+"""Resolves the credentials of a queue, and resolves them anew when a service refuses them.
+
+Design: docs/design/aws.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from aiobotocore.credentials import AioCredentials, AioRefreshableCredentials
+from aiobotocore.session import AioSession
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+)
+
+EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+"""Codes for credentials whose time is over."""
+
+UNKNOWN_KEY = frozenset(
+    {
+        *("InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "InvalidSecurity"),
+        *("SignatureDoesNotMatch", "InvalidSignatureException", "UnrecognizedClientException"),
+        *("AuthFailure", "NotAuthorized", "InvalidSecurityToken"),
+    }
+)
+"""Codes for credentials that are not in force: rotated, or never were."""
+
+CLOCK_WORDS = ("Signature expired", "Signature not yet current")
+"""What SQS and SNS say of a wrong clock, with a code for a wrong signature."""
+
+SCOPE_WORDS = "Credential should be scoped to"
+"""What AWS says of a request for another region, with a code for a wrong signature."""
+
+_PERHAPS = frozenset({"400", "401", "403", "AccessDenied", "AccessDeniedException", "Forbidden"})
+"""An answer to HEAD has only its status; a session that was revoked is denied everything."""
+
+_PERHAPS_SECONDS = 5.0  # between two looks for other credentials after such an answer
+_AGAIN_SECONDS = 0.2  # between two looks after another answer
+_FIXED = frozenset({"env", "explicit"})  # nobody can change them while this process runs
+_GENERATION = "streamq_credentials"
+
+
+class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has no types
+    """The credentials with which all clients of one queue sign.
+
+    They are resolved when they are first needed, by the sources that every AWS tool uses. After a
+    refusal they are resolved anew, from files and services and not from what the last resolution
+    kept; what a refusal of one client has led to is used by all.
+
+    Args:
+        open_session: Opens a session that has read nothing yet.
+    """
+
+    method = "streamq"
+
+    def __init__(self, open_session: Callable[[], AioSession]) -> None:
+        super().__init__("", "", method=self.method)
+        self._open_session = open_session
+        self._resolved: Any = None
+        self._used: ReadOnlyCredentials | None = None
+        self._generation = 0
+        self._looked_at = float("-inf")
+        self._have_worked = False
+        self._resolving = asyncio.Lock()
+
+    # -- for the session and its clients ---------------------------------------------------------
+
+    async def load_credentials(self) -> QueueCredentials:
+        """Return itself: a session asks its component ``credential_provider`` for credentials."""
+        return self
+
+    async def get_account_id(self) -> str | None:
+        """Return the account, if the source states it."""
+        account: str | None = (await self.get_frozen_credentials()).account_id
+        return account
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """Return the credentials to sign a request with.
+
+        Raises:
+            BotoCoreError: There are none, or they cannot be fetched.
+            ClientError: The service that issues them refuses to.
+        """
+        async with self._resolving:
+            self._used = await self._current()
+            return self._used
+
+    def watch(self, client: Any) -> None:
+        """Repeat a client's requests once that were refused and whose credentials were renewed."""
+        service = client.meta.service_model.service_id.hyphenize()
+        client.meta.events.register(f"before-sign.{service}", self._note)
+        client.meta.events.register(f"needs-retry.{service}", self._is_worth_repeating)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _note(self, request: Any, **_: object) -> None:
+        request.context[_GENERATION] = self._generation
+
+    async def _is_worth_repeating(
+        self, response: Any, attempts: int, request_dict: Any, **_: object
+    ) -> float | None:
+        """Return a pause of 0 to repeat a request at once; ``None`` to leave its answer as it is.
+
+        Raises:
+            CredentialRetrievalError: The credentials are refused, and others may come.
+        """
+        if response is None:
+            return None
+        status, answer = response[0].status_code, response[1]
+        if status < 300:
+            self._have_worked = True
+            return None
+        said = answer.get("Error", {})
+        code = str(said.get("Code", ""))
+        if any(words in str(said.get("Message")) for words in (*CLOCK_WORDS, SCOPE_WORDS)):
+            return None
+        is_certain = code in EXPIRED or code in UNKNOWN_KEY
+        if not is_certain and code not in _PERHAPS:
+            return None
+        pause = _AGAIN_SECONDS if is_certain else _PERHAPS_SECONDS
+        generation = request_dict["context"].get(_GENERATION, self._generation)
+        if attempts == 1 and await self._renew(generation, pause):
+            return 0.0
+        if (is_certain or code == "400") and self._may_be_replaced(code):
+            raise CredentialRetrievalError(
+                provider=self._resolved.method,
+                error_msg=f"they are refused ({code}, {said.get('Message') or 'no message'}) and "
+                "have not been replaced yet",
+            )
+        return None
+
+    def _may_be_replaced(self, code: str) -> bool:
+        """Whether somebody or something may put others in the place of refused credentials."""
+        if self._resolved is None or self._resolved.method in _FIXED:
+            return False
+        is_refreshed = isinstance(self._resolved, AioRefreshableCredentials)
+        return self._have_worked or (is_refreshed and code in EXPIRED)
+
+    async def _renew(self, generation: int, pause: float) -> bool:
+        """Resolve the credentials anew; return whether there are others than before.
+
+        Args:
+            generation: That of the credentials that were refused.
+            pause: Time since the last look for which its result holds.
+        """
+        async with self._resolving:
+            if generation != self._generation:
+                return True
+            now = asyncio.get_running_loop().time()
+            if now < self._looked_at + pause:
+                return False
+            before, self._resolved = self._used, None
+            try:
+                self._used = await self._current()
+            finally:
+                self._looked_at = asyncio.get_running_loop().time()
+            if self._used == before:
+                return False
+            self._generation += 1
+            return True
+
+    async def _current(self) -> ReadOnlyCredentials:
+        if self._resolved is not None:
+            # The source may have kept something that has been replaced since, such as the keys
+            # with which it assumes a role: then it is asked from the beginning.
+            with contextlib.suppress(Exception):
+                return await self._resolved.get_frozen_credentials()
+        return await self._resolve()
+
+    async def _resolve(self) -> ReadOnlyCredentials:
+        try:
+            self._resolved = await self._open_session().get_credentials()
+            if self._resolved is None:
+                raise NoCredentialsError
+            return await self._resolved.get_frozen_credentials()
+        except (BotoCoreError, ClientError):
+            raise
+        except OSError as exc:
+            where = f": {exc.filename}" if exc.filename else ""
+            raise _cannot(f"{exc.strerror or type(exc).__name__}{where}") from exc
+        except (LookupError, TypeError, ValueError) as exc:
+            # Their text may quote what the source gave, which may be a secret.
+            raise _cannot("what the source gives is malformed") from exc
+        except RuntimeError as exc:
+            raise _cannot(str(exc)) from exc
+
+
+def _cannot(reason: str) -> CredentialRetrievalError:
+    return CredentialRetrievalError(provider="the configured source", error_msg=reason)

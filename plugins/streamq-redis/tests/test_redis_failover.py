@@ -1,0 +1,380 @@
+"""Fail-over behind one name: the name leads to another server, and every connection follows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from redis_streams import OpenAt, StartServer
+from streamq import (
+    BackendUnavailableError,
+    Chunk,
+    CursorError,
+    Settings,
+    StreamId,
+    StreamReader,
+    TrimmedError,
+    open_reader,
+    open_writer,
+)
+from streamq.testing import Direction, FaultProxy
+from streamq_redis._naming import KeySpace
+from streamq_redis.embedded import EmbeddedRedis
+
+SETTINGS = Settings(retry_seconds=60, operation_seconds=20)
+OPERATION_SECONDS = 1.5
+_ARGUMENTS = ("--repl-diskless-sync-delay", "0")
+_SLOW_TO_LOAD = (
+    *("--key-load-delay", "20000"),  # microseconds for each key
+    *("--loading-process-events-interval-bytes", "1024"),  # refuses meanwhile, and not afterwards
+)
+_FILLERS = 50
+
+
+@dataclass
+class Pair:
+    """Two servers with replication, and the name that leads to the primary."""
+
+    old: EmbeddedRedis
+    new: EmbeddedRedis
+    name: FaultProxy
+    ready_at: float = 0.0
+
+    async def promote(self) -> None:
+        """Make the replica a primary, after it has all that the old one has."""
+        await self.wait_for_replication()
+        await command(self.new, "REPLICAOF", "NO", "ONE")
+
+    async def wait_for_replication(self) -> None:
+        async with redis.asyncio.Redis.from_url(self.old.url) as client:
+            assert await client.wait(1, 10_000) == 1
+
+    def move(self) -> None:
+        """Let the name lead to the new primary."""
+        self.name.redirect("127.0.0.1", self.new.port)
+        self.ready_at = time.monotonic()
+
+
+async def command(server: EmbeddedRedis, *words: object) -> object:
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        return await client.execute_command(*words)
+
+
+@pytest.fixture
+async def pair(start_server: StartServer) -> AsyncIterator[Pair]:
+    old = start_server(arguments=_ARGUMENTS)
+    new = start_server(arguments=_ARGUMENTS + _SLOW_TO_LOAD)
+    await command(new, "REPLICAOF", "127.0.0.1", old.port)
+    async with redis.asyncio.Redis.from_url(new.url) as client, asyncio.timeout(20):
+        while (await client.info("replication"))["master_link_status"] != "up":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    async with FaultProxy("127.0.0.1", old.port) as name:
+        yield Pair(old, new, name)
+
+
+@asynccontextmanager
+async def becomes_a_replica(pair: Pair) -> AsyncIterator[None]:
+    """The old node follows the new one, and keeps its connections as far as the server does."""
+    await pair.promote()
+    await command(pair.old, "REPLICAOF", "127.0.0.1", pair.new.port)
+    pair.move()
+    yield
+
+
+@asynccontextmanager
+async def goes_silent(pair: Pair) -> AsyncIterator[None]:
+    """The network of the old node swallows everything."""
+    await pair.promote()
+    os.kill(pair.old.pid, signal.SIGSTOP)
+    try:
+        pair.move()
+        yield
+    finally:
+        os.kill(pair.old.pid, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def dies(pair: Pair) -> AsyncIterator[None]:
+    """The old node is gone, its connections are reset."""
+    await pair.promote()
+    pair.old.kill()
+    pair.move()
+    yield
+
+
+@asynccontextmanager
+async def stays_a_primary(pair: Pair) -> AsyncIterator[None]:
+    """The old node answers as before: only the name tells."""
+    await pair.promote()
+    pair.move()
+    async with redis.asyncio.Redis.from_url(pair.new.url) as client, asyncio.timeout(20):
+        while all(each["name"] != "streamq" for each in await client.client_list()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        pair.ready_at = time.monotonic()
+    yield
+
+
+@asynccontextmanager
+async def is_loading(pair: Pair) -> AsyncIterator[None]:
+    """The new node has the name, and reads its data first."""
+    await pair.promote()
+    async with redis.asyncio.Redis.from_url(pair.new.url) as client:
+        await client.mset({f"filler{i}": os.urandom(1_000) for i in range(_FILLERS)})
+        await client.save()
+    pair.old.kill()
+    pair.new.kill()
+    pair.new.launch()
+    pair.move()
+    loading = asyncio.create_task(until_loaded(pair))
+    yield
+    await loading
+
+
+async def until_loaded(pair: Pair) -> None:
+    refusals = 0
+    once = Retry(NoBackoff(), 0)
+    async with (
+        redis.asyncio.Redis.from_url(pair.new.url, retry=once) as client,
+        asyncio.timeout(30),
+    ):
+        while True:
+            try:
+                await client.ping()
+                break
+            except redis.exceptions.BusyLoadingError:
+                refusals += 1
+            except redis.exceptions.ConnectionError:
+                await asyncio.sleep(0.005)
+    pair.ready_at = time.monotonic()
+    assert refusals, "the server was never seen loading"
+    assert pair.new.is_ready()
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [
+        (becomes_a_replica, 2.0),
+        (goes_silent, 2.0 + OPERATION_SECONDS),
+        (dies, 2.0),
+        (stays_a_primary, 2.0),
+        (is_loading, 2.0),
+    ],
+)
+async def test_everybody_follows_the_name(
+    pair: Pair,
+    open_at: OpenAt,
+    fault: Callable[[Pair], contextlib.AbstractAsyncContextManager[None]],
+    seconds: float,
+    note: Callable[[str, str], None],
+) -> None:
+    """After a fail-over a process must not need a restart, whatever its connections were doing."""
+    queue = await open_at(
+        f"redis://{pair.name.address}/0",
+        operation_timeout_seconds=OPERATION_SECONDS,
+        connect_timeout_seconds=OPERATION_SECONDS,
+        block_seconds=1.0,
+        lookup_seconds=0.5,
+    )
+    names = ["written", "second"]
+    writers = [
+        await open_writer(StreamId("t", each), queue=queue, settings=SETTINGS) for each in names
+    ]
+    readers = [
+        await open_reader(StreamId("t", each), queue=queue, settings=SETTINGS)
+        for each in [*names, "late"]
+    ]
+    for writer in writers:
+        await writer.send_chunk("before")
+        await writer.flush()
+    for reader in readers[:2]:
+        assert await values(reader, 1) == ["before"]
+    following = [asyncio.create_task(values(reader, 2)) for reader in readers]
+    await asyncio.sleep(0.2)  # the live tail blocks
+    async with fault(pair):
+        async with asyncio.timeout(60):
+            for writer in writers:
+                await writer.send_chunk("after")
+            await asyncio.gather(*(writer.flush() for writer in writers))
+            flushed_at = time.monotonic()
+            late = await open_writer(StreamId("t", "late"), queue=queue, settings=SETTINGS)
+            await late.send_chunk("before")
+            for writer in [*writers, late]:
+                await writer.send_chunk("end")
+                await writer.finish()
+            read = await asyncio.gather(*following)
+            listed = {each.stream.name async for each in queue.streams("t")}
+    assert read == [["after", "end"], ["after", "end"], ["before", "end"]]
+    assert listed == {"written", "second", "late"}
+    async with redis.asyncio.Redis.from_url(pair.new.url) as client:
+        assert len(await client.keys("streamq:*")) == 3
+    took = flushed_at - pair.ready_at
+    assert took < 3 * seconds, "three times what an idle machine needs at most"
+    note("fail-over", f"{fault.__name__}: the writer went on after {took:.2f} s")
+
+
+async def values(reader: StreamReader[object], count: int) -> list[object]:
+    found: list[object] = []
+    while len(found) < count:
+        event = await anext(reader)
+        assert isinstance(event, Chunk)
+        found.append(event.value)
+    return found
+
+
+async def test_append_whose_answer_was_lost_is_not_repeated_on_the_new_primary(
+    pair: Pair, open_at: OpenAt, stream: StreamId
+) -> None:
+    """The old primary has stored and replicated it, and nobody has heard of that."""
+    queue = await open_at(f"redis://{pair.name.address}/0", operation_timeout_seconds=0.5)
+    async with await open_writer(stream, queue=queue, settings=SETTINGS) as writer:
+        await writer.send_chunk("first")
+        await writer.flush()
+        pair.name.hold(Direction.TO_CLIENT)
+        for i in range(20):
+            await writer.send_chunk(f"{i} " + "x" * 60_000)
+        await until(lambda: records(pair.old, stream), 5)
+        await pair.promote()
+        await command(pair.old, "REPLICAOF", "127.0.0.1", pair.new.port)
+        pair.move()
+        pair.name.cut()
+        pair.name.release()
+        await writer.flush()
+    async with await open_reader(stream, queue=queue, settings=SETTINGS) as reader:
+        found = [str(each).split()[0] for each in await reader.collect()]
+    assert found == ["first", *map(str, range(20))]
+
+
+async def test_append_that_was_not_replicated_is_stored_once(
+    pair: Pair, open_at: OpenAt, stream: StreamId
+) -> None:
+    """The old primary has stored it and nobody else: the retry has to bring all of it."""
+    queue = await open_at(f"redis://{pair.name.address}/0", operation_timeout_seconds=0.5)
+    async with await open_writer(stream, queue=queue, settings=SETTINGS) as writer:
+        await writer.send_chunk("first")
+        await writer.flush()
+        await pair.promote()
+        pair.name.hold(Direction.TO_CLIENT)
+        for each in ("second", "third"):
+            await writer.send_chunk(each)
+        await until(lambda: records(pair.old, stream), 3)
+        await command(pair.old, "REPLICAOF", "127.0.0.1", pair.new.port)
+        pair.move()
+        pair.name.cut()
+        pair.name.release()
+        await writer.flush()
+    async with await open_reader(stream, queue=queue, settings=SETTINGS) as reader:
+        assert await reader.collect() == ["first", "second", "third"]
+
+
+async def test_chunks_that_the_new_primary_lacks_are_reported(
+    pair: Pair, open_at: OpenAt, stream: StreamId
+) -> None:
+    """Replication is asynchronous: what the servers lost is an error of readers, never silence."""
+    queue = await open_at(f"redis://{pair.name.address}/0", operation_timeout_seconds=0.5)
+    writer = await open_writer(stream, queue=queue, settings=SETTINGS)
+    reader = await open_reader(stream, queue=queue, settings=SETTINGS)
+    await writer.send_chunk("kept")
+    await writer.flush()
+    await pair.promote()
+    await writer.send_chunk("lost")
+    await writer.flush()
+    assert await values(reader, 2) == ["kept", "lost"]
+    await command(pair.old, "REPLICAOF", "127.0.0.1", pair.new.port)
+    pair.move()
+    await writer.send_chunk("later")
+    await writer.flush()
+    assert await values(reader, 1) == ["later"]  # it had seen what is lost
+    async with await open_reader(stream, queue=queue, settings=SETTINGS) as late:
+        assert await values(late, 1) == ["kept"]
+        with pytest.raises(TrimmedError, match="events 2 to 2"):
+            await anext(late)
+
+
+async def test_reader_that_is_ahead_of_the_new_primary_is_told(
+    pair: Pair, open_at: OpenAt, stream: StreamId
+) -> None:
+    """The next attempt numbers from what is left: a reader beyond it must not wait for ever."""
+    queue = await open_at(f"redis://{pair.name.address}/0", operation_timeout_seconds=0.5)
+    writer = await open_writer(stream, queue=queue, settings=SETTINGS)
+    reader = await open_reader(stream, queue=queue, settings=SETTINGS)
+    await writer.send_chunk("kept")
+    await writer.flush()
+    await pair.promote()
+    for each in ("lost", "lost too"):
+        await writer.send_chunk(each)
+    await writer.flush()
+    assert await values(reader, 3) == ["kept", "lost", "lost too"]
+    following = asyncio.create_task(values(reader, 1))
+    await command(pair.old, "REPLICAOF", "127.0.0.1", pair.new.port)
+    pair.move()
+    second = await open_writer(stream, queue=queue, settings=SETTINGS)
+    await second.send_chunk("of the second attempt")
+    await second.finish()
+    with pytest.raises(CursorError, match="began again"):
+        await following
+
+
+async def test_slow_name_server_is_asked_once_and_waited_for(
+    start_server: StartServer, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolution cannot be cancelled: one for each try would take every thread of the process."""
+    first, second = start_server(), start_server()
+    lookup, is_slow, port = socket.getaddrinfo, threading.Event(), [first.port]
+    release, asked, under_way = threading.Event(), threading.Semaphore(0), [0, 0]
+
+    def resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host != "primary.test":
+            return lookup(host, *args, **kwargs)
+        if kwargs.get("flags"):
+            raise socket.gaierror(socket.EAI_NONAME, "no address")
+        under_way[0] += 1
+        under_way[1] = max(under_way)
+        if is_slow.is_set():
+            asked.release()
+            release.wait(30)
+        under_way[0] -= 1
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port[0]))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    queue = await open_at("redis://primary.test:6379/0", connect_timeout_seconds=0.2)
+    writer = await open_writer(stream, queue=queue, settings=SETTINGS)
+    await writer.send_chunk("before")
+    await writer.flush()
+    is_slow.set()
+    port[0] = second.port
+    first.kill()
+    await writer.send_chunk("after")
+    await asyncio.to_thread(asked.acquire)
+    for _ in range(5):  # several tries give up meanwhile, and none takes another thread
+        with pytest.raises(BackendUnavailableError, match="within"):
+            await queue.describe(stream)
+    assert under_way == [1, 1]
+    release.set()
+    async with asyncio.timeout(20):
+        await writer.finish()
+    assert await records(second, stream) == 2
+
+
+async def records(server: EmbeddedRedis, stream: StreamId) -> int:
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        return int(await client.xlen(KeySpace("streamq").key(stream)))
+
+
+async def until(count: Callable[[], Awaitable[int]], least: int) -> None:
+    async with asyncio.timeout(20):
+        while await count() < least:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
