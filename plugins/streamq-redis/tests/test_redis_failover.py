@@ -19,7 +19,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from redis_streams import OpenAt, StartServer
+from redis_streams import OpenAt, StartServer, run
 from streamq import (
     BackendUnavailableError,
     Chunk,
@@ -71,7 +71,7 @@ class Pair:
 
 async def command(server: EmbeddedRedis, *words: object) -> object:
     async with redis.asyncio.Redis.from_url(server.url) as client:
-        return await client.execute_command(*words)
+        return await run(client, *words)
 
 
 @pytest.fixture
@@ -367,6 +367,28 @@ async def test_slow_name_server_is_asked_once_and_waited_for(
     async with asyncio.timeout(20):
         await writer.finish()
     assert await records(second, stream) == 2
+
+
+async def test_listing_goes_on_at_another_server(pair: Pair, open_at: OpenAt) -> None:
+    """Each server walks through its keys in an order of its own: its cursor is no other's."""
+    keys = KeySpace("streamq")
+    names = {f"{i:04}" for i in range(2_500)}
+    async with redis.asyncio.Redis.from_url(pair.old.url) as client:
+        async with client.pipeline() as pipeline:
+            for each in names:
+                pipeline.xadd(keys.key(StreamId("t", each)), {"r": b"x"}, id="1-0")
+            await pipeline.execute()
+        await pair.promote()
+    queue = await open_at(f"redis://{pair.name.address}/0")
+    listed = set()
+    listing = queue.streams("t")
+    async for info in listing:
+        listed.add(info.stream.name)
+        if len(listed) == 5:
+            pair.move()
+            pair.name.cut()
+            await asyncio.sleep(0.1)
+    assert listed == names
 
 
 async def records(server: EmbeddedRedis, stream: StreamId) -> int:

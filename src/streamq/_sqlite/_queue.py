@@ -6,7 +6,9 @@ Design: docs/design/sqlite.md.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -71,6 +73,8 @@ class SqliteQueue(ChunkQueue):
         connect_alone = partial(schema.connect_alone, busy_seconds=settings.busy_seconds)
         self._reader = ReadingThread(path, connect, connect_alone, self._loop)
         self._writer = WritingThread(path, connect, self._loop, self._reader.on_commit)
+        self._stop_threads = weakref.finalize(self, _stop, self._reader, self._writer, os.getpid())
+        self._stop_threads.atexit = False
 
     async def opened(self) -> None:
         """Wait until both threads have a connection.
@@ -184,12 +188,17 @@ class SqliteQueue(ChunkQueue):
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
+            self._stop_threads.detach()
             # One after the other: SQLite merges its log into the file when the last connection
             # closes. Of two that close at the same moment, neither is the last one to SQLite.
             self._reader.ended.add_done_callback(lambda _: self._writer.stop())
             self._reader.stop()
         # The thread finishes a commit that waits for another process's lock, without us.
         await asyncio.wait((self._writer.ended, self._reader.ended), timeout=_CLOSE_SECONDS)
+
+    def abandon(self) -> None:
+        self._is_closed = True
+        self._stop_threads()
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -211,3 +220,10 @@ class SqliteQueue(ChunkQueue):
     def _check_open(self) -> None:
         if self._is_closed:
             raise closed_error(BACKEND)
+
+
+def _stop(reader: ReadingThread, writer: WritingThread, process: int) -> None:
+    """End the threads of a queue that was dropped; a forked child has none."""
+    if process == os.getpid():
+        reader.stop()
+        writer.stop()

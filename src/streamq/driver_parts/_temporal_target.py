@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from streamq._errors import (
     ConfigurationError,
     StreamqError,
 )
+
+from ._credentials import seen_value
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -319,9 +322,19 @@ def _load(
     except RuntimeError as exc:
         # Only the first line: the others show the line of the file, which may have the API key.
         reason = (str(exc).splitlines() or [type(exc).__name__])[0]
+        path = variables.get("TEMPORAL_CONFIG_FILE") or _default_file(variables)
         raise ConfigurationError(
-            f"Temporal's configuration (TEMPORAL_..., temporal.toml) cannot be used: {reason}"
+            f"Temporal's configuration (TEMPORAL_..., {path}) cannot be used: {reason}"
         ) from None
+
+
+def _default_file(variables: Mapping[str, str]) -> str:
+    """Return where the SDK looks for ``temporal.toml`` if nothing names another file."""
+    home = Path(variables.get("HOME") or "~")
+    if sys.platform == "darwin":
+        return str(home / "Library/Application Support/temporalio/temporal.toml")
+    base = Path(variables.get("XDG_CONFIG_HOME") or home / ".config")
+    return str(base / "temporalio/temporal.toml")
 
 
 def _source(what: str) -> str:
@@ -342,9 +355,11 @@ def _read(source: Path | str | bytes | None, name: str, kind: str) -> bytes | No
             data = source.read_bytes()
         except OSError as exc:
             raise ConfigurationError(
-                f"{name} names {str(source)!r}, which cannot be read: {exc.strerror}"
+                f"{name} names {seen_value(str(source))}, which cannot be read: {exc.strerror}"
             ) from None
-        shown = f"{name} names {str(source)!r}, which"
+        except ValueError as exc:
+            raise ConfigurationError(f"{name} names no file: {exc}") from None
+        shown = f"{name} names {seen_value(str(source))}, which"
     else:
         data = source.encode() if isinstance(source, str) else source
         shown = f"the text of {name}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from urllib.parse import unquote
@@ -11,6 +11,8 @@ from urllib.parse import unquote
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -22,14 +24,16 @@ from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
+from ._access import MOUNTED, Access, AccessGuard
 from ._clients import GatewayLimitError
 from ._error_responses import BadRequestError, Problem
 from ._gateway import Gateway
 from ._log_limit import gateway_logger
+from ._loops import LoopGateways
 from ._opening import ClientGoneError, follow_unless_gone
 from ._options import GatewayOptions
 from ._page import page_routes
-from ._places import EventPlace
+from ._places import EventPlace, NamedPlace
 from ._sse import EventStream
 
 _logger = gateway_logger()
@@ -48,6 +52,8 @@ def create_app(
     settings: Settings | None = None,
     *,
     options: GatewayOptions | None = None,
+    hosts: Collection[str] | None = None,
+    origins: Collection[str] | None = None,
 ) -> Starlette:
     """Return the gateway as an ASGI application.
 
@@ -55,8 +61,8 @@ def create_app(
 
     * ``GET /streams/{name}/events``: the stream as Server-Sent Events. The start is given by
       the ``Last-Event-ID`` header, else ``?after=ID`` (or ``?last_event_id=``), else
-      ``?from=beginning`` (default) or ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a
-      stream that does not exist yet.
+      ``?from=beginning`` (default), ``?from=last`` (the latest value, and then what is live) or
+      ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a stream that does not exist yet.
     * ``GET /streams/{name}``: the status of a stream. Names are percent-encoded; a slash need not
       be, unless clients or proxies would resolve it (``a/../b``).
     * ``GET /streams?prefix=&limit=``: a list.
@@ -64,25 +70,51 @@ def create_app(
     * ``GET /healthz``: this process answers. ``GET /readyz``: the backend answers, too.
 
     If the application is mounted under a prefix, the parent does not run its lifespan: the queue is
-    then opened on first use, and ``await app.state.gateway.aclose()`` closes it. Alternatively pass
-    an open queue, or run ``app.router.lifespan_context(app)`` in the parent's lifespan.
+    then opened on first use, and closed when the event loop ends, or by ``await
+    app.state.gateway.aclose()``. Alternatively pass an open queue, or run
+    ``app.router.lifespan_context(app)`` in the parent's lifespan.
 
     Args:
         queue: An open queue to use; it stays open. By default the configured one is opened.
         settings: Tenant and limits; by default the configured ones.
-        options: Bounds and deadlines of connections.
+        options: Bounds and deadlines; by default those of the settings.
+        hosts: Names by which browsers reach the gateway, besides localhost, this machine's name and
+            IP addresses; by default those of ``STREAMQ_GATEWAY_HOSTS``. A request that names
+            another host gets 421, as its sender may have been led here by DNS rebinding. Where
+            another application mounts this one, hosts are checked only if there are any.
+        origins: Origins of other sites whose pages may read streams (CORS); by default those of
+            ``STREAMQ_GATEWAY_ORIGINS``. Other sites' pages get 403; where another application
+            mounts this one and no origins are given, CORS is left to it.
 
     Raises:
         ConfigurationError: A setting is invalid.
     """
-    gateway = Gateway(queue, settings or load_settings(), options or GatewayOptions())
+    chosen = settings or load_settings()
+    gateway = Gateway(queue, chosen, options or GatewayOptions.from_settings(chosen))
+    gateways = LoopGateways(gateway)
+    access = Access.of(
+        _listed(chosen.gateway_hosts) if hosts is None else hosts,
+        _listed(chosen.gateway_origins) if origins is None else origins,
+        chosen.gateway_host,
+    )
+    middleware = [Middleware(AccessGuard, access=access)]
+    if access.origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=sorted(access.origins),
+                allow_methods=["GET"],
+                allow_headers=["Last-Event-ID"],
+            )
+        )
+    middleware.append(Middleware(_InTurn, gateways=gateways))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with gateway.running():
+        async with gateways.current().running():
             yield
 
-    app = Starlette(
+    app = _GatewayApp(
         routes=[
             *page_routes(),
             Route("/healthz", _healthz, methods=["GET"]),
@@ -91,6 +123,7 @@ def create_app(
             Route("/streams/{name:streamq_name}", _one, methods=["GET"]),
         ],
         lifespan=lifespan,
+        middleware=middleware,
         exception_handlers={
             StreamqError: _on_streamq_error,
             HTTPException: _on_http_exception,
@@ -98,23 +131,34 @@ def create_app(
         },
     )
     app.state.gateway = gateway
-    app.add_middleware(_InTurn, gateway=gateway)
+    app.state.gateways = gateways
     return app
+
+
+class _GatewayApp(Starlette):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[MOUNTED] = "app" in scope  # Starlette and FastAPI put themselves there
+        await super().__call__(scope, receive, send)
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 class _InTurn:
     """Lets requests begin in turn, so that a flood of them does not delay live events."""
 
-    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+    def __init__(self, app: ASGIApp, gateways: LoopGateways) -> None:
         self._app = app
-        self._gateway = gateway
+        self._gateways = gateways
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            gateway = self._gateways.current()
             try:
-                await self._gateway.enter(scope)
+                await gateway.enter(scope)
             except GatewayLimitError as exc:
-                response = Problem.of(exc).response(self._gateway.options.retry_seconds)
+                response = Problem.of(exc).response(gateway.options.retry_seconds)
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -169,7 +213,7 @@ async def _events(request: Request, stream: StreamId) -> Response:
         return Response(status_code=_CLIENT_GONE)
     if follower is None:
         return Response(status_code=204, headers=_NO_STORE)
-    opening = follower.place if after is None else None
+    opening = None if isinstance(after, EventPlace) else follower.place
     return EventStream(gateway, follower, opening=opening, wait_seconds=wait_seconds)
 
 
@@ -260,12 +304,12 @@ async def _readyz(request: Request) -> Response:
 
 
 def _gateway(request: Request) -> Gateway:
-    gateway: Gateway = request.app.state.gateway
-    return gateway
+    gateways: LoopGateways = request.app.state.gateways
+    return gateways.current()
 
 
-def _start(request: Request) -> EventPlace | None:
-    """Return the place after which to continue; ``None`` is the live tail.
+def _start(request: Request) -> EventPlace | NamedPlace:
+    """Return the place after which to continue.
 
     The header wins: a browser that reconnects sends it with the original address.
     """
@@ -280,9 +324,15 @@ def _start(request: Request) -> EventPlace | None:
         return EventPlace(0)
     if given[0] != "from":
         return EventPlace.parse(given[0], query[given[0]])
-    if query["from"] not in ("beginning", "tail"):
-        raise BadRequestError(f"from is {query['from']!r}; it can be 'beginning' or 'tail'")
-    return EventPlace(0) if query["from"] == "beginning" else None
+    match query["from"]:
+        case "beginning":
+            return EventPlace(0)
+        case "last" | "tail" as name:
+            return name
+        case other:
+            raise BadRequestError(
+                f"from is {other[:40]!r}; it can be 'beginning', 'last' or 'tail'"
+            )
 
 
 def _number(name: str, text: str, most: float) -> float:

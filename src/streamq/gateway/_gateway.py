@@ -17,6 +17,7 @@ from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import retry_policy
+from streamq.reading._tail import read_latest
 
 from ._catch_up import CatchUp
 from ._clients import Bound, Clients
@@ -26,7 +27,8 @@ from ._follower import Follower
 from ._hub import OPEN_RETRY_SECONDS, Hub, Place, locate
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
-from ._places import EventPlace
+from ._pages import ReadPlace
+from ._places import EventPlace, NamedPlace
 from ._queues import Queues
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
@@ -199,6 +201,15 @@ class Gateway:
         finally:
             await self.aclose()
 
+    def twin(self) -> Gateway:
+        """Return another gateway with the same queue, if one was given, settings and options."""
+        return Gateway(self._queues.given, self.settings, self.options)
+
+    def renew(self) -> None:
+        """Begin anew for another event loop: what belonged to the last one has ended with it."""
+        self._queues.abandon()
+        Gateway.__init__(self, self._queues.given, self.settings, self.options)
+
     def stop_connections(self) -> None:
         """End every open connection; clients reconnect and continue where they were."""
         for connection in list(self._connections):
@@ -218,7 +229,7 @@ class Gateway:
     async def follow(
         self,
         stream: StreamId,
-        after: EventPlace | None,
+        after: EventPlace | NamedPlace,
         *,
         may_be_missing: bool = False,
         client: str = "",
@@ -229,7 +240,8 @@ class Gateway:
 
         Args:
             stream: The stream.
-            after: The last event that the client has, or ``None`` for the live tail.
+            after: The last event that the client has; ``"last"`` for the latest value, ``"tail"``
+                for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
             client: Name of the client, from :meth:`client_of`.
 
@@ -242,7 +254,7 @@ class Gateway:
             StreamNotFoundError: The stream does not exist.
             CursorError: The client names an event that the stream does not have, or one of an
                 earlier stream of this name.
-            CapabilityError: The tail was requested, and the backend cannot locate it.
+            CapabilityError: A place was requested that the backend cannot locate.
             StreamqError: The backend cannot be queried.
 
         Cancellation: leaves nothing behind.
@@ -253,7 +265,7 @@ class Gateway:
             queue = await self.open()
             hub = self._usable_hub(stream)
             if hub is None or not _knows(hub, after):
-                place = await self._look(stream, client, after)
+                place, latest = await self._look(stream, client, after)
                 hub = self._usable_hub(stream)
                 if hub is not None:
                     hub.note(place)
@@ -261,12 +273,17 @@ class Gateway:
                         self._forget(hub)
                         hub = None
                 hub = hub or self._new_hub(queue, stream, place)
+                if latest is not None:
+                    hub.places.add(latest)
+                if not isinstance(after, EventPlace):
+                    after = _named_place(hub, latest)
             # Without an await from here on, so that the hub cannot be closed meanwhile.
             if not hub.has_appeared:
-                if (after and after.offset) or not may_be_missing:
+                if after.offset or not may_be_missing:
                     raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
                 waiting = self._awaited.take(client)
-            after = _checked(hub, after)
+            hub.check_life(after)
+            _check_offset(hub, after.offset)
         except BaseException:
             connection.release()
             if waiting is not None:
@@ -292,13 +309,23 @@ class Gateway:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _look(self, stream: StreamId, client: str, after: EventPlace | None) -> Place:
-        """Return where a stream stands, from a hub that others have made meanwhile if possible."""
+    async def _look(
+        self, stream: StreamId, client: str, after: EventPlace | NamedPlace
+    ) -> tuple[Place, ReadPlace | None]:
+        """Return where a stream stands, and the place before its latest value if that was asked.
+
+        The place is that of a hub that others have made meanwhile, if possible.
+        """
         async with self.query(client) as queue:
             hub = self._usable_hub(stream)
             if hub is not None and _knows(hub, after):
-                return hub.place
-            return await locate(queue, stream, retry_policy(self.brief_settings, queue, stream))
+                return hub.place, None
+            retry = retry_policy(self.brief_settings, queue, stream)
+            place = await locate(queue, stream, retry)
+            if after != "last" or not place.exists or place.offset is None:
+                return place, None
+            cursor = await read_latest(queue, stream, retry)
+            return place, ReadPlace(cursor.progress.offset, cursor.encode(stream))
 
     async def _stop_watcher(self) -> None:
         self.stop_connections()
@@ -370,34 +397,41 @@ class Gateway:
         await self._watch.wait(lambda: bool(self._connections), self.stop_connections)
 
 
-def _knows(hub: Hub, after: EventPlace | None) -> bool:
+def _knows(hub: Hub, after: EventPlace | NamedPlace) -> bool:
     """Return whether a hub can place a client without a question to the backend."""
-    if after is None or hub.is_ended:  # the tail may be newer, the stream may have begun again
+    if not isinstance(after, EventPlace) or hub.is_ended:  # newer events, or another stream
         return False
     return hub.has_appeared and after.offset <= hub.newest
 
 
-def _checked(hub: Hub, after: EventPlace | None) -> EventPlace:
-    """Return the place where a client begins.
+def _named_place(hub: Hub, latest: ReadPlace | None) -> EventPlace:
+    """Return the place before the latest value, if it was looked for, or else at the tail.
 
     Raises:
-        CursorError: The stream does not have it.
-        CapabilityError: The backend cannot tell where the tail is.
+        CapabilityError: The backend cannot tell where the stream ends.
     """
     place = hub.place
-    if after is None:
-        if place.offset is None:
-            raise CapabilityError("only reading this stream can show where it ends")
-        offset = place.tail.progress.offset if place.tail else hub.ring.offset
-        after = EventPlace(offset, 0 if place.is_sealed else place.epoch)
-    hub.check_life(after)
-    if place.offset is not None and after.offset > hub.newest and not _has_end(hub, after.offset):
-        raise CursorError(
-            f"event {after.offset} is beyond the newest event {hub.newest} of stream {hub.stream}; "
-            "it was deleted, or had expired, and began again: read it from the beginning",
-            stream=str(hub.stream),
-        )
-    return after
+    if place.offset is None:
+        raise CapabilityError("only reading this stream can show where it ends")
+    if latest is not None:
+        return EventPlace(latest.offset, hub.epochs.at(latest.offset))
+    offset = place.tail.progress.offset if place.tail else hub.ring.offset
+    return EventPlace(offset, 0 if place.is_sealed else place.epoch)
+
+
+def _check_offset(hub: Hub, offset: int) -> None:
+    """Refuse an event that the stream does not have.
+
+    Raises:
+        CursorError: The newest event is before it.
+    """
+    if hub.place.offset is None or offset <= hub.newest or _has_end(hub, offset):
+        return
+    raise CursorError(
+        f"event {offset} is beyond the newest event {hub.newest} of stream {hub.stream}; it was "
+        "deleted, or had expired, and began again: read it from the beginning",
+        stream=str(hub.stream),
+    )
 
 
 def _has_end(hub: Hub, offset: int) -> bool:

@@ -10,6 +10,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from streamq._errors import ConfigurationError
+from streamq._settings import Settings
 
 _MAY_BE_NONE = ("max_connections",)
 
@@ -96,6 +97,19 @@ class GatewayOptions:
                     f"trusted_proxies has {address!r}; give IP addresses or networks, for example "
                     "10.0.0.0/8"
                 ) from None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> GatewayOptions:
+        """Return the options that ``STREAMQ_GATEWAY_*`` and the defaults give.
+
+        Raises:
+            ConfigurationError: As for the constructor.
+        """
+        proxies = (each.strip() for each in settings.gateway_trusted_proxies.split(","))
+        return cls(
+            max_connections=settings.gateway_max_connections or None,
+            trusted_proxies=tuple(each for each in proxies if each),
+        )
 
     def share(self, bound: int) -> int:
         """Return the part of a bound that one client may take, at least 1."""

@@ -27,7 +27,8 @@ class Queues:
     """
 
     def __init__(self, given: ChunkQueue | None, settings: Settings) -> None:
-        self._given = given
+        self.given = given
+        """The queue that was given."""
         self._settings = settings
         self._live: ChunkQueue | None = None
         self._past: ChunkQueue | None = None
@@ -42,8 +43,8 @@ class Queues:
             StreamqError: As for :func:`streamq.open_queue`; the next call tries again.
         """
         self._check_open()
-        if self._given is not None:
-            return self._given
+        if self.given is not None:
+            return self.given
         async with self._opening:
             self._check_open()
             if self._live is None:
@@ -57,8 +58,8 @@ class Queues:
             StreamqError: As for :meth:`open`.
         """
         self._check_open()
-        if self._given is not None:
-            return self._given
+        if self.given is not None:
+            return self.given
         async with self._opening:
             self._check_open()
             if self._past is None:
@@ -72,6 +73,12 @@ class Queues:
     def allow(self) -> None:
         """Open queues again."""
         self._closing -= 1
+
+    def abandon(self) -> None:
+        """Give up the queues of an event loop that has ended."""
+        for queue in (self._live, self._past):
+            if queue is not None:
+                queue.abandon()
 
     async def aclose(self) -> None:
         """Close the queues that were opened here. One that is being opened is closed, too."""

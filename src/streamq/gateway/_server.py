@@ -107,6 +107,7 @@ async def serve(
             most = _most_connections(gateways)
             listener = Listener(listening, connect, most, options.retry_seconds)
             accepting = asyncio.create_task(listener.run(), name="streamq-gateway-listener")
+            accepting.add_done_callback(lambda _: server.stop())  # nobody could connect any more
             task = asyncio.create_task(server.serve(sockets=[]), name="streamq-gateway")
             try:
                 await _ready(server, task)
@@ -126,6 +127,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.is_ready.set()
+
+    def stop(self) -> None:
+        self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from streamq._errors import (
 from streamq._events import Chunk, Event, GapT, Reset, Seal, StreamId
 from streamq._retry import RetryPolicy
 from streamq._statistics import ReaderStatistics
-from streamq.driver import START, ChunkQueue, Closing, Stored
+from streamq.driver import START, ChunkQueue, Closing, Home, Stored
 from streamq.records._codec import Codec, reveal
 from streamq.records._values import PLAIN, Serializer, T
 from streamq.records._wire import Record
@@ -77,6 +77,7 @@ class StreamReader(Generic[T, GapT]):
         self._commits = commits
         self._read_bytes = read_bytes
         self._committed = START
+        self._home = Home("reader", backend=queue.backend, stream=stream)
         self._closed = False
         steps = [self._release] if self._consumes else []
         self._closing = Closing(*steps, *([] if on_close is None else [on_close]))
@@ -200,7 +201,8 @@ class StreamReader(Generic[T, GapT]):
                     gone = ", or another reader has taken it all" if self._consumes else ""
                     raise IdleTimeoutError(
                         f"nothing arrived on stream {self.stream} for {self._idle_seconds:g} s; "
-                        f"the producer may be gone{gone} (STREAMQ_IDLE_SECONDS is the deadline)",
+                        f"the producer may be gone{gone} (idle_seconds=, by default "
+                        "STREAMQ_IDLE_SECONDS, is the deadline)",
                         backend=self._queue.backend,
                         stream=str(self.stream),
                     )
@@ -233,6 +235,7 @@ class StreamReader(Generic[T, GapT]):
         Cancellation: everything is released all the same, soon after this call at the latest.
         """
         self._closed = True
+        self._home.check()
         await self._closing.run()
 
     async def __aenter__(self) -> Self:
@@ -249,6 +252,7 @@ class StreamReader(Generic[T, GapT]):
             )
 
     def _check_open(self) -> None:
+        self._home.check()
         if self._closed:
             raise ClosedError("this reader is closed", stream=str(self.stream))
         if self._failure is not None:

@@ -49,7 +49,7 @@ from .reading._page_cache import PageCache
 from .requests._cluster import Cluster
 from .requests._end_offsets import EndOffsets
 
-_EXPLAIN_SECONDS = 1.0
+_EXPLAIN_SECONDS = 4.0
 
 
 class KafkaQueue(ChunkQueue):

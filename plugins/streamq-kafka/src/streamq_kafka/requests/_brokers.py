@@ -23,6 +23,7 @@ import aiokafka.errors as ke
 from aiokafka.protocol.metadata import MetadataRequest
 
 from ._access import Access
+from ._throttling import Throttling
 
 T = TypeVar("T")
 
@@ -52,10 +53,15 @@ class Brokers:
         access: How to connect.
         connect_seconds: Longest time until a configured server has answered.
         operation_seconds: Longest time for a call; to ask for the metadata takes less.
+
+    Attributes:
+        access: How to connect.
+        throttling: How long brokers delay our requests.
     """
 
     def __init__(self, access: Access, connect_seconds: float, operation_seconds: float) -> None:
         self.access = access
+        self.throttling = Throttling(operation_seconds)
         self._connect_seconds = connect_seconds
         self._operation_seconds = operation_seconds
         self._stagger = min(_STAGGER_SECONDS, operation_seconds / 10)
@@ -87,19 +93,21 @@ class Brokers:
     async def ask(
         self, nodes: Iterable[int], connect: Callable[[int], Coroutine[Any, Any, Any]], topics: Any
     ) -> Any:
-        """Return the metadata from any known broker or any configured server; ``None`` if none.
+        """Return the metadata from any known broker or any configured server.
 
         Args:
             nodes: The known brokers.
-            connect: Returns a connection to one of them, or ``None``.
+            connect: Returns a connection to one of them.
             topics: The topics.
+
+        Raises:
+            aiokafka.errors.KafkaError: None of them answers, or one refuses us.
+            OSError: The network failed.
         """
 
         def of_node(node: int) -> Callable[[], Coroutine[Any, Any, Any]]:
             async def call() -> Any:
                 connection = await connect(node)
-                if connection is None:
-                    raise ke.NodeNotReadyError(f"broker {node} cannot be reached")
                 return self._checked(await connection.send(_request(topics)), is_server=False)
 
             return call
@@ -110,7 +118,7 @@ class Brokers:
         calls = [*known[:_ASKED_FIRST], *self._of_servers(topics), *known[_ASKED_FIRST:]]
         answer, errors = await self._ask(calls, self._operation_seconds * 0.75)
         if answer is None:
-            _logger.info("no broker returned the metadata: %r", _best_reason(errors))
+            raise _best_reason(errors)
         return answer
 
     def learn(self, answer: Any, learner: Member) -> bool:

@@ -280,7 +280,17 @@ class Cluster:
             aiokafka.errors.KafkaError: No broker can be reached, or it does not know the request.
         """
         async with asyncio.timeout(self._timeout_seconds):
-            return await self.connections.send(self.metadata.controller(), request)
+            try:
+                return await self.connections.send(self.metadata.controller(), request)
+            except (ke.KafkaConnectionError, ke.NodeNotReadyError) as exc:
+                error = exc
+            await self.metadata.refresh()  # it may be another broker, or have moved
+            for node in self.metadata.controller_and_others():
+                try:
+                    return await self.connections.send(node, request)
+                except (ke.KafkaConnectionError, ke.NodeNotReadyError) as exc:
+                    error = exc
+            raise error
 
 
 def _unanswered() -> ke.KafkaError:

@@ -222,7 +222,10 @@ class Connection:
                 reply = exc
                 if speaks_of_server(exc):
                     verdict = verdict or exc
-            # Errors that redis-py takes for a broken connection (NOAUTH, LOADING) do end it.
+            except rx.AuthenticationError as exc:
+                # It forgets who we are; whether it refuses us is found out by logging in again.
+                raise rx.ConnectionError(f"it asks for credentials again: {exc}") from exc
+            # Errors that redis-py takes for a broken connection (LOADING) do end it.
             if not self._requests:
                 raise rx.InvalidResponse("an answer without a request")
             request = self._requests[0]
