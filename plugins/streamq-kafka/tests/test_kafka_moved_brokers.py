@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ async def test_queue_follows_brokers_to_other_addresses(
                 await writer.finish()
                 assert await live == ["before", "after"]
                 for queue in (idle, reading, writing):
-                    assert await _RETRY.run(lambda q=queue: q.newest_epoch(other)) == 1
+                    assert await _RETRY.run(functools.partial(queue.newest_epoch, other)) == 1
                     assert await _stored(queue, other) == [b"0"]
                     assert await _names(queue, other) == [other]
                 await _append(idle, other, 1)

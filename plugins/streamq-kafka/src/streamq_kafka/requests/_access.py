@@ -190,7 +190,8 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
     """aiokafka's connection: tries all addresses of a name, and notices that a token is refused."""
 
     async def connect(self) -> Any:
-        self._loop = _TryingAllAddresses(self._loop)
+        loop: Any = asyncio.get_running_loop()
+        self._loop = _TryingAllAddresses(loop)
         return await super().connect()
 
     def authenticator_oauth(self) -> Any:
