@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
@@ -210,6 +211,8 @@ class _TryingAllAddresses:
     async def create_connection(
         self, factory: Callable[[], Any], host: str, port: int, *, ssl: ssl.SSLContext | None
     ) -> Any:
+        if _is_address(host):
+            return await self._loop.create_connection(factory, host, port, ssl=ssl)
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         sock = await aiohappyeyeballs.start_connection(
             found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=self._loop
@@ -265,6 +268,14 @@ def _source(settings: KafkaSettings, names: frozenset[str]) -> CredentialSource:
 def _address(server: str) -> tuple[str, int]:
     host, _, port = server.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _version(path: str) -> object:
