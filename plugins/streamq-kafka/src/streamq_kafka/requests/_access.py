@@ -33,7 +33,7 @@ _REFUSED = (ke.AuthenticationFailedError, ke.SaslAuthenticationFailed, ke.Delega
 _SETTINGS = "STREAMQ_KAFKA_SASL_"
 
 
-class Access:
+class BrokerAccess:
     """What a process needs to connect and log in to the brokers.
 
     Args:
