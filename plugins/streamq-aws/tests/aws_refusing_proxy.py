@@ -86,6 +86,7 @@ class RefusingProxy:
         for task in self._forwarding:
             task.cancel()
         await asyncio.gather(*self._forwarding, return_exceptions=True)
+        await asyncio.sleep(0)  # what was cancelled while it closed is closed after this
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._handle(reader, writer))
