@@ -314,14 +314,12 @@ class _MemoryQueue(ChunkQueue):
                 left = deadline - loop.time()
                 if found or left <= 0:
                     return found
-                if _stores.was_dropped(self._name, stream):
-                    left = min(left, give_up - loop.time())
-                    if left <= 0:
-                        _raise_dropped(stream)
+                if _stores.was_dropped(self._name, stream) and give_up <= loop.time():
+                    _raise_dropped(stream)
                 store.add_waiter(stream, waiter)
             self._waiting.add(waiter)
             try:
-                await asyncio.wait((waiter.future,), timeout=left)
+                await asyncio.wait((waiter.future,), timeout=min(left, _DROPPED_SECONDS))
             finally:
                 self._waiting.discard(waiter)
                 with store.lock:

@@ -1,4 +1,4 @@
-"""What `streamq doctor` finds about a database and its place."""
+"""Findings of `streamq doctor` about a database and its place."""
 
 from __future__ import annotations
 
