@@ -38,9 +38,11 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
+from .driver_parts._credentials import mask_credentials
+
 
 class StreamqError(Exception):
-    """Base class of every streamq error.
+    """Base class of every streamq error. What looks like a secret is masked in the message.
 
     Attributes:
         code: Stable machine-readable name of the situation.
@@ -55,6 +57,7 @@ class StreamqError(Exception):
     def __init__(
         self, message: str, *, backend: str | None = None, stream: str | None = None
     ) -> None:
+        message = mask_credentials(message)
         super().__init__(message)
         self.message = message
         self.backend = backend
@@ -281,14 +284,14 @@ def error_text(error: object) -> str:
     """Return the text of an exception of any class, to be shown, stored or sent.
 
     Code of others decides what ``str`` of its exceptions does: it may raise, and its text may have
-    surrogates, which cannot be stored as UTF-8. This function never raises, and what it returns can
-    be stored.
+    surrogates, which cannot be stored as UTF-8, or quote what the code was given, with its secrets.
+    This function never raises, masks what looks like a secret, and returns what can be stored.
     """
     try:
         text = str(error)
     except Exception as exc:  # noqa: BLE001 - whatever the class of the exception raises
         return f"<{type(error).__name__}: its text cannot be shown ({type(exc).__name__})>"
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return mask_credentials(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def is_cancellation(error: BaseException, *classes: type[BaseException]) -> bool:

@@ -6,50 +6,70 @@ Design: docs/design/configuration.md.
 from __future__ import annotations
 
 import difflib
-import os
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from ._configuration_files import (
+    CONFIG_FILE_VARIABLE,
+    DEBUG_VARIABLE,
+    TRUST_VARIABLE,
+    read_config_file,
+    read_dotenv,
+)
 from ._errors import ConfigurationError
-from .driver_parts._credentials import mask_credentials
+from ._setting_origins import (
+    PREFIX,
+    Origin,
+    credentials_of_temporal,
+    environment,
+    holds_credentials,
+    origins,
+    refuse_unasked,
+    toml_table,
+)
+from .driver_parts._credentials import is_secret_name, mask_credentials, seen_value
 from .driver_parts._temporal_target import DEFAULT_TEMPORAL_ADDRESS, TemporalTarget
 from .records._wire import MAX_CHUNK_BYTES
 
-PREFIX = "STREAMQ_"
-CONFIG_FILE_VARIABLE = "STREAMQ_CONFIG_FILE"
-_DOTENV = ".env"
 _LONGEST_SECONDS = 10 * 365 * 86_400.0
 OFFICIAL_PLUGINS = ("kafka", "redis", "s3sns", "sqs", "workflow_streams")
 """Backends that streamq itself provides as plugins, installed or not."""
+_TABLES_OF_OTHERS = ("streamq", "tool", "settings", "core", "default")
 
 
-class _TomlTable(PydanticBaseSettingsSource):
-    """Feeds one table of ``streamq.toml`` into a settings class."""
+class _Given(PydanticBaseSettingsSource):
+    """Feeds values into a settings class that were read already."""
 
-    def __init__(self, settings_cls: type[BaseSettings], table: Mapping[str, Any]) -> None:
+    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, Any]) -> None:
         super().__init__(settings_cls)
-        self._table = table
+        self._values = values
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return self._table.get(field_name), field_name, False
+        return self._values.get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        return dict(self._table)
+        return dict(self._values)
 
 
 class _Base(BaseSettings):
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_file=_DOTENV, env_file_encoding="utf-8"
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     toml_table: ClassVar[str] = ""
+
+    @classmethod
+    def ambient_credentials(cls) -> Collection[str]:
+        """Return the credentials that are used and are no settings, as messages name them."""
+        return ()
 
     @classmethod
     def settings_customise_sources(
@@ -60,32 +80,40 @@ class _Base(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        path, document = read_config_file()
-        table = (
-            document.get(cls.toml_table, {})
-            if cls.toml_table
-            else {key: value for key, value in document.items() if not isinstance(value, dict)}
-        )
+        document = read_config_file()
+        table = toml_table(document, cls.toml_table)
         for key in table:
             if key not in cls.model_fields:
-                where = f"[{cls.toml_table}] in {path}" if cls.toml_table else str(path)
+                where = (
+                    f"[{cls.toml_table}] in {document.path}" if cls.toml_table else document.path
+                )
                 raise ConfigurationError(
                     f"unknown setting {key!r} in {where}{did_you_mean(key, cls.model_fields)}"
                 )
         return (
             init_settings,
-            env_settings,
-            dotenv_settings,
-            _TomlTable(settings_cls, table),
+            _variables(settings_cls, environment()),
+            _variables(settings_cls, read_dotenv().values),
+            _Given(settings_cls, table),
             file_secret_settings,
         )
+
+
+def _variables(
+    settings_cls: type[BaseSettings], values: Mapping[str, str]
+) -> PydanticBaseSettingsSource:
+    source = EnvSettingsSource(settings_cls)
+    source.env_vars = {name.lower(): value for name, value in values.items()}
+    return source
 
 
 class DriverSettings(_Base):
     """Base of a driver's settings.
 
     A subclass sets ``model_config = SettingsConfigDict(env_prefix="STREAMQ_<NAME>_")`` and
-    ``toml_table = "<name>"``, describes every field, and keeps secrets in ``SecretStr``.
+    ``toml_table = "<name>"``, describes every field, and keeps secrets in ``SecretStr``. If
+    credentials come from elsewhere, :meth:`ambient_credentials` names them: a file of the working
+    directory then cannot say where they are sent.
     """
 
 
@@ -96,6 +124,11 @@ class Settings(_Base):
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    @classmethod
+    def ambient_credentials(cls) -> Collection[str]:
+        """Return Temporal's own variables that are sent to its server."""
+        return [*credentials_of_temporal()]
 
     backend: str = Field(default="sqlite", description="which driver carries the streams")
     tenant: str = Field(
@@ -125,8 +158,8 @@ class Settings(_Base):
     )
     data_converter: str | None = Field(
         default=None,
-        description="`module:name` of the Temporal DataConverter whose codec the gateway and the "
-        "command line need to read encrypted streams",
+        description="`module:name` of the Temporal DataConverter with which the gateway, the "
+        "command line and `open_reader` decode payloads and encrypted streams",
     )
     retry_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = Field(
         default=30.0, description="how long an unreachable backend is retried before giving up"
@@ -162,6 +195,9 @@ class Settings(_Base):
     temporal_api_key: SecretStr | None = Field(
         default=None, description="API key of Temporal Cloud; implies TLS"
     )
+    temporal_api_key_file: Path | None = Field(
+        default=None, description="file with the API key, read again after it was replaced"
+    )
     temporal_tls: bool | None = Field(
         default=None,
         description="whether to connect to Temporal by TLS; by default if a key or a file needs it",
@@ -183,6 +219,26 @@ class Settings(_Base):
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8330, description="port that `streamq serve` binds; 0 picks a free one"
     )
+    gateway_max_connections: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="most open event streams of the gateway; 0 for as many as the limit of file "
+        "descriptors leaves room for, at most 10,000",
+    )
+    gateway_trusted_proxies: str = Field(
+        default="",
+        description="addresses or networks, separated by commas, of the proxies whose "
+        "`X-Forwarded-For` names the client; one client gets at most half of each bound",
+    )
+    gateway_hosts: str = Field(
+        default="",
+        description="names, separated by commas, by which browsers reach the gateway, besides "
+        "localhost and IP addresses; `*.example.org` is every name below, `*` any",
+    )
+    gateway_origins: str = Field(
+        default="",
+        description="origins, separated by commas, of other sites whose pages may read streams "
+        "(CORS), for example `https://chat.example.org`",
+    )
 
     @field_validator("backend", "mode", mode="before")
     @classmethod
@@ -199,6 +255,7 @@ class Settings(_Base):
             namespace=self.temporal_namespace if "temporal_namespace" in given else None,
             profile=self.temporal_profile,
             api_key=self.temporal_api_key,
+            api_key_file=self.temporal_api_key_file,
             tls=self.temporal_tls,
             tls_server_name=self.temporal_tls_server_name,
             tls_server_ca=self.temporal_tls_server_ca,
@@ -217,29 +274,6 @@ class Settings(_Base):
         return min(timedelta(seconds=self.sealed_ttl_seconds), self.ttl)
 
 
-def read_config_file() -> tuple[Path, dict[str, Any]]:
-    """Read ``streamq.toml`` from the working directory, or the file that STREAMQ_CONFIG_FILE names.
-
-    Returns:
-        The path and the document, empty if the default file does not exist.
-
-    Raises:
-        ConfigurationError: The named file does not exist, or a file is not valid TOML.
-    """
-    named = os.environ.get(CONFIG_FILE_VARIABLE)
-    path = Path(named or "streamq.toml")
-    try:
-        return path, tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        if named:
-            raise ConfigurationError(
-                f"{CONFIG_FILE_VARIABLE} names {named!r}, which does not exist"
-            ) from None
-        return path, {}
-    except (OSError, ValueError) as exc:
-        raise ConfigurationError(f"cannot read {path}: {exc}") from exc
-
-
 SettingsT = TypeVar("SettingsT", bound=_Base)
 
 
@@ -247,26 +281,59 @@ def build(settings_type: type[SettingsT], /, **overrides: object) -> SettingsT:
     """Create settings from every source.
 
     Raises:
-        ConfigurationError: A value is missing or invalid; the message names the variable and the
-            reason, and never the value of a secret.
+        ConfigurationError: A value is missing or invalid; the message names the variable, or the
+            file and its key, and the reason, and never the value of a secret. Or a file of the
+            working directory names code, or a server for credentials that are not its own, and
+            nothing asked for it.
     """
+    given = origins_of(settings_type)
+    given |= {name: Origin(f"{name}=", value) for name, value in overrides.items()}
+    fields = settings_type.model_fields
+    secrets = [name for name in fields if is_secret(settings_type, name) or holds_credentials(name)]
+    refuse_unasked(given, secrets, settings_type.ambient_credentials())
     try:
         return settings_type(**overrides)
     except ValidationError as exc:
-        prefix = settings_type.model_config.get("env_prefix", PREFIX)
         problems = []
         for error in exc.errors(include_url=False, include_context=False):
-            reason = error["msg"].removeprefix("Value error, ")
+            reason = mask_credentials(error["msg"].removeprefix("Value error, "))
             if not error["loc"]:
                 # The error concerns several fields: its text names them, its input is all of them.
                 problems.append(reason)
                 continue
             field = str(error["loc"][0])
-            annotation = str(getattr(settings_type.model_fields.get(field), "annotation", ""))
-            value = mask_credentials(repr(error["input"]))
-            seen = "" if "Secret" in annotation else f" (value seen: {value})"
-            problems.append(f"{prefix}{field.upper()}: {reason}{seen}")
+            is_hidden = is_secret(settings_type, field)
+            seen = "" if is_hidden else f" (value seen: {seen_value(error['input'])})"
+            place = given.get(field)
+            named = variable_of(settings_type, field)
+            if place is not None and place.file is not None:
+                named = str(place)
+            problems.append(f"{named}: {reason}{seen}")
         raise ConfigurationError("invalid setting: " + "; ".join(problems)) from None
+    except ValueError as exc:  # a value of several parts that is no JSON
+        raise ConfigurationError(f"invalid setting: {mask_credentials(str(exc))}") from None
+
+
+def origins_of(settings_type: type[BaseSettings]) -> dict[str, Origin]:
+    """Return what gives each setting of a class that does not have its default.
+
+    Raises:
+        ConfigurationError: A file cannot be read.
+    """
+    prefix = settings_type.model_config.get("env_prefix", "")
+    table = str(getattr(settings_type, "toml_table", ""))
+    return origins(prefix, table, settings_type.model_fields)
+
+
+def variable_of(settings_type: type[BaseSettings], field: str) -> str:
+    """Return the environment variable of a field."""
+    return f"{settings_type.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def is_secret(settings_type: type[BaseSettings], field: str) -> bool:
+    """Whether the value of a field is secret: by its type, or by its name."""
+    annotation = getattr(settings_type.model_fields.get(field), "annotation", "")
+    return "Secret" in str(annotation) or is_secret_name(field)
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -297,24 +364,30 @@ def check_variables(
     Raises:
         ConfigurationError: A variable is unknown; names it and the closest known one.
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_FILE_VARIABLE}
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known |= {CONFIG_FILE_VARIABLE, TRUST_VARIABLE, DEBUG_VARIABLE}
     own_prefix = driver_settings.model_config.get("env_prefix", "").upper()
     known |= {own_prefix + name.upper() for name in driver_settings.model_fields}
-    others = tuple(
-        f"{PREFIX}{name.upper()}_" for name in {*drivers, *OFFICIAL_PLUGINS} - {settings.backend}
-    )
-    path, document = read_config_file()
     tables = {*drivers, *OFFICIAL_PLUGINS}
-    for key, value in document.items():
+    others = tuple(f"{PREFIX}{name.upper()}_" for name in tables - {settings.backend})
+    dotenv, document = read_dotenv(), read_config_file()
+    for key, value in document.values.items():
         if isinstance(value, dict) and key not in tables:
+            hint = did_you_mean(key, tables)
+            if key in _TABLES_OF_OTHERS:
+                hint = (
+                    "; the settings of streamq itself stand at the top of the file, before any "
+                    "table, and those of a backend in the table of its name"
+                )
             raise ConfigurationError(
-                f"table [{key}] in {path} belongs to no backend{did_you_mean(key, tables)}"
+                f"table [{key}] in {document.path} belongs to no backend{hint}"
             )
-    for variable in sorted({*os.environ, *dotenv_values(_DOTENV)}):
+    places = dict.fromkeys(dotenv.values, f" in {dotenv.path}") | dict.fromkeys(environment(), "")
+    for variable, place in sorted(places.items()):
         name = variable.upper()
         if name.startswith(PREFIX) and name not in known and not name.startswith(others):
             raise ConfigurationError(
-                f"unknown variable {variable}{did_you_mean(name, known)} "
+                f"unknown variable {variable}{place}{did_you_mean(name, known)} "
                 "(`streamq config` lists what is read)"
             )
 

@@ -10,7 +10,9 @@ Parts that several drivers need are here, too: :class:`Tap` and :func:`within_bo
 :class:`translated_errors` and :class:`ErrorTable` for errors, :class:`Calls`,
 :class:`SingleFlight`, :func:`together` and :func:`to_the_end` for what is under way,
 :class:`Closing` and :func:`close_all` for the end, :class:`TemporalTarget` and
-:func:`leaving_sdk` for Temporal. A driver may use them or not.
+:func:`leaving_sdk` for Temporal, :class:`CredentialSource` and :func:`importing_named_code` for
+what settings name, :func:`mask_credentials`, :func:`seen_value` and :func:`terminal_text` for what
+is shown. A driver may use them or not.
 
 A driver package registers a :class:`Driver` subclass under its backend name in the entry point
 group ``streamq.drivers``.
@@ -54,6 +56,7 @@ from .driver_parts._credential_source import CredentialCall, CredentialSource
 from .driver_parts._credentials import mask_credentials, mask_data, mask_value, seen_value
 from .driver_parts._home import Home
 from .driver_parts._home import guard_calls as _guard_calls
+from .driver_parts._named_code import importing_named_code
 from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
 from .driver_parts._single_flight import SingleFlight
 from .driver_parts._stored_names import skip_foreign, stored_stream
@@ -505,6 +508,7 @@ __all__ = [
     "decode_position",
     "encode_position",
     "exception_classes",
+    "importing_named_code",
     "leaving_sdk",
     "mask_credentials",
     "mask_data",

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from streamq import Settings, installed_drivers, load_driver
-from streamq.cli._config import mask
+from streamq.driver import mask_value
 
 from .command import Inside, one_error
 
@@ -52,9 +52,9 @@ def test_the_source_of_every_value_is_shown(inside: Inside) -> None:
         return found[variable]["value"], found[variable]["source"]
 
     assert fact("STREAMQ_TTL_SECONDS") == (6.0, "environment")
-    assert fact("STREAMQ_TENANT") == ("from-dotenv", ".env")
-    assert fact("STREAMQ_RETRY_SECONDS") == (7.0, "streamq.toml")
-    assert fact("STREAMQ_SQLITE_BUSY_SECONDS") == (9.0, "streamq.toml")
+    assert fact("STREAMQ_TENANT") == ("from-dotenv", str(inside.directory / ".env"))
+    assert fact("STREAMQ_RETRY_SECONDS") == (7.0, str(inside.directory / "streamq.toml"))
+    assert fact("STREAMQ_SQLITE_BUSY_SECONDS") == (9.0, str(inside.directory / "streamq.toml"))
     assert fact("STREAMQ_IDLE_SECONDS") == (300.0, "default")
 
 
@@ -132,7 +132,7 @@ def test_an_invalid_secret_is_not_repeated(inside: Inside) -> None:
 )
 def test_values_are_shown_without_credentials(value: object, shown: object) -> None:
     """A plugin may have a URL in a setting that is not secret."""
-    assert mask(value) == shown
+    assert mask_value(value) == shown
 
 
 def test_an_invalid_value_is_one_line(inside: Inside) -> None:

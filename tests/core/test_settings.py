@@ -62,8 +62,8 @@ def test_named_configuration_file_must_exist(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("backend = ", r"cannot read streamq\.toml"),
-        ('bakend = "redis"', r"unknown setting 'bakend' in streamq\.toml; did you mean 'backend'"),
+        ("backend = ", r"cannot read .*streamq\.toml"),
+        ('bakend = "redis"', r"unknown setting 'bakend' in .*streamq\.toml; did you mean 'back"),
     ],
 )
 def test_broken_configuration_file_is_an_error(elsewhere: Path, text: str, message: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -12,25 +9,19 @@ from typing import Annotated
 import typer
 
 import streamq
-from streamq._errors import StreamqError
 
 from ._backends import backends
 from ._config import config
 from ._delete import delete
 from ._doctor import doctor
+from ._failures import readable_logs, reported
 from ._ls import ls
 from ._schema import schema
 from ._serve import serve
+from ._standard_streams import flush, prepare_standard_streams
 from ._sweep import sweep
 from ._tail import tail
-from ._terminal import SIGINT_EXIT, SIGPIPE_EXIT, discard, show_error
 from .demo._command import demo
-
-# Typer bundles click or depends on it, according to its version. This is the common base class of
-# all errors in arguments, in either case.
-_UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
-
-_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def _show_version(wanted: bool) -> None:
@@ -62,14 +53,7 @@ def _streamq(
 
 def run(arguments: Sequence[str] | None) -> int:
     """Run the command line and return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # Characters that the terminal cannot show are escaped, and never cause a failure.
-            stream.reconfigure(errors="backslashreplace")
-    # STREAMQ_DATA_CONVERTER usually names a module in this directory. Added last, so that it hides
-    # no library.
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())
+    prepare_standard_streams()
     app = typer.Typer(
         name="streamq",
         pretty_exceptions_enable=False,
@@ -79,36 +63,11 @@ def run(arguments: Sequence[str] | None) -> int:
     app.callback(invoke_without_command=True)(_streamq)
     for command in (demo, ls, tail, serve, delete, sweep, doctor, backends, config, schema):
         app.command()(command)
-    try:
-        main = typer.main.get_command(app)
-        code = main.main(arguments, prog_name="streamq", standalone_mode=False)
-        if sys.stdout is not None:  # None in a process that was started without it
-            sys.stdout.flush()
-    except StreamqError as exc:
-        show_error("; ".join((str(exc), *getattr(exc, "__notes__", ()))))
-        return 2
-    except _UsageProblem as exc:
-        show_error(_usage(exc))
-        return 2
-    except (KeyboardInterrupt, typer.Abort):
-        return SIGINT_EXIT
-    except SystemExit as exc:
-        if not isinstance(exc.__context__, BrokenPipeError):
-            raise
-        discard(sys.stdout)  # typer has turned the closed pipe into an exit code of its own
-        return SIGPIPE_EXIT
-    except OSError as exc:
-        discard(sys.stdout)
-        if isinstance(exc, BrokenPipeError):
-            return SIGPIPE_EXIT
-        is_ours = exc.filename is None and exc.errno in _CANNOT_WRITE
-        show_error(f"writing stdout: {exc.strerror}" if is_ours else str(exc))
-        return 2
+    with readable_logs():
+        try:
+            main = typer.main.get_command(app)
+            code = main.main(arguments, prog_name="streamq", standalone_mode=False)
+            flush(sys.stdout)
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, one place reports it
+            return reported(exc)
     return code if isinstance(code, int) else 0
-
-
-def _usage(exc: Exception) -> str:
-    message = exc.format_message() if hasattr(exc, "format_message") else str(exc)
-    context = getattr(exc, "ctx", None)
-    command = context.command_path if context is not None else "streamq"
-    return f"{message.strip().rstrip('.')}; see `{command} --help`"

@@ -7,7 +7,9 @@ import asyncio
 import typer
 
 from streamq._events import shown
+from streamq._setting_origins import directory_files_name_code_or_servers
 from streamq._settings import load_settings
+from streamq.driver_parts._named_code import without_named_code
 from streamq.opening._drivers import installed_drivers
 from streamq.opening._open import open_queue
 
@@ -36,12 +38,17 @@ def beginnings(incomplete: str) -> list[str]:
 def stream_names(context: typer.Context, incomplete: str) -> list[str]:
     """Return the names of streams, or none if the backend is slow or fails.
 
+    A file of the directory that names code or a server is not used, unless the environment asks
+    for it: to press a key must not connect to anybody's server.
+
     Names with invisible characters are offered after ``--encoded`` only: a shell cannot take them.
     """
     encoded = bool(context.params.get("encoded"))
     prefix = incomplete.partition("%")[0] if encoded else incomplete
 
     async def find() -> list[str]:
+        if directory_files_name_code_or_servers():
+            return []  # nobody asked for anything but names
         settings = load_settings()
         if missing_database(settings) is not None:
             return []
@@ -53,6 +60,7 @@ def stream_names(context: typer.Context, incomplete: str) -> list[str]:
         return [name for name in names if shown(name) == name]
 
     try:
-        return asyncio.run(find())
+        with without_named_code():
+            return asyncio.run(find())
     except Exception:  # noqa: BLE001 - completion must not fail; a command reports the error
         return []

@@ -2,52 +2,39 @@
 
 from __future__ import annotations
 
-import enum
 import importlib.util
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 import typer
-from dotenv import dotenv_values
-from pydantic import SecretBytes, SecretStr
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings
-from rich.table import Table
 from rich.text import Text
 
-from streamq._errors import ConfigurationError
-from streamq._settings import (
+from streamq._configuration_files import (
     CONFIG_FILE_VARIABLE,
-    PREFIX,
+    DEBUG_VARIABLE,
+    TRUST_VARIABLE,
+    read_config_file,
+)
+from streamq._errors import ConfigurationError
+from streamq._setting_origins import PREFIX, Origin, service_links
+from streamq._settings import (
     Settings,
     build,
     check_variables,
     load_settings,
-    read_config_file,
+    origins_of,
+    variable_of,
 )
+from streamq.driver_parts._credentials import mask_value
 from streamq.opening._data_converter import configured_conversion
 from streamq.opening._drivers import installed_drivers, load_driver
 from streamq.opening._open import stream_id
 
-from ._terminal import show_json, show_note, show_table, stdout
-
-_MASK = "**********"
-_DOTENV = ".env"
-_USER_INFO = re.compile(r"(?<=://)[^\s]*@")
-_SECRET_PARAMETER = re.compile(
-    r"(?i)([?&;][^=&;\s]*(?:password|passwd|secret|token|key|sig)[^=&;\s]*=)[^&;\s]+"
-)
-# Host, port and number of a database, or the path of a socket. Any other secret, such as a URL
-# whose password has special characters that are not encoded, is masked as a whole.
-_ADDRESS = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
-    r"(?:(?P<user>[^:@/?#\s]*)(?::(?P<password>[^@/?#\s]*))?@)?"
-    r"(?P<place>(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:/\d{0,4})?"
-    r"|(?<=unix://)/[^?@#\s]*|(?<=@)/[^?@#\s]*)"
-    r"(?P<query>\?[^@#\s]*)?"
-)
+from ._terminal import Table, show_json, show_note, show_table, stdout
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +44,8 @@ class Setting:
     Attributes:
         variable: Environment variable that sets it.
         value: JSON-ready value, masked if it is secret.
-        source: ``environment``, ``.env``, the configuration file's path, ``Temporal's profile``
-            (``TEMPORAL_...`` and ``temporal.toml``), or ``default``.
+        source: ``environment``, the path of ``.env`` or of the configuration file, ``Temporal's
+            profile`` (``TEMPORAL_...`` and ``temporal.toml``), or ``default``.
         description: Its meaning.
     """
 
@@ -86,7 +73,9 @@ def config(
     check_variables(settings, driver.settings_type, installed_drivers())
     configured_conversion(settings, stream_id("any", settings))  # raises if the converter is wrong
     ours, drivers = [*_in_effect(settings)], [*_in_effect(build(driver.settings_type))]
-    found = [*_with_profile(ours, settings), *drivers, _config_file()]
+    found = [*_with_profile(ours, settings), *drivers, *_about_files()]
+    if links := service_links():
+        show_note(f"ignored as links of Kubernetes to services, not settings: {', '.join(links)}")
     if as_json:
         show_json({"backend": settings.backend, "settings": [asdict(s) for s in found]})
         return
@@ -126,72 +115,47 @@ def _with_profile(found: list[Setting], settings: Settings) -> Iterator[Setting]
         f"{PREFIX}TEMPORAL_TLS": True if endpoint.tls else None,
     }
     for each in found:
-        value = mask(stated.get(each.variable))
+        value = mask_value(stated.get(each.variable))
         if each.source == "default" and value is not None and value != each.value:
             yield replace(each, value=value, source="Temporal's profile")
         else:
             yield each
 
 
-def mask(value: object) -> bool | int | float | str | None:
-    """Return a value in a form that may be shown: JSON-ready and without secrets."""
-    if isinstance(value, SecretStr):
-        return _mask_secret(value.get_secret_value())
-    if isinstance(value, SecretBytes):
-        return _MASK if value.get_secret_value() else ""
-    if isinstance(value, enum.Enum):
-        return mask(value.value)
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if "-----BEGIN" in str(value):  # a key where the path of a file is expected
-        return _MASK
-    text = _USER_INFO.sub(f"{_MASK}@", str(value))
-    return _SECRET_PARAMETER.sub(rf"\g<1>{_MASK}", text)
-
-
-def _mask_secret(secret: str) -> str:
-    """Mask a secret; of an address, mask only the parts that may be secret, not host and port."""
-    found = _ADDRESS.fullmatch(secret.strip())
-    if found is None:
-        return _MASK if secret else ""
-    user, password = found["user"] or "", found["password"]
-    credentials = ""
-    if password:
-        credentials = f"{user}:{_MASK}@"
-    elif user:  # some services accept a token there
-        credentials = f"{_MASK}@"
-    query = f"?{_MASK}" if found["query"] else ""
-    return f"{found['scheme']}://{credentials}{found['place']}{query}"
-
-
 def _in_effect(settings: BaseSettings) -> Iterator[Setting]:
     kind = type(settings)
-    prefix = kind.model_config.get("env_prefix", "")
-    environment = {name.upper() for name in os.environ}
-    dotenv = {name.upper() for name in dotenv_values(_DOTENV)}
-    path, document = read_config_file()
-    name_of_table = str(getattr(kind, "toml_table", ""))
-    table = document.get(name_of_table, {}) if name_of_table else document
+    found = origins_of(kind)
     for name, field in kind.model_fields.items():
-        variable = f"{prefix}{name}".upper()
-        if variable in environment:
-            source = "environment"
-        elif variable in dotenv:
-            source = _DOTENV
-        elif name in table:
-            source = str(path)
-        else:
-            source = "default"
-        yield Setting(variable, mask(getattr(settings, name)), source, field.description or "")
+        origin = found.get(name)
+        yield Setting(
+            variable_of(kind, name),
+            mask_value(getattr(settings, name), name),
+            "default" if origin is None else _source(origin),
+            field.description or "",
+        )
 
 
-def _config_file() -> Setting:
-    path, document = read_config_file()
-    named = CONFIG_FILE_VARIABLE in os.environ
-    missing = "" if document or named else " (not present)"
-    return Setting(
-        CONFIG_FILE_VARIABLE,
-        str(path),
-        "environment" if named else "default",
-        f"configuration file in TOML{missing}",
-    )
+def _source(origin: Origin) -> str:
+    return "environment" if origin.file is None else str(origin.file.path)
+
+
+def _about_files() -> Iterator[Setting]:
+    """Yield the variables that say which files are read and trusted; they are no settings."""
+    document = read_config_file()
+    missing = "" if document.is_present else " (not present)"
+    for variable, value, description in (
+        (
+            CONFIG_FILE_VARIABLE,
+            str(document.path),
+            f"configuration file in TOML{missing}",
+        ),
+        (
+            TRUST_VARIABLE,
+            os.environ.get(TRUST_VARIABLE),
+            "directories whose .env and streamq.toml may name code, and servers for credentials "
+            "that are not from these files",
+        ),
+        (DEBUG_VARIABLE, os.environ.get(DEBUG_VARIABLE), "1 shows tracebacks of unexpected errors"),
+    ):
+        source = "environment" if variable in os.environ else "default"
+        yield Setting(variable, value, source, description)

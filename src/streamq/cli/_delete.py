@@ -7,7 +7,6 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from streamq._errors import (
     CapabilityError,
@@ -23,7 +22,7 @@ from streamq.opening._open import describe, open_queue, retry_policy, stream_id
 from ._completion import stream_names
 from ._lookup import missing_database, not_found
 from ._names import Encoded, named
-from ._terminal import run_async, stderr
+from ._terminal import run_async, show_notice
 
 
 def delete(
@@ -70,7 +69,7 @@ def delete(
             for identity in identities:
                 retry = retry_policy(settings, queue, identity)
                 await retry.run(partial(queue.delete, identity))
-                stderr().print(Text(f"-- deleted {identity}", style="dim"), soft_wrap=True)
+                show_notice(f"deleted {identity}")
         return 0
 
     code = run_async(find)

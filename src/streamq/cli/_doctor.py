@@ -7,19 +7,27 @@ import importlib.util
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from streamq._errors import StreamqError
 from streamq._settings import Settings, load_settings
-from streamq.driver import AnyDriver, DriverSettings, Finding, QueueOptions, leaving_sdk
-from streamq.opening._open import configured_driver, open_reader, open_writer
+from streamq.driver import (
+    AnyDriver,
+    DriverSettings,
+    Finding,
+    QueueOptions,
+    TemporalEndpoint,
+    leaving_sdk,
+)
+from streamq.driver_parts._credentials import mask_credentials, mask_data
+from streamq.opening._data_converter import configured_conversion
+from streamq.opening._open import configured_driver, open_reader, open_writer, stream_id
 
-from ._config import mask
-from ._terminal import run_async, show_json, show_table, stderr, stdout
+from ._terminal import Table, run_async, show_json, show_note, show_table, stderr_line, stdout
 
 _TEMPORAL_SECONDS = 10.0
 _UNHEALTHY_EXIT = 1
@@ -52,22 +60,37 @@ def doctor(
 async def _examine(settings: Settings, create: bool, write: bool, as_json: bool) -> int:
     driver, options, driver_settings = configured_driver(settings)
     created: Sequence[str] = ()
+    notes: list[str] = []
     if create:
         created = await driver.provision(options, driver_settings)
     findings = await _findings(driver, options, driver_settings)
-    findings += await _examine_temporal(settings)
     if write and all(finding.ok for finding in findings):
         findings.append(await _round_trip(settings, driver, options, driver_settings))
+    elif write:
+        notes.append("--write wrote nothing, since a check of the backend failed: mend that first")
+    findings += _examine_codec(settings)
+    temporal = await _examine_temporal(settings)
+    findings += temporal
+    if not temporal:
+        notes.append(
+            "Temporal was not looked at: nothing says where it is (TEMPORAL_ADDRESS, "
+            "STREAMQ_TEMPORAL_ADDRESS or a profile in temporal.toml)"
+            if importlib.util.find_spec("temporalio")
+            else "Temporal was not looked at: its SDK is not installed (streamq[temporal])"
+        )
     if as_json:
         show_json(
             {
                 "backend": driver.name,
                 "created": list(created),
-                "findings": [asdict(finding) for finding in findings],
+                "findings": [mask_data(asdict(finding)) for finding in findings],
+                "notes": notes,
             }
         )
     else:
         _show(driver.name, created, findings)
+        for note in notes:
+            show_note(note)
     return 0 if all(finding.ok for finding in findings) else _UNHEALTHY_EXIT
 
 
@@ -80,32 +103,75 @@ async def _findings(
         return [Finding("server", False, str(exc), _remedy(driver))]
 
 
+def _examine_codec(settings: Settings) -> list[Finding]:
+    """Load the data converter that is configured: without it, encrypted streams are unreadable."""
+    if not settings.data_converter:
+        return []
+    try:
+        codec = configured_conversion(settings, stream_id("any", settings))[1]
+    except StreamqError as exc:
+        return [Finding("data converter", False, str(exc), "correct STREAMQ_DATA_CONVERTER")]
+    found = "it has a codec" if codec else "it has no codec: payloads are stored as they are"
+    return [Finding("data converter", True, f"{settings.data_converter}: {found}")]
+
+
 async def _examine_temporal(settings: Settings) -> list[Finding]:
     """Connect to Temporal, if it is installed, and settings or Temporal's own state where it is."""
     if importlib.util.find_spec("temporalio") is None:
         return []
-    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
     from temporalio.service import RPCError
 
-    remedy = "check STREAMQ_TEMPORAL_..., TEMPORAL_... and temporal.toml"
+    subject, remedy = "temporal", "check STREAMQ_TEMPORAL_..., TEMPORAL_... and temporal.toml"
     try:
         endpoint = settings.temporal_target.resolve()
         if not endpoint.is_configured:
             return []
         async with leaving_sdk(), asyncio.timeout(_TEMPORAL_SECONDS):
             client = await endpoint.connect()
-            await client.workflow_service.describe_namespace(
+            service = client.workflow_service
+            namespace = await service.describe_namespace(
                 DescribeNamespaceRequest(namespace=endpoint.namespace)
             )
+            system = await service.get_system_info(GetSystemInfoRequest())
     except TimeoutError:
         text = f"Temporal at {endpoint.address} did not answer within {_TEMPORAL_SECONDS:g} s"
-        return [Finding("temporal", False, text, remedy)]
+        return [Finding(subject, False, text, remedy)]
     except RPCError as exc:
-        text = f"namespace {endpoint.namespace} at {endpoint.address}: {exc.message}"
-        return [Finding("temporal", False, text, remedy)]
+        return [_refused(exc.status.name, exc.message, endpoint)]
     except StreamqError as exc:
-        return [Finding("temporal", False, str(exc), remedy)]
-    return [Finding("temporal", True, f"namespace {endpoint.namespace} at {endpoint.address}")]
+        return [Finding(subject, False, str(exc), remedy)]
+    detail = (
+        f"namespace {endpoint.namespace} at {endpoint.address}, "
+        f"server {system.server_version or 'of unknown version'}"
+    )
+    findings = [Finding(subject, True, detail)]
+    kept = namespace.config.workflow_execution_retention_ttl.ToTimedelta()
+    if timedelta() < kept < settings.ttl:
+        findings.append(
+            Finding(
+                "temporal's retention",
+                True,
+                f"ended workflows are kept for {kept}, streams for {settings.ttl}: later, a sweep "
+                "cannot learn that the producer of a stream has ended",
+                "lower STREAMQ_TTL_SECONDS, or let `streamq sweep` run often enough",
+                is_warning=True,
+            )
+        )
+    return findings
+
+
+def _refused(status: str, message: str, endpoint: TemporalEndpoint) -> Finding:
+    detail = f"namespace {endpoint.namespace} at {endpoint.address}: {message} ({status})"
+    remedy = "check STREAMQ_TEMPORAL_..., TEMPORAL_... and temporal.toml"
+    if status == "NOT_FOUND":
+        remedy = (
+            f"create it with `temporal operator namespace create -n {endpoint.namespace}`, or "
+            "correct STREAMQ_TEMPORAL_NAMESPACE or TEMPORAL_NAMESPACE"
+        )
+    elif status in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
+        remedy = "check the API key (STREAMQ_TEMPORAL_API_KEY or TEMPORAL_API_KEY) and namespace"
+    return Finding("temporal", False, detail, remedy)
 
 
 async def _round_trip(
@@ -152,10 +218,10 @@ def _show(backend: str, created: Sequence[str], findings: Sequence[Finding]) -> 
         table.add_row(
             _verdict(finding),
             Text(finding.subject),
-            Text(str(mask(finding.detail))),
-            Text(finding.remedy),
+            Text(mask_credentials(finding.detail)),
+            Text(mask_credentials(finding.remedy)),
         )
     show_table(table, console)
     wrong = sum(not finding.ok for finding in findings)
     if wrong:
-        stderr().print(Text(f"{wrong} of {len(findings)} checks failed", style="red"))
+        stderr_line(Text(f"{wrong} of {len(findings)} checks failed", style="red"))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Annotated, TypedDict
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from streamq._errors import CapabilityError, CorruptRecordError, StreamNotFoundError
@@ -20,7 +19,7 @@ from streamq.opening._open import describe, open_queue, stream_id
 from ._completion import stream_names
 from ._lookup import listed, location, missing_database
 from ._names import Encoded, named
-from ._terminal import run_async, show_json, show_table, stderr, stdout
+from ._terminal import Table, one_line, run_async, show_json, show_notice, show_table, stdout
 
 _MAX_LISTED = 50_000
 _AT_ONCE = 20
@@ -97,10 +96,11 @@ def ls(
         if facts:
             _show(facts, long=long)
         else:
-            _note(f"no stream{f' starts with {prefix!r}' if prefix else ''} ({location(settings)})")
+            which = f" starts with {prefix!r}" if prefix else ""
+            show_notice(f"no stream{which} ({location(settings)})")
         if not is_complete:
             more = f"{len(infos) - limit:,}" + ("" if len(infos) < _MAX_LISTED else " or more")
-            _note(f"{more} others are not shown; give a PREFIX, or a larger --limit")
+            show_notice(f"{more} others are not shown; give a PREFIX, or a larger --limit")
         return 0
 
     return run_async(work)
@@ -163,14 +163,10 @@ def _show(found: Sequence[StreamFacts], *, long: bool) -> None:
         ]
         if long:
             error = ": ".join(filter(None, (facts["error_type"], facts["message"])))
-            cells += [_number(facts["records"]), " ".join(error.split())]
+            cells += [_number(facts["records"]), one_line(error)]
         state = Text(facts["state"], style=_STYLES.get(facts["state"], ""))
         table.add_row(Text(shown(facts["name"])), state, *map(Text, cells))
     show_table(table, stdout(), whole=True)
-
-
-def _note(message: str) -> None:
-    stderr().print(Text(f"-- {message}", style="dim"), soft_wrap=True)
 
 
 def _number(value: int | None) -> str:

@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from streamq._events import shown
@@ -22,7 +21,17 @@ from streamq.opening._open import open_queue, stream_id
 from streamq.opening._requirements import check_capabilities
 
 from ._names import named
-from ._terminal import needs_extra, run_async, show_error, show_json, show_table, stderr, stdout
+from ._terminal import (
+    Table,
+    needs_extra,
+    run_async,
+    show_error,
+    show_json,
+    show_table,
+    stderr,
+    stderr_line,
+    stdout,
+)
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -164,7 +173,7 @@ def _sweep_now(settings: Settings, request: SweepRequest, *, temporal: bool, as_
         else:
             _show(summary)
         for note in summary.notes:
-            stderr().print(Text(note, style="dim"))
+            stderr_line(Text(note, style="dim"))
         for problem in summary.problems:
             show_error(problem)
         return 2 if summary.problems or summary.failed else 0
@@ -228,6 +237,9 @@ def _unschedule(settings: Settings, request: SweepRequest) -> int:
 def _progress() -> Iterator[Callable[[int], None]]:
     """Show on a terminal how many streams have been looked at."""
     console = stderr()
+    if not console.is_terminal:
+        yield lambda streams: None
+        return
     with console.status("looking at streams") as status:
         yield lambda streams: status.update(f"{streams} streams looked at")
 

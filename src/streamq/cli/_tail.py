@@ -11,12 +11,12 @@ import time
 from typing import Annotated, TextIO
 
 import typer
-from rich.text import Text
 
 from streamq._errors import BackendUnavailableError, IdleTimeoutError, StreamNotFoundError
 from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
 from streamq._settings import Settings, load_settings
 from streamq.driver import START, ChunkQueue
+from streamq.driver_parts._terminal_text import TerminalTextStream
 from streamq.opening._open import open_queue, open_reader, stream_id
 from streamq.reading._reader import StreamReader
 from streamq.records._values import Encoding
@@ -24,7 +24,7 @@ from streamq.records._values import Encoding
 from ._completion import beginnings, stream_names
 from ._lookup import missing_database, not_found
 from ._names import Encoded, argument_for, named
-from ._terminal import ending, json_text, run_async, stderr
+from ._terminal import ending, escaped_json, json_text, run_async, show_notice
 
 _LONGEST_WAIT_SECONDS = 5.0
 _FILE_POLL_SECONDS = 0.1
@@ -59,11 +59,17 @@ def tail(
         float,
         typer.Option(min=0, metavar="SECONDS", help="Wait this long for the stream to exist."),
     ] = 0.0,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Print everything as it was sent, also what terminals execute."),
+    ] = False,
     encoded: Encoded = False,
 ) -> int:
     """Print a stream as it arrives, until it ends.
 
-    Text is printed raw, other values as one line of JSON each. Notices go to stderr. The exit code
+    Text is printed as it is, except that sequences which a terminal executes are shown as \\x1b and
+    the like; colours pass. Bytes are treated alike on a terminal, and pass unchanged to a file or a
+    pipe. Other values are printed as one line of JSON each. Notices go to stderr. The exit code
     is 0 if the stream ended well (or has not ended yet, with --no-follow), 1 if it ended with an
     error or was cancelled, 2 if it cannot be read.
 
@@ -75,7 +81,7 @@ def tail(
     """
     settings = load_settings()
     identity = stream_id(named(stream, encoded=encoded), settings)
-    printer = _JsonPrinter() if as_json else _TextPrinter()
+    printer = _JsonPrinter() if as_json else _TextPrinter(raw=raw)
 
     async def work() -> int:
         waiting = _Waiting(identity, wait)
@@ -143,8 +149,7 @@ class _Waiting:
     def _left(self) -> float:
         if self._until is None:
             self._until = time.monotonic() + self._seconds
-            notice = f"-- waiting up to {self._seconds:g} s for stream {self._stream}"
-            stderr().print(Text(notice, style="dim"), soft_wrap=True)
+            show_notice(f"waiting up to {self._seconds:g} s for stream {self._stream}")
         return self._until - time.monotonic()
 
 
@@ -161,10 +166,15 @@ async def _print_all(
 
 
 class _TextPrinter:
-    """Prints chunks unchanged on stdout, and everything else as notices on stderr."""
+    """Prints chunks on stdout, and everything else as notices on stderr.
 
-    def __init__(self) -> None:
-        self._notices = stderr()
+    Args:
+        raw: Print chunks unchanged; otherwise what a terminal would execute is escaped.
+    """
+
+    def __init__(self, *, raw: bool) -> None:
+        self._raw = raw
+        self._text = TerminalTextStream()
         self._in_line = False
         self._chunks = self._bytes = self._attempt = 0
 
@@ -196,40 +206,48 @@ class _TextPrinter:
             self._notice(f"continue with: streamq tail {name} --from {reader.cursor}")
 
     def _write(self, chunk: Chunk) -> None:
-        out = sys.stdout.buffer
-        data, is_line = printed(chunk)
-        out.write(data)
-        if is_line:
-            out.write(b"\n")
+        out = sys.stdout
+        data, encoding = printed(chunk)
+        if self._raw or (encoding is Encoding.BYTES and not out.isatty()):
+            out.write(self._text.end())
+            out.flush()
+            out.buffer.write(data)
+            out.buffer.flush()
+        elif encoding is Encoding.JSON:
+            out.write(self._text.end() + escaped_json(data.decode("utf-8", "replace")))
+        else:
+            out.write(self._text.feed(data))
+        if encoding is Encoding.JSON:
+            out.write("\n")
             self._in_line = False
         elif data:
             self._in_line = not data.endswith(b"\n")
         out.flush()
 
     def _notice(self, message: str, style: str = "") -> None:
+        sys.stdout.write(self._text.end())
         if self._in_line and (sys.stdout.isatty() or _is_one_file(sys.stdout, sys.stderr)):
             sys.stdout.write("\n")
-            sys.stdout.flush()
+        sys.stdout.flush()
         self._in_line = False
-        line = Text(f"-- {' '.join(message.split())}", style=f"dim {style}".strip())
-        self._notices.print(line, soft_wrap=True)
+        show_notice(message, f"dim {style}".strip())
 
 
-def printed(chunk: Chunk) -> tuple[bytes, bool]:
-    """Return what a chunk is printed as, and whether that is a line of its own.
+def printed(chunk: Chunk) -> tuple[bytes, Encoding]:
+    """Return what a chunk is printed as: text, bytes, or JSON, which is a line of its own.
 
     A payload is printed as the value that the configured converter decodes it to, and what nothing
     decodes as the JSON that describes it, as ``--json`` shows it.
     """
     if chunk.encoding is not Encoding.PAYLOAD:
-        return chunk.data, chunk.encoding is Encoding.JSON
+        return chunk.data, chunk.encoding
     form = chunk.to_dict()
     if "base64" in form and "undecoded" not in form:
-        return base64.b64decode(str(form["base64"])), False
+        return base64.b64decode(str(form["base64"])), Encoding.BYTES
     if isinstance(value := form.get("value"), str):
-        return value.encode(), False
+        return value.encode(), Encoding.TEXT
     shown = form["value"] if "value" in form else {"undecoded": form["undecoded"]}
-    return json_text(shown).encode(), True
+    return json_text(shown).encode(), Encoding.JSON
 
 
 def _is_one_file(one: TextIO, other: TextIO) -> bool:

@@ -11,15 +11,20 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from rich.box import ROUNDED
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from streamq._errors import ConfigurationError
 from streamq._events import Seal
+from streamq.driver_parts._credentials import mask_credentials
+from streamq.driver_parts._terminal_text import terminal_text
+
+from ._standard_streams import discard, flush
 
 # The convention of the shell: 128 plus the number of the signal.
 SIGHUP_EXIT = 129
@@ -30,19 +35,62 @@ SIGTERM_EXIT = 143
 _PLAIN_WIDTH = 100_000
 
 
+class TerminalConsole(Console):
+    """Prints what a terminal shows, and nothing that it would execute, whatever is printed.
+
+    Colours are those of styles. Text of others goes into a ``Text``, which is never read as markup.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(terminal_text(segment.text), segment.style)
+
+
+class Table(RichTable):
+    """A table whose cells are escaped before their widths are measured."""
+
+    def add_column(self, header: RenderableType = "", *args: Any, **options: Any) -> None:
+        super().add_column(_cell(header), *args, **options)
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        super().add_row(*map(_cell, cells), **options)
+
+
+def _cell(cell: RenderableType | None) -> RenderableType:
+    if isinstance(cell, str):
+        return Text(terminal_text(cell))
+    if isinstance(cell, Text):
+        safe = terminal_text(cell.plain)
+        return cell if safe == cell.plain else Text(safe, style=cell.style)
+    return cell or ""
+
+
 def stdout() -> Console:
     """Return a console for results; colours only on a terminal, and not with NO_COLOR."""
-    return Console(highlight=False)
+    return TerminalConsole()
 
 
 def stderr() -> Console:
     """Return a console for notices and errors."""
-    return Console(stderr=True, highlight=False)
+    return TerminalConsole(stderr=True)
 
 
 def show_error(message: str) -> None:
-    """Print a message as one line on stderr."""
+    """Print a message as one line on stderr, without secrets."""
     _show_line(("error:", "bold red"), message)
+
+
+def show_warning(message: str) -> None:
+    """Print a message as one line on stderr, about a danger that does not stop the command."""
+    _show_line(("warning:", "bold yellow"), message)
 
 
 def show_note(message: str) -> None:
@@ -50,22 +98,43 @@ def show_note(message: str) -> None:
     _show_line(("note:", "bold yellow"), message)
 
 
+def show_notice(message: str, style: str = "dim") -> None:
+    """Print what the command is doing as one line on stderr, marked so that it is no result."""
+    stderr_line(Text(f"-- {one_line(message)}", style=style))
+
+
+def one_line(message: str) -> str:
+    """Return a message of any origin in one line, masked and escaped."""
+    return terminal_text(mask_credentials(message), keeps_lines=False)
+
+
 def _show_line(title: tuple[str, str], message: str) -> None:
-    line = Text.assemble(title, " ", " ".join(message.split()))
+    stderr_line(Text.assemble(title, " ", one_line(message)))
+
+
+def stderr_line(line: Text | str) -> None:
+    """Print a line on stderr, unless that cannot be written: what a command does is its results."""
     try:
         stderr().print(line, soft_wrap=True)
-    except OSError:  # stderr cannot be written; the exit code still shows the failure
+        flush(sys.stderr)
+    except OSError:
         discard(sys.stderr)
 
 
 def ending(seal: Seal) -> str:
-    """Return the ending of a stream as text."""
-    return ": ".join(filter(None, (seal.state.name, seal.error_type, seal.message)))
+    """Return the ending of a stream as text, in which secrets are masked."""
+    return mask_credentials(
+        ": ".join(filter(None, (seal.state.name, seal.error_type, seal.message)))
+    )
 
 
 def json_text(data: object, indent: int | None = None) -> str:
     """Return data as JSON, in which invisible characters are escaped: a terminal may get it."""
-    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    return escaped_json(json.dumps(data, indent=indent, ensure_ascii=False))
+
+
+def escaped_json(text: str) -> str:
+    """Return JSON with the escapes of JSON in place of invisible characters."""
     if text.isprintable():
         return text
     return "".join(
@@ -78,7 +147,7 @@ def show_json(data: object) -> None:
     sys.stdout.write(json_text(data, indent=2) + "\n")
 
 
-def show_table(table: Table, console: Console, *, whole: bool = False) -> None:
+def show_table(table: RichTable, console: Console, *, whole: bool = False) -> None:
     """Print a table: fitted to a terminal, else plain aligned text whose lines are never broken.
 
     Args:
@@ -95,7 +164,7 @@ def show_table(table: Table, console: Console, *, whole: bool = False) -> None:
     table.pad_edge = False
     table.padding = (0, 3, 0, 0)
     # Rendered separately, because rich pads every line with blanks to the width of the table.
-    aside = Console(file=io.StringIO(), width=_PLAIN_WIDTH, color_system=None)
+    aside = TerminalConsole(file=io.StringIO(), width=_PLAIN_WIDTH, color_system=None)
     with aside.capture() as capture:
         aside.print(table)
     for line in capture.get().splitlines():
@@ -170,10 +239,3 @@ def run_async(
         if not signals:  # otherwise the process is about to end, and a second signal may hurry it
             for number, handler in previous.items():
                 signal.signal(number, handler)
-
-
-def discard(stream: TextIO | None) -> None:
-    """Discard unwritten output, so that the interpreter reports no error about it at its end."""
-    if stream is not None:  # None in a process that was started without it
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

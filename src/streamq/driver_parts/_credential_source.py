@@ -15,6 +15,7 @@ from pathlib import Path
 from streamq._errors import BackendUnavailableError, ConfigurationError, error_text
 
 from ._credentials import mask_credentials
+from ._named_code import importing_named_code
 
 GROUP = "streamq.credentials"
 """Entry points that return credentials; each one is a :data:`CredentialCall`."""
@@ -120,7 +121,8 @@ class CredentialSource:
         name = str(given)
         points = importlib.metadata.entry_points(group=GROUP, name=name)
         try:
-            call = next(iter(points)).load() if points else pkgutil.resolve_name(name)
+            with importing_named_code():
+                call = next(iter(points)).load() if points else pkgutil.resolve_name(name)
         except (ImportError, AttributeError, ValueError) as exc:
             raise ConfigurationError(
                 f"{label}={name!r} is neither an entry point in group {GROUP!r} nor an importable "

@@ -53,7 +53,7 @@ def terminal_text(text: str, *, keeps_lines: bool = True, keeps_colours: bool = 
 
 
 class TerminalTextStream:
-    """Escapes text that arrives in pieces of bytes, as UTF-8, for a terminal.
+    """Escapes text that arrives in pieces for a terminal; bytes are taken as UTF-8.
 
     A colour, a line ending or a character that a piece cuts in two is held back until the next one;
     that is at most some sixty bytes. Bytes that are not UTF-8 are shown as ``\\x..``.
@@ -64,9 +64,9 @@ class TerminalTextStream:
         self._held = ""
         self._is_coloured = False
 
-    def feed(self, data: bytes) -> str:
+    def feed(self, data: bytes | str) -> str:
         """Return what may be shown after the next piece."""
-        text = self._held + self._decoder.decode(data)
+        text = self._held + (data if isinstance(data, str) else self._decoder.decode(data))
         begun = _BEGUN.search(text)
         self._held = "" if begun is None else begun[0]
         return self._shown(text[: len(text) - len(self._held)])

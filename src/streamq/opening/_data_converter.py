@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import pkgutil
 from typing import Protocol, cast
 
 from streamq._errors import ConfigurationError
@@ -22,6 +23,7 @@ GROUP = "streamq.converters"
 """Entry points that load what a data converter decodes with; each is a :class:`Loader`."""
 
 _NAME = "temporal"
+_TARGET = "streamq.temporal._serializer:named_conversion"
 
 
 class Loader(Protocol):
@@ -64,7 +66,5 @@ def configured_conversion(
 def _loader() -> Loader:
     for point in importlib.metadata.entry_points(group=GROUP, name=_NAME):
         return cast(Loader, point.load())
-    raise ConfigurationError(
-        f"STREAMQ_DATA_CONVERTER is set, but the installed metadata of streamq has no entry point "
-        f"{_NAME!r} in group {GROUP!r}; run: pip install --force-reinstall streamq"
-    )
+    # A frozen program has no metadata.
+    return cast(Loader, pkgutil.resolve_name(_TARGET))

@@ -15,6 +15,8 @@ from streamq._settings import OFFICIAL_PLUGINS, did_you_mean
 from streamq.driver import AnyDriver, Driver
 
 GROUP = "streamq.drivers"
+_BUILT_IN = {"memory": "streamq.memory:MemoryDriver", "sqlite": "streamq.sqlite:SqliteDriver"}
+_OURS = "streamq"
 
 
 class _Loader(NamedExtensionManager[AnyDriver]):
@@ -42,9 +44,10 @@ class _Loader(NamedExtensionManager[AnyDriver]):
 def installed_drivers() -> dict[str, str]:
     """Return the name of every installed driver and the distribution it comes from.
 
-    Nothing is imported. A name that two distributions register is listed with both.
+    Nothing is imported. A name that two distributions register is listed with both. The built-in
+    drivers are there without metadata, as in a program that PyInstaller has frozen.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {name: [_OURS] for name in _BUILT_IN}
     for point in importlib.metadata.entry_points(group=GROUP):
         found.setdefault(point.name, []).append(point.dist.name if point.dist else "unknown")
     return {name: ", ".join(sorted(set(dists))) for name, dists in sorted(found.items())}
@@ -58,16 +61,21 @@ def load_driver(name: str) -> AnyDriver:
         BackendLoadError: It is registered twice, cannot be imported, or is not a driver.
     """
     points = list(importlib.metadata.entry_points(group=GROUP, name=name))
-    targets = {point.value for point in points}
-    if not points:
+    targets = {point.value for point in points} | {*filter(None, [_BUILT_IN.get(name)])}
+    if not targets:
         raise BackendNotFoundError(_not_found(name), backend=name)
     if len(targets) > 1:
-        dists = ", ".join(sorted(f"{p.dist.name if p.dist else '?'} ({p.value})" for p in points))
+        claims = {(p.dist.name if p.dist else "?", p.value) for p in points}
+        if name in _BUILT_IN:
+            claims.add((_OURS, _BUILT_IN[name]))
+        dists = ", ".join(f"{dist} ({target})" for dist, target in sorted(claims))
         raise BackendLoadError(
             f"backend {name!r} is claimed by more than one distribution: {dists}. Uninstall all "
             "but one.",
             backend=name,
         )
+    if name in _BUILT_IN:
+        return _built_in(name)
     loader = _Loader(points)
     dist = points[0].dist.name if points[0].dist else "its distribution"
     if loader.failures:
@@ -87,6 +95,17 @@ def load_driver(name: str) -> AnyDriver:
             backend=name,
         )
     return driver
+
+
+def _built_in(name: str) -> AnyDriver:
+    # Imports that tools which freeze programs can see.
+    if name == "memory":
+        from streamq.memory import MemoryDriver
+
+        return MemoryDriver
+    from streamq.sqlite import SqliteDriver
+
+    return SqliteDriver
 
 
 def _not_found(name: str) -> str:

@@ -31,6 +31,7 @@ from streamq._errors import ConfigurationError, SerializationError, error_text
 from streamq._events import StreamId
 from streamq._executions import execution_of
 from streamq._settings import did_you_mean
+from streamq.driver_parts._named_code import importing_named_code
 from streamq.records._codec import Codec
 from streamq.records._payload import StoredPayload
 from streamq.records._text import well_formed_json, well_formed_value
@@ -331,7 +332,8 @@ def _load(name: str) -> DataConverter:
         missing = ":name is missing" if module else "the module is missing"
         raise ConfigurationError(f"{shown}: {missing}; give it as module:name")
     try:
-        found: Any = importlib.import_module(module)
+        with importing_named_code():
+            found: Any = importlib.import_module(module)
     except Exception as exc:
         raise ConfigurationError(f"{shown}: {_why_not_imported(module, exc)}") from exc
     for part in attribute.split("."):

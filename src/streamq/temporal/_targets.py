@@ -74,10 +74,13 @@ class WorkflowTarget:
                 first, is_new = await wait_started(
                     self.client, self.id, run_id, _retry(settings), seconds=start_seconds
                 )
-            except StreamNotFoundError:
+            except StreamNotFoundError as exc:
                 # The stream may be kept for longer than the workflow.
                 if given is None:
-                    raise
+                    raise StreamNotFoundError(
+                        f"{exc.message}; an activity that a client started without a workflow is "
+                        f"followed by its handle: client.get_activity_handle({self.id!r})"
+                    ) from exc
                 first = given
         return Execution("workflow", self.id, first), is_new
 

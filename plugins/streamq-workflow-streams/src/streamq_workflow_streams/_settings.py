@@ -5,12 +5,14 @@ Design: docs/design/workflow-streams.md.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from streamq import Settings
 from streamq.driver import DriverSettings, TemporalTarget
 
 MOST_STREAM_BYTES = 1_835_008
@@ -22,6 +24,11 @@ class WorkflowStreamsSettings(DriverSettings):
 
     model_config = SettingsConfigDict(env_prefix="STREAMQ_WORKFLOW_STREAMS_")
     toml_table = "workflow_streams"
+
+    @classmethod
+    def ambient_credentials(cls) -> Collection[str]:
+        """Return Temporal's own variables that are sent to its server."""
+        return Settings.ambient_credentials()
 
     address: str = Field(
         default="127.0.0.1:7233",
@@ -42,6 +49,10 @@ class WorkflowStreamsSettings(DriverSettings):
     )
     api_key: SecretStr | None = Field(
         default=None, description="API key of Temporal Cloud; implies TLS"
+    )
+    api_key_file: Path | None = Field(
+        default=None,
+        description="file with the API key, read again when the server refuses it",
     )
     tls: bool | None = Field(
         default=None,
@@ -89,6 +100,7 @@ class WorkflowStreamsSettings(DriverSettings):
             namespace=self.namespace if "namespace" in given else None,
             profile=self.profile,
             api_key=self.api_key,
+            api_key_file=self.api_key_file,
             tls=self.tls,
             tls_server_name=self.tls_server_name,
             tls_server_ca=self.tls_server_ca,

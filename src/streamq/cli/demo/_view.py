@@ -10,11 +10,11 @@ from typing import Self
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from streamq import Chunk, Event, Reset, Seal, SealState
-from streamq.cli._terminal import show_table
+from streamq.cli._terminal import Table, show_table
+from streamq.driver import TerminalTextStream
 
 from ._measurements import Stopwatch
 
@@ -27,7 +27,7 @@ _SEAL_STYLES = {SealState.END: "green", SealState.ERROR: "red", SealState.CANCEL
 
 
 class View:
-    """Shows text as it arrives, without control sequences.
+    """Shows text as it arrives, without sequences that a terminal executes, except colours.
 
     Args:
         console: The console to print on.
@@ -37,6 +37,7 @@ class View:
     def __init__(self, console: Console, stopwatch: Stopwatch) -> None:
         self.console = console
         self._stopwatch = stopwatch
+        self._text = TerminalTextStream()
         self._in_line = False
 
     def __enter__(self) -> Self:
@@ -70,11 +71,12 @@ class View:
         show_table(table, self.console)
 
     def _write(self, text: str) -> None:
-        self.console.file.write(text)
+        self.console.file.write(self._text.feed(text))
         self.console.file.flush()
         self._in_line = bool(text) and not text.endswith("\n")
 
     def _end_line(self) -> None:
+        self.console.file.write(self._text.end())
         if self._in_line:
             self.console.file.write("\n")
             self._in_line = False
@@ -110,6 +112,7 @@ class LiveView(View):
             self._keep(str(event.value))
         elif isinstance(event, Reset):
             self.say(reset_notice(event), style="yellow")
+            self._text.end()
             self._parts.clear()
             self._chars = 0
         elif isinstance(event, Seal):
@@ -117,7 +120,8 @@ class LiveView(View):
             self._state = (event.state.name, _SEAL_STYLES[event.state])
             self._stop()
 
-    def _keep(self, text: str) -> None:
+    def _keep(self, sent: str) -> None:
+        text = self._text.feed(sent)
         self._parts.append(text)
         self._chars += len(text)
         while self._chars - len(self._parts[0]) > _KEPT_CHARS:

@@ -14,12 +14,12 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib import workflow_streams as original
 from temporalio.converter import DataConverter
+from temporalio.service import __version__
 
 from streamq._errors import ConfigurationError
 
@@ -122,6 +122,6 @@ async def check_protocol() -> None:
     except Exception as exc:
         raise ConfigurationError(
             "route_workflow_streams: temporalio.contrib.workflow_streams of temporalio "
-            f"{version('temporalio')} publishes in a way that is not known here "
+            f"{__version__} publishes in a way that is not known here "
             f"({type(exc).__name__}: {exc}); use a newer streamq or an older temporalio"
         ) from exc

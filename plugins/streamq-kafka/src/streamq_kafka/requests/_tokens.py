@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiokafka.abc import AbstractTokenProvider
 
-from streamq.driver import ConfigurationError
+from streamq.driver import ConfigurationError, importing_named_code
 from streamq_kafka._errors import TokenUnavailable
 from streamq_kafka._naming import BACKEND
 
@@ -31,7 +31,8 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
     def __init__(self, path: str, timeout_seconds: float) -> None:
         module, _, name = path.partition(":")
         try:
-            found = getattr(importlib.import_module(module), name)
+            with importing_named_code():
+                found = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as exc:
             raise ConfigurationError(
                 f"{_SETTING}={path!r} cannot be imported: {exc}", backend=BACKEND
