@@ -219,6 +219,16 @@ class Settings(_Base):
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8330, description="port that `streamq serve` binds; 0 picks a free one"
     )
+    gateway_max_connections: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="most open event streams of the gateway; 0 for as many as the limit of file "
+        "descriptors leaves room for, at most 10,000",
+    )
+    gateway_trusted_proxies: str = Field(
+        default="",
+        description="addresses or networks, separated by commas, of the proxies whose "
+        "`X-Forwarded-For` names the client; one client gets at most half of each bound",
+    )
     gateway_hosts: str = Field(
         default="",
         description="names, separated by commas, by which browsers reach the gateway, besides "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -193,3 +195,56 @@ async def test_append_to_a_namespace_that_is_gone_ends(cloud: Cloud) -> None:
         with pytest.raises(BackendUnavailableError, match="namespace"):
             async with asyncio.timeout(30):
                 await queue.append(stream, [Entry(1, 1, b"b")])
+
+
+async def test_doctor_finds_what_is_missing(cloud: Cloud) -> None:
+    """Without a worker for hosts every call fails, and the server looks healthy."""
+    driver, settings = WorkflowStreamsDriver, cloud.settings
+    found = await driver.examine(OPTIONS, settings)
+    assert [each.subject for each in found if not each.ok or each.is_warning] == []
+    nobody = settings.model_copy(update={"task_queue": uuid.uuid4().hex})
+    (missing,) = [each for each in await driver.examine(OPTIONS, nobody) if not each.ok]
+    assert missing.subject == "worker for hosts"
+    assert "python -m streamq_workflow_streams" in missing.remedy
+    cloud.first.refused_calls = {"ListWorkflowExecutions"}
+    (refused,) = [each for each in await driver.examine(OPTIONS, settings) if not each.ok]
+    assert refused.subject == "permissions"
+    assert "no such permission" in refused.detail
+
+
+async def test_worker_for_hosts_follows_name_key_and_certificates(
+    cloud: Cloud, server: TemporalDevServer
+) -> None:
+    """Without it no stream is kept, and it runs for months."""
+    task_queue = f"hosts-{uuid.uuid4().hex}"
+    chosen = cloud.settings
+    variables = {
+        "ADDRESS": chosen.address,
+        "TASK_QUEUE": task_queue,
+        "API_KEY_FILE": str(chosen.api_key_file),
+        "TLS_SERVER_CA": str(chosen.tls_server_ca),
+        "TLS_CLIENT_CERT": str(chosen.tls_client_cert),
+        "TLS_CLIENT_KEY": str(chosen.tls_client_key),
+    }
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streamq_workflow_streams"),
+        env={**os.environ, **{f"STREAMQ_WORKFLOW_STREAMS_{k}": v for k, v in variables.items()}},
+    )
+    direct = WorkflowStreamsSettings(address=server.address, task_queue=task_queue)
+    patient = load_settings(backend="workflow_streams", retry_seconds=90)
+    try:
+        async with (
+            await WorkflowStreamsDriver.open(OPTIONS, direct) as queue,
+            open_writer(uuid.uuid4().hex, queue=queue, settings=patient) as writer,
+        ):
+            await writer.send_chunk("before")
+            await writer.flush()
+            cloud.first.refusal = REFUSALS["refused"]
+            cloud.move()
+            await writer.send_chunk("after")
+            await writer.flush()
+        assert worker.returncode is None
+        assert "RespondWorkflowTaskCompleted" in cloud.second.calls
+    finally:
+        worker.terminate()
+        await worker.wait()

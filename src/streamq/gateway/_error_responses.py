@@ -20,6 +20,8 @@ from streamq._errors import (
     ThrottledError,
 )
 
+from ._clients import ClientLimitError, GatewayLimitError
+
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """Headers of every answer that is JSON."""
 
@@ -37,6 +39,8 @@ _PUBLIC: dict[type[StreamqError], int] = {
     StreamNotFoundError: 404,
     CursorError: 409,
     IdleTimeoutError: 504,
+    ClientLimitError: 429,
+    GatewayLimitError: 503,
 }
 
 _REPLACED: dict[type[StreamqError], tuple[int, str]] = {

@@ -33,6 +33,7 @@ class SecureFrontend:
         address: Where it listens.
         calls: Methods that were called, with the namespace's header if there is one.
         api_key: Key that it accepts; may be replaced.
+        refused_calls: Methods for which we have no permission.
         refusal: What it answers to every call instead of passing it on; may be replaced.
     """
 
@@ -40,6 +41,7 @@ class SecureFrontend:
     api_key: str | None
     calls: list[str] = field(default_factory=list)
     refusal: Refusal | None = None
+    refused_calls: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,10 @@ class _Forwarding(grpc.GenericRpcHandler):  # type: ignore[misc]
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "Request unauthorized.")
             if self._frontend.refusal is not None:
                 self._frontend.refusal.raise_in(context)
-            self._frontend.calls.append(details.method.rpartition("/")[2])
+            method = details.method.rpartition("/")[2]
+            if method in self._frontend.refused_calls:
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, "no such permission")
+            self._frontend.calls.append(method)
             passed = [each for each in metadata.items() if each[0] not in _OWN_METADATA]
             call = self._upstream.unary_unary(details.method)
             try:

@@ -176,9 +176,9 @@ class TemporalConnection:
             _clear_frames(exc)
             error = to_streamq(exc, self._endpoint.address, name)
             if about_server(exc):
-                # A permission may be missing for one kind of call; a key is wrong for all.
-                is_key = exc.status is RPCStatusCode.UNAUTHENTICATED
-                has_worked = bool(self._worked) if is_key else kind in self._worked
+                has_worked = bool(self._worked)
+                if exc.status is RPCStatusCode.PERMISSION_DENIED and not is_long_poll:
+                    has_worked = kind in self._worked  # it may be missing for this kind only
                 raise await self._refused(client, error, has_worked=has_worked) from exc
             if is_silence(exc):
                 await self._check_silence(client, limit)

@@ -82,6 +82,19 @@ class HostRequests:
         since = time.time() - _POLLER_SECONDS
         return not any(each.last_access_time.seconds > since for each in found.pollers)
 
+    async def server_version(self) -> str:
+        """Return the version of the server."""
+        request = service.GetSystemInfoRequest()
+        found = await self._connection.call(WorkflowService.get_system_info, request)
+        return found.server_version
+
+    async def check_listing(self) -> None:
+        """List at most one workflow, which raises if that is not permitted."""
+        request = service.ListWorkflowExecutionsRequest(
+            namespace=self._settings.namespace, page_size=1
+        )
+        await self._connection.call(WorkflowService.list_workflow_executions, request)
+
     async def list_streams(self, tenant: str) -> AsyncIterator[StreamId]:
         """Iterate over the streams of a tenant, as far as Temporal's visibility knows them."""
         request = service.ListWorkflowExecutionsRequest(
