@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import httpx
@@ -14,14 +15,14 @@ from streamq.gateway import create_app, serve
 
 from .served import Serve, WatchedQueue
 
-ROUTES = ("/", "/page.js", "/page.css", "/streams", "/streams/s", "/streams/s/events")
-ROUTES += ("/healthz", "/readyz", "/nothing")
+ROUTES = ["/", "/page.js", "/page.css", "/streams", "/streams/s", "/streams/s/events"]
+ROUTES += ["/healthz", "/readyz", "/nothing"]
 CROSS = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
 LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
 
 @pytest.fixture
-async def stack() -> AsyncExitStack:
+async def stack() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
         yield stack
 
@@ -45,7 +46,7 @@ async def test_a_rebound_name_reads_nothing(start: Serve, queue: WatchedQueue) -
     bad += ["EVIL.example.", "xn--80ak6aa92e.com", "localhost@evil.example", "a b", "[::1].evil"]
     bad += ["testserver.evil.example", "evil.example%0a", "[evil]", "http://localhost", "a,b"]
     for host in bad:
-        for path in ROUTES if host == bad[0] else ("/streams/s/events",):
+        for path in ROUTES if host == bad[0] else ["/streams/s/events"]:
             response = await served.client.get(path, headers={"Host": host})
             assert response.status_code == 421, (host, path)
             assert response.json()["error"] == "host_not_allowed"
