@@ -19,6 +19,7 @@ Each class below names the situation and stands under its base class::
         FencedError
         SealedError
         ClosedError
+            ForeignLoopError
         ChunkTooLargeError
         BufferFullError
         NotAwaitedError
@@ -187,6 +188,12 @@ class ClosedError(StreamqError):
     """The writer, reader or queue was closed by its owner."""
 
     code = "closed"
+
+
+class ForeignLoopError(ClosedError):
+    """A queue, writer or reader is used outside the event loop or process that it was opened in."""
+
+    code = "foreign_loop"
 
 
 class ChunkTooLargeError(StreamqError):

@@ -158,8 +158,8 @@ class Settings(_Base):
     )
     data_converter: str | None = Field(
         default=None,
-        description="`module:name` of the Temporal DataConverter whose codec the gateway and the "
-        "command line need to read encrypted streams",
+        description="`module:name` of the Temporal DataConverter with which the gateway, the "
+        "command line and `open_reader` decode payloads and encrypted streams",
     )
     retry_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = Field(
         default=30.0, description="how long an unreachable backend is retried before giving up"
@@ -195,6 +195,9 @@ class Settings(_Base):
     temporal_api_key: SecretStr | None = Field(
         default=None, description="API key of Temporal Cloud; implies TLS"
     )
+    temporal_api_key_file: Path | None = Field(
+        default=None, description="file with the API key, read again after it was replaced"
+    )
     temporal_tls: bool | None = Field(
         default=None,
         description="whether to connect to Temporal by TLS; by default if a key or a file needs it",
@@ -216,6 +219,26 @@ class Settings(_Base):
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8330, description="port that `streamq serve` binds; 0 picks a free one"
     )
+    gateway_max_connections: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="most open event streams of the gateway; 0 for as many as the limit of file "
+        "descriptors leaves room for, at most 10,000",
+    )
+    gateway_trusted_proxies: str = Field(
+        default="",
+        description="addresses or networks, separated by commas, of the proxies whose "
+        "`X-Forwarded-For` names the client; one client gets at most half of each bound",
+    )
+    gateway_hosts: str = Field(
+        default="",
+        description="names, separated by commas, by which browsers reach the gateway, besides "
+        "localhost and IP addresses; `*.example.org` is every name below, `*` any",
+    )
+    gateway_origins: str = Field(
+        default="",
+        description="origins, separated by commas, of other sites whose pages may read streams "
+        "(CORS), for example `https://chat.example.org`",
+    )
 
     @field_validator("backend", "mode", mode="before")
     @classmethod
@@ -232,6 +255,7 @@ class Settings(_Base):
             namespace=self.temporal_namespace if "temporal_namespace" in given else None,
             profile=self.temporal_profile,
             api_key=self.temporal_api_key,
+            api_key_file=self.temporal_api_key_file,
             tls=self.temporal_tls,
             tls_server_name=self.temporal_tls_server_name,
             tls_server_ca=self.temporal_tls_server_ca,

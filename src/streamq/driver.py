@@ -38,6 +38,7 @@ from ._errors import (
     ConfigurationError,
     CursorError,
     FencedError,
+    ForeignLoopError,
     SealedError,
     StorageFullError,
     StreamNotFoundError,
@@ -53,6 +54,8 @@ from .driver_parts._cleanup import Closing, close_all, to_the_end
 from .driver_parts._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
 from .driver_parts._credential_source import CredentialCall, CredentialSource
 from .driver_parts._credentials import mask_credentials, mask_data, mask_value, seen_value
+from .driver_parts._home import Home
+from .driver_parts._home import guard_calls as _guard_calls
 from .driver_parts._named_code import importing_named_code
 from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
 from .driver_parts._single_flight import SingleFlight
@@ -157,6 +160,9 @@ class StreamInfo:
 class ChunkQueue(abc.ABC):
     """An open connection to a backend. Safe to use from many tasks of one event loop.
 
+    It belongs to the event loop and the process in which it was made. Elsewhere every call raises
+    :class:`~streamq.ForeignLoopError` at once; this class sees to that for every driver.
+
     Every method raises errors of :mod:`streamq` only: :class:`~streamq.BackendUnavailableError`
     when the backend cannot be reached or does not answer, :class:`~streamq.ThrottledError` when it
     accepts no more requests for now, :class:`~streamq.AccessDeniedError` for credentials and
@@ -176,6 +182,18 @@ class ChunkQueue(abc.ABC):
 
     0 where reading hides nothing (``capabilities.replay``).
     """
+
+    home: Home
+    """The event loop and process of this queue."""
+
+    def __new__(cls, *args: object, **options: object) -> Self:
+        queue = super().__new__(cls)
+        queue.home = Home("queue", backend=getattr(cls, "backend", None))
+        return queue
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _guard_calls(cls)
 
     @abc.abstractmethod
     async def append(
@@ -292,6 +310,14 @@ class ChunkQueue(abc.ABC):
         Cancellation: everything is released all the same, at the latest soon after the call has
         been left, however often it is cancelled, also at every await. A second call, concurrent or
         later, waits for that.
+        """
+
+    def abandon(self) -> None:  # noqa: B027 - optional
+        """Release what needs no event loop, because the queue's own has ended without ``aclose``.
+
+        Called in any loop or thread, or in a forked child, by ``aclose``. For drivers with threads
+        of their own; sockets of a loop that has ended are closed with the last reference to them.
+        In a child it must not touch what belongs to the parent.
         """
 
     async def commit(self, stream: StreamId, upto: str) -> None:  # noqa: B027 - optional
@@ -458,6 +484,8 @@ __all__ = [
     "ErrorTable",
     "FencedError",
     "Finding",
+    "ForeignLoopError",
+    "Home",
     "LatencyClass",
     "QueueOptions",
     "RetryPolicy",

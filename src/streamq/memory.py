@@ -1,7 +1,6 @@
 """The memory driver: streams inside one process, for tests and to learn how a driver works.
 
-It is small enough for one module. The parts of larger drivers are separate modules, the same in
-each of them.
+It is small enough for one module; the parts of larger drivers are separate modules.
 
 Design: docs/design/contract.md.
 """
@@ -9,13 +8,14 @@ Design: docs/design/contract.md.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, NoReturn, TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, finalize
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -43,6 +43,8 @@ from .driver import (
 _NAME = "memory"
 _RECORD_OVERHEAD_BYTES = 200  # so that empty records are bounded as well
 _SWEEP_SECONDS = 1.0
+_DROPPED_SECONDS = 1.0
+_MAX_DROPPED = 10_000
 
 Key: TypeAlias = tuple[int, int]
 """Epoch and index of a record."""
@@ -223,8 +225,13 @@ class _Stores:
     """The stores of all open queues; a store is removed with its last queue."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew in a forked child: a copy of the parent's streams would have no writer."""
         self._lock = threading.Lock()
         self._stores: WeakValueDictionary[str, _Store] = WeakValueDictionary()
+        self._dropped: dict[tuple[str, StreamId], None] = {}
 
     def get(self, name: str) -> _Store:
         """Return the store of a name; create it if no queue has it open."""
@@ -232,13 +239,30 @@ class _Stores:
             store = self._stores.get(name)
             if store is None:
                 store = self._stores[name] = _Store()
+                finalize(store, self._on_dropped, name, store._streams).atexit = False
             return store
+
+    def was_dropped(self, name: str, stream: StreamId) -> bool:
+        """Whether a stream went with the last queue of an earlier store."""
+        return (name, stream) in self._dropped
+
+    def begin(self, name: str, stream: StreamId) -> None:
+        """Note that a stream has begun, maybe again."""
+        self._dropped.pop((name, stream), None)
+
+    def _on_dropped(self, name: str, streams: Collection[StreamId]) -> None:
+        # Without the lock: the garbage collector may call this while it is held.
+        self._dropped.update(dict.fromkeys((name, stream) for stream in tuple(streams)))
+        while len(self._dropped) > _MAX_DROPPED:
+            self._dropped.pop(next(iter(self._dropped)), None)
 
     def __contains__(self, name: str) -> bool:
         return name in self._stores
 
 
 _stores = _Stores()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_stores.reset)
 
 
 class _MemoryQueue(ChunkQueue):
@@ -249,21 +273,16 @@ class _MemoryQueue(ChunkQueue):
     def __init__(self, options: QueueOptions, settings: MemorySettings, store: _Store) -> None:
         self.capabilities = _CAPABILITIES
         self._options = options
+        self._name = settings.store
         self._max_bytes = settings.max_bytes
         self._open_store: _Store | None = store
         self._waiting: set[_Waiter] = set()
 
     @property
     def _store(self) -> _Store:
-        """The store.
-
-        Raises:
-            ClosedError: The queue has been closed.
-        """
-        store = self._open_store
-        if store is None:
+        if self._open_store is None:
             raise closed_error(_NAME)
-        return store
+        return self._open_store
 
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
@@ -271,6 +290,7 @@ class _MemoryQueue(ChunkQueue):
         store = self._store
         with store.lock:
             store.append(stream, entries, ttl or self._options.ttl, self._max_bytes)
+        _stores.begin(self._name, stream)
         # Let other tasks of this loop run: a producer must not starve its readers.
         await asyncio.sleep(0)
 
@@ -286,6 +306,7 @@ class _MemoryQueue(ChunkQueue):
         key = decode_position(after, backend=_NAME, stream=stream)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max_wait
+        give_up = loop.time() + _DROPPED_SECONDS
         while True:
             store = self._store
             waiter = _Waiter(loop, loop.create_future())
@@ -294,6 +315,10 @@ class _MemoryQueue(ChunkQueue):
                 left = deadline - loop.time()
                 if found or left <= 0:
                     return found
+                if _stores.was_dropped(self._name, stream):
+                    left = min(left, give_up - loop.time())
+                    if left <= 0:
+                        _raise_dropped(stream)
                 store.add_waiter(stream, waiter)
             self._waiting.add(waiter)
             try:
@@ -304,16 +329,14 @@ class _MemoryQueue(ChunkQueue):
                     store.discard_waiter(stream, waiter)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        store = self._store
-        with store.lock:
+        with (store := self._store).lock:
             info = store.describe(stream, last)
         if info is None:
             _raise_not_found(stream)
         return info
 
     async def delete(self, stream: StreamId) -> None:
-        store = self._store
-        with store.lock:
+        with (store := self._store).lock:
             store.remove(stream)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
@@ -344,8 +367,14 @@ def _now() -> float:
 
 
 def _raise_not_found(stream: StreamId) -> NoReturn:
+    text = f"there is no stream {stream} in this process's memory, or it has expired"
+    raise StreamNotFoundError(text, backend=_NAME, stream=str(stream))
+
+
+def _raise_dropped(stream: StreamId) -> NoReturn:
     raise StreamNotFoundError(
-        f"there is no stream {stream} in this process's memory, or it has expired",
+        f"stream {stream} was in this process's memory until the last queue was closed; keep one "
+        "open as long as it is needed, also between two calls of asyncio.run(), or use sqlite",
         backend=_NAME,
         stream=str(stream),
     )
@@ -354,7 +383,9 @@ def _raise_not_found(stream: StreamId) -> NoReturn:
 class MemoryDriver(Driver[MemorySettings]):
     """Streams in the memory of one process, gone when its last queue is closed.
 
-    Queues may live in different event loops and threads of the process.
+    Queues may live in different event loops and threads of the process. A stream outlives an event
+    loop if a queue is open in another one. A reader that waits for a stream which went with the
+    last queue gets ``StreamNotFoundError`` after a second. A forked child begins with no streams.
     """
 
     name = _NAME

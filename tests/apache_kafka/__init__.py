@@ -9,6 +9,7 @@ repository.
 | `_broker` | one process of Apache Kafka |
 | `_cluster` | several processes that form one cluster |
 | `_operator` | the work of an operator: topics, permissions, reading the log |
+| `_requests` | the requests of an operator that aiokafka has not |
 | `_jars` | finds Java, and resolves the jars through Maven |
 | `_archive` | an archive of the classes, for a quicker start |
 

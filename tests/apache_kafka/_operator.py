@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import for_code
 from aiokafka.partitioner import DefaultPartitioner
@@ -16,7 +19,10 @@ from aiokafka.protocol.admin import CreateAclsRequest
 
 from streamq_kafka.embedded import TopicSpec
 
+from ._requests import AlterQuotas, AlterScramUsers
+
 _TOPIC, _LITERAL, _READ, _DESCRIBE, _ALLOW = 2, 3, 3, 8, 3
+_SHA_512, _ITERATIONS = 2, 4_096
 _choose = DefaultPartitioner()
 
 
@@ -129,6 +135,38 @@ class Operator:
             for request in requests:
                 answer = await admin._send_to_controller(request)
                 for code, message in answer.creation_responses:
+                    if code:
+                        raise for_code(code)(message)
+
+    async def limit(self, client_id: str, quota: str, value: float | None) -> None:
+        """Set a quota of a client id, such as ``producer_byte_rate``; ``None`` removes it."""
+        entity = [("client-id", client_id)]
+        request = AlterQuotas([(entity, [(quota, value or 0.0, value is None)])])
+        async with self._admin() as admin:
+            answer = await admin._send_to_controller(request)
+            for code, message, _ in answer.entries:
+                if code:
+                    raise for_code(code)(message)
+
+    async def set_password(self, user: str, password: str) -> None:
+        """Set the password of a user for SCRAM-SHA-512."""
+        salt = os.urandom(16)
+        salted = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
+        async with self._admin() as admin:
+            answer = await admin._send_to_controller(
+                AlterScramUsers([(user, _SHA_512, _ITERATIONS, salt, salted)])
+            )
+            for _, code, message, *_ in answer.results:
+                if code:
+                    raise for_code(code)(message)
+
+    async def configure(self, topic: str, settings: Mapping[str, str]) -> None:
+        """Replace the configuration of a topic."""
+        async with self._admin() as admin:
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict(settings))
+            answers: Any = await admin.alter_configs([resource])
+            for answer in answers:
+                for code, message, *_ in answer.resources:
                     if code:
                         raise for_code(code)(message)
 

@@ -18,6 +18,7 @@ from .streams import write
         ("tail a", ["a%b"]),  # completions are lines: a name with a newline would be two of them
         ("tail -e a%", ["a%0Ab", "a%25b"]),
         ("tail --from t", ["tail"]),
+        ("tail --from l", ["last"]),
         ("demo --backend sql", ["sqlite"]),
         ("demo --delivery p", ["poll"]),
     ],

@@ -84,6 +84,16 @@ async def test_from_tail_prints_only_new_events(cli: Cli, queue: ChunkQueue) -> 
     assert shown.out == ""
 
 
+async def test_from_last_prints_the_current_value(cli: Cli, queue: ChunkQueue) -> None:
+    """A script asks how far a job is, and needs neither the history nor the next value."""
+    async with open_writer("s", queue=queue) as stream:
+        for value in ("10 %", "20 %"):
+            await stream.send_chunk(value)
+        await stream.flush()
+        shown = cli.run("tail", "s", "--from", "last", "--no-follow")
+    assert (shown.code, shown.out) == (0, "20 %")
+
+
 async def test_without_following_only_the_stored_events_are_printed(
     cli: Cli, queue: ChunkQueue
 ) -> None:
@@ -153,8 +163,8 @@ async def test_a_cursor_of_another_stream_is_refused(cli: Cli, queue: ChunkQueue
     assert "another stream" in one_error(cli.run("tail", "b", "--from", cursor))
     message = one_error(cli.run("tail", "b", "--from", "yesterday"))
     assert message == (
-        "error: 'yesterday' is not a cursor, or not all of one; give 'beginning', 'tail' or a "
-        "cursor that a reader returned, unchanged"
+        "error: 'yesterday' is not a cursor, or not all of one; give 'beginning', 'last', 'tail' "
+        "or a cursor that a reader returned, unchanged"
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 
-from streamq import Settings
+from streamq import Encoding, Settings
 from streamq.driver import ChunkQueue, Stored, StreamId
 from streamq.gateway import Gateway, GatewayOptions, GatewayServer, create_app, serve
 from streamq.testing import FaultyQueue
@@ -18,6 +18,16 @@ from streamq.testing import FaultyQueue
 def number(event: ServerSentEvent) -> str:
     """Return the offset that the id of an event begins with."""
     return event.id.partition("@")[0]
+
+
+class AsStored:
+    """A serializer that stores what it is given, as another program might."""
+
+    def encode(self, value: tuple[Encoding, bytes]) -> tuple[Encoding, bytes]:
+        return value
+
+    def decode(self, encoding: Encoding, data: bytes) -> NoReturn:
+        raise NotImplementedError
 
 
 class WatchedQueue(FaultyQueue):

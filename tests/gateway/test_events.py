@@ -100,7 +100,7 @@ async def test_the_header_wins_over_the_address(start: Serve, queue: WatchedQueu
         for i in range(5):
             await writer.send_chunk(i)
     served = await start()
-    for query in ("after=1", "last_event_id=1", "from=tail", "from=beginning"):
+    for query in ("after=1", "last_event_id=1", "from=tail", "from=last", "from=beginning"):
         events = await served.collect("s", query, "4")
         assert [number(event) for event in events] == ["5", "6"]
 
@@ -229,6 +229,84 @@ async def test_the_tail_of_an_ended_stream_is_its_end(start: Serve, queue: Watch
     served = await start()
     (end,) = await served.collect("s", "from=tail")
     assert (number(end), end.event) == ("2", "end")
+
+
+async def test_the_latest_value_comes_first(start: Serve, queue: WatchedQueue) -> None:
+    """A dashboard that is opened at any moment shows the current value at once."""
+    served = await start()
+    async with open_writer("s", queue=queue, epoch=5) as writer:
+        for value in ("a", "b", "c"):
+            await writer.send_chunk(value)
+        await writer.flush()
+        async with served.events("s", "from=last") as source:
+            await writer.send_chunk("d")
+            await writer.finish()
+            events = [event async for event in source.aiter_sse() if event.data]
+    assert [brief(event) for event in events] == [
+        ("3", "chunk", "c"),
+        ("4", "chunk", "d"),
+        ("5", "end", 1),
+    ]
+    late = await served.collect("s", "from=last")
+    assert [brief(event) for event in late] == [("4", "chunk", "d"), ("5", "end", 1)]
+    assert await served.values("missing", "from=last&wait=0") == []
+
+
+async def test_a_client_of_the_latest_value_resumes_exactly(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """One that is cut off before its first event, or at any later one, loses and repeats none."""
+    served = await start(max_age_seconds=0.05)
+    async with open_writer("s", queue=queue, epoch=5) as writer:
+        got, last_id = [], None
+        for value in ("a", "b", "c"):
+            await writer.send_chunk(value)
+            await writer.flush()
+            if last_id is None:
+                opening = await served.raw("s", "from=last")
+                assert opening.startswith(b"retry: 2000\nid: 0\n\n"), "the place before the value"
+                last_id = "0"
+            for event in await served.collect("s", "from=last", last_event_id=last_id):
+                got.append(brief(event))
+                last_id = event.id
+    assert [(offset, value) for offset, kind, value in got if kind == "chunk"] == [
+        ("1", "a"),
+        ("2", "b"),
+        ("3", "c"),
+    ]
+
+
+async def test_a_value_that_a_reset_has_voided_is_not_shown(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """A dashboard would show the number of an attempt that has failed."""
+    served = await start()
+    first = await open_writer("s", queue=queue, epoch=1)
+    await first.send_chunk("draft")
+    await first.aclose()
+    async with open_writer("s", queue=queue, epoch=2) as second:
+        await second.flush()
+        async with served.events("s", "from=last") as source:
+            await second.send_chunk("final")
+            await second.finish()
+            live = [brief(event) async for event in source.aiter_sse() if event.data]
+    assert live == [("3", "chunk", "final"), ("4", "end", 2)]
+
+
+async def test_no_long_stream_is_read_for_its_latest_value(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """Many dashboards of a stream that the ring cannot hold cost a few records each."""
+    served = await start(ring_bytes=2_000)
+    async with open_writer("s", queue=queue) as writer:
+        for number_ in range(300):
+            await writer.send_chunk(str(number_) * 50)
+            await writer.flush()
+    for _ in range(3):
+        (chunk, end) = await served.collect("s", "from=last")
+        assert brief(chunk) == ("300", "chunk", "299" * 50)
+        assert end.event == "end"
+    assert queue.records_read <= 20
 
 
 async def test_a_retry_is_delivered_as_a_reset(start: Serve, queue: WatchedQueue) -> None:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from temporalio.api.common.v1 import Payload
 from tests.programs import program
 
-from streamq import StreamId, open_writer
+from streamq import Encoding, StreamId, open_writer
 
-from .served import Serve, WatchedQueue
+from . import hostile
+from .served import AsStored, Serve, WatchedQueue
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (
@@ -213,3 +216,161 @@ async def test_the_page_reports_a_silent_producer_and_continues_to_listen(
         await writer.flush()
         await browser.until("document.getElementById('output').textContent === 'ab'")
         assert "live" in await browser.value("[...seen]")
+
+
+_ODD = [
+    ('{"loss":NaN,"big":18446744073709551617,"f":0.1}', '{"loss":"NaN","big":18446744073709551617'),
+    ("[" * 400 + "]" * 400, "json · 800 bytes · nested more than 300 deep"),
+    ("{", "json · 1 bytes · "),
+    ("1" * 5_000, "json · 5000 bytes · "),
+    ('"\\ud83d"', "\ufffd"),
+    ("null", "null"),
+    ('{"__proto__":1,"constructor":2}', '{"__proto__":1,"constructor":2}'),
+]
+
+
+async def test_the_page_shows_every_value_and_throws_nothing(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """After one value that was no JSON the page showed nothing more."""
+    async with open_writer("s", queue=queue, serializer=AsStored()) as writer:
+        for text, _ in _ODD:
+            await writer.send_chunk((Encoding.JSON, text.encode()))
+        payload = Payload(
+            metadata={"encoding": b"binary/protobuf", "messageType": b"<b>"}, data=b"?"
+        )
+        await writer.send_chunk((Encoding.PAYLOAD, payload.SerializeToString()))
+        await writer.send_chunk((Encoding.PAYLOAD, b"\xff"))
+        for data in (
+            "añ🌊".encode()[:-2],
+            "🌊".encode()[-2:],
+            b"\xf0\x9f",
+            b"\x00\xff",
+            b"\xe2\x82",
+        ):
+            await writer.send_chunk((Encoding.BYTES, data))
+        await writer.send_chunk((Encoding.TEXT, b"last"))
+    served = await start()
+    await browser.open(f"{served.server.url}/")
+    await browser.until("typeof watch === 'function'")
+    await browser.value(
+        "window.thrown = []; addEventListener('error', e => thrown.push(e.message))"
+    )
+    await browser.value("watch('s')")
+    await browser.until("document.querySelector('#ending.badge.END')")
+    lines = "[...document.getElementById('output').childNodes].map(n => n.textContent)"
+    shown = await browser.value(lines)
+    expected = [
+        *(each for _, each in _ODD),
+        "binary/protobuf <b> · 1 bytes · ",
+        "unknown · 1 bytes · ",
+        "añ🌊",
+        "2 bytes  8J8=",
+        "2 bytes  AP8=",
+        "2 bytes  4oI=",
+        "last",
+    ]
+    assert len(shown) == len(expected)
+    for found, beginning in zip(shown, expected, strict=True):
+        assert found.startswith(beginning)
+    assert await browser.value("thrown") == []
+
+
+async def test_an_event_that_the_page_cannot_read_hides_no_other(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """A newer gateway, or a proxy, may send something that this page does not know."""
+    async with open_writer("s", queue=queue) as writer:
+        await writer.send_chunk("text")
+    served = await start()
+    await browser.open(f"{served.server.url}/")
+    await browser.until("typeof watch === 'function'")
+    await browser.value(
+        "window.source = null; const Real = EventSource;"
+        "EventSource = class extends EventTarget { constructor() { super(); source = this; }"
+        " close() {} };"
+        "watch('s'); const send = (kind, data) =>"
+        " source.dispatchEvent(new MessageEvent(kind, {data, lastEventId: '1'}));"
+        "send('chunk', '{\"loss\":NaN}'); send('chunk', '{\"offset\":1,\"attempt\":1}');"
+        "send('chunk', '{\"offset\":2,\"base64\":\"!\"}'); send('new', '{}');"
+        'send(\'chunk\', \'{"offset":3,"value":"good"}\');'
+    )
+    await browser.until("document.getElementById('output').textContent.endsWith('good')")
+    assert "cannot be shown" in (await browser.text("#output") or "")
+
+
+async def test_the_page_notices_that_a_stream_began_again(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """It would go on in the middle of another story."""
+    served = await start(max_age_seconds=0.3, retry_seconds=0.05)
+    first = await open_writer("s", queue=queue, epoch=10)
+    await first.send_chunk("old")
+    await first.flush()
+    await browser.open(f"{served.server.url}/?stream=s")
+    await browser.until("document.getElementById('output').textContent === 'old'")
+    await first.aclose()
+    await queue.delete(StreamId("default", "s"))
+    async with open_writer("s", queue=queue, epoch=11) as second:
+        await second.send_chunk("new")
+    await browser.until("document.getElementById('notice').textContent.includes('began again')")
+    assert await browser.text("#connection") == "disconnected"
+    assert await browser.text("#output") == "old"
+
+
+_QUIET = (
+    "window.hacked === undefined && !document.cookie"
+    " && location.origin + location.pathname === document.baseURI.split('?')[0]"
+    " && document.querySelectorAll('script').length === 2"
+    " && document.querySelectorAll('img, svg, iframe, a, object, embed, base, style, math')"
+    ".length === 0 && document.querySelectorAll('form').length === 1 && thrown.length === 0"
+)
+
+
+async def test_hostile_values_are_shown_and_do_nothing(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """Chunks, keys, names, errors and reasons come from models, users and other programs."""
+    names = [value[:500] for value in hostile.VALUES]
+    async with open_writer("s", queue=queue) as writer:
+        for value in hostile.VALUES:
+            await writer.send_chunk(value)
+            await writer.send_chunk({value: [value, {"event": value, "offset": value}]})
+            await writer.send_chunk(value.encode())
+    for i, name in enumerate(names):
+        failing = await open_writer(name, queue=queue)
+        await failing.send_chunk("x")
+        await failing.fail(hostile.VALUES[-1 - i], error_type=name)
+        await failing.aclose()
+    served = await start()
+    for name in names:
+        for path in (f"/streams?prefix={quote(name)}", f"/streams/{quote('no' + name, safe='')}"):
+            answer = await served.get(path)
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+    raw = await served.raw("s")
+    assert raw.count(b"\n\n") == 3 * len(hostile.VALUES) + 1
+    assert re.fullmatch(rb"retry: \d+\n(id: \d+@\d+\nevent: \w+\ndata: \{[ -~]*\}\n\n)+", raw)
+
+    await browser.open(f"{served.server.url}/")
+    await browser.until("typeof watch === 'function'")
+    await browser.value(
+        "window.thrown = []; addEventListener('error', e => thrown.push(e.message))"
+    )
+    await browser.value(
+        "addEventListener('securitypolicyviolation', e => thrown.push(e.violatedDirective))"
+    )
+    await browser.until(f"document.querySelectorAll('#recent button').length >= {len(names)}")
+    await browser.value("watch('s')")
+    await browser.until("document.querySelector('#ending.badge.END')")
+    text = await browser.text("#output") or ""
+    for value in hostile.VALUES:
+        assert value in text
+    assert await browser.value(_QUIET)
+    for i, name in enumerate(names):
+        await browser.value(f"watch({json.dumps(name)})")
+        await browser.until("document.querySelector('#ending.badge.ERROR:not([hidden])')")
+        message = hostile.VALUES[-1 - i][:100]
+        assert message.strip() in (await browser.text("#ending") or "")
+        assert await browser.text("#title") == str(StreamId("t", name)).removeprefix("t/")
+        assert await browser.value(_QUIET), name

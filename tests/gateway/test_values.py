@@ -19,23 +19,13 @@ from streamq import Chunk, Encoding, SerializationError, Settings, open_reader, 
 from streamq.temporal._serializer import PayloadSerializer
 
 from .converters import CONVERTER, Opaque, Point
-from .served import Serve, Served, WatchedQueue
+from .served import AsStored, Serve, Served, WatchedQueue
 
 CONVERTER_NAME = "tests.gateway.converters:CONVERTER"
 
 
-class Stored:
-    """A serializer that stores what it is given, as another program might."""
-
-    def encode(self, value: tuple[Encoding, bytes]) -> tuple[Encoding, bytes]:
-        return value
-
-    def decode(self, encoding: Encoding, data: bytes) -> NoReturn:
-        raise NotImplementedError
-
-
 async def write(queue: WatchedQueue, *chunks: tuple[Encoding, bytes]) -> None:
-    async with open_writer("s", queue=queue, serializer=Stored()) as writer:
+    async with open_writer("s", queue=queue, serializer=AsStored()) as writer:
         for chunk in chunks:
             await writer.send_chunk(chunk)
 

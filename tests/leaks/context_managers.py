@@ -213,6 +213,7 @@ ELSEWHERE: dict[str, str] = {
             "streamq_s3sns.live_tail._listener.NotificationListener",
             "streamq_s3sns.live_tail._publisher.NotificationPublisher",
             "streamq_aws._clients.AwsClients",
+            "streamq_aws._credentials.QueueCredentials",
             "streamq_workflow_streams._queue.WorkflowStreamsQueue",
         ),
         "streamq.testing.checks._leaving",

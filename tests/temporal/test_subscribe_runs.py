@@ -160,7 +160,7 @@ async def say(stream: StreamWriter, text: str) -> None:
     await stream.send_chunk(text)
 
 
-@pytest.mark.parametrize("from_", ["beginning", "tail"])
+@pytest.mark.parametrize("from_", ["beginning", "last", "tail"])
 @pytest.mark.parametrize("by_id", [True, False], ids=["id", "handle"])
 async def test_subscriber_may_come_before_its_workflow(
     run_worker: Run,

@@ -29,6 +29,8 @@ class Refusal:
         times: How many requests of each kind are refused.
         only: Only requests whose head matches this expression are refused.
         headers: More headers of the answer.
+        body: The whole body, of a server that is none of AWS; by default an error of the service.
+        kind: Media type of that body.
     """
 
     code: str
@@ -37,6 +39,8 @@ class Refusal:
     times: float = float("inf")
     only: str = ""
     headers: tuple[str, ...] = ()
+    body: str | None = None
+    kind: str = "text/html"
 
     def concerns(self, head: str) -> bool:
         """Whether a request is one of those that are refused."""
@@ -148,11 +152,14 @@ def _kind(head: str) -> str:
 
 def _answer(refusal: Refusal, *, is_json: bool) -> bytes:
     code, message = refusal.code, refusal.message
-    if is_json:
+    if refusal.body is not None:
+        body = refusal.body
+    elif is_json:
         body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": message})
     else:
         body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     kind = "application/x-amz-json-1.0" if is_json else "application/xml"
+    kind = kind if refusal.body is None else refusal.kind
     lines = (
         f"HTTP/1.1 {refusal.status} Refused",
         *refusal.headers,

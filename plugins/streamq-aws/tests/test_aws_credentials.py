@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import types
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from aws_refusing_proxy import Refusal, RefusingProxy
 from streamq import (
     AccessDeniedError,
     BackendUnavailableError,
+    ConfigurationError,
     StreamqError,
     open_queue,
     open_reader,
@@ -115,6 +120,87 @@ async def test_keys_that_nobody_can_replace_fail_at_once(
             [each async for each in queue.streams(stream.tenant)]
         assert sum(proxy.refused.values()) == 1
         proxy.refusal = None
+
+
+async def test_function_that_gives_credentials_is_asked_again(
+    backend: str, stream: StreamId, proxy: RefusingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a refusal, and before the time that it states."""
+    given = {"access_key_id": OLD, "secret_access_key": "s", "session_token": "t"}
+    module = types.ModuleType("keys_of_a_test")
+    vars(module)["give"] = lambda: given
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setenv(f"STREAMQ_{backend.upper()}_CREDENTIALS", f"{module.__name__}:give")
+    async with open_queue() as queue, open_writer(stream, queue=queue) as writer:
+        await writer.send_chunk("a")
+        await writer.flush()
+        soon = datetime.now(UTC) + timedelta(seconds=60)  # botocore refreshes long before
+        given |= {"access_key_id": "AKIASOON", "expires_at": soon.isoformat()}
+        proxy.refusal = Refusal("InvalidClientTokenId", 403, only=OLD)
+        await writer.send_chunk("b")
+        await writer.flush()
+        given |= {"access_key_id": NEW}
+        await writer.send_chunk("c")
+        await writer.flush()
+    assert proxy.keys == {OLD, "AKIASOON", NEW}
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        (lambda: {"password": "hunter2"}, ConfigurationError, "access_key_id"),
+        (lambda: {"access_key_id": "a"}, BackendUnavailableError, "malformed"),
+        (lambda: 1 / 0, ConfigurationError, "ZeroDivisionError"),
+        (
+            lambda: {"access_key_id": "a", "secret_access_key": "hunter2", "expires_at": "soon"},
+            BackendUnavailableError,
+            "malformed",
+        ),
+    ],
+)
+async def test_function_that_gives_something_else_is_named(
+    given: Callable[[], object], error: type[StreamqError], says: str
+) -> None:
+    """The mistake is in somebody's code, and not in an account."""
+    settings = AwsSettings(credentials=given)  # type: ignore[arg-type]
+    clients = AwsClients(settings, backend="sqs")
+    with pytest.raises(error, match=says) as caught, aws_errors("sqs"):
+        await (await clients.client("sqs")).list_queues()
+    await clients.aclose()
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_requests_that_are_cancelled_leave_no_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A program that waits for its user was started again for each request that gave up."""
+    started = tmp_path / "started"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho $$ >> {started}\nexec sleep 600\n")
+    program.chmod(0o700)
+    (tmp_path / "config").write_text(_process(str(program)))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    clients = AwsClients(AwsSettings(), backend="sqs")
+    client = await clients.client("sqs")
+    for _ in range(3):
+        listing = asyncio.ensure_future(client.list_queues())
+        while not started.exists() or not started.read_text():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        listing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listing
+    (process,) = started.read_text().split()
+    os.kill(int(process), 0)
+    closing = asyncio.ensure_future(clients.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await clients.aclose()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(process), 0)
 
 
 def _process(script: str) -> str:

@@ -41,11 +41,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Return PEM files: an authority, and the certificates that it issued."""
     directory = tmp_path_factory.mktemp("certificates")
     authority = trustme.CA()
-    found = Certificates(directory / "ca.pem", directory / "broker.pem", directory / "writer.pem")
+    names = ("ca.pem", "broker.pem", "writer.pem", "reader.pem")
+    found = Certificates(*(directory / name for name in names))
     authority.cert_pem.write_to_path(found.authority)
     for path, issued in (
         (found.broker, authority.issue_cert("127.0.0.1", "localhost")),
         (found.writer, authority.issue_cert("writer.example", common_name="writer")),
+        (found.reader, authority.issue_cert("reader.example", common_name="reader")),
     ):
         # Java reads PKCS #8 only.
         key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)

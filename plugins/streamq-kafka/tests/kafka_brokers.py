@@ -20,7 +20,11 @@ from streamq_kafka._naming import key_of, partition_of
 from streamq_kafka.embedded import FETCH_WAIT_MS, EmbeddedKafka, TopicSpec
 
 TOPICS = (TopicSpec("streamq"), TopicSpec("streamq.directory", compacted=True))
-PASSWORDS = {"writer": "s3cr3t-of-writer", "reader": "s3cr3t-of-reader"}
+PASSWORDS = {
+    "writer": "s3cr3t-of-writer",
+    "reader": "s3cr3t-of-reader",
+    "stranger": "s3cr3t-of-stranger",
+}
 
 StartCluster: TypeAlias = Callable[..., ApacheCluster]
 """Starts three genuine brokers with the topics of the driver."""
@@ -34,11 +38,13 @@ class Certificates:
         authority: The certificate that both sides trust.
         broker: A key with the certificate of loopback.
         writer: A key with the certificate of the user ``writer``.
+        reader: A key with the certificate of the user ``reader``.
     """
 
     authority: Path
     broker: Path
     writer: Path
+    reader: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +87,20 @@ class Broker:
 
     @property
     def passwords(self) -> Mapping[str, str]:
-        """Passwords by user: ``writer`` may do everything, ``reader`` may read."""
+        """Passwords by user: ``writer`` may do everything, ``reader`` may read, ``stranger`` may
+        nothing."""
         return PASSWORDS
+
+    def settings_of(self, user: str, **options: Any) -> KafkaSettings:
+        """Return settings to log in as a user."""
+        return self.settings(
+            self.sasl_address,
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism="PLAIN",
+            sasl_username=user,
+            sasl_password=PASSWORDS[user],
+            **options,
+        )
 
     @property
     def operator(self) -> Operator:

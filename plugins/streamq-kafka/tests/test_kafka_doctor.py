@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
+from aiokafka import codec
 
 from kafka_brokers import Broker
 from streamq.driver import START, AccessDeniedError, Entry, Finding, QueueOptions, StreamId
@@ -33,6 +34,10 @@ async def topic(broker: Broker) -> AsyncIterator[str]:
 
 def _problems(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in findings if not finding.ok]
+
+
+def _remarks(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if not finding.ok or finding.is_warning]
 
 
 async def test_missing_topics_are_found_and_created(broker: Broker, topic: str) -> None:
@@ -69,7 +74,7 @@ async def test_topic_that_would_lose_records_is_found(apache: Broker, topic: str
         },
     )
     await apache.operator.create((TopicSpec(f"{topic}.directory", 1),))
-    findings = _problems(await KafkaDriver.examine(OPTIONS, apache.settings(topic=topic)))
+    findings = _remarks(await KafkaDriver.examine(OPTIONS, apache.settings(topic=topic)))
     said = "\n".join(f"{each.subject}: {each.detail}: {each.remedy}" for each in findings)
     for word in (
         "=delete",
@@ -97,13 +102,52 @@ async def test_directory_that_would_lose_streams_or_never_shrinks_is_found(
             "retention.bytes": "100000",
         },
     )
-    findings = _problems(await KafkaDriver.examine(OPTIONS, apache.settings(topic=topic)))
+    findings = _remarks(await KafkaDriver.examine(OPTIONS, apache.settings(topic=topic)))
     said = [each.remedy for each in findings if each.subject.endswith(".directory")]
     assert said == [
+        "reassign its partitions to 3 replicas, on 3 brokers",
         "set segment.ms=14400000",
         "set retention.ms=97200000",
         "set retention.bytes=-1",
         "set message.timestamp.type=LogAppendTime",
+    ]
+
+
+async def test_topic_that_only_others_can_read_is_found(
+    apache: Broker, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brokers compress again what they get, and the first reader fails."""
+    await apache.operator.create((TopicSpec(topic, 1),), settings={"compression.type": "zstd"})
+    settings = apache.settings(topic=topic)
+    found = _problems(await KafkaDriver.examine(OPTIONS, settings))
+    assert not [each for each in found if "zstd" in each.detail]
+    monkeypatch.setattr(codec, "cramjam", None)
+    found = _problems(await KafkaDriver.examine(OPTIONS, settings))
+    (problem,) = [each for each in found if "compression.type=zstd" in each.detail]
+    assert "pip install 'streamq-kafka[compression]'" in problem.remedy
+
+
+async def test_broker_whose_advertised_address_leads_nowhere_is_named(apache: Broker) -> None:
+    """The first address works, so that everybody looks for the fault somewhere else."""
+    settings = apache.settings(f"127.0.0.1:{apache.proxied_port}", operation_timeout_seconds=3.0)
+    (problem,) = _problems(await KafkaDriver.examine(OPTIONS, settings))
+    assert problem.subject == f"broker 1 at 127.0.0.1:{apache.advertised_port}"
+    assert "advertised.listeners" in problem.remedy
+
+
+async def test_operations_that_are_not_permitted_are_named(apache: Broker) -> None:
+    """A gateway needs to read only, and a worker that may not write fails at its first chunk."""
+    found = await KafkaDriver.examine(OPTIONS, apache.settings_of("reader"))
+    assert _problems(found) == []
+    said = [each.remedy for each in _remarks(found) if each.subject == "topic streamq"]
+    assert [each.rpartition(": ")[2] for each in said if "ACLs" in each] == [
+        "Write",
+        "DescribeConfigs",
+    ]
+    found = await KafkaDriver.examine(OPTIONS, apache.settings_of("stranger"))
+    assert [each.subject for each in _problems(found)] == [
+        "topic streamq",
+        "topic streamq.directory",
     ]
 
 

@@ -28,6 +28,7 @@ from streamq.driver import (
 from streamq.testing import OpenWith, new_stream
 from streamq_kafka import KafkaSettings
 from streamq_kafka._naming import key_of, partition_of
+from streamq_kafka.embedded import TopicSpec
 
 _LONG = 60.0
 _SECONDS = 3.0
@@ -131,6 +132,33 @@ async def test_other_process_reads_on_when_the_leader_dies(
                 assert [(await printed.readline()).decode() for _ in range(3)] == lines[3:]
             finally:
                 await asyncio.to_thread(node.start)
+
+
+async def test_too_few_replicas_are_named_and_not_blamed_on_a_silent_broker(
+    cluster: ApacheCluster, open_with: OpenWith
+) -> None:
+    """The client repeats a batch until the call ends, and then knows only that time is up."""
+    topic, stream = f"strict-{new_stream().name}", new_stream()
+    operator = Operator(cluster.bootstrap)
+    nodes = [broker.node_id for broker in cluster.brokers]
+    strict = (TopicSpec(topic, 1), TopicSpec(f"{topic}.directory", 1, compacted=True))
+    await operator.create(strict, nodes=nodes)
+    queue = await open_with(_settings(cluster).model_copy(update={"topic": topic}))
+    await _RETRY.run(lambda: queue.append(stream, [Entry(1, 0, b"open")]))
+    await operator.configure(topic, {"min.insync.replicas": "3"})
+    leader = await operator.leader(TopicPartition(topic, 0))
+    node = next(broker for broker in cluster.brokers if broker.node_id != leader)
+    node.kill()
+    try:
+        said = ""
+        async with asyncio.timeout(_LONG):
+            while "min.insync.replicas" not in said:  # first the cluster has to notice
+                with pytest.raises(BackendUnavailableError) as caught:
+                    await queue.append(stream, [Entry(1, 1, b"more")])
+                said = str(caught.value)
+    finally:
+        await asyncio.to_thread(node.start)
+    await _RETRY.run(lambda: queue.append(stream, [Entry(1, 1, b"more")]))
 
 
 async def test_every_call_ends_in_time_while_a_leader_is_frozen(

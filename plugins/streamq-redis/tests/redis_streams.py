@@ -46,8 +46,13 @@ def read_soon(
 
 async def set_user(bare: Bare, name: str, rules: list[str]) -> None:
     """Create a user with the password ``pass``."""
+    await run(bare, "ACL", "SETUSER", name, "reset", "on", ">pass", *rules)
+
+
+async def run(bare: Bare, *words: object) -> object:
+    """Run a command for which the client has no method."""
     command: Callable[..., Awaitable[object]] = bare.execute_command
-    await command("ACL", "SETUSER", name, "reset", "on", ">pass", *rules)
+    return await command(*words)
 
 
 class MuteProxy:
@@ -74,6 +79,9 @@ class MuteProxy:
             server.close()
             self.cut()
             await asyncio.sleep(0.01)
+
+    def redirect(self, target: int) -> None:
+        self._target = target
 
     def cut(self) -> None:
         for writer in self._writers:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
-from streamq.driver import ConfigurationError, Entry, QueueOptions, StreamId
+from aws_refusing_proxy import Refusal, RefusingProxy
+from streamq.driver import ConfigurationError, Entry, Finding, QueueOptions, StreamId
+from streamq_aws import clock_finding
+from streamq_aws.embedded import Ministack
 from streamq_s3sns import S3SnsDriver, S3SnsSettings
+from streamq_s3sns.doctor._bucket_findings import _demands
 from streamq_s3sns.doctor._lifecycle_rules import LifecycleRules
 
 
@@ -150,3 +158,107 @@ def test_effect_of_foreign_rules_on_streams_is_recognized(
     assert (found.harm(8) is not None) == harm
     switched_off = LifecycleRules([rule | {"Status": "Disabled"}], "a/")
     assert (switched_off.days(), switched_off.harm(8)) == (None, None)
+
+
+def _finding(findings: Sequence[Finding], subject: str) -> Finding:
+    """Return the finding about a subject."""
+    (found,) = [each for each in findings if each.subject == subject]
+    return found
+
+
+async def test_doctor_finds_what_a_bucket_does_to_uploads_and_deletions(
+    settings: S3SnsSettings, s3: Any
+) -> None:
+    """A policy that demands encryption, keys of KMS, and objects that nobody can delete."""
+    options, bucket = QueueOptions(ttl=timedelta(days=1)), "strict"
+    s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    here = settings.model_copy(update={"bucket": bucket})
+    found = await S3SnsDriver.examine(options, here)
+    for subject in ("clock", "encryption", "bucket policy", "public access", "object lock"):
+        assert _finding(found, subject).ok
+        assert not _finding(found, subject).is_warning
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{bucket}/*",
+        "Condition": {"StringNotEquals": {"s3:x-amz-server-side-encryption": "aws:kms"}},
+    }
+    policy = {"Version": "2012-10-17", "Statement": [deny]}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    by_default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "alias/ours"}
+    s3.put_bucket_encryption(
+        Bucket=bucket,
+        ServerSideEncryptionConfiguration={
+            "Rules": [{"ApplyServerSideEncryptionByDefault": by_default}]
+        },
+    )
+    s3.put_object_lock_configuration(
+        Bucket=bucket,
+        ObjectLockConfiguration={
+            "ObjectLockEnabled": "Enabled",
+            "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 30}},
+        },
+    )
+    found = await S3SnsDriver.examine(options, here)
+    assert "STREAMQ_S3SNS_ENCRYPTION" in _finding(found, "bucket policy").remedy
+    assert not _finding(found, "bucket policy").ok
+    assert "alias/ours" in _finding(found, "encryption").detail
+    assert "BUCKET_KEY" in _finding(found, "encryption").remedy
+    lock = _finding(found, "object lock")
+    assert (lock.ok, lock.is_warning, "30 days" in lock.detail) == (True, True, True)
+    demanding = {"encryption": "aws:kms", "kms_key_id": "alias/ours", "bucket_key": True}
+    found = await S3SnsDriver.examine(options, here.model_copy(update=demanding))
+    assert _finding(found, "bucket policy").ok
+    assert not _finding(found, "encryption").is_warning
+
+
+@pytest.mark.parametrize(
+    ("operator", "key", "value", "demanded"),
+    [
+        ("StringNotEquals", "s3:x-amz-server-side-encryption", "AES256", True),
+        ("StringNotEqualsIfExists", "s3:X-Amz-Server-Side-Encryption", "AES256", False),
+        ("Null", "s3:x-amz-server-side-encryption", "true", True),
+        ("Null", "s3:x-amz-server-side-encryption", ["true"], True),
+        ("Null", "s3:x-amz-server-side-encryption", "false", False),
+        ("StringNotLike", "s3:x-amz-server-side-encryption-aws-kms-key-id", "*", True),
+        ("StringEquals", "s3:x-amz-server-side-encryption", "AES256", False),
+        ("Bool", "aws:SecureTransport", "false", False),
+    ],
+)
+@pytest.mark.parametrize("action", ["s3:PutObject", ["s3:*"], ["s3:GetObject"]])
+def test_demands_of_a_bucket_policy_are_recognized(
+    operator: str, key: str, value: object, demanded: bool, action: object
+) -> None:
+    """Policies for the same purpose are written in several ways."""
+    statement = {"Effect": "Deny", "Action": action, "Condition": {operator: {key: value}}}
+    for effect, statements in (("Deny", statement), ("Allow", [statement | {"Effect": "Allow"}])):
+        found = _demands(json.dumps({"Statement": statements}))
+        assert bool(found) == (demanded and effect == "Deny" and action != ["s3:GetObject"])
+
+
+async def test_doctor_says_what_it_may_not_examine(settings: S3SnsSettings, aws: Ministack) -> None:
+    """Permissions for examining are not those for working."""
+    options = QueueOptions(ttl=timedelta(days=1))
+    async with RefusingProxy(aws.address) as proxy:
+        here = settings.model_copy(update={"endpoint_url": proxy.url})
+        for code, status in (("AccessDenied", 403), ("NotImplemented", 501)):
+            proxy.refusal = Refusal(
+                code, status, only=r"^GET [^ ]*\?(encryption|policy|policyStatus|object-lock)"
+            )
+            found = await S3SnsDriver.examine(options, here)
+            for subject in ("encryption", "bucket policy", "public access", "object lock"):
+                assert code in _finding(found, subject).detail
+                assert _finding(found, subject).ok
+
+
+@pytest.mark.parametrize(
+    ("ahead", "ok", "warns"),
+    [(0, True, False), (60, True, True), (-60, True, True), (900, False, False)],
+)
+def test_doctor_compares_the_clocks(ahead: float, ok: bool, warns: bool) -> None:
+    """From 300 s on requests are refused, with words about signatures."""
+    said = format_datetime(datetime.fromtimestamp(time.time() - ahead, UTC), usegmt=True)
+    found = clock_finding({"ResponseMetadata": {"HTTPHeaders": {"date": said}}})
+    assert (found.ok, found.is_warning) == (ok, warns)
+    assert bool(found.remedy) == (ahead != 0)

@@ -6,8 +6,11 @@ Design: docs/design/sqlite.md.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -37,7 +40,7 @@ from ._writing import WritingThread
 
 _CLOSE_SECONDS = 1.0
 _PAGE = 500
-_ERASE_SECONDS = 10.0
+_ERASE_SECONDS = 20.0
 
 T = TypeVar("T")
 
@@ -48,7 +51,7 @@ class SqliteQueue(ChunkQueue):
     Args:
         options: Options of every queue.
         settings: The driver's settings.
-        capabilities: What the queue promises.
+        capabilities: What the driver promises at best.
         path: The database, as an absolute path.
     """
 
@@ -61,16 +64,16 @@ class SqliteQueue(ChunkQueue):
         capabilities: Capabilities,
         path: Path,
     ) -> None:
-        self.capabilities = capabilities
+        self.capabilities = replace(capabilities, erases=settings.secure_delete)
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
-        connect = partial(
-            schema.connect, synchronous=settings.synchronous, busy_seconds=settings.busy_seconds
-        )
+        connect = partial(_connect, settings)
         connect_alone = partial(schema.connect_alone, busy_seconds=settings.busy_seconds)
         self._reader = ReadingThread(path, connect, connect_alone, self._loop)
         self._writer = WritingThread(path, connect, self._loop, self._reader.on_commit)
+        self._stop_threads = weakref.finalize(self, _stop, self._reader, self._writer, os.getpid())
+        self._stop_threads.atexit = False
 
     async def opened(self) -> None:
         """Wait until both threads have a connection.
@@ -184,12 +187,17 @@ class SqliteQueue(ChunkQueue):
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
+            self._stop_threads.detach()
             # One after the other: SQLite merges its log into the file when the last connection
             # closes. Of two that close at the same moment, neither is the last one to SQLite.
             self._reader.ended.add_done_callback(lambda _: self._writer.stop())
             self._reader.stop()
         # The thread finishes a commit that waits for another process's lock, without us.
         await asyncio.wait((self._writer.ended, self._reader.ended), timeout=_CLOSE_SECONDS)
+
+    def abandon(self) -> None:
+        self._is_closed = True
+        self._stop_threads()
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -211,3 +219,19 @@ class SqliteQueue(ChunkQueue):
     def _check_open(self) -> None:
         if self._is_closed:
             raise closed_error(BACKEND)
+
+
+def _connect(settings: SqliteSettings, path: Path) -> sqlite3.Connection:
+    connection = schema.connect(
+        path, synchronous=settings.synchronous, busy_seconds=settings.busy_seconds
+    )
+    # Its default depends on who built SQLite.
+    connection.execute(f"PRAGMA secure_delete = {'ON' if settings.secure_delete else 'OFF'}")
+    return connection
+
+
+def _stop(reader: ReadingThread, writer: WritingThread, process: int) -> None:
+    """End the threads of a queue that was dropped; a forked child has none."""
+    if process == os.getpid():
+        reader.stop()
+        writer.stop()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from urllib.parse import unquote
@@ -12,9 +11,12 @@ from urllib.parse import unquote
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamq._errors import BackendUnavailableError, StreamNotFoundError, StreamqError
 from streamq._events import StreamId
@@ -22,21 +24,26 @@ from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
-from ._error_responses import BadRequestError, Problem
+from ._access import MOUNTED, Access, AccessGuard
+from ._clients import GatewayLimitError
+from ._error_responses import HEADERS, BadRequestError, Problem
 from ._gateway import Gateway
+from ._log_limit import gateway_logger
+from ._loops import LoopGateways
+from ._opening import ClientGoneError, follow_unless_gone
 from ._options import GatewayOptions
 from ._page import page_routes
-from ._places import EventPlace
+from ._places import EventPlace, NamedPlace
 from ._sse import EventStream
 
-_logger = logging.getLogger("streamq.gateway")
+_logger = gateway_logger()
 
 _MAX_WAIT_SECONDS = 300.0
 _MAX_LISTED = 1_000
 _LISTED = 100
 _READY_SECONDS = 2.0
 _EVENTS = "/events"
-_NO_STORE = {"Cache-Control": "no-store"}
+_CLIENT_GONE = 499  # for logs: no client gets it
 
 
 def create_app(
@@ -44,6 +51,8 @@ def create_app(
     settings: Settings | None = None,
     *,
     options: GatewayOptions | None = None,
+    hosts: Collection[str] | None = None,
+    origins: Collection[str] | None = None,
 ) -> Starlette:
     """Return the gateway as an ASGI application.
 
@@ -51,8 +60,8 @@ def create_app(
 
     * ``GET /streams/{name}/events``: the stream as Server-Sent Events. The start is given by
       the ``Last-Event-ID`` header, else ``?after=ID`` (or ``?last_event_id=``), else
-      ``?from=beginning`` (default) or ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a
-      stream that does not exist yet.
+      ``?from=beginning`` (default), ``?from=last`` (the latest value, and then what is live) or
+      ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a stream that does not exist yet.
     * ``GET /streams/{name}``: the status of a stream. Names are percent-encoded; a slash need not
       be, unless clients or proxies would resolve it (``a/../b``).
     * ``GET /streams?prefix=&limit=``: a list.
@@ -60,25 +69,51 @@ def create_app(
     * ``GET /healthz``: this process answers. ``GET /readyz``: the backend answers, too.
 
     If the application is mounted under a prefix, the parent does not run its lifespan: the queue is
-    then opened on first use, and ``await app.state.gateway.aclose()`` closes it. Alternatively pass
-    an open queue, or run ``app.router.lifespan_context(app)`` in the parent's lifespan.
+    then opened on first use, and closed when the event loop ends, or by ``await
+    app.state.gateway.aclose()``. Alternatively pass an open queue, or run
+    ``app.router.lifespan_context(app)`` in the parent's lifespan.
 
     Args:
         queue: An open queue to use; it stays open. By default the configured one is opened.
         settings: Tenant and limits; by default the configured ones.
-        options: Bounds and deadlines of connections.
+        options: Bounds and deadlines; by default those of the settings.
+        hosts: Names by which browsers reach the gateway, besides localhost, this machine's name and
+            IP addresses; by default those of ``STREAMQ_GATEWAY_HOSTS``. A request that names
+            another host gets 421, as its sender may have been led here by DNS rebinding. Where
+            another application mounts this one, hosts are checked only if there are any.
+        origins: Origins of other sites whose pages may read streams (CORS); by default those of
+            ``STREAMQ_GATEWAY_ORIGINS``. Other sites' pages get 403; where another application
+            mounts this one and no origins are given, CORS is left to it.
 
     Raises:
         ConfigurationError: A setting is invalid.
     """
-    gateway = Gateway(queue, settings or load_settings(), options or GatewayOptions())
+    chosen = settings or load_settings()
+    gateway = Gateway(queue, chosen, options or GatewayOptions.from_settings(chosen))
+    gateways = LoopGateways(gateway)
+    access = Access.of(
+        _listed(chosen.gateway_hosts) if hosts is None else hosts,
+        _listed(chosen.gateway_origins) if origins is None else origins,
+        chosen.gateway_host,
+    )
+    middleware = [Middleware(AccessGuard, access=access)]
+    if access.origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=sorted(access.origins),
+                allow_methods=["GET"],
+                allow_headers=["Last-Event-ID"],
+            )
+        )
+    middleware.append(Middleware(_InTurn, gateways=gateways))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with gateway.running():
+        async with gateways.current().running():
             yield
 
-    app = Starlette(
+    app = _GatewayApp(
         routes=[
             *page_routes(),
             Route("/healthz", _healthz, methods=["GET"]),
@@ -87,6 +122,7 @@ def create_app(
             Route("/streams/{name:streamq_name}", _one, methods=["GET"]),
         ],
         lifespan=lifespan,
+        middleware=middleware,
         exception_handlers={
             StreamqError: _on_streamq_error,
             HTTPException: _on_http_exception,
@@ -94,7 +130,37 @@ def create_app(
         },
     )
     app.state.gateway = gateway
+    app.state.gateways = gateways
     return app
+
+
+class _GatewayApp(Starlette):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[MOUNTED] = "app" in scope  # Starlette and FastAPI put themselves there
+        await super().__call__(scope, receive, send)
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+class _InTurn:
+    """Lets requests begin in turn, so that a flood of them does not delay live events."""
+
+    def __init__(self, app: ASGIApp, gateways: LoopGateways) -> None:
+        self._app = app
+        self._gateways = gateways
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            gateway = self._gateways.current()
+            try:
+                await gateway.enter(scope)
+            except GatewayLimitError as exc:
+                response = Problem.of(exc).response(gateway.options.retry_seconds)
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class _NameConvertor(Convertor[str]):
@@ -138,17 +204,23 @@ async def _events(request: Request, stream: StreamId) -> Response:
     after = _start(request)
     wait = request.query_params.get("wait")
     wait_seconds = 0.0 if wait is None else _number("wait", wait, _MAX_WAIT_SECONDS)
-    follower = await gateway.follow(stream, after, may_be_missing=wait is not None)
+    client = gateway.client_of(request.scope)
+    follow = gateway.follow(stream, after, may_be_missing=wait is not None, client=client)
+    try:
+        follower = await follow_unless_gone(gateway, request.receive, follow)
+    except ClientGoneError:
+        return Response(status_code=_CLIENT_GONE)
     if follower is None:
-        return Response(status_code=204, headers=_NO_STORE)
-    opening = follower.place if after is None else None
+        return Response(status_code=204, headers=HEADERS)
+    opening = None if isinstance(after, EventPlace) else follower.place
     return EventStream(gateway, follower, opening=opening, wait_seconds=wait_seconds)
 
 
 async def _status(request: Request, stream: StreamId) -> Response:
     gateway = _gateway(request)
     try:
-        status = await describe(stream, queue=await gateway.open(), settings=gateway.settings)
+        async with gateway.query(gateway.client_of(request.scope)) as queue:
+            status = await describe(stream, queue=queue, settings=gateway.brief_settings)
     except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
         raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
     return JSONResponse(
@@ -163,7 +235,7 @@ async def _status(request: Request, stream: StreamId) -> Response:
             "size_bytes": status.size_bytes,
             "expires_in_seconds": _seconds(status.expires_in),
         },
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
 
 
@@ -175,17 +247,8 @@ async def _list(request: Request) -> Response:
     gateway = _gateway(request)
     prefix = request.query_params.get("prefix", "")
     limit = int(_number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
-    queue = await gateway.open()
-    found: list[StreamInfo] = []
-    infos = queue.streams(gateway.settings.tenant, prefix)
-    try:
-        async for info in infos:
-            found.append(info)
-            if len(found) == _MAX_LISTED:
-                break
-    finally:
-        if isinstance(infos, AsyncGenerator):
-            await infos.aclose()
+    async with gateway.query(gateway.client_of(request.scope), is_list=True) as queue:
+        found = await _found(queue.streams(gateway.settings.tenant, prefix))
     # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
     listed = [
@@ -199,15 +262,28 @@ async def _list(request: Request) -> Response:
     ]
     return JSONResponse(
         {"streams": listed, "is_complete": len(found) < _MAX_LISTED and len(found) <= limit},
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
+
+
+async def _found(infos: AsyncIterator[StreamInfo]) -> list[StreamInfo]:
+    found: list[StreamInfo] = []
+    try:
+        async for info in infos:
+            found.append(info)
+            if len(found) == _MAX_LISTED:
+                break
+    finally:
+        if isinstance(infos, AsyncGenerator):
+            await infos.aclose()
+    return found
 
 
 async def _healthz(request: Request) -> Response:
     statistics = _gateway(request).statistics()
     return JSONResponse(
         {"status": "ok", "streams": statistics.streams, "connections": statistics.connections},
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
 
 
@@ -223,16 +299,16 @@ async def _readyz(request: Request) -> Response:
         raise BackendUnavailableError(
             f"no answer within {_READY_SECONDS:g} s", backend=queue.backend
         ) from exc
-    return JSONResponse({"status": "ok", "backend": queue.backend}, headers=_NO_STORE)
+    return JSONResponse({"status": "ok", "backend": queue.backend}, headers=HEADERS)
 
 
 def _gateway(request: Request) -> Gateway:
-    gateway: Gateway = request.app.state.gateway
-    return gateway
+    gateways: LoopGateways = request.app.state.gateways
+    return gateways.current()
 
 
-def _start(request: Request) -> EventPlace | None:
-    """Return the place after which to continue; ``None`` is the live tail.
+def _start(request: Request) -> EventPlace | NamedPlace:
+    """Return the place after which to continue.
 
     The header wins: a browser that reconnects sends it with the original address.
     """
@@ -247,9 +323,15 @@ def _start(request: Request) -> EventPlace | None:
         return EventPlace(0)
     if given[0] != "from":
         return EventPlace.parse(given[0], query[given[0]])
-    if query["from"] not in ("beginning", "tail"):
-        raise BadRequestError(f"from is {query['from']!r}; it can be 'beginning' or 'tail'")
-    return EventPlace(0) if query["from"] == "beginning" else None
+    match query["from"]:
+        case "beginning":
+            return EventPlace(0)
+        case "last" | "tail" as name:
+            return name
+        case other:
+            raise BadRequestError(
+                f"from is {other[:40]!r}; it can be 'beginning', 'last' or 'tail'"
+            )
 
 
 def _number(name: str, text: str, most: float) -> float:
@@ -270,9 +352,13 @@ async def _on_http_exception(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "http")
     return JSONResponse(
-        {"error": code, "message": exc.detail}, exc.status_code, headers=exc.headers
+        {"error": code, "message": exc.detail},
+        exc.status_code,
+        headers={**HEADERS, **(exc.headers or {})},
     )
 
 
 async def _on_exception(_request: Request, _exc: Exception) -> Response:
-    return JSONResponse({"error": "internal", "message": "the gateway failed; see its log"}, 500)
+    return JSONResponse(
+        {"error": "internal", "message": "the gateway failed; see its log"}, 500, headers=HEADERS
+    )

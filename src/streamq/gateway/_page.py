@@ -1,4 +1,4 @@
-"""Serves the page that shows a stream as it arrives: three static files, no external resources."""
+"""Serves the page that shows a stream as it arrives: four static files, no external resources."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.routing import Route
 _FILES = {
     "/": ("page.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/values.js": ("values.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
 _HEADERS = {
@@ -19,6 +20,7 @@ _HEADERS = {
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }

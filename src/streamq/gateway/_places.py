@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from streamq._errors import CursorError
 from streamq._events import StreamId, place_text
@@ -17,6 +18,9 @@ from streamq.records._wire import MAX_EPOCH
 
 from ._error_responses import BadRequestError
 from ._frames import Frame
+
+NamedPlace: TypeAlias = Literal["last", "tail"]
+"""A place that depends on when it is asked for: before the latest value, or after everything."""
 
 _MAX_DIGITS = 19
 _MAX_RUNS = 1_000

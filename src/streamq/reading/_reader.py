@@ -22,7 +22,7 @@ from streamq._errors import (
 from streamq._events import Chunk, Event, GapT, Reset, Seal, StreamId
 from streamq._retry import RetryPolicy
 from streamq._statistics import ReaderStatistics
-from streamq.driver import START, ChunkQueue, Closing, Stored
+from streamq.driver import START, ChunkQueue, Closing, Home, Stored
 from streamq.records._codec import Codec, reveal
 from streamq.records._values import PLAIN, Serializer, T
 from streamq.records._wire import Record
@@ -63,6 +63,7 @@ class StreamReader(Generic[T, GapT]):
         codec: Codec | None = None,
         commits: bool = True,
         gaps_as_events: bool = False,
+        read_bytes: int = _READ_BYTES,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.stream = stream
@@ -74,7 +75,9 @@ class StreamReader(Generic[T, GapT]):
         self._single_try = dataclasses.replace(retry, deadline_seconds=0.0)
         self._consumes = not queue.capabilities.replay
         self._commits = commits
+        self._read_bytes = read_bytes
         self._committed = START
+        self._home = Home("reader", backend=queue.backend, stream=stream)
         self._closed = False
         steps = [self._release] if self._consumes else []
         self._closing = Closing(*steps, *([] if on_close is None else [on_close]))
@@ -232,6 +235,7 @@ class StreamReader(Generic[T, GapT]):
         Cancellation: everything is released all the same, soon after this call at the latest.
         """
         self._closed = True
+        self._home.check()
         await self._closing.run()
 
     async def __aenter__(self) -> Self:
@@ -248,6 +252,7 @@ class StreamReader(Generic[T, GapT]):
             )
 
     def _check_open(self) -> None:
+        self._home.check()
         if self._closed:
             raise ClosedError("this reader is closed", stream=str(self.stream))
         if self._failure is not None:
@@ -348,7 +353,7 @@ class StreamReader(Generic[T, GapT]):
                 self.stream,
                 self._position,
                 max_records=_READ_RECORDS,
-                max_bytes=_READ_BYTES,
+                max_bytes=self._read_bytes,
                 # After an outage do not wait: the server may have lost the stream.
                 max_wait=max_wait if attempts == 1 else 0.0,
             )

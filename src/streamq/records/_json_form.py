@@ -48,11 +48,8 @@ def json_form(encoding: Encoding, data: bytes, serializer: Serializer[Any]) -> d
         if encoding is Encoding.JSON:
             return _json_fields(data)
     except (ValueError, RecursionError) as exc:
-        reason = f"not valid {encoding.name}: {error_text(exc)}"
-        return {
-            "undecoded": _undecoded(encoding.name.lower(), data, reason),
-            "base64": _base64(data),
-        }
+        undecoded = _undecoded(encoding.name.lower(), data, error_text(exc))
+        return {"undecoded": undecoded, "base64": _base64(data)}
     return _payload_fields(data, serializer)
 
 

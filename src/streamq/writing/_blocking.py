@@ -12,9 +12,10 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
-from streamq._errors import ClosedError
+from streamq._errors import ClosedError, ForeignLoopError
 from streamq._events import StreamId
 from streamq._statistics import WriterStatistics
+from streamq.driver import Home
 from streamq.records._values import TContra
 
 from ._wakeup import loop_closed
@@ -38,6 +39,7 @@ class BlockingStreamWriter(Generic[TContra]):
 
     def __init__(self, writer: StreamWriter[TContra]) -> None:
         self._writer = writer
+        self._home = Home("writer", stream=writer.stream)
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._interruption: BaseException | None = None
@@ -143,6 +145,11 @@ class BlockingStreamWriter(Generic[TContra]):
             future.cancel()
 
     def _wait(self, call: Coroutine[Any, Any, R]) -> R:
+        try:
+            self._home.check_from_thread()
+        except ForeignLoopError:
+            call.close()
+            raise
         if threading.get_ident() == self._loop_thread:
             call.close()
             raise ClosedError(

@@ -14,7 +14,7 @@ from datetime import timedelta
 from streamq._errors import ChunkTooLargeError, ClosedError, StreamqError, error_text
 from streamq._events import StreamId
 from streamq._retry import RetryPolicy
-from streamq.driver import ChunkQueue, Entry
+from streamq.driver import ChunkQueue, Entry, Home
 from streamq.records._codec import Codec, conceal
 from streamq.records._wire import SealBody
 
@@ -49,6 +49,8 @@ class Sender:
         fence: Fence | None,
         sealed_ttl: timedelta | None,
     ) -> None:
+        self.home = Home("writer", backend=queue.backend, stream=stream)
+        """The event loop of the task."""
         self.wake = Wakeup(str(stream))
         """To be set after the outbox was given something to send."""
         self.lock = threading.Lock()
@@ -81,8 +83,9 @@ class Sender:
         """Wait until every chunk in the outbox, and a requested seal, is durable.
 
         Raises:
-            StreamqError: The error that stopped the task.
+                StreamqError: The error that stopped the task.
         """
+        self.home.check()
         # Temporal may have interrupted a thread between accepting a chunk and waking the task.
         self.wake.set()
         while self._outbox.has_work:
@@ -103,6 +106,7 @@ class Sender:
 
     async def wait_stopped(self) -> None:
         """Wait until the task has ended. Cancellation has no effect on it."""
+        self.home.check()
         await asyncio.wait([self._task])
 
     def on_stopped(self, callback: Callable[[SealBody | None, StreamqError | None], None]) -> None:
@@ -125,6 +129,7 @@ class Sender:
 
         Cancellation: what was not sent is abandoned; the task ends in any case.
         """
+        self.home.check()
         self._is_closing = True
         try:
             with contextlib.suppress(StreamqError, TimeoutError):

@@ -104,8 +104,7 @@ class StreamWriter(Generic[TContra]):
             fence=fence,
             sealed_ttl=options.sealed_ttl,
         )
-        self._lock = self._sender.lock
-        self._wake = self._sender.wake
+        self._home, self._lock, self._wake = self._sender.home, self._sender.lock, self._sender.wake
         self._closing = Closing(self._end_sending, *([] if on_close is None else [on_close]))
 
     @property
@@ -165,6 +164,7 @@ class StreamWriter(Generic[TContra]):
             SealedError: The stream has been sealed by this writer.
             ClosedError: The writer is closed.
         """
+        self._home.check_from_thread()
         if (later := self._offer(value)) is not None:
             return SendCall(later, self._calls)
         self._wake.set_from_thread()
@@ -182,6 +182,7 @@ class StreamWriter(Generic[TContra]):
                 of the chunk is stored. The next call may succeed.
             StreamqError: As for :meth:`send_chunk`.
         """
+        self._home.check_from_thread()
         encoding, data = self._encoder.encode(value)
         with self._lock:
             if not self._take(encoding, data):
@@ -210,7 +211,7 @@ class StreamWriter(Generic[TContra]):
             self._accept(encoding, data)
             self._replayed += 1
             return True
-        if self._waiting or not self._has_room(len(data)):
+        if self._waiting or not outbox.has_room(len(data), self._limits.buffer_bytes):
             outbox.check_open()
             if self._on_full is not OnFull.DROP:
                 return False
@@ -223,9 +224,6 @@ class StreamWriter(Generic[TContra]):
         self._outbox.accept(encoding, data)
         self._chunks += 1
         self._chunk_bytes += len(data)
-
-    def _has_room(self, size: int) -> bool:
-        return self._outbox.has_room(size, self._limits.buffer_bytes)
 
     def _full(self, size: int, remedy: str) -> BufferFullError:
         self._encoder.withdraw()
@@ -247,7 +245,7 @@ class StreamWriter(Generic[TContra]):
     def _accept_if_room(self, encoding: Encoding, data: bytes) -> bool:
         with self._lock:
             self._check_writable()
-            if not self._has_room(len(data)):
+            if not self._outbox.has_room(len(data), self._limits.buffer_bytes):
                 return False
             self._accept(encoding, data)
             return True
@@ -291,6 +289,7 @@ class StreamWriter(Generic[TContra]):
             ReplayError: With ``OnRetry.REPLAY``: not all durable chunks were sent again.
             StreamqError: The error that stopped the writer.
         """
+        self._home.check()
         if self._outbox.seal is None:
             self._check_writable()
             if forgotten := await self._calls.never_begun():
@@ -369,6 +368,7 @@ class StreamWriter(Generic[TContra]):
         message: str = "",
         retryable: bool = False,
     ) -> None:
+        self._home.check()
         if self._outbox.seal is None:
             self._check_writable()
         self._request_seal(state, error_type=error_type, message=message, retryable=retryable)

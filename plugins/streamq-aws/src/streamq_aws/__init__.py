@@ -8,6 +8,7 @@ Design: docs/design/aws.md.
 from streamq.driver import Calls, together
 
 from ._clients import AwsClients
+from ._clock import clock_finding
 from ._errors import aws_errors, error_code, http_status, to_streamq
 from ._settings import AwsSettings
 
@@ -16,6 +17,7 @@ __all__ = [
     "AwsSettings",
     "Calls",
     "aws_errors",
+    "clock_finding",
     "error_code",
     "http_status",
     "to_streamq",

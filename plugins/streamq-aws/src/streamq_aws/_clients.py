@@ -17,9 +17,11 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader, create_loader
 
-from streamq.driver import ConfigurationError, close_all
+from streamq.driver import ConfigurationError, CredentialSource, close_all
 
-from ._credentials import QueueCredentials
+from ._answers import AnswerCheck
+from ._connections import RESOLVED_SECONDS, Connections
+from ._credentials import NAMES, QueueCredentials
 from ._errors import aws_errors, why
 from ._settings import AwsSettings
 
@@ -48,7 +50,8 @@ class AwsClients:
         self._backend = backend
         self._stack = AsyncExitStack()
         self._session: aioboto3.Session | None = None
-        self._credentials = QueueCredentials(self._open_core)
+        self._connections = Connections()
+        self._credentials = QueueCredentials(self._open_core, _source(settings), backend=backend)
 
     async def client(
         self, service: str, *, poll_seconds: float = 0.0, signature: str | None = None
@@ -71,6 +74,7 @@ class AwsClients:
             read_timeout=settings.operation_timeout_seconds + poll_seconds,
             max_pool_connections=settings.max_connections,
             signature_version=signature,
+            connector_args={"ttl_dns_cache": RESOLVED_SECONDS},
             retries={"total_max_attempts": 1, "mode": "standard"},
         )
         with aws_errors(self._backend):
@@ -89,6 +93,8 @@ class AwsClients:
                 ) from exc
             client.meta.events.register_last("before-call", _send_without_asking)
             client.meta.events.register("before-send", _send_in_pieces)
+            self._connections.watch(client)
+            AnswerCheck(self._connections.leave).watch(client)
             self._credentials.watch(client)
             return client
 
@@ -99,7 +105,7 @@ class AwsClients:
 
     async def aclose(self) -> None:
         """Close every client; calls that are under way fail. Idempotent."""
-        await close_all(self._stack.aclose)
+        await close_all(self._stack.aclose, self._credentials.aclose)
 
     def _open_session(self) -> aioboto3.Session:
         core = self._open_core()
@@ -117,6 +123,13 @@ class AwsClients:
         # Every session adds its own directory to the shared loader.
         loader.search_paths[:] = dict.fromkeys(loader.search_paths)
         return core
+
+
+def _source(settings: AwsSettings) -> CredentialSource | None:
+    if settings.credentials is None:
+        return None
+    prefix = str(settings.model_config["env_prefix"])
+    return CredentialSource(prefix, NAMES, call=settings.credentials)
 
 
 def _send_without_asking(params: Any, **_: object) -> None:

@@ -18,7 +18,13 @@ from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
     NoCredentialsError,
+    UnknownCredentialError,
 )
+
+from streamq.driver import ClosedError, CredentialSource, SingleFlight, StreamqError
+
+NAMES = frozenset({"access_key_id", "secret_access_key", "session_token", "expires_at"})
+"""What the setting ``credentials`` returns; the last two may be missing."""
 
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 """Codes for credentials whose time is over."""
@@ -43,6 +49,7 @@ _PERHAPS = frozenset({"400", "401", "403", "AccessDenied", "AccessDeniedExceptio
 
 _PERHAPS_SECONDS = 5.0  # between two looks for other credentials after such an answer
 _AGAIN_SECONDS = 0.2  # between two looks after another answer
+_LONGEST_SECONDS = 60.0  # a program may ask its user to log in
 _FIXED = frozenset({"env", "explicit"})  # nobody can change them while this process runs
 _GENERATION = "streamq_credentials"
 
@@ -50,25 +57,43 @@ _GENERATION = "streamq_credentials"
 class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has no types
     """The credentials with which all clients of one queue sign.
 
-    They are resolved when they are first needed, by the sources that every AWS tool uses. After a
-    refusal they are resolved anew, from files and services and not from what the last resolution
-    kept; what a refusal of one client has led to is used by all.
+    They are resolved when they are first needed: by the setting ``credentials``, or by the sources
+    that every AWS tool uses. After a refusal they are resolved anew, from files and services and
+    not from what the last resolution kept; what a refusal of one client has led to is used by all.
+
+    Cancelling a request ends its wait and not the resolution, which other requests need.
 
     Args:
         open_session: Opens a session that has read nothing yet.
+        source: What the setting ``credentials`` names; ``None`` without it.
+        backend: The driver's name, for messages.
     """
 
     method = "streamq"
 
-    def __init__(self, open_session: Callable[[], AioSession]) -> None:
+    def __init__(
+        self,
+        open_session: Callable[[], AioSession],
+        source: CredentialSource | None = None,
+        *,
+        backend: str,
+    ) -> None:
         super().__init__("", "", method=self.method)
         self._open_session = open_session
+        self._source = source
         self._resolved: Any = None
         self._used: ReadOnlyCredentials | None = None
         self._generation = 0
         self._looked_at = float("-inf")
         self._have_worked = False
-        self._resolving = asyncio.Lock()
+        self._is_renewing = False
+        self._children: set[asyncio.subprocess.Process] = set()
+
+        def closed() -> ClosedError:
+            return ClosedError("the queue was closed", backend=backend)
+
+        self._resolution = SingleFlight(self._resolve_in_time, closed=closed)
+        self._renewal = SingleFlight(self._resolve_anew, closed=closed)
 
     # -- for the session and its clients ---------------------------------------------------------
 
@@ -87,10 +112,15 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
         Raises:
             BotoCoreError: There are none, or they cannot be fetched.
             ClientError: The service that issues them refuses to.
+            StreamqError: What the setting names fails, or the queue is closed.
         """
-        async with self._resolving:
-            self._used = await self._current()
-            return self._used
+        resolved = self._resolved
+        is_due = isinstance(resolved, AioRefreshableCredentials) and resolved.refresh_needed()
+        if resolved is None or is_due:
+            self._used = await self._resolution.result()
+        else:
+            self._used = await resolved.get_frozen_credentials()
+        return self._used
 
     def watch(self, client: Any) -> None:
         """Repeat a client's requests once that were refused and whose credentials were renewed."""
@@ -98,7 +128,14 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
         client.meta.events.register(f"before-sign.{service}", self._note)
         client.meta.events.register(f"needs-retry.{service}", self._is_worth_repeating)
 
-    # -- inside ----------------------------------------------------------------------------------
+    async def aclose(self) -> None:
+        """End a resolution that is under way, and a process that it has started. Idempotent."""
+        self._renewal.close()
+        self._resolution.close()
+        await self._renewal.gone()
+        await self._resolution.gone()
+
+    # -- after an answer -------------------------------------------------------------------------
 
     def _note(self, request: Any, **_: object) -> None:
         request.context[_GENERATION] = self._generation
@@ -150,21 +187,33 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
             generation: That of the credentials that were refused.
             pause: Time since the last look for which its result holds.
         """
-        async with self._resolving:
-            if generation != self._generation:
-                return True
+        if generation == self._generation:
             now = asyncio.get_running_loop().time()
-            if now < self._looked_at + pause:
-                return False
-            before, self._resolved = self._used, None
-            try:
-                self._used = await self._current()
-            finally:
-                self._looked_at = asyncio.get_running_loop().time()
-            if self._used == before:
-                return False
+            if self._is_renewing or now >= self._looked_at + pause:
+                await self._renewal.result()
+        return generation != self._generation
+
+    async def _resolve_anew(self) -> None:
+        before, self._resolved = self._used, None
+        self._is_renewing = True
+        try:
+            self._used = await self._resolution.result()
+        finally:
+            self._is_renewing = False
+            self._looked_at = asyncio.get_running_loop().time()
+        if self._used != before:
             self._generation += 1
-            return True
+
+    # -- resolving -------------------------------------------------------------------------------
+
+    async def _resolve_in_time(self) -> ReadOnlyCredentials:
+        try:
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                return await self._current()
+        except TimeoutError as exc:
+            raise _cannot(f"it has not answered for {_LONGEST_SECONDS:g} s") from exc
+        finally:
+            await self._end_children()
 
     async def _current(self) -> ReadOnlyCredentials:
         if self._resolved is not None:
@@ -172,24 +221,65 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
             # with which it assumes a role: then it is asked from the beginning.
             with contextlib.suppress(Exception):
                 return await self._resolved.get_frozen_credentials()
-        return await self._resolve()
-
-    async def _resolve(self) -> ReadOnlyCredentials:
         try:
-            self._resolved = await self._open_session().get_credentials()
-            if self._resolved is None:
-                raise NoCredentialsError
+            self._resolved = await self._load()
             return await self._resolved.get_frozen_credentials()
-        except (BotoCoreError, ClientError):
+        except (BotoCoreError, ClientError) as exc:
+            if self._have_worked:  # a file that is being written, a service that restarts
+                raise _cannot(str(exc)) from exc
+            raise
+        except StreamqError:
             raise
         except OSError as exc:
             where = f": {exc.filename}" if exc.filename else ""
             raise _cannot(f"{exc.strerror or type(exc).__name__}{where}") from exc
         except (LookupError, TypeError, ValueError) as exc:
             # Their text may quote what the source gave, which may be a secret.
-            raise _cannot("what the source gives is malformed") from exc
+            raise _cannot("what it gives is malformed") from exc
         except RuntimeError as exc:
             raise _cannot(str(exc)) from exc
+
+    async def _load(self) -> Any:
+        if self._source is not None:
+            return await self._ask(self._source)
+        session = self._open_session()
+        with contextlib.suppress(UnknownCredentialError):
+            processes = session.get_component("credential_provider").get_provider("custom-process")
+            processes._popen = self._start
+        found = await session.get_credentials()
+        if found is None:
+            raise NoCredentialsError
+        return found
+
+    async def _ask(self, source: CredentialSource) -> Any:
+        async def refresh() -> dict[str, str | None]:
+            answer = await source.get()
+            return {
+                "access_key": answer["access_key_id"],
+                "secret_key": answer["secret_access_key"],
+                "token": answer.get("session_token"),
+                "expiry_time": answer.get("expires_at"),
+            }
+
+        found = await refresh()
+        if found["expiry_time"] is not None:
+            return AioRefreshableCredentials.create_from_metadata(found, refresh, self.method)
+        return AioCredentials(
+            found["access_key"], found["secret_key"], found["token"], method=self.method
+        )
+
+    async def _start(self, *command: str, **options: Any) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(*command, **options)
+        self._children.add(process)
+        return process
+
+    async def _end_children(self) -> None:
+        """Kill the process that a cancelled or late resolution leaves."""
+        while self._children:
+            process = self._children.pop()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
 
 def _cannot(reason: str) -> CredentialRetrievalError:

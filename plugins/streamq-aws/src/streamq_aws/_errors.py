@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import functools
 import re
-import time
-from email.utils import parsedate_to_datetime
 
 import aiohttp
 import botocore.exceptions as bx
@@ -29,6 +27,7 @@ from streamq.driver import (
     translated_errors,
 )
 
+from ._clock import difference, seconds_ahead
 from ._credentials import CLOCK_WORDS, EXPIRED, SCOPE_WORDS, UNKNOWN_KEY
 
 _DENIED = frozenset(
@@ -60,7 +59,7 @@ _WRONG_REGION = frozenset(
 )
 _UNHANDLED = "An HTTP Client raised an unhandled exception: "  # misleading: streamq handles it
 _CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"})
-_SKEWED_SECONDS = 240.0  # requests are accepted for 300 or 900 seconds
+_SKEWED_SECONDS = 240.0  # requests are refused from 300 or 900 seconds on
 _ACCOUNT = frozenset(
     {
         *("AccountProblem", "AllAccessDisabled", "NotSignedUp", "OptInRequired", "InvalidPayer"),
@@ -72,6 +71,7 @@ _KEY_IS_OFF = re.compile(
     r"KMS.*(Disabled|InvalidState|NotFound|OptIn|InvalidKeyUsage)", re.IGNORECASE
 )
 _UPLOADS = frozenset({"PutObject", "CreateMultipartUpload"})
+_DELETED_RECENTLY = "QueueDeletedRecently"
 _SQS = "AWS.SimpleQueueService."
 _THROTTLED = frozenset(
     {
@@ -85,7 +85,7 @@ _THROTTLED = frozenset(
 )
 _TRANSIENT = frozenset(
     {
-        *("QueueDeletedRecently", "PurgeQueueInProgress"),
+        "PurgeQueueInProgress",
         *("RequestTimeout", "RequestTimeoutException", "InternalError", "InternalFailure"),
         *("InternalServerError", "ServiceUnavailable", "ServiceUnavailableException"),
         *("OperationAborted", "ConditionalRequestConflict", "BadDigest", "IncompleteBody"),
@@ -201,6 +201,11 @@ def http_status(error: BaseException) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def is_throttling(code: str) -> bool:
+    """Whether a code of a service says that it takes no more requests for now."""
+    return code in _THROTTLED
+
+
 def to_streamq(
     error: Exception, backend: str, stream: str | None = None, *, about: str = ""
 ) -> StreamqError | None:
@@ -226,8 +231,8 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
     if code in _CLOCK or any(words in reason for words in CLOCK_WORDS):
         return (
             AccessDeniedError,
-            f"AWS refuses {{what}} because the clocks differ: {{why}}; {_skew(error)}; set this "
-            "machine's clock by NTP",
+            "AWS refuses {what} because the clocks differ: {why}; "
+            f"{difference(error.response)}; set this machine's clock by NTP",
         )
     if code in _ARCHIVED:
         return (
@@ -244,6 +249,12 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
         )
     if code in _FULL or status == 507:
         return StorageFullError, "AWS has no room for {what}: {why}; delete data or raise the quota"
+    if code == _DELETED_RECENTLY:
+        return (
+            BackendUnavailableError,
+            "AWS cannot serve {what} now: {why}; SQS needs 60 seconds after a deletion, and "
+            "STREAMQ_RETRY_SECONDS states how long streamq waits",
+        )
     if code in _TRANSIENT:
         return BackendUnavailableError, "AWS cannot serve {what} now: {why}"
     if code in _THROTTLED or status == 429:
@@ -280,26 +291,9 @@ def _denied_step(error: bx.ClientError, reason: str) -> str:
         step += "; the KMS key's policy has to allow kms:GenerateDataKey and kms:Decrypt"
     elif error.operation_name in _UPLOADS:
         step += "; if the bucket's policy demands encryption, set STREAMQ_S3SNS_ENCRYPTION"
-    if abs(_skew_seconds(error)) > _SKEWED_SECONDS:
-        step += f"; {_skew(error)}"
+    if abs(seconds_ahead(error.response)) > _SKEWED_SECONDS:
+        step += f"; {difference(error.response)}"
     return step
-
-
-def _skew_seconds(error: bx.ClientError) -> float:
-    """Return how far this machine's clock is ahead of the service's; 0 if it does not say."""
-    date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
-    try:
-        return time.time() - parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError):
-        return 0.0
-
-
-def _skew(error: bx.ClientError) -> str:
-    seconds = _skew_seconds(error)
-    if abs(seconds) < 1:
-        return "this machine's clock differs from that of AWS"
-    direction = "ahead of" if seconds > 0 else "behind"
-    return f"this machine's clock is {abs(seconds):.0f} s {direction} that of AWS"
 
 
 def _region(error: bx.ClientError) -> str:

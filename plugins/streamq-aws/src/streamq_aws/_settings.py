@@ -10,14 +10,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from streamq.driver import DriverSettings
+from streamq.driver import CredentialCall, DriverSettings
 
 
 class AwsSettings(DriverSettings):
     """Base of the settings of AWS backends.
 
-    Credentials have no setting. They come from the sources that every AWS tool uses: environment,
-    profile, container or instance role, web identity, ``role_arn`` of a profile.
+    Credentials come from the sources that every AWS tool uses (environment, profile, container or
+    instance role, web identity, ``role_arn`` of a profile) unless a function gives them.
     """
 
     @classmethod
@@ -36,6 +36,13 @@ class AwsSettings(DriverSettings):
         default=None,
         description="profile of the AWS configuration files, which may name a role; by default "
         "AWS_PROFILE",
+    )
+    credentials: CredentialCall | str | None = Field(
+        default=None,
+        description="function that returns `access_key_id` and `secret_access_key`, and may return "
+        "`session_token` and `expires_at` (ISO 8601); it is called again after a refusal and "
+        "before they expire: an entry point in the group `streamq.credentials`, or "
+        "`module:function`; by default the sources of every AWS tool",
     )
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         default=5.0, description="longest time to connect to a service"

@@ -25,6 +25,7 @@ from ._naming import BACKEND, directory_name
 from ._queue import KafkaQueue
 from ._settings import KafkaSettings, data_topic
 from ._writing import LARGEST_RECORD_BYTES
+from .doctor._config_problems import SMALLEST_MESSAGE_BYTES
 from .doctor._creation import provision
 from .doctor._findings import examine
 from .embedded import EmbeddedKafka, TopicSpec
@@ -33,9 +34,6 @@ from .requests._topic_admin import TopicLimits, topic_limits
 
 _RECORD_OVERHEAD_BYTES = 2_048
 """What a batch contains in addition to the data of one record: batch header, key, headers."""
-
-_SMALLEST_MESSAGE_BYTES = 4_096 + _RECORD_OVERHEAD_BYTES
-"""The smallest limit of a topic that has room for the smallest record that streamq packs."""
 
 
 class KafkaDriver(Driver[KafkaSettings]):
@@ -83,10 +81,10 @@ class KafkaDriver(Driver[KafkaSettings]):
                         str(translator(settings.bootstrap_servers)(exc, None)), backend=BACKEND
                     ) from exc
                 limits = await topic_limits(cluster, settings.topic)
-            if limits.max_message_bytes < _SMALLEST_MESSAGE_BYTES:
+            if limits.max_message_bytes < SMALLEST_MESSAGE_BYTES:
                 raise ConfigurationError(
                     f"topic {settings.topic!r} has max.message.bytes={limits.max_message_bytes}; "
-                    f"streamq needs {_SMALLEST_MESSAGE_BYTES} at least: raise it",
+                    f"streamq needs {SMALLEST_MESSAGE_BYTES} at least: raise it",
                     backend=BACKEND,
                 )
         room = limits.max_message_bytes - _RECORD_OVERHEAD_BYTES

@@ -56,6 +56,14 @@ class Throttled(ke.KafkaError):  # type: ignore[misc]
     """A broker delays our requests for longer than a call may take."""
 
 
+class RecordRefused(ke.KafkaError):  # type: ignore[misc]
+    """The checks of a broker refuse a record."""
+
+
+class CompressionRefused(ke.KafkaError):  # type: ignore[misc]
+    """A broker does not know the compression of a batch."""
+
+
 class SessionLost(ke.KafkaError):  # type: ignore[misc]
     """An idempotent producer cannot continue; the next call starts a new one."""
 
@@ -130,6 +138,64 @@ _RULES = (
         "or lower STREAMQ_KAFKA_BATCH_BYTES",
     ),
     ErrorRule(
+        (RecordRefused,),
+        BackendError,
+        "Kafka at {at} refuses a record: {why}; see the settings of the topic, and what its "
+        "operator has added to check records",
+    ),
+    ErrorRule(
+        (CompressionRefused,),
+        BackendError,
+        "Kafka at {at} does not know the compression of a record: {why}; set another "
+        "STREAMQ_KAFKA_COMPRESSION, or none",
+    ),
+    ErrorRule(
+        (ke.InvalidTimestampError,),
+        BackendError,
+        "Kafka at {at} does not take the time of a record: {why}; set the clock of this machine, "
+        "or message.timestamp.type=LogAppendTime of the topic",
+    ),
+    ErrorRule(
+        (ke.UnsupportedForMessageFormatError,),
+        BackendError,
+        "the topic on Kafka at {at} has records of a format before Kafka 0.11, which has no "
+        "headers: {why}; remove log.message.format.version",
+    ),
+    ErrorRule(
+        (ke.CorruptRecordException,),
+        BackendError,
+        "a batch of records on Kafka at {at} is damaged: {why}; look into the brokers' logs, and "
+        "for a fault of disk or network",
+    ),
+    ErrorRule(
+        (ke.PolicyViolationError,),
+        BackendError,
+        "a policy of Kafka at {at} does not permit this: {why}; ask its operator, or set "
+        "STREAMQ_KAFKA_PARTITIONS, _REPLICATION_FACTOR and _RETENTION_HOURS as it demands",
+    ),
+    ErrorRule(
+        (
+            ke.InvalidConfigurationError,
+            ke.InvalidPartitionsError,
+            ke.InvalidReplicationAssignmentError,
+            ke.InvalidReplicationFactorError,
+            ke.InvalidRequestError,
+        ),
+        BackendError,
+        "Kafka at {at} does not take this: {why}; check STREAMQ_KAFKA_PARTITIONS, "
+        "STREAMQ_KAFKA_REPLICATION_FACTOR and STREAMQ_KAFKA_RETENTION_HOURS",
+    ),
+    ErrorRule(
+        (ke.InvalidTopicError,),
+        BackendError,
+        "Kafka at {at} does not take the name of the topic: {why}; set another STREAMQ_KAFKA_TOPIC",
+    ),
+    ErrorRule(
+        (ke.UnknownError,),
+        BackendError,
+        "a broker of Kafka at {at} has failed at a request: {why}; its log has the reason",
+    ),
+    ErrorRule(
         (ke.UnsupportedCodecError,),
         BackendError,
         "a record on Kafka at {at} needs a compression library that is not installed: {why}; "
@@ -138,7 +204,8 @@ _RULES = (
     ErrorRule(
         (ke.KafkaStorageError, ke.LogDirNotFound),
         StorageFullError,
-        "Kafka at {at} cannot write to its disk: {why}",
+        "Kafka at {at} cannot use its disk: {why}; look for a full or failed disk in the brokers' "
+        "logs (log.dirs)",
     ),
     ErrorRule(
         (
@@ -146,7 +213,8 @@ _RULES = (
             ke.NotEnoughReplicasAfterAppendError,
         ),
         BackendUnavailableError,
-        "Kafka at {at} has too few replicas in sync to store anything durably: {why}",
+        "Kafka at {at} has too few replicas in sync to store anything durably: {why}; bring the "
+        "missing brokers back, or lower min.insync.replicas of the topic",
     ),
     ErrorRule(
         (
@@ -259,7 +327,8 @@ _RULES = (
 _IN_OWN_WORDS = (CredentialsUnavailable, LoginRefused, Throttled)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return an exception's own words, in one line."""
     if isinstance(error, TopicMissing):
         return error.topic
     if isinstance(error, _IN_OWN_WORDS):
@@ -279,7 +348,7 @@ _TABLE = ErrorTable(
     BACKEND,
     _RULES,
     client=(*exception_classes(ke), OSError),
-    reason=_reason,
+    reason=reason_of,
     otherwise="Kafka at {at} answered: {why}",
 )
 

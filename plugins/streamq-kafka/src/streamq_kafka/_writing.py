@@ -78,7 +78,8 @@ class SharedProducer:
         # the answer of the first attempt.
         self._unanswered: OrderedDict[_MessageId, asyncio.Future[Any]] = OrderedDict()
         self._unanswered_bytes = 0
-        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._closing: asyncio.Future[None] = self._loop.create_future()
 
     async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> StoredOffsets:
         """Store messages in order; returns when all are acknowledged.
@@ -93,6 +94,10 @@ class SharedProducer:
                 call with the same messages waits for that, and stores nothing twice.
         """
         producer = self._producer or await self._starting.result()
+        adapted, since = self._adapted.get(producer), self._loop.time()
+        await _know(producer, topic, partition)
+        leader = producer.client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        self._brokers.throttling.check(leader)
         futures: list[asyncio.Future[Any]] = []
         stored: list[Any] = []
         batch: Any = None  # the batch of the message before
@@ -116,10 +121,20 @@ class SharedProducer:
             if not stored:
                 return StoredOffsets(-1, -1)
             return StoredOffsets(stored[0].offset, stored[-1].offset)
-        except ke.KafkaError:
+        except ke.KafkaError as exc:
             self._retire(producer)
+            refusal = adapted and adapted.refusal(TopicPartition(topic, partition), since)
+            if refusal and ke.for_code(refusal[0]) is type(exc):
+                raise refusal[1] from exc  # with the reason that the broker gave
             raise
-        except (TimeoutError, asyncio.CancelledError):
+        except TimeoutError as exc:
+            self._remember(topic, partition, messages, futures)
+            self._brokers.throttling.raise_if_throttled(leader)
+            refusal = adapted and adapted.refusal(TopicPartition(topic, partition), since)
+            if refusal:
+                raise refusal[1] from exc  # aiokafka has repeated the batch in vain
+            raise
+        except asyncio.CancelledError:
             self._remember(topic, partition, messages, futures)
             raise
         finally:
@@ -201,6 +216,13 @@ class SharedProducer:
                 await producer.start()
         except BaseException as exc:
             await self._abort(producer)
+            if isinstance(exc, TimeoutError):
+                self._brokers.throttling.raise_if_throttled()
+            if isinstance(exc, ke.ClusterAuthorizationFailedError):
+                raise ke.ClusterAuthorizationFailedError(
+                    "we may not write to any topic (ACL Write); brokers before Kafka 2.8 also need "
+                    "the ACL IdempotentWrite on the cluster"
+                ) from exc
             if isinstance(exc, (ke.UnknownError, ke.UnsupportedVersionError)):
                 raise ke.UnsupportedVersionError(
                     "it has no idempotent producer; set STREAMQ_KAFKA_IDEMPOTENT=false if a record "
@@ -261,6 +283,18 @@ class SharedProducer:
         adapted = self._adapted.pop(producer, None)
         if adapted is not None:
             await adapted.close()
+
+
+async def _know(producer: AIOKafkaProducer, topic: str, partition: int) -> None:
+    """Have a producer request the metadata if a partition is new to it."""
+    cluster = producer.client.cluster
+    for is_last in (False, True):
+        numbers = cluster.partitions_for_topic(topic)
+        if numbers is None or partition in numbers:
+            return  # a topic that is new to it, it requests by itself
+        if is_last:
+            raise ke.UnknownTopicOrPartitionError(f"{topic}, partition {partition}")
+        await producer.client.force_metadata_update()
 
 
 async def _settle(futures: Sequence[asyncio.Future[Any]], stored: list[Any]) -> None:

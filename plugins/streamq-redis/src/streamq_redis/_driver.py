@@ -7,23 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from streamq import ConfigurationError
 from streamq.driver import (
     Capabilities,
     ChunkQueue,
     Driver,
+    Finding,
     LatencyClass,
     QueueOptions,
+    close_all,
+    closed_error,
+    translated_errors,
 )
 
-from ._errors import BACKEND
+from ._errors import BACKEND, to_streamq
+from ._naming import KeySpace
 from ._queue import RedisQueue
 from ._settings import RedisSettings
+from .doctor._examination import examine
+from .doctor._serving import is_too_old, mode_problem
 from .embedded import EmbeddedRedis
-
-_OLDEST = (6, 2)
+from .requests._handshake import Connector
 
 
 class RedisDriver(Driver[RedisSettings]):
@@ -50,35 +57,48 @@ class RedisDriver(Driver[RedisSettings]):
         """Connect, and check that the server can do what is needed.
 
         The queue declares ``durable`` only if the server writes every record to its append-only
-        file before it answers (``appendonly yes``, ``appendfsync always``), and if its ACL lets us
-        see these settings.
+        file before it answers (``appendonly yes``, ``appendfsync always``), evicts nothing
+        (``maxmemory-policy noeviction``), and if its ACL lets us see these settings. After each
+        reconnection it declares what the server of that moment can.
 
         Raises:
             BackendUnavailableError: The server cannot be reached in time.
             AccessDeniedError: It refuses our credentials.
-            ConfigurationError: It is too old, or a node of a cluster.
+            ConfigurationError: It is too old, a node of a cluster, or a Sentinel.
         """
         undecided = dataclasses.replace(cls.capabilities, durable=False)
         queue = RedisQueue(options, settings, undecided)
         try:
             server = await queue.start()
-            numbers = tuple(int(part) for part in server.version.split(".")[:2] if part.isdigit())
-            if numbers < _OLDEST:
+            if is_too_old(server.version):
                 raise ConfigurationError(
                     f"the server has version {server.version or 'unknown'}; Redis 6.2 or newer, or "
                     "Valkey, is needed",
                     backend=BACKEND,
                 )
-            if server.is_cluster:
-                raise ConfigurationError(
-                    "the server is a node of a Redis Cluster, which streamq-redis does not support "
-                    "yet; use a single server, with replicas if you like",
-                    backend=BACKEND,
-                )
+            if problem := mode_problem(server.mode):
+                what, remedy = problem
+                raise ConfigurationError(f"the server is {what}; {remedy}", backend=BACKEND)
         except BaseException:
             await queue.aclose()
             raise
         return queue
+
+    @classmethod
+    async def examine(cls, options: QueueOptions, settings: RedisSettings) -> Sequence[Finding]:
+        """Examine the server's configuration and the user's permissions; change nothing."""
+        connector = Connector(settings)
+        translate = partial(
+            to_streamq, address=connector.address, keys=KeySpace(settings.key_prefix).all
+        )
+        with translated_errors(translate):
+            connection = await connector.connect()
+            try:
+                return await examine(connection, settings, connector.address)
+            finally:
+                connector.close()
+                connection.drop(closed_error(BACKEND))
+                await close_all(connector.gone)
 
     @classmethod
     def embedded(

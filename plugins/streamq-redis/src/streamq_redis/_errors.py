@@ -23,6 +23,15 @@ from streamq.driver import (
 
 BACKEND = "redis"
 
+
+class RefusedForNowError(rx.AuthenticationError):
+    """The server refuses credentials whose source may return others with the next try."""
+
+
+class GivenUpError(rx.ConnectionError):
+    """This connection was in order; its server was given up for what another one has learnt."""
+
+
 # Error replies without a class of their own, the second line only in older versions of redis-py.
 _PASSING = (
     *("BUSY ", "NOREPLICAS ", "UNBLOCKED ", "NOTREADY "),
@@ -51,6 +60,7 @@ _ABORTING: dict[str, type[rx.RedisError]] = {
 _CALL_FAILED = re.compile(
     r"Error (\d+) connecting to \S+\. Connect call failed|\[Errno (\d+)\] Connect call failed"
 )
+_FORBIDDEN = re.compile(r"run the '([\w|]+)' command")
 _CONNECTING = re.compile(r"Error -?\d+ connecting to \S+\. (.+?)\.?")
 
 # First match wins, so that subclasses come before their bases.
@@ -58,13 +68,14 @@ _RULES = (
     ErrorRule(
         (rx.AuthenticationError, rx.AuthorizationError, rx.AuthenticationWrongNumberOfArgsError),
         AccessDeniedError,
-        "Redis at {at} refuses our credentials: {why}; check STREAMQ_REDIS_URL",
+        "Redis at {at} refuses our credentials: {why}; check those in STREAMQ_REDIS_URL, "
+        "STREAMQ_REDIS_PASSWORD_FILE or STREAMQ_REDIS_CREDENTIALS",
     ),
     ErrorRule(
         (rx.NoPermissionError,),
         AccessDeniedError,
-        "Redis at {at} does not permit this: {why}; the README of streamq-redis lists the ACL "
-        "rules that are needed",
+        "Redis at {at} does not permit this: {why}; let an administrator run: ACL SETUSER NAME "
+        "{rule} (the README of streamq-redis lists all rules that are needed)",
     ),
     ErrorRule(
         (rx.OutOfMemoryError,),
@@ -90,6 +101,11 @@ _RULES = (
         (rx.TimeoutError, TimeoutError),
         BackendUnavailableError,
         "Redis at {at} did not answer in time: {why}",
+    ),
+    ErrorRule(
+        (GivenUpError,),
+        BackendUnavailableError,
+        "Redis at {at} was given up: {why}; the next try connects again",
     ),
     ErrorRule(
         (rx.ConnectionError, OSError),
@@ -132,6 +148,14 @@ def aborted_because(reply: Exception) -> Exception:
     return rx.ResponseError(text) if kind is None else kind(rest)
 
 
+def is_harmless(refusal: Exception) -> bool:
+    """Whether a server that refuses PING this way can be read from all the same.
+
+    The user may not run it; or the disk is full, which makes the server refuse writes and PING.
+    """
+    return isinstance(refusal, rx.NoPermissionError) or str(refusal).startswith("MISCONF ")
+
+
 def speaks_of_server(reply: Exception) -> bool:
     """Whether an error reply says that this server should not be used now, by any connection."""
     reply = aborted_because(reply)
@@ -139,13 +163,27 @@ def speaks_of_server(reply: Exception) -> bool:
     return isinstance(reply, _OF_SERVER_CLASSES) or str(reply).split(" ", 1)[0] in _OF_SERVER
 
 
-def to_streamq(error: Exception, stream: str | None = None, *, address: str) -> StreamqError | None:
+def missing_rule(reply: Exception, keys: str) -> str:
+    """Return the rule that a user lacks whom the server has refused a command.
+
+    Args:
+        reply: The refusal.
+        keys: Pattern of all keys of streams.
+    """
+    found = _FORBIDDEN.search(str(reply))
+    return f"+{found[1]}" if found else f"~{keys}"
+
+
+def to_streamq(
+    error: Exception, stream: str | None = None, *, address: str, keys: str = "streamq:*"
+) -> StreamqError | None:
     """Return streamq's error for one of the client or the network; ``None`` if it is neither.
 
     Args:
         error: The exception.
         stream: Stream that the call was about, as ``tenant/name``.
         address: Where the server is, without credentials.
+        keys: Pattern of all keys of streams.
     """
     error = aborted_because(error)
     if isinstance(error, rx.ResponseError):
@@ -169,7 +207,10 @@ def to_streamq(error: Exception, stream: str | None = None, *, address: str) -> 
             )
         if reason.startswith(_CLUSTER):
             error = rx.ClusterCrossSlotError(reason)
-    return _TABLE.translate(error, stream, at=address)
+    found = _TABLE.translate(error, stream, at=address, rule=missing_rule(error, keys))
+    if found is not None and isinstance(error, RefusedForNowError):
+        found.retryable = True
+    return found
 
 
 def known(error: Exception) -> Exception:

@@ -27,6 +27,8 @@ class KeySpace:
 
     def __init__(self, prefix: str) -> None:
         self._start = f"{prefix}:{{"
+        self.all = f"{prefix}:*"
+        """Pattern of all keys, as an ACL has it."""
 
     def key(self, stream: StreamId) -> bytes:
         """Return the key of a stream."""

@@ -33,10 +33,10 @@ from streamq.driver import (
 from ._errors import BACKEND, to_streamq
 from ._live_tail import LiveTail
 from ._naming import KeySpace
-from ._reading import RecordReader, StreamLister
-from ._settings import RedisSettings, address_of, make_pool
+from ._reading import KeyScan, RecordReader, StreamLister
+from ._settings import RedisSettings
 from ._writing import Appender
-from .requests._commands import checked, persistence, remove
+from .requests._commands import checked, parse_durability, persistence, remove
 from .requests._connection import Connection, Server
 from .requests._connection_group import ConnectionGroup
 from .requests._handshake import Connector, check_unblock
@@ -55,14 +55,9 @@ class RedisQueue(ChunkQueue):
         self, options: QueueOptions, settings: RedisSettings, capabilities: Capabilities
     ) -> None:
         self.capabilities = capabilities
-        pool = make_pool(settings.url)
-        self._to_streamq = partial(to_streamq, address=address_of(pool))
+        self._connector = Connector(settings)
         self._keys = KeySpace(settings.key_prefix)
-        self._connector = Connector(
-            pool,
-            timeout_seconds=settings.connect_timeout_seconds,
-            patience=settings.operation_timeout_seconds,
-        )
+        self._to_streamq = partial(to_streamq, address=self._connector.address, keys=self._keys.all)
         self._connections = ConnectionGroup(self._connector.connect, settings.lookup_seconds)
         self._for_requests = self._connections.member(self._connect_for_requests)
         self._appender = Appender(self._connections.member(self._connector.connect), options.ttl)
@@ -142,17 +137,13 @@ class RedisQueue(ChunkQueue):
         self._live_tail.drop(key)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        pattern = self._keys.pattern(tenant, prefix)
-        seen: set[StreamId] = set()
-        cursor = b"0"
-        while True:
+        walk = KeyScan(self._keys.pattern(tenant, prefix))
+        while not walk.is_complete:
             self._check_open()
             with translated_errors(self._to_streamq):
-                infos, cursor = await self._lister.page(pattern, cursor, seen)
+                infos = await self._lister.page(walk)
             for info in infos:
                 yield info
-            if cursor == b"0":
-                return
 
     async def aclose(self) -> None:
         self._is_closed = True
@@ -171,11 +162,8 @@ class RedisQueue(ChunkQueue):
         """Connect, and learn from the server, perhaps a new one, what this queue can promise."""
         connection = await self._connector.connect()
         async with self._dropped_on_error(connection):
-            facts, policy = await connection.call(*persistence())
-        has_log = isinstance(facts, bytes) and b"aof_enabled:1" in facts
-        # With "everysec" a record may be acknowledged before it has left the server's memory.
-        is_synced = isinstance(policy, list) and b"always" in policy
-        self.capabilities = dataclasses.replace(self.capabilities, durable=has_log and is_synced)
+            durable = parse_durability(await connection.call(*persistence()))
+        self.capabilities = dataclasses.replace(self.capabilities, durable=durable)
         return connection
 
     async def _connect_for_following(self) -> Connection:

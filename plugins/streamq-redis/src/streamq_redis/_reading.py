@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import redis.exceptions as rx
@@ -27,6 +27,7 @@ from .requests._commands import (
     parse_entries,
     scan,
 )
+from .requests._connection import Connection
 from .requests._connection_group import SharedConnection
 
 _FIRST_PAGE, _LARGEST_PAGE = 2, 512
@@ -101,6 +102,25 @@ class RecordReader:
         return typical
 
 
+@dataclass(slots=True)
+class KeyScan:
+    """The state of one walk.
+
+    Attributes:
+        pattern: Of keys.
+        cursor: Where the server goes on.
+        connection: Whose server the cursor belongs to.
+        seen: Streams that are left out from now on.
+        is_complete: Whether there is no further page.
+    """
+
+    pattern: bytes
+    cursor: bytes = b"0"
+    connection: Connection | None = None
+    seen: set[StreamId] = field(default_factory=set)
+    is_complete: bool = False
+
+
 class StreamLister:
     """Describes and lists streams.
 
@@ -130,29 +150,26 @@ class StreamLister:
             info = replace(info, last=tuple(parse_entries(checked(replies[FACTS]))))
         return info
 
-    async def page(
-        self, pattern: bytes, cursor: bytes, seen: set[StreamId]
-    ) -> tuple[list[StreamInfo], bytes]:
-        """Return some streams whose keys match a pattern, and the cursor of the next page.
-
-        Args:
-            pattern: Of keys.
-            cursor: ``0`` begins; the page whose cursor is ``0`` is the last one.
-            seen: Streams that are left out; the streams of this page are added.
-        """
+    async def page(self, walk: KeyScan) -> list[StreamInfo]:
+        """Return the streams of the next page."""
         connection = await self._connection.get()
-        (reply,) = await connection.call(scan(cursor, pattern))
+        if walk.connection is not connection:
+            # Another server orders its keys in another way.
+            walk.connection, walk.cursor = connection, b"0"
+        (reply,) = await connection.call(scan(walk.cursor, walk.pattern))
         page = checked(reply)
         assert isinstance(page, list)
-        cursor, keys = page  # type: ignore[assignment]
+        cursor, keys = page
         found: list[StreamId] = []
         for key in keys:  # type: ignore[union-attr]
             stream = self._keys.stream(key)  # type: ignore[arg-type]
-            if stream is not None and stream not in seen:
-                seen.add(stream)
+            if stream is not None and stream not in walk.seen:
+                walk.seen.add(stream)
                 found.append(stream)
+        walk.cursor = cursor  # type: ignore[assignment]
+        walk.is_complete = cursor == b"0"
         if not found:
-            return [], cursor
+            return []
         replies = await connection.call(
             *(fact for stream in found for fact in facts(self._keys.key(stream)))
         )
@@ -160,7 +177,7 @@ class StreamLister:
             self._info(stream, replies[FACTS * at : FACTS * (at + 1)])
             for at, stream in enumerate(found)
         ]
-        return [info for info in infos if info is not None], cursor
+        return [info for info in infos if info is not None]
 
     def _info(self, stream: StreamId, replies: Sequence[Reply]) -> StreamInfo | None:
         """Build the description from the replies to ``facts``; ``None`` if there is no stream."""

@@ -5,6 +5,7 @@ Design: docs/design/redis.md.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,11 +14,15 @@ from pydantic_settings import SettingsConfigDict
 from redis.asyncio import ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
 
-from streamq.driver import DriverSettings
+from streamq.driver import CredentialCall, CredentialSource, DriverSettings
 
 from .requests._resolver import ResolvedConnection, ResolvedSSLConnection
+
+CREDENTIALS = frozenset({"username", "password"})
+"""Names of what a source of credentials may return."""
 
 _URL_OPTIONS = {"db", "username", "password"}
 
@@ -31,6 +36,16 @@ class RedisSettings(DriverSettings):
     url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
         description="server as redis://[user:password@]host:port/db, rediss://... or unix://path",
+    )
+    password_file: Path | None = Field(
+        default=None,
+        description="file with the password, read anew for each connection; the user's name is "
+        "that of the URL",
+    )
+    credentials: CredentialCall | str | None = Field(
+        default=None,
+        description="function that returns `username` and `password`, called for each connection: "
+        "an entry point in the group `streamq.credentials`, or `module:function`",
     )
     key_prefix: str = Field(
         default="streamq",
@@ -56,6 +71,15 @@ class RedisSettings(DriverSettings):
         description="newest data kept in memory for each stream that is being followed",
     )
 
+    def credential_source(self) -> CredentialSource:
+        """Return what gives credentials to each connection."""
+        where = ConnectionPool.from_url(self.url.get_secret_value().strip()).connection_kwargs
+        fixed = {name: where[name] for name in CREDENTIALS if where.get(name)}
+        files = {} if self.password_file is None else {"password": self.password_file}
+        return CredentialSource(
+            "STREAMQ_REDIS_", CREDENTIALS, call=self.credentials, files=files, fixed=fixed
+        )
+
     @field_validator("key_prefix")
     @classmethod
     def _key_prefix_is_plain(cls, value: str) -> str:
@@ -70,8 +94,12 @@ class RedisSettings(DriverSettings):
         return value
 
 
-def make_pool(url: SecretStr) -> ConnectionPool:
+def make_pool(url: SecretStr, login: CredentialProvider | None = None) -> ConnectionPool:
     """Return a pool that makes connections of redis-py to the server of a URL.
+
+    Args:
+        url: The server.
+        login: Gives credentials, instead of those in the URL.
 
     Raises:
         ValueError: The URL cannot be used. The message repeats nothing of it but names of options.
@@ -110,6 +138,12 @@ def make_pool(url: SecretStr) -> ConnectionPool:
     )
     if unknown:
         raise ValueError(f"has options that are not supported: {', '.join(unknown)}")
+    if login is not None:
+        options = pool.connection_kwargs
+        pool.connection_kwargs = {
+            **{name: value for name, value in options.items() if name not in CREDENTIALS},
+            "credential_provider": login,
+        }
     try:
         connection = pool.make_connection()  # type: ignore[no-untyped-call]
         if isinstance(connection, SSLConnection):

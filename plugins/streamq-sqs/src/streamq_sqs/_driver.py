@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from streamq.driver import Capabilities, ChunkQueue, Driver, Finding, LatencyClass, QueueOptions
 from streamq_aws.embedded import Ministack
 
-from ._doctor import findings_of_open
+from ._doctor import open_doctor
 from ._errors import BACKEND
 from ._queue import SqsQueue
 from ._settings import MESSAGE_OVERHEAD, SqsSettings
@@ -70,9 +70,9 @@ class SqsDriver(Driver[SqsSettings]):
 
     @classmethod
     async def examine(cls, options: QueueOptions, settings: SqsSettings) -> Sequence[Finding]:
-        """Check that SQS answers, and lets us list queues."""
-        await (await cls.open(options, settings)).aclose()
-        return findings_of_open(settings)
+        """Check that SQS answers, and examine settings, clock and some queues that exist."""
+        async with open_doctor(options, settings) as doctor:
+            return await doctor.examine()
 
     @classmethod
     def embedded(

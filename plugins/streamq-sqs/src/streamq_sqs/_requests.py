@@ -20,7 +20,7 @@ from ._settings import SqsSettings
 from ._tags import QueueTags
 
 _LONGEST_POLL_SECONDS = 20
-_LONGEST_RETENTION = 1_209_600  # 14 days; a sweep ends a stream before that
+LONGEST_RETENTION = 1_209_600  # 14 days; a sweep ends a stream before that
 _ATTEMPT_ID = "ReceiveRequestAttemptId"
 _COUNTS = (
     "ApproximateNumberOfMessages",
@@ -79,7 +79,7 @@ class SqsRequests:
     async def start(self, prefix: str) -> None:
         """Open the client, and check that SQS answers."""
         self._sqs = await self._clients.client("sqs", poll_seconds=_LONGEST_POLL_SECONDS)
-        await self._call("list_queues", QueueNamePrefix=prefix, MaxResults=1)
+        await self.some(prefix, 1)
 
     async def aclose(self) -> None:
         """Close the client."""
@@ -97,7 +97,7 @@ class SqsRequests:
     async def create(self, name: str, tags: Mapping[str, str]) -> str:
         """Create a queue with these tags, or find an existing one, whatever its tags are."""
         attributes = {
-            "MessageRetentionPeriod": str(_LONGEST_RETENTION),
+            "MessageRetentionPeriod": str(LONGEST_RETENTION),
             "VisibilityTimeout": str(self._settings.visibility_seconds),
             **self._settings.encryption_attributes,
         }
@@ -147,6 +147,15 @@ class SqsRequests:
             "get_queue_attributes", QueueUrl=url, AttributeNames=list(_COUNTS)
         )
         return sum(int(answer["Attributes"].get(name, 0)) for name in _COUNTS)
+
+    async def attributes(self, url: str) -> Mapping[str, str]:
+        """Return all attributes of a queue."""
+        answer = await self._call("get_queue_attributes", QueueUrl=url, AttributeNames=["All"])
+        return dict(answer.get("Attributes") or {})
+
+    async def some(self, prefix: str, count: int) -> Any:
+        """Return the answer of SQS with the URLs of some queues whose names begin with a prefix."""
+        return await self._call("list_queues", QueueNamePrefix=prefix, MaxResults=count)
 
     async def pages(self, prefix: str) -> AsyncIterator[list[str]]:
         """Iterate over pages of URLs of all queues whose names begin with a prefix."""

@@ -21,7 +21,7 @@ function newWatch(name) {
   return {
     name, source: null, timer: 0, retries: 0, offset: 0, attempt: 0, chunks: 0, attemptChunks: 0,
     connected: performance.now(), firstMs: null, times: [], over: false, pending: [], chars: 0,
-    frame: 0, silent: false, leaving: false,
+    frame: 0, silent: false, leaving: false, place: "", bytes: newDecoder(), tail: [],
   };
 }
 
@@ -85,14 +85,22 @@ function close(w) {
 function connect(w) {
   connection(w.offset ? "reconnecting" : "waiting", w.offset ? "reconnecting" : "connecting");
   const query = new URLSearchParams({ wait: WAIT_SECONDS });
-  if (w.offset) query.set("after", w.offset);
+  if (w.place) query.set("after", w.place);
   const source = w.source = new EventSource(address(w.name) + "/events?" + query);
   const on = (kind, handle) => source.addEventListener(kind, (message) => {
     if (w !== watched || w.over) return;
     if (typeof message.data !== "string") return; // the connection's own "error"
-    const event = JSON.parse(message.data);
+    let event;
+    try {
+      event = parse(message.data);
+    } catch (problem) { // one event that cannot be read must not hide the others
+      flush(w);
+      line("gap", `an event cannot be shown (${problem.name}): ${message.data.slice(0, 200)}`, w);
+      return;
+    }
     if (event.offset) {
       w.offset = event.offset;
+      w.place = message.lastEventId || String(event.offset);
       w.retries = 0;
       connection("live");
       if (w.silent) show("notice", "");
@@ -105,6 +113,7 @@ function connect(w) {
   on("reset", reset);
   on("gap", gap);
   on("end", end);
+  on("reconnect", () => { w.leaving = true; }); // the stream goes on; the browser comes back
   on("error", reported);
   source.addEventListener("error", (message) => {
     if (w !== watched || w.over || typeof message.data === "string") return;
@@ -149,16 +158,22 @@ function silent() {
 
 // The server's answer was not a stream: show the reason, and try again if that can help.
 async function refused(w) {
-  const status = await ask(address(w.name));
+  let status = await ask(address(w.name));
+  if (status.code === 200 && w.place) { // was it the place that the server refused?
+    const query = new URLSearchParams({ after: w.place });
+    const { code } = await ask(address(w.name) + "/events?" + query, "HEAD");
+    if (code === 400) w.place = String(w.offset); // a gateway that knows no places but offsets
+    if (code === 409) status = { code };
+  }
   if (w !== watched || w.over) return;
   const gone = status.code === 404 && w.offset > 0;
+  if (status.code === 409) {
+    beganAgain(w);
+    return;
+  }
   if (status.code === 200 && w.retries > 2 || gone || status.code === 400) {
-    w.over = true;
-    output.className = "";
-    connection("failed", "disconnected");
-    show("notice", status.code === 200
-      ? "The stream was deleted and began again. Select it again to see it from the beginning."
-      : status.body && status.body.message || "The gateway refuses this stream.");
+    stopped(w, status.code !== 200 && status.body && status.body.message
+      || "The gateway refuses this stream.");
     return;
   }
   connection("reconnecting");
@@ -166,9 +181,21 @@ async function refused(w) {
   w.timer = setTimeout(() => connect(w), RETRY_MS[Math.min(w.retries++, RETRY_MS.length - 1)]);
 }
 
-async function ask(path) {
+function beganAgain(w) {
+  stopped(w, "The stream was deleted and began again. " +
+    "Select it again to see it from the beginning.");
+}
+
+function stopped(w, message) {
+  close(w);
+  output.className = "";
+  connection("failed", "disconnected");
+  show("notice", message);
+}
+
+async function ask(path, method) {
   try {
-    const response = await fetch(path, { headers: { Accept: "application/json" } });
+    const response = await fetch(path, { method, headers: { Accept: "application/json" } });
     return { code: response.status, body: await response.json().catch(() => null) };
   } catch {
     return { code: 0, body: { message: "The gateway does not answer." } };
@@ -196,6 +223,7 @@ function chunk(w, event) {
 
 function reset(w, event) {
   flush(w);
+  endBytes(w);
   if (output.hasChildNodes()) {
     const old = document.createElement("details"), head = document.createElement("summary");
     const text = document.createElement("div");
@@ -219,6 +247,7 @@ function gap(w, event) {
 
 function end(w, event) {
   flush(w);
+  endBytes(w);
   close(w);
   output.className = "";
   const detail = [event.error_type, event.message].filter(Boolean).join(": ");
@@ -235,6 +264,9 @@ function reported(w, event) {
   } else if (event.error === "idle_timeout") {
     w.silent = w.leaving = true;
     silent();
+  } else if (event.error === "cursor") {
+    flush(w);
+    beganAgain(w);
   } else {
     show("notice", event.message);
     connection("reconnecting");
@@ -255,13 +287,17 @@ function flush(w) {
   let text = "";
   for (const chunk of w.pending) {
     if (typeof chunk.value === "string") {
+      endBytes(w);
       text += chunk.value;
       continue;
     }
     append(w, text);
     text = "";
-    if ("base64" in chunk) bytesLine(w, chunk.base64);
-    else line("json", pretty(chunk.value), w);
+    try {
+      other(w, chunk);
+    } catch (problem) {
+      line("gap", `event ${chunk.offset} cannot be shown (${problem.name})`, w);
+    }
   }
   append(w, text);
   w.pending.length = 0;
@@ -287,17 +323,6 @@ function line(className, text, w) {
   element.textContent = text;
   output.append(element);
   if (w) w.chars += text.length;
-}
-
-function pretty(value) {
-  const short = JSON.stringify(value);
-  return short.length <= 100 ? short : JSON.stringify(value, null, 2);
-}
-
-function bytesLine(w, base64) {
-  const size = base64.length / 4 * 3 - (base64.endsWith("==") ? 2 : base64.endsWith("=") ? 1 : 0);
-  const shown = base64.length > 64 ? base64.slice(0, 64) + "…" : base64;
-  line("bytes", `${size} bytes  ${shown}`, w);
 }
 
 // ---- scrolling, counters, list ------------------------------------------------------------------

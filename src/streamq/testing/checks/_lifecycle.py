@@ -7,6 +7,7 @@ import gc
 import os
 import random
 import threading
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -14,8 +15,10 @@ from streamq.driver import (
     START,
     ChunkQueue,
     ClosedError,
+    ForeignLoopError,
     QueueOptions,
     StreamId,
+    StreamInfo,
     StreamqError,
 )
 from streamq.testing._cancellation import cancel_at_every_await
@@ -62,6 +65,39 @@ class LifecycleChecks(StreamChecks):
             await queue.aclose()
             results = await asyncio.gather(*reads, return_exceptions=True)
         assert [ClosedError, ClosedError] == [type(result) for result in results]
+
+    async def test_another_event_loop_is_refused_at_once(
+        self, queue: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A read in a loop where nothing wakes it, or a connection of another loop, hangs."""
+        await queue.append(stream, entries(b"a"))
+
+        async def use_everything() -> list[BaseException | None]:
+            async def listed() -> list[StreamInfo]:
+                return [info async for info in queue.streams(stream.tenant)]
+
+            calls: list[Callable[[], Awaitable[object]]] = [
+                lambda: queue.append(stream, entries(b"b", first=1)),
+                lambda: self.read(queue, stream),
+                lambda: queue.describe(stream),
+                lambda: queue.delete(stream),
+                listed,
+                queue.aclose,
+            ]
+            errors: list[BaseException | None] = []
+            for call in calls:
+                try:
+                    async with asyncio.timeout(5):
+                        await call()
+                except Exception as exc:  # noqa: BLE001 - compared below
+                    errors.append(exc)
+                else:
+                    errors.append(None)
+            return errors
+
+        errors = await asyncio.to_thread(asyncio.run, use_everything())
+        assert [ForeignLoopError] * len(errors) == [type(error) for error in errors], errors
+        assert data_of(await self.read(queue, stream)) == [b"a"]
 
     async def test_closed_queue_refuses_everything(
         self, queue: ChunkQueue, stream: StreamId

@@ -2,7 +2,8 @@
 
 | module | contents |
 |---|---|
-| `_findings` | examines the topics and reports what is missing or wrong |
+| `_findings` | examines the cluster and the topics and reports what is missing or wrong |
+| `_brokers_examined` | examines whether each broker answers, and is new enough |
 | `_config_problems` | judges the configuration of a topic |
 | `_creation` | creates the topics that are missing |
 

@@ -7,7 +7,8 @@
 * It never asks the configured servers again, and logs in with what it was created with.
 * It logs the reason why a broker cannot be used and raises another error. It leaves
   its connection open when it is cancelled.
-* It does not notice that a broker delays its answers because of a quota.
+* It does not notice that a broker delays its answers because of a quota, and drops the reason why
+  a batch was refused.
 * At level DEBUG it logs every request, including the password. It logs every broken connection as
   an error, several times a second, on the terminal of programs that do not configure logging. The
   calls raise these errors anyway.
@@ -24,12 +25,13 @@ from typing import Any
 import aiokafka.errors as ke
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
-from aiokafka.structs import BrokerMetadata
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.structs import BrokerMetadata, TopicPartition
 
 from streamq_kafka._errors import CredentialsUnavailable, LoginRefused
 
 from ._brokers import Brokers
-from ._throttling import Throttling
+from ._error_codes import error_of
 
 REQUEST_LANE = 0
 """The connection for requests that a broker answers at once; other lanes have other numbers."""
@@ -37,7 +39,8 @@ REQUEST_LANE = 0
 _logger = logging.getLogger("streamq")
 _DISCARD = logging.NullHandler()
 _CLOSE_SECONDS = 1.0
-_LOGIN_FAILED = (
+_WITH_WORDS = 8  # the first version of the answer to a batch that has a message
+LOGIN_FAILED = (
     CredentialsUnavailable,
     LoginRefused,
     ke.AuthenticationFailedError,
@@ -61,6 +64,7 @@ class AdaptedClient:
         client: The client.
         throttling: How long brokers delay our requests.
         topic_errors: The error codes of topics in the last metadata.
+        failure: Why the last request for metadata had no answer; ``None`` if it had.
     """
 
     def __init__(
@@ -72,8 +76,9 @@ class AdaptedClient:
         is_bound: bool = False,
     ) -> None:
         self.client = client
-        self.throttling = Throttling(client._request_timeout_ms / 1_000)
+        self.throttling = brokers.throttling
         self.topic_errors: dict[str, int] = {}
+        self.failure: Exception | None = None
         self._brokers = brokers
         self._on_replaced = on_replaced
         self._is_bound = is_bound
@@ -81,6 +86,7 @@ class AdaptedClient:
         self._locks: dict[tuple[int, int], asyncio.Lock] = {}
         self._connecting: dict[tuple[int, int], tuple[BrokerMetadata, asyncio.Task[Any]]] = {}
         self._failures: dict[int, Exception] = {}
+        self._refusals: dict[TopicPartition, tuple[float, int, ke.KafkaError]] = {}
         self._send = client.send
         # The same objects each time: a logger keeps each of them once.
         logging.getLogger(AIOKafkaConnection.__module__).addFilter(hide_credentials)
@@ -99,6 +105,8 @@ class AdaptedClient:
             Throttled: The broker delays our requests for longer than a call may take.
             aiokafka.errors.KafkaError: The broker cannot be reached, or did not answer in time.
         """
+        if not self._is_bound:  # a producer cannot go on after a request that was not sent
+            self.throttling.check(node)
         await self.throttling.wait(node)
         try:
             answer = await self._send(node, request, group=group)
@@ -106,7 +114,19 @@ class AdaptedClient:
             self.throttling.raise_if_throttled(node)
             raise
         self.throttling.learn(node, answer)
+        if request.API_KEY == ProduceRequest.API_KEY:
+            self._note_refusals(answer)
         return answer
+
+    def refusal(self, partition: TopicPartition, since: float) -> tuple[int, ke.KafkaError] | None:
+        """Return the code and the error of the last answer to a batch, unless that was stored.
+
+        Args:
+            partition: The partition of the batch.
+            since: The time of the loop after which the answer has come.
+        """
+        when, code, error = self._refusals.get(partition, (0.0, 0, None))
+        return (code, error) if error is not None and when >= since else None
 
     def moved(self, brokers: dict[int, tuple[str, int]]) -> None:
         """Note that brokers have other addresses; request the metadata again."""
@@ -200,17 +220,29 @@ class AdaptedClient:
         return None
 
     async def _ready(self, node: int, *, group: int = REQUEST_LANE) -> bool:
-        """Connect to a broker unless there is a connection; return whether there is one.
+        """Connect to a broker unless there is a connection.
 
         Raises:
-            aiokafka.errors.KafkaError: We cannot log in.
+            aiokafka.errors.KafkaError: It cannot be reached, or we cannot log in.
         """
-        if await self._connected(node, group=group) is not None:
-            return True
+        await self._connection(node, group=group)
+        return True
+
+    async def _connection(self, node: int, *, group: int = REQUEST_LANE) -> Any:
+        """Return a connection to a broker.
+
+        Raises:
+            aiokafka.errors.KafkaError: It cannot be reached, or we cannot log in.
+        """
+        connection = await self._connected(node, group=group)
+        if connection is not None:
+            return connection
         failure = self._failures.get(node)
-        if isinstance(failure, _LOGIN_FAILED):
+        if isinstance(failure, LOGIN_FAILED):
             raise failure
-        return False
+        broker = self.client.cluster.broker_metadata(node)
+        at = f" at {broker.host}:{broker.port}" if broker is not None else ""
+        raise ke.NodeNotReadyError(f"broker {node}{at}: {failure}") from failure
 
     async def _update_metadata(self, metadata: Any, topics: Iterable[str]) -> bool:
         """Ask any broker for the metadata of topics; return whether a broker answered."""
@@ -218,13 +250,12 @@ class AdaptedClient:
             return False
         try:
             nodes = [broker.nodeId for broker in self.client.cluster.brokers()]
-            answer = await self._brokers.ask(nodes, self._connected, topics)
+            self._learn(await self._brokers.ask(nodes, self._connection, topics))
         except Exception as exc:  # noqa: BLE001 - otherwise metadata would never be updated again
             _logger.info("no broker returned the metadata: %r", exc)
+            self.failure = exc
             return False
-        if answer is None:
-            return False
-        self._learn(answer)
+        self.failure = None
         return not self._has_ended
 
     # -- inside --------------------------------------------------------------------------------
@@ -236,6 +267,17 @@ class AdaptedClient:
         self.client.cluster.update_metadata(answer)
         self.topic_errors = {topic: code for code, topic, *_ in answer.topics if code}
         self._drop_moved()
+
+    def _note_refusals(self, answer: Any) -> None:
+        now = asyncio.get_running_loop().time()
+        for topic, partitions in answer.topics:
+            for number, code, *rest in partitions:
+                partition = TopicPartition(topic, number)
+                if code in (ke.NoError.errno, ke.DuplicateSequenceNumber.errno):
+                    self._refusals.pop(partition, None)
+                else:
+                    words = rest[-1] if answer.API_VERSION >= _WITH_WORDS else None
+                    self._refusals[partition] = now, code, error_of(code, partition, words)
 
     def _drop_moved(self) -> None:
         """Close the connections to addresses that are not their broker's any more."""

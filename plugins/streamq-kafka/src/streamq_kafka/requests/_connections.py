@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import aiokafka.errors as ke
 from aiokafka.client import AIOKafkaClient
 
 from streamq.driver import closed_error
@@ -21,7 +22,7 @@ from streamq_kafka._settings import KafkaSettings
 
 from ._access import Access
 from ._brokers import Brokers
-from ._client import REQUEST_LANE, AdaptedClient
+from ._client import LOGIN_FAILED, REQUEST_LANE, AdaptedClient
 
 T = TypeVar("T")
 
@@ -72,9 +73,26 @@ class Connections:
         """Return the error code of a topic in the last metadata; 0 if there is none."""
         return self._adapted.topic_errors.get(topic, 0)
 
+    def unanswered(self) -> ke.KafkaError:
+        """Return the error for a request for metadata that no broker has answered."""
+        failure = self._adapted.failure
+        if isinstance(failure, LOGIN_FAILED):
+            return failure
+        return ke.NodeNotReadyError(f"no broker returned the metadata: {failure}")
+
     def current(self, node: int) -> object:
         """Return the connection for requests to a broker, to be compared with a later one."""
         return self.client._conns.get((node, REQUEST_LANE))
+
+    async def versions(self, node: int) -> dict[int, tuple[int, int]]:
+        """Return the smallest and largest version of each kind of request that a broker takes.
+
+        Raises:
+            ClosedError: The connections have been closed.
+            aiokafka.errors.KafkaError: The broker cannot be reached, or did not answer in time.
+        """
+        await self.until_closed(self.client.ready(node))
+        return dict(self.client._conns[node, REQUEST_LANE]._versions)
 
     def hang_up(self, node: int, lane: int) -> None:
         """Close the connection of a lane, so that its next request does not wait."""

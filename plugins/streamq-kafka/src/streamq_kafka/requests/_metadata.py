@@ -13,10 +13,13 @@ from streamq_kafka._errors import TopicMissing
 from streamq_kafka._naming import partition_label
 
 from ._connections import Connections
+from ._error_codes import error_of
 
 T = TypeVar("T")
 
-_MISSING_AGAIN_SECONDS = 0.5
+# A topic that was created a moment ago, or is created anew, is not known to every broker yet.
+_MISSING_AGAIN_SECONDS = (0.0, 0.1, 0.4, 0.5, 1.0, 1.0)
+_NOT_HERE = (ke.NoError.errno, ke.UnknownTopicOrPartitionError.errno)
 
 
 class Metadata:
@@ -33,8 +36,12 @@ class Metadata:
         self._topics: set[str] = set()
         self._is_stale = False
 
-    async def partitions(self, topic: str) -> int:
+    async def partitions(self, topic: str, *, is_patient: bool = True) -> int:
         """Return how many partitions a topic has.
+
+        Args:
+            topic: The topic.
+            is_patient: Whether to wait some seconds for a topic that is not there.
 
         Raises:
             TopicMissing: It does not exist.
@@ -47,10 +54,9 @@ class Metadata:
             self._is_stale = True
             client.add_topic(topic)
         found = metadata.partitions_for_topic(topic)
-        for pause in (0.0, _MISSING_AGAIN_SECONDS):
-            if found:
+        for pause in _MISSING_AGAIN_SECONDS if is_patient else (0.0, 0.5):
+            if found or topic in metadata.unauthorized_topics:
                 break
-            # Twice: a broker that has just started may not know all of its topics yet.
             await self._connections.until_closed(asyncio.sleep(pause))
             await self._refresh()
             found = metadata.partitions_for_topic(topic)
@@ -60,7 +66,8 @@ class Metadata:
             # Later requests for metadata must not include it.
             self._topics.discard(topic)
             client._topics.discard(topic)
-            raise TopicMissing(topic)
+            code = self._connections.topic_error(topic)
+            raise TopicMissing(topic) if code in _NOT_HERE else error_of(code, topic)
         return len(found)
 
     async def leader(self, partition: TopicPartition) -> int:
@@ -112,7 +119,7 @@ class Metadata:
     async def explain(self, error: ke.KafkaError, topic: str) -> ke.KafkaError:
         """Return the cause of an error: an unknown topic may be deleted, or its leader moving.
 
-        This takes up to a second, so call it where no other task waits for the answer.
+        This takes some seconds, so call it where no other task waits for the answer.
         """
         self._is_stale = True
         if isinstance(error, ke.UnknownTopicOrPartitionError):
@@ -131,10 +138,26 @@ class Metadata:
         """How many brokers there are."""
         return len(self._connections.client.cluster.brokers())
 
+    def addresses(self) -> dict[int, str]:
+        """Return the advertised address of each broker."""
+        return {
+            broker.nodeId: f"{broker.host}:{broker.port}"
+            for broker in self._connections.client.cluster.brokers()
+        }
+
     def replicas(self, topic: str) -> int:
         """Return the smallest number of replicas of the partitions of a topic."""
         partitions = self._connections.client.cluster._partitions.get(topic, {}).values()
         return min((len(partition.replicas) for partition in partitions), default=0)
+
+    async def refresh(self) -> None:
+        """Request the metadata.
+
+        Raises:
+            aiokafka.errors.KafkaError: No broker returned it.
+            TimeoutError: There was no answer in time.
+        """
+        await self._refresh()
 
     def controller(self) -> int:
         """Return the controller of the cluster; any broker if no controller is known."""
@@ -143,12 +166,17 @@ class Metadata:
         node: int = client.get_random_node() if controller is None else controller.nodeId
         return node
 
+    def controller_and_others(self) -> list[int]:
+        """Return all brokers, the controller first; with KRaft all of them pass requests on."""
+        first = self.controller()
+        return [first, *(node for node in self.addresses() if node != first)]
+
     async def _refresh(self) -> None:
         client = self._connections.client
         async with asyncio.timeout(self._timeout_seconds):
             refreshed = _awaited(client.force_metadata_update)
             if not await self._connections.until_closed(refreshed):
-                raise ke.NodeNotReadyError("no broker returned the metadata")
+                raise self._connections.unanswered()
         self._is_stale = False
 
 

@@ -41,19 +41,21 @@ class Throttling:
                     delay,
                 )
 
-    async def wait(self, node: int) -> None:
-        """Wait until a broker reads our requests.
+    def check(self, node: int) -> None:
+        """Raise if a broker delays our requests for longer than a request may take.
 
         Raises:
-            Throttled: That takes longer than a request may take.
+            Throttled: It does.
         """
         if node in self._until:
             delay = self._until[node] - self._loop.time()
             if delay > self._timeout_seconds:
                 raise _throttled(node, delay)
-            if delay > 0:
-                await asyncio.sleep(delay)
-            self._until.pop(node, None)
+
+    async def wait(self, node: int) -> None:
+        """Wait until a broker reads our requests."""
+        if node in self._until:
+            await asyncio.sleep(max(0.0, self._until[node] - self._loop.time()))
 
     def raise_if_throttled(self, node: int | None = None) -> None:
         """Raise if a broker delays our requests now.

@@ -12,16 +12,24 @@ import aiokafka.errors as ke
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.structs import TopicPartition
 
-from streamq_kafka._errors import TopicMissing
+from streamq_kafka._errors import Throttled, TopicMissing
 
 from ._cluster import Cluster
+from ._error_codes import error_of
 
 DEFAULT_MESSAGE_BYTES = 1_048_588
 """The largest batch that a topic takes by Kafka's default."""
 
 _CREATE_MS = 5_000
+_HIDDEN = (ke.TopicAuthorizationFailedError, ke.ClusterAuthorizationFailedError)
+_PASSING = (
+    ke.NotControllerError,
+    ke.RequestTimedOutError,
+    ke.BrokerNotAvailableError,
+    Throttled,
+)
 _TOPIC = 2
-_VISIBLE_SECONDS, _LOOK_AGAIN_SECONDS = 10.0, 0.05
+_CREATED_SECONDS, _VISIBLE_SECONDS, _LOOK_AGAIN_SECONDS = 30.0, 10.0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +67,11 @@ async def topic_configs(cluster: Cluster, topic: str) -> dict[str, str]:
     except ke.IncompatibleBrokerVersion:
         return {}
     found: dict[str, str] = {}
-    for code, _, _, _, entries in answer.resources:
-        if code == 0:
-            found.update((name, value) for name, value, *_ in entries if value is not None)
+    for code, message, _, _, entries in answer.resources:
+        error = error_of(code, topic, message) if code else None
+        if error is not None and not isinstance(error, _HIDDEN):
+            raise error
+        found.update((name, value) for name, value, *_ in entries if value is not None)
     return found
 
 
@@ -83,13 +93,24 @@ async def create_topic(
     """
     wanted: Any = (topic, partitions, replicas, [], list(configs.items()))
     request = CreateTopicsRequest([wanted], _CREATE_MS, validate_only=False)
-    answer = await cluster.ask_controller(request)
-    for _, code, *rest in answer.topic_errors:
-        kind = ke.for_code(code)
-        if kind is ke.TopicAlreadyExistsError:
-            return False
-        if code:
-            raise kind(f"topic {topic}: {rest[0]}" if rest and rest[0] else f"topic {topic}")
+    is_repeated = False
+    async with asyncio.timeout(_CREATED_SECONDS) as deadline:
+        while True:
+            answer = await cluster.ask_controller(request)
+            (_, code, *rest), *_ = answer.topic_errors
+            error = error_of(code, topic, rest[0] if rest else None) if code else None
+            if isinstance(error, ke.TopicAlreadyExistsError) and not is_repeated:
+                return False
+            if error is None or isinstance(error, ke.TopicAlreadyExistsError):
+                break
+            throttled_ms = getattr(answer, "throttle_time_ms", 0)
+            wait = max(_LOOK_AGAIN_SECONDS, throttled_ms / 1_000)
+            until = deadline.when() or 0.0
+            if not isinstance(error, _PASSING) or asyncio.get_running_loop().time() + wait > until:
+                raise error
+            is_repeated = True
+            await asyncio.sleep(wait)
+            await cluster.metadata.refresh()
     await _wait_until_served(cluster, topic, partitions)
     return True
 
@@ -99,8 +120,8 @@ async def _wait_until_served(cluster: Cluster, topic: str, partitions: int) -> N
     wanted = [TopicPartition(topic, number) for number in range(partitions)]
     async with asyncio.timeout(_VISIBLE_SECONDS):
         while True:
-            with contextlib.suppress(TopicMissing):
-                await cluster.metadata.partitions(topic)
+            with contextlib.suppress(TopicMissing, ke.LeaderNotAvailableError):
+                await cluster.metadata.partitions(topic, is_patient=False)
                 found = await cluster.end_offsets(wanted)
                 if not any(isinstance(offset, Exception) for offset in found.values()):
                     return

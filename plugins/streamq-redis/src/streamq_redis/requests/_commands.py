@@ -113,8 +113,8 @@ def greet() -> Command:
 
 
 def persistence() -> list[Command]:
-    """Return whether and when the server writes what it acknowledges to its disk."""
-    return [("INFO", "persistence"), ("CONFIG", "GET", "appendfsync")]
+    """Return whether and when the server writes what it acknowledges to its disk, and keeps it."""
+    return [("INFO", "persistence"), ("CONFIG", "GET", "appendfsync"), ("INFO", "memory")]
 
 
 # -- replies -----------------------------------------------------------------------------------
@@ -125,6 +125,16 @@ def checked(reply: Reply) -> Reply:
     if isinstance(reply, rx.RedisError):
         raise reply
     return reply
+
+
+def parse_durability(replies: Sequence[Reply]) -> bool:
+    """Return by the replies to :func:`persistence` whether an acknowledged record is kept."""
+    facts, policy, memory = replies
+    has_log = isinstance(facts, bytes) and b"aof_enabled:1" in facts
+    # With "everysec" a record may be acknowledged before it has left the server's memory.
+    is_synced = isinstance(policy, list) and b"always" in policy
+    is_kept = isinstance(memory, bytes) and b"maxmemory_policy:noeviction" in memory
+    return has_log and is_synced and is_kept
 
 
 def parse_greeting(reply: Reply) -> dict[bytes, Reply]:

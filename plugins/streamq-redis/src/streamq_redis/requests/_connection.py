@@ -51,7 +51,7 @@ class Server:
     Attributes:
         client_id: The server's number for the connection.
         version: The server's version.
-        is_cluster: Whether the server is a node of a cluster.
+        mode: ``standalone``, ``cluster`` or ``sentinel``.
         is_replica: Whether the server was a replica when the connection was made.
         identity: Number of this run of the server, or else the address that was connected to;
             empty if neither is known.
@@ -59,7 +59,7 @@ class Server:
 
     client_id: int
     version: str
-    is_cluster: bool
+    mode: str
     is_replica: bool
     identity: str
 
@@ -222,7 +222,10 @@ class Connection:
                 reply = exc
                 if speaks_of_server(exc):
                     verdict = verdict or exc
-            # Errors that redis-py takes for a broken connection (NOAUTH, LOADING) do end it.
+            except rx.AuthenticationError as exc:
+                # It forgets who we are; whether it refuses us is found out by logging in again.
+                raise rx.ConnectionError(f"it asks for credentials again: {exc}") from exc
+            # Errors that redis-py takes for a broken connection (LOADING) do end it.
             if not self._requests:
                 raise rx.InvalidResponse("an answer without a request")
             request = self._requests[0]

@@ -9,15 +9,16 @@ import asyncio
 from functools import partial
 
 import redis.exceptions as rx
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from streamq import ConfigurationError
 from streamq.driver import closed_error
-from streamq_redis._errors import BACKEND, known, speaks_of_server
+from streamq_redis._errors import BACKEND, is_harmless, known, speaks_of_server
+from streamq_redis._settings import RedisSettings, address_of, make_pool
 
 from ._commands import Reply, greet, is_replica, parse_greeting, unblock
 from ._connection import Connection, Server
+from ._login import Login
 from ._resolver import ResolvedConnection, ResolvedSSLConnection, Resolver
 
 _CLIENT_NAME = "streamq"
@@ -28,17 +29,20 @@ class Connector:
     """Makes the connections of one queue.
 
     Args:
-        pool: Makes connections of redis-py.
-        timeout_seconds: Longest time to resolve the name, to connect and to log in.
-        patience: Longest time for each later answer, in seconds.
+        settings: Where the server is, who logs in, and how long that may take.
+
+    Attributes:
+        address: Where the server is, without credentials, for messages.
     """
 
-    def __init__(self, pool: ConnectionPool, *, timeout_seconds: float, patience: float) -> None:
-        self._pool = pool
-        self._timeout_seconds = timeout_seconds
-        self._patience = patience
+    def __init__(self, settings: RedisSettings) -> None:
+        self._login = Login(settings.credential_source())
+        self._pool = make_pool(settings.url, self._login)
+        self._timeout_seconds = settings.connect_timeout_seconds
+        self._patience = settings.operation_timeout_seconds
+        self.address = address_of(self._pool)
         self._open: set[Connection] = set()
-        where = pool.connection_kwargs
+        where = self._pool.connection_kwargs
         self._resolver = Resolver(
             where.get("host", "localhost"),
             where.get("port", 6379),
@@ -51,8 +55,24 @@ class Connector:
         Raises:
             redis.exceptions.RedisError: The server cannot be reached in time, or refuses us.
             OSError: The server cannot be reached.
-            ConfigurationError: The server is too old.
+            ConfigurationError: The server is too old, or the source of credentials unusable.
         """
+        return await self._login.attempt(self._connect)
+
+    def close(self) -> None:
+        """Resolve the name no more."""
+        self._resolver.close()
+
+    async def gone(self) -> None:
+        """Wait until no resolution is under way and all connections are closed.
+
+        Call :meth:`close` before, and end the connections. Cancelling only stops the wait.
+        """
+        await self._resolver.gone()
+        for connection in tuple(self._open):
+            await connection.gone()
+
+    async def _connect(self) -> Connection:
         transport: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -73,19 +93,6 @@ class Connector:
         connection.when_gone(self._open.discard)
         return connection
 
-    def close(self) -> None:
-        """Resolve the name no more."""
-        self._resolver.close()
-
-    async def gone(self) -> None:
-        """Wait until no resolution is under way and all connections are closed.
-
-        Call :meth:`close` before, and end the connections. Cancelling only stops the wait.
-        """
-        await self._resolver.gone()
-        for connection in tuple(self._open):
-            await connection.gone()
-
 
 async def _meet(transport: AbstractConnection) -> Server:
     # Unlike CLIENT and INFO, HELLO is allowed to every user, whatever the ACL says.
@@ -101,20 +108,20 @@ async def _meet(transport: AbstractConnection) -> Server:
     packed = transport.pack_commands([("PING",), ("INFO", "server")])
     await transport.send_packed_command(packed, check_health=False)
     ping = await _answer(transport)  # refused by a server that is loading its data
-    if isinstance(ping, rx.ResponseError) and not isinstance(ping, rx.NoPermissionError):
+    if isinstance(ping, rx.ResponseError) and not is_harmless(ping):
         raise ping
     facts = await _answer(transport)
     if isinstance(facts, rx.ResponseError) and speaks_of_server(facts):
         raise facts
     found = parse_greeting(greeting)
-    number, version = found.get(b"id"), found.get(b"version")
+    number, version, mode = found.get(b"id"), found.get(b"version"), found.get(b"mode")
     if not isinstance(number, int) or not isinstance(version, bytes):
         raise rx.InvalidResponse("the answer to HELLO has no id or no version")
     lines = facts.splitlines() if isinstance(facts, bytes) else []
     return Server(
         number,
         version.decode(),
-        is_cluster=found.get(b"mode") == b"cluster",
+        mode=mode.decode() if isinstance(mode, bytes) else "standalone",
         is_replica=is_replica(found),
         identity=next((line[len(_RUN) :].decode() for line in lines if line.startswith(_RUN)), ""),
     )

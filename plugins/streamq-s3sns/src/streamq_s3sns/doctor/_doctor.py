@@ -1,4 +1,4 @@
-"""Examines bucket, versions, lifecycle rules and topic, and creates what is missing.
+"""Examines bucket, clock, versions, lifecycle rules and topic, and creates what is missing.
 
 Design: docs/design/s3sns.md.
 """
@@ -18,10 +18,11 @@ from streamq.driver import (
     QueueOptions,
     StreamqError,
 )
-from streamq_aws import AwsClients, error_code
+from streamq_aws import AwsClients, clock_finding, error_code
 from streamq_s3sns._errors import BACKEND, client_errors
 from streamq_s3sns._settings import S3SnsSettings, check_topic_region
 
+from ._bucket_findings import examine_bucket
 from ._lifecycle_rules import NONCURRENT, UNFINISHED, LifecycleRules
 
 _RULE_ID = "streamq-{prefix}"
@@ -29,6 +30,7 @@ _DAY_SECONDS = 86_400
 _SPARE_DAYS = 7
 _UNFINISHED_DAYS = 2  # enough time for the largest object that is handed over, at 0.5 MB/s
 _DEFAULT_REGION = "us-east-1"  # S3 refuses this name when a bucket is created there
+_ELSEWHERE = "check AWS_DEFAULT_REGION, and the endpoint if one is set"
 _NO_RULES = "NoSuchLifecycleConfiguration"
 
 
@@ -58,14 +60,18 @@ class Doctor:
         subject = f"bucket {bucket}"
         try:
             with client_errors(subject):
-                await s3.list_objects_v2(Bucket=bucket, Prefix=self._settings.prefix, MaxKeys=1)
+                answer = await s3.list_objects_v2(
+                    Bucket=bucket, Prefix=self._settings.prefix, MaxKeys=1
+                )
         except BackendError as exc:
             return [Finding(subject, False, str(exc), "run `streamq doctor --create`")]
         return [
             Finding(subject, True, f"it exists ({self._clients.region or 'no region is set'})"),
+            clock_finding(answer),
             await self._versions(s3),
             await self._rule(s3),
             await self._unfinished(s3),
+            *await examine_bucket(s3, self._settings),
             await self._topic(),
         ]
 
@@ -220,12 +226,24 @@ class Doctor:
         sns = await self._clients.client("sns")
         try:
             with client_errors(subject):
-                await sns.get_topic_attributes(TopicArn=topic)
+                found = (await sns.get_topic_attributes(TopicArn=topic))["Attributes"]
         except AccessDeniedError as exc:
             return Finding(subject, True, f"not examined: {exc}")
         except BackendError as exc:
             return Finding(subject, False, str(exc), "run `streamq doctor --create`")
-        return Finding(subject, True, "it exists")
+        readers = found.get("SubscriptionsConfirmed", "0")
+        detail = f"it exists; {readers} queues of readers are subscribed to it"
+        key = found.get("KmsMasterKeyId")
+        if key and not self._settings.notification_kms_key_id:
+            return Finding(
+                subject,
+                True,
+                f"{detail}; it is encrypted with key {key}, and the queues of readers are not",
+                "set STREAMQ_S3SNS_NOTIFICATION_KMS_KEY_ID, and let writers use the key "
+                "(kms:GenerateDataKey, kms:Decrypt)",
+                is_warning=True,
+            )
+        return Finding(subject, True, detail)
 
 
 @asynccontextmanager
