@@ -158,8 +158,8 @@ class Settings(_Base):
     )
     data_converter: str | None = Field(
         default=None,
-        description="`module:name` of the Temporal DataConverter whose codec the gateway and the "
-        "command line need to read encrypted streams",
+        description="`module:name` of the Temporal DataConverter with which the gateway, the "
+        "command line and `open_reader` decode payloads and encrypted streams",
     )
     retry_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = Field(
         default=30.0, description="how long an unreachable backend is retried before giving up"
@@ -218,6 +218,16 @@ class Settings(_Base):
     gateway_host: str = Field(default="127.0.0.1", description="address that `streamq serve` binds")
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8330, description="port that `streamq serve` binds; 0 picks a free one"
+    )
+    gateway_max_connections: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="most open event streams of the gateway; 0 for as many as the limit of file "
+        "descriptors leaves room for, at most 10,000",
+    )
+    gateway_trusted_proxies: str = Field(
+        default="",
+        description="addresses or networks, separated by commas, of the proxies whose "
+        "`X-Forwarded-For` names the client; one client gets at most half of each bound",
     )
     gateway_hosts: str = Field(
         default="",

@@ -28,21 +28,26 @@ def bytecode(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def default_sighup() -> Iterator[None]:
-    """Start processes with the default for SIGHUP, even under nohup, which has it ignored.
+def default_signals() -> Iterator[None]:
+    """Start processes with the defaults for SIGHUP and SIGINT, whatever these tests started with.
 
-    A handler is not inherited as "ignore" is, and lets this process survive the signal as before.
+    nohup has SIGHUP ignored, and a shell without job control SIGINT. A handler is not inherited as
+    "ignore" is, and lets this process survive the signal as before.
     """
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        yield
-        return
-    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    ignored = [
+        number
+        for number in (signal.SIGHUP, signal.SIGINT)
+        if signal.getsignal(number) is signal.SIG_IGN
+    ]
+    for each in ignored:
+        signal.signal(each, lambda number, frame: None)
     yield
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for each in ignored:
+        signal.signal(each, signal.SIG_IGN)
 
 
 @pytest.fixture
-def cli(tmp_path: Path, bytecode: Path, default_sighup: None) -> Iterator[Cli]:
+def cli(tmp_path: Path, bytecode: Path, default_signals: None) -> Iterator[Cli]:
     kept = {name: value for name, value in os.environ.items() if not is_ours(name)}
     environment = {**kept, "PYTHONPYCACHEPREFIX": str(bytecode)}
     runner = Cli(tmp_path, environment)

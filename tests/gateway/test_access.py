@@ -43,7 +43,16 @@ async def test_a_rebound_name_reads_nothing(start: Serve, queue: WatchedQueue) -
     port = served.server.port
     bad = ["evil.example", f"evil.example:{port}", "localhost.evil.example", "127.0.0.1.nip.io"]
     bad += ["EVIL.example.", "xn--80ak6aa92e.com", "localhost@evil.example", "a b", "[::1].evil"]
-    bad += ["2130706433", "evil.example%0a", "-", "[evil]", "http://localhost", "localhost,evil"]
+    bad += [
+        "evil.testserver",
+        "testserver.evil.example",
+        "2130706433",
+        "evil.example%0a",
+        "-",
+        "[evil]",
+        "http://localhost",
+        "localhost,evil",
+    ]
     for host in bad:
         for path in ROUTES if host == bad[0] else ("/streams/s/events",):
             response = await served.client.get(path, headers={"Host": host})
@@ -53,6 +62,7 @@ async def test_a_rebound_name_reads_nothing(start: Serve, queue: WatchedQueue) -
             assert "secret" not in response.text
     good = [f"127.0.0.1:{port}", "localhost", f"LOCALHOST:{port}", "a.localhost", "127.8.9.1"]
     good += [f"[::1]:{port}", "[::1]", "localhost.", "192.168.1.20:8330", "[fe80::1]:1"]
+    good += ["testserver", "test", "gateway.test"]  # for tests; nobody can register them
     for host in good:
         response = await served.client.get("/streams/s/events", headers={"Host": host})
         assert response.status_code == 200, host

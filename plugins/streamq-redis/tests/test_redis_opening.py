@@ -92,6 +92,34 @@ async def test_cluster_node_is_refused_at_open(start_server: StartServer, open_a
         await open_at(server.url)
 
 
+class Sentinel(EmbeddedRedis):
+    """Watches a primary, and answers on a port of its own."""
+
+    def command(self, data_dir: Path) -> list[str]:
+        """Return the command line; a Sentinel needs a file that it can write."""
+        configuration = data_dir / "sentinel.conf"
+        configuration.touch()
+        program = super().command(data_dir)[0]
+        arguments = ("--sentinel", "--port", str(self.port), "--bind", "127.0.0.1")
+        return [program, str(configuration), *arguments]
+
+    def answers(self, log: Path) -> bool:
+        """Whether it answers."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+async def test_sentinel_is_refused_at_open(binary: Path, open_at: OpenAt) -> None:
+    """It answers like a server, and knows no command for streams."""
+    refused = pytest.raises(ConfigurationError, match="lead to the primary")
+    with Sentinel(binary=binary) as sentinel, refused:
+        await open_at(sentinel.url)
+
+
 async def test_unix_socket_works(
     start_server: StartServer, open_at: OpenAt, stream: StreamId, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import socket
 import sys
@@ -51,10 +52,11 @@ def serve(
     settings = load_settings(**overrides)
     configured_conversion(settings, stream_id("any", settings))  # raises if the converter is wrong
     with needs_extra("gateway"):
-        from streamq.gateway import create_app
+        from streamq.gateway import create_app, raise_descriptor_limit
         from streamq.gateway import serve as serve_app
 
     async def work() -> int:
+        raise_descriptor_limit()
         app = create_app(settings=settings)
         async with serve_app(app, settings.gateway_host, settings.gateway_port) as server:
             # Without replay, the gateway would take records away from their reader.
@@ -74,6 +76,9 @@ def serve(
                     "the gateway asks for no credentials; use --host 127.0.0.1, or put a proxy in "
                     "front that authenticates"
                 )
+            # What exists by now stays: without it, a collection takes a few ms instead of 50.
+            gc.collect()
+            gc.freeze()
             await server.wait()
         return 0
 

@@ -5,12 +5,17 @@
 
 From the outside in:
 
-* ``_app``: routes and their parameters. ``_page``, ``static/``: the page.
-* ``_sse``: the response that sends a stream as Server-Sent Events. ``_error_responses``: errors.
-* ``_gateway``: owns the queue, the hubs and the open connections.
-* ``_follower``: reads a stream for one client. ``_hub``: reads a stream once for all clients.
-* ``_ring``, ``_frames``: encoded events in memory. ``_failure_log``: logs each failure once.
-* ``_server``: runs the application in the current event loop. ``_options``: bounds and deadlines.
+* ``_app``: routes and their parameters. ``_access``: who may ask. ``_page``, ``static/``: the page.
+* ``_sse``, ``_opening``: the response that sends a stream as Server-Sent Events, and its beginning.
+  ``_error_responses``: errors.
+* ``_loops``, ``_gateway``: own the queues (``_queues``), the hubs and the open connections.
+* ``_follower``: reads a stream for one client. ``_hub``: reads its live events for all clients.
+  ``_catch_up``: reads the others, in pages.
+* ``_ring``, ``_pages``, ``_frames``, ``_places``: encoded events in memory, and their places.
+* ``_clients``, ``_turns``, ``_pacer``: bounds, and who comes next. ``_options``: their values.
+* ``_failure_log``, ``_log_limit``: what is logged, and how often.
+* ``_server``: runs the application in the current event loop. ``_listener``, ``_http_protocol``,
+  ``_descriptors``: its connections. ``_server_watch``: notices that any server stops.
 
 Design: docs/design/gateway.md.
 """
@@ -24,6 +29,7 @@ except ModuleNotFoundError as exc:
     ) from exc
 
 from ._app import create_app
+from ._descriptors import raise_descriptor_limit
 from ._gateway import Gateway, GatewayStatistics
 from ._options import GatewayOptions
 from ._server import GatewayServer, serve
@@ -34,5 +40,6 @@ __all__ = [
     "GatewayServer",
     "GatewayStatistics",
     "create_app",
+    "raise_descriptor_limit",
     "serve",
 ]

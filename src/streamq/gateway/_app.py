@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -17,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamq._errors import BackendUnavailableError, StreamNotFoundError, StreamqError
 from streamq._events import StreamId
@@ -26,22 +25,25 @@ from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
 from ._access import MOUNTED, Access, AccessGuard
-from ._error_responses import BadRequestError, Problem
+from ._clients import GatewayLimitError
+from ._error_responses import HEADERS, BadRequestError, Problem
 from ._gateway import Gateway
+from ._log_limit import gateway_logger
 from ._loops import LoopGateways
+from ._opening import ClientGoneError, follow_unless_gone
 from ._options import GatewayOptions
 from ._page import page_routes
 from ._places import EventPlace, NamedPlace
 from ._sse import EventStream
 
-_logger = logging.getLogger("streamq.gateway")
+_logger = gateway_logger()
 
 _MAX_WAIT_SECONDS = 300.0
 _MAX_LISTED = 1_000
 _LISTED = 100
 _READY_SECONDS = 2.0
 _EVENTS = "/events"
-_NO_STORE = {"Cache-Control": "no-store"}
+_CLIENT_GONE = 499  # for logs: no client gets it
 
 
 def create_app(
@@ -74,7 +76,7 @@ def create_app(
     Args:
         queue: An open queue to use; it stays open. By default the configured one is opened.
         settings: Tenant and limits; by default the configured ones.
-        options: Bounds and deadlines of connections.
+        options: Bounds and deadlines; by default those of the settings.
         hosts: Names by which browsers reach the gateway, besides localhost, this machine's name and
             IP addresses; by default those of ``STREAMQ_GATEWAY_HOSTS``. A request that names
             another host gets 421, as its sender may have been led here by DNS rebinding. Where
@@ -87,7 +89,7 @@ def create_app(
         ConfigurationError: A setting is invalid.
     """
     chosen = settings or load_settings()
-    gateway = Gateway(queue, chosen, options or GatewayOptions())
+    gateway = Gateway(queue, chosen, options or GatewayOptions.from_settings(chosen))
     gateways = LoopGateways(gateway)
     access = Access.of(
         _listed(chosen.gateway_hosts) if hosts is None else hosts,
@@ -104,6 +106,7 @@ def create_app(
                 allow_headers=["Last-Event-ID"],
             )
         )
+    middleware.append(Middleware(_InTurn, gateways=gateways))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -139,6 +142,25 @@ class _GatewayApp(Starlette):
 
 def _listed(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
+
+
+class _InTurn:
+    """Lets requests begin in turn, so that a flood of them does not delay live events."""
+
+    def __init__(self, app: ASGIApp, gateways: LoopGateways) -> None:
+        self._app = app
+        self._gateways = gateways
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            gateway = self._gateways.current()
+            try:
+                await gateway.enter(scope)
+            except GatewayLimitError as exc:
+                response = Problem.of(exc).response(gateway.options.retry_seconds)
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class _NameConvertor(Convertor[str]):
@@ -182,9 +204,14 @@ async def _events(request: Request, stream: StreamId) -> Response:
     after = _start(request)
     wait = request.query_params.get("wait")
     wait_seconds = 0.0 if wait is None else _number("wait", wait, _MAX_WAIT_SECONDS)
-    follower = await gateway.follow(stream, after, may_be_missing=wait is not None)
+    client = gateway.client_of(request.scope)
+    follow = gateway.follow(stream, after, may_be_missing=wait is not None, client=client)
+    try:
+        follower = await follow_unless_gone(gateway, request.receive, follow)
+    except ClientGoneError:
+        return Response(status_code=_CLIENT_GONE)
     if follower is None:
-        return Response(status_code=204, headers=_NO_STORE)
+        return Response(status_code=204, headers=HEADERS)
     opening = None if isinstance(after, EventPlace) else follower.place
     return EventStream(gateway, follower, opening=opening, wait_seconds=wait_seconds)
 
@@ -192,7 +219,8 @@ async def _events(request: Request, stream: StreamId) -> Response:
 async def _status(request: Request, stream: StreamId) -> Response:
     gateway = _gateway(request)
     try:
-        status = await describe(stream, queue=await gateway.open(), settings=gateway.settings)
+        async with gateway.query(gateway.client_of(request.scope)) as queue:
+            status = await describe(stream, queue=queue, settings=gateway.brief_settings)
     except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
         raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
     return JSONResponse(
@@ -207,7 +235,7 @@ async def _status(request: Request, stream: StreamId) -> Response:
             "size_bytes": status.size_bytes,
             "expires_in_seconds": _seconds(status.expires_in),
         },
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
 
 
@@ -219,17 +247,8 @@ async def _list(request: Request) -> Response:
     gateway = _gateway(request)
     prefix = request.query_params.get("prefix", "")
     limit = int(_number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
-    queue = await gateway.open()
-    found: list[StreamInfo] = []
-    infos = queue.streams(gateway.settings.tenant, prefix)
-    try:
-        async for info in infos:
-            found.append(info)
-            if len(found) == _MAX_LISTED:
-                break
-    finally:
-        if isinstance(infos, AsyncGenerator):
-            await infos.aclose()
+    async with gateway.query(gateway.client_of(request.scope), is_list=True) as queue:
+        found = await _found(queue.streams(gateway.settings.tenant, prefix))
     # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
     listed = [
@@ -243,15 +262,28 @@ async def _list(request: Request) -> Response:
     ]
     return JSONResponse(
         {"streams": listed, "is_complete": len(found) < _MAX_LISTED and len(found) <= limit},
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
+
+
+async def _found(infos: AsyncIterator[StreamInfo]) -> list[StreamInfo]:
+    found: list[StreamInfo] = []
+    try:
+        async for info in infos:
+            found.append(info)
+            if len(found) == _MAX_LISTED:
+                break
+    finally:
+        if isinstance(infos, AsyncGenerator):
+            await infos.aclose()
+    return found
 
 
 async def _healthz(request: Request) -> Response:
     statistics = _gateway(request).statistics()
     return JSONResponse(
         {"status": "ok", "streams": statistics.streams, "connections": statistics.connections},
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
 
 
@@ -267,7 +299,7 @@ async def _readyz(request: Request) -> Response:
         raise BackendUnavailableError(
             f"no answer within {_READY_SECONDS:g} s", backend=queue.backend
         ) from exc
-    return JSONResponse({"status": "ok", "backend": queue.backend}, headers=_NO_STORE)
+    return JSONResponse({"status": "ok", "backend": queue.backend}, headers=HEADERS)
 
 
 def _gateway(request: Request) -> Gateway:
@@ -320,9 +352,13 @@ async def _on_http_exception(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "http")
     return JSONResponse(
-        {"error": code, "message": exc.detail}, exc.status_code, headers=exc.headers
+        {"error": code, "message": exc.detail},
+        exc.status_code,
+        headers={**HEADERS, **(exc.headers or {})},
     )
 
 
 async def _on_exception(_request: Request, _exc: Exception) -> Response:
-    return JSONResponse({"error": "internal", "message": "the gateway failed; see its log"}, 500)
+    return JSONResponse(
+        {"error": "internal", "message": "the gateway failed; see its log"}, 500, headers=HEADERS
+    )

@@ -20,6 +20,11 @@ from streamq._errors import (
     ThrottledError,
 )
 
+from ._clients import ClientLimitError, GatewayLimitError
+
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""Headers of every answer that is JSON."""
+
 
 class BadRequestError(StreamqError):
     """A request has a parameter that cannot be used."""
@@ -34,6 +39,8 @@ _PUBLIC: dict[type[StreamqError], int] = {
     StreamNotFoundError: 404,
     CursorError: 409,
     IdleTimeoutError: 504,
+    ClientLimitError: 429,
+    GatewayLimitError: 503,
 }
 
 _REPLACED: dict[type[StreamqError], tuple[int, str]] = {
@@ -78,7 +85,7 @@ class Problem:
 
     def response(self, retry_seconds: float) -> JSONResponse:
         """Return the problem as JSON, with ``Retry-After`` if it is retryable."""
-        headers = {"Cache-Control": "no-store"}
+        headers = dict(HEADERS)
         if self.retryable:
             headers["Retry-After"] = str(math.ceil(retry_seconds))
         return JSONResponse(

@@ -1,13 +1,18 @@
-"""Logs the failures of streams, each reason once, however often clients reconnect."""
+"""Logs the failures of streams, each reason once, however often clients reconnect.
+
+Design: docs/design/gateway.md.
+"""
 
 from __future__ import annotations
 
 import logging
 
-from streamq._errors import IdleTimeoutError, StreamqError
+from streamq._errors import IdleTimeoutError, StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 
-_logger = logging.getLogger("streamq.gateway")
+from ._log_limit import gateway_logger
+
+_logger = gateway_logger()
 
 _MAX_STREAMS = 1_000
 
@@ -24,8 +29,10 @@ class FailureLog:
         if self._logged.pop(stream, None) == line:
             level = logging.DEBUG
         else:
-            # A forgotten tab on an abandoned stream would otherwise warn for ever.
-            level = logging.INFO if isinstance(error, IdleTimeoutError) else logging.WARNING
+            # A forgotten tab on an abandoned stream would otherwise warn for ever, and so would
+            # clients that wait for streams which never begin.
+            is_usual = isinstance(error, (IdleTimeoutError, StreamNotFoundError))
+            level = logging.INFO if is_usual else logging.WARNING
         self._logged[stream] = line
         if len(self._logged) > _MAX_STREAMS:
             del self._logged[next(iter(self._logged))]

@@ -1,19 +1,20 @@
-"""Reads a stream for one client: from the hub's ring, or from the backend while it is behind."""
+"""Reads a stream for one client: from the hub's ring, or in pages of the log while it is behind.
+
+Design: docs/design/gateway.md.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
-from streamq._events import Gap
-from streamq.reading._reader import StreamReader
-
-from ._frames import clip, encode_event
+from ._catch_up import CatchUp, PageRequest
+from ._clients import Hold
 from ._hub import Hub
+from ._pages import ReadPlace
 from ._places import EventPlace, began_again
 
-_BATCH_BYTES = 65_536
+_EMPTY_PAGE_SECONDS = 1.0
 
 
 class Follower:
@@ -22,9 +23,21 @@ class Follower:
     Args:
         hub: The stream.
         place: The last event that the client has.
+        catch_up: Reads pages of the log.
+        client: Name of the client, whose pages are read in turn with those of others.
+        connection: What the client holds while it follows.
+        waiting: What it holds until the stream exists.
     """
 
-    def __init__(self, hub: Hub, place: EventPlace) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        place: EventPlace,
+        catch_up: CatchUp,
+        client: str,
+        connection: Hold,
+        waiting: Hold | None = None,
+    ) -> None:
         self.hub = hub
         self.offset = place.offset
         """Offset of the last event delivered."""
@@ -32,7 +45,12 @@ class Follower:
         self._begin: EventPlace | None = place if place.epoch else None
         self.is_ended = False
         """Whether that event was the seal."""
-        self._log: StreamReader[Any, Gap] | None = None
+        self._catch_up = catch_up
+        self._client = client
+        self._connection = connection
+        self._waiting = waiting
+        self._place: ReadPlace | None = None
+        self._request: PageRequest | None = None
 
     @property
     def place(self) -> EventPlace:
@@ -47,62 +65,83 @@ class Follower:
 
         Raises:
             CursorError: The client's place belongs to an earlier stream of this name.
-            StreamqError: The reader of the hub, or of this client, has failed.
+            StreamqError: The reader of the hub, or a page for this client, has failed.
         """
+        self.hub.start()
         until = time.monotonic() + max_wait
         while not self.is_ended:
             left = max(until - time.monotonic(), 0.0)
-            data = await (self._read_ring(left) if self._log is None else self._read_log(left))
+            data = await self._read(left)
+            if self._waiting is not None and self.hub.has_appeared:
+                self._waiting.release()
+                self._waiting = None
             if data or time.monotonic() >= until:
                 return data
         return b""
 
-    async def aclose(self) -> None:
-        """Close this client's own reader, if there is one. Idempotent."""
-        if self._log is not None:
-            log, self._log = self._log, None
-            await log.aclose()
+    def close(self) -> None:
+        """Give up what the client waits for and holds. Idempotent."""
+        if self._request is not None:
+            self._request.drop()
+            self._request = None
+        if self._waiting is not None:
+            self._waiting.release()
+        self._connection.release()
 
-    async def _read_ring(self, max_wait: float) -> bytes:
+    async def _read(self, max_wait: float) -> bytes:
         hub = self.hub
         changed = hub.changed  # taken before the ring is read, so that no change is missed
-        self._compare(hub.epochs.at(self.offset))
-        found = hub.ring.after(self.offset)
-        if found is None:
-            self._log = await hub.open_log(self.offset)
+        if self._request is None:
+            self._compare(hub.epochs.at(self.offset))
+            found = hub.ring.after(self.offset)
+            if found is not None:
+                self._place = None
+                data, offset = found
+                if data:
+                    self._advance(offset, 0)
+                if hub.is_ended and self.offset >= hub.ring.offset:
+                    self.is_ended = True
+                elif not data:
+                    hub.raise_failure()
+                    await _wait(changed, max_wait)
+                return data
+        return await self._read_page(max_wait, changed)
+
+    async def _read_page(self, max_wait: float, changed: asyncio.Event) -> bytes:
+        """Return frames of the page that has the next event; ``b""`` if it is not there yet."""
+        if self._place is None:
+            # If the client has named an epoch, its last event is read again, to compare it.
+            first = self.offset if self._begin is None else self.offset - 1
+            self._place = self.hub.places.before(first)
+        place = self._place
+        if self._request is None:
+            self._request = self._catch_up.request(self.hub, place, self._client)
+        request = self._request
+        if not await request.wait(max_wait):
             return b""
-        data, offset = found
-        if offset > self.offset:
-            self.offset, self._epoch, self._begin = offset, 0, None
-        if hub.is_ended and self.offset >= hub.ring.offset:
-            self.is_ended = True
-        elif not data:
-            hub.raise_failure()
-            try:
-                async with asyncio.timeout(max_wait):
-                    await changed.wait()
-            except TimeoutError:
-                pass
+        try:
+            page = request.result()
+        finally:
+            self._request = None
+            request.drop()
+        if page is None:  # the log ends here, before the events in the ring
+            self.hub.raise_failure()
+            self._place = None
+            await _wait(changed, min(max_wait, _EMPTY_PAGE_SECONDS))
+            return b""
+        data = b""
+        self._compare(page.epochs.at(self.offset))
+        if page.last > self.offset:
+            data, offset = page.after(self.offset)
+            self._advance(offset, page.epochs.at(offset))
+            self.is_ended = page.is_end and self.offset == page.last
+        if self.offset >= page.last:
+            self._place = page.end
+        await asyncio.sleep(0)  # a read that never blocks must not starve other clients
         return data
 
-    async def _read_log(self, max_wait: float) -> bytes:
-        log = self._log
-        assert log is not None
-        events = await log.read_batch(max_bytes=_BATCH_BYTES, max_wait=max_wait)
-        frames: list[bytes] = []
-        for event in events:
-            if event.offset == self.offset and not isinstance(event, Gap):
-                self._compare(event.epoch)
-            missing = clip(event, self.offset)
-            if missing is not None:
-                frame = encode_event(missing)
-                frames.append(frame.data)
-                self.offset, self._epoch, self._begin = frame.offset, frame.epoch, None
-        self.is_ended = log.seal is not None
-        if self.is_ended or self.hub.ring.after(self.offset) is not None:
-            await self.aclose()
-        await asyncio.sleep(0)  # a read that never blocks must not starve other clients
-        return b"".join(frames)
+    def _advance(self, offset: int, epoch: int) -> None:
+        self.offset, self._epoch, self._begin = offset, epoch, None
 
     def _compare(self, epoch: int) -> None:
         """Compare the epoch that the client named with that of the event at its place."""
@@ -110,3 +149,11 @@ class Follower:
             if self._begin.epoch != epoch:
                 raise began_again(self.hub.stream, self._begin)
             self._begin = None
+
+
+async def _wait(changed: asyncio.Event, max_wait: float) -> None:
+    try:
+        async with asyncio.timeout(max_wait):
+            await changed.wait()
+    except TimeoutError:
+        pass

@@ -1,28 +1,40 @@
-"""Owns the resources of the application: the queue, a hub for each watched stream, connections."""
+"""Owns the resources of the application: queues, a hub for each watched stream, connections.
+
+Design: docs/design/gateway.md.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import signal
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from streamq._errors import ClosedError, CursorError, StreamNotFoundError
+from streamq._errors import CapabilityError, CursorError, StreamNotFoundError
 from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue, close_all
-from streamq.opening._open import open_queue
+from streamq.opening._open import retry_policy
+from streamq.reading._tail import read_latest
 
+from ._catch_up import CatchUp
+from ._clients import Bound, Clients
+from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
-from ._hub import Hub
+from ._hub import OPEN_RETRY_SECONDS, Hub, Place, locate
 from ._options import GatewayOptions
+from ._pacer import Gate, Pacer
+from ._pages import ReadPlace
 from ._places import EventPlace, NamedPlace
+from ._queues import Queues
+from ._ring import RingBudget
+from ._server_watch import ServerWatch
+from ._turns import Turns
 
-_SERVER_POLL_SECONDS = 0.25
-_CLOSING = "the gateway is shutting down"
+_LISTS = 2
 
 
 class Stoppable(Protocol):
@@ -39,10 +51,20 @@ class GatewayStatistics:
     Attributes:
         streams: Streams that are being read, or were until a few seconds ago.
         connections: Open SSE connections.
+        waiting: How many of them wait for a stream that does not exist.
+        lingering: Streams that stay open after their last client left.
+        page_reads: Pages that are being read for clients that catch up.
+        page_waits: Pages that wait for their turn to be read.
+        memory_bytes: Memory of encoded events, about.
     """
 
     streams: int
     connections: int
+    waiting: int = 0
+    lingering: int = 0
+    page_reads: int = 0
+    page_waits: int = 0
+    memory_bytes: int = 0
 
 
 class Gateway:
@@ -53,8 +75,8 @@ class Gateway:
     :meth:`aclose` when the parent shuts down.
 
     Args:
-        queue: An open queue to use; it stays open. By default the configured one is opened, and
-            closed with the gateway.
+        queue: An open queue to use for everything; it stays open. By default the configured one is
+            opened twice, for live events and for all other reads, and closed with the gateway.
         settings: Tenant and limits.
         options: Bounds and deadlines of connections.
     """
@@ -64,51 +86,110 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.options = options
-        self._given = queue
-        self._owned: ChunkQueue | None = None
-        self._opening = asyncio.Lock()
-        self._closing = 0
+        share = options.share
+        self._queues = Queues(queue, settings)
+        self._clients = Clients(options.trusted_proxies)
         self._hubs: dict[StreamId, Hub] = {}
-        self._failures = FailureLog()
+        self._lingering: OrderedDict[Hub, None] = OrderedDict()
+        self.failures = FailureLog()
+        """Logs why streams cannot be read."""
         self._connections: set[Stoppable] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._watcher: asyncio.Task[None] | None = None
+        self._watch = ServerWatch()
+        self._room: int | None = options.max_connections
+        self._rings = RingBudget(options.rings_bytes)
+        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer())
+        self._gate = Gate()
+        self._queries = Turns(options.max_queries, share(options.max_queries))
+        self._lists = Turns(_LISTS, 1)
+        self._held = Bound(
+            "open event streams", lambda: self.max_connections, lambda: share(self.max_connections)
+        )
+        self._awaited = Bound(
+            "connections that wait for a stream",
+            lambda: options.max_waiting,
+            lambda: share(options.max_waiting),
+        )
+
+    @property
+    def max_connections(self) -> int:
+        """Most open event streams."""
+        if self._room is None:
+            self._room = room_for_connections() * 10 // 11  # the rest is for short requests
+        return self._room
+
+    @property
+    def brief_settings(self) -> Settings:
+        """The settings for questions that a client waits for: retried for 2 s at most."""
+        retry_seconds = min(self.settings.retry_seconds, OPEN_RETRY_SECONDS)
+        return self.settings.model_copy(update={"retry_seconds": retry_seconds})
 
     def statistics(self) -> GatewayStatistics:
         """Return the counters; cheap, and possible at any time."""
-        return GatewayStatistics(len(self._hubs), len(self._connections))
+        catch_up = self._catch_up
+        return GatewayStatistics(
+            streams=len(self._hubs),
+            connections=len(self._connections),
+            waiting=self._awaited.held,
+            lingering=len(self._lingering),
+            page_reads=catch_up.turns.taken,
+            page_waits=catch_up.turns.waiting,
+            memory_bytes=self._rings.used + catch_up.cache.size_bytes,
+        )
+
+    def client_of(self, scope: Any) -> str:
+        """Return the name of the client of a request, by its ASGI scope."""
+        return self._clients.name(scope)
+
+    async def enter(self, scope: Any) -> None:
+        """Wait until a request may begin: one after the other, in rotation over clients.
+
+        Raises:
+            GatewayLimitError: It may not within ``queue_seconds``.
+        """
+        await self._gate.enter(self.client_of(scope), self.options.queue_seconds)
 
     async def open(self) -> ChunkQueue:
-        """Return the queue; open the configured one if necessary.
+        """Return the queue of live events; open the configured one if necessary.
 
         Raises:
             ClosedError: The gateway is shutting down.
             StreamqError: As for :func:`streamq.open_queue`; the next call tries again.
         """
-        self._check_open()
-        if self._given is not None:
-            return self._given
-        async with self._opening:
-            self._check_open()
-            if self._owned is None:
-                opened = await open_queue(self.settings)
-                if self._closing:
-                    await opened.aclose()
-                    raise ClosedError(_CLOSING)
-                self._owned = opened
-            return self._owned
+        return await self._queues.open()
+
+    @asynccontextmanager
+    async def query(self, client: str, *, is_list: bool = False) -> AsyncIterator[ChunkQueue]:
+        """Return the queue for a question that is not about live events, when its turn comes.
+
+        Args:
+            client: Who asks.
+            is_list: Whether all streams are listed, which is done for few clients at once.
+
+        Raises:
+            GatewayLimitError: No turn came within ``queue_seconds``.
+            StreamqError: As for :meth:`open`.
+        """
+        turns = self._lists if is_list else self._queries
+        async with turns.turn(client, self.options.queue_seconds):
+            yield await self._queues.open_for_the_past()
 
     async def aclose(self) -> None:
-        """End every connection, stop reading, and close the queue if it was opened here.
+        """End every connection, stop reading, and close the queues that were opened here.
 
         Idempotent. Producers are not affected. The gateway can be used again afterwards. This waits
         for an :meth:`open` in progress, which raises ``ClosedError``.
 
         Cancellation: everything is released all the same, soon after this call at the latest.
         """
-        self._closing += 1
+        self._queues.refuse()
         await close_all(
-            self._stop_watcher, self._close_hubs, self._close_queue, self._allow_opening
+            self._stop_watcher,
+            self._close_hubs,
+            self._catch_up.aclose,
+            self._queues.aclose,
+            self._allow_opening,
         )
 
     @asynccontextmanager
@@ -122,13 +203,12 @@ class Gateway:
 
     def twin(self) -> Gateway:
         """Return another gateway with the same queue, if one was given, settings and options."""
-        return Gateway(self._given, self.settings, self.options)
+        return Gateway(self._queues.given, self.settings, self.options)
 
     def renew(self) -> None:
         """Begin anew for another event loop: what belonged to the last one has ended with it."""
-        if self._owned is not None:
-            self._owned.abandon()
-        Gateway.__init__(self, self._given, self.settings, self.options)
+        self._queues.abandon()
+        Gateway.__init__(self, self._queues.given, self.settings, self.options)
 
     def stop_connections(self) -> None:
         """End every open connection; clients reconnect and continue where they were."""
@@ -147,65 +227,105 @@ class Gateway:
             self._connections.discard(connection)
 
     async def follow(
-        self, stream: StreamId, after: EventPlace | NamedPlace, *, may_be_missing: bool = False
+        self,
+        stream: StreamId,
+        after: EventPlace | NamedPlace,
+        *,
+        may_be_missing: bool = False,
+        client: str = "",
     ) -> Follower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
+
+        A stream that does not exist costs no hub, unless the client waits for it.
 
         Args:
             stream: The stream.
             after: The last event that the client has; ``"last"`` for the latest value, ``"tail"``
                 for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
+            client: Name of the client, from :meth:`client_of`.
 
         Returns:
             A follower, or ``None`` if the client already has the end of the stream.
 
         Raises:
+            ClientLimitError: The client follows too many streams.
+            GatewayLimitError: All clients together do.
             StreamNotFoundError: The stream does not exist.
             CursorError: The client names an event that the stream does not have, or one of an
                 earlier stream of this name.
             CapabilityError: A place was requested that the backend cannot locate.
             StreamqError: The backend cannot be queried.
+
+        Cancellation: leaves nothing behind.
         """
-        hub = self._join(await self.open(), stream)
+        connection = self._held.take(client)
+        waiting = None
         try:
-            place = await hub.opened()
-            named = None if isinstance(after, EventPlace) else after
-            beyond = after.offset if isinstance(after, EventPlace) else 0
-            is_far = named is not None or beyond > max(hub.ring.offset, place.offset or 0)
-            if is_far or hub.is_ended:
-                place = await hub.refresh()
-            if hub.is_outdated:
-                self._forget(hub)
-                self._leave(hub)
-                hub = self._join(await self.open(), stream)
-                place = await hub.opened()
-            if not hub.has_appeared and (beyond or not may_be_missing):
-                raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
-            if not isinstance(after, EventPlace):
-                after = await hub.resolve(after)
+            queue = await self.open()
+            hub = self._usable_hub(stream)
+            if hub is None or not _knows(hub, after):
+                place, latest = await self._look(stream, client, after)
+                hub = self._usable_hub(stream)
+                if hub is not None:
+                    hub.note(place)
+                    if hub.is_outdated:
+                        self._forget(hub)
+                        hub = None
+                hub = hub or self._new_hub(queue, stream, place)
+                if latest is not None:
+                    hub.places.add(latest)
+                if not isinstance(after, EventPlace):
+                    after = _named_place(hub, latest)
+            # Without an await from here on, so that the hub cannot be closed meanwhile.
+            if not hub.has_appeared:
+                if after.offset or not may_be_missing:
+                    raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
+                waiting = self._awaited.take(client)
             hub.check_life(after)
-            newest = max(hub.ring.offset, place.offset or 0)
-            if (hub.is_ended or place.is_sealed) and after.offset >= newest:
-                self._leave(hub)
-                return None
-            if named is None and place.offset is not None and after.offset > newest:
-                raise CursorError(
-                    f"event {after.offset} is beyond the newest event {newest} of stream {stream}; "
-                    "it was deleted, or had expired, and began again: read it from the beginning",
-                    stream=str(stream),
-                )
+            _check_offset(hub, after.offset)
         except BaseException:
-            self._leave(hub)
+            connection.release()
+            if waiting is not None:
+                waiting.release()
             raise
-        return Follower(hub, after)
+        if _has_end(hub, after.offset):
+            connection.release()
+            return None
+        self._join(hub)
+        return Follower(hub, after, self._catch_up, client, connection, waiting)
 
     async def leave(self, follower: Follower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
-        try:
-            await follower.aclose()
-        finally:
-            self._leave(follower.hub)
+        self.release(follower)
+
+    def release(self, follower: Follower) -> None:
+        """Do what :meth:`leave` does, at once."""
+        follower.close()
+        self._leave(follower.hub)
+
+    def own(self, task: asyncio.Task[Any]) -> None:
+        """Wait for a task when the gateway is closed."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look(
+        self, stream: StreamId, client: str, after: EventPlace | NamedPlace
+    ) -> tuple[Place, ReadPlace | None]:
+        """Return where a stream stands, and the place before its latest value if that was asked.
+
+        The place is that of a hub that others have made meanwhile, if possible.
+        """
+        async with self.query(client) as queue:
+            hub = self._usable_hub(stream)
+            if hub is not None and _knows(hub, after):
+                return hub.place, None
+            retry = retry_policy(self.brief_settings, queue, stream)
+            place = await locate(queue, stream, retry)
+            if after != "last" or not place.exists or place.offset is None:
+                return place, None
+            cursor = await read_latest(queue, stream, retry)
+            return place, ReadPlace(cursor.progress.offset, cursor.encode(stream))
 
     async def _stop_watcher(self) -> None:
         self.stop_connections()
@@ -215,72 +335,104 @@ class Gateway:
 
     async def _close_hubs(self) -> None:
         hubs, self._hubs = list(self._hubs.values()), {}
+        self._lingering.clear()
         for hub in hubs:
             if hub.linger is not None:
                 hub.linger.cancel()
-        await asyncio.gather(*(hub.aclose() for hub in hubs), *self._tasks)
-
-    async def _close_queue(self) -> None:
-        async with self._opening:  # a queue that is being opened is closed before this returns
-            owned, self._owned = self._owned, None
-            if owned is not None:
-                await owned.aclose()
+            self._catch_up.cache.forget(hub)
+        closing = (hub.aclose() for hub in hubs)
+        await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
 
     async def _allow_opening(self) -> None:
-        self._closing -= 1
+        self._queues.allow()
 
-    def _check_open(self) -> None:
-        if self._closing:
-            raise ClosedError(_CLOSING)
-
-    def _join(self, queue: ChunkQueue, stream: StreamId) -> Hub:
+    def _usable_hub(self, stream: StreamId) -> Hub | None:
         hub = self._hubs.get(stream)
-        if hub is None or hub.failure is not None:
-            hub = self._hubs[stream] = Hub(
-                queue, stream, self.settings, self.options, self._failures
-            )
+        return None if hub is None or hub.failure is not None else hub
+
+    def _new_hub(self, queue: ChunkQueue, stream: StreamId, place: Place) -> Hub:
+        """Return a hub that reads nothing yet; :meth:`_join` keeps it."""
+        return Hub(queue, stream, place, self.settings, self.options, self.failures, self._rings)
+
+    def _join(self, hub: Hub) -> None:
+        self._hubs[hub.stream] = hub
         hub.clients += 1
         if hub.linger is not None:
             hub.linger.cancel()
             hub.linger = None
-        return hub
+            del self._lingering[hub]
 
     def _leave(self, hub: Hub) -> None:
         hub.clients -= 1
         if hub.clients:
             return
-        if hub.failure is not None:  # its reader has ended, and no other client will join it
-            self._forget(hub)
-        else:
-            loop = asyncio.get_running_loop()
-            hub.linger = loop.call_later(self.options.linger_seconds, self._retire, hub)
+        if hub.failure is not None or not hub.is_started:
+            self._forget(hub)  # it does not read, and no other client will join it
+            return
+        if not hub.has_appeared:  # nothing is kept for what is not there
+            self._retire(hub)
+            return
+        loop = asyncio.get_running_loop()
+        hub.linger = loop.call_later(self.options.linger_seconds, self._retire, hub)
+        self._lingering[hub] = None
+        if len(self._lingering) > self.options.max_lingering:
+            oldest = next(iter(self._lingering))
+            assert oldest.linger is not None
+            oldest.linger.cancel()
+            self._retire(oldest)
 
     def _forget(self, hub: Hub) -> None:
+        self._lingering.pop(hub, None)
+        self._catch_up.cache.forget(hub)
+        self._rings.remove(hub.ring)
         if self._hubs.get(hub.stream) is hub:
             del self._hubs[hub.stream]
 
     def _retire(self, hub: Hub) -> None:
         self._forget(hub)
-        task = asyncio.create_task(hub.aclose())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.own(asyncio.create_task(hub.aclose()))
 
     async def _watch_server(self) -> None:
-        """Stop all connections as soon as uvicorn begins to exit; runs while there are any.
-
-        uvicorn ends the lifespan only when every connection is closed, and by default waits for
-        that without limit. It has no other notification for an application. Its signal handler is a
-        method of the server, whose ``should_exit`` is public.
-        """
-        while self._connections:
-            if _server_is_exiting():
-                self.stop_connections()
-            await asyncio.sleep(_SERVER_POLL_SECONDS)
+        """Stop all connections as soon as the server begins to exit; runs while there are any."""
+        await self._watch.wait(lambda: bool(self._connections), self.stop_connections)
 
 
-def _server_is_exiting() -> bool:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        server = getattr(signal.getsignal(number), "__self__", None)
-        if getattr(server, "should_exit", False) is True:
-            return True
-    return False
+def _knows(hub: Hub, after: EventPlace | NamedPlace) -> bool:
+    """Return whether a hub can place a client without a question to the backend."""
+    if not isinstance(after, EventPlace) or hub.is_ended:  # newer events, or another stream
+        return False
+    return hub.has_appeared and after.offset <= hub.newest
+
+
+def _named_place(hub: Hub, latest: ReadPlace | None) -> EventPlace:
+    """Return the place before the latest value, if it was looked for, or else at the tail.
+
+    Raises:
+        CapabilityError: The backend cannot tell where the stream ends.
+    """
+    place = hub.place
+    if place.offset is None:
+        raise CapabilityError("only reading this stream can show where it ends")
+    if latest is not None:
+        return EventPlace(latest.offset, hub.epochs.at(latest.offset))
+    offset = place.tail.progress.offset if place.tail else hub.ring.offset
+    return EventPlace(offset, 0 if place.is_sealed else place.epoch)
+
+
+def _check_offset(hub: Hub, offset: int) -> None:
+    """Refuse an event that the stream does not have.
+
+    Raises:
+        CursorError: The newest event is before it.
+    """
+    if hub.place.offset is None or offset <= hub.newest or _has_end(hub, offset):
+        return
+    raise CursorError(
+        f"event {offset} is beyond the newest event {hub.newest} of stream {hub.stream}; it was "
+        "deleted, or had expired, and began again: read it from the beginning",
+        stream=str(hub.stream),
+    )
+
+
+def _has_end(hub: Hub, offset: int) -> bool:
+    return (hub.is_ended or hub.place.is_sealed) and offset >= hub.newest

@@ -1,20 +1,21 @@
-"""Reads one stream for all clients of this process, with one supervised reader task.
+"""Reads the live events of one stream for all clients of this process, in one supervised task.
 
-The hub encodes every event once into a ring, which its clients read at their own pace. The ring
-does not wait for slow clients. A client that needs events that the ring no longer has gets a reader
-of its own (:meth:`Hub.open_log`) until it has caught up. If the reader task fails, the hub stores
-the error and raises it to every client. A stream that stays silent beyond the idle deadline is
-treated in the same way: its producer may have stopped without a seal, and the clients would wait
-for ever.
+The hub begins where the stream ended when it was made. It encodes every event once into a ring,
+which its clients read at their own pace. The ring does not wait for slow clients. A client that
+needs events that the ring does not have reads pages of the log (:mod:`._catch_up`). If the reader
+task fails, the hub stores the error and raises it to every client. A stream that stays silent
+beyond the idle deadline is treated in the same way: its producer may have stopped without a seal,
+and the clients would wait for ever.
+
+Design: docs/design/gateway.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
-from bisect import bisect_right, insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,33 +28,31 @@ from streamq._errors import (
     StreamNotFoundError,
     StreamqError,
 )
-from streamq._events import Gap, StreamId
+from streamq._events import EventOrGap, Gap, StreamId
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 from streamq.opening._open import open_reader, retry_policy
 from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
-from streamq.reading._tail import read_latest, read_tail
+from streamq.reading._tail import read_tail
 
 from ._failure_log import FailureLog
 from ._frames import Frame, encode_event
+from ._log_limit import gateway_logger
 from ._options import GatewayOptions
-from ._places import Epochs, EventPlace, NamedPlace, began_again
-from ._ring import Ring
+from ._pages import START_PLACE, ReadPlace, ReadPlaces
+from ._places import Epochs, EventPlace, began_again
+from ._ring import Ring, RingBudget
 
-_logger = logging.getLogger("streamq.gateway")
+_logger = gateway_logger()
 
-_OPEN_RETRY_SECONDS = 2.0
+OPEN_RETRY_SECONDS = 2.0
 """Retry limit while a client waits for its response: long enough for a brief interruption."""
 
-_LOG_RETRY_SECONDS = 5.0
-"""Retry limit of a client's own reader: the client gets no heartbeat while that retries."""
-
 _BATCH_BYTES = 262_144
-_FRAME_OVERHEAD = 96
-_MAX_ANCHORS = 128
-_ANCHOR_SPACING_BYTES = 65_536
+_PLACE_SPACING_BYTES = 65_536
+_STEP_EVENTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,6 @@ class Place:
         offset: Offset of its newest event; ``None`` if only reading the stream can show it.
         tail: Cursor after the newest event, or before the seal.
         is_sealed: Whether the newest event is the seal.
-        size_bytes: Stored bytes, if known.
         epoch: Epoch of the newest event; 0 if it is not known.
         newest_epoch: Epoch of the newest attempt, which may have sent nothing; 0 if not known.
         attempt: Number of that attempt; 0 if it is not known.
@@ -75,13 +73,12 @@ class Place:
     offset: int | None = 0
     tail: Cursor | None = None
     is_sealed: bool = False
-    size_bytes: int | None = None
     epoch: int = 0
     newest_epoch: int = 0
     attempt: int = 0
 
 
-async def _locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Place:
+async def locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Place:
     """Return the place of a stream; one that does not exist is not an error.
 
     Raises:
@@ -99,13 +96,11 @@ async def _locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Pl
             return Place(exists=False)
         return Place(exists=True, offset=None)
     status, state = tail.status, tail.state
-    sealed = status.seal is not None
     return Place(
         True,
         status.offset,
         tail.cursor,
-        sealed,
-        status.size_bytes,
+        status.seal is not None,
         state.event_epoch,
         state.epoch,
         status.attempt,
@@ -113,60 +108,80 @@ async def _locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Pl
 
 
 class Hub:
-    """Reads one stream for all its clients. Owned by :class:`~streamq.gateway.Gateway`."""
+    """Reads one stream for all its clients. Owned by :class:`~streamq.gateway.Gateway`.
+
+    Args:
+        queue: Where to read.
+        stream: The stream.
+        place: Its end; the hub reads what comes after it.
+        settings: Limits.
+        options: Bounds and deadlines.
+        failures: Logs why reading stopped.
+        budget: Counts the memory of the ring.
+    """
 
     def __init__(
         self,
         queue: ChunkQueue,
         stream: StreamId,
+        place: Place,
         settings: Settings,
         options: GatewayOptions,
         failures: FailureLog,
+        budget: RingBudget,
     ) -> None:
         self.stream = stream
         self.clients = 0
         """Number of clients that use the hub; counted by the gateway."""
         self.linger: asyncio.TimerHandle | None = None
         """Timer that closes the hub while it has no clients; kept by the gateway."""
-        self.ring = Ring(options.ring_bytes)
-        self.epochs = Epochs()
-        """Which attempt wrote which events, of those that the reader task has read."""
+        self.place = place
+        """The newest known end of the stream."""
         self.is_ended = False
         """Whether the newest event in the ring is the seal."""
         self.failure: StreamqError | None = None
         """The error that stopped the reader task before the seal."""
         self.changed = asyncio.Event()
         """Set, and replaced by a new event, whenever ring, ``is_ended`` or ``failure`` changes."""
+        self.places = ReadPlaces()
+        """Where pages of the log can begin."""
         self._queue = queue
-        self._settings = settings
+        self.settings = settings
+        """Limits of all readers of the stream."""
         self._options = options
         self._failures = failures
-        self._place = Place(exists=False)
-        self._silent_since: float | None = None
-        self._opened = asyncio.Event()
-        self._is_reading = False
-        self._anchors: list[tuple[int, str]] = []
-        self._anchor_spacing = _ANCHOR_SPACING_BYTES
-        self._since_anchor = 0
-        self._task = asyncio.create_task(self._run(), name=f"streamq-hub {stream}")
+        self._budget = budget
+        self._silent_since = time.monotonic() if place.exists else None
+        self._start = START_PLACE
+        if place.tail is not None:
+            self._start = ReadPlace(place.tail.progress.offset, place.tail.encode(stream))
+            self.places.add(self._start)
+        self.ring = Ring(options.ring_bytes, self._start.offset, budget)
+        self.epochs = Epochs(self._start.offset, 0 if place.is_sealed else place.epoch)
+        """Which attempt wrote which events, of those that the reader task has read."""
+        self._since_place = 0
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def has_appeared(self) -> bool:
         """Whether the stream is known to exist."""
-        return self._place.exists or self.ring.offset > 0
+        return self.place.exists or self.ring.offset > 0
 
-    async def opened(self) -> Place:
-        """Wait until the hub has queried the backend, and return the newest known place.
+    @property
+    def newest(self) -> int:
+        """Offset of the newest event that is known."""
+        return max(self.ring.offset, self.place.offset or 0)
 
-        Raises:
-            StreamqError: The reader task failed before it could read anything.
-        """
-        await self._opened.wait()
-        if not self._is_reading:
-            self.raise_failure()
-        if not self.has_appeared:
-            await self.refresh()
-        return self._place
+    @property
+    def is_started(self) -> bool:
+        """Whether the hub has begun to read."""
+        return self._task is not None
+
+    def start(self) -> None:
+        """Begin to read, unless it has begun."""
+        if self._task is None:
+            self._budget.add(self.ring)
+            self._task = asyncio.create_task(self._run(), name=f"streamq-hub {self.stream}")
 
     async def refresh(self) -> Place:
         """Query the backend again, with retries for a short failure, and return the place.
@@ -174,7 +189,15 @@ class Hub:
         Raises:
             StreamqError: The backend cannot be queried.
         """
-        return await self._refresh(self._opening_retry())
+        retry_seconds = min(self.settings.retry_seconds, OPEN_RETRY_SECONDS)
+        return await self._refresh(retry_seconds)
+
+    def note(self, place: Place) -> None:
+        """Store a newer place of the stream."""
+        self.place = place
+        if place.exists and self._silent_since is None:
+            # Until the stream exists, the deadline is the wait that each client requested.
+            self._silent_since = time.monotonic()
 
     def raise_failure(self) -> None:
         """Raise the error that stopped the reader task, if any."""
@@ -184,7 +207,7 @@ class Hub:
     @property
     def is_outdated(self) -> bool:
         """Whether the stream that this hub has read to its end was deleted and began again."""
-        place = self._place
+        place = self.place
         if not self.is_ended or not place.exists or place.offset is None:
             return False
         epoch = self.epochs.at(self.ring.offset)
@@ -201,7 +224,7 @@ class Hub:
         """
         if not after.offset or not after.epoch:
             return
-        place, read = self._place, self.epochs.at(after.offset)
+        place, read = self.place, self.epochs.at(after.offset)
         if after.offset == place.offset:
             read = read or place.epoch
         if read:
@@ -212,81 +235,30 @@ class Hub:
         if is_other:
             raise began_again(self.stream, after)
 
-    async def resolve(self, name: NamedPlace) -> EventPlace:
-        """Return the place before what comes after now, or before the latest value.
-
-        Call it after :meth:`refresh`.
-
-        Raises:
-            CapabilityError: Only reading the stream can show where it ends.
-            StreamqError: The backend cannot be queried.
-        """
-        place = self._place
-        if place.offset is None:
-            raise CapabilityError("only reading this stream can show where it ends")
-        if name == "tail" or not place.exists:
-            offset = place.tail.progress.offset if place.tail else self.ring.offset
-            return EventPlace(offset, 0 if place.is_sealed else place.epoch)
-        cursor = await read_latest(self._queue, self.stream, self._opening_retry())
-        offset = cursor.progress.offset
-        if self.ring.after(offset) is None:
-            # The ring began after it, or has dropped it; a client must not read all for it.
-            insort(self._anchors, (offset, cursor.encode(self.stream)))
-            self._thin_anchors()
-        return EventPlace(offset, self.epochs.at(offset))
-
-    async def open_log(self, after: int) -> StreamReader[Any, Gap]:
-        """Open a reader at or before an event, for one client, which closes it."""
-        at = bisect_right(self._anchors, after, key=lambda anchor: anchor[0])
-        start = self._anchors[at - 1][1] if at else "beginning"
-        retry_seconds = min(self._settings.retry_seconds, _LOG_RETRY_SECONDS)
-        settings = self._settings.model_copy(update={"retry_seconds": retry_seconds})
-        return await self._open_reader(start, settings)
-
     async def aclose(self) -> None:
-        """Stop reading. Remaining clients get ``ClosedError``."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        """Stop reading, and free the ring. Remaining clients get ``ClosedError``."""
+        self._budget.remove(self.ring)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
-    def _opening_retry(self) -> RetryPolicy:
-        return self._retry(min(self._settings.retry_seconds, _OPEN_RETRY_SECONDS))
-
-    def _retry(self, retry_seconds: float) -> RetryPolicy:
-        settings = self._settings.model_copy(update={"retry_seconds": retry_seconds})
-        return retry_policy(settings, self._queue, self.stream)
-
-    async def _refresh(self, retry: RetryPolicy) -> Place:
-        self._place = await _locate(self._queue, self.stream, retry)
-        if self._place.exists and self._silent_since is None:
-            # Until the stream exists, the deadline is the wait that each client requested.
-            self._silent_since = time.monotonic()
-        return self._place
-
-    async def _open_reader(self, start: str, settings: Settings) -> StreamReader[Any, Gap]:
-        return await open_reader(
-            self.stream,
-            from_=start,
-            queue=self._queue,
-            settings=settings,
-            gaps_as_events=True,
-            require=["replay"],  # viewers must not take records away from another reader
-        )
+    async def _refresh(self, retry_seconds: float) -> Place:
+        settings = self.settings.model_copy(update={"retry_seconds": retry_seconds})
+        retry = retry_policy(settings, self._queue, self.stream)
+        self.note(await locate(self._queue, self.stream, retry))
+        return self.place
 
     async def _run(self) -> None:
         reader: StreamReader[Any, Gap] | None = None
         try:
-            place = await self.refresh()
-            start = "beginning"
-            if place.tail is not None and self._is_large(place):
-                # The ring could not hold the beginning anyway.
-                start = place.tail.encode(self.stream)
-                offset = place.tail.progress.offset
-                self.ring = Ring(self._options.ring_bytes, offset)
-                self.epochs = Epochs(offset, 0 if place.is_sealed else place.epoch)
-                self._anchors.append((offset, start))
-            reader = await self._open_reader(start, self._settings)
-            self._is_reading = True
-            self._opened.set()
+            reader = await open_reader(
+                self.stream,
+                from_=self._start.cursor,
+                queue=self._queue,
+                settings=self.settings,
+                gaps_as_events=True,
+                require=["replay"],  # viewers must not take records away from another reader
+            )
             while not self.is_ended:
                 await self._read(reader)
         except StreamqError as exc:
@@ -298,14 +270,9 @@ class Hub:
         finally:
             if not self.is_ended and self.failure is None:
                 self.failure = ClosedError("the gateway closed this stream")
-            self._opened.set()
             self._announce()
             if reader is not None:
                 await reader.aclose()
-
-    def _is_large(self, place: Place) -> bool:
-        encoded = (place.size_bytes or 0) * 4 // 3 + (place.offset or 0) * _FRAME_OVERHEAD
-        return encoded > self._options.ring_bytes
 
     async def _read(self, reader: StreamReader[Any, Gap]) -> None:
         max_wait = max(min(self._options.heartbeat_seconds, self._idle_left()), 0.0)
@@ -315,17 +282,17 @@ class Hub:
             return
         self._silent_since = time.monotonic()
         self._failures.forget(self.stream)
-        frames: list[Frame] = []
-        try:
-            for event in events:
-                frames.append(encode_event(event))
-        finally:  # events before a chunk that cannot be encoded are delivered first
-            self.ring.extend(frames)
-            self.epochs.extend(frames)
-            self.is_ended = reader.seal is not None and self.ring.offset == reader.offset
-            self._add_anchor(reader, frames)
-            self._announce()
-        await asyncio.sleep(0)  # clients get their turn before the ring moves on
+        for start in range(0, len(events), _STEP_EVENTS):
+            self._add(events[start : start + _STEP_EVENTS], reader)
+            await asyncio.sleep(0)  # clients get their turn before the ring moves on
+
+    def _add(self, events: Sequence[EventOrGap], reader: StreamReader[Any, Gap]) -> None:
+        frames = [encode_event(event) for event in events]
+        self.ring.extend(frames)
+        self.epochs.extend(frames)
+        self.is_ended = reader.seal is not None and self.ring.offset == reader.offset
+        self._add_place(reader, frames)
+        self._announce()
 
     async def _check_silence(self) -> None:
         """Raise if a silent stream is known to be gone, or has been silent for too long.
@@ -338,7 +305,7 @@ class Hub:
         if self.has_appeared:
             try:
                 # Without retries: new events must not wait for them.
-                place = await self._refresh(self._retry(0.0))
+                place = await self._refresh(retry_seconds=0.0)
             except BackendUnavailableError as exc:  # not known to be gone; checked again later
                 _logger.info("cannot tell whether %s still exists: %s", self.stream, exc)
             else:
@@ -350,28 +317,22 @@ class Hub:
         if self._idle_left() <= 0:
             raise IdleTimeoutError(
                 f"nothing has arrived on stream {self.stream} for "
-                f"{self._settings.idle_seconds:g} s; its producer may be gone",
+                f"{self.settings.idle_seconds:g} s; its producer may be gone",
                 stream=str(self.stream),
             )
 
     def _idle_left(self) -> float:
         if self._silent_since is None:
             return math.inf
-        return self._silent_since + self._settings.idle_seconds - time.monotonic()
+        return self._silent_since + self.settings.idle_seconds - time.monotonic()
 
-    def _add_anchor(self, reader: StreamReader[Any, Gap], frames: list[Frame]) -> None:
-        """Store a cursor now and then, so that a client's own reader need not start at the top."""
-        self._since_anchor += sum(len(frame.data) for frame in frames)
-        if self._since_anchor < self._anchor_spacing or self.ring.offset != reader.offset:
+    def _add_place(self, reader: StreamReader[Any, Gap], frames: list[Frame]) -> None:
+        """Store a place now and then, so that a page of the log need not begin at the top."""
+        self._since_place += sum(len(frame.data) for frame in frames)
+        if self._since_place < _PLACE_SPACING_BYTES or self.ring.offset != reader.offset:
             return
-        self._since_anchor = 0
-        self._anchors.append((reader.offset, reader.cursor))
-        self._thin_anchors()
-
-    def _thin_anchors(self) -> None:
-        if len(self._anchors) > _MAX_ANCHORS:
-            del self._anchors[::2]
-            self._anchor_spacing *= 2
+        self._since_place = 0
+        self.places.add(ReadPlace(reader.offset, reader.cursor))
 
     def _announce(self) -> None:
         changed, self.changed = self.changed, asyncio.Event()

@@ -1,4 +1,7 @@
-"""Keeps the newest encoded events of a stream, within a byte bound, addressed by offset."""
+"""Keeps the newest encoded events of a stream, within a byte bound, addressed by offset.
+
+Design: docs/design/gateway.md.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +12,80 @@ from ._frames import Frame
 
 _SLICE_BYTES = 65_536
 
+_FRAME_COST = 200
+"""Bytes that a frame takes in memory beside its data, for the bound of all rings."""
+
+
+class RingBudget:
+    """Bounds the memory of all rings together.
+
+    When they exceed it, each of them shrinks to an equal part.
+
+    Args:
+        max_bytes: Bound of the data and the objects around it.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.used = 0
+        """Bytes that the rings take."""
+        self._max_bytes = max_bytes
+        self._rings: set[Ring] = set()
+
+    def add(self, ring: Ring) -> None:
+        """Count a ring, which is empty."""
+        self._rings.add(ring)
+
+    def remove(self, ring: Ring) -> None:
+        """Count a ring no longer. Idempotent."""
+        if ring in self._rings:
+            self._rings.remove(ring)
+            self.used -= ring.cost_bytes
+
+    def change(self, ring: Ring, by: int) -> None:
+        """Note that a ring has grown or shrunk."""
+        if ring in self._rings:
+            self.used += by
+
+    def settle(self, newest: Ring) -> None:
+        """Make room if the bound is exceeded, first in the ring that has grown."""
+        if self.used <= self._max_bytes:
+            return
+        part = self._max_bytes // max(len(self._rings), 1)
+        newest.shrink(part)
+        if self.used > self._max_bytes:  # there are more rings than when the others were filled
+            for ring in self._rings:
+                ring.shrink(part)
+
 
 class Ring:
     """Holds frames in order and drops the oldest when they exceed ``max_bytes``.
 
     Args:
-        max_bytes: Bound; one frame is always kept, however large.
+        max_bytes: Bound; one frame is always kept, however large, unless the budget is exceeded.
         offset: Offset of the event before the first one that will be added.
+        budget: Counts the memory of all rings, once the ring was added to it.
     """
 
-    def __init__(self, max_bytes: int, offset: int = 0) -> None:
+    def __init__(self, max_bytes: int, offset: int = 0, budget: RingBudget | None = None) -> None:
         self.offset = offset
         """Offset of the newest event."""
         self.size_bytes = 0
-        """Bytes held."""
+        """Bytes of data held."""
         self._max_bytes = max_bytes
+        self._budget = budget
         self._frames: list[Frame] = []
         self._shared: tuple[tuple[int, int], bytes] | None = None
+
+    @property
+    def cost_bytes(self) -> int:
+        """Bytes of memory, about."""
+        return self.size_bytes + _FRAME_COST * len(self._frames)
 
     def extend(self, frames: Sequence[Frame]) -> None:
         """Add the frames that follow."""
         if not frames:
             return
+        before = self.cost_bytes
         self._frames += frames
         self.offset = frames[-1].offset
         self.size_bytes += sum(len(frame.data) for frame in frames)
@@ -39,6 +94,22 @@ class Ring:
             self.size_bytes -= len(self._frames[drop].data)
             drop += 1
         del self._frames[:drop]
+        if self._budget is not None:
+            self._budget.change(self, self.cost_bytes - before)
+            self._budget.settle(self)
+
+    def shrink(self, max_cost: int) -> None:
+        """Drop the oldest frames until the memory is at most ``max_cost``, even all of them."""
+        before = cost = self.cost_bytes
+        drop = 0
+        while cost > max_cost and drop < len(self._frames):
+            cost -= len(self._frames[drop].data) + _FRAME_COST
+            self.size_bytes -= len(self._frames[drop].data)
+            drop += 1
+        del self._frames[:drop]
+        self._shared = None
+        if self._budget is not None:
+            self._budget.change(self, self.cost_bytes - before)
 
     def after(self, offset: int) -> tuple[bytes, int] | None:
         """Return the bytes that follow an event, and the offset of their last event.

@@ -1,4 +1,7 @@
-"""Runs the gateway inside the current event loop, for ``streamq serve``, demos and tests."""
+"""Runs the gateway inside the current event loop, for ``streamq serve``, demos and tests.
+
+Design: docs/design/gateway.md.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,13 @@ from starlette.routing import Mount
 from streamq._errors import ConfigurationError, StreamqError
 from streamq.driver import close_all
 
+from ._descriptors import room_for_connections
 from ._gateway import Gateway
+from ._http_protocol import GuardedProtocol
+from ._listener import Listener
+from ._options import GatewayOptions
 
+_MAX_HEADER_BYTES = 32_768
 _BACKLOG = 2_048
 _STOP_POLL_SECONDS = 0.05
 
@@ -52,6 +60,9 @@ async def serve(
     Signal handlers and logging are not changed. On exit, open event streams are ended in an orderly
     way at once, and other requests are aborted after ``shutdown_seconds``.
 
+    Connections are bounded by :attr:`GatewayOptions.max_connections` and the limit of file
+    descriptors. A connection has to send its request in time, and to accept data.
+
     Args:
         app: The result of :func:`create_app`, or a Starlette application that mounts it. Its
             lifespan is run here.
@@ -63,28 +74,49 @@ async def serve(
         ConfigurationError: The address cannot be used, e.g. because the port is taken.
         StreamqError: The application's lifespan cannot open the queue.
     """
-    listener = await _bind(host, port)
+    listening = await _bind(host, port)
     try:
         async with app.router.lifespan_context(app):
+            gateways = list(_gateways(app))
+            options = gateways[0].options if gateways else GatewayOptions()
             config = uvicorn.Config(
                 app,
                 lifespan="off",  # run here, where its errors keep their types
                 log_config=None,
                 access_log=False,  # addresses may carry tickets
                 ws="none",
+                proxy_headers=False,  # GatewayOptions.trusted_proxies
                 server_header=False,
+                timeout_keep_alive=max(1, round(options.keep_alive_seconds)),
                 timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
+                h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             )
+            config.load()
             server = _Server(config)
-            task = asyncio.create_task(server.serve(sockets=[listener]), name="streamq-gateway")
+
+            def connect(listener: Listener) -> GuardedProtocol:
+                return GuardedProtocol(
+                    listener,
+                    options.request_seconds,
+                    options.send_timeout_seconds,
+                    config=config,
+                    server_state=server.server_state,
+                    app_state={},
+                )
+
+            most = _most_connections(gateways)
+            listener = Listener(listening, connect, most, options.retry_seconds)
+            accepting = asyncio.create_task(listener.run(), name="streamq-gateway-listener")
+            accepting.add_done_callback(lambda _: server.stop())  # nobody could connect any more
+            task = asyncio.create_task(server.serve(sockets=[]), name="streamq-gateway")
             try:
                 await _ready(server, task)
-                bound = listener.getsockname()
+                bound = listening.getsockname()
                 yield GatewayServer(bound[0], bound[1], task)
             finally:
-                await close_all(partial(_stop, server, task, list(_gateways(app))))
+                await close_all(partial(_stop, server, task, accepting, gateways))
     finally:
-        listener.close()
+        listening.close()
 
 
 class _Server(uvicorn.Server):
@@ -95,6 +127,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.is_ready.set()
+
+    def stop(self) -> None:
+        self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -137,8 +172,15 @@ async def _ready(server: _Server, task: asyncio.Task[None]) -> None:
         raise StreamqError("the HTTP server stopped while it was starting")
 
 
-async def _stop(server: _Server, task: asyncio.Task[None], gateways: list[Gateway]) -> None:
+async def _stop(
+    server: _Server,
+    task: asyncio.Task[None],
+    accepting: asyncio.Task[None],
+    gateways: list[Gateway],
+) -> None:
     server.should_exit = True
+    accepting.cancel()
+    await asyncio.wait((accepting,))
     while not task.done():
         for gateway in gateways:  # repeatedly: connections may arrive until the socket is closed
             gateway.stop_connections()
@@ -157,3 +199,12 @@ def _gateways(app: object) -> Iterator[Gateway]:
         for route in app.routes:
             if isinstance(route, Mount):
                 yield from _gateways(route.app)
+
+
+def _most_connections(gateways: list[Gateway]) -> int:
+    """Return the bound of all connections: room for event streams, and for short requests."""
+    room = room_for_connections()
+    if not gateways:
+        return room
+    streams = sum(gateway.max_connections for gateway in gateways)
+    return min(room, streams + max(streams // 10, 4))

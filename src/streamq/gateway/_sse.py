@@ -16,7 +16,6 @@ in version 3.7) is not used for these reasons:
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
 import time
@@ -30,14 +29,16 @@ from ._error_responses import Problem
 from ._follower import Follower
 from ._frames import HEARTBEAT, encode_error, encode_opening, encode_reconnect
 from ._gateway import Gateway
+from ._log_limit import gateway_logger
 from ._places import EventPlace
 
-_logger = logging.getLogger("streamq.gateway")
+_logger = gateway_logger()
 
 _PATIENCE = 5
 """Factor of the reconnection delay after an error that is unlikely to pass by itself."""
 
 _START_AND_END_SECONDS = 1.0
+_PIECE_BYTES = 65_536
 
 HEADERS = {
     # Proxies that compress hold events back until there is enough to compress; no-transform forbids
@@ -81,6 +82,7 @@ class EventStream(Response):
         self._wait_seconds = wait_seconds
         self._writer: asyncio.Task[None] | None = None
         self._is_stopping = False
+        self._is_inside_event = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -90,7 +92,7 @@ class EventStream(Response):
             if scope["method"] != "HEAD":
                 async with self._gateway.connection(self):
                     await self._serve(receive, send)
-                if self._is_stopping:
+                if self._is_stopping and not self._is_inside_event:
                     await self._say_goodbye(send, "stopping", _START_AND_END_SECONDS)
             await _send(send, end, _START_AND_END_SECONDS)
         except _ClientGoneError as exc:
@@ -132,7 +134,7 @@ class EventStream(Response):
                 await self._say_goodbye(send, "max_age", options.send_timeout_seconds)
         except StreamqError as exc:
             if exc is not self._follower.hub.failure:
-                _logger.warning("%s: %s", exc.code, exc)
+                self._gateway.failures.log(self._follower.hub.stream, exc)
             problem = Problem.of(exc)
             patience = 1 if problem.retryable else _PATIENCE
             frame = encode_error(
@@ -172,8 +174,13 @@ class EventStream(Response):
         await _send(send, message, timeout_seconds)
 
     async def _write(self, send: Send, data: bytes) -> None:
-        message = {"type": "http.response.body", "body": data, "more_body": True}
-        await _send(send, message, self._options.send_timeout_seconds)
+        # In pieces: servers copy what a client does not accept at once, and a chunk may be large.
+        self._is_inside_event = len(data) > _PIECE_BYTES
+        for start in range(0, len(data), _PIECE_BYTES):
+            body = data[start : start + _PIECE_BYTES] if self._is_inside_event else data
+            message = {"type": "http.response.body", "body": body, "more_body": True}
+            await _send(send, message, self._options.send_timeout_seconds)
+        self._is_inside_event = False
 
 
 class _ClientGoneError(Exception):

@@ -63,6 +63,7 @@ class StreamReader(Generic[T, GapT]):
         codec: Codec | None = None,
         commits: bool = True,
         gaps_as_events: bool = False,
+        read_bytes: int = _READ_BYTES,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.stream = stream
@@ -74,6 +75,7 @@ class StreamReader(Generic[T, GapT]):
         self._single_try = dataclasses.replace(retry, deadline_seconds=0.0)
         self._consumes = not queue.capabilities.replay
         self._commits = commits
+        self._read_bytes = read_bytes
         self._committed = START
         self._home = Home("reader", backend=queue.backend, stream=stream)
         self._closed = False
@@ -351,7 +353,7 @@ class StreamReader(Generic[T, GapT]):
                 self.stream,
                 self._position,
                 max_records=_READ_RECORDS,
-                max_bytes=_READ_BYTES,
+                max_bytes=self._read_bytes,
                 # After an outage do not wait: the server may have lost the stream.
                 max_wait=max_wait if attempts == 1 else 0.0,
             )

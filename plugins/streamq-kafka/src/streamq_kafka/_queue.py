@@ -78,6 +78,7 @@ class KafkaQueue(ChunkQueue):
         self._ends = EndOffsets(cluster, settings.operation_timeout_seconds)
         self._producer = SharedProducer(settings, cluster.connections.brokers, max_message_bytes)
         cluster.connections.on_replaced = self._forget_topics
+        cluster.connections.brokers.on_created_anew = self._forget_topic
         self._live_tail = LiveTail(cluster, settings.fetch_wait_ms)
         self._pages = PageCache(settings.cache_bytes)
         self._budget = TapBudget(settings.cache_bytes)
@@ -220,6 +221,12 @@ class KafkaQueue(ChunkQueue):
         for topic in self._topics.values():
             topic.forget()
 
+    def _forget_topic(self, name: str) -> None:
+        """Forget what is known of a topic, which is a new one, and of the other one of its pair."""
+        for topic in self._topics.values():
+            if name in (topic.name, topic.directory.topic):
+                topic.forget()
+
     async def _end_following(self) -> None:
         await self._live_tail.close(closed_error(BACKEND))
 
@@ -240,7 +247,8 @@ class KafkaQueue(ChunkQueue):
 
     async def _topic(self, stream: StreamId) -> DataTopic:
         name = self._settings.topic_of(stream.tenant)
-        return self._topics.get(name) or await self._topic_named(name)
+        found = self._topics.get(name)
+        return found if found is not None else await self._topic_named(name)
 
     async def _topic_named(self, name: str) -> DataTopic:
         async with self._loading:

@@ -51,7 +51,7 @@ class Server:
     Attributes:
         client_id: The server's number for the connection.
         version: The server's version.
-        is_cluster: Whether the server is a node of a cluster.
+        mode: ``standalone``, ``cluster`` or ``sentinel``.
         is_replica: Whether the server was a replica when the connection was made.
         identity: Number of this run of the server, or else the address that was connected to;
             empty if neither is known.
@@ -59,7 +59,7 @@ class Server:
 
     client_id: int
     version: str
-    is_cluster: bool
+    mode: str
     is_replica: bool
     identity: str
 

@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from streamq import ConfigurationError
 from streamq.driver import closed_error
-from streamq_redis._errors import BACKEND, known, speaks_of_server
+from streamq_redis._errors import BACKEND, is_harmless, known, speaks_of_server
 from streamq_redis._settings import RedisSettings, address_of, make_pool
 
 from ._commands import Reply, greet, is_replica, parse_greeting, unblock
@@ -108,20 +108,20 @@ async def _meet(transport: AbstractConnection) -> Server:
     packed = transport.pack_commands([("PING",), ("INFO", "server")])
     await transport.send_packed_command(packed, check_health=False)
     ping = await _answer(transport)  # refused by a server that is loading its data
-    if isinstance(ping, rx.ResponseError) and not isinstance(ping, rx.NoPermissionError):
+    if isinstance(ping, rx.ResponseError) and not is_harmless(ping):
         raise ping
     facts = await _answer(transport)
     if isinstance(facts, rx.ResponseError) and speaks_of_server(facts):
         raise facts
     found = parse_greeting(greeting)
-    number, version = found.get(b"id"), found.get(b"version")
+    number, version, mode = found.get(b"id"), found.get(b"version"), found.get(b"mode")
     if not isinstance(number, int) or not isinstance(version, bytes):
         raise rx.InvalidResponse("the answer to HELLO has no id or no version")
     lines = facts.splitlines() if isinstance(facts, bytes) else []
     return Server(
         number,
         version.decode(),
-        is_cluster=found.get(b"mode") == b"cluster",
+        mode=mode.decode() if isinstance(mode, bytes) else "standalone",
         is_replica=is_replica(found),
         identity=next((line[len(_RUN) :].decode() for line in lines if line.startswith(_RUN)), ""),
     )

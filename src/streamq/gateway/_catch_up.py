@@ -1,0 +1,189 @@
+"""Reads pages of the log for clients that are behind, without delaying those that are live.
+
+Pages are read by a queue of their own, a few at once, in turn for each client, and are encoded in
+small steps. Clients that need the same page share one read.
+
+Design: docs/design/gateway.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from streamq._events import Gap
+from streamq.driver import ChunkQueue
+from streamq.opening._data_converter import configured_conversion
+from streamq.opening._open import retry_policy
+from streamq.opening._requirements import check_capabilities
+from streamq.reading._cursor import Cursor
+from streamq.reading._reader import StreamReader
+from streamq.records._values import Serializer
+
+from ._frames import Frame, clip, encode_event
+from ._hub import Hub
+from ._options import GatewayOptions
+from ._pacer import Pacer
+from ._pages import START_PLACE, Page, PageCache, ReadPlace
+from ._turns import Turns
+
+_PAGE_BYTES = 32_768
+_EVERYTHING = 1 << 62
+_RETRY_SECONDS = 5.0
+"""Retry limit of one page, during which its turn is taken."""
+
+
+class CatchUp:
+    """Reads pages. Owned by :class:`~streamq.gateway.Gateway`.
+
+    Args:
+        open_queue: Returns the queue to read from.
+        options: Bounds.
+        pacer: Shares the time of the event loop.
+    """
+
+    def __init__(
+        self,
+        open_queue: Callable[[], Awaitable[ChunkQueue]],
+        options: GatewayOptions,
+        pacer: Pacer,
+    ) -> None:
+        self.cache = PageCache(options.pages_bytes)
+        """Pages that were read."""
+        self.turns = Turns(options.max_page_reads, options.share(options.max_page_reads))
+        """Bounds the reads, in turn for each client."""
+        self._open_queue = open_queue
+        self._pacer = pacer
+        self._reads: dict[tuple[Hub, int], _Read] = {}
+        self._tasks: set[asyncio.Task[Page | None]] = set()
+
+    def request(self, hub: Hub, place: ReadPlace, client: str) -> PageRequest:
+        """Ask for the page after a place; the caller waits for it, or drops the request."""
+        page = self.cache.get(hub, place.offset)
+        if page is not None:
+            return PageRequest(page, None)
+        key = hub, place.offset
+        read = self._reads.get(key)
+        if read is None:
+            task = asyncio.create_task(
+                self._read(hub, place, client), name=f"streamq-page {hub.stream} {place.offset}"
+            )
+            read = self._reads[key] = _Read(task)
+            self._tasks.add(task)
+            task.add_done_callback(lambda task: self._ended(key, task))
+        read.clients += 1
+        return PageRequest(None, read)
+
+    async def aclose(self) -> None:
+        """Stop all reads; the clients that wait for one have been stopped before."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, key: tuple[Hub, int], task: asyncio.Task[Page | None]) -> None:
+        self._tasks.discard(task)
+        self._reads.pop(key, None)
+        if task.cancelled() or task.exception() is not None:
+            return
+        hub, offset = key
+        page = task.result()
+        if page is not None:
+            self.cache.put(hub, offset, page)
+            hub.places.add(page.end)
+
+    async def _read(self, hub: Hub, place: ReadPlace, client: str) -> Page | None:
+        """Return the page after a place; ``None`` if nothing is stored after it."""
+        async with self.turns.turn(client):
+            reader = self._reader(await self._open_queue(), hub, place)
+            try:
+                # One read from the backend, and all events that are in it.
+                events = await reader.read_batch(
+                    max_events=_EVERYTHING, max_bytes=_EVERYTHING, max_wait=0.0
+                )
+                end = ReadPlace(reader.offset, reader.cursor)
+            finally:
+                await reader.aclose()
+            frames: list[Frame] = []
+            gaps: dict[int, Gap] = {}
+            is_end = reader.seal is not None
+            async with self._pacer.steps() as steps:
+                for each in events:
+                    event = clip(each, place.offset)
+                    if event is None:
+                        continue
+                    frames.append(encode_event(event))
+                    if isinstance(event, Gap):
+                        gaps[event.offset] = event
+                    await steps.rest()
+            return Page(frames, gaps, end, is_end=is_end) if frames else None
+
+    def _reader(self, queue: ChunkQueue, hub: Hub, place: ReadPlace) -> StreamReader[Any, Gap]:
+        check_capabilities(queue, ["replay"])  # clients must not take records from another reader
+        retry_seconds = min(hub.settings.retry_seconds, _RETRY_SECONDS)
+        settings = hub.settings.model_copy(update={"retry_seconds": retry_seconds})
+        serializer: Serializer[Any]
+        serializer, codec = configured_conversion(settings, hub.stream)
+        start = Cursor() if place.cursor == START_PLACE.cursor else None
+        return StreamReader(
+            queue,
+            hub.stream,
+            start or Cursor.decode(place.cursor, hub.stream),
+            idle_seconds=settings.idle_seconds,
+            retry=retry_policy(settings, queue, hub.stream),
+            serializer=serializer,
+            codec=codec,
+            gaps_as_events=True,
+            read_bytes=_PAGE_BYTES,
+        )
+
+
+class _Read:
+    """A read that is under way, and how many clients wait for it."""
+
+    __slots__ = ("clients", "task")
+
+    def __init__(self, task: asyncio.Task[Page | None]) -> None:
+        self.task = task
+        self.clients = 0
+
+
+class PageRequest:
+    """One client's request for a page. It keeps its place in the queue until it is dropped."""
+
+    __slots__ = ("_page", "_read")
+
+    def __init__(self, page: Page | None, read: _Read | None) -> None:
+        self._page = page
+        self._read = read
+
+    async def wait(self, max_wait: float) -> bool:
+        """Wait for the page; return whether the request is done."""
+        if self._read is None:
+            return True
+        await asyncio.wait({self._read.task}, timeout=max_wait)
+        return self._read.task.done()
+
+    def result(self) -> Page | None:
+        """Return the page of a request that is done; ``None`` if nothing is stored there.
+
+        Raises:
+            StreamqError: The page cannot be read.
+        """
+        if self._read is None:
+            return self._page
+        task = self._read.task
+        if task.cancelled():
+            return None
+        failure = task.exception()
+        if failure is not None:
+            raise failure.with_traceback(None)
+        return task.result()
+
+    def drop(self) -> None:
+        """Give up the request. A read that no client waits for is cancelled. Idempotent."""
+        read, self._read = self._read, None
+        if read is not None:
+            read.clients -= 1
+            if not read.clients:
+                read.task.cancel()

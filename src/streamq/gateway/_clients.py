@@ -1,0 +1,153 @@
+"""Tells clients apart by their address, and counts what each of them holds.
+
+Design: docs/design/gateway.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from streamq._errors import StreamqError
+
+_IPV6_PREFIX = 64
+"""One subscriber of an IPv6 provider has at least a network of this length."""
+
+_UNKNOWN = "unknown"
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class ClientLimitError(StreamqError):
+    """One client has taken its part of a bound; it may try again when it has released some."""
+
+    code = "client_limit"
+    retryable = True
+
+
+class GatewayLimitError(StreamqError):
+    """All clients together have reached a bound of the gateway."""
+
+    code = "gateway_limit"
+    retryable = True
+
+
+class Clients:
+    """Names the client of a request.
+
+    Args:
+        trusted_proxies: Addresses or networks whose ``X-Forwarded-For`` is believed.
+    """
+
+    def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
+        self._trusted = [ipaddress.ip_network(each, strict=False) for each in trusted_proxies]
+
+    def name(self, scope: Any) -> str:
+        """Return the name of the client: its address, for IPv6 its network.
+
+        Behind trusted proxies it is the last address of ``X-Forwarded-For`` that is not one of
+        them: what is before it was written by the client.
+        """
+        peer = (scope.get("client") or (_UNKNOWN,))[0]
+        address = _parse(peer)
+        if self._trusted and self._is_trusted(address, peer):
+            for each in reversed(_forwarded_for(scope)):
+                forwarded = _parse(each)
+                if forwarded is None:
+                    break
+                address = forwarded
+                if not self._is_trusted(forwarded, each):
+                    break
+        if address is None:
+            return str(peer)
+        if address.version == 6:
+            return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
+        return str(address)
+
+    def _is_trusted(self, address: Address | None, peer: str) -> bool:
+        if address is None:  # a Unix socket: only a proxy of this host connects to one
+            return peer == _UNKNOWN or not peer
+        return any(address in network for network in self._trusted)
+
+
+class Bound:
+    """Counts what clients hold of one kind, in all and each of them.
+
+    Args:
+        kind: What is counted, in the plural, for messages.
+        most: Largest number in all; asked each time, since it may depend on the system.
+        client_most: Largest number of one client.
+    """
+
+    def __init__(self, kind: str, most: Callable[[], int], client_most: Callable[[], int]) -> None:
+        self.held = 0
+        """Number held in all."""
+        self._kind = kind
+        self._most = most
+        self._client_most = client_most
+        self._by_client: Counter[str] = Counter()
+
+    def take(self, client: str) -> Hold:
+        """Count one more; the caller releases the result.
+
+        Raises:
+            ClientLimitError: The client has its part already.
+            GatewayLimitError: All of the bound is taken.
+        """
+        most, client_most = self._most(), self._client_most()
+        if self.held >= most:
+            raise GatewayLimitError(
+                f"the gateway has {self.held} {self._kind}, the most that it takes; try again later"
+            )
+        if self._by_client[client] >= client_most:
+            raise ClientLimitError(
+                f"client {client} has {client_most} {self._kind}, its part of all; "
+                "close some, or try again later"
+            )
+        self.held += 1
+        self._by_client[client] += 1
+        return Hold(self, client)
+
+    def _release(self, client: str) -> None:
+        self.held -= 1
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
+
+
+class Hold:
+    """One item that a client holds, until it is released."""
+
+    __slots__ = ("_bound", "_client")
+
+    def __init__(self, bound: Bound, client: str) -> None:
+        self._bound: Bound | None = bound
+        self._client = client
+
+    def release(self) -> None:
+        """Give it back. Idempotent."""
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            bound._release(self._client)
+
+
+def _parse(text: str) -> Address | None:
+    """Return an address; ``[2001:db8::1]:443`` and ``192.0.2.1:443`` have a port to remove."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+def _forwarded_for(scope: Any) -> list[str]:
+    values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    return b",".join(values).decode("latin-1").split(",") if values else []
