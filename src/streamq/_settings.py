@@ -158,8 +158,8 @@ class Settings(_Base):
     )
     data_converter: str | None = Field(
         default=None,
-        description="`module:name` of the Temporal DataConverter whose codec the gateway and the "
-        "command line need to read encrypted streams",
+        description="`module:name` of the Temporal DataConverter with which the gateway, the "
+        "command line and `open_reader` decode payloads and encrypted streams",
     )
     retry_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = Field(
         default=30.0, description="how long an unreachable backend is retried before giving up"
@@ -195,6 +195,9 @@ class Settings(_Base):
     temporal_api_key: SecretStr | None = Field(
         default=None, description="API key of Temporal Cloud; implies TLS"
     )
+    temporal_api_key_file: Path | None = Field(
+        default=None, description="file with the API key, read again after it was replaced"
+    )
     temporal_tls: bool | None = Field(
         default=None,
         description="whether to connect to Temporal by TLS; by default if a key or a file needs it",
@@ -229,7 +232,7 @@ class Settings(_Base):
     gateway_hosts: str = Field(
         default="",
         description="names, separated by commas, by which browsers reach the gateway, besides "
-        "localhost and IP addresses; `*.example.org` is every name below, `*` any",
+        "IP addresses and names without a dot; `*.example.org` is every name below, `*` any",
     )
     gateway_origins: str = Field(
         default="",
@@ -252,6 +255,7 @@ class Settings(_Base):
             namespace=self.temporal_namespace if "temporal_namespace" in given else None,
             profile=self.temporal_profile,
             api_key=self.temporal_api_key,
+            api_key_file=self.temporal_api_key_file,
             tls=self.temporal_tls,
             tls_server_name=self.temporal_tls_server_name,
             tls_server_ca=self.temporal_tls_server_ca,

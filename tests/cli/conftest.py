@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -28,21 +27,7 @@ def bytecode(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def default_sighup() -> Iterator[None]:
-    """Start processes with the default for SIGHUP, even under nohup, which has it ignored.
-
-    A handler is not inherited as "ignore" is, and lets this process survive the signal as before.
-    """
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        yield
-        return
-    signal.signal(signal.SIGHUP, lambda number, frame: None)
-    yield
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-@pytest.fixture
-def cli(tmp_path: Path, bytecode: Path, default_sighup: None) -> Iterator[Cli]:
+def cli(tmp_path: Path, bytecode: Path) -> Iterator[Cli]:
     kept = {name: value for name, value in os.environ.items() if not is_ours(name)}
     environment = {**kept, "PYTHONPYCACHEPREFIX": str(bytecode)}
     runner = Cli(tmp_path, environment)

@@ -24,7 +24,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def address(listener: socket.socket) -> str:
-    return "127.0.0.1:%d" % listener.getsockname()[1]
+    return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 def was_called(listener: socket.socket) -> bool:

@@ -176,10 +176,11 @@ def test_film_beside_the_stream_is_for_those_who_may_read_it(
 
 def test_every_example_is_run() -> None:
     """A program that no test runs soon fails for the reader who copies it."""
-    tests = Path(__file__).read_text()
+    clients = ROOT / "tests/gateway/test_documented_clients.py"
+    tests = Path(__file__).read_text() + clients.read_text()
     missing = [
         each.name
-        for each in EXAMPLES.glob("*.py")
+        for each in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.mjs"))
         if f'"{each.stem}"' not in tests and each.name not in tests
     ]
     assert not missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.hostile_values import SECRETS
 
 from streamq.driver import mask_credentials, mask_data, seen_value
 
@@ -32,56 +33,6 @@ from streamq.driver import mask_credentials, mask_data, seen_value
 def test_no_secret_is_shown(text: str, expected: str) -> None:
     """Messages end up in logs and histories, which more people read than may know the secret."""
     assert mask_credentials(text) == expected
-
-
-PEM = "-----BEGIN PRIVATE KEY-----\nhunter2AAAA\n-----END PRIVATE KEY-----"
-DER = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQhunter2"
-
-SECRETS = {
-    "url": "cannot reach redis://user:hunter2@host:6379/0",
-    "token in a url": "remote https://hunter2@host/repo.git",
-    "query": "GET https://host/x?a=1&password=hunter2&b=2",
-    "token parameter": "https://host/?access_token=hunter2",
-    "signature": "https://b.s3.amazonaws.com/k?X-Amz-Signature=hunter2&X-Amz-Expires=60",
-    "security token": "https://host/k?X-Amz-Security-Token=hunter2%2B",
-    "credential": "X-Amz-Credential=hunter2/20260101/eu/s3/aws4_request",
-    "azure": "https://x.blob.core.windows.net/c?sv=2020&sig=hunter2%3D",
-    "google": "https://maps.example/?key=hunter2",
-    "code": "https://host/callback?code=hunter2&state=1",
-    "encoded": "next=https%3A%2F%2Fhost%3Fpassword%3Dhunter2",
-    "fragment": "https://host/#access_token=hunter2",
-    "connection string": "Endpoint=sb://h/;SharedAccessKeyName=n;SharedAccessKey=hunter2=",
-    "account key": "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=hunter2==",
-    "odbc": "Driver=x;Server=y;Uid=me;Pwd=hunter2;",
-    "libpq": "host=db user=me password='hunter2 with blanks' dbname=x",
-    "jaas": 'PlainLoginModule required username="me" password="hunter2";',
-    "jaas, escaped": 'sasl.jaas.config: "required password=\\"hunter2\\";"',
-    "json": '{"user": "me", "password": "hunter2"}',
-    "json in json": '{"x": "{\\"api_key\\": \\"hunter2\\"}"}',
-    "repr": "Config(user='me', api_key='hunter2', port=1)",
-    "repr of bytes": "{'secret': b'hunter2'}",
-    "yaml": "user: me\npassword: hunter2\n",
-    "comma": "password=a,hunter2",
-    "camel case": "clientSecret=hunter2 accessToken: 'x'",
-    "environment": "env AWS_SECRET_ACCESS_KEY=hunter2 AWS_REGION=x",
-    "our variable": "STREAMQ_KAFKA_SASL_PASSWORD=hunter2",
-    "option": "psql --password hunter2 --host h",
-    "bearer": "Authorization: Bearer hunter2.abc",
-    "basic": "authorization: Basic aHVudGVyMg==hunter2",
-    "header": "X-Api-Key: hunter2",
-    "cookie": "Cookie: a=1; session=hunter2",
-    "pem": f"cannot open {PEM!r}",
-    "pem, in lines": f"cannot open {PEM}",
-    "pem, cut": f"cannot open {PEM[:45]}",
-    "pem in base64": "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCmhunter2",
-    "der": f"no such file: {DER}",
-    "jwt": "token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.hunter2",
-    "aws id": "the key AKIAHUNTER2HUNTER2AB is unknown",
-    "aws secret": "signed with 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 by us",
-    "github": "ghp_hunter2hunter2hunter2hunter2hunter2",
-    "model": "Incorrect API key provided: sk-proj-hunter2hunter2hunter2",
-    "slack": "xoxb-hunter2-hunter2-hunter2",
-}
 
 
 @pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS)

@@ -12,11 +12,12 @@ import pytest
 
 from streamq import ConfigurationError
 from streamq._sqlite import _schema as schema
+from streamq._sqlite._doorbells import Doorbells
 from streamq.driver import AccessDeniedError, BackendError, Entry, QueueOptions
 from streamq.sqlite import SqliteDriver, SqliteSettings
 from streamq.testing import OpenQueue, queue_factory
 
-from .sqlite_database import STREAM, damage, mode_of, read_all
+from .sqlite_database import STREAM, blocked_read, damage, mode_of, read_all
 
 
 def test_file_that_is_no_database_is_refused(path: Path) -> None:
@@ -99,3 +100,32 @@ async def test_closing_leaves_one_complete_file(path: Path, open_queue: OpenQueu
         await queue.append(STREAM, [Entry(1, i, b"%d" % i)])
         await queue.aclose()
         assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+async def test_files_are_for_their_owner_whatever_the_umask(
+    umask: int, path: Path, open_queue: OpenQueue
+) -> None:
+    """Prompts and answers are in them, and the directory may be one that others can look into."""
+    before = os.umask(umask)
+    try:
+        queue = await open_queue()
+        read = await blocked_read(queue)
+        await queue.append(STREAM, [Entry(1, 0, b"x")])
+        assert await read == [b"x"]
+        made = {name: mode_of(path.with_name(path.name + name)) for name in ("", "-wal", "-shm")}
+        bells = Doorbells(path).directory
+        assert mode_of(bells) == 0o700
+    finally:
+        os.umask(before)
+    assert set(made.values()) == {0o600}, made
+
+
+async def test_mode_of_an_existing_file_is_left_alone(path: Path, open_queue: OpenQueue) -> None:
+    """A group that shares a database has given it its mode on purpose."""
+    queue = await open_queue()
+    await queue.aclose()
+    os.chmod(path, 0o660)
+    queue = await open_queue()
+    await queue.append(STREAM, [Entry(1, 0, b"x")])
+    assert {mode_of(path.with_name(path.name + suffix)) for suffix in ("", "-wal")} == {0o660}

@@ -3,56 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.hostile_values import HOSTILE, executes
 
 from streamq.driver import TerminalTextStream, terminal_text
-
-HOSTILE = {
-    "clipboard": "\x1b]52;c;cm0gLXJmIC8=\x07",
-    "clipboard, 8-bit": "\x9d52;c;cm0gLXJmIC8=\x9c",
-    "title": "\x1b]0;owned\x1b\\",
-    "link": "\x1b]8;;http://evil.example\x1b\\x\x1b]8;;\x1b\\",
-    "clear": "\x1b[2J\x1b[H",
-    "clear, 8-bit": "\x9b2J",
-    "cursor": "\x1b[10A",
-    "erase": "\x1b[K",
-    "reset": "\x1bc",
-    "alternate screen": "\x1b[?1049h",
-    "mouse": "\x1b[?1000h",
-    "paste": "\x1b[201~",
-    "answer": "\x1b[6n\x1b[c\x1b[>q",
-    "report title": "\x1b[21t",
-    "device control": '\x1bP$q"p\x1b\\',
-    "private message": "\x1b^secret\x1b\\",
-    "program command": "\x1b_Ga=T;AAAA\x1b\\",
-    "notification": "\x1b]9;hello\x07",
-    "file of iTerm": "\x1b]1337;File=:AAAA\x07",
-    "colours of the palette": "\x1b]4;0;#ffffff\x07",
-    "scroll region": "\x1b[1;2r",
-    "keyboard": "\x1b[>4;2m",
-    "characters": "\x1b(0\x0e",
-    "bell": "\x07",
-    "backspace": "good\x08\x08\x08\x08evil",
-    "delete": "\x7f",
-    "null": "\x00",
-    "form feed": "\x0c\x0b",
-    "next line": "\x85\x84",
-    "cancel": "\x1b[31\x18m",
-    "override": "\u202egnp.exe\u202c",
-    "isolate": "\u2066admin\u2069",
-    "mark": "\u200f\u200e\u061c",
-    "separators": "\u2028\u2029",
-    "surrogate": "\ud83d",
-    "annotation": "\ufff9a\ufffab\ufffb",
-    "deprecated": "\u206a\u206f",
-    "colour that never ends": "\x1b[" + "1;" * 500,
-    "colour with a colon too many": "\x1b[38:5:1" + ":" * 100 + "m",
-    "escape in an escape": "\x1b\x1b[2J",
-}
-
-
-def executes(text: str) -> bool:
-    """Whether a terminal would do anything with a text but show it."""
-    return any(not c.isprintable() and c not in "\n\t\u200d\u200c" for c in text)
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)

@@ -227,10 +227,8 @@ async def test_the_configured_queue_is_opened_and_closed_by_the_lifespan(
             await writer.send_chunk("x")
         assert (await client.get("/readyz")).json()["backend"] == "sqlite"
         raw = (await client.get("/streams/s/events")).content
-        assert [line for line in raw.split(b"\n") if line.startswith(b"id")] == [
-            b"id: 1@5",
-            b"id: 2@5",
-        ]
+        ids = [line for line in raw.split(b"\n") if line.startswith(b"id")]
+        assert ids == [b"id: 1@5", b"id: 2@5"]
 
 
 async def test_a_mounted_gateway_opens_its_queue_on_first_use(sqlite: Settings) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from tests.programs import program
 
-from streamq import Encoding, StreamId, open_writer
+from streamq import Encoding, StreamId, describe, open_writer
 
+from . import hostile
 from .served import AsStored, Serve, WatchedQueue
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -314,3 +316,62 @@ async def test_the_page_notices_that_a_stream_began_again(
     await browser.until("document.getElementById('notice').textContent.includes('began again')")
     assert await browser.text("#connection") == "disconnected"
     assert await browser.text("#output") == "old"
+
+
+_QUIET = (
+    "window.hacked === undefined && !document.cookie"
+    " && location.origin + location.pathname === document.baseURI.split('?')[0]"
+    " && document.querySelectorAll('script').length === 2"
+    " && document.querySelectorAll('img, svg, iframe, a, object, embed, base, style, math')"
+    ".length === 0 && document.querySelectorAll('form').length === 1 && thrown.length === 0"
+)
+
+
+async def test_hostile_values_are_shown_and_do_nothing(
+    start: Serve, queue: WatchedQueue, browser: Browser
+) -> None:
+    """Chunks, keys, names, errors and reasons come from models, users and other programs."""
+    names = [value[:500] for value in hostile.VALUES]
+    async with open_writer("s", queue=queue) as writer:
+        for value in hostile.VALUES:
+            await writer.send_chunk(value)
+            await writer.send_chunk({value: [value, {"event": value, "offset": value}]})
+            await writer.send_chunk(value.encode())
+    for i, name in enumerate(names):
+        failing = await open_writer(name, queue=queue)
+        await failing.send_chunk("x")
+        await failing.fail(hostile.VALUES[-1 - i], error_type=name)
+        await failing.aclose()
+    served = await start()
+    for name in names:
+        for path in (f"/streams?prefix={quote(name)}", f"/streams/{quote('no' + name, safe='')}"):
+            answer = await served.get(path)
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+    raw = await served.raw("s")
+    assert raw.count(b"\n\n") == 3 * len(hostile.VALUES) + 1
+    assert re.fullmatch(rb"retry: \d+\n(id: \d+@\d+\nevent: \w+\ndata: \{[ -~]*\}\n\n)+", raw)
+
+    await browser.open(f"{served.server.url}/")
+    await browser.until("typeof watch === 'function'")
+    await browser.value(
+        "window.thrown = []; addEventListener('error', e => thrown.push(e.message))"
+    )
+    await browser.value(
+        "addEventListener('securitypolicyviolation', e => thrown.push(e.violatedDirective))"
+    )
+    await browser.until(f"document.querySelectorAll('#recent button').length >= {len(names)}")
+    await browser.value("watch('s')")
+    await browser.until("document.querySelector('#ending.badge.END')")
+    text = await browser.text("#output") or ""
+    for value in hostile.VALUES:
+        assert value in text
+    assert await browser.value(_QUIET)
+    for name in names:
+        await browser.value(f"watch({json.dumps(name)})")
+        await browser.until("document.querySelector('#ending.badge.ERROR:not([hidden])')")
+        seal = (await describe(name, queue=queue)).seal  # secrets are masked in what is stored
+        assert seal is not None
+        assert await browser.text("#ending") == f"ERROR · {seal.error_type}: {seal.message}"
+        assert await browser.text("#title") == str(StreamId("t", name)).removeprefix("t/")
+        assert await browser.value(_QUIET), name

@@ -11,6 +11,7 @@ the client that they are given.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import traceback
 import uuid
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 import trustme
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 from tests.temporal.support.reading import outline
 from tests.temporal.support.secure_frontend import (
@@ -41,7 +43,14 @@ from streamq import (
 )
 from streamq.driver import ChunkQueue
 from streamq.driver_parts._temporal_target import failed_connection
-from streamq.temporal import StreamqPlugin, StreamRequest, connect, streaming_activity, subscribe
+from streamq.temporal import (
+    StreamqPlugin,
+    StreamRequest,
+    _connect,
+    connect,
+    streaming_activity,
+    subscribe,
+)
 
 KEY = "key-that-no-message-may-show"
 
@@ -186,6 +195,75 @@ async def test_worker_and_subscriber_work_through_it(
         by_id = client.get_workflow_handle(handle.id)
         async with subscribe(by_id, queue=queue, settings=settings) as events:
             assert outline([event async for event in events]) == ["hello you", "END"]
+
+
+_go_on = asyncio.Event()
+
+
+@streaming_activity
+async def greet_twice(name: str, stream: StreamWriter[str]) -> str:
+    await stream.send_chunk(f"hello {name}")
+    await stream.flush()
+    await _go_on.wait()
+    await stream.send_chunk("and again")
+    return "done"
+
+
+async def test_worker_and_subscriber_go_on_with_a_rotated_key(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    queue: ChunkQueue,
+    settings: Settings,
+) -> None:
+    """Keys expire; polls, completions and watches of a client that runs for months use the next."""
+    monkeypatch.setattr(_connect, "_KEY_SECONDS", 0.1)
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+    put(
+        place.settings(STREAMQ_TEMPORAL_API_KEY=None, STREAMQ_TEMPORAL_API_KEY_FILE=file),
+        monkeypatch,
+    )
+    _go_on.clear()
+    client = await connect(plugins=[StreamqPlugin(queue, settings)])
+    task_queue = uuid.uuid4().hex
+    try:
+        async with Worker(client, task_queue=task_queue, activities=[greet_twice]):
+            request = StreamRequest("greet_twice", ["you"])
+            handle: Any = await client.start_workflow(
+                "streamq.Stream", request, id=task_queue, task_queue=task_queue
+            )
+            async with subscribe(handle, queue=queue, settings=settings) as events:
+                found = [await anext(events)]
+                place.frontend.api_key = "the-next-key"
+                with pytest.raises(RPCError):
+                    await handle.describe()
+                file.write_text("the-next-key")
+                async with asyncio.timeout(60):
+                    while client.api_key != "the-next-key":  # noqa: ASYNC110 - it has no event
+                        await asyncio.sleep(0.02)
+                _go_on.set()
+                found += [event async for event in events]
+            assert outline(found) == ["hello you", "and again", "END"]
+            await handle.result()
+    finally:
+        place.frontend.api_key = KEY
+
+
+@pytest.mark.parametrize("content", ["", "two\nlines", None])
+def test_file_without_a_key_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    """A file that is being replaced, or a wrong path, must not be taken for a key."""
+    if content is not None:
+        (tmp_path / "key").write_text(content)
+    monkeypatch.setenv("STREAMQ_TEMPORAL_API_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(ConfigurationError, match="STREAMQ_TEMPORAL_API_KEY_FILE"):
+        load_settings().temporal_target.resolve()
+    monkeypatch.setenv("STREAMQ_TEMPORAL_API_KEY", KEY)
+    with pytest.raises(ConfigurationError, match="both given") as caught:
+        load_settings().temporal_target.resolve()
+    assert KEY not in str(caught.value)
 
 
 def test_each_value_comes_from_the_first_that_states_it(

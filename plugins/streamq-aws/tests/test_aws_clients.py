@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
+import socket
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
-from streamq import AccessDeniedError, ConfigurationError
+from streamq import AccessDeniedError, ConfigurationError, StreamqError
 from streamq_aws import AwsClients, AwsSettings, aws_errors
 from streamq_aws.embedded import Ministack
 
@@ -112,6 +119,71 @@ async def test_closing_twice_leaves_nothing_open() -> None:
     await clients.aclose()
     await clients.aclose()
     gc.collect()
+
+
+async def _serve(host: str, port: int, answer: Callable[[], web.Response]) -> web.AppRunner:
+    async def handle(_: web.Request) -> web.Response:
+        return answer()
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    return runner
+
+
+@pytest.mark.parametrize("status", [503, 405, 200])
+async def test_server_that_is_no_longer_the_right_one_is_left(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """After a failover by name the old server stays up and keeps its connections."""
+    served: Counter[str] = Counter()
+    address, is_demoted = "127.0.0.1", False
+
+    def old() -> web.Response:
+        served["old"] += 1
+        if is_demoted:
+            return web.Response(status=status, text="not me", content_type="text/html")
+        return web.Response(text="{}", content_type="application/x-amz-json-1.0")
+
+    def new() -> web.Response:
+        served["new"] += 1
+        return web.Response(text="{}", content_type="application/x-amz-json-1.0")
+
+    resolve = socket.getaddrinfo
+
+    def moved(host: Any, *rest: Any, **more: Any) -> Any:
+        return resolve(address if host == "store.test" else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", moved)
+    first = await _serve("127.0.0.1", 0, old)
+    port = first.addresses[0][1]
+    second = await _serve("127.0.0.2", port, new)
+    settings = AwsSettings(endpoint_url=f"http://store.test:{port}")
+    clients = AwsClients(settings, backend="sqs")
+    try:
+        sqs, other = await clients.client("sqs"), await clients.client("sns")
+        for client in (sqs.list_queues, sqs.list_queues):
+            await client()
+        with contextlib.suppress(StreamqError), aws_errors("sqs"):
+            await other.list_topics()
+        address, is_demoted = "127.0.0.2", True
+        async with asyncio.timeout(30):
+            while not served["new"]:
+                with contextlib.suppress(StreamqError), aws_errors("sqs"):
+                    await sqs.list_queues()
+                await asyncio.sleep(0.05)  # longer, and an idle connection would be closed
+        before = served["old"]
+        with contextlib.suppress(StreamqError), aws_errors("sqs"):
+            await other.list_topics()
+        for _ in range(3):
+            await sqs.list_queues()
+        assert served["old"] <= before + 1, "the other client was not told"
+    finally:
+        await clients.aclose()
+        await first.cleanup()
+        await second.cleanup()
 
 
 def test_every_setting_is_described() -> None:

@@ -82,6 +82,9 @@ def _directory_of(log: _Log) -> Directory:
     def forget() -> None:
         found.forget()
 
+    async def life() -> int:
+        return 0
+
     found = Directory(
         "t.directory",
         len(log.partitions),
@@ -90,6 +93,7 @@ def _directory_of(log: _Log) -> Directory:
         5.0,
         lambda key, listing: None,
         forget,
+        life,
     )
     return found
 

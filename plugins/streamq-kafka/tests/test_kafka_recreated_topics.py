@@ -16,6 +16,7 @@ from streamq.driver import (
     BackendUnavailableError,
     ChunkQueue,
     Entry,
+    FencedError,
     Stored,
     StreamId,
 )
@@ -35,19 +36,23 @@ class _Topics:
         self._data = settings.topic
         self._directory = f"{settings.topic}.directory"
 
-    async def create(self) -> None:
+    async def create(self, partitions: int = 1) -> None:
         """Create the topics that do not exist."""
-        topics = (TopicSpec(self._data, 1), TopicSpec(self._directory, 1, compacted=True))
-        await self.operator.create(topics)
+        await self.operator.create(
+            (
+                TopicSpec(self._data, partitions),
+                TopicSpec(self._directory, partitions, compacted=True),
+            )
+        )
 
-    async def recreate(self, *, directory: bool = True) -> None:
+    async def recreate(self, *, directory: bool = True, partitions: int = 1) -> None:
         """Delete both topics, or only that of the records, and create them again."""
         names = [self._data, self._directory] if directory else [self._data]
         await self.operator.delete(*names)
         async with asyncio.timeout(_SOON):
             while set(names) & set(await self.operator.topics()):
                 pass  # each request takes its time
-        await self.create()
+        await self.create(partitions)
 
     async def delete(self) -> None:
         """Delete both."""
@@ -120,6 +125,32 @@ async def test_streams_continue_if_only_the_records_were_recreated(
     for queue in (reading, restarted, before, await open_with(topics.settings)):
         assert await _data(queue, taken_over) == [b"new"]
         assert await _data(queue, continued) == [b"goes on"]
+
+
+@pytest.mark.parametrize("partitions", [1, 5])
+async def test_idle_process_uses_no_offset_of_the_old_topics(
+    topics: _Topics, open_with: OpenWith, stream: StreamId, partitions: int
+) -> None:
+    """When it wakes up, the new topics are longer than the old ones, or have other partitions."""
+    idle, gone = await open_with(topics.settings), new_stream()
+    await _append(idle, gone, _entries(1, b"gone"))
+    await _append(idle, stream, _entries(1, b"old", b"older"))
+    assert await _data(idle, stream) == [b"old", b"older"]
+    assert await _data(idle, gone) == [b"gone"]
+    await topics.recreate(partitions=partitions)
+    restarted = await open_with(topics.settings)
+    await _append(restarted, stream, _entries(2, b"new"))
+    later = [new_stream() for _ in range(20)]
+    for each in later:
+        await _append(restarted, each, _entries(1, b"later"))
+    assert await _data(idle, stream) == [b"new"]
+    assert await _data(idle, gone) == []
+    assert [await _data(idle, each) for each in later] == [[b"later"]] * 20
+    assert await idle.newest_epoch(stream) == 2
+    with pytest.raises(FencedError):
+        await idle.append(stream, _entries(1, b"stale", first=2))
+    await _append(idle, gone, _entries(2, b"again"))
+    assert await _data(restarted, gone) == [b"again"]
 
 
 async def test_entry_of_the_directory_is_corrected_when_a_stream_is_taken_over(

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import aiokafka.errors as ke
-from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 from streamq_kafka import KafkaSettings
@@ -16,6 +15,7 @@ from streamq_kafka.live_tail._live_tail import LiveTail
 from streamq_kafka.requests._cluster import Cluster
 from streamq_kafka.requests._fetched import Fetched
 from streamq_kafka.requests._leader_checks import LeaderChecks
+from streamq_kafka.requests._topic_ids import FetchByIdRequest
 
 _OK, _UNKNOWN_TOPIC, _LEADER_NOT_AVAILABLE = 0, 3, 5
 _SOON = 5.0
@@ -48,8 +48,8 @@ class _Broker:
         return True
 
     async def send(self, node: int, request: Any, *, group: int) -> Any:
-        is_fetch = isinstance(request, FetchRequest)
-        topics = request._topics
+        is_fetch = isinstance(request, FetchByIdRequest)
+        topics = request._plain.topics if is_fetch else request._topics
         self.asked.append("fetch" if is_fetch else "offsets")
         self.first_topics.add(topics[0][0])
         self.lags -= self.lags > 0 and not is_fetch

@@ -80,6 +80,9 @@ class MuteProxy:
             self.cut()
             await asyncio.sleep(0.01)
 
+    def redirect(self, target: int) -> None:
+        self._target = target
+
     def cut(self) -> None:
         for writer in self._writers:
             writer.close()

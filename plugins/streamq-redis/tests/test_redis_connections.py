@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis.asyncio
 
 from redis_streams import Bare, OpenAt, StartServer, read_soon
-from streamq import BackendUnavailableError, ClosedError, StreamId
+from streamq import BackendUnavailableError, ClosedError, StorageFullError, StreamId
 from streamq.driver import Entry
 from streamq.testing import FaultProxy, OpenQueue
 from streamq_redis.embedded import EmbeddedRedis
@@ -68,6 +70,28 @@ async def test_frozen_server_is_noticed_in_time(
         os.kill(server.pid, signal.SIGCONT)
     await queue.append(stream, [Entry(1, 1, b"y")])
     assert [record.data for record in await read_soon(queue, stream, "1-0")] == [b"y"]
+
+
+async def test_server_that_cannot_write_to_its_disk_is_read_from(
+    start_server: StartServer, open_at: OpenAt, stream: StreamId, tmp_path: Path
+) -> None:
+    """It refuses appends, which drops all connections, and PING, with which each one begins."""
+    directory = tmp_path / "data"
+    server = start_server(data_dir=directory, arguments=("--save", "3600 1"))
+    queue = await open_at(server.url)
+    await queue.append(stream, [Entry(1, 0, b"x")])
+    read = read_soon(queue, stream, "1-0", wait=1)
+    shutil.rmtree(directory)
+    async with redis.asyncio.Redis.from_url(server.url) as bare, asyncio.timeout(20):
+        await bare.bgsave()
+        while (await bare.info("persistence"))["rdb_last_bgsave_status"] != "err":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    for _ in range(2):
+        with pytest.raises(StorageFullError, match="MISCONF"):
+            await queue.append(stream, [Entry(1, 1, b"y")])
+    assert await read == []
+    assert len(await read_soon(queue, stream)) == 1
+    assert (await queue.describe(stream)).records == 1
 
 
 async def test_cancelled_caller_leaves_the_shared_connection_in_step(
@@ -204,11 +228,13 @@ async def test_close_waits_for_no_lookout(start_server: StartServer, open_at: Op
     assert not [each for each in asyncio.all_tasks() if "lookout" in each.get_name()]
 
 
+@pytest.mark.parametrize("asks", ["append", "lookout"])
 async def test_close_waits_for_no_name_server(
     start_server: StartServer,
     open_at: OpenAt,
     stream: StreamId,
     monkeypatch: pytest.MonkeyPatch,
+    asks: str,
 ) -> None:
     """A resolution cannot be cancelled, and may take half a minute."""
     server, lookup = start_server(), socket.getaddrinfo
@@ -225,14 +251,18 @@ async def test_close_waits_for_no_name_server(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    queue = await open_at("redis://primary.test:6379/0")
+    often = {"lookup_seconds": 0.1} if asks == "lookout" else {}
+    queue = await open_at("redis://primary.test:6379/0", **often)
     is_slow = True
-    appending = asyncio.ensure_future(queue.append(stream, [Entry(1, 0, b"x")]))
+    tasks = []
+    if asks == "append":
+        tasks.append(asyncio.ensure_future(queue.append(stream, [Entry(1, 0, b"x")])))
     try:
         async with asyncio.timeout(20):
             await asyncio.to_thread(asked.wait, 20)
             await queue.aclose()
-            with pytest.raises(ClosedError):
-                await appending
+            for task in tasks:
+                with pytest.raises(ClosedError):
+                    await task
     finally:
         release.set()

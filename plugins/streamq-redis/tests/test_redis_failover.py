@@ -7,19 +7,24 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis.asyncio
+import trustme
+from httpx_sse import aconnect_sse
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from redis_streams import OpenAt, StartServer, run
+from redis_streams import MuteProxy, OpenAt, StartServer, run
 from streamq import (
     BackendUnavailableError,
     Chunk,
@@ -31,12 +36,16 @@ from streamq import (
     open_reader,
     open_writer,
 )
+from streamq.gateway import create_app, serve
 from streamq.testing import Direction, FaultProxy
 from streamq_redis._naming import KeySpace
 from streamq_redis.embedded import EmbeddedRedis
 
 SETTINGS = Settings(retry_seconds=60, operation_seconds=20)
 OPERATION_SECONDS = 1.5
+ONE_SERVER = pytest.mark.parametrize("binary", ["valkey"], indirect=True)
+"""For what does not depend on the server's program."""
+
 _ARGUMENTS = ("--repl-diskless-sync-delay", "0")
 _SLOW_TO_LOAD = (
     *("--key-load-delay", "20000"),  # microseconds for each key
@@ -96,6 +105,18 @@ async def becomes_a_replica(pair: Pair) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def changes_roles_by_command(pair: Pair) -> AsyncIterator[None]:
+    """As an operator does it: the old node holds writes back until the new one has everything."""
+    await pair.wait_for_replication()
+    await command(pair.old, "FAILOVER", "TO", "127.0.0.1", pair.new.port)
+    async with redis.asyncio.Redis.from_url(pair.new.url) as client, asyncio.timeout(20):
+        while (await client.info("replication"))["role"] != "master":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    pair.move()
+    yield
+
+
+@asynccontextmanager
 async def goes_silent(pair: Pair) -> AsyncIterator[None]:
     """The network of the old node swallows everything."""
     await pair.promote()
@@ -121,8 +142,8 @@ async def stays_a_primary(pair: Pair) -> AsyncIterator[None]:
     """The old node answers as before: only the name tells."""
     await pair.promote()
     pair.move()
-    async with redis.asyncio.Redis.from_url(pair.new.url) as client, asyncio.timeout(20):
-        while all(each["name"] != "streamq" for each in await client.client_list()):  # noqa: ASYNC110
+    async with redis.asyncio.Redis.from_url(pair.old.url) as client, asyncio.timeout(20):
+        while any(each["name"] == "streamq" for each in await client.client_list()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         pair.ready_at = time.monotonic()
     yield
@@ -168,6 +189,7 @@ async def until_loaded(pair: Pair) -> None:
     ("fault", "seconds"),
     [
         (becomes_a_replica, 2.0),
+        (changes_roles_by_command, 2.0),
         (goes_silent, 2.0 + OPERATION_SECONDS),
         (dies, 2.0),
         (stays_a_primary, 2.0),
@@ -235,6 +257,71 @@ async def values(reader: StreamReader[object], count: int) -> list[object]:
     return found
 
 
+@ONE_SERVER
+@pytest.mark.parametrize("fault", [becomes_a_replica, stays_a_primary])
+async def test_gateway_follows_the_name_without_writing(
+    pair: Pair,
+    open_at: OpenAt,
+    fault: Callable[[Pair], contextlib.AbstractAsyncContextManager[None]],
+) -> None:
+    """A process that only reads gets no answer such as READONLY: it has to notice by itself."""
+    name = f"redis://{pair.name.address}/0"
+    queue = await open_at(name, lookup_seconds=0.3)
+    shown = await open_at(name, block_seconds=0.5, lookup_seconds=0.3)
+    stream = StreamId(SETTINGS.tenant, "shown")
+    writer = await open_writer(stream, queue=queue, settings=SETTINGS)
+    async with (
+        serve(create_app(shown, SETTINGS)) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=30) as client,
+        aconnect_sse(client, "GET", "/streams/shown/events") as source,
+    ):
+        events = source.aiter_sse()
+        await writer.send_chunk("before")
+        await writer.flush()
+        assert (await anext(events)).json()["value"] == "before"
+        async with fault(pair), asyncio.timeout(30):
+            await writer.send_chunk("after")
+            await writer.finish()
+            assert [each.event async for each in events if each.data] == ["chunk", "end"]
+            listed = (await client.get("/streams")).json()
+    assert [each["name"] for each in listed["streams"]] == ["shown"]
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("kind", ["unix", "rediss"])
+async def test_other_kinds_of_address_are_followed(
+    start_server: StartServer, open_at: OpenAt, stream: StreamId, tmp_path: Path, kind: str
+) -> None:
+    """The path of a socket can lead elsewhere, too, and so can a name behind TLS."""
+    sockets = [tmp_path / "old.sock", tmp_path / "new.sock"]
+    old, new = (start_server(arguments=("--unixsocket", str(each))) for each in sockets)
+    authority, certificate = trustme.CA(), tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    link = tmp_path / "link.sock"
+    link.symlink_to(sockets[0])
+    async with MuteProxy(old.port, context).running() as proxy:
+        urls = {
+            "unix": f"unix://{link}",
+            "rediss": f"rediss://127.0.0.1:{proxy.port}/0?ssl_ca_certs={certificate}",
+        }
+        queue = await open_at(urls[kind])
+        writer = await open_writer(stream, queue=queue, settings=SETTINGS)
+        await writer.send_chunk("before")
+        await writer.flush()
+        await command(old, "REPLICAOF", "127.0.0.1", new.port)
+        link.unlink()
+        link.symlink_to(sockets[1])
+        proxy.redirect(new.port)
+        await writer.send_chunk("after")
+        async with asyncio.timeout(20):
+            await writer.finish()
+        assert await records(new, stream) > 0
+        await queue.aclose()
+
+
+@ONE_SERVER
 async def test_append_whose_answer_was_lost_is_not_repeated_on_the_new_primary(
     pair: Pair, open_at: OpenAt, stream: StreamId
 ) -> None:
@@ -258,6 +345,7 @@ async def test_append_whose_answer_was_lost_is_not_repeated_on_the_new_primary(
     assert found == ["first", *map(str, range(20))]
 
 
+@ONE_SERVER
 async def test_append_that_was_not_replicated_is_stored_once(
     pair: Pair, open_at: OpenAt, stream: StreamId
 ) -> None:
@@ -280,6 +368,7 @@ async def test_append_that_was_not_replicated_is_stored_once(
         assert await reader.collect() == ["first", "second", "third"]
 
 
+@ONE_SERVER
 async def test_chunks_that_the_new_primary_lacks_are_reported(
     pair: Pair, open_at: OpenAt, stream: StreamId
 ) -> None:
@@ -304,6 +393,7 @@ async def test_chunks_that_the_new_primary_lacks_are_reported(
             await anext(late)
 
 
+@ONE_SERVER
 async def test_reader_that_is_ahead_of_the_new_primary_is_told(
     pair: Pair, open_at: OpenAt, stream: StreamId
 ) -> None:
@@ -328,6 +418,7 @@ async def test_reader_that_is_ahead_of_the_new_primary_is_told(
         await following
 
 
+@ONE_SERVER
 async def test_slow_name_server_is_asked_once_and_waited_for(
     start_server: StartServer, open_at: OpenAt, stream: StreamId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +460,7 @@ async def test_slow_name_server_is_asked_once_and_waited_for(
     assert await records(second, stream) == 2
 
 
+@ONE_SERVER
 async def test_listing_goes_on_at_another_server(pair: Pair, open_at: OpenAt) -> None:
     """Each server walks through its keys in an order of its own: its cursor is no other's."""
     keys = KeySpace("streamq")

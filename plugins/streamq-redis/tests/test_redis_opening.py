@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -35,6 +36,33 @@ async def test_silent_server_is_given_up_in_time(open_at: OpenAt) -> None:
         async with asyncio.timeout(2):
             with pytest.raises(BackendUnavailableError, match="within"):
                 await open_at(f"redis://127.0.0.1:{port}", connect_timeout_seconds=0.2)
+
+
+async def test_every_address_of_a_name_is_tried(
+    server: EmbeddedRedis, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name may lead to a host that refuses, to one that is silent, and to the right one."""
+    lookup = socket.getaddrinfo
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
+        fills = [socket.socket() for _ in range(4)]  # the server accepts no more than these
+        for each in fills:
+            each.setblocking(False)
+            each.connect_ex(silent.getsockname())
+        ports = [1, silent.getsockname()[1], server.port]
+
+        def resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
+            if host != "several.test":
+                return lookup(host, *args, **kwargs)
+            kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+            return [(*kind, ("127.0.0.1", port)) for port in ports]
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        await open_at("redis://several.test:6379/0", connect_timeout_seconds=3)
+        ports.pop()
+        with pytest.raises(BackendUnavailableError, match=r"several\.test:6379"):
+            await open_at("redis://several.test:6379/0", connect_timeout_seconds=0.5)
+        for each in fills:
+            each.close()
 
 
 async def test_another_protocol_is_recognised(open_at: OpenAt) -> None:
@@ -90,6 +118,34 @@ async def test_cluster_node_is_refused_at_open(start_server: StartServer, open_a
     server = start_server(arguments=("--cluster-enabled", "yes"))
     with pytest.raises(ConfigurationError, match="Cluster"):
         await open_at(server.url)
+
+
+class Sentinel(EmbeddedRedis):
+    """Watches a primary, and answers on a port of its own."""
+
+    def command(self, data_dir: Path) -> list[str]:
+        """Return the command line; a Sentinel needs a file that it can write."""
+        configuration = data_dir / "sentinel.conf"
+        configuration.touch()
+        program = super().command(data_dir)[0]
+        arguments = ("--sentinel", "--port", str(self.port), "--bind", "127.0.0.1")
+        return [program, str(configuration), *arguments]
+
+    def answers(self, log: Path) -> bool:
+        """Whether it answers."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+async def test_sentinel_is_refused_at_open(binary: Path, open_at: OpenAt) -> None:
+    """It answers like a server, and knows no command for streams."""
+    refused = pytest.raises(ConfigurationError, match="lead to the primary")
+    with Sentinel(binary=binary) as sentinel, refused:
+        await open_at(sentinel.url)
 
 
 async def test_unix_socket_works(

@@ -92,6 +92,7 @@ class Doorbells:
         if self._is_far:
             with contextlib.suppress(FileExistsError):
                 self.directory.mkdir(mode=0o700)
+                self.directory.chmod(0o700)  # the umask may have taken more
             found = self.directory.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
                 raise PermissionError(f"{self.directory} belongs to another user")

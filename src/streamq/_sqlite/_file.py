@@ -47,7 +47,8 @@ class DatabaseFile:
         self.given = given
         self.path = given
         self._database: Identity = None
-        self._logs: tuple[Identity, ...] = ()
+        self._path = os.fspath(given)
+        self._logs: list[tuple[str, Identity]] = []
 
     def prepare(self) -> None:
         """Create the directory and the file if there are none, readable for their owner only.
@@ -58,15 +59,16 @@ class DatabaseFile:
             StorageFullError: There is no room for another file.
         """
         self.path = _prepared(self.given)
-        self._database = _identity(self.given)
+        self._database = _identity(self._path)
 
     def note(self) -> bool:
         """Note which files a new connection has open; return ``False`` if they are others by now.
 
         The files have to be in use: SQLite creates its log with the first transaction.
         """
-        self._logs = tuple(_identity(f"{self.path}{suffix}") for suffix in _LOGS)
-        return self._database is not None and _identity(self.given) == self._database
+        logs = [f"{self.path}{suffix}" for suffix in _LOGS]
+        self._logs = [(log, found) for log in logs if (found := _identity(log)) is not None]
+        return self._database is not None and _identity(self._path) == self._database
 
     def change(self) -> Change | None:
         """Compare the files that are open with those at the paths; costs a few microseconds.
@@ -75,13 +77,13 @@ class DatabaseFile:
             AccessDeniedError: This process may no longer look.
         """
         try:
-            database = _identity(self.given)
+            database = _identity(self._path)
             if database != self._database:
                 return Change.REMOVED if database is None else Change.REPLACED
             found = None
-            for suffix, opened in zip(_LOGS, self._logs, strict=True):
-                now = _identity(f"{self.path}{suffix}")
-                if opened is not None and now != opened:
+            for log, opened in self._logs:
+                now = _identity(log)
+                if now != opened:
                     if now is not None:
                         return Change.LOG_REPLACED
                     found = Change.LOG_REMOVED
@@ -105,7 +107,7 @@ class DatabaseFile:
             return 0
 
 
-def _identity(path: str | Path) -> Identity:
+def _identity(path: str) -> Identity:
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

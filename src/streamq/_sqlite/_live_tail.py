@@ -63,7 +63,7 @@ class LiveTail:
     def start(
         self,
         connection: sqlite3.Connection,
-        doorbells: Doorbells,
+        doorbells: Doorbells | None,
         selector: selectors.BaseSelector,
     ) -> None:
         """Have every commit announced from now on, and note which records exist."""
@@ -73,12 +73,12 @@ class LiveTail:
         self.version = requests.data_version(connection)
         self.newest = requests.newest_record(connection)
 
-    def renew_bell(self, doorbells: Doorbells, selector: selectors.BaseSelector) -> None:
+    def renew_bell(self, doorbells: Doorbells | None, selector: selectors.BaseSelector) -> None:
         """Install a bell unless there is one that :meth:`Doorbells.ring` reaches."""
-        if self.bell is not None and self.bell.is_in(doorbells):
+        if self.bell is not None and doorbells is not None and self.bell.is_in(doorbells):
             return
         self._drop_bell(selector)
-        self.bell = doorbells.install()
+        self.bell = None if doorbells is None else doorbells.install()
         if self.bell is not None:
             selector.register(self.bell, selectors.EVENT_READ)
 

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ from ._writing import WritingThread
 
 _CLOSE_SECONDS = 1.0
 _PAGE = 500
-_ERASE_SECONDS = 10.0
+_ERASE_SECONDS = 20.0
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class SqliteQueue(ChunkQueue):
     Args:
         options: Options of every queue.
         settings: The driver's settings.
-        capabilities: What the queue promises.
+        capabilities: What the driver promises at best.
         path: The database, as an absolute path.
     """
 
@@ -63,13 +64,11 @@ class SqliteQueue(ChunkQueue):
         capabilities: Capabilities,
         path: Path,
     ) -> None:
-        self.capabilities = capabilities
+        self.capabilities = replace(capabilities, erases=settings.secure_delete)
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
-        connect = partial(
-            schema.connect, synchronous=settings.synchronous, busy_seconds=settings.busy_seconds
-        )
+        connect = partial(_connect, settings)
         connect_alone = partial(schema.connect_alone, busy_seconds=settings.busy_seconds)
         self._reader = ReadingThread(path, connect, connect_alone, self._loop)
         self._writer = WritingThread(path, connect, self._loop, self._reader.on_commit)
@@ -220,6 +219,15 @@ class SqliteQueue(ChunkQueue):
     def _check_open(self) -> None:
         if self._is_closed:
             raise closed_error(BACKEND)
+
+
+def _connect(settings: SqliteSettings, path: Path) -> sqlite3.Connection:
+    connection = schema.connect(
+        path, synchronous=settings.synchronous, busy_seconds=settings.busy_seconds
+    )
+    # Its default depends on who built SQLite.
+    connection.execute(f"PRAGMA secure_delete = {'ON' if settings.secure_delete else 'OFF'}")
+    return connection
 
 
 def _stop(reader: ReadingThread, writer: WritingThread, process: int) -> None:

@@ -9,8 +9,8 @@ import contextlib
 import os
 from pathlib import Path
 
-_RESERVE_BYTES = 8 * 2**20  # more than SQLite lets its log grow before it merges it
-_SHARE = 16  # of a small disk
+_RESERVE_BYTES = 8 * 2**20
+_SHARE = 4  # of what a small disk has left
 _ROOMY_BYTES = 2**30
 _BLOCK = bytes(2**16)
 
@@ -25,17 +25,23 @@ class Reserve:
     def __init__(self, database: Path) -> None:
         self.path = database.with_name(f"{database.name}-reserve")
 
-    def keep(self) -> None:
-        """Create the file if the disk is nearly full; remove it if there is much room again."""
+    def keep(self) -> bool:
+        """Create the file if the disk is nearly full; remove it if there is much room again.
+
+        Returns:
+            Whether the disk is nearly full.
+        """
         try:
             disk = os.statvfs(self.path.parent)
             free = disk.f_bavail * disk.f_frsize
             if free >= _ROOMY_BYTES:
                 self.release()
-            elif not self.path.exists():
+                return False
+            if not self.path.exists():
                 self._create(min(_RESERVE_BYTES, free // _SHARE))
-        except OSError:  # then there is none
-            return
+        except OSError:
+            pass  # then there is none
+        return True
 
     def release(self) -> bool:
         """Remove the file; return whether there was one."""

@@ -17,7 +17,8 @@ from ._errors import BACKEND
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x73747271  # "strq": marks files of streamq
-_WAL_LIMIT_BYTES = 64 * 2**20
+LOG_LIMIT_BYTES = 64 * 2**20
+"""SQLite shortens its log to this size when it begins anew."""
 
 # Ids are never used twice (AUTOINCREMENT): the live tail relies on it, and so do buried streams.
 _SCHEMA = """
@@ -65,7 +66,7 @@ def connect(path: Path, *, synchronous: str, busy_seconds: float) -> sqlite3.Con
             exists = _is_current(connection, path)
         _use_wal(connection, path, busy_seconds)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}")
         if not exists:
             with transaction(connection):
                 if not _is_current(connection, path):  # else another process was first

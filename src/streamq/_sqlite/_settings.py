@@ -39,3 +39,8 @@ class SqliteSettings(DriverSettings):
     busy_seconds: Annotated[float, Field(gt=0)] = Field(
         default=5.0, description="how long to wait for another process's write before giving up"
     )
+    secure_delete: bool = Field(
+        default=True,
+        description="overwrite deleted streams with zeros; without it deleting is several times "
+        "faster, and their bytes stay in the file until it needs the room",
+    )

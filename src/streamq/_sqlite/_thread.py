@@ -29,11 +29,11 @@ from ._doorbells import Doorbells
 from ._errors import BACKEND, sqlite_errors
 from ._file import Change, DatabaseFile
 from ._open_files import close, open_files
-from ._reserve import Reserve
 
 _log = logging.getLogger("streamq.sqlite")
 _DELIVER_AT_ONCE = 16
 _OPEN_TRIES = 3
+_CHECK_SECONDS = 0.01  # a commit is checked in any case, and each poll of a blocked read
 _MERGE_SECONDS = 1.0
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class ConnectionThread(abc.ABC):
         file: The files of the connection.
         connection: ``None`` until it is open, and after it was closed.
         working: Held while the thread may be inside SQLite.
-        doorbells: Of all processes that use the database.
+        doorbells: Of all processes that use the database, once it was opened.
         lost_records: Whether a database that was open was removed or replaced.
         opened: Resolved when the connection is open, or the disk is too full for that; fails if it
             cannot be opened.
@@ -86,11 +86,12 @@ class ConnectionThread(abc.ABC):
         self.file = DatabaseFile(path)
         self.connection: sqlite3.Connection | None = None
         self.working = threading.Lock()
-        self.doorbells = Doorbells(path)
+        self.doorbells: Doorbells | None = None
         self.lost_records = False
         self._connect = connect
         self._loop = loop
         self._spoilt: StreamqError | None = None
+        self._checked_at = 0.0
         self._replies: list[tuple[asyncio.Future[Any], Any, StreamqError | None]] = []
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
@@ -127,21 +128,16 @@ class ConnectionThread(abc.ABC):
             StorageFullError: The disk is too full to open it.
             StreamqError: It cannot be opened for another reason; a later call tries again.
         """
-        self._check_file()
+        if time.monotonic() - self._checked_at > _CHECK_SECONDS:
+            self._check_file()
         if self.connection is not None:
             return self.connection
         if self._spoilt is not None:
             raise self._spoilt
         with sqlite_errors(self.file.given):
             for _ in range(_OPEN_TRIES):
-                try:
-                    connection = self._open()
-                except StorageFullError:
-                    if not Reserve(self.file.path).release():
-                        raise
-                else:
-                    if connection is not None:
-                        return connection
+                if (connection := self._open()) is not None:
+                    return connection
         raise BackendUnavailableError(
             f"{self.file.given} was replaced again and again while it was opened", backend=BACKEND
         )
@@ -155,7 +151,8 @@ class ConnectionThread(abc.ABC):
                 connection.close()
                 return None
             self.connection = connection
-        self.doorbells.close()
+        if self.doorbells is not None:
+            self.doorbells.close()
         self.doorbells = Doorbells(self.file.path)
         return connection
 
@@ -163,6 +160,7 @@ class ConnectionThread(abc.ABC):
         """Close the connection if another file is at the path, or none."""
         connection = self.connection
         if connection is None or (change := self.file.change()) is None:
+            self._checked_at = time.monotonic()
             return
         _log.warning("%s %s while it was open", self.file.given, change.value)
         if change is not Change.LOG_REMOVED or not _merge_log(connection):

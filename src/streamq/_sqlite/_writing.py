@@ -27,6 +27,7 @@ from streamq.driver import (
 
 from . import _removal as removal
 from . import _requests as requests
+from . import _schema as schema
 from ._errors import BACKEND, for_stream, sqlite_errors
 from ._reserve import Reserve
 from ._schema import transaction
@@ -34,9 +35,10 @@ from ._thread import ConnectionThread, Job
 
 _log = logging.getLogger("streamq.sqlite")
 _MAX_GROUP = 256  # appends in one transaction
+_MANY_PAGES = 1000  # in SQLite's log before it is merged
+_FEW_PAGES = 256  # so that merging takes less room than is kept in reserve
 _SWEEP_SECONDS = 5.0
 _SWEEP_AGAIN_SECONDS = 0.05
-_LONG_LOG_BYTES = 64 * 2**20  # removing pauses: a reader keeps SQLite from merging its log
 
 
 class _Nudge:
@@ -107,8 +109,8 @@ class WritingThread(ConnectionThread):
         return requests.append(connection, stream, entries, ttl)
 
     def log_is_long(self) -> bool:
-        """Whether a reader, maybe of another program, keeps SQLite from merging its log."""
-        return self.file.log_bytes() > _LONG_LOG_BYTES
+        """Whether a reader, maybe of another program, keeps SQLite from beginning its log anew."""
+        return self.file.log_bytes() > schema.LOG_LIMIT_BYTES
 
     def nudge(self) -> None:
         self._jobs.put(_Nudge())
@@ -158,7 +160,8 @@ class WritingThread(ConnectionThread):
         else:
             if changed:
                 self._on_commit()
-                self.doorbells.ring()
+                if self.doorbells is not None:
+                    self.doorbells.ring()
         for job, error in zip(jobs, outcomes, strict=True):
             self._reply(job.future, error=error)
 
@@ -166,15 +169,15 @@ class WritingThread(ConnectionThread):
         try:
             return self._try_to_transact(jobs)
         except StorageFullError:
-            # Merged into the database, the log begins anew, in the room that it has already.
-            connection = self.connection
-            if connection is None:
-                raise
             if any(job.frees_room for job in jobs):
-                Reserve(self.file.path).release()
+                self._reserve().release()
+            # Merged into the database, the log begins anew, in the room that it has already.
             with contextlib.suppress(sqlite3.Error):
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                self._connected().execute("PRAGMA wal_checkpoint(PASSIVE)")
             return self._try_to_transact(jobs)
+
+    def _reserve(self) -> Reserve:
+        return Reserve(self.file.path)
 
     def _try_to_transact(self, jobs: list[Job[bool]]) -> tuple[list[StreamqError | None], bool]:
         outcomes: list[StreamqError | None] = []
@@ -187,7 +190,9 @@ class WritingThread(ConnectionThread):
                     outcomes.append(None)
                 except StreamqError as exc:  # fenced, before it has written anything
                     outcomes.append(exc)
+        self._checked_at = time.monotonic()
         if (change := self.file.change()) is not None:
+            self._checked_at = 0.0
             raise BackendUnavailableError(
                 f"{self.file.given} {change.value} during a commit", backend=BACKEND
             )
@@ -201,7 +206,8 @@ class WritingThread(ConnectionThread):
         try:
             with sqlite_errors(self.file.given):
                 connection = self._connected()
-                Reserve(self.file.path).keep()
+                pages = _FEW_PAGES if self._reserve().keep() else _MANY_PAGES
+                connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
                 more = removal.has_expired(connection)
                 if more and not self.log_is_long():
                     with transaction(connection):
@@ -221,4 +227,5 @@ class WritingThread(ConnectionThread):
                 job = self._jobs.get_nowait()
                 if isinstance(job, Job):
                     self._reply(job.future, error=for_stream(reason, job.stream))
-        self.doorbells.close()
+        if self.doorbells is not None:
+            self.doorbells.close()

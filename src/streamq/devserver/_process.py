@@ -196,7 +196,7 @@ class DevServer(abc.ABC):
         if self._given_dir is None:
             return Path(tempfile.mkdtemp(prefix=f"streamq-{self.backend}-"))
         given = Path(self._given_dir)
-        given.mkdir(parents=True, exist_ok=True)
+        given.mkdir(mode=0o700, parents=True, exist_ok=True)
         return given
 
     def _log(self) -> Path:

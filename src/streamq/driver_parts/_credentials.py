@@ -72,15 +72,15 @@ _FORMS = re.compile("|".join((*_KEY_TEXTS, *_TOKENS)))
 _SCHEME = re.compile(
     r"\b(bearer|basic|digest|negotiate)(\s+)(?=[^\s'\",;]*[\d=+/._-])[^\s'\",;]{6,}", re.IGNORECASE
 )
-# After "scheme://" everything up to the last @ belongs to the credentials, since a password may
-# contain any character but a space or a quote; a host and its port do not. Some services take a
-# token there without a colon. Without a scheme a slash ends them. In all forms several addresses
-# may follow one another after commas.
+# After "scheme://", of which a path keeps one slash only, everything up to the last @ belongs to
+# the credentials, since a password may contain any character but a space or a quote; a host and its
+# port do not. Some services take a token there without a colon. Without a scheme a slash ends them.
+# In all forms several addresses may follow one another after commas.
 _USER_INFO = re.compile(
     r"""
-    (\w+://) (?![^\s/:@]*:\d+/) [^\s/:"@]* : (?:(?!,\w+://) [^\s"])* @
-    | (\w+://) [^\s/:"'@,?\#]+ @
-    | (?<![\w.+-]) (?!\w+://) [^\s/,'"@:]* : (?:(?!,[^\s,]*:) [^\s/"])* @
+    (\w+:/{1,2}) (?![^\s/:@]*:\d+/) [^\s/:"@]* : (?:(?!,\w+:/) [^\s"])* @
+    | (\w+:/{1,2}) [^\s/:"'@,?\#]+ @
+    | (?<![\w.+-]) (?!\w+:/) [^\s/,'"@:]* : (?:(?!,[^\s,]*:) [^\s/"])* @
     """,
     re.VERBOSE,
 )
@@ -94,9 +94,9 @@ _QUOTED_VALUE = re.compile(
     r"""[bB]?(?:\\"(?:(?!\\").)*(?:\\")? | "(?:\\.|[^"\\])*"? | '(?:\\.|[^'\\])*'?)""",
     re.VERBOSE | re.DOTALL,
 )
-_BARE_VALUE = re.compile(r"""(?:[^\s&;,"'<>]|,(?!\s|[\w.-]+[=:]|$))+""")
+_BARE_VALUE = re.compile(r"""(?:[^\s&;,"'<>]|,(?!\s|[\w.-]+=|$))+""")
 _REST_OF_LINE = re.compile(r"""[^\n"']+""")
-_END_OF_VALUE = re.compile(r"\s*(?:$|[\n,;}\])])")
+_END_OF_VALUE = re.compile(r"\s*(?:$|[\n,;}\]):'\"])")
 # Host, port and number of a database, or the path of a socket. Any other secret, such as a URL
 # whose password has special characters that are not encoded, is masked as a whole.
 _ADDRESS = re.compile(
@@ -178,7 +178,7 @@ def _end_of_value(found: re.Match[str], text: str) -> int | None:
     value = (_REST_OF_LINE if is_whole_line else _BARE_VALUE).match(text, start)
     if value is None:
         return None
-    end = start + len(value[0].rstrip(")]}."))
+    end = start + len(value[0].rstrip(")]}.:"))
     if between == ":" and not is_whole_line and _END_OF_VALUE.match(text, end) is None:
         return None  # a sentence about the name
     return end

@@ -86,6 +86,7 @@ class TemporalTarget:
         namespace: Namespace.
         profile: Name of the profile, by default ``TEMPORAL_PROFILE``, else ``default``.
         api_key: API key; implies TLS.
+        api_key_file: File with the API key.
         tls: Whether to connect by TLS.
         tls_server_name: Name that the server's certificate has to carry.
         tls_server_ca: File with the authorities that the server is verified with.
@@ -98,6 +99,7 @@ class TemporalTarget:
     namespace: str | None = None
     profile: str | None = None
     api_key: SecretStr | None = None
+    api_key_file: Path | None = None
     tls: bool | None = None
     tls_server_name: str | None = None
     tls_server_ca: Path | None = None
@@ -114,22 +116,27 @@ class TemporalTarget:
                 :attr:`api_key` would be sent without TLS.
         """
         profile = self._load_profile()
-        if self.tls is False and self.api_key:
+        if self.api_key and self.api_key_file:
+            raise ConfigurationError(
+                f"{self.prefix}API_KEY and {self.prefix}API_KEY_FILE are both given; remove one"
+            )
+        given = self.api_key or self._key_of_file()
+        if self.tls is False and given:
             raise ConfigurationError(
                 f"{self.prefix}TLS is false, and {self.prefix}API_KEY is given, which would be "
                 "sent in clear text; remove one"
             )
-        key = self.api_key.get_secret_value() if self.api_key else profile.api_key
+        key = given.get_secret_value() if given else profile.api_key
         if self.tls is False:
             key = None
-        ours = (self.address, self.api_key, self.tls, self.tls_server_ca, self.tls_client_cert)
+        ours = (self.address, given, self.tls, self.tls_server_ca, self.tls_client_cert)
         states = (*ours, profile.address, profile.api_key, profile.tls)
         return TemporalEndpoint(
             prefix=self.prefix,
             address=self.address or profile.address or DEFAULT_TEMPORAL_ADDRESS,
             namespace=self.namespace or profile.namespace or "default",
             api_key=key or None,
-            tls=self._tls(profile.tls, has_key=bool(key)),
+            tls=self._tls(profile.tls, has_key=bool(key), has_our_key=bool(given)),
             metadata=dict(profile.grpc_meta),
             is_configured=any(each is not None for each in states),
         )
@@ -168,7 +175,27 @@ class TemporalTarget:
                 return _load(self.profile, dict(os.environ), disable_file=True)
         return _load(self.profile, dict(os.environ))
 
-    def _tls(self, profile: ClientConfigTLS | None, *, has_key: bool) -> bool | TLSConfig:
+    def _key_of_file(self) -> SecretStr | None:
+        if self.api_key_file is None:
+            return None
+        try:
+            text = self.api_key_file.read_text("utf-8").strip()
+        except (OSError, ValueError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+            raise ConfigurationError(
+                f"{self.prefix}API_KEY_FILE names {str(self.api_key_file)!r}, which cannot be "
+                f"read: {reason}"
+            ) from None
+        if not text or not text.isascii() or not text.isprintable():
+            raise ConfigurationError(
+                f"{self.prefix}API_KEY_FILE names {str(self.api_key_file)!r}, which has no API "
+                "key: one line of printable characters is expected"
+            )
+        return SecretStr(text)
+
+    def _tls(
+        self, profile: ClientConfigTLS | None, *, has_key: bool, has_our_key: bool
+    ) -> bool | TLSConfig:
         from temporalio.service import TLSConfig
 
         given = {
@@ -187,7 +214,7 @@ class TemporalTarget:
         if self.tls is None and not used:
             if profile is None:
                 return has_key
-            if profile.disabled and not self.api_key:  # a key of ours is not sent in clear text
+            if profile.disabled and not has_our_key:  # it is not sent in clear text
                 return False
         cert, key = self._file("cert", self.tls_client_cert), self._file("key", self.tls_client_key)
         if cert is None and key is None and profile is not None:

@@ -24,11 +24,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamq._errors import ConfigurationError
 from streamq._events import shown
 
+from ._error_responses import HEADERS
+
 MOUNTED = "streamq.mounted"
 """Key of the scope that says whether another application has mounted this one."""
 
 _ANY = "*"
-_HOST = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^:\[\]/@\s]+)(?::[0-9]*)?")
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
+_RESERVED = ("localhost", "test")  # RFC 6761
 _MAX_SHOWN = 100
 
 
@@ -71,12 +74,14 @@ class Access:
     def allows_host(self, host: str) -> bool:
         """Whether a request may name this host.
 
-        An IP address is allowed: no name leads to it, so nobody can point it elsewhere.
+        An IP address is allowed: no name leads to it, so nobody can point it elsewhere. So are
+        names that nobody can register: those without a dot, which only a network of one's own
+        resolves, and those below ``localhost`` and ``test``.
         """
         name = host_of(host)
         if name is None:
             return False
-        if name == "localhost" or name.endswith(".localhost") or _is_address(name):
+        if "." not in name or name.rpartition(".")[2] in _RESERVED or _is_address(name):
             return True
         parts = name.split(".")
         above = {"*." + ".".join(parts[i:]) for i in range(1, len(parts))}
@@ -174,7 +179,7 @@ def _path(scope: Scope) -> str:
 
 
 def _refused(status: int, code: str, message: str) -> JSONResponse:
-    headers = {"Cache-Control": "no-store", "Vary": "Host, Origin, Sec-Fetch-Site"}
+    headers = {**HEADERS, "Vary": "Host, Origin, Sec-Fetch-Site"}
     return JSONResponse({"error": code, "message": message}, status, headers=headers)
 
 

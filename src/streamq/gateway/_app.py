@@ -26,7 +26,7 @@ from streamq.opening._open import describe
 
 from ._access import MOUNTED, Access, AccessGuard
 from ._clients import GatewayLimitError
-from ._error_responses import BadRequestError, Problem
+from ._error_responses import HEADERS, BadRequestError, Problem
 from ._gateway import Gateway
 from ._log_limit import gateway_logger
 from ._loops import LoopGateways
@@ -44,7 +44,6 @@ _LISTED = 100
 _READY_SECONDS = 2.0
 _EVENTS = "/events"
 _CLIENT_GONE = 499  # for logs: no client gets it
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 def create_app(
@@ -78,8 +77,8 @@ def create_app(
         queue: An open queue to use; it stays open. By default the configured one is opened.
         settings: Tenant and limits; by default the configured ones.
         options: Bounds and deadlines; by default those of the settings.
-        hosts: Names by which browsers reach the gateway, besides localhost, this machine's name and
-            IP addresses; by default those of ``STREAMQ_GATEWAY_HOSTS``. A request that names
+        hosts: Names by which browsers reach the gateway, besides this machine's name, IP addresses
+            and names without a dot; by default those of ``STREAMQ_GATEWAY_HOSTS``. One that names
             another host gets 421, as its sender may have been led here by DNS rebinding. Where
             another application mounts this one, hosts are checked only if there are any.
         origins: Origins of other sites whose pages may read streams (CORS); by default those of
@@ -212,7 +211,7 @@ async def _events(request: Request, stream: StreamId) -> Response:
     except ClientGoneError:
         return Response(status_code=_CLIENT_GONE)
     if follower is None:
-        return Response(status_code=204, headers=_NO_STORE)
+        return Response(status_code=204, headers=HEADERS)
     opening = None if isinstance(after, EventPlace) else follower.place
     return EventStream(gateway, follower, opening=opening, wait_seconds=wait_seconds)
 
@@ -236,7 +235,7 @@ async def _status(request: Request, stream: StreamId) -> Response:
             "size_bytes": status.size_bytes,
             "expires_in_seconds": _seconds(status.expires_in),
         },
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
 
 
@@ -263,7 +262,7 @@ async def _list(request: Request) -> Response:
     ]
     return JSONResponse(
         {"streams": listed, "is_complete": len(found) < _MAX_LISTED and len(found) <= limit},
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
 
 
@@ -284,7 +283,7 @@ async def _healthz(request: Request) -> Response:
     statistics = _gateway(request).statistics()
     return JSONResponse(
         {"status": "ok", "streams": statistics.streams, "connections": statistics.connections},
-        headers=_NO_STORE,
+        headers=HEADERS,
     )
 
 
@@ -300,7 +299,7 @@ async def _readyz(request: Request) -> Response:
         raise BackendUnavailableError(
             f"no answer within {_READY_SECONDS:g} s", backend=queue.backend
         ) from exc
-    return JSONResponse({"status": "ok", "backend": queue.backend}, headers=_NO_STORE)
+    return JSONResponse({"status": "ok", "backend": queue.backend}, headers=HEADERS)
 
 
 def _gateway(request: Request) -> Gateway:
@@ -353,9 +352,13 @@ async def _on_http_exception(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "http")
     return JSONResponse(
-        {"error": code, "message": exc.detail}, exc.status_code, headers=exc.headers
+        {"error": code, "message": exc.detail},
+        exc.status_code,
+        headers={**HEADERS, **(exc.headers or {})},
     )
 
 
 async def _on_exception(_request: Request, _exc: Exception) -> Response:
-    return JSONResponse({"error": "internal", "message": "the gateway failed; see its log"}, 500)
+    return JSONResponse(
+        {"error": "internal", "message": "the gateway failed; see its log"}, 500, headers=HEADERS
+    )

@@ -22,6 +22,9 @@ from streamq._errors import (
 
 from ._clients import ClientLimitError, GatewayLimitError
 
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""Headers of every answer that is JSON."""
+
 
 class BadRequestError(StreamqError):
     """A request has a parameter that cannot be used."""
@@ -82,7 +85,7 @@ class Problem:
 
     def response(self, retry_seconds: float) -> JSONResponse:
         """Return the problem as JSON, with ``Retry-After`` if it is retryable."""
-        headers = {"Cache-Control": "no-store"}
+        headers = dict(HEADERS)
         if self.retryable:
             headers["Retry-After"] = str(math.ceil(retry_seconds))
         return JSONResponse(

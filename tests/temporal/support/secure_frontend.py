@@ -18,6 +18,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # handshakes fail in these test
 
 import grpc
 import trustme
+from google.protobuf.message import Message
+from temporalio.api.common.v1 import GrpcStatus
 
 _THREADS = 64  # polls of workers occupy one each
 _OWN_METADATA = ("user-agent", "authorization")
@@ -31,11 +33,38 @@ class SecureFrontend:
         address: Where it listens.
         calls: Methods that were called, with the namespace's header if there is one.
         api_key: Key that it accepts; may be replaced.
+        refused_calls: Methods for which we have no permission.
+        refusal: What it answers to every call instead of passing it on; may be replaced.
     """
 
     address: str
     api_key: str | None
     calls: list[str] = field(default_factory=list)
+    refusal: Refusal | None = None
+    refused_calls: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer of a server that does not serve us.
+
+    Attributes:
+        code: Status.
+        message: Its text.
+        detail: A message of Temporal's API that says more.
+    """
+
+    code: grpc.StatusCode
+    message: str
+    detail: Message | None = None
+
+    def raise_in(self, context: Any) -> None:
+        """End a call with it."""
+        if self.detail is not None:
+            status = GrpcStatus(code=self.code.value[0], message=self.message)
+            status.details.add().Pack(self.detail)
+            context.set_trailing_metadata([("grpc-status-details-bin", status.SerializeToString())])
+        context.abort(self.code, self.message)
 
 
 class _Forwarding(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -49,7 +78,12 @@ class _Forwarding(grpc.GenericRpcHandler):  # type: ignore[misc]
             key = self._frontend.api_key
             if key is not None and metadata.get("authorization") != f"Bearer {key}":
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "Request unauthorized.")
-            self._frontend.calls.append(details.method.rpartition("/")[2])
+            if self._frontend.refusal is not None:
+                self._frontend.refusal.raise_in(context)
+            method = details.method.rpartition("/")[2]
+            if method in self._frontend.refused_calls:
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, "no such permission")
+            self._frontend.calls.append(method)
             passed = [each for each in metadata.items() if each[0] not in _OWN_METADATA]
             call = self._upstream.unary_unary(details.method)
             try:

@@ -19,7 +19,8 @@ from botocore.loaders import Loader, create_loader
 
 from streamq.driver import ConfigurationError, CredentialSource, close_all
 
-from ._answers import watch_answers
+from ._answers import AnswerCheck
+from ._connections import RESOLVED_SECONDS, Connections
 from ._credentials import NAMES, QueueCredentials
 from ._errors import aws_errors, why
 from ._settings import AwsSettings
@@ -49,6 +50,7 @@ class AwsClients:
         self._backend = backend
         self._stack = AsyncExitStack()
         self._session: aioboto3.Session | None = None
+        self._connections = Connections()
         self._credentials = QueueCredentials(self._open_core, _source(settings), backend=backend)
 
     async def client(
@@ -72,6 +74,7 @@ class AwsClients:
             read_timeout=settings.operation_timeout_seconds + poll_seconds,
             max_pool_connections=settings.max_connections,
             signature_version=signature,
+            connector_args={"ttl_dns_cache": RESOLVED_SECONDS},
             retries={"total_max_attempts": 1, "mode": "standard"},
         )
         with aws_errors(self._backend):
@@ -90,7 +93,8 @@ class AwsClients:
                 ) from exc
             client.meta.events.register_last("before-call", _send_without_asking)
             client.meta.events.register("before-send", _send_in_pieces)
-            watch_answers(client)
+            self._connections.watch(client)
+            AnswerCheck(self._connections.leave).watch(client)
             self._credentials.watch(client)
             return client
 

@@ -71,6 +71,7 @@ _KEY_IS_OFF = re.compile(
     r"KMS.*(Disabled|InvalidState|NotFound|OptIn|InvalidKeyUsage)", re.IGNORECASE
 )
 _UPLOADS = frozenset({"PutObject", "CreateMultipartUpload"})
+_DELETED_RECENTLY = "QueueDeletedRecently"
 _SQS = "AWS.SimpleQueueService."
 _THROTTLED = frozenset(
     {
@@ -84,7 +85,7 @@ _THROTTLED = frozenset(
 )
 _TRANSIENT = frozenset(
     {
-        *("QueueDeletedRecently", "PurgeQueueInProgress"),
+        "PurgeQueueInProgress",
         *("RequestTimeout", "RequestTimeoutException", "InternalError", "InternalFailure"),
         *("InternalServerError", "ServiceUnavailable", "ServiceUnavailableException"),
         *("OperationAborted", "ConditionalRequestConflict", "BadDigest", "IncompleteBody"),
@@ -200,6 +201,11 @@ def http_status(error: BaseException) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def is_throttling(code: str) -> bool:
+    """Whether a code of a service says that it takes no more requests for now."""
+    return code in _THROTTLED
+
+
 def to_streamq(
     error: Exception, backend: str, stream: str | None = None, *, about: str = ""
 ) -> StreamqError | None:
@@ -243,6 +249,12 @@ def _judge(error: bx.ClientError) -> tuple[type[StreamqError], str]:
         )
     if code in _FULL or status == 507:
         return StorageFullError, "AWS has no room for {what}: {why}; delete data or raise the quota"
+    if code == _DELETED_RECENTLY:
+        return (
+            BackendUnavailableError,
+            "AWS cannot serve {what} now: {why}; SQS needs 60 seconds after a deletion, and "
+            "STREAMQ_RETRY_SECONDS states how long streamq waits",
+        )
     if code in _TRANSIENT:
         return BackendUnavailableError, "AWS cannot serve {what} now: {why}"
     if code in _THROTTLED or status == 429:

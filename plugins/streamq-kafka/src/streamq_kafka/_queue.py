@@ -78,6 +78,7 @@ class KafkaQueue(ChunkQueue):
         self._ends = EndOffsets(cluster, settings.operation_timeout_seconds)
         self._producer = SharedProducer(settings, cluster.connections.brokers, max_message_bytes)
         cluster.connections.on_replaced = self._forget_topics
+        cluster.connections.brokers.on_created_anew = self._forget_topic
         self._live_tail = LiveTail(cluster, settings.fetch_wait_ms)
         self._pages = PageCache(settings.cache_bytes)
         self._budget = TapBudget(settings.cache_bytes)
@@ -107,14 +108,17 @@ class KafkaQueue(ChunkQueue):
                 if entry.epoch < listing.epoch:
                     raise _fenced(stream, entry, listing)
             partition = TopicPartition(topic.name, listing.partition)
-            known = self._ends.known(partition)
+            known, life = self._ends.known(partition), topic.life
             messages = [(key, entry.data, headers_of(entry)) for entry in entries]
             try:
                 sent = await self._producer.send(topic.name, listing.partition, messages)
             except (ke.UnknownTopicOrPartitionError, ke.NotLeaderForPartitionError, TimeoutError):
                 await self._raise_if_deleted(topic)
                 raise
-            if sent.last < known and await self._ends_before(partition, known):
+            is_behind = sent.last < known
+            if is_behind:
+                await self._cluster.metadata.refresh()  # it tells whether the topic is a new one
+            if life != topic.life or (is_behind and await self._ends_before(partition, known)):
                 position = LogPosition(listing.partition, max(0, sent.first))
                 await topic.relist(key, entries[-1].epoch, position)
             self._ends.note(partition, sent.last + 1)
@@ -220,6 +224,12 @@ class KafkaQueue(ChunkQueue):
         for topic in self._topics.values():
             topic.forget()
 
+    def _forget_topic(self, name: str) -> None:
+        """Forget what is known of a topic, which is a new one, and of the other one of its pair."""
+        for topic in self._topics.values():
+            if name in (topic.name, topic.directory.topic):
+                topic.forget()
+
     async def _end_following(self) -> None:
         await self._live_tail.close(closed_error(BACKEND))
 
@@ -240,7 +250,8 @@ class KafkaQueue(ChunkQueue):
 
     async def _topic(self, stream: StreamId) -> DataTopic:
         name = self._settings.topic_of(stream.tenant)
-        return self._topics.get(name) or await self._topic_named(name)
+        found = self._topics.get(name)
+        return found if found is not None else await self._topic_named(name)
 
     async def _topic_named(self, name: str) -> DataTopic:
         async with self._loading:

@@ -95,6 +95,7 @@ class SharedProducer:
         """
         producer = self._producer or await self._starting.result()
         adapted, since = self._adapted.get(producer), self._loop.time()
+        await _know(producer, topic, partition)
         leader = producer.client.cluster.leader_for_partition(TopicPartition(topic, partition))
         self._brokers.throttling.check(leader)
         futures: list[asyncio.Future[Any]] = []
@@ -282,6 +283,18 @@ class SharedProducer:
         adapted = self._adapted.pop(producer, None)
         if adapted is not None:
             await adapted.close()
+
+
+async def _know(producer: AIOKafkaProducer, topic: str, partition: int) -> None:
+    """Have a producer request the metadata if a partition is new to it."""
+    cluster = producer.client.cluster
+    for is_last in (False, True):
+        numbers = cluster.partitions_for_topic(topic)
+        if numbers is None or partition in numbers:
+            return  # a topic that is new to it, it requests by itself
+        if is_last:
+            raise ke.UnknownTopicOrPartitionError(f"{topic}, partition {partition}")
+        await producer.client.force_metadata_update()
 
 
 async def _settle(futures: Sequence[asyncio.Future[Any]], stored: list[Any]) -> None:

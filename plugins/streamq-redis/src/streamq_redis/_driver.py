@@ -28,7 +28,7 @@ from ._naming import KeySpace
 from ._queue import RedisQueue
 from ._settings import RedisSettings
 from .doctor._examination import examine
-from .doctor._serving import is_too_old
+from .doctor._serving import is_too_old, mode_problem
 from .embedded import EmbeddedRedis
 from .requests._handshake import Connector
 
@@ -64,7 +64,7 @@ class RedisDriver(Driver[RedisSettings]):
         Raises:
             BackendUnavailableError: The server cannot be reached in time.
             AccessDeniedError: It refuses our credentials.
-            ConfigurationError: It is too old, or a node of a cluster.
+            ConfigurationError: It is too old, a node of a cluster, or a Sentinel.
         """
         undecided = dataclasses.replace(cls.capabilities, durable=False)
         queue = RedisQueue(options, settings, undecided)
@@ -76,12 +76,9 @@ class RedisDriver(Driver[RedisSettings]):
                     "Valkey, is needed",
                     backend=BACKEND,
                 )
-            if server.is_cluster:
-                raise ConfigurationError(
-                    "the server is a node of a Redis Cluster, which streamq-redis does not support "
-                    "yet; use a single server, with replicas if you like",
-                    backend=BACKEND,
-                )
+            if problem := mode_problem(server.mode):
+                what, remedy = problem
+                raise ConfigurationError(f"the server is {what}; {remedy}", backend=BACKEND)
         except BaseException:
             await queue.aclose()
             raise

@@ -28,6 +28,10 @@ class RefusedForNowError(rx.AuthenticationError):
     """The server refuses credentials whose source may return others with the next try."""
 
 
+class GivenUpError(rx.ConnectionError):
+    """This connection was in order; its server was given up for what another one has learnt."""
+
+
 # Error replies without a class of their own, the second line only in older versions of redis-py.
 _PASSING = (
     *("BUSY ", "NOREPLICAS ", "UNBLOCKED ", "NOTREADY "),
@@ -99,6 +103,11 @@ _RULES = (
         "Redis at {at} did not answer in time: {why}",
     ),
     ErrorRule(
+        (GivenUpError,),
+        BackendUnavailableError,
+        "Redis at {at} was given up: {why}; the next try connects again",
+    ),
+    ErrorRule(
         (rx.ConnectionError, OSError),
         BackendUnavailableError,
         "cannot reach Redis at {at} ({why}); is it running? set STREAMQ_REDIS_URL",
@@ -137,6 +146,14 @@ def aborted_because(reply: Exception) -> Exception:
     code, _, rest = text.partition(" ")
     kind = _ABORTING.get(code)
     return rx.ResponseError(text) if kind is None else kind(rest)
+
+
+def is_harmless(refusal: Exception) -> bool:
+    """Whether a server that refuses PING this way can be read from all the same.
+
+    The user may not run it; or the disk is full, which makes the server refuse writes and PING.
+    """
+    return isinstance(refusal, rx.NoPermissionError) or str(refusal).startswith("MISCONF ")
 
 
 def speaks_of_server(reply: Exception) -> bool:

@@ -6,12 +6,22 @@ Design: docs/design/workflow-streams.md.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from streamq import ConfigurationError
-from streamq.driver import Capabilities, ChunkQueue, Driver, LatencyClass, QueueOptions
+from streamq.driver import (
+    Capabilities,
+    ChunkQueue,
+    Driver,
+    Finding,
+    LatencyClass,
+    QueueOptions,
+    TemporalEndpoint,
+    to_the_end,
+)
 
+from ._doctor import examine
 from ._errors import BACKEND
 from ._queue import WorkflowStreamsQueue
 from ._settings import WorkflowStreamsSettings
@@ -54,8 +64,39 @@ class WorkflowStreamsDriver(Driver[WorkflowStreamsSettings]):
                 configuration, cannot be used.
         """
         endpoint = settings.target.resolve()
-        used = {"address": endpoint.address, "namespace": endpoint.namespace}
-        settings = settings.model_copy(update=used)
+        settings = _completed(settings, endpoint)
+        queue = await cls._connect(options, settings, endpoint)
+        try:
+            if await queue.requests.has_no_worker():
+                _logger.warning(
+                    "no worker keeps the streams of task queue %r yet, and nothing can be written "
+                    "or read without one: run `python -m streamq_workflow_streams --address %s`",
+                    settings.task_queue,
+                    settings.address,
+                )
+        except BaseException:
+            await to_the_end(queue.aclose())
+            raise
+        return queue
+
+    @classmethod
+    async def examine(
+        cls, options: QueueOptions, settings: WorkflowStreamsSettings
+    ) -> Sequence[Finding]:
+        """Examine the namespace, our permissions there, and whether a worker keeps streams.
+
+        Raises:
+            StreamqError: As for :meth:`open`.
+        """
+        endpoint = settings.target.resolve()
+        settings = _completed(settings, endpoint)
+        async with await cls._connect(options, settings, endpoint) as queue:
+            return [finding async for finding in examine(queue.requests, settings)]
+
+    @classmethod
+    async def _connect(
+        cls, options: QueueOptions, settings: WorkflowStreamsSettings, endpoint: TemporalEndpoint
+    ) -> WorkflowStreamsQueue:
         client = await make_client(endpoint)
         queue = WorkflowStreamsQueue(options, settings, cls.capabilities, client, endpoint)
         try:
@@ -65,15 +106,8 @@ class WorkflowStreamsDriver(Driver[WorkflowStreamsSettings]):
                     "STREAMQ_WORKFLOW_STREAMS_NAMESPACE",
                     backend=BACKEND,
                 )
-            if await queue.requests.has_no_worker():
-                _logger.warning(
-                    "no worker keeps the streams of task queue %r yet, and nothing can be written "
-                    "or read without one: run `python -m streamq_workflow_streams --address %s`",
-                    settings.task_queue,
-                    settings.address,
-                )
         except BaseException:
-            await queue.aclose()
+            await to_the_end(queue.aclose())
             raise
         return queue
 
@@ -83,3 +117,11 @@ class WorkflowStreamsDriver(Driver[WorkflowStreamsSettings]):
     ) -> AbstractContextManager[Mapping[str, str]] | None:
         """Return a Temporal server with a worker for hosts, unless a server is configured."""
         return None if settings.target.resolve().is_configured else embedded(settings)
+
+
+def _completed(
+    settings: WorkflowStreamsSettings, endpoint: TemporalEndpoint
+) -> WorkflowStreamsSettings:
+    """Return settings with the address and the namespace that are used."""
+    used = {"address": endpoint.address, "namespace": endpoint.namespace}
+    return settings.model_copy(update=used)

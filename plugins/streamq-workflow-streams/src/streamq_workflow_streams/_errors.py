@@ -5,7 +5,11 @@ Design: docs/design/workflow-streams.md.
 
 from __future__ import annotations
 
-from temporalio.api.errordetails.v1 import MultiOperationExecutionFailure
+from temporalio.api.errordetails.v1 import (
+    MultiOperationExecutionFailure,
+    NamespaceNotActiveFailure,
+    NamespaceNotFoundFailure,
+)
 from temporalio.api.failure.v1 import Failure
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -39,14 +43,31 @@ _DENIED = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}
 _IGNORED = {RPCStatusCode.OK.value, RPCStatusCode.ABORTED.value}
 
 
+_OTHER_SERVER = {
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.UNIMPLEMENTED,  # something else than Temporal answers behind the name
+    *_DENIED,
+}
+
+
 class HostBusyError(BackendUnavailableError):
     """Temporal takes no more long polls of one host, or no more calls, for now."""
+
+
+class NamespaceMissingError(BackendUnavailableError):
+    """The server that answered has no such namespace; another one behind the name may have it."""
 
 
 def to_streamq(error: RPCError, address: str, stream: str | None = None) -> StreamqError:
     """Return streamq's error for a failed call."""
     status, message = _cause(error)
     where = f"Temporal at {address}"
+    if any(each.Is(NamespaceNotFoundFailure.DESCRIPTOR) for each in error.grpc_status.details):
+        return NamespaceMissingError(
+            f"{where} has no such namespace: {message}; check STREAMQ_WORKFLOW_STREAMS_NAMESPACE",
+            backend=BACKEND,
+            stream=stream,
+        )
     if status is RPCStatusCode.NOT_FOUND:
         return StreamNotFoundError(
             f"there is no stream {stream} (never written, deleted, or expired)",
@@ -64,6 +85,35 @@ def to_streamq(error: RPCError, address: str, stream: str | None = None) -> Stre
         return HostBusyError(f"{where} is busy: {message}", backend=BACKEND, stream=stream)
     kind = BackendUnavailableError if status in _TRANSIENT else BackendError
     return kind(f"{where} answered {status.name}: {message}", backend=BACKEND, stream=stream)
+
+
+def about_server(error: RPCError) -> bool:
+    """Whether an answer speaks of the server that gave it, so that another one may answer else.
+
+    It refuses our credentials, cannot serve, or serves the namespace no more: it is the passive
+    cluster of a namespace that has failed over, or belongs to another installation.
+    """
+    status, _ = _cause(error)
+    if status in _OTHER_SERVER:
+        return True
+    for detail in error.grpc_status.details:
+        if detail.Is(NamespaceNotActiveFailure.DESCRIPTOR):
+            return True
+        if detail.Is(NamespaceNotFoundFailure.DESCRIPTOR):
+            return True
+    return False
+
+
+def is_silence(error: RPCError) -> bool:
+    """Whether the deadline passed, which the client itself notices as well."""
+    return _cause(error)[0] in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+
+
+def connecting_anew(address: str, stream: str | None) -> BackendUnavailableError:
+    """Return the error for a call that ended because its connection was replaced."""
+    return BackendUnavailableError(
+        f"the connection to Temporal at {address} was made anew", backend=BACKEND, stream=stream
+    )
 
 
 def no_answer(address: str, seconds: float, stream: str | None) -> BackendUnavailableError:

@@ -50,6 +50,10 @@ class WorkflowStreamsSettings(DriverSettings):
     api_key: SecretStr | None = Field(
         default=None, description="API key of Temporal Cloud; implies TLS"
     )
+    api_key_file: Path | None = Field(
+        default=None,
+        description="file with the API key, read again when the server refuses it",
+    )
     tls: bool | None = Field(
         default=None,
         description="whether to connect by TLS; by default if a key or a file needs it",
@@ -96,6 +100,7 @@ class WorkflowStreamsSettings(DriverSettings):
             namespace=self.namespace if "namespace" in given else None,
             profile=self.profile,
             api_key=self.api_key,
+            api_key_file=self.api_key_file,
             tls=self.tls,
             tls_server_name=self.tls_server_name,
             tls_server_ca=self.tls_server_ca,

@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from streamq.driver import together
 from streamq_kafka._naming import LogPosition, partition_of
 from streamq_kafka._writing import SharedProducer
 from streamq_kafka.requests._cluster import Cluster
@@ -41,6 +42,11 @@ class Directory:
         on_change: Called for a stream whose entry was added, removed, or moved.
         on_topic_replaced: Called when the topic turns out to be a new one; should call
             :meth:`forget`.
+        life: Returns how often the topics have turned out to be new, and first sets
+            ``partitions`` to what a new topic has.
+
+    Attributes:
+        partitions: How many partitions the topic has.
     """
 
     def __init__(
@@ -52,9 +58,11 @@ class Directory:
         timeout_seconds: float,
         on_change: Callable[[bytes, Listing | None], None],
         on_topic_replaced: Callable[[], None],
+        life: Callable[[], Awaitable[int]],
     ) -> None:
         self.topic = topic
-        self._partitions = partitions
+        self.partitions = partitions
+        self._life = life
         self._producer = producer
         self.cache = DirectoryCache(topic, cluster, timeout_seconds, on_change, on_topic_replaced)
 
@@ -68,7 +76,7 @@ class Directory:
 
     def peek(self, key: bytes) -> Listing | None:
         """Return what is known of a stream, without a request."""
-        listings = self.cache.peek(partition_of(key, self._partitions))
+        listings = self.cache.peek(partition_of(key, self.partitions))
         return None if listings is None else listings.get(key)
 
     async def find(self, key: bytes) -> Listing | None:
@@ -78,7 +86,11 @@ class Directory:
             aiokafka.errors.KafkaError: It cannot be read.
             BackendUnavailableError: There is so much to read that it takes several calls.
         """
-        return (await self.cache.read(partition_of(key, self._partitions))).get(key)
+        while True:
+            life = await self._life()
+            listings = await self.cache.read(partition_of(key, self.partitions))
+            if life == await self._life():  # otherwise the topic has turned out to be a new one
+                return listings.get(key)
 
     async def keys(self) -> list[bytes]:
         """Return the keys of all streams.
@@ -87,8 +99,11 @@ class Directory:
             aiokafka.errors.KafkaError: It cannot be read.
             BackendUnavailableError: There is so much to read that it takes several calls.
         """
-        found = await asyncio.gather(*(self.cache.read(index) for index in range(self._partitions)))
-        return [key for listings in found for key in listings]
+        while True:
+            life = await self._life()
+            found = await together([self.cache.read(index) for index in range(self.partitions)])
+            if life == await self._life():
+                return [key for listings in found for key in listings]
 
     async def newest_epoch(self, key: bytes) -> int:
         """Return the largest epoch that has been opened; 0 if there is no such stream."""
@@ -147,7 +162,7 @@ class Directory:
 
     async def renew(self, key: bytes, listing: Listing) -> None:
         """Write an entry again, unless the stream has been deleted meanwhile."""
-        listings = self.cache.peek(partition_of(key, self._partitions))
+        listings = self.cache.peek(partition_of(key, self.partitions))
         if listings is not None and key in listings:
             listings[key] = replace(listing, written_ms=_now_ms())  # one renewal is enough
         found = await self.find(key)
@@ -163,7 +178,7 @@ class Directory:
 
     async def _write(self, key: bytes, listing: Listing | None) -> None:
         value = None if listing is None else listing.encode()
-        partition = partition_of(key, self._partitions)
+        partition = partition_of(key, self.partitions)
         await self._producer.send(self.topic, partition, [(key, value, [])])
 
 

@@ -16,6 +16,7 @@
 | `_leader_checks` | rejects answers of a leader that is not up to date yet |
 | `_error_codes` | turns a broker's error code into an exception of aiokafka |
 | `_coalescing` | answers the same question of many tasks with one request |
+| `_topic_ids` | names topics by their id, so that one that was created anew is another one |
 | `_permissions` | asks which operations the brokers permit us |
 | `_topic_admin` | reads the configuration of topics, and creates topics |
 

@@ -16,14 +16,14 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import aiokafka.errors as ke
-from aiokafka.protocol.metadata import MetadataRequest
 
-from ._access import Access
+from ._access import BrokerAccess
 from ._throttling import Throttling
+from ._topic_ids import Topics, TopicsRequest, topics_of
 
 T = TypeVar("T")
 
@@ -57,16 +57,21 @@ class Brokers:
     Attributes:
         access: How to connect.
         throttling: How long brokers delay our requests.
+        on_created_anew: Called with a topic that turns out to be another one than before.
     """
 
-    def __init__(self, access: Access, connect_seconds: float, operation_seconds: float) -> None:
+    def __init__(
+        self, access: BrokerAccess, connect_seconds: float, operation_seconds: float
+    ) -> None:
         self.access = access
         self.throttling = Throttling(operation_seconds)
         self._connect_seconds = connect_seconds
         self._operation_seconds = operation_seconds
         self._stagger = min(_STAGGER_SECONDS, operation_seconds / 10)
         self._cluster_id: str | None = None
+        self._ids: dict[str, bytes] = {}
         self._members: list[Member] = []
+        self.on_created_anew: Callable[[str], None] = _do_nothing
         self._addresses: dict[int, tuple[str, int]] = {}
 
     def join(self, member: Member) -> None:
@@ -77,6 +82,11 @@ class Brokers:
         """Tell a client nothing more."""
         if member in self._members:
             self._members.remove(member)
+
+    @property
+    def topic_ids(self) -> Mapping[str, bytes]:
+        """The id of each topic that was requested, from brokers that have ids."""
+        return self._ids
 
     async def bootstrap(self, topics: Iterable[str]) -> Any:
         """Return the metadata from any configured server.
@@ -108,7 +118,7 @@ class Brokers:
         def of_node(node: int) -> Callable[[], Coroutine[Any, Any, Any]]:
             async def call() -> Any:
                 connection = await connect(node)
-                return self._checked(await connection.send(_request(topics)), is_server=False)
+                return self._checked(await _request(connection, topics), is_server=False)
 
             return call
 
@@ -121,13 +131,9 @@ class Brokers:
             raise _best_reason(errors)
         return answer
 
-    def learn(self, answer: Any, learner: Member) -> bool:
-        """Take an answer, and tell the other clients what has changed.
-
-        Returns:
-            Whether the answer is about another cluster than the one before.
-        """
-        cluster_id = getattr(answer, "cluster_id", None)
+    def learn(self, answer: Topics, learner: Member) -> None:
+        """Take an answer, and tell the other clients what has changed."""
+        cluster_id = answer.cluster_id
         known, self._cluster_id = self._cluster_id, cluster_id or self._cluster_id
         addresses = {node: (host, port) for node, host, port, *_ in answer.brokers}
         is_replaced = bool(known and cluster_id and known != cluster_id)
@@ -149,7 +155,13 @@ class Brokers:
             for member in tuple(self._members):
                 if member is not learner:
                     member.moved(addresses)
-        return is_replaced
+        if is_replaced:
+            self._ids = {}
+        anew = [topic for topic, key in answer.ids.items() if self._ids.get(topic, key) != key]
+        self._ids.update(answer.ids)
+        for topic in anew:
+            _logger.warning("topic %s was deleted and created anew", topic)
+            self.on_created_anew(topic)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -160,7 +172,7 @@ class Brokers:
                     host, port, request_timeout_ms=int(self._operation_seconds * 1_000)
                 )
                 try:
-                    return self._checked(await connection.send(_request(topics)), is_server=True)
+                    return self._checked(await _request(connection, topics), is_server=True)
                 finally:
                     connection.close()
 
@@ -170,13 +182,13 @@ class Brokers:
         random.shuffle(servers)
         return [of_server(*server) for server in servers]
 
-    def _checked(self, answer: Any, *, is_server: bool) -> Any:
-        if not answer.brokers:
+    def _checked(self, answer: Any, *, is_server: bool) -> Topics:
+        found = topics_of(answer)
+        if not found.brokers:
             raise ke.MetadataEmptyBrokerList("it knows no brokers")
-        cluster_id = getattr(answer, "cluster_id", None)
-        if self._cluster_id and cluster_id and cluster_id != self._cluster_id:
-            raise _OtherCluster(answer if is_server else None)
-        return answer
+        if self._cluster_id and found.cluster_id and found.cluster_id != self._cluster_id:
+            raise _OtherCluster(found if is_server else None)
+        return found
 
     async def _ask(
         self, calls: Iterable[Callable[[], Coroutine[Any, Any, Any]]], seconds: float
@@ -192,6 +204,10 @@ class Brokers:
             others = [exc.answer for exc in errors if isinstance(exc, _OtherCluster) and exc.answer]
             answer = others[0] if others else None
         return answer, errors
+
+
+def _do_nothing(_: str) -> None:
+    return None
 
 
 class _OtherCluster(ke.KafkaError):  # type: ignore[misc]
@@ -244,8 +260,8 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def _request(topics: Iterable[str]) -> MetadataRequest:
-    return MetadataRequest(sorted(topics), allow_auto_topic_creation=False)
+async def _request(connection: Any, topics: Iterable[str]) -> Any:
+    return await connection.send(TopicsRequest(sorted(topics)))
 
 
 _UNREACHABLE = (ke.KafkaConnectionError, ke.NodeNotReadyError, ConnectionError, TimeoutError)

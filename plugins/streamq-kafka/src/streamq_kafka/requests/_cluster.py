@@ -18,6 +18,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
+from streamq_kafka._naming import partition_label
 from streamq_kafka._settings import KafkaSettings
 
 from ._client import REQUEST_LANE
@@ -27,6 +28,7 @@ from ._fetch_waits import FetchWaits
 from ._fetched import Fetched
 from ._leader_checks import LeaderChecks
 from ._metadata import Metadata
+from ._topic_ids import FetchByIdRequest
 
 _LATEST, _EARLIEST = -1, -2
 _UNCOMMITTED = 0
@@ -78,6 +80,7 @@ class Cluster:
         wait_ms: int = 0,
         partition_bytes: int,
         max_bytes: int,
+        ids: Mapping[str, bytes] | None = None,
     ) -> list[Fetched]:
         """Fetch records from one broker.
 
@@ -88,6 +91,7 @@ class Cluster:
             wait_ms: How long the broker may wait for records; 0 to answer at once.
             partition_bytes: Most bytes of each partition, but always one batch.
             max_bytes: Most bytes of all.
+            ids: The ids of the topics that the offsets are of; by default the present ones.
 
         Raises:
             aiokafka.errors.KafkaError: The broker cannot be reached, or did not answer in time.
@@ -103,27 +107,27 @@ class Cluster:
             random.shuffle(each)
         # Without a minimum of bytes, Kafka never waits.
         asked_ms = max(self._fetch_waits.wait_ms(offsets), wait_ms)
-        request = FetchRequest(asked_ms, int(wait_ms > 0), max_bytes, _UNCOMMITTED, topics)
+        plain = FetchRequest(asked_ms, int(wait_ms > 0), max_bytes, _UNCOMMITTED, topics)
+        request = FetchByIdRequest(plain, ids or self.topic_ids())
         asked_at = self._clock()
         answer = await self.connections.send(node, request, lane)
         seconds = self._clock() - asked_at
         found = []
-        for topic, partitions in answer.topics:
-            for number, code, high_watermark, *rest in partitions:
-                partition = TopicPartition(topic, number)
-                offset = offsets[partition]
-                error = (
-                    error_of(code, partition)
-                    if code
-                    else self._leader_checks.check(partition, offset, high_watermark)
-                )
-                if error is not None:
-                    self._leader_checks.revoke(partition)
-                if isinstance(error, _LEADER_CHANGED):
-                    self.metadata.invalidate()
-                log_start = max(0, rest[1]) if answer.API_VERSION >= 5 else 0
-                data = rest[-1] or b""
-                found.append(Fetched(partition, offset, error, high_watermark, log_start, data))
+        for topic, (number, code, high_watermark, *rest) in request.partitions_of(answer):
+            partition = TopicPartition(topic, number)
+            offset = offsets[partition]
+            error = (
+                error_of(code, partition)
+                if code
+                else self._leader_checks.check(partition, offset, high_watermark)
+            )
+            if error is not None:
+                self._leader_checks.revoke(partition)
+            if isinstance(error, _LEADER_CHANGED):
+                self.metadata.invalidate()
+            log_start = max(0, rest[1]) if answer.API_VERSION >= 5 else 0
+            data = rest[-1] or b""
+            found.append(Fetched(partition, offset, error, high_watermark, log_start, data))
         self._fetch_waits.learn(found, asked_ms, seconds, partition_bytes)
         return found
 
@@ -160,16 +164,28 @@ class Cluster:
             An answer or an error for each partition; :meth:`Metadata.explain` finds the cause of
             some errors.
         """
-        offsets = dict(wanted)
+        offsets, ids = dict(wanted), dict(self.topic_ids())
 
         async def ask(partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Any]:
             each = {partition: offsets[partition] for partition in partitions}
-            return await self._fetch_from_leaders(each, partition_bytes, max_bytes)
+            found = await self._fetch_from_leaders(each, partition_bytes, max_bytes, ids)
+            present = self.topic_ids()
+            for partition in each:
+                before, now = (known.get(partition.topic) for known in (ids, present))
+                if before is not None and before != now:
+                    # The offset is of the topic of that name that was deleted.
+                    label = f"{partition_label(partition)} was created anew"
+                    found[partition] = ke.OffsetOutOfRangeError(label)
+            return found
 
         return await _from_leaders(ask, offsets)
 
     async def _fetch_from_leaders(
-        self, wanted: Mapping[TopicPartition, int], partition_bytes: int, max_bytes: int
+        self,
+        wanted: Mapping[TopicPartition, int],
+        partition_bytes: int,
+        max_bytes: int,
+        ids: Mapping[str, bytes],
     ) -> dict[TopicPartition, Fetched | Exception]:
         by_node, failed = await self.metadata.by_leader(wanted)
         results: dict[TopicPartition, Fetched | Exception] = {**failed}
@@ -190,7 +206,7 @@ class Cluster:
                 return
             try:
                 answers = await self.fetch(
-                    node, asked, partition_bytes=partition_bytes, max_bytes=max_bytes
+                    node, asked, partition_bytes=partition_bytes, max_bytes=max_bytes, ids=ids
                 )
             except ke.KafkaError as exc:
                 self.metadata.invalidate()
@@ -208,6 +224,10 @@ class Cluster:
 
         await asyncio.gather(*(ask(node, each) for node, each in by_node.items()))
         return results
+
+    def topic_ids(self) -> Mapping[str, bytes]:
+        """Return the id of each topic, from brokers that have ids."""
+        return self.connections.brokers.topic_ids
 
     # -- offsets -------------------------------------------------------------------------------
 

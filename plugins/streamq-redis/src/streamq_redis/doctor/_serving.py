@@ -23,18 +23,31 @@ def is_too_old(server_version: str) -> bool:
     return tuple(int(part) for part in parts if part.isdigit()) < OLDEST
 
 
+def mode_problem(mode: str) -> tuple[str, str] | None:
+    """Return what a server is that cannot hold streams, and what to do; ``None`` if it can."""
+    if mode == "cluster":
+        return (
+            "a node of a Redis Cluster, which streamq-redis does not support yet",
+            "use a single server, with replicas if you like, or a service without cluster mode",
+        )
+    if mode == "sentinel":
+        return (
+            "a Sentinel, which knows the primary and holds no streams",
+            "let STREAMQ_REDIS_URL lead to the primary, by a proxy or a name that follows it",
+        )
+    return None
+
+
 def version(facts: Facts, address: str) -> Finding:
     """Judge the server's version and mode."""
     server = facts.server
-    valkey = facts.info.get("valkey_version")
-    seen = f"Valkey {valkey}" if valkey else f"Redis {server.version}"
+    seen = f"{server.program} {server.version}"
     if is_too_old(server.version):
         remedy = "install Redis 6.2 or newer, or Valkey"
         return Finding("server", False, f"{seen} at {address} is too old", remedy)
-    if server.is_cluster:
-        detail = f"{seen} at {address} is a node of a Redis Cluster, which is not supported"
-        remedy = "use a single server, with replicas if you like, or a service without cluster mode"
-        return Finding("server", False, detail, remedy)
+    if problem := mode_problem(server.mode):
+        what, remedy = problem
+        return Finding("server", False, f"{seen} at {address} is {what}", remedy)
     return Finding("server", True, f"{seen} at {address}")
 
 

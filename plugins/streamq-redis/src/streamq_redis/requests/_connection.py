@@ -50,16 +50,18 @@ class Server:
 
     Attributes:
         client_id: The server's number for the connection.
+        program: ``Redis``, ``Valkey``, or as it calls itself.
         version: The server's version.
-        is_cluster: Whether the server is a node of a cluster.
+        mode: ``standalone``, ``cluster`` or ``sentinel``.
         is_replica: Whether the server was a replica when the connection was made.
         identity: Number of this run of the server, or else the address that was connected to;
             empty if neither is known.
     """
 
     client_id: int
+    program: str
     version: str
-    is_cluster: bool
+    mode: str
     is_replica: bool
     identity: str
 

@@ -26,7 +26,7 @@ import redis.exceptions as rx
 
 from streamq import StreamqError
 from streamq.driver import SingleFlight, closed_error
-from streamq_redis._errors import BACKEND
+from streamq_redis._errors import BACKEND, GivenUpError
 
 from ._connection import Connection
 
@@ -87,7 +87,7 @@ class ConnectionGroup:
         for member in self._members:
             known = member.current
             if known is not None and known is not new and known.server.differs_from(new.server):
-                self._give_up(rx.ConnectionError("its name leads to another server now"), begun_at)
+                self._give_up(GivenUpError("its name leads to another server now"), begun_at)
                 return
 
     def on_lost(self, reason: Exception) -> None:
@@ -139,9 +139,10 @@ class ConnectionGroup:
             member.drop(self._given_up_at, reason)
 
     async def _look_out(self) -> None:
-        while True:
+        while not self._is_closed:  # its cancellation may have become a ``ClosedError``
             await asyncio.sleep(self._lookup_seconds)
-            if all(member.current is None for member in self._members):
+            connections = [member.current for member in self._members]
+            if not any(each is not None and each.server.identity for each in connections):
                 continue
             begun_at = self._loop.time()
             with contextlib.suppress(rx.RedisError, OSError, StreamqError):
@@ -206,8 +207,8 @@ class SharedConnection:
         begun_at = asyncio.get_running_loop().time()
         connection = await self._connect()
         if self._group.has_dropped_since(begun_at):
-            connection.drop(rx.ConnectionError("the server was given up meanwhile"))
-            raise rx.ConnectionError("the server was given up while this connection was made")
+            connection.drop(GivenUpError("another connection has lost it"))
+            raise GivenUpError("another connection has lost it meanwhile")
         self._begun_at = begun_at
         self._connection = connection
         connection.watch(self._group.on_lost)

@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from streamq import ConfigurationError
 from streamq.driver import closed_error
-from streamq_redis._errors import BACKEND, known, speaks_of_server
+from streamq_redis._errors import BACKEND, is_harmless, known, speaks_of_server
 from streamq_redis._settings import RedisSettings, address_of, make_pool
 
 from ._commands import Reply, greet, is_replica, parse_greeting, unblock
@@ -59,6 +59,16 @@ class Connector:
         """
         return await self._login.attempt(self._connect)
 
+    async def connect_again(self) -> Connection:
+        """Make a connection with the latest credentials, without asking for new ones.
+
+        Raises:
+            redis.exceptions.RedisError: The server cannot be reached in time, or refuses us.
+            OSError: The server cannot be reached.
+            ConfigurationError: The server is too old.
+        """
+        return await self._connect(is_first=False)
+
     def close(self) -> None:
         """Resolve the name no more."""
         self._resolver.close()
@@ -72,8 +82,10 @@ class Connector:
         for connection in tuple(self._open):
             await connection.gone()
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, *, is_first: bool = True) -> Connection:
         transport: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        if not is_first:
+            transport.credential_provider = self._login.latest()
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 if isinstance(transport, ResolvedConnection | ResolvedSSLConnection):
@@ -108,20 +120,22 @@ async def _meet(transport: AbstractConnection) -> Server:
     packed = transport.pack_commands([("PING",), ("INFO", "server")])
     await transport.send_packed_command(packed, check_health=False)
     ping = await _answer(transport)  # refused by a server that is loading its data
-    if isinstance(ping, rx.ResponseError) and not isinstance(ping, rx.NoPermissionError):
+    if isinstance(ping, rx.ResponseError) and not is_harmless(ping):
         raise ping
     facts = await _answer(transport)
     if isinstance(facts, rx.ResponseError) and speaks_of_server(facts):
         raise facts
     found = parse_greeting(greeting)
-    number, version = found.get(b"id"), found.get(b"version")
+    number, version, mode = found.get(b"id"), found.get(b"version"), found.get(b"mode")
     if not isinstance(number, int) or not isinstance(version, bytes):
         raise rx.InvalidResponse("the answer to HELLO has no id or no version")
     lines = facts.splitlines() if isinstance(facts, bytes) else []
+    program = found.get(b"server")
     return Server(
         number,
+        program.decode(errors="replace").capitalize() if isinstance(program, bytes) else "Redis",
         version.decode(),
-        is_cluster=found.get(b"mode") == b"cluster",
+        mode=mode.decode() if isinstance(mode, bytes) else "standalone",
         is_replica=is_replica(found),
         identity=next((line[len(_RUN) :].decode() for line in lines if line.startswith(_RUN)), ""),
     )

@@ -13,9 +13,8 @@ from pydantic import ValidationError
 
 from streamq.driver import ConfigurationError, StreamqError, leaving_sdk
 from streamq_workflow_streams._settings import WorkflowStreamsSettings
-from streamq_workflow_streams.requests._connection import make_client
 
-from ._worker import host_worker
+from ._running import run_hosts
 
 _OVERRIDES = ("address", "namespace", "task_queue")
 
@@ -48,16 +47,8 @@ async def _run(settings: WorkflowStreamsSettings) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    endpoint = settings.target.resolve()
-    used = {"address": endpoint.address, "namespace": endpoint.namespace}
-    settings = settings.model_copy(update=used)
     async with leaving_sdk():
-        client = await make_client(endpoint, for_worker=True)
-        async with host_worker(client, settings):
-            logging.getLogger("streamq").info(
-                "hosting streams on task queue %s of %s", settings.task_queue, settings.address
-            )
-            await stopped.wait()
+        await run_hosts(settings, stopped)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

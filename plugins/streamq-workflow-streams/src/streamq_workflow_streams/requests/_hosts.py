@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import TypeVar
 
 import temporalio.api.common.v1 as common
@@ -13,15 +13,15 @@ import temporalio.api.query.v1 as query
 import temporalio.api.taskqueue.v1 as taskqueue
 import temporalio.api.update.v1 as update
 import temporalio.api.workflowservice.v1 as service
-from temporalio.service import RPCError
+from temporalio.service import RPCError, WorkflowService
 
 from streamq.driver import BackendUnavailableError, StreamId, StreamNotFoundError, StreamqError
-from streamq_workflow_streams._errors import BACKEND
+from streamq_workflow_streams._errors import BACKEND, NamespaceMissingError
 from streamq_workflow_streams._naming import HostNames, memo_of, stream_of
 from streamq_workflow_streams._protocol import HOST_WORKFLOW, binary_payload
 from streamq_workflow_streams._settings import WorkflowStreamsSettings
 
-from ._connection import TemporalConnection
+from ._connection import Rpc, TemporalConnection
 
 T = TypeVar("T")
 
@@ -48,7 +48,6 @@ class HostRequests:
 
     def __init__(self, connection: TemporalConnection, settings: WorkflowStreamsSettings) -> None:
         self._connection = connection
-        self._service = connection.service
         self._settings = settings
         self._names = HostNames(settings.id_prefix)
 
@@ -59,11 +58,11 @@ class HostRequests:
         request = service.DescribeNamespaceRequest(namespace=self._settings.namespace)
         try:
             await self._connection.call(
-                self._service.describe_namespace,
+                WorkflowService.describe_namespace,
                 request,
                 seconds=self._settings.connect_timeout_seconds,
             )
-        except StreamNotFoundError:
+        except (NamespaceMissingError, StreamNotFoundError):
             return False
         return True
 
@@ -76,12 +75,25 @@ class HostRequests:
         )
         try:
             found = await self._connection.call(
-                self._service.describe_task_queue, request, seconds=_WORKER_CHECK_SECONDS
+                WorkflowService.describe_task_queue, request, seconds=_WORKER_CHECK_SECONDS
             )
         except StreamqError:
             return False
         since = time.time() - _POLLER_SECONDS
         return not any(each.last_access_time.seconds > since for each in found.pollers)
+
+    async def server_version(self) -> str:
+        """Return the version of the server."""
+        request = service.GetSystemInfoRequest()
+        found = await self._connection.call(WorkflowService.get_system_info, request)
+        return found.server_version
+
+    async def check_listing(self) -> None:
+        """List at most one workflow, which raises if that is not permitted."""
+        request = service.ListWorkflowExecutionsRequest(
+            namespace=self._settings.namespace, page_size=1
+        )
+        await self._connection.call(WorkflowService.list_workflow_executions, request)
 
     async def list_streams(self, tenant: str) -> AsyncIterator[StreamId]:
         """Iterate over the streams of a tenant, as far as Temporal's visibility knows them."""
@@ -92,7 +104,7 @@ class HostRequests:
             f"AND WorkflowId STARTS_WITH '{self._names.tenant(tenant)}'",
         )
         while True:
-            page = await self._connection.call(self._service.list_workflow_executions, request)
+            page = await self._connection.call(WorkflowService.list_workflow_executions, request)
             for each in page.executions:
                 found = stream_of(each.memo, each.execution.workflow_id)
                 if found is not None and found.tenant == tenant:
@@ -116,7 +128,7 @@ class HostRequests:
         """
         request = self._update(stream, name, argument)
         if not starts:
-            answer = await self._call(self._service.update_workflow_execution, request, stream)
+            answer = await self._call(WorkflowService.update_workflow_execution, request, stream)
         else:
             operation = service.ExecuteMultiOperationRequest.Operation
             both = service.ExecuteMultiOperationRequest(
@@ -126,7 +138,7 @@ class HostRequests:
                     operation(update_workflow=request),
                 ],
             )
-            found = await self._call(self._service.execute_multi_operation, both, stream)
+            found = await self._call(WorkflowService.execute_multi_operation, both, stream)
             answer = found.responses[1].update_workflow
         if not answer.HasField("outcome"):
             raise await self._unavailable("the host workflow took no update", stream)
@@ -141,7 +153,11 @@ class HostRequests:
             service.UpdateWorkflowExecutionResponse | service.PollWorkflowExecutionUpdateResponse
         )
         answer = await self._call(
-            self._service.update_workflow_execution, request, stream, _LONG_POLL_SECONDS
+            WorkflowService.update_workflow_execution,
+            request,
+            stream,
+            _LONG_POLL_SECONDS,
+            is_long_poll=True,
         )
         while not answer.HasField("outcome"):
             again = service.PollWorkflowExecutionUpdateRequest(
@@ -154,7 +170,11 @@ class HostRequests:
                 wait_policy=_COMPLETED,
             )
             answer = await self._call(
-                self._service.poll_workflow_execution_update, again, stream, _LONG_POLL_SECONDS
+                WorkflowService.poll_workflow_execution_update,
+                again,
+                stream,
+                _LONG_POLL_SECONDS,
+                is_long_poll=True,
             )
         return answer.outcome
 
@@ -175,7 +195,7 @@ class HostRequests:
             ),
             query_reject_condition=enums.QueryRejectCondition.QUERY_REJECT_CONDITION_NOT_OPEN,
         )
-        answer = await self._call(self._service.query_workflow, request, stream, seconds)
+        answer = await self._call(WorkflowService.query_workflow, request, stream, seconds)
         if answer.HasField("query_rejected"):
             raise StreamNotFoundError(
                 f"there is no stream {stream} any more (deleted, or expired)",
@@ -193,19 +213,23 @@ class HostRequests:
             reason="the stream was deleted",
             identity=self._connection.identity,
         )
-        await self._call(self._service.terminate_workflow_execution, request, stream)
+        await self._call(WorkflowService.terminate_workflow_execution, request, stream)
 
     # -- inside --------------------------------------------------------------------------------
 
     async def _call(
         self,
-        rpc: Callable[..., Awaitable[T]],
+        rpc: Rpc[T],
         request: object,
         stream: StreamId,
         seconds: float | None = None,
+        *,
+        is_long_poll: bool = False,
     ) -> T:
         try:
-            return await self._connection.call(rpc, request, stream=stream, seconds=seconds)
+            return await self._connection.call(
+                rpc, request, stream=stream, seconds=seconds, is_long_poll=is_long_poll
+            )
         except BackendUnavailableError as exc:
             # Temporal answered that the host does not: perhaps no worker runs it.
             is_answer = type(exc) is BackendUnavailableError and isinstance(exc.__cause__, RPCError)
