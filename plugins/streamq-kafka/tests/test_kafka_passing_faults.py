@@ -1,4 +1,4 @@
-"""What passes by itself is waited for, and named while it lasts."""
+"""Faults that pass by themselves: they are waited for, and named while they last."""
 
 from __future__ import annotations
 

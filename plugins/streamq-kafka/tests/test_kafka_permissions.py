@@ -48,7 +48,8 @@ async def test_command_without_permission_prints_one_line(
 ) -> None:
     """An operator has the wrong user; a traceback of ten tasks does not say that."""
     process = await asyncio.create_subprocess_exec(
-        *(Path(sys.executable).with_name("streamq"), *command),
+        str(Path(sys.executable).with_name("streamq")),
+        *command,
         env={
             **os.environ,
             "STREAMQ_BACKEND": "kafka",

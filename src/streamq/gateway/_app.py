@@ -77,8 +77,8 @@ def create_app(
         queue: An open queue to use; it stays open. By default the configured one is opened.
         settings: Tenant and limits; by default the configured ones.
         options: Bounds and deadlines; by default those of the settings.
-        hosts: Names by which browsers reach the gateway, besides localhost, this machine's name and
-            IP addresses; by default those of ``STREAMQ_GATEWAY_HOSTS``. A request that names
+        hosts: Names by which browsers reach the gateway, besides this machine's name, IP addresses
+            and names without a dot; by default those of ``STREAMQ_GATEWAY_HOSTS``. One that names
             another host gets 421, as its sender may have been led here by DNS rebinding. Where
             another application mounts this one, hosts are checked only if there are any.
         origins: Origins of other sites whose pages may read streams (CORS); by default those of

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 import aiokafka.errors as ke
 
-from ._access import Access
+from ._access import BrokerAccess
 from ._throttling import Throttling
 from ._topic_ids import Topics, TopicsRequest, topics_of
 
@@ -60,7 +60,9 @@ class Brokers:
         on_created_anew: Called with a topic that turns out to be another one than before.
     """
 
-    def __init__(self, access: Access, connect_seconds: float, operation_seconds: float) -> None:
+    def __init__(
+        self, access: BrokerAccess, connect_seconds: float, operation_seconds: float
+    ) -> None:
         self.access = access
         self.throttling = Throttling(operation_seconds)
         self._connect_seconds = connect_seconds

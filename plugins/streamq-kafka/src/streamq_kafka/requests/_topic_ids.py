@@ -126,7 +126,7 @@ class TopicsRequest(Request[_MetadataStruct]):  # type: ignore[misc]
     def build(self, request_struct_class: type[_MetadataStruct]) -> _MetadataStruct:
         """Return the request."""
         creates, of_topics = False, False
-        named = [(NO_ID, topic, {}) for topic in self._topics]
+        named: list[Any] = [(NO_ID, topic, {}) for topic in self._topics]
         return request_struct_class(named, creates, of_topics, {})
 
 
@@ -273,7 +273,7 @@ class FetchByIdRequest(Request[_FetchStruct]):  # type: ignore[misc]
     def build(self, request_struct_class: type[_FetchStruct]) -> _FetchStruct:
         """Return the request."""
         plain = self._plain
-        topics = [
+        topics: list[Any] = [
             (
                 self._ids[topic],
                 [(number, -1, offset, -1, -1, size, {}) for number, offset, size in partitions],
@@ -303,6 +303,6 @@ class FetchByIdRequest(Request[_FetchStruct]):  # type: ignore[misc]
         return asked
 
 
-def _takes(versions: Mapping[int, tuple[int, int]], struct: type[RequestStruct]) -> bool:
+def _takes(versions: Mapping[int, tuple[int, int]], struct: Any) -> bool:
     low, high = versions.get(struct.API_KEY, (0, -1))
-    return low <= struct.API_VERSION <= high
+    return bool(low <= struct.API_VERSION <= high)

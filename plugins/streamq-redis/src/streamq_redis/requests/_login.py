@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import redis.exceptions as rx
-from redis.credentials import CredentialProvider
+from redis.credentials import CredentialProvider, UsernamePasswordCredentialProvider
 
 from streamq.driver import CredentialSource
 from streamq_redis._errors import RefusedForNowError
@@ -38,6 +38,13 @@ class Login(CredentialProvider):
         self._given = found = await self._source.get()
         username, password = found.get("username", ""), found.get("password", "")
         return (username, password) if username else (password,) if password else ()
+
+    def latest(self) -> CredentialProvider | None:
+        """Return a provider of the latest credentials, which asks nobody; ``None`` without any."""
+        username, password = self._given.get("username"), self._given.get("password")
+        if not password:
+            return None
+        return UsernamePasswordCredentialProvider(username, password)
 
     async def attempt(self, connect: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Connect; if the server refuses the credentials and there are others now, once more.
