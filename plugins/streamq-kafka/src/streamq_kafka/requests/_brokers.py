@@ -57,6 +57,7 @@ class Brokers:
     Attributes:
         access: How to connect.
         throttling: How long brokers delay our requests.
+        stagger: How long a broker may be silent before others are asked, in seconds.
         on_created_anew: Called with a topic that turns out to be another one than before.
     """
 
@@ -67,7 +68,7 @@ class Brokers:
         self.throttling = Throttling(operation_seconds)
         self._connect_seconds = connect_seconds
         self._operation_seconds = operation_seconds
-        self._stagger = min(_STAGGER_SECONDS, operation_seconds / 10)
+        self.stagger = min(_STAGGER_SECONDS, operation_seconds / 10)
         self._cluster_id: str | None = None
         self._ids: dict[str, bytes] = {}
         self._members: list[Member] = []
@@ -196,7 +197,7 @@ class Brokers:
         errors: list[Exception] = []
         try:
             async with asyncio.timeout(seconds):
-                answer = await first_answer(calls, self._stagger, errors)
+                answer = await first_answer(calls, self.stagger, errors)
         except TimeoutError:
             answer = None
             errors.append(ke.KafkaConnectionError(f"no answer within {seconds:g} s"))

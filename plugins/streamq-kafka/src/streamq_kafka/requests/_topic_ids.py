@@ -264,6 +264,11 @@ class FetchByIdRequest(Request[_FetchStruct]):  # type: ignore[misc]
         self._plain = plain
         self._ids = {topic: ids[topic] for topic, _ in plain.topics if topic in ids}
 
+    @property
+    def wait_ms(self) -> int:
+        """How long the broker may wait for records."""
+        return int(self._plain._max_wait_ms)
+
     def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
         """Return the request in a version that the broker takes."""
         if len(self._ids) == len(self._plain.topics) and _takes(versions, _FetchStruct):
