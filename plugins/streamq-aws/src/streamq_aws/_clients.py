@@ -109,7 +109,7 @@ class AwsClients:
 
     def _open_session(self) -> aioboto3.Session:
         core = self._open_core()
-        core.register_component("credential_provider", self._credentials)
+        self._credentials.take_over(core)
         return aioboto3.Session(botocore_session=core)
 
     def _open_core(self) -> AioSession:
