@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -23,7 +24,8 @@ _ROLE_SECONDS = 4.0
 _AGAIN_SECONDS = 0.1
 _OPTIONS = ("--appendfsync", "always", "--repl-diskless-sync-delay", "0")
 
-Client = redis.asyncio.Redis
+Client: TypeAlias = Any
+"""A client of redis-py, whose ``execute_command`` has no types."""
 
 
 class RedisPair:

@@ -162,6 +162,7 @@ async def test_silent_servers_and_slow_names_delay_nothing(
         assert await _stored(queue, stream) == [b"open"]
 
 
+@pytest.mark.full
 async def test_another_cluster_behind_the_name_is_reported_and_used(
     name: _Name, open_with: OpenWith, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -36,7 +36,7 @@ _MAX_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class SiteRules:
     """Which hosts and origins are served.
 
     Attributes:
@@ -52,7 +52,7 @@ class Access:
     checks_mounted: bool
 
     @classmethod
-    def of(cls, hosts: Collection[str], origins: Collection[str], bound: str) -> Access:
+    def of(cls, hosts: Collection[str], origins: Collection[str], bound: str) -> SiteRules:
         """Return the access for configured values.
 
         Args:
@@ -96,14 +96,14 @@ class Access:
 
 
 class AccessGuard:
-    """Middleware that refuses what :class:`Access` does not allow, with 421 or 403.
+    """Middleware that refuses what :class:`SiteRules` does not allow, with 421 or 403.
 
     Args:
         app: The application.
         access: What is allowed.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: SiteRules) -> None:
         self._app = app
         self._access = access
 

@@ -24,7 +24,7 @@ from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
-from ._access import MOUNTED, Access, AccessGuard
+from ._access import MOUNTED, AccessGuard, SiteRules
 from ._clients import GatewayLimitError
 from ._error_responses import HEADERS, BadRequestError, Problem
 from ._gateway import Gateway
@@ -91,7 +91,7 @@ def create_app(
     chosen = settings or load_settings()
     gateway = Gateway(queue, chosen, options or GatewayOptions.from_settings(chosen))
     gateways = LoopGateways(gateway)
-    access = Access.of(
+    access = SiteRules.of(
         _listed(chosen.gateway_hosts) if hosts is None else hosts,
         _listed(chosen.gateway_origins) if origins is None else origins,
         chosen.gateway_host,

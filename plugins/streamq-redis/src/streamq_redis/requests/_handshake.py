@@ -37,7 +37,7 @@ class Connector:
 
     def __init__(self, settings: RedisSettings) -> None:
         self._login = Login(settings.credential_source())
-        self._pool = make_pool(settings.url, self._login)
+        self._pool = make_pool(settings.url)
         self._timeout_seconds = settings.connect_timeout_seconds
         self._patience = settings.operation_timeout_seconds
         self.address = address_of(self._pool)
@@ -84,10 +84,10 @@ class Connector:
 
     async def _connect(self, *, is_first: bool = True) -> Connection:
         transport: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-        if not is_first:
-            transport.credential_provider = self._login.latest()
         try:
             async with asyncio.timeout(self._timeout_seconds):
+                login = await self._login.ask() if is_first else self._login.latest()
+                transport.credential_provider = login
                 if isinstance(transport, ResolvedConnection | ResolvedSSLConnection):
                     transport.connected = await self._resolver.connect(self._timeout_seconds)
                 await transport.connect()  # type: ignore[no-untyped-call]
