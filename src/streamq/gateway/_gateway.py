@@ -261,6 +261,8 @@ class Gateway:
         """
         connection = self._held.take(client)
         waiting = None
+        # A named place is replaced below, since no hub knows it by itself.
+        begin = after if isinstance(after, EventPlace) else EventPlace(0)
         try:
             queue = await self.open()
             hub = self._usable_hub(stream)
@@ -276,24 +278,24 @@ class Gateway:
                 if latest is not None:
                     hub.places.add(latest)
                 if not isinstance(after, EventPlace):
-                    after = hub.named_place(latest)
+                    begin = hub.named_place(latest)
             # Without an await from here on, so that the hub cannot be closed meanwhile.
             if not hub.has_appeared:
-                if after.offset or not may_be_missing:
+                if begin.offset or not may_be_missing:
                     raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
                 waiting = self._awaited.take(client)
-            hub.check_life(after)
-            hub.check_offset(after.offset)
+            hub.check_life(begin)
+            hub.check_offset(begin.offset)
         except BaseException:
             connection.release()
             if waiting is not None:
                 waiting.release()
             raise
-        if hub.has_end(after.offset):
+        if hub.has_end(begin.offset):
             connection.release()
             return None
         self._join(hub)
-        return Follower(hub, after, self._catch_up, client, connection, waiting)
+        return Follower(hub, begin, self._catch_up, client, connection, waiting)
 
     async def leave(self, follower: Follower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
