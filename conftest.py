@@ -37,8 +37,16 @@ def note(pytestconfig: pytest.Config) -> Callable[[str, str], None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start without notes."""
+    """Start without notes, and start processes with the default for SIGHUP, even under nohup.
+
+    A handler is not inherited as "ignore" is, and lets this process survive the signal as before.
+    A process that only starts workers leaves it to them: they would not survive.
+    """
     config.stash[_NOTES] = {}
+    is_worker = hasattr(config, "workerinput")
+    starts_workers = bool(config.getoption("numprocesses", None)) and not is_worker
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and not starts_workers:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -48,7 +48,7 @@ _URL_OF_LINK = re.compile(r"(?:tcp|udp|sctp)://\S+")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class SettingOrigin:
     """Place that gives a setting.
 
     Attributes:
@@ -71,7 +71,7 @@ class Origin:
         return f"{self.key} in {table}{self.file.path}"
 
 
-def origins(prefix: str, table: str, names: Collection[str]) -> dict[str, Origin]:
+def origins(prefix: str, table: str, names: Collection[str]) -> dict[str, SettingOrigin]:
     """Return what gives each setting of a class; nothing for settings that have their default.
 
     Args:
@@ -84,7 +84,7 @@ def origins(prefix: str, table: str, names: Collection[str]) -> dict[str, Origin
     """
     dotenv, document = read_dotenv(), read_config_file()
     found = {
-        name: Origin(name, value, document, table)
+        name: SettingOrigin(name, value, document, table)
         for name, value in toml_table(document, table).items()
         if name in names
     }
@@ -93,7 +93,7 @@ def origins(prefix: str, table: str, names: Collection[str]) -> dict[str, Origin
         for variable, value in given.items():
             name = variables.get(variable.upper())
             if name is not None:
-                found[name] = Origin(variable, value, file)
+                found[name] = SettingOrigin(variable, value, file)
     return found
 
 
@@ -150,7 +150,7 @@ def _is_host(value: str) -> bool:
 
 
 def refuse_unasked(
-    found: Mapping[str, Origin], secrets: Collection[str], ambient: Collection[str]
+    found: Mapping[str, SettingOrigin], secrets: Collection[str], ambient: Collection[str]
 ) -> None:
     """Refuse what a file of the directory gives without having been asked for.
 
@@ -208,7 +208,7 @@ def credentials_of_temporal() -> Iterator[str]:
             yield name
 
 
-def _refusal(origin: Origin, what: str) -> ConfigurationError:
+def _refusal(origin: SettingOrigin, what: str) -> ConfigurationError:
     path = Path() if origin.file is None else origin.file.path
     named = f"{CONFIG_FILE_VARIABLE}={path}" if path.suffix == ".toml" else ""
     ways = " or ".join(filter(None, (f"{TRUST_VARIABLE}={path.parent}", named)))
@@ -223,7 +223,7 @@ def holds_credentials(name: str) -> bool:
     return _SENT_FILE.search(name) is not None or name.endswith(("credentials", "token_provider"))
 
 
-def _is_inside(origin: Origin) -> bool:
+def _is_inside(origin: SettingOrigin) -> bool:
     if origin.file is None:
         return True
     directory = os.path.realpath(origin.file.path.parent)

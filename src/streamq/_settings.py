@@ -29,7 +29,7 @@ from ._configuration_files import (
 from ._errors import ConfigurationError
 from ._setting_origins import (
     PREFIX,
-    Origin,
+    SettingOrigin,
     credentials_of_temporal,
     environment,
     holds_credentials,
@@ -232,7 +232,7 @@ class Settings(_Base):
     gateway_hosts: str = Field(
         default="",
         description="names, separated by commas, by which browsers reach the gateway, besides "
-        "localhost and IP addresses; `*.example.org` is every name below, `*` any",
+        "IP addresses and names without a dot; `*.example.org` is every name below, `*` any",
     )
     gateway_origins: str = Field(
         default="",
@@ -287,7 +287,7 @@ def build(settings_type: type[SettingsT], /, **overrides: object) -> SettingsT:
             nothing asked for it.
     """
     given = origins_of(settings_type)
-    given |= {name: Origin(f"{name}=", value) for name, value in overrides.items()}
+    given |= {name: SettingOrigin(f"{name}=", value) for name, value in overrides.items()}
     fields = settings_type.model_fields
     secrets = [name for name in fields if is_secret(settings_type, name) or holds_credentials(name)]
     refuse_unasked(given, secrets, settings_type.ambient_credentials())
@@ -314,7 +314,7 @@ def build(settings_type: type[SettingsT], /, **overrides: object) -> SettingsT:
         raise ConfigurationError(f"invalid setting: {mask_credentials(str(exc))}") from None
 
 
-def origins_of(settings_type: type[BaseSettings]) -> dict[str, Origin]:
+def origins_of(settings_type: type[BaseSettings]) -> dict[str, SettingOrigin]:
     """Return what gives each setting of a class that does not have its default.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -28,26 +27,7 @@ def bytecode(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def default_signals() -> Iterator[None]:
-    """Start processes with the defaults for SIGHUP and SIGINT, whatever these tests started with.
-
-    nohup has SIGHUP ignored, and a shell without job control SIGINT. A handler is not inherited as
-    "ignore" is, and lets this process survive the signal as before.
-    """
-    ignored = [
-        number
-        for number in (signal.SIGHUP, signal.SIGINT)
-        if signal.getsignal(number) is signal.SIG_IGN
-    ]
-    for each in ignored:
-        signal.signal(each, lambda number, frame: None)
-    yield
-    for each in ignored:
-        signal.signal(each, signal.SIG_IGN)
-
-
-@pytest.fixture
-def cli(tmp_path: Path, bytecode: Path, default_signals: None) -> Iterator[Cli]:
+def cli(tmp_path: Path, bytecode: Path) -> Iterator[Cli]:
     kept = {name: value for name, value in os.environ.items() if not is_ours(name)}
     environment = {**kept, "PYTHONPYCACHEPREFIX": str(bytecode)}
     runner = Cli(tmp_path, environment)

@@ -23,7 +23,7 @@ def test_json_and_table_have_the_same_facts(inside: Inside) -> None:
     expected = [
         [
             each["variable"],
-            *([] if each["value"] is None else [str(each["value"])]),
+            *([] if each["value"] in (None, "") else [str(each["value"])]),
             each["source"],
             each["description"],
         ]

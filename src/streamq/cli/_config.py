@@ -20,7 +20,7 @@ from streamq._configuration_files import (
     read_config_file,
 )
 from streamq._errors import ConfigurationError
-from streamq._setting_origins import PREFIX, Origin, service_links
+from streamq._setting_origins import PREFIX, SettingOrigin, service_links
 from streamq._settings import (
     Settings,
     build,
@@ -135,7 +135,7 @@ def _in_effect(settings: BaseSettings) -> Iterator[Setting]:
         )
 
 
-def _source(origin: Origin) -> str:
+def _source(origin: SettingOrigin) -> str:
     return "environment" if origin.file is None else str(origin.file.path)
 
 

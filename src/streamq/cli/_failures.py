@@ -16,7 +16,7 @@ import typer
 
 from streamq._configuration_files import DEBUG_VARIABLE
 from streamq._errors import ConfigurationError, StreamqError, error_text
-from streamq._setting_origins import Origin
+from streamq._setting_origins import SettingOrigin
 from streamq._settings import Settings, origins_of, variable_of
 from streamq.driver_parts._credentials import mask_credentials
 from streamq.opening._drivers import load_driver
@@ -139,7 +139,7 @@ def _usage(exc: Exception) -> str:
 def _places(message: str) -> Iterator[str]:
     """Yield where the settings that a message names are set, if a file sets them."""
     named = set(_VARIABLE.findall(message))
-    found: dict[str, Origin] = {}
+    found: dict[str, SettingOrigin] = {}
     with contextlib.suppress(StreamqError):
         ours = origins_of(Settings)
         found |= {variable_of(Settings, name): origin for name, origin in ours.items()}

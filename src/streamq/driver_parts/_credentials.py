@@ -72,10 +72,10 @@ _FORMS = re.compile("|".join((*_KEY_TEXTS, *_TOKENS)))
 _SCHEME = re.compile(
     r"\b(bearer|basic|digest|negotiate)(\s+)(?=[^\s'\",;]*[\d=+/._-])[^\s'\",;]{6,}", re.IGNORECASE
 )
-# After "scheme://", of which a path keeps one slash only, everything up to the last @ belongs to the credentials, since a password may
-# contain any character but a space or a quote; a host and its port do not. Some services take a
-# token there without a colon. Without a scheme a slash ends them. In all forms several addresses
-# may follow one another after commas.
+# After "scheme://", of which a path keeps one slash only, everything up to the last @ belongs to
+# the credentials, since a password may contain any character but a space or a quote; a host and its
+# port do not. Some services take a token there without a colon. Without a scheme a slash ends them.
+# In all forms several addresses may follow one another after commas.
 _USER_INFO = re.compile(
     r"""
     (\w+:/{1,2}) (?![^\s/:@]*:\d+/) [^\s/:"@]* : (?:(?!,\w+:/) [^\s"])* @
