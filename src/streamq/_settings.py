@@ -232,7 +232,7 @@ class Settings(_Base):
     gateway_hosts: str = Field(
         default="",
         description="names, separated by commas, by which browsers reach the gateway, besides "
-        "localhost and IP addresses; `*.example.org` is every name below, `*` any",
+        "IP addresses and names without a dot; `*.example.org` is every name below, `*` any",
     )
     gateway_origins: str = Field(
         default="",

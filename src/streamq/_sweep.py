@@ -340,7 +340,12 @@ class _Sweep:
         if opened_ms is None:
             self._find(stream, "kept", "it never expires, and its age is not known")
             return
-        age = timedelta(seconds=max(0, int(time.time() - opened_ms / 1000)))
+        seconds = int(time.time() - opened_ms / 1000)
+        if seconds < 0:
+            reason = f"its newest attempt began {-seconds} s in the future by its producer's clock"
+            self._find(stream, "kept", f"it never expires; {reason}: compare the hosts' clocks")
+            return
+        age = timedelta(seconds=seconds)
         if age.total_seconds() < limit:
             self._find(stream, "kept", f"it never expires; its newest attempt began {age} ago")
             return

@@ -26,6 +26,7 @@ from .driver import (
     Driver,
     DriverSettings,
     Entry,
+    Finding,
     LatencyClass,
     QueueOptions,
     StorageFullError,
@@ -247,22 +248,21 @@ class _Stores:
         return (name, stream) in self._dropped
 
     def begin(self, name: str, stream: StreamId) -> None:
-        """Note that a stream has begun, maybe again."""
+        """Note that a stream is there, maybe again."""
         self._dropped.pop((name, stream), None)
 
     def _on_dropped(self, name: str, streams: Collection[StreamId]) -> None:
         # Without the lock: the garbage collector may call this while it is held.
         self._dropped.update(dict.fromkeys((name, stream) for stream in tuple(streams)))
-        while len(self._dropped) > _MAX_DROPPED:
-            self._dropped.pop(next(iter(self._dropped)), None)
+        for oldest in tuple(self._dropped)[:-_MAX_DROPPED]:
+            self._dropped.pop(oldest, None)
 
     def __contains__(self, name: str) -> bool:
         return name in self._stores
 
 
 _stores = _Stores()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_stores.reset)
+os.register_at_fork(after_in_child=_stores.reset)
 
 
 class _MemoryQueue(ChunkQueue):
@@ -287,8 +287,7 @@ class _MemoryQueue(ChunkQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        store = self._store
-        with store.lock:
+        with (store := self._store).lock:
             store.append(stream, entries, ttl or self._options.ttl, self._max_bytes)
         _stores.begin(self._name, stream)
         # Let other tasks of this loop run: a producer must not starve its readers.
@@ -315,14 +314,12 @@ class _MemoryQueue(ChunkQueue):
                 left = deadline - loop.time()
                 if found or left <= 0:
                     return found
-                if _stores.was_dropped(self._name, stream):
-                    left = min(left, give_up - loop.time())
-                    if left <= 0:
-                        _raise_dropped(stream)
+                if _stores.was_dropped(self._name, stream) and give_up <= loop.time():
+                    _raise_dropped(stream)
                 store.add_waiter(stream, waiter)
             self._waiting.add(waiter)
             try:
-                await asyncio.wait((waiter.future,), timeout=left)
+                await asyncio.wait((waiter.future,), timeout=min(left, _DROPPED_SECONDS))
             finally:
                 self._waiting.discard(waiter)
                 with store.lock:
@@ -340,8 +337,7 @@ class _MemoryQueue(ChunkQueue):
             store.remove(stream)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        store = self._store
-        with store.lock:
+        with (store := self._store).lock:
             names = store.names()
         for name in names:
             if name.tenant == tenant and name.name.startswith(prefix):
@@ -351,8 +347,7 @@ class _MemoryQueue(ChunkQueue):
                     yield info
 
     async def sweep(self) -> int:
-        store = self._store
-        with store.lock:
+        with (store := self._store).lock:
             return store.sweep(_now())
 
     async def aclose(self) -> None:
@@ -372,20 +367,18 @@ def _raise_not_found(stream: StreamId) -> NoReturn:
 
 
 def _raise_dropped(stream: StreamId) -> NoReturn:
-    raise StreamNotFoundError(
+    text = (
         f"stream {stream} was in this process's memory until the last queue was closed; keep one "
-        "open as long as it is needed, also between two calls of asyncio.run(), or use sqlite",
-        backend=_NAME,
-        stream=str(stream),
+        "open as long as it is needed, also between two calls of asyncio.run(), or use sqlite"
     )
+    raise StreamNotFoundError(text, backend=_NAME, stream=str(stream))
 
 
 class MemoryDriver(Driver[MemorySettings]):
     """Streams in the memory of one process, gone when its last queue is closed.
 
-    Queues may live in different event loops and threads of the process. A stream outlives an event
-    loop if a queue is open in another one. A reader that waits for a stream which went with the
-    last queue gets ``StreamNotFoundError`` after a second. A forked child begins with no streams.
+    Queues may live in different event loops and threads. A reader that waits for a stream which
+    went with the last queue gets ``StreamNotFoundError`` after a second. A forked child has none.
     """
 
     name = _NAME
@@ -397,3 +390,10 @@ class MemoryDriver(Driver[MemorySettings]):
     async def open(cls, options: QueueOptions, settings: MemorySettings) -> ChunkQueue:
         """Return a queue on the named store; the first queue creates the store."""
         return _MemoryQueue(options, settings, _stores.get(settings.store))
+
+    @classmethod
+    async def examine(cls, options: QueueOptions, settings: MemorySettings) -> Sequence[Finding]:
+        """Say what the backend cannot do."""
+        detail = "each process has its own streams, which are gone with its last queue"
+        remedy = "take sqlite, or a server"
+        return (Finding("memory", True, detail, remedy, is_warning=True),)

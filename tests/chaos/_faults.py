@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from streamq.testing import Direction, FaultProxy
 
 from ._processes import Victim
-from ._schedule import Fault, FaultKind
+from ._redis import RedisPair
+from ._schedule import READER_LINK, WORKER_LINK, Fault, FaultKind
 
 _HOLDS = {
     FaultKind.HOLD: None,
@@ -27,13 +28,20 @@ class Saboteur:
     Args:
         victims: Processes by their name in the schedule.
         links: Proxies by their name in the schedule.
+        servers: The servers that change roles, behind the links of workers and readers.
 
     Attributes:
         done: Number of faults that have happened, without those that had no effect.
     """
 
-    def __init__(self, victims: Mapping[str, Victim], links: Mapping[str, FaultProxy]) -> None:
+    def __init__(
+        self,
+        victims: Mapping[str, Victim],
+        links: Mapping[str, FaultProxy],
+        servers: RedisPair,
+    ) -> None:
         self.done = 0
+        self._servers = servers
         self._victims = victims
         self._links = links
 
@@ -53,8 +61,22 @@ class Saboteur:
             await self._kill(self._victims[fault.target], fault.seconds)
         elif fault.kind is FaultKind.PAUSE:
             await self._pause(self._victims[fault.target], fault.seconds)
+        elif fault.kind is FaultKind.FAIL_OVER:
+            await self._fail_over()
+        elif fault.kind is FaultKind.ROTATE:
+            self.done += 1
+            await self._servers.rotate(fault.seconds)
+        elif fault.kind is FaultKind.REMOVE:
+            self.done += 1
+            await self._servers.without_password_file(fault.seconds)
         else:
             await self._break(self._links[fault.target], fault)
+
+    async def _fail_over(self) -> None:
+        if await self._servers.fail_over():
+            self.done += 1
+            for name in (WORKER_LINK, READER_LINK):
+                self._links[name].redirect("127.0.0.1", self._servers.primary.port)
 
     async def _kill(self, victim: Victim, seconds: float) -> None:
         self.done += victim.is_wanted

@@ -7,6 +7,7 @@ milliseconds and a run can kill many of them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -54,13 +55,15 @@ class Victim:
 
     def pause(self) -> int:
         """Stop it with SIGSTOP; return the process id, which :meth:`resume` needs."""
-        os.kill(self.pid, signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself: a crash, counted there
+            os.kill(self.pid, signal.SIGSTOP)
         return self.pid
 
     def resume(self, pid: int) -> None:
         """Let a paused process run again, unless it has been killed."""
         if self.is_wanted and self.pid == pid:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 class ServerVictim(Victim):

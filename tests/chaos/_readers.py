@@ -112,7 +112,7 @@ class DirectReader(Reader):
 
     async def run(self) -> None:
         """Read until killed."""
-        self._settings = configure(self.setup.reader_redis_url)
+        self._settings = configure(self.setup.reader_redis_url, self.setup.password_file)
         self._queue = await open_patiently(self._settings)
         await super().run()
 
@@ -136,7 +136,7 @@ class SubscribedReader(Reader):
 
     async def run(self) -> None:
         """Read until killed."""
-        self._settings = configure(self.setup.reader_redis_url)
+        self._settings = configure(self.setup.reader_redis_url, self.setup.password_file)
         self._queue = await open_patiently(self._settings)
         self._client = await Client.connect(self.setup.temporal_address)
         await super().run()

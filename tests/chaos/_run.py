@@ -17,13 +17,13 @@ from streamq import load_settings
 from streamq.devserver import TemporalDevServer, free_port
 from streamq.temporal import STREAM_WORKFLOW, StreamRequest, stream_name
 from streamq.testing import FaultProxy
-from streamq_redis.embedded import EmbeddedRedis
 
 from ._checker import Verdict, check
 from ._faults import Saboteur
 from ._ledger import Ledger, LedgerTail
-from ._processes import Fleet, ServerVictim, Victim
+from ._processes import Fleet, Victim
 from ._records import read_records
+from ._redis import USER, PrimaryVictim, RedisPair
 from ._schedule import (
     GATEWAY,
     HEARTBEAT_SECONDS,
@@ -121,14 +121,13 @@ class Run:
         """
         async with AsyncExitStack() as stack:
             temporal = TemporalDevServer()
-            redis = EmbeddedRedis(
-                port=free_port(), appendonly=True, arguments=("--appendfsync", "always")
-            )
-            for server in (temporal, redis):
-                await asyncio.to_thread(server.start)
-                stack.callback(server.stop)
-            gateway_port = free_port()
-            ports = {WORKER_LINK: redis.port, READER_LINK: redis.port, HTTP_LINK: gateway_port}
+            await asyncio.to_thread(temporal.start)
+            stack.callback(temporal.stop)
+            pair = RedisPair(self._directory)
+            stack.callback(pair.stop)
+            await pair.start()
+            gateway_port, redis_port = free_port(), pair.primary.port
+            ports = {WORKER_LINK: redis_port, READER_LINK: redis_port, HTTP_LINK: gateway_port}
             ports |= dict.fromkeys(TEMPORAL_LINKS.values(), temporal.port)
             links = {
                 name: await stack.enter_async_context(FaultProxy("127.0.0.1", port))
@@ -140,8 +139,9 @@ class Run:
                 worker_temporal_addresses={
                     worker: links[link].address for worker, link in TEMPORAL_LINKS.items()
                 },
-                worker_redis_url=f"redis://{links[WORKER_LINK].address}/0",
-                reader_redis_url=f"redis://{links[READER_LINK].address}/0",
+                worker_redis_url=f"redis://{USER}@{links[WORKER_LINK].address}/0",
+                reader_redis_url=f"redis://{USER}@{links[READER_LINK].address}/0",
+                password_file=pair.password_file,
                 gateway_port=gateway_port,
                 http_port=links[HTTP_LINK].port,
             )
@@ -153,8 +153,8 @@ class Run:
                 await asyncio.to_thread(fleet.add, name, setup)
                 if name in READERS:
                     self._watch(name, setup)
-            victims: dict[str, Victim] = {**fleet.children, REDIS: ServerVictim(REDIS, redis)}
-            saboteur = Saboteur(victims, links)
+            victims: dict[str, Victim] = {**fleet.children, REDIS: PrimaryVictim(pair)}
+            saboteur = Saboteur(victims, links, pair)
             async with asyncio.TaskGroup() as tasks:
                 supervision = tasks.create_task(self._supervise(fleet, saboteur))
                 await self._inject_faults(saboteur, client, streams)

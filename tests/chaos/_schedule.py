@@ -11,6 +11,9 @@ WORKERS = ("worker-1", "worker-2", "worker-3", "worker-4")
 READERS = ("direct-1", "direct-2", "subscribe-1", "sse-1")
 GATEWAY = "gateway"
 REDIS = "redis"
+PASSWORD = "password"
+"""The password of the user that everything connects to Redis as, and the file that has it."""
+
 WORKER_LINK = "link-workers"
 READER_LINK = "link-readers"
 HTTP_LINK = "link-http"
@@ -42,6 +45,9 @@ class FaultKind(enum.Enum):
     HALF_CLOSE_TO_CLIENT = "half-close-to-client"
     REFUSE = "refuse"  # new connections
     DELAY = "delay"
+    FAIL_OVER = "fail-over"  # primary and replica change roles; the name leads to the new primary
+    ROTATE = "rotate"  # a new password; the old one is refused after a while
+    REMOVE = "remove"  # the password's file is missing for a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,9 @@ _SOURCES = (
     _Source(2, FaultKind.HALF_CLOSE_TO_SERVER, LINKS),
     _Source(2, FaultKind.HALF_CLOSE_TO_CLIENT, LINKS),
     _Source(4, FaultKind.REFUSE, LINKS, 0.2, 2.0),
+    _Source(4, FaultKind.FAIL_OVER, (REDIS,), 1.5, 4.5),
+    _Source(3, FaultKind.ROTATE, (PASSWORD,), 0.1, 1.0),
+    _Source(3, FaultKind.REMOVE, (PASSWORD,), 0.1, 1.5),
     _Source(8, FaultKind.DELAY, LINKS, 0.5, 3.0, least=2, most=120),
 )
 

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamq import BackendUnavailableError, Settings, load_settings, open_queue
+from streamq import (
+    AccessDeniedError,
+    BackendUnavailableError,
+    ConfigurationError,
+    Settings,
+    load_settings,
+    open_queue,
+)
 from streamq.driver import ChunkQueue
 
 TASK_QUEUE = "chaos"
@@ -35,6 +42,7 @@ class Setup:
         worker_temporal_addresses: Address through which each worker reaches it.
         worker_redis_url: URL through which workers reach the backend.
         reader_redis_url: URL through which readers and the gateway reach it.
+        password_file: File with the password of the backend's user.
         gateway_port: Port that the gateway listens on.
         http_port: Port that clients of the gateway connect to.
     """
@@ -44,6 +52,7 @@ class Setup:
     worker_temporal_addresses: Mapping[str, str]
     worker_redis_url: str
     reader_redis_url: str
+    password_file: Path
     gateway_port: int
     http_port: int
 
@@ -66,18 +75,19 @@ class Setup:
         return self.directory / f"{name}.log"
 
 
-def configure(redis_url: str) -> Settings:
+def configure(redis_url: str, password_file: Path) -> Settings:
     """Configure streamq in this process, regardless of the environment of the run."""
     for name in [name for name in os.environ if name.startswith("STREAMQ_")]:
         del os.environ[name]
     os.environ.update(_SETTINGS, STREAMQ_REDIS_URL=redis_url)
+    os.environ["STREAMQ_REDIS_PASSWORD_FILE"] = str(password_file)
     return load_settings()
 
 
 async def open_patiently(settings: Settings) -> ChunkQueue:
-    """Open the queue as soon as the backend is available."""
+    """Open the queue as soon as the backend is available, and the password's file is there."""
     while True:
         try:
             return await open_queue(settings)
-        except BackendUnavailableError:
+        except (AccessDeniedError, BackendUnavailableError, ConfigurationError):
             await asyncio.sleep(_RETRY_PAUSE_SECONDS)

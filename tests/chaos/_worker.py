@@ -69,7 +69,7 @@ class Producers:
 
 async def run_worker(setup: Setup, name: str) -> None:
     """Work until killed."""
-    settings = configure(setup.worker_redis_url)
+    settings = configure(setup.worker_redis_url, setup.password_file)
     path = setup.attempts_directory / f"{name}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
     with Ledger(path) as ledger:
         queue = await open_patiently(settings)

@@ -95,7 +95,6 @@ def test_writer_of_a_loop_that_has_ended(settings: Settings) -> None:
     refused_at_once(lambda: writer.fail("no"))
     with pytest.raises(ForeignLoopError):
         writer.send_nowait("a")
-    del writer, send
 
 
 def test_reader_of_another_loop_that_still_runs(settings: Settings) -> None:

@@ -150,7 +150,13 @@ async def test_a_type_is_asked_of_the_configured_converter(
 
 async def test_halves_of_a_character_are_joined(start: Serve, queue: WatchedQueue) -> None:
     """Models stream UTF-16: an emoji comes as two chunks, and neither can be stored as UTF-8."""
-    sent = ["a\ud83d", "\ude00b", "\ud83d", {"x": "\ud83d", "\ude00": "\ud83d\ude00"}, "\ude00"]
+    sent: list[Any] = [
+        "a\ud83d",
+        "\ude00b",
+        "\ud83d",
+        {"x": "\ud83d", "\ude00": "\ud83d\ude00"},
+        "\ude00",
+    ]
     sent += ["\ude00 \ud83d!", b"\xf0\x9f", b"\x98\x80", "end\ud83d"]
     async with open_writer("s", queue=queue) as writer:
         for value in sent:

@@ -23,6 +23,7 @@ from streamq.driver import QueueOptions, StreamId
 from streamq.gateway import create_app, serve
 from streamq.gateway._gateway import Gateway
 from streamq.gateway._options import GatewayOptions
+from streamq.gateway._places import EventPlace
 from streamq.opening._open import configured_driver
 from streamq.temporal import StreamqPlugin, subscribe
 from streamq.temporal.workflow_streams import WorkflowStreamClient
@@ -78,7 +79,7 @@ async def _publish(client: Any) -> None:
 
 
 async def _follow(gateway: Any) -> None:
-    follower = await gateway.follow(StreamId("default", STREAM), 0)
+    follower = await gateway.follow(StreamId("default", STREAM), EventPlace(0))
     try:
         await follower.read(1.0)
     finally:
@@ -180,7 +181,11 @@ ELSEWHERE: dict[str, str] = {
     "streamq.gateway._gateway.Gateway": "Gateway.running",
     "streamq.gateway._gateway.Gateway.connection": "holds nothing but an entry in a set",
     "streamq.gateway._hub.Hub": "Gateway.running",
-    "streamq.gateway._follower.Follower": "Gateway.running",
+    "streamq.gateway._gateway.Gateway.query": "holds a turn, which is given back at once",
+    "streamq.gateway._turns.Turns.turn": "holds a turn, which is given back at once",
+    "streamq.gateway._pacer.Steps": "holds a lock, which is released at once",
+    "streamq.gateway._catch_up.CatchUp": "Gateway.running",
+    "streamq.gateway._queues.Queues": "Gateway.running",
     # Inside Temporal's worker.
     "streamq.temporal.activities._waiting.WaitingActivities": "StreamqPlugin closes it",
     "streamq.temporal.producer._discarding._DiscardingQueue": "has no resource",

@@ -109,7 +109,8 @@ class Redis(Server):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Mapping[str, str]]:
         with EmbeddedRedis(appendonly=True) as server:
-            async with redis.asyncio.Redis.from_url(server.url) as self.client:
+            client: Any = redis.asyncio.Redis.from_url(server.url)
+            async with client as self.client:
                 for key, last_id, entries in self.kept or ():
                     for entry_id, fields in entries:
                         pairs = {raw(name): raw(value) for name, value in fields}
@@ -205,7 +206,7 @@ class S3(Server):
                 self.client.put_object(
                     Bucket=self.bucket, Key=key, Metadata=metadata, Body=raw(body)
                 )
-            yield server.environment | {"STREAMQ_S3SNS_BUCKET": self.bucket}
+            yield {**server.environment, "STREAMQ_S3SNS_BUCKET": self.bucket}
 
     async def save(self) -> Kept:
         kept = []
@@ -240,7 +241,7 @@ class Sqs(Server):
                         },
                     )
             # Emulators keep messages of 256 KiB only.
-            yield server.environment | {"STREAMQ_SQS_MAX_MESSAGE_BYTES": "262144"}
+            yield {**server.environment, "STREAMQ_SQS_MAX_MESSAGE_BYTES": "262144"}
 
     async def save(self) -> Kept:
         kept = []
@@ -312,7 +313,7 @@ IS_SAVED_AFTERWARDS = (SqliteFile, Temporal)
 """Servers whose files are complete only once nothing uses them."""
 
 
-def load(backend: str) -> tuple[dict[str, Any], Kept]:
+def load(backend: str) -> tuple[list[dict[str, Any]], Kept]:
     """Return the outline of the kept streams of a backend, and what the server kept."""
     found = json.loads(lzma.decompress((DATA / f"{backend}.json.xz").read_bytes()))
     return found["expected"], found["kept"]

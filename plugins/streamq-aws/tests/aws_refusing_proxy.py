@@ -86,11 +86,13 @@ class RefusingProxy:
         for task in self._forwarding:
             task.cancel()
         await asyncio.gather(*self._forwarding, return_exceptions=True)
+        await asyncio.sleep(0)  # what was cancelled while it closed is closed after this
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._handle(reader, writer))
         self._forwarding.add(task)
         task.add_done_callback(self._forwarding.discard)
+        task.add_done_callback(lambda _: writer.close())  # also if it was cancelled before it began
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -127,6 +129,7 @@ class RefusingProxy:
         try:
             await _copy(there, writer)
         finally:
+            to_there.close()  # first: the rest may be cancelled
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
             await _close(to_there)

@@ -16,6 +16,7 @@ from aws_refusing_proxy import Refusal, RefusingProxy
 from streamq import (
     AccessDeniedError,
     BackendUnavailableError,
+    Chunk,
     ConfigurationError,
     StreamqError,
     open_queue,
@@ -59,14 +60,18 @@ async def test_rotated_file_is_read_again_by_every_client(
         await writer.send_chunk("a")
         await writer.flush()
         async with open_reader(stream, queue=queue) as reader:
-            assert (await anext(reader)).value == "a"
+            first = await anext(reader)
+            assert isinstance(first, Chunk)
+            assert first.value == "a"
             waiting = asyncio.ensure_future(anext(reader))
             await asyncio.sleep(0)
             write_key(file, NEW)
             proxy.refusal = Refusal(code, 400 if code.startswith("Expired") else 403, only=OLD)
             await writer.send_chunk("b")
             await writer.flush()
-            assert (await waiting).value == "b"
+            second = await waiting
+            assert isinstance(second, Chunk)
+            assert second.value == "b"
         assert [each.stream async for each in queue.streams(stream.tenant)]
     assert sum(proxy.refused.values()) <= 4, "a client was not told"
 

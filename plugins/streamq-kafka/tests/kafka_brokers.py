@@ -13,10 +13,11 @@ from tests.apache_kafka import ApacheCluster, ApacheKafka, Operator, class_path,
 from tests.programs import missing
 
 from streamq import ConfigurationError
-from streamq.driver import StreamId
+from streamq.driver import ChunkQueue, StreamId
 from streamq.testing import new_stream
 from streamq_kafka import KafkaSettings
 from streamq_kafka._naming import key_of, partition_of
+from streamq_kafka._queue import KafkaQueue
 from streamq_kafka.embedded import FETCH_WAIT_MS, EmbeddedKafka, TopicSpec
 
 TOPICS = (TopicSpec("streamq"), TopicSpec("streamq.directory", compacted=True))
@@ -129,6 +130,17 @@ def neighbours(count: int) -> list[StreamId]:
         if partition_of(key_of(stream), 12) == 3:
             found.append(stream)
     return found
+
+
+def hang_up(queue: ChunkQueue) -> None:
+    """Break all connections of a queue, as a load balancer or an administrator does."""
+    assert isinstance(queue, KafkaQueue)
+    clients = [queue._cluster.connections.client]
+    if queue._producer._producer is not None:
+        clients.append(queue._producer._producer.client)
+    for client in clients:
+        for connection in tuple(client._conns.values()):
+            connection.close()
 
 
 def need_apache() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kafka_brokers import Broker, Certificates
+from kafka_brokers import Broker, Certificates, hang_up
 from streamq import open_reader, open_writer
 from streamq.driver import (
     START,
@@ -24,7 +24,6 @@ from streamq.driver import (
 )
 from streamq.testing import OpenWith, new_stream
 from streamq_kafka import KafkaSettings
-from streamq_kafka._queue import KafkaQueue
 
 _SOON = 8.0
 _DEADLINES: dict[str, Any] = {"connect_timeout_seconds": 2.0, "operation_timeout_seconds": 2.0}
@@ -175,11 +174,10 @@ async def test_missing_token_is_reported_and_later_ones_are_used(
 ) -> None:
     """A token service is down for a minute; nothing may need a restart after that."""
     queue = await open_with(_with_tokens(apache, provide_by_answer))
-    assert isinstance(queue, KafkaQueue)
     stream = new_stream()
     assert await _use(queue, stream, 0) == 1
     monkeypatch.setattr(f"{__name__}._answer", answer)
-    _hang_up(queue)
+    hang_up(queue)
     async with asyncio.timeout(_SOON):
         for call in (
             queue.read(stream, START, max_records=1, max_bytes=1, max_wait=1.0),
@@ -198,10 +196,3 @@ async def test_missing_token_is_reported_and_later_ones_are_used(
                 break
             except BackendUnavailableError:
                 continue
-
-
-def _hang_up(queue: KafkaQueue) -> None:
-    assert queue._producer._producer is not None
-    for client in (queue._cluster.connections.client, queue._producer._producer.client):
-        for connection in tuple(client._conns.values()):
-            connection.close()

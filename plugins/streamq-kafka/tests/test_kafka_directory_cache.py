@@ -82,7 +82,7 @@ def _directory_of(log: _Log) -> Directory:
     def forget() -> None:
         found.forget()
 
-    async def age() -> int:
+    async def life() -> int:
         return 0
 
     found = Directory(
@@ -93,7 +93,7 @@ def _directory_of(log: _Log) -> Directory:
         5.0,
         lambda key, listing: None,
         forget,
-        age,
+        life,
     )
     return found
 

@@ -134,6 +134,7 @@ async def test_other_process_reads_on_when_the_leader_dies(
                 await asyncio.to_thread(node.start)
 
 
+@pytest.mark.full
 async def test_too_few_replicas_are_named_and_not_blamed_on_a_silent_broker(
     cluster: ApacheCluster, open_with: OpenWith
 ) -> None:

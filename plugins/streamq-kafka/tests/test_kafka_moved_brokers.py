@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from tests.apache_kafka import ApacheKafka, Operator
 
-from kafka_brokers import TOPICS, need_apache, neighbours
+from kafka_brokers import TOPICS, Broker, need_apache, neighbours
 from streamq import Settings, open_reader, open_writer
 from streamq._retry import RetryPolicy
 from streamq.devserver import free_port
@@ -128,7 +129,7 @@ async def test_queue_follows_brokers_to_other_addresses(
                 await writer.finish()
                 assert await live == ["before", "after"]
                 for queue in (idle, reading, writing):
-                    assert await _RETRY.run(lambda q=queue: q.newest_epoch(other)) == 1
+                    assert await _RETRY.run(functools.partial(queue.newest_epoch, other)) == 1
                     assert await _stored(queue, other) == [b"0"]
                     assert await _names(queue, other) == [other]
                 await _append(idle, other, 1)
@@ -137,6 +138,31 @@ async def test_queue_follows_brokers_to_other_addresses(
                 assert await _names(reading, other) == []
 
 
+async def test_silent_servers_and_slow_names_delay_nothing(
+    apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch, stream: StreamId
+) -> None:
+    """Several servers are configured so that any of them may be cut off, and their names, too."""
+    loop, silent = asyncio.get_running_loop(), free_port()
+    resolve = loop.getaddrinfo
+
+    async def resolve_slowly(host: str, port: int, **options: Any) -> Any:
+        if host.endswith(".example"):
+            await asyncio.sleep(_LONG)
+        return await resolve(host, port, **options)
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolve_slowly)
+    servers = [f"127.0.0.1:{silent}"] * 2 + ["slow.example:9092"] * 2
+    address = ",".join([*servers, f"localhost:{apache.server.port}"])
+    async with _silence(silent):
+        settings = apache.settings(
+            address, connect_timeout_seconds=8.0, operation_timeout_seconds=4.0
+        )
+        queue = await open_with(settings)
+        await queue.append(stream, [Entry(1, 0, b"open")])
+        assert await _stored(queue, stream) == [b"open"]
+
+
+@pytest.mark.full
 async def test_another_cluster_behind_the_name_is_reported_and_used(
     name: _Name, open_with: OpenWith, caplog: pytest.LogCaptureFixture
 ) -> None:

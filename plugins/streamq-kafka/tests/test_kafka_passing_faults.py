@@ -1,4 +1,4 @@
-"""What passes by itself is waited for, and named while it lasts."""
+"""Faults that pass by themselves: they are waited for, and named while they last."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ async def test_topic_that_is_known_a_moment_later_is_waited_for(
     assert await queue.newest_epoch(stream) == 1
 
 
+@pytest.mark.full
 async def test_quota_is_named_and_waited_for(
     apache: Broker, open_with: OpenWith, stream: StreamId
 ) -> None:
@@ -53,9 +54,9 @@ async def test_quota_is_named_and_waited_for(
     settings = apache.settings(client_id=client_id, operation_timeout_seconds=2.0)
     queue = await open_with(settings)
     await queue.append(stream, [Entry(1, 0, b"open")])
-    await apache.operator.limit(client_id, "producer_byte_rate", 20_000.0)
+    await apache.operator.limit(client_id, "producer_byte_rate", 15_000.0)
     await queue.append(stream, [Entry(1, 1, bytes(300_000))])
-    for _ in range(3):
+    for _ in range(2):
         with pytest.raises(ThrottledError, match="quota"):
             await queue.append(stream, [Entry(1, 2, b"more")])
     await apache.operator.limit(client_id, "producer_byte_rate", None)

@@ -42,13 +42,11 @@ async def test_reader_may_not_delete(apache: Broker, open_with: OpenWith, stream
     assert await queue.newest_epoch(stream) == 1
 
 
-@pytest.mark.parametrize("command", [["ls"], ["delete", "some"], ["tail", "some"]])
-async def test_command_without_permission_prints_one_line(
-    apache: Broker, command: list[str]
-) -> None:
+async def test_command_without_permission_prints_one_line(apache: Broker) -> None:
     """An operator has the wrong user; a traceback of ten tasks does not say that."""
     process = await asyncio.create_subprocess_exec(
-        *(Path(sys.executable).with_name("streamq"), *command),
+        str(Path(sys.executable).with_name("streamq")),
+        "ls",
         env={
             **os.environ,
             "STREAMQ_BACKEND": "kafka",

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from kafka_brokers import PASSWORDS, Broker, Certificates
+from kafka_brokers import PASSWORDS, Broker, Certificates, hang_up
 from streamq import Settings, open_reader, open_writer
 from streamq.driver import START, AccessDeniedError, ConfigurationError, Entry, StreamId
 from streamq.testing import OpenWith
 from streamq_kafka import KafkaSettings
-from streamq_kafka._queue import KafkaQueue
 
 _OLD, _NEW = PASSWORDS["writer"], "s3cr3t-that-is-new"
 _LONG = 60.0
@@ -50,17 +49,6 @@ def _settings(broker: Broker, **options: Any) -> KafkaSettings:
     )
 
 
-def _hang_up(queue: Any) -> None:
-    """Break all connections, as a load balancer or an administrator does."""
-    assert isinstance(queue, KafkaQueue)
-    clients = [queue._cluster.connections.client]
-    if queue._producer._producer is not None:
-        clients.append(queue._producer._producer.client)
-    for client in clients:
-        for connection in tuple(client._conns.values()):
-            connection.close()
-
-
 @pytest.mark.usefixtures("password")
 @pytest.mark.parametrize("source", ["file", "function"])
 async def test_rotated_password_is_used_by_every_connection(
@@ -85,7 +73,7 @@ async def test_rotated_password_is_used_by_every_connection(
         await writer.flush()
         await apache.operator.set_password("writer", _NEW)
         for queue in (writing, reading):
-            _hang_up(queue)
+            hang_up(queue)
         await writer.send_chunk("after")
         flushing = asyncio.ensure_future(writer.flush())
         done, _ = await asyncio.wait([flushing, live], timeout=1.0)
@@ -105,7 +93,7 @@ async def test_password_that_does_not_change_is_refused_at_once(
     queue = await open_with(_settings(apache, sasl_username="writer", sasl_password=_OLD))
     await queue.append(stream, [Entry(1, 0, b"open")])
     await apache.operator.set_password("writer", _NEW)
-    _hang_up(queue)
+    hang_up(queue)
     for call in (
         queue.read(stream, START, max_records=9, max_bytes=99, max_wait=1.0),
         queue.append(stream, [Entry(1, 1, b"more")]),
@@ -145,10 +133,10 @@ async def test_certificate_that_was_replaced_on_disk_is_used(
     with pytest.raises(AccessDeniedError):
         await queue.append(stream, [Entry(1, 0, b"open")])
     path.write_text("half of a certif")
-    _hang_up(queue)
+    hang_up(queue)
     shutil.copy(certificates.writer, path)
     await queue.append(stream, [Entry(1, 0, b"open")])
     shutil.copy(certificates.broker, path)  # a user without any permission
-    _hang_up(queue)
+    hang_up(queue)
     with pytest.raises(AccessDeniedError):
         await queue.read(stream, START, max_records=9, max_bytes=99, max_wait=0)

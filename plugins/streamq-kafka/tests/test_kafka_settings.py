@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 
 from streamq.driver import ConfigurationError
 from streamq_kafka import KafkaSettings
-from streamq_kafka.requests._access import Access
+from streamq_kafka.requests._access import BrokerAccess
 
 
 @pytest.mark.parametrize(
@@ -48,14 +48,14 @@ async def test_password_is_not_shown() -> None:
         sasl_password=SecretStr("s3cr3t"),
     )
     assert "s3cr3t" not in repr(settings)
-    assert (await Access(settings)._credentials())["password"] == "s3cr3t"
+    assert (await BrokerAccess(settings)._credentials())["password"] == "s3cr3t"
 
 
 def test_error_of_a_missing_file_names_its_setting(tmp_path: Path) -> None:
     """A wrong path in a container is found by its variable."""
     settings = KafkaSettings(security_protocol="SSL", tls_ca_file=str(tmp_path / "no.pem"))
     with pytest.raises(ConfigurationError, match="STREAMQ_KAFKA_TLS_CA_FILE"):
-        Access(settings)
+        BrokerAccess(settings)
 
 
 async def test_token_comes_from_a_function_of_the_application() -> None:
@@ -65,12 +65,12 @@ async def test_token_comes_from_a_function_of_the_application() -> None:
         sasl_mechanism="OAUTHBEARER",
         sasl_token_provider="platform:node",
     )
-    provider = Access(settings)._tokens
+    provider = BrokerAccess(settings)._tokens
     assert provider is not None
     assert await provider.token()
     unknown = settings.model_copy(update={"sasl_token_provider": "platform:no_such_function"})
     with pytest.raises(ConfigurationError, match="SASL_TOKEN_PROVIDER"):
-        Access(unknown)
+        BrokerAccess(unknown)
 
 
 def test_tenants_may_have_topics_of_their_own() -> None:

@@ -119,6 +119,27 @@ async def test_refusal_is_retried_only_if_other_credentials_may_come(
     assert not running.value.retryable
 
 
+async def test_lookout_asks_for_no_credentials(open_at: OpenAt, user: User) -> None:
+    """It connects four times a minute, in every process; a secret store counts its calls."""
+    asked = 0
+
+    def credentials() -> dict[str, str]:
+        nonlocal asked
+        asked += 1
+        return {"password": user.password}
+
+    async def connections() -> int:
+        return int((await user.bare.info("stats"))["total_connections_received"])
+
+    await open_at(user.url(), credentials=credentials, lookup_seconds=0.1)
+    before = await connections()
+    async with asyncio.timeout(20):
+        while await connections() < before + 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert asked == 1
+    assert not await user.was_refused()
+
+
 async def test_source_that_fails_is_an_error_of_streamq(
     open_at: OpenAt, user: User, stream: StreamId
 ) -> None:

@@ -97,6 +97,9 @@ async def test_lacking_permissions_are_named(server: EmbeddedRedis, bare: Bare) 
     await set_user(bare, "examined", [*ACL_RULES, *ACL_OPTIONAL, "-xread", "-scan"])
     found = (await examine(url))["permissions"]
     assert (verdict(found), found.remedy) == ("wrong", "run: ACL SETUSER NAME +xread +scan")
+    await set_user(bare, "examined", ["~streamq:*"])
+    found = (await examine(url))["permissions"]
+    assert set(found.remedy.split()[4:]) == set(ACL_RULES[1:])
     await set_user(bare, "examined", ["~other:*", *ACL_RULES[1:], *ACL_OPTIONAL])
     assert "~streamq:*" in (await examine(url))["permissions"].remedy
     await set_user(bare, "examined", ACL_RULES)
@@ -120,7 +123,7 @@ async def test_server_that_does_not_answer_is_an_error_of_streamq() -> None:
 def test_judgements_that_no_server_here_causes() -> None:
     """An old version, another clock, and a connection over a network without TLS."""
     facts = Facts(
-        Server(1, "6.0.16", mode="standalone", is_replica=False, identity=""), {}, {}, 9.0
+        Server(1, "Redis", "6.0.16", mode="standalone", is_replica=False, identity=""), {}, {}, 9.0
     )
     assert verdict(version(facts, "db:6379")) == "wrong"
     assert (verdict(clock(facts)), "9.0 s ahead" in clock(facts).detail) == ("warn", True)

@@ -105,6 +105,18 @@ async def becomes_a_replica(pair: Pair) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def changes_roles_by_command(pair: Pair) -> AsyncIterator[None]:
+    """As an operator does it: the old node holds writes back until the new one has everything."""
+    await pair.wait_for_replication()
+    await command(pair.old, "FAILOVER", "TO", "127.0.0.1", pair.new.port)
+    async with redis.asyncio.Redis.from_url(pair.new.url) as client, asyncio.timeout(20):
+        while (await client.info("replication"))["role"] != "master":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    pair.move()
+    yield
+
+
+@asynccontextmanager
 async def goes_silent(pair: Pair) -> AsyncIterator[None]:
     """The network of the old node swallows everything."""
     await pair.promote()
@@ -177,6 +189,7 @@ async def until_loaded(pair: Pair) -> None:
     ("fault", "seconds"),
     [
         (becomes_a_replica, 2.0),
+        (changes_roles_by_command, 2.0),
         (goes_silent, 2.0 + OPERATION_SECONDS),
         (dies, 2.0),
         (stays_a_primary, 2.0),

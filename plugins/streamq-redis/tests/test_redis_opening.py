@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -35,6 +36,33 @@ async def test_silent_server_is_given_up_in_time(open_at: OpenAt) -> None:
         async with asyncio.timeout(2):
             with pytest.raises(BackendUnavailableError, match="within"):
                 await open_at(f"redis://127.0.0.1:{port}", connect_timeout_seconds=0.2)
+
+
+async def test_every_address_of_a_name_is_tried(
+    server: EmbeddedRedis, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name may lead to a host that refuses, to one that is silent, and to the right one."""
+    lookup = socket.getaddrinfo
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
+        fills = [socket.socket() for _ in range(4)]  # the server accepts no more than these
+        for each in fills:
+            each.setblocking(False)
+            each.connect_ex(silent.getsockname())
+        ports = [1, silent.getsockname()[1], server.port]
+
+        def resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
+            if host != "several.test":
+                return lookup(host, *args, **kwargs)
+            kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+            return [(*kind, ("127.0.0.1", port)) for port in ports]
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        await open_at("redis://several.test:6379/0", connect_timeout_seconds=3)
+        ports.pop()
+        with pytest.raises(BackendUnavailableError, match=r"several\.test:6379"):
+            await open_at("redis://several.test:6379/0", connect_timeout_seconds=0.5)
+        for each in fills:
+            each.close()
 
 
 async def test_another_protocol_is_recognised(open_at: OpenAt) -> None:

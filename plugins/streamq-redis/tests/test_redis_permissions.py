@@ -73,7 +73,7 @@ async def test_refused_command_is_named_with_its_rule(
     operations: dict[str, Callable[[], Awaitable[object]]] = {
         "append": lambda: queue.append(stream, [Entry(1, 1, b"y"), Entry(1, 2, b"z")]),
         "read": lambda: read("", 0),
-        "wait": lambda: read("1-2", 0.05),
+        "wait": lambda: read("1-2", 20 if command == "xread" else 0.05),
         "describe": lambda: queue.describe(stream, last=1),
         "list": listed,
         "delete": lambda: queue.delete(stream),

@@ -5,14 +5,19 @@ Design: docs/design/sqlite.md.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 from streamq.driver import (
     Capabilities,
     ChunkQueue,
     Driver,
+    Finding,
     LatencyClass,
     QueueOptions,
 )
 
+from ._doctor import examine
 from ._errors import BACKEND
 from ._file import absolute
 from ._queue import SqliteQueue
@@ -55,3 +60,14 @@ class SqliteDriver(Driver[SqliteSettings]):
         queue = SqliteQueue(options, settings, cls.capabilities, absolute(settings.path))
         await queue.opened()
         return queue
+
+    @classmethod
+    async def examine(cls, options: QueueOptions, settings: SqliteSettings) -> Sequence[Finding]:
+        """Examine the file, its file system and the room there; create the file if there is none.
+
+        Raises:
+            StreamqError: As for :meth:`open`.
+        """
+        async with await cls.open(options, settings):
+            path = absolute(settings.path)
+            return await asyncio.to_thread(lambda: examine(path.resolve(), settings))

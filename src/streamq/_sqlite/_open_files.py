@@ -133,9 +133,8 @@ def keep_open(connection: sqlite3.Connection) -> None:
 
 
 open_files = OpenFiles()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=open_files.before_fork,
-        after_in_parent=open_files.after_fork_in_parent,
-        after_in_child=open_files.after_fork_in_child,
-    )
+os.register_at_fork(
+    before=open_files.before_fork,
+    after_in_parent=open_files.after_fork_in_parent,
+    after_in_child=open_files.after_fork_in_child,
+)

@@ -30,14 +30,13 @@ MOUNTED = "streamq.mounted"
 """Key of the scope that says whether another application has mounted this one."""
 
 _ANY = "*"
-_HOST = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^:\[\]/@\s]+)(?::[0-9]*)?")
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
 _RESERVED = ("localhost", "test")  # RFC 6761
-_TEST_CLIENT = "testserver"  # Starlette's TestClient
 _MAX_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class SiteRules:
     """Which hosts and origins are served.
 
     Attributes:
@@ -53,7 +52,7 @@ class Access:
     checks_mounted: bool
 
     @classmethod
-    def of(cls, hosts: Collection[str], origins: Collection[str], bound: str) -> Access:
+    def of(cls, hosts: Collection[str], origins: Collection[str], bound: str) -> SiteRules:
         """Return the access for configured values.
 
         Args:
@@ -76,12 +75,13 @@ class Access:
         """Whether a request may name this host.
 
         An IP address is allowed: no name leads to it, so nobody can point it elsewhere. So are
-        names that nobody can register: ``localhost``, and those of tests.
+        names that nobody can register: those without a dot, which only a network of one's own
+        resolves, and those below ``localhost`` and ``test``.
         """
         name = host_of(host)
         if name is None:
             return False
-        if name.rpartition(".")[2] in _RESERVED or name == _TEST_CLIENT or _is_address(name):
+        if "." not in name or name.rpartition(".")[2] in _RESERVED or _is_address(name):
             return True
         parts = name.split(".")
         above = {"*." + ".".join(parts[i:]) for i in range(1, len(parts))}
@@ -96,14 +96,14 @@ class Access:
 
 
 class AccessGuard:
-    """Middleware that refuses what :class:`Access` does not allow, with 421 or 403.
+    """Middleware that refuses what :class:`SiteRules` does not allow, with 421 or 403.
 
     Args:
         app: The application.
         access: What is allowed.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: SiteRules) -> None:
         self._app = app
         self._access = access
 

@@ -24,7 +24,7 @@ from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
-from ._access import MOUNTED, Access, AccessGuard
+from ._access import MOUNTED, AccessGuard, SiteRules
 from ._clients import GatewayLimitError
 from ._error_responses import HEADERS, BadRequestError, Problem
 from ._gateway import Gateway
@@ -77,8 +77,8 @@ def create_app(
         queue: An open queue to use; it stays open. By default the configured one is opened.
         settings: Tenant and limits; by default the configured ones.
         options: Bounds and deadlines; by default those of the settings.
-        hosts: Names by which browsers reach the gateway, besides localhost, this machine's name and
-            IP addresses; by default those of ``STREAMQ_GATEWAY_HOSTS``. A request that names
+        hosts: Names by which browsers reach the gateway, besides this machine's name, IP addresses
+            and names without a dot; by default those of ``STREAMQ_GATEWAY_HOSTS``. One that names
             another host gets 421, as its sender may have been led here by DNS rebinding. Where
             another application mounts this one, hosts are checked only if there are any.
         origins: Origins of other sites whose pages may read streams (CORS); by default those of
@@ -91,7 +91,7 @@ def create_app(
     chosen = settings or load_settings()
     gateway = Gateway(queue, chosen, options or GatewayOptions.from_settings(chosen))
     gateways = LoopGateways(gateway)
-    access = Access.of(
+    access = SiteRules.of(
         _listed(chosen.gateway_hosts) if hosts is None else hosts,
         _listed(chosen.gateway_origins) if origins is None else origins,
         chosen.gateway_host,

@@ -25,7 +25,7 @@ from ._frames import Frame, clip, encode_event
 from ._hub import Hub
 from ._options import GatewayOptions
 from ._pacer import Pacer
-from ._pages import START_PLACE, Page, PageCache, ReadPlace
+from ._pages import START_PLACE, EventPage, EventPageCache, ReadPlace
 from ._turns import Turns
 
 _PAGE_BYTES = 32_768
@@ -49,14 +49,14 @@ class CatchUp:
         options: GatewayOptions,
         pacer: Pacer,
     ) -> None:
-        self.cache = PageCache(options.pages_bytes)
+        self.cache = EventPageCache(options.pages_bytes)
         """Pages that were read."""
         self.turns = Turns(options.max_page_reads, options.share(options.max_page_reads))
         """Bounds the reads, in turn for each client."""
         self._open_queue = open_queue
         self._pacer = pacer
         self._reads: dict[tuple[Hub, int], _Read] = {}
-        self._tasks: set[asyncio.Task[Page | None]] = set()
+        self._tasks: set[asyncio.Task[EventPage | None]] = set()
 
     def request(self, hub: Hub, place: ReadPlace, client: str) -> PageRequest:
         """Ask for the page after a place; the caller waits for it, or drops the request."""
@@ -81,7 +81,7 @@ class CatchUp:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _ended(self, key: tuple[Hub, int], task: asyncio.Task[Page | None]) -> None:
+    def _ended(self, key: tuple[Hub, int], task: asyncio.Task[EventPage | None]) -> None:
         self._tasks.discard(task)
         self._reads.pop(key, None)
         if task.cancelled() or task.exception() is not None:
@@ -92,7 +92,7 @@ class CatchUp:
             self.cache.put(hub, offset, page)
             hub.places.add(page.end)
 
-    async def _read(self, hub: Hub, place: ReadPlace, client: str) -> Page | None:
+    async def _read(self, hub: Hub, place: ReadPlace, client: str) -> EventPage | None:
         """Return the page after a place; ``None`` if nothing is stored after it."""
         async with self.turns.turn(client):
             reader = self._reader(await self._open_queue(), hub, place)
@@ -116,7 +116,7 @@ class CatchUp:
                     if isinstance(event, Gap):
                         gaps[event.offset] = event
                     await steps.rest()
-            return Page(frames, gaps, end, is_end=is_end) if frames else None
+            return EventPage(frames, gaps, end, is_end=is_end) if frames else None
 
     def _reader(self, queue: ChunkQueue, hub: Hub, place: ReadPlace) -> StreamReader[Any, Gap]:
         check_capabilities(queue, ["replay"])  # clients must not take records from another reader
@@ -143,7 +143,7 @@ class _Read:
 
     __slots__ = ("clients", "task")
 
-    def __init__(self, task: asyncio.Task[Page | None]) -> None:
+    def __init__(self, task: asyncio.Task[EventPage | None]) -> None:
         self.task = task
         self.clients = 0
 
@@ -153,7 +153,7 @@ class PageRequest:
 
     __slots__ = ("_page", "_read")
 
-    def __init__(self, page: Page | None, read: _Read | None) -> None:
+    def __init__(self, page: EventPage | None, read: _Read | None) -> None:
         self._page = page
         self._read = read
 
@@ -164,7 +164,7 @@ class PageRequest:
         await asyncio.wait({self._read.task}, timeout=max_wait)
         return self._read.task.done()
 
-    def result(self) -> Page | None:
+    def result(self) -> EventPage | None:
         """Return the page of a request that is done; ``None`` if nothing is stored there.
 
         Raises:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from streamq._errors import CapabilityError, CursorError, StreamNotFoundError
+from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue, close_all
@@ -261,10 +261,12 @@ class Gateway:
         """
         connection = self._held.take(client)
         waiting = None
+        # A named place is replaced below, since no hub knows it by itself.
+        begin = after if isinstance(after, EventPlace) else EventPlace(0)
         try:
             queue = await self.open()
             hub = self._usable_hub(stream)
-            if hub is None or not _knows(hub, after):
+            if hub is None or not hub.knows(after):
                 place, latest = await self._look(stream, client, after)
                 hub = self._usable_hub(stream)
                 if hub is not None:
@@ -276,24 +278,24 @@ class Gateway:
                 if latest is not None:
                     hub.places.add(latest)
                 if not isinstance(after, EventPlace):
-                    after = _named_place(hub, latest)
+                    begin = hub.named_place(latest)
             # Without an await from here on, so that the hub cannot be closed meanwhile.
             if not hub.has_appeared:
-                if after.offset or not may_be_missing:
+                if begin.offset or not may_be_missing:
                     raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
                 waiting = self._awaited.take(client)
-            hub.check_life(after)
-            _check_offset(hub, after.offset)
+            hub.check_life(begin)
+            hub.check_offset(begin.offset)
         except BaseException:
             connection.release()
             if waiting is not None:
                 waiting.release()
             raise
-        if _has_end(hub, after.offset):
+        if hub.has_end(begin.offset):
             connection.release()
             return None
         self._join(hub)
-        return Follower(hub, after, self._catch_up, client, connection, waiting)
+        return Follower(hub, begin, self._catch_up, client, connection, waiting)
 
     async def leave(self, follower: Follower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
@@ -318,7 +320,7 @@ class Gateway:
         """
         async with self.query(client) as queue:
             hub = self._usable_hub(stream)
-            if hub is not None and _knows(hub, after):
+            if hub is not None and hub.knows(after):
                 return hub.place, None
             retry = retry_policy(self.brief_settings, queue, stream)
             place = await locate(queue, stream, retry)
@@ -395,44 +397,3 @@ class Gateway:
     async def _watch_server(self) -> None:
         """Stop all connections as soon as the server begins to exit; runs while there are any."""
         await self._watch.wait(lambda: bool(self._connections), self.stop_connections)
-
-
-def _knows(hub: Hub, after: EventPlace | NamedPlace) -> bool:
-    """Return whether a hub can place a client without a question to the backend."""
-    if not isinstance(after, EventPlace) or hub.is_ended:  # newer events, or another stream
-        return False
-    return hub.has_appeared and after.offset <= hub.newest
-
-
-def _named_place(hub: Hub, latest: ReadPlace | None) -> EventPlace:
-    """Return the place before the latest value, if it was looked for, or else at the tail.
-
-    Raises:
-        CapabilityError: The backend cannot tell where the stream ends.
-    """
-    place = hub.place
-    if place.offset is None:
-        raise CapabilityError("only reading this stream can show where it ends")
-    if latest is not None:
-        return EventPlace(latest.offset, hub.epochs.at(latest.offset))
-    offset = place.tail.progress.offset if place.tail else hub.ring.offset
-    return EventPlace(offset, 0 if place.is_sealed else place.epoch)
-
-
-def _check_offset(hub: Hub, offset: int) -> None:
-    """Refuse an event that the stream does not have.
-
-    Raises:
-        CursorError: The newest event is before it.
-    """
-    if hub.place.offset is None or offset <= hub.newest or _has_end(hub, offset):
-        return
-    raise CursorError(
-        f"event {offset} is beyond the newest event {hub.newest} of stream {hub.stream}; it was "
-        "deleted, or had expired, and began again: read it from the beginning",
-        stream=str(hub.stream),
-    )
-
-
-def _has_end(hub: Hub, offset: int) -> bool:
-    return (hub.is_ended or hub.place.is_sealed) and offset >= hub.newest

@@ -24,6 +24,7 @@ from streamq._errors import (
     CapabilityError,
     ClosedError,
     CorruptRecordError,
+    CursorError,
     IdleTimeoutError,
     StreamNotFoundError,
     StreamqError,
@@ -42,7 +43,7 @@ from ._frames import Frame, encode_event
 from ._log_limit import gateway_logger
 from ._options import GatewayOptions
 from ._pages import START_PLACE, ReadPlace, ReadPlaces
-from ._places import Epochs, EventPlace, began_again
+from ._places import Epochs, EventPlace, NamedPlace, began_again
 from ._ring import Ring, RingBudget
 
 _logger = gateway_logger()
@@ -203,6 +204,44 @@ class Hub:
         """Raise the error that stopped the reader task, if any."""
         if self.failure is not None:
             raise self.failure.with_traceback(None)
+
+    def knows(self, after: EventPlace | NamedPlace) -> bool:
+        """Return whether the hub can place a client without a question to the backend."""
+        if not isinstance(after, EventPlace) or self.is_ended:  # newer events, or another stream
+            return False
+        return self.has_appeared and after.offset <= self.newest
+
+    def named_place(self, latest: ReadPlace | None) -> EventPlace:
+        """Return the place before the latest value, if it was looked for, or else at the tail.
+
+        Raises:
+            CapabilityError: The backend cannot tell where the stream ends.
+        """
+        place = self.place
+        if place.offset is None:
+            raise CapabilityError("only reading this stream can show where it ends")
+        if latest is not None:
+            return EventPlace(latest.offset, self.epochs.at(latest.offset))
+        offset = place.tail.progress.offset if place.tail else self.ring.offset
+        return EventPlace(offset, 0 if place.is_sealed else place.epoch)
+
+    def has_end(self, offset: int) -> bool:
+        """Return whether the event at ``offset`` is known to be the seal."""
+        return (self.is_ended or self.place.is_sealed) and offset >= self.newest
+
+    def check_offset(self, offset: int) -> None:
+        """Refuse an event that the stream does not have.
+
+        Raises:
+            CursorError: The newest event is before it.
+        """
+        if self.place.offset is None or offset <= self.newest or self.has_end(offset):
+            return
+        raise CursorError(
+            f"event {offset} is beyond the newest event {self.newest} of stream {self.stream}; it "
+            "was deleted, or had expired, and began again: read it from the beginning",
+            stream=str(self.stream),
+        )
 
     @property
     def is_outdated(self) -> bool:

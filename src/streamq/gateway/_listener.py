@@ -29,7 +29,7 @@ _MAX_REFUSALS = 32
 _REFUSAL_SECONDS = 1.0
 
 
-class Connection(Protocol):
+class AcceptedConnection(Protocol):
     """A connection of an HTTP server, which tells its listener when it has nothing to do."""
 
     def abort(self) -> None:
@@ -60,8 +60,8 @@ class Listener:
         self.max_connections = max_connections
         self._socket = listening
         self._connect = connect
-        self._open: set[Connection] = set()
-        self._waiting: OrderedDict[Connection, None] = OrderedDict()
+        self._open: set[AcceptedConnection] = set()
+        self._waiting: OrderedDict[AcceptedConnection, None] = OrderedDict()
         self._refusals: set[_Refusal] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._refused = _refusal(retry_seconds)
@@ -89,16 +89,16 @@ class Listener:
             for task in self._tasks:
                 task.cancel()
 
-    def is_waiting(self, connection: Connection) -> None:
+    def is_waiting(self, connection: AcceptedConnection) -> None:
         """Note that a connection waits for its next request."""
         self._waiting[connection] = None
         self._waiting.move_to_end(connection)
 
-    def is_busy(self, connection: Connection) -> None:
+    def is_busy(self, connection: AcceptedConnection) -> None:
         """Note that a connection has a request."""
         self._waiting.pop(connection, None)
 
-    def is_closed(self, connection: Connection) -> None:
+    def is_closed(self, connection: AcceptedConnection) -> None:
         """Note that a connection is closed. Idempotent."""
         self._open.discard(connection)
         self._waiting.pop(connection, None)

@@ -70,7 +70,7 @@ class GatewayOptions:
     max_connections: int | None = None
     max_waiting: int = 1_000
     max_queries: int = 16
-    queue_seconds: float = 5.0
+    queue_seconds: float = 15.0
     client_share: float = 0.5
     trusted_proxies: tuple[str, ...] = ()
     request_seconds: float = 10.0

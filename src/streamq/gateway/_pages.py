@@ -40,7 +40,7 @@ class ReadPlace:
 START_PLACE = ReadPlace(0, "beginning")
 
 
-class Page:
+class EventPage:
     """The encoded events after a place, in order.
 
     Args:
@@ -91,7 +91,7 @@ class Page:
         return self._data[start : self._ends[stop - 1]], self._offsets[stop - 1]
 
 
-class PageCache:
+class EventPageCache:
     """Keeps the pages that were used last.
 
     Args:
@@ -102,17 +102,17 @@ class PageCache:
         self.size_bytes = 0
         """Bytes that the pages take."""
         self._max_bytes = max_bytes
-        self._pages: OrderedDict[tuple[Hashable, int], Page] = OrderedDict()
+        self._pages: OrderedDict[tuple[Hashable, int], EventPage] = OrderedDict()
         self._offsets: dict[Hashable, set[int]] = {}
 
-    def get(self, owner: Hashable, offset: int) -> Page | None:
+    def get(self, owner: Hashable, offset: int) -> EventPage | None:
         """Return the page of an owner that begins after ``offset``."""
         page = self._pages.get((owner, offset))
         if page is not None:
             self._pages.move_to_end((owner, offset))
         return page
 
-    def put(self, owner: Hashable, offset: int, page: Page) -> None:
+    def put(self, owner: Hashable, offset: int, page: EventPage) -> None:
         """Keep a page, and drop those that were not used for longest."""
         self._drop((owner, offset))
         self._pages[owner, offset] = page

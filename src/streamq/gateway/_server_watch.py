@@ -79,11 +79,11 @@ def _followed_signals() -> Iterator[asyncio.Event]:
         loop.call_soon_threadsafe(received.set)
         previous[number](number, frame)
 
-    for number in _SIGNALS:
-        handler = signal.getsignal(number)
+    for handled in _SIGNALS:
+        handler = signal.getsignal(handled)
         if callable(handler):
-            previous[number] = handler
-            _install(number, note)
+            previous[handled] = handler
+            _install(handled, note)
     try:
         yield received
     finally:
@@ -98,16 +98,12 @@ def _install(number: int, handler: Any) -> None:
 
 
 def _servers_of_this_loop() -> Iterator[StopCheck]:
+    """Yield a check for each known server that runs in this event loop."""
     seen: set[int] = set()
     for task in asyncio.all_tasks():
         for frame in _frames(task.get_coro()):
-            module = str(frame.f_globals.get("__name__", ""))
-            if module == "uvicorn.server":
-                server, check = frame.f_locals.get("self"), _uvicorn_check
-            elif module == "hypercorn.asyncio.run":
-                server, check = frame.f_locals.get("context"), _hypercorn_check
-            else:
-                continue
+            name, check = _KNOWN.get(str(frame.f_globals.get("__name__")), ("", _uvicorn_check))
+            server = frame.f_locals.get(name)
             if server is not None and id(server) not in seen:
                 seen.add(id(server))
                 yield check(server)
@@ -129,6 +125,13 @@ def _uvicorn_check(server: Any) -> StopCheck:
 def _hypercorn_check(context: Any) -> StopCheck:
     terminated = getattr(context, "terminated", None)
     return lambda: terminated is not None and bool(terminated.is_set())
+
+
+# Modules whose coroutines run a server: the variable that holds its state, and a check of it.
+_KNOWN: dict[str, tuple[str, Callable[[Any], StopCheck]]] = {
+    "uvicorn.server": ("self", _uvicorn_check),
+    "hypercorn.asyncio.run": ("context", _hypercorn_check),
+}
 
 
 def _handler_is_exiting() -> bool:

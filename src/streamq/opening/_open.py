@@ -28,6 +28,7 @@ from streamq.records._codec import Codec
 from streamq.records._text import well_formed
 from streamq.records._values import PLAIN, Serializer, T
 from streamq.records._wire import MAX_EPOCH, Record, RecordKind
+from streamq.writing._epochs import clock_epoch
 from streamq.writing._fence import Fence
 from streamq.writing._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
 from streamq.writing._owner import current_owner
@@ -108,7 +109,8 @@ def open_writer(
             writer.
         settings: Limits and defaults; by default those that are configured.
         epoch: Place of this attempt among all runs of the producer: larger is newer. By default
-            the wall clock in microseconds.
+            the wall clock in microseconds, or one more than the stream's newest, so that the writer
+            that opens the stream last wins whatever the hosts' clocks show.
         on_retry: How this attempt continues the stream if an earlier one wrote to it.
         on_full: What ``send_chunk`` does while ``STREAMQ_BUFFER_BYTES`` are not acknowledged yet.
         producer: Name of the producer, at most 2,000 bytes, stored with the seal. A writer that
@@ -132,7 +134,7 @@ def open_writer(
     async def opener() -> StreamWriter:
         chosen = settings or load_settings()
         identity = stream_id(stream, chosen)
-        number = time.time_ns() // 1_000 if epoch is None else epoch
+        number = clock_epoch() if epoch is None else epoch
         if not 0 < number <= MAX_EPOCH:
             raise ConfigurationError(f"epoch {number} is outside 1 to 2**63-1")
         if on_retry is OnRetry.REPLAY and on_full is OnFull.DROP:
@@ -174,7 +176,8 @@ def open_writer(
                 nonce=os.urandom(8),
                 headers=header_items,
             )
-            beginning = await take_over(used, identity, opening, retry)
+            beginning = await take_over(used, identity, opening, retry, is_by_clock=epoch is None)
+            number = beginning.progress.epoch
             durable = None
             if on_retry is OnRetry.REPLAY:
                 durable = await durable_fingerprints(used, identity, number, retry, codec)

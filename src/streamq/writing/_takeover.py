@@ -6,7 +6,9 @@ Design: docs/design/attempts.md.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from streamq._errors import (
     BackendError,
@@ -21,7 +23,12 @@ from streamq.driver import ChunkQueue, Entry
 from streamq.reading._cursor import Progress
 from streamq.reading._sequencer import Sequencer
 from streamq.reading._tail import Fold, read_tail
-from streamq.records._wire import Record
+from streamq.records._wire import MAX_EPOCH, Record
+
+from ._epochs import clock_epoch, clock_hint
+
+MakeEntry: TypeAlias = Callable[[int], Entry]
+_CLOCK_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +45,18 @@ class Beginning:
 
 
 async def take_over(
-    queue: ChunkQueue, stream: StreamId, opening: Record, retry: RetryPolicy
+    queue: ChunkQueue,
+    stream: StreamId,
+    opening: Record,
+    retry: RetryPolicy,
+    *,
+    is_by_clock: bool = False,
 ) -> Beginning:
     """Store the record that opens an attempt; return where the attempt begins.
+
+    With ``is_by_clock`` nothing but the clock has made the epoch of ``opening``. It is then raised
+    above every epoch of the stream, since another host's clock may be ahead: the attempt that opens
+    the stream last wins. The result has the epoch.
 
     The order matters: records that an older attempt added in between would be counted twice.
     A backend that fences stores nothing older after the opening. On one that does not, readers
@@ -61,18 +77,51 @@ async def take_over(
             "that readers could tell them apart; streams cannot be written to it",
             backend=queue.backend,
         )
-    entry = Entry(opening.epoch, 0, opening.encode())
+    for _ in range(_CLOCK_TRIES if is_by_clock else 1):
+        beginning = await _try(queue, stream, opening, retry, is_by_clock=is_by_clock)
+        if beginning is not None:
+            return beginning
+    raise FencedError(
+        f"other writers opened stream {stream} at the same moments, {_CLOCK_TRIES} times; one "
+        "writer at a time can write to it",
+        backend=queue.backend,
+        stream=str(stream),
+    )
+
+
+async def _try(
+    queue: ChunkQueue, stream: StreamId, opening: Record, retry: RetryPolicy, *, is_by_clock: bool
+) -> Beginning | None:
+    """Try once; return ``None`` if another writer has stored the same epoch, and a next may do."""
+    capabilities = queue.capabilities
+
+    def entry(newest: int) -> Entry:
+        """Return the record to store, given the newest epoch of the stream."""
+        opened = opening
+        if is_by_clock and newest < MAX_EPOCH:
+            opened = replace(opening, epoch=clock_epoch(newest))
+        if newest > opened.epoch:
+            raise _superseded(opened.epoch, newest, queue, stream, clock_hint(newest))
+        return Entry(opened.epoch, 0, opened.encode())
+
     if not capabilities.replay:
         return await _without_replay(queue, stream, entry, opening.restarts, retry)
     take = _with_fence if capabilities.fenced else _with_order
-    state, won = await take(queue, stream, entry, retry)
-    if won != entry.data:
-        raise _superseded(entry, state.epoch, queue, stream)
+    try:
+        state, won, mine = await take(queue, stream, entry, retry)
+    except FencedError:
+        if is_by_clock:
+            return None
+        raise
+    if won != mine.data:
+        if is_by_clock and state.epoch == mine.epoch:
+            return None
+        raise _superseded(mine.epoch, state.epoch, queue, stream)
     return Beginning(state.progress, needs_reset=state.offset > 0)
 
 
 async def _without_replay(
-    queue: ChunkQueue, stream: StreamId, entry: Entry, restarts: bool, retry: RetryPolicy
+    queue: ChunkQueue, stream: StreamId, entry: MakeEntry, restarts: bool, retry: RetryPolicy
 ) -> Beginning:
     """Start over without knowing what was delivered before; only the stream's reader knows."""
     if not restarts:
@@ -89,52 +138,60 @@ async def _without_replay(
     earlier, attempts = await newest_epoch(), 0
     with contextlib.suppress(StreamNotFoundError):
         attempts = (await retry.run(lambda: queue.describe(stream))).attempts or 0
-    if earlier >= entry.epoch:
-        raise _superseded(entry, earlier, queue, stream)
-    await retry.run(lambda: queue.append(stream, [entry]))
-    if (newest := await newest_epoch()) != entry.epoch:
-        raise _superseded(entry, newest, queue, stream)
-    return Beginning(Progress(entry.epoch, attempts + 1), needs_reset=earlier > 0)
+    mine = entry(earlier)
+    if earlier == mine.epoch:
+        raise _superseded(mine.epoch, earlier, queue, stream)
+    await retry.run(lambda: queue.append(stream, [mine]))
+    if (newest := await newest_epoch()) != mine.epoch:
+        raise _superseded(mine.epoch, newest, queue, stream)
+    return Beginning(Progress(mine.epoch, attempts + 1), needs_reset=earlier > 0)
 
 
-def _superseded(entry: Entry, newest: int, queue: ChunkQueue, stream: StreamId) -> FencedError:
+def _superseded(
+    epoch: int, newest: int, queue: ChunkQueue, stream: StreamId, hint: str = ""
+) -> FencedError:
     return FencedError(
-        f"epoch {entry.epoch} of stream {stream} is superseded or in use by another writer "
-        f"(newest is {newest}); stop this attempt",
+        f"epoch {epoch} of stream {stream} is superseded or in use by another writer "
+        f"(newest is {newest}{hint}); stop this attempt",
         backend=queue.backend,
         stream=str(stream),
     )
 
 
 async def _with_fence(
-    queue: ChunkQueue, stream: StreamId, entry: Entry, retry: RetryPolicy
-) -> tuple[Sequencer, bytes | None]:
+    queue: ChunkQueue, stream: StreamId, entry: MakeEntry, retry: RetryPolicy
+) -> tuple[Sequencer, bytes | None, Entry]:
     # Nothing is appended to a sealed stream: another OPEN would renew its time to live.
+    newest = 0
     with contextlib.suppress(StreamNotFoundError):
-        _refuse_sealed((await read_tail(queue, stream, retry)).state, queue, stream)
-    await retry.run(lambda: queue.append(stream, [entry]))
+        state = (await read_tail(queue, stream, retry)).state
+        _refuse_sealed(state, queue, stream)
+        newest = state.epoch
+    mine = entry(newest)
+    await retry.run(lambda: queue.append(stream, [mine]))
     tail = await read_tail(queue, stream, retry)
     _refuse_sealed(tail.state, queue, stream)
-    return tail.state, tail.opening
+    return tail.state, tail.opening, mine
 
 
 async def _with_order(
-    queue: ChunkQueue, stream: StreamId, entry: Entry, retry: RetryPolicy
-) -> tuple[Sequencer, bytes | None]:
+    queue: ChunkQueue, stream: StreamId, entry: MakeEntry, retry: RetryPolicy
+) -> tuple[Sequencer, bytes | None, Entry]:
     fold = Fold(queue, stream, retry)
     await fold.advance()
     _refuse_sealed(fold.state, queue, stream)
-    await retry.run(lambda: queue.append(stream, [entry]))
-    if not await fold.advance(until=entry.data):
+    mine = entry(fold.state.epoch)
+    await retry.run(lambda: queue.append(stream, [mine]))
+    if not await fold.advance(until=mine.data):
         raise BackendError(
             f"backend {queue.backend!r} has acknowledged the record that opens epoch "
-            f"{entry.epoch} of stream {stream}, and does not return it; it may be trimming "
+            f"{mine.epoch} of stream {stream}, and does not return it; it may be trimming "
             "the newest records, or its driver reads fewer than are stored",
             backend=queue.backend,
             stream=str(stream),
         )
     _refuse_sealed(fold.state, queue, stream)
-    return fold.state, fold.opening
+    return fold.state, fold.opening, mine
 
 
 def _refuse_sealed(state: Sequencer, queue: ChunkQueue, stream: StreamId) -> None:

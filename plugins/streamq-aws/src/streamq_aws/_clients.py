@@ -20,7 +20,7 @@ from botocore.loaders import Loader, create_loader
 from streamq.driver import ConfigurationError, CredentialSource, close_all
 
 from ._answers import AnswerCheck
-from ._connections import RESOLVED_SECONDS, Connections
+from ._connections import RESOLVED_SECONDS, ServiceConnections
 from ._credentials import NAMES, QueueCredentials
 from ._errors import aws_errors, why
 from ._settings import AwsSettings
@@ -50,7 +50,7 @@ class AwsClients:
         self._backend = backend
         self._stack = AsyncExitStack()
         self._session: aioboto3.Session | None = None
-        self._connections = Connections()
+        self._connections = ServiceConnections()
         self._credentials = QueueCredentials(self._open_core, _source(settings), backend=backend)
 
     async def client(
@@ -109,7 +109,7 @@ class AwsClients:
 
     def _open_session(self) -> aioboto3.Session:
         core = self._open_core()
-        core.register_component("credential_provider", self._credentials)
+        self._credentials.take_over(core)
         return aioboto3.Session(botocore_session=core)
 
     def _open_core(self) -> AioSession:

@@ -21,7 +21,7 @@ _MISDIRECTED = frozenset({301, 307, 308, 405, 421})
 _SERVER_ERROR = 500
 
 
-class Connections:
+class ServiceConnections:
     """The connections of all clients of one queue.
 
     For some seconds after such an answer each request asks for its connection to be closed behind

@@ -49,6 +49,9 @@ _PERHAPS = frozenset({"400", "401", "403", "AccessDenied", "AccessDeniedExceptio
 
 _PERHAPS_SECONDS = 5.0  # between two looks for other credentials after such an answer
 _AGAIN_SECONDS = 0.2  # between two looks after another answer
+_PROVIDER = "credential_provider"
+"""The component that a session asks for credentials."""
+
 _LONGEST_SECONDS = 60.0  # a program may ask its user to log in
 _FIXED = frozenset({"env", "explicit"})  # nobody can change them while this process runs
 _GENERATION = "streamq_credentials"
@@ -81,6 +84,7 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
         super().__init__("", "", method=self.method)
         self._open_session = open_session
         self._source = source
+        self._first_chain: Any = None
         self._resolved: Any = None
         self._used: ReadOnlyCredentials | None = None
         self._generation = 0
@@ -96,6 +100,14 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
         self._renewal = SingleFlight(self._resolve_anew, closed=closed)
 
     # -- for the session and its clients ---------------------------------------------------------
+
+    def take_over(self, session: AioSession) -> None:
+        """Give a session that has read nothing yet these credentials, and resolve by its sources.
+
+        The first resolution needs no session of its own: to open one takes 15 ms.
+        """
+        self._first_chain = session.get_component(_PROVIDER)
+        session.register_component(_PROVIDER, self)
 
     async def load_credentials(self) -> QueueCredentials:
         """Return itself: a session asks its component ``credential_provider`` for credentials."""
@@ -242,11 +254,12 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
     async def _load(self) -> Any:
         if self._source is not None:
             return await self._ask(self._source)
-        session = self._open_session()
+        chain, self._first_chain = self._first_chain, None
+        if chain is None:
+            chain = self._open_session().get_component(_PROVIDER)
         with contextlib.suppress(UnknownCredentialError):
-            processes = session.get_component("credential_provider").get_provider("custom-process")
-            processes._popen = self._start
-        found = await session.get_credentials()
+            chain.get_provider("custom-process")._popen = self._start
+        found = await chain.load_credentials()
         if found is None:
             raise NoCredentialsError
         return found

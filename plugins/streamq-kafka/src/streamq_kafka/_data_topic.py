@@ -30,6 +30,7 @@ class DataTopic:
     Attributes:
         name: Name of the topic.
         directory: The directory of its streams.
+        life: How often the topics have turned out to be new.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class DataTopic:
             timeout_seconds,
             self._on_change,
             self.forget,
-            self.age,
+            self.current_life,
         )
         self._count = partitions
         self._cluster = cluster
@@ -66,7 +67,7 @@ class DataTopic:
         self._budget = budget
         self._tail_bytes = tail_bytes
         self._partitions: dict[int, PartitionReader] = {}
-        self._age = 0
+        self.life = 0
         self._is_new = False
         self._renewing = asyncio.Lock()
 
@@ -108,7 +109,7 @@ class DataTopic:
             aiokafka.errors.KafkaError: A request failed.
         """
         while True:
-            age = await self.age()
+            life = await self.current_life()
             listing, partition, end = await self._locate(key)
             if listing is not None and listing.first > end:
                 # It began after the end was requested, or in an earlier log. In the second case its
@@ -116,7 +117,7 @@ class DataTopic:
                 reached = await partition.reach(listing.first)
                 listing = listing if reached is not None else replace(listing, first=0)
                 end = end if reached is None else reached
-            if age == await self.age():
+            if life == await self.current_life():
                 return listing, partition, end
 
     async def _locate(self, key: bytes) -> tuple[Listing | None, PartitionReader, int]:
@@ -140,14 +141,14 @@ class DataTopic:
 
         The topics were deleted and created, or a broker that keeps them in memory was restarted.
         """
-        self._age += 1
+        self.life += 1
         self._is_new = True
         self.directory.forget()
         for partition in self._partitions.values():
             partition.forget()
 
-    async def age(self) -> int:
-        """Return how often the topics have turned out to be new; takes the partitions they have.
+    async def current_life(self) -> int:
+        """Return ``life``, after taking the partitions that new topics have.
 
         Raises:
             aiokafka.errors.KafkaError: The topics do not exist, or no broker answers.
@@ -155,12 +156,12 @@ class DataTopic:
         if self._is_new:
             async with self._renewing:
                 while self._is_new:
-                    age, metadata = self._age, self._cluster.metadata
+                    life, metadata = self.life, self._cluster.metadata
                     await metadata.refresh()
                     self._count = await metadata.partitions(self.name)
                     self.directory.partitions = await metadata.partitions(self.directory.topic)
-                    self._is_new = age != self._age
-        return self._age
+                    self._is_new = life != self.life
+        return self.life
 
     async def relist(self, key: bytes, epoch: int, position: LogPosition) -> None:
         """List a stream again whose record was stored in a new log; see :meth:`forget`."""

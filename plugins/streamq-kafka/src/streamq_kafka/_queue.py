@@ -108,14 +108,17 @@ class KafkaQueue(ChunkQueue):
                 if entry.epoch < listing.epoch:
                     raise _fenced(stream, entry, listing)
             partition = TopicPartition(topic.name, listing.partition)
-            known = self._ends.known(partition)
+            known, life = self._ends.known(partition), topic.life
             messages = [(key, entry.data, headers_of(entry)) for entry in entries]
             try:
                 sent = await self._producer.send(topic.name, listing.partition, messages)
             except (ke.UnknownTopicOrPartitionError, ke.NotLeaderForPartitionError, TimeoutError):
                 await self._raise_if_deleted(topic)
                 raise
-            if sent.last < known and await self._ends_before(partition, known):
+            is_behind = sent.last < known
+            if is_behind:
+                await self._cluster.metadata.refresh()  # it tells whether the topic is a new one
+            if life != topic.life or (is_behind and await self._ends_before(partition, known)):
                 position = LogPosition(listing.partition, max(0, sent.first))
                 await topic.relist(key, entries[-1].epoch, position)
             self._ends.note(partition, sent.last + 1)

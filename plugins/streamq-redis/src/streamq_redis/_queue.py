@@ -58,7 +58,7 @@ class RedisQueue(ChunkQueue):
         self._connector = Connector(settings)
         self._keys = KeySpace(settings.key_prefix)
         self._to_streamq = partial(to_streamq, address=self._connector.address, keys=self._keys.all)
-        self._connections = ConnectionGroup(self._connector.connect, settings.lookup_seconds)
+        self._connections = ConnectionGroup(self._connector.connect_again, settings.lookup_seconds)
         self._for_requests = self._connections.member(self._connect_for_requests)
         self._appender = Appender(self._connections.member(self._connector.connect), options.ttl)
         self._reader = RecordReader(self._for_requests)

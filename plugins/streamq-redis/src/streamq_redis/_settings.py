@@ -14,7 +14,6 @@ from pydantic_settings import SettingsConfigDict
 from redis.asyncio import ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
 
 from streamq.driver import CredentialCall, CredentialSource, DriverSettings
@@ -94,12 +93,8 @@ class RedisSettings(DriverSettings):
         return value
 
 
-def make_pool(url: SecretStr, login: CredentialProvider | None = None) -> ConnectionPool:
+def make_pool(url: SecretStr) -> ConnectionPool:
     """Return a pool that makes connections of redis-py to the server of a URL.
-
-    Args:
-        url: The server.
-        login: Gives credentials, instead of those in the URL.
 
     Raises:
         ValueError: The URL cannot be used. The message repeats nothing of it but names of options.
@@ -138,12 +133,6 @@ def make_pool(url: SecretStr, login: CredentialProvider | None = None) -> Connec
     )
     if unknown:
         raise ValueError(f"has options that are not supported: {', '.join(unknown)}")
-    if login is not None:
-        options = pool.connection_kwargs
-        pool.connection_kwargs = {
-            **{name: value for name, value in options.items() if name not in CREDENTIALS},
-            "credential_provider": login,
-        }
     try:
         connection = pool.make_connection()  # type: ignore[no-untyped-call]
         if isinstance(connection, SSLConnection):

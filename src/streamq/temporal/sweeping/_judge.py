@@ -18,6 +18,8 @@ from streamq.temporal._workflow_runs import Run, describe_run
 
 _NO_EXECUTION = "/temporal.api.errordetails.v1.NotFoundFailure"
 
+_CLOCK_SECONDS = 1.0
+
 
 class ExecutionJudge:
     """Asks Temporal whether the workflow or the standalone activity behind a stream has ended.
@@ -132,6 +134,12 @@ class ExecutionJudge:
 
     def _over(self, execution: Execution, ended_at: datetime, how: str) -> Verdict:
         quiet = datetime.now(UTC) - ended_at
+        if quiet.total_seconds() < -_CLOCK_SECONDS:
+            return Verdict(
+                Life.UNSURE,
+                f"{execution} ended ({how}) {-quiet.total_seconds():.0f} s in the future: this "
+                "host's clock is behind that of the Temporal server",
+            )
         if quiet < self._grace:
             return Verdict(
                 Life.UNSURE,

@@ -15,15 +15,6 @@ from streamq._events import StreamId
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.005, 1.0
 
 
-def takeover_epoch(newest: int) -> int:
-    """Return the epoch of a takeover: the time, or more if another publisher's clock is ahead.
-
-    Args:
-        newest: The newest epoch of the stream; 0 if there is none.
-    """
-    return max(time.time_ns() // 1_000, newest + 1)
-
-
 class Competition:
     """Waits before each further takeover of a stream, longer each time, until a deadline.
 

@@ -23,9 +23,10 @@ from streamq.temporal.activities._context import ActivityContext, activity_conte
 from streamq.temporal.activities._heartbeats import beating
 from streamq.temporal.producer._opening import stream_of_attempt
 from streamq.temporal.workflow._end_stream import workflow_retries
+from streamq.writing._epochs import clock_epoch
 from streamq.writing._policies import OnRetry
 
-from ._competition import Competition, takeover_epoch
+from ._competition import Competition
 from ._items import TOPICS
 
 END_TOPICS_ACTIVITY = "streamq.end_topics"
@@ -137,7 +138,7 @@ async def _end(context: ActivityContext, stream: StreamId, request: EndTopicsReq
                 stream,
                 queue=context.queue,
                 settings=context.settings,
-                epoch=takeover_epoch(newest),
+                epoch=clock_epoch(newest),
                 on_retry=OnRetry.RESUME,
                 codec=context.codec(stream),
             ) as writer:

@@ -10,10 +10,11 @@ from streamq._settings import Settings
 from streamq.driver import ChunkQueue
 from streamq.opening._open import open_writer, retry_policy, stream_id
 from streamq.reading._tail import newest_epoch
+from streamq.writing._epochs import clock_epoch
 from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
-from ._competition import Competition, takeover_epoch
+from ._competition import Competition
 
 
 class SharedLog:
@@ -76,7 +77,7 @@ class SharedLog:
             self._stream,
             queue=self._queue,
             settings=self._settings,
-            epoch=takeover_epoch(newest),
+            epoch=clock_epoch(newest),
             on_retry=OnRetry.RESUME,
             seals_failures=False,
             # Without that a fenced publisher would notice it only after its flush.

@@ -19,10 +19,11 @@ from streamq.opening._open import open_writer, retry_policy
 from streamq.reading._tail import read_tail
 from streamq.records._codec import Codec
 from streamq.records._values import Encoding
+from streamq.writing._epochs import clock_epoch
 from streamq.writing._policies import OnRetry
 from streamq.writing._writer import StreamWriter
 
-from ._competition import Competition, takeover_epoch
+from ._competition import Competition
 from ._story import Publisher, Story, StoryReader, Value, repeated_together, repetition_headers
 
 _logger = logging.getLogger("streamq.temporal")
@@ -160,7 +161,7 @@ class TopicStream:
         except StreamNotFoundError:
             self._reader = None
             await self._announce()
-        epochs = count(takeover_epoch(newest))
+        epochs = count(clock_epoch(newest))
         try:
             epoch = next(epochs)
             writer = await self._open(epoch, self._publisher.headers())

@@ -11,6 +11,7 @@ import random
 import sys
 import threading
 from asyncio import FIRST_COMPLETED
+from collections.abc import AsyncGenerator
 from typing import ClassVar
 
 import pytest
@@ -26,6 +27,7 @@ _FILES = "/proc/self/fd"
 _SEED = 20_261_130
 _AT_ONCE = 10
 _WAITING_SECONDS = 0.1
+_PLACES = (1, 2, 3, 5, 8, 13)  # awaits at which calls are cancelled
 
 
 class _Held:
@@ -55,6 +57,16 @@ def _open_files() -> list[str]:
             with contextlib.suppress(OSError):  # the descriptor that lists the directory
                 found.append(os.readlink(f"{_FILES}/{name}"))
     return found
+
+
+async def _list(queue: ChunkQueue) -> None:
+    infos = queue.streams("t")
+    try:
+        async for _ in infos:
+            break
+    finally:
+        if isinstance(infos, AsyncGenerator):
+            await infos.aclose()
 
 
 class LeavingChecks(StreamChecks):
@@ -98,6 +110,24 @@ class LeavingChecks(StreamChecks):
             await self._expect_nothing_besides(held)
 
         await cancel_at_every_await(open_and_close, nothing_is_left, insists=True)
+
+    async def test_calls_that_are_cancelled_leave_nothing_once_the_queue_is_closed(
+        self, backend: BackendHarness
+    ) -> None:
+        """The first call of a queue may connect; a client that goes away then leaves no half of
+        it."""
+        held = await self._settled(backend)
+        options, settings = QueueOptions(ttl=LONG_TTL), backend.settings()
+        for places in _PLACES:
+            used = await backend.driver.open(options, settings)
+            stream = new_stream()
+            calls = [used.append(stream, entries(b"a")), self.read(used, stream), _list(used)]
+            await asyncio.gather(
+                *(interrupt(each, places, insists=places % 2 == 0) for each in calls),
+                return_exceptions=True,
+            )
+            await used.aclose()
+        await self._expect_nothing_besides(held)
 
     async def test_subscribers_that_come_and_go_leave_nothing(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness

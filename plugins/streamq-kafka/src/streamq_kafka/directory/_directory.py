@@ -42,7 +42,7 @@ class Directory:
         on_change: Called for a stream whose entry was added, removed, or moved.
         on_topic_replaced: Called when the topic turns out to be a new one; should call
             :meth:`forget`.
-        age: Returns how often the topics have turned out to be new, and first sets
+        life: Returns how often the topics have turned out to be new, and first sets
             ``partitions`` to what a new topic has.
 
     Attributes:
@@ -58,11 +58,11 @@ class Directory:
         timeout_seconds: float,
         on_change: Callable[[bytes, Listing | None], None],
         on_topic_replaced: Callable[[], None],
-        age: Callable[[], Awaitable[int]],
+        life: Callable[[], Awaitable[int]],
     ) -> None:
         self.topic = topic
         self.partitions = partitions
-        self._age = age
+        self._life = life
         self._producer = producer
         self.cache = DirectoryCache(topic, cluster, timeout_seconds, on_change, on_topic_replaced)
 
@@ -87,9 +87,9 @@ class Directory:
             BackendUnavailableError: There is so much to read that it takes several calls.
         """
         while True:
-            age = await self._age()
+            life = await self._life()
             listings = await self.cache.read(partition_of(key, self.partitions))
-            if age == await self._age():  # otherwise the topic has turned out to be a new one
+            if life == await self._life():  # otherwise the topic has turned out to be a new one
                 return listings.get(key)
 
     async def keys(self) -> list[bytes]:
@@ -100,9 +100,9 @@ class Directory:
             BackendUnavailableError: There is so much to read that it takes several calls.
         """
         while True:
-            age = await self._age()
+            life = await self._life()
             found = await together([self.cache.read(index) for index in range(self.partitions)])
-            if age == await self._age():
+            if life == await self._life():
                 return [key for listings in found for key in listings]
 
     async def newest_epoch(self, key: bytes) -> int:

@@ -11,7 +11,7 @@ from streamq_kafka.requests._topic_admin import config_number
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TopicProblem:
     """A problem of a topic.
 
     Attributes:
@@ -37,7 +37,7 @@ SMALLEST_MESSAGE_BYTES = 4_096 + 2_048
 
 def replication_problems(
     brokers: int, replicas: int, partitions: int, configs: Mapping[str, str]
-) -> list[Problem]:
+) -> list[TopicProblem]:
     """Return what stops or loses acknowledged records when a broker fails.
 
     Args:
@@ -50,7 +50,7 @@ def replication_problems(
     in_sync = config_number(configs, "min.insync.replicas")
     if replicas == 1:
         problems.append(
-            Problem(
+            TopicProblem(
                 f"1 replica on {counted(brokers, 'broker')}: records are lost with their broker",
                 "reassign its partitions to 3 replicas, on 3 brokers",
                 is_warning=True,
@@ -58,7 +58,7 @@ def replication_problems(
         )
     elif in_sync == 1:
         problems.append(
-            Problem(
+            TopicProblem(
                 "min.insync.replicas=1: a record may be acknowledged by the leader alone",
                 "set min.insync.replicas=2, with 3 replicas",
                 is_warning=True,
@@ -66,7 +66,7 @@ def replication_problems(
         )
     elif in_sync is not None and in_sync > replicas:
         problems.append(
-            Problem(
+            TopicProblem(
                 f"min.insync.replicas={in_sync} with {counted(replicas, 'replica')}: nothing can "
                 "be stored",
                 "set min.insync.replicas=2, with 3 replicas",
@@ -74,7 +74,7 @@ def replication_problems(
         )
     elif in_sync == replicas:
         problems.append(
-            Problem(
+            TopicProblem(
                 f"min.insync.replicas={in_sync} with {counted(replicas, 'replica')}: nothing can "
                 "be stored while one broker is down, for an update, too",
                 "reassign its partitions to 3 replicas, with min.insync.replicas=2",
@@ -83,7 +83,7 @@ def replication_problems(
         )
     if configs.get("unclean.leader.election.enable") == "true":
         problems.append(
-            Problem(
+            TopicProblem(
                 "unclean.leader.election.enable=true: a failover may lose acknowledged records",
                 "set it to false",
                 is_warning=True,
@@ -91,7 +91,7 @@ def replication_problems(
         )
     if partitions < brokers:
         problems.append(
-            Problem(
+            TopicProblem(
                 f"{counted(partitions, 'partition')} on {counted(brokers, 'broker')}: some brokers "
                 "have no part of the load",
                 "create the topic with as many partitions as brokers, or some for each of them",
@@ -101,13 +101,13 @@ def replication_problems(
     return problems
 
 
-def compression_problems(configs: Mapping[str, str]) -> list[Problem]:
+def compression_problems(configs: Mapping[str, str]) -> list[TopicProblem]:
     """Return whether this process could read what the brokers compress."""
     name = configs.get("compression.type", "")
     if name not in _LIBRARIES or _LIBRARIES[name]():
         return []
     return [
-        Problem(
+        TopicProblem(
             f"compression.type={name}: this process cannot read it without a library",
             "pip install 'streamq-kafka[compression]', in every process; or set "
             "compression.type=producer",
@@ -115,7 +115,7 @@ def compression_problems(configs: Mapping[str, str]) -> list[Problem]:
     ]
 
 
-def data_problems(configs: Mapping[str, str], ttl_ms: int, batch_bytes: int) -> list[Problem]:
+def data_problems(configs: Mapping[str, str], ttl_ms: int, batch_bytes: int) -> list[TopicProblem]:
     """Return the problems of the topic of the records.
 
     Args:
@@ -126,7 +126,7 @@ def data_problems(configs: Mapping[str, str], ttl_ms: int, batch_bytes: int) -> 
     problems = []
     if "compact" in configs.get("cleanup.policy", ""):
         problems.append(
-            Problem(
+            TopicProblem(
                 f"cleanup.policy={configs['cleanup.policy']}: only the newest record of each "
                 "stream is kept",
                 "set cleanup.policy=delete",
@@ -135,7 +135,7 @@ def data_problems(configs: Mapping[str, str], ttl_ms: int, batch_bytes: int) -> 
     retention = config_number(configs, "retention.ms")
     if retention is not None and 0 <= retention < ttl_ms:
         problems.append(
-            Problem(
+            TopicProblem(
                 f"retention.ms={retention}: shorter than the {ttl_ms} of STREAMQ_TTL_SECONDS",
                 "raise retention.ms, or lower STREAMQ_TTL_SECONDS",
             )
@@ -143,7 +143,7 @@ def data_problems(configs: Mapping[str, str], ttl_ms: int, batch_bytes: int) -> 
     segment = config_number(configs, "segment.ms")
     if retention is not None and segment is not None and 0 <= retention < segment:
         problems.append(
-            Problem(
+            TopicProblem(
                 f"segment.ms={segment}: records may stay that much longer than retention.ms",
                 f"set segment.ms={max(HOUR_MS, retention // 4)}",
                 is_warning=True,
@@ -152,7 +152,7 @@ def data_problems(configs: Mapping[str, str], ttl_ms: int, batch_bytes: int) -> 
     limit = config_number(configs, "max.message.bytes")
     if limit is not None and limit < batch_bytes:
         problems.append(
-            Problem(
+            TopicProblem(
                 f"max.message.bytes={limit}: smaller than the largest batch, so that large "
                 "chunks are cut into more records",
                 "raise max.message.bytes, or set STREAMQ_KAFKA_BATCH_BYTES to less",
@@ -162,7 +162,9 @@ def data_problems(configs: Mapping[str, str], ttl_ms: int, batch_bytes: int) -> 
     return problems + _retention_problems(configs)
 
 
-def directory_problems(configs: Mapping[str, str], of_data: Mapping[str, str]) -> list[Problem]:
+def directory_problems(
+    configs: Mapping[str, str], of_data: Mapping[str, str]
+) -> list[TopicProblem]:
     """Return the problems of the directory.
 
     Args:
@@ -172,7 +174,7 @@ def directory_problems(configs: Mapping[str, str], of_data: Mapping[str, str]) -
     policy = configs.get("cleanup.policy")
     if policy is not None and "compact" not in policy:
         return [
-            Problem(
+            TopicProblem(
                 f"cleanup.policy={policy}: it grows with every attempt, and loses streams that "
                 "are still written to",
                 "set cleanup.policy=compact,delete",
@@ -182,7 +184,7 @@ def directory_problems(configs: Mapping[str, str], of_data: Mapping[str, str]) -
     segment = config_number(configs, "segment.ms")
     if segment is not None and segment > _COMPACTED_MS:
         problems.append(
-            Problem(
+            TopicProblem(
                 f"segment.ms={segment}: superseded entries stay that long, and every "
                 "process reads them",
                 f"set segment.ms={4 * HOUR_MS}",
@@ -199,7 +201,7 @@ def directory_problems(configs: Mapping[str, str], of_data: Mapping[str, str]) -
         wanted = of_records + 2 * HOUR_MS if of_records >= 0 else -1
         if wanted < 0 or retention < of_records + _RENEWED_MS:
             problems.append(
-                Problem(
+                TopicProblem(
                     f"retention.ms={retention}: an entry may be removed before the records of its "
                     f"stream (retention.ms={of_records}), which can then not be found",
                     f"set retention.ms={wanted}",
@@ -208,12 +210,12 @@ def directory_problems(configs: Mapping[str, str], of_data: Mapping[str, str]) -
     return problems + _retention_problems(configs)
 
 
-def _retention_problems(configs: Mapping[str, str]) -> list[Problem]:
+def _retention_problems(configs: Mapping[str, str]) -> list[TopicProblem]:
     problems = []
     size = config_number(configs, "retention.bytes")
     if size is not None and size >= 0:
         problems.append(
-            Problem(
+            TopicProblem(
                 f"retention.bytes={size}: when much is written, records are removed before "
                 "retention.ms has passed",
                 "set retention.bytes=-1",
@@ -222,11 +224,11 @@ def _retention_problems(configs: Mapping[str, str]) -> list[Problem]:
     return problems + _clock_problems(configs)
 
 
-def _clock_problems(configs: Mapping[str, str]) -> list[Problem]:
+def _clock_problems(configs: Mapping[str, str]) -> list[TopicProblem]:
     if configs.get("message.timestamp.type") != "CreateTime":
         return []
     return [
-        Problem(
+        TopicProblem(
             "message.timestamp.type=CreateTime: records of a producer whose clock is behind are "
             "removed early, and a producer whose clock is ahead is refused",
             "set message.timestamp.type=LogAppendTime",

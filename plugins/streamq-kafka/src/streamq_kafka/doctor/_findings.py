@@ -21,7 +21,7 @@ from streamq_kafka.requests._topic_admin import topic_configs
 
 from ._brokers_examined import examine_brokers
 from ._config_problems import (
-    Problem,
+    TopicProblem,
     compression_problems,
     counted,
     data_problems,
@@ -96,18 +96,18 @@ async def _permitted(cluster: Cluster, topics: Sequence[str]) -> Mapping[str, se
         return {}  # the brokers are too old to say
 
 
-def _permission_problems(operations: set[int] | None) -> list[Problem]:
+def _permission_problems(operations: set[int] | None) -> list[TopicProblem]:
     if operations is None:
         return []
     problems = []
     if READ not in operations:
-        problems.append(Problem("we may not read it", f"{_ACLS}: Read"))
+        problems.append(TopicProblem("we may not read it", f"{_ACLS}: Read"))
     if WRITE not in operations:
         detail = "we may not write to it: enough for a gateway, not for a worker"
-        problems.append(Problem(detail, f"{_ACLS}: Write", is_warning=True))
+        problems.append(TopicProblem(detail, f"{_ACLS}: Write", is_warning=True))
     if DESCRIBE_CONFIGS not in operations:
         detail = "we may not see its configuration: the queue is not declared durable"
-        problems.append(Problem(detail, f"{_ACLS}: DescribeConfigs", is_warning=True))
+        problems.append(TopicProblem(detail, f"{_ACLS}: DescribeConfigs", is_warning=True))
     return problems
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
@@ -32,7 +33,7 @@ _REFUSED = (ke.AuthenticationFailedError, ke.SaslAuthenticationFailed, ke.Delega
 _SETTINGS = "STREAMQ_KAFKA_SASL_"
 
 
-class Access:
+class BrokerAccess:
     """What a process needs to connect and log in to the brokers.
 
     Args:
@@ -190,7 +191,8 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
     """aiokafka's connection: tries all addresses of a name, and notices that a token is refused."""
 
     async def connect(self) -> Any:
-        self._loop = _TryingAllAddresses(self._loop)
+        loop: Any = asyncio.get_running_loop()
+        self._loop = _TryingAllAddresses(loop)
         return await super().connect()
 
     def authenticator_oauth(self) -> Any:
@@ -209,6 +211,8 @@ class _TryingAllAddresses:
     async def create_connection(
         self, factory: Callable[[], Any], host: str, port: int, *, ssl: ssl.SSLContext | None
     ) -> Any:
+        if _is_address(host):
+            return await self._loop.create_connection(factory, host, port, ssl=ssl)
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         sock = await aiohappyeyeballs.start_connection(
             found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=self._loop
@@ -264,6 +268,14 @@ def _source(settings: KafkaSettings, names: frozenset[str]) -> CredentialSource:
 def _address(server: str) -> tuple[str, int]:
     host, _, port = server.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _version(path: str) -> object:

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 import aiokafka.errors as ke
 
-from ._access import Access
+from ._access import BrokerAccess
 from ._throttling import Throttling
 from ._topic_ids import Topics, TopicsRequest, topics_of
 
@@ -57,15 +57,18 @@ class Brokers:
     Attributes:
         access: How to connect.
         throttling: How long brokers delay our requests.
+        stagger: How long a broker may be silent before others are asked, in seconds.
         on_created_anew: Called with a topic that turns out to be another one than before.
     """
 
-    def __init__(self, access: Access, connect_seconds: float, operation_seconds: float) -> None:
+    def __init__(
+        self, access: BrokerAccess, connect_seconds: float, operation_seconds: float
+    ) -> None:
         self.access = access
         self.throttling = Throttling(operation_seconds)
         self._connect_seconds = connect_seconds
         self._operation_seconds = operation_seconds
-        self._stagger = min(_STAGGER_SECONDS, operation_seconds / 10)
+        self.stagger = min(_STAGGER_SECONDS, operation_seconds / 10)
         self._cluster_id: str | None = None
         self._ids: dict[str, bytes] = {}
         self._members: list[Member] = []
@@ -194,7 +197,7 @@ class Brokers:
         errors: list[Exception] = []
         try:
             async with asyncio.timeout(seconds):
-                answer = await first_answer(calls, self._stagger, errors)
+                answer = await first_answer(calls, self.stagger, errors)
         except TimeoutError:
             answer = None
             errors.append(ke.KafkaConnectionError(f"no answer within {seconds:g} s"))

@@ -108,11 +108,16 @@ class AdaptedClient:
         if not self._is_bound:  # a producer cannot go on after a request that was not sent
             self.throttling.check(node)
         await self.throttling.wait(node)
+        # A broker that is silent may have moved, which others know before this call ends.
+        patience = self._brokers.stagger + getattr(request, "wait_ms", 0) / 1_000
+        doubt = asyncio.get_running_loop().call_later(patience, self._doubt)
         try:
             answer = await self._send(node, request, group=group)
         except ke.RequestTimedOutError:
             self.throttling.raise_if_throttled(node)
             raise
+        finally:
+            doubt.cancel()
         self.throttling.learn(node, answer)
         if request.API_KEY == ProduceRequest.API_KEY:
             self._note_refusals(answer)
@@ -259,6 +264,10 @@ class AdaptedClient:
         return not self._has_ended
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _doubt(self) -> None:
+        if not self._has_ended:
+            self.client.force_metadata_update()
 
     def _learn(self, answer: Any) -> None:
         self._brokers.learn(answer, self)

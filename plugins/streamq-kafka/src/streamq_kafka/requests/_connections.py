@@ -20,7 +20,7 @@ from streamq.driver import closed_error
 from streamq_kafka._naming import BACKEND
 from streamq_kafka._settings import KafkaSettings
 
-from ._access import Access
+from ._access import BrokerAccess
 from ._brokers import Brokers
 from ._client import LOGIN_FAILED, REQUEST_LANE, AdaptedClient
 
@@ -43,7 +43,7 @@ class Connections:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        access = Access(settings)
+        access = BrokerAccess(settings)
         self.brokers = Brokers(
             access, settings.connect_timeout_seconds, settings.operation_timeout_seconds
         )

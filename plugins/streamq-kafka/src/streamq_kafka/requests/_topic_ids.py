@@ -126,7 +126,7 @@ class TopicsRequest(Request[_MetadataStruct]):  # type: ignore[misc]
     def build(self, request_struct_class: type[_MetadataStruct]) -> _MetadataStruct:
         """Return the request."""
         creates, of_topics = False, False
-        named = [(NO_ID, topic, {}) for topic in self._topics]
+        named: list[Any] = [(NO_ID, topic, {}) for topic in self._topics]
         return request_struct_class(named, creates, of_topics, {})
 
 
@@ -264,6 +264,11 @@ class FetchByIdRequest(Request[_FetchStruct]):  # type: ignore[misc]
         self._plain = plain
         self._ids = {topic: ids[topic] for topic, _ in plain.topics if topic in ids}
 
+    @property
+    def wait_ms(self) -> int:
+        """How long the broker may wait for records."""
+        return int(self._plain._max_wait_ms)
+
     def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
         """Return the request in a version that the broker takes."""
         if len(self._ids) == len(self._plain.topics) and _takes(versions, _FetchStruct):
@@ -273,7 +278,7 @@ class FetchByIdRequest(Request[_FetchStruct]):  # type: ignore[misc]
     def build(self, request_struct_class: type[_FetchStruct]) -> _FetchStruct:
         """Return the request."""
         plain = self._plain
-        topics = [
+        topics: list[Any] = [
             (
                 self._ids[topic],
                 [(number, -1, offset, -1, -1, size, {}) for number, offset, size in partitions],
@@ -303,6 +308,6 @@ class FetchByIdRequest(Request[_FetchStruct]):  # type: ignore[misc]
         return asked
 
 
-def _takes(versions: Mapping[int, tuple[int, int]], struct: type[RequestStruct]) -> bool:
+def _takes(versions: Mapping[int, tuple[int, int]], struct: Any) -> bool:
     low, high = versions.get(struct.API_KEY, (0, -1))
-    return low <= struct.API_VERSION <= high
+    return bool(low <= struct.API_VERSION <= high)

@@ -10,7 +10,7 @@ import uuid
 import redis.exceptions as rx
 
 from streamq.driver import Entry, Finding, StreamId
-from streamq_redis._errors import missing_rule
+from streamq_redis._errors import aborted_because, missing_rule
 from streamq_redis._naming import KeySpace
 from streamq_redis.requests._commands import (
     Command,
@@ -94,7 +94,8 @@ async def permissions(connection: Connection, keys: KeySpace) -> list[Finding]:
 def _rules(commands: list[Command], replies: list[Reply], keys: KeySpace) -> list[str]:
     """Return the rules that would allow the commands that were refused, each once."""
     found: dict[str, None] = {}
-    for command, reply in zip(commands, replies, strict=True):
+    for command, answer in zip(commands, replies, strict=True):
+        reply = aborted_because(answer) if isinstance(answer, rx.ResponseError) else answer
         if isinstance(reply, rx.NoPermissionError):
             found[missing_rule(reply, keys.all)] = None
         elif isinstance(reply, rx.ResponseError) and "unknown command" in str(reply):

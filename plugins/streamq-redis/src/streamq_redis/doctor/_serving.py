@@ -41,8 +41,7 @@ def mode_problem(mode: str) -> tuple[str, str] | None:
 def version(facts: Facts, address: str) -> Finding:
     """Judge the server's version and mode."""
     server = facts.server
-    valkey = facts.info.get("valkey_version")
-    seen = f"Valkey {valkey}" if valkey else f"Redis {server.version}"
+    seen = f"{server.program} {server.version}"
     if is_too_old(server.version):
         remedy = "install Redis 6.2 or newer, or Valkey"
         return Finding("server", False, f"{seen} at {address} is too old", remedy)

@@ -50,6 +50,7 @@ class Server:
 
     Attributes:
         client_id: The server's number for the connection.
+        program: ``Redis``, ``Valkey``, or as it calls itself.
         version: The server's version.
         mode: ``standalone``, ``cluster`` or ``sentinel``.
         is_replica: Whether the server was a replica when the connection was made.
@@ -58,6 +59,7 @@ class Server:
     """
 
     client_id: int
+    program: str
     version: str
     mode: str
     is_replica: bool

@@ -37,7 +37,7 @@ class Connector:
 
     def __init__(self, settings: RedisSettings) -> None:
         self._login = Login(settings.credential_source())
-        self._pool = make_pool(settings.url, self._login)
+        self._pool = make_pool(settings.url)
         self._timeout_seconds = settings.connect_timeout_seconds
         self._patience = settings.operation_timeout_seconds
         self.address = address_of(self._pool)
@@ -59,6 +59,16 @@ class Connector:
         """
         return await self._login.attempt(self._connect)
 
+    async def connect_again(self) -> Connection:
+        """Make a connection with the latest credentials, without asking for new ones.
+
+        Raises:
+            redis.exceptions.RedisError: The server cannot be reached in time, or refuses us.
+            OSError: The server cannot be reached.
+            ConfigurationError: The server is too old.
+        """
+        return await self._connect(is_first=False)
+
     def close(self) -> None:
         """Resolve the name no more."""
         self._resolver.close()
@@ -72,10 +82,12 @@ class Connector:
         for connection in tuple(self._open):
             await connection.gone()
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, *, is_first: bool = True) -> Connection:
         transport: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
             async with asyncio.timeout(self._timeout_seconds):
+                login = await self._login.ask() if is_first else self._login.latest()
+                transport.credential_provider = login
                 if isinstance(transport, ResolvedConnection | ResolvedSSLConnection):
                     transport.connected = await self._resolver.connect(self._timeout_seconds)
                 await transport.connect()  # type: ignore[no-untyped-call]
@@ -118,8 +130,10 @@ async def _meet(transport: AbstractConnection) -> Server:
     if not isinstance(number, int) or not isinstance(version, bytes):
         raise rx.InvalidResponse("the answer to HELLO has no id or no version")
     lines = facts.splitlines() if isinstance(facts, bytes) else []
+    program = found.get(b"server")
     return Server(
         number,
+        program.decode(errors="replace").capitalize() if isinstance(program, bytes) else "Redis",
         version.decode(),
         mode=mode.decode() if isinstance(mode, bytes) else "standalone",
         is_replica=is_replica(found),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import redis.exceptions as rx
-from redis.credentials import CredentialProvider
+from redis.credentials import CredentialProvider, UsernamePasswordCredentialProvider
 
 from streamq.driver import CredentialSource
 from streamq_redis._errors import RefusedForNowError
@@ -17,8 +17,8 @@ from streamq_redis._errors import RefusedForNowError
 T = TypeVar("T")
 
 
-class Login(CredentialProvider):
-    """Gives redis-py the credentials for each connection, asked of a source every time.
+class Login:
+    """Gives each connection its credentials, asked of a source every time.
 
     Args:
         source: Returns ``username`` and ``password``, either of which may be missing.
@@ -28,16 +28,22 @@ class Login(CredentialProvider):
         self._source = source
         self._given: dict[str, str] = {}
 
-    async def get_credentials_async(self) -> Any:
-        """Return what the command AUTH takes; nothing if there are no credentials.
+    async def ask(self) -> CredentialProvider | None:
+        """Return a provider of the credentials that are valid now; ``None`` if there are none.
 
         Raises:
             ConfigurationError: The source cannot be used.
             BackendUnavailableError: The source fails for now.
         """
-        self._given = found = await self._source.get()
-        username, password = found.get("username", ""), found.get("password", "")
-        return (username, password) if username else (password,) if password else ()
+        self._given = await self._source.get()
+        return self.latest()
+
+    def latest(self) -> CredentialProvider | None:
+        """Return a provider of the latest credentials, without asking for new ones."""
+        username, password = self._given.get("username"), self._given.get("password")
+        if not password:
+            return None
+        return UsernamePasswordCredentialProvider(username, password)
 
     async def attempt(self, connect: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Connect; if the server refuses the credentials and there are others now, once more.
