@@ -75,6 +75,13 @@ class CatchUp:
         read.clients += 1
         return PageRequest(None, read)
 
+    async def turn(self, client: str) -> None:
+        """Wait until a client that is behind may be sent something.
+
+        Cancellation: leaves nothing behind.
+        """
+        await self._pacer.turn(client)
+
     async def aclose(self) -> None:
         """Stop all reads; the clients that wait for one have been stopped before."""
         for task in list(self._tasks):
@@ -107,7 +114,7 @@ class CatchUp:
             frames: list[Frame] = []
             gaps: dict[int, Gap] = {}
             is_end = reader.seal is not None
-            async with self._pacer.steps() as steps:
+            async with self._pacer.steps(client) as steps:
                 for each in events:
                     event = clip(each, place.offset)
                     if event is None:
