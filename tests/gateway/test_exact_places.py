@@ -6,8 +6,6 @@ import asyncio
 import json
 from typing import Any
 
-import pytest
-
 from streamq import Settings, open_writer
 from streamq.driver import StreamId
 from streamq.gateway import create_app

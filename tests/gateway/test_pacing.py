@@ -1,4 +1,4 @@
-"""Clients that are behind are served in turn, so that the event loop delivers live events between."""
+"""Clients that are behind are served in turn; the loop delivers live events in between."""
 
 from __future__ import annotations
 
