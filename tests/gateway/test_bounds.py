@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +105,13 @@ async def test_a_stream_that_appears_gives_its_place_back(
         assert served.gateway.statistics().waiting == 0
         async with served.events("other", "wait=60") as other:
             assert other.response.status_code == 200
+
+
+async def test_clients_that_come_back_at_once_are_all_served(start: Serve) -> None:
+    """After a restart; an EventSource that gets 503 does not come again."""
+    served = await start(queue_seconds=0.001)
+    answers = await asyncio.gather(*(served.get("/healthz") for _ in range(100)))
+    assert Counter(answer.status_code for answer in answers) == {200: 100}
 
 
 async def test_event_streams_are_bounded(start: Serve, queue: WatchedQueue) -> None:

@@ -36,6 +36,10 @@ from ._turns import Turns
 
 _LISTS = 2
 
+_BEGIN_SECONDS = 50.0
+"""How long a request may wait to begin, before proxies give up. After a restart all clients of event
+streams come back at once, and an ``EventSource`` that gets 503 does not come again."""
+
 
 class Stoppable(Protocol):
     """An open connection that can be stopped."""
@@ -146,9 +150,9 @@ class Gateway:
         """Wait until a request may begin: one after the other, in rotation over clients.
 
         Raises:
-            GatewayLimitError: It may not within ``queue_seconds``.
+            GatewayLimitError: It may not within 50 s.
         """
-        await self._gate.enter(self.client_of(scope), self.options.queue_seconds)
+        await self._gate.enter(self.client_of(scope), _BEGIN_SECONDS)
 
     async def open(self) -> ChunkQueue:
         """Return the queue of live events; open the configured one if necessary.
