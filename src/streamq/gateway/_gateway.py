@@ -36,10 +36,6 @@ from ._turns import Turns
 
 _LISTS = 2
 
-_BEGIN_SECONDS = 50.0
-"""How long a request may wait to begin, before proxies give up. After a restart all clients of event
-streams come back at once, and an ``EventSource`` that gets 503 does not come again."""
-
 
 class Stoppable(Protocol):
     """An open connection that can be stopped."""
@@ -152,7 +148,7 @@ class Gateway:
         Raises:
             GatewayLimitError: It may not within 50 s.
         """
-        await self._gate.enter(self.client_of(scope), _BEGIN_SECONDS)
+        await self._gate.enter(self.client_of(scope))
 
     async def open(self) -> ChunkQueue:
         """Return the queue of live events; open the configured one if necessary.
@@ -178,6 +174,10 @@ class Gateway:
         turns = self._lists if is_list else self._queries
         async with turns.turn(client, self.options.queue_seconds):
             yield await self._queues.open_for_the_past()
+
+    async def check_backend(self) -> str:
+        """Return the name of the backend if it answers; see :meth:`Queues.check`."""
+        return await self._queues.check(self.settings.tenant)
 
     async def aclose(self) -> None:
         """End every connection, stop reading, and close the queues that were opened here.
@@ -302,12 +302,8 @@ class Gateway:
         self._join(hub)
         return Follower(hub, begin, self._catch_up, client, connection, waiting)
 
-    async def leave(self, follower: Follower) -> None:
+    def leave(self, follower: Follower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
-        self.release(follower)
-
-    def release(self, follower: Follower) -> None:
-        """Do what :meth:`leave` does, at once."""
         follower.close()
         self._leave(follower.hub)
 

@@ -17,6 +17,10 @@ _REQUEST_SECONDS = 0.001
 
 _BURST = 8
 
+_BEGIN_SECONDS = 50.0
+"""How long a request may wait to begin; proxies wait for 60 s. After a restart all clients come
+back at once, and an ``EventSource`` that gets 503 does not come again."""
+
 
 class Pacer:
     """Lets one task at a time work, for about 2 ms, and then all of them rest for as long.
@@ -101,15 +105,15 @@ class Gate:
         self._turns = Turns(1, 1)
         self._pace = Pace(2 * _REQUEST_SECONDS, _BURST)
 
-    async def enter(self, client: str, max_wait: float) -> None:
+    async def enter(self, client: str) -> None:
         """Wait until a request of a client may begin.
 
         Raises:
-            GatewayLimitError: It may not within ``max_wait``.
+            GatewayLimitError: It may not within 50 s.
 
         Cancellation: leaves nothing behind.
         """
-        await self._turns.take(client, max_wait)
+        await self._turns.take(client, _BEGIN_SECONDS)
         wait = self._pace.begin()
         if wait:
             asyncio.get_running_loop().call_later(wait, self._turns.give_back, client)
