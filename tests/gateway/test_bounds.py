@@ -221,6 +221,29 @@ async def test_few_pages_are_read_at_once_and_live_events_pass(
         await eventually(lambda: served.gateway.statistics().page_waits == 0)
 
 
+async def test_a_page_is_read_in_the_turn_of_each_client_that_wants_it(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """Whoever asks for the pages of all streams must not delay others that want one of them."""
+    proxied = {"X-Forwarded-For": "192.0.2.1"}
+    served = await start(max_page_reads=2, trusted_proxies=("127.0.0.1",))
+    for i in range(6):
+        await write(queue, f"s-{i}", 200)
+    queue.always("read", lambda call: Block() if "s-0" in str(call.stream) else None)
+    greedy = [asyncio.create_task(served.raw("s-0"))]
+    await eventually(lambda: served.gateway.statistics().page_reads == 1)
+    greedy += [asyncio.create_task(served.raw(f"s-{i}")) for i in range(1, 6)]
+    await eventually(lambda: served.gateway.statistics().page_waits == 5)
+    other = await served.client.get("/streams/s-5/events", headers=proxied)
+    assert ids(other.content) == list(range(1, 202))
+    queue.heal()
+    for each in greedy:
+        each.cancel()
+    await asyncio.gather(*greedy, return_exceptions=True)
+    await eventually(lambda: served.gateway.statistics().page_reads == 0)
+    assert served.gateway.statistics().page_waits == 0
+
+
 async def test_what_is_not_live_is_read_by_a_queue_of_its_own(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
