@@ -232,7 +232,7 @@ class Hub:
 
     def has_end(self, offset: int) -> bool:
         """Return whether the event at ``offset`` is known to be the seal."""
-        return (self.is_ended or self.place.is_sealed) and offset >= self.newest
+        return (self.is_ended or self.place.is_sealed) and offset == self.newest
 
     def check_offset(self, offset: int) -> None:
         """Refuse an event that the stream does not have.
@@ -240,7 +240,7 @@ class Hub:
         Raises:
             CursorError: The newest event is before it.
         """
-        if self.place.offset is None or offset <= self.newest or self.has_end(offset):
+        if self.place.offset is None or offset <= self.newest:
             return
         raise CursorError(
             f"event {offset} is beyond the newest event {self.newest} of stream {self.stream}; it "
