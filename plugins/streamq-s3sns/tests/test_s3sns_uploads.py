@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -17,6 +18,7 @@ from streamq import load_settings, open_reader, open_writer
 from streamq.driver import (
     AccessDeniedError,
     ConfigurationError,
+    Entry,
     FencedError,
     QueueOptions,
     StreamId,
@@ -86,6 +88,26 @@ async def test_no_upload_waits_for_100_continue(
         await upload_everything(stream, behind)
     assert kinds(proxy) == {"part", "begin", "conditional", "pack", "object"}
     assert [each for each in proxy.uploads if re.search("^expect:", each, re.I | re.M)] == []
+
+
+async def test_upload_in_parts_goes_on_with_other_credentials(
+    stream: StreamId, behind: S3SnsSettings, proxy: RefusingProxy
+) -> None:
+    """A large file may take longer than a token is valid, and the next one may come late."""
+    proxy.refusal = Refusal("ExpiredToken", 400, only="PUT [^ ]*partNumber.*Credential=AKIAOLD")
+
+    def credentials() -> dict[str, str]:
+        key = "AKIAOLD" if proxy.refused["PUT"] < 3 else "AKIANEW"
+        return {"access_key_id": key, "secret_access_key": "s", "session_token": key}
+
+    settings = behind.model_copy(update={"credentials": credentials})
+    data = os.urandom(2 * PART_BYTES + 1)
+    queue = await S3SnsDriver.open(OPTIONS, settings)
+    async with queue, open_hand_over(queue=queue, settings=load_settings(retry_seconds=30)) as over:
+        await queue.append(stream, [Entry(1, 0, b"a")])
+        stored = await over.upload(stream, data)
+        assert b"".join([each async for each in over.download(stream, stored)]) == data
+    assert proxy.keys == {"AKIAOLD", "AKIANEW"}
 
 
 @pytest.mark.parametrize(
