@@ -284,8 +284,9 @@ class Gateway:
                 if begin.offset or not may_be_missing:
                     raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
                 waiting = self._awaited.take(client)
-            hub.check_life(begin)
-            hub.check_offset(begin.offset)
+            if isinstance(after, EventPlace):  # a named place may be newer than the hub knows
+                hub.check_life(after)
+                hub.check_offset(after.offset)
         except BaseException:
             connection.release()
             if waiting is not None:
