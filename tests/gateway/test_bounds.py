@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from streamq.driver import ChunkQueue
 from streamq.gateway import GatewayOptions, create_app, serve
 from streamq.gateway._clients import Clients
 from streamq.gateway._log_limit import LogLimit
-from streamq.testing import Block
+from streamq.testing import Block, Delay
 
 from .served import Serve, WatchedQueue
 
@@ -104,6 +105,26 @@ async def test_a_stream_that_appears_gives_its_place_back(
         assert served.gateway.statistics().waiting == 0
         async with served.events("other", "wait=60") as other:
             assert other.response.status_code == 200
+
+
+async def test_clients_that_come_back_at_once_are_all_served(start: Serve) -> None:
+    """After a restart; an EventSource that gets 503 does not come again."""
+    served = await start(queue_seconds=0.001)
+    answers = await asyncio.gather(*(served.get("/healthz") for _ in range(100)))
+    assert Counter(answer.status_code for answer in answers) == {200: 100}
+
+
+async def test_what_asks_the_backend_is_bounded(start: Serve, queue: WatchedQueue) -> None:
+    """Readiness, and clients that have waited for streams in vain, all at the same time."""
+    served = await start(max_queries=4, client_share=1)
+    queue.always("describe", Delay(0.05))
+    ready = await asyncio.gather(*(served.get("/readyz") for _ in range(50)))
+    assert {answer.status_code for answer in ready} == {200}
+    assert queue.most_running["describe"] == 1
+    names = [f"/streams/never-{i}/events?wait=1" for i in range(60)]
+    for answer in await asyncio.gather(*map(served.get, names)):
+        assert '"error":"stream_not_found"' in answer.text
+    assert queue.most_running["describe"] <= 4
 
 
 async def test_event_streams_are_bounded(start: Serve, queue: WatchedQueue) -> None:

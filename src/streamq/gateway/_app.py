@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streamq._errors import BackendUnavailableError, StreamNotFoundError, StreamqError
+from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
@@ -41,7 +40,6 @@ _logger = gateway_logger()
 _MAX_WAIT_SECONDS = 300.0
 _MAX_LISTED = 1_000
 _LISTED = 100
-_READY_SECONDS = 2.0
 _EVENTS = "/events"
 _CLIENT_GONE = 499  # for logs: no client gets it
 
@@ -291,18 +289,8 @@ async def _healthz(request: Request) -> Response:
 
 
 async def _readyz(request: Request) -> Response:
-    gateway = _gateway(request)
-    queue = await gateway.open()
-    try:
-        async with asyncio.timeout(_READY_SECONDS):
-            await queue.describe(StreamId(gateway.settings.tenant, "streamq-readyz"))
-    except StreamNotFoundError:
-        pass  # the backend has answered
-    except TimeoutError as exc:
-        raise BackendUnavailableError(
-            f"no answer within {_READY_SECONDS:g} s", backend=queue.backend
-        ) from exc
-    return JSONResponse({"status": "ok", "backend": queue.backend}, headers=HEADERS)
+    backend = await _gateway(request).check_backend()
+    return JSONResponse({"status": "ok", "backend": backend}, headers=HEADERS)
 
 
 def _gateway(request: Request) -> Gateway:

@@ -46,7 +46,8 @@ class Follower:
         self.is_ended = False
         """Whether that event was the seal."""
         self._catch_up = catch_up
-        self._client = client
+        self.client = client
+        """Name of the client."""
         self._connection = connection
         self._waiting = waiting
         self._place: ReadPlace | None = None
@@ -115,7 +116,7 @@ class Follower:
             self._place = self.hub.places.before(first)
         place = self._place
         if self._request is None:
-            self._request = self._catch_up.request(self.hub, place, self._client)
+            self._request = self._catch_up.request(self.hub, place, self.client)
         request = self._request
         if not await request.wait(max_wait):
             return b""

@@ -81,7 +81,7 @@ async def follow_unless_gone(
     is_returned = False
     try:
         await asyncio.wait((following, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not following.done():
+        if leaving.done():  # also if it has just been opened: nobody would notice that later
             raise ClientGoneError
         follower = following.result()
         is_returned = True
@@ -98,7 +98,7 @@ def _release(gateway: Gateway, task: asyncio.Task[Follower | None]) -> None:
         return
     follower = task.result()
     if follower is not None:
-        gateway.release(follower)
+        gateway.leave(follower)
 
 
 async def _disconnected(receive: Receive) -> None:
