@@ -88,7 +88,7 @@ async def test_reconnect_names_no_page_that_was_not_sent(
     gateway.follow = noted
     async with app.router.lifespan_context(app), asyncio.timeout(20):
         request = asyncio.create_task(app(scope(), client.receive, client.send))  # type: ignore[arg-type]
-        while not follower or not follower[0].offset:
+        while not follower or not follower[0].offset:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
         gateway.stop_connections()  # between the page and its bytes
         await request

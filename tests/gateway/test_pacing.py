@@ -48,7 +48,7 @@ async def most_in_one_round(gateway: Gateway, name: str, chunks: int) -> int:
                 served[rounds.number] += 1
             is_first = False
         assert follower.offset == chunks + 1
-        await gateway.leave(follower)
+        gateway.leave(follower)
 
     async with asyncio.timeout(60):
         await asyncio.gather(*(read(f"client-{i % 3}") for i in range(CLIENTS)))
@@ -81,4 +81,4 @@ async def test_what_is_in_memory_is_sent_to_one_client_after_the_other(
                 await first.read(10.0)
         assert await most_in_one_round(gateway, "s", 400) == 1
         assert gateway.statistics().page_reads == 0
-        await gateway.leave(first)
+        gateway.leave(first)

@@ -100,7 +100,7 @@ class EventStream(Response):
         except _ClientGoneError as exc:
             _logger.debug("a client of %s is gone: %s", self._follower.hub.stream, exc)
         finally:
-            await self._gateway.leave(self._follower)
+            self._gateway.leave(self._follower)
 
     def stop(self) -> None:
         """End the connection now, in an orderly way."""
@@ -155,7 +155,7 @@ class EventStream(Response):
         while not follower.is_ended and now < close_at:
             if hub.has_appeared:
                 appear_by = math.inf
-            elif now >= appear_by and not (await hub.refresh()).exists:
+            elif now >= appear_by and not await self._exists():
                 raise StreamNotFoundError(
                     f"there is no stream {hub.stream}, and none appeared within "
                     f"{self._wait_seconds:g} s",
@@ -170,6 +170,11 @@ class EventStream(Response):
                 await self._write(send, data)
                 self._sent = follower.offset
                 now = written = time.monotonic()
+
+    async def _exists(self) -> bool:
+        follower = self._follower
+        async with self._gateway.query(follower.client) as queue:
+            return (await follower.hub.refresh(queue)).exists
 
     async def _say_goodbye(self, send: Send, reason: str, timeout_seconds: float) -> None:
         follower, sent = self._follower, self._sent
