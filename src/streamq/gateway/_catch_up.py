@@ -29,7 +29,7 @@ from ._pacer import Pacer
 from ._pages import START_PLACE, EventPage, EventPageCache, ReadPlace
 from ._turns import Turns
 
-_PAGE_BYTES = 32_768
+_PAGE_BYTES = 16_384
 _EVERYTHING = 1 << 62
 _RETRY_SECONDS = 5.0
 """Retry limit of one page, during which its turn is taken."""
