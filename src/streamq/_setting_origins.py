@@ -38,7 +38,7 @@ _SERVER = re.compile(
     r"|tls|ssl|security|mechanism)(?:_|$)"
 )
 _SENT_FILE = re.compile(r"(?:password|token|secret|username|api_key)_file$")
-_OWN_ADDRESS = ("gateway_host", "gateway_port")  # where this process listens
+_LISTENING = "gateway_"  # settings of what this process listens on
 
 _LINK = re.compile(r"STREAMQ(?:_[A-Z0-9_]+)?_(?P<kind>SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?)")
 _DOCKER_LINK = re.compile(
@@ -173,7 +173,7 @@ def refuse_unasked(
             raise _refusal(origin, "names code that would be run")
         if _SENT_FILE.search(name) and not _is_inside(origin):
             raise _refusal(origin, "names a file outside of its directory, whose content is sent")
-    servers = [name for name in unasked if _SERVER.search(name) and name not in _OWN_ADDRESS]
+    servers = [name for name in unasked if _SERVER.search(name) and not name.startswith(_LISTENING)]
     for name in servers:
         foreign = [*ambient]
         for secret in secrets:
@@ -197,7 +197,8 @@ def directory_files_name_code_or_servers() -> bool:
         for key, value in document.values.items():
             names += value if isinstance(value, dict) else [key]
     return any(
-        _CODE.search(name) or (_SERVER.search(name) and name not in _OWN_ADDRESS) for name in names
+        _CODE.search(name) or (_SERVER.search(name) and not name.startswith(_LISTENING))
+        for name in names
     )
 
 

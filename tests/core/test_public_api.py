@@ -21,7 +21,7 @@ def test_all_lists_every_public_name(module: ModuleType) -> None:
         and getattr(value, "__module__", "streamq").startswith("streamq")
     }
     # Type aliases do not know where they were defined.
-    aliases = {"Event", "EventOrGap", "AnyDriver"}
+    aliases = {"AnyDriver", "CredentialCall", "Event", "EventOrGap"}
     assert public - {"SettingsT"} | aliases & set(module.__all__) == set(module.__all__)
 
 

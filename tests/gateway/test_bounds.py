@@ -1,4 +1,4 @@
-"""Bounds of all that clients can ask of the gateway: hubs, waits, pages, memory, lines."""
+"""Bounds of everything that clients can ask of the gateway: hubs, waits, pages, memory, lines."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from ._error_responses import HEADERS, BadRequestError, Problem
 from ._gateway import Gateway
 from ._log_limit import gateway_logger
 from ._loops import LoopGateways
-from ._opening import ClientGoneError, follow_unless_gone
+from ._opening import ClientGoneError, enter_unless_gone, follow_unless_gone
 from ._options import GatewayOptions
 from ._page import page_routes
 from ._places import EventPlace, NamedPlace
@@ -156,7 +156,10 @@ class _InTurn:
         if scope["type"] == "http":
             gateway = self._gateways.current()
             try:
-                await gateway.enter(scope)
+                receive = await enter_unless_gone(gateway, scope, receive)
+            except ClientGoneError:
+                await Response(status_code=_CLIENT_GONE)(scope, receive, send)
+                return
             except GatewayLimitError as exc:
                 response = Problem.of(exc).response(gateway.options.retry_seconds)
                 await response(scope, receive, send)

@@ -49,7 +49,7 @@ from .reading._page_cache import PageCache
 from .requests._cluster import Cluster
 from .requests._end_offsets import EndOffsets
 
-_EXPLAIN_SECONDS = 4.0
+_EXPLAIN_SECONDS = 2.0
 
 
 class KafkaQueue(ChunkQueue):
@@ -289,7 +289,8 @@ class KafkaQueue(ChunkQueue):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EXPLAIN_SECONDS):
                 unknown = ke.UnknownTopicOrPartitionError(topic.name)
-                found = await self._cluster.metadata.explain(unknown, topic.name)
+                # A producer has looked for it as long as a call may take.
+                found = await self._cluster.metadata.explain(unknown, topic.name, is_patient=False)
                 if found is not unknown:
                     raise found
 

@@ -33,6 +33,7 @@ class Metadata:
     def __init__(self, connections: Connections, timeout_seconds: float) -> None:
         self._connections = connections
         self._timeout_seconds = timeout_seconds
+        self._patience = 0.7 * timeout_seconds  # callers have to get the reason, not a time-out
         self._topics: set[str] = set()
         self._is_stale = False
 
@@ -54,8 +55,10 @@ class Metadata:
             self._is_stale = True
             client.add_topic(topic)
         found = metadata.partitions_for_topic(topic)
+        waited = 0.0
         for pause in _MISSING_AGAIN_SECONDS if is_patient else (0.0, 0.5):
-            if found or topic in metadata.unauthorized_topics:
+            waited += pause
+            if found or topic in metadata.unauthorized_topics or waited > self._patience:
                 break
             await self._connections.until_closed(asyncio.sleep(pause))
             await self._refresh()
@@ -116,7 +119,9 @@ class Metadata:
         """Request metadata again before the next request: an answer contradicted it."""
         self._is_stale = True
 
-    async def explain(self, error: ke.KafkaError, topic: str) -> ke.KafkaError:
+    async def explain(
+        self, error: ke.KafkaError, topic: str, *, is_patient: bool = True
+    ) -> ke.KafkaError:
         """Return the cause of an error: an unknown topic may be deleted, or its leader moving.
 
         This takes some seconds, so call it where no other task waits for the answer.
@@ -126,7 +131,7 @@ class Metadata:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     await self._refresh()
-                    await self.partitions(topic)
+                    await self.partitions(topic, is_patient=is_patient)
             except ke.KafkaError as exc:
                 return exc
             except TimeoutError:
