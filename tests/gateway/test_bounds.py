@@ -325,6 +325,25 @@ async def test_a_client_that_goes_while_it_is_opened_leaves_nothing(
     assert served.gateway._held.held == 0
 
 
+async def test_a_client_that_goes_before_its_turn_gives_up_its_place(start: Serve) -> None:
+    """Clients that have waited too long ask again: serving the old requests first would be in vain.
+
+    A gateway under load would then be busy with requests that nobody waits for, for ever.
+    """
+    served = await start()
+    turns = served.gateway._gate._turns
+    await turns.take("another")  # no request may begin
+    requests = [asyncio.create_task(served.get("/streams/s")) for _ in range(5)]
+    await eventually(lambda: turns.waiting == 5)
+    stays = requests.pop()
+    for request in requests:
+        request.cancel()
+    await asyncio.gather(*requests, return_exceptions=True)
+    await eventually(lambda: turns.waiting == 1)
+    turns.give_back("another")
+    assert (await stays).status_code == 404
+
+
 def test_a_kind_of_line_is_logged_a_few_times_only() -> None:
     """Whoever can cause a line in the log must not be able to fill the disk."""
     limit = LogLimit()
