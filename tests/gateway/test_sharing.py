@@ -61,7 +61,7 @@ class DirectClient:
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Poll a condition for which there is no event."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 

@@ -6,11 +6,14 @@ Design: docs/design/configuration.md.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib.metadata
 import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from streamq._errors import BackendUnavailableError, ConfigurationError, error_text
 
@@ -32,7 +35,7 @@ class CredentialSource:
         names: Names of the credentials that the driver understands, such as ``password``.
         call: The setting ``credentials``: a callable, the name of an entry point in the group
             ``streamq.credentials``, or ``module:function``. A callable that is no coroutine
-            function runs in a thread, and may block.
+            function runs in a thread, and may block; whoever asks meanwhile gets its answer, too.
         files: Files that contain one credential each, by its name. A line break at the end is not
             part of it.
         fixed: Credentials that do not change, by name.
@@ -54,6 +57,7 @@ class CredentialSource:
         self._files = dict(files or {})
         self._fixed = dict(fixed or {})
         self._has_answered = False
+        self._in_threads: dict[str, asyncio.Future[Any]] = {}
 
     @property
     def is_dynamic(self) -> bool:
@@ -72,11 +76,30 @@ class CredentialSource:
         """
         found = dict(self._fixed)
         for name, path in self._files.items():
-            found[name] = await asyncio.to_thread(self._read, name, path)
+            found[name] = await self._in_thread(name, partial(self._read, name, path))
         if self._given is not None:
             found.update(await self._ask())
         self._has_answered = True
         return found
+
+    async def _in_thread(self, key: str, function: Callable[[], Any]) -> Any:
+        """Return what a function returns, which runs in one thread at a time.
+
+        A thread cannot be cancelled: if each try began one, a source that hangs would take all
+        threads of the process.
+        """
+        running = self._in_threads.get(key)
+        is_ours = running is None or running.done()
+        if running is None or is_ours:
+            loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+            running = loop.run_in_executor(None, context.run, function)
+            running.add_done_callback(_retrieve)
+            self._in_threads[key] = running
+        answer = await asyncio.shield(running)
+        if not inspect.isawaitable(answer):
+            return answer
+        # Only one task can await it.
+        return await answer if is_ours else await self._in_thread(key, function)
 
     def _read(self, name: str, path: Path) -> str:
         setting = f"{self._prefix}{name.upper()}_FILE"
@@ -94,9 +117,7 @@ class CredentialSource:
         label = f"{self._prefix}CREDENTIALS"
         try:
             blocks = not inspect.iscoroutinefunction(call)
-            answer = await asyncio.to_thread(call) if blocks else call()
-            if inspect.isawaitable(answer):
-                answer = await answer
+            answer = await self._in_thread("", call) if blocks else await call()  # type: ignore[misc]
         except Exception as exc:
             text = mask_credentials(error_text(exc))
             raise self._failure(f"{label}: {type(exc).__name__}: {text}") from exc
@@ -137,3 +158,9 @@ class CredentialSource:
 
     def _example(self) -> str:
         return "{" + ", ".join(f'"{name}": "..."' for name in sorted(self._names)) + "}"
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Mark an error as seen, in case no task waits any more."""
+    if not future.cancelled():
+        future.exception()
