@@ -10,7 +10,7 @@ import contextvars
 import importlib.metadata
 import inspect
 import pkgutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class CredentialSource:
         files: Files that contain one credential each, by its name. A line break at the end is not
             part of it.
         fixed: Credentials that do not change, by name.
+        required: Names of credentials without which nobody can log in.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class CredentialSource:
         call: str | CredentialCall | None = None,
         files: Mapping[str, Path] | None = None,
         fixed: Mapping[str, str] | None = None,
+        required: Iterable[str] = (),
     ) -> None:
         self._prefix = prefix
         self._names = names
@@ -56,6 +58,7 @@ class CredentialSource:
         self._call: CredentialCall | None = None
         self._files = dict(files or {})
         self._fixed = dict(fixed or {})
+        self._required = tuple(required)
         self._has_answered = False
         self._in_threads: dict[str, asyncio.Future[Any]] = {}
 
@@ -79,6 +82,8 @@ class CredentialSource:
             found[name] = await self._in_thread(name, partial(self._read, name, path))
         if self._given is not None:
             found.update(await self._ask())
+        if missing := [name for name in self._required if not found.get(name)]:
+            raise ConfigurationError(f"{self._prefix}CREDENTIALS returned no {missing[0]}")
         self._has_answered = True
         return found
 

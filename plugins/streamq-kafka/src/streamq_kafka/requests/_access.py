@@ -11,7 +11,7 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ class BrokerAccess:
         takes_tokens = settings.sasl_mechanism == "OAUTHBEARER"
         provider = settings.sasl_token_provider if takes_tokens else None
         self._tokens = None if provider is None else TokenProvider(provider, self._patience)
-        self._source = _source(settings, frozenset({"token"} if takes_tokens else _BOTH))
+        names = frozenset({"token"} if takes_tokens else _BOTH)
+        self._source = _source(settings, names, required=() if provider else sorted(names))
         self.servers = [_address(each) for each in settings.bootstrap_servers.split(",")]
         self.client_options: dict[str, Any] = {
             "bootstrap_servers": settings.bootstrap_servers.split(","),
@@ -156,14 +157,7 @@ class BrokerAccess:
         except StreamqError as exc:
             kind = CredentialsUnavailable if exc.retryable else CredentialsUnusable
             raise kind(str(exc)) from exc
-        wanted = () if self._tokens else self._wanted
-        if missing := [name for name in wanted if not found.get(name)]:
-            raise CredentialsUnusable(f"{_SETTINGS}CREDENTIALS returned no {missing[0]}")
         return found
-
-    @property
-    def _wanted(self) -> tuple[str, ...]:
-        return ("token",) if self._settings.sasl_mechanism == "OAUTHBEARER" else _BOTH
 
     async def _certificates(self) -> ssl.SSLContext | None:
         if not self._is_encrypted:
@@ -248,7 +242,9 @@ class _Token(AbstractTokenProvider):  # type: ignore[misc]
         return self._token
 
 
-def _source(settings: KafkaSettings, names: frozenset[str]) -> CredentialSource:
+def _source(
+    settings: KafkaSettings, names: frozenset[str], *, required: Iterable[str]
+) -> CredentialSource:
     password = settings.sasl_password
     fixed = {"username": settings.sasl_username, "password": password}
     path = settings.sasl_password_file
@@ -262,6 +258,7 @@ def _source(settings: KafkaSettings, names: frozenset[str]) -> CredentialSource:
             for name, value in fixed.items()
             if value is not None and name in names
         },
+        required=required,
     )
 
 
