@@ -46,7 +46,8 @@ class Follower:
         self.is_ended = False
         """Whether that event was the seal."""
         self._catch_up = catch_up
-        self._client = client
+        self.client = client
+        """Name of the client."""
         self._connection = connection
         self._waiting = waiting
         self._place: ReadPlace | None = None
@@ -93,7 +94,8 @@ class Follower:
         changed = hub.changed  # taken before the ring is read, so that no change is missed
         if self._request is None:
             self._compare(hub.epochs.at(self.offset))
-            found = hub.ring.after(self.offset)
+            # A place that is not compared yet is read with the event before it.
+            found = hub.ring.after(self.offset) if self._begin is None else None
             if found is not None:
                 self._place = None
                 data, offset = found
@@ -115,7 +117,7 @@ class Follower:
             self._place = self.hub.places.before(first)
         place = self._place
         if self._request is None:
-            self._request = self._catch_up.request(self.hub, place, self._client)
+            self._request = self._catch_up.request(self.hub, place, self.client)
         request = self._request
         if not await request.wait(max_wait):
             return b""
@@ -131,6 +133,8 @@ class Follower:
             return b""
         data = b""
         self._compare(page.epochs.at(self.offset))
+        if page.last >= self.offset:  # who wrote the event is not stored any more
+            self._begin = None
         if page.last > self.offset:
             data, offset = page.after(self.offset)
             self._advance(offset, page.epochs.at(offset))

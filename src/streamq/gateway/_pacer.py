@@ -12,8 +12,14 @@ from typing import Self
 from ._turns import Turns
 
 _STEP_SECONDS = 0.002
-_LONGEST_REST_SECONDS = 0.05
-_REQUEST_ROUNDS = 4  # rounds of the event loop in which the work of a request is done
+_REQUEST_SECONDS = 0.001
+"""What a short request costs, about."""
+
+_BURST = 8
+
+_BEGIN_SECONDS = 50.0
+"""How long a request may wait to begin; proxies wait for 60 s. After a restart all clients come
+back at once, and an ``EventSource`` that gets 503 does not come again."""
 
 
 class Pacer:
@@ -65,38 +71,51 @@ class Steps:
             self._lock.release()
 
 
-class Gate:
-    """Lets requests begin one after the other, in rotation over clients.
+class Pace:
+    """Spreads pieces of work of a known cost, so that they take about half of the loop's time.
 
-    After each of them it rests for as long as the event loop was busy with it. A flood of requests
-    therefore takes at most about half of the event loop's time. A request waits only for others.
+    It counts time, not rounds of the event loop. Rounds are long when many clients are live, and
+    clients that come back after a restart would then wait for a minute.
+
+    Args:
+        seconds: Time from one piece to the next, twice what one costs.
+        burst: How many may follow each other at once, after a round of the loop that took long.
+    """
+
+    def __init__(self, seconds: float, burst: int) -> None:
+        self._seconds = seconds
+        self._burst = burst
+        self._next = 0.0
+
+    def begin(self) -> float:
+        """Count a piece of work that begins now; return how long the next one has to wait."""
+        now = time.monotonic()
+        self._next = max(self._next, now - self._burst * self._seconds) + self._seconds
+        return max(self._next - now, 0.0)
+
+
+class Gate:
+    """Lets requests begin one after the other, in rotation over clients, at a pace.
+
+    A flood of requests therefore takes at most about half of the event loop's time. A request waits
+    only for others.
     """
 
     def __init__(self) -> None:
         self._turns = Turns(1, 1)
+        self._pace = Pace(2 * _REQUEST_SECONDS, _BURST)
 
-    async def enter(self, client: str, max_wait: float) -> None:
+    async def enter(self, client: str) -> None:
         """Wait until a request of a client may begin.
 
         Raises:
-            GatewayLimitError: It may not within ``max_wait``.
+            GatewayLimitError: It may not within 50 s.
 
         Cancellation: leaves nothing behind.
         """
-        await self._turns.take(client, max_wait)
-        self._follow(client, time.perf_counter(), _REQUEST_ROUNDS)
-
-    def _follow(self, client: str, begun: float, rounds: int) -> None:
-        loop = asyncio.get_running_loop()
-        if rounds:
-            loop.call_soon(self._follow, client, begun, rounds - 1)
+        await self._turns.take(client, _BEGIN_SECONDS)
+        wait = self._pace.begin()
+        if wait:
+            asyncio.get_running_loop().call_later(wait, self._turns.give_back, client)
         else:
-            busy = min(time.perf_counter() - begun, _LONGEST_REST_SECONDS)
-            loop.call_later(busy, self._turns.give_back, client)
-
-
-async def rest_after_round() -> None:
-    """Rest for as long as the event loop's next round takes."""
-    begun = time.perf_counter()
-    await asyncio.sleep(0)
-    await asyncio.sleep(min(time.perf_counter() - begun, _LONGEST_REST_SECONDS))
+            self._turns.give_back(client)
