@@ -128,3 +128,13 @@ async def test_function_that_returns_an_awaitable_may_be_asked_by_many_at_once()
 
     source = CredentialSource("STREAMQ_X_", NAMES, call=Store())
     assert await asyncio.gather(*(source.get() for _ in range(5))) == [{"password": "x"}] * 5
+
+
+@pytest.mark.parametrize("given", [{"username": "ada"}, {"username": "ada", "password": ""}])
+async def test_credentials_that_are_needed_are_named_where_they_are_missing(
+    given: dict[str, str],
+) -> None:
+    """Otherwise the mistake in a function looks like a wrong password, or like a failure."""
+    source = CredentialSource("STREAMQ_X_", NAMES, call=lambda: given, required=["password"])
+    with pytest.raises(ConfigurationError, match="STREAMQ_X_CREDENTIALS returned no password"):
+        await source.get()
