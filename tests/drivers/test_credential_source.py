@@ -44,6 +44,8 @@ async def test_file_is_read_each_time_and_may_be_missing_while_it_is_replaced(
     source = CredentialSource("STREAMQ_X_", NAMES, files={"password": path})
     with pytest.raises(ConfigurationError, match="STREAMQ_X_PASSWORD_FILE: cannot read"):
         await source.get()
+    with pytest.raises(ConfigurationError, match=r"password' \(No such file or directory\)"):
+        await source.get()  # nothing of the reason is masked as if it were the password
     path.write_text(" old \n")
     assert await source.get() == {"password": " old "}
     path.unlink()

@@ -91,7 +91,7 @@ class CredentialSource:
             text = path.read_text("utf-8").rstrip("\r\n")
         except (OSError, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-            raise self._failure(f"{setting}: cannot read {str(path)!r}: {reason}") from None
+            raise self._failure(f"{setting}: cannot read {str(path)!r} ({reason})") from None
         if not text:
             raise self._failure(f"{setting}: {str(path)!r} is empty")
         return text
