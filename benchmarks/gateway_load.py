@@ -20,6 +20,7 @@ import asyncio
 import json
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -315,6 +316,8 @@ def main() -> int:
         case ["burn", share]:
             burn(float(share))
             return 0
+    # A time-out ends it with SIGTERM; without this its hostile clients would go on.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
