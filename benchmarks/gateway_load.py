@@ -368,6 +368,8 @@ def main() -> int:
         case ["burn", share, pid]:
             burn(float(share), int(pid))
             return 0
+    # A time-out ends it with SIGTERM; without this its hostile clients would go on.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

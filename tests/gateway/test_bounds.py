@@ -376,6 +376,20 @@ def test_a_client_is_an_address(peer: str, forwarded: str | None, name: str) -> 
     assert clients.name({"client": (peer, 1), "headers": headers}) == name
 
 
+def test_a_proxy_that_is_not_named_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """All its users then share one client's part of each bound, and nothing else would say why."""
+    headers = [(b"x-forwarded-for", b"198.51.100.1")]
+    named = Clients(["10.0.0.0/8"])
+    for peer in ("10.0.0.1", "198.51.100.1"):  # the proxy; a server has read the header already
+        named.name({"client": (peer, 0), "headers": headers})
+    assert not caplog.records
+    unnamed = Clients()
+    for _ in range(3):
+        assert unnamed.name({"client": ("10.0.0.1", 1), "headers": headers}) == "10.0.0.1"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "STREAMQ_GATEWAY_TRUSTED_PROXIES" in caplog.text
+
+
 def test_settings_name_the_bounds_of_serve() -> None:
     """An operator sets them without code."""
     settings = load_settings(gateway_max_connections=7, gateway_trusted_proxies="10.0.0.0/8, ::1")

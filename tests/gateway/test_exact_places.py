@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from streamq import Settings, open_writer
 from streamq.driver import StreamId
 from streamq.gateway import create_app
@@ -111,6 +113,22 @@ class GrowingQueue(WatchedQueue):
                 await self.writer.send_chunk(value)
                 await self.writer.flush()
         return found
+
+
+async def test_from_last_reads_little_of_a_stream_that_others_have_read(
+    start: Serve, queue: WatchedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The places that are known of a long stream are far apart, and none may be near its end."""
+    monkeypatch.setattr("streamq.gateway._pages._MAX_PLACES", 4)
+    async with open_writer("s", queue=queue) as writer:
+        for number in range(300):
+            await writer.send_chunk(f"{number} {'x' * 1_000}")
+            await writer.flush()
+    served = await start(ring_bytes=1, pages_bytes=1)
+    assert len(await served.values("s")) == 300
+    before = queue.records_read
+    assert (await served.values("s", "from=last"))[0].startswith("299 ")
+    assert queue.records_read - before <= 4
 
 
 async def test_from_last_of_a_busy_stream(start: Serve, queue: WatchedQueue) -> None:

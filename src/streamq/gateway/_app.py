@@ -1,4 +1,7 @@
-"""Defines the routes of the gateway and reads their parameters."""
+"""Defines the routes of the gateway and reads their parameters.
+
+Design: docs/design/gateway.md.
+"""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ class Follower:
     Args:
         hub: The stream.
         place: The last event that the client has.
+        read_place: Where the log is read for it, if that is known; by default the last place that
+            the hub knows.
         catch_up: Reads pages of the log.
         client: Name of the client, whose pages are read in turn with those of others.
         connection: What the client holds while it follows.
@@ -33,6 +35,7 @@ class Follower:
         self,
         hub: Hub,
         place: EventPlace,
+        read_place: ReadPlace | None,
         catch_up: CatchUp,
         client: str,
         connection: Hold,
@@ -50,7 +53,7 @@ class Follower:
         """Name of the client."""
         self._connection = connection
         self._waiting = waiting
-        self._place: ReadPlace | None = None
+        self._place = read_place
         self._request: PageRequest | None = None
         self._is_behind = False
 

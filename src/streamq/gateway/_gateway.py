@@ -264,7 +264,7 @@ class Gateway:
         Cancellation: leaves nothing behind.
         """
         connection = self._held.take(client)
-        waiting = None
+        waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
         begin = after if isinstance(after, EventPlace) else EventPlace(0)
         try:
@@ -279,8 +279,6 @@ class Gateway:
                         self._forget(hub)
                         hub = None
                 hub = hub or self._new_hub(queue, stream, place)
-                if latest is not None:
-                    hub.places.add(latest)
                 if not isinstance(after, EventPlace):
                     begin = hub.named_place(latest)
             # Without an await from here on, so that the hub cannot be closed meanwhile.
@@ -300,7 +298,7 @@ class Gateway:
             connection.release()
             return None
         self._join(hub)
-        return Follower(hub, begin, self._catch_up, client, connection, waiting)
+        return Follower(hub, begin, latest, self._catch_up, client, connection, waiting)
 
     def leave(self, follower: Follower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""

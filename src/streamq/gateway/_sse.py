@@ -1,16 +1,8 @@
-"""The response that sends a stream as Server-Sent Events.
+"""Sends a stream as the response to a request, as Server-Sent Events.
 
 This response has two tasks: one writes, the other notices that the client has disconnected.
 
-Starlette's own StreamingResponse is not used, because it has no send timeout. sse-starlette (read
-in version 3.7) is not used for these reasons:
-
-* On import it replaces ``uvicorn.Server.handle_exit`` for the whole process.
-* A task without an owner polls for a shutdown, and outlives the connections. It reads a flag that
-  is global to the process and never reset.
-* It does not notice the exit of a server that installs no signal handlers, as our ``serve``.
-* When a client disappears, it raises an error through the application.
-* It sends pings from a second task, even while other data is sent.
+Design: docs/design/gateway.md.
 """
 
 from __future__ import annotations
