@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -66,6 +66,12 @@ class _Base(BaseSettings):
 
     toml_table: ClassVar[str] = ""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_path_is_none(cls, value: Any, info: ValidationInfo) -> Any:
+        is_optional = cls.model_fields[str(info.field_name)].annotation == (Path | None)
+        return None if is_optional and value == "" else value
+
     @classmethod
     def ambient_credentials(cls) -> Collection[str]:
         """Return the credentials that are used and are no settings, as messages name them."""
@@ -82,14 +88,10 @@ class _Base(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         document = read_config_file()
         table = toml_table(document, cls.toml_table)
-        for key in table:
-            if key not in cls.model_fields:
-                where = (
-                    f"[{cls.toml_table}] in {document.path}" if cls.toml_table else document.path
-                )
-                raise ConfigurationError(
-                    f"unknown setting {key!r} in {where}{did_you_mean(key, cls.model_fields)}"
-                )
+        for key in (key for key in table if key not in cls.model_fields):
+            where = f"[{cls.toml_table}] in {document.path}" if cls.toml_table else document.path
+            meant = did_you_mean(key, cls.model_fields)
+            raise ConfigurationError(f"unknown setting {key!r} in {where}{meant}")
         return (
             init_settings,
             _variables(settings_cls, environment()),

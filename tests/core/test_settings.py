@@ -189,6 +189,12 @@ async def test_opening_a_queue_checks_the_variables(monkeypatch: pytest.MonkeyPa
         await open_queue()
 
 
+def test_empty_name_of_a_file_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that a deployment leaves empty does not name the working directory."""
+    monkeypatch.setenv("STREAMQ_TEMPORAL_API_KEY_FILE", "")
+    assert load_settings().temporal_api_key_file is None
+
+
 def test_every_setting_is_described() -> None:
     """`streamq config` and the docs are generated from the descriptions."""
     for name, field in Settings.model_fields.items():

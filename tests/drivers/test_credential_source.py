@@ -44,6 +44,8 @@ async def test_file_is_read_each_time_and_may_be_missing_while_it_is_replaced(
     source = CredentialSource("STREAMQ_X_", NAMES, files={"password": path})
     with pytest.raises(ConfigurationError, match="STREAMQ_X_PASSWORD_FILE: cannot read"):
         await source.get()
+    with pytest.raises(ConfigurationError, match=r"password' \(No such file or directory\)"):
+        await source.get()  # nothing of the reason is masked as if it were the password
     path.write_text(" old \n")
     assert await source.get() == {"password": " old "}
     path.unlink()
@@ -128,3 +130,13 @@ async def test_function_that_returns_an_awaitable_may_be_asked_by_many_at_once()
 
     source = CredentialSource("STREAMQ_X_", NAMES, call=Store())
     assert await asyncio.gather(*(source.get() for _ in range(5))) == [{"password": "x"}] * 5
+
+
+@pytest.mark.parametrize("given", [{"username": "ada"}, {"username": "ada", "password": ""}])
+async def test_credentials_that_are_needed_are_named_where_they_are_missing(
+    given: dict[str, str],
+) -> None:
+    """Otherwise the mistake in a function looks like a wrong password, or like a failure."""
+    source = CredentialSource("STREAMQ_X_", NAMES, call=lambda: given, required=["password"])
+    with pytest.raises(ConfigurationError, match="STREAMQ_X_CREDENTIALS returned no password"):
+        await source.get()

@@ -183,7 +183,7 @@ ELSEWHERE: dict[str, str] = {
     "streamq.gateway._hub.Hub": "Gateway.running",
     "streamq.gateway._gateway.Gateway.query": "holds a turn, which is given back at once",
     "streamq.gateway._turns.Turns.turn": "holds a turn, which is given back at once",
-    "streamq.gateway._pacer.Steps": "holds a lock, which is released at once",
+    "streamq.gateway._pacer.Steps": "holds a turn, which is given back at once",
     "streamq.gateway._catch_up.CatchUp": "Gateway.running",
     "streamq.gateway._queues.Queues": "Gateway.running",
     # Inside Temporal's worker.

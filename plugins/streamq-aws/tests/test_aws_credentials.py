@@ -156,7 +156,11 @@ async def test_function_that_gives_credentials_is_asked_again(
     ("given", "error", "says"),
     [
         (lambda: {"password": "hunter2"}, ConfigurationError, "access_key_id"),
-        (lambda: {"access_key_id": "a"}, BackendUnavailableError, "malformed"),
+        (
+            lambda: {"access_key_id": "a"},
+            ConfigurationError,
+            "CREDENTIALS returned no secret_access",
+        ),
         (lambda: 1 / 0, ConfigurationError, "ZeroDivisionError"),
         (
             lambda: {"access_key_id": "a", "secret_access_key": "hunter2", "expires_at": "soon"},

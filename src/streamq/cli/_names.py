@@ -19,7 +19,7 @@ Encoded: TypeAlias = Annotated[
     typer.Option(
         "--encoded",
         "-e",
-        help="STREAM is percent-encoded, as names with invisible characters are shown.",
+        help="The argument is percent-encoded, as names with invisible characters are shown.",
     ),
 ]
 """Option of the commands that take a name."""

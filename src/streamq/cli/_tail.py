@@ -53,7 +53,12 @@ def tail(
         bool, typer.Option("--json", help="Print every event as one line of JSON with its cursor.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option(help="Print until the stream ends, or only what is stored now.")
+        bool,
+        typer.Option(
+            "--follow/--no-follow",
+            "-f",
+            help="Print until the stream ends, or only what is stored now.",
+        ),
     ] = True,
     wait: Annotated[
         float,

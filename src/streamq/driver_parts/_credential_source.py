@@ -5,20 +5,18 @@ Design: docs/design/configuration.md.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import importlib.metadata
 import inspect
 import pkgutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from streamq._errors import BackendUnavailableError, ConfigurationError, error_text
 
 from ._credentials import mask_credentials
 from ._named_code import importing_named_code
+from ._one_thread import OneThread
 
 GROUP = "streamq.credentials"
 """Entry points that return credentials; each one is a :data:`CredentialCall`."""
@@ -39,6 +37,7 @@ class CredentialSource:
         files: Files that contain one credential each, by its name. A line break at the end is not
             part of it.
         fixed: Credentials that do not change, by name.
+        required: Names of credentials without which nobody can log in.
     """
 
     def __init__(
@@ -49,6 +48,7 @@ class CredentialSource:
         call: str | CredentialCall | None = None,
         files: Mapping[str, Path] | None = None,
         fixed: Mapping[str, str] | None = None,
+        required: Iterable[str] = (),
     ) -> None:
         self._prefix = prefix
         self._names = names
@@ -56,8 +56,9 @@ class CredentialSource:
         self._call: CredentialCall | None = None
         self._files = dict(files or {})
         self._fixed = dict(fixed or {})
+        self._required = tuple(required)
         self._has_answered = False
-        self._in_threads: dict[str, asyncio.Future[Any]] = {}
+        self._thread = OneThread()
 
     @property
     def is_dynamic(self) -> bool:
@@ -76,30 +77,13 @@ class CredentialSource:
         """
         found = dict(self._fixed)
         for name, path in self._files.items():
-            found[name] = await self._in_thread(name, partial(self._read, name, path))
+            found[name] = await self._thread.call(partial(self._read, name, path), name)
         if self._given is not None:
             found.update(await self._ask())
+        if missing := [name for name in self._required if not found.get(name)]:
+            raise ConfigurationError(f"{self._prefix}CREDENTIALS returned no {missing[0]}")
         self._has_answered = True
         return found
-
-    async def _in_thread(self, key: str, function: Callable[[], Any]) -> Any:
-        """Return what a function returns, which runs in one thread at a time.
-
-        A thread cannot be cancelled: if each try began one, a source that hangs would take all
-        threads of the process.
-        """
-        running = self._in_threads.get(key)
-        is_ours = running is None or running.done()
-        if running is None or is_ours:
-            loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-            running = loop.run_in_executor(None, context.run, function)
-            running.add_done_callback(_retrieve)
-            self._in_threads[key] = running
-        answer = await asyncio.shield(running)
-        if not inspect.isawaitable(answer):
-            return answer
-        # Only one task can await it.
-        return await answer if is_ours else await self._in_thread(key, function)
 
     def _read(self, name: str, path: Path) -> str:
         setting = f"{self._prefix}{name.upper()}_FILE"
@@ -107,7 +91,7 @@ class CredentialSource:
             text = path.read_text("utf-8").rstrip("\r\n")
         except (OSError, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-            raise self._failure(f"{setting}: cannot read {str(path)!r}: {reason}") from None
+            raise self._failure(f"{setting}: cannot read {str(path)!r} ({reason})") from None
         if not text:
             raise self._failure(f"{setting}: {str(path)!r} is empty")
         return text
@@ -117,7 +101,7 @@ class CredentialSource:
         label = f"{self._prefix}CREDENTIALS"
         try:
             blocks = not inspect.iscoroutinefunction(call)
-            answer = await self._in_thread("", call) if blocks else await call()  # type: ignore[misc]
+            answer = await self._thread.call(call) if blocks else await call()  # type: ignore[misc]
         except Exception as exc:
             text = mask_credentials(error_text(exc))
             raise self._failure(f"{label}: {type(exc).__name__}: {text}") from exc
@@ -158,9 +142,3 @@ class CredentialSource:
 
     def _example(self) -> str:
         return "{" + ", ".join(f'"{name}": "..."' for name in sorted(self._names)) + "}"
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Mark an error as seen, in case no task waits any more."""
-    if not future.cancelled():
-        future.exception()

@@ -280,9 +280,14 @@ class TemporalEndpoint:
         Raises:
             AccessDeniedError: Temporal refuses the API key.
             BackendUnavailableError: Temporal cannot be reached; the message names the likely cause.
+            ConfigurationError: The address has a scheme.
         """
         from temporalio.client import Client
 
+        if "://" in self.address:
+            raise ConfigurationError(
+                f"the address of Temporal is {self.address!r}: give host:port, without a scheme"
+            )
         try:
             return await Client.connect(
                 self.address,

@@ -79,6 +79,13 @@ class CatchUp:
         read.clients += 1
         return PageRequest(None, read)
 
+    async def turn(self, client: str) -> None:
+        """Wait until a client that is behind may be sent something.
+
+        Cancellation: leaves nothing behind.
+        """
+        await self._pacer.turn(client)
+
     async def aclose(self) -> None:
         """Stop all reads; the clients that wait for one have been stopped before."""
         for task in list(self._tasks):
@@ -118,7 +125,7 @@ class CatchUp:
         self, hub: Hub, place: ReadPlace, turn: asyncio.Future[str]
     ) -> EventPage | None:
         """Return the page after a place; ``None`` if nothing is stored after it."""
-        await turn  # given back when this task has ended
+        client = await turn  # given back when this task has ended
         reader = self._reader(await self._open_queue(), hub, place)
         try:
             # One read from the backend, and all events that are in it.
@@ -131,7 +138,7 @@ class CatchUp:
         frames: list[Frame] = []
         gaps: dict[int, Gap] = {}
         is_end = reader.seal is not None
-        async with self._pacer.steps() as steps:
+        async with self._pacer.steps(client) as steps:
             for each in events:
                 event = clip(each, place.offset)
                 if event is None:

@@ -55,6 +55,7 @@ class Follower:
         self._waiting = waiting
         self._place = read_place
         self._request: PageRequest | None = None
+        self._is_behind = False
 
     @property
     def place(self) -> EventPlace:
@@ -94,6 +95,8 @@ class Follower:
 
     async def _read(self, max_wait: float) -> bytes:
         hub = self.hub
+        if self._is_behind:
+            await self._catch_up.turn(self.client)
         changed = hub.changed  # taken before the ring is read, so that no change is missed
         if self._request is None:
             self._compare(hub.epochs.at(self.offset))
@@ -104,12 +107,14 @@ class Follower:
                 data, offset = found
                 if data:
                     self._advance(offset, 0)
+                self._is_behind = self.offset < hub.ring.offset
                 if hub.is_ended and self.offset >= hub.ring.offset:
                     self.is_ended = True
                 elif not data:
                     hub.raise_failure()
                     await _wait(changed, max_wait)
                 return data
+        self._is_behind = False  # a page has turns of its own
         return await self._read_page(max_wait, changed)
 
     async def _read_page(self, max_wait: float, changed: asyncio.Event) -> bytes:
@@ -134,6 +139,7 @@ class Follower:
             self._place = None
             await _wait(changed, min(max_wait, _EMPTY_PAGE_SECONDS))
             return b""
+        await self._catch_up.turn(self.client)
         data = b""
         self._compare(page.epochs.at(self.offset))
         if page.last >= self.offset:  # who wrote the event is not stored any more
@@ -144,7 +150,6 @@ class Follower:
             self.is_ended = page.is_end and self.offset == page.last
         if self.offset >= page.last:
             self._place = page.end
-        await asyncio.sleep(0)  # a read that never blocks must not starve other clients
         return data
 
     def _advance(self, offset: int, epoch: int) -> None:

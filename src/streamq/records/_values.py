@@ -100,7 +100,7 @@ def encode_value(value: object) -> tuple[Encoding, bytes]:
     except (TypeError, ValueError, RecursionError) as exc:
         raise SerializationError(
             f"cannot serialise a chunk of type {type(value).__name__}: {error_text(exc)}. "
-            "Send str, bytes or a JSON-serialisable value."
+            "Send str, bytes or a JSON-serialisable value, without NaN and Infinity."
         ) from exc
 
 

@@ -233,7 +233,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     connecting = _CONNECTING.fullmatch(text)
-    return connecting[1] if connecting else text or type(error).__name__
+    return connecting[1] if connecting else text.rstrip(".") or type(error).__name__
 
 
 _TABLE = ErrorTable(
