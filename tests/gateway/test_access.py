@@ -115,7 +115,7 @@ async def test_other_sites_get_nothing_without_cors(start: Serve, queue: Watched
 async def test_a_malformed_origin_is_refused(start: Serve, origin: str) -> None:
     """It is the client's fault: no 500, and no traceback in the log for each request."""
     served = await start()
-    headers = {"Origin": origin.encode("latin-1")}
+    headers = {b"Origin": origin.encode("latin-1")}
     response = await served.client.get("/healthz", headers=headers)
     assert response.status_code == 403
 

@@ -81,8 +81,7 @@ async def test_an_id_just_before_the_seal_is_compared(start: Serve, queue: Watch
     await queue.delete(NAME)
     await write(queue, "new 1", is_sealed=False, epoch=11)
     await write(queue, "new 2", epoch=12)  # a reset, a chunk, the seal
-    for options in ({}, {"ring_bytes": 64}):
-        served = await start(**options)
+    for served in (await start(), await start(ring_bytes=64)):
         for number in (1, 2, 3):
             events = await served.collect("s", last_event_id=f"{number}@10")
             assert [event.event for event in events] == ["error"], number
