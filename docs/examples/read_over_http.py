@@ -29,7 +29,7 @@ async def follow(url: str) -> AsyncIterator[dict[str, Any]]:
                     response = source.response
                     if response.status_code == 204:  # this client already has the end
                         return
-                    if response.status_code == 503:  # comes back: Retry-After says when
+                    if response.status_code in (429, 503):  # full: Retry-After says when
                         await asyncio.sleep(float(response.headers.get("Retry-After", pause)))
                         continue
                     if response.status_code != 200:  # 404, 409 (another stream has the name now)
