@@ -13,7 +13,8 @@ export async function* follow(url, { pause = 1000, signal } = {}) {
       const headers = place ? { "Last-Event-ID": place } : {};
       const response = await fetch(url, { headers, signal });
       if (response.status === 204) return; // this client already has the end
-      if (![200, 429, 503].includes(response.status)) { // 404; 409: another stream
+      const passes = [429, 502, 503, 504].includes(response.status); // by itself
+      if (response.status !== 200 && !passes) { // 404; 409: another stream
         throw Object.assign(new Error(await response.text()), { isFinal: true });
       }
       if (response.status === 200) {

@@ -29,8 +29,9 @@ async def follow(url: str) -> AsyncIterator[dict[str, Any]]:
                     response = source.response
                     if response.status_code == 204:  # this client already has the end
                         return
-                    if response.status_code in (429, 503):  # full: Retry-After says when
-                        await asyncio.sleep(float(response.headers.get("Retry-After", pause)))
+                    if response.status_code in (429, 502, 503, 504):  # passes by itself
+                        after = response.headers.get("Retry-After", "")
+                        await asyncio.sleep(float(after) if after.isdigit() else pause)
                         continue
                     if response.status_code != 200:  # 404, 409 (another stream has the name now)
                         raise RuntimeError((await response.aread()).decode())

@@ -44,6 +44,8 @@ from .driver_parts._credentials import mask_credentials
 class StreamqError(Exception):
     """Base class of every streamq error. What looks like a secret is masked in the message.
 
+    The name of the stream is shown whole, whatever it looks like, so that it can be copied.
+
     Attributes:
         code: Stable machine-readable name of the situation.
         backend: Name of the driver if a backend was involved, else ``None``.
@@ -57,7 +59,7 @@ class StreamqError(Exception):
     def __init__(
         self, message: str, *, backend: str | None = None, stream: str | None = None
     ) -> None:
-        message = mask_credentials(message)
+        message = mask_credentials(message, keep=stream or "")
         super().__init__(message)
         self.message = message
         self.backend = backend

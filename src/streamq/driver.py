@@ -8,8 +8,8 @@ other features of a plugin.)
 Parts that several drivers need are here, too: :class:`Tap` and :func:`within_bounds` for reading,
 :func:`stored_stream` and :func:`skip_foreign` for listing,
 :class:`translated_errors` and :class:`ErrorTable` for errors, :class:`Calls`,
-:class:`SingleFlight`, :func:`together` and :func:`to_the_end` for what is under way,
-:class:`Closing` and :func:`close_all` for the end, :class:`TemporalTarget` and
+:class:`SingleFlight`, :class:`OneThread`, :func:`together` and :func:`to_the_end` for what is under
+way, :class:`Closing` and :func:`close_all` for the end, :class:`TemporalTarget` and
 :func:`leaving_sdk` for Temporal, :class:`CredentialSource` and :func:`importing_named_code` for
 what settings name, :func:`mask_credentials`, :func:`seen_value` and :func:`terminal_text` for what
 is shown. A driver may use them or not.
@@ -57,6 +57,7 @@ from .driver_parts._credentials import mask_credentials, mask_data, mask_value, 
 from .driver_parts._home import Home
 from .driver_parts._home import guard_calls as _guard_calls
 from .driver_parts._named_code import importing_named_code
+from .driver_parts._one_thread import OneThread
 from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
 from .driver_parts._single_flight import SingleFlight
 from .driver_parts._stored_names import skip_foreign, stored_stream
@@ -487,6 +488,7 @@ __all__ = [
     "ForeignLoopError",
     "Home",
     "LatencyClass",
+    "OneThread",
     "QueueOptions",
     "RetryPolicy",
     "SealedError",

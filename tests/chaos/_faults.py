@@ -9,7 +9,7 @@ from streamq.testing import Direction, FaultProxy
 
 from ._processes import Victim
 from ._redis import RedisPair
-from ._schedule import READER_LINK, WORKER_LINK, Fault, FaultKind
+from ._schedule import READER_LINK, REDIS, WORKER_LINK, Fault, FaultKind
 
 _HOLDS = {
     FaultKind.HOLD: None,
@@ -44,6 +44,7 @@ class Saboteur:
         self._servers = servers
         self._victims = victims
         self._links = links
+        self._redis_turn = asyncio.Lock()
 
     async def run(self, schedule: Sequence[Fault]) -> None:
         """Carry out a schedule that begins now; return when all faults have ended."""
@@ -57,6 +58,14 @@ class Saboteur:
             link.heal()
 
     async def _do(self, fault: Fault) -> None:
+        if fault.target == REDIS:
+            # A slow machine must not make one fault of the servers overtake another.
+            async with self._redis_turn:
+                await self._carry_out(fault)
+        else:
+            await self._carry_out(fault)
+
+    async def _carry_out(self, fault: Fault) -> None:
         if fault.kind is FaultKind.KILL:
             await self._kill(self._victims[fault.target], fault.seconds)
         elif fault.kind is FaultKind.PAUSE:
@@ -86,6 +95,8 @@ class Saboteur:
 
     async def _pause(self, victim: Victim, seconds: float) -> None:
         paused = victim.pause()
+        if paused is None:
+            return
         self.done += 1
         try:
             await asyncio.sleep(seconds)

@@ -53,10 +53,13 @@ class Victim:
         """End it with SIGKILL, and wait until it has ended."""
         raise NotImplementedError
 
-    def pause(self) -> int:
-        """Stop it with SIGSTOP; return the process id, which :meth:`resume` needs."""
-        with contextlib.suppress(ProcessLookupError):  # it ended by itself: a crash, counted there
-            os.kill(self.pid, signal.SIGSTOP)
+    def pause(self) -> int | None:
+        """Stop it with SIGSTOP.
+
+        Returns:
+            The process id, which :meth:`resume` needs; ``None`` if it has ended by itself.
+        """
+        os.kill(self.pid, signal.SIGSTOP)
         return self.pid
 
     def resume(self, pid: int) -> None:
@@ -113,9 +116,9 @@ class Child(Victim):
         return self.is_wanted and self._process is not None and not self._process.is_alive()
 
     def start(self) -> None:
-        """Start it."""
+        """Start it, unless it runs: after a crash, two may ask for it."""
         with self._lock:
-            if self._is_over:
+            if self._is_over or (self._process is not None and self._process.is_alive()):
                 return
             self._process = self._create()
             self._process.start()
@@ -125,6 +128,13 @@ class Child(Victim):
         """End it with SIGKILL."""
         with self._lock:
             self._kill()
+
+    def pause(self) -> int | None:
+        """Stop it with SIGSTOP, unless it has ended by itself: the run counts that as a crash."""
+        with self._lock, contextlib.suppress(ProcessLookupError):
+            if not self.has_crashed:
+                return super().pause()
+        return None
 
     def end(self) -> None:
         """End it for good."""

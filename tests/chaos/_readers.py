@@ -113,7 +113,7 @@ class DirectReader(Reader):
     async def run(self) -> None:
         """Read until killed."""
         self._settings = configure(self.setup.reader_redis_url, self.setup.password_file)
-        self._queue = await open_patiently(self._settings)
+        self._queue = await open_patiently(self._settings, self.setup.password_file)
         await super().run()
 
     async def events(
@@ -137,7 +137,7 @@ class SubscribedReader(Reader):
     async def run(self) -> None:
         """Read until killed."""
         self._settings = configure(self.setup.reader_redis_url, self.setup.password_file)
-        self._queue = await open_patiently(self._settings)
+        self._queue = await open_patiently(self._settings, self.setup.password_file)
         self._client = await Client.connect(self.setup.temporal_address)
         await super().run()
 
@@ -181,7 +181,7 @@ class SseReader(Reader):
                 if response.status_code != httpx.codes.OK:
                     await response.aread()
                     _check_status(response)
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    await asyncio.sleep(float(response.headers.get("Retry-After", _PAUSE_SECONDS)))
                     return
                 async for sent in EventSource(response).aiter_sse():
                     data = json.loads(sent.data)
@@ -203,7 +203,7 @@ class SseReader(Reader):
 
 
 def _check_status(response: httpx.Response) -> None:
-    if response.status_code not in (502, 503, 504):
+    if response.status_code not in (429, 502, 503, 504):
         raise _GivesUpError(f"the gateway answers {response.status_code}: {response.text}")
 
 

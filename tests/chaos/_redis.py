@@ -20,7 +20,9 @@ from ._processes import ServerVictim
 from ._schedule import REDIS
 
 USER = "streamq"
-_ROLE_SECONDS = 4.0
+_READY_SECONDS = 4.0
+_HAND_OVER_MILLISECONDS = 2_000
+_ROLES_SECONDS = 60.0
 _AGAIN_SECONDS = 0.1
 _OPTIONS = ("--appendfsync", "always", "--repl-diskless-sync-delay", "0")
 
@@ -65,26 +67,41 @@ class RedisPair:
         """Make the replica the primary; return whether it was able to take over.
 
         The old primary stays up as a replica, with its connections. It hands over everything that
-        it has acknowledged, so that nothing may be lost.
+        it has acknowledged, so that nothing may be lost. Neither may be stopped meanwhile.
+
+        Raises:
+            TimeoutError: The servers do not agree which of them is the primary.
         """
         old, new = self._servers
-        with contextlib.suppress(RedisError, TimeoutError, AssertionError):
-            async with asyncio.timeout(_ROLE_SECONDS):
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
                 # A server that is still writing its log anew would lose what it took meanwhile.
                 await self._until(new, _is_ready)
-                async with self._client(old) as client:
-                    await client.execute_command("FAILOVER", "TO", "127.0.0.1", new.port)
-                await self._until(new, lambda facts: facts["role"] == "master")
-                self._servers.reverse()
-                return True
-        with contextlib.suppress(RedisError, TimeoutError):
+        except (RedisError, TimeoutError):
+            return False
+        with contextlib.suppress(RedisError):  # it had to wait: what came of it is seen below
             async with self._client(old) as client:
-                await client.execute_command("FAILOVER", "ABORT")
-            async with self._client(new) as client:
-                if (await client.info())["role"] == "master":  # too late to abort
-                    self._servers.reverse()
-                    return True
-        return False
+                await client.execute_command(
+                    "FAILOVER", "TO", "127.0.0.1", new.port, "TIMEOUT", _HAND_OVER_MILLISECONDS
+                )
+        # Not aborted once it is under way: each could then take itself for the primary.
+        async with asyncio.timeout(_ROLES_SECONDS):
+            self._servers = await self._by_role()
+        return self.primary is new
+
+    async def _by_role(self) -> list[EmbeddedRedis]:
+        """Return primary and replica, as soon as both servers say which they are."""
+        while True:
+            roles: dict[object, EmbeddedRedis] = {}
+            with contextlib.suppress(RedisError):
+                for server in self._servers:
+                    async with self._client(server) as client:
+                        facts = await client.info("replication")
+                    if facts["master_failover_state"] == "no-failover":
+                        roles[facts["role"]] = server
+            if len(roles) == len(self._servers):
+                return [roles["master"], roles["slave"]]
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def rotate(self, seconds: float) -> None:
         """Replace the password; after some seconds the old one is refused and connections end."""
@@ -178,7 +195,7 @@ class PrimaryVictim(ServerVictim):
         self._server = self._pair.primary
         super().kill()
 
-    def pause(self) -> int:
+    def pause(self) -> int | None:
         """Stop the primary."""
         self._server = self._pair.primary
         return super().pause()

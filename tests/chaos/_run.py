@@ -42,11 +42,14 @@ from ._workload import STREAMS_PER_SECOND, make_plan
 
 LATE_READER = "late-1"
 WORKFLOW_SECONDS = 150.0
-"""How long workflows may take to complete after the last fault. Temporal waits for up to 100 s
-before the next attempt of an activity that has failed often."""
+"""How long no workflow may complete after the last fault, until the rest counts as hung. Temporal
+waits for up to 100 s before the next attempt of an activity that has failed often."""
 
 READER_SECONDS = 30.0
-"""How long a reader may take to read every end, after the last workflow."""
+"""How long readers may read nothing, after the last workflow, until they count as hung. It is not
+the time for all of it: a machine that is busy with other things reads slowly."""
+
+_LONGEST_SECONDS = 900.0
 
 _POLL_SECONDS = 0.1
 _CRASH_PAUSE_SECONDS = 0.5
@@ -207,7 +210,8 @@ class Run:
     async def _settle(self, fleet: Fleet, setup: Setup) -> None:
         """Wait until all streams have ended; the checker finds those that do not end in time."""
         self._progress.phase, streams = "settling", self._progress.streams
-        await self._until(lambda: self._progress.completed == streams, WORKFLOW_SECONDS)
+        progress = self._progress
+        await self._until(lambda: progress.completed == streams, WORKFLOW_SECONDS)
         await self._until(lambda: self._have_ended(READERS), READER_SECONDS)
         self._progress.phase = "reading late"
         await asyncio.to_thread(fleet.add, LATE_READER, setup)
@@ -221,9 +225,13 @@ class Run:
         return all(self._ended[reader] == self._progress.streams for reader in readers)
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + seconds
-        while not condition() and clock() < deadline:  # noqa: ASYNC110 - files have no event
+        """Wait for a condition, as long as something happens within so many seconds."""
+        clock, progress = asyncio.get_running_loop().time, self._progress
+        end = clock() + _LONGEST_SECONDS
+        done, since = (-1, -1), clock()
+        while not condition() and clock() < min(since + seconds, end):
+            if done != (progress.completed, progress.events):
+                done, since = (progress.completed, progress.events), clock()
             await asyncio.sleep(_POLL_SECONDS)
 
     def _watch(self, reader: str, setup: Setup) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamq import (
-    AccessDeniedError,
     BackendUnavailableError,
     ConfigurationError,
     Settings,
@@ -84,10 +83,18 @@ def configure(redis_url: str, password_file: Path) -> Settings:
     return load_settings()
 
 
-async def open_patiently(settings: Settings) -> ChunkQueue:
-    """Open the queue as soon as the backend is available, and the password's file is there."""
+async def open_patiently(settings: Settings, password_file: Path) -> ChunkQueue:
+    """Open the queue as soon as the backend is available, and the password's file is there.
+
+    Every other error is one that a program would report, and ends the process.
+    """
     while True:
+        was_there = password_file.exists()  # noqa: ASYNC240 - a local file
         try:
             return await open_queue(settings)
-        except (AccessDeniedError, BackendUnavailableError, ConfigurationError):
-            await asyncio.sleep(_RETRY_PAUSE_SECONDS)
+        except BackendUnavailableError:
+            pass
+        except ConfigurationError:
+            if was_there and password_file.exists():  # noqa: ASYNC240
+                raise
+        await asyncio.sleep(_RETRY_PAUSE_SECONDS)

@@ -72,7 +72,7 @@ async def run_worker(setup: Setup, name: str) -> None:
     settings = configure(setup.worker_redis_url, setup.password_file)
     path = setup.attempts_directory / f"{name}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
     with Ledger(path) as ledger:
-        queue = await open_patiently(settings)
+        queue = await open_patiently(settings, setup.password_file)
         client = await Client.connect(setup.worker_temporal_addresses[name])
         producers = Producers(ledger)
         await Worker(

@@ -287,6 +287,7 @@ def test_copy_without_a_bug_passes(module: str) -> None:
     hunt(Mutation(module, "return", "return"), 50)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_seeded_bug_is_found(name: str) -> None:
     """A test against a model proves something only if it fails when the code is wrong."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import threading
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,48 @@ async def test_what_is_no_source_is_refused_without_its_answer(call: object, mes
 
 def test_fixed_credentials_are_not_asked_again() -> None:
     assert not CredentialSource("STREAMQ_X_", NAMES, fixed={"password": "x"}).is_dynamic
+
+
+async def test_function_that_hangs_takes_one_thread() -> None:
+    """A secret store that is down must not take every thread of the process, try by try."""
+    begun, release = threading.Semaphore(0), threading.Event()
+    answers = iter(("late", "next"))
+
+    def ask() -> dict[str, str]:
+        begun.release()
+        assert release.wait(30)
+        return {"password": next(answers)}
+
+    source = CredentialSource("STREAMQ_X_", NAMES, call=ask)
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await source.get()
+    waiting = [asyncio.ensure_future(source.get()) for _ in range(3)]
+    await asyncio.sleep(0)
+    release.set()
+    assert await asyncio.gather(*waiting) == [{"password": "late"}] * 3
+    assert begun.acquire()
+    assert not begun.acquire(blocking=False)
+    assert await source.get() == {"password": "next"}
+
+
+async def test_function_that_returns_an_awaitable_may_be_asked_by_many_at_once() -> None:
+    """Such as a callable object of a library: each answer can be awaited once."""
+
+    class Store:
+        async def __call__(self) -> dict[str, str]:
+            return {"password": "x"}
+
+    source = CredentialSource("STREAMQ_X_", NAMES, call=Store())
+    assert await asyncio.gather(*(source.get() for _ in range(5))) == [{"password": "x"}] * 5
+
+
+@pytest.mark.parametrize("given", [{"username": "ada"}, {"username": "ada", "password": ""}])
+async def test_credentials_that_are_needed_are_named_where_they_are_missing(
+    given: dict[str, str],
+) -> None:
+    """Otherwise the mistake in a function looks like a wrong password, or like a failure."""
+    source = CredentialSource("STREAMQ_X_", NAMES, call=lambda: given, required=["password"])
+    with pytest.raises(ConfigurationError, match="STREAMQ_X_CREDENTIALS returned no password"):
+        await source.get()

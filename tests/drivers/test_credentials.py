@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.hostile_values import SECRETS
 
+from streamq import StreamNotFoundError
 from streamq.driver import mask_credentials, mask_data, seen_value
 
 
@@ -57,6 +58,20 @@ def test_no_form_of_a_secret_is_shown(text: str) -> None:
         "basic authentication and bearer tokens are supported",
         "MIGRATION OF THE DATABASE TO ANOTHER PLACE THAT IS LONG ENOUGH TO BE A KEY",
         "http://127.0.0.1:8330/?stream=demo-1/2/default",
+        "unexpected token: '}' at 3",
+        "Unexpected token '}' in JSON",
+        "SerializationError: not a Token: score",
+        "second pass: done; pass: 3 of 5",
+        "bad signature: f(x)",
+        "f(x: int, token: str) -> None",
+        "authorization: denied for the user",
+        "password=None, token=null, missing password: required",
+        "the option --password needs a value",
+        "the API key: see the documents",
+        "assert token == None",
+        "registry/app:1.2@sha256:da39a3ee",
+        "mailto:somebody@example.com",
+        "sk-learn-pipeline-of-many-steps",
     ],
 )
 def test_what_is_no_secret_is_shown(text: str) -> None:
@@ -72,7 +87,52 @@ def test_a_value_of_several_lines_is_never_shown() -> None:
     assert seen_value("soon") == "'soon'"
 
 
-def test_masking_takes_time_that_grows_with_the_text_only() -> None:
-    """The text of a server's answer may have any length and form."""
-    for text in ("a:" * 50_000, "password" * 20_000, "-----BEGIN " * 10_000, "x=" * 50_000):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password: hunter2 is wrong",
+        "Invalid password 'hunter2'",
+        "invalid token: hunter2",
+        "not a secret: 'hunter2'",
+        "if password == 'hunter2':",
+        "assert token != 'hunter2'",
+        "API key: hunter2",
+        "error: authorization: MyScheme of hunter2",
+        "the password: hunterxx.",
+        "--password hunterxx now",
+    ],
+)
+def test_what_looks_like_a_secret_in_a_sentence_is_not_shown(text: str) -> None:
+    """Servers quote what they refuse."""
+    masked = mask_credentials(text)
+    assert "hunter" not in masked
+    assert mask_credentials(masked) == masked
+
+
+def test_the_name_of_a_stream_stays_whole_in_an_error() -> None:
+    """It is copied, and a workflow id may look like an address with a password."""
+    error = StreamNotFoundError(
+        "no stream t/user:ann@example.com at redis://me:hunter2@host",
+        stream="t/user:ann@example.com",
+    )
+    assert str(error) == "no stream t/user:ann@example.com at redis://***@host"
+
+
+PARTS = [
+    *("@", "a=", "://", "a:", "token: a ", "-----BEGIN ", "bearer ", "--token ", "%3Da", '\\"'),
+    *("password='a\\'", "a:b@,a:/", "key: ", " ", "aA1/"),
+]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("password:", "cookie:", "eyJ-", "sk-"),
+        *(pytest.param(part, marks=pytest.mark.full) for part in PARTS),
+    ],
+)
+def test_masking_takes_time_that_grows_with_the_text_only(part: str) -> None:
+    """The text of a server's answer may have any length and form: 50 KB took half a minute."""
+    repeated = part * (200_000 // len(part))
+    for text in (repeated, f"{repeated} word word", f"{repeated}@"):
         mask_credentials(text)

@@ -74,11 +74,19 @@ async def main(is_open):
     await delete_and_write_again(queue)
     await queue.aclose()
 
-asyncio.run(main(sys.argv[1] == "open"))
+async def sweep():
+    async with open_queue(settings) as queue:
+        for index in range(20):
+            await queue.append(FIRST, [Entry(1, index, os.urandom(2**15))])
+    fill_disk()
+    async with open_queue(settings) as queue:
+        assert await queue.sweep() == 0
+
+asyncio.run(sweep() if sys.argv[1] == "sweep" else main(sys.argv[1] == "open"))
 """
 
 
-@pytest.mark.parametrize("queue", ["open", "closed"])
+@pytest.mark.parametrize("queue", ["open", "closed", "sweep"])
 def test_full_disk_can_be_read_and_freed(queue: str, tmp_path: Path) -> None:
     """ "Delete streams" is the advice; it has to work at the moment when it is needed."""
     unshare = shutil.which("unshare")

@@ -45,6 +45,7 @@ async def test_a_rebound_name_reads_nothing(start: Serve, queue: WatchedQueue) -
     bad = ["evil.example", f"evil.example:{port}", "localhost.evil.example", "127.0.0.1.nip.io"]
     bad += ["EVIL.example.", "xn--80ak6aa92e.com", "localhost@evil.example", "a b", "[::1].evil"]
     bad += ["testserver.evil.example", "evil.example%0a", "[evil]", "http://localhost", "a,b"]
+    bad += ["local.evil.example", "evilhome.arpa", "internal.example"]
     for host in bad:
         for path in ROUTES if host == bad[0] else ["/streams/s/events"]:
             response = await served.client.get(path, headers={"Host": host})
@@ -54,7 +55,8 @@ async def test_a_rebound_name_reads_nothing(start: Serve, queue: WatchedQueue) -
             assert "secret" not in response.text
     good = [f"127.0.0.1:{port}", "localhost", f"LOCALHOST:{port}", "a.localhost", "127.8.9.1"]
     good += [f"[::1]:{port}", "[::1]", "localhost.", "192.168.1.20:8330", "[fe80::1]:1"]
-    good += ["streamq", "testserver", "gateway.test"]  # nobody can register these
+    good += ["streamq", "testserver", "gateway.test", "streamq.ns.svc.cluster.local:8330"]
+    good += ["host.docker.internal", "nas.home.arpa", "Box.LOCAL."]  # nobody can register these
     for host in good:
         response = await served.client.get("/streams/s/events", headers={"Host": host})
         assert response.status_code == 200, host
@@ -109,6 +111,15 @@ async def test_other_sites_get_nothing_without_cors(start: Serve, queue: Watched
     assert (await served.client.get("/streams/s", headers=own)).status_code == 200
 
 
+@pytest.mark.parametrize("origin", ["http://[", "http://[x]", "http://a:b:c", "://", "http://\xff"])
+async def test_a_malformed_origin_is_refused(start: Serve, origin: str) -> None:
+    """It is the client's fault: no 500, and no traceback in the log for each request."""
+    served = await start()
+    headers = {"Origin": origin.encode("latin-1")}
+    response = await served.client.get("/healthz", headers=headers)
+    assert response.status_code == 403
+
+
 async def test_a_configured_origin_reads_by_cors(
     queue: WatchedQueue, settings: Settings, stack: AsyncExitStack
 ) -> None:
@@ -152,6 +163,7 @@ async def test_a_mounted_gateway_leaves_hosts_and_cors_to_its_parent(
         ({"gateway_hosts": "chat.example:8330"}, "without scheme and port"),
         ({"gateway_origins": "chat.example"}, "as browsers send them"),
         ({"gateway_origins": "https://chat.example/"}, "as browsers send them"),
+        ({"gateway_origins": "http://["}, "as browsers send them"),
     ],
 )
 def test_a_wrong_setting_is_reported_at_the_start(

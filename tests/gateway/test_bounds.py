@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from streamq.driver import ChunkQueue
 from streamq.gateway import GatewayOptions, create_app, serve
 from streamq.gateway._clients import Clients
 from streamq.gateway._log_limit import LogLimit
-from streamq.testing import Block
+from streamq.testing import Block, Delay
 
 from .served import Serve, WatchedQueue
 
@@ -104,6 +105,26 @@ async def test_a_stream_that_appears_gives_its_place_back(
         assert served.gateway.statistics().waiting == 0
         async with served.events("other", "wait=60") as other:
             assert other.response.status_code == 200
+
+
+async def test_clients_that_come_back_at_once_are_all_served(start: Serve) -> None:
+    """After a restart; an EventSource that gets 503 does not come again."""
+    served = await start(queue_seconds=0.001)
+    answers = await asyncio.gather(*(served.get("/healthz") for _ in range(100)))
+    assert Counter(answer.status_code for answer in answers) == {200: 100}
+
+
+async def test_what_asks_the_backend_is_bounded(start: Serve, queue: WatchedQueue) -> None:
+    """Readiness, and clients that have waited for streams in vain, all at the same time."""
+    served = await start(max_queries=4, client_share=1)
+    queue.always("describe", Delay(0.05))
+    ready = await asyncio.gather(*(served.get("/readyz") for _ in range(50)))
+    assert {answer.status_code for answer in ready} == {200}
+    assert queue.most_running["describe"] == 1
+    names = [f"/streams/never-{i}/events?wait=1" for i in range(60)]
+    for answer in await asyncio.gather(*map(served.get, names)):
+        assert '"error":"stream_not_found"' in answer.text
+    assert queue.most_running["describe"] <= 4
 
 
 async def test_event_streams_are_bounded(start: Serve, queue: WatchedQueue) -> None:
@@ -200,6 +221,29 @@ async def test_few_pages_are_read_at_once_and_live_events_pass(
         await eventually(lambda: served.gateway.statistics().page_waits == 0)
 
 
+async def test_a_page_is_read_in_the_turn_of_each_client_that_wants_it(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """Whoever asks for the pages of all streams must not delay others that want one of them."""
+    proxied = {"X-Forwarded-For": "192.0.2.1"}
+    served = await start(max_page_reads=2, trusted_proxies=("127.0.0.1",))
+    for i in range(6):
+        await write(queue, f"s-{i}", 200)
+    queue.always("read", lambda call: Block() if "s-0" in str(call.stream) else None)
+    greedy = [asyncio.create_task(served.raw("s-0"))]
+    await eventually(lambda: served.gateway.statistics().page_reads == 1)
+    greedy += [asyncio.create_task(served.raw(f"s-{i}")) for i in range(1, 6)]
+    await eventually(lambda: served.gateway.statistics().page_waits == 5)
+    other = await served.client.get("/streams/s-5/events", headers=proxied)
+    assert ids(other.content) == list(range(1, 202))
+    queue.heal()
+    for each in greedy:
+        each.cancel()
+    await asyncio.gather(*greedy, return_exceptions=True)
+    await eventually(lambda: served.gateway.statistics().page_reads == 0)
+    assert served.gateway.statistics().page_waits == 0
+
+
 async def test_what_is_not_live_is_read_by_a_queue_of_its_own(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +325,25 @@ async def test_a_client_that_goes_while_it_is_opened_leaves_nothing(
     assert served.gateway._held.held == 0
 
 
+async def test_a_client_that_goes_before_its_turn_gives_up_its_place(start: Serve) -> None:
+    """Clients that have waited too long ask again: serving the old requests first would be in vain.
+
+    A gateway under load would then be busy with requests that nobody waits for, for ever.
+    """
+    served = await start()
+    turns = served.gateway._gate._turns
+    await turns.take("another")  # no request may begin
+    requests = [asyncio.create_task(served.get("/streams/s")) for _ in range(5)]
+    await eventually(lambda: turns.waiting == 5)
+    stays = requests.pop()
+    for request in requests:
+        request.cancel()
+    await asyncio.gather(*requests, return_exceptions=True)
+    await eventually(lambda: turns.waiting == 1)
+    turns.give_back("another")
+    assert (await stays).status_code == 404
+
+
 def test_a_kind_of_line_is_logged_a_few_times_only() -> None:
     """Whoever can cause a line in the log must not be able to fill the disk."""
     limit = LogLimit()
@@ -311,6 +374,20 @@ def test_a_client_is_an_address(peer: str, forwarded: str | None, name: str) -> 
     headers = [] if forwarded is None else [(b"x-forwarded-for", forwarded.encode())]
     clients = Clients(["10.0.0.0/8"])
     assert clients.name({"client": (peer, 1), "headers": headers}) == name
+
+
+def test_a_proxy_that_is_not_named_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """All its users then share one client's part of each bound, and nothing else would say why."""
+    headers = [(b"x-forwarded-for", b"198.51.100.1")]
+    named = Clients(["10.0.0.0/8"])
+    for peer in ("10.0.0.1", "198.51.100.1"):  # the proxy; a server has read the header already
+        named.name({"client": (peer, 0), "headers": headers})
+    assert not caplog.records
+    unnamed = Clients()
+    for _ in range(3):
+        assert unnamed.name({"client": ("10.0.0.1", 1), "headers": headers}) == "10.0.0.1"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "STREAMQ_GATEWAY_TRUSTED_PROXIES" in caplog.text
 
 
 def test_settings_name_the_bounds_of_serve() -> None:

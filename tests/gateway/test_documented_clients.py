@@ -16,20 +16,61 @@ from .served import Serve, WatchedQueue
 EXAMPLES = Path(__file__).parents[2] / "docs/examples"
 
 
+REFUSALS = [
+    "429 Too Many Requests\r\nRetry-After: Wed, 21 Oct 2026 07:28:00 GMT",
+    "503 Service Unavailable\r\nRetry-After: 1",
+    "502 Bad Gateway",
+]
+STREAM = """id: 1@1
+event: chunk
+data: {"event":"chunk","value":"first"}
+
+id: 2@1
+event: end
+data: {"event":"end","state":"END"}
+
+"""
+
+
+@pytest.mark.parametrize("example", ["read_over_http.py", "read_over_http.mjs"])
+async def test_the_example_waits_for_what_passes_by_itself(example: str) -> None:
+    """A bound of the gateway, or a proxy whose gateway restarts, does not end a stream."""
+    answers = [f"{status}\r\nContent-Length: 0" for status in REFUSALS]
+    answers.append(f"200 OK\r\nContent-Length: {len(STREAM)}\r\nContent-Type: text/event-stream")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = answers.pop(0)
+        body = "" if answers else STREAM
+        writer.write(f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n{body}".encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, asyncio.timeout(60):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/streams/s/events"
+        process = await asyncio.create_subprocess_exec(
+            interpreter(example), str(EXAMPLES / example), url, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+    assert (process.returncode, output.decode().splitlines()) == (0, ["first", "-- END"])
+
+
+def interpreter(example: str) -> str:
+    return sys.executable if example.endswith(".py") else program("node", package="nodejs")
+
+
 @pytest.mark.parametrize("example", ["read_over_http.py", "read_over_http.mjs"])
 async def test_the_example_reads_to_the_end_of_the_stream(
     start: Serve, queue: WatchedQueue, example: str
 ) -> None:
     """Connections end by age, and by a gateway that stops; nothing is lost or printed twice."""
-    is_python = example.endswith(".py")
-    interpreter = sys.executable if is_python else program("node", package="nodejs")
     served = await start(max_age_seconds=0.2)
     url = f"{served.server.url}/streams/s/events"
     writer = await open_writer("s", queue=queue)
     await writer.send_chunk("first")
     await writer.flush()
     process = await asyncio.create_subprocess_exec(
-        interpreter, str(EXAMPLES / example), url, stdout=asyncio.subprocess.PIPE
+        interpreter(example), str(EXAMPLES / example), url, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:

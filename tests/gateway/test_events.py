@@ -110,9 +110,8 @@ async def test_a_client_that_has_the_end_gets_204(start: Serve, queue: WatchedQu
     async with open_writer("s", queue=queue) as writer:
         await writer.send_chunk("x")
     served = await start(linger_seconds=0.01)
-    for after in ("2", "3"):
-        response = await served.get(f"/streams/s/events?after={after}")
-        assert (response.status_code, response.content) == (204, b"")
+    response = await served.get("/streams/s/events?after=2")
+    assert (response.status_code, response.content) == (204, b"")
 
 
 async def test_an_offset_beyond_the_newest_event_is_refused(

@@ -75,6 +75,33 @@ async def test_an_id_of_an_earlier_stream_is_noticed_among_several_attempts(
         assert (await served.get("/streams/s/events?after=3@13")).status_code == 409
 
 
+async def test_an_id_just_before_the_seal_is_compared(start: Serve, queue: WatchedQueue) -> None:
+    """There the hub begins, which does not know who wrote the event before it."""
+    await write(queue, "old 1", "old 2", "old 3", "old 4", is_sealed=False, epoch=10)
+    await queue.delete(NAME)
+    await write(queue, "new 1", is_sealed=False, epoch=11)
+    await write(queue, "new 2", epoch=12)  # a reset, a chunk, the seal
+    for options in ({}, {"ring_bytes": 64}):
+        served = await start(**options)
+        for number in (1, 2, 3):
+            events = await served.collect("s", last_event_id=f"{number}@10")
+            assert [event.event for event in events] == ["error"], number
+            assert events[0].json()["error"] == "cursor"
+        assert [event.id for event in await served.collect("s", last_event_id="3@12")] == ["4@12"]
+
+
+async def test_a_place_beyond_the_end_is_refused(start: Serve, queue: WatchedQueue) -> None:
+    """204 would end an EventSource for good, which has not seen the stream of this name."""
+    await write(queue, "a", epoch=10)
+    served = await start()
+    assert (await served.get("/streams/s/events?after=2")).status_code == 204
+    for read in (False, True):
+        for place in ("3", "7", "7@9"):
+            response = await served.get(f"/streams/s/events?after={place}")
+            assert (response.status_code, response.json()["error"]) == (409, "cursor"), read
+        await served.collect("s")
+
+
 async def test_ids_without_an_epoch_stay_valid(start: Serve, queue: WatchedQueue) -> None:
     """Clients keep ids of an older gateway; they are taken as before."""
     await write(queue, "a", "b", epoch=10)

@@ -10,10 +10,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+
+from streamq.gateway._server_watch import ServerWatch
 
 _APP = """
 import asyncio, signal, sys, threading
@@ -101,6 +104,30 @@ async def test_servers_stop_with_an_event_stream_open(
     stops = await asyncio.gather(*(_stop(name, tmp_path) for name in found))
     late = {name: took for name, took in zip(found, stops, strict=True) if took > _SECONDS}
     assert not late
+
+
+def test_a_handler_that_was_wrapped_is_still_called_when_its_loop_has_ended() -> None:
+    """Ctrl-C in the next event loop of this process would be an error in a signal handler."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    is_left = False
+
+    async def watch() -> None:
+        nonlocal is_left
+        waiting = asyncio.create_task(ServerWatch().wait(lambda: not is_left, lambda: None))
+        await asyncio.sleep(0)
+        followed = signal.getsignal(signal.SIGTERM)
+        assert callable(followed)
+        signal.signal(signal.SIGTERM, partial(followed))
+        is_left = True
+        await waiting
+
+    try:
+        asyncio.run(watch())
+        signal.raise_signal(signal.SIGTERM)
+        assert received == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def _stop(name: str, folder: Path) -> float:

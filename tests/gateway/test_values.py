@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import pickle
 import subprocess
 from typing import Any, NoReturn
 
@@ -66,6 +67,9 @@ ODD: list[tuple[tuple[Encoding, bytes], dict[str, Any]]] = [
     ((Encoding.JSON, b"1" * 5_000), {"undecoded": {"encoding": "json", "size_bytes": 5_000}}),
     ((Encoding.JSON, str(2**64).encode()), {"value": 2**64}),
     ((Encoding.JSON, b'"\\ud83d \\ud83d\\ude00"'), {"value": "\ufffd 😀"}),
+    ((Encoding.JSON, b'{"a":"\xed\xa0\xbd"}'), {"value": {"a": "\ufffd"}}),  # not escaped
+    ((Encoding.JSON, b'"\xed\xa0\xbd\xed\xb8\x80\xed\x95\x9c"'), {"value": "😀한"}),
+    ((Encoding.JSON, b'"\xed\xff"'), {"undecoded": {"encoding": "json", "size_bytes": 4}}),
     ((Encoding.TEXT, b"a\xff"), {"undecoded": {"encoding": "text"}, "base64": "Yf8="}),
     ((Encoding.PAYLOAD, b"\xff"), {"undecoded": {"encoding": "unknown"}, "payload": "/w=="}),
     (payload("binary/null", b"", more=b"x"), {"value": None}),
@@ -133,6 +137,20 @@ async def test_the_configured_converter_decodes_payloads(
     assert chunks[1].value == {"a": 1.0}
     with pytest.raises(SerializationError, match=r"'binary/pickle'.*STREAMQ_DATA_CONVERTER"):
         _ = chunks[0].value
+
+
+async def test_a_number_that_is_too_long_to_write_blocks_nothing(
+    start: Serve, queue: WatchedQueue
+) -> None:
+    """Python refuses to write it, and each client of the stream would get an error for ever."""
+    await write(queue, payload("binary/pickle", pickle.dumps({"n": [10**5_000]})), encoded("next"))
+    served = await start()
+    served.gateway.settings = served.gateway.settings.model_copy(
+        update={"data_converter": CONVERTER_NAME}
+    )
+    long, after = await shown(served)
+    check(long, {"undecoded": {"encoding": "binary/pickle"}})
+    assert after == {"value": "next"}
 
 
 async def test_a_type_is_asked_of_the_configured_converter(

@@ -57,7 +57,7 @@ OPERATIONS: dict[str, Callable[[ChunkQueue, StreamId], Awaitable[object]]] = {
 }
 
 
-QUICK = {"denied", "a page", "a page that is not there", "nothing"}
+QUICK = {"denied", "a page"}
 LIKE_SQS = {
     ("an empty object", each)
     for each in ("read", "wait", "newest epoch", "list", "sweep", "delete")

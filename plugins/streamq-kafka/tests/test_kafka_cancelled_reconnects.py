@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import timedelta
+from typing import Any
 
 from kafka_brokers import Broker, hang_up
 from streamq.driver import START, BackendUnavailableError, ChunkQueue, Entry, QueueOptions
@@ -15,6 +16,7 @@ from streamq_kafka import KafkaDriver
 from streamq_kafka._queue import KafkaQueue
 
 _SOON = 10.0
+_NEW_LANE = 99
 _OPTIONS = QueueOptions(ttl=timedelta(minutes=5))
 
 
@@ -55,3 +57,30 @@ async def test_reconnecting_is_cancelled_at_every_await_again_and_again(apache: 
         assert used is not None
         await used.aclose()
         used = None
+
+
+async def test_connection_is_closed_whose_caller_leaves_as_it_is_made(apache: Broker) -> None:
+    """The caller is cancelled in the same turn of the event loop: nobody else has it."""
+    loop = asyncio.get_running_loop()
+    reports: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    queue = await KafkaDriver.open(_OPTIONS, apache.settings())
+    assert isinstance(queue, KafkaQueue)
+    connections = queue._cluster.connections
+    access, nodes = connections.brokers.access, connections.client.cluster.brokers()
+    connect, made = access.connect, []
+
+    async def connect_and_leave(*args: Any, **options: Any) -> Any:
+        made.append(await connect(*args, **options))
+        loop.call_soon(caller.cancel)
+        return made[-1]
+
+    access.connect = connect_and_leave  # type: ignore[method-assign]
+    connecting = connections._adapted._connected(nodes.pop().nodeId, group=_NEW_LANE)
+    caller = asyncio.ensure_future(connecting)
+    await asyncio.wait([caller])
+    assert [each.connected() for each in made] == [False] * len(made)
+    assert made
+    access.connect = connect  # type: ignore[method-assign]
+    await queue.aclose()
+    assert reports == []

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from streamq.devserver import free_port
 from streamq.driver import START, ChunkQueue, Entry, StreamId
 from streamq.testing import FaultProxy, OpenWith, new_stream
 from streamq_kafka import KafkaSettings
+from streamq_kafka._queue import KafkaQueue
 
 _LONG = 60.0
 _RETRY = RetryPolicy(_LONG)
@@ -138,19 +141,32 @@ async def test_queue_follows_brokers_to_other_addresses(
                 assert await _names(reading, other) == []
 
 
+@pytest.fixture
+def resolutions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Have names that end with ``.example`` resolved by a server that does not answer.
+
+    Returns the names whose resolution has begun.
+    """
+    resolve, release = socket.getaddrinfo, threading.Event()
+    begun: list[str] = []
+
+    def resolve_slowly(host: Any, *args: Any, **options: Any) -> Any:
+        if not str(host).endswith(".example"):
+            return resolve(host, *args, **options)
+        begun.append(host)
+        release.wait(_LONG)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_slowly)
+    yield begun
+    release.set()
+
+
 async def test_silent_servers_and_slow_names_delay_nothing(
-    apache: Broker, open_with: OpenWith, monkeypatch: pytest.MonkeyPatch, stream: StreamId
+    apache: Broker, open_with: OpenWith, resolutions: list[str], stream: StreamId
 ) -> None:
     """Several servers are configured so that any of them may be cut off, and their names, too."""
-    loop, silent = asyncio.get_running_loop(), free_port()
-    resolve = loop.getaddrinfo
-
-    async def resolve_slowly(host: str, port: int, **options: Any) -> Any:
-        if host.endswith(".example"):
-            await asyncio.sleep(_LONG)
-        return await resolve(host, port, **options)
-
-    monkeypatch.setattr(loop, "getaddrinfo", resolve_slowly)
+    silent = free_port()
     servers = [f"127.0.0.1:{silent}"] * 2 + ["slow.example:9092"] * 2
     address = ",".join([*servers, f"localhost:{apache.server.port}"])
     async with _silence(silent):
@@ -160,6 +176,19 @@ async def test_silent_servers_and_slow_names_delay_nothing(
         queue = await open_with(settings)
         await queue.append(stream, [Entry(1, 0, b"open")])
         assert await _stored(queue, stream) == [b"open"]
+
+
+async def test_slow_name_takes_one_thread(
+    apache: Broker, open_with: OpenWith, resolutions: list[str]
+) -> None:
+    """A resolution cannot be cancelled: one for each try would take every thread of the process."""
+    queue = await open_with(apache.settings())
+    assert isinstance(queue, KafkaQueue)
+    access = queue._cluster.connections.brokers.access
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            await access.connect("slow.example", 9092, request_timeout_ms=50)
+    assert resolutions == ["slow.example"]
 
 
 @pytest.mark.full

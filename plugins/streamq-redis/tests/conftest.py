@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis.asyncio
 
 from redis_streams import Bare, StartServer
+from streamq.devserver import free_port
 from streamq.driver import StreamId
 from streamq.testing import open_queue_fixture, open_with_fixture, stream_fixture
 from streamq_redis import RedisDriver, RedisSettings
@@ -47,10 +49,17 @@ def server(binary: Path) -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def start_server(binary: Path) -> Iterator[StartServer]:
     """Return a function that starts a server for one test."""
+    # Otherwise it waits for replicas that are gone, and stays if it cannot write to its disk.
+    ends_at_once = ("--shutdown-on-sigterm", "nosave", "now", "force")
     with ExitStack() as stack:
 
-        def start(**options: object) -> EmbeddedRedis:
-            return stack.enter_context(EmbeddedRedis(binary=binary, **options))  # type: ignore[arg-type]
+        def start(*, arguments: Sequence[str] = (), **options: Any) -> EmbeddedRedis:
+            # A node's port for other nodes is 10,000 above its own, unless it is set.
+            ports = ("--cluster-port", str(free_port()))
+            server = EmbeddedRedis(
+                binary=binary, arguments=(*ends_at_once, *ports, *arguments), **options
+            )
+            return stack.enter_context(server)
 
         yield start
 

@@ -45,6 +45,10 @@ SETTINGS = Settings(retry_seconds=60, operation_seconds=20)
 OPERATION_SECONDS = 1.5
 ONE_SERVER = pytest.mark.parametrize("binary", ["valkey"], indirect=True)
 """For what does not depend on the server's program."""
+BOTH_SERVERS = pytest.mark.parametrize(
+    "binary", ["valkey", pytest.param("redis", marks=pytest.mark.full)], indirect=True
+)
+"""For what does depend on it, and takes long."""
 
 _ARGUMENTS = ("--repl-diskless-sync-delay", "0")
 _SLOW_TO_LOAD = (
@@ -185,6 +189,7 @@ async def until_loaded(pair: Pair) -> None:
     assert pair.new.is_ready()
 
 
+@BOTH_SERVERS
 @pytest.mark.parametrize(
     ("fault", "seconds"),
     [

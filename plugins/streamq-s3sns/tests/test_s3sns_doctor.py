@@ -41,15 +41,19 @@ async def test_versions_in_a_bucket_prevent_erasure(settings: S3SnsSettings, s3:
 
 
 async def test_doctor_creates_what_is_missing_and_then_finds_nothing(
-    settings: S3SnsSettings,
+    settings: S3SnsSettings, aws: Ministack
 ) -> None:
     """Two commands lead from an empty account to a first stream."""
     options = QueueOptions(ttl=timedelta(days=1))
+    topic = "arn:aws:sns:us-east-1:000000000000:fresh"
     fresh = settings.model_copy(
-        update={"bucket": "fresh", "topic_arn": "arn:aws:sns:us-east-1:000000000000:fresh"}
+        update={"bucket": "fresh", "topic_arn": topic, "notification_kms_key_id": "alias/ours"}
     )
     assert [finding.ok for finding in await S3SnsDriver.examine(options, fresh)] == [False]
     assert len(await S3SnsDriver.provision(options, fresh)) == 4
+    with aws.client("sns") as sns:
+        attributes = sns.get_topic_attributes(TopicArn=topic)["Attributes"]
+    assert attributes["KmsMasterKeyId"] == "alias/ours"
     assert all(finding.ok for finding in await S3SnsDriver.examine(options, fresh))
     assert await S3SnsDriver.provision(options, fresh) == []
     longer = QueueOptions(ttl=timedelta(days=30))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from streamq.driver import Entry, StreamId
+from streamq.driver import Entry, QueueOptions, StreamId
 from streamq.testing import OpenQueue
+from streamq_s3sns import S3SnsDriver, S3SnsSettings
 from streamq_s3sns._queue import S3SnsQueue
 from streamq_s3sns.live_tail._orphaned_queues import ORPHAN_SECONDS
 from streamq_s3sns.live_tail._wake_up_queue import ALIVE_TAG, QUEUE_PREFIX, SUBSCRIPTION_TAG
@@ -44,6 +47,58 @@ async def test_wake_up_queue_exists_while_a_reader_may_wait(
     await queue.aclose()
     await asyncio.gather(waiting, return_exceptions=True)
     assert queues(sqs) == before
+
+
+async def test_key_of_kms_encrypts_the_wake_up_queue(settings: S3SnsSettings, sqs: Any) -> None:
+    """Some accounts forbid queues without one."""
+    before = queues(sqs)
+    encrypting = settings.model_copy(update={"notification_kms_key_id": "alias/ours"})
+    async with await S3SnsDriver.open(QueueOptions(ttl=timedelta(hours=1)), encrypting) as queue:
+        (mine,) = await opened(queue, sqs) - before
+        found = sqs.get_queue_attributes(QueueUrl=mine, AttributeNames=["KmsMasterKeyId"])
+        assert found["Attributes"]["KmsMasterKeyId"] == "alias/ours"
+
+
+async def opened(queue: object, sqs: Any, besides: Collection[str] = ()) -> set[str]:
+    """Have a queue listen; return the wake-up queues that exist then."""
+    assert isinstance(queue, S3SnsQueue)
+    assert queue._listener is not None
+    queue._listener.listen()
+    async with asyncio.timeout(20):
+        while not queue._listener.is_listening or not queues(sqs) - set(besides):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return queues(sqs)
+
+
+async def test_wake_up_queue_that_is_removed_is_created_anew(
+    open_queue: OpenQueue, stream: StreamId, sqs: Any
+) -> None:
+    """Somebody cleans up, or the service has lost it: readers must not poll for good."""
+    before = queues(sqs)
+    queue = await open_queue()
+    (removed,) = await opened(queue, sqs) - before
+    sqs.delete_queue(QueueUrl=removed)
+    assert removed not in await opened(queue, sqs, {*before, removed})
+
+
+async def test_wake_up_queue_that_is_removed_as_it_is_made_is_created_anew(
+    open_queue: OpenQueue, sqs: Any
+) -> None:
+    """Its name was remembered, and each later try failed."""
+    before, queue, removed = queues(sqs), await open_queue(), asyncio.Event()
+    assert isinstance(queue, S3SnsQueue)
+    assert queue._listener is not None
+    client = await queue._listener._queue._clients.client("sqs")
+
+    def remove(parsed: Any, **_: object) -> None:
+        if not removed.is_set():
+            removed.set()
+            sqs.delete_queue(QueueUrl=parsed["QueueUrl"])
+
+    client.meta.events.register("after-call.sqs.CreateQueue", remove)
+    (mine,) = await opened(queue, sqs, before) - before
+    assert removed.is_set()
+    assert mine
 
 
 def subscriptions(aws: Any, topic: str) -> set[str]:

@@ -5,17 +5,18 @@ Design: docs/design/configuration.md.
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 import inspect
 import pkgutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from streamq._errors import BackendUnavailableError, ConfigurationError, error_text
 
 from ._credentials import mask_credentials
 from ._named_code import importing_named_code
+from ._one_thread import OneThread
 
 GROUP = "streamq.credentials"
 """Entry points that return credentials; each one is a :data:`CredentialCall`."""
@@ -32,10 +33,11 @@ class CredentialSource:
         names: Names of the credentials that the driver understands, such as ``password``.
         call: The setting ``credentials``: a callable, the name of an entry point in the group
             ``streamq.credentials``, or ``module:function``. A callable that is no coroutine
-            function runs in a thread, and may block.
+            function runs in a thread, and may block; whoever asks meanwhile gets its answer, too.
         files: Files that contain one credential each, by its name. A line break at the end is not
             part of it.
         fixed: Credentials that do not change, by name.
+        required: Names of credentials without which nobody can log in.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class CredentialSource:
         call: str | CredentialCall | None = None,
         files: Mapping[str, Path] | None = None,
         fixed: Mapping[str, str] | None = None,
+        required: Iterable[str] = (),
     ) -> None:
         self._prefix = prefix
         self._names = names
@@ -53,7 +56,9 @@ class CredentialSource:
         self._call: CredentialCall | None = None
         self._files = dict(files or {})
         self._fixed = dict(fixed or {})
+        self._required = tuple(required)
         self._has_answered = False
+        self._thread = OneThread()
 
     @property
     def is_dynamic(self) -> bool:
@@ -72,9 +77,11 @@ class CredentialSource:
         """
         found = dict(self._fixed)
         for name, path in self._files.items():
-            found[name] = await asyncio.to_thread(self._read, name, path)
+            found[name] = await self._thread.call(partial(self._read, name, path), name)
         if self._given is not None:
             found.update(await self._ask())
+        if missing := [name for name in self._required if not found.get(name)]:
+            raise ConfigurationError(f"{self._prefix}CREDENTIALS returned no {missing[0]}")
         self._has_answered = True
         return found
 
@@ -94,9 +101,7 @@ class CredentialSource:
         label = f"{self._prefix}CREDENTIALS"
         try:
             blocks = not inspect.iscoroutinefunction(call)
-            answer = await asyncio.to_thread(call) if blocks else call()
-            if inspect.isawaitable(answer):
-                answer = await answer
+            answer = await self._thread.call(call) if blocks else await call()  # type: ignore[misc]
         except Exception as exc:
             text = mask_credentials(error_text(exc))
             raise self._failure(f"{label}: {type(exc).__name__}: {text}") from exc

@@ -15,6 +15,7 @@ Design: docs/design/configuration.md.
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from typing import Any
 
@@ -27,6 +28,7 @@ VALUE_MASK = "**********"
 """Stands for the value of a setting, or for the part of it that is secret."""
 
 _LONGEST_SEEN = 300
+_KEPT = "\ue000"  # of the private use area: no client's text has it
 
 # A name is split into words. It is the name of a secret if it ends with one of these words, if its
 # last word ends with one of these syllables, or if "key" follows one of these words.
@@ -46,6 +48,27 @@ _WORDS_BEFORE_KEY = frozenset(
     )
 )
 _PARAMETERS = frozenset(["key", "code", "pin"])  # secret in a query only
+# Sentences have these, too, before a colon: "unexpected token: '}'", "second pass: done". There the
+# value tells whether it is a secret. The value of a password may be any word.
+_AMBIGUOUS_WORDS = frozenset(
+    (
+        *("pass", "token", "auth", "authorization", "credential", "cookie", "key", "keys"),
+        *("sig", "signature", "sas", "jwt", "bearer", "otp"),
+    )
+)
+_NO_SECRETS = frozenset(
+    (
+        *("none", "null", "nil", "true", "false", "undefined", "missing", "required", "empty"),
+        *("unset", "str", "string", "bytes", "int", "bool", "any", "object", "optional"),
+    )
+)
+_WORDS_AFTER_OPTION = frozenset(
+    (
+        *("is", "was", "are", "has", "needs", "requires", "must", "may", "can", "cannot", "does"),
+        *("and", "or", "to", "for", "of", "in", "on", "with", "without", "if", "when", "as"),
+        *("from", "should", "option", "not", "given", "takes"),
+    )
+)
 _WHOLE_LINES = ("authorization", "cookie")  # their values have several parts
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
@@ -58,13 +81,13 @@ _KEY_TEXTS = (
 # Tokens that have a form of their own: JWT, AWS, GitHub, GitLab, Slack, model providers, Google,
 # SendGrid, Vault. The secret key of AWS has 40 characters of base64.
 _TOKENS = (
-    r"\beyJ[\w-]{6,}\.[\w-]{4,}(?:\.[\w-]*){0,3}",
+    r"(?<![\w-])eyJ[\w-]{6,}\.[\w-]{4,}(?:\.[\w-]*){0,3}",
     r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",
     r"(?<![\w/+=-])(?=[A-Za-z0-9/+]*[A-Z])(?=[A-Za-z0-9/+]*[a-z])(?=[A-Za-z0-9/+]*\d)"
     r"[A-Za-z0-9+][A-Za-z0-9/+]{39}(?![\w/+=-])",
     r"\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}",
     r"\bxox[a-z]-[\w-]{10,}",
-    r"\b(?:sk|rk)[-_][\w-]{16,}",
+    r"(?<![\w-])(?:sk|rk)[-_](?=[\w-]*\d)[\w-]{16,}",
     r"\bAIza[\w-]{30,}|\bya29\.[\w-]{20,}",
     r"\bSG\.[\w-]{16,}\.[\w-]{16,}|\bhvs\.[\w-]{20,}",
 )
@@ -80,7 +103,7 @@ _USER_INFO = re.compile(
     r"""
     (\w+:/{1,2}) (?![^\s/:@]*:\d+/) [^\s/:"@]* : (?:(?!,\w+:/) [^\s"])* @
     | (\w+:/{1,2}) [^\s/:"'@,?\#]+ @
-    | (?<![\w.+-]) (?!\w+:/) [^\s/,'"@:]* : (?:(?!,[^\s,]*:) [^\s/"])* @
+    | (?<![\w.+-]) (?!\w+:/|mailto:|sips?:) [^\s/,'"@:]* : (?:(?!,[^\s,]*:) [^\s/"])* @(?!sha256:)
     """,
     re.VERBOSE,
 )
@@ -88,7 +111,8 @@ _ADDRESSES = re.compile(r'[^\s"]+')
 _LONGEST_ADDRESS = 2_000
 _NAME = re.compile(
     r"(?:(?<![\w.-])|(?<=%[0-9A-Fa-f]{2}))(?P<dashes>--)?(?P<name>[A-Za-z_][\w.-]*)"
-    r"(?P<between>\\?[\"']?\s{0,3}(?:=>?|%3[Dd]|:(?!//))\s{0,3}|(?<=[\w.-])\s+(?!-))"
+    r"(?P<between>\\?[\"']?\s{0,3}(?::=|[=!]==?|=>?|%3[Dd]|:(?!//))\s{0,3}"
+    r"|(?<=[\w.-])\s+(?!-))"
 )
 _QUOTED_VALUE = re.compile(
     r"""[bB]?(?:\\"(?:(?!\\").)*(?:\\")? | "(?:\\.|[^"\\])*"? | '(?:\\.|[^'\\])*'?)""",
@@ -96,7 +120,15 @@ _QUOTED_VALUE = re.compile(
 )
 _BARE_VALUE = re.compile(r"""(?:[^\s&;,"'<>]|,(?!\s|[\w.-]+=|$))+""")
 _REST_OF_LINE = re.compile(r"""[^\n"']+""")
-_END_OF_VALUE = re.compile(r"\s*(?:$|[\n,;}\]):'\"])")
+_QUOTES = "bB\\\"'"
+_LOOKS_SECRET = re.compile(r"(?=\D*\d)(?=\d*(?:[^\W\d]|\d{6}))\S{6,}|(?=.*[a-z])(?=.*[A-Z])\S{24,}")
+_SCHEME_FIRST = re.compile(r"(?:bearer|basic|digest|negotiate|token|apikey)\s+\S", re.IGNORECASE)
+_LONGEST_WORD = 100
+_LONGEST_SENTENCE = 300
+_SHORTEST_TOKEN = 4
+_SENTENCE_BEFORE = re.compile(r"[\w)'\"`]\s+$")
+_KEY_BEFORE = re.compile(r"(\w+)[ _-]$")
+_END_OF_VALUE = re.compile(r"\s*(?:$|[\n,;}\]):'\"]|\.(?:\s|$))")
 # Host, port and number of a database, or the path of a socket. Any other secret, such as a URL
 # whose password has special characters that are not encoded, is masked as a whole.
 _ADDRESS = re.compile(
@@ -108,6 +140,7 @@ _ADDRESS = re.compile(
 )
 
 
+@functools.lru_cache(1_000)
 def is_secret_name(name: str) -> bool:
     """Whether a setting, a variable, a parameter, a header or a field of this name has a secret.
 
@@ -125,17 +158,22 @@ def is_secret_name(name: str) -> bool:
     return last in ("key", "keys") and len(words) > 1 and words[-2] in _WORDS_BEFORE_KEY
 
 
-def mask_credentials(text: str, mask: str = MASK) -> str:
+def mask_credentials(text: str, mask: str = MASK, *, keep: str = "") -> str:
     """Return text with a mask in place of everything that is secret or looks so.
 
     Masked are keys in PEM or DER; ``user:password`` or a token before an ``@``; the values of
     parameters, fields, headers and options whose names say that they are secret
     (:func:`is_secret_name`); and tokens that are known by their form, such as JWT and keys of AWS.
+    Where a name may be a word of a sentence, as in "unexpected token: name", only a value that
+    looks like a secret is masked. The time that this takes grows with the length of the text.
 
     Args:
         text: Text of any origin.
         mask: Stands for the secret.
+        keep: Part of the text that is no secret, whatever it looks like: the name of a stream.
     """
+    if keep and keep in text and _KEPT not in text:
+        return mask_credentials(text.replace(keep, _KEPT), mask).replace(_KEPT, keep)
     text = _FORMS.sub(mask, text)
     if "@" in text:
         text = _ADDRESSES.sub(lambda found: _without_user_info(found[0], mask), text)
@@ -161,27 +199,65 @@ def _without_user_info(word: str, mask: str) -> str:
 
 
 def _names_secret(found: re.Match[str], text: str) -> bool:
-    if not found["between"].strip() and not found["dashes"]:
+    name, start = found["name"][-_LONGEST_WORD:], found.start()
+    follows = text[found.end() : found.end() + 1]
+    if not found["between"].strip() and not found["dashes"] and follows not in ("'", '"'):
         return False  # words of a sentence
-    name = found["name"]
-    is_parameter = text[max(found.start() - 1, 0)] in "?&;" and name.lower() in _PARAMETERS
-    return is_parameter or is_secret_name(name)
+    if is_secret_name(name):
+        return True
+    if text[max(start - 1, 0)] in "?&;" and name.lower() in _PARAMETERS:
+        return True
+    before = _KEY_BEFORE.search(text, max(start - 20, 0), start) if name.lower() == "key" else None
+    return before is not None and before[1].lower() in _WORDS_BEFORE_KEY
 
 
 def _end_of_value(found: re.Match[str], text: str) -> int | None:
-    """Return where the value of a secret name ends; ``None`` if no value follows the name."""
-    between = found["between"].strip()
+    """Return where the value of a secret name ends; ``None`` if no secret follows the name."""
+    operator = found["between"].strip()
     start = found.end()
-    if (quoted := _QUOTED_VALUE.match(text, start)) is not None:
-        return quoted.end()
-    is_whole_line = found["name"].lower().endswith(_WHOLE_LINES)
-    value = (_REST_OF_LINE if is_whole_line else _BARE_VALUE).match(text, start)
+    if (value := _QUOTED_VALUE.match(text, start)) is not None:
+        inner = value[0].strip(_QUOTES)
+        is_word = (not operator and not found["dashes"]) or _is_ambiguous(found, text)
+        return None if is_word and not _LOOKS_SECRET.fullmatch(inner) else value.end()
+    if found["name"].lower().endswith(_WHOLE_LINES):
+        value = _REST_OF_LINE.match(text, start)
+        return None if value is None or _is_sentence(found, text, value[0]) else value.end()
+    value = _BARE_VALUE.match(text, start)
     if value is None:
         return None
-    end = start + len(value[0].rstrip(")]}.:"))
-    if between == ":" and not is_whole_line and _END_OF_VALUE.match(text, end) is None:
+    bare = value[0].rstrip(")]}.:")
+    end = start + len(bare)
+    if len(bare) > _LONGEST_WORD or _LOOKS_SECRET.fullmatch(bare):
+        return end
+    if bare.lower() in _NO_SECRETS or not bare:
+        return None
+    if not operator:
+        return None if bare.lower() in _WORDS_AFTER_OPTION else end
+    if operator == ":" and _END_OF_VALUE.match(text, end) is None:
         return None  # a sentence about the name
-    return end
+    is_short = operator == ":" and len(bare) < _SHORTEST_TOKEN
+    if is_short and found["name"].lower() in _AMBIGUOUS_WORDS:
+        return None
+    return None if _is_ambiguous(found, text) else end
+
+
+def _is_ambiguous(found: re.Match[str], text: str) -> bool:
+    """Whether a colon after a name that words of a sentence precede may belong to the sentence."""
+    return (
+        found["between"].strip() == ":"
+        and found["name"].lower() in _AMBIGUOUS_WORDS
+        and _SENTENCE_BEFORE.search(text, max(found.start() - 4, 0), found.start()) is not None
+    )
+
+
+def _is_sentence(found: re.Match[str], text: str, line: str) -> bool:
+    """Whether the rest of a line is that of a sentence, and not the value of a header."""
+    words = line.split()
+    if found["between"].strip() != ":" or not (_is_ambiguous(found, text) or len(words) > 2):
+        return False
+    if "=" in line or len(line) > _LONGEST_SENTENCE or _SCHEME_FIRST.match(line):
+        return False
+    return not any(_LOOKS_SECRET.fullmatch(word) for word in words)
 
 
 def mask_value(value: object, name: str = "") -> bool | int | float | str | None:

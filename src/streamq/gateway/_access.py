@@ -15,7 +15,7 @@ import re
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -31,7 +31,8 @@ MOUNTED = "streamq.mounted"
 
 _ANY = "*"
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
-_RESERVED = ("localhost", "test")  # RFC 6761
+# Nobody can register a name below these: RFC 6761, 6762 (and Kubernetes), 8375, ICANN 2024.
+_RESERVED = (".localhost", ".test", ".local", ".home.arpa", ".internal")
 _MAX_SHOWN = 100
 
 
@@ -76,12 +77,12 @@ class SiteRules:
 
         An IP address is allowed: no name leads to it, so nobody can point it elsewhere. So are
         names that nobody can register: those without a dot, which only a network of one's own
-        resolves, and those below ``localhost`` and ``test``.
+        resolves, and those below a name that is reserved for such networks.
         """
         name = host_of(host)
         if name is None:
             return False
-        if "." not in name or name.rpartition(".")[2] in _RESERVED or _is_address(name):
+        if "." not in name or name.endswith(_RESERVED) or _is_address(name):
             return True
         parts = name.split(".")
         above = {"*." + ".".join(parts[i:]) for i in range(1, len(parts))}
@@ -91,7 +92,7 @@ class SiteRules:
         """Whether a page of this origin may read what a request to this host gets."""
         if not self.origins.isdisjoint({origin.lower(), _ANY}):
             return True
-        name = urlsplit(origin).hostname if "://" in origin else None
+        name = _split(origin).hostname
         return name is not None and name == host_of(host)
 
 
@@ -201,9 +202,17 @@ def _host_name(name: str) -> str:
     return wanted
 
 
+def _split(origin: str) -> SplitResult:
+    """Return the parts of an origin; none of one that is malformed."""
+    try:
+        return urlsplit(origin)
+    except ValueError:  # a bracket that is not closed, say
+        return urlsplit("")
+
+
 def _origin(origin: str) -> str:
     wanted = origin.strip().lower()
-    parts = urlsplit(wanted)
+    parts = _split(wanted)
     if wanted not in (_ANY, "null") and wanted != f"{parts.scheme}://{parts.netloc}":
         raise ConfigurationError(
             f"STREAMQ_GATEWAY_ORIGINS has {_quoted(origin)}; give origins as browsers send them, "

@@ -1,8 +1,10 @@
-"""Defines the routes of the gateway and reads their parameters."""
+"""Defines the routes of the gateway and reads their parameters.
+
+Design: docs/design/gateway.md.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streamq._errors import BackendUnavailableError, StreamNotFoundError, StreamqError
+from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings, load_settings
 from streamq.driver import ChunkQueue, StreamInfo
@@ -30,7 +32,7 @@ from ._error_responses import HEADERS, BadRequestError, Problem
 from ._gateway import Gateway
 from ._log_limit import gateway_logger
 from ._loops import LoopGateways
-from ._opening import ClientGoneError, follow_unless_gone
+from ._opening import ClientGoneError, enter_unless_gone, follow_unless_gone
 from ._options import GatewayOptions
 from ._page import page_routes
 from ._places import EventPlace, NamedPlace
@@ -41,7 +43,6 @@ _logger = gateway_logger()
 _MAX_WAIT_SECONDS = 300.0
 _MAX_LISTED = 1_000
 _LISTED = 100
-_READY_SECONDS = 2.0
 _EVENTS = "/events"
 _CLIENT_GONE = 499  # for logs: no client gets it
 
@@ -155,7 +156,10 @@ class _InTurn:
         if scope["type"] == "http":
             gateway = self._gateways.current()
             try:
-                await gateway.enter(scope)
+                receive = await enter_unless_gone(gateway, scope, receive)
+            except ClientGoneError:
+                await Response(status_code=_CLIENT_GONE)(scope, receive, send)
+                return
             except GatewayLimitError as exc:
                 response = Problem.of(exc).response(gateway.options.retry_seconds)
                 await response(scope, receive, send)
@@ -288,18 +292,8 @@ async def _healthz(request: Request) -> Response:
 
 
 async def _readyz(request: Request) -> Response:
-    gateway = _gateway(request)
-    queue = await gateway.open()
-    try:
-        async with asyncio.timeout(_READY_SECONDS):
-            await queue.describe(StreamId(gateway.settings.tenant, "streamq-readyz"))
-    except StreamNotFoundError:
-        pass  # the backend has answered
-    except TimeoutError as exc:
-        raise BackendUnavailableError(
-            f"no answer within {_READY_SECONDS:g} s", backend=queue.backend
-        ) from exc
-    return JSONResponse({"status": "ok", "backend": queue.backend}, headers=HEADERS)
+    backend = await _gateway(request).check_backend()
+    return JSONResponse({"status": "ok", "backend": backend}, headers=HEADERS)
 
 
 def _gateway(request: Request) -> Gateway:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from streamq._events import Gap
@@ -56,7 +57,7 @@ class CatchUp:
         self._open_queue = open_queue
         self._pacer = pacer
         self._reads: dict[tuple[Hub, int], _Read] = {}
-        self._tasks: set[asyncio.Task[EventPage | None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def request(self, hub: Hub, place: ReadPlace, client: str) -> PageRequest:
         """Ask for the page after a place; the caller waits for it, or drops the request."""
@@ -65,15 +66,25 @@ class CatchUp:
             return PageRequest(page, None)
         key = hub, place.offset
         read = self._reads.get(key)
-        if read is None:
-            task = asyncio.create_task(
-                self._read(hub, place, client), name=f"streamq-page {hub.stream} {place.offset}"
-            )
-            read = self._reads[key] = _Read(task)
-            self._tasks.add(task)
-            task.add_done_callback(lambda task: self._ended(key, task))
+        if read is None or read.task.cancelling():
+            turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            name = f"streamq-page {hub.stream} {place.offset}"
+            task = asyncio.create_task(self._read(hub, place, turn), name=name)
+            read = self._reads[key] = _Read(task, turn)
+            self._own(task)
+            task.add_done_callback(partial(self._ended, key, read))
+        if client not in read.asks and not read.turn.done():
+            read.asks[client] = asyncio.create_task(self._ask(read.turn, client))
+            self._own(read.asks[client])
         read.clients += 1
         return PageRequest(None, read)
+
+    async def turn(self, client: str) -> None:
+        """Wait until a client that is behind may be sent something.
+
+        Cancellation: leaves nothing behind.
+        """
+        await self._pacer.turn(client)
 
     async def aclose(self) -> None:
         """Stop all reads; the clients that wait for one have been stopped before."""
@@ -81,9 +92,27 @@ class CatchUp:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _ended(self, key: tuple[Hub, int], task: asyncio.Task[EventPage | None]) -> None:
-        self._tasks.discard(task)
-        self._reads.pop(key, None)
+    def _own(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, turn: asyncio.Future[str], client: str) -> None:
+        """Wait for a turn of one of the clients that want a page; the first one is used."""
+        await self.turns.take(client)
+        if turn.done():
+            self.turns.give_back(client)
+        else:
+            turn.set_result(client)
+
+    def _ended(
+        self, key: tuple[Hub, int], read: _Read, task: asyncio.Task[EventPage | None]
+    ) -> None:
+        for ask in read.asks.values():
+            ask.cancel()
+        if read.turn.done() and not read.turn.cancelled():
+            self.turns.give_back(read.turn.result())
+        if self._reads.get(key) is read:
+            del self._reads[key]
         if task.cancelled() or task.exception() is not None:
             return
         hub, offset = key
@@ -92,31 +121,33 @@ class CatchUp:
             self.cache.put(hub, offset, page)
             hub.places.add(page.end)
 
-    async def _read(self, hub: Hub, place: ReadPlace, client: str) -> EventPage | None:
+    async def _read(
+        self, hub: Hub, place: ReadPlace, turn: asyncio.Future[str]
+    ) -> EventPage | None:
         """Return the page after a place; ``None`` if nothing is stored after it."""
-        async with self.turns.turn(client):
-            reader = self._reader(await self._open_queue(), hub, place)
-            try:
-                # One read from the backend, and all events that are in it.
-                events = await reader.read_batch(
-                    max_events=_EVERYTHING, max_bytes=_EVERYTHING, max_wait=0.0
-                )
-                end = ReadPlace(reader.offset, reader.cursor)
-            finally:
-                await reader.aclose()
-            frames: list[Frame] = []
-            gaps: dict[int, Gap] = {}
-            is_end = reader.seal is not None
-            async with self._pacer.steps() as steps:
-                for each in events:
-                    event = clip(each, place.offset)
-                    if event is None:
-                        continue
-                    frames.append(encode_event(event))
-                    if isinstance(event, Gap):
-                        gaps[event.offset] = event
-                    await steps.rest()
-            return EventPage(frames, gaps, end, is_end=is_end) if frames else None
+        client = await turn  # given back when this task has ended
+        reader = self._reader(await self._open_queue(), hub, place)
+        try:
+            # One read from the backend, and all events that are in it.
+            events = await reader.read_batch(
+                max_events=_EVERYTHING, max_bytes=_EVERYTHING, max_wait=0.0
+            )
+            end = ReadPlace(reader.offset, reader.cursor)
+        finally:
+            await reader.aclose()
+        frames: list[Frame] = []
+        gaps: dict[int, Gap] = {}
+        is_end = reader.seal is not None
+        async with self._pacer.steps(client) as steps:
+            for each in events:
+                event = clip(each, place.offset)
+                if event is None:
+                    continue
+                frames.append(encode_event(event))
+                if isinstance(event, Gap):
+                    gaps[event.offset] = event
+                await steps.rest()
+        return EventPage(frames, gaps, end, is_end=is_end) if frames else None
 
     def _reader(self, queue: ChunkQueue, hub: Hub, place: ReadPlace) -> StreamReader[Any, Gap]:
         check_capabilities(queue, ["replay"])  # clients must not take records from another reader
@@ -139,12 +170,22 @@ class CatchUp:
 
 
 class _Read:
-    """A read that is under way, and how many clients wait for it."""
+    """A read that waits for its turn or is under way.
 
-    __slots__ = ("clients", "task")
+    Attributes:
+        task: The read.
+        turn: The client in whose turn it is read.
+        asks: The clients that want it wait for a turn each: one that asks for many pages must not
+            delay another one that wants the same page.
+        clients: Number of requests for it.
+    """
 
-    def __init__(self, task: asyncio.Task[EventPage | None]) -> None:
+    __slots__ = ("asks", "clients", "task", "turn")
+
+    def __init__(self, task: asyncio.Task[EventPage | None], turn: asyncio.Future[str]) -> None:
         self.task = task
+        self.turn = turn
+        self.asks: dict[str, asyncio.Task[None]] = {}
         self.clients = 0
 
 

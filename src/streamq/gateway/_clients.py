@@ -12,6 +12,10 @@ from typing import Any
 
 from streamq._errors import StreamqError
 
+from ._log_limit import gateway_logger
+
+_logger = gateway_logger()
+
 _IPV6_PREFIX = 64
 """One subscriber of an IPv6 provider has at least a network of this length."""
 
@@ -42,6 +46,7 @@ class Clients:
     """
 
     def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
+        self._is_warned = False
         self._trusted = [ipaddress.ip_network(each, strict=False) for each in trusted_proxies]
 
     def name(self, scope: Any) -> str:
@@ -60,11 +65,26 @@ class Clients:
                 address = forwarded
                 if not self._is_trusted(forwarded, each):
                     break
+        elif not self._is_warned:
+            self._warn(scope, address)
         if address is None:
             return str(peer)
         if address.version == 6:
             return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
         return str(address)
+
+    def _warn(self, scope: Any, peer: Address | None) -> None:
+        """Log once that there seems to be a proxy which is not named."""
+        forwarded = [_parse(each) for each in _forwarded_for(scope)]
+        if not forwarded or peer in forwarded:  # a server that trusts its proxy has read it
+            return
+        self._is_warned = True
+        _logger.warning(
+            "a request from %s has X-Forwarded-For, which is not used. If a proxy of yours has "
+            "that address, name it in STREAMQ_GATEWAY_TRUSTED_PROXIES: until then all its users "
+            "count as one client, which gets a part of each bound",
+            peer or "a Unix socket",
+        )
 
     def _is_trusted(self, address: Address | None, peer: str) -> bool:
         if address is None:  # a Unix socket: only a proxy of this host connects to one

@@ -1,4 +1,7 @@
-"""Converts errors to what clients may see: a status, a code, a message without internals."""
+"""Converts errors to what clients may see: a status, a code, a message without internals.
+
+Design: docs/design/gateway.md.
+"""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ class Follower:
     Args:
         hub: The stream.
         place: The last event that the client has.
+        read_place: Where the log is read for it, if that is known; by default the last place that
+            the hub knows.
         catch_up: Reads pages of the log.
         client: Name of the client, whose pages are read in turn with those of others.
         connection: What the client holds while it follows.
@@ -33,6 +35,7 @@ class Follower:
         self,
         hub: Hub,
         place: EventPlace,
+        read_place: ReadPlace | None,
         catch_up: CatchUp,
         client: str,
         connection: Hold,
@@ -46,11 +49,13 @@ class Follower:
         self.is_ended = False
         """Whether that event was the seal."""
         self._catch_up = catch_up
-        self._client = client
+        self.client = client
+        """Name of the client."""
         self._connection = connection
         self._waiting = waiting
-        self._place: ReadPlace | None = None
+        self._place = read_place
         self._request: PageRequest | None = None
+        self._is_behind = False
 
     @property
     def place(self) -> EventPlace:
@@ -90,21 +95,26 @@ class Follower:
 
     async def _read(self, max_wait: float) -> bytes:
         hub = self.hub
+        if self._is_behind:
+            await self._catch_up.turn(self.client)
         changed = hub.changed  # taken before the ring is read, so that no change is missed
         if self._request is None:
             self._compare(hub.epochs.at(self.offset))
-            found = hub.ring.after(self.offset)
+            # A place that is not compared yet is read with the event before it.
+            found = hub.ring.after(self.offset) if self._begin is None else None
             if found is not None:
                 self._place = None
                 data, offset = found
                 if data:
                     self._advance(offset, 0)
+                self._is_behind = self.offset < hub.ring.offset
                 if hub.is_ended and self.offset >= hub.ring.offset:
                     self.is_ended = True
                 elif not data:
                     hub.raise_failure()
                     await _wait(changed, max_wait)
                 return data
+        self._is_behind = False  # a page has turns of its own
         return await self._read_page(max_wait, changed)
 
     async def _read_page(self, max_wait: float, changed: asyncio.Event) -> bytes:
@@ -115,7 +125,7 @@ class Follower:
             self._place = self.hub.places.before(first)
         place = self._place
         if self._request is None:
-            self._request = self._catch_up.request(self.hub, place, self._client)
+            self._request = self._catch_up.request(self.hub, place, self.client)
         request = self._request
         if not await request.wait(max_wait):
             return b""
@@ -129,15 +139,17 @@ class Follower:
             self._place = None
             await _wait(changed, min(max_wait, _EMPTY_PAGE_SECONDS))
             return b""
+        await self._catch_up.turn(self.client)
         data = b""
         self._compare(page.epochs.at(self.offset))
+        if page.last >= self.offset:  # who wrote the event is not stored any more
+            self._begin = None
         if page.last > self.offset:
             data, offset = page.after(self.offset)
             self._advance(offset, page.epochs.at(offset))
             self.is_ended = page.is_end and self.offset == page.last
         if self.offset >= page.last:
             self._place = page.end
-        await asyncio.sleep(0)  # a read that never blocks must not starve other clients
         return data
 
     def _advance(self, offset: int, epoch: int) -> None:

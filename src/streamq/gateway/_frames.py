@@ -2,6 +2,8 @@
 
 Only stored events have an ``id:``, which sets the client's ``Last-Event-ID``. JSON is written in
 ASCII on one line, because some clients split lines on U+2028, U+2029 and U+0085.
+
+Design: docs/design/gateway.md.
 """
 
 from __future__ import annotations

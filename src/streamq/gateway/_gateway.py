@@ -146,9 +146,9 @@ class Gateway:
         """Wait until a request may begin: one after the other, in rotation over clients.
 
         Raises:
-            GatewayLimitError: It may not within ``queue_seconds``.
+            GatewayLimitError: It may not within 50 s.
         """
-        await self._gate.enter(self.client_of(scope), self.options.queue_seconds)
+        await self._gate.enter(self.client_of(scope))
 
     async def open(self) -> ChunkQueue:
         """Return the queue of live events; open the configured one if necessary.
@@ -174,6 +174,10 @@ class Gateway:
         turns = self._lists if is_list else self._queries
         async with turns.turn(client, self.options.queue_seconds):
             yield await self._queues.open_for_the_past()
+
+    async def check_backend(self) -> str:
+        """Return the name of the backend if it answers; see :meth:`Queues.check`."""
+        return await self._queues.check(self.settings.tenant)
 
     async def aclose(self) -> None:
         """End every connection, stop reading, and close the queues that were opened here.
@@ -260,7 +264,7 @@ class Gateway:
         Cancellation: leaves nothing behind.
         """
         connection = self._held.take(client)
-        waiting = None
+        waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
         begin = after if isinstance(after, EventPlace) else EventPlace(0)
         try:
@@ -275,8 +279,6 @@ class Gateway:
                         self._forget(hub)
                         hub = None
                 hub = hub or self._new_hub(queue, stream, place)
-                if latest is not None:
-                    hub.places.add(latest)
                 if not isinstance(after, EventPlace):
                     begin = hub.named_place(latest)
             # Without an await from here on, so that the hub cannot be closed meanwhile.
@@ -284,8 +286,9 @@ class Gateway:
                 if begin.offset or not may_be_missing:
                     raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream))
                 waiting = self._awaited.take(client)
-            hub.check_life(begin)
-            hub.check_offset(begin.offset)
+            if isinstance(after, EventPlace):  # a named place may be newer than the hub knows
+                hub.check_life(after)
+                hub.check_offset(after.offset)
         except BaseException:
             connection.release()
             if waiting is not None:
@@ -295,14 +298,10 @@ class Gateway:
             connection.release()
             return None
         self._join(hub)
-        return Follower(hub, begin, self._catch_up, client, connection, waiting)
+        return Follower(hub, begin, latest, self._catch_up, client, connection, waiting)
 
-    async def leave(self, follower: Follower) -> None:
+    def leave(self, follower: Follower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
-        self.release(follower)
-
-    def release(self, follower: Follower) -> None:
-        """Do what :meth:`leave` does, at once."""
         follower.close()
         self._leave(follower.hub)
 

@@ -184,14 +184,19 @@ class Hub:
             self._budget.add(self.ring)
             self._task = asyncio.create_task(self._run(), name=f"streamq-hub {self.stream}")
 
-    async def refresh(self) -> Place:
+    async def refresh(
+        self, queue: ChunkQueue, max_retry_seconds: float = OPEN_RETRY_SECONDS
+    ) -> Place:
         """Query the backend again, with retries for a short failure, and return the place.
 
         Raises:
             StreamqError: The backend cannot be queried.
         """
-        retry_seconds = min(self.settings.retry_seconds, OPEN_RETRY_SECONDS)
-        return await self._refresh(retry_seconds)
+        retry_seconds = min(self.settings.retry_seconds, max_retry_seconds)
+        settings = self.settings.model_copy(update={"retry_seconds": retry_seconds})
+        retry = retry_policy(settings, queue, self.stream)
+        self.note(await locate(queue, self.stream, retry))
+        return self.place
 
     def note(self, place: Place) -> None:
         """Store a newer place of the stream."""
@@ -227,7 +232,7 @@ class Hub:
 
     def has_end(self, offset: int) -> bool:
         """Return whether the event at ``offset`` is known to be the seal."""
-        return (self.is_ended or self.place.is_sealed) and offset >= self.newest
+        return (self.is_ended or self.place.is_sealed) and offset == self.newest
 
     def check_offset(self, offset: int) -> None:
         """Refuse an event that the stream does not have.
@@ -235,7 +240,7 @@ class Hub:
         Raises:
             CursorError: The newest event is before it.
         """
-        if self.place.offset is None or offset <= self.newest or self.has_end(offset):
+        if self.place.offset is None or offset <= self.newest:
             return
         raise CursorError(
             f"event {offset} is beyond the newest event {self.newest} of stream {self.stream}; it "
@@ -280,12 +285,6 @@ class Hub:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _refresh(self, retry_seconds: float) -> Place:
-        settings = self.settings.model_copy(update={"retry_seconds": retry_seconds})
-        retry = retry_policy(settings, self._queue, self.stream)
-        self.note(await locate(self._queue, self.stream, retry))
-        return self.place
 
     async def _run(self) -> None:
         reader: StreamReader[Any, Gap] | None = None
@@ -344,7 +343,7 @@ class Hub:
         if self.has_appeared:
             try:
                 # Without retries: new events must not wait for them.
-                place = await self._refresh(retry_seconds=0.0)
+                place = await self.refresh(self._queue, max_retry_seconds=0.0)
             except BackendUnavailableError as exc:  # not known to be gone; checked again later
                 _logger.info("cannot tell whether %s still exists: %s", self.stream, exc)
             else:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from ._log_limit import gateway_logger
-from ._pacer import rest_after_round
+from ._pacer import Pace
 
 _logger = gateway_logger()
 
@@ -27,6 +27,11 @@ _NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_SECONDS = 0.2
 _MAX_REFUSALS = 32
 _REFUSAL_SECONDS = 1.0
+
+_ACCEPT_SECONDS = 0.0005
+"""What a connection costs until its request begins, about."""
+
+_BURST = 16
 
 
 class AcceptedConnection(Protocol):
@@ -74,6 +79,7 @@ class Listener:
     async def run(self) -> None:
         """Accept until cancelled; connections stay open."""
         loop = asyncio.get_running_loop()
+        pace = Pace(2 * _ACCEPT_SECONDS, _BURST)
         try:
             while True:
                 try:
@@ -82,7 +88,9 @@ class Listener:
                     await self._recover(exc)
                     continue
                 self._take(accepted)
-                await rest_after_round()  # a flood must not keep the event loop for itself
+                wait = pace.begin()  # a flood must not keep the event loop for itself
+                if wait:
+                    await asyncio.sleep(wait)
         finally:
             for refusal in list(self._refusals):
                 refusal.abort()

@@ -1,7 +1,8 @@
-"""Adds a client to a stream, unless it disconnects before its response begins.
+"""Begins a request and adds its client to a stream, unless the client disconnects meanwhile.
 
 A server keeps calling the application after its client has gone. Without this, clients that
-disconnect at once would keep their places until the backend has answered for each of them.
+disconnect would keep their places in the queues until it is their turn. Clients give up and ask
+again after some seconds, so that a gateway with a long queue would serve only those that have gone.
 
 Design: docs/design/gateway.md.
 """
@@ -9,10 +10,11 @@ Design: docs/design/gateway.md.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
-from starlette.types import Receive
+from starlette.types import Message, Receive, Scope
 
 from ._follower import Follower
 from ._gateway import Gateway
@@ -20,6 +22,45 @@ from ._gateway import Gateway
 
 class ClientGoneError(Exception):
     """The client disconnected before its response began."""
+
+
+async def enter_unless_gone(gateway: Gateway, scope: Scope, receive: Receive) -> Receive:
+    """Wait until a request may begin; return what its application receives from.
+
+    Raises:
+        ClientGoneError: The client disconnected first.
+        GatewayLimitError: As for :meth:`Gateway.enter`.
+
+    Cancellation: leaves nothing behind.
+    """
+    received: deque[Message] = deque()
+
+    async def leave() -> None:
+        while True:
+            message = await receive()
+            received.append(message)
+            if message["type"] == "http.disconnect":
+                entering.cancel()
+                return
+            if message.get("more_body"):  # the rest of a body is not kept here
+                return
+
+    async def receive_again() -> Message:
+        return received.popleft() if received else await receive()
+
+    entering = asyncio.create_task(gateway.enter(scope))
+    leaving = asyncio.create_task(leave())
+    gateway.own(entering)
+    gateway.own(leaving)
+    try:
+        await asyncio.wait((entering,))
+        if entering.cancelled():
+            raise ClientGoneError
+        entering.result()
+        return receive_again
+    finally:
+        leaving.cancel()
+        entering.cancel()
 
 
 async def follow_unless_gone(
@@ -40,7 +81,7 @@ async def follow_unless_gone(
     is_returned = False
     try:
         await asyncio.wait((following, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not following.done():
+        if leaving.done():  # also if it has just been opened: nobody would notice that later
             raise ClientGoneError
         follower = following.result()
         is_returned = True
@@ -57,7 +98,7 @@ def _release(gateway: Gateway, task: asyncio.Task[Follower | None]) -> None:
         return
     follower = task.result()
     if follower is not None:
-        gateway.release(follower)
+        gateway.leave(follower)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -1,4 +1,7 @@
-"""Serves the page that shows a stream as it arrives: four static files, no external resources."""
+"""Serves the page that shows a stream as it arrives: four static files, no external resources.
+
+Design: docs/design/gateway.md.
+"""
 
 from __future__ import annotations
 

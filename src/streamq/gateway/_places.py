@@ -3,6 +3,8 @@
 A place is ``OFFSET@EPOCH``, the ``id`` of an event; ids of older gateways are the offset alone. The
 epoch is that of the attempt that wrote the event. Every attempt has an epoch of its own, and a
 stream that was deleted and began again has none of its predecessor's.
+
+Design: docs/design/gateway.md.
 """
 
 from __future__ import annotations

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 
-from streamq._errors import ClosedError
+from streamq._errors import BackendUnavailableError, ClosedError, StreamNotFoundError
+from streamq._events import StreamId
 from streamq._settings import Settings
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import open_queue
 
+_CHECK_SECONDS = 2.0
 _CLOSING = "the gateway is shutting down"
 
 
@@ -33,6 +35,7 @@ class Queues:
         self._live: ChunkQueue | None = None
         self._past: ChunkQueue | None = None
         self._opening = asyncio.Lock()
+        self._check: asyncio.Task[str] | None = None
         self._closing = 0
 
     async def open(self) -> ChunkQueue:
@@ -66,6 +69,25 @@ class Queues:
                 self._past = await self._opened()
             return self._past
 
+    async def check(self, tenant: str) -> str:
+        """Ask the backend whether it answers; all who ask at the same time share one question.
+
+        Returns:
+            The name of the backend.
+
+        Raises:
+            BackendUnavailableError: There is no answer within 2 s.
+            StreamqError: As for :meth:`open`, or what the backend answers.
+        """
+        check = self._check
+        if check is None or check.done():
+            check = self._check = asyncio.create_task(self._ask(tenant), name="streamq-readyz")
+            check.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        await asyncio.wait({check})
+        if check.cancelled():
+            raise ClosedError(_CLOSING)
+        return check.result()
+
     def refuse(self) -> None:
         """Refuse to open or return a queue, until :meth:`allow` was called as often."""
         self._closing += 1
@@ -82,10 +104,26 @@ class Queues:
 
     async def aclose(self) -> None:
         """Close the queues that were opened here. One that is being opened is closed, too."""
+        if self._check is not None:
+            self._check.cancel()
+            await asyncio.wait({self._check})
         async with self._opening:
             live, self._live = self._live, None
             past, self._past = self._past, None
             await close_all(*(queue.aclose for queue in (past, live) if queue is not None))
+
+    async def _ask(self, tenant: str) -> str:
+        queue = await self.open()
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await queue.describe(StreamId(tenant, "streamq-readyz"))
+        except StreamNotFoundError:
+            pass  # the backend has answered
+        except TimeoutError as exc:
+            raise BackendUnavailableError(
+                f"no answer within {_CHECK_SECONDS:g} s", backend=queue.backend
+            ) from exc
+        return queue.backend
 
     async def _opened(self) -> ChunkQueue:
         opened = await open_queue(self._settings)

@@ -16,7 +16,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -76,7 +76,8 @@ def _followed_signals() -> Iterator[asyncio.Event]:
     previous: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(received.set)
+        with suppress(RuntimeError):  # the loop has ended, and somebody has wrapped this handler
+            loop.call_soon_threadsafe(received.set)
         previous[number](number, frame)
 
     for handled in _SIGNALS:

@@ -1,16 +1,8 @@
-"""The response that sends a stream as Server-Sent Events.
+"""Sends a stream as the response to a request, as Server-Sent Events.
 
 This response has two tasks: one writes, the other notices that the client has disconnected.
 
-Starlette's own StreamingResponse is not used, because it has no send timeout. sse-starlette (read
-in version 3.7) is not used for these reasons:
-
-* On import it replaces ``uvicorn.Server.handle_exit`` for the whole process.
-* A task without an owner polls for a shutdown, and outlives the connections. It reads a flag that
-  is global to the process and never reset.
-* It does not notice the exit of a server that installs no signal handlers, as our ``serve``.
-* When a client disappears, it raises an error through the application.
-* It sends pings from a second task, even while other data is sent.
+Design: docs/design/gateway.md.
 """
 
 from __future__ import annotations
@@ -53,7 +45,8 @@ class EventStream(Response):
     """Sends a follower's frames until the seal, an error, the maximum age or a disconnect.
 
     None of these affects the producer. Every response whose client is still there ends with a named
-    event: ``end``, ``error``, or ``reconnect`` where the stream goes on.
+    event: ``end``, ``error``, or ``reconnect`` where the stream goes on. If it is stopped while a
+    client does not accept the last event, that one is not followed by another.
 
     Args:
         gateway: Counts the connection and can stop it.
@@ -82,7 +75,8 @@ class EventStream(Response):
         self._wait_seconds = wait_seconds
         self._writer: asyncio.Task[None] | None = None
         self._is_stopping = False
-        self._is_inside_event = False
+        self._sent = follower.offset  # less than its offset if stopped before what it read was sent
+        self._is_sending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -92,13 +86,13 @@ class EventStream(Response):
             if scope["method"] != "HEAD":
                 async with self._gateway.connection(self):
                     await self._serve(receive, send)
-                if self._is_stopping and not self._is_inside_event:
+                if self._is_stopping and not self._is_sending:
                     await self._say_goodbye(send, "stopping", _START_AND_END_SECONDS)
             await _send(send, end, _START_AND_END_SECONDS)
         except _ClientGoneError as exc:
             _logger.debug("a client of %s is gone: %s", self._follower.hub.stream, exc)
         finally:
-            await self._gateway.leave(self._follower)
+            self._gateway.leave(self._follower)
 
     def stop(self) -> None:
         """End the connection now, in an orderly way."""
@@ -153,7 +147,7 @@ class EventStream(Response):
         while not follower.is_ended and now < close_at:
             if hub.has_appeared:
                 appear_by = math.inf
-            elif now >= appear_by and not (await hub.refresh()).exists:
+            elif now >= appear_by and not await self._exists():
                 raise StreamNotFoundError(
                     f"there is no stream {hub.stream}, and none appeared within "
                     f"{self._wait_seconds:g} s",
@@ -166,21 +160,31 @@ class EventStream(Response):
                 data = HEARTBEAT
             if data:
                 await self._write(send, data)
+                self._sent = follower.offset
                 now = written = time.monotonic()
 
+    async def _exists(self) -> bool:
+        follower = self._follower
+        async with self._gateway.query(follower.client) as queue:
+            return (await follower.hub.refresh(queue)).exists
+
     async def _say_goodbye(self, send: Send, reason: str, timeout_seconds: float) -> None:
-        data = encode_reconnect(reason, str(self._follower.place))
+        follower, sent = self._follower, self._sent
+        is_sent = follower.offset == sent
+        place = follower.place if is_sent else EventPlace(sent, follower.hub.epochs.at(sent))
+        data = encode_reconnect(reason, str(place))
         message = {"type": "http.response.body", "body": data, "more_body": True}
         await _send(send, message, timeout_seconds)
 
     async def _write(self, send: Send, data: bytes) -> None:
         # In pieces: servers copy what a client does not accept at once, and a chunk may be large.
-        self._is_inside_event = len(data) > _PIECE_BYTES
+        # While it is not known what was sent, nothing can be sent after it.
+        self._is_sending = True
         for start in range(0, len(data), _PIECE_BYTES):
-            body = data[start : start + _PIECE_BYTES] if self._is_inside_event else data
+            body = data if len(data) <= _PIECE_BYTES else data[start : start + _PIECE_BYTES]
             message = {"type": "http.response.body", "body": body, "more_body": True}
             await _send(send, message, self._options.send_timeout_seconds)
-        self._is_inside_event = False
+        self._is_sending = False
 
 
 class _ClientGoneError(Exception):

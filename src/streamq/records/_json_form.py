@@ -24,6 +24,7 @@ _MAX_DEPTH = 300
 
 # Numbers that are not finite, or may be too large for a float; a quick test on the bytes.
 _SUSPECT = re.compile(rb"NaN|Infinity|[eE]\+?[0-9]{3}|[0-9]{300}")
+_MAX_INTEGER_BITS = 14_000  # Python writes and reads up to 4,300 digits
 _NAMES = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
@@ -101,7 +102,13 @@ def _finite_fields(value: Any) -> dict[str, Any]:
 
 
 def _finite(value: Any, place: str, found: list[str]) -> Any:
-    """Return JSON without what strict JSON lacks, and add the places where a number was."""
+    """Return JSON without what strict JSON lacks, and add the places where a number was.
+
+    Raises:
+        ValueError: A number has more digits than can be written.
+    """
+    if isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS:
+        raise ValueError("a number has more than 4,200 digits")
     if isinstance(value, float) and not math.isfinite(value):
         found.append(place)
         return _NAMES.get(value, "NaN")

@@ -32,10 +32,24 @@ def well_formed(text: str) -> str:
 
 
 def well_formed_json(data: bytes) -> bytes:
-    """Return JSON in UTF-8 in which no escape is half a character."""
+    """Return JSON in UTF-8 in which nothing is half a character, escaped or not."""
+    if b"\xed" in data:  # the first byte of each half, and of many characters
+        data = _whole(data)
     if _HALF_ESCAPED.search(data) is None:
         return data
     return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)
+
+
+def _whole(data: bytes) -> bytes:
+    """Return UTF-8 in which halves are joined or replaced, which UTF-8 forbids; else ``data``."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        try:
+            return well_formed(data.decode("utf-8", "surrogatepass")).encode()
+        except UnicodeDecodeError:  # no UTF-8 at all
+            return data
+    return data
 
 
 def well_formed_value(value: Any) -> Any:

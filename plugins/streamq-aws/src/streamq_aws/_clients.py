@@ -21,7 +21,7 @@ from streamq.driver import ConfigurationError, CredentialSource, close_all
 
 from ._answers import AnswerCheck
 from ._connections import RESOLVED_SECONDS, ServiceConnections
-from ._credentials import NAMES, QueueCredentials
+from ._credentials import NAMES, REQUIRED, QueueCredentials
 from ._errors import aws_errors, why
 from ._settings import AwsSettings
 
@@ -129,7 +129,7 @@ def _source(settings: AwsSettings) -> CredentialSource | None:
     if settings.credentials is None:
         return None
     prefix = str(settings.model_config["env_prefix"])
-    return CredentialSource(prefix, NAMES, call=settings.credentials)
+    return CredentialSource(prefix, NAMES, call=settings.credentials, required=REQUIRED)
 
 
 def _send_without_asking(params: Any, **_: object) -> None:

@@ -23,7 +23,8 @@ from botocore.exceptions import (
 
 from streamq.driver import ClosedError, CredentialSource, SingleFlight, StreamqError
 
-NAMES = frozenset({"access_key_id", "secret_access_key", "session_token", "expires_at"})
+REQUIRED = ("access_key_id", "secret_access_key")
+NAMES = frozenset({*REQUIRED, "session_token", "expires_at"})
 """What the setting ``credentials`` returns; the last two may be missing."""
 
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})

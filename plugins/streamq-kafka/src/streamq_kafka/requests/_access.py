@@ -11,7 +11,8 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import aiokafka.errors as ke
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import AIOKafkaConnection
 
-from streamq.driver import ConfigurationError, CredentialSource, StreamqError
+from streamq.driver import ConfigurationError, CredentialSource, OneThread, StreamqError
 from streamq_kafka._errors import CredentialsUnavailable, CredentialsUnusable, LoginRefused
 from streamq_kafka._naming import BACKEND
 from streamq_kafka._settings import KafkaSettings
@@ -61,8 +62,10 @@ class BrokerAccess:
         )
         takes_tokens = settings.sasl_mechanism == "OAUTHBEARER"
         provider = settings.sasl_token_provider if takes_tokens else None
+        self._names = OneThread()
         self._tokens = None if provider is None else TokenProvider(provider, self._patience)
-        self._source = _source(settings, frozenset({"token"} if takes_tokens else _BOTH))
+        names = frozenset({"token"} if takes_tokens else _BOTH)
+        self._source = _source(settings, names, required=() if provider else sorted(names))
         self.servers = [_address(each) for each in settings.bootstrap_servers.split(",")]
         self.client_options: dict[str, Any] = {
             "bootstrap_servers": settings.bootstrap_servers.split(","),
@@ -141,6 +144,7 @@ class BrokerAccess:
             sasl_plain_password=found.get("password", ""),
             sasl_oauth_token_provider=tokens,
         )
+        connection.names = self._names
         await connection.connect()
         self._has_logged_in = True
         return connection
@@ -156,14 +160,7 @@ class BrokerAccess:
         except StreamqError as exc:
             kind = CredentialsUnavailable if exc.retryable else CredentialsUnusable
             raise kind(str(exc)) from exc
-        wanted = () if self._tokens else self._wanted
-        if missing := [name for name in wanted if not found.get(name)]:
-            raise CredentialsUnusable(f"{_SETTINGS}CREDENTIALS returned no {missing[0]}")
         return found
-
-    @property
-    def _wanted(self) -> tuple[str, ...]:
-        return ("token",) if self._settings.sasl_mechanism == "OAUTHBEARER" else _BOTH
 
     async def _certificates(self) -> ssl.SSLContext | None:
         if not self._is_encrypted:
@@ -188,11 +185,17 @@ _BOTH = ("username", "password")
 
 
 class _Connection(AIOKafkaConnection):  # type: ignore[misc]
-    """aiokafka's connection: tries all addresses of a name, and notices that a token is refused."""
+    """aiokafka's connection: tries all addresses of a name, and notices that a token is refused.
+
+    Attributes:
+        names: Resolves names.
+    """
+
+    names: OneThread
 
     async def connect(self) -> Any:
         loop: Any = asyncio.get_running_loop()
-        self._loop = _TryingAllAddresses(loop)
+        self._loop = _TryingAllAddresses(loop, self.names)
         return await super().connect()
 
     def authenticator_oauth(self) -> Any:
@@ -202,8 +205,9 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
 class _TryingAllAddresses:
     """An event loop whose connections try the next address when one is silent for a moment."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, names: OneThread) -> None:
         self._loop = loop
+        self._names = names
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -213,7 +217,8 @@ class _TryingAllAddresses:
     ) -> Any:
         if _is_address(host):
             return await self._loop.create_connection(factory, host, port, ssl=ssl)
-        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        resolve = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await self._names.call(resolve, (host, port))
         sock = await aiohappyeyeballs.start_connection(
             found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=self._loop
         )
@@ -248,7 +253,9 @@ class _Token(AbstractTokenProvider):  # type: ignore[misc]
         return self._token
 
 
-def _source(settings: KafkaSettings, names: frozenset[str]) -> CredentialSource:
+def _source(
+    settings: KafkaSettings, names: frozenset[str], *, required: Iterable[str]
+) -> CredentialSource:
     password = settings.sasl_password
     fixed = {"username": settings.sasl_username, "password": password}
     path = settings.sasl_password_file
@@ -262,6 +269,7 @@ def _source(settings: KafkaSettings, names: frozenset[str]) -> CredentialSource:
             for name, value in fixed.items()
             if value is not None and name in names
         },
+        required=required,
     )
 
 

@@ -208,6 +208,7 @@ class AdaptedClient:
                 except asyncio.CancelledError:
                     current = asyncio.current_task()
                     if not attempt.cancelled() or (current and current.cancelling()):
+                        attempt.add_done_callback(_close_unused)  # it may have succeeded just now
                         attempt.cancel()
                         raise
                     continue  # the broker has moved
@@ -300,6 +301,11 @@ class AdaptedClient:
             broker = known(node)
             if broker is None or (broker.host, broker.port) != (wanted.host, wanted.port):
                 attempt.cancel()
+
+
+def _close_unused(attempt: asyncio.Task[Any]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
 
 
 def hide_credentials(record: logging.LogRecord) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiokafka.abc import AbstractTokenProvider
 
-from streamq.driver import ConfigurationError, importing_named_code
+from streamq.driver import ConfigurationError, OneThread, importing_named_code
 from streamq_kafka._errors import TokenUnavailable
 from streamq_kafka._naming import BACKEND
 
@@ -39,6 +39,7 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
             ) from exc
         self._function: Callable[[], str | Awaitable[str]] = found
         self._path = path
+        self._thread = OneThread()
         self._timeout_seconds = timeout_seconds
 
     async def token(self) -> str:
@@ -62,5 +63,4 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         async with asyncio.timeout(self._timeout_seconds):
             if inspect.iscoroutinefunction(function):
                 return await function()
-            token = await asyncio.to_thread(function)
-            return await token if inspect.isawaitable(token) else token
+            return await self._thread.call(function)

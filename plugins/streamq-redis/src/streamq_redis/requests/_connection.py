@@ -54,8 +54,7 @@ class Server:
         version: The server's version.
         mode: ``standalone``, ``cluster`` or ``sentinel``.
         is_replica: Whether the server was a replica when the connection was made.
-        identity: Number of this run of the server, or else the address that was connected to;
-            empty if neither is known.
+        identity: Number of this run of the server; empty if the server does not let us see it.
     """
 
     client_id: int

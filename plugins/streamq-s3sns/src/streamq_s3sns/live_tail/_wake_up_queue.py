@@ -5,9 +5,11 @@ Design: docs/design/s3sns.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from streamq.driver import StreamqError
@@ -65,13 +67,14 @@ class WakeUpQueue:
         """Create the queue and subscribe it, as far as that has not been done.
 
         Raises:
-            StreamqError: A step failed; the next call continues with it.
+            StreamqError: A step failed; the next call continues with it, or creates another queue
+                if this one does not exist any more.
         """
         if self._subscription:
             return
         self._sns = await self._clients.client("sns")
         self._sqs = await self._clients.client("sqs")
-        with client_errors(f"wake-up queue for {self._topic}"):
+        with self._requests(f"wake-up queue for {self._topic}"):
             if not self._url:
                 await self._create()
             if not self._arn:
@@ -93,20 +96,15 @@ class WakeUpQueue:
             StreamqError: The request failed. If the queue does not exist any more, the next
                 :meth:`open` creates a new one.
         """
-        try:
-            with client_errors("wake-up queue"):
-                answer = await self._sqs.receive_message(
-                    QueueUrl=self._url, MaxNumberOfMessages=_BATCH, WaitTimeSeconds=POLL_SECONDS
-                )
-        except StreamqError as exc:
-            if error_code(exc.__cause__ or exc) in MISSING_QUEUE:
-                self._forget()
-            raise
+        with self._requests("wake-up queue"):
+            answer = await self._sqs.receive_message(
+                QueueUrl=self._url, MaxNumberOfMessages=_BATCH, WaitTimeSeconds=POLL_SECONDS
+            )
         return [message["Body"] for message in answer.get("Messages", ())]
 
     async def keep_alive(self) -> None:
         """Keep sweeps away for a while, and subscribe again if the subscription was removed."""
-        with client_errors("wake-up queue"):
+        with self._requests("wake-up queue"):
             await self._subscribe()
             await self._tag()
 
@@ -128,6 +126,17 @@ class WakeUpQueue:
                         await self._create()
                     await self._sqs.delete_queue(QueueUrl=self._url)
                 self._forget()
+
+    @contextlib.contextmanager
+    def _requests(self, about: str) -> Iterator[None]:
+        """Translate errors; forget a queue that does not exist any more."""
+        try:
+            with client_errors(about):
+                yield
+        except StreamqError as exc:
+            if error_code(exc.__cause__ or exc) in MISSING_QUEUE:
+                self._forget()
+            raise
 
     async def _create(self) -> None:
         # Repeated with the same name it returns the same queue.
