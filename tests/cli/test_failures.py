@@ -141,6 +141,7 @@ def test_doctor_finds_what_is_wrong_with_temporal(
     wrong = {
         "namespace": ({**where, "STREAMQ_TEMPORAL_NAMESPACE": "nope"}, "operator namespace create"),
         "address": ({"STREAMQ_TEMPORAL_ADDRESS": "127.0.0.1:1"}, "cannot connect to Temporal"),
+        "scheme": ({"STREAMQ_TEMPORAL_ADDRESS": f"http://{temporal.address}"}, "without a scheme"),
         "TLS": ({**where, "STREAMQ_TEMPORAL_TLS": "true"}, "speaks no TLS"),
         "converter": ({**where, "STREAMQ_DATA_CONVERTER": "no:thing"}, "there is no module 'no'"),
     }

@@ -53,7 +53,7 @@ async def test_a_stream_is_followed_while_another_process_writes_it(
     cli: Cli, queue: ChunkQueue
 ) -> None:
     """Following a live stream is the purpose of the command."""
-    process = cli.start("tail", "s", "--wait", "20")
+    process = cli.start("tail", "-f", "s", "--wait", "20")
     async with open_writer("s", queue=queue) as stream:
         for word in ("one\n", "two\n", "three\n"):
             await stream.send_chunk(word)

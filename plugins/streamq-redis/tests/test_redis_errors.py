@@ -138,7 +138,7 @@ def test_network_errors_are_retryable(error: OSError) -> None:
             111,
         ),
         ("Error -2 connecting to db:6379. Name or service not known.", "Name or service not known"),
-        ("Connection closed by server.", "Connection closed by server."),
+        ("Connection closed by server.", "Connection closed by server"),
     ],
 )
 def test_the_address_is_named_once(text: str, why: str | int) -> None:

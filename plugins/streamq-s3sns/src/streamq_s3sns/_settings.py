@@ -49,7 +49,8 @@ class S3SnsSettings(AwsSettings):
     )
     encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
         default=None,
-        description="server-side encryption that each upload demands; by default what the bucket "
+        description="server-side encryption that each upload demands: `AES256`, `aws:kms` or "
+        "`aws:kms:dsse`; by default what the bucket "
         "is set to",
     )
     kms_key_id: str | None = Field(
