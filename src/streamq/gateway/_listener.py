@@ -29,7 +29,7 @@ _MAX_REFUSALS = 32
 _REFUSAL_SECONDS = 1.0
 
 _ACCEPT_SECONDS = 0.0005
-"""What a connection costs until its request begins, about."""
+"""Approximate cost of a connection until its request begins."""
 
 _BURST = 16
 

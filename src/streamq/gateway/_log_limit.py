@@ -46,7 +46,7 @@ class LogLimit(logging.Filter):
 
 
 class _Kind:
-    """What was logged of one kind since the beginning of its interval."""
+    """Counts the lines of one kind since the beginning of its interval."""
 
     __slots__ = ("left_out", "passed", "since")
 

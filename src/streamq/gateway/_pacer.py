@@ -13,7 +13,7 @@ from ._turns import Turns
 
 _STEP_SECONDS = 0.002
 _REQUEST_SECONDS = 0.001
-"""What a short request costs, about."""
+"""Approximate cost of a short request."""
 
 _BURST = 8
 

@@ -37,7 +37,7 @@ _ONE_OF = {
     "CreateTopic": ("TopicArn",),
     "GetTopicAttributes": ("Attributes",),
 }
-"""What the answers of operations contain; at least one of these."""
+"""Fields of the answers of operations; each answer has at least one of them."""
 
 
 class AnswerCheck:

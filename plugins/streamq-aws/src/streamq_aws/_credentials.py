@@ -25,7 +25,7 @@ from streamq.driver import ClosedError, CredentialSource, SingleFlight, StreamqE
 
 REQUIRED = ("access_key_id", "secret_access_key")
 NAMES = frozenset({*REQUIRED, "session_token", "expires_at"})
-"""What the setting ``credentials`` returns; the last two may be missing."""
+"""Names of credentials in the setting ``credentials``; the last two may be missing."""
 
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 """Codes for credentials whose time is over."""
@@ -40,10 +40,10 @@ UNKNOWN_KEY = frozenset(
 """Codes for credentials that are not in force: rotated, or never were."""
 
 CLOCK_WORDS = ("Signature expired", "Signature not yet current")
-"""What SQS and SNS say of a wrong clock, with a code for a wrong signature."""
+"""Words of SQS and SNS about a wrong clock, with a code for a wrong signature."""
 
 SCOPE_WORDS = "Credential should be scoped to"
-"""What AWS says of a request for another region, with a code for a wrong signature."""
+"""Words of AWS about a request for another region, with a code for a wrong signature."""
 
 _PERHAPS = frozenset({"400", "401", "403", "AccessDenied", "AccessDeniedException", "Forbidden"})
 """An answer to HEAD has only its status; a session that was revoked is denied everything."""

@@ -35,7 +35,7 @@ _SETTINGS = "STREAMQ_KAFKA_SASL_"
 
 
 class BrokerAccess:
-    """What a process needs to connect and log in to the brokers.
+    """Connects to the brokers and logs in, with the credentials and certificates of the moment.
 
     Args:
         settings: The settings of the driver.

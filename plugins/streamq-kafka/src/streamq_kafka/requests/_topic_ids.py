@@ -31,7 +31,7 @@ from aiokafka.protocol.types import (
 )
 
 NO_ID = bytes(16)
-"""What brokers without ids return."""
+"""The id that brokers without topic ids return."""
 
 _UNKNOWN_ID, _NOTHING = 100, (-1, -1, -1, None, -1, None)
 _TAGS = ("tags", TaggedFields)

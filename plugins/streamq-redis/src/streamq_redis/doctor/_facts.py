@@ -17,7 +17,7 @@ _CONFIGS = ("appendfsync", "min-replicas-to-write")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a server says about itself.
+    """The facts that a server states about itself.
 
     Attributes:
         server: From the greeting.

@@ -37,7 +37,7 @@ _EFFECTS = {
     "memory|usage": "sizes of streams are not shown",
     "xinfo|stream": "a stale append is refused only while the newest record is stored",
 }
-"""What is missing without a command that is not needed."""
+"""The consequence of a missing permission, for commands that can be done without."""
 
 
 async def permissions(connection: Connection, keys: KeySpace) -> list[Finding]:
