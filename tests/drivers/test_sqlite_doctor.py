@@ -36,6 +36,15 @@ async def test_sound_database(path: Path, open_queue: OpenQueue) -> None:
     assert [each for each in found.values() if not each.ok] == []
 
 
+async def test_room_within_the_file_counts(path: Path, open_queue: OpenQueue) -> None:
+    """After streams were deleted on a full disk, new ones take their place in the file."""
+    queue = await open_queue()
+    await queue.append(STREAM, [Entry(1, 0, bytes(3 * 2**20))])
+    assert "in the file" not in (await examined(path))["server"].detail
+    await queue.delete(STREAM)
+    assert " 3 of them in the file" in (await examined(path))["server"].detail
+
+
 async def test_file_that_others_can_read(path: Path, open_queue: OpenQueue) -> None:
     """An older version created it so; it is not changed behind the owner's back."""
     await (await open_queue()).aclose()

@@ -99,14 +99,25 @@ def _file_system_of(path: Path) -> str | None:
 
 def _room(path: Path) -> Iterator[Finding]:
     disk = os.statvfs(path.parent)
-    free = disk.f_bavail * disk.f_frsize
+    unused = _unused(path)
+    free = disk.f_bavail * disk.f_frsize + unused
     subject, detail = "disk", f"{free / 2**20:,.0f} MiB free"
+    if unused > 2**20:
+        detail += f", {unused / 2**20:,.0f} of them in the file"
     remedy = "free some disk space, delete streams or shorten STREAMQ_TTL_SECONDS"
     if free < _VERY_FEW_BYTES:
         yield Finding(subject, False, detail, remedy)
     else:
         is_little = free < _FEW_BYTES
         yield Finding(subject, True, detail, remedy if is_little else "", is_warning=is_little)
+
+
+def _unused(path: Path) -> int:
+    """Return the bytes in the file that deleted streams have left for new ones."""
+    with sqlite_errors(path), contextlib.closing(sqlite3.connect(path)) as connection:
+        (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    return int(pages * size)
 
 
 def _permissions(path: Path) -> Iterator[Finding]:

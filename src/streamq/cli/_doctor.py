@@ -45,7 +45,8 @@ def doctor(
 ) -> None:
     """Check whether the chosen backend is ready, and advise what to do if it is not.
 
-    The exit code is 1 if a check fails. Changes nothing without --create or --write.
+    The exit code is 1 if a check fails. Changes nothing without --create or --write, except that
+    SQLite's file is made if there is none.
 
     \b
     Examples:
