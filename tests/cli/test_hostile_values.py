@@ -84,7 +84,7 @@ def test_logs_and_errors_do_nothing_and_show_no_secret(
     """Libraries log what a server has sent, and every traceback ends with the text of an error."""
     monkeypatch.setenv("STREAMQ_DEBUG", debug)
     logger = logging.getLogger("some.library")
-    logger.propagate = False
+    monkeypatch.setattr(logger, "propagate", False)
     with readable_logs():
         for text in (*HOSTILE.values(), *SECRETS.values()):
             with pytest.raises(RuntimeError) as raised:
