@@ -83,7 +83,7 @@ async def _follow(gateway: Any) -> None:
     try:
         await follower.read(1.0)
     finally:
-        await gateway.leave(follower)
+        gateway.leave(follower)
 
 
 async def _open(open_queue: Any) -> None:
