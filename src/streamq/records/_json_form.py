@@ -79,8 +79,8 @@ def _undecoded(encoding: str, data: bytes, reason: str) -> dict[str, Any]:
 
 def _json_fields(data: bytes) -> dict[str, Any]:
     value = json.loads(well_formed_json(data))
-    if data.count(b"[") + data.count(b"{") > _MAX_DEPTH:
-        _check_depth(value)
+    if data.count(b"[") + data.count(b"{") > _MAX_DEPTH and is_deeper(value, _MAX_DEPTH):
+        raise ValueError(f"nested more than {_MAX_DEPTH} deep")
     return {"value": value} if _SUSPECT.search(data) is None else _finite_fields(value)
 
 
@@ -91,7 +91,8 @@ def _value_fields(value: Any, serializer: Serializer[Any]) -> dict[str, Any]:
     as_json = getattr(serializer, "as_json", None)
     plain = value if as_json is None else as_json(value)
     plain = to_jsonable_python(plain, inf_nan_mode="constants", bytes_mode="base64")
-    _check_depth(plain)
+    if is_deeper(plain, _MAX_DEPTH):
+        raise ValueError(f"nested more than {_MAX_DEPTH} deep")
     return _finite_fields(plain)
 
 
@@ -128,14 +129,10 @@ def _escaped(key: str) -> str:
     return well_formed(key).replace("~", "~0").replace("/", "~1")
 
 
-def _check_depth(value: Any) -> None:
-    """Raise if JSON is nested too deeply.
-
-    Raises:
-        ValueError: It is.
-    """
+def is_deeper(value: Any, depth: int) -> bool:
+    """Whether JSON is nested more deeply than that."""
     level = [value]
-    for _ in range(_MAX_DEPTH):
+    for _ in range(depth):
         level = [
             inner
             for outer in level
@@ -143,8 +140,8 @@ def _check_depth(value: Any) -> None:
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
         if not level:
-            return
-    raise ValueError(f"nested more than {_MAX_DEPTH} deep")
+            return False
+    return True
 
 
 def _base64(data: bytes) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, cast
 
 from streamq._errors import ChunkTooLargeError, SerializationError, error_text
 from streamq._events import Chunk, Event, EventOrGap, Gap, Reset, Seal, SealState
+from streamq.records._json_form import is_deeper
 from streamq.records._text import well_formed_json
 from streamq.records._values import PLAIN, Encoding, Serializer
 
@@ -20,9 +21,11 @@ from ._failure import final_failure
 PAYLOAD_BYTES = 1_900_000
 """Largest batch. Temporal refuses payloads above 2 MiB; the rest is for what surrounds a batch."""
 
+MAX_DEPTH = 100
+"""Deepest JSON for converters, which recurse: Python stops recursion at 1,000 by default."""
+
 _RUN_BYTES = 72  # size of an entry without its values
 _NO_LIMIT = 2**62
-_DEPTH = 100  # deepest nested JSON; Python stops recursion at 1,000 by default
 _MARK_BYTES = 16  # size of the number, the encoding and the punctuation of an encoded value
 
 
@@ -186,7 +189,7 @@ def _json_value(chunk: Chunk[Any]) -> tuple[Any, list[Any] | None, int]:
                 text = chunk.data.decode()
                 return text, None, len(json.dumps(text)) + 1
             value = json.loads(well_formed_json(chunk.data), parse_constant=_refuse)
-            if is_deep(value):
+            if is_deeper(value, MAX_DEPTH):
                 raise ValueError("nested too deeply for converters that recurse")
             size = len(json.dumps(value, separators=(",", ":"), allow_nan=False)) + 1
             return value, None, size
@@ -194,21 +197,6 @@ def _json_value(chunk: Chunk[Any]) -> tuple[Any, list[Any] | None, int]:
             pass  # a value that is not strictly JSON is sent as bytes
     data = base64.b64encode(chunk.data).decode("ascii")
     return None, [int(encoding), data], len(data) + _MARK_BYTES + 5
-
-
-def is_deep(value: Any) -> bool:
-    """Whether JSON is nested so deeply that converters, which recurse, may fail."""
-    level = [value]
-    for _ in range(_DEPTH):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, list | dict)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -69,7 +69,7 @@ async def main(address: str, task_queue: str, *, stops: bool) -> None:
     async with await open_queue() as queue:
         faulty = FaultyQueue(queue)
         if stops:
-            faulty.script("describe", StandStill())
+            faulty.script("append", StandStill())
             faulty.always("append", Deaf())
         await Worker(
             client,

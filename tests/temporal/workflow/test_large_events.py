@@ -131,7 +131,9 @@ async def test_deeply_nested_json_passes(run_worker: Run, start: Start) -> None:
     async with run_worker(send_deep):
         handle = await start("send_deep", delivery="poll")
         result = await asyncio.wait_for(handle.result(), 20)
-        assert [each["event"] for each in await handle.query("recent")] == ["end"]
+        chunk, end = await handle.query("recent")
+        assert chunk["undecoded"]["reason"] == "nested more than 300 deep"
+        assert end["event"] == "end"
     assert (result["result"], result["chunks"], result["error"]) == ("end", 1, None)
 
 

@@ -13,7 +13,8 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 from streamq._errors import ConfigurationError
-from streamq.temporal._event_json import is_deep, unpack
+from streamq.records._json_form import is_deeper
+from streamq.temporal._event_json import MAX_DEPTH, unpack
 from streamq.temporal._input import invalid_request
 from streamq.temporal.activities._poll_limits import MAX_EVENTS, MAX_WAIT_SECONDS, WINDOW_SECONDS
 from streamq.temporal.activities._poll_request import PollResult
@@ -296,7 +297,7 @@ class StreamWorkflow:
     def _remember(self, events: list[dict[str, Any]]) -> None:
         recent = self._recent
         for event in events:
-            if is_deep(event):
+            if is_deeper(event, MAX_DEPTH):
                 continue  # the answer of a query, and the next run's input, could not be converted
             size = len(json.dumps(event))
             recent.append((event, size))
