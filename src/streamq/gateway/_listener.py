@@ -82,6 +82,9 @@ class Listener:
         pace = Pace(2 * _ACCEPT_SECONDS, _BURST)
         try:
             while True:
+                if self._tasks and len(self._open) >= self.max_connections:
+                    # Connections that are being started cannot give way yet.
+                    await asyncio.wait(set(self._tasks))
                 try:
                     accepted, _ = await loop.sock_accept(self._socket)
                 except OSError as exc:
