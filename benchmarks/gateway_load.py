@@ -59,7 +59,7 @@ _PR_SET_PDEATHSIG = 1
 async def read_well(port: int, seconds: float, tag: str) -> None:
     """Write to some streams, read each through the gateway, and print all delays in ms.
 
-    What is planned for a moment before every reader has received something is not counted.
+    Chunks that were planned before every reader had received something are not counted.
     """
     found = _Found()
     expected = 0
@@ -91,7 +91,7 @@ async def read_well(port: int, seconds: float, tag: str) -> None:
 
 @dataclass
 class _Found:
-    """What the readers have found.
+    """Delays and losses that the readers measured.
 
     Attributes:
         begin: Moment from which delays are counted.

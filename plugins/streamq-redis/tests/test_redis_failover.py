@@ -399,7 +399,7 @@ async def test_chunks_that_the_new_primary_lacks_are_reported(
 
 
 @ONE_SERVER
-async def test_reader_that_is_ahead_of_the_new_primary_is_told(
+async def test_reader_that_is_ahead_of_the_new_primary_gets_an_error(
     pair: Pair, open_at: OpenAt, stream: StreamId
 ) -> None:
     """The next attempt numbers from what is left: a reader beyond it must not wait for ever."""

@@ -54,7 +54,7 @@ _PROVIDER = "credential_provider"
 """The component that a session asks for credentials."""
 
 _LONGEST_SECONDS = 60.0  # a program may ask its user to log in
-_FIXED = frozenset({"env", "explicit"})  # nobody can change them while this process runs
+_FIXED = frozenset({"env", "explicit"})  # fixed while this process runs
 _GENERATION = "streamq_credentials"
 
 
@@ -187,7 +187,7 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
         return None
 
     def _may_be_replaced(self, code: str) -> bool:
-        """Whether somebody or something may put others in the place of refused credentials."""
+        """Whether refused credentials may be replaced while this process runs."""
         if self._resolved is None or self._resolved.method in _FIXED:
             return False
         is_refreshed = isinstance(self._resolved, AioRefreshableCredentials)
