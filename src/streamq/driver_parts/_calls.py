@@ -8,17 +8,10 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-from streamq._errors import ClosedError, StreamqError
+from streamq._errors import StreamqError
 from streamq._events import StreamId
 
-
-def closed_error(backend: str, stream: StreamId | str | None = None) -> ClosedError:
-    """Return the error that every call of a closed queue raises."""
-    return ClosedError(
-        f"this {backend} queue has been closed",
-        backend=backend,
-        stream=None if stream is None else str(stream),
-    )
+from ._guard import closed_error
 
 
 class Calls:
