@@ -101,7 +101,7 @@ class Gateway:
         self._rings = RingBudget(options.rings_bytes)
         self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer())
         self._gate = Gate()
-        self._queries = Turns(options.max_queries, share(options.max_queries))
+        self._queries: Turns | None = None  # as many as the backend suits
         self._lists = Turns(_LISTS, 1)
         self._held = Bound(
             "open event streams", lambda: self.max_connections, lambda: share(self.max_connections)
@@ -171,9 +171,13 @@ class Gateway:
             GatewayLimitError: No turn came within ``queue_seconds``.
             StreamqError: As for :meth:`open`.
         """
+        queue = await self._queues.open_for_the_past()
+        if self._queries is None:
+            at_once = self.options.queries(queue.capabilities)
+            self._queries = Turns(at_once, self.options.share(at_once))
         turns = self._lists if is_list else self._queries
         async with turns.turn(client, self.options.queue_seconds):
-            yield await self._queues.open_for_the_past()
+            yield queue
 
     async def check_backend(self) -> str:
         """Return the name of the backend if it answers; see :meth:`Queues.check`."""
