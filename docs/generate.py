@@ -6,7 +6,6 @@ python docs/generate.py --check    # exit code 1 if one is out of date
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import re
@@ -15,62 +14,20 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from streamq import Capabilities, Settings, installed_drivers, load_driver
-from streamq.driver import DriverSettings
+from streamq import Settings, installed_drivers, load_driver
+from streamq.cli.plugin._readme import (
+    capabilities_table,
+    driver_tables,
+    settings_table,
+    table,
+    with_tables,
+)
 from streamq.temporal.generic._schema import stream_schema
 from streamq.testing import _catalogue as kit
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 SCHEMA = DOCS / "streamq-stream.schema.json"
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [list(head)]
-    lines += [["---"] * len(lines[0])]
-    lines += [list(row) for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def capabilities() -> str:
-    """Return the capabilities that every installed backend declares."""
-    drivers = [load_driver(name) for name in installed_drivers()]
-    rows = []
-    for field in dataclasses.fields(Capabilities):
-        shown = [driver.capabilities.to_dict()[field.name] for driver in drivers]
-        cells = [_cell(value) for value in shown]
-        rows.append([f"`{field.name}`", *cells, field.metadata["help"]])
-    return table(["", *(f"`{driver.name}`" for driver in drivers), "meaning"], rows)
-
-
-def _cell(value: bool | int | str) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else value
-
-
-def _default(default: object) -> str:
-    """Return a setting's default as it is written in the environment; nothing if there is none."""
-    if isinstance(default, SecretStr):
-        default = default.get_secret_value()
-    if default is None or default == "":
-        return ""
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
-
-
-def settings(settings_type: type[Settings] | type[DriverSettings]) -> str:
-    """Return the variables that a settings class reads."""
-    prefix = str(settings_type.model_config.get("env_prefix", ""))
-    return table(
-        ("variable", "default", "meaning"),
-        (
-            (f"`{prefix}{name.upper()}`", _default(field.default), field.description or "")
-            for name, field in settings_type.model_fields.items()
-        ),
-    )
 
 
 def hooks() -> str:
@@ -114,29 +71,21 @@ def checks() -> str:
 
 def generators() -> dict[str, Callable[[], str]]:
     """Return the table for each marker."""
-    found: dict[str, Callable[[], str]] = {"capabilities": capabilities}
-    found["settings"] = partial(settings, Settings)
-    found["hooks"], found["checks"] = hooks, checks
-    for name in installed_drivers():
-        found[f"settings {name}"] = partial(settings, load_driver(name).settings_type)
-    return found
-
-
-def renewed(text: str) -> str:
-    """Return a document with its tables renewed."""
-    known = generators()
-
-    def fill(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{known[match[2]]()}\n{match[3]}"
-
-    pattern = r"(<!-- begin ([a-z0-9_ ]+) -->)\n.*?(<!-- end \2 -->)"
-    return re.sub(pattern, fill, text, flags=re.DOTALL)
+    drivers = [load_driver(name) for name in installed_drivers()]
+    return {
+        **driver_tables(),
+        "capabilities": partial(capabilities_table, drivers),
+        "settings": partial(settings_table, Settings),
+        "hooks": hooks,
+        "checks": checks,
+    }
 
 
 def documents() -> Iterable[tuple[Path, str]]:
     """Return every document and what it should be."""
+    tables = generators()
     for path in sorted([*DOCS.glob("*.md"), *ROOT.glob("plugins/*/README.md")]):
-        yield path, renewed(path.read_text())
+        yield path, with_tables(path.read_text(), tables)
     yield SCHEMA, json.dumps(stream_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -13,7 +13,18 @@ from streamq.devserver import TemporalDevServer
 from .command import Cli, Inside, on_terminal, one_error, read_until
 
 FULL = Path("/dev/full")
-COMMANDS = ["demo", "ls", "tail", "serve", "delete", "sweep", "backends", "config", "schema"]
+COMMANDS = [
+    "demo",
+    "ls",
+    "tail",
+    "serve",
+    "delete",
+    "sweep",
+    "backends",
+    "config",
+    "schema",
+    "plugin",
+]
 
 
 def test_every_help_has_examples(inside: Inside) -> None:

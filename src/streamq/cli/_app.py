@@ -22,6 +22,7 @@ from ._standard_streams import flush, prepare_standard_streams
 from ._sweep import sweep
 from ._tail import tail
 from .demo._command import demo
+from .plugin._command import plugin_app
 
 
 def _show_version(wanted: bool) -> None:
@@ -63,6 +64,7 @@ def run(arguments: Sequence[str] | None) -> int:
     app.callback(invoke_without_command=True)(_streamq)
     for command in (demo, ls, tail, serve, delete, sweep, doctor, backends, config, schema):
         app.command()(command)
+    app.add_typer(plugin_app())
     with readable_logs():
         try:
             main = typer.main.get_command(app)
