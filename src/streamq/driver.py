@@ -51,7 +51,6 @@ from ._events import StreamId
 from ._retry import RetryPolicy
 from ._settings import DriverSettings
 from .driver_parts._bounds import within_bounds
-from .driver_parts._calls import Calls
 from .driver_parts._cleanup import Closing, close_all, to_the_end
 from .driver_parts._client_errors import (
     ErrorRule,
@@ -63,7 +62,7 @@ from .driver_parts._client_errors import (
 from .driver_parts._connect_once import ConnectOnce
 from .driver_parts._credential_source import CredentialCall, CredentialSource
 from .driver_parts._credentials import mask_credentials, mask_data, mask_value, seen_value
-from .driver_parts._guard import Guard, closed_error
+from .driver_parts._guard import Guard
 from .driver_parts._home import Home
 from .driver_parts._home import guard_calls as _guard_calls
 from .driver_parts._named_code import importing_named_code
@@ -75,6 +74,12 @@ from .driver_parts._tap import Tap, TapBudget
 from .driver_parts._temporal_target import TemporalEndpoint, TemporalTarget, leaving_sdk
 from .driver_parts._terminal_text import TerminalTextStream, terminal_text
 from .driver_parts._together import together
+from .driver_parts._usual_errors import (
+    closed_error,
+    fenced_error,
+    foreign_position,
+    not_found_error,
+)
 
 START = ""
 """The position before the first record of any stream."""
@@ -120,11 +125,7 @@ def new_entries(
     fresh: list[Entry] = []
     for entry in entries:
         if entry.epoch < newest[0]:
-            raise FencedError(
-                f"epoch {newest[0]} has taken over stream {stream}; epoch {entry.epoch} must stop",
-                backend=backend,
-                stream=str(stream),
-            )
+            raise fenced_error(backend, stream, epoch=entry.epoch, newest=newest[0])
         if (entry.epoch, entry.index) > newest:
             fresh.append(entry)
             newest = (entry.epoch, entry.index)
@@ -479,7 +480,6 @@ __all__ = [
     "AnyDriver",
     "BackendError",
     "BackendUnavailableError",
-    "Calls",
     "Capabilities",
     "ChunkQueue",
     "ClosedError",
@@ -522,13 +522,16 @@ __all__ = [
     "decode_position",
     "encode_position",
     "exception_classes",
+    "fenced_error",
     "for_stream",
+    "foreign_position",
     "importing_named_code",
     "leaving_sdk",
     "mask_credentials",
     "mask_data",
     "mask_value",
     "new_entries",
+    "not_found_error",
     "seen_value",
     "skip_foreign",
     "stored_stream",
