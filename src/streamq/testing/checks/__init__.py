@@ -28,7 +28,7 @@ Checks of operation:
 * ``_declarations``: declared capabilities, and refusal of the others.
 
 Shared by the groups: ``_base`` (base class with pytest fixtures), ``_streams`` (writers and
-readers), ``_conditions`` (``requires``, ``needs``), ``_records``, ``_stream_names``,
+readers), ``_conditions`` (``requires``, ``needs``), ``_promises``, ``_records``, ``_stream_names``,
 ``_other_process``.
 
 Design: docs/design/testing.md.

@@ -11,6 +11,7 @@ from streamq.driver import ChunkQueue, Entry, StreamId, StreamNotFoundError
 from streamq.testing._harness import BackendHarness, OpenQueue
 
 from ._conditions import needs, requires
+from ._promises import promises
 from ._records import data_of, entries, numbered
 from ._streams import StreamChecks, values
 
@@ -20,6 +21,7 @@ class BasicChecks(StreamChecks):
 
     group = "basics"
 
+    @promises("Stored.data", "Exactly the bytes that were appended.")
     async def test_bytes_come_back_unchanged(self, queue: ChunkQueue, stream: StreamId) -> None:
         """Records may be compressed or encrypted, so every byte value matters, and empty ones."""
         data = [b"", bytes(range(256)), b"\0", b"\r\n", b"\xff\xfe", b"' -- %s {}", b""]
