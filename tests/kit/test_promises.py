@@ -38,7 +38,7 @@ def test_first_decorator_in_the_source_comes_first() -> None:
     [
         ("ChunkQueue", "An open connection to a backend."),
         ("ChunkQueue.append", "Store entries, in order,"),
-        ("ChunkQueue.backend", "The driver's name, for messages."),
+        ("ChunkQueue.backend", "The driver's name, for messages"),
         ("Entry.index", "Place within the epoch,"),
         ("Capabilities.durable", "acknowledged records survive"),
         ("new_entries", "Return the entries that are still to be stored"),

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import functools
 import inspect
 import re
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 from streamq import driver
 
@@ -46,8 +46,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-@functools.cache
-def attributes_of(owner: type) -> Mapping[str, str]:
+def attributes_of(owner: type[Any]) -> Mapping[str, str]:
     """Return the documented attributes of a class, each with its documentation.
 
     A text below the attribute, an entry in the section "Attributes" of the class's docstring, and
@@ -63,7 +62,7 @@ def attributes_of(owner: type) -> Mapping[str, str]:
     return {name: one_line(" ".join(texts)) for name, texts in found.items()}
 
 
-def _listed(owner: type) -> list[tuple[str, str]]:
+def _listed(owner: type[Any]) -> list[tuple[str, str]]:
     """Return the entries of the section "Attributes"."""
     section = re.search(r"^Attributes:\n((?: +.*\n?|\n)+)", inspect.getdoc(owner) or "", re.M)
     if section is None:
@@ -72,7 +71,7 @@ def _listed(owner: type) -> list[tuple[str, str]]:
     return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def _below(owner: type) -> list[tuple[str, str]]:
+def _below(owner: type[Any]) -> list[tuple[str, str]]:
     """Return the texts that stand below attributes in the source."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
     if not isinstance(body, ast.ClassDef):
