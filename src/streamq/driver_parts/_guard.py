@@ -13,22 +13,14 @@ from functools import partial
 from types import TracebackType
 from typing import TypeAlias
 
-from streamq._errors import BackendError, BackendUnavailableError, ClosedError, StreamqError
+from streamq._errors import BackendError, BackendUnavailableError, StreamqError
 from streamq._events import StreamId
 
 from ._client_errors import ErrorTable, for_stream
+from ._usual_errors import closed_error
 
 Translate: TypeAlias = Callable[[Exception, str | None], StreamqError | None]
 """Returns streamq's error for an exception and a stream's name; ``None`` for one of no client."""
-
-
-def closed_error(backend: str, stream: StreamId | str | None = None) -> ClosedError:
-    """Return the error that every call of a closed queue raises."""
-    return ClosedError(
-        f"this {backend} queue has been closed",
-        backend=backend,
-        stream=None if stream is None else str(stream),
-    )
 
 
 class Guard:
