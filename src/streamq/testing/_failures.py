@@ -103,6 +103,8 @@ def _cause(error: Exception) -> str:
             f"the driver raises {type(error).__name__} although the backend works: the request is "
             "wrong, its answer is not understood, or another error is mapped to this one"
         )
+    if isinstance(error, NotImplementedError):
+        return "the call is not written yet; what it raises says what to write, and where"
     return (
         f"{type(error).__name__} is no error of streamq: a bug in the driver, or an error of the "
         "client that is not translated; an ErrorTable of streamq.driver does that for every call"
