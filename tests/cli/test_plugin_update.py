@@ -128,9 +128,12 @@ def test_what_the_template_has_learnt_arrives_and_the_authors_work_stays(
 
 
 def test_lines_that_both_have_changed_are_shown_by_both_sides(
-    plugin: Path, update: Update, inside: Inside, monkeypatch: pytest.MonkeyPatch, kept: Path
+    tmp_path: Path, made: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch, kept: Path
 ) -> None:
-    """Neither the author's word nor the template's may be lost without a trace."""
+    """Neither the author's word nor the template's may be lost, also in a repository of several."""
+    plugin = tmp_path / "several/plugins/acme"
+    shutil.copytree(made, plugin, ignore=shutil.ignore_patterns(".git"))
+    git(tmp_path / "several", "init", "--quiet")
     changed(plugin / NAMING, "A hash, because", "My own words, because")
     commit(plugin)
     present = replace(Template(), earlier=kept)

@@ -180,7 +180,7 @@ def _show(names: PluginNames, target: Path) -> None:
     console = stdout()
     tree = Tree(Text(str(target), style="bold"), guide_style="dim")
     _branch(tree, target)
-    console.print(tree)
+    console.print(tree, soft_wrap=True)
     steps = (
         f"cd {shlex.quote(str(target))}",
         "git init && git add --all && git commit -m 'Begin'",

@@ -129,8 +129,7 @@ def update_plugin(
     options += ["--vcs-ref", f"v{template.release}", *([] if asks else ["--defaults"])]
     with _repository(template) as environment:
         _copier(["update", *options, str(target)], environment)
-    changed = _git(target, "status", "--porcelain", "--untracked-files=all", "-z").split("\0")
-    files = [line[3:] for line in changed if line]
+    files = _changed_files(target)
     return made_by, files, [file for file in files if _has_conflict(target / file)]
 
 
@@ -158,6 +157,16 @@ def release_of(target: Path) -> str:
 def numbers(release: str) -> tuple[int, ...]:
     """Return a release as numbers, which can be compared."""
     return tuple(map(int, re.findall(r"\d+", release)))
+
+
+def _changed_files(target: Path) -> list[str]:
+    """Return the files of a plugin that differ from its last commit, also if it is in a folder."""
+    commands = (
+        ("diff", "--name-only", "--no-renames", "--relative", "-z", "HEAD"),
+        ("ls-files", "--others", "--exclude-standard", "-z"),
+    )
+    found = "".join(_git(target, *command, environment=os.environ) for command in commands)
+    return sorted({*found.split("\0")} - {""})
 
 
 def _has_conflict(path: Path) -> bool:
@@ -210,20 +219,12 @@ def _commit(place: Path, release: str) -> None:
     _git(place, "tag", f"v{release}")
 
 
-def _git(place: Path, *arguments: str) -> str:
-    """Run git without anybody's configuration, and return what it prints."""
-    who = {"NAME": "streamq", "EMAIL": "streamq@localhost"}
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
-        **{f"GIT_{role}_{key}": who[key] for role in ("AUTHOR", "COMMITTER") for key in who},
-        **{f"GIT_{role}_DATE": "2000-01-01T00:00:00+0000" for role in ("AUTHOR", "COMMITTER")},
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_SYSTEM": os.devnull,
-    }
+def _git(place: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run git, without anybody's configuration unless an environment is given."""
     done = subprocess.run(
         ["git", *arguments],
         cwd=place,
-        env=environment,
+        env=_nobodys_environment() if environment is None else environment,
         capture_output=True,
         text=True,
         check=False,
@@ -232,3 +233,14 @@ def _git(place: Path, *arguments: str) -> str:
         why = done.stderr.strip() or done.stdout.strip()
         raise ConfigurationError(f"git {arguments[0]} has failed in {place}: {why}")
     return done.stdout
+
+
+def _nobodys_environment() -> dict[str, str]:
+    """Return the environment in which git signs nothing, runs no hooks and ignores no files."""
+    who = {"NAME": "streamq", "EMAIL": "streamq@localhost", "DATE": "2000-01-01T00:00:00+0000"}
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
+        **{f"GIT_{role}_{key}": who[key] for role in ("AUTHOR", "COMMITTER") for key in who},
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_SYSTEM": os.devnull,
+    }
