@@ -179,4 +179,4 @@ def test_first_failure_says_what_to_write_first(
 
 def said(seen: str) -> str:
     """Return what the first unwritten function says."""
-    return re.findall(r"^E +NotImplementedError: (.*)", seen, re.MULTILINE)[0]
+    return str(re.findall(r"^E +NotImplementedError: (.*)", seen, re.MULTILINE)[0])

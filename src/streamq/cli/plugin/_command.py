@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
-from rich.tree import Tree
 
 import streamq
 from streamq._errors import ConfigurationError
@@ -178,9 +178,8 @@ def _answer(text: str) -> tuple[str, str]:
 def _show(names: PluginNames, target: Path) -> None:
     """Print what was made, and what to do next."""
     console = stdout()
-    tree = Tree(Text(str(target), style="bold"), guide_style="dim")
-    _branch(tree, target)
-    console.print(tree, soft_wrap=True)
+    for line in (Text(str(target), style="bold"), *_tree(target)):
+        console.print(line, soft_wrap=True)
     steps = (
         f"cd {shlex.quote(str(target))}",
         "git init && git add --all && git commit -m 'Begin'",
@@ -200,9 +199,13 @@ def _show(names: PluginNames, target: Path) -> None:
     )
 
 
-def _branch(tree: Tree, folder: Path) -> None:
-    for path in sorted(folder.iterdir(), key=lambda each: (each.is_dir(), each.name)):
-        about = next((text for end, text in _ABOUT.items() if path.name.endswith(end)), "")
-        branch = tree.add(Text.assemble(path.name, (f"  {about}" if about else "", "dim")))
+def _tree(folder: Path, indent: str = "") -> Iterator[Text]:
+    """Yield a line for each file, and what it is for."""
+    paths = sorted(folder.iterdir(), key=lambda each: (each.is_dir(), each.name))
+    for path in paths:
+        is_last = path == paths[-1]
+        guide = f"{indent}{'└── ' if is_last else '├── '}"
+        about = next((f"  {text}" for end, text in _ABOUT.items() if path.name.endswith(end)), "")
+        yield Text.assemble((guide, "dim"), path.name, (about, "dim"))
         if path.is_dir():
-            _branch(branch, path)
+            yield from _tree(path, indent + ("    " if is_last else "│   "))
