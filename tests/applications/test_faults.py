@@ -12,12 +12,13 @@ from streamq import (
     BackendUnavailableError,
     BufferFullError,
     OnFull,
+    Settings,
     StorageFullError,
     StreamWriter,
     ThrottledError,
     load_settings,
+    open_queue,
 )
-from streamq.driver import ChunkQueue
 from streamq.temporal import streaming_activity
 from streamq.testing import Block, Delay, Fail, FaultyQueue, LoseAcknowledgement, record
 from streamq.testing import run_in_virtual_time as in_virtual_time
@@ -48,12 +49,12 @@ async def test_threads_survive_a_fault_too() -> None:
     assert recorded.outline == [*ALL, "END"]
 
 
-def test_backend_that_stays_away_fails_the_attempt(streamq_memory: ChunkQueue) -> None:
+def test_backend_that_stays_away_fails_the_attempt(streamq_memory: Settings) -> None:
     """The next attempt continues, once the backend is back."""
 
     async def test() -> None:
         settings = load_settings(retry_seconds=2)
-        queue = FaultyQueue(streamq_memory)
+        queue = FaultyQueue(await open_queue(streamq_memory))
 
         @streaming_activity
         async def slow(stream: StreamWriter[str]) -> None:
@@ -119,12 +120,11 @@ def test_waiting_for_room_can_be_cancelled() -> None:
     in_virtual_time(test)
 
 
-async def test_own_queue_keeps_its_faults_and_its_calls(streamq_memory: ChunkQueue) -> None:
+async def test_own_queue_keeps_its_faults_and_its_calls(streamq_queue: FaultyQueue) -> None:
     """Whoever needs more than a fault for each chunk scripts the queue, and counts its calls."""
-    queue = FaultyQueue(streamq_memory)
-    recorded = await record(resume, "Oslo", queue=queue, fail_after=[1, None])
+    recorded = await record(resume, "Oslo", queue=streamq_queue, fail_after=[1, None])
     assert recorded.outline == [*ALL, "END"]
-    assert queue.count("append") >= 3
+    assert streamq_queue.count("append") >= 3
 
 
 async def test_a_fault_that_does_not_happen_fails_the_test() -> None:

@@ -22,7 +22,6 @@ from streamq import (
     StreamWriter,
     load_settings,
 )
-from streamq.driver import ChunkQueue
 from streamq.temporal import streaming_activity
 from streamq.testing import FaultyQueue, record
 
@@ -73,13 +72,14 @@ async def test_configured_converter_is_the_default(monkeypatch: pytest.MonkeyPat
     assert recorded.result == Price(amount=6)
 
 
-async def test_codec_encodes_what_is_stored(streamq_memory: ChunkQueue) -> None:
+async def test_codec_encodes_what_is_stored(streamq_queue: FaultyQueue) -> None:
     """An author may assert that nothing readable leaves the activity."""
-    queue = FaultyQueue(streamq_memory)
-    recorded = await record(write_and_log, "Oslo", queue=queue, data_converter=REVERSED)
+    recorded = await record(write_and_log, "Oslo", queue=streamq_queue, data_converter=REVERSED)
     assert recorded.chunks[0] == Token("Oslo the", 3)
     assert recorded.streams["log"].chunks == ["begins", "ends"]
-    stored = b"".join(entry.data for entries in queue.appends for entry in entries if entry.index)
+    stored = b"".join(
+        entry.data for entries in streamq_queue.appends for entry in entries if entry.index
+    )
     assert stored
     assert b"Oslo" not in stored
 
