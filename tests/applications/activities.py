@@ -140,6 +140,23 @@ async def wait(stream: StreamWriter[str]) -> None:
 
 
 @streaming_activity
+async def hang_once(stream: StreamWriter[str]) -> int:
+    """Wait for ever in the first attempt."""
+    await stream.send_chunk("begins")
+    if activity.info().attempt == 1:
+        await asyncio.Event().wait()
+    return activity.info().attempt
+
+
+@streaming_activity
+async def trickle(stream: StreamWriter[str]) -> None:
+    """Send a chunk now and then."""
+    for word in WORDS:
+        await stream.send_chunk(word)
+        await asyncio.sleep(0.3)
+
+
+@streaming_activity
 async def tidy_up(stream: StreamWriter[str]) -> None:
     """Send a last chunk when it is cancelled."""
     try:
