@@ -181,6 +181,8 @@ async def test_script_that_does_not_happen_fails_the_test() -> None:
     with pytest.raises(AssertionError, match="fail_after=2 did not happen") as caught:
         await record(fail, "at all", fail_after=[2, None])
     assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(AssertionError, match="sent 4 chunks and completed: position=5"):
+        await record(write, "Oslo", position=5)
 
 
 async def test_attempt_that_temporal_would_not_run_fails_the_test() -> None:

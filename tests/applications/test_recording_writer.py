@@ -8,6 +8,12 @@ from typing import Any
 
 import pytest
 from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import (
+    CompositePayloadConverter,
+    DataConverter,
+    JSONPlainPayloadConverter,
+)
 from temporalio.testing import ActivityEnvironment
 from tests.applications.activities import (
     WORDS,
@@ -165,6 +171,23 @@ async def test_recorded_events_are_those_that_readers_get(
     assert read[2:] == stream.events
     assert outline(read) == [*earlier, *(["RESET 2"] if not kept else []), *ALL[kept:], "END"]
     assert stream.sent == (ALL[2:] if on_retry is OnRetry.RESUME else ALL)
+
+
+async def test_values_pass_through_the_given_converter() -> None:
+    """What the converter makes of a value is what is recorded."""
+
+    class Shouting(JSONPlainPayloadConverter):
+        def to_payload(self, value: Any) -> Payload | None:
+            return super().to_payload(str(value).upper())
+
+    class Converter(CompositePayloadConverter):
+        def __init__(self) -> None:
+            super().__init__(Shouting())
+
+    converter = DataConverter(payload_converter_class=Converter)
+    async with recording_writer(str, data_converter=converter) as stream:
+        await write("Oslo", stream=stream)
+    assert stream.chunks == [each.upper() for each in ALL]
 
 
 async def test_faults_of_a_queue_reach_the_writer(streamq_queue: FaultyQueue) -> None:

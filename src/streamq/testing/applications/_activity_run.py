@@ -10,11 +10,12 @@ Design: docs/design/testing-applications.md.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import temporalio.service
 from google.protobuf.duration_pb2 import Duration
@@ -30,7 +31,6 @@ from temporalio.bridge.proto.activity_task import (
     Start,
 )
 from temporalio.bridge.worker import PollShutdownError  # type: ignore[attr-defined]
-from temporalio.bridge.worker import Worker as BridgeWorker
 from temporalio.client import Client
 from temporalio.common import MetricMeter, RetryPolicy
 from temporalio.converter import ActivitySerializationContext, DataConverter
@@ -265,25 +265,27 @@ class AttemptRun:
         worker._handle_cancel_activity_task(TOKEN, Cancel(details=details))
 
     def _made(self, core: _Core) -> _ActivityWorker:
+        parts: dict[str, Any] = {
+            "bridge_worker": lambda: core,
+            "task_queue": TASK_QUEUE,
+            "activities": [self.task.function],
+            "activity_executor": self.executor,
+            "shared_state_manager": None,
+            "data_converter": self.client.data_converter,
+            "interceptors": [*self.interceptors, _Innermost(self)],
+            "metric_meter": MetricMeter.noop,
+            "client": self.client,
+            "encode_headers": False,
+        }
         try:
-            return _ActivityWorker(
-                bridge_worker=lambda: cast(BridgeWorker, core),
-                task_queue=TASK_QUEUE,
-                activities=[self.task.function],
-                activity_executor=self.executor,
-                shared_state_manager=None,
-                data_converter=self.client.data_converter,
-                interceptors=[*self.interceptors, _Innermost(self)],
-                metric_meter=MetricMeter.noop,
-                client=self.client,
-                encode_headers=False,
-            )
+            inspect.signature(_ActivityWorker).bind(**parts)
         except TypeError as exc:
             raise ConfigurationError(
                 f"record() does not know how temporalio {temporalio.service.__version__} runs "
                 f"activities ({exc}); take a newer streamq, or test with a real worker in "
                 "temporalio.testing.WorkflowEnvironment"
             ) from exc
+        return _ActivityWorker(**parts)
 
 
 class _Innermost(Interceptor):

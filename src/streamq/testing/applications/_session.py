@@ -6,9 +6,10 @@ Design: docs/design/testing-applications.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RetryPolicy
 from temporalio.testing import ActivityEnvironment
 
+from streamq._errors import StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings, load_settings
 from streamq.opening._open import open_writer, stream_id
@@ -163,7 +165,7 @@ class Session:
             plan.fail_after,
             self._options.get("fail_with") or scripted_error(plan.fail_after),
             plan.cancel_after,
-            partial(self._cancel, run, plan),
+            lambda: self._cancel(run, plan, writers),
             plan.cancel_reason is not CancelReason.SUPERSEDED,
         )
         await run.run()
@@ -214,19 +216,26 @@ class Session:
                 given[name] = each
         return given
 
-    def _cancel(self, run: AttemptRun, plan: AttemptPlan) -> Any:
+    def _cancel(
+        self, run: AttemptRun, plan: AttemptPlan, writers: Mapping[str, RecordingWriter[Any]]
+    ) -> Coroutine[Any, Any, None] | None:
         if plan.cancel_reason is CancelReason.SUPERSEDED:
-            return self._supersede(plan)
+            return self._supersede(plan, writers)
         self._server.has_ended = plan.cancel_reason is CancelReason.WORKFLOW_ENDED
         run.cancel(plan.cancel_reason)
         return None
 
-    async def _supersede(self, plan: AttemptPlan) -> None:
+    async def _supersede(
+        self, plan: AttemptPlan, writers: Mapping[str, RecordingWriter[Any]]
+    ) -> None:
         """Open every stream as a newer attempt does; readers see nothing of that."""
+        for writer in writers.values():
+            with contextlib.suppress(StreamqError):
+                await writer.flush()  # what was sent before counts
         newer = replace(plan, number=plan.number + 1)
         for name in self._streams:
-            writer = await self._opened(name, newer, self._started(plan), OnRetry.RESUME)
-            await writer.aclose()
+            newest = await self._opened(name, newer, self._started(plan), OnRetry.RESUME)
+            await newest.aclose()
 
     async def _write(self, plan: AttemptPlan) -> None:
         """Write the streams of an earlier attempt that is not run."""
@@ -270,8 +279,9 @@ class Session:
     def _check_script(self, ended: _Ended, attempt: RecordedAttempt[Any, Any]) -> None:
         script = ended.run.script
         assert script is not None
+        is_before = attempt.number < next(each.number for each in self._plans if each.is_first)
         for name, wanted, happened in (
-            ("fail_after", script.fail_after, script.has_failed),
+            ("position" if is_before else "fail_after", script.fail_after, script.has_failed),
             ("cancel_after", script.cancel_after, script.has_cancelled),
         ):
             if wanted is not None and not happened:
