@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from temporalio import activity
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import CancelledError
 from tests.applications.activities import (
     WORDS,
@@ -53,6 +54,34 @@ async def test_every_reason_stops_every_form_after_so_many_chunks(
     kind = getattr(recorded.failure, "type", None)
     if failure is not None:
         assert failure in (kind, type(recorded.failure).__name__)
+
+
+@pytest.mark.parametrize(
+    ("reason", "ending", "is_retried"),
+    [
+        (CancelReason.REQUESTED, "CANCELLED", False),
+        (CancelReason.WORKFLOW_ENDED, "CANCELLED", False),
+        (CancelReason.TIMED_OUT, None, False),
+        (CancelReason.WORKER_SHUTDOWN, "ERROR WorkerShutdown: ", False),
+        (CancelReason.PAUSED, None, True),
+        (CancelReason.RESET, "ERROR ActivityReset: ", False),
+        (CancelReason.SUPERSEDED, None, False),
+    ],
+)
+async def test_last_attempt_ends_the_stream_where_it_can(
+    reason: CancelReason, ending: str | None, is_retried: bool
+) -> None:
+    """What follows no attempt has to tell readers, unless the server alone knows of it."""
+    recorded = await record(
+        write,
+        "Oslo",
+        cancel_after=2,
+        cancel_reason=reason,
+        retry_policy=RetryPolicy(maximum_attempts=1),
+    )
+    assert recorded.is_retried is is_retried
+    last = recorded.outline[-1]
+    assert last == ALL[1] if ending is None else last.startswith(ending)
 
 
 @pytest.mark.parametrize("function", [wait])

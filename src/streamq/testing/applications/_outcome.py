@@ -22,7 +22,6 @@ from ._recording_writer import RecordingWriter
 from ._script import CancelReason
 
 _FINAL = (CancelReason.REQUESTED, CancelReason.WORKFLOW_ENDED)
-_OPERATORS = (CancelReason.PAUSED, CancelReason.RESET)
 
 
 async def outcome_of(
@@ -72,8 +71,8 @@ async def _decoded(run: AttemptRun, converter: DataConverter) -> tuple[Any, Base
 def _is_retried(run: AttemptRun, failure: BaseException) -> bool:
     if run.cancelled in _FINAL:
         return False
-    if run.cancelled in _OPERATORS:
-        return True
+    if run.cancelled is CancelReason.PAUSED:
+        return True  # whatever the policy is
     if run.cancelled is CancelReason.TIMED_OUT:
         failure = ApplicationError("timed out", type="TimeoutError")
     environment, task = ActivityEnvironment(), run.task
