@@ -53,4 +53,4 @@ def test_all_names_are_offered_by_the_package() -> None:
     for name in applications.__all__:
         assert getattr(streamq.testing, name) is getattr(applications, name)
     with pytest.raises(AttributeError, match="no attribute 'recrod'"):
-        _ = streamq.testing.recrod
+        _ = streamq.testing.recrod  # type: ignore[attr-defined]

@@ -86,19 +86,20 @@ _OF_APPLICATIONS = {
     "recording_writer",
 }
 
+if not TYPE_CHECKING:  # to a type checker, any name would exist
 
-def __getattr__(name: str) -> Any:
-    """Import the part for activities, with Temporal's SDK, when a name of it is first used."""
-    if name not in _OF_APPLICATIONS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(f"{__name__}.applications"), name)
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.partition(".")[0] != "temporalio":
-            raise
-        raise ImportError(
-            f"streamq.testing.{name} needs Temporal's SDK; run: pip install 'streamq[temporal]'"
-        ) from exc
+    def __getattr__(name: str) -> Any:
+        """Import the part for activities, with Temporal's SDK, when a name of it is first used."""
+        if name not in _OF_APPLICATIONS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return getattr(importlib.import_module(f"{__name__}.applications"), name)
+        except ModuleNotFoundError as exc:
+            if exc.name is None or exc.name.partition(".")[0] != "temporalio":
+                raise
+            raise ImportError(
+                f"streamq.testing.{name} needs Temporal's SDK; run: pip install 'streamq[temporal]'"
+            ) from exc
 
 
 __all__ = [

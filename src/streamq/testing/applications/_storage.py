@@ -24,8 +24,9 @@ from streamq.writing._writer import StreamWriter
 
 async def memory_queue(settings: Settings) -> FaultyQueue:
     """Return a queue on a store in memory of its own, whose faults can be scripted."""
-    options = QueueOptions(ttl=settings.ttl)
-    return FaultyQueue(await MemoryDriver.open(options, MemorySettings(store=uuid.uuid4().hex)))
+    # Without the environment, which has nothing to say about this store.
+    chosen = MemorySettings.model_construct(store=uuid.uuid4().hex)
+    return FaultyQueue(await MemoryDriver.open(QueueOptions(ttl=settings.ttl), chosen))
 
 
 def chosen_converter(
