@@ -27,7 +27,7 @@ class LatencyClass(enum.Enum):
 class Capabilities:
     """Promises of a driver; a declared capability is mandatory for it.
 
-    Fields that are ``bool`` can be required at open by name, e.g. ``require={"replay"}``. streamq
+    Fields that are ``bool`` can be required at open by name, as ``require={"replay"}``. streamq
     refuses what is required and not declared: ``CapabilityError``, which names the backends that
     declare it. It refuses writers where attempts cannot be told apart (:attr:`writable`). Nothing
     is emulated in silence.

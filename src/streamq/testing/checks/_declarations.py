@@ -92,6 +92,10 @@ class DeclarationChecks(StreamChecks):
 
     @promises(
         "ChunkQueue.capabilities",
+        "The capabilities of this queue: those of its driver, or fewer.",
+    )
+    @promises(
+        "ChunkQueue.capabilities",
         "A queue declares less where its server is configured for less, never more.",
     )
     @promises(
