@@ -94,7 +94,10 @@ class Capabilities:
     max_record_bytes: int = field(
         metadata={"help": "largest record that can be stored, at least 4096"}
     )
-    """An entry whose data has this many bytes is stored. streamq splits larger chunks by it."""
+    """An entry whose data has this many bytes is stored. It is at least 4,096.
+
+    streamq splits larger chunks by it.
+    """
 
     latency: LatencyClass = field(metadata={"help": "typical time from append to a blocked reader"})
     """The median from append to a blocked reader is within what the class allows."""

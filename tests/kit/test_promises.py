@@ -66,7 +66,7 @@ def test_first_decorator_in_the_source_comes_first() -> None:
         ("ChunkQueue.append", "Store entries, in order,"),
         ("ChunkQueue.backend", "The driver's name, for messages"),
         ("Entry.index", "Place within the epoch,"),
-        ("Capabilities.durable", "acknowledged records survive"),
+        ("Capabilities.durable", "An entry whose append has returned"),
         ("new_entries", "Return the entries that are still to be stored"),
     ],
 )

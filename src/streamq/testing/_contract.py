@@ -49,17 +49,10 @@ def one_line(text: str) -> str:
 def attributes_of(owner: type[Any]) -> Mapping[str, str]:
     """Return the documented attributes of a class, each with its documentation.
 
-    A text below the attribute, an entry in the section "Attributes" of the class's docstring, and
-    the help of a dataclass's field are such documentation; the attribute has all that there are.
+    A text below the attribute, and an entry in the section "Attributes" of the class's docstring,
+    are such documentation.
     """
-    found: dict[str, list[str]] = {}
-    if dataclasses.is_dataclass(owner):
-        for field in dataclasses.fields(owner):
-            if "help" in field.metadata:
-                found.setdefault(field.name, []).append(str(field.metadata["help"]))
-    for name, text in (*_listed(owner), *_below(owner)):
-        found.setdefault(name, []).append(text)
-    return {name: one_line(" ".join(texts)) for name, texts in found.items()}
+    return {name: one_line(text) for name, text in (*_listed(owner), *_below(owner))}
 
 
 def _listed(owner: type[Any]) -> list[tuple[str, str]]:
@@ -86,6 +79,7 @@ def _below(owner: type[Any]) -> list[tuple[str, str]]:
 
 
 _MANDATORY = "Mandatory."
+_MADE_BY_AUTHORS = ("Capabilities", "Stored", "StreamInfo", "Finding")
 
 CLASSES = (
     *("ChunkQueue", "Driver", "Capabilities", "Entry", "Stored", "StreamInfo"),
@@ -118,9 +112,13 @@ def methods_of(owner: type[Any]) -> list[str]:
 
 
 def is_mandatory(where: str) -> bool:
-    """Whether an author has to supply this attribute or method."""
+    """Whether an author has to supply this attribute, method or field."""
     name, _, member = where.partition(".")
-    value = inspect.getattr_static(getattr(driver, name), member, None)
+    owner = getattr(driver, name)
+    if name in _MADE_BY_AUTHORS and member in (fields := owner.__dataclass_fields__):
+        field = fields[member]
+        return field.default is dataclasses.MISSING
+    value = inspect.getattr_static(owner, member, None)
     return _MANDATORY in documented(where) or getattr(value, "__isabstractmethod__", False)
 
 

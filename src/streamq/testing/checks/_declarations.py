@@ -133,7 +133,7 @@ class DeclarationChecks(StreamChecks):
     )
     @promises(
         "Capabilities.max_record_bytes",
-        "largest record that can be stored, at least 4096",
+        "It is at least 4,096.",
     )
     @promises(
         "Capabilities.cross_host",
