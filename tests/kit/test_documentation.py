@@ -83,7 +83,8 @@ async def test_skeleton_of_the_contract_page_is_a_driver() -> None:
     """An author copies it, and fills in the calls one after the other."""
     [skeleton] = re.findall(r"```python\n(from .*?)```", CONTRACT.read_text(), flags=re.DOTALL)
     names: dict[str, Any] = {"__name__": "acme_streamq"}
-    exec(skeleton, names)
+    # Without this, the skeleton would be compiled with the future imports of this module.
+    exec(compile(skeleton, "acme_streamq.py", "exec", dont_inherit=True), names)
     driver = names["AcmeDriver"]
     settings = driver.settings_type(password="secret")
     assert "secret" not in repr(settings)
