@@ -22,8 +22,10 @@ from streamq.cli.plugin._readme import (
     table,
     with_tables,
 )
+from streamq.devserver import DevServer
 from streamq.temporal.generic._schema import stream_schema
 from streamq.testing import _catalogue as kit
+from streamq.testing import _contract_page as contract_page
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -78,6 +80,12 @@ def generators() -> dict[str, Callable[[], str]]:
         "settings": partial(settings_table, Settings),
         "hooks": hooks,
         "checks": checks,
+        "contract": contract_page.contract,
+        "duties": contract_page.duties,
+        "errors": contract_page.errors,
+        "parts": contract_page.parts,
+        "harness": contract_page.harness,
+        "server": partial(contract_page.described_class, DevServer),
     }
 
 
