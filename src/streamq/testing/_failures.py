@@ -43,7 +43,7 @@ def explain_failure(
     for promise in promises:
         lines += _part("The contract", f'"{_plain(promise.sentence)}" ({promise.where})')
     lines += _seen(error)
-    causes = [_cause(error), *(promise.cause for promise in promises)]
+    causes = [_cause(error), *(promise.cause for promise in promises), _cause_in_core(error)]
     if cause := next(filter(None, causes), ""):
         lines += _part("Likely cause", cause)
     lines += _part("Why it matters", why)
@@ -107,6 +107,16 @@ def _cause(error: Exception) -> str:
     return (
         f"{type(error).__name__} is no error of streamq: a bug in the driver, or an error of the "
         "client that is not translated; an ErrorTable of streamq.driver does that for every call"
+    )
+
+
+def _cause_in_core(error: Exception) -> str:
+    """Return the likely cause of an error that streamq itself raises, between two calls."""
+    if not isinstance(error, StreamqError) or call_of(_places(error)):
+        return ""
+    return (
+        "streamq's core raises it because of what the driver returned before: it relies on the "
+        "sentence above"
     )
 
 
