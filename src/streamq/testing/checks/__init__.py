@@ -36,9 +36,11 @@ Design: docs/design/testing.md.
 
 from ._attempts import AttemptChecks
 from ._basics import BasicChecks
+from ._connections import ConnectionChecks
 from ._consuming import ConsumingChecks
 from ._declarations import DeclarationChecks
 from ._endings import EndingChecks
+from ._expired import ExpiredChecks
 from ._expiry import ExpiryChecks
 from ._faults import FaultChecks
 from ._late_join import LateJoinChecks
@@ -47,6 +49,8 @@ from ._lifecycle import LifecycleChecks
 from ._limits import LimitChecks
 from ._listing import ListingChecks
 from ._ordering import OrderingChecks
+from ._pages import PageChecks
+from ._races import RaceChecks
 from ._refusals import RefusalChecks
 from ._replay import ReplayChecks
 from ._stream_names import TRICKY_NAMES
@@ -57,9 +61,11 @@ __all__ = [
     "TRICKY_NAMES",
     "AttemptChecks",
     "BasicChecks",
+    "ConnectionChecks",
     "ConsumingChecks",
     "DeclarationChecks",
     "EndingChecks",
+    "ExpiredChecks",
     "ExpiryChecks",
     "FaultChecks",
     "LateJoinChecks",
@@ -68,6 +74,8 @@ __all__ = [
     "LimitChecks",
     "ListingChecks",
     "OrderingChecks",
+    "PageChecks",
+    "RaceChecks",
     "RefusalChecks",
     "ReplayChecks",
     "TrimmingChecks",
