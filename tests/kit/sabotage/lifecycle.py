@@ -271,3 +271,12 @@ class BreaksWhenCancelled(SoundQueue):
         if self._is_broken and not self.is_closed:
             raise BackendUnavailableError("out of step", backend=self.backend)
         return await super().link()
+
+
+class SweepsNothingOnceClosed(SoundQueue):
+    """Reports of a sweep that could not take place that nothing was to be removed."""
+
+    caught_by = checks("optional_calls_of_a_closed_queue_are_refused")
+
+    async def sweep(self) -> int:
+        return 0 if self.is_closed else await super().sweep()

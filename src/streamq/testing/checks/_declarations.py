@@ -14,11 +14,20 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from streamq import CapabilityError, installed_drivers, load_driver
-from streamq.driver import Capabilities, ChunkQueue, Entry, FencedError, LatencyClass, StreamId
-from streamq.testing._harness import BackendHarness, OpenQueue
+from streamq.driver import (
+    Capabilities,
+    ChunkQueue,
+    Entry,
+    FencedError,
+    LatencyClass,
+    QueueOptions,
+    StreamId,
+)
+from streamq.testing._harness import LONG_TTL, BackendHarness, OpenQueue
 
 from ._conditions import requires
 from ._other_process import TAKEOVER
+from ._promises import promises
 from ._records import data_of, entries, new_stream
 from ._streams import StreamChecks
 
@@ -113,6 +122,24 @@ class DeclarationChecks(StreamChecks):
             )
         registered = load_driver(driver.name)
         assert registered is driver, f"the name {driver.name!r} belongs to another driver"
+
+    @promises("Driver.examine", "Changes nothing.")
+    @promises("Finding.remedy", "The next step if it is not ok or a warning; empty otherwise.")
+    async def test_examination_changes_nothing_and_names_each_next_step(
+        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
+    ) -> None:
+        """`streamq doctor` runs beside producers, and who runs it has to know what to do."""
+        await queue.append(stream, entries(b"a"))
+        findings = await backend.driver.examine(QueueOptions(ttl=LONG_TTL), backend.settings())
+        assert findings, "an examination has at least one finding"
+        for finding in findings:
+            assert finding.subject
+            assert finding.detail
+            is_good = finding.ok and not finding.is_warning
+            assert bool(finding.remedy) != is_good, f"{finding} has no next step, or one too many"
+        assert [info.stream async for info in queue.streams(stream.tenant)] == [stream]
+        await queue.append(stream, entries(b"b", first=1))
+        await self.expect(queue, stream, [b"a", b"b"])
 
     @requires("durable")
     async def test_records_outlive_the_connections(

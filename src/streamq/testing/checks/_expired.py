@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
-from streamq.driver import START, ChunkQueue, FencedError, StreamId, StreamNotFoundError
+from streamq.driver import (
+    START,
+    BackendUnavailableError,
+    ChunkQueue,
+    FencedError,
+    StreamId,
+    StreamNotFoundError,
+)
 from streamq.testing._harness import BackendHarness
 
 from ._base import Checks
@@ -108,8 +116,12 @@ class ExpiredChecks(Checks):
             is_gone = self.path(name, each, stream, places)
             try:
                 async with asyncio.timeout(self.patience):
-                    while not await is_gone():  # noqa: ASYNC110 - nothing tells
-                        await asyncio.sleep(0.02)
+                    while True:
+                        # A busy server may miss a deadline of one of so many calls.
+                        with contextlib.suppress(BackendUnavailableError):
+                            if await is_gone():
+                                return
+                        await asyncio.sleep(0.02)  # nothing tells
             except TimeoutError:
                 late.append(f"{name} by {'the writer' if each is queue else 'another connection'}")
 
@@ -179,20 +191,18 @@ class ExpiredChecks(Checks):
     async def test_last_append_sets_the_ttl_whichever_connection_makes_it(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
-        """The attempt that ends a stream shortens its life; one that goes on elsewhere, after it,
-        must not lose its text by that."""
+        """An attempt that ended a stream has shortened its life; the next one, on a worker that
+        has written to it before, must not lose its text by that."""
         await queue.append(stream, entries(b"0"), ttl=_SHORTER)
         assert await self.expires_in(other, stream) <= _SHORTER
-        index = 1
-        for longer, shorter in ((queue, other), (other, queue), (queue, queue)):
-            for _ in range(2):  # the second one may believe that nothing is to be done
-                await longer.append(stream, entries(b"x", first=index))
+        rounds = ((queue, other), (queue, other), (other, queue), (queue, queue))
+        for epoch, (longer, shorter) in enumerate(rounds, 2):
+            for index in range(2):  # for the second, it may be known that nothing is to be done
+                await longer.append(stream, entries(b"x", epoch=epoch, first=index))
                 assert await self.expires_in(shorter, stream) > _SHORTER
-                index += 1
-            await shorter.append(stream, entries(b"x", first=index), ttl=_SHORTER)
+            await shorter.append(stream, entries(b"x", epoch=epoch, first=2), ttl=_SHORTER)
             assert await self.expires_in(longer, stream) <= _SHORTER
-            index += 1
-        await queue.append(stream, entries(b"next", epoch=2))
+        await queue.append(stream, entries(b"last", epoch=9))
         assert await self.expires_in(other, stream) > _SHORTER
 
     @promises("ChunkQueue.append", "A repeat sets it again", cause=_LATE_TTL)

@@ -132,7 +132,7 @@ class PageChecks(Checks):
     ) -> None:
         """Callers count with the bounds: a record more does not fit, one less looks like the
         end."""
-        sizes = [5, 0, 1, 300, 0, 2, 70_000, 1, 0, 0, 9]
+        sizes = [5, 1, 1, 300, 7, 2, 70_000, 1, 3, 1, 9]
         data = [bytes([65 + at]) * size for at, size in enumerate(sizes)]
         await queue.append(stream, entries(b"first"))
         start = (await self.read(queue, stream))[-1].position
