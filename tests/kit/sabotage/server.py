@@ -327,7 +327,7 @@ class SabotageHarness(BackendHarness):
         SERVERS.pop(self.server.name, None)
 
     async def peek(self, stream: StreamId) -> list[bytes]:
-        found = self.server.stored(stream)
+        found = self.server.disk._streams.get(stream)  # looking for it would remove it
         there = [] if found is None else [record.data for record in found.records]
         return self.server.trash.get(stream, []) + there
 
