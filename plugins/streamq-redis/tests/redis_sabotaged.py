@@ -50,7 +50,7 @@ SABOTAGED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "StopsAtAPage": (_stops_at_a_page, "read_returns_more_than_a_page_of_the_server"),
     "DescribesAPage": (
         _describes_a_page,
-        "describe_returns_more_records_than_a_page_of_the_server",
+        "describe_and_delete_go_beyond_a_page_of_the_server",
     ),
 }
 """For each fault: what puts it there, and the check that catches it."""

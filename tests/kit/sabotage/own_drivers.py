@@ -236,7 +236,7 @@ SABOTAGED: dict[str, tuple[type, Sabotage, str]] = {
     "MemoryDescribesAPage": (
         MemoryHarness,
         _memory_describes_a_page,
-        "describe_returns_more_records_than_a_page_of_the_server",
+        "describe_and_delete_go_beyond_a_page_of_the_server",
     ),
     "MemoryWakesBeforeItStores": (
         MemoryHarness,
@@ -266,7 +266,7 @@ SABOTAGED: dict[str, tuple[type, Sabotage, str]] = {
     "SqliteDescribesAPage": (
         SqliteHarness,
         _sqlite_describes_a_page,
-        "describe_returns_more_records_than_a_page_of_the_server",
+        "describe_and_delete_go_beyond_a_page_of_the_server",
     ),
     "SqliteWakesBeforeItStores": (
         SqliteHarness,

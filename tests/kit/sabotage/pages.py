@@ -31,7 +31,7 @@ class StopsAtAPageOfBytes(_Reading):
 class DescribesAPage(SoundQueue):
     """Returns at most fifty of the newest records."""
 
-    caught_by = checks("describe_returns_more_records_than_a_page_of_the_server")
+    caught_by = checks("describe_and_delete_go_beyond_a_page_of_the_server")
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         return await super().describe(stream, last=min(last, 50))

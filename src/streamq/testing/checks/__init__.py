@@ -47,6 +47,7 @@ from ._expired import ExpiredChecks
 from ._expiry import ExpiryChecks
 from ._faults import FaultChecks
 from ._fencing import FencingChecks
+from ._hiding import HidingChecks
 from ._late_join import LateJoinChecks
 from ._leaving import LeavingChecks
 from ._lifecycle import LifecycleChecks
@@ -59,6 +60,7 @@ from ._races import RaceChecks
 from ._refusals import RefusalChecks
 from ._replay import ReplayChecks
 from ._stream_names import TRICKY_NAMES
+from ._timing import TimingChecks
 from ._trimming import TrimmingChecks
 from ._waiting import WaitingChecks
 
@@ -75,6 +77,7 @@ __all__ = [
     "ExpiryChecks",
     "FaultChecks",
     "FencingChecks",
+    "HidingChecks",
     "LateJoinChecks",
     "LeavingChecks",
     "LifecycleChecks",
@@ -86,6 +89,7 @@ __all__ = [
     "RaceChecks",
     "RefusalChecks",
     "ReplayChecks",
+    "TimingChecks",
     "TrimmingChecks",
     "WaitingChecks",
 ]

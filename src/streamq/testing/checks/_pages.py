@@ -13,6 +13,7 @@ from ._base import Checks
 from ._conditions import requires
 from ._promises import promises
 from ._records import data_of, entries, numbered
+from ._verdicts import broken, holds, same
 
 _APPENDED_AT_ONCE = 500
 _LONGEST_COMPARED = 20
@@ -35,15 +36,18 @@ class PageChecks(Checks):
         return data
 
     def compare(self, expected: list[bytes], found: Sequence[Stored], what: str) -> None:
-        """Assert that these are the records; show where they differ, not thousands of them."""
+        """Fail unless these are the records; show where they differ, not thousands of them."""
+        __tracebackhide__ = True
         got = data_of(found)
         if got == expected:
             return
         pairs = enumerate(zip(expected, got, strict=False))
-        same = next((at for at, (one, two) in pairs if one != two), min(len(expected), len(got)))
-        raise AssertionError(
-            f"{what}: expected {len(expected)} records, got {len(got)}; they differ from record "
-            f"{same} on: expected {expected[same : same + 3]}, got {got[same : same + 3]}"
+        least = min(len(expected), len(got))
+        place = next((at for at, (one, two) in pairs if one != two), least)
+        broken(
+            what,
+            expected=f"{len(expected)} records, from record {place} on {_short(expected, place)}",
+            seen=f"{len(got)} records, from record {place} on {_short(got, place)}",
         )
 
     @promises(
@@ -106,13 +110,14 @@ class PageChecks(Checks):
             for index, record in enumerate(found):
                 assert record.data == _large(index, size), f"record {index} was altered"
 
+    @promises("ChunkQueue.delete", "Remove a stream and everything in it")
     @promises(
         "StreamInfo.last",
         "The newest records, newest first, as many as were requested and exist.",
         cause="one page of the server was taken for the whole stream",
     )
     @requires("replay")
-    async def test_describe_returns_more_records_than_a_page_of_the_server(
+    async def test_describe_and_delete_go_beyond_a_page_of_the_server(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
     ) -> None:
         """A takeover that gets fewer records than it requested takes them for the whole stream."""
@@ -120,6 +125,16 @@ class PageChecks(Checks):
         for last in (51, backend.read_page + 1, len(data) - 1, len(data) + 1):
             newest = (await other.describe(stream, last=last)).last
             self.compare(data[: -last - 1 : -1], newest, f"a description with last={last}")
+        await other.delete(stream)
+        holds(
+            await self.is_gone(queue, stream),
+            "a stream of several pages",
+            expected="it is gone after delete",
+            seen="it can be described",
+        )
+        if queue.capabilities.erases and backend.supplies("peek"):
+            left = len(await backend.peek(stream))
+            same(left, 0, "the number of records that peek() shows after delete")
 
     @promises(
         "ChunkQueue.read",
@@ -182,6 +197,10 @@ class PageChecks(Checks):
             self.compare(data[at : at + 1 + at % 4], batch, f"the read after record {at}")
         self.compare(numbered(3, "away"), all_away, "a read of another stream")
         self.compare(numbered(2, "away"), two_away, "a read of two records of another stream")
+
+
+def _short(data: list[bytes], place: int) -> str:
+    return str([item[:20] for item in data[place : place + 3]])
 
 
 def _large(index: int, size: int) -> bytes:
