@@ -172,6 +172,35 @@ class MailboxKnowsItsOwnEpochs(MailboxQueue):
         return self.opened.get(stream, 0)
 
 
+class MailboxHidesNothing(MailboxQueue):
+    """Gives a record to every reader that asks before it is committed."""
+
+    caught_by: ClassVar[tuple[str, ...]] = (
+        "taken_record_is_hidden_and_comes_again_if_its_reader_dies",
+    )
+
+    def take(self, stream: StreamId, max_records: int, max_bytes: int) -> list[Stored]:
+        taken = super().take(stream, max_records, max_bytes)
+        for message in self.post.boxes[stream].messages if taken else ():
+            message.visible_at = 0.0
+        return taken
+
+
+class MailboxSkipsARepeatWhole(MailboxQueue):
+    """Takes an append whose first record is stored for one that is stored whole."""
+
+    caught_by: ClassVar[tuple[str, ...]] = ("repeat_without_a_fence_loses_nothing",)
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        self.check_open()
+        box = self.post.boxes.get(stream)
+        if entries and box is not None and (entries[0].epoch, entries[0].index) in box.seen:
+            return
+        await super().append(stream, entries, ttl=ttl)
+
+
 UNFENCED: dict[str, Any] = {
     queue.__name__: queue
     for queue in (
@@ -183,6 +212,8 @@ UNFENCED: dict[str, Any] = {
         MailboxNumbersAnew,
         MailboxForgetsAttempts,
         MailboxKnowsItsOwnEpochs,
+        MailboxHidesNothing,
+        MailboxSkipsARepeatWhole,
     )
 }
 """Every queue with a fault, by name; ``caught_by`` names the checks that catch it."""

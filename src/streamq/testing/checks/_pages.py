@@ -107,8 +107,8 @@ class PageChecks(Checks):
             expected = max(1, room // size)
             got = [int(record.data[:8]) for record in found]
             assert got == list(range(expected)), f"a read with max_bytes={room}, records of {size}"
-            for index, record in enumerate(found):
-                assert record.data == _large(index, size), f"record {index} was altered"
+            for index, item in enumerate(found):
+                assert item.data == _large(index, size), f"record {index} was altered"
 
     @promises("ChunkQueue.delete", "Remove a stream and everything in it")
     @promises(
