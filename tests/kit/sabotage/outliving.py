@@ -99,7 +99,9 @@ class _Expiring(SoundQueue):
 class ServesExpiredIfMoreIsPending(_Expiring):
     """Looks at the time to live when a page is the last one."""
 
-    caught_by = checks("expired_stream_is_gone_by_every_path")
+    caught_by = checks("""
+        expired_stream_is_gone_by_every_path opening_a_writer_can_be_cancelled_at_any_await
+    """)
 
     def is_hidden(self, stream: StreamId, after: str, found: Sequence[Stored]) -> bool:
         there = self.server.stored(stream)
@@ -110,7 +112,9 @@ class ServesExpiredIfMoreIsPending(_Expiring):
 class ServesExpiredToReadersThatGoOn(_Expiring):
     """Looks at the time to live when a read begins at the start."""
 
-    caught_by = checks("expired_stream_is_gone_by_every_path")
+    caught_by = checks("""
+        expired_stream_is_gone_by_every_path opening_a_writer_can_be_cancelled_at_any_await
+    """)
 
     def is_hidden(self, stream: StreamId, after: str, found: Sequence[Stored]) -> bool:
         return not after and super().is_hidden(stream, after, found)
@@ -119,7 +123,9 @@ class ServesExpiredToReadersThatGoOn(_Expiring):
 class DescribesRecordsOfExpired(_Expiring):
     """Looks at the time to live only if no records are requested."""
 
-    caught_by = checks("expired_stream_is_gone_by_every_path")
+    caught_by = checks("""
+        expired_stream_is_gone_by_every_path opening_a_writer_can_be_cancelled_at_any_await
+    """)
 
     def is_undescribed(self, stream: StreamId, last: int) -> bool:
         return not last and super().is_undescribed(stream, last)

@@ -57,6 +57,7 @@ class ReturnsOneRecordLess(_Reading):
         bounds_of_a_read_hold_to_the_record_and_to_the_byte
         read_returns_more_than_a_page_of_the_server
         reads_of_one_connection_do_not_disturb_each_other
+        trimmed_records_are_gone_for_connections_that_have_read_them
     """)
 
     def before(self, bounds: dict[str, float]) -> None:

@@ -50,7 +50,14 @@ class _Bells(SoundQueue):
 class ListensAfterItHasLooked(_Bells):
     """Looks for records, and asks to be woken after that."""
 
-    caught_by = checks("append_is_not_missed_wherever_a_read_is")
+    caught_by = checks("""
+        append_is_not_missed_wherever_a_read_is
+        attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        every_ending_ends_live_and_late_readers
+        joining_a_live_stream_at_any_moment_gives_all_of_it
+        stream_is_delivered_once_when_every_other_append stream_without_chunks_ends_as_well
+        ten_live_readers_each_get_everything ten_readers_each_see_everything
+    """)
 
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None

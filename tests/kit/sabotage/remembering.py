@@ -27,7 +27,8 @@ class RemembersTheNewestEntry(SoundQueue):
     caught_by = checks("""
         append_after_another_connection_has_begun_anew_goes_on_there
         append_after_another_connection_has_deleted_begins_anew
-        expired_stream_begins_anew_for_connections_that_know_it
+        appends_of_two_connections_are_one_sequence
+        expired_stream_begins_anew_for_connections_that_know_it stream_expires_after_its_ttl
     """)
 
     def __init__(self, *args: object) -> None:
@@ -62,6 +63,7 @@ class ServesWhatItHasRead(SoundQueue):
     """Keeps records that it has read, and serves them if the server has no such stream."""
 
     caught_by = checks("""
+        expired_stream_begins_anew_for_connections_that_know_it
         expired_stream_is_gone_by_every_path
         what_another_connection_has_deleted_is_gone_for_every_call
     """)

@@ -258,7 +258,7 @@ class ExpiryChecks(StreamChecks):
                 await brief.append(each, entries(b"old"))
             if queue.capabilities.expires:
                 # Only the last one is looked at: looking may remove it.
-                await self.expect_expired(queue, gone.pop())
+                await self.expect_expired(queue, gone[-1])
             left = await self._held(backend, gone) if queue.capabilities.expires else 0
             swept = await asyncio.gather(queue.sweep(), brief.sweep(), queue.sweep())
             found = data_of(await self.read(queue, stream))
