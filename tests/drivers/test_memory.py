@@ -37,9 +37,9 @@ class MemoryHarness(BackendHarness):
         return memory._stores.get(str(self.directory))
 
     async def peek(self, stream: StreamId) -> list[bytes]:
-        """Return what the store holds."""
+        """Return what the store holds, expired or not."""
         with self.store.lock:
-            found = self.store.find(stream)
+            found = self.store._streams.get(stream)
             return [] if found is None else [record.data for record in found.records]
 
     async def trim(self, stream: StreamId, keep: int) -> None:

@@ -86,7 +86,8 @@ class ModestQueue(MailboxQueue):
         number = self.number(stream, after)
         for message in self.post.boxes.get(stream, Box()).messages:
             if message.receipt > number:
-                message.visible_at = 0.0
+                # Without its receipt: the next commit of another reader is not for it.
+                message.visible_at, message.receipt = 0.0, 0
         await self.notify()
 
 

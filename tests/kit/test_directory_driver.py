@@ -51,6 +51,7 @@ class DirectoryHarness(BackendHarness):
     """Gives each check a directory of its own; its hooks change the files."""
 
     driver = DirectoryDriver
+    read_page = 100  # there are no pages, and each record is a file
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)

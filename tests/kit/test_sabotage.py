@@ -23,22 +23,13 @@ from streamq.testing.checks import ConsumingChecks
 
 from .sabotage.server import SoundQueue
 from .sabotage.suites import CAUGHT_BY
+from .sabotaged_runs import OPTIONS
 
 pytestmark = pytest.mark.full  # four minutes: every check against every fault
 
 # With xdist, another process uses the other core.
 _PROCESSES = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 _DEADLINE_SECONDS = 540
-_OPTIONS = (
-    *("-n", "0"),
-    # Print each check by name, to show the last one of a run that hangs.
-    *("-v", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=no", "-r", "N"),
-    # pytest needs longer to explain a difference than to find it.
-    *("--assert=plain", "--timeout=30"),
-    # Only the checks have to report what a sabotaged driver leaves behind.
-    *("-W", "ignore", "-p", "no:unraisableexception", "-p", "no:threadexception"),
-    *("-p", "no:logging"),
-)
 _CONSUMING = {name.removeprefix("test_") for name in vars(ConsumingChecks) if "test_" in name}
 _SOUND_SKIPS = {
     # Checks of backends that do not fence, or have no replay.
@@ -93,7 +84,7 @@ def findings(
     for at in range(_PROCESSES):
         suites = [f"{source}::Test{name}" for name in queues[at::_PROCESSES]]
         report = directory / f"{at}.json"
-        command = [sys.executable, "-m", "pytest", *_OPTIONS, "--streamq-report", str(report)]
+        command = [sys.executable, "-m", "pytest", *OPTIONS, "--streamq-report", str(report)]
         command += ["--basetemp", str(directory / str(at)), *suites]
         # Into a file: a pipe is not read while this waits, and a full one would block the run.
         with (directory / f"{at}.log").open("wb") as log:

@@ -33,7 +33,7 @@ from streamq.testing.checks import (
     TrimmingChecks,
 )
 from streamq_aws.embedded import REGION, Ministack
-from streamq_s3sns import S3SnsDriver, S3SnsSettings, _packing, open_hand_over
+from streamq_s3sns import S3SnsDriver, S3SnsSettings, _packing, _reading, open_hand_over
 from streamq_s3sns._naming import KeySpace, segment_name, segment_number
 from streamq_s3sns._segment import (
     METADATA,
@@ -171,8 +171,12 @@ class TestMinistack(DriverSuite):
         plain: dict[str, Any],
         monkeypatch: pytest.MonkeyPatch,
     ) -> S3SnsHarness:
-        """Return a harness on the suite's server, with listings of a few keys."""
+        """Return a harness on the suite's server, with listings of a few keys, several a second.
+
+        The driver's own readers list every half minute, to notice a stream that began again.
+        """
         monkeypatch.setattr(Bucket, "page_keys", SmallPages.listing_page)
+        monkeypatch.setattr(_reading, "_LISTING_SECONDS", 0.2)
         # When the emulator is killed, only S3 keeps its data: the topic is created again.
         topic = plain["sns"].create_topic(Name="streams")["TopicArn"]
         return SmallPages(tmp_path, suite_server, plain["s3"], topic)

@@ -27,6 +27,8 @@ class WorkflowStreamsHarness(ServerHarness[TemporalDevServer, WorkflowStreamsSet
     answer_seconds = 15.0
     patience_seconds = 40.0  # enough to start two hundred workflows on a busy machine
     listing_page = 50
+    read_page = 100  # a host answers a query with all that fits
+    read_page_bytes = 512 * 1024  # a host keeps less than two MiB
 
     def settings_at(self, address: str) -> WorkflowStreamsSettings:
         """Return settings that lead to an address, with deadlines that suit a test."""

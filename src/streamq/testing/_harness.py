@@ -73,6 +73,15 @@ class BackendHarness(abc.ABC):
     """Number of streams on one page of the backend's listing. The check creates a tenth more. If
     that takes long, let the driver request smaller pages, and state their size here."""
 
+    read_page: ClassVar[int] = 1_000
+    """Number of records that one request of a read, or of a description, returns at most. Checks
+    store two and a half times as many, in appends of up to 500. If that takes long, let the driver
+    request smaller pages, and state their size here."""
+
+    read_page_bytes: ClassVar[int] = 2**20
+    """Bytes of data that one request of a read returns at most. Checks store two and a half times
+    as many, in records of a tenth of them, or of ``max_record_bytes``."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from pydantic_settings import SettingsConfigDict
 
-from streamq.driver import LatencyClass
+from streamq.driver import Finding, LatencyClass
 
 from .server import CAPABILITIES, SabotagedSettings, SoundQueue, checks
 
@@ -73,3 +73,11 @@ class HasStrangeSettings(SoundQueue):
         model_config = SettingsConfigDict(env_prefix="SABOTAGED_")
 
     settings_type = StrangeSettings
+
+
+class FindsFaultsWithoutANextStep(SoundQueue):
+    """Reports what is wrong, and not what to do."""
+
+    caught_by = checks("examination_changes_nothing_and_names_each_next_step")
+
+    findings = (Finding("disk", False, "it is nearly full"),)

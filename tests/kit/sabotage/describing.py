@@ -27,8 +27,9 @@ class DescribesTheOldest(SoundQueue):
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        full_backend_is_reported_keeps_its_records_and_recovers
+        describe_and_delete_go_beyond_a_page_of_the_server
         describe_reflects_every_append_that_returned describe_returns_the_newest_records_first
+        full_backend_is_reported_keeps_its_records_and_recovers
         joining_at_the_tail_gives_exactly_what_comes_after
         latest_value_is_never_one_that_a_reset_has_voided
         offsets_are_dense_and_equal_through_many_takeovers open_queues_heal_after_a_restart
@@ -44,10 +45,15 @@ class DescribesInOrderOfAppend(SoundQueue):
     """Returns the newest records, with the newest of them at the end."""
 
     caught_by = checks("""
+        append_after_another_connection_has_begun_anew_goes_on_there
+        append_after_another_connection_has_deleted_begins_anew
+        appends_of_two_connections_are_one_sequence
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         attempt_that_wrote_nothing_is_counted_without_a_reset
-        describe_returns_all_when_more_are_requested
-        describe_returns_the_newest_records_first stale_attempt_cannot_end_the_stream
+        describe_and_delete_go_beyond_a_page_of_the_server
+        describe_returns_all_when_more_are_requested describe_returns_the_newest_records_first
+        description_within_which_a_stream_changes_is_of_one_moment
+        expired_stream_begins_anew_for_connections_that_know_it
         joining_at_the_tail_gives_exactly_what_comes_after
         next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
         offsets_are_dense_and_equal_through_many_takeovers
@@ -56,8 +62,10 @@ class DescribesInOrderOfAppend(SoundQueue):
         position_of_a_trimmed_record_leads_to_the_oldest_one
         replay_that_differs_is_refused_and_changes_nothing
         replaying_attempt_sends_everything_again_and_is_delivered_once
-        resuming_attempt_goes_on_after_the_last_durable_chunk
+        resuming_attempt_goes_on_after_the_last_durable_chunk stale_attempt_cannot_end_the_stream
         takeover_leaves_nothing_of_the_old_epoch_behind_it
+        trimmed_records_are_gone_for_connections_that_have_read_them
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
@@ -71,10 +79,11 @@ class DescribesLate(SoundQueue):
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         attempt_that_wrote_nothing_is_counted_without_a_reset
+        describe_and_delete_go_beyond_a_page_of_the_server
+        describe_reflects_every_append_that_returned describe_returns_all_when_more_are_requested
+        describe_returns_the_newest_records_first
+        description_within_which_a_stream_changes_is_of_one_moment
         full_backend_is_reported_keeps_its_records_and_recovers
-        describe_reflects_every_append_that_returned
-        describe_returns_all_when_more_are_requested
-        describe_returns_the_newest_records_first stale_attempt_cannot_end_the_stream
         joining_at_the_tail_after_the_end_gives_the_ending
         joining_at_the_tail_gives_exactly_what_comes_after live_tail_misses_nothing_after_it
         next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
@@ -83,9 +92,8 @@ class DescribesLate(SoundQueue):
         outage_beyond_the_deadline_is_reported_and_later_work_succeeds
         replay_that_differs_is_refused_and_changes_nothing
         replaying_attempt_sends_everything_again_and_is_delivered_once
-        resuming_attempt_goes_on_after_the_last_durable_chunk
-        status_reports_offset_attempt_and_seal
-        takeover_leaves_nothing_of_the_old_epoch_behind_it
+        resuming_attempt_goes_on_after_the_last_durable_chunk stale_attempt_cannot_end_the_stream
+        status_reports_offset_attempt_and_seal takeover_leaves_nothing_of_the_old_epoch_behind_it
     """)
 
     async def store(
@@ -106,7 +114,10 @@ class DescribesLate(SoundQueue):
 class DescribesNoMoreThanThereIs(SoundQueue):
     """Refuses to return fifty records where there are fewer."""
 
-    caught_by = checks("describe_returns_all_when_more_are_requested")
+    caught_by = checks("""
+        describe_and_delete_go_beyond_a_page_of_the_server
+        describe_returns_all_when_more_are_requested
+    """)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         info = await super().describe(stream, last=last)
@@ -121,10 +132,13 @@ class DescribesNothingAsEmpty(SoundQueue):
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
         attempt_that_wrote_nothing_is_counted_without_a_reset
-        delete_removes_the_stream_for_everyone describe_of_a_missing_stream_raises
-        errors_of_the_backend_are_errors_of_streamq reader_of_a_deleted_stream_gets_an_error
+        delete_and_append_at_the_same_time_leave_a_sound_stream
+        delete_removes_the_stream_for_everyone describe_and_delete_go_beyond_a_page_of_the_server
+        describe_of_a_missing_stream_raises errors_of_the_backend_are_errors_of_streamq
+        expired_stream_is_gone_by_every_path reader_of_a_deleted_stream_gets_an_error
         repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
         stream_expires_after_its_ttl sweep_removes_expired_streams_only
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
@@ -139,7 +153,12 @@ class DescribesNothingAsEmpty(SoundQueue):
 class CountsWrongly(SoundQueue):
     """Counts appends instead of records."""
 
-    caught_by = checks("describe_returns_the_newest_records_first")
+    caught_by = checks("""
+        append_after_another_connection_has_begun_anew_goes_on_there
+        append_after_another_connection_has_deleted_begins_anew
+        appends_of_two_connections_are_one_sequence describe_returns_the_newest_records_first
+        what_another_connection_has_deleted_is_gone_for_every_call
+    """)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         return dataclasses.replace(await super().describe(stream, last=last), records=1)
@@ -148,7 +167,9 @@ class CountsWrongly(SoundQueue):
 class DeleteLeavesRecords(SoundQueue):
     """Hides a stream that is deleted, and keeps its records."""
 
-    caught_by = checks("delete_leaves_nothing_in_the_backend")
+    caught_by = checks("""
+        delete_leaves_nothing_in_the_backend describe_and_delete_go_beyond_a_page_of_the_server
+    """)
 
     async def delete(self, stream: StreamId) -> None:
         found = self.server.stored(stream)
@@ -159,7 +180,10 @@ class DeleteLeavesRecords(SoundQueue):
 class DeleteKeepsTheFence(SoundQueue):
     """Deletes the records, but not the newest epoch."""
 
-    caught_by = checks("deleted_stream_can_be_created_anew")
+    caught_by = checks("""
+        append_after_another_connection_has_begun_anew_goes_on_there
+        append_after_another_connection_has_deleted_begins_anew deleted_stream_can_be_created_anew
+    """)
 
     async def delete(self, stream: StreamId) -> None:
         self.server.notes[stream] = self.server.newest(stream)[0]
@@ -177,8 +201,12 @@ class DeletesForItselfOnly(SoundQueue):
     """Deletes what its own connection sees, until something is appended again."""
 
     caught_by = checks("""
+        append_after_another_connection_has_deleted_begins_anew
+        delete_and_append_at_the_same_time_leave_a_sound_stream
         delete_leaves_nothing_in_the_backend delete_removes_the_stream_for_everyone
-        reader_of_a_deleted_stream_gets_an_error
+        describe_and_delete_go_beyond_a_page_of_the_server
+        listing_goes_on_while_streams_come_and_go reader_of_a_deleted_stream_gets_an_error
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     def __init__(self, *args: object) -> None:

@@ -19,8 +19,12 @@ class NeverExpires(SoundQueue):
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
-        repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
-        stream_expires_after_its_ttl sweep_removes_expired_streams_only
+        expired_stream_begins_anew_for_connections_that_know_it
+        expired_stream_is_gone_by_every_path
+        last_append_sets_the_ttl_whichever_connection_makes_it
+        repeat_without_a_ttl_sets_the_usual_one repeated_append_sets_the_shorter_ttl_again
+        sealed_stream_expires_by_its_own_ttl stream_expires_after_its_ttl
+        sweep_removes_expired_streams_only
     """)
 
     async def store(
@@ -33,8 +37,8 @@ class SetsNoTtlAtFirst(SoundQueue):
     """Sets the time to live with the second append, which a producer that died never makes."""
 
     caught_by = checks("""
-        append_of_nothing_has_no_effect stream_expires_after_its_ttl
-        sweep_removes_expired_streams_only
+        append_of_nothing_has_no_effect last_append_sets_the_ttl_whichever_connection_makes_it
+        stream_expires_after_its_ttl sweep_removes_expired_streams_only
     """)
 
     async def store(
@@ -49,6 +53,8 @@ class DoesNotRenewTtl(SoundQueue):
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_renews_the_ttl
+        last_append_sets_the_ttl_whichever_connection_makes_it
+        repeat_without_a_ttl_sets_the_usual_one
     """)
 
     async def store(
@@ -66,7 +72,11 @@ class IgnoresTtlOfAppend(SoundQueue):
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it
-        repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
+        expired_stream_begins_anew_for_connections_that_know_it
+        expired_stream_is_gone_by_every_path
+        last_append_sets_the_ttl_whichever_connection_makes_it
+        repeat_without_a_ttl_sets_the_usual_one repeated_append_sets_the_shorter_ttl_again
+        sealed_stream_expires_by_its_own_ttl
     """)
 
     async def store(
@@ -78,7 +88,9 @@ class IgnoresTtlOfAppend(SoundQueue):
 class IgnoresTtlOfRepeat(SoundQueue):
     """Sets no time to live with an append that adds nothing."""
 
-    caught_by = checks("repeated_append_sets_the_shorter_ttl_again")
+    caught_by = checks("""
+        repeat_without_a_ttl_sets_the_usual_one repeated_append_sets_the_shorter_ttl_again
+    """)
 
     async def store(
         self, link: ChunkQueue, stream: StreamId, entries: Sequence[Entry], ttl: timedelta | None
@@ -111,7 +123,8 @@ class ExpiresTooEarly(SoundQueue):
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_renews_the_ttl
-        refused_append_shortens_nothing sealed_stream_expires_by_its_own_ttl
+        last_append_sets_the_ttl_whichever_connection_makes_it refused_append_shortens_nothing
+        repeat_without_a_ttl_sets_the_usual_one sealed_stream_expires_by_its_own_ttl
     """)
 
     async def store(
@@ -124,9 +137,11 @@ class ReportsNoExpiry(SoundQueue):
     """Does not report when a stream expires."""
 
     caught_by = checks("""
-        append_can_shorten_the_ttl_and_the_next_one_restores_it long_ttl_is_reported
-        refused_append_shortens_nothing repeated_append_sets_the_shorter_ttl_again
-        sealed_stream_expires_by_its_own_ttl stream_expires_after_its_ttl
+        append_can_shorten_the_ttl_and_the_next_one_restores_it
+        last_append_sets_the_ttl_whichever_connection_makes_it long_ttl_is_reported
+        refused_append_shortens_nothing repeat_without_a_ttl_sets_the_usual_one
+        repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
+        stream_expires_after_its_ttl
     """)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:

@@ -138,10 +138,13 @@ class RaisesKeyError(SoundQueue):
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
         attempt_that_wrote_nothing_is_counted_without_a_reset
-        delete_removes_the_stream_for_everyone describe_of_a_missing_stream_raises
-        errors_of_the_backend_are_errors_of_streamq reader_of_a_deleted_stream_gets_an_error
+        delete_and_append_at_the_same_time_leave_a_sound_stream
+        delete_removes_the_stream_for_everyone describe_and_delete_go_beyond_a_page_of_the_server
+        describe_of_a_missing_stream_raises errors_of_the_backend_are_errors_of_streamq
+        expired_stream_is_gone_by_every_path reader_of_a_deleted_stream_gets_an_error
         repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
         stream_expires_after_its_ttl sweep_removes_expired_streams_only
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
@@ -159,10 +162,13 @@ class TakesMissingForUnavailable(SoundQueue):
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
         attempt_that_wrote_nothing_is_counted_without_a_reset
-        delete_removes_the_stream_for_everyone describe_of_a_missing_stream_raises
+        delete_and_append_at_the_same_time_leave_a_sound_stream
+        delete_removes_the_stream_for_everyone describe_and_delete_go_beyond_a_page_of_the_server
+        describe_of_a_missing_stream_raises expired_stream_is_gone_by_every_path
         reader_of_a_deleted_stream_gets_an_error repeated_append_sets_the_shorter_ttl_again
         sealed_stream_expires_by_its_own_ttl stream_expires_after_its_ttl
         sweep_removes_expired_streams_only
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:

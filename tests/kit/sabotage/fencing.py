@@ -14,12 +14,14 @@ class AcceptsStaleAttempt(SoundQueue):
     """Stores every append, as if it came from the newest attempt."""
 
     caught_by = checks("""
+        appends_of_two_connections_are_one_sequence
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        stale_attempt_cannot_end_the_stream next_attempt_is_delivered_whole_after_a_reset
+        next_attempt_is_delivered_whole_after_a_reset
         older_attempt_that_opens_after_a_newer_one_is_refused
         older_epoch_is_fenced_even_if_it_never_wrote refused_append_shortens_nothing
-        stale_epoch_is_fenced stale_epoch_is_fenced_in_another_connection
-        takeover_leaves_nothing_of_the_old_epoch_behind_it
+        stale_attempt_cannot_end_the_stream stale_epoch_is_fenced
+        stale_epoch_is_fenced_in_another_connection
+        takeover_leaves_nothing_of_the_old_epoch_behind_it takeover_within_an_append_is_clean
     """)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
@@ -46,7 +48,7 @@ class AcceptsOlderAttemptThatNeverWrote(AcceptsStaleAttempt):
 
     caught_by = checks("""
         older_attempt_that_opens_after_a_newer_one_is_refused
-        older_epoch_is_fenced_even_if_it_never_wrote
+        older_epoch_is_fenced_even_if_it_never_wrote takeover_within_an_append_is_clean
     """)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
@@ -63,11 +65,12 @@ class FencesInTheConnectionOnly(AcceptsStaleAttempt):
     """Knows only newer attempts that write over the same connection."""
 
     caught_by = checks("""
+        appends_of_two_connections_are_one_sequence
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        stale_attempt_cannot_end_the_stream next_attempt_is_delivered_whole_after_a_reset
-        older_attempt_that_opens_after_a_newer_one_is_refused
-        refused_append_shortens_nothing stale_epoch_is_fenced_in_another_connection
-        takeover_leaves_nothing_of_the_old_epoch_behind_it
+        next_attempt_is_delivered_whole_after_a_reset
+        older_attempt_that_opens_after_a_newer_one_is_refused refused_append_shortens_nothing
+        stale_attempt_cannot_end_the_stream stale_epoch_is_fenced_in_another_connection
+        takeover_leaves_nothing_of_the_old_epoch_behind_it takeover_within_an_append_is_clean
     """)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
@@ -84,7 +87,7 @@ class FencesBeforeItStores(AcceptsStaleAttempt):
 
     caught_by = checks("""
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        takeover_leaves_nothing_of_the_old_epoch_behind_it
+        takeover_leaves_nothing_of_the_old_epoch_behind_it takeover_within_an_append_is_clean
     """)
 
     async def append(
@@ -99,10 +102,16 @@ class FencesItsOwnAttempt(SoundQueue):
     """Treats the same attempt on another connection as another attempt."""
 
     caught_by = checks("""
-        full_backend_is_reported_keeps_its_records_and_recovers
+        append_after_another_connection_has_begun_anew_goes_on_there
+        appends_of_two_connections_are_one_sequence
+        bounds_of_a_read_hold_to_the_record_and_to_the_byte
         describe_reflects_every_append_that_returned
+        description_within_which_a_stream_changes_is_of_one_moment
+        full_backend_is_reported_keeps_its_records_and_recovers
+        last_append_sets_the_ttl_whichever_connection_makes_it
         read_that_is_blocked_when_its_connection_drops_fails_or_continues
-        repeat_through_another_connection_is_skipped
+        repeat_through_another_connection_is_skipped repeat_within_the_append_adds_nothing
+        repeat_without_a_ttl_sets_the_usual_one two_appends_of_one_epoch_keep_the_order_of_indexes
     """)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:

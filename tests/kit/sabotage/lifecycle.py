@@ -44,7 +44,9 @@ class SwallowsCancellation(SoundQueue):
 class HangsOnCloseWhileReading(SoundQueue):
     """Closes only after all reads have ended, however long that takes."""
 
-    caught_by = checks("aclose_ends_blocked_reads_at_once")
+    caught_by = checks("""
+        aclose_ends_blocked_reads_at_once blocked_reads_end_with_the_queue_and_not_later
+    """)
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
@@ -71,7 +73,9 @@ class HangsOnCloseWhileReading(SoundQueue):
 class LeavesBlockedReadsHanging(SoundQueue):
     """Closes, and leaves waiting reads to their own deadline."""
 
-    caught_by = checks("aclose_ends_blocked_reads_at_once")
+    caught_by = checks("""
+        aclose_ends_blocked_reads_at_once blocked_reads_end_with_the_queue_and_not_later
+    """)
 
     async def aclose(self) -> None:
         self.is_closed = True
@@ -104,8 +108,9 @@ class RefusesSecondClose(SoundQueue):
     caught_by = checks("""
         aclose_can_be_cancelled_at_any_await_and_finished_later
         aclose_ends_appends_that_are_under_way aclose_ends_blocked_reads_at_once
-        aclose_is_idempotent closed_queue_refuses_everything
-        closing_one_queue_leaves_others_alone records_outlive_the_connections
+        aclose_is_idempotent blocked_reads_end_with_the_queue_and_not_later
+        closed_queue_refuses_everything closing_one_queue_leaves_others_alone
+        optional_calls_of_a_closed_queue_are_refused records_outlive_the_connections
     """)
 
     async def aclose(self) -> None:
@@ -118,7 +123,8 @@ class WorksAfterClose(SoundQueue):
 
     caught_by = checks("""
         aclose_ends_appends_that_are_under_way aclose_ends_blocked_reads_at_once
-        closed_queue_refuses_everything
+        blocked_reads_end_with_the_queue_and_not_later closed_queue_refuses_everything
+        optional_calls_of_a_closed_queue_are_refused
     """)
 
     def check_open(self) -> None:
@@ -271,3 +277,12 @@ class BreaksWhenCancelled(SoundQueue):
         if self._is_broken and not self.is_closed:
             raise BackendUnavailableError("out of step", backend=self.backend)
         return await super().link()
+
+
+class SweepsNothingOnceClosed(SoundQueue):
+    """Reports of a sweep that could not take place that nothing was to be removed."""
+
+    caught_by = checks("optional_calls_of_a_closed_queue_are_refused")
+
+    async def sweep(self) -> int:
+        return 0 if self.is_closed else await super().sweep()

@@ -48,7 +48,16 @@ class _Reading(SoundQueue):
 class IgnoresMaxRecords(_Reading):
     """Ignores the bound on records."""
 
-    caught_by = checks("max_records_is_obeyed")
+    caught_by = checks("""
+        append_after_another_connection_has_begun_anew_goes_on_there
+        append_after_another_connection_has_deleted_begins_anew
+        appends_of_two_connections_are_one_sequence
+        bounds_of_a_read_hold_to_the_record_and_to_the_byte max_records_is_obeyed
+        read_returns_more_than_a_page_of_the_server
+        reads_of_one_connection_do_not_disturb_each_other
+        trimmed_records_are_gone_for_connections_that_have_read_them
+        what_another_connection_has_deleted_is_gone_for_every_call
+    """)
 
     def before(self, bounds: dict[str, float]) -> None:
         bounds["max_records"] = 10_000
@@ -57,7 +66,11 @@ class IgnoresMaxRecords(_Reading):
 class IgnoresMaxBytes(_Reading):
     """Ignores the bound on bytes."""
 
-    caught_by = checks("max_bytes_is_obeyed one_record_is_returned_whatever_its_size")
+    caught_by = checks("""
+        bounds_of_a_read_hold_to_the_record_and_to_the_byte max_bytes_is_obeyed
+        one_record_is_returned_whatever_its_size read_returns_more_bytes_than_a_page_of_the_server
+        read_returns_more_than_a_page_of_the_server
+    """)
 
     def before(self, bounds: dict[str, float]) -> None:
         bounds["max_bytes"] = 2**30
@@ -66,7 +79,9 @@ class IgnoresMaxBytes(_Reading):
 class ReturnsNothingLargerThanMaxBytes(_Reading):
     """Stops before a record that is larger than the caller's bound, for ever."""
 
-    caught_by = checks("one_record_is_returned_whatever_its_size")
+    caught_by = checks("""
+        one_record_is_returned_whatever_its_size read_returns_more_bytes_than_a_page_of_the_server
+    """)
 
     async def after(
         self, stream: StreamId, found: list[Stored], bounds: dict[str, float]
@@ -95,27 +110,30 @@ class RepeatsLastRecord(SoundQueue):
 
     caught_by = checks("""
         acknowledged_records_survive_a_restart aclose_ends_blocked_reads_at_once
-        append_can_be_cancelled_at_any_await append_wakes_a_blocked_read
-        append_wakes_a_read_in_another_connection backend_holds_exactly_what_was_appended
-        bytes_come_back_unchanged cancelled_append_can_be_repeated cancelled_read_loses_nothing
+        append_can_be_cancelled_at_any_await append_is_not_missed_wherever_a_read_is
+        append_wakes_a_blocked_read append_wakes_a_read_in_another_connection
+        backend_holds_exactly_what_was_appended blocked_readers_get_a_record_that_is_stored_late
+        bounds_of_a_read_hold_to_the_record_and_to_the_byte bytes_come_back_unchanged
+        cancelled_append_can_be_repeated cancelled_read_loses_nothing
         connection_that_dropped_while_idle_is_replaced deleted_stream_can_be_created_anew
         describe_returns_the_newest_records_first
         ending_is_stored_in_one_record_with_the_last_chunk
         epochs_and_indexes_are_compared_as_numbers every_call_to_a_server_that_hangs_ends_in_time
-        foreign_entry_harms_no_stream indexes_may_have_gaps interleaved_writers_of_many_streams
+        examination_changes_nothing_and_names_each_next_step foreign_entry_harms_no_stream
+        indexes_may_have_gaps interleaved_writers_of_many_streams
         largest_chunk_passes_and_a_larger_one_is_refused largest_epoch_and_index_work
         many_entries_in_one_append max_bytes_is_obeyed max_records_is_obeyed
         older_epoch_is_fenced_even_if_it_never_wrote order_holds_across_appends
         position_is_valid_in_another_connection
         position_of_a_trimmed_record_leads_to_the_oldest_one
         position_of_a_vanished_record_leads_to_the_oldest_one read_can_be_cancelled_at_any_await
-        read_goes_on_after_every_position
+        read_goes_on_after_every_position read_returns_more_than_a_page_of_the_server
         read_that_is_blocked_when_its_connection_drops_fails_or_continues reading_removes_nothing
-        records_outlive_the_connections repeat_continues_where_a_prefix_was_stored
-        repeat_through_another_connection_is_skipped repeated_append_is_skipped
-        stale_epoch_is_fenced stale_epoch_is_fenced_in_another_connection
-        subscribers_that_come_and_go_leave_nothing ten_readers_each_see_everything
-        zero_wait_returns_at_once
+        reads_of_one_connection_do_not_disturb_each_other records_outlive_the_connections
+        repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
+        repeated_append_is_skipped stale_epoch_is_fenced
+        stale_epoch_is_fenced_in_another_connection subscribers_that_come_and_go_leave_nothing
+        ten_readers_each_see_everything waits_are_exact zero_wait_returns_at_once
     """)
 
     async def read(
@@ -133,12 +151,16 @@ class SkipsNextRecord(SoundQueue):
     """Skips a record after a position of another connection."""
 
     caught_by = checks("""
-        cursor_goes_on_with_exactly_the_next_chunk describe_returns_the_newest_records_first
+        blocked_readers_get_a_record_that_is_stored_late
+        bounds_of_a_read_hold_to_the_record_and_to_the_byte
+        cursor_goes_on_with_exactly_the_next_chunk
         cursors_before_the_head_are_refused_and_later_ones_work
+        describe_returns_the_newest_records_first
         joining_at_the_tail_after_the_end_gives_the_ending
         joining_at_the_tail_gives_exactly_what_comes_after
         joining_inside_a_packed_record_of_a_live_stream live_tail_misses_nothing_after_it
         position_is_valid_in_another_connection resuming_at_the_ending_ends_again_at_once
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     def __init__(self, *args: object) -> None:
@@ -161,14 +183,19 @@ class KnowsOnlyItsOwnPositions(SoundQueue):
     """Uses positions that are valid only within one connection."""
 
     caught_by = checks("""
-        chunk_larger_than_a_record_is_split_and_joined
-        cursor_goes_on_with_exactly_the_next_chunk describe_returns_the_newest_records_first
+        blocked_readers_get_a_record_that_is_stored_late
+        bounds_of_a_read_hold_to_the_record_and_to_the_byte
+        chunk_larger_than_a_record_is_split_and_joined cursor_goes_on_with_exactly_the_next_chunk
         cursors_before_the_head_are_refused_and_later_ones_work
-        joining_at_the_tail_after_the_end_gives_the_ending
+        describe_returns_the_newest_records_first
+        expired_stream_begins_anew_for_connections_that_know_it
+        expired_stream_is_gone_by_every_path joining_at_the_tail_after_the_end_gives_the_ending
         joining_at_the_tail_gives_exactly_what_comes_after
         joining_inside_a_packed_record_of_a_live_stream live_tail_misses_nothing_after_it
         position_is_valid_in_another_connection read_can_be_cancelled_at_any_await
-        resuming_at_the_ending_ends_again_at_once
+        read_returns_more_than_a_page_of_the_server resuming_at_the_ending_ends_again_at_once
+        trimmed_records_are_gone_for_connections_that_have_read_them
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     async def read(
@@ -233,6 +260,8 @@ class StopsAtVanishedPosition(SoundQueue):
         cursors_before_the_head_are_refused_and_later_ones_work
         position_of_a_trimmed_record_leads_to_the_oldest_one
         position_of_a_vanished_record_leads_to_the_oldest_one
+        trimmed_records_are_gone_for_connections_that_have_read_them
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     async def read(
@@ -253,16 +282,21 @@ class RemovesWhatIsRead(_Reading):
 
     caught_by = checks("""
         acknowledged_records_survive_a_restart
+        append_after_another_connection_has_begun_anew_goes_on_there
+        append_after_another_connection_has_deleted_begins_anew
+        appends_of_two_connections_are_one_sequence
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        backend_holds_exactly_what_was_appended
+        backend_holds_exactly_what_was_appended blocked_readers_get_a_record_that_is_stored_late
+        bounds_of_a_read_hold_to_the_record_and_to_the_byte
         chunk_larger_than_a_record_is_split_and_joined
         chunk_that_lost_its_first_part_is_reported_as_missing
-        connection_that_dropped_while_idle_is_replaced
-        cursor_goes_on_with_exactly_the_next_chunk
-        epochs_and_indexes_are_compared_as_numbers
-        every_call_to_a_server_that_hangs_ends_in_time
+        connection_that_dropped_while_idle_is_replaced cursor_goes_on_with_exactly_the_next_chunk
         cursors_before_the_head_are_refused_and_later_ones_work
+        delete_and_append_at_the_same_time_leave_a_sound_stream
+        epochs_and_indexes_are_compared_as_numbers every_call_to_a_server_that_hangs_ends_in_time
         every_ending_ends_live_and_late_readers
+        expired_stream_begins_anew_for_connections_that_know_it
+        expired_stream_is_gone_by_every_path invalid_position_is_refused
         joining_a_live_stream_at_any_moment_gives_all_of_it
         joining_at_the_tail_gives_exactly_what_comes_after
         joining_inside_a_packed_record_of_a_live_stream
@@ -271,16 +305,20 @@ class RemovesWhatIsRead(_Reading):
         position_is_valid_in_another_connection
         position_of_a_trimmed_record_leads_to_the_oldest_one
         read_at_once_leaves_out_nothing_that_is_stored read_can_be_cancelled_at_any_await
-        read_goes_on_after_every_position reader_misses_nothing_when_every_other_read
-        reading_removes_nothing replay_that_differs_is_refused_and_changes_nothing
+        read_goes_on_after_every_position read_returns_more_bytes_than_a_page_of_the_server
+        read_returns_more_than_a_page_of_the_server
+        read_within_which_a_stream_begins_again_mixes_nothing_up
+        reader_misses_nothing_when_every_other_read reading_removes_nothing
+        reads_of_one_connection_do_not_disturb_each_other
+        replay_that_differs_is_refused_and_changes_nothing
         replaying_attempt_sends_everything_again_and_is_delivered_once
         resuming_at_the_ending_ends_again_at_once second_seal_changes_nothing
         slow_backend_is_neither_an_error_nor_a_cause_of_disorder
-        stream_goes_on_after_the_server_hung
-        stream_is_delivered_once_through_dropped_connections
+        stream_goes_on_after_the_server_hung stream_is_delivered_once_through_dropped_connections
         stream_is_delivered_once_when_every_other_append stream_without_chunks_ends_as_well
         ten_live_readers_each_get_everything ten_readers_each_see_everything
-        invalid_position_is_refused
+        trimmed_records_are_gone_for_connections_that_have_read_them
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     async def after(
@@ -294,20 +332,28 @@ class ServesFirstReaderOnly(SoundQueue):
     """Gives a stream to the connection that read it first, and nothing to the others."""
 
     caught_by = checks("""
+        append_after_another_connection_has_begun_anew_goes_on_there
+        append_after_another_connection_has_deleted_begins_anew
+        appends_of_two_connections_are_one_sequence
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        chunk_larger_than_a_record_is_split_and_joined
-        cursor_goes_on_with_exactly_the_next_chunk
+        blocked_readers_get_a_record_that_is_stored_late
+        bounds_of_a_read_hold_to_the_record_and_to_the_byte
+        chunk_larger_than_a_record_is_split_and_joined cursor_goes_on_with_exactly_the_next_chunk
         cursors_before_the_head_are_refused_and_later_ones_work
+        delete_and_append_at_the_same_time_leave_a_sound_stream
         every_ending_ends_live_and_late_readers
-        joining_a_live_stream_at_any_moment_gives_all_of_it
+        expired_stream_begins_anew_for_connections_that_know_it
+        expired_stream_is_gone_by_every_path joining_a_live_stream_at_any_moment_gives_all_of_it
         joining_inside_a_packed_record_of_a_live_stream
-        offsets_are_dense_and_equal_through_many_takeovers
-        position_is_valid_in_another_connection read_can_be_cancelled_at_any_await
+        offsets_are_dense_and_equal_through_many_takeovers position_is_valid_in_another_connection
+        read_can_be_cancelled_at_any_await read_returns_more_than_a_page_of_the_server
         replay_that_differs_is_refused_and_changes_nothing
         resuming_at_the_ending_ends_again_at_once second_seal_changes_nothing
         stream_goes_on_after_the_server_hung stream_is_delivered_once_through_dropped_connections
         stream_is_delivered_once_when_every_other_append ten_live_readers_each_get_everything
         ten_readers_each_see_everything
+        trimmed_records_are_gone_for_connections_that_have_read_them
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     async def read(
@@ -326,7 +372,10 @@ class ServesFirstReaderOnly(SoundQueue):
 class WakesOneReaderOnly(SoundQueue):
     """Wakes one of the readers of a stream; the others check again when their wait has ended."""
 
-    caught_by = checks("ten_readers_each_see_everything")
+    caught_by = checks("""
+        blocked_readers_get_a_record_that_is_stored_late
+        expired_stream_begins_anew_for_connections_that_know_it ten_readers_each_see_everything
+    """)
 
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
@@ -356,7 +405,7 @@ class TrimsSilently(SoundQueue):
 
     caught_by = checks("""
         cancelled_append_can_be_repeated many_entries_in_one_append
-        read_at_once_leaves_out_nothing_that_is_stored
+        read_at_once_leaves_out_nothing_that_is_stored read_returns_more_than_a_page_of_the_server
     """)
 
     async def read(

@@ -29,6 +29,7 @@ from streamq.driver import (
     Driver,
     DriverSettings,
     Entry,
+    Finding,
     LatencyClass,
     QueueOptions,
     Stored,
@@ -155,6 +156,7 @@ class SoundQueue(ChunkQueue):
     settings_type: ClassVar[type[DriverSettings]] = SabotagedSettings
     deadline: ClassVar[float | None] = ANSWER_SECONDS
     max_bytes: ClassVar[int] = CAPABILITIES.max_record_bytes
+    findings: ClassVar[tuple[Finding, ...]] = (Finding("server", True, "it answers"),)
     caught_by: ClassVar[tuple[str, ...]] = ()
     """Exactly the checks that fail because of the fault, without ``test_``."""
 
@@ -293,6 +295,10 @@ class SabotagedDriver(Driver[SabotagedSettings]):
     async def open(cls, options: QueueOptions, settings: SabotagedSettings) -> ChunkQueue:
         return await cls.queue_type.connect(options, settings)
 
+    @classmethod
+    async def examine(cls, options: QueueOptions, settings: SabotagedSettings) -> list[Finding]:
+        return list(cls.queue_type.findings)
+
 
 class SabotageHarness(BackendHarness):
     """Gives each check a server of its own, and supplies every hook."""
@@ -321,7 +327,7 @@ class SabotageHarness(BackendHarness):
         SERVERS.pop(self.server.name, None)
 
     async def peek(self, stream: StreamId) -> list[bytes]:
-        found = self.server.stored(stream)
+        found = self.server.disk._streams.get(stream)  # looking for it would remove it
         there = [] if found is None else [record.data for record in found.records]
         return self.server.trash.get(stream, []) + there
 

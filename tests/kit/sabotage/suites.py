@@ -17,7 +17,11 @@ from . import (
     faults,
     fencing,
     lifecycle,
+    outliving,
+    pages,
+    racing,
     reading,
+    remembering,
     storing,
     waiting,
 )
@@ -35,6 +39,10 @@ _MODULES = (
     lifecycle,
     faults,
     declaring,
+    pages,
+    remembering,
+    outliving,
+    racing,
 )
 
 

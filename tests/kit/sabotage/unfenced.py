@@ -39,7 +39,11 @@ class LogReadsShort(LogQueue):
     """Returns only one record from a read that does not wait."""
 
     caught_by: ClassVar[tuple[str, ...]] = (
+        "append_after_another_connection_has_begun_anew_goes_on_there",
+        "append_after_another_connection_has_deleted_begins_anew",
         "attempt_that_keeps_writing_during_the_takeover_is_not_blended_in",
+        "bounds_of_a_read_hold_to_the_record_and_to_the_byte",
+        "delete_and_append_at_the_same_time_leave_a_sound_stream",
         "epochs_and_indexes_are_compared_as_numbers",
         "joining_at_the_tail_after_the_end_gives_the_ending",
         "joining_at_the_tail_gives_exactly_what_comes_after",
@@ -52,11 +56,16 @@ class LogReadsShort(LogQueue):
         "read_at_once_leaves_out_nothing_that_is_stored",
         "read_can_be_cancelled_at_any_await",
         "read_goes_on_after_every_position",
+        "read_returns_more_bytes_than_a_page_of_the_server",
+        "read_returns_more_than_a_page_of_the_server",
+        "read_within_which_a_stream_begins_again_mixes_nothing_up",
+        "reads_of_one_connection_do_not_disturb_each_other",
         "replay_that_differs_is_refused_and_changes_nothing",
         "replaying_attempt_sends_everything_again_and_is_delivered_once",
         "resuming_attempt_goes_on_after_the_last_durable_chunk",
         "second_seal_changes_nothing",
         "status_reports_offset_attempt_and_seal",
+        "what_another_connection_has_deleted_is_gone_for_every_call",
     )
 
     async def read(
@@ -78,7 +87,9 @@ class MailboxDeletesWhatItGives(MailboxQueue):
         "cursor_goes_on_within_a_later_attempt",
         "cursor_of_a_stream_that_began_again_is_refused",
         "poll_that_died_before_its_result_was_stored_is_repeated",
+        "released_records_go_to_the_next_reader_at_once",
         "rest_of_a_packed_record_goes_to_the_next_reader_at_once",
+        "taken_record_is_hidden_and_comes_again_if_its_reader_dies",
     )
 
     def take(self, stream: StreamId, max_records: int, max_bytes: int) -> list[Stored]:
@@ -93,8 +104,10 @@ class MailboxNeverDeletes(MailboxQueue):
     """Returns acknowledged records again."""
 
     caught_by: ClassVar[tuple[str, ...]] = (
+        "acknowledgement_through_another_connection_counts",
         "append_wakes_a_blocked_read",
         "append_wakes_a_read_in_another_connection",
+        "committed_record_never_comes_again",
         "interleaved_writers_of_many_streams",
         "latency_is_of_the_declared_class",
         "many_entries_in_one_append",
@@ -103,6 +116,7 @@ class MailboxNeverDeletes(MailboxQueue):
         "order_holds_across_appends",
         "poll_that_died_before_its_result_was_stored_is_repeated",
         "polls_of_different_workers_hand_the_stream_over",
+        "released_records_go_to_the_next_reader_at_once",
         "stream_reaches_its_reader_once_and_in_order",
     )
 
@@ -116,6 +130,7 @@ class MailboxKeepsWhatIsLeft(MailboxQueue):
     caught_by: ClassVar[tuple[str, ...]] = (
         "cursor_of_a_stream_that_began_again_is_refused",
         "rest_of_a_packed_record_goes_to_the_next_reader_at_once",
+        "taken_record_is_hidden_and_comes_again_if_its_reader_dies",
     )
 
     def __init__(self, post: Post, hidden_seconds: float) -> None:
@@ -172,6 +187,36 @@ class MailboxKnowsItsOwnEpochs(MailboxQueue):
         return self.opened.get(stream, 0)
 
 
+class MailboxHidesNothing(MailboxQueue):
+    """Gives a record to every reader that asks before it is committed."""
+
+    caught_by: ClassVar[tuple[str, ...]] = (
+        "released_records_go_to_the_next_reader_at_once",
+        "taken_record_is_hidden_and_comes_again_if_its_reader_dies",
+    )
+
+    def take(self, stream: StreamId, max_records: int, max_bytes: int) -> list[Stored]:
+        taken = super().take(stream, max_records, max_bytes)
+        for message in self.post.boxes[stream].messages if taken else ():
+            message.visible_at = 0.0
+        return taken
+
+
+class MailboxSkipsARepeatWhole(MailboxQueue):
+    """Takes an append whose first record is stored for one that is stored whole."""
+
+    caught_by: ClassVar[tuple[str, ...]] = ("repeat_without_a_fence_loses_nothing",)
+
+    async def append(
+        self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        self.check_open()
+        box = self.post.boxes.get(stream)
+        if entries and box is not None and (entries[0].epoch, entries[0].index) in box.seen:
+            return
+        await super().append(stream, entries, ttl=ttl)
+
+
 UNFENCED: dict[str, Any] = {
     queue.__name__: queue
     for queue in (
@@ -183,6 +228,8 @@ UNFENCED: dict[str, Any] = {
         MailboxNumbersAnew,
         MailboxForgetsAttempts,
         MailboxKnowsItsOwnEpochs,
+        MailboxHidesNothing,
+        MailboxSkipsARepeatWhole,
     )
 }
 """Every queue with a fault, by name; ``caught_by`` names the checks that catch it."""

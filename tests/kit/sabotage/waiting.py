@@ -16,14 +16,20 @@ class NeverWaits(_Reading):
 
     caught_by = checks("""
         aclose_ends_blocked_reads_at_once aclose_releases_everything_wherever_it_is_cancelled
-        append_to_another_stream_does_not_end_the_wait append_wakes_a_blocked_read
-        append_wakes_a_read_in_another_connection closing_one_queue_leaves_others_alone
-        every_call_to_a_server_that_hangs_ends_in_time foreign_entry_harms_no_stream
-        latency_is_of_the_declared_class many_streams_are_read_at_once nothing_is_left_after_aclose
-        open_queues_heal_after_a_restart opening_leaves_nothing_if_it_is_cancelled_again_and_again
+        append_is_not_missed_wherever_a_read_is append_to_another_stream_does_not_end_the_wait
+        append_wakes_a_blocked_read append_wakes_a_read_in_another_connection
+        blocked_readers_get_a_record_that_is_stored_late
+        blocked_reads_end_with_the_queue_and_not_later
+        bounds_of_a_read_hold_to_the_record_and_to_the_byte closing_one_queue_leaves_others_alone
+        every_call_to_a_server_that_hangs_ends_in_time
+        expired_stream_begins_anew_for_connections_that_know_it foreign_entry_harms_no_stream
+        latency_is_of_the_declared_class many_streams_are_read_at_once
+        nothing_is_left_after_aclose open_queues_heal_after_a_restart
+        opening_leaves_nothing_if_it_is_cancelled_again_and_again
         read_that_is_blocked_when_its_connection_drops_fails_or_continues
         reader_may_come_before_the_stream subscribers_that_come_and_go_leave_nothing
-        ten_readers_each_see_everything wait_is_bounded
+        ten_readers_each_see_everything wait_is_bounded waits_are_exact
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     def before(self, bounds: dict[str, float]) -> None:
@@ -33,7 +39,9 @@ class NeverWaits(_Reading):
 class WaitsTooLong(_Reading):
     """Waits for a time of its own instead of the requested one."""
 
-    caught_by = checks("every_call_to_a_server_that_hangs_ends_in_time wait_is_bounded")
+    caught_by = checks("""
+        every_call_to_a_server_that_hangs_ends_in_time wait_is_bounded waits_are_exact
+    """)
 
     def before(self, bounds: dict[str, float]) -> None:
         bounds["max_wait"] += 3
@@ -69,10 +77,13 @@ class NeverWakesUp(_LookingAgain):
     """Checks again only when the wait has ended."""
 
     caught_by = checks("""
-        append_wakes_a_blocked_read append_wakes_a_read_in_another_connection
-        latency_is_of_the_declared_class many_streams_are_read_at_once
+        append_is_not_missed_wherever_a_read_is append_wakes_a_blocked_read
+        append_wakes_a_read_in_another_connection blocked_readers_get_a_record_that_is_stored_late
+        expired_stream_begins_anew_for_connections_that_know_it latency_is_of_the_declared_class
+        many_streams_are_read_at_once
         read_that_is_blocked_when_its_connection_drops_fails_or_continues
         reader_may_come_before_the_stream ten_readers_each_see_everything
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
 
@@ -87,9 +98,10 @@ class PollsInSecret(_LookingAgain):
 class WakesForEveryStream(SoundQueue):
     """Ends every wait without records when any stream gets an append."""
 
-    caught_by = checks(
-        "append_to_another_stream_does_not_end_the_wait many_streams_are_read_at_once"
-    )
+    caught_by = checks("""
+        append_to_another_stream_does_not_end_the_wait many_streams_are_read_at_once
+        waits_are_exact
+    """)
 
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
@@ -113,19 +125,23 @@ class WantsStreamBeforeReader(SoundQueue):
 
     caught_by = checks("""
         aclose_ends_blocked_reads_at_once aclose_releases_everything_wherever_it_is_cancelled
-        append_to_another_stream_does_not_end_the_wait
+        append_is_not_missed_wherever_a_read_is append_to_another_stream_does_not_end_the_wait
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        blocked_reads_end_with_the_queue_and_not_later
         chunk_larger_than_a_record_is_split_and_joined closing_one_queue_leaves_others_alone
-        every_ending_ends_live_and_late_readers joining_a_live_stream_at_any_moment_gives_all_of_it
-        latency_is_of_the_declared_class many_streams_are_read_at_once nothing_is_left_after_aclose
-        offsets_are_dense_and_equal_through_many_takeovers open_queues_heal_after_a_restart
-        opening_leaves_nothing_if_it_is_cancelled_again_and_again reader_may_come_before_the_stream
-        reader_misses_nothing_when_every_other_read
+        every_ending_ends_live_and_late_readers
+        expired_stream_begins_anew_for_connections_that_know_it
+        expired_stream_is_gone_by_every_path joining_a_live_stream_at_any_moment_gives_all_of_it
+        latency_is_of_the_declared_class many_streams_are_read_at_once
+        nothing_is_left_after_aclose offsets_are_dense_and_equal_through_many_takeovers
+        open_queues_heal_after_a_restart opening_leaves_nothing_if_it_is_cancelled_again_and_again
+        reader_may_come_before_the_stream reader_misses_nothing_when_every_other_read
         slow_backend_is_neither_an_error_nor_a_cause_of_disorder
         stream_goes_on_after_the_server_hung stream_is_delivered_once_through_dropped_connections
         stream_is_delivered_once_when_every_other_append stream_without_chunks_ends_as_well
         subscribers_that_come_and_go_leave_nothing ten_live_readers_each_get_everything
-        ten_readers_each_see_everything wait_is_bounded
+        ten_readers_each_see_everything wait_is_bounded waits_are_exact
+        what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     async def read(

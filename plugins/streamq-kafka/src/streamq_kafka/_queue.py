@@ -102,6 +102,10 @@ class KafkaQueue(ChunkQueue):
                 listing = await topic.open_epoch(key, opened or entries[0].epoch)
             elif topic.directory.is_due(listing):
                 await topic.directory.renew(key, listing)
+            if not opened and any(entry.epoch < listing.epoch for entry in entries):
+                # Another process may have deleted the stream, and begun it with a smaller epoch.
+                found = await topic.directory.find(key)
+                listing = listing if found is None else found
             for entry in entries:
                 if entry.epoch < listing.epoch:
                     raise fenced_error(BACKEND, stream, epoch=entry.epoch, newest=listing.epoch)

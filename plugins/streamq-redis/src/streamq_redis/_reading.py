@@ -84,9 +84,9 @@ class RecordReader:
             found += fitting
             room -= size
             is_all = len(records) < count or len(fitting) < len(records)
-            is_enough = count == _LARGEST_PAGE or len(found) >= max_records or room < typical
-            if is_all or is_enough:
+            if is_all or len(found) >= max_records or room <= 0:
                 return found
+            # At least one: only the server knows whether the next record fits.
             count = min(2 * count, room // typical)
 
     def forget(self, key: bytes) -> None:

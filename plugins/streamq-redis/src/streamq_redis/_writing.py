@@ -5,10 +5,11 @@ rule therefore refuses both stale attempts and repeated entries, without a scrip
 
 There are two forms of request. Each takes one round trip:
 
-* *One entry, time to live known to be set*: a bare ``XADD NOMKSTREAM``, the cheapest request there
-  is. The stream may have been deleted or have expired meanwhile. Then the server answers nil and
-  stores nothing, and the entry is sent again in the other form. A plain ``XADD`` would create the
-  stream without a time to live.
+* *One entry that opens no epoch, time to live known to be set*: a bare ``XADD NOMKSTREAM``, the
+  cheapest request there is. The stream may have been deleted or have expired meanwhile. Then the
+  server answers nil and stores nothing, and the entry is sent again in the other form. A plain
+  ``XADD`` would create the stream without a time to live. An entry that opens an epoch may follow
+  an attempt that has shortened the time to live in another process.
 * *Everything else*: ``MULTI, XADD..., PEXPIRE, EXEC``. The server refuses a transaction as a whole:
   it checks memory, disk and permissions when commands are queued and again at EXEC. If the
   connection is cut in the middle of the bytes, nothing is stored. Inside EXEC only a prefix of the
@@ -88,7 +89,7 @@ class Appender:
         connection = self._connection.current or await self._connection.get()
         await connection.writable()
         is_due = ttl is not None or self._due.get(key, 0.0) <= time.monotonic()
-        if len(entries) == 1 and not is_due:
+        if len(entries) == 1 and not is_due and entries[0].index > 0:
             (reply,) = await connection.call(add_if_exists(key, entries[0]))
             if reply is not None:
                 await self._settle(connection, stream, key, entries, [reply])

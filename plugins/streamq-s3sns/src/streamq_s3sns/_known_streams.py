@@ -78,16 +78,19 @@ class KnownStream:
         lock: Held by an append, so that the queue's appends to the stream take turns.
         writer: State after the last append.
         newest: Largest segment number that has been seen, or reported by a notification.
+        expires: When the stream expires by the newest segment that a reader has seen, in
+            milliseconds of the server's clock.
         listed_at: When a reader last requested a listing.
         news: Events of the readers that wait, set when a segment may have come.
     """
 
-    __slots__ = ("listed_at", "lock", "newest", "news", "users", "writer")
+    __slots__ = ("expires", "listed_at", "lock", "newest", "news", "users", "writer")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.writer = WriterMemory()
         self.newest = 0
+        self.expires = float("inf")
         self.listed_at = float("-inf")
         self.news: set[asyncio.Event] = set()
         self.users = 0
@@ -98,10 +101,16 @@ class KnownStream:
         for event in self.news:
             event.set()
 
+    def note(self, number: int, expires: float) -> None:
+        """Note a segment that a reader has seen."""
+        if number >= self.newest:
+            self.newest, self.expires = number, expires
+
     def forget(self) -> None:
         """Forget the stream: it has been deleted."""
         self.writer.forget()
         self.newest = 0
+        self.expires = float("inf")
         self.listed_at = float("-inf")
 
 

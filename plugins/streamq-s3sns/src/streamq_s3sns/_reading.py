@@ -116,7 +116,7 @@ class SegmentReader:
             segment = await self._get(directory, position)
             if segment is None and not self._has_to_list(known, position, is_final=is_final):
                 return [], position
-        if segment is None or segment.checkpoint.expires <= self._store.clock.now_ms():
+        if segment is None or self._may_have_expired(known, segment):
             # Reading begins, or the expected segment is missing, or it may belong to a stream that
             # has expired: only the newest segment shows which.
             newest = await self._list(directory, known)
@@ -135,7 +135,7 @@ class SegmentReader:
         if page.is_full:
             self._leftovers.keep(directory, segment)
         number = segment.through + 1
-        known.newest = max(known.newest, segment.through)
+        known.note(segment.through, segment.checkpoint.expires)
         if not (was_empty and page.records and known.newest < number):
             # A reader that has waited for this segment was here before it came. The segments that
             # follow it came later still, and may be left to the next call.
@@ -185,6 +185,7 @@ class SegmentReader:
                 # still exist.
                 is_same = segment.checkpoint.begin == last.checkpoint.begin
                 page.take(segment, after if is_same else (0, -1))
+                known.note(segment.through, segment.checkpoint.expires)
                 if page.is_full:
                     self._leftovers.keep(directory, segment)
                     return number
@@ -217,14 +218,25 @@ class SegmentReader:
         self, known: KnownStream, position: SegmentPosition, *, is_final: bool
     ) -> bool:
         """Whether a segment may be missing for another reason than that it has not come yet."""
-        overdue = self._clock() >= known.listed_at + _LISTING_SECONDS
-        return is_final or overdue or known.newest >= position.number
+        return is_final or self._is_overdue(known) or known.newest >= position.number
+
+    def _may_have_expired(self, known: KnownStream, segment: Segment) -> bool:
+        """Whether the stream of a segment may have expired, as its newest segment shows.
+
+        A later append may have shortened its time to live, in another process.
+        """
+        ends = min(segment.checkpoint.expires, known.expires)
+        return ends <= self._store.clock.now_ms() or self._is_overdue(known)
+
+    def _is_overdue(self, known: KnownStream) -> bool:
+        return self._clock() >= known.listed_at + _LISTING_SECONDS
 
     async def _list(self, directory: str, known: KnownStream) -> Checkpoint | None:
         """Return the newest checkpoint, unless the stream has expired."""
         newest = await self._store.newest(directory)
         known.listed_at = self._clock()
         known.newest = newest.number if newest else 0
+        known.expires = newest.expires if newest else float("inf")
         if newest is None or newest.expires <= self._store.clock.now_ms():
             return None
         return newest

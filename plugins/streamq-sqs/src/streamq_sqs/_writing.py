@@ -56,9 +56,9 @@ class Appender:
     ) -> None:
         """Store entries, by the rules of :meth:`streamq.driver.ChunkQueue.append`."""
         known = self._lookup.remembered(stream)
-        for entry in entries:
-            if known is not None and entry.epoch < known.epoch:
-                raise fenced_error(BACKEND, stream, epoch=entry.epoch, newest=known.epoch)
+        oldest = min((entry.epoch for entry in entries), default=0)
+        if known is not None and entries and oldest < known.epoch:
+            known = await self._unless_fenced(stream, known, oldest)
         for batch in self._batches(entries):
             if batch[0].index == 0:
                 known = await self._open_epoch(stream, batch[0])
@@ -103,6 +103,26 @@ class Appender:
         known.url, known.epoch = url, max(known.epoch, opening.epoch)
         known.alive_at = self._clock()
         await self._lookup.wake_waiting()
+        return known
+
+    async def _unless_fenced(
+        self, stream: StreamId, known: KnownQueue, epoch: int
+    ) -> KnownQueue | None:
+        """Raise if an epoch is still older than the newest one of a stream.
+
+        Another process may have deleted the stream, and begun it anew with a smaller epoch.
+
+        Returns:
+            What is known of the stream; ``None`` if it is gone.
+        """
+        try:
+            newest = (await self._requests.tags(known.url)).newest_epoch
+        except StreamNotFoundError:
+            self._forget(stream)
+            return None
+        known.epoch = newest
+        if epoch < newest:
+            raise fenced_error(BACKEND, stream, epoch=epoch, newest=newest)
         return known
 
     def _check_newest(

@@ -39,12 +39,15 @@ Design: docs/design/testing.md.
 from ._attempts import AttemptChecks
 from ._basics import BasicChecks
 from ._cancelling import CancellingChecks
+from ._connections import ConnectionChecks
 from ._consuming import ConsumingChecks
 from ._declarations import DeclarationChecks
 from ._endings import EndingChecks
+from ._expired import ExpiredChecks
 from ._expiry import ExpiryChecks
 from ._faults import FaultChecks
 from ._fencing import FencingChecks
+from ._hiding import HidingChecks
 from ._late_join import LateJoinChecks
 from ._leaving import LeavingChecks
 from ._lifecycle import LifecycleChecks
@@ -52,9 +55,12 @@ from ._limits import LimitChecks
 from ._listing import ListingChecks
 from ._ordering import OrderingChecks
 from ._outages import OutageChecks
+from ._pages import PageChecks
+from ._races import RaceChecks
 from ._refusals import RefusalChecks
 from ._replay import ReplayChecks
 from ._stream_names import TRICKY_NAMES
+from ._timing import TimingChecks
 from ._trimming import TrimmingChecks
 from ._waiting import WaitingChecks
 
@@ -63,12 +69,15 @@ __all__ = [
     "AttemptChecks",
     "BasicChecks",
     "CancellingChecks",
+    "ConnectionChecks",
     "ConsumingChecks",
     "DeclarationChecks",
     "EndingChecks",
+    "ExpiredChecks",
     "ExpiryChecks",
     "FaultChecks",
     "FencingChecks",
+    "HidingChecks",
     "LateJoinChecks",
     "LeavingChecks",
     "LifecycleChecks",
@@ -76,8 +85,11 @@ __all__ = [
     "ListingChecks",
     "OrderingChecks",
     "OutageChecks",
+    "PageChecks",
+    "RaceChecks",
     "RefusalChecks",
     "ReplayChecks",
+    "TimingChecks",
     "TrimmingChecks",
     "WaitingChecks",
 ]

@@ -13,8 +13,16 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from streamq import CapabilityError, installed_drivers, load_driver
-from streamq.driver import Capabilities, ChunkQueue, Entry, FencedError, LatencyClass, StreamId
-from streamq.testing._harness import BackendHarness, OpenQueue
+from streamq.driver import (
+    Capabilities,
+    ChunkQueue,
+    Entry,
+    FencedError,
+    LatencyClass,
+    QueueOptions,
+    StreamId,
+)
+from streamq.testing._harness import LONG_TTL, BackendHarness, OpenQueue
 
 from ._conditions import requires
 from ._deadlines import within
@@ -238,6 +246,28 @@ class DeclarationChecks(StreamChecks):
             seen=registered.__qualname__,
             cause="another distribution has the name, or the entry point names another class",
         )
+
+    @promises("Driver.examine", "Changes nothing.")
+    @promises("Finding.remedy", "The next step if it is not ok or a warning; empty otherwise.")
+    async def test_examination_changes_nothing_and_names_each_next_step(
+        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
+    ) -> None:
+        """`streamq doctor` runs beside producers, and who runs it has to know what to do."""
+        await queue.append(stream, entries(b"a"))
+        findings = await backend.driver.examine(QueueOptions(ttl=LONG_TTL), backend.settings())
+        wrong = [
+            finding
+            for finding in findings
+            if not finding.subject
+            or not finding.detail
+            or bool(finding.remedy) == (finding.ok and not finding.is_warning)
+        ]
+        same(wrong, [], "findings without a next step, or with one although all is well")
+        holds(findings, "examine()", expected="at least one finding", seen="none")
+        listed = [info.stream async for info in queue.streams(stream.tenant)]
+        same(listed, [stream], "the streams after an examination")
+        await queue.append(stream, entries(b"b", first=1))
+        await self.expect(queue, stream, [b"a", b"b"])
 
     @promises(
         "Capabilities.durable",

@@ -11,10 +11,10 @@ import random
 import sys
 import threading
 from asyncio import FIRST_COMPLETED
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import ClassVar
 
-from streamq.driver import ChunkQueue, QueueOptions, StreamId
+from streamq.driver import START, ChunkQueue, ClosedError, QueueOptions, StreamId
 from streamq.testing._cancellation import cancel_at_every_await, count_awaits, interrupt
 from streamq.testing._harness import LONG_TTL, BackendHarness
 from streamq.testing._shown import shown
@@ -23,7 +23,7 @@ from ._promises import promises
 from ._records import entries, new_stream
 from ._sentences import FAILED_OPEN, RELEASED
 from ._streams import StreamChecks
-from ._verdicts import broken
+from ._verdicts import broken, refuses
 
 _FILES = "/proc/self/fd"
 _SEED = 20_261_130
@@ -191,6 +191,29 @@ class LeavingChecks(StreamChecks):
         for _ in range(0, self.subscribers, _AT_ONCE):
             await come_and_go(latest)
         await self._expect_nothing_besides(held)
+
+    @promises(
+        "ChunkQueue",
+        ":class:`~streamq.ClosedError` after :meth:`aclose`",
+        cause="each method has to look whether the queue is closed, also those that few use",
+    )
+    async def test_optional_calls_of_a_closed_queue_are_refused(
+        self, queue: ChunkQueue, stream: StreamId
+    ) -> None:
+        """A sweep that finds nothing because its queue is closed would report that all is well."""
+        await queue.append(stream, entries(b"a"))
+        await queue.aclose()
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "commit": lambda: queue.commit(stream, START),
+            "release": lambda: queue.release(stream, START),
+            "newest_epoch": lambda: queue.newest_epoch(stream),
+            "sweep": queue.sweep,
+        }
+        origins = [each for each in type(queue).__mro__ if each not in ChunkQueue.__mro__]
+        for name, call in calls.items():
+            if any(name in vars(origin) for origin in origins):
+                with refuses(ClosedError, f"{name} of a queue that has been closed"):
+                    await call()
 
     async def _settled(self, backend: BackendHarness) -> _Held:
         """Return what is held once everything that is made once and kept has been made."""

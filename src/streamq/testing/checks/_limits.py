@@ -152,7 +152,7 @@ class LimitChecks(StreamChecks):
     async def test_largest_epoch_and_index_work(self, queue: ChunkQueue, stream: StreamId) -> None:
         """A backend that stores numbers as floating point would order attempts wrongly."""
         ids = [(2**53, 0), (2**53 + 1, 0), (2**53 + 1, 2**53), (2**53 + 1, 2**53 + 1)]
-        ids += [(2**63 - 1, 0), (2**63 - 1, 2**62)]
+        ids += [(2**53 + 1, 2**63 - 1), (2**63 - 1, 0), (2**63 - 1, 2**62), (2**63 - 1, 2**63 - 1)]
         for epoch, index in ids:
             await queue.append(stream, [Entry(epoch, index, b"%d.%d" % (epoch, index))])
         await self.expect(queue, stream, [b"%d.%d" % each for each in ids])
