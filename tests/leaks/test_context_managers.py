@@ -37,7 +37,7 @@ from .test_leaks import held, until_none
 Call = Callable[[], Coroutine[Any, Any, None]]
 
 _PACKAGES = (
-    *("streamq", "streamq_aws", "streamq_kafka", "streamq_redis", "streamq_s3sns", "streamq_sqs"),
+    *("streamq", "streamq_aws", "streamq_kafka", "streamq_postgres", "streamq_redis", "streamq_s3sns", "streamq_sqs"),
     "streamq_workflow_streams",
 )
 
