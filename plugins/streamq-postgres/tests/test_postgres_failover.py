@@ -66,22 +66,20 @@ class Pair:
         self.ready_at = time.monotonic()
 
 
+def copy_primary(programs: Path, url: str, copy: Path) -> None:
+    """Make the data directory of a replica."""
+    command = [str(programs / "pg_basebackup"), "-D", str(copy), "-R", "-c", "fast"]
+    command += ["-X", "stream", "-d", url]
+    subprocess.run(command, check=True, capture_output=True, cwd="/", **as_user(user_for_servers()))
+
+
 @pytest.fixture
 async def pair(start_server: StartServer, programs: Path) -> AsyncIterator[Pair]:
     """Start a primary and a replica that follows it."""
     old = start_server(arguments=_PRIMARY)
     with directory_for_servers() as directory:
         copy = directory / "copy"
-        command = [str(programs / "pg_basebackup"), "-D", str(copy), "-R", "-c", "fast"]
-        command += ["-X", "stream", "-d", old.url]
-        await asyncio.to_thread(
-            subprocess.run,
-            command,
-            check=True,
-            capture_output=True,
-            cwd="/",
-            **as_user(user_for_servers()),
-        )
+        await asyncio.to_thread(copy_primary, programs, old.url, copy)
         with EmbeddedPostgres(programs=programs, template=copy, arguments=_PRIMARY) as new:
             async with FaultProxy("127.0.0.1", old.port) as name:
                 yield Pair(old, new, name)
