@@ -48,6 +48,20 @@ def check_records(
     raise breach(problem, see, backend=queue.backend, stream=stream)
 
 
+def check_record(stored: Stored, call: str, queue: ChunkQueue, stream: StreamId) -> None:
+    """Check a single record, as :func:`check_records` does.
+
+    Raises:
+        DriverError: It is something else.
+    """
+    if (
+        type(stored) is not Stored
+        or type(stored.data) is not bytes
+        or type(stored.position) is not str
+    ):
+        check_records([stored], call, queue, stream)
+
+
 def _is_stored(each: object) -> bool:
     return isinstance(getattr(each, "data", None), bytes) and isinstance(
         getattr(each, "position", None), str
@@ -73,22 +87,23 @@ def check_read(
         raise breach(problem, "ChunkQueue.read", backend=queue.backend, stream=stream)
     if not found:
         return
-    data = check_records(found, "read()", queue, stream)
-    count = len(data)
+    count = len(found)
     problem = ""
-    last = found[-1].position
-    if count > max_records:
+    if count == 1:  # mostly, while a stream is live
+        check_record(found[0], "read()", queue, stream)
+    elif count > max_records:
         problem = f"read(max_records={max_records}) returned {count} records"
-    elif count > 1 and sum(map(len, data)) > max_bytes:
-        size = sum(map(len, data))
+    elif (size := sum(map(len, check_records(found, "read()", queue, stream)))) > max_bytes:
         problem = f"read(max_bytes={max_bytes}) returned {count} records of {size} bytes"
-    elif last == after and queue.capabilities.replay:
-        problem = (
-            f"read(after={after!r}) returned {count} records and the same position after them, so "
-            "that reading would never get any further"
-        )
-    elif not last.isprintable():
-        problem = f"read() returned the position {last!r}, which cannot be printed"
+    if not problem:
+        last = found[-1].position
+        if last == after and queue.capabilities.replay:
+            problem = (
+                f"read(after={after!r}) returned {count} records and the same position after them, "
+                "so that reading would never get any further"
+            )
+        elif not last.isprintable():
+            problem = f"read() returned the position {last!r}, which cannot be printed"
     if problem:
         raise breach(problem, "ChunkQueue.read", backend=queue.backend, stream=stream)
 

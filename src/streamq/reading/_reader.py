@@ -316,6 +316,7 @@ class StreamReader(Generic[T, GapT]):
             )
         if (breach := self._repeats.judge(records, failure)) is not None:
             failure = self._failure = breach
+            self._ahead.discard()
         if failure is not None and not self._ahead.pending:
             raise failure
         return True

@@ -35,7 +35,7 @@ class Repeats:
         self._stream = stream
         self._sequencer = sequencer
         self._is_promised = queue.capabilities.fenced and queue.capabilities.replay
-        self._dropped = 0
+        self._dropped = 0  # records, and events that were missing
         self._epoch, self._offset, self._held_bytes = sequencer.epoch, sequencer.offset, 0
         self._pages = 0
 
@@ -49,7 +49,7 @@ class Repeats:
             failure: The error that the sequencer raised, if it did.
         """
         sequencer = self._sequencer
-        dropped = sequencer.duplicate_records + sequencer.stale_records
+        dropped = sequencer.duplicate_records + sequencer.stale_records + sequencer.gaps
         has_moved = sequencer.offset != self._offset or sequencer.epoch != self._epoch
         if has_moved and dropped == self._dropped and failure is None:
             self._offset, self._epoch = sequencer.offset, sequencer.epoch
