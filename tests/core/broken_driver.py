@@ -37,6 +37,7 @@ class AcmeQueue(ChunkQueue):
         self,
         inner: ChunkQueue,
         capabilities: Capabilities | None = None,
+        /,
         **defects: Defect,
     ) -> None:
         self.capabilities = capabilities or inner.capabilities

@@ -395,7 +395,8 @@ async def test_a_broken_driver_without_a_fence_is_named_as_well(
     message: str,
 ) -> None:
     """Where the backend does not fence, streamq relies on one more call."""
-    capabilities = dataclasses.replace(stored.capabilities, fenced=False, **flags)
+    changed_flags: dict[str, Any] = {"fenced": False, **flags}
+    capabilities = dataclasses.replace(stored.capabilities, **changed_flags)
     queue = AcmeQueue(stored, capabilities, **defects)
     async with asyncio.timeout(10):
         with pytest.raises(DriverError, match=message):

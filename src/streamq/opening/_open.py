@@ -71,9 +71,8 @@ def open_queue(settings: Settings | None = None) -> Opening[ChunkQueue]:
         chosen = settings or load_settings()
         driver, options, driver_settings = configured_driver(chosen)
         policy = RetryPolicy(deadline_seconds=chosen.retry_seconds)
-        return await policy.run(
-            lambda: open_driver(driver, options, driver_settings), only=ThrottledError
-        )
+        opening = partial(open_driver, driver, options, driver_settings)
+        return await policy.run(opening, only=ThrottledError)
 
     return Opening(opener, close=calling.close)
 
