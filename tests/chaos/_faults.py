@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from streamq.testing import Direction, FaultProxy
 
+from ._backend import Backend
 from ._processes import Victim
-from ._redis import RedisPair
-from ._schedule import READER_LINK, REDIS, WORKER_LINK, Fault, FaultKind
+from ._schedule import BACKEND_LINKS, Fault, FaultKind
 
 _HOLDS = {
     FaultKind.HOLD: None,
@@ -28,7 +28,7 @@ class Saboteur:
     Args:
         victims: Processes by their name in the schedule.
         links: Proxies by their name in the schedule.
-        servers: The servers that change roles, behind the links of workers and readers.
+        backend: What is behind the links of workers and readers.
 
     Attributes:
         done: Number of faults that have happened, without those that had no effect.
@@ -38,13 +38,15 @@ class Saboteur:
         self,
         victims: Mapping[str, Victim],
         links: Mapping[str, FaultProxy],
-        servers: RedisPair,
+        backend: Backend,
     ) -> None:
         self.done = 0
-        self._servers = servers
+        self._backend = backend
         self._victims = victims
         self._links = links
-        self._redis_turn = asyncio.Lock()
+        self._turns = {
+            target: asyncio.Lock() for each in backend.sources for target in each.targets
+        }
 
     async def run(self, schedule: Sequence[Fault]) -> None:
         """Carry out a schedule that begins now; return when all faults have ended."""
@@ -58,9 +60,9 @@ class Saboteur:
             link.heal()
 
     async def _do(self, fault: Fault) -> None:
-        if fault.target == REDIS:
-            # A slow machine must not make one fault of the servers overtake another.
-            async with self._redis_turn:
+        if (turn := self._turns.get(fault.target)) is not None:
+            # A slow machine must not make one fault of the backend overtake another.
+            async with turn:
                 await self._carry_out(fault)
         else:
             await self._carry_out(fault)
@@ -70,22 +72,13 @@ class Saboteur:
             await self._kill(self._victims[fault.target], fault.seconds)
         elif fault.kind is FaultKind.PAUSE:
             await self._pause(self._victims[fault.target], fault.seconds)
-        elif fault.kind is FaultKind.FAIL_OVER:
-            await self._fail_over()
-        elif fault.kind is FaultKind.ROTATE:
-            self.done += 1
-            await self._servers.rotate(fault.seconds)
-        elif fault.kind is FaultKind.REMOVE:
-            self.done += 1
-            await self._servers.without_password_file(fault.seconds)
-        else:
+        elif fault.target in self._links:
             await self._break(self._links[fault.target], fault)
-
-    async def _fail_over(self) -> None:
-        if await self._servers.fail_over():
-            self.done += 1
-            for name in (WORKER_LINK, READER_LINK):
-                self._links[name].redirect("127.0.0.1", self._servers.primary.port)
+        else:
+            self.done += await self._backend.carry_out(fault)
+            for name in BACKEND_LINKS:
+                if name in self._links:
+                    self._links[name].redirect("127.0.0.1", self._backend.port)
 
     async def _kill(self, victim: Victim, seconds: float) -> None:
         self.done += victim.is_wanted
