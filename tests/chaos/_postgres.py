@@ -1,4 +1,4 @@
-"""Runs a primary and a synchronous standby that takes over, with a user whose password is rotated."""
+"""Runs a primary and a synchronous standby, with a user whose password is rotated."""
 
 from __future__ import annotations
 

@@ -84,13 +84,17 @@ async def open_patiently(settings: Settings, credentials_file: Path | None) -> C
 
     Every other error is one that a program would report, and ends the process.
     """
+
+    def is_there() -> bool:
+        return credentials_file is None or credentials_file.exists()
+
     while True:
-        was_there = credentials_file is None or credentials_file.exists()
+        was_there = is_there()
         try:
             return await open_queue(settings)
         except (BackendUnavailableError, StorageFullError):
             pass
         except ConfigurationError:
-            if was_there and (credentials_file is None or credentials_file.exists()):
+            if was_there and is_there():
                 raise
         await asyncio.sleep(_RETRY_PAUSE_SECONDS)
