@@ -5,9 +5,11 @@ deduplication, endings and capability checks live once, in streamq itself. A dri
 never swallows an error and never interprets the bytes that it stores. (:class:`RetryPolicy` is for
 other features of a plugin.)
 
-Parts that several drivers need are here, too: :class:`Tap` and :func:`within_bounds` for reading,
-:func:`stored_stream` and :func:`skip_foreign` for listing,
-:class:`translated_errors` and :class:`ErrorTable` for errors, :class:`Calls`,
+Parts that several drivers need are here, too. Every driver writes what two of them do:
+:class:`Guard` for each call (closed, too late, failed) and :class:`ConnectOnce` for the connection.
+Then there are :class:`Tap` and :func:`within_bounds` for reading,
+:func:`stored_stream` and :func:`skip_foreign` for listing, :class:`ErrorTable`,
+:class:`translated_errors` and :func:`for_stream` for errors,
 :class:`SingleFlight`, :class:`OneThread`, :func:`together` and :func:`to_the_end` for what is under
 way, :class:`Closing` and :func:`close_all` for the end, :class:`TemporalTarget` and
 :func:`leaving_sdk` for Temporal, :class:`CredentialSource` and :func:`importing_named_code` for
@@ -49,11 +51,18 @@ from ._events import StreamId
 from ._retry import RetryPolicy
 from ._settings import DriverSettings
 from .driver_parts._bounds import within_bounds
-from .driver_parts._calls import Calls, closed_error
 from .driver_parts._cleanup import Closing, close_all, to_the_end
-from .driver_parts._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
+from .driver_parts._client_errors import (
+    ErrorRule,
+    ErrorTable,
+    exception_classes,
+    for_stream,
+    translated_errors,
+)
+from .driver_parts._connect_once import ConnectOnce
 from .driver_parts._credential_source import CredentialCall, CredentialSource
 from .driver_parts._credentials import mask_credentials, mask_data, mask_value, seen_value
+from .driver_parts._guard import Guard
 from .driver_parts._home import Home
 from .driver_parts._home import guard_calls as _guard_calls
 from .driver_parts._named_code import importing_named_code
@@ -65,6 +74,12 @@ from .driver_parts._tap import Tap, TapBudget
 from .driver_parts._temporal_target import TemporalEndpoint, TemporalTarget, leaving_sdk
 from .driver_parts._terminal_text import TerminalTextStream, terminal_text
 from .driver_parts._together import together
+from .driver_parts._usual_errors import (
+    closed_error,
+    fenced_error,
+    foreign_position,
+    not_found_error,
+)
 
 START = ""
 """The position before the first record of any stream."""
@@ -110,11 +125,7 @@ def new_entries(
     fresh: list[Entry] = []
     for entry in entries:
         if entry.epoch < newest[0]:
-            raise FencedError(
-                f"epoch {newest[0]} has taken over stream {stream}; epoch {entry.epoch} must stop",
-                backend=backend,
-                stream=str(stream),
-            )
+            raise fenced_error(backend, stream, epoch=entry.epoch, newest=newest[0])
         if (entry.epoch, entry.index) > newest:
             fresh.append(entry)
             newest = (entry.epoch, entry.index)
@@ -469,12 +480,12 @@ __all__ = [
     "AnyDriver",
     "BackendError",
     "BackendUnavailableError",
-    "Calls",
     "Capabilities",
     "ChunkQueue",
     "ClosedError",
     "Closing",
     "ConfigurationError",
+    "ConnectOnce",
     "CredentialCall",
     "CredentialSource",
     "CursorError",
@@ -486,6 +497,7 @@ __all__ = [
     "FencedError",
     "Finding",
     "ForeignLoopError",
+    "Guard",
     "Home",
     "LatencyClass",
     "OneThread",
@@ -510,12 +522,16 @@ __all__ = [
     "decode_position",
     "encode_position",
     "exception_classes",
+    "fenced_error",
+    "for_stream",
+    "foreign_position",
     "importing_named_code",
     "leaving_sdk",
     "mask_credentials",
     "mask_data",
     "mask_value",
     "new_entries",
+    "not_found_error",
     "seen_value",
     "skip_foreign",
     "stored_stream",

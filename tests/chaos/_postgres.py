@@ -13,6 +13,8 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+
+from streamq.devserver import free_port
 from streamq_postgres.embedded import (
     USER,
     EmbeddedPostgres,
@@ -20,8 +22,6 @@ from streamq_postgres.embedded import (
     find_programs,
     user_for_servers,
 )
-
-from streamq.devserver import free_port
 
 from ._backend import Backend
 from ._processes import ServerVictim

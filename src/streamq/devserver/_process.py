@@ -6,6 +6,7 @@ import abc
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -42,6 +43,9 @@ class DevServer(abc.ABC):
 
     backend: ClassVar[str]
     """Name of the server in messages."""
+
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    """Signal that ends the server at once and in good order."""
 
     def __init__(
         self,
@@ -207,7 +211,7 @@ class DevServer(abc.ABC):
         server, self._server = self._server, None
         if server is not None:
             if grace_seconds:
-                server.terminate()
+                server.send_signal(self.stop_signal)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     server.wait(grace_seconds)
             server.kill()
