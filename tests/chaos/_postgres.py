@@ -66,7 +66,7 @@ class PostgresPair(Backend):
         self._access = directory / "access.conf"
         self._access.write_text(_ACCESS)
         self._access.chmod(0o644)
-        self._numbers = 0
+        self._places: dict[int, Path] = {}
         self._standby: EmbeddedPostgres | None = None
         self.primary = self._server()
         """The server that takes writes."""
@@ -93,8 +93,8 @@ class PostgresPair(Backend):
         """Start both."""
         await asyncio.to_thread(self.primary.start)
         role, password = sql.Identifier(OWNER), sql.Literal(self._password)
-        await self._ask(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
-        await self._ask(sql.SQL("GRANT CREATE ON DATABASE postgres TO {}").format(role))
+        await self.ask(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
+        await self.ask(sql.SQL("GRANT CREATE ON DATABASE postgres TO {}").format(role))
         await self._join()
 
     def stop(self) -> None:
@@ -124,15 +124,15 @@ class PostgresPair(Backend):
         standby in step nothing is done.
         """
         new = self._standby
-        if new is None or not await self._is_in_step():
+        if new is None or not await self.is_in_step():
             return False
         old = self.primary
         await asyncio.to_thread(old.kill)
-        await self._ask(f"SELECT pg_promote(true, {_PROMOTION_SECONDS})", new)
+        await self.ask(f"SELECT pg_promote(true, {_PROMOTION_SECONDS})", new)
         self.primary, self._standby = new, None
         # Alone for now: it must not wait for a standby that is still to be made.
-        await self._ask("ALTER SYSTEM RESET synchronous_standby_names")
-        await self._ask("SELECT pg_reload_conf()")
+        await self.ask("ALTER SYSTEM RESET synchronous_standby_names")
+        await self.ask("SELECT pg_reload_conf()")
         self._joining = asyncio.create_task(self._replace(old))
         return True
 
@@ -142,23 +142,23 @@ class PostgresPair(Backend):
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             f"WHERE usename = '{OWNER}' AND pid <> pg_backend_pid()"
         )
-        return bool(await self._ask(query))
+        return bool(await self.ask(query))
 
-    async def _is_in_step(self) -> bool:
-        rows = await self._ask("SELECT sync_state FROM pg_stat_replication")
+    async def is_in_step(self) -> bool:
+        rows = await self.ask("SELECT sync_state FROM pg_stat_replication")
         return rows == [("sync",)]
 
     async def _replace(self, old: EmbeddedPostgres) -> None:
         """Make another standby in place of a server that has failed."""
-        shutil.rmtree(self._place(old), ignore_errors=True)
+        shutil.rmtree(self._places[old.port], ignore_errors=True)
         await self._join()
 
     async def _join(self) -> None:
         """Add a standby, as often as the primary fails meanwhile."""
         while True:
             server = self._server()
-            place = self._place(server)
-            place.mkdir()
+            place = self._places[server.port]
+            place.mkdir(mode=0o700)
             user = user_for_servers()
             if user is not None:
                 os.chown(place, user.pw_uid, user.pw_gid)
@@ -168,8 +168,8 @@ class PostgresPair(Backend):
             await asyncio.sleep(_AGAIN_SECONDS)
         await asyncio.to_thread(server.start)
         self._standby = server
-        await self._ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        await self._ask("SELECT pg_reload_conf()")
+        await self.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        await self.ask("SELECT pg_reload_conf()")
 
     async def _copy(self, data: Path) -> bool:
         process = await asyncio.create_subprocess_exec(
@@ -191,7 +191,7 @@ class PostgresPair(Backend):
         """Replace the password; after some seconds the sessions of the old one end."""
         password = secrets.token_hex(8)
         change = sql.SQL("ALTER ROLE {} PASSWORD {}")
-        await self._ask(change.format(sql.Identifier(OWNER), sql.Literal(password)))
+        await self.ask(change.format(sql.Identifier(OWNER), sql.Literal(password)))
         self._write(password)
         await asyncio.sleep(seconds)
         await self.terminate()
@@ -211,7 +211,7 @@ class PostgresPair(Backend):
         written.write_text(password)
         os.replace(written, self._file)
 
-    async def _ask(self, query: Any, server: EmbeddedPostgres | None = None) -> list[Any]:
+    async def ask(self, query: Any, server: EmbeddedPostgres | None = None) -> list[Any]:
         """Run a statement as soon as the primary, or the given server, answers."""
         while True:
             url = (server or self.primary).url
@@ -225,8 +225,8 @@ class PostgresPair(Backend):
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     def _server(self) -> EmbeddedPostgres:
-        self._numbers += 1
-        place = self.directory / f"server-{self._numbers}"
+        port = free_port()
+        place = self._places[port] = self.directory / f"server-{len(self._places) + 1}"
         options = {
             "hba_file": str(self._access),
             "max_connections": "200",
@@ -234,11 +234,7 @@ class PostgresPair(Backend):
             "wal_receiver_status_interval": "1s",
         }
         arguments = [each for name, value in options.items() for each in ("-c", f"{name}={value}")]
-        return EmbeddedPostgres(port=free_port(), data_dir=place, arguments=arguments)
-
-    @staticmethod
-    def _place(server: EmbeddedPostgres) -> Path:
-        return Path(str(server.data_dir))
+        return EmbeddedPostgres(port=port, data_dir=place, arguments=arguments)
 
 
 class PrimaryVictim(ServerVictim):

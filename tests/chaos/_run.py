@@ -168,7 +168,8 @@ class Run:
                 if name in READERS:
                     self._watch(name, setup)
             victims: dict[str, Victim] = {**fleet.children, **backend.victims}
-            saboteur = Saboteur(victims, links, backend)
+            faults = stack.enter_context(Ledger(self._directory / "faults.jsonl"))
+            saboteur = Saboteur(victims, links, backend, faults)
             async with asyncio.TaskGroup() as tasks:
                 supervision = tasks.create_task(self._supervise(fleet, saboteur))
                 await self._inject_faults(saboteur, client, streams)
