@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import psycopg
+from pydantic import SecretStr
 from tests.programs import missing, program
 
 from streamq.devserver import DevServer
@@ -114,7 +115,7 @@ class Pgbouncer(DevServer):
 
 def settings_for(url: str, **options: Any) -> PostgresSettings:
     """Return settings with a URL and perhaps more."""
-    return PostgresSettings(url=url, **options)
+    return PostgresSettings(url=SecretStr(url), **options)
 
 
 @asynccontextmanager

@@ -209,6 +209,22 @@ class LiveTail:
             del self._changed[each]
         most = _READ_BYTES // (len(reads) * self._record_bytes)
         most = max(1, min(_RECORDS_AT_ONCE, most))
+        found: list[list[Row]] = [[] for _ in reads]
+        for row in await self._rows(connection, reads, most):
+            found[row[0]].append(row)
+        for (each, place), rows in zip(reads, found, strict=True):
+            if rows and self._followed.get(each.stream) is each:
+                if each.place == place:
+                    self._push(each, sorted(rows, key=_place_of))
+                if each.place != _place_of(rows[-1]) or len(rows) == most:
+                    self._changed[each] = None  # there may be more
+
+    async def _rows(
+        self, connection: Connection, reads: list[tuple[Followed, Place]], most: int
+    ) -> list[Row]:
+        if len(reads) == 1:
+            ((each, place),) = reads
+            return await connection.run(self._statements.follow_one, [*place, most, *each.names])
         values = [
             [*range(len(reads))],
             [each.names[0] for each, _ in reads],
@@ -217,15 +233,7 @@ class LiveTail:
             [place[1] for _, place in reads],
             most,
         ]
-        found: list[list[Row]] = [[] for _ in reads]
-        for row in await connection.run(self._statements.follow, values):
-            found[row[0]].append(row)
-        for (each, place), rows in zip(reads, found, strict=True):
-            if rows and self._followed.get(each.stream) is each:
-                if each.place == place:
-                    self._push(each, sorted(rows, key=_place_of))
-                if each.place != _place_of(rows[-1]) or len(rows) == most:
-                    self._changed[each] = None  # there may be more
+        return await connection.run(self._statements.follow, values)
 
     def _push(self, followed: Followed, rows: list[Row]) -> None:
         size = 0

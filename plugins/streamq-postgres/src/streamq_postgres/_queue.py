@@ -17,6 +17,7 @@ from streamq.driver import (
     ChunkQueue,
     Closing,
     Entry,
+    Guard,
     LatencyClass,
     QueueOptions,
     Stored,
@@ -27,7 +28,6 @@ from streamq.driver import (
 )
 
 from ._errors import BACKEND, to_streamq
-from ._guard import Guard
 from ._live_tail import LiveTail
 from ._naming import channel
 from ._reading import RecordReader, StreamLister
@@ -38,8 +38,6 @@ from .requests._connection import Connection, Server
 from .requests._connection_group import ConnectionGroup
 from .requests._connector import Connector
 from .requests._statements import Statements
-
-_LONGEST_LOCK_SECONDS = 2.0
 
 
 class PostgresQueue(ChunkQueue):
@@ -65,7 +63,7 @@ class PostgresQueue(ChunkQueue):
             statements,
             ttl=options.ttl,
             how_to_commit=settings.synchronous_commit,
-            lock_seconds=min(_LONGEST_LOCK_SECONDS, settings.operation_timeout_seconds / 2),
+            lock_ms=settings.lock_ms,
             on_appended=self._remover.remind,
         )
         self._reader = RecordReader(self._requests, statements)
@@ -80,7 +78,8 @@ class PostgresQueue(ChunkQueue):
         )
         translate = partial(to_streamq, address=self.connector.address)
         self._patience = settings.operation_timeout_seconds
-        self._guard = Guard(BACKEND, translate, seconds=self._patience)
+        address = self.connector.address
+        self._guard = Guard(BACKEND, translate, seconds=self._patience, address=address)
         self._closing = Closing(self._close)
         self._loop = asyncio.get_running_loop()
 

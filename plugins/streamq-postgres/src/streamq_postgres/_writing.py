@@ -24,7 +24,7 @@ from streamq.driver import Entry, FencedError, StreamId, new_entries
 
 from ._errors import BACKEND, speaks_of_server
 from ._naming import Names, names_of, token
-from .requests._connection import Connection, Row
+from .requests._connection import Connection
 from .requests._connection_group import SharedConnection
 from .requests._statements import Statements
 
@@ -63,7 +63,7 @@ class Appender:
         statements: The statements for the schema.
         ttl: Time to live of a stream after its last append.
         how_to_commit: The setting ``synchronous_commit``.
-        lock_seconds: Longest time to wait for another session that has locked a stream.
+        lock_ms: Longest time to wait for another session that has locked a stream.
         on_appended: Called after appends.
     """
 
@@ -74,14 +74,14 @@ class Appender:
         *,
         ttl: timedelta,
         how_to_commit: str,
-        lock_seconds: float,
+        lock_ms: int,
         on_appended: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._statements = statements
         self._ttl = ttl
         self._how_to_commit = how_to_commit
-        self._lock_ms = max(1, int(lock_seconds * 1_000))
+        self._lock_ms = lock_ms
         self._on_appended = on_appended
         self._waiting: deque[_Append] = deque()
         self._sending: asyncio.Task[None] | None = None
@@ -120,7 +120,7 @@ class Appender:
         while self._waiting:
             group = self._next_group()
             try:
-                await self._connection.run(partial(self._send, group))
+                await self._connection.run_here(partial(self._send, group))
             except Exception as exc:  # noqa: BLE001 - raised by the calls that wait
                 for append in group:
                     if not append.done.done():
@@ -152,52 +152,65 @@ class Appender:
         if not group:
             return
         try:
-            (row,) = await connection.run(self._statements.append, self._values(group))
+            _settle(group, await self._call(group, connection))
+            return
         except psycopg.Error as exc:
             if len(group) == 1 or not connection.is_open or speaks_of_server(exc):
                 raise
-        else:
-            _settle(group, row)
-            return
         for append in group:
             try:
-                (row,) = await connection.run(self._statements.append, self._values([append]))
-                _settle([append], row)
+                _settle([append], await self._call([append], connection))
             except psycopg.Error as exc:
                 if not append.done.done():
                     append.done.set_exception(exc)
                     append.done.exception()
 
-    def _values(self, group: list[_Append]) -> list[object]:
-        owned = [(at, entry) for at, each in enumerate(group, 1) for entry in each.entries]
-        firsts = [each.entries[0] for each in group]
-        lasts = [each.entries[-1] for each in group]
-        tokens = [token(each.stream) for each in group]
-        return [
-            [each.names[0] for each in group],
-            [each.names[1] for each in group],
-            [each.ttl for each in group],
-            [entry.epoch for entry in firsts],
-            [entry.index for entry in firsts],
-            [entry.epoch for entry in lasts],
-            [entry.index for entry in lasts],
-            [len(each.entries) for each in group],
-            [each.size for each in group],
-            [at for at, _ in owned],
-            [entry.epoch for _, entry in owned],
-            [entry.index for _, entry in owned],
-            [entry.data for _, entry in owned],
-            self._how_to_commit,
-            self._lock_ms,
-            [
-                ",".join(tokens[at : at + _PAYLOAD_TOKENS])
-                for at in range(0, len(tokens), _PAYLOAD_TOKENS)
-            ],
-        ]
+    async def _call(self, group: list[_Append], connection: Connection) -> list[int]:
+        """Send appends, and return their outcomes."""
+        # Where statements of one connection have several sessions, each brings its settings.
+        lock_ms = self._lock_ms if connection.server.is_pooled else 0
+        if len(group) == 1 and len(group[0].entries) == 1:
+            (append,) = group
+            (entry,) = append.entries
+            values: list[object] = [
+                *append.names,
+                *(append.ttl, entry.epoch, entry.index, entry.data),
+                *(self._how_to_commit, lock_ms, token(append.stream)),
+            ]
+            ((outcomes,),) = await connection.run(self._statements.append_one, values)
+        else:
+            values = [*_arrays(group), self._how_to_commit, lock_ms, _payloads(group)]
+            ((outcomes,),) = await connection.run(self._statements.append, values)
+        return outcomes  # type: ignore[no-any-return]
 
 
-def _settle(group: list[_Append], row: Row) -> None:
-    for append, outcome in zip(group, row[0], strict=True):
+def _arrays(group: list[_Append]) -> list[object]:
+    owned = [(at, entry) for at, each in enumerate(group, 1) for entry in each.entries]
+    return [
+        [each.names[0] for each in group],
+        [each.names[1] for each in group],
+        [each.ttl for each in group],
+        [each.entries[0].epoch for each in group],
+        [each.entries[0].index for each in group],
+        [each.entries[-1].epoch for each in group],
+        [each.entries[-1].index for each in group],
+        [len(each.entries) for each in group],
+        [each.size for each in group],
+        [at for at, _ in owned],
+        [entry.epoch for _, entry in owned],
+        [entry.index for _, entry in owned],
+        [entry.data for _, entry in owned],
+    ]
+
+
+def _payloads(group: list[_Append]) -> list[str]:
+    tokens = [token(each.stream) for each in group]
+    starts = range(0, len(tokens), _PAYLOAD_TOKENS)
+    return [",".join(tokens[at : at + _PAYLOAD_TOKENS]) for at in starts]
+
+
+def _settle(group: list[_Append], outcomes: list[int]) -> None:
+    for append, outcome in zip(group, outcomes, strict=True):
         if not append.done.done():
             append.done.set_result(outcome)
 

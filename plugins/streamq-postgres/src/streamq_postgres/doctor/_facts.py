@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from streamq_postgres._schema import ROUTINES, TABLES
 from streamq_postgres.requests._connection import Connection, Server
 
-_SETTINGS = ("fsync", "full_page_writes", "synchronous_commit", "autovacuum", "wal_level")
-_SETTINGS += ("synchronous_standby_names",)
+_SETTINGS = (
+    *("fsync", "full_page_writes", "synchronous_commit", "autovacuum", "wal_level"),
+    "synchronous_standby_names",
+)
 
 # A server of another kind may lack a function: each question is a statement of its own.
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::double precision"
@@ -117,7 +119,8 @@ async def _missing(connection: Connection, schema: str) -> tuple[str, ...]:
             found.append(f"the table {table} itself")
         elif lacking := [right for right in rights if (table, right) not in granted]:
             found.append(f"{', '.join(lacking)} on the table {table}")
-    routines = dict(await connection.run(_ON_ROUTINES, [schema, list(ROUTINES)]))
+    rows = await connection.run(_ON_ROUTINES, [schema, list(ROUTINES)])
+    routines = {str(name): bool(may_run) for name, may_run in rows}
     for routine in ROUTINES:
         if routine not in routines:
             found.append(f"the function {routine} itself")

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, LiteralString, TypeAlias
 
 import psycopg
 import psycopg.errors as pe
@@ -25,7 +25,7 @@ from psycopg import sql
 from streamq_postgres._errors import GivenUpError, speaks_of_server
 
 Row: TypeAlias = tuple[Any, ...]
-Query: TypeAlias = sql.Composed | sql.SQL | str
+Query: TypeAlias = sql.Composed | LiteralString | bytes
 
 _OLDEST_VERSION = 140_000
 _GRACE_SECONDS = 0.1
@@ -123,7 +123,7 @@ class Connection:
         timer = self._loop.call_later(self._patience, self._expire, self._statements)
         self._is_busy = True
         try:
-            cursor = await self._client.execute(query, values or None, binary=not is_script)  # type: ignore[arg-type]
+            cursor = await self._client.execute(query, values or None, binary=not is_script)
             return await cursor.fetchall() if cursor.description else []
         except (psycopg.Error, OSError) as exc:
             if self._reason is None and (self._client.closed or speaks_of_server(exc)):

@@ -19,11 +19,11 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 
-from streamq.driver import SingleFlight, StreamqError, closed_error
+from streamq.driver import ConnectOnce, StreamqError, closed_error
 from streamq_postgres._errors import BACKEND, GivenUpError
 
 from ._connection import Connection, Server
@@ -113,7 +113,7 @@ class ConnectionGroup:
         if self._lookout is not None:
             await asyncio.wait({self._lookout})
         for member in self._members:
-            await member.gone()
+            await member.aclose()
 
     def _compare(self, new: Connection, begun_at: float) -> None:
         if new.server.is_standby:
@@ -165,27 +165,31 @@ class SharedConnection:
 
     def __init__(self, group: ConnectionGroup) -> None:
         self._group = group
-        self._connection: Connection | None = None
         self._begun_at = -math.inf
-        self._connecting = SingleFlight(self._replace, closed=partial(closed_error, BACKEND))
+        self._once: ConnectOnce[Connection] = ConnectOnce(
+            self._connect, _disconnect, closed=partial(closed_error, BACKEND)
+        )
         self._turn = asyncio.Lock()
-        self._jobs: set[asyncio.Task[object]] = set()
+        self._jobs: set[asyncio.Task[Any]] = set()
         self._is_closed = False
 
     @property
     def current(self) -> Connection | None:
         """The connection, if there is one now."""
-        connection = self._connection
+        connection = self._once.current
         return connection if connection is not None and connection.is_open else None
 
     async def get(self) -> Connection:
         """Return the connection; connect if there is none.
 
         Raises:
-            ClosedError: :meth:`close` has been called.
+            ClosedError: :meth:`aclose` has been called.
             psycopg.Error: Connecting has failed.
         """
-        return self.current or await self._connecting.result()
+        broken = self._once.current
+        if broken is not None and not broken.is_open:
+            self._once.forget(broken)
+        return await self._once.get()
 
     async def run(self, job: Callable[[Connection], Awaitable[T]]) -> T:
         """Run statements on the connection, after those of the others.
@@ -193,15 +197,22 @@ class SharedConnection:
         Cancellation: ends the wait. A job that has begun goes on to its end by itself.
 
         Raises:
-            ClosedError: :meth:`close` has been called.
+            ClosedError: :meth:`aclose` has been called.
             psycopg.Error: Connecting has failed, or a statement has.
         """
         if self._is_closed:
             raise closed_error(BACKEND)
-        task: asyncio.Task[T] = asyncio.create_task(self._run(job), name="streamq-postgres-job")
-        self._jobs.add(task)  # type: ignore[arg-type]
+        task = asyncio.create_task(self.run_here(job), name="streamq-postgres-job")
+        self._jobs.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    async def run_here(self, job: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do the same in the task of the caller, which nobody cancels."""
+        async with self._turn:
+            if self._is_closed:
+                raise closed_error(BACKEND)
+            return await job(self.current or await self.get())
 
     def drop(self, moment: float, reason: Exception) -> None:
         """Drop the connection if connecting began before a moment."""
@@ -210,38 +221,29 @@ class SharedConnection:
             connection.end(reason)
 
     def close(self) -> None:
-        """Close the connection for good; every waiting caller gets ``ClosedError``."""
+        """End the connection: whatever runs or waits on it gets ``ClosedError``."""
         self._is_closed = True
-        self._connecting.close()
-        if self._connection is not None:
-            self._connection.end(closed_error(BACKEND))
+        if self._once.current is not None:
+            self._once.current.end(closed_error(BACKEND))
+
+    async def aclose(self) -> None:
+        """Close the connection for good, and wait until nothing runs on it."""
+        self.close()
+        await self._once.aclose()
+        if self._jobs:
+            await asyncio.wait(set(self._jobs))
 
     def abandon(self) -> None:
         """Release the connection where its event loop has ended."""
-        if self._connection is not None:
-            self._connection.abandon()
+        if self._once.current is not None:
+            self._once.current.abandon()
 
-    async def gone(self) -> None:
-        """Wait until the connection is released after :meth:`close`."""
-        await self._connecting.gone()
-        if self._jobs:
-            await asyncio.wait(set(self._jobs))
-        if self._connection is not None:
-            self._connection.end(closed_error(BACKEND))
-            await self._connection.gone()
-
-    async def _run(self, job: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self._turn:
-            if self._is_closed:
-                raise closed_error(BACKEND)
-            return await job(await self.get())
-
-    def _ended(self, task: asyncio.Task[T]) -> None:
-        self._jobs.discard(task)  # type: ignore[arg-type]
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._jobs.discard(task)
         if not task.cancelled():
             task.exception()  # seen, also if nobody waits any more
 
-    async def _replace(self) -> Connection:
+    async def _connect(self) -> Connection:
         begun_at = asyncio.get_running_loop().time()
         connection = await self._group.connector.connect()
         if self._group.has_dropped_since(begun_at):
@@ -249,10 +251,14 @@ class SharedConnection:
             connection.end(reason)
             raise reason
         self._begun_at = begun_at
-        self._connection = connection
         connection.watch(self._group.on_lost)
         self._group.welcome(connection, begun_at)
         return connection
+
+
+async def _disconnect(connection: Connection) -> None:
+    connection.end(closed_error(BACKEND))
+    await connection.gone()
 
 
 def differ(one: Server, other: Server) -> bool:

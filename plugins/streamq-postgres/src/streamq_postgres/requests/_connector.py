@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 
 import psycopg
-from psycopg import sql
 from psycopg.types.numeric import Int8BinaryDumper
 
 from streamq.driver import ConfigurationError
@@ -22,7 +21,11 @@ from ._statements import GREETING
 
 _CLIENT_NAME = "streamq"
 _REFUSED_CREDENTIALS = ("28000", "28P01")
-_TIDY = sql.SQL("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
+_TIDY = """
+SELECT set_config('default_transaction_isolation', 'read committed', false),
+    set_config('lock_timeout', %b || 'ms', false),
+    CASE WHEN %b <> 'server' THEN set_config('synchronous_commit', %b, false) END
+"""
 _DEFAULTS = {
     # Only a server that can be written to: a standby, or a primary that has become one, is none.
     "target_session_attrs": "read-write",
@@ -135,8 +138,9 @@ class Connector:
         if server.is_pooled:
             # The next statement may be run by another session, which has not prepared it.
             client.prepare_threshold = None
-        elif row[7] != "read committed":
-            await connection.run(_TIDY)
+        else:
+            commits = self._settings.synchronous_commit
+            await connection.run(_TIDY, [str(self._settings.lock_ms), commits, commits])
         if server.is_too_old:
             raise ConfigurationError(
                 f"the server at {self.address} has version {server.version // 10_000}; PostgreSQL "
@@ -146,7 +150,7 @@ class Connector:
         return server
 
     def _server_of(self, row: Row, connection: Connection) -> Server:
-        process, is_standby, started, version, fsync, commits, vacuums, _, is_logged, comment = row
+        process, is_standby, started, version, fsync, commits, vacuums, is_logged, comment = row
         wanted, pooler = self._settings.synchronous_commit, self._settings.pooler
         commits = commits if wanted == "server" else wanted
         # A pooler makes up the process id that it tells its clients.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import ConnStatus, PGconn, PollingStatus
+from psycopg.pq.abc import PGconn as LibpqConnection
 
 from streamq.driver import OneThread
 from streamq_postgres._errors import RefusedError, code_of_text, short_reason
@@ -76,7 +77,7 @@ class Dialer:
         self._seconds = seconds
         self._names = OneThread()
 
-    async def dial(self, parameters: Mapping[str, str]) -> PGconn:
+    async def dial(self, parameters: Mapping[str, str]) -> LibpqConnection:
         """Return a connection of libpq, logged in.
 
         Cancellation: leaves nothing behind but a thread that ends with the name server's answer.
@@ -126,7 +127,7 @@ class Dialer:
         return [Target(target.host, target.port, each) for each in found]
 
 
-async def _dial(text: str) -> PGconn:
+async def _dial(text: str) -> LibpqConnection:
     pgconn = PGconn.connect_start(text.encode())
     try:
         status = PollingStatus.WRITING  # connect_poll is not to be called before
@@ -150,11 +151,16 @@ async def _ready(number: int, *, is_write: bool) -> None:
     add, remove = (
         (loop.add_writer, loop.remove_writer) if is_write else (loop.add_reader, loop.remove_reader)
     )
-    add(number, lambda: ready.done() or ready.set_result(None))
+    add(number, _set, ready)
     try:
         await ready
     finally:
         remove(number)
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 def _is_address(host: str) -> bool:

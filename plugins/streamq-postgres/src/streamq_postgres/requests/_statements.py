@@ -14,7 +14,6 @@ GREETING = """
 SELECT pg_backend_pid(), pg_is_in_recovery(), pg_postmaster_start_time()::text,
     current_setting('server_version_num')::bigint, current_setting('fsync'),
     current_setting('synchronous_commit'), current_setting('autovacuum'),
-    current_setting('default_transaction_isolation'),
     (
         SELECT bool_and(c.relpersistence = 'p')
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -64,6 +63,19 @@ CROSS JOIN LATERAL (
 ) AS r
 """
 
+# The same for one stream, which is the most frequent form by far.
+_FOLLOW_ONE = """
+SELECT 0, r.epoch, r.idx, r.data,
+    extract(epoch FROM s.expires_at - statement_timestamp())::double precision
+FROM {schema}.streams AS s
+CROSS JOIN LATERAL (
+    SELECT x.epoch, x.idx, x.data FROM {schema}.records AS x
+    WHERE x.stream = s.id AND (x.epoch, x.idx) > (%b, %b)
+    ORDER BY x.epoch, x.idx LIMIT %b
+) AS r
+WHERE s.tenant = %b AND s.name = %b AND s.expires_at > statement_timestamp()
+"""
+
 _DESCRIBE = """
 SELECT s.records, s.size_bytes,
     extract(epoch FROM s.expires_at - statement_timestamp())::double precision,
@@ -96,6 +108,7 @@ INSERT INTO {schema}.buried (stream) SELECT g.id FROM gone AS g RETURNING stream
 _APPEND = (
     "CALL {schema}.append_1(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, NULL)"
 )
+_APPEND_ONE = "CALL {schema}.append_one_1(%b, %b, %b, %b, %b, %b, %b, %b, %b, NULL)"
 _ERASE = "SELECT {schema}.erase_1(%b, %b)"
 _SWEEP = "SELECT gone, is_done FROM {schema}.sweep_1(%b, %b)"
 
@@ -108,12 +121,15 @@ class Statements:
     """
 
     def __init__(self, schema: str) -> None:
-        def made(text: str) -> sql.Composed:
-            return sql.SQL(text).format(schema=sql.Identifier(schema))  # type: ignore[arg-type]
+        def made(text: str) -> bytes:
+            # Rendered once: psycopg would do it for each call.
+            return sql.SQL(text).format(schema=sql.Identifier(schema)).as_bytes(None)
 
         self.append = made(_APPEND)
+        self.append_one = made(_APPEND_ONE)
         self.read = made(_READ)
         self.follow = made(_FOLLOW)
+        self.follow_one = made(_FOLLOW_ONE)
         self.describe = made(_DESCRIBE)
         self.list = made(_LIST)
         self.bury = made(_BURY)
