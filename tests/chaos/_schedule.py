@@ -135,7 +135,7 @@ def sources_of(own: Sequence[Source], *, has_network: bool) -> tuple[Source, ...
         own: Faults of the backend.
         has_network: Whether there are connections to the backend.
     """
-    common = _COMMON
+    common: tuple[Source, ...] = _COMMON
     if not has_network:
         common = tuple(
             replace(each, targets=(HTTP_LINK,)) if each.targets == LINKS else each
