@@ -1,4 +1,4 @@
-"""What is done to a database file: it really happens, and the file survives it."""
+"""Breaks a database file in each way of a run: it really happens, and the file survives it."""
 
 from __future__ import annotations
 
