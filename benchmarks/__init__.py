@@ -2,6 +2,7 @@
 
 * ``latency``: latency and throughput on Redis, against redis-py.
 * ``kafka``: the same on Apache Kafka, against aiokafka.
+* ``postgres``: the same on PostgreSQL, against psycopg.
 * ``s3sns``: latency, requests, their price and memory on S3 and SNS, against aioboto3.
 * ``sqs``: latency and requests on SQS, against aioboto3.
 * ``cost``: history events, actions and latency of every way to read an activity's chunks.

@@ -42,7 +42,7 @@ from .driver_parts._temporal_target import DEFAULT_TEMPORAL_ADDRESS, TemporalTar
 from .records._wire import MAX_CHUNK_BYTES
 
 _LONGEST_SECONDS = 10 * 365 * 86_400.0
-OFFICIAL_PLUGINS = ("kafka", "redis", "s3sns", "sqs", "workflow_streams")
+OFFICIAL_PLUGINS = ("kafka", "postgres", "redis", "s3sns", "sqs", "workflow_streams")
 """Backends that streamq itself provides as plugins, installed or not."""
 _TABLES_OF_OTHERS = ("streamq", "tool", "settings", "core", "default")
 

@@ -37,8 +37,8 @@ from .test_leaks import held, until_none
 Call = Callable[[], Coroutine[Any, Any, None]]
 
 _PACKAGES = (
-    *("streamq", "streamq_aws", "streamq_kafka", "streamq_redis", "streamq_s3sns", "streamq_sqs"),
-    "streamq_workflow_streams",
+    *("streamq", "streamq_aws", "streamq_kafka", "streamq_postgres", "streamq_redis"),
+    *("streamq_s3sns", "streamq_sqs", "streamq_workflow_streams"),
 )
 
 

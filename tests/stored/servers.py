@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
@@ -22,6 +23,8 @@ from streamq.devserver import FAST, TemporalDevServer
 from streamq.driver import StreamId
 from streamq_aws.embedded import Ministack
 from streamq_kafka.embedded import EmbeddedKafka, TopicSpec
+from streamq_postgres._schema import creation
+from streamq_postgres.embedded import EmbeddedPostgres
 from streamq_redis.embedded import EmbeddedRedis
 from streamq_workflow_streams import WorkflowStreamsSettings
 from streamq_workflow_streams.embedded import EmbeddedHosts
@@ -134,6 +137,58 @@ class Redis(Server):
     async def trim(self, stream: StreamId, keep: int) -> None:
         key = f"streamq:{{{stream}}}"
         await self.client.xtrim(key, maxlen=keep, approximate=False)
+
+
+class Postgres(Server):
+    """A PostgreSQL server; what it keeps is its tables: how they were created, and their rows."""
+
+    backend = "postgres"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Mapping[str, str]]:
+        with EmbeddedPostgres() as server:
+            self.url = server.url
+            if self.kept is not None:
+                await self._restore(self.kept)
+            yield {"STREAMQ_POSTGRES_URL": server.url}
+
+    async def _restore(self, kept: Kept) -> None:
+        async with await psycopg.AsyncConnection.connect(self.url, autocommit=True) as client:
+            await client.execute("CREATE SCHEMA streamq")
+            await client.execute(kept["creation"])
+            async with client.cursor() as cursor:
+                await cursor.executemany(
+                    "INSERT INTO streamq.streams VALUES "
+                    "(%s, %s, %s, %s, %s, %s, %s, now() + interval '1 day')",
+                    [[*row[:2], raw(row[2]), *row[3:]] for row in kept["streams"]],
+                )
+                await cursor.executemany(
+                    "INSERT INTO streamq.records VALUES (%s, %s, %s, %s)",
+                    [[*row[:3], raw(row[3])] for row in kept["records"]],
+                )
+
+    async def save(self) -> Kept:
+        async with await psycopg.AsyncConnection.connect(self.url) as client:
+            streams = await client.execute(
+                "SELECT id, tenant, name, epoch, idx, records, size_bytes FROM streamq.streams "
+                "ORDER BY id"
+            )
+            records = await client.execute("SELECT * FROM streamq.records ORDER BY 1, 2, 3")
+            return {
+                "creation": creation("streamq").as_string(None),
+                "streams": [[*row[:2], text(row[2]), *row[3:]] async for row in streams],
+                "records": [[*row[:3], text(row[3])] async for row in records],
+            }
+
+    async def trim(self, stream: StreamId, keep: int) -> None:
+        async with await psycopg.AsyncConnection.connect(self.url, autocommit=True) as client:
+            await client.execute(
+                "DELETE FROM streamq.records AS r USING streamq.streams AS s "
+                "WHERE s.tenant = %s AND s.name = %s AND r.stream = s.id AND (r.epoch, r.idx) "
+                "NOT IN (SELECT o.epoch, o.idx FROM streamq.records AS o WHERE o.stream = s.id "
+                "ORDER BY 1 DESC, 2 DESC LIMIT %s)",
+                [stream.tenant, stream.name.encode(), keep],
+            )
 
 
 class Kafka(Server):
@@ -308,7 +363,7 @@ class Temporal(Server):
         await host.execute_update("streamq_trim", keep)
 
 
-SERVERS: tuple[type[Server], ...] = (SqliteFile, Redis, Kafka, S3, Sqs, Temporal)
+SERVERS: tuple[type[Server], ...] = (SqliteFile, Redis, Postgres, Kafka, S3, Sqs, Temporal)
 IS_SAVED_AFTERWARDS = (SqliteFile, Temporal)
 """Servers whose files are complete only once nothing uses them."""
 

@@ -22,7 +22,7 @@ CREDENTIALS = frozenset({"username", "password"})
 
 _REFUSED_OPTIONS = frozenset({"replication", "client_encoding", "fallback_application_name"})
 _SCHEMA_BYTES = 63
-_LONGEST_LOCK_SECONDS = 2.0
+_LONGEST_LOCK_SECONDS = 1.0
 
 
 class PostgresSettings(DriverSettings):
@@ -98,7 +98,7 @@ class PostgresSettings(DriverSettings):
     @property
     def lock_ms(self) -> int:
         """Longest time to wait for another session that has locked a stream."""
-        return int(1_000 * min(_LONGEST_LOCK_SECONDS, self.operation_timeout_seconds / 2))
+        return int(1_000 * min(_LONGEST_LOCK_SECONDS, self.operation_timeout_seconds / 4))
 
     def parameters(self) -> dict[str, str]:
         """Return the URL as parameters of libpq."""

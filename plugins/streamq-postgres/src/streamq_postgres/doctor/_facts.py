@@ -30,9 +30,9 @@ _BACKLOG = "SELECT pg_notification_queue_usage()"
 _MAY_CREATE = "SELECT has_database_privilege(current_database(), 'CREATE')"
 _USAGE = "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = %b"
 _ON_TABLES = """
-SELECT c.relname, p.right, has_table_privilege(c.oid, p.right)
+SELECT c.relname, p.wanted, has_table_privilege(c.oid, p.wanted)
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p (right)
+CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p (wanted)
 WHERE n.nspname = %b AND c.relname = ANY(%b)
 """
 _ON_ROUTINES = """

@@ -26,7 +26,7 @@ _DEFAULT_PORT = "5432"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class HostAddress:
     """One place to connect to.
 
     Attributes:
@@ -49,7 +49,7 @@ class Target:
         return {name: value for name, value in found.items() if value}
 
 
-def targets_of(parameters: Mapping[str, str]) -> list[Target]:
+def targets_of(parameters: Mapping[str, str]) -> list[HostAddress]:
     """Return the places that the parameters of libpq name, in order."""
     addresses = parameters.get("hostaddr", "").split(",")
     hosts = parameters.get("host", "").split(",")
@@ -59,7 +59,7 @@ def targets_of(parameters: Mapping[str, str]) -> list[Target]:
     ports = ports if len(ports) == len(hosts) else ports[:1] * len(hosts)
     addresses = addresses if len(addresses) == len(hosts) else [""] * len(hosts)
     return [
-        Target(host, port or _DEFAULT_PORT, address)
+        HostAddress(host, port or _DEFAULT_PORT, address)
         for host, port, address in zip(hosts, ports, addresses, strict=True)
     ]
 
@@ -72,7 +72,7 @@ class Dialer:
         seconds: Longest time for each address.
     """
 
-    def __init__(self, targets: list[Target], seconds: float) -> None:
+    def __init__(self, targets: list[HostAddress], seconds: float) -> None:
         self._targets = targets
         self._seconds = seconds
         self._names = OneThread()
@@ -88,7 +88,7 @@ class Dialer:
         Raises:
             RefusedError: No place takes us.
         """
-        refusals: list[tuple[Target, str]] = []
+        refusals: list[tuple[HostAddress, str]] = []
         for target in self._targets:
             try:
                 places = await self._resolved(target)
@@ -112,7 +112,7 @@ class Dialer:
         code = next((each for each in codes if each.startswith("28")), codes[-1] if codes else "")
         raise RefusedError("; ".join(texts), code)
 
-    async def _resolved(self, target: Target) -> list[Target]:
+    async def _resolved(self, target: HostAddress) -> list[HostAddress]:
         """Return the addresses of a target; a name is resolved once for all that connect.
 
         A resolution cannot be cancelled, and keeps a thread until the system gives up.
@@ -124,7 +124,7 @@ class Dialer:
         )
         answers = await self._names.call(lookup, target)
         found = dict.fromkeys(str(each[4][0]) for each in answers)
-        return [Target(target.host, target.port, each) for each in found]
+        return [HostAddress(target.host, target.port, each) for each in found]
 
 
 async def _dial(text: str) -> LibpqConnection:
