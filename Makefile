@@ -10,6 +10,7 @@ ARGS ?=
 BENCH ?= latency
 CHAOS_SECONDS ?= 120
 CHAOS_SEED ?= 7
+CHAOS_BACKEND ?= redis
 PYTHONS ?= 3.12 3.13
 LOWEST := .venv-lowest
 PACKAGES := $(foreach p,$(wildcard plugins/*/),-e '$(p)[embedded]')
@@ -69,8 +70,8 @@ format: $(READY) ## Put the sources into the house style.
 bench: $(READY) ## Measure latency and throughput beside a bare client (BENCH=cancel, cost, gateway_load, kafka, postgres, s3sns, sqs).
 	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
-chaos: $(READY) ## Break everything for CHAOS_SECONDS=120, by CHAOS_SEED=7, and count what is lost.
-	@$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED) $(ARGS)
+chaos: $(READY) ## Break everything for CHAOS_SECONDS=120, by CHAOS_SEED=7, and count what is lost (CHAOS_BACKEND=redis, sqlite, postgres).
+	@$(BIN)/python -m tests.chaos --backend $(CHAOS_BACKEND) --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED) $(ARGS)
 
 setup: $(READY) ## Only set up .venv.
 

@@ -12,6 +12,7 @@ Each class below names the situation and stands under its base class::
         AccessDeniedError
         StorageFullError
         BackendError
+        DriverError
         StreamNotFoundError
         TrimmedError
         CursorError
@@ -123,6 +124,15 @@ class BackendError(StreamqError):
     """The backend answered with an error that fits no other class."""
 
     code = "backend"
+
+
+class DriverError(StreamqError):
+    """The driver of a backend broke the contract: a defect of the driver, whatever the server does.
+
+    Its cause is the exception that the driver raised, if it raised one.
+    """
+
+    code = "driver"
 
 
 class StreamNotFoundError(StreamqError):

@@ -6,6 +6,7 @@ Design: docs/design/sweeping.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import math
 import time
@@ -27,6 +28,8 @@ from ._errors import (
 from ._events import StreamId
 from ._executions import Execution, execution_of
 from ._settings import Settings
+from .calling import _calls as calling
+from .calling._reads import Reads
 from .driver import START, ChunkQueue, StreamInfo
 from .opening._open import open_writer, retry_policy
 from .reading._tail import Tail, read_tail
@@ -236,7 +239,7 @@ class _Sweep:
                 "'streamq delete'"
             )
         # Last, so that streams that were deleted or expired meanwhile are removed as well.
-        expired = None if request.dry_run else await self._retry.run(queue.sweep)
+        expired = None if request.dry_run else await self._retry.run(lambda: calling.sweep(queue))
         return SweepSummary(
             tenant,
             request.prefix,
@@ -253,10 +256,12 @@ class _Sweep:
         room = asyncio.Semaphore(_CONCURRENT_STREAMS)
         try:
             async with asyncio.TaskGroup() as examinations:
-                async for info in self._queue.streams(tenant, self._request.prefix):
-                    await room.acquire()
-                    task = examinations.create_task(self._examine(info))
-                    task.add_done_callback(lambda _: room.release())
+                listing = calling.streams(self._queue, tenant, self._request.prefix)
+                async with contextlib.aclosing(listing):
+                    async for info in listing:
+                        await room.acquire()
+                        task = examinations.create_task(self._examine(info))
+                        task.add_done_callback(lambda _: room.release())
         except* StreamqError as group:
             raise group.exceptions[0] from None
 
@@ -350,21 +355,21 @@ class _Sweep:
             self._find(stream, "kept", f"it never expires; its newest attempt began {age} ago")
             return
         if not self._request.dry_run:
-            now = await self._retry.run(lambda: self._queue.describe(stream, last=1))
+            now = await self._retry.run(lambda: calling.describe(self._queue, stream, last=1))
             if now.expires_in is not None or now.last[0].position != tail.position:
                 self._find(stream, "kept", "it was written to at the same moment")
                 return
-            await self._retry.run(lambda: self._queue.delete(stream))
+            await self._retry.run(lambda: calling.delete(self._queue, stream))
         self._find(stream, "deleted", f"it never expired; its newest attempt began {age} ago")
 
     async def _newest_opening(self, stream: StreamId) -> int | None:
         """Read the whole stream; return when its newest attempt began, in Unix milliseconds."""
         position, newest = START, None
+        reads = Reads(self._queue, stream)
         while True:
             page = await self._retry.run(
                 partial(
-                    self._queue.read,
-                    stream,
+                    reads.read,
                     position,
                     max_records=_PAGE_RECORDS,
                     max_bytes=_PAGE_BYTES,

@@ -19,8 +19,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ._backends import BACKENDS, faults_of
 from ._run import Progress, Result, Run
 from ._schedule import make_schedule
+from ._sqlite import enter_own_mounts
 
 _SHOWN_FINDINGS = 40
 
@@ -34,17 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=7, help="determines the faults and streams")
     parser.add_argument("--schedule", action="store_true", help="only print the schedule")
     parser.add_argument("--keep", action="store_true", help="always keep ledgers and logs")
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default=BACKENDS[0], help="the backend to break"
+    )
     options = parser.parse_args(arguments)
     if options.schedule:
-        for fault in make_schedule(options.seed, options.seconds):
+        for fault in make_schedule(options.seed, options.seconds, faults_of(options.backend)):
             print(fault)
         return 0
     if options.seconds <= 0:
         parser.error(f"--seconds is {options.seconds:g}; it has to be positive")
-    directory = Path(tempfile.mkdtemp(prefix=f"streamq-chaos-seed{options.seed}-"))
+    backend = options.backend
+    if backend == "sqlite":
+        enter_own_mounts()
+    directory = Path(tempfile.mkdtemp(prefix=f"streamq-chaos-{backend}-seed{options.seed}-"))
     is_wanted = True
     try:
-        result = _run(options.seed, options.seconds, directory)
+        result = _run(backend, options.seed, options.seconds, directory)
         is_wanted = options.keep or bool(result.verdict.findings)
         _report(options.seed, options.seconds, directory if is_wanted else None, result)
         return 1 if result.verdict.findings else 0
@@ -57,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _run(seed: int, seconds: float, directory: Path) -> Result:
+def _run(backend: str, seed: int, seconds: float, directory: Path) -> Result:
     with _shown(seconds) as show:
-        return asyncio.run(_interruptible(Run(seed, seconds, directory, show)))
+        return asyncio.run(_interruptible(Run(backend, seed, seconds, directory, show)))
 
 
 async def _interruptible(run: Run) -> Result:

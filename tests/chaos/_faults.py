@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from streamq.testing import Direction, FaultProxy
 
+from ._backend import Backend
+from ._ledger import Ledger
 from ._processes import Victim
-from ._redis import RedisPair
-from ._schedule import READER_LINK, REDIS, WORKER_LINK, Fault, FaultKind
+from ._schedule import BACKEND_LINKS, Fault, FaultKind
 
 _HOLDS = {
     FaultKind.HOLD: None,
@@ -28,7 +29,8 @@ class Saboteur:
     Args:
         victims: Processes by their name in the schedule.
         links: Proxies by their name in the schedule.
-        servers: The servers that change roles, behind the links of workers and readers.
+        backend: What is behind the links of workers and readers.
+        ledger: Where each fault is noted once it has ended.
 
     Attributes:
         done: Number of faults that have happened, without those that had no effect.
@@ -38,13 +40,17 @@ class Saboteur:
         self,
         victims: Mapping[str, Victim],
         links: Mapping[str, FaultProxy],
-        servers: RedisPair,
+        backend: Backend,
+        ledger: Ledger,
     ) -> None:
         self.done = 0
-        self._servers = servers
+        self._backend = backend
+        self._ledger = ledger
         self._victims = victims
         self._links = links
-        self._redis_turn = asyncio.Lock()
+        self._turns = {
+            target: asyncio.Lock() for each in backend.sources for target in each.targets
+        }
 
     async def run(self, schedule: Sequence[Fault]) -> None:
         """Carry out a schedule that begins now; return when all faults have ended."""
@@ -58,73 +64,64 @@ class Saboteur:
             link.heal()
 
     async def _do(self, fault: Fault) -> None:
-        if fault.target == REDIS:
-            # A slow machine must not make one fault of the servers overtake another.
-            async with self._redis_turn:
-                await self._carry_out(fault)
+        if (turn := self._turns.get(fault.target)) is not None:
+            # A slow machine must not make one fault of the backend overtake another.
+            async with turn:
+                had_effect = await self._carry_out(fault)
         else:
-            await self._carry_out(fault)
+            had_effect = await self._carry_out(fault)
+        self.done += had_effect
+        self._ledger.write(fault=str(fault), had_effect=had_effect)
 
-    async def _carry_out(self, fault: Fault) -> None:
+    async def _carry_out(self, fault: Fault) -> bool:
         if fault.kind is FaultKind.KILL:
-            await self._kill(self._victims[fault.target], fault.seconds)
-        elif fault.kind is FaultKind.PAUSE:
-            await self._pause(self._victims[fault.target], fault.seconds)
-        elif fault.kind is FaultKind.FAIL_OVER:
-            await self._fail_over()
-        elif fault.kind is FaultKind.ROTATE:
-            self.done += 1
-            await self._servers.rotate(fault.seconds)
-        elif fault.kind is FaultKind.REMOVE:
-            self.done += 1
-            await self._servers.without_password_file(fault.seconds)
-        else:
-            await self._break(self._links[fault.target], fault)
+            return await self._kill(self._victims[fault.target], fault.seconds)
+        if fault.kind is FaultKind.PAUSE:
+            return await self._pause(self._victims[fault.target], fault.seconds)
+        if fault.target in self._links:
+            return await self._break(self._links[fault.target], fault)
+        had_effect = await self._backend.carry_out(fault)
+        for name in BACKEND_LINKS:
+            if name in self._links:
+                self._links[name].redirect("127.0.0.1", self._backend.port)
+        return had_effect
 
-    async def _fail_over(self) -> None:
-        if await self._servers.fail_over():
-            self.done += 1
-            for name in (WORKER_LINK, READER_LINK):
-                self._links[name].redirect("127.0.0.1", self._servers.primary.port)
-
-    async def _kill(self, victim: Victim, seconds: float) -> None:
-        self.done += victim.is_wanted
+    async def _kill(self, victim: Victim, seconds: float) -> bool:
+        was_running = victim.is_wanted
         await asyncio.to_thread(victim.kill)
         await asyncio.sleep(seconds)
         await asyncio.to_thread(victim.start)
+        return was_running
 
-    async def _pause(self, victim: Victim, seconds: float) -> None:
+    async def _pause(self, victim: Victim, seconds: float) -> bool:
         paused = victim.pause()
         if paused is None:
-            return
-        self.done += 1
+            return False
         try:
             await asyncio.sleep(seconds)
         finally:
             victim.resume(paused)
+        return True
 
-    async def _break(self, link: FaultProxy, fault: Fault) -> None:
+    async def _break(self, link: FaultProxy, fault: Fault) -> bool:
         kind = fault.kind
         if kind is FaultKind.CUT:
-            self.done += link.cut() > 0
-        elif kind in _HALF_CLOSES:
-            self.done += link.half_close(_HALF_CLOSES[kind]) > 0
-        elif kind is FaultKind.CUT_AFTER:
+            return link.cut() > 0
+        if kind in _HALF_CLOSES:
+            return link.half_close(_HALF_CLOSES[kind]) > 0
+        if kind is FaultKind.CUT_AFTER:
             link.cut_after(fault.amount)
-            self.done += 1
         elif kind is FaultKind.DELAY:
             link.delay_seconds = fault.amount / 1000
-            self.done += 1
             await asyncio.sleep(fault.seconds)
             link.delay_seconds = 0.0
         elif kind is FaultKind.REFUSE:
             link.refuse()
             link.cut()  # without it, clients would have no reason to connect
-            self.done += 1
             await asyncio.sleep(fault.seconds)
             link.accept()
         else:
             link.hold(_HOLDS[kind])
-            self.done += 1
             await asyncio.sleep(fault.seconds)
             link.release(_HOLDS[kind])
+        return True

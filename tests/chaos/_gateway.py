@@ -13,7 +13,9 @@ OPTIONS = GatewayOptions(
 
 async def run_gateway(setup: Setup, _name: str) -> None:
     """Serve until killed."""
-    settings = configure(setup.reader_redis_url, setup.password_file)
-    app = create_app(await open_patiently(settings, setup.password_file), settings, options=OPTIONS)
+    settings = configure(setup.reader_settings)
+    app = create_app(
+        await open_patiently(settings, setup.credentials_file), settings, options=OPTIONS
+    )
     async with serve(app, port=setup.gateway_port) as server:
         await server.wait()

@@ -112,8 +112,8 @@ class DirectReader(Reader):
 
     async def run(self) -> None:
         """Read until killed."""
-        self._settings = configure(self.setup.reader_redis_url, self.setup.password_file)
-        self._queue = await open_patiently(self._settings, self.setup.password_file)
+        self._settings = configure(self.setup.reader_settings)
+        self._queue = await open_patiently(self._settings, self.setup.credentials_file)
         await super().run()
 
     async def events(
@@ -136,8 +136,8 @@ class SubscribedReader(Reader):
 
     async def run(self) -> None:
         """Read until killed."""
-        self._settings = configure(self.setup.reader_redis_url, self.setup.password_file)
-        self._queue = await open_patiently(self._settings, self.setup.password_file)
+        self._settings = configure(self.setup.reader_settings)
+        self._queue = await open_patiently(self._settings, self.setup.credentials_file)
         self._client = await Client.connect(self.setup.temporal_address)
         await super().run()
 

@@ -16,8 +16,9 @@ from redis.exceptions import RedisError
 from streamq.devserver import free_port
 from streamq_redis.embedded import EmbeddedRedis
 
+from ._backend import Backend
 from ._processes import ServerVictim
-from ._schedule import REDIS
+from ._schedule import PASSWORD, SERVER, Fault, FaultKind, Source
 
 USER = "streamq"
 _READY_SECONDS = 4.0
@@ -30,24 +31,57 @@ Client: TypeAlias = Any
 """A client of redis-py, whose ``execute_command`` has no types."""
 
 
-class RedisPair:
-    """Two servers, of which one is the primary. Both log every write before they answer.
+class RedisPair(Backend):
+    """Two servers, of which one is the primary. Both log every write before they answer."""
 
-    Args:
-        directory: Where the password and the users of the servers are kept.
-    """
+    name = "redis"
+    has_network = True
+    sources = (
+        Source(5, FaultKind.KILL, (SERVER,), 0.05, 1.0),
+        Source(3, FaultKind.PAUSE, (SERVER,), 0.2, 3.0),
+        Source(4, FaultKind.FAIL_OVER, (SERVER,), 1.5, 4.5),
+        Source(3, FaultKind.ROTATE, (PASSWORD,), 0.1, 1.0),
+        Source(3, FaultKind.REMOVE, (PASSWORD,), 0.1, 1.5),
+    )
 
     def __init__(self, directory: Path) -> None:
-        self.password_file = directory / "password"
-        """File with the password that is valid now."""
+        super().__init__(directory)
+        self.password_file = self.credentials_file = directory / "password"
         self._password = secrets.token_hex(8)
         self.password_file.write_text(self._password)
         self._servers = [self._server(directory / f"users-{number}.acl") for number in (1, 2)]
+        self.victims = {SERVER: PrimaryVictim(self)}
 
     @property
     def primary(self) -> EmbeddedRedis:
         """The server that takes writes."""
         return self._servers[0]
+
+    @property
+    def port(self) -> int:  # type: ignore[override]
+        """Port of the primary."""
+        return self.primary.port
+
+    def settings(self, address: str) -> dict[str, str]:
+        """Return the variables with which a process reaches it at an address, a link's."""
+        return {
+            "STREAMQ_REDIS_URL": f"redis://{USER}@{address}/0",
+            "STREAMQ_REDIS_PASSWORD_FILE": str(self.password_file),
+            # Short, so that half-open connections are detected many times within a run.
+            "STREAMQ_REDIS_CONNECT_TIMEOUT_SECONDS": "2",
+            "STREAMQ_REDIS_OPERATION_TIMEOUT_SECONDS": "2",
+            "STREAMQ_REDIS_BLOCK_SECONDS": "1",
+        }
+
+    async def carry_out(self, fault: Fault) -> bool:
+        """Change the roles of the servers, or the password."""
+        if fault.kind is FaultKind.FAIL_OVER:
+            return await self.fail_over()
+        if fault.kind is FaultKind.ROTATE:
+            await self.rotate(fault.seconds)
+        else:
+            await self.without_password_file(fault.seconds)
+        return True
 
     async def start(self) -> None:
         """Start both."""
@@ -187,7 +221,7 @@ class PrimaryVictim(ServerVictim):
     """Whichever of the two servers is the primary."""
 
     def __init__(self, pair: RedisPair) -> None:
-        super().__init__(REDIS, pair.primary)
+        super().__init__(SERVER, pair.primary)
         self._pair = pair
 
     def kill(self) -> None:

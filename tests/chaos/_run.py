@@ -18,19 +18,20 @@ from streamq.devserver import TemporalDevServer, free_port
 from streamq.temporal import STREAM_WORKFLOW, StreamRequest, stream_name
 from streamq.testing import FaultProxy
 
+from ._backend import Backend
+from ._backends import backend_type, faults_of
 from ._checker import Verdict, check
 from ._faults import Saboteur
 from ._ledger import Ledger, LedgerTail
 from ._processes import Fleet, Victim
 from ._records import read_records
-from ._redis import USER, PrimaryVictim, RedisPair
 from ._schedule import (
+    BACKEND_LINKS,
     GATEWAY,
     HEARTBEAT_SECONDS,
     HTTP_LINK,
     READER_LINK,
     READERS,
-    REDIS,
     TEMPORAL_LINKS,
     WORKER_LINK,
     WORKERS,
@@ -97,6 +98,7 @@ class Run:
     """A chaos run.
 
     Args:
+        backend: Name of the backend that is broken.
         seed: Determines faults and streams.
         seconds: Duration of the faults.
         directory: Directory of ledgers and logs; must exist.
@@ -104,8 +106,15 @@ class Run:
     """
 
     def __init__(
-        self, seed: int, seconds: float, directory: Path, show: Callable[[Progress], None]
+        self,
+        backend: str,
+        seed: int,
+        seconds: float,
+        directory: Path,
+        show: Callable[[Progress], None],
     ) -> None:
+        self._backend = backend
+        self._schedule = make_schedule(seed, seconds, faults_of(backend))
         self._seed = seed
         self._seconds = seconds
         self._directory = directory
@@ -126,11 +135,13 @@ class Run:
             temporal = TemporalDevServer()
             await asyncio.to_thread(temporal.start)
             stack.callback(temporal.stop)
-            pair = RedisPair(self._directory)
-            stack.callback(pair.stop)
-            await pair.start()
-            gateway_port, redis_port = free_port(), pair.primary.port
-            ports = {WORKER_LINK: redis_port, READER_LINK: redis_port, HTTP_LINK: gateway_port}
+            backend = backend_type(self._backend)(self._directory)
+            stack.callback(backend.stop)
+            await backend.start()
+            gateway_port = free_port()
+            ports = {HTTP_LINK: gateway_port}
+            if backend.has_network:
+                ports |= dict.fromkeys(BACKEND_LINKS, backend.port)
             ports |= dict.fromkeys(TEMPORAL_LINKS.values(), temporal.port)
             links = {
                 name: await stack.enter_async_context(FaultProxy("127.0.0.1", port))
@@ -142,9 +153,9 @@ class Run:
                 worker_temporal_addresses={
                     worker: links[link].address for worker, link in TEMPORAL_LINKS.items()
                 },
-                worker_redis_url=f"redis://{USER}@{links[WORKER_LINK].address}/0",
-                reader_redis_url=f"redis://{USER}@{links[READER_LINK].address}/0",
-                password_file=pair.password_file,
+                worker_settings=self._settings(backend, links.get(WORKER_LINK)),
+                reader_settings=self._settings(backend, links.get(READER_LINK)),
+                credentials_file=backend.credentials_file,
                 gateway_port=gateway_port,
                 http_port=links[HTTP_LINK].port,
             )
@@ -156,8 +167,9 @@ class Run:
                 await asyncio.to_thread(fleet.add, name, setup)
                 if name in READERS:
                     self._watch(name, setup)
-            victims: dict[str, Victim] = {**fleet.children, REDIS: PrimaryVictim(pair)}
-            saboteur = Saboteur(victims, links, pair)
+            victims: dict[str, Victim] = {**fleet.children, **backend.victims}
+            faults = stack.enter_context(Ledger(self._directory / "faults.jsonl"))
+            saboteur = Saboteur(victims, links, backend, faults)
             async with asyncio.TaskGroup() as tasks:
                 supervision = tasks.create_task(self._supervise(fleet, saboteur))
                 await self._inject_faults(saboteur, client, streams)
@@ -167,12 +179,17 @@ class Run:
         verdict = check(read_records(setup, readers, self._outcomes), readers)
         return Result(saboteur.done, verdict, self._progress.crashes, self._progress.streams)
 
+    @staticmethod
+    def _settings(backend: Backend, link: FaultProxy | None) -> dict[str, str]:
+        address = "" if link is None else link.address
+        return {"STREAMQ_BACKEND": backend.name, **backend.settings(address)}
+
     async def _inject_faults(self, saboteur: Saboteur, client: Client, streams: Ledger) -> None:
         self._progress.phase = "breaking"
         # Both are awaited, so that every stream that is started is recorded.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._start_streams(client, streams))
-            tasks.create_task(saboteur.run(make_schedule(self._seed, self._seconds)))
+            tasks.create_task(saboteur.run(self._schedule))
 
     async def _start_streams(self, client: Client, streams: Ledger) -> None:
         clock = asyncio.get_running_loop().time

@@ -5,19 +5,22 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 WORKERS = ("worker-1", "worker-2", "worker-3", "worker-4")
 READERS = ("direct-1", "direct-2", "subscribe-1", "sse-1")
 GATEWAY = "gateway"
-REDIS = "redis"
+SERVER = "server"
+"""The server of the backend, or the one of several that takes writes."""
+
 PASSWORD = "password"
-"""The password of the user that everything connects to Redis as, and the file that has it."""
+"""The password of the user that everything connects to the backend as, and the file that has it."""
 
 WORKER_LINK = "link-workers"
 READER_LINK = "link-readers"
 HTTP_LINK = "link-http"
-LINKS = (WORKER_LINK, READER_LINK, HTTP_LINK)
+BACKEND_LINKS = (WORKER_LINK, READER_LINK)
+LINKS = (*BACKEND_LINKS, HTTP_LINK)
 TEMPORAL_LINKS = {worker: f"link-temporal-{worker}" for worker in WORKERS}
 """The link from each worker to Temporal. A worker that is cut off there continues to write while
 its work is given to another one."""
@@ -48,6 +51,12 @@ class FaultKind(enum.Enum):
     FAIL_OVER = "fail-over"  # primary and replica change roles; the name leads to the new primary
     ROTATE = "rotate"  # a new password; the old one is refused after a while
     REMOVE = "remove"  # the password's file is missing for a while
+    TERMINATE = "terminate"  # the server ends the connections
+    LOCK = "lock"  # another program holds the write lock of the database
+    DIE = "die"  # another program is killed in the middle of a transaction
+    FULL = "full"  # the disk has no room
+    SNAPSHOT = "snapshot"  # another program reads an old state, which has to be kept
+    CHECKPOINT = "checkpoint"  # another program empties the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """A kind of fault that is drawn at random.
 
     Attributes:
@@ -97,34 +106,45 @@ class _Source:
 
 
 _TEMPORAL = tuple(TEMPORAL_LINKS.values())
-_SOURCES = (
-    _Source(14, FaultKind.KILL, WORKERS, 0.1, 1.5),
-    _Source(12, FaultKind.KILL, READERS, 0.1, 1.5),
-    _Source(4, FaultKind.KILL, (GATEWAY,), 0.1, 1.0),
-    _Source(5, FaultKind.KILL, (REDIS,), 0.05, 1.0),
+_COMMON = (
+    Source(14, FaultKind.KILL, WORKERS, 0.1, 1.5),
+    Source(12, FaultKind.KILL, READERS, 0.1, 1.5),
+    Source(4, FaultKind.KILL, (GATEWAY,), 0.1, 1.0),
     # Long enough for a successor to take over after the first pause between attempts, 1 s.
-    _Source(5, FaultKind.PAUSE, WORKERS, HEARTBEAT_SECONDS + 1.5, HEARTBEAT_SECONDS + 3.0),
-    _Source(5, FaultKind.PAUSE, READERS, 0.2, 3.0),
-    _Source(2, FaultKind.PAUSE, (GATEWAY,), 0.2, 3.0),
-    _Source(3, FaultKind.PAUSE, (REDIS,), 0.2, 3.0),
-    _Source(5, FaultKind.HOLD, _TEMPORAL, HEARTBEAT_SECONDS + 1.5, HEARTBEAT_SECONDS + 3.0),
-    _Source(2, FaultKind.CUT, _TEMPORAL),
-    _Source(12, FaultKind.CUT, LINKS),
-    _Source(10, FaultKind.CUT_AFTER, LINKS, least=1, most=50_000),
-    _Source(3, FaultKind.HOLD, LINKS, 0.2, 3.5),
-    _Source(2, FaultKind.HOLD_TO_SERVER, LINKS, 0.2, 3.5),
-    _Source(3, FaultKind.HOLD_TO_CLIENT, LINKS, 0.2, 3.5),
-    _Source(2, FaultKind.HALF_CLOSE_TO_SERVER, LINKS),
-    _Source(2, FaultKind.HALF_CLOSE_TO_CLIENT, LINKS),
-    _Source(4, FaultKind.REFUSE, LINKS, 0.2, 2.0),
-    _Source(4, FaultKind.FAIL_OVER, (REDIS,), 1.5, 4.5),
-    _Source(3, FaultKind.ROTATE, (PASSWORD,), 0.1, 1.0),
-    _Source(3, FaultKind.REMOVE, (PASSWORD,), 0.1, 1.5),
-    _Source(8, FaultKind.DELAY, LINKS, 0.5, 3.0, least=2, most=120),
+    Source(5, FaultKind.PAUSE, WORKERS, HEARTBEAT_SECONDS + 1.5, HEARTBEAT_SECONDS + 3.0),
+    Source(5, FaultKind.PAUSE, READERS, 0.2, 3.0),
+    Source(2, FaultKind.PAUSE, (GATEWAY,), 0.2, 3.0),
+    Source(5, FaultKind.HOLD, _TEMPORAL, HEARTBEAT_SECONDS + 1.5, HEARTBEAT_SECONDS + 3.0),
+    Source(2, FaultKind.CUT, _TEMPORAL),
+    Source(12, FaultKind.CUT, LINKS),
+    Source(10, FaultKind.CUT_AFTER, LINKS, least=1, most=50_000),
+    Source(3, FaultKind.HOLD, LINKS, 0.2, 3.5),
+    Source(2, FaultKind.HOLD_TO_SERVER, LINKS, 0.2, 3.5),
+    Source(3, FaultKind.HOLD_TO_CLIENT, LINKS, 0.2, 3.5),
+    Source(2, FaultKind.HALF_CLOSE_TO_SERVER, LINKS),
+    Source(2, FaultKind.HALF_CLOSE_TO_CLIENT, LINKS),
+    Source(4, FaultKind.REFUSE, LINKS, 0.2, 2.0),
+    Source(8, FaultKind.DELAY, LINKS, 0.5, 3.0, least=2, most=120),
 )
 
 
-def make_schedule(seed: int, seconds: float) -> list[Fault]:
+def sources_of(own: Sequence[Source], *, has_network: bool) -> tuple[Source, ...]:
+    """Return what is broken in a run: what every backend has, and what only one has.
+
+    Args:
+        own: Faults of the backend.
+        has_network: Whether there are connections to the backend.
+    """
+    common: tuple[Source, ...] = _COMMON
+    if not has_network:
+        common = tuple(
+            replace(each, targets=(HTTP_LINK,)) if each.targets == LINKS else each
+            for each in _COMMON
+        )
+    return (*common, *own)
+
+
+def make_schedule(seed: int, seconds: float, sources: Sequence[Source]) -> list[Fault]:
     """Return the faults of a run in the order of their times; all of them end with the run.
 
     The same arguments give the same faults in every process. Two faults of one target never
@@ -138,7 +158,7 @@ def make_schedule(seed: int, seconds: float) -> list[Fault]:
         at = round((place + chance.random()) / FAULTS_PER_SECOND, 3)
         able = [
             source
-            for source in _SOURCES
+            for source in sources
             if at + source.shortest < seconds
             and any(free_at.get(target, 0.0) <= at for target in source.targets)
         ]

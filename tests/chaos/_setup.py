@@ -12,6 +12,7 @@ from streamq import (
     BackendUnavailableError,
     ConfigurationError,
     Settings,
+    StorageFullError,
     load_settings,
     open_queue,
 )
@@ -21,11 +22,6 @@ TASK_QUEUE = "chaos"
 _RETRY_PAUSE_SECONDS = 0.1
 
 _SETTINGS = {
-    "STREAMQ_BACKEND": "redis",
-    # Short, so that half-open connections are detected many times within a run.
-    "STREAMQ_REDIS_CONNECT_TIMEOUT_SECONDS": "2",
-    "STREAMQ_REDIS_OPERATION_TIMEOUT_SECONDS": "2",
-    "STREAMQ_REDIS_BLOCK_SECONDS": "1",
     # Smaller than the data that large streams have in flight, so that writers wait.
     "STREAMQ_BUFFER_BYTES": "400000",
 }
@@ -39,9 +35,9 @@ class Setup:
         directory: Directory of ledgers, reader logs and process logs.
         temporal_address: Address of the Temporal server.
         worker_temporal_addresses: Address through which each worker reaches it.
-        worker_redis_url: URL through which workers reach the backend.
-        reader_redis_url: URL through which readers and the gateway reach it.
-        password_file: File with the password of the backend's user.
+        worker_settings: Variables with which workers reach the backend.
+        reader_settings: Variables with which readers and the gateway reach it.
+        credentials_file: File with the password of the backend's user, if there is one.
         gateway_port: Port that the gateway listens on.
         http_port: Port that clients of the gateway connect to.
     """
@@ -49,9 +45,9 @@ class Setup:
     directory: Path
     temporal_address: str
     worker_temporal_addresses: Mapping[str, str]
-    worker_redis_url: str
-    reader_redis_url: str
-    password_file: Path
+    worker_settings: Mapping[str, str]
+    reader_settings: Mapping[str, str]
+    credentials_file: Path | None
     gateway_port: int
     http_port: int
 
@@ -74,27 +70,31 @@ class Setup:
         return self.directory / f"{name}.log"
 
 
-def configure(redis_url: str, password_file: Path) -> Settings:
+def configure(variables: Mapping[str, str]) -> Settings:
     """Configure streamq in this process, regardless of the environment of the run."""
     for name in [name for name in os.environ if name.startswith("STREAMQ_")]:
         del os.environ[name]
-    os.environ.update(_SETTINGS, STREAMQ_REDIS_URL=redis_url)
-    os.environ["STREAMQ_REDIS_PASSWORD_FILE"] = str(password_file)
+    os.environ.update(_SETTINGS)
+    os.environ.update(variables)
     return load_settings()
 
 
-async def open_patiently(settings: Settings, password_file: Path) -> ChunkQueue:
+async def open_patiently(settings: Settings, credentials_file: Path | None) -> ChunkQueue:
     """Open the queue as soon as the backend is available, and the password's file is there.
 
     Every other error is one that a program would report, and ends the process.
     """
+
+    def is_there() -> bool:
+        return credentials_file is None or credentials_file.exists()
+
     while True:
-        was_there = password_file.exists()  # noqa: ASYNC240 - a local file
+        was_there = is_there()
         try:
             return await open_queue(settings)
-        except BackendUnavailableError:
+        except (BackendUnavailableError, StorageFullError):
             pass
         except ConfigurationError:
-            if was_there and password_file.exists():  # noqa: ASYNC240
+            if was_there and is_there():
                 raise
         await asyncio.sleep(_RETRY_PAUSE_SECONDS)

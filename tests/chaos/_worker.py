@@ -69,10 +69,10 @@ class Producers:
 
 async def run_worker(setup: Setup, name: str) -> None:
     """Work until killed."""
-    settings = configure(setup.worker_redis_url, setup.password_file)
+    settings = configure(setup.worker_settings)
     path = setup.attempts_directory / f"{name}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
     with Ledger(path) as ledger:
-        queue = await open_patiently(settings, setup.password_file)
+        queue = await open_patiently(settings, setup.credentials_file)
         client = await Client.connect(setup.worker_temporal_addresses[name])
         producers = Producers(ledger)
         await Worker(

@@ -33,6 +33,7 @@ from streamq import (
 from streamq.driver import ChunkQueue, Entry, StreamId
 from streamq.records._values import Encoding
 from streamq.records._wire import Record, RecordKind, SealBody
+from streamq.testing import FaultyQueue
 
 
 async def write(name: str, queue: ChunkQueue, settings: Settings, *texts: str) -> None:
@@ -382,21 +383,21 @@ async def test_tail_of_a_backend_without_fence_and_order_is_refused(
 ) -> None:
     """Where stale records may follow an opening, and in any order, the tail proves nothing."""
     await write("s", queue, settings, "a")
-    queue.capabilities = dataclasses.replace(queue.capabilities, fenced=False, ordered=False)
+    fenced = dataclasses.replace(queue.capabilities, ordered=False)
+    neither = FaultyQueue(queue, capabilities=dataclasses.replace(fenced, fenced=False))
     with pytest.raises(CapabilityError, match="takes replay, and a fence or order"):
-        await open_reader("s", from_="tail", queue=queue, settings=settings)
+        await open_reader("s", from_="tail", queue=neither, settings=settings)
     with pytest.raises(CapabilityError, match="does not fence"):
-        await open_writer("t", queue=queue, settings=settings)
-    queue.capabilities = dataclasses.replace(queue.capabilities, fenced=True)
+        await open_writer("t", queue=neither, settings=settings)
     with pytest.raises(StreamNotFoundError):
-        await describe("t", queue=queue, settings=settings)
+        await describe("t", queue=FaultyQueue(queue, capabilities=fenced), settings=settings)
 
 
 async def test_a_cursor_stays_before_records_that_are_held_back(
     queue: ChunkQueue, settings: Settings
 ) -> None:
     """Where records overtake each other, a reader that resumes needs the early ones as well."""
-    queue.capabilities = dataclasses.replace(queue.capabilities, ordered=False)
+    queue = FaultyQueue(queue, capabilities=dataclasses.replace(queue.capabilities, ordered=False))
     stream = StreamId("default", "s")
 
     async def store(index: int, offset: int, seal: SealBody | None = None) -> None:

@@ -41,6 +41,7 @@ from streamq._sweep import (
     sweep,
 )
 from streamq.driver import ChunkQueue, Entry, QueueOptions, StreamId
+from streamq.testing import FaultyQueue
 
 RUN = "0189c3a5-7b1c-7d2e-8f00-123456789abc"
 NAME = f"orders/7/{RUN}/default"
@@ -122,7 +123,8 @@ async def test_a_chunk_that_arrived_in_part_is_not_delivered(
 ) -> None:
     """A producer may be killed in the middle of a large chunk; half of it must not be shown."""
     limit = 4_096
-    queue.capabilities = dataclasses.replace(queue.capabilities, max_record_bytes=limit)
+    narrow = dataclasses.replace(queue.capabilities, max_record_bytes=limit)
+    queue = FaultyQueue(queue, capabilities=narrow)
     whole = f"{NAME}-whole"
     async with open_writer(whole, queue=queue, settings=settings, epoch=EPOCH) as writer:
         await writer.send_chunk("one")

@@ -16,6 +16,7 @@ LAYERS = (
     # Of the core, from the bottom. A module belongs to the longest prefix that fits.
     ("streamq", "streamq.records", "streamq.driver_parts"),
     ("streamq.driver",),
+    ("streamq.calling",),
     ("streamq.memory", "streamq.sqlite", "streamq._sqlite", "streamq.reading"),
     ("streamq.writing",),
     ("streamq.opening",),

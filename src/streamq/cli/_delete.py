@@ -16,6 +16,7 @@ from streamq._errors import (
 )
 from streamq._events import StreamId
 from streamq._settings import Settings, load_settings
+from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue
 from streamq.opening._open import describe, open_queue, retry_policy, stream_id
 
@@ -68,7 +69,7 @@ def delete(
         async with open_queue(settings) as queue:
             for identity in identities:
                 retry = retry_policy(settings, queue, identity)
-                await retry.run(partial(queue.delete, identity))
+                await retry.run(partial(calling.delete, queue, identity))
                 show_notice(f"deleted {identity}")
         return 0
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -15,6 +16,8 @@ from rich.text import Text
 
 from streamq._errors import StreamqError
 from streamq._settings import Settings, load_settings
+from streamq.calling import _calls as calling
+from streamq.calling._drivers import examine, open_driver, provision
 from streamq.driver import (
     AnyDriver,
     DriverSettings,
@@ -26,6 +29,7 @@ from streamq.driver import (
 from streamq.driver_parts._credentials import mask_credentials, mask_data
 from streamq.opening._data_converter import configured_conversion
 from streamq.opening._open import configured_driver, open_reader, open_writer, stream_id
+from streamq.opening._opening import Opening
 
 from ._terminal import Table, run_async, show_json, show_note, show_table, stderr_line, stdout
 
@@ -63,7 +67,7 @@ async def _examine(settings: Settings, create: bool, write: bool, as_json: bool)
     created: Sequence[str] = ()
     notes: list[str] = []
     if create:
-        created = await driver.provision(options, driver_settings)
+        created = await provision(driver, options, driver_settings)
     findings = await _findings(driver, options, driver_settings)
     if write and all(finding.ok for finding in findings):
         findings.append(await _round_trip(settings, driver, options, driver_settings))
@@ -99,7 +103,7 @@ async def _findings(
     driver: AnyDriver, options: QueueOptions, driver_settings: DriverSettings
 ) -> list[Finding]:
     try:
-        return list(await driver.examine(options, driver_settings))
+        return await examine(driver, options, driver_settings)
     except StreamqError as exc:
         return [Finding("server", False, str(exc), _remedy(driver))]
 
@@ -184,12 +188,14 @@ async def _round_trip(
     """Write, read and delete a stream: permissions can only be checked by using them."""
     name, subject = f"streamq-doctor/{uuid.uuid4()}", "a stream, written, read and deleted"
     try:
-        async with await driver.open(options, driver_settings) as queue:
+        async with Opening(
+            partial(open_driver, driver, options, driver_settings), close=calling.close
+        ) as queue:
             async with open_writer(name, queue=queue, settings=settings) as writer:
                 await writer.send_chunk("hello")
             async with open_reader(name, queue=queue, settings=settings) as reader:
                 values = await reader.collect()
-                await queue.delete(reader.stream)
+                await calling.delete(queue, reader.stream)
     except StreamqError as exc:
         return Finding(subject, False, str(exc), _remedy(driver))
     if values != ["hello"]:

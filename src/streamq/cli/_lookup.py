@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from urllib.parse import unquote
 
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId, shown
 from streamq._settings import Settings, build, check_variables
+from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._drivers import installed_drivers, load_driver
 from streamq.sqlite import SqliteSettings
@@ -61,15 +61,11 @@ async def listed(queue: ChunkQueue, tenant: str, prefix: str, most: int) -> list
         StreamqError: The backend cannot be queried.
     """
     found: list[StreamInfo] = []
-    infos = queue.streams(tenant, prefix)
-    try:
+    async with contextlib.aclosing(calling.streams(queue, tenant, prefix)) as infos:
         async for info in infos:
             found.append(info)
             if len(found) == most:
                 break
-    finally:
-        if isinstance(infos, AsyncGenerator):
-            await infos.aclose()
     return found
 
 

@@ -15,6 +15,8 @@ import typer
 from streamq._errors import BackendUnavailableError, IdleTimeoutError, StreamNotFoundError
 from streamq._events import Chunk, Event, Gap, Reset, Seal, SealState, StreamId
 from streamq._settings import Settings, load_settings
+from streamq.calling import _calls as calling
+from streamq.calling._reads import Reads
 from streamq.driver import START, ChunkQueue
 from streamq.driver_parts._terminal_text import TerminalTextStream
 from streamq.opening._open import open_queue, open_reader, stream_id
@@ -143,11 +145,12 @@ class _Waiting:
         if not self._seconds:
             return
         with contextlib.suppress(StreamNotFoundError):
-            await queue.describe(self._stream)
+            await calling.describe(queue, self._stream)
             return
+        reads = Reads(queue, self._stream)
         while (left := self._left()) > 0:
             max_wait = min(left, _LONGEST_WAIT_SECONDS)
-            if await queue.read(self._stream, START, max_records=1, max_bytes=1, max_wait=max_wait):
+            if await reads.read(START, max_records=1, max_bytes=1, max_wait=max_wait):
                 self.is_new = True
                 return
 

@@ -5,6 +5,7 @@ Design: docs/design/gateway.md.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings, load_settings
+from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
@@ -252,7 +254,7 @@ async def _list(request: Request) -> Response:
     prefix = request.query_params.get("prefix", "")
     limit = int(_number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
     async with gateway.questions.ask(gateway.client_of(request.scope), is_list=True) as queue:
-        found = await _found(queue.streams(gateway.settings.tenant, prefix))
+        found = await _found(calling.streams(queue, gateway.settings.tenant, prefix))
     # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
     listed = [
@@ -270,16 +272,13 @@ async def _list(request: Request) -> Response:
     )
 
 
-async def _found(infos: AsyncIterator[StreamInfo]) -> list[StreamInfo]:
+async def _found(infos: AsyncGenerator[StreamInfo, None]) -> list[StreamInfo]:
     found: list[StreamInfo] = []
-    try:
+    async with contextlib.aclosing(infos):
         async for info in infos:
             found.append(info)
             if len(found) == _MAX_LISTED:
                 break
-    finally:
-        if isinstance(infos, AsyncGenerator):
-            await infos.aclose()
     return found
 
 

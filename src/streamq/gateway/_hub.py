@@ -32,6 +32,7 @@ from streamq._errors import (
 from streamq._events import EventOrGap, Gap, StreamId
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings
+from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue
 from streamq.opening._open import open_reader, retry_policy
 from streamq.reading._cursor import Cursor
@@ -92,7 +93,7 @@ async def locate(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Pla
     except (CapabilityError, CorruptRecordError):
         # Only reading shows the end; the reader will raise the error at the damaged record.
         try:
-            await retry.run(lambda: queue.describe(stream))
+            await retry.run(lambda: calling.describe(queue, stream))
         except StreamNotFoundError:
             return Place(exists=False)
         return Place(exists=True, offset=None)

@@ -6,10 +6,13 @@ Design: docs/design/gateway.md.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from streamq._errors import BackendUnavailableError, ClosedError, StreamNotFoundError
 from streamq._events import StreamId
 from streamq._settings import Settings
+from streamq.calling import _calls as calling
+from streamq.calling._queues import check_queue
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import open_queue
 
@@ -47,6 +50,7 @@ class Queues:
         """
         self._check_open()
         if self.given is not None:
+            check_queue(self.given)
             return self.given
         async with self._opening:
             self._check_open()
@@ -110,13 +114,15 @@ class Queues:
         async with self._opening:
             live, self._live = self._live, None
             past, self._past = self._past, None
-            await close_all(*(queue.aclose for queue in (past, live) if queue is not None))
+            await close_all(
+                *(partial(calling.close, queue) for queue in (past, live) if queue is not None)
+            )
 
     async def _ask(self, tenant: str) -> str:
         queue = await self.open()
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
-                await queue.describe(StreamId(tenant, "streamq-readyz"))
+                await calling.describe(queue, StreamId(tenant, "streamq-readyz"))
         except StreamNotFoundError:
             pass  # the backend has answered
         except TimeoutError as exc:
@@ -128,7 +134,7 @@ class Queues:
     async def _opened(self) -> ChunkQueue:
         opened = await open_queue(self._settings)
         if self._closing:
-            await opened.aclose()
+            await calling.close(opened)
             raise ClosedError(_CLOSING)
         return opened
 

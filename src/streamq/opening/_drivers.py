@@ -11,7 +11,9 @@ import inspect
 from stevedore import NamedExtensionManager
 
 from streamq._errors import BackendLoadError, BackendNotFoundError, error_text
-from streamq._settings import OFFICIAL_PLUGINS, did_you_mean
+from streamq._settings import OFFICIAL_PLUGINS, DriverSettings, did_you_mean
+from streamq.calling._breach import shown
+from streamq.calling._queues import capabilities_problem
 from streamq.driver import AnyDriver, Driver
 
 GROUP = "streamq.drivers"
@@ -88,13 +90,30 @@ def load_driver(name: str) -> AnyDriver:
             "streamq.driver.Driver; tell the authors of that package",
             backend=name,
         )
-    if driver.name != name:
+    if (flaw := _flaw(driver, name)) is not None:
         raise BackendLoadError(
-            f"entry point {name!r} of {dist} leads to a driver that calls itself {driver.name!r}; "
-            "tell the authors of that package",
+            f"entry point {name!r} of {dist} leads to {flaw}; tell the authors of that package",
             backend=name,
         )
     return driver
+
+
+def _flaw(driver: AnyDriver, name: str) -> str | None:
+    """Return what is wrong with a driver, before anything relies on its attributes."""
+    its_name = getattr(driver, "name", None)
+    if its_name != name:
+        return f"a driver that calls itself {shown(its_name)}"
+    summary = getattr(driver, "summary", None)
+    if not isinstance(summary, str):
+        return f"a driver whose summary is {shown(summary)}, not a line of text"
+    if (problem := capabilities_problem(getattr(driver, "capabilities", None))) is not None:
+        return f"a driver whose {problem}"
+    settings = getattr(driver, "settings_type", None)
+    if not (inspect.isclass(settings) and issubclass(settings, DriverSettings)):
+        return f"a driver whose settings_type is {shown(settings)}, not a class of DriverSettings"
+    if "open" in driver.__abstractmethods__:
+        return "a driver without open()"
+    return None
 
 
 def _built_in(name: str) -> AnyDriver:

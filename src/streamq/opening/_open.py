@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 from streamq._errors import (
@@ -20,6 +21,9 @@ from streamq._errors import (
 from streamq._events import Gap, StreamId
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, build, check_variables, load_settings
+from streamq.calling import _calls as calling
+from streamq.calling._drivers import open_driver
+from streamq.calling._queues import check_queue
 from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions, close_all
 from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
@@ -67,9 +71,10 @@ def open_queue(settings: Settings | None = None) -> Opening[ChunkQueue]:
         chosen = settings or load_settings()
         driver, options, driver_settings = configured_driver(chosen)
         policy = RetryPolicy(deadline_seconds=chosen.retry_seconds)
-        return await policy.run(lambda: driver.open(options, driver_settings), only=ThrottledError)
+        opening = partial(open_driver, driver, options, driver_settings)
+        return await policy.run(opening, only=ThrottledError)
 
-    return Opening(opener)
+    return Opening(opener, close=calling.close)
 
 
 def configured_driver(settings: Settings) -> tuple[AnyDriver, QueueOptions, DriverSettings]:
@@ -297,7 +302,7 @@ def open_reader(
             check_capabilities(used, require)
             retry = retry_policy(chosen, used, identity)
             if must_exist:
-                await retry.run(lambda: used.describe(identity))
+                await retry.run(lambda: calling.describe(used, identity))
             with contextlib.suppress(StreamNotFoundError):  # all of it is still to come
                 if from_ == "tail":
                     cursor = (await read_tail(used, identity, retry)).cursor
@@ -328,6 +333,7 @@ async def describe(
         StreamNotFoundError: It does not exist, or has expired.
         BackendUnavailableError: The backend stayed unreachable for the retry deadline.
     """
+    check_queue(queue)
     chosen = settings or load_settings()
     identity = stream_id(stream, chosen)
     retry = retry_policy(chosen, queue, identity)
@@ -369,13 +375,15 @@ async def _using(
     A queue that is opened here outlives the block, unless the block fails.
     """
     if queue is not None:
+        check_queue(queue)
         yield queue, None
         return
     owned = await open_queue(settings)
+    close = partial(calling.close, owned)
     try:
-        yield owned, owned.aclose
+        yield owned, close
     except BaseException:
-        await close_all(owned.aclose)
+        await close_all(close)
         raise
 
 

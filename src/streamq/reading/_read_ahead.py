@@ -77,6 +77,11 @@ class ReadAhead(Generic[T]):
             last = self.pending[-1]
             last.after, last.end = after, progress
 
+    def discard(self) -> None:
+        """Drop the events that were not delivered: they cannot be trusted."""
+        self.pending.clear()
+        self.buffered_bytes = 0
+
     def take(self, max_events: int, max_bytes: int) -> list[EventOrGap[T]]:
         """Deliver events up to both limits; at least one if there is one."""
         batch: list[EventOrGap[T]] = []

@@ -6,8 +6,8 @@ Design: docs/design/reading.md.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from typing import Generic, Self, cast
 
 from streamq._errors import (
     ClosedError,
+    DriverError,
     IdleTimeoutError,
     StreamNotFoundError,
     StreamqError,
@@ -22,6 +23,8 @@ from streamq._errors import (
 from streamq._events import Chunk, Event, GapT, Reset, Seal, StreamId
 from streamq._retry import RetryPolicy
 from streamq._statistics import ReaderStatistics
+from streamq.calling import _calls as calling
+from streamq.calling._reads import Reads
 from streamq.driver import START, ChunkQueue, Closing, Home, Stored
 from streamq.records._codec import Codec, reveal
 from streamq.records._values import PLAIN, Serializer, T
@@ -30,6 +33,7 @@ from streamq.records._wire import Record
 from ._cursor import Cursor
 from ._endings import raise_for_seal
 from ._read_ahead import ReadAhead
+from ._repeats import Repeats
 from ._sequencer import Sequencer
 
 _READ_RECORDS = 256
@@ -39,6 +43,8 @@ _EARLY_RECORDS = 1_000  # most records held back where the stored cursor names e
 _PAUSE_SECONDS = 1.0  # interval at which a pausing reader checks whether it was closed
 _LONGEST_WAIT_SECONDS = 20.0
 _EXISTENCE_SECONDS = 5.0  # interval at which an idle reader checks that the stream exists
+
+_logger = logging.getLogger("streamq")
 
 
 class StreamReader(Generic[T, GapT]):
@@ -84,6 +90,7 @@ class StreamReader(Generic[T, GapT]):
         self._position = cursor.position
         self._whole_position = cursor.position  # before the records that the sequencer holds back
         self._ahead: ReadAhead[T] = ReadAhead(cursor, consumes=self._consumes)
+        self._reads = Reads(queue, stream)
         self._clock = asyncio.get_running_loop().time
         self._next_existence_check = 0.0
         self._sequencer = Sequencer(
@@ -94,6 +101,7 @@ class StreamReader(Generic[T, GapT]):
             relative=self._consumes,
             serializer=serializer,
         )
+        self._repeats = Repeats(queue, stream, self._sequencer)
         self._hole_until: float | None = None
         self._failure: StreamqError | None = None
         self._records = 0
@@ -174,7 +182,9 @@ class StreamReader(Generic[T, GapT]):
         while not self._ahead.pending and self.seal is None:
             self._check_open()
             left = until - self._clock()
-            if not await self._fetch(max(left, 0.0)) and left <= 0:
+            found = await self._fetch(max(left, 0.0))
+            # Stale records have no events; there may be more of them than there is patience.
+            if left <= 0 and (not found or left < -self._retry.call_seconds):
                 break
         # The sequencer makes gaps only for readers that asked for them.
         return cast("list[Event[T] | GapT]", self._ahead.take(max_events, max_bytes))
@@ -246,10 +256,13 @@ class StreamReader(Generic[T, GapT]):
 
     async def _release(self) -> None:
         """Give back the records that were taken from other readers and not delivered."""
-        with contextlib.suppress(StreamqError):  # unreleased records come back later
+        try:  # unreleased records come back later
             await self._single_try.run(
-                lambda: self._queue.release(self.stream, self._ahead.cursor.position)
+                lambda: calling.release(self._queue, self.stream, self._ahead.cursor.position)
             )
+        except StreamqError as exc:
+            if isinstance(exc, DriverError):
+                _logger.warning("%s", exc)
 
     def _check_open(self) -> None:
         self._home.check()
@@ -301,6 +314,9 @@ class StreamReader(Generic[T, GapT]):
                 progress=self._sequencer.progress,
                 is_complete=not self._sequencer.holds_back,
             )
+        if (breach := self._repeats.judge(records, failure)) is not None:
+            failure = self._failure = breach
+            self._ahead.discard()
         if failure is not None and not self._ahead.pending:
             raise failure
         return True
@@ -327,7 +343,7 @@ class StreamReader(Generic[T, GapT]):
         """
         position = self._ahead.cursor.position
         if position not in (START, self._committed) and (self._commits or not self._ahead.events):
-            await self._retry.run(lambda: self._queue.commit(self.stream, position))
+            await self._retry.run(lambda: calling.commit(self._queue, self.stream, position))
             self._committed = position
 
     async def _decode(self, found: Sequence[Stored]) -> list[Record | StreamqError]:
@@ -349,8 +365,7 @@ class StreamReader(Generic[T, GapT]):
         async def read() -> Sequence[Stored]:
             nonlocal attempts
             attempts += 1
-            return await self._queue.read(
-                self.stream,
+            return await self._reads.read(
                 self._position,
                 max_records=_READ_RECORDS,
                 max_bytes=self._read_bytes,
@@ -370,7 +385,7 @@ class StreamReader(Generic[T, GapT]):
             return
         self._next_existence_check = now + _EXISTENCE_SECONDS
         try:
-            await self._single_try.run(lambda: self._queue.describe(self.stream))
+            await self._single_try.run(lambda: calling.describe(self._queue, self.stream))
         except StreamNotFoundError as exc:
             raise StreamNotFoundError(
                 f"stream {self.stream} has vanished after event {self._sequencer.offset}: it has "
@@ -378,5 +393,7 @@ class StreamReader(Generic[T, GapT]):
                 backend=self._queue.backend,
                 stream=str(self.stream),
             ) from exc
+        except DriverError:
+            raise
         except StreamqError:
             return  # this proves nothing; if the backend is unavailable, the next read raises

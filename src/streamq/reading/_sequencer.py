@@ -59,6 +59,8 @@ class Sequencer:
         self.headers: dict[str, str] = {}
         self.stale_records = 0
         self.duplicate_records = 0
+        self.gaps = 0
+        """How many gaps have been returned as events."""
         self._gaps_as_events = gaps_as_events
         self._reorder_bytes = reorder_bytes
         self._reorder_records = reorder_records
@@ -273,6 +275,7 @@ class Sequencer:
             raise TrimmedError(
                 f"events {first} to {last} {self._why_missing(last + 1)}", oldest=last + 1
             )
+        self.gaps += 1
         return Gap(first, last, record.attempt)
 
     def _why_missing(self, oldest: int) -> str:

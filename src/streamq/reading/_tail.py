@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from itertools import pairwise
 
-from streamq._errors import BackendError, CapabilityError, CorruptRecordError, CursorError
+from streamq._errors import CapabilityError, CorruptRecordError, CursorError
 from streamq._events import Chunk, Reset, Seal, StreamId
 from streamq._retry import RetryPolicy
+from streamq.calling import _calls as calling
+from streamq.calling._breach import breach
+from streamq.calling._reads import Reads
 from streamq.driver import START, ChunkQueue, Stored, StreamInfo
 from streamq.records._wire import Record, RecordKind
 
@@ -86,8 +90,16 @@ class Tail:
         )
 
 
-async def read_tail(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Tail:
+async def read_tail(
+    queue: ChunkQueue, stream: StreamId, retry: RetryPolicy, *, is_new: bool = False
+) -> Tail:
     """Return where a stream stands.
+
+    Args:
+        queue: Where it is stored.
+        stream: Which stream.
+        retry: How calls are retried.
+        is_new: Whether the stream is known to have begun just now.
 
     Raises:
         StreamNotFoundError: It does not exist, or has expired.
@@ -98,7 +110,7 @@ async def read_tail(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> 
     """
     _check_readable(queue, stream)
     if queue.capabilities.fenced:
-        return await retry.run(lambda: _newest(queue, stream))
+        return await retry.run(lambda: _newest(queue, stream, is_new=is_new))
     return await _folded(queue, stream, retry)
 
 
@@ -130,7 +142,7 @@ async def newest_epoch(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) 
     """
     if queue.capabilities.fenced:
         return (await read_tail(queue, stream, retry)).state.epoch
-    return await retry.run(lambda: queue.newest_epoch(stream))
+    return await retry.run(lambda: calling.known_epoch(queue, stream))
 
 
 def _check_readable(queue: ChunkQueue, stream: StreamId) -> None:
@@ -146,7 +158,7 @@ def _check_readable(queue: ChunkQueue, stream: StreamId) -> None:
 
 async def _folded(queue: ChunkQueue, stream: StreamId, retry: RetryPolicy) -> Tail:
     """Read the whole of a stream whose backend does not fence."""
-    info = await retry.run(lambda: queue.describe(stream))
+    info = await retry.run(lambda: calling.describe(queue, stream))
     fold = Fold(queue, stream, retry)
     await fold.advance()
     return fold.tail(info)
@@ -156,26 +168,23 @@ async def _describe(
     queue: ChunkQueue, stream: StreamId, count: int
 ) -> tuple[StreamInfo, list[Record]]:
     """Return the description of a stream and its newest records, newest first, at least one."""
-    info = await queue.describe(stream, last=count)
-    if not info.last:
-        raise BackendError(
-            f"backend {queue.backend!r} knows stream {stream} and returned none of its newest "
-            f"{count} records: they were removed by something else than streamq, or the driver's "
-            "describe(last=...) returns too few; delete the stream to begin again",
-            backend=queue.backend,
-            stream=str(stream),
-        )
+    info = await calling.describe(queue, stream, last=count)
     return info, [decode(stored, queue, stream) for stored in info.last]
 
 
-async def _newest(queue: ChunkQueue, stream: StreamId, *, latest: bool = False) -> Tail:
+async def _newest(
+    queue: ChunkQueue, stream: StreamId, *, latest: bool = False, is_new: bool = False
+) -> Tail:
     """Read the newest records of a backend that fences: none of them is stale."""
     count = _FIRST_RECORDS
     while True:
         info, records = await _describe(queue, stream, count)
+        _check_order(records, queue, stream)
         is_all = len(records) < count
         state = fold_tail(records)
         if state is None and is_all:
+            if not is_new and info.records != len(records):
+                await _check_complete(info, queue, stream)
             # These are all records, and no attempt stored more than its opening.
             state = Sequencer()
             for record in reversed(records):
@@ -194,6 +203,36 @@ async def _newest(queue: ChunkQueue, stream: StreamId, *, latest: bool = False) 
         count = max(count * _GROWTH, needed)
 
 
+def _check_order(records: list[Record], queue: ChunkQueue, stream: StreamId) -> None:
+    """Refuse records that are not the newest first: numbering from them would lose events."""
+    places = [(record.epoch, record.offset, record.part) for record in records]
+    if any(newer <= older for newer, older in pairwise(places)):
+        raise breach(
+            f"describe() returned the records of stream {stream} in another order than the newest "
+            "first, or one of them twice",
+            "StreamInfo.last",
+            backend=queue.backend,
+            stream=stream,
+        )
+
+
+async def _check_complete(info: StreamInfo, queue: ChunkQueue, stream: StreamId) -> None:
+    """Refuse a description that leaves out records: the stream would be numbered anew.
+
+    Called where all that is known of the stream are openings of attempts. Those are few, and a
+    driver that returns fewer records than it was asked for looks the same.
+    """
+    oldest = await Reads(queue, stream).read(START, max_records=1, max_bytes=1, max_wait=0.0)
+    if oldest and oldest[0].data not in {stored.data for stored in info.last}:
+        raise breach(
+            f"describe() returned {len(info.last)} records of stream {stream} as if they were "
+            "all, and an older one is stored",
+            "StreamInfo.last",
+            backend=queue.backend,
+            stream=stream,
+        )
+
+
 async def _latest_of_newest_epoch(queue: ChunkQueue, stream: StreamId) -> Cursor | None:
     """Return the place before the latest value, if the newest records of a stream show it.
 
@@ -204,7 +243,7 @@ async def _latest_of_newest_epoch(queue: ChunkQueue, stream: StreamId) -> Cursor
         ``None`` if only reading the whole stream can tell: the newest epoch has stored nothing but
         its opening yet, or a record twice, or an even newer one has begun.
     """
-    epoch = await queue.newest_epoch(stream)
+    epoch = await calling.known_epoch(queue, stream)
     count = _FIRST_RECORDS
     while True:
         info, records = await _describe(queue, stream, count)
@@ -264,6 +303,10 @@ class Fold:
     opening: bytes | None = None
     _whole: str = START
     _latest: Cursor | None = None
+    _reads: Reads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reads = Reads(self.queue, self.stream)
 
     async def advance(self, until: bytes | None = None) -> bool:
         """Read on to the newest record, or only to a given one; return whether that one was found.
@@ -294,8 +337,7 @@ class Fold:
         return Tail(info, state, cursor, self.position, self.opening, self._latest)
 
     async def _read(self, max_bytes: int) -> list[Stored]:
-        found = await self.queue.read(
-            self.stream,
+        found = await self._reads.read(
             self.position,
             max_records=_PAGE_RECORDS,
             max_bytes=max_bytes,

@@ -20,6 +20,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from streamq._errors import ConfigurationError
 from streamq._settings import Settings, load_settings
+from streamq.calling import _calls as calling
+from streamq.calling._queues import check_queue
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import open_queue
 
@@ -211,6 +213,8 @@ class StreamqPlugin(SimplePlugin):
         async with self._lock:
             if self._resources is None:
                 settings = self._given_settings or load_settings()
+                if self._given is not None:
+                    check_queue(self._given)
                 self._resources = (self._given or await open_queue(settings), settings)
             self._workers += 1
             return self._resources
@@ -222,7 +226,7 @@ class StreamqPlugin(SimplePlugin):
                 return
             (queue, _), self._resources = self._resources, None
             if queue is not self._given:
-                await queue.aclose()
+                await calling.close(queue)
 
 
 _ACTIVITIES: tuple[Callable[..., Any], ...] = (

@@ -22,6 +22,7 @@ from streamq._errors import (
 from streamq._events import Event, Seal, StreamId
 from streamq._executions import Execution
 from streamq._settings import Settings, load_settings
+from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import open_queue, open_reader, stream_id
 from streamq.reading._reader import StreamReader
@@ -273,7 +274,7 @@ class Subscription(Generic[T]):
         queue = self._given or self._owned
         assert queue is not None
         try:
-            await queue.describe(stream)
+            await calling.describe(queue, stream)
         except StreamNotFoundError:
             return False
         return True
@@ -313,4 +314,4 @@ class Subscription(Generic[T]):
     async def _close_queue(self) -> None:
         owned, self._owned = self._owned, None
         if owned is not None:
-            await owned.aclose()
+            await calling.close(owned)

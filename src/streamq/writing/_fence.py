@@ -13,6 +13,7 @@ import dataclasses
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._retry import RetryPolicy
+from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, fenced_error
 
 
@@ -74,7 +75,7 @@ class Fence:
             await self._check(self._retry)
 
     async def _check(self, retry: RetryPolicy) -> None:
-        newest = await retry.run(lambda: self._queue.newest_epoch(self._stream))
+        newest = await retry.run(lambda: calling.known_epoch(self._queue, self._stream))
         self._next_check = self._clock() + self.seconds
         if newest > self._epoch:
             raise fenced_error(self._queue.backend, self._stream, epoch=self._epoch, newest=newest)

@@ -12,6 +12,7 @@ from functools import partial
 from streamq._errors import CorruptRecordError, SerializationError
 from streamq._events import Chunk, Reset, StreamId
 from streamq._retry import RetryPolicy
+from streamq.calling._reads import Reads
 from streamq.driver import START, ChunkQueue, Stored
 from streamq.reading._sequencer import Sequencer
 from streamq.records._codec import Codec, reveal
@@ -71,8 +72,9 @@ async def durable_fingerprints(
     sequencer = Sequencer(gaps_as_events=True)
     found = Fingerprints()
     position = START
+    reads = Reads(queue, stream)
     while sequencer.epoch < epoch:
-        records = await retry.run(partial(_read, queue, stream, position))
+        records = await retry.run(partial(_read, reads, position))
         if not records:
             break
         for stored in records:
@@ -92,7 +94,7 @@ async def durable_fingerprints(
     return found
 
 
-async def _read(queue: ChunkQueue, stream: StreamId, position: str) -> Sequence[Stored]:
-    return await queue.read(
-        stream, position, max_records=_READ_RECORDS, max_bytes=_READ_BYTES, max_wait=0.0
+async def _read(reads: Reads, position: str) -> Sequence[Stored]:
+    return await reads.read(
+        position, max_records=_READ_RECORDS, max_bytes=_READ_BYTES, max_wait=0.0
     )

@@ -14,6 +14,7 @@ from datetime import timedelta
 from streamq._errors import ChunkTooLargeError, ClosedError, StreamqError, error_text
 from streamq._events import StreamId
 from streamq._retry import RetryPolicy
+from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, Entry, Home
 from streamq.records._codec import Codec, conceal
 from streamq.records._wire import SealBody
@@ -187,7 +188,7 @@ class Sender:
     async def _send(self, batch: Batch) -> None:
         ttl = self._sealed_ttl if batch.seals else None
         entries = await self._entries(batch)
-        await self._retry.run(lambda: self._queue.append(self._stream, entries, ttl=ttl))
+        await self._retry.run(lambda: calling.append(self._queue, self._stream, entries, ttl=ttl))
         if batch.seals and self._fence is not None:
             # A stored seal counts only if no newer attempt was opened before it.
             await self._fence.check()

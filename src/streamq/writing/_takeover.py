@@ -19,6 +19,8 @@ from streamq._errors import (
 )
 from streamq._events import StreamId
 from streamq._retry import RetryPolicy
+from streamq.calling import _calls as calling
+from streamq.calling._breach import breach
 from streamq.driver import ChunkQueue, Entry
 from streamq.reading._cursor import Progress
 from streamq.reading._sequencer import Sequencer
@@ -113,6 +115,14 @@ async def _try(
         if is_by_clock:
             return None
         raise
+    if state.epoch < mine.epoch:
+        raise breach(
+            f"the record that opens epoch {mine.epoch} of stream {stream} was acknowledged, and "
+            f"then only epoch {state.epoch} found",
+            "ChunkQueue.append and ChunkQueue.describe",
+            backend=queue.backend,
+            stream=stream,
+        )
     if won != mine.data:
         if is_by_clock and state.epoch == mine.epoch:
             return None
@@ -133,16 +143,25 @@ async def _without_replay(
         )
 
     async def newest_epoch() -> int:
-        return await retry.run(lambda: queue.newest_epoch(stream))
+        return await retry.run(lambda: calling.known_epoch(queue, stream))
 
     earlier, attempts = await newest_epoch(), 0
     with contextlib.suppress(StreamNotFoundError):
-        attempts = (await retry.run(lambda: queue.describe(stream))).attempts or 0
+        attempts = (await retry.run(lambda: calling.describe(queue, stream))).attempts or 0
     mine = entry(earlier)
     if earlier == mine.epoch:
         raise _superseded(mine.epoch, earlier, queue, stream)
-    await retry.run(lambda: queue.append(stream, [mine]))
-    if (newest := await newest_epoch()) != mine.epoch:
+    await retry.run(lambda: calling.append(queue, stream, [mine]))
+    newest = await newest_epoch()
+    if newest < mine.epoch:
+        raise breach(
+            f"newest_epoch() returned {newest} although epoch {mine.epoch} has been opened (unless "
+            "the stream was deleted at that moment)",
+            "ChunkQueue.newest_epoch",
+            backend=queue.backend,
+            stream=stream,
+        )
+    if newest != mine.epoch:
         raise _superseded(mine.epoch, newest, queue, stream)
     return Beginning(Progress(mine.epoch, attempts + 1), needs_reset=earlier > 0)
 
@@ -162,14 +181,14 @@ async def _with_fence(
     queue: ChunkQueue, stream: StreamId, entry: MakeEntry, retry: RetryPolicy
 ) -> tuple[Sequencer, bytes | None, Entry]:
     # Nothing is appended to a sealed stream: another OPEN would renew its time to live.
-    newest = 0
+    newest, is_new = 0, True
     with contextlib.suppress(StreamNotFoundError):
         state = (await read_tail(queue, stream, retry)).state
         _refuse_sealed(state, queue, stream)
-        newest = state.epoch
+        newest, is_new = state.epoch, False
     mine = entry(newest)
-    await retry.run(lambda: queue.append(stream, [mine]))
-    tail = await read_tail(queue, stream, retry)
+    await retry.run(lambda: calling.append(queue, stream, [mine]))
+    tail = await read_tail(queue, stream, retry, is_new=is_new)
     _refuse_sealed(tail.state, queue, stream)
     return tail.state, tail.opening, mine
 
@@ -181,7 +200,7 @@ async def _with_order(
     await fold.advance()
     _refuse_sealed(fold.state, queue, stream)
     mine = entry(fold.state.epoch)
-    await retry.run(lambda: queue.append(stream, [mine]))
+    await retry.run(lambda: calling.append(queue, stream, [mine]))
     if not await fold.advance(until=mine.data):
         raise BackendError(
             f"backend {queue.backend!r} has acknowledged the record that opens epoch "

@@ -10,6 +10,7 @@ from temporalio import activity
 from streamq._errors import ChunkTooLargeError, StreamNotFoundError, StreamqError
 from streamq._events import Chunk, Event, Reset, Seal, StreamId
 from streamq._settings import Settings
+from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue
 from streamq.opening._open import open_reader, stream_id
 from streamq.reading._reader import StreamReader
@@ -177,7 +178,7 @@ class _PollRun:
     async def _exists(self, *, with_records: bool = False) -> bool:
         """Whether the stream exists and, if requested, has records."""
         try:
-            info = await self._queue.describe(self._reader.stream)
+            info = await calling.describe(self._queue, self._reader.stream)
         except StreamNotFoundError:
             return False
         return not with_records or info.records != 0

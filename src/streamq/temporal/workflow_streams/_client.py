@@ -18,6 +18,7 @@ from temporalio.converter import DataConverter
 
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._settings import Settings, load_settings
+from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import describe, open_queue, open_reader
 from streamq.temporal._closing import ClosingWatch
@@ -346,7 +347,7 @@ class WorkflowStreamClient:
                 await log.aclose()
         finally:
             if opened is not None:
-                await opened.aclose()
+                await calling.close(opened)
 
     async def _first_run_id(self) -> str:
         context = current.get()

@@ -16,6 +16,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 from streamq._errors import FencedError, SealedError, StreamNotFoundError, StreamqError
 from streamq._events import Chunk, StreamId
+from streamq.calling import _calls as calling
 from streamq.opening._open import open_reader, open_writer, retry_policy
 from streamq.reading._tail import newest_epoch
 from streamq.temporal._failure import application_error, shown_to_readers
@@ -116,7 +117,7 @@ async def _seal_topics(request: EndTopicsRequest, context: ActivityContext) -> l
 async def _topics(context: ActivityContext, registry: StreamId) -> list[str]:
     retry = retry_policy(context.settings, context.queue, registry)
     try:
-        await retry.run(lambda: context.queue.describe(registry))
+        await retry.run(lambda: calling.describe(context.queue, registry))
     except StreamNotFoundError:
         return []
     found: dict[str, None] = {}

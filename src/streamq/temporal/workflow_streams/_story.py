@@ -13,6 +13,7 @@ from itertools import repeat
 from streamq._errors import CorruptRecordError, SerializationError
 from streamq._events import Chunk, Event, Gap, Reset, StreamId
 from streamq._retry import RetryPolicy
+from streamq.calling._reads import Reads
 from streamq.driver import START, ChunkQueue, Stored
 from streamq.reading._sequencer import Sequencer
 from streamq.records._codec import Codec, reveal
@@ -201,6 +202,7 @@ class StoryReader:
         self._codec = codec
         self._sequencer = Sequencer(gaps_as_events=True)
         self._position = START
+        self._reads = Reads(queue, stream)
 
     @property
     def epoch(self) -> int:
@@ -241,8 +243,7 @@ class StoryReader:
         return is_there
 
     async def _read(self) -> Sequence[Stored]:
-        return await self._queue.read(
-            self._stream,
+        return await self._reads.read(
             self._position,
             max_records=_READ_RECORDS,
             max_bytes=_READ_BYTES,
