@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import coverage
 
 _TIMED_OUT = "Timeout ("
-_MOST_HUNG = 2
+_MOST_HUNG = 3
 
 
 def pytest_configure(config: pytest.Config) -> None:

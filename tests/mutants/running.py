@@ -27,7 +27,7 @@ _MEMORY_BYTES = 4 * 2**30
 _PRINTED = 4_000
 _IMPORT = ""
 _START_SECONDS = 60.0  # for imports and servers, on a loaded machine
-_CHECK_SECONDS = 15.0  # at least, for one check
+_CHECK_SECONDS = 20.0  # at least, for one check
 _SLOWER = 5.0  # so many times as long as on the sound driver may a check take
 _OPTIONS = (
     *("-q", "-n", "0", "--no-header", "-p", "no:cacheprovider", "-p", "tests.mutants.plugin"),

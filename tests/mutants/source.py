@@ -91,6 +91,7 @@ class Place:
         source: The module.
         function: Qualified name of the innermost function or class; empty outside of all.
         is_called: Whether it is inside a function, so that not only the import executes it.
+        is_async: Whether the innermost function is a coroutine: until it awaits, nobody else runs.
         returns: What the function is annotated to return.
         unit: Span of the innermost simple statement, or of the head of a compound one.
     """
@@ -98,6 +99,7 @@ class Place:
     source: Source
     function: str
     is_called: bool
+    is_async: bool
     returns: str
     unit: Span
 
@@ -108,7 +110,7 @@ def walk(source: Source, left_out: Collection[str] = ()) -> Iterator[tuple[cst.C
     Left out are imports, annotations, decorators, docstrings, lines in the log, the texts of
     messages, and whatever has a qualified name in ``left_out``.
     """
-    place = Place(source, "", False, "", (0, 0))
+    place = Place(source, "", False, False, "", (0, 0))
     for child in source.tree.body:
         yield from _walk(child, place, frozenset(left_out))
 
@@ -123,13 +125,11 @@ def _walk(
         name = f"{place.function}.{node.name.value}".lstrip(".")
         if name in left_out:
             return
-        is_function = isinstance(node, cst.FunctionDef)
-        returns = ""
-        if isinstance(node, cst.FunctionDef) and node.returns is not None:
-            returns = source.of(node.returns.annotation)
-        place = replace(
-            place, function=name, is_called=place.is_called or is_function, returns=returns
-        )
+        place = replace(place, function=name)
+        if isinstance(node, cst.FunctionDef):
+            returns = "" if node.returns is None else source.of(node.returns.annotation)
+            is_async = node.asynchronous is not None
+            place = replace(place, is_called=True, is_async=is_async, returns=returns)
     place = replace(place, unit=_unit(node, source) or place.unit)
     yield node, place
     for child in _children(node):

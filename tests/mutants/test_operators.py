@@ -53,8 +53,8 @@ _EXAMPLES: dict[str, tuple[str, list[str]]] = {
     ),
     "statements-swapped": ("store()\nawait self.ready()", ["await self.ready()\nstore()"]),
     "wake-up-early": (
-        "store(a)\ncount(a)\nfor waiter in self.waiters:\n    waiter.wake()",
-        ["for waiter in self.waiters:\n    waiter.wake()\nstore(a)\ncount(a)"],
+        "await store(a)\ncount(a)\nfor waiter in self.waiters:\n    waiter.wake()",
+        ["for waiter in self.waiters:\n    waiter.wake()\nawait store(a)\ncount(a)"],
     ),
     "lock-left-out": (
         "async with self._lock:\n    store()",
@@ -166,6 +166,13 @@ def test_a_driver_may_declare_less_than_it_can_do() -> None:
     """It is no fault, so no check could find it."""
     declared = "c = Capabilities(replay=True, durable=False)"
     assert _changed("constant", declared) == ["c = Capabilities(replay=True, durable=True)"]
+
+
+def test_steps_between_which_nobody_runs_are_not_exchanged() -> None:
+    """Until a coroutine awaits, no other task can see which of two steps came first."""
+    operators = ("statements-swapped", "wake-up-early")
+    steps = _source("self.store(a)\nself.wake()")
+    assert [name for name in operators if _changed(name, steps)] == []
 
 
 def test_a_step_is_not_moved_before_what_it_needs() -> None:

@@ -136,7 +136,8 @@ def _swaps(node: cst.CSTNode, place: Place, *, of_awaits: bool) -> Iterator[Edit
         does = [has(each, cst.Call, cst.Await) for each in (first, second)]
         waits = [has(each, cst.Await) for each in (first, second)]
         acts = [_kept_values(each) is not None for each in small]
-        if all(waits) is of_awaits and (all(does) or (any(waits) and any(acts))):
+        matters = any(waits) or not place.is_async  # in between, others can run
+        if all(waits) is of_awaits and matters and (all(does) or any(acts)):
             start, middle = place.source.span(first)
             other, end = place.source.span(second)
             text = place.source.text
@@ -168,8 +169,9 @@ def wake_up_early(node: cst.CSTNode, place: Place) -> Iterator[Edit]:
         first = 0
         while first < at and not all(_may_swap(each, statement) for each in there[first:at]):
             first += 1
-        if first == at:
-            continue
+        crossed = there[first:at]
+        if not crossed or (place.is_async and not any(has(e, cst.Await) for e in crossed)):
+            continue  # nobody else can run in between
         start, end = source.span(there[first])[0], source.span(there[at - 1])[1]
         moved = f"{text.rstrip()}\n{source.indentation(start)}{source.text[start:end]}"
         yield Edit(start, source.span(statement)[1], moved)
