@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from .campaign import Campaign
 from .drivers import DRIVERS, DriverUnderTest, find_driver
@@ -143,13 +142,10 @@ def _line(mutant: Mutant) -> str:
 
 
 def _print_left_out(console: Console, drivers: Sequence[DriverUnderTest]) -> None:
-    table = Table(title="Code that is not changed", title_justify="left")
-    for name in ("driver", "code", "reason"):
-        table.add_column(name)
     for driver in drivers:
         for code, reason in driver.left_out.items():
-            table.add_row(driver.name, code, reason)
-    console.print(table)
+            text = f"{driver.name} {code}: {reason}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 """The top of the checkout."""
 
+_DROPPED = (
+    "what a process still knows of a store whose last queue was closed, and what a fork does not, "
+    "is a promise of this driver alone; see test_memory.py"
+)
 _DOCTOR = "what `streamq doctor` says is no part of the contract"
 _SETTINGS = "settings are described by documents and tests of their own"
 _HARNESS = "a part of the kit's side, not of the driver"
@@ -72,14 +76,8 @@ DRIVERS = (
         left_out={
             "streamq.memory:MemorySettings": _SETTINGS,
             "streamq.memory:MemoryDriver.examine": _DOCTOR,
-            **{
-                f"streamq.memory:{name}": "what a process still knows of a store whose last queue "
-                "was closed, or in a fork, is this driver's own promise; see test_memory.py"
-                for name in (
-                    *("_Stores.reset", "_Stores.was_dropped", "_Stores.begin"),
-                    *("_Stores._on_dropped", "_raise_dropped"),
-                )
-            },
+            "streamq.memory:_Stores": _DROPPED,
+            "streamq.memory:_raise_dropped": _DROPPED,
         },
     ),
     _kit("directory", DirectorySettings=_SETTINGS),

@@ -84,8 +84,8 @@ _EXAMPLES: dict[str, tuple[str, list[str]]] = {
     ),
     "argument-dropped": ("describe(stream, last=1)", ["describe(stream)"]),
     "argument-empty": (
-        "return StreamInfo(stream, (), records)",
-        ["return StreamInfo(stream, (), None)"],
+        "return StreamInfo(stream, last, records)",
+        ["return StreamInfo(stream, (), records)"],
     ),
     "arithmetic": ("size += len(data)", ["size -= len(data)"]),
     "result-dropped": ("return found", ["return []"]),

@@ -13,6 +13,9 @@ from .registry import operator
 # Larger ones are tunings: nobody promises that 10 are not 11.
 _LARGEST_CONSTANT = 3
 _TEXTS = {"backend", "stream", "name", "daemon", "strict", "description", "detail", "remedy"}
+# A driver may leave these unknown: their places in StreamInfo, and their names.
+_OPTIONAL = (2, 3)
+_OPTIONAL_NAMES = {"records", "size_bytes"}
 _ARITHMETIC = {
     "+": "-",
     "-": "+",
@@ -109,18 +112,21 @@ def argument_dropped(node: cst.CSTNode, place: Place) -> Iterator[Edit]:
         return
     arguments = _arguments(node, place)
     for at, argument in enumerate(node.args):
-        if argument.keyword is not None and argument.keyword.value not in _TEXTS:
+        if argument.keyword is not None and argument.keyword.value not in (
+            _TEXTS | _OPTIONAL_NAMES
+        ):
             yield _with_arguments(node, place, arguments[:at] + arguments[at + 1 :])
 
 
 @operator("argument-empty", "something known is not reported")
 def argument_empty(node: cst.CSTNode, place: Place) -> Iterator[Edit]:
-    """Pass ``None`` for an argument without a name that is itself computed by a call."""
-    if isinstance(node, cst.Call) and place.source.of(node.func).endswith(("Info", "Stored")):
+    """Describe a stream without its newest records, or without its expiry."""
+    if isinstance(node, cst.Call) and place.source.of(node.func).endswith("StreamInfo"):
         arguments = _arguments(node, place)
         for at, argument in enumerate(node.args[1:], start=1):
-            if argument.keyword is None and arguments[at] not in ("None", "()"):
-                empty = "()" if "StreamInfo" in place.source.of(node.func) and at == 1 else "None"
+            is_promised = argument.keyword is None and at not in _OPTIONAL
+            if is_promised and arguments[at] not in ("None", "()"):
+                empty = "()" if at == 1 else "None"
                 changed = [*arguments[:at], empty, *arguments[at + 1 :]]
                 yield _with_arguments(node, place, changed)
 
