@@ -20,6 +20,7 @@ from .running import Sound, Verdict
 
 _KINDS = (CAUGHT, SURVIVED, UNREACHED, HUNG, EQUIVALENT)
 _NAMED_CHECKS = 6
+_ENOUGH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ class Counts:
 
     @property
     def has_too_many_equivalent(self) -> bool:
-        """Whether more were called equivalent than is believable."""
-        return self.of[EQUIVALENT] > MOST * self.tried
+        """Whether more were called equivalent than is believable, among enough to say so."""
+        return self.tried >= _ENOUGH and self.of[EQUIVALENT] > MOST * self.tried
 
     def line(self, seed: int) -> str:
         """Return the last line of a run."""

@@ -26,6 +26,7 @@ PATIENCE_SECONDS = 5.0
 _MEMORY_BYTES = 4 * 2**30
 _PRINTED = 4_000
 _IMPORT = ""
+_UNKNOWN_SECONDS = 5.0
 _START_SECONDS = 60.0  # for imports and servers, on a loaded machine
 _CHECK_SECONDS = 20.0  # at least, for one check
 _SLOWER = 5.0  # so many times as long as on the sound driver may a check take
@@ -50,7 +51,7 @@ class Sound:
         lines: Which of these checks execute a line, by file and line; and ``""`` if the import
             does.
         skipped: The checks that were skipped.
-        unsteady: Checks that failed once and passed then; they judge nothing.
+        unsteady: Checks that failed once and passed with more patience; they judge nothing.
         total_seconds: How long all of it took.
     """
 
@@ -61,14 +62,23 @@ class Sound:
     total_seconds: float
 
     def executing(self, mutant: Mutant) -> list[str]:
-        """Return the checks that execute a mutant's lines, quickest first."""
+        """Return the checks that execute a mutant's lines, quickest first.
+
+        For what the import executes these are all, also those that the driver as it is skips.
+        """
         of_file = self.lines.get(str(mutant.path), {})
         found: set[str] = set()
         for line in range(mutant.first_line, mutant.last_line + 1):
             found |= of_file.get(line, set())
+        found &= {*self.seconds, _IMPORT}
         if _IMPORT in found or not mutant.is_called:
-            found |= self.seconds.keys()
-        return sorted(found & self.seconds.keys(), key=self.seconds.__getitem__)
+            # A driver that declares more is held to more.
+            found = {*self.seconds, *self.skipped}
+        return sorted(found, key=self.usual_seconds)
+
+    def usual_seconds(self, check: str) -> float:
+        """Return how long a check takes on the driver as it is, or might take if it is skipped."""
+        return self.seconds.get(check, _UNKNOWN_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +135,16 @@ def observe(
     files = [str(driver.path(module)) for module in driver.modules]
     run = _run(forker, driver, measured=files, patience=patience, seconds=1800.0)
     passed = {each["check"]: each["seconds"] for each in run.checks if each["outcome"] == PASSED}
-    failed = {each["check"]: each["reason"] for each in run.checks if each["outcome"] == CAUGHT}
+    failed = [each["check"] for each in run.checks if each["outcome"] in (CAUGHT, HUNG)]
     if not run.has_ended or not passed:
         raise UnsoundDriverError(
             f"the suite {driver.suite} did not run to its end; this was printed:\n{run.printed}"
         )
     if failed:
+        # Once more, with all the patience that the kit has: a loaded machine is no fault.
         limits = dict.fromkeys(failed, 120.0)
-        for each in _run(forker, driver, limits=limits, patience=patience, seconds=600.0).checks:
+        again = _run(forker, driver, limits=limits, patience=120.0, seconds=900.0)
+        for each in again.checks:
             if each["outcome"] != PASSED:
                 raise UnsoundDriverError(
                     f"{each['check']} fails on the driver as it is: {each['reason']}"
@@ -172,8 +184,8 @@ def try_mutant(
         return Verdict(mutant, BROKEN, reason="it does not compile, or changes nothing")
     if not checks:
         return Verdict(mutant, UNREACHED)
-    limits = {name: check_seconds + _SLOWER * sound.seconds[name] for name in checks}
-    seconds = _START_SECONDS + _SLOWER * sum(sound.seconds[name] for name in checks)
+    limits = {name: check_seconds + _SLOWER * sound.usual_seconds(name) for name in checks}
+    seconds = _START_SECONDS + _SLOWER * sum(map(sound.usual_seconds, checks))
     run = _run(forker, driver, mutant=mutant, limits=limits, patience=patience, seconds=seconds)
     outcome, check, reason = _judged(run)
     return Verdict(mutant, outcome, check, reason, checks, len(run.checks), run.seconds)

@@ -53,8 +53,8 @@ _EXAMPLES: dict[str, tuple[str, list[str]]] = {
     ),
     "statements-swapped": ("store()\nawait self.ready()", ["await self.ready()\nstore()"]),
     "wake-up-early": (
-        "await store(a)\ncount(a)\nfor waiter in self.waiters:\n    waiter.wake()",
-        ["for waiter in self.waiters:\n    waiter.wake()\nawait store(a)\ncount(a)"],
+        "check(a)\nawait store(a)\nfor waiter in self.waiters:\n    waiter.wake()",
+        ["check(a)\nfor waiter in self.waiters:\n    waiter.wake()\nawait store(a)"],
     ),
     "lock-left-out": (
         "async with self._lock:\n    store()",

@@ -98,6 +98,14 @@ def test_line_that_no_check_executes_is_not_run(forker: Forker) -> None:
     assert try_mutant(forker, LOG, mutant, SOUND).outcome == UNREACHED
 
 
+def test_capability_is_proved_by_checks_that_the_sound_driver_skips(forker: Forker) -> None:
+    """A driver that declares too much is caught by just these."""
+    skipped = f"{LOG.suite}::test_stream_expires_after_its_ttl"
+    sound = Sound({}, {}, (skipped,), (), 1.0)
+    verdict = try_mutant(forker, LOG, _mutant("expires=False,", "expires=True,"), sound)
+    assert (verdict.outcome, verdict.check) == (CAUGHT, skipped)
+
+
 def test_processes_of_a_check_have_the_mutant_too(tmp_path: Path) -> None:
     """Otherwise the other process of a check would run a sound driver."""
     mutant = _mutant('backend = "log"', 'backend = "changed"')

@@ -159,22 +159,17 @@ def statements_swapped(node: cst.CSTNode, place: Place) -> Iterator[Edit]:
 
 @operator("wake-up-early", "readers are woken before there is something to read")
 def wake_up_early(node: cst.CSTNode, place: Place) -> Iterator[Edit]:
-    """Move what wakes somebody to the beginning of its block."""
+    """Exchange what wakes somebody and the step before it."""
     source, there = place.source, _statements(node)
-    for at, statement in enumerate(there):
-        text = source.of(statement)
-        is_block = isinstance(statement, cst.With | cst.For)
-        if at == 0 or not _WAKES.search(text) or not (is_block or _is_call(_only(statement))):
-            continue
-        first = 0
-        while first < at and not all(_may_swap(each, statement) for each in there[first:at]):
-            first += 1
-        crossed = there[first:at]
-        if not crossed or (place.is_async and not any(has(e, cst.Await) for e in crossed)):
-            continue  # nobody else can run in between
-        start, end = source.span(there[first])[0], source.span(there[at - 1])[1]
-        moved = f"{text.rstrip()}\n{source.indentation(start)}{source.text[start:end]}"
-        yield Edit(start, source.span(statement)[1], moved)
+    for step, wake in pairwise(there):
+        text = source.of(wake)
+        wakes = isinstance(wake, cst.With | cst.For) or _is_call(_only(wake))
+        acts = has(step, cst.Call, cst.Await) and not isinstance(step, cst.FunctionDef)
+        matters = has(step, cst.Await) or not place.is_async  # in between, others can run
+        if wakes and acts and matters and _WAKES.search(text) and _may_swap(step, wake):
+            start, end = source.span(step)
+            moved = f"{text.rstrip()}\n{source.indentation(start)}{source.text[start:end].rstrip()}"
+            yield Edit(start, source.span(wake)[1], moved)
 
 
 def _contexts(node: cst.CSTNode, place: Place, *, locks: bool) -> Iterator[Edit]:
