@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -98,6 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(_line(mutant), markup=False, highlight=False, soft_wrap=True)
         return 0
     console.print(f"mutants: seed={seed}", highlight=False)
+    # A shell starts background jobs with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         verdicts = campaign.run(console)
     except UnsoundDriverError as exc:

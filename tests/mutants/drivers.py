@@ -101,11 +101,26 @@ DRIVERS = (
             "streamq._sqlite._driver:SqliteDriver.examine": _DOCTOR,
             "streamq._sqlite._doorbells": "wakes other processes sooner than the poll that is the "
             "promise; its own tests kill processes and remove files",
-            "streamq._sqlite._file": "notices files that are removed or replaced under an open "
-            "queue, which no other backend has; tested by test_sqlite_removed_files.py",
-            "streamq._sqlite._open_files": "the same, for the connections of one process",
-            "streamq._sqlite._reserve": "keeps disk space for deleting; needs a full file system, "
-            "tested by test_sqlite_full_disk.py",
+            **dict.fromkeys(
+                (
+                    *("streamq._sqlite._file", "streamq._sqlite._open_files"),
+                    "streamq._sqlite._thread:ConnectionThread._check_file",
+                    "streamq._sqlite._thread:_merge_log",
+                    "streamq._sqlite._reading:ReadingThread.nudge",
+                    "streamq._sqlite._writing:WritingThread.nudge",
+                ),
+                "files that are removed or replaced under an open queue, which no other backend "
+                "has; tested by test_sqlite_removed_files.py",
+            ),
+            **dict.fromkeys(
+                ("streamq._sqlite._reserve", "streamq._sqlite._schema:connect_alone"),
+                "deleting on a full disk needs a full file system; see test_sqlite_full_disk.py",
+            ),
+            **dict.fromkeys(
+                ("streamq._sqlite._schema:_use_wal", "streamq._sqlite._schema:_is_current"),
+                "files of other applications, and those that another process creates at the same "
+                "moment; tested by test_sqlite_opening.py and test_sqlite_processes.py",
+            ),
         },
     ),
     DriverUnderTest(

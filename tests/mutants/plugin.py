@@ -67,13 +67,16 @@ class Judge:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Keep the checks that are wanted, in the order that is wanted."""
+        """Keep the kit's own checks, those that are wanted, in the order that is wanted."""
+        items[:] = [item for item in items if _is_of_the_kit(item)]
         if self._limits is not None:
             found = {item.nodeid: item for item in items}
             items[:] = [found[name] for name in self._limits if name in found]
             for item in items:
                 item.add_marker(pytest.mark.timeout(self._limits[item.nodeid]), append=False)
-        self.write(collected=len(items))
+        suites = {getattr(item, "cls", None) for item in items}
+        virtual = all(getattr(suite, "virtual_time", False) for suite in suites)
+        self.write(collected=len(items), virtual=virtual)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(
@@ -115,6 +118,12 @@ class Judge:
             for path in data.measured_files():
                 self.write(path=path, lines=data.contexts_by_lineno(path))
         self.write(ended=True)
+
+
+def _is_of_the_kit(item: pytest.Item) -> bool:
+    """Whether it is a check of the kit, and none that the driver's author has added to the suite."""
+    function = getattr(item, "function", None)
+    return str(getattr(function, "__module__", "")).startswith("streamq.testing.")
 
 
 def _shorten_patience(seconds: float) -> None:
