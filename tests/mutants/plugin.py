@@ -121,7 +121,7 @@ class Judge:
 
 
 def _is_of_the_kit(item: pytest.Item) -> bool:
-    """Whether it is a check of the kit, and none that the driver's author has added to the suite."""
+    """Whether it is a check of the kit, and none that the suite's author has added."""
     function = getattr(item, "function", None)
     return str(getattr(function, "__module__", "")).startswith("streamq.testing.")
 
