@@ -37,6 +37,7 @@ class Mutant:
         last_line: Its last line.
         is_called: Whether it is inside a function; otherwise only the import executes it.
         edit: What is changed.
+        text: The module as it was when the mutants were listed.
     """
 
     driver: str
@@ -51,6 +52,7 @@ class Mutant:
     last_line: int
     is_called: bool
     edit: Edit = field(repr=False)
+    text: str = field(repr=False)
 
     @property
     def key(self) -> tuple[str, str, str, str, str, str, int]:
@@ -74,13 +76,12 @@ class Mutant:
 
     def source(self) -> str:
         """Return the changed text of the module."""
-        return self.edit.applied_to(self.path.read_text(encoding="utf-8"))
+        return self.edit.applied_to(self.text)
 
     def diff(self) -> str:
         """Return the change as a unified diff without context, and without names of files."""
-        old = self.path.read_text(encoding="utf-8")
         lines = difflib.unified_diff(
-            old.splitlines(), self.edit.applied_to(old).splitlines(), n=0, lineterm=""
+            self.text.splitlines(), self.source().splitlines(), n=0, lineterm=""
         )
         return "\n".join(line for line in lines if line[:3] not in ("---", "+++"))
 
@@ -91,7 +92,7 @@ class Mutant:
             compile(tree, str(self.path), "exec")
         except (SyntaxError, ValueError):
             return False
-        return ast.dump(tree) != ast.dump(ast.parse(self.path.read_text(encoding="utf-8")))
+        return ast.dump(tree) != ast.dump(ast.parse(self.text))
 
 
 def mutants_of(driver: DriverUnderTest) -> list[Mutant]:
@@ -131,6 +132,7 @@ def _mutants_in(driver: DriverUnderTest, module: str) -> Iterator[Mutant]:
                     last_line=source.line(max(start, end - 1)),
                     is_called=place.is_called and not _is_head_of_function(unit),
                     edit=edit,
+                    text=source.text,
                 )
 
 

@@ -50,6 +50,7 @@ def _mutant(old: str, new: str) -> Mutant:
         last_line=1,
         is_called=False,
         edit=Edit(start, start + len(old), new),
+        text=text,
     )
 
 
