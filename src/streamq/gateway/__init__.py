@@ -12,7 +12,8 @@ From the outside in:
 * ``_follower``: reads a stream for one client. ``_hub``: reads its live events for all clients.
   ``_catch_up``: reads the others, in pages.
 * ``_ring``, ``_pages``, ``_frames``, ``_places``: encoded events in memory, and their places.
-* ``_clients``, ``_turns``, ``_pacer``: bounds, and who comes next. ``_options``: their values.
+* ``_clients``, ``_questions``, ``_turns``, ``_pacer``: bounds, and who comes next; ``_options``
+  has their values.
 * ``_failure_log``, ``_log_limit``: what is logged, and how often.
 * ``_server``: runs the application in the current event loop. ``_listener``, ``_http_protocol``,
   ``_descriptors``: its connections. ``_server_watch``: notices that any server stops.

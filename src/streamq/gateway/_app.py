@@ -223,7 +223,7 @@ async def _events(request: Request, stream: StreamId) -> Response:
 async def _status(request: Request, stream: StreamId) -> Response:
     gateway = _gateway(request)
     try:
-        async with gateway.query(gateway.client_of(request.scope)) as queue:
+        async with gateway.questions.ask(gateway.client_of(request.scope)) as queue:
             status = await describe(stream, queue=queue, settings=gateway.brief_settings)
     except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
         raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
@@ -251,7 +251,7 @@ async def _list(request: Request) -> Response:
     gateway = _gateway(request)
     prefix = request.query_params.get("prefix", "")
     limit = int(_number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
-    async with gateway.query(gateway.client_of(request.scope), is_list=True) as queue:
+    async with gateway.questions.ask(gateway.client_of(request.scope), is_list=True) as queue:
         found = await _found(queue.streams(gateway.settings.tenant, prefix))
     # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)

@@ -29,12 +29,10 @@ from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
 from ._pages import ReadPlace
 from ._places import EventPlace, NamedPlace
+from ._questions import Questions
 from ._queues import Queues
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
-from ._turns import Turns
-
-_LISTS = 2
 
 
 class Stoppable(Protocol):
@@ -101,8 +99,8 @@ class Gateway:
         self._rings = RingBudget(options.rings_bytes)
         self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer())
         self._gate = Gate()
-        self._queries = Turns(options.max_queries, share(options.max_queries))
-        self._lists = Turns(_LISTS, 1)
+        self.questions = Questions(self._queues, options)
+        """Asks the backend about streams."""
         self._held = Bound(
             "open event streams", lambda: self.max_connections, lambda: share(self.max_connections)
         )
@@ -158,22 +156,6 @@ class Gateway:
             StreamqError: As for :func:`streamq.open_queue`; the next call tries again.
         """
         return await self._queues.open()
-
-    @asynccontextmanager
-    async def query(self, client: str, *, is_list: bool = False) -> AsyncIterator[ChunkQueue]:
-        """Return the queue for a question that is not about live events, when its turn comes.
-
-        Args:
-            client: Who asks.
-            is_list: Whether all streams are listed, which is done for few clients at once.
-
-        Raises:
-            GatewayLimitError: No turn came within ``queue_seconds``.
-            StreamqError: As for :meth:`open`.
-        """
-        turns = self._lists if is_list else self._queries
-        async with turns.turn(client, self.options.queue_seconds):
-            yield await self._queues.open_for_the_past()
 
     async def check_backend(self) -> str:
         """Return the name of the backend if it answers; see :meth:`Queues.check`."""
@@ -317,7 +299,7 @@ class Gateway:
 
         The place is that of a hub that others have made meanwhile, if possible.
         """
-        async with self.query(client) as queue:
+        async with self.questions.ask(client) as queue:
             hub = self._usable_hub(stream)
             if hub is not None and hub.knows(after):
                 return hub.place, None

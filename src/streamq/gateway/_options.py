@@ -9,10 +9,13 @@ import dataclasses
 import ipaddress
 from dataclasses import dataclass
 
+from streamq._capabilities import Capabilities
 from streamq._errors import ConfigurationError
 from streamq._settings import Settings
 
-_MAY_BE_NONE = ("max_connections",)
+_MAY_BE_NONE = ("max_connections", "max_queries")
+_SERVER_QUERIES = 16
+_LOCAL_QUERIES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +44,10 @@ class GatewayOptions:
         max_connections: Open event streams; ``None`` for as many as the limit of file descriptors
             leaves room for, at most 10,000. ``serve`` accepts a tenth more connections.
         max_waiting: Connections that wait for a stream that does not exist (``?wait=``).
-        max_queries: Questions to the backend at once: whether a stream exists, where it stands, the
-            list. The others wait in turn.
+        max_queries: Questions to the backend at once: whether a stream exists, where it stands. The
+            others wait in turn. ``None`` for 16, and for 2 where the backend is this machine
+            itself (no ``cross_host``): its answers take the CPU that live readers need, and more at
+            once are not answered sooner.
         queue_seconds: How long such a question may wait for its turn before it gets 503.
         client_share: Largest part of these bounds that one client may take; 1 for all of it. A
             client is an IP address (of IPv6, a network of 64 bits).
@@ -69,7 +74,7 @@ class GatewayOptions:
     max_page_reads: int = 4
     max_connections: int | None = None
     max_waiting: int = 1_000
-    max_queries: int = 16
+    max_queries: int | None = None
     queue_seconds: float = 15.0
     client_share: float = 0.5
     trusted_proxies: tuple[str, ...] = ()
@@ -110,6 +115,12 @@ class GatewayOptions:
             max_connections=settings.gateway_max_connections or None,
             trusted_proxies=tuple(each for each in proxies if each),
         )
+
+    def queries(self, capabilities: Capabilities) -> int:
+        """Return how many questions a backend is asked at once."""
+        if self.max_queries is not None:
+            return self.max_queries
+        return _SERVER_QUERIES if capabilities.cross_host else _LOCAL_QUERIES
 
     def share(self, bound: int) -> int:
         """Return the part of a bound that one client may take, at least 1."""

@@ -165,7 +165,7 @@ class EventStream(Response):
 
     async def _exists(self) -> bool:
         follower = self._follower
-        async with self._gateway.query(follower.client) as queue:
+        async with self._gateway.questions.ask(follower.client) as queue:
             return (await follower.hub.refresh(queue)).exists
 
     async def _say_goodbye(self, send: Send, reason: str, timeout_seconds: float) -> None:
