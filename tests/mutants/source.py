@@ -9,6 +9,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 import libcst as cst
@@ -141,7 +142,13 @@ def _children(node: cst.CSTNode) -> Sequence[cst.CSTNode]:
         return [node.exc.func] if isinstance(node.exc, cst.Call) else []
     if isinstance(node, cst.FormattedString):
         return ()
-    return [child for child in node.children if not isinstance(child, _PUNCTUATION)]
+    return _significant(node)
+
+
+@lru_cache(maxsize=100_000)
+def _significant(node: cst.CSTNode) -> tuple[cst.CSTNode, ...]:
+    """Return the nodes in a node, without punctuation; libcst looks for them each time."""
+    return tuple(child for child in node.children if not isinstance(child, _PUNCTUATION))
 
 
 def _is_fixed(node: cst.CSTNode, source: Source) -> bool:
@@ -172,7 +179,7 @@ def _unit(node: cst.CSTNode, source: Source) -> Span | None:
 def names_in(node: cst.CSTNode) -> set[str]:
     """Return every name in a node."""
     found = {node.value} if isinstance(node, cst.Name) else set()
-    return found.union(*(names_in(child) for child in node.children))
+    return found.union(*(names_in(child) for child in _significant(node)))
 
 
 def assigned_in(node: cst.CSTNode) -> set[str]:
@@ -181,9 +188,9 @@ def assigned_in(node: cst.CSTNode) -> set[str]:
     for target in (getattr(node, "target", None), getattr(node, "asname", None)):
         if target is not None and not isinstance(target, cst.Attribute | cst.Subscript):
             found |= names_in(target)
-    return found.union(*(assigned_in(child) for child in node.children))
+    return found.union(*(assigned_in(child) for child in _significant(node)))
 
 
 def has(node: cst.CSTNode, *kinds: type[cst.CSTNode]) -> bool:
     """Whether a node is, or contains, one of these kinds."""
-    return isinstance(node, kinds) or any(has(child, *kinds) for child in node.children)
+    return isinstance(node, kinds) or any(has(child, *kinds) for child in _significant(node))
