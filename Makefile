@@ -11,6 +11,8 @@ BENCH ?= latency
 CHAOS_SECONDS ?= 120
 CHAOS_SEED ?= 7
 CHAOS_BACKEND ?= redis
+MUTANTS_SECONDS ?= 3000
+MUTANTS_SEED ?=
 PYTHONS ?= 3.12 3.13
 LOWEST := .venv-lowest
 PACKAGES := $(foreach p,$(wildcard plugins/*/),-e '$(p)[embedded]')
@@ -28,7 +30,7 @@ BACKENDS := tests/drivers/test_sqlite_conformance.py $(wildcard plugins/*/tests/
 # The tests' own tools need not be old; others have to fit the packages that streamq depends on.
 TOOLS := pytest-timeout|pytest-xdist|hypothesis|httpx-sse|cramjam|cryptography|trustme|grpcio|[a-z-]+-bin
 
-.PHONY: help demo test test-full test-lowest test-python lint format bench chaos setup lock clean
+.PHONY: help demo test test-full test-lowest test-python lint format bench chaos mutants setup lock clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -72,6 +74,10 @@ bench: $(READY) ## Measure latency and throughput beside a bare client (BENCH=ca
 
 chaos: $(READY) ## Break everything for CHAOS_SECONDS=120, by CHAOS_SEED=7, and count what is lost (CHAOS_BACKEND=redis, sqlite, postgres).
 	@$(BIN)/python -m tests.chaos --backend $(CHAOS_BACKEND) --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED) $(ARGS)
+
+mutants: $(READY) ## Change drivers in small ways for MUTANTS_SECONDS=3000, by MUTANTS_SEED, and count what the kit misses (ARGS="--all").
+	@$(BIN)/python -m tests.mutants $(if $(ARGS),,--seconds $(MUTANTS_SECONDS)) \
+		$(if $(MUTANTS_SEED),--seed $(MUTANTS_SEED)) $(ARGS)
 
 setup: $(READY) ## Only set up .venv.
 

@@ -1,0 +1,171 @@
+"""Defines which drivers are changed, in which modules, and which suite has to notice.
+
+Design: docs/design/testing.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The top of the checkout."""
+
+_DROPPED = (
+    "what a process still knows of a store whose last queue was closed, and what a fork does not, "
+    "is a promise of this driver alone; see test_memory.py"
+)
+_DOCTOR = "what `streamq doctor` says is no part of the contract"
+_SETTINGS = "settings are described by documents and tests of their own"
+_HARNESS = "a part of the kit's side, not of the driver"
+_REPLIES = "which error stands for a reply of the server is tested with the replies themselves"
+
+
+@dataclass(frozen=True, slots=True)
+class DriverUnderTest:
+    """A sound driver, and the conformance suite that has to notice its mutants.
+
+    Attributes:
+        name: Name in lists and reports.
+        modules: Names of the modules that are changed; the suite imports them.
+        suite: Test file and class of the suite, below the top of the checkout.
+        keyword: Selects among the suite's checks, as ``pytest -k`` does; for suites that have
+            several servers.
+        left_out: What is not changed, and why: modules of the driver, or functions and classes
+            in one of ``modules``, as ``module:qualified.name``.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    suite: str
+    keyword: str = ""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def path(self, module: str) -> Path:
+        """Return the file of a module."""
+        found = importlib.util.find_spec(module)
+        if found is None or found.origin is None:
+            raise LookupError(f"driver {self.name}: there is no module {module}; check its name")
+        return Path(found.origin)
+
+    def left_out_of(self, module: str) -> frozenset[str]:
+        """Return the qualified names that stay as they are in a module."""
+        return frozenset(
+            name.partition(":")[2] for name in self.left_out if name.startswith(f"{module}:")
+        )
+
+
+def _kit(name: str, **left_out: str) -> DriverUnderTest:
+    module = f"tests.kit.{name}_driver"
+    return DriverUnderTest(
+        name=name,
+        modules=(module,),
+        suite=f"tests/kit/test_{name}_driver.py::Test{name.title()}",
+        left_out={f"{module}:{code}": reason for code, reason in left_out.items()},
+    )
+
+
+DRIVERS = (
+    DriverUnderTest(
+        name="memory",
+        modules=("streamq.memory",),
+        suite="tests/drivers/test_memory.py::TestConformance",
+        left_out={
+            "streamq.memory:MemorySettings": _SETTINGS,
+            "streamq.memory:MemoryDriver.examine": _DOCTOR,
+            "streamq.memory:_Stores": _DROPPED,
+            "streamq.memory:_raise_dropped": _DROPPED,
+        },
+    ),
+    _kit("directory", DirectorySettings=_SETTINGS),
+    _kit("log", LogSettings=_SETTINGS, LogHarness=_HARNESS),
+    _kit("mailbox", MailboxSettings=_SETTINGS, MailboxHarness=_HARNESS),
+    _kit("modest", ModestSettings=_SETTINGS, ModestHarness=_HARNESS),
+    DriverUnderTest(
+        name="sqlite",
+        modules=tuple(
+            f"streamq._sqlite.{room}"
+            for room in (
+                *("_driver", "_live_tail", "_queue", "_reading", "_removal"),
+                *("_requests", "_schema", "_thread", "_writing"),
+            )
+        ),
+        suite="tests/drivers/test_sqlite_conformance.py::TestConformance",
+        left_out={
+            "streamq._sqlite._settings": _SETTINGS,
+            "streamq._sqlite._doctor": _DOCTOR,
+            "streamq._sqlite._errors": _REPLIES,
+            "streamq._sqlite._driver:SqliteDriver.examine": _DOCTOR,
+            "streamq._sqlite._doorbells": "wakes other processes sooner than the poll that is the "
+            "promise; its own tests kill processes and remove files",
+            **dict.fromkeys(
+                (
+                    *("streamq._sqlite._file", "streamq._sqlite._open_files"),
+                    "streamq._sqlite._thread:ConnectionThread._check_file",
+                    "streamq._sqlite._thread:_merge_log",
+                    "streamq._sqlite._reading:ReadingThread.nudge",
+                    "streamq._sqlite._writing:WritingThread.nudge",
+                ),
+                "files that are removed or replaced under an open queue, which no other backend "
+                "has; tested by test_sqlite_removed_files.py",
+            ),
+            **dict.fromkeys(
+                ("streamq._sqlite._reserve", "streamq._sqlite._schema:connect_alone"),
+                "deleting on a full disk needs a full file system; see test_sqlite_full_disk.py",
+            ),
+            **dict.fromkeys(
+                ("streamq._sqlite._schema:_use_wal", "streamq._sqlite._schema:_is_current"),
+                "files of other applications, and those that another process creates at the same "
+                "moment; tested by test_sqlite_opening.py and test_sqlite_processes.py",
+            ),
+        },
+    ),
+    DriverUnderTest(
+        name="redis",
+        modules=tuple(
+            f"streamq_redis.{room}"
+            for room in (
+                *("_driver", "_live_tail", "_naming", "_queue", "_reading", "_writing"),
+                *("requests._commands", "requests._connection", "requests._connection_group"),
+            )
+        ),
+        suite="plugins/streamq-redis/tests/test_redis_conformance.py::TestRedis",
+        keyword="valkey",  # twice the time for another server would find the same
+        left_out={
+            "streamq_redis._settings": _SETTINGS,
+            "streamq_redis._errors": _REPLIES,
+            "streamq_redis.doctor": _DOCTOR,
+            "streamq_redis._driver:RedisDriver.examine": _DOCTOR,
+            "streamq_redis._driver:RedisDriver.embedded": "a server for demos",
+            "streamq_redis.embedded": "a server for demos",
+            "streamq_redis.requests._handshake": "logins, TLS and replicas, tested by "
+            "test_redis_encryption.py, test_redis_failover.py and test_redis_permissions.py",
+            "streamq_redis.requests._login": "sources of credentials, tested by "
+            "test_redis_credentials.py",
+            "streamq_redis.requests._resolver": "addresses that move, tested by "
+            "test_redis_failover.py",
+        },
+    ),
+)
+
+
+def find_driver(name: str) -> DriverUnderTest:
+    """Return a driver of the table, or the object that ``module:name`` names.
+
+    Raises:
+        LookupError: There is none.
+    """
+    for driver in DRIVERS:
+        if driver.name == name:
+            return driver
+    module, _, attribute = name.partition(":")
+    known = ", ".join(driver.name for driver in DRIVERS)
+    if attribute:
+        found = getattr(importlib.import_module(module), attribute, None)
+        if isinstance(found, DriverUnderTest):
+            return found
+        raise LookupError(f"{name} is no DriverUnderTest")
+    raise LookupError(f"there is no driver {name!r}: take one of {known}, or MODULE:NAME")
