@@ -47,7 +47,7 @@ from ._errors import (
 )
 from ._events import StreamId
 from ._retry import RetryPolicy
-from ._settings import DriverSettings
+from ._settings_base import DriverSettings
 from .driver_parts._bounds import within_bounds
 from .driver_parts._calls import Calls, closed_error
 from .driver_parts._cleanup import Closing, close_all, to_the_end

@@ -19,6 +19,7 @@ from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import retry_policy
 from streamq.reading._tail import read_latest
 
+from ._authority import Authority
 from ._catch_up import CatchUp
 from ._clients import Bound, Clients
 from ._descriptors import room_for_connections
@@ -99,6 +100,8 @@ class Gateway:
         self._rings = RingBudget(options.rings_bytes)
         self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer())
         self._gate = Gate()
+        self.authority = Authority(settings)
+        """Decides what a request may do."""
         self.questions = Questions(self._queues, options)
         """Asks the backend about streams."""
         self._held = Bound(
@@ -174,6 +177,7 @@ class Gateway:
             self._stop_watcher,
             self._close_hubs,
             self._catch_up.aclose,
+            self.authority.aclose,
             self._queues.aclose,
             self._allow_opening,
         )

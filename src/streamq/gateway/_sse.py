@@ -53,6 +53,7 @@ class EventStream(Response):
         follower: Reads the stream for this client; released when the response ends.
         opening: Place to send to the client at once, see :func:`encode_opening`.
         wait_seconds: How long a stream that does not exist may take to appear.
+        expires_at: When the token of this client ends, in seconds since the epoch.
     """
 
     media_type = "text/event-stream"
@@ -64,6 +65,7 @@ class EventStream(Response):
         *,
         opening: EventPlace | None = None,
         wait_seconds: float = 0.0,
+        expires_at: float | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -73,6 +75,8 @@ class EventStream(Response):
         self._follower = follower
         self._opening = opening
         self._wait_seconds = wait_seconds
+        self._expires_at = expires_at
+        self._goodbye = "max_age"
         self._writer: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._sent = follower.offset  # less than its offset if stopped before what it read was sent
@@ -122,10 +126,11 @@ class EventStream(Response):
         options = self._options
         try:
             opening = None if self._opening is None else str(self._opening)
-            await self._write(send, encode_opening(options.retry_seconds, opening))
+            lifetime = None if self._expires_at is None else self._expires_at - time.time()
+            await self._write(send, encode_opening(options.retry_seconds, opening, lifetime))
             await self._write_events(send)
             if not self._follower.is_ended:
-                await self._say_goodbye(send, "max_age", options.send_timeout_seconds)
+                await self._say_goodbye(send, self._goodbye, options.send_timeout_seconds)
         except StreamqError as exc:
             if exc is not self._follower.hub.failure:
                 self._gateway.failures.log(self._follower.hub.stream, exc)
@@ -142,7 +147,7 @@ class EventStream(Response):
     async def _write_events(self, send: Send) -> None:
         follower, hub, options = self._follower, self._follower.hub, self._options
         now = written = time.monotonic()
-        close_at = now + options.max_age_seconds * random.uniform(0.9, 1.0)
+        close_at = now + self._most_seconds()
         appear_by = now + self._wait_seconds
         while not follower.is_ended and now < close_at:
             if hub.has_appeared:
@@ -162,6 +167,14 @@ class EventStream(Response):
                 await self._write(send, data)
                 self._sent = follower.offset
                 now = written = time.monotonic()
+
+    def _most_seconds(self) -> float:
+        """Return how long this connection may last: no longer than its token."""
+        most = self._options.max_age_seconds * random.uniform(0.9, 1.0)
+        if self._expires_at is None or self._expires_at - time.time() > most:
+            return most
+        self._goodbye = "token_expired"
+        return max(self._expires_at - time.time(), 0.0)
 
     async def _exists(self) -> bool:
         follower = self._follower

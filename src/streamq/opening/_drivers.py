@@ -11,7 +11,8 @@ import inspect
 from stevedore import NamedExtensionManager
 
 from streamq._errors import BackendLoadError, BackendNotFoundError, error_text
-from streamq._settings import OFFICIAL_PLUGINS, did_you_mean
+from streamq._settings import OFFICIAL_PLUGINS
+from streamq._settings_base import did_you_mean
 from streamq.driver import AnyDriver, Driver
 
 GROUP = "streamq.drivers"
