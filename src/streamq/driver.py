@@ -5,9 +5,11 @@ deduplication, endings and capability checks live once, in streamq itself. A dri
 never swallows an error and never interprets the bytes that it stores. (:class:`RetryPolicy` is for
 other features of a plugin.)
 
-Parts that several drivers need are here, too: :class:`Tap` and :func:`within_bounds` for reading,
-:func:`stored_stream` and :func:`skip_foreign` for listing,
-:class:`translated_errors` and :class:`ErrorTable` for errors, :class:`Calls`,
+Parts that several drivers need are here, too. Every driver writes what two of them do:
+:class:`Guard` for each call (closed, too late, failed) and :class:`ConnectOnce` for the connection.
+Then there are :class:`Tap` and :func:`within_bounds` for reading,
+:func:`stored_stream` and :func:`skip_foreign` for listing, :class:`ErrorTable`,
+:class:`translated_errors` and :func:`for_stream` for errors,
 :class:`SingleFlight`, :class:`OneThread`, :func:`together` and :func:`to_the_end` for what is under
 way, :class:`Closing` and :func:`close_all` for the end, :class:`TemporalTarget` and
 :func:`leaving_sdk` for Temporal, :class:`CredentialSource` and :func:`importing_named_code` for
@@ -49,11 +51,18 @@ from ._events import StreamId
 from ._retry import RetryPolicy
 from ._settings_base import DriverSettings
 from .driver_parts._bounds import within_bounds
-from .driver_parts._calls import Calls, closed_error
 from .driver_parts._cleanup import Closing, close_all, to_the_end
-from .driver_parts._client_errors import ErrorRule, ErrorTable, exception_classes, translated_errors
+from .driver_parts._client_errors import (
+    ErrorRule,
+    ErrorTable,
+    exception_classes,
+    for_stream,
+    translated_errors,
+)
+from .driver_parts._connect_once import ConnectOnce
 from .driver_parts._credential_source import CredentialCall, CredentialSource
 from .driver_parts._credentials import mask_credentials, mask_data, mask_value, seen_value
+from .driver_parts._guard import Guard
 from .driver_parts._home import Home
 from .driver_parts._home import guard_calls as _guard_calls
 from .driver_parts._named_code import importing_named_code
@@ -65,6 +74,12 @@ from .driver_parts._tap import Tap, TapBudget
 from .driver_parts._temporal_target import TemporalEndpoint, TemporalTarget, leaving_sdk
 from .driver_parts._terminal_text import TerminalTextStream, terminal_text
 from .driver_parts._together import together
+from .driver_parts._usual_errors import (
+    closed_error,
+    fenced_error,
+    foreign_position,
+    not_found_error,
+)
 
 START = ""
 """The position before the first record of any stream."""
@@ -78,10 +93,11 @@ class Entry:
     growing index, and a larger epoch supersedes every smaller one.
 
     Attributes:
-        epoch: Which run of the producer wrote it, 1 to 2**63-1.
+        epoch: Which run of the producer wrote it, 1 to 2**63-1. Epochs are compared as numbers.
         index: Place within the epoch, 0 to 2**63-1; it grows, not always by one. 0 is the record
-            that opens the epoch and fences older ones.
-        data: The bytes to store, opaque to the driver.
+            that opens the epoch and fences older ones. Indexes are compared as numbers.
+        data: The bytes to store, opaque to the driver: any bytes, also none. streamq itself makes
+            no entry of more than ``capabilities.max_record_bytes``.
     """
 
     epoch: int
@@ -110,11 +126,7 @@ def new_entries(
     fresh: list[Entry] = []
     for entry in entries:
         if entry.epoch < newest[0]:
-            raise FencedError(
-                f"epoch {newest[0]} has taken over stream {stream}; epoch {entry.epoch} must stop",
-                backend=backend,
-                stream=str(stream),
-            )
+            raise fenced_error(backend, stream, epoch=entry.epoch, newest=newest[0])
         if (entry.epoch, entry.index) > newest:
             fresh.append(entry)
             newest = (entry.epoch, entry.index)
@@ -127,7 +139,9 @@ class Stored:
 
     Attributes:
         position: The place after this record, where reading continues: short, printable,
-            meaningful to this driver only, valid later and in other processes.
+            meaningful to this driver only, valid later and in other processes. No two records of a
+            stream have the same one. It has at most 1,024 characters, without
+            ``capabilities.replay`` at most 16,384.
         data: Exactly the bytes that were appended.
     """
 
@@ -142,8 +156,8 @@ class StreamInfo:
     Attributes:
         stream: Which stream.
         last: The newest records, newest first, as many as were requested and exist.
-        records: How many records are stored, if cheap to know.
-        size_bytes: How much they take, if cheap to know.
+        records: How many records are stored, if cheap to know; ``None`` rather than an estimate.
+        size_bytes: How much they take, if cheap to know; an estimate will do.
         expires_in: Time until the stream expires or, without ``capabilities.expires``, until a
             sweep may remove it (0 if it is due); ``None`` if neither is known.
         attempts: How many epochs have been opened, if the backend counts them; needed only without
@@ -169,14 +183,27 @@ class ChunkQueue(abc.ABC):
     accepts no more requests for now, :class:`~streamq.AccessDeniedError` for credentials and
     permissions, :class:`~streamq.StorageFullError` when it has no room,
     :class:`~streamq.BackendError` for any other answer, and :class:`~streamq.ClosedError` after
-    :meth:`aclose`.
+    :meth:`aclose`. Each error has the driver's name as ``backend`` and, if the call has one, the
+    stream as ``stream``. No error shows a secret, neither in its text nor in that of its causes.
+
+    No call waits for ever: it ends within a deadline of the driver's own, also if the server keeps
+    the connection and answers nothing; a read has its ``max_wait`` in addition. streamq gives up
+    after ``STREAMQ_OPERATION_SECONDS``; a driver should be quicker. After an outage the queue works
+    again by itself: a call on a connection that is broken fails with ``BackendUnavailableError`` at
+    most, and a later one connects anew. Closing one queue leaves the others alone.
+
+    A cancelled call ends with ``CancelledError`` at the await where it stood, and the queue can be
+    used as before: no lock stays held, and no answer reaches another call.
     """
 
     backend: str
-    """The driver's name, for messages."""
+    """The driver's name, for messages: :attr:`Driver.name`. Mandatory."""
 
     capabilities: Capabilities
-    """The capabilities of this queue."""
+    """The capabilities of this queue: those of its driver, or fewer. Mandatory.
+
+    A queue declares less where its server is configured for less, never more.
+    """
 
     hidden_seconds: float = 0.0
     """Longest time for which records that a reader took stay hidden from others after it died.
@@ -185,7 +212,7 @@ class ChunkQueue(abc.ABC):
     """
 
     home: Home
-    """The event loop and process of this queue."""
+    """The event loop and process of this queue. This class sets it; a driver leaves it alone."""
 
     def __new__(cls, *args: object, **options: object) -> Self:
         queue = super().__new__(cls)
@@ -206,12 +233,17 @@ class ChunkQueue(abc.ABC):
         (``capabilities.expires``), which every append renews, atomically with storing the entries:
         a producer that dies right after its first record leaves nothing behind for ever.
 
+        When it returns, every entry can be read and described, in every process. Readers are woken
+        after the entries can be read, never before. What is stored is exactly the bytes of the
+        entries, one record for each.
+
         With ``capabilities.fenced`` every entry is compared with the newest one that is stored:
 
         * An entry of the same epoch whose index is at or below the newest one is skipped without
           error: an append whose acknowledgement was lost is repeated that way.
         * If the newest entry has a newer epoch, nothing older is added: ``FencedError``. (A repeat
           of an entry that was stored before the takeover may be skipped instead.)
+        * Comparing and storing is one step, for writers in other processes as well.
 
         Without it entries are stored as they come, and readers drop stale ones. Before an entry
         with index 0 is stored, its epoch is made known to :meth:`newest_epoch`. An entry older than
@@ -219,6 +251,13 @@ class ChunkQueue(abc.ABC):
 
         Cancellation: a prefix of the entries is stored, in order and each one whole, or none;
         repeating the call is always safe.
+
+        An append that raises leaves the same behind: nothing, a prefix, or everything. streamq
+        repeats it with the same entries if the error is ``retryable``. An entry above
+        ``capabilities.max_record_bytes`` is stored whole or refused with an error that is not.
+
+        Size: streamq has one append of a stream under way at a time. It stops adding records when
+        an append has reached 1 MiB; most have one record, none more than a few hundred.
 
         Args:
             stream: Which stream.
@@ -230,6 +269,8 @@ class ChunkQueue(abc.ABC):
 
         Raises:
             FencedError: A newer epoch has been opened; nothing was added after that.
+            StorageFullError: There is no room. A prefix may be stored; what was stored before can
+                be read, and appending works again once there is room.
             StreamNotFoundError: Allowed where streams are not fenced: the stream was deleted since
                 it was opened, and only an entry with index 0 creates it again.
         """
@@ -250,10 +291,16 @@ class ChunkQueue(abc.ABC):
         capability, records that were read are hidden until they are committed; if they are released
         or a time-out of the backend passes first, they are delivered again. The backend may deliver
         nothing more until then. The wait ends as soon as there is one record. A stream that does
-        not exist yet, or has expired, is waited for like an empty one.
+        not exist yet, or has expired, is waited for like an empty one. An append to another stream
+        does not end the wait. Hundreds of reads may wait at the same time.
 
         With ``capabilities.ordered`` no record is left out: if fewer are returned than both limits
-        allow, they are all whose append had returned, in any process, when the call began.
+        allow, they are all whose append had returned, in any process, when the call began. streamq
+        takes such a page for the end of the stream.
+
+        Size: a reader requests 256 records and 1 MiB, and waits for up to 20 seconds. A takeover
+        and a sweep request 1,000 records, 4 MiB or twice ``capabilities.max_record_bytes``, and do
+        not wait.
 
         Args:
             stream: Which stream.
@@ -264,7 +311,7 @@ class ChunkQueue(abc.ABC):
             max_wait: Seconds to wait for the first record; 0 returns at once.
 
         Returns:
-            At least one record, or an empty sequence after ``max_wait``.
+            At least one record, or an empty sequence after ``max_wait``, never earlier.
 
         Cancellation: nothing is lost; the same call can be repeated.
 
@@ -276,9 +323,19 @@ class ChunkQueue(abc.ABC):
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         """Return what is known of a stream, with its ``last`` newest records.
 
-        Without ``capabilities.replay`` no records are returned: reading them would hide them.
+        If fewer records are stored, all of them are returned. A stream that exists has a record,
+        so ``last`` of 1 or more never gives none. Without ``capabilities.replay`` no records are
+        returned: reading them would hide them.
 
         Every entry whose append had returned before the call is reflected, across processes.
+
+        Cost: a number of round trips that does not grow with the stream, whatever ``last`` is; it
+        may not read the stream from its beginning. streamq calls it twice for each attempt that
+        opens a stream, once for a reader at the tail and for each stream of a sweep, and every five
+        seconds, with ``last`` 0, for a reader that nothing reaches. ``last`` is 4 and, where these
+        do not show where the newest attempt began, 32, 256 and so on.
+
+        Cancellation: it has changed nothing.
 
         Raises:
             StreamNotFoundError: The stream does not exist, or has expired.
@@ -288,25 +345,37 @@ class ChunkQueue(abc.ABC):
     async def delete(self, stream: StreamId) -> None:
         """Remove a stream and everything in it; no error if it does not exist.
 
-        Without ``capabilities.erases`` it can no longer be read, listed or described, and the
-        backend removes its bytes later.
+        When it returns, the stream can no longer be read, listed or described, in any process. Its
+        name can be used again, with any epoch: the fence is removed as well. Without
+        ``capabilities.erases`` the backend removes its bytes later.
+
+        Cancellation and errors: the stream is removed, or not, or in part; repeating the call
+        removes the rest.
         """
 
     @abc.abstractmethod
     def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         """Iterate over the streams of a tenant whose name starts with ``prefix``, in any order.
 
-        The prefix is taken literally. None of the streams has expired; ``last`` may be empty. A
+        The prefix is taken literally. Each stream comes once, however many there are. No stream of
+        another tenant is among them. None of the streams has expired; ``last`` may be empty. A
         stream that is created or removed meanwhile may be left out, and is no error. Neither is an
         entry that streamq did not store, or whose name it does not take: it is skipped with one
         line in the log (:func:`stored_stream`), here, in :meth:`sweep` and for blocked readers.
+
+        Cost: one request for each page of the backend; streams are not read for it. streamq may
+        take minutes between two of them, and makes other calls meanwhile.
+
+        Cancellation: it has changed nothing; nothing of an iteration that was left stays open.
         """
 
     @abc.abstractmethod
     async def aclose(self) -> None:
         """Release everything. Idempotent; a blocked :meth:`read` raises ``ClosedError`` at once.
 
-        It limits its own duration.
+        No task, thread, connection or file of the queue is left. An append that is under way ends
+        at once, with its outcome or an error. Every later call raises ``ClosedError``. It limits
+        its own duration.
 
         Cancellation: everything is released all the same, at the latest soon after the call has
         been left, however often it is cancelled, also at every await. A second call, concurrent or
@@ -327,13 +396,24 @@ class ChunkQueue(abc.ABC):
         Only backends without replay need it (SQS deletes messages); the default does nothing. The
         position alone has to suffice, in another process too; repeating it is harmless. If the
         stream was deleted and began again under the same name, nothing of the new one is removed.
+
+        Cancellation and errors: the records are acknowledged, or not, or some of them; those that
+        are not come again, and are committed again.
+
+        Args:
+            stream: Which stream.
+            upto: The position of the last record to acknowledge.
+
+        Raises:
+            CursorError: ``upto`` is of a stream that was deleted since.
         """
 
     async def release(self, stream: StreamId, after: str) -> None:  # noqa: B027 - optional
         """Release records that were read after a position and that this reader will not commit.
 
         Only backends without replay need it, which hide the records that one reader took from
-        others for a while; the default does nothing.
+        others for a while; the default does nothing. Records that are not released come again
+        later, after at most :attr:`hidden_seconds`.
         """
 
     async def newest_epoch(self, stream: StreamId) -> int:
@@ -343,7 +423,7 @@ class ChunkQueue(abc.ABC):
         the entry with its index 0 can be read. So a writer whose seal is stored, and that finds no
         larger epoch afterwards, has ended the stream. Every open writer calls this about once a
         second (``STREAMQ_CANCEL_SECONDS``); a driver should combine the calls of many writers into
-        one request to the server.
+        one request to the server. A deleted stream has none: 0.
 
         Raises:
             NotImplementedError: The backend fences.
@@ -354,7 +434,10 @@ class ChunkQueue(abc.ABC):
         """Remove expired streams that still take room; return how many were removed.
 
         Only for backends that do not do so by themselves; the default does nothing. Any number of
-        processes may call it at the same time.
+        processes may call it at the same time. A stream that has not expired is not touched, even
+        if it is appended to meanwhile. Nothing of an expired one is left in the backend.
+
+        Cancellation and errors: some of the streams are removed; the next call removes the rest.
         """
         return 0
 
@@ -402,21 +485,30 @@ class Driver(abc.ABC, Generic[SettingsT]):
     """Factory of queues for one backend: the object behind the entry point. Never instantiated."""
 
     name: ClassVar[str]
-    """The backend's name, equal to the name of the entry point."""
+    """The backend's name, equal to the name of the entry point: one lower-case word. Mandatory."""
 
     summary: ClassVar[str]
-    """One line for tables."""
+    """One line for tables. Mandatory."""
 
     capabilities: ClassVar[Capabilities]
-    """The best that queues of this driver promise; readable without connecting to anything."""
+    """The best that queues of this driver promise; readable without connecting to anything.
+
+    Mandatory. What is not declared is refused where a caller requires it.
+    """
 
     settings_type: ClassVar[type[DriverSettings]]
-    """The driver's settings class, with the environment prefix ``STREAMQ_<NAME>_``."""
+    """The driver's settings class, with the environment prefix ``STREAMQ_<NAME>_``. Mandatory.
+
+    Its ``toml_table`` is the driver's name, and every field has a description.
+    """
 
     @classmethod
     @abc.abstractmethod
     async def open(cls, options: QueueOptions, settings: SettingsT) -> ChunkQueue:
         """Connect, and prove that the backend answers.
+
+        Cancellation, at any await and however often, and errors: nothing is left, neither task nor
+        thread, connection or file.
 
         Raises:
             BackendUnavailableError: It cannot be reached; or, as ``ThrottledError``, it accepts no
@@ -469,12 +561,12 @@ __all__ = [
     "AnyDriver",
     "BackendError",
     "BackendUnavailableError",
-    "Calls",
     "Capabilities",
     "ChunkQueue",
     "ClosedError",
     "Closing",
     "ConfigurationError",
+    "ConnectOnce",
     "CredentialCall",
     "CredentialSource",
     "CursorError",
@@ -486,6 +578,7 @@ __all__ = [
     "FencedError",
     "Finding",
     "ForeignLoopError",
+    "Guard",
     "Home",
     "LatencyClass",
     "OneThread",
@@ -510,12 +603,16 @@ __all__ = [
     "decode_position",
     "encode_position",
     "exception_classes",
+    "fenced_error",
+    "for_stream",
+    "foreign_position",
     "importing_named_code",
     "leaving_sdk",
     "mask_credentials",
     "mask_data",
     "mask_value",
     "new_entries",
+    "not_found_error",
     "seen_value",
     "skip_foreign",
     "stored_stream",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,24 @@ async def test_sound_database(path: Path, open_queue: OpenQueue) -> None:
     for word in ("SQLite 3", "journal mode wal", "only the owner", "no damage", "in the future"):
         assert word in server.detail
     assert [each for each in found.values() if not each.ok] == []
+
+
+async def test_file_is_opened_once_to_be_examined(
+    path: Path, open_queue: OpenQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each opening of a large database on a slow disk takes time, and may wait for its lock."""
+    await open_queue()
+    connect, opened = sqlite3.connect, 0
+
+    def counting(*args: Any, **options: Any) -> sqlite3.Connection:
+        nonlocal opened
+        opened += 1
+        connection: sqlite3.Connection = connect(*args, **options)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", counting)
+    doctor.examine(path, SqliteSettings(path=path))
+    assert opened == 1
 
 
 async def test_room_within_the_file_counts(path: Path, open_queue: OpenQueue) -> None:

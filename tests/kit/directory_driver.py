@@ -11,8 +11,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -65,35 +65,30 @@ def _remove(folder: Path) -> bool:
     return False
 
 
+def _error(exc: Exception, stream: str | None) -> sd.StreamqError | None:
+    if not isinstance(exc, OSError | ValueError | TypeError):
+        return None
+    error = ERRORS.get(getattr(exc, "errno", -1) or 0, sd.BackendUnavailableError)
+    return error(f"{exc if exc.args else 'another writer keeps its lock'}; look at the disk")
+
+
 class DirectoryQueue(sd.ChunkQueue):
     backend = "directory"
 
     def __init__(self, options: sd.QueueOptions, path: Path) -> None:
         self.capabilities, self._options = DirectoryDriver.capabilities, options
-        self._streams, self._lock, self._closed = path / "streams", path / "lock", False
-        with self._call():
-            self._streams.mkdir(parents=True, exist_ok=True)
+        self._streams, self._lock = path / "streams", path / "lock"
+        self._guard = sd.Guard(self.backend, _error, seconds=2 * LOCK_SECONDS, address=str(path))
 
     def _folder(self, stream: sd.StreamId) -> Path:
         return self._streams / hashlib.sha256(stream.full_name.encode()).hexdigest()
 
-    @contextmanager
-    def _call(self, where: str | None = None) -> Iterator[None]:
-        if self._closed:
-            raise sd.ClosedError("the queue was closed; open another", backend=self.backend)
-        try:
-            yield
-        except (OSError, ValueError, TypeError) as exc:
-            error = ERRORS.get(getattr(exc, "errno", -1) or 0, sd.BackendUnavailableError)
-            message = f"{exc if exc.args else 'another writer keeps its lock'}; look at the disk"
-            raise error(message, backend=self.backend, stream=where) from exc
-
     @asynccontextmanager
-    async def _locked(self, where: str | None = None) -> AsyncIterator[None]:
-        with self._call(where), self._lock.open("ab") as lock:
+    async def _locked(self) -> AsyncIterator[None]:
+        with self._lock.open("ab") as lock:
             async with asyncio.timeout(LOCK_SECONDS):
                 while True:
-                    with self._call(where), suppress(BlockingIOError):
+                    with suppress(BlockingIOError):
                         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         break
                     await asyncio.sleep(POLL_SECONDS / 10)  # Locks are held for less than that.
@@ -104,7 +99,7 @@ class DirectoryQueue(sd.ChunkQueue):
     ) -> None:
         if not entries:
             return
-        async with self._locked(str(stream)):
+        async with self._guard(stream), self._locked():
             head = _head(folder := self._folder(stream))
             if not head:
                 _remove(folder)
@@ -119,62 +114,62 @@ class DirectoryQueue(sd.ChunkQueue):
 
     def _look(self, stream: sd.StreamId, after: str, chosen: slice, room: float) -> list[sd.Stored]:
         folder = self._folder(stream)
-        with self._call(str(stream)):
-            while (head := _head(folder)) and (newest := FILE_NAME(head.epoch, head.last)) > after:
-                records, size = list[sd.Stored](), 0
-                with suppress(FileNotFoundError):  # Trimmed or deleted in between.
-                    files = sorted(f for f in folder.iterdir() if after < f.name <= newest)
-                    for file in files[chosen]:
-                        size += len(data := file.read_bytes())
-                        if records and size > room:
-                            break
-                        epoch, index = map(int, file.name.split("-"))
-                        records.append(sd.Stored(sd.encode_position((epoch, index)), data))
-                    if (again := _head(folder)) and again.life == head.life:
-                        return records
+        while (head := _head(folder)) and (newest := FILE_NAME(head.epoch, head.last)) > after:
+            records, size = list[sd.Stored](), 0
+            with suppress(FileNotFoundError):  # Trimmed or deleted in between.
+                files = sorted(f for f in folder.iterdir() if after < f.name <= newest)
+                for file in files[chosen]:
+                    size += len(data := file.read_bytes())
+                    if records and size > room:
+                        break
+                    epoch, index = map(int, file.name.split("-"))
+                    records.append(sd.Stored(sd.encode_position((epoch, index)), data))
+                if (again := _head(folder)) and again.life == head.life:
+                    return records
         return []
 
     async def read(
         self, stream: sd.StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
     ) -> Sequence[sd.Stored]:
         name = FILE_NAME(*sd.decode_position(after, backend=self.backend, stream=stream))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max_wait):
-                while not (records := self._look(stream, name, slice(max_records), max_bytes)):  # noqa: ASYNC110
-                    await asyncio.sleep(POLL_SECONDS)  # Other processes send no event.
-        return records
+        async with self._guard(stream, seconds=max_wait + 2 * LOCK_SECONDS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max_wait):
+                    while not (records := self._look(stream, name, slice(max_records), max_bytes)):  # noqa: ASYNC110
+                        await asyncio.sleep(POLL_SECONDS)  # Other processes send no event.
+            return records
 
     async def describe(self, stream: sd.StreamId, *, last: int = 0) -> sd.StreamInfo:
-        with self._call(str(stream)):
-            head = _head(self._folder(stream))
-        if head is None:
-            message = f"stream {stream} does not exist or has expired; check its name"
-            raise sd.StreamNotFoundError(message, backend=self.backend, stream=str(stream))
-        records = self._look(stream, "", slice(None, -last - 1, -1), float("inf"))
+        async with self._guard(stream):
+            if (head := _head(self._folder(stream))) is None:
+                raise sd.not_found_error(self.backend, stream)
+            records = self._look(stream, "", slice(None, -last - 1, -1), float("inf"))
         expires_in = timedelta(seconds=head.expires - time.time())
         return sd.StreamInfo(stream, tuple(records), expires_in=expires_in)
 
     async def delete(self, stream: sd.StreamId) -> None:
-        async with self._locked(str(stream)):
+        async with self._guard(stream), self._locked():
             _remove(self._folder(stream))
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[sd.StreamInfo]:
-        with self._call():
-            for head in map(_head, list(self._streams.iterdir())):
-                if head and head.stream.startswith(f"{tenant}/{prefix}"):
-                    with suppress(sd.StreamNotFoundError):
-                        yield await self.describe(sd.StreamId(*head.stream.split("/", 1)))
+        async with self._guard():
+            heads = list(map(_head, self._streams.iterdir()))
+        for head in heads:
+            if head and head.stream.startswith(f"{tenant}/{prefix}"):
+                with suppress(sd.StreamNotFoundError):
+                    yield await self.describe(sd.StreamId(*head.stream.split("/", 1)))
 
     async def sweep(self) -> int:
         removed = 0
-        with self._call():
-            for folder in list(self._streams.iterdir()):
-                async with self._locked():
-                    removed += not _head(folder) and _remove(folder)
+        async with self._guard():
+            folders = list(self._streams.iterdir())
+        for folder in folders:
+            async with self._guard(), self._locked():
+                removed += not _head(folder) and _remove(folder)
         return removed
 
     async def aclose(self) -> None:
-        self._closed = True
+        self._guard.close()
 
 
 class DirectoryDriver(sd.Driver[DirectorySettings]):
@@ -196,4 +191,7 @@ class DirectoryDriver(sd.Driver[DirectorySettings]):
 
     @classmethod
     async def open(cls, options: sd.QueueOptions, settings: DirectorySettings) -> DirectoryQueue:
-        return DirectoryQueue(options, settings.path)
+        queue = DirectoryQueue(options, settings.path)
+        async with queue._guard():
+            queue._streams.mkdir(parents=True, exist_ok=True)
+        return queue

@@ -76,8 +76,9 @@ def test_report_has_what_was_declared_and_how_it_was_proved(
     assert suite["groups"]["listing"]["passed"] == suite["totals"]["passed"] > 1
     for check in suite["checks"]:
         assert check.keys() == {
-            *("name", "group", "guarantee", "capabilities", "outcome", "reason"),
+            *("name", "group", "guarantee", "capabilities", "promises", "outcome", "reason"),
         }
+        assert {"where", "sentence"} == check["promises"][0].keys()
         assert check["guarantee"].endswith(".")
 
 

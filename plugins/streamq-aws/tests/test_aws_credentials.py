@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import types
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiobotocore.session import AioSession
 
 from aws_refusing_proxy import Refusal, RefusingProxy
 from streamq import (
@@ -23,8 +25,9 @@ from streamq import (
     open_reader,
     open_writer,
 )
-from streamq.driver import StreamId
+from streamq.driver import CredentialSource, StreamId
 from streamq_aws import AwsClients, AwsSettings, aws_errors
+from streamq_aws._credentials import NAMES, REQUIRED, QueueCredentials
 
 OLD, NEW = "AKIAOLD", "AKIANEW"
 CODES = [
@@ -113,6 +116,37 @@ async def test_keys_that_are_never_replaced_end_in_an_error_of_streamq(
 
     with pytest.raises(BackendUnavailableError, match=r"shared-credentials-file.*ExpiredToken"):
         await send()
+
+
+async def test_kept_credentials_that_cannot_be_renewed_are_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Requests go on, so nobody would look for the store that fails now and then."""
+    fails = False
+
+    def give() -> dict[str, str]:
+        nonlocal fails
+        if fails:
+            fails = False
+            raise OSError("store.example is being restarted")
+        soon = datetime.now(UTC) + timedelta(minutes=1)
+        return {
+            "access_key_id": OLD,
+            "secret_access_key": "hunter2",
+            "expires_at": soon.isoformat(),
+        }
+
+    source = CredentialSource("STREAMQ_SQS_", NAMES, call=give, required=REQUIRED)
+    credentials = QueueCredentials(AioSession, source, backend="sqs")
+    await credentials.get_frozen_credentials()
+    fails = True
+    with caplog.at_level(logging.WARNING, "streamq.aws"):
+        assert (await credentials.get_frozen_credentials()).access_key == OLD
+    await credentials.aclose()
+    (record,) = [each for each in caplog.records if each.name == "streamq.aws"]
+    assert "sqs: credentials of streamq cannot be renewed" in record.getMessage()
+    assert "store.example" in record.getMessage()
+    assert "hunter2" not in caplog.text
 
 
 async def test_keys_that_nobody_can_replace_fail_at_once(

@@ -136,8 +136,8 @@ def hang_up(queue: ChunkQueue) -> None:
     """Break all connections of a queue, as a load balancer or an administrator does."""
     assert isinstance(queue, KafkaQueue)
     clients = [queue._cluster.connections.client]
-    if queue._producer._producer is not None:
-        clients.append(queue._producer._producer.client)
+    if (producer := queue._producer._producer.current) is not None:
+        clients.append(producer.client)
     for client in clients:
         for connection in tuple(client._conns.values()):
             connection.close()

@@ -77,7 +77,7 @@ async def test_many_streams_need_few_connections(broker: Broker, open_with: Open
     ]
     written = await asyncio.gather(*(_write(queue, stream, 3) for stream in streams))
     assert await asyncio.gather(*readers) == written
-    producer = queue._producer._producer
+    producer = queue._producer._producer.current
     assert producer is not None
     connections = {**queue._cluster.connections.client._conns, **producer.client._conns}
     assert len(connections) <= 3 + 1

@@ -208,15 +208,14 @@ async def test_closing_ends_a_replaced_producer_and_leaves_no_task(apache: Broke
             for number in range(12)
         ]
         await asyncio.sleep(0.1)
-        old = producer._producer
+        old = producer._producer.current
         assert old is not None
-        producer._retire(old)
+        producer._producer.forget(old)
         async with asyncio.timeout(_SOON):
             await producer.close()
             # Every one of them fails, which must not end the producer a second time.
             await asyncio.wait(appends)
         assert all(isinstance(append.exception(), ke.ProducerClosed) for append in appends)
-        assert producer._stopping == set()
         assert asyncio.all_tasks() <= before
 
 

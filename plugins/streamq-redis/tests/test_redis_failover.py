@@ -32,10 +32,12 @@ from streamq import (
     Settings,
     StreamId,
     StreamReader,
+    StreamWriter,
     TrimmedError,
     open_reader,
     open_writer,
 )
+from streamq.driver import ChunkQueue
 from streamq.gateway import create_app, serve
 from streamq.testing import Direction, FaultProxy
 from streamq_redis._naming import KeySpace
@@ -67,6 +69,11 @@ class Pair:
     name: FaultProxy
     ready_at: float = 0.0
 
+    @property
+    def url(self) -> str:
+        """Where the name leads."""
+        return f"redis://{self.name.address}/0"
+
     async def promote(self) -> None:
         """Make the replica a primary, after it has all that the old one has."""
         await self.wait_for_replication()
@@ -97,6 +104,20 @@ async def pair(start_server: StartServer) -> AsyncIterator[Pair]:
             await asyncio.sleep(0.01)
     async with FaultProxy("127.0.0.1", old.port) as name:
         yield Pair(old, new, name)
+
+
+@pytest.fixture
+async def queue(pair: Pair, open_at: OpenAt) -> ChunkQueue:
+    """Return a queue at the name, whose requests are soon given up."""
+    return await open_at(pair.url, operation_timeout_seconds=0.5)
+
+
+async def writing(queue: ChunkQueue, stream: StreamId) -> StreamWriter[Any]:
+    return await open_writer(stream, queue=queue, settings=SETTINGS)
+
+
+async def reading(queue: ChunkQueue, stream: StreamId) -> StreamReader[Any]:
+    return await open_reader(stream, queue=queue, settings=SETTINGS)
 
 
 @asynccontextmanager
@@ -210,20 +231,15 @@ async def test_everybody_follows_the_name(
 ) -> None:
     """After a fail-over a process must not need a restart, whatever its connections were doing."""
     queue = await open_at(
-        f"redis://{pair.name.address}/0",
+        pair.url,
         operation_timeout_seconds=OPERATION_SECONDS,
         connect_timeout_seconds=OPERATION_SECONDS,
         block_seconds=1.0,
         lookup_seconds=0.5,
     )
     names = ["written", "second"]
-    writers = [
-        await open_writer(StreamId("t", each), queue=queue, settings=SETTINGS) for each in names
-    ]
-    readers = [
-        await open_reader(StreamId("t", each), queue=queue, settings=SETTINGS)
-        for each in [*names, "late"]
-    ]
+    writers = [await writing(queue, StreamId("t", each)) for each in names]
+    readers = [await reading(queue, StreamId("t", each)) for each in [*names, "late"]]
     for writer in writers:
         await writer.send_chunk("before")
         await writer.flush()
@@ -237,7 +253,7 @@ async def test_everybody_follows_the_name(
                 await writer.send_chunk("after")
             await asyncio.gather(*(writer.flush() for writer in writers))
             flushed_at = time.monotonic()
-            late = await open_writer(StreamId("t", "late"), queue=queue, settings=SETTINGS)
+            late = await writing(queue, StreamId("t", "late"))
             await late.send_chunk("before")
             for writer in [*writers, late]:
                 await writer.send_chunk("end")
@@ -270,11 +286,10 @@ async def test_gateway_follows_the_name_without_writing(
     fault: Callable[[Pair], contextlib.AbstractAsyncContextManager[None]],
 ) -> None:
     """A process that only reads gets no answer such as READONLY: it has to notice by itself."""
-    name = f"redis://{pair.name.address}/0"
-    queue = await open_at(name, lookup_seconds=0.3)
-    shown = await open_at(name, block_seconds=0.5, lookup_seconds=0.3)
+    queue = await open_at(pair.url, lookup_seconds=0.3)
+    shown = await open_at(pair.url, block_seconds=0.5, lookup_seconds=0.3)
     stream = StreamId(SETTINGS.tenant, "shown")
-    writer = await open_writer(stream, queue=queue, settings=SETTINGS)
+    writer = await writing(queue, stream)
     async with (
         serve(create_app(shown, SETTINGS)) as server,
         httpx.AsyncClient(base_url=server.url, timeout=30) as client,
@@ -312,7 +327,7 @@ async def test_other_kinds_of_address_are_followed(
             "rediss": f"rediss://127.0.0.1:{proxy.port}/0?ssl_ca_certs={certificate}",
         }
         queue = await open_at(urls[kind])
-        writer = await open_writer(stream, queue=queue, settings=SETTINGS)
+        writer = await writing(queue, stream)
         await writer.send_chunk("before")
         await writer.flush()
         await command(old, "REPLICAOF", "127.0.0.1", new.port)
@@ -328,11 +343,10 @@ async def test_other_kinds_of_address_are_followed(
 
 @ONE_SERVER
 async def test_append_whose_answer_was_lost_is_not_repeated_on_the_new_primary(
-    pair: Pair, open_at: OpenAt, stream: StreamId
+    pair: Pair, queue: ChunkQueue, stream: StreamId
 ) -> None:
     """The old primary has stored and replicated it, and nobody has heard of that."""
-    queue = await open_at(f"redis://{pair.name.address}/0", operation_timeout_seconds=0.5)
-    async with await open_writer(stream, queue=queue, settings=SETTINGS) as writer:
+    async with await writing(queue, stream) as writer:
         await writer.send_chunk("first")
         await writer.flush()
         pair.name.hold(Direction.TO_CLIENT)
@@ -345,18 +359,17 @@ async def test_append_whose_answer_was_lost_is_not_repeated_on_the_new_primary(
         pair.name.cut()
         pair.name.release()
         await writer.flush()
-    async with await open_reader(stream, queue=queue, settings=SETTINGS) as reader:
+    async with await reading(queue, stream) as reader:
         found = [str(each).split()[0] for each in await reader.collect()]
     assert found == ["first", *map(str, range(20))]
 
 
 @ONE_SERVER
 async def test_append_that_was_not_replicated_is_stored_once(
-    pair: Pair, open_at: OpenAt, stream: StreamId
+    pair: Pair, queue: ChunkQueue, stream: StreamId
 ) -> None:
     """The old primary has stored it and nobody else: the retry has to bring all of it."""
-    queue = await open_at(f"redis://{pair.name.address}/0", operation_timeout_seconds=0.5)
-    async with await open_writer(stream, queue=queue, settings=SETTINGS) as writer:
+    async with await writing(queue, stream) as writer:
         await writer.send_chunk("first")
         await writer.flush()
         await pair.promote()
@@ -369,18 +382,17 @@ async def test_append_that_was_not_replicated_is_stored_once(
         pair.name.cut()
         pair.name.release()
         await writer.flush()
-    async with await open_reader(stream, queue=queue, settings=SETTINGS) as reader:
+    async with await reading(queue, stream) as reader:
         assert await reader.collect() == ["first", "second", "third"]
 
 
 @ONE_SERVER
 async def test_chunks_that_the_new_primary_lacks_are_reported(
-    pair: Pair, open_at: OpenAt, stream: StreamId
+    pair: Pair, queue: ChunkQueue, stream: StreamId
 ) -> None:
     """Replication is asynchronous: what the servers lost is an error of readers, never silence."""
-    queue = await open_at(f"redis://{pair.name.address}/0", operation_timeout_seconds=0.5)
-    writer = await open_writer(stream, queue=queue, settings=SETTINGS)
-    reader = await open_reader(stream, queue=queue, settings=SETTINGS)
+    writer = await writing(queue, stream)
+    reader = await reading(queue, stream)
     await writer.send_chunk("kept")
     await writer.flush()
     await pair.promote()
@@ -392,7 +404,7 @@ async def test_chunks_that_the_new_primary_lacks_are_reported(
     await writer.send_chunk("later")
     await writer.flush()
     assert await values(reader, 1) == ["later"]  # it had seen what is lost
-    async with await open_reader(stream, queue=queue, settings=SETTINGS) as late:
+    async with await reading(queue, stream) as late:
         assert await values(late, 1) == ["kept"]
         with pytest.raises(TrimmedError, match="events 2 to 2"):
             await anext(late)
@@ -400,12 +412,11 @@ async def test_chunks_that_the_new_primary_lacks_are_reported(
 
 @ONE_SERVER
 async def test_reader_that_is_ahead_of_the_new_primary_gets_an_error(
-    pair: Pair, open_at: OpenAt, stream: StreamId
+    pair: Pair, queue: ChunkQueue, stream: StreamId
 ) -> None:
     """The next attempt numbers from what is left: a reader beyond it must not wait for ever."""
-    queue = await open_at(f"redis://{pair.name.address}/0", operation_timeout_seconds=0.5)
-    writer = await open_writer(stream, queue=queue, settings=SETTINGS)
-    reader = await open_reader(stream, queue=queue, settings=SETTINGS)
+    writer = await writing(queue, stream)
+    reader = await reading(queue, stream)
     await writer.send_chunk("kept")
     await writer.flush()
     await pair.promote()
@@ -416,7 +427,7 @@ async def test_reader_that_is_ahead_of_the_new_primary_gets_an_error(
     following = asyncio.create_task(values(reader, 1))
     await command(pair.old, "REPLICAOF", "127.0.0.1", pair.new.port)
     pair.move()
-    second = await open_writer(stream, queue=queue, settings=SETTINGS)
+    second = await writing(queue, stream)
     await second.send_chunk("of the second attempt")
     await second.finish()
     with pytest.raises(CursorError, match="began again"):
@@ -447,7 +458,7 @@ async def test_slow_name_server_is_asked_once_and_waited_for(
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     queue = await open_at("redis://primary.test:6379/0", connect_timeout_seconds=0.2)
-    writer = await open_writer(stream, queue=queue, settings=SETTINGS)
+    writer = await writing(queue, stream)
     await writer.send_chunk("before")
     await writer.flush()
     is_slow.set()
@@ -476,7 +487,7 @@ async def test_listing_goes_on_at_another_server(pair: Pair, open_at: OpenAt) ->
                 pipeline.xadd(keys.key(StreamId("t", each)), {"r": b"x"}, id="1-0")
             await pipeline.execute()
         await pair.promote()
-    queue = await open_at(f"redis://{pair.name.address}/0")
+    queue = await open_at(pair.url)
     listed = set()
     listing = queue.streams("t")
     async for info in listing:

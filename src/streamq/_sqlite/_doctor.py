@@ -54,13 +54,16 @@ def examine(path: Path, settings: SqliteSettings) -> tuple[Finding, ...]:
     Returns:
         One finding with all that is as it should be, and one for each problem.
     """
-    found = [
-        Finding("sqlite", True, f"SQLite {sqlite3.sqlite_version}"),
-        *_file_system(path),
-        *_room(path),
-        *_permissions(path),
-        *_database(path, settings),
-    ]
+    # Not with schema.connect: a damaged file is a finding here.
+    connect = sqlite3.connect(path, timeout=settings.busy_seconds, isolation_level=None)
+    with sqlite_errors(path), contextlib.closing(connect) as connection:
+        found = [
+            Finding("sqlite", True, f"SQLite {sqlite3.sqlite_version}"),
+            *_file_system(path),
+            *_room(path, connection),
+            *_permissions(path),
+            *_database(path, connection),
+        ]
     is_fine = [each.ok and not each.is_warning for each in found]
     sound = "; ".join(each.detail for each, fine in zip(found, is_fine, strict=True) if fine)
     problems = [each for each, fine in zip(found, is_fine, strict=True) if not fine]
@@ -97,9 +100,9 @@ def _file_system_of(path: Path) -> str | None:
     return found
 
 
-def _room(path: Path) -> Iterator[Finding]:
+def _room(path: Path, connection: sqlite3.Connection) -> Iterator[Finding]:
     disk = os.statvfs(path.parent)
-    unused = _unused(path)
+    unused = _unused(connection)
     free = disk.f_bavail * disk.f_frsize + unused
     subject, detail = "disk", f"{free / 2**20:,.0f} MiB free"
     if unused > 2**20:
@@ -112,11 +115,10 @@ def _room(path: Path) -> Iterator[Finding]:
         yield Finding(subject, True, detail, remedy if is_little else "", is_warning=is_little)
 
 
-def _unused(path: Path) -> int:
+def _unused(connection: sqlite3.Connection) -> int:
     """Return the bytes in the file that deleted streams have left for new ones."""
-    with sqlite_errors(path), contextlib.closing(sqlite3.connect(path)) as connection:
-        (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
-        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
     return int(pages * size)
 
 
@@ -141,24 +143,21 @@ def _permissions(path: Path) -> Iterator[Finding]:
         yield Finding("permissions", True, "only the owner can read it")
 
 
-def _database(path: Path, settings: SqliteSettings) -> Iterator[Finding]:
-    # Not with schema.connect: a damaged file is a finding here.
-    connect = sqlite3.connect(path, timeout=settings.busy_seconds, isolation_level=None)
-    with sqlite_errors(path), contextlib.closing(connect) as connection:
-        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        log = _size(Path(f"{path}-wal"))
-        too_long = log > schema.LOG_LIMIT_BYTES
-        yield Finding(
-            "write-ahead log",
-            True,
-            f"journal mode {mode}, {log / 2**20:,.1f} MiB",
-            "end the program that keeps a transaction open on the file" if too_long else "",
-            is_warning=too_long,
-        )
-        integrity = _integrity(connection, path)
-        yield integrity
-        if integrity.ok:
-            yield _clock(connection)
+def _database(path: Path, connection: sqlite3.Connection) -> Iterator[Finding]:
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    log = _size(Path(f"{path}-wal"))
+    too_long = log > schema.LOG_LIMIT_BYTES
+    yield Finding(
+        "write-ahead log",
+        True,
+        f"journal mode {mode}, {log / 2**20:,.1f} MiB",
+        "end the program that keeps a transaction open on the file" if too_long else "",
+        is_warning=too_long,
+    )
+    integrity = _integrity(connection, path)
+    yield integrity
+    if integrity.ok:
+        yield _clock(connection)
 
 
 def _size(path: Path) -> int:

@@ -73,7 +73,7 @@ def to_streamq(exc: Exception, stream: str | None = None, *, path: Path) -> Stre
 
     Args:
         exc: The exception.
-        stream: Ignored: a transaction serves several streams, and :func:`for_stream` adds the name.
+        stream: Ignored: a transaction serves several streams, and ``for_stream`` adds the name.
         path: The database.
     """
     code = getattr(exc, "sqlite_errorcode", None)
@@ -101,10 +101,3 @@ def _cannot_open(path: Path, reason: str) -> StreamqError:
         "files",
         backend=BACKEND,
     )
-
-
-def for_stream(error: StreamqError, stream: str) -> StreamqError:
-    """Return a copy of an error that several calls share, with the stream of one of them."""
-    copy = type(error)(error.message, backend=error.backend, stream=stream or None)
-    copy.__cause__ = error.__cause__
-    return copy

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import sqlite3
 import weakref
@@ -21,12 +22,12 @@ from streamq.driver import (
     Capabilities,
     ChunkQueue,
     Entry,
+    Guard,
     QueueOptions,
     StorageFullError,
     Stored,
     StreamId,
     StreamInfo,
-    closed_error,
     decode_position,
 )
 
@@ -69,7 +70,7 @@ class SqliteQueue(ChunkQueue):
         self.capabilities = replace(capabilities, erases=settings.secure_delete)
         self._options = options
         self._loop = asyncio.get_running_loop()
-        self._is_closed = False
+        self._guard = Guard(BACKEND, seconds=math.inf)  # the threads answer each call
         connect = partial(_connect, settings)
         connect_alone = partial(schema.connect_alone, busy_seconds=settings.busy_seconds)
         self._reader = ReadingThread(path, connect, connect_alone, self._loop)
@@ -113,7 +114,7 @@ class SqliteQueue(ChunkQueue):
         max_bytes: int,
         max_wait: float,
     ) -> Sequence[Stored]:
-        self._check_open()
+        self._guard.check(stream)
         key = decode_position(after, backend=BACKEND, stream=stream)
         future: asyncio.Future[list[Stored]] = self._loop.create_future()
         read = PendingRead(stream, key, max_records, max_bytes, max_wait > 0, future)
@@ -188,8 +189,8 @@ class SqliteQueue(ChunkQueue):
         return gone
 
     async def aclose(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
+        if not self._guard.is_closed:
+            self._guard.close()
             self._stop_threads.detach()
             # One after the other: SQLite merges its log into the file when the last connection
             # closes. Of two that close at the same moment, neither is the last one to SQLite.
@@ -199,7 +200,7 @@ class SqliteQueue(ChunkQueue):
         await asyncio.wait((self._writer.ended, self._reader.ended), timeout=_CLOSE_SECONDS)
 
     def abandon(self) -> None:
-        self._is_closed = True
+        self._guard.close()
         self._stop_threads()
 
     # -- inside --------------------------------------------------------------------------------
@@ -207,21 +208,17 @@ class SqliteQueue(ChunkQueue):
     async def _write(
         self, stream: StreamId | None, run: Callable[..., bool], *, frees_room: bool = False
     ) -> None:
-        self._check_open()
+        self._guard.check(stream)
         future: asyncio.Future[bool] = self._loop.create_future()
         name = "" if stream is None else str(stream)
         self._writer.submit(Job(run, future, name, frees_room))
         await future
 
     async def _query(self, stream: StreamId | None, run: Callable[..., T]) -> T:
-        self._check_open()
+        self._guard.check(stream)
         future: asyncio.Future[T] = self._loop.create_future()
         self._reader.submit(Job(run, future, "" if stream is None else str(stream)))
         return await future
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise closed_error(BACKEND)
 
 
 def _connect(settings: SqliteSettings, path: Path) -> sqlite3.Connection:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamq.driver import StorageFullError, Stored, StreamqError
+from streamq.driver import StorageFullError, Stored, StreamqError, for_stream
 
 from . import _requests as requests
-from ._errors import for_stream, sqlite_errors
+from ._errors import sqlite_errors
 from ._live_tail import LiveTail, PendingRead
 from ._thread import ConnectionThread, Job
 

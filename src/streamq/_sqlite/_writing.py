@@ -23,12 +23,13 @@ from streamq.driver import (
     StorageFullError,
     StreamId,
     StreamqError,
+    for_stream,
 )
 
 from . import _removal as removal
 from . import _requests as requests
 from . import _schema as schema
-from ._errors import BACKEND, for_stream, sqlite_errors
+from ._errors import BACKEND, sqlite_errors
 from ._reserve import Reserve
 from ._schema import transaction
 from ._thread import ConnectionThread, Job

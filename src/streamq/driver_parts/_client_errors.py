@@ -52,6 +52,24 @@ class translated_errors:
             raise error from exc
 
 
+def for_stream(
+    error: StreamqError, stream: str | None, *, backend: str | None = None
+) -> StreamqError:
+    """Return a copy of an error that several calls share, for one of them.
+
+    Args:
+        error: The error; it stays as it is, and the copy has the same cause.
+        stream: Stream of the call, as ``tenant/name``, unless the error names another.
+        backend: The driver's name, unless the error names another.
+    """
+    copy = type(error).__new__(type(error), *error.args)
+    vars(copy).update(vars(error))
+    copy.stream = error.stream or stream or None
+    copy.backend = error.backend or backend
+    copy.__cause__ = error.__cause__
+    return copy
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
     """One line of an :class:`ErrorTable`.

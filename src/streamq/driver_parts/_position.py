@@ -5,8 +5,9 @@ Design: docs/design/contract.md.
 
 from __future__ import annotations
 
-from streamq._errors import CursorError
 from streamq._events import StreamId
+
+from ._usual_errors import foreign_position
 
 Key = tuple[int, int]
 BEFORE_ALL: Key = (0, 0)  # epochs start at 1
@@ -31,10 +32,5 @@ def decode_position(position: str, *, backend: str, stream: StreamId) -> Key:
     epoch, _, index = position.partition("-")
     # Bounded before int(): a hostile position must not cost time or overflow a column.
     if not all(part.isascii() and part.isdigit() and len(part) <= 19 for part in (epoch, index)):
-        raise CursorError(
-            f"{position[:50]!r} is not a position of backend {backend!r}; read from the start "
-            "or from a cursor that this backend returned",
-            backend=backend,
-            stream=str(stream),
-        )
+        raise foreign_position(backend, stream, position)
     return int(epoch), min(int(index), 2**63 - 1)

@@ -57,9 +57,9 @@ class SingleFlight(Generic[T]):
 
     def close(self) -> None:
         """Cancel the operation and refuse to begin it again. Idempotent."""
+        if not self._is_closed and self._task is not None:
+            self._task.cancel()  # once: a second time would disturb how it ends
         self._is_closed = True
-        if self._task is not None:
-            self._task.cancel()
 
     async def gone(self) -> None:
         """Wait until no operation is under way; cancelling only stops the wait."""

@@ -6,6 +6,9 @@ Needs the extra ``testing`` (pytest, pytest-asyncio); nothing else in streamq im
 * ``_harness``, ``_server_harness``: the harness that connects the suite to a backend.
 * ``_fixtures``: fixtures for the ``conftest.py`` of a driver.
 * ``plugin``, ``_report``, ``_catalogue``: the pytest plugin, its report, facts about all checks.
+* ``_contract``: the sentences of the contract, which checks quote.
+* ``_broken_promise``, ``_failures``: a failure, and the section that explains it.
+* ``_await_stacks``, ``_shown``: where calls wait, and values as messages show them.
 * ``_faulty_queue``, ``_queue_faults``: a queue that fails by script, and its faults.
 * ``_fault_proxy``: a TCP proxy that breaks connections.
 * ``_virtual_time``: an event loop whose clock jumps.
@@ -20,7 +23,8 @@ import pytest
 
 pytest.register_assert_rewrite(f"{__name__}.checks", f"{__name__}._cancellation")
 
-from ._fault_proxy import Direction, FaultProxy  # noqa: E402 - asserts are registered first
+from ._broken_promise import BrokenPromiseError  # noqa: E402 - asserts are registered first
+from ._fault_proxy import Direction, FaultProxy  # noqa: E402
 from ._faulty_queue import FaultyQueue  # noqa: E402
 from ._fixtures import (  # noqa: E402
     open_queue_fixture,
@@ -45,12 +49,14 @@ from ._server_harness import ServerHarness  # noqa: E402
 from ._suite import DriverSuite  # noqa: E402
 from ._virtual_time import DeadlockError, VirtualTimeLoop, run_in_virtual_time  # noqa: E402
 from .checks._conditions import needs, requires  # noqa: E402
+from .checks._promises import promises  # noqa: E402
 from .checks._records import new_stream  # noqa: E402
 
 __all__ = [
     "MANDATORY_HOOKS",
     "BackendHarness",
     "Block",
+    "BrokenPromiseError",
     "Call",
     "DeadlockError",
     "Delay",
@@ -74,6 +80,7 @@ __all__ = [
     "new_stream",
     "open_queue_fixture",
     "open_with_fixture",
+    "promises",
     "queue_factory",
     "requires",
     "run_in_virtual_time",

@@ -59,6 +59,10 @@ class BackendHarness(abc.ABC):
     patience_seconds: ClassVar[float] = 15.0
     """Seconds to wait for an expected event before a check fails."""
 
+    check_seconds: ClassVar[float] = 110.0
+    """Seconds after which a check fails, with the call that hangs and where it does. In virtual
+    time a hundred times as many."""
+
     short_ttl: ClassVar[timedelta] = timedelta(seconds=0.6)
     """Time to live in checks that wait for a stream to expire. Shorter is quicker."""
 

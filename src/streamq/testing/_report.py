@@ -23,6 +23,7 @@ class CheckOutcome:
         group: The group of the check.
         guarantee: The first sentence of its docstring.
         capabilities: The capabilities that it tests.
+        promises: The sentences of the contract that it proves, each with the object that has it.
         declared: The capabilities that the queue under test declares, if it was opened.
         outcome: ``passed``, ``failed`` or ``skipped``.
         reason: The reason for skipping, or the failure.
@@ -35,6 +36,7 @@ class CheckOutcome:
     group: str
     guarantee: str
     capabilities: tuple[str, ...]
+    promises: tuple[tuple[str, str], ...]
     declared: dict[str, bool | int | str] | None
     outcome: str
     reason: str = ""
@@ -83,6 +85,10 @@ class SuiteReport:
                     "group": outcome.group,
                     "guarantee": outcome.guarantee,
                     "capabilities": list(outcome.capabilities),
+                    "promises": [
+                        {"where": where, "sentence": sentence}
+                        for where, sentence in outcome.promises
+                    ],
                     "outcome": outcome.outcome,
                     "reason": outcome.reason,
                 }

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
+from ._await_stacks import await_stack, call_of
+
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
@@ -131,16 +133,8 @@ def run_in_virtual_time(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
 def _describe(tasks: set[asyncio.Task[Any]]) -> str:
     lines = ["deadlock in virtual time: nothing is ready and no timer is left"]
     for task in sorted(tasks, key=lambda task: task.get_name()):
-        lines.append(f"  {task.get_name()} waits{_place(task.get_coro())}")
+        stack = await_stack(task.get_coro())
+        place, call = stack[-1] if stack else None, call_of(stack)
+        where = f" in {place.function} ({place.path}:{place.line})" if place else ""
+        lines.append(f"  {task.get_name()} waits{where}" + (f", within {call}" if call else ""))
     return "\n".join(lines)
-
-
-def _place(awaitable: object) -> str:
-    """Return the place where a suspended coroutine waits: its innermost visible frame."""
-    where = ""
-    while awaitable is not None:
-        frame = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "ag_frame", None)
-        if frame is not None:
-            where = f" in {frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"
-        awaitable = getattr(awaitable, "cr_await", None) or getattr(awaitable, "ag_await", None)
-    return where

@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest._code.code import ExceptionRepr
 
 from ._catalogue import group_of, guarantee_of
+from ._failures import BEFORE, TITLE, explain_failure, explain_start
 from ._report import FAILED, PASSED, SKIPPED, CheckOutcome, Report
 from ._virtual_time import VirtualTimeLoop
 from .checks._base import OPENED, Checks
 from .checks._conditions import conditions_of
+from .checks._promises import promises_of
 
 _OPTION = "--streamq-report"
 _ATTRIBUTE = "streamq_check"
@@ -66,13 +69,18 @@ def pytest_asyncio_loop_factories(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the facts about a check to its test report, so that another process can count it."""
+    """Add the facts about a check to its test report, so that another process can count it.
+
+    The report of a failure gets a section with what the contract says.
+    """
     report = yield
     suite = getattr(item, "cls", None)
     if isinstance(item, pytest.Function) and suite is not None and issubclass(suite, Checks):
         label, declared = item.stash.get(OPENED, ("", None))
+        if report.failed and call.excinfo is not None:
+            _explain(report, item, call.excinfo.value, label)
         setattr(
             report,
             _ATTRIBUTE,
@@ -83,10 +91,33 @@ def pytest_runtest_makereport(
                 "group": group_of(suite, item.function.__name__),
                 "guarantee": guarantee_of(item.function),
                 "capabilities": conditions_of(item.function).capabilities,
+                "promises": [(p.where, p.sentence) for p in promises_of(item.function)],
                 "declared": declared,
             },
         )
     return report
+
+
+def _explain(
+    report: pytest.TestReport, item: pytest.Function, error: BaseException, label: str
+) -> None:
+    """Add the section that explains a failure."""
+    if report.when == "call":
+        title, text = (
+            TITLE,
+            explain_failure(
+                error, promises_of(item.function), guarantee_of(item.function), item.nodeid
+            ),
+        )
+    else:
+        title, text = BEFORE, explain_start(error, label) if report.when == "setup" else None
+    if text is None:
+        return
+    # Part of the failure, not of the captured output, which options may hide.
+    if isinstance(report.longrepr, ExceptionRepr):
+        report.longrepr.addsection(title, text, "-")
+    else:
+        report.sections.append((title, text))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -119,7 +150,11 @@ class _Collector:
         check: dict[str, Any] | None = getattr(report, _ATTRIBUTE, None)
         if check is None or (report.passed and report.when != "call"):
             return
-        facts = {**check, "capabilities": tuple(check["capabilities"])}
+        facts = {
+            **check,
+            "capabilities": tuple(check["capabilities"]),
+            "promises": tuple((where, sentence) for where, sentence in check["promises"]),
+        }
         outcome, reason = PASSED, ""
         if report.skipped:
             outcome, reason = SKIPPED, _reason(report)

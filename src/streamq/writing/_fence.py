@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
-from streamq._errors import FencedError, StreamNotFoundError, StreamqError
+from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._retry import RetryPolicy
-from streamq.driver import ChunkQueue
+from streamq.driver import ChunkQueue, fenced_error
 
 
 class Fence:
@@ -77,12 +77,7 @@ class Fence:
         newest = await retry.run(lambda: self._queue.newest_epoch(self._stream))
         self._next_check = self._clock() + self.seconds
         if newest > self._epoch:
-            raise FencedError(
-                f"epoch {newest} has taken over stream {self._stream}; epoch {self._epoch} must "
-                "stop",
-                backend=self._queue.backend,
-                stream=str(self._stream),
-            )
+            raise fenced_error(self._queue.backend, self._stream, epoch=self._epoch, newest=newest)
         if not self._may_vanish or newest == self._epoch:
             self._is_missed = False
             return

@@ -1,11 +1,7 @@
 """Shared parts of the AWS backends of streamq: settings, clients, errors, an emulator for demos.
 
-``Calls`` and ``together`` are those of :mod:`streamq.driver`.
-
 Design: docs/design/aws.md.
 """
-
-from streamq.driver import Calls, together
 
 from ._clients import AwsClients
 from ._clock import clock_finding
@@ -15,11 +11,9 @@ from ._settings import AwsSettings
 __all__ = [
     "AwsClients",
     "AwsSettings",
-    "Calls",
     "aws_errors",
     "clock_finding",
     "error_code",
     "http_status",
     "to_streamq",
-    "together",
 ]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiobotocore.credentials import AioCredentials, AioRefreshableCredentials
@@ -21,7 +23,15 @@ from botocore.exceptions import (
     UnknownCredentialError,
 )
 
-from streamq.driver import ClosedError, CredentialSource, SingleFlight, StreamqError
+from streamq.driver import (
+    CredentialSource,
+    SingleFlight,
+    StreamqError,
+    closed_error,
+    mask_credentials,
+)
+
+_logger = logging.getLogger("streamq.aws")
 
 REQUIRED = ("access_key_id", "secret_access_key")
 NAMES = frozenset({*REQUIRED, "session_token", "expires_at"})
@@ -84,6 +94,7 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
     ) -> None:
         super().__init__("", "", method=self.method)
         self._open_session = open_session
+        self._backend = backend
         self._source = source
         self._first_chain: Any = None
         self._resolved: Any = None
@@ -94,9 +105,7 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
         self._is_renewing = False
         self._children: set[asyncio.subprocess.Process] = set()
 
-        def closed() -> ClosedError:
-            return ClosedError("the queue was closed", backend=backend)
-
+        closed = partial(closed_error, backend)
         self._resolution = SingleFlight(self._resolve_in_time, closed=closed)
         self._renewal = SingleFlight(self._resolve_anew, closed=closed)
 
@@ -232,8 +241,17 @@ class QueueCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has
         if self._resolved is not None:
             # The source may have kept something that has been replaced since, such as the keys
             # with which it assumes a role: then it is asked from the beginning.
-            with contextlib.suppress(Exception):
+            try:
                 return await self._resolved.get_frozen_credentials()
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the source is asked anew
+                # The text of others may quote what the source gave, which may be a secret.
+                is_shown = isinstance(exc, BotoCoreError | ClientError | StreamqError)
+                _logger.warning(
+                    "%s: credentials of %s cannot be renewed (%s); asking it from the beginning",
+                    self._backend,
+                    self._resolved.method,
+                    mask_credentials(str(exc)) if is_shown else type(exc).__name__,
+                )
         try:
             self._resolved = await self._load()
             return await self._resolved.get_frozen_credentials()

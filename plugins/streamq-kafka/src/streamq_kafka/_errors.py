@@ -5,6 +5,7 @@ Design: docs/design/kafka.md.
 
 from __future__ import annotations
 
+import functools
 import ssl
 from collections.abc import Callable
 
@@ -359,11 +360,7 @@ def translator(address: str) -> Callable[[Exception, str | None], StreamqError |
     Args:
         address: The configured brokers, for messages.
     """
-
-    def translate(error: Exception, stream: str | None = None) -> StreamqError | None:
-        return _TABLE.translate(error, stream, at=address)
-
-    return translate
+    return functools.partial(_TABLE.translate, at=address)
 
 
 def kafka_errors(address: str, stream: object = None) -> translated_errors:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import TopicPartition
 
-from streamq.driver import START, CursorError, Entry, StreamId, stored_stream
+from streamq.driver import START, Entry, StreamId, foreign_position, stored_stream
 
 BACKEND = "kafka"
 DIRECTORY_SUFFIX = ".directory"
@@ -44,12 +44,7 @@ def decode_position(position: str, stream: StreamId) -> LogPosition | None:
     if not all(part.isascii() and part.isdigit() for part in (partition, offset)) or (
         len(partition) > 6 or len(offset) > 18
     ):
-        raise CursorError(
-            f"{position[:50]!r} is not a position of backend 'kafka'; read from the start or from "
-            "a cursor that this backend returned",
-            backend=BACKEND,
-            stream=str(stream),
-        )
+        raise foreign_position(BACKEND, stream, position)
     return LogPosition(int(partition), int(offset))
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+import math
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import aiokafka.errors as ke
@@ -16,18 +17,16 @@ from aiokafka.structs import TopicPartition
 from streamq.driver import (
     Capabilities,
     ChunkQueue,
-    ClosedError,
     Closing,
     Entry,
-    FencedError,
+    Guard,
     Stored,
     StreamId,
     StreamInfo,
-    StreamNotFoundError,
-    StreamqError,
     TapBudget,
     closed_error,
-    translated_errors,
+    fenced_error,
+    not_found_error,
 )
 
 from ._data_topic import DataTopic
@@ -43,7 +42,6 @@ from ._naming import (
 )
 from ._settings import KafkaSettings
 from ._writing import SharedProducer
-from .directory._listing import Listing
 from .live_tail._live_tail import LiveTail
 from .reading._page_cache import PageCache
 from .requests._cluster import Cluster
@@ -73,7 +71,8 @@ class KafkaQueue(ChunkQueue):
     ) -> None:
         self.capabilities = capabilities
         self._settings = settings
-        self._translate = translator(settings.bootstrap_servers)
+        # Each request has a deadline.
+        self._guard = Guard(BACKEND, translator(settings.bootstrap_servers), seconds=math.inf)
         self._cluster = cluster
         self._ends = EndOffsets(cluster, settings.operation_timeout_seconds)
         self._producer = SharedProducer(settings, cluster.connections.brokers, max_message_bytes)
@@ -84,7 +83,6 @@ class KafkaQueue(ChunkQueue):
         self._budget = TapBudget(settings.cache_bytes)
         self._topics: dict[str, DataTopic] = {}
         self._loading = asyncio.Lock()
-        self._is_closed = False
         self._closing = Closing(self._end_following, self._close_connections)
         self._loop = asyncio.get_running_loop()
 
@@ -93,7 +91,7 @@ class KafkaQueue(ChunkQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        with self._errors(stream):
+        async with self._guard(stream):
             if not entries:
                 return
             topic = await self._topic(stream)
@@ -106,7 +104,7 @@ class KafkaQueue(ChunkQueue):
                 await topic.directory.renew(key, listing)
             for entry in entries:
                 if entry.epoch < listing.epoch:
-                    raise _fenced(stream, entry, listing)
+                    raise fenced_error(BACKEND, stream, epoch=entry.epoch, newest=listing.epoch)
             partition = TopicPartition(topic.name, listing.partition)
             known, life = self._ends.known(partition), topic.life
             messages = [(key, entry.data, headers_of(entry)) for entry in entries]
@@ -132,7 +130,7 @@ class KafkaQueue(ChunkQueue):
         max_bytes: int,
         max_wait: float,
     ) -> Sequence[Stored]:
-        with self._errors(stream):
+        async with self._guard(stream):
             position = decode_position(after, stream)
             key = key_of(stream)
             until = self._loop.time() + max_wait
@@ -171,7 +169,7 @@ class KafkaQueue(ChunkQueue):
                 floor = tap.floor
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        with self._errors(stream):
+        async with self._guard(stream):
             topic = await self._topic(stream)
             key = key_of(stream)
             if last <= 0:
@@ -182,21 +180,17 @@ class KafkaQueue(ChunkQueue):
                 if listing is not None:
                     newest = await partition.newest(key, listing.first, end, last)
             if listing is None:
-                raise StreamNotFoundError(
-                    f"there is no stream {stream} (never written, deleted, or expired)",
-                    backend=BACKEND,
-                    stream=str(stream),
-                )
+                raise not_found_error(BACKEND, stream)
             return StreamInfo(stream, tuple(newest))
 
     async def delete(self, stream: StreamId) -> None:
-        with self._errors(stream):
+        async with self._guard(stream):
             topic = await self._topic(stream)
             await topic.directory.remove(key_of(stream))
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         start = f"{tenant}/{prefix}".encode()
-        with self._errors():
+        async with self._guard():
             topic = await self._topic_named(self._settings.topic_of(tenant))
             keys = await topic.directory.keys()
         for key in keys:
@@ -205,12 +199,12 @@ class KafkaQueue(ChunkQueue):
                 yield StreamInfo(stream)
 
     async def newest_epoch(self, stream: StreamId) -> int:
-        with self._errors(stream):
+        async with self._guard(stream):
             topic = await self._topic(stream)
             return await topic.directory.newest_epoch(key_of(stream))
 
     async def aclose(self) -> None:
-        self._is_closed = True
+        self._guard.close()
         reason = closed_error(BACKEND)
         for topic in self._topics.values():
             topic.directory.close(reason)
@@ -235,18 +229,6 @@ class KafkaQueue(ChunkQueue):
 
     async def _close_connections(self) -> None:
         await asyncio.gather(self._producer.close(), self._cluster.close())
-
-    @contextlib.contextmanager
-    def _errors(self, stream: StreamId | None = None) -> Iterator[None]:
-        if self._is_closed:
-            raise closed_error(BACKEND)
-        try:
-            with translated_errors(self._translate, stream):
-                yield
-        except StreamqError as exc:
-            if self._is_closed and not isinstance(exc, ClosedError):
-                raise closed_error(BACKEND) from exc
-            raise
 
     async def _topic(self, stream: StreamId) -> DataTopic:
         name = self._settings.topic_of(stream.tenant)
@@ -293,11 +275,3 @@ class KafkaQueue(ChunkQueue):
                 found = await self._cluster.metadata.explain(unknown, topic.name, is_patient=False)
                 if found is not unknown:
                     raise found
-
-
-def _fenced(stream: StreamId, entry: Entry, listing: Listing) -> FencedError:
-    return FencedError(
-        f"epoch {listing.epoch} has taken over stream {stream}; epoch {entry.epoch} must stop",
-        backend=BACKEND,
-        stream=str(stream),
-    )

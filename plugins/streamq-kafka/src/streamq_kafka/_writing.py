@@ -22,7 +22,7 @@ import aiokafka.errors as ke
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
-from streamq.driver import SingleFlight, closed_error
+from streamq.driver import ConnectOnce, closed_error
 
 from ._naming import BACKEND, Headers
 from ._settings import KafkaSettings
@@ -68,12 +68,11 @@ class SharedProducer:
             4_096, min(settings.batch_bytes, max_message_bytes - _BATCH_OVERHEAD_BYTES)
         )
         self._timeout_seconds = settings.operation_timeout_seconds
-        self._producer: AIOKafkaProducer | None = None
         self._adapted: dict[AIOKafkaProducer, AdaptedClient] = {}
-        self._starting: SingleFlight[AIOKafkaProducer] = SingleFlight(
-            self._start, closed=functools.partial(closed_error, BACKEND)
+        self._producer: ConnectOnce[AIOKafkaProducer] = ConnectOnce(
+            self._start, self._stop, closed=functools.partial(closed_error, BACKEND)
         )
-        self._stopping: set[asyncio.Task[None]] = set()
+        self._aborting: set[asyncio.Task[None]] = set()
         # Messages whose call ended without an answer. A call that sends one of them again waits for
         # the answer of the first attempt.
         self._unanswered: OrderedDict[_MessageId, asyncio.Future[Any]] = OrderedDict()
@@ -93,7 +92,7 @@ class SharedProducer:
             TimeoutError: There was no answer in time. They may still be stored later, in order. A
                 call with the same messages waits for that, and stores nothing twice.
         """
-        producer = self._producer or await self._starting.result()
+        producer = await self._producer.get()
         adapted, since = self._adapted.get(producer), self._loop.time()
         await _know(producer, topic, partition)
         leader = producer.client.cluster.leader_for_partition(TopicPartition(topic, partition))
@@ -122,7 +121,7 @@ class SharedProducer:
                 return StoredOffsets(-1, -1)
             return StoredOffsets(stored[0].offset, stored[-1].offset)
         except ke.KafkaError as exc:
-            self._retire(producer)
+            self._producer.forget(producer)
             refusal = adapted and adapted.refusal(TopicPartition(topic, partition), since)
             if refusal and ke.for_code(refusal[0]) is type(exc):
                 raise refusal[1] from exc  # with the reason that the broker gave
@@ -148,12 +147,9 @@ class SharedProducer:
         """Drop what is not sent, and close the connections. Idempotent."""
         if not self._closing.done():
             self._closing.set_result(None)
-        self._starting.close()
-        await self._starting.gone()
-        if self._producer is not None:
-            self._retire(self._producer)
-        if self._stopping:
-            await asyncio.wait(self._stopping)
+        await self._producer.aclose()
+        if self._aborting:
+            await asyncio.wait(self._aborting)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -229,25 +225,16 @@ class SharedProducer:
                     "may be stored twice there"
                 ) from exc
             raise
-        self._producer = producer
         return producer
-
-    def _retire(self, producer: AIOKafkaProducer) -> None:
-        if self._producer is not producer:
-            return  # another task has done it
-        self._producer = None
-        task = asyncio.ensure_future(self._stop(producer))
-        self._stopping.add(task)
-        task.add_done_callback(self._stopping.discard)
 
     def _drop(self, producer: AIOKafkaProducer) -> None:
         """End a producer that must send nothing more."""
-        if self._producer is producer:
-            self._producer = None
+        producer._closed = True  # so that stopping it sends nothing, either
+        self._producer.forget(producer)
         if producer in self._adapted:
             task = asyncio.ensure_future(self._abort(producer))
-            self._stopping.add(task)
-            task.add_done_callback(self._stopping.discard)
+            self._aborting.add(task)
+            task.add_done_callback(self._aborting.discard)
 
     async def _stop(self, producer: AIOKafkaProducer) -> None:
         """Let a producer finish its requests for a bounded time, and end it in any case."""

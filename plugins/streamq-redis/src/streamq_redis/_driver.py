@@ -96,7 +96,6 @@ class RedisDriver(Driver[RedisSettings]):
             try:
                 return await examine(connection, settings, connector.address)
             finally:
-                connector.close()
                 connection.drop(closed_error(BACKEND))
                 await close_all(connector.gone)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -19,15 +20,15 @@ from streamq.driver import (
     Capabilities,
     ChunkQueue,
     Entry,
+    Guard,
     QueueOptions,
     Stored,
     StreamId,
     StreamInfo,
-    StreamNotFoundError,
     close_all,
     closed_error,
     decode_position,
-    translated_errors,
+    not_found_error,
 )
 
 from ._errors import BACKEND, to_streamq
@@ -57,7 +58,8 @@ class RedisQueue(ChunkQueue):
         self.capabilities = capabilities
         self._connector = Connector(settings)
         self._keys = KeySpace(settings.key_prefix)
-        self._to_streamq = partial(to_streamq, address=self._connector.address, keys=self._keys.all)
+        translate = partial(to_streamq, address=self._connector.address, keys=self._keys.all)
+        self._guard = Guard(BACKEND, translate, seconds=math.inf)  # each request has a deadline
         self._connections = ConnectionGroup(self._connector.connect_again, settings.lookup_seconds)
         self._for_requests = self._connections.member(self._connect_for_requests)
         self._appender = Appender(self._connections.member(self._connector.connect), options.ttl)
@@ -69,12 +71,11 @@ class RedisQueue(ChunkQueue):
             tail_bytes=settings.tail_bytes,
             block_seconds=settings.block_seconds,
         )
-        self._is_closed = False
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> Server:
         """Connect once."""
-        with translated_errors(self._to_streamq):
+        async with self._guard():
             return (await self._for_requests.get()).server
 
     # -- the contract: docstrings are inherited ------------------------------------------------
@@ -82,8 +83,7 @@ class RedisQueue(ChunkQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        self._check_open()
-        with translated_errors(self._to_streamq, stream):
+        async with self._guard(stream):
             await self._appender.append(stream, self._keys.key(stream), entries, ttl)
 
     async def read(
@@ -95,14 +95,13 @@ class RedisQueue(ChunkQueue):
         max_bytes: int,
         max_wait: float,
     ) -> Sequence[Stored]:
-        self._check_open()
         start = decode_position(after, backend=BACKEND, stream=stream)
         key = self._keys.key(stream)
         until = self._loop.time() + max_wait
         # Without a wait, and from the beginning, only the server knows: a tap may lag behind it, or
         # still have records of a stream that another process has deleted.
         tap = self._live_tail.tap(key) if max_wait > 0 and start != BEFORE_ALL else None
-        with translated_errors(self._to_streamq, stream):
+        async with self._guard(stream):
             while True:
                 if tap is not None:
                     found = await tap.read(start, max_records, max_bytes, until)
@@ -114,21 +113,15 @@ class RedisQueue(ChunkQueue):
                 tap = await self._live_tail.attach(key, start)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        self._check_open()
-        with translated_errors(self._to_streamq, stream):
+        async with self._guard(stream):
             info = await self._lister.describe(stream, last)
         if info is None:
-            raise StreamNotFoundError(
-                f"there is no stream {stream} (never written, deleted, or expired)",
-                backend=BACKEND,
-                stream=str(stream),
-            )
+            raise not_found_error(BACKEND, stream)
         return info
 
     async def delete(self, stream: StreamId) -> None:
-        self._check_open()
         key = self._keys.key(stream)
-        with translated_errors(self._to_streamq, stream):
+        async with self._guard(stream):
             connection = await self._for_requests.get()
             (reply,) = await connection.call(remove(key))
             checked(reply)
@@ -139,24 +132,18 @@ class RedisQueue(ChunkQueue):
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         walk = KeyScan(self._keys.pattern(tenant, prefix))
         while not walk.is_complete:
-            self._check_open()
-            with translated_errors(self._to_streamq):
+            async with self._guard():
                 infos = await self._lister.page(walk)
             for info in infos:
                 yield info
 
     async def aclose(self) -> None:
-        self._is_closed = True
+        self._guard.close()
         self._live_tail.close()
-        self._connector.close()
         self._connections.close()
         await close_all(self._connections.gone, self._connector.gone)
 
     # -- inside --------------------------------------------------------------------------------
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise closed_error(BACKEND)
 
     async def _connect_for_requests(self) -> Connection:
         """Connect, and learn from the server, perhaps a new one, what this queue can promise."""
@@ -177,7 +164,8 @@ class RedisQueue(ChunkQueue):
         try:
             yield
         except BaseException:
-            reason = closed_error(BACKEND) if self._is_closed else rx.ConnectionError("not needed")
+            is_closed = self._guard.is_closed
+            reason = closed_error(BACKEND) if is_closed else rx.ConnectionError("not needed")
             connection.drop(reason)
             await connection.gone()
             raise

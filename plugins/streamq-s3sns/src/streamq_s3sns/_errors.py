@@ -5,7 +5,7 @@ Design: docs/design/s3sns.md.
 
 from __future__ import annotations
 
-from streamq.driver import BackendError, StreamId, StreamNotFoundError, StreamqError
+from streamq.driver import BackendError, StreamqError
 from streamq_aws import aws_errors, error_code, http_status
 
 BACKEND = "s3sns"
@@ -38,15 +38,6 @@ def is_unsupported(error: BackendError) -> bool:
     """Whether a server that is like S3 lacks the operation, or refuses one of its headers."""
     cause = error.__cause__ or error
     return error_code(cause) in _UNSUPPORTED or http_status(cause) in _UNSUPPORTED_STATUS
-
-
-def not_found(stream: StreamId) -> StreamNotFoundError:
-    """Return the error for a stream that does not exist."""
-    return StreamNotFoundError(
-        f"there is no stream {stream} (never written, deleted, or expired)",
-        backend=BACKEND,
-        stream=str(stream),
-    )
 
 
 def foreign_object(where: str) -> BackendError:

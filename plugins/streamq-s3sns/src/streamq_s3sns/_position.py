@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamq.driver import CursorError, StreamId
+from streamq.driver import StreamId, foreign_position
 
 from ._errors import BACKEND
 from ._naming import LARGEST_NUMBER
@@ -46,11 +46,6 @@ def decode_position(position: str, stream: StreamId) -> SegmentPosition:
     if len(parts) != 3 or not all(
         part.isascii() and part.isdigit() and len(part) <= 19 for part in parts
     ):
-        raise CursorError(
-            f"{position[:50]!r} is not a position of backend {BACKEND!r}; read from the start or "
-            "from a cursor that this backend returned",
-            backend=BACKEND,
-            stream=str(stream),
-        )
+        raise foreign_position(BACKEND, stream, position)
     number, epoch, index = map(int, parts)
     return SegmentPosition(max(1, min(number, LARGEST_NUMBER + 1)), (epoch, index))

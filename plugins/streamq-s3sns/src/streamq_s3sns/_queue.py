@@ -6,26 +6,28 @@ Design: docs/design/s3sns.md.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 from streamq.driver import (
-    Calls,
     Capabilities,
     ChunkQueue,
     Closing,
     Entry,
+    Guard,
     LatencyClass,
     QueueOptions,
     Stored,
     StreamId,
     StreamInfo,
+    not_found_error,
     together,
 )
 from streamq_aws import AwsClients
 
-from ._errors import BACKEND, not_found
+from ._errors import BACKEND
 from ._known_streams import KnownStreams
 from ._naming import KeySpace
 from ._packing import Packer
@@ -62,7 +64,7 @@ class S3SnsQueue(ChunkQueue):
         self._keys = KeySpace(settings.prefix)
         self._clients = AwsClients(settings, backend=BACKEND)
         self._known = KnownStreams()
-        self._calls = Calls(BACKEND)
+        self._guard = Guard(BACKEND, seconds=math.inf)  # each request has a deadline
         self._publisher: NotificationPublisher | None = None
         self._listener: NotificationListener | None = None
         self._orphans: OrphanedQueues | None = None
@@ -121,7 +123,7 @@ class S3SnsQueue(ChunkQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        with self._calls.one(stream):
+        async with self._guard(stream):
             if not entries:
                 return
             directory = self._keys.directory(stream)
@@ -141,13 +143,14 @@ class S3SnsQueue(ChunkQueue):
     ) -> Sequence[Stored]:
         position = decode_position(after, stream)
         directory = self._keys.directory(stream)
-        with self._calls.one(stream), self._known.use(directory) as known:
-            return await self._live_tail.read(
-                directory, known, position, max_records, max_bytes, max_wait
-            )
+        async with self._guard(stream):
+            with self._known.use(directory) as known:
+                return await self._live_tail.read(
+                    directory, known, position, max_records, max_bytes, max_wait
+                )
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        with self._calls.one(stream):
+        async with self._guard(stream):
             directory = self._keys.directory(stream)
             records: tuple[Stored, ...] = ()
             newest: Checkpoint | None
@@ -159,11 +162,11 @@ class S3SnsQueue(ChunkQueue):
             else:
                 newest = await self._store.newest(directory)
             if newest is None or (left := self._store.left(newest)) <= timedelta():
-                raise not_found(stream)
+                raise not_found_error(BACKEND, stream)
             return StreamInfo(stream, records, newest.records, newest.size, left)
 
     async def delete(self, stream: StreamId) -> None:
-        with self._calls.one(stream):
+        async with self._guard(stream):
             directory = self._keys.directory(stream)
             with self._known.use(directory) as known:
                 await self._sweeper.delete(directory)
@@ -173,7 +176,7 @@ class S3SnsQueue(ChunkQueue):
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         pages = self._store.directories(self._keys.names(tenant, prefix))
         while True:
-            with self._calls.one():
+            async with self._guard():
                 page = await anext(pages, None)
                 if page is None:
                     return
@@ -190,14 +193,14 @@ class S3SnsQueue(ChunkQueue):
                     yield StreamInfo(each.stream, (), newest.records, newest.size, left)
 
     async def sweep(self) -> int:
-        with self._calls.one():
+        async with self._guard():
             removed = await self._sweeper.sweep()
             if self._orphans is not None:
                 await self._orphans.remove()
             return removed
 
     async def aclose(self) -> None:
-        self._calls.close()
+        self._guard.close()
         await self._closing.run()
 
     # -- inside --------------------------------------------------------------------------------

@@ -13,8 +13,6 @@ from typing import Any
 from streamq.driver import (
     BackendError,
     BackendUnavailableError,
-    CursorError,
-    FencedError,
     StreamId,
     StreamNotFoundError,
 )
@@ -83,22 +81,6 @@ def not_found(stream: StreamId, queue_name: str) -> StreamNotFoundError:
     """Return the error for a stream that has no queue."""
     return StreamNotFoundError(
         f"there is no queue {queue_name} for stream {stream}", backend=BACKEND, stream=str(stream)
-    )
-
-
-def fenced(stream: StreamId, epoch: int, newest: int) -> FencedError:
-    """Return the error for a writer whose epoch is not the newest one."""
-    return FencedError(
-        f"epoch {newest} has taken over stream {stream}; epoch {epoch} must stop",
-        backend=BACKEND,
-        stream=str(stream),
-    )
-
-
-def foreign_position(stream: StreamId, position: str) -> CursorError:
-    """Return the error for a position that another backend has made."""
-    return CursorError(
-        f"{position[:40]!r} is not a position in an SQS queue", backend=BACKEND, stream=str(stream)
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamq.driver import Calls, StreamId, skip_foreign, together
+from streamq.driver import Guard, StreamId, skip_foreign, together
 
 from ._errors import BACKEND
 from ._requests import SqsRequests
@@ -37,24 +37,24 @@ class ListedQueue:
 
 
 async def list_queues(
-    requests: SqsRequests, calls: Calls, prefix: str, read_tags: ReadTags
+    requests: SqsRequests, guard: Guard, prefix: str, read_tags: ReadTags
 ) -> AsyncIterator[ListedQueue]:
     """Iterate over the queues whose names begin with a prefix; foreign queues are left out.
 
     Args:
         requests: The requests to SQS.
-        calls: Ends the iteration when the queue object is closed.
+        guard: Ends the iteration when the queue object is closed.
         prefix: Beginning of the names.
         read_tags: Reads the tags of each queue.
     """
     pages = requests.pages(prefix)
     while True:
-        with calls.one():
+        async with guard():
             page = await anext(pages, None)
         if page is None:
             return
         for urls in _parts(page):
-            with calls.one():
+            async with guard():
                 found = await together(read_tags(url) for url in urls)
             for tags, url in zip(found, urls, strict=True):
                 if tags is not None and tags.stream is not None:

@@ -5,15 +5,16 @@ Design: docs/design/sqs.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 from streamq.driver import (
-    Calls,
     Capabilities,
     ChunkQueue,
     Closing,
     Entry,
+    Guard,
     QueueOptions,
     Stored,
     StreamId,
@@ -51,7 +52,7 @@ class SqsQueue(ChunkQueue):
         self.hidden_seconds = settings.visibility_seconds
         self._names = QueueNames(settings.queue_prefix, fifo=settings.fifo)
         self._requests = SqsRequests(settings)
-        self._calls = Calls(BACKEND)
+        self._guard = Guard(BACKEND, seconds=math.inf)  # each request has a deadline
         self._lookup = QueueLookup(self._requests, self._names)
         self._readers = Readers(
             self._requests,
@@ -84,7 +85,7 @@ class SqsQueue(ChunkQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        with self._calls.one(stream):
+        async with self._guard(stream):
             seconds = None if ttl is None else ttl.total_seconds()
             await self._appender.append(stream, entries, seconds)
 
@@ -92,14 +93,14 @@ class SqsQueue(ChunkQueue):
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
     ) -> Sequence[Stored]:
         receipts_of(after, stream)
-        with self._calls.one(stream):
+        async with self._guard(stream):
             return await self._readers.read(
                 stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=max_wait
             )
 
     async def commit(self, stream: StreamId, upto: str) -> None:
         receipts = receipts_of(upto, stream)
-        with self._calls.one(stream):
+        async with self._guard(stream):
             url = await self._lookup.url(stream)
             if url is None:
                 return
@@ -111,11 +112,11 @@ class SqsQueue(ChunkQueue):
 
     async def release(self, stream: StreamId, after: str) -> None:
         receipts_of(after, stream)
-        with self._calls.one(stream):
+        async with self._guard(stream):
             await self._readers.release(stream, after)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        with self._calls.one(stream):
+        async with self._guard(stream):
             url = await self._lookup.url(stream)
             if url is None:
                 raise self._not_found(stream)
@@ -129,7 +130,7 @@ class SqsQueue(ChunkQueue):
             )
 
     async def delete(self, stream: StreamId) -> None:
-        with self._calls.one(stream):
+        async with self._guard(stream):
             url = await self._lookup.url(stream)
             self._readers.forget(stream)
             if url is not None:
@@ -137,7 +138,7 @@ class SqsQueue(ChunkQueue):
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
         listed = list_queues(
-            self._requests, self._calls, self._names.tenant(tenant), self._requests.tags_if_there
+            self._requests, self._guard, self._names.tenant(tenant), self._requests.tags_if_there
         )
         async for each in listed:
             if each.stream.tenant == tenant and each.stream.name.startswith(prefix):
@@ -146,7 +147,7 @@ class SqsQueue(ChunkQueue):
                 )
 
     async def newest_epoch(self, stream: StreamId) -> int:
-        with self._calls.one(stream):
+        async with self._guard(stream):
             url = await self._lookup.url(stream)
             tags: QueueTags | None = None
             if url is not None:
@@ -158,10 +159,10 @@ class SqsQueue(ChunkQueue):
             return tags.newest_epoch
 
     async def sweep(self) -> int:
-        return await sweep(self._requests, self._calls, self._names.prefix, self._readers.forget)
+        return await sweep(self._requests, self._guard, self._names.prefix, self._readers.forget)
 
     async def aclose(self) -> None:
-        self._calls.close()
+        self._guard.close()
         await self._closing.run()
 
     # -- inside --------------------------------------------------------------------------------

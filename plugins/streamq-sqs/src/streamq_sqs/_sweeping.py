@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from streamq.driver import Calls, StreamId, StreamNotFoundError
+from streamq.driver import Guard, StreamId, StreamNotFoundError
 
 from ._listing import list_queues
 from ._requests import SqsRequests
@@ -16,13 +16,13 @@ from ._tags import QueueTags
 
 
 async def sweep(
-    requests: SqsRequests, calls: Calls, prefix: str, forget: Callable[[StreamId], None]
+    requests: SqsRequests, guard: Guard, prefix: str, forget: Callable[[StreamId], None]
 ) -> int:
     """Delete the expired queues whose names begin with a prefix; return how many it deleted.
 
     Args:
         requests: The requests to SQS.
-        calls: Ends the sweep when the queue object is closed.
+        guard: Ends the sweep when the queue object is closed.
         prefix: Beginning of the names.
         forget: Removes everything that is known of a stream.
     """
@@ -31,8 +31,8 @@ async def sweep(
         return await _expired_tags(requests, url)
 
     swept = 0
-    async for each in list_queues(requests, calls, prefix, expired_tags):
-        with calls.one(each.stream):
+    async for each in list_queues(requests, guard, prefix, expired_tags):
+        async with guard(each.stream):
             if await expired_tags(each.url) is None:
                 continue  # since it was listed, a writer has renewed it or another sweep deleted it
             forget(each.stream)

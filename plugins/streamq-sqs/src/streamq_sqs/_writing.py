@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
-from streamq.driver import Entry, StreamId, StreamNotFoundError
+from streamq.driver import Entry, StreamId, StreamNotFoundError, fenced_error
 
-from ._errors import fenced
+from ._errors import BACKEND
 from ._lookup import KnownQueue, QueueLookup
 from ._messages import MOST_AT_ONCE
 from ._naming import QueueNames
@@ -58,7 +58,7 @@ class Appender:
         known = self._lookup.remembered(stream)
         for entry in entries:
             if known is not None and entry.epoch < known.epoch:
-                raise fenced(stream, entry.epoch, known.epoch)
+                raise fenced_error(BACKEND, stream, epoch=entry.epoch, newest=known.epoch)
         for batch in self._batches(entries):
             if batch[0].index == 0:
                 known = await self._open_epoch(stream, batch[0])
@@ -111,7 +111,7 @@ class Appender:
         """Check that an epoch is the newest one, and that no other writer has announced it."""
         if tags.newest_epoch > epoch or tags.openings(epoch) - {digest}:
             self._lookup.remember(stream, url).epoch = tags.newest_epoch
-            raise fenced(stream, epoch, tags.newest_epoch)
+            raise fenced_error(BACKEND, stream, epoch=epoch, newest=tags.newest_epoch)
 
     async def _keep_alive(self, known: KnownQueue, ttl_seconds: float) -> None:
         """Mark the stream as in use when its tags are due, and at once if its ttl has changed."""

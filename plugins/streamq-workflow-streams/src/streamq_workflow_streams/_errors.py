@@ -20,8 +20,8 @@ from streamq.driver import (
     FencedError,
     StorageFullError,
     StreamId,
-    StreamNotFoundError,
     StreamqError,
+    not_found_error,
 )
 
 from ._protocol import FENCED, FULL
@@ -69,11 +69,7 @@ def to_streamq(error: RPCError, address: str, stream: str | None = None) -> Stre
             stream=stream,
         )
     if status is RPCStatusCode.NOT_FOUND:
-        return StreamNotFoundError(
-            f"there is no stream {stream} (never written, deleted, or expired)",
-            backend=BACKEND,
-            stream=stream,
-        )
+        return not_found_error(BACKEND, stream)
     if status in _DENIED:
         return AccessDeniedError(
             f"{where} refuses us: {message}; check STREAMQ_WORKFLOW_STREAMS_API_KEY, the "

@@ -82,7 +82,7 @@ class WorkflowStreamsQueue(ChunkQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        self._connection.check_open()
+        self._connection.guard.check()
         await self._appender.append(stream, entries, ttl or self._ttl)
 
     async def read(
@@ -94,7 +94,7 @@ class WorkflowStreamsQueue(ChunkQueue):
         max_bytes: int,
         max_wait: float,
     ) -> Sequence[Stored]:
-        self._connection.check_open()
+        self._connection.guard.check()
         start = decode_position(after, backend=BACKEND, stream=stream)
         until = self._clock() + max_wait
         # A reader at the beginning queries the host: a tap may still have the records of a stream
@@ -127,7 +127,7 @@ class WorkflowStreamsQueue(ChunkQueue):
         self._live_tail.drop(stream)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        self._connection.check_open()
+        self._connection.guard.check()
         # Visibility lags behind: a stream created or ended just before must be listed, or must not.
         await self._connection.pause(self._settings.listing_delay_seconds)
         seen: set[StreamId] = set()

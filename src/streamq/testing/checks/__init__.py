@@ -14,39 +14,44 @@ Checks of what is stored:
 
 Checks of whole streams, through writers and readers:
 
-* ``_attempts``: takeover by a newer attempt, and the events that readers get.
+* ``_fencing``, ``_attempts``: takeover by a newer attempt, and the events that readers get.
 * ``_endings``: every stream ends exactly once.
 * ``_late_join``: readers that join late.
 
 Checks of operation:
 
 * ``_waiting``: waiting reads, wake-ups, latency.
-* ``_lifecycle``: opening, closing, cancellation.
+* ``_lifecycle``: opening and closing.
+* ``_cancelling``: calls that are cancelled.
 * ``_leaving``: closing and opening that are cancelled again and again.
-* ``_faults``: broken connections, restarts, servers that hang.
+* ``_faults``, ``_outages``: broken connections, restarts, servers that hang.
 * ``_refusals``: full, read-only and unreachable servers, wrong credentials.
 * ``_declarations``: declared capabilities, and refusal of the others.
 
 Shared by the groups: ``_base`` (base class with pytest fixtures), ``_streams`` (writers and
-readers), ``_conditions`` (``requires``, ``needs``), ``_records``, ``_stream_names``,
-``_other_process``.
+readers), ``_conditions`` (``requires``, ``needs``), ``_promises`` and ``_sentences`` (what the
+contract says), ``_verdicts``, ``_differences`` and ``_deadlines`` (what a failure says),
+``_records``, ``_stream_names``, ``_other_process``.
 
 Design: docs/design/testing.md.
 """
 
 from ._attempts import AttemptChecks
 from ._basics import BasicChecks
+from ._cancelling import CancellingChecks
 from ._consuming import ConsumingChecks
 from ._declarations import DeclarationChecks
 from ._endings import EndingChecks
 from ._expiry import ExpiryChecks
 from ._faults import FaultChecks
+from ._fencing import FencingChecks
 from ._late_join import LateJoinChecks
 from ._leaving import LeavingChecks
 from ._lifecycle import LifecycleChecks
 from ._limits import LimitChecks
 from ._listing import ListingChecks
 from ._ordering import OrderingChecks
+from ._outages import OutageChecks
 from ._refusals import RefusalChecks
 from ._replay import ReplayChecks
 from ._stream_names import TRICKY_NAMES
@@ -57,17 +62,20 @@ __all__ = [
     "TRICKY_NAMES",
     "AttemptChecks",
     "BasicChecks",
+    "CancellingChecks",
     "ConsumingChecks",
     "DeclarationChecks",
     "EndingChecks",
     "ExpiryChecks",
     "FaultChecks",
+    "FencingChecks",
     "LateJoinChecks",
     "LeavingChecks",
     "LifecycleChecks",
     "LimitChecks",
     "ListingChecks",
     "OrderingChecks",
+    "OutageChecks",
     "RefusalChecks",
     "ReplayChecks",
     "TrimmingChecks",

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import pytest
 
-from streamq import FencedError, OnRetry, ReplayError, Reset, StreamNotFoundError
+from streamq import FencedError, OnRetry, ReplayError, Reset
 from streamq.driver import ChunkQueue, StreamId
-from streamq.testing._harness import OpenQueue
 
 from ._conditions import requires
-from ._records import data_of, entries
-from ._streams import StreamChecks, delivered, valid_values, values
+from ._deadlines import within
+from ._promises import promises
+from ._sentences import FENCED, NOT_COMPARED, ONE_STEP, REFLECTED, TWO_STEPS
+from ._streams import StreamChecks, delivered, same_offsets, valid_values, values
+from ._verdicts import holds, refuses, same, same_records
 
 _POLICIES = pytest.mark.parametrize("policy", list(OnRetry), ids=lambda policy: policy.value)
 _RESUMING = (OnRetry.RESUME, OnRetry.REPLAY)
+
+
+_TAIL = "describe(last=...) or read() leaves out, on another connection, what was stored just now"
 
 
 class AttemptChecks(StreamChecks):
@@ -24,110 +28,11 @@ class AttemptChecks(StreamChecks):
 
     group = "attempts"
 
-    @requires("fenced")
-    async def test_stale_epoch_is_fenced(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """An attempt that stalled and resumes late must not write into its successor's text."""
-        await queue.append(stream, entries(b"old-0"))
-        await queue.append(stream, entries(b"new-0", epoch=2))
-        with pytest.raises(FencedError) as caught:
-            await queue.append(stream, entries(b"old-1", b"old-2", first=1))
-        assert (queue.backend, str(stream)) == (caught.value.backend, caught.value.stream)
-        await queue.append(stream, entries(b"new-1", epoch=2, first=1))
-        await self.expect(queue, stream, [b"old-0", b"new-0", b"new-1"])
-
-    @requires("fenced")
-    async def test_stale_epoch_is_fenced_in_another_connection(
-        self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
-    ) -> None:
-        """Attempts run on different workers, so only the backend can fence them."""
-        await queue.append(stream, entries(b"old-0"))
-        await (await open_queue()).append(stream, entries(b"new-0", epoch=2))
-        with pytest.raises(FencedError):
-            await queue.append(stream, entries(b"old-1", first=1))
-        await self.expect(queue, stream, [b"old-0", b"new-0"])
-
-    @requires("fenced")
-    async def test_older_epoch_is_fenced_even_if_it_never_wrote(
-        self, queue: ChunkQueue, stream: StreamId
-    ) -> None:
-        """The newer attempt can write first; then the older one must not open the stream."""
-        await queue.append(stream, entries(b"new-0", epoch=7))
-        with pytest.raises(FencedError):
-            await queue.append(stream, entries(b"old-0", epoch=6))
-        await self.expect(queue, stream, [b"new-0"])
-
-    @requires("fenced", "ordered")
-    async def test_takeover_leaves_nothing_of_the_old_epoch_behind_it(
-        self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
-    ) -> None:
-        """Fencing and storing must be one atomic step: two racing attempts must never be mixed."""
-        other = await open_queue()
-        started = asyncio.Event()
-
-        async def old_attempt() -> None:
-            for i in range(100_000):
-                await queue.append(stream, entries(b"old", first=i))
-                if i == 10:
-                    started.set()
-                await asyncio.sleep(0)
-
-        old = self.begin(old_attempt())
-        try:
-            async with asyncio.timeout(self.patience):
-                await started.wait()
-                for i in range(10):
-                    await other.append(stream, entries(b"new", epoch=2, first=i))
-                with pytest.raises(FencedError):
-                    await old
-        finally:
-            old.cancel()
-        newest = (await queue.describe(stream, last=20)).last
-        assert data_of(newest) == [b"new"] * 10 + [b"old"] * 10
-
-    async def test_epochs_are_known_before_their_records(
-        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
-    ) -> None:
-        """A backend that does not fence lets a stale writer learn this way that it is stale."""
-        self.skip_if_fenced(queue)
-        assert await other.newest_epoch(stream) == 0
-        for epoch, newest in ((5, 5), (9, 9), (7, 9)):
-            with contextlib.suppress(FencedError):
-                await queue.append(stream, entries(b"opening", epoch=epoch))
-            assert await other.newest_epoch(stream) == newest
-            assert await queue.newest_epoch(stream) == newest
-        await queue.delete(stream)
-        assert await other.newest_epoch(stream) == 0
-
-    @requires("writable")
-    async def test_idle_stale_writer_is_stopped(
-        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
-    ) -> None:
-        """A worker whose activity was given to another worker should stop spending money on it."""
-        self.skip_if_fenced(queue)
-        first = await self.writer(queue, stream, epoch=10)
-        async with self.writer(other, stream, epoch=20), asyncio.timeout(self.patience):
-            assert isinstance(await first.wait_stopped(), FencedError)
-        await first.aclose()
-
-    @requires("writable")
-    async def test_stale_attempt_cannot_end_the_stream(
-        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
-    ) -> None:
-        """A stale attempt must neither end its successor's stream nor report that it has."""
-        first = await self.writer(queue, stream, epoch=10)
-        async with self.writer(other, stream, epoch=20) as second:
-            with pytest.raises(FencedError):
-                await first.finish()
-            assert not first.is_sealed
-            await second.send_chunk("on and on")
-        await first.aclose()
-        self.expect_same([await self.read_all(queue, stream)], ["on and on", "END"])
-
-    def skip_if_fenced(self, queue: ChunkQueue) -> None:
-        """Skip a check that concerns only backends that do not fence."""
-        if queue.capabilities.fenced or not queue.capabilities.writable:
-            pytest.skip(f"{queue.backend} refuses stale attempts, or is not writable")
-
+    @promises(*FENCED)
+    @promises(
+        "ChunkQueue.append",
+        "Without it entries are stored as they come, and readers drop stale ones.",
+    )
     @requires("writable", "replay")
     async def test_next_attempt_is_delivered_whole_after_a_reset(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -140,13 +45,13 @@ class AttemptChecks(StreamChecks):
             await second.send_chunk("new")
             await second.flush()
             await first.send_chunk("too late")
-            with pytest.raises(FencedError):
+            with refuses(FencedError, "a stale attempt that ends the stream", cause=NOT_COMPARED):
                 await first.finish()
         await first.aclose()
         events = await self.read_all(queue, stream)
-        assert values(events) == ["old", "new"]
-        assert events[1] == Reset(2, 2)
-        assert [event.offset for event in events] == [1, 2, 3, 4]
+        same_records(values(events), ["old", "new"], "the chunks of two attempts")
+        same(events[1], Reset(2, 2), "the event between the chunks of two attempts")
+        same_offsets(events, [1, 2, 3, 4])
 
     async def die_after(
         self, queue: ChunkQueue, stream: StreamId, policy: OnRetry, texts: str
@@ -158,6 +63,7 @@ class AttemptChecks(StreamChecks):
         await writer.flush()
         await writer.aclose()
 
+    @promises(*REFLECTED)
     @requires("writable", "replay")
     async def test_resuming_attempt_goes_on_after_the_last_durable_chunk(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -165,10 +71,13 @@ class AttemptChecks(StreamChecks):
         """With resume, readers see one text that two attempts have written."""
         await self.die_after(queue, stream, OnRetry.RESUME, "abc")
         async with self.writer(other, stream, on_retry=OnRetry.RESUME, epoch=20) as second:
-            assert second.position == 3
+            what = "how many chunks the resuming attempt takes for stored"
+            same(second.position, 3, what, cause=_TAIL)
             await second.send_chunk("d")
-        assert values(await self.read_all(queue, stream)) == ["a", "b", "c", "d"]
+        found = values(await self.read_all(queue, stream))
+        same_records(found, ["a", "b", "c", "d"], "the chunks of two attempts that make one text")
 
+    @promises(*REFLECTED)
     @requires("writable", "replay")
     async def test_replaying_attempt_sends_everything_again_and_is_delivered_once(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -178,8 +87,15 @@ class AttemptChecks(StreamChecks):
         async with self.writer(other, stream, on_retry=OnRetry.REPLAY, epoch=20) as second:
             for text in "abcde":
                 await second.send_chunk(text)
-        assert delivered(await self.read_all(queue, stream)) == [*"abcde", "END"]
+        events = delivered(await self.read_all(queue, stream))
+        same_records(events, [*"abcde", "END"], "the events after an attempt replayed", cause=_TAIL)
 
+    @promises(
+        "ChunkQueue.read",
+        "With ``capabilities.ordered`` no record is left out: if fewer are returned than both "
+        "limits allow, they are all whose append had returned, in any process, when the call "
+        "began.",
+    )
     @requires("writable", "replay")
     async def test_replay_that_differs_is_refused_and_changes_nothing(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -188,39 +104,52 @@ class AttemptChecks(StreamChecks):
         await self.die_after(queue, stream, OnRetry.REPLAY, "abc")
         async with self.writer(other, stream, on_retry=OnRetry.REPLAY, epoch=20) as second:
             await second.send_chunk("a")
-            with pytest.raises(ReplayError) as caught:
+            what = "a replaying attempt that sends another second chunk than its predecessor"
+            with refuses(ReplayError, what, cause=_TAIL) as caught:
                 await second.send_chunk("x")
-            assert caught.value.seq == 1
+            same(caught.value.seq, 1, "the number of the chunk in the error")
             await second.send_chunk("b")
             await second.send_chunk("c")
-        assert delivered(await self.read_all(queue, stream)) == [*"abc", "END"]
+        events = delivered(await self.read_all(queue, stream))
+        same_records(events, [*"abc", "END"], "the events after a replay that differed")
 
+    @promises(
+        "ChunkQueue.append",
+        "An entry of the same epoch whose index is at or below the newest one is skipped without "
+        "error",
+    )
     @requires("writable", "replay")
     async def test_two_writers_cannot_hold_one_epoch(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """Skipping repeats must not make a second writer's chunks vanish."""
         async with self.writer(queue, stream, epoch=5) as first:
-            with pytest.raises(FencedError):
+            what = "a writer with epoch 5, where another one has epoch 5"
+            with refuses(FencedError, what, cause=_TAIL):
                 await self.writer(other, stream, epoch=5)
             await first.send_chunk("a")
-        assert values(await self.read_all(other, stream)) == ["a"]
+        found = values(await self.read_all(other, stream))
+        same_records(found, ["a"], "the chunks of the writer that was first")
 
+    @promises(*FENCED)
     @requires("writable", "replay")
     async def test_older_attempt_that_opens_after_a_newer_one_is_refused(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """A worker that froze before its first chunk may resume while its successor writes."""
         async with self.writer(queue, stream, epoch=20) as newer:
-            with pytest.raises(FencedError):
+            what = "a writer with epoch 10, where epoch 20 writes"
+            with refuses(FencedError, what, cause=NOT_COMPARED):
                 await self.writer(other, stream, epoch=10)
             await newer.send_chunk("a")
             await newer.flush()
-            with pytest.raises(FencedError):
+            with refuses(FencedError, what, cause=NOT_COMPARED):
                 await self.writer(other, stream, epoch=10)
             await newer.send_chunk("b")
         self.expect_same([await self.read_all(other, stream)], ["a", "b", "END"])
 
+    @promises(*ONE_STEP)
+    @promises(*FENCED)
     @_POLICIES
     @requires("writable", "replay", "fan_out")
     async def test_attempt_that_keeps_writing_during_the_takeover_is_not_blended_in(
@@ -241,24 +170,37 @@ class AttemptChecks(StreamChecks):
                     has_begun.set()
 
         stalled = self.begin(keep_writing())
-        async with asyncio.timeout(self.patience):
+        async with within(self.patience, "a takeover while the older attempt writes"):
             await has_begun.wait()
             second = await self.writer(other, stream, epoch=20, on_retry=policy)
-            with pytest.raises(FencedError):
+            with refuses(FencedError, "an attempt that writes on and on", cause=NOT_COMPARED):
                 await stalled
         await first.aclose()
-        assert (second.resumed_from > 5) == (policy in _RESUMING)
+        holds(
+            (second.resumed_from > 5) == (policy in _RESUMING),
+            f"how many chunks of its predecessor an attempt with on_retry={policy.name} keeps",
+            expected="more than 5" if policy in _RESUMING else "none",
+            seen=second.resumed_from,
+            cause=_TAIL,
+        )
         begin = second.position if policy is OnRetry.RESUME else 0
         for i in range(begin, max(total, second.resumed_from)):
             await second.send_chunk(str(i))
         await second.finish()
         await second.aclose()
         late = await self.read_all(queue, stream)
-        assert valid_values(late) == [str(i) for i in range(max(total, second.resumed_from))]
+        story = [str(i) for i in range(max(total, second.resumed_from))]
+        what = "the valid chunks after a takeover while the older attempt wrote"
+        same_records(valid_values(late), story, what, cause=TWO_STEPS)
         self.expect_same([late, *(await asyncio.gather(*early))], delivered(late))
         resets = sum(isinstance(event, Reset) for event in late)
-        assert resets == (policy is OnRetry.RESTART)
+        what = f"the number of resets with on_retry={policy.name}"
+        same(resets, int(policy is OnRetry.RESTART), what)
 
+    @promises(
+        "Capabilities.ordered",
+        "Every reader gets the records of a stream in one order, that in which they were stored.",
+    )
     @requires("writable", "replay", "fan_out")
     async def test_offsets_are_dense_and_equal_through_many_takeovers(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -271,7 +213,7 @@ class AttemptChecks(StreamChecks):
             writer = await self.writer(
                 (queue, other)[attempt % 2], stream, epoch=attempt * 10, on_retry=policy
             )
-            assert writer.attempt == attempt
+            same(writer.attempt, attempt, "the number of the attempt", cause=_TAIL)
             if policy is OnRetry.RESTART and attempt > 1:
                 story.append(f"RESET {attempt}")
             for i in range(attempt):
@@ -285,15 +227,15 @@ class AttemptChecks(StreamChecks):
         late = await self.read_all(other, stream)
         self.expect_same([*(await asyncio.gather(*early)), late], [*story, "END"])
 
+    @promises(*REFLECTED)
     @requires("writable", "replay")
     async def test_attempt_that_wrote_nothing_is_counted_without_a_reset(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """A worker that died before its first chunk leaves no trace in the text."""
-        with pytest.raises(StreamNotFoundError):
-            await queue.describe(stream)
+        await self.expect_missing(queue, stream, "a stream that does not exist")
         await (await self.writer(queue, stream, epoch=10)).aclose()
         async with self.writer(other, stream, epoch=20) as second:
-            assert second.attempt == 2
+            same(second.attempt, 2, "the number of the second attempt", cause=_TAIL)
             await second.send_chunk("a")
         self.expect_same([await self.read_all(queue, stream)], ["a", "END"])

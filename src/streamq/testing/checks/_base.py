@@ -6,6 +6,8 @@ Design: docs/design/testing.md.
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -26,10 +28,15 @@ from streamq.driver import (
     StreamId,
     StreamNotFoundError,
 )
+from streamq.testing._await_stacks import written_call
 from streamq.testing._harness import LONG_TTL, MANDATORY_HOOKS, BackendHarness, OpenQueue
+from streamq.testing._shown import shown
+from streamq.testing._virtual_time import VirtualTimeLoop
 
 from ._conditions import Conditions, conditions_of
+from ._deadlines import within
 from ._records import data_of, new_stream
+from ._verdicts import broken, refuses, same_records
 
 T = TypeVar("T")
 
@@ -37,6 +44,19 @@ OPENED = pytest.StashKey[tuple[str, dict[str, bool | int | str]]]()
 """Stored with a test: the label of the backend, and the capabilities that the queue declares."""
 
 _MAX_READ_BYTES = 256 * 2**20
+_VIRTUAL_FACTOR = 100  # virtual time costs nothing, and some checks wait for minutes
+
+
+def _limited(check: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
+    """Let a check fail with the call that hangs, instead of waiting for it for ever."""
+
+    @functools.wraps(check)
+    async def limited(self: Checks, *args: Any, **fixtures: Any) -> None:
+        __tracebackhide__ = True
+        async with within(self.check_seconds, "the check"):
+            await check(self, *args, **fixtures)
+
+    return limited
 
 
 class Checks:
@@ -51,6 +71,12 @@ class Checks:
     virtual_time: ClassVar[bool] = False
     """Run every check on a :class:`VirtualTimeLoop`; for backends inside this process only."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name, check in list(vars(cls).items()):
+            if name.startswith("test_") and inspect.iscoroutinefunction(check):
+                setattr(cls, name, _limited(check))
+
     # -- fixtures ------------------------------------------------------------------------------
 
     @pytest.fixture
@@ -62,7 +88,10 @@ class Checks:
                 f"{type(self).__name__} sets neither harness_type nor a fixture called harness"
             )
         found = made(tmp_path)
-        assert isinstance(found, BackendHarness)
+        if not isinstance(found, BackendHarness):
+            raise TypeError(
+                f"harness_type of {type(self).__name__} makes no BackendHarness: {found!r}"
+            )
         return found
 
     @pytest.fixture
@@ -125,6 +154,9 @@ class Checks:
         self, request: pytest.FixtureRequest, backend: BackendHarness, queue: ChunkQueue
     ) -> AsyncIterator[None]:
         self.patience = backend.patience_seconds
+        self.check_seconds = backend.check_seconds
+        if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
+            self.check_seconds *= _VIRTUAL_FACTOR
         self._begun: list[asyncio.Task[Any]] = []
         request.node.stash[OPENED] = (backend.label, queue.capabilities.to_dict())
         conditions = conditions_of(request.function)
@@ -178,7 +210,7 @@ class Checks:
         if after != START and not queue.capabilities.replay:
             await queue.commit(stream, after)
         wait = self.patience if max_wait is None else max_wait
-        async with asyncio.timeout(2 * self.patience):
+        async with within(2 * self.patience, f"a read with max_wait={wait:g}"):
             return await queue.read(
                 stream, after, max_records=max_records, max_bytes=max_bytes, max_wait=wait
             )
@@ -197,16 +229,33 @@ class Checks:
         return found
 
     async def expect(
-        self, queue: ChunkQueue, stream: StreamId, expected: list[bytes], after: str = START
+        self,
+        queue: ChunkQueue,
+        stream: StreamId,
+        expected: list[bytes],
+        after: str = START,
+        *,
+        cause: str = "",
     ) -> list[Stored]:
-        """Read the stream to its end and compare: nothing missing, nothing extra, in order."""
+        """Read the stream to its end and compare: nothing missing, nothing extra, in order.
+
+        Args:
+            queue: The connection to read on.
+            stream: Which stream.
+            expected: The data of the records that it has to have.
+            after: The position to begin at.
+            cause: What usually causes a difference; by default what its kind suggests.
+        """
+        __tracebackhide__ = True
         found = await self.read_many(queue, stream, len(expected), after)
         tail = found[-1].position if found else after
         found += await self.read(queue, stream, tail, max_wait=0)
+        place = "from its beginning" if after == START else f"after position {after!r}"
         if queue.capabilities.ordered:
-            assert expected == data_of(found)
+            same_records(data_of(found), expected, f"the stream's records {place}", cause=cause)
         else:
-            assert sorted(expected) == sorted(data_of(found))
+            what = f"the stream's records {place}, sorted (it does not keep order)"
+            same_records(sorted(data_of(found)), sorted(expected), what, cause=cause)
         return found
 
     def begin(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -217,22 +266,45 @@ class Checks:
 
     async def blocked(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a call that has nothing to return yet, and assert that it waits."""
+        __tracebackhide__ = True
+        written = written_call(call)
         task = self.begin(call)
         # There is no event for "waits": the only proof is that the call does not return.
         done, _ = await asyncio.wait({task}, timeout=0.05)
-        assert not done, "a call with nothing to return came back before its max_wait"
+        if done:
+            error = None if task.cancelled() else task.exception()
+            broken(
+                "a call with nothing to return came back before its max_wait",
+                expected=f"{written} waits",
+                seen=f"it raised {shown(error)}"
+                if error
+                else f"it returned {shown(task.result())}",
+                cause="a read returns empty after a wake-up for another stream, or caps its wait "
+                "(a poll of the server): go on waiting until max_wait has passed",
+            )
         return task
 
     async def until_answered(self, call: Callable[[], Awaitable[object]]) -> None:
         """Repeat a call while the backend is unavailable, as core does; raise any other error."""
-        async with asyncio.timeout(self.patience):
-            while True:
-                try:
+        __tracebackhide__ = True
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self.patience
+        while True:
+            try:
+                async with within(max(0.1, give_up - clock()), "a call that is repeated"):
                     await call()
-                except BackendUnavailableError:
-                    await asyncio.sleep(0.02)
-                else:
-                    return
+            except BackendUnavailableError as exc:
+                if clock() > give_up:
+                    broken(
+                        f"the backend is unavailable for longer than {self.patience:g} s",
+                        expected="a repeated call succeeds once the backend answers again",
+                        seen=exc,
+                        cause="the queue keeps using a connection that is broken: forget it with "
+                        "the error, so that the next call connects anew",
+                    )
+                await asyncio.sleep(0.02)
+            else:
+                return
 
     async def is_gone(self, queue: ChunkQueue, stream: StreamId) -> bool:
         """Whether the stream does not exist."""
@@ -242,11 +314,27 @@ class Checks:
             return True
         return False
 
-    async def eventually(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    async def eventually(
+        self, condition: Callable[[], Awaitable[bool]], what: str, *, cause: str = ""
+    ) -> None:
         """Poll until the condition holds; fail after the patience of the harness."""
-        try:
-            async with asyncio.timeout(self.patience):
-                while not await condition():  # noqa: ASYNC110 - a backend has no event for this
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            pytest.fail(f"not true after {self.patience:g} s: {what}")
+        __tracebackhide__ = True
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self.patience
+        while True:
+            async with within(max(0.1, give_up - clock()), f"asking whether {what}", cause=cause):
+                if await condition():
+                    return
+            if clock() > give_up:
+                seen = f"not true after {self.patience:g} s"
+                broken(f"{seen}: {what}", expected=what, seen=seen, cause=cause)
+            await asyncio.sleep(0.02)
+
+    async def expect_missing(self, queue: ChunkQueue, stream: StreamId, why: str) -> None:
+        """Fail unless the stream does not exist: describing it raises."""
+        __tracebackhide__ = True
+        cause = (
+            "describe answers from a cache, from metadata that outlives the records, or with an "
+        )
+        with refuses(StreamNotFoundError, f"describe {why}", cause=f"{cause}empty description"):
+            await queue.describe(stream)

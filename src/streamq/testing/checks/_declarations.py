@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import json
 import pickle
@@ -18,12 +17,20 @@ from streamq.driver import Capabilities, ChunkQueue, Entry, FencedError, Latency
 from streamq.testing._harness import BackendHarness, OpenQueue
 
 from ._conditions import requires
+from ._deadlines import within
 from ._other_process import TAKEOVER
+from ._promises import promises
 from ._records import data_of, entries, new_stream
+from ._sentences import ONE_STEP, TWO_STEPS
 from ._streams import StreamChecks
+from ._verdicts import holds, refuses, same, same_records
 
 _SMALLEST_RECORD_BYTES = 4_096
 _TAKEOVERS = 20
+_OTHERS = (
+    "what one process stores, or the wake-up, does not reach another: it stays in memory, or "
+    "depends on a connection"
+)
 
 
 class DeclarationChecks(StreamChecks):
@@ -31,6 +38,10 @@ class DeclarationChecks(StreamChecks):
 
     group = "capabilities"
 
+    @promises(
+        "Capabilities",
+        "Fields that are ``bool`` can be required at open by name",
+    )
     async def test_declared_capabilities_can_be_required(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -38,6 +49,15 @@ class DeclarationChecks(StreamChecks):
         declared = [name for name in Capabilities.flags() if getattr(queue.capabilities, name)]
         await (await self.reader(queue, stream, require=declared)).aclose()
 
+    @promises(
+        "Capabilities",
+        "streamq refuses what is required and not declared: ``CapabilityError``, which names the "
+        "backends that declare it.",
+    )
+    @promises(
+        "Driver.capabilities",
+        "What is not declared is refused where a caller requires it.",
+    )
     async def test_undeclared_capabilities_are_refused_at_open(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -47,12 +67,17 @@ class DeclarationChecks(StreamChecks):
             if getattr(queue.capabilities, name):
                 continue
             able = [other for other in promised if getattr(promised[other], name)]
-            with pytest.raises(CapabilityError, match=name) as caught:
+            what = f"a reader that requires {name!r}, which is not declared"
+            with refuses(CapabilityError, what, match=name) as caught:
                 await self.reader(queue, stream, require=[name])
-            assert caught.value.backend == queue.backend
-            for other in able:
-                assert other in str(caught.value)
+            same(caught.value.backend, queue.backend, "the backend in the error")
+            unnamed = [other for other in able if other not in str(caught.value)]
+            same(unnamed, [], "backends that declare it and are not in the message")
 
+    @promises(
+        "Capabilities",
+        "It refuses writers where attempts cannot be told apart (:attr:`writable`).",
+    )
     async def test_writers_refuse_a_backend_that_cannot_tell_attempts_apart(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -61,48 +86,138 @@ class DeclarationChecks(StreamChecks):
         if queue.capabilities.writable:
             await (await self.writer(queue, stream)).aclose()
             return
-        with pytest.raises(CapabilityError, match="fence"):
+        with refuses(CapabilityError, "a writer of a backend that is not writable", match="fence"):
             await self.writer(queue, stream)
-        assert await self.is_gone(queue, stream)
+        await self.expect_missing(queue, stream, "a stream whose only writer was refused")
 
+    @promises(
+        "ChunkQueue.capabilities",
+        "A queue declares less where its server is configured for less, never more.",
+    )
+    @promises(
+        "Driver.capabilities",
+        "The best that queues of this driver promise",
+    )
     async def test_queue_declares_no_more_than_its_driver(
         self, queue: ChunkQueue, backend: BackendHarness
     ) -> None:
         """Users choose a backend by the driver's table, before a queue is open."""
         promised, kept = backend.driver.capabilities, queue.capabilities
-        assert [name for name in Capabilities.flags() if getattr(kept, name)] == [
-            name for name in Capabilities.flags() if getattr(kept, name) and getattr(promised, name)
-        ]
-        assert kept.max_record_bytes <= promised.max_record_bytes
+        cause = "the queue computes its declaration: begin with that of the driver, and take away"
+        flags = Capabilities.flags()
+        more = [name for name in flags if getattr(kept, name) > getattr(promised, name)]
+        same(more, [], "capabilities that the queue declares, and its driver does not", cause=cause)
+        holds(
+            kept.max_record_bytes <= promised.max_record_bytes,
+            "max_record_bytes of the queue",
+            expected=f"at most the driver's {promised.max_record_bytes:,}",
+            seen=f"{kept.max_record_bytes:,}",
+            cause=cause,
+        )
         classes = list(LatencyClass)
-        assert classes.index(kept.latency) >= classes.index(promised.latency)
+        holds(
+            classes.index(kept.latency) >= classes.index(promised.latency),
+            "latency of the queue",
+            expected=f"the driver's {promised.latency.value!r}, or a slower class",
+            seen=kept.latency.value,
+            cause=cause,
+        )
 
+    @promises(
+        "Capabilities",
+        "Promises of a driver; a declared capability is mandatory for it.",
+    )
+    @promises(
+        "Capabilities.max_record_bytes",
+        "largest record that can be stored, at least 4096",
+    )
+    @promises(
+        "Capabilities.cross_host",
+        "It includes ``cross_process``.",
+    )
+    @promises(
+        "ChunkQueue.backend",
+        "The driver's name, for messages: :attr:`Driver.name`. Mandatory.",
+    )
     async def test_declaration_is_usable(self, queue: ChunkQueue, backend: BackendHarness) -> None:
         """Tables, requirements and the writer's packing are computed from the declaration."""
         driver = backend.driver
-        for capabilities in (queue.capabilities, driver.capabilities):
-            for field in dataclasses.fields(Capabilities):
-                if field.name in Capabilities.flags():
-                    assert isinstance(getattr(capabilities, field.name), bool)
-            assert isinstance(capabilities.latency, LatencyClass)
-            assert capabilities.max_record_bytes >= _SMALLEST_RECORD_BYTES
-            assert capabilities.cross_process or not capabilities.cross_host
-        assert queue.backend == driver.name
+        for owner, capabilities in (("queue", queue.capabilities), ("driver", driver.capabilities)):
+            for name in Capabilities.flags():
+                value = getattr(capabilities, name)
+                what = f"{name!r} of the {owner}"
+                holds(isinstance(value, bool), what, expected="True or False", seen=value)
+            holds(
+                isinstance(capabilities.latency, LatencyClass),
+                f"'latency' of the {owner}",
+                expected="a LatencyClass",
+                seen=capabilities.latency,
+            )
+            holds(
+                capabilities.max_record_bytes >= _SMALLEST_RECORD_BYTES,
+                f"'max_record_bytes' of the {owner}",
+                expected=f"at least {_SMALLEST_RECORD_BYTES:,}: the record that opens an attempt",
+                seen=capabilities.max_record_bytes,
+            )
+            holds(
+                capabilities.cross_process or not capabilities.cross_host,
+                f"'cross_host' and 'cross_process' of the {owner}",
+                expected="cross_process as well, where cross_host is declared",
+                seen="cross_host alone",
+            )
+        cause = "the attribute backend of the queue is missing, or another name"
+        same(queue.backend, driver.name, "ChunkQueue.backend", cause=cause)
 
+    @promises(
+        "Driver.name",
+        "one lower-case word",
+    )
+    @promises(
+        "Driver.summary",
+        "One line for tables. Mandatory.",
+    )
+    @promises(
+        "Driver.settings_type",
+        "The driver's settings class, with the environment prefix ``STREAMQ_<NAME>_``.",
+    )
+    @promises(
+        "Driver.settings_type",
+        "Its ``toml_table`` is the driver's name, and every field has a description.",
+    )
     async def test_driver_describes_itself(self, backend: BackendHarness) -> None:
         """`streamq backends`, `streamq config` and error messages show this description."""
         driver = backend.driver
-        assert driver.name
-        assert driver.name == driver.name.strip().lower()
-        assert driver.summary
-        assert "\n" not in driver.summary
+        holds(
+            driver.name and driver.name == driver.name.strip().lower(),
+            "Driver.name",
+            expected="a name in lower case, without space around it",
+            seen=driver.name,
+        )
+        holds(
+            driver.summary and "\n" not in driver.summary,
+            "Driver.summary",
+            expected="one line",
+            seen=driver.summary,
+        )
         settings = driver.settings_type
-        assert settings.model_config.get("env_prefix") == f"STREAMQ_{driver.name.upper()}_"
-        assert settings.toml_table == driver.name
-        for name, field in settings.model_fields.items():
-            assert field.description, f"setting {name!r} is not described"
-        assert isinstance(backend.settings(), settings)
+        prefix = settings.model_config.get("env_prefix")
+        expected = f"STREAMQ_{driver.name.upper()}_"
+        same(prefix, expected, "env_prefix in model_config of Driver.settings_type")
+        same(settings.toml_table, driver.name, "toml_table of Driver.settings_type")
+        fields = settings.model_fields.items()
+        bare = [name for name, field in fields if not field.description]
+        same(bare, [], "settings without a description: Field(description=...)")
+        holds(
+            isinstance(backend.settings(), settings),
+            "what settings() of the harness returns",
+            expected=f"a {settings.__name__}",
+            seen=backend.settings(),
+        )
 
+    @promises(
+        "Driver.name",
+        "The backend's name, equal to the name of the entry point",
+    )
     async def test_driver_is_found_by_its_name(self, backend: BackendHarness) -> None:
         """A user has to set only `STREAMQ_BACKEND=<name>`."""
         driver = backend.driver
@@ -112,8 +227,19 @@ class DeclarationChecks(StreamChecks):
                 "a published driver has to"
             )
         registered = load_driver(driver.name)
-        assert registered is driver, f"the name {driver.name!r} belongs to another driver"
+        holds(
+            registered is driver,
+            f"the driver that is registered under the name {driver.name!r}",
+            expected=driver.__qualname__,
+            seen=registered.__qualname__,
+            cause="another distribution has the name, or the entry point names another class",
+        )
 
+    @promises(
+        "Capabilities.durable",
+        "It survives the end of all clients as well.",
+        cause="records are held by the process or the connection that appended them",
+    )
     @requires("durable")
     async def test_records_outlive_the_connections(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
@@ -123,6 +249,11 @@ class DeclarationChecks(StreamChecks):
         await queue.aclose()
         await self.expect(await open_queue(), stream, [b"a", b"b"])
 
+    @promises(
+        "Capabilities.cross_process",
+        "A stream is the same in every process of a host that has the same settings: entries, "
+        "fence, deletion and wake-ups reach the others.",
+    )
     @requires("cross_process", "replay")
     async def test_another_process_reads_ours_and_we_read_its(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
@@ -133,11 +264,18 @@ class DeclarationChecks(StreamChecks):
         waiting = self.begin(self.read(queue, stream, tail, max_wait=4 * self.patience))
         try:
             async with self._another_process(backend, "reply", stream) as result:
-                assert await result == b"ours"
-                assert data_of(await waiting) == [b"theirs"]
+                same(await result, b"ours", "the record that another process read", cause=_OTHERS)
+                what = "what a read that waited returned after another process appended"
+                same_records(data_of(await waiting), [b"theirs"], what, cause=_OTHERS)
         finally:
             waiting.cancel()
 
+    @promises(*ONE_STEP)
+    @promises(
+        "Capabilities.fenced",
+        "After an entry of an epoch is stored, no entry of an older epoch is, whichever process, "
+        "on whichever connection, appends it, however late",
+    )
     @requires("cross_process", "fenced", "replay", "ordered")
     async def test_takeover_by_another_process_in_the_middle_of_appends_is_clean(
         self, queue: ChunkQueue, backend: BackendHarness
@@ -155,7 +293,7 @@ class DeclarationChecks(StreamChecks):
             await result
         for stream in streams:
             old = [b"1-%d" % index for index in range(acknowledged[stream])]
-            await self.expect(queue, stream, old + data_of(TAKEOVER))
+            await self.expect(queue, stream, old + data_of(TAKEOVER), cause=TWO_STEPS)
 
     @asynccontextmanager
     async def _another_process(
@@ -181,12 +319,18 @@ class DeclarationChecks(StreamChecks):
         async def result() -> bytes:
             path = json.dumps(["", *sys.path]).encode()
             printed, said = await process.communicate(path + b"\n" + arguments)
-            assert process.returncode == 0, said.decode(errors="replace")
+            holds(
+                process.returncode == 0,
+                "a process that opens a queue with the same driver and settings",
+                expected="it reads and appends, and ends with exit code 0",
+                seen=f"exit code {process.returncode}: {said.decode(errors='replace')[-2_000:]}",
+                cause="the driver fails in a new process, or cannot be imported there",
+            )
             return printed
 
         ended = asyncio.ensure_future(result())
         try:
-            async with asyncio.timeout(4 * self.patience):
+            async with within(4 * self.patience, "the work of another process", cause=_OTHERS):
                 yield ended
         finally:
             if process.returncode is None:

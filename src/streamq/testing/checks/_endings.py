@@ -12,8 +12,11 @@ from streamq.testing._faulty_queue import FaultyQueue
 from streamq.testing._queue_faults import LoseAcknowledgement, Pass
 
 from ._conditions import requires
+from ._promises import promises
 from ._records import data_of
+from ._sentences import EVERY_READER, REFLECTED
 from ._streams import StreamChecks, delivered
+from ._verdicts import refuses, same, same_records
 
 _STATES = pytest.mark.parametrize("state", list(SealState), ids=lambda state: state.name.lower())
 
@@ -39,6 +42,11 @@ class EndingChecks(StreamChecks):
 
     group = "endings"
 
+    @promises(
+        "ChunkQueue.append",
+        "make blocked readers see them",
+    )
+    @promises(*EVERY_READER)
     @_STATES
     @requires("writable", "replay", "fan_out")
     async def test_every_ending_ends_live_and_late_readers(
@@ -53,8 +61,12 @@ class EndingChecks(StreamChecks):
         await writer.aclose()
         results = [*(await asyncio.gather(*live)), await self.read_all(other, stream)]
         self.expect_same(results, ["a", "b", state.name])
-        assert results[0][-1] == _SEALS[state]
+        same(results[0][-1], _SEALS[state], "the seal that readers got")
 
+    @promises(
+        "ChunkQueue.append",
+        "What is stored is exactly the bytes of the entries, one record for each.",
+    )
     @requires("writable", "replay")
     async def test_ending_is_stored_in_one_record_with_the_last_chunk(
         self, queue: ChunkQueue, stream: StreamId
@@ -62,9 +74,19 @@ class EndingChecks(StreamChecks):
         """A crash must not leave a stream that has all of its chunks and no ending."""
         await self.write(queue, stream, "a", "b", "c")
         records = await self.read_many(queue, stream, 2)
-        assert len(records) == 2, "the announcement of the attempt, and everything else"
-        assert list(await self.read(queue, stream, records[-1].position, max_wait=0)) == []
+        same(
+            len(records),
+            2,
+            "the number of records: the announcement of the attempt, and everything else",
+            cause="the driver splits a record, or stores the record that opens the attempt twice",
+        )
+        left = list(await self.read(queue, stream, records[-1].position, max_wait=0))
+        same(left, [], "the records after the seal", cause="the newest record is returned twice")
 
+    @promises(
+        "ChunkQueue.append",
+        "When it returns, every entry can be read and described, in every process.",
+    )
     @requires("writable", "replay")
     async def test_stream_without_chunks_ends_as_well(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -74,6 +96,7 @@ class EndingChecks(StreamChecks):
         await self.write(queue, stream)
         self.expect_same([await live, await self.read_all(other, stream)], ["END"])
 
+    @promises(*REFLECTED)
     @requires("writable", "replay")
     async def test_second_seal_changes_nothing(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -83,17 +106,27 @@ class EndingChecks(StreamChecks):
             await writer.send_chunk("a")
             await writer.finish()
             await writer.finish()
-            with pytest.raises(SealedError):
+            with refuses(SealedError, "failing a writer that has sealed its stream"):
                 await writer.fail("too late")
-            with pytest.raises(SealedError):
+            with refuses(SealedError, "sending a chunk to a stream that is sealed"):
                 await writer.send_chunk("too late")
         before = data_of(await self.read_many(queue, stream, 2))
-        with pytest.raises(SealedError) as caught:
+        cause = (
+            "describe(last=...) on another connection does not return the newest record, the seal"
+        )
+        with refuses(SealedError, "opening a writer of a sealed stream", cause=cause) as caught:
             await self.writer(other, stream)
-        assert caught.value.producer == "worker 1"
-        assert data_of(await self.read_many(queue, stream, 2)) == before
-        assert delivered(await self.read_all(other, stream)) == ["a", "END"]
+        same(caught.value.producer, "worker 1", "the producer in the error")
+        after = data_of(await self.read_many(queue, stream, 2))
+        same_records(after, before, "the records of a sealed stream, after another writer tried")
+        events = delivered(await self.read_all(other, stream))
+        same_records(events, ["a", "END"], "the events of a sealed stream")
 
+    @promises(
+        "Stored.position",
+        "The place after this record, where reading continues",
+        cause="the position that describe returns is understood differently by read",
+    )
     @requires("writable", "replay")
     async def test_resuming_at_the_ending_ends_again_at_once(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -103,10 +136,16 @@ class EndingChecks(StreamChecks):
         cursor = (await self.cursors(queue, stream))[-1]
         for _ in range(2):
             async with self.reader(other, stream, cursor) as reader:
-                assert await reader.read_batch(max_wait=0) == [Seal(3, 1, SealState.END)]
-                assert await reader.read_batch(max_wait=self.patience) == []
+                seal = [Seal(3, 1, SealState.END)]
+                same(await reader.read_batch(max_wait=0), seal, "what a reader at the ending gets")
+                more = await reader.read_batch(max_wait=self.patience)
+                same(more, [], "what a reader gets after the ending")
                 cursor = reader.cursor
 
+    @promises(
+        "ChunkQueue.append",
+        "an append whose acknowledgement was lost is repeated that way",
+    )
     @requires("writable", "replay")
     async def test_ending_whose_acknowledgement_is_lost_is_delivered_once(
         self, queue: ChunkQueue, stream: StreamId
@@ -115,5 +154,6 @@ class EndingChecks(StreamChecks):
         faulty = FaultyQueue(queue)
         faulty.script("append", Pass(), *[LoseAcknowledgement()] * 3)
         await self.write(faulty, stream, "a")
-        assert not faulty.unused
-        assert delivered(await self.read_all(queue, stream)) == ["a", "END"]
+        same(len(faulty.unused), 0, "scripted faults that no append has met")
+        events = delivered(await self.read_all(queue, stream))
+        same_records(events, ["a", "END"], "the events after appends that were repeated")

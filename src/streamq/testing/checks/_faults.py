@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from streamq import BackendUnavailableError, StreamqError
-from streamq.driver import ChunkQueue, Stored, StreamId, StreamNotFoundError
+from streamq.driver import ChunkQueue, StreamId
 from streamq.testing._faulty_queue import FaultyQueue
 from streamq.testing._harness import BackendHarness, OpenQueue
 from streamq.testing._queue_faults import (
@@ -24,8 +24,12 @@ from streamq.testing._queue_faults import (
 )
 
 from ._conditions import needs, requires
-from ._records import data_of, entries, new_stream, numbered
+from ._deadlines import within
+from ._promises import promises
+from ._records import data_of, entries
+from ._sentences import FAILED_APPEND, HEALS, NO_DEADLINE, REPEATED_READ
 from ._streams import StreamChecks
+from ._verdicts import refuses, same, same_records
 
 _APPEND_FAULTS = {
     "fails before it stores": Fail(),
@@ -60,6 +64,12 @@ class FaultChecks(StreamChecks):
 
     # -- scripted faults -----------------------------------------------------------------------
 
+    @promises(
+        "ChunkQueue.append",
+        "An entry of the same epoch whose index is at or below the newest one is skipped without "
+        "error: an append whose acknowledgement was lost is repeated that way.",
+    )
+    @promises(*FAILED_APPEND)
     @pytest.mark.parametrize("fault", _APPEND_FAULTS.values(), ids=_APPEND_FAULTS)
     @requires("writable", "replay")
     async def test_stream_is_delivered_once_when_every_other_append(
@@ -78,6 +88,7 @@ class FaultChecks(StreamChecks):
         story = [text for i in range(10) for text in (str(i), "x" * 40_000)]
         self.expect_same([await live, await self.read_all(queue, stream)], [*story, "END"])
 
+    @promises(*REPEATED_READ)
     @pytest.mark.parametrize("fault", _READ_FAULTS.values(), ids=_READ_FAULTS)
     @requires("writable", "replay")
     async def test_reader_misses_nothing_when_every_other_read(
@@ -94,6 +105,7 @@ class FaultChecks(StreamChecks):
         story = [*map(str, range(10)), "END"]
         self.expect_same([await live, await self.read_all(faulty, stream)], story)
 
+    @promises(*FAILED_APPEND)
     @requires("writable", "replay")
     async def test_outage_beyond_the_deadline_is_reported_and_later_work_succeeds(
         self, queue: ChunkQueue, stream: StreamId
@@ -106,17 +118,23 @@ class FaultChecks(StreamChecks):
             reading = await self.blocked(reader.read_batch(max_wait=self.patience))
             faulty.take_down()
             await writer.send_chunk("lost")
-            async with asyncio.timeout(self.patience):
-                with pytest.raises(BackendUnavailableError):
+            async with within(self.patience, "streamq gives up during an outage"):
+                with refuses(BackendUnavailableError, "flush() during an outage"):
                     await writer.flush()
-                with pytest.raises(BackendUnavailableError):
+                with refuses(BackendUnavailableError, "read_batch() during an outage"):
                     await reading
             await writer.aclose()
             faulty.bring_up()
             async with self.writer(faulty, stream, epoch=2) as second:
                 await second.send_chunk("found")
-            assert [event async for event in reader] == await self.read_all(queue, stream)
+            events = [event async for event in reader]
+            again = await self.read_all(queue, stream)
+            same(events, again, "the events of a reader that went on after the outage")
 
+    @promises(
+        "ChunkQueue",
+        "streamq gives up after ``STREAMQ_OPERATION_SECONDS``; a driver should be quicker.",
+    )
     @requires("writable", "replay")
     async def test_call_that_a_driver_never_answers_ends_at_the_deadline(
         self, queue: ChunkQueue, stream: StreamId
@@ -129,17 +147,18 @@ class FaultChecks(StreamChecks):
         reader = await self.reader(faulty, stream, settings=brief)
         faulty.always("append", Block())
         faulty.always("read", Block())
-        async with asyncio.timeout(self.patience):
+        async with within(self.patience, "streamq gives up a driver that never answers"):
             await writer.send_chunk("a")
-            with pytest.raises(BackendUnavailableError):
+            with refuses(BackendUnavailableError, "flush(), where append never returns"):
                 await writer.flush()
-            with pytest.raises(BackendUnavailableError):
+            with refuses(BackendUnavailableError, "read_batch(), where read never returns"):
                 await reader.read_batch(max_wait=0.1)
         await writer.aclose()
         await reader.aclose()
 
     # -- connections ---------------------------------------------------------------------------
 
+    @promises(*HEALS)
     @needs("break_connections")
     async def test_connection_that_dropped_while_idle_is_replaced(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
@@ -154,6 +173,7 @@ class FaultChecks(StreamChecks):
         await self.until_answered(lambda: self.read(queue, stream, max_wait=0))
         await self.expect(queue, stream, [b"a", b"b"])
 
+    @promises(*HEALS)
     @needs("break_connections")
     async def test_read_that_is_blocked_when_its_connection_drops_fails_or_continues(
         self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness, open_queue: OpenQueue
@@ -165,7 +185,8 @@ class FaultChecks(StreamChecks):
         await backend.break_connections()
         await (await open_queue()).append(stream, entries(b"b", first=1))
         found: list[bytes] = []
-        async with asyncio.timeout(self.patience):
+        what = "a read that waited while its connection was broken and a record was appended"
+        async with within(self.patience, what, cause=NO_DEADLINE):
             try:
                 found = data_of(await waiting)
             except BackendUnavailableError:
@@ -173,8 +194,13 @@ class FaultChecks(StreamChecks):
                 wait = 0.0 if queue.capabilities.replay else self.patience
                 await self.until_answered(lambda: queue.describe(stream))
                 found = data_of(await self.read(queue, stream, tail, max_wait=wait))
-        assert found == [b"b"]
+        same_records(found, [b"b"], f"what {what}, or its repeat, returned")
 
+    @promises(*HEALS)
+    @promises(
+        "Capabilities.cross_host",
+        "The same holds for other hosts, over a network that breaks connections and loses answers.",
+    )
     @needs("break_connections")
     @requires("writable", "replay")
     async def test_stream_is_delivered_once_through_dropped_connections(
@@ -192,6 +218,10 @@ class FaultChecks(StreamChecks):
         story = [*map(str, range(100)), "END"]
         self.expect_same([await live, await self.read_all(queue, stream)], story)
 
+    @promises(
+        "Capabilities.ordered",
+        "For the appends of one writer, it is the order of the calls.",
+    )
     @needs("slow")
     @requires("writable", "replay")
     async def test_slow_backend_is_neither_an_error_nor_a_cause_of_disorder(
@@ -208,153 +238,34 @@ class FaultChecks(StreamChecks):
 
     # -- the server ----------------------------------------------------------------------------
 
-    @needs("restart")
-    @requires("durable")
-    async def test_acknowledged_records_survive_a_restart(
-        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness, open_queue: OpenQueue
-    ) -> None:
-        """`durable` means that a killed server loses no acknowledged record."""
-        data = numbered(20)
-        for i, item in enumerate(data):
-            await queue.append(stream, entries(item, first=i))
-        await backend.restart()
-        again = await open_queue()
-        await self.until_answered(lambda: again.describe(stream))
-        await self.expect(again, stream, data)
-        await again.append(stream, entries(b"more", epoch=2))
-        await self.expect(again, stream, [*data, b"more"])
-
-    @needs("restart")
-    @requires("cross_host")
-    async def test_open_queues_heal_after_a_restart(
-        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness
-    ) -> None:
-        """Servers are restarted every week; workers must not need a restart."""
-        await queue.append(stream, entries(b"a"))
-        waiting = await self.blocked(self.read(queue, new_stream(), max_wait=4 * self.patience))
-        await backend.restart()
-        await self.until_answered(lambda: queue.append(stream, entries(b"b", first=1)))
-        newest = (await queue.describe(stream, last=1)).last
-        assert data_of(newest) == [b"b"]
-        waiting.cancel()
-        (outcome,) = await asyncio.gather(waiting, return_exceptions=True)
-        assert isinstance(outcome, (BackendUnavailableError, asyncio.CancelledError))
-
-    @needs("restart")
-    @requires("writable", "replay", "cross_host")
-    async def test_reader_notices_a_restart_only_if_records_were_lost(
-        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
-    ) -> None:
-        """With durable storage a restart is a pause. Without it the reader gets an error, and never
-        a shorter text that looks complete."""
-        writer = await self.writer(queue, stream)
-        for i in range(5):
-            await writer.send_chunk(str(i))
-        await writer.flush()
-        reader = await self.reader(other, stream)
-        events = [await anext(reader) for _ in range(5)]
-        await backend.restart()
-        if queue.capabilities.durable:
-            await writer.send_chunk("5")
-            await writer.finish()
-            events += [event async for event in reader]
-            self.expect_same([events], [*map(str, range(6)), "END"])
-        else:
-            with pytest.raises(StreamNotFoundError):
-                await anext(reader)
-        await reader.aclose()
-        await writer.aclose()
-
-    @needs("hang")
-    async def test_every_call_to_a_server_that_hangs_ends_in_time(
-        self, queue: ChunkQueue, stream: StreamId, backend: BackendHarness, open_queue: OpenQueue
-    ) -> None:
-        """A frozen server keeps its connections open; only the driver's deadline ends the wait."""
-        await queue.append(stream, entries(b"a"))
-        tail = (await self.read(queue, stream))[-1].position
-        limit = backend.answer_seconds
-
-        async def append() -> None:
-            await queue.append(stream, entries(b"b", first=1))
-
-        async def describe() -> None:
-            await queue.describe(stream)
-
-        async def listing() -> None:
-            _ = [info async for info in queue.streams(stream.tenant)]
-
-        async def opening() -> None:
-            await open_queue()
-
-        async def reading() -> None:
-            assert list(await self.read(queue, stream, tail, max_wait=0.1)) == []
-
-        async def reading_before() -> None:
-            assert list(await self.read(queue, stream, tail, max_wait=0.5)) == []
-
-        blocked = await self.blocked(reading_before())
-        async with backend.hang():
-            calls = (append, describe, listing, opening, reading, reading_before)
-            tasks = [*(self.begin(call()) for call in calls[:-1]), blocked]
-            _, late = await asyncio.wait(tasks, timeout=limit)
-            names = [call.__name__ for call, task in zip(calls, tasks, strict=True) if task in late]
-            for task in tasks:
-                task.cancel()
-            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert not names, f"still waiting after {limit:g} s: {', '.join(names)}"
-        for call, outcome in zip(calls, outcomes, strict=True):
-            if call not in (reading, reading_before) or outcome is not None:
-                assert isinstance(outcome, BackendUnavailableError), (
-                    f"{call.__name__} gave {outcome!r} inside hang(): a BackendUnavailableError is "
-                    "expected; an answer means that the hook lets requests pass"
-                )
-        # The queue recovers by itself.
-        await self.until_answered(lambda: queue.append(stream, entries(b"b", b"c", first=1)))
-        await self.until_answered(lambda: queue.describe(stream))
-        # Without replay, reading from the tail has acknowledged the records before it. Without a
-        # fence, the append that hung may have been stored as well as its repeat.
-        expected = [*([b"a"] if queue.capabilities.replay else []), b"b", b"c"]
-        if queue.capabilities.fenced:
-            await self.expect(queue, stream, expected)
-            return
-        found: list[Stored] = []
-
-        async def read() -> None:
-            found[:] = await self.read_many(queue, stream, len(expected))
-
-        async def read_on() -> None:
-            found.extend(await self.read(queue, stream, found[-1].position, max_wait=0))
-
-        await self.until_answered(read)
-        await self.until_answered(read_on)
-        assert set(expected) == set(data_of(found))
-
-    @needs("hang")
-    @requires("writable", "replay")
-    async def test_stream_goes_on_after_the_server_hung(
-        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId, backend: BackendHarness
-    ) -> None:
-        """The frozen server may have stored its last request or not; the text comes whole, once."""
-        live = self.follow(other, stream)
-        async with self.writer(queue, stream) as writer:
-            await writer.send_chunk("a")
-            await writer.flush()
-            async with backend.hang():
-                await writer.send_chunk("b")
-                await asyncio.sleep(0.2)
-                await writer.send_chunk("c")
-            await writer.send_chunk("d")
-        self.expect_same([await live, await self.read_all(queue, stream)], [*"abcd", "END"])
-
+    @promises(
+        "ChunkQueue",
+        "Every method raises errors of :mod:`streamq` only",
+    )
+    @promises(
+        "ChunkQueue",
+        "Each error has the driver's name as ``backend`` and, if the call has one, the stream as "
+        "``stream``.",
+    )
     async def test_errors_of_the_backend_are_errors_of_streamq(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
         """Applications catch one base class; another exception would end their process."""
-        for call in (
-            lambda: queue.describe(stream),
-            lambda: self.read(queue, stream, "not a position", max_wait=0),
+        for what, call in (
+            ("describe of a missing stream", lambda: queue.describe(stream)),
+            (
+                "read after 'not a position'",
+                lambda: self.read(queue, stream, "not a position", max_wait=0),
+            ),
         ):
-            with pytest.raises(StreamqError) as caught:
+            cause = (
+                "an error of the client or of Python comes through: translate it by an ErrorTable"
+            )
+            with refuses(StreamqError, what, cause=cause) as caught:
                 await call()
-            assert caught.value.backend == queue.backend
-            assert caught.value.stream == str(stream)
+            same(
+                (caught.value.backend, caught.value.stream),
+                (queue.backend, str(stream)),
+                f"backend and stream of the error of {what}",
+                cause="the error is raised without backend=self.backend, stream=str(stream)",
+            )

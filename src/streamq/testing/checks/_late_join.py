@@ -6,7 +6,12 @@ from streamq import OnRetry, Seal, SealState
 from streamq.driver import ChunkQueue, StreamId
 
 from ._conditions import requires
-from ._streams import StreamChecks, delivered, values
+from ._promises import promises
+from ._sentences import NEWEST_FIRST, REFLECTED
+from ._streams import StreamChecks, delivered, same_offsets, values
+from ._verdicts import same, same_records
+
+_TAIL = "describe(last=...) lags behind, or its positions mean another place than those of read()"
 
 
 class LateJoinChecks(StreamChecks):
@@ -14,6 +19,10 @@ class LateJoinChecks(StreamChecks):
 
     group = "late join"
 
+    @promises(
+        "Capabilities.replay",
+        "Reading removes nothing",
+    )
     @requires("writable", "replay")
     async def test_late_reader_gets_everything_and_the_end(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -21,9 +30,14 @@ class LateJoinChecks(StreamChecks):
         """A browser opened after the end shows the same text."""
         await self.write(queue, stream, "a", "b", "c")
         events = await self.read_all(other, stream)
-        assert values(events) == ["a", "b", "c"]
-        assert events[-1] == Seal(4, 1, SealState.END)
+        same_records(values(events), ["a", "b", "c"], "the chunks that a late reader got")
+        same(events[-1], Seal(4, 1, SealState.END), "the ending that a late reader got")
 
+    @promises(
+        "Capabilities.ordered",
+        "No reader gets a record before another one that it will get later, so a position never "
+        "hides an earlier record.",
+    )
     @requires("writable", "replay", "fan_out")
     async def test_joining_a_live_stream_at_any_moment_gives_all_of_it(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -39,6 +53,8 @@ class LateJoinChecks(StreamChecks):
         story = [*map(str, range(12)), "END"]
         self.expect_same([await reader for reader in readers], story)
 
+    @promises(*NEWEST_FIRST)
+    @promises(*REFLECTED)
     @requires("writable", "replay", "fan_out")
     async def test_joining_at_the_tail_gives_exactly_what_comes_after(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -55,9 +71,12 @@ class LateJoinChecks(StreamChecks):
         for sent, reader in readers:
             events = [event async for event in reader]
             await reader.aclose()
-            assert delivered(events) == [*map(str, range(sent, 9)), "END"]
-            assert [event.offset for event in events] == list(range(sent + 1, 11))
+            story = [*map(str, range(sent, 9)), "END"]
+            what = f"the events of a reader that joined after {sent} chunks"
+            same_records(delivered(events), story, what, cause=_TAIL)
+            same_offsets(events, range(sent + 1, 11))
 
+    @promises(*REFLECTED)
     @requires("writable", "replay")
     async def test_live_tail_misses_nothing_after_it(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -70,9 +89,10 @@ class LateJoinChecks(StreamChecks):
                 await writer.send_chunk("new")
                 await writer.finish()
                 events = [event async for event in reader]
-        assert values(events) == ["new"]
-        assert [event.offset for event in events] == [2, 3]
+        same_records(values(events), ["new"], "the chunks after the tail", cause=_TAIL)
+        same_offsets(events, [2, 3])
 
+    @promises(*NEWEST_FIRST)
     @requires("writable", "replay")
     async def test_joining_at_the_latest_value_gives_it_and_all_after_it(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -89,10 +109,13 @@ class LateJoinChecks(StreamChecks):
                 await writer.send_chunk("d")
                 await writer.finish()
                 events = [event async for event in reader]
-        assert delivered(events) == ["c", "d", "END"]
-        assert [event.offset for event in events] == [3, 4, 5]
-        assert await self.read_all(other, stream, "last") == events[1:]
+        what = "the events from the latest value on"
+        same_records(delivered(events), ["c", "d", "END"], what, cause=_TAIL)
+        same_offsets(events, [3, 4, 5])
+        again = await self.read_all(other, stream, "last")
+        same(again, events[1:], "the events from the latest value on, after the end", cause=_TAIL)
 
+    @promises(*NEWEST_FIRST)
     @requires("writable", "replay")
     async def test_latest_value_is_never_one_that_a_reset_has_voided(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -113,11 +136,16 @@ class LateJoinChecks(StreamChecks):
         await third.finish()
         for reader in (early, late):
             events = [event async for event in reader]
-            assert delivered(events) == ["new", "END"]
-            assert [event.offset for event in events] == [3, 4]
+            what = "the events from the latest value on, which is the new attempt's"
+            same_records(delivered(events), ["new", "END"], what, cause=_TAIL)
+            same_offsets(events, [3, 4])
             await reader.aclose()
         await third.aclose()
 
+    @promises(
+        "Stored.position",
+        "meaningful to this driver only, valid later and in other processes",
+    )
     @requires("writable", "replay")
     async def test_joining_inside_a_packed_record_of_a_live_stream(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -135,17 +163,26 @@ class LateJoinChecks(StreamChecks):
             moved = [await self.reader(other, stream, cursor) for cursor in cursors]
             await writer.send_chunk("e")
         for place, reader in enumerate(moved, 1):
-            assert delivered([event async for event in reader]) == [*"abcde"[place:], "END"]
+            events = [event async for event in reader]
+            what = f"the events after event {place}, which is within a record"
+            same_records(delivered(events), [*"abcde"[place:], "END"], what)
             await reader.aclose()
 
+    @promises(*REFLECTED)
     @requires("writable", "replay")
     async def test_joining_at_the_tail_after_the_end_gives_the_ending(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
     ) -> None:
         """The stream has ended, and the reader must learn that at once."""
         await self.write(queue, stream, "a", "b")
-        assert await self.read_all(other, stream, "tail") == [Seal(3, 1, SealState.END)]
+        events = await self.read_all(other, stream, "tail")
+        what = "the events from the tail of a stream that has ended"
+        same(events, [Seal(3, 1, SealState.END)], what, cause=_TAIL)
 
+    @promises(
+        "ChunkQueue.describe",
+        "The stream does not exist, or has expired.",
+    )
     @requires("writable", "replay")
     async def test_joining_at_the_tail_of_a_missing_stream_gives_all_of_it(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -153,4 +190,6 @@ class LateJoinChecks(StreamChecks):
         """Before the first record, "from now on" and "from the beginning" are the same."""
         async with self.reader(other, stream, "tail") as reader:
             await self.write(queue, stream, "a")
-            assert delivered([event async for event in reader]) == ["a", "END"]
+            events = [event async for event in reader]
+            what = "the events of a reader that came before the stream"
+            same_records(delivered(events), ["a", "END"], what)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import random
 import threading
 from collections.abc import Awaitable, Callable
 
-import pytest
-
 from streamq.driver import (
-    START,
     ChunkQueue,
     ClosedError,
     ForeignLoopError,
@@ -22,13 +18,14 @@ from streamq.driver import (
     StreamqError,
 )
 from streamq.testing._cancellation import cancel_at_every_await
-from streamq.testing._faulty_queue import FaultyQueue
 from streamq.testing._harness import LONG_TTL, BackendHarness, OpenQueue
-from streamq.testing._queue_faults import Block
 
-from ._conditions import requires
-from ._records import data_of, entries, new_stream, numbered
-from ._streams import StreamChecks, delivered
+from ._deadlines import within
+from ._promises import promises
+from ._records import data_of, entries, new_stream
+from ._sentences import FAILED_OPEN, RELEASED
+from ._streams import StreamChecks
+from ._verdicts import holds, refuses, same, same_records
 
 _FILES = "/proc/self/fd"
 
@@ -41,16 +38,35 @@ def _open_files() -> int:
     return len(os.listdir(_FILES)) if os.path.isdir(_FILES) else 0
 
 
+_LEFT = (
+    "a task that was started is not awaited after its cancellation, or a connection that was being "
+    "made when the call was cancelled has no owner"
+)
+
+
 class LifecycleChecks(StreamChecks):
     """Closing and cancelling lose nothing and leave nothing behind."""
 
     group = "lifecycle"
 
+    @promises(
+        "ChunkQueue.aclose",
+        "Release everything. Idempotent",
+        cause="the second close raises, since what it closes is gone",
+    )
+    @promises(
+        "ChunkQueue.aclose",
+        "A second call, concurrent or later, waits for that.",
+    )
     async def test_aclose_is_idempotent(self, queue: ChunkQueue) -> None:
         """Nested cleanups close twice."""
         await queue.aclose()
         await asyncio.gather(queue.aclose(), queue.aclose())
 
+    @promises(
+        "ChunkQueue.aclose",
+        "a blocked :meth:`read` raises ``ClosedError`` at once",
+    )
     async def test_aclose_ends_blocked_reads_at_once(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -61,11 +77,22 @@ class LifecycleChecks(StreamChecks):
             await self.blocked(self.read(queue, stream, tail)),
             await self.blocked(self.read(queue, new_stream())),
         ]
-        async with asyncio.timeout(2):
+        async with within(2, "aclose() while two reads wait"):
             await queue.aclose()
             results = await asyncio.gather(*reads, return_exceptions=True)
-        assert [ClosedError, ClosedError] == [type(result) for result in results]
+        same(
+            [type(result) for result in results],
+            [ClosedError, ClosedError],
+            "how two reads that waited ended, when their queue was closed",
+            cause="closing does not wake the reads that wait, or the client's error for a closed "
+            "connection comes through",
+        )
 
+    @promises(
+        "ChunkQueue",
+        "Elsewhere every call raises :class:`~streamq.ForeignLoopError` at once; this class sees "
+        "to that for every driver.",
+    )
     async def test_another_event_loop_is_refused_at_once(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -87,7 +114,7 @@ class LifecycleChecks(StreamChecks):
             errors: list[BaseException | None] = []
             for call in calls:
                 try:
-                    async with asyncio.timeout(5):
+                    async with within(5, "a call in another event loop"):
                         await call()
                 except Exception as exc:  # noqa: BLE001 - compared below
                     errors.append(exc)
@@ -96,26 +123,42 @@ class LifecycleChecks(StreamChecks):
             return errors
 
         errors = await asyncio.to_thread(asyncio.run, use_everything())
-        assert [ForeignLoopError] * len(errors) == [type(error) for error in errors], errors
-        assert data_of(await self.read(queue, stream)) == [b"a"]
+        same(
+            [type(error) for error in errors],
+            [ForeignLoopError] * len(errors),
+            "how append, read, describe, delete, streams and aclose ended in another event loop",
+            cause="the class sets __init_subclass__ or __new__ without calling that of ChunkQueue",
+        )
+        found = data_of(await self.read(queue, stream))
+        same_records(found, [b"a"], "the records after calls in another event loop were refused")
 
+    @promises(
+        "ChunkQueue.aclose",
+        "Every later call raises ``ClosedError``.",
+    )
     async def test_closed_queue_refuses_everything(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
         """Using a closed queue is a bug in the caller, and must not look like a broken network."""
         await queue.append(stream, entries(b"a"))
         await queue.aclose()
-        with pytest.raises(ClosedError):
+        cause = "the call does not look whether the queue is closed, and makes a request"
+        with refuses(ClosedError, "append, after aclose()", cause=cause):
             await queue.append(stream, entries(b"b", first=1))
-        with pytest.raises(ClosedError):
+        with refuses(ClosedError, "read, after aclose()", cause=cause):
             await self.read(queue, stream, max_wait=0)
-        with pytest.raises(ClosedError):
+        with refuses(ClosedError, "describe, after aclose()", cause=cause):
             await queue.describe(stream)
-        with pytest.raises(ClosedError):
+        with refuses(ClosedError, "delete, after aclose()", cause=cause):
             await queue.delete(stream)
-        with pytest.raises(ClosedError):
+        with refuses(ClosedError, "streams, after aclose()", cause=cause):
             _ = [info async for info in queue.streams(stream.tenant)]
 
+    @promises(
+        "ChunkQueue",
+        "Closing one queue leaves the others alone.",
+        cause="a client, pool or thread that queues share is closed with the first of them",
+    )
     async def test_closing_one_queue_leaves_others_alone(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
@@ -124,121 +167,39 @@ class LifecycleChecks(StreamChecks):
         waiting = await self.blocked(self.read(other, stream))
         await queue.aclose()
         await other.append(stream, entries(b"a"))
-        assert data_of(await waiting) == [b"a"]
+        found = data_of(await waiting)
+        same_records(found, [b"a"], "what a read returned after another queue was closed")
 
-    @requires("fenced")
-    async def test_cancelled_append_can_be_repeated(
-        self, queue: ChunkQueue, stream: StreamId
-    ) -> None:
-        """A worker that shuts down cancels appends at any point; repeating them must be safe."""
-        dice = random.Random(20240607)
-        data = numbered(240)
-        for first in range(0, len(data), 4):
-            batch = entries(*data[first : first + 4], first=first)
-            append = self.begin(queue.append(stream, batch))
-            if dice.random() < 0.5:
-                for _ in range(dice.randrange(8)):
-                    await asyncio.sleep(0)
-            else:
-                await asyncio.wait({append}, timeout=dice.random() * 0.003)
-            append.cancel()
-            await asyncio.gather(append, return_exceptions=True)
-            await queue.append(stream, batch)
-        await self.expect(queue, stream, data)
-
-    @requires("replay")
-    async def test_cancelled_read_loses_nothing(self, queue: ChunkQueue, stream: StreamId) -> None:
-        """Browsers disconnect in the middle of a poll all the time."""
-        position = START
-        for i in range(10):
-            waiting = self.begin(self.read(queue, stream, position))
-            await asyncio.wait({waiting}, timeout=0.01)
-            if i % 2:
-                waiting.cancel()
-            append = self.begin(queue.append(stream, entries(b"%d" % i, first=i)))
-            await asyncio.sleep(0)
-            waiting.cancel()
-            await asyncio.gather(append, waiting, return_exceptions=True)
-            batch = await self.read(queue, stream, position)
-            assert [b"%d" % i] == data_of(batch)
-            position = batch[-1].position
-
+    @promises(
+        "ChunkQueue.aclose",
+        "An append that is under way ends at once, with its outcome or an error.",
+    )
     async def test_aclose_ends_appends_that_are_under_way(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
         """On a shutdown in the middle of a burst, each append ends at once with its outcome."""
         appends = [self.begin(queue.append(stream, entries(b"%d" % i, first=i))) for i in range(50)]
         await asyncio.sleep(0)
-        async with asyncio.timeout(self.patience):
+        async with within(self.patience, "aclose() while fifty appends are under way"):
             await queue.aclose()
             results = await asyncio.gather(*appends, return_exceptions=True)
         for result in results:
-            assert result is None or isinstance(result, StreamqError)
+            holds(
+                result is None or isinstance(result, StreamqError),
+                "how an append ended that was under way when its queue was closed",
+                expected="it returned, or raised an error of streamq",
+                seen=result,
+                cause="the client cancels its calls, or its error for a closed connection comes "
+                "through: Calls of streamq.driver ends them with ClosedError",
+            )
         acknowledged = [b"%d" % i for i, result in enumerate(results) if result is None]
         if queue.capabilities.replay and queue.capabilities.cross_process:
             found = data_of(await self.read(await open_queue(), stream, max_wait=0))
-            assert [data for data in acknowledged if data not in found] == []
+            lost = [data for data in acknowledged if data not in found]
+            what = "records whose append returned while the queue was closed, and that are missing"
+            same(lost, [], what, cause="the append returns before the backend has answered")
 
-    @requires("fenced")
-    async def test_append_can_be_cancelled_at_any_await(
-        self, queue: ChunkQueue, stream: StreamId
-    ) -> None:
-        """Wherever a worker is stopped, repeating the append stores only the missing records."""
-        data: list[bytes] = []
-
-        async def append() -> None:
-            first = len(data)
-            await queue.append(stream, entries(b"%d" % first, b"%d+" % first, first=first))
-
-        async def repeat() -> None:
-            await append()
-            data.extend((b"%d" % len(data), b"%d+" % len(data)))
-
-        await cancel_at_every_await(append, repeat)
-        await self.expect(queue, stream, data)
-
-    @requires("replay", "ordered")
-    async def test_read_can_be_cancelled_at_any_await(
-        self, queue: ChunkQueue, stream: StreamId, other: ChunkQueue
-    ) -> None:
-        """Wherever a poll is stopped, the next one finds everything the first would have found."""
-        data = numbered(6)
-        await queue.append(stream, entries(*data))
-        places = [START, *(found.position for found in await self.read_many(queue, stream, 6))]
-        for max_wait in (0.0, 0.05):
-            for place in (0, 3, 6):
-                after, rest = places[place], data[place:]
-
-                async def read(after: str = after, max_wait: float = max_wait) -> None:
-                    await self.read(other, stream, after, max_wait=max_wait)
-
-                async def check(after: str = after, rest: list[bytes] = rest) -> None:
-                    assert rest == data_of(await self.read(other, stream, after, max_wait=0))
-
-                await cancel_at_every_await(read, check)
-
-    async def test_describing_deleting_and_listing_can_be_cancelled_at_any_await(
-        self, queue: ChunkQueue, stream: StreamId
-    ) -> None:
-        """A cancelled request must not break the connection for the next one."""
-
-        async def describe() -> None:
-            await queue.describe(stream, last=5)
-
-        async def delete() -> None:
-            await queue.delete(new_stream())
-
-        async def listing() -> None:
-            assert [info.stream async for info in queue.streams(stream.tenant)] == [stream]
-
-        async def works() -> None:
-            last = data_of((await queue.describe(stream, last=5)).last)
-            assert last == ([b"a"] if queue.capabilities.replay else [])
-
-        await queue.append(stream, entries(b"a"))
-        for call in (describe, delete, listing):
-            await cancel_at_every_await(call, works)
-
+    @promises(*FAILED_OPEN)
     async def test_opening_can_be_cancelled_at_any_await(
         self, queue: ChunkQueue, backend: BackendHarness
     ) -> None:
@@ -253,13 +214,19 @@ class LifecycleChecks(StreamChecks):
             async def is_gone() -> bool:
                 return _tasks() <= tasks and threading.active_count() <= threads
 
-            await self.eventually(is_gone, "no task and no thread of a cancelled open is left")
+            what = "no task and no thread of a cancelled open is left"
+            await self.eventually(is_gone, what, cause=_LEFT)
 
         # The thread pool that Python keeps for blocking calls does not belong to the driver.
         await asyncio.gather(*(asyncio.to_thread(int) for _ in range(40)))
         threads = threading.active_count()
         await cancel_at_every_await(open_and_close, nothing_is_left)
 
+    @promises(
+        "ChunkQueue.aclose",
+        "everything is released all the same, at the latest soon after the call has been left, "
+        "however often it is cancelled, also at every await",
+    )
     async def test_aclose_can_be_cancelled_at_any_await_and_finished_later(
         self, open_queue: OpenQueue, stream: StreamId
     ) -> None:
@@ -272,12 +239,13 @@ class LifecycleChecks(StreamChecks):
             await used[-1].aclose()
 
         async def finish() -> None:
-            async with asyncio.timeout(self.patience):
+            async with within(self.patience, "a second aclose(), after one that was cancelled"):
                 if used:
                     await used[-1].aclose()
 
         await cancel_at_every_await(close, finish)
 
+    @promises(*RELEASED)
     async def test_nothing_is_left_after_aclose(
         self, backend: BackendHarness, queue: ChunkQueue
     ) -> None:
@@ -306,89 +274,5 @@ class LifecycleChecks(StreamChecks):
                 _tasks() <= tasks and threading.active_count() <= threads and _open_files() <= files
             )
 
-        await self.eventually(is_released, "tasks, threads, files of closed queues are released")
-
-    @requires("writable", "replay")
-    async def test_writer_can_be_cancelled_at_any_await(
-        self, queue: ChunkQueue, stream: StreamId
-    ) -> None:
-        """An activity may be stopped at any point; its chunks come once and in order."""
-        sent = 0
-        async with self.writer(queue, stream) as writer:
-
-            async def flush() -> None:
-                await writer.flush()
-
-            async def send_more() -> None:
-                nonlocal sent
-                await writer.send_chunk(str(sent))
-                sent += 1
-
-            await send_more()
-            await cancel_at_every_await(flush, send_more)
-            await cancel_at_every_await(writer.finish, writer.finish)
-        assert delivered(await self.read_all(queue, stream)) == [*map(str, range(sent)), "END"]
-
-    @requires("writable", "replay")
-    async def test_opening_a_writer_can_be_cancelled_at_any_await(
-        self, queue: ChunkQueue, stream: StreamId
-    ) -> None:
-        """An attempt that is stopped during its takeover must look like one that wrote nothing."""
-        epoch = 0
-
-        async def take_over() -> None:
-            nonlocal epoch
-            epoch += 1
-            await (await self.writer(queue, stream, epoch=epoch)).aclose()
-
-        async def nothing_is_left() -> None:
-            assert not [task for task in _tasks() if task.get_name().startswith("streamq-writer")]
-
-        await cancel_at_every_await(take_over, nothing_is_left)
-        async with self.writer(queue, stream, epoch=epoch + 1) as writer:
-            await writer.send_chunk("a")
-        assert delivered(await self.read_all(queue, stream)) == ["a", "END"]
-
-    @requires("writable", "replay")
-    async def test_reader_can_be_cancelled_at_any_await(
-        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
-    ) -> None:
-        """Subscribers put a deadline around every event; nothing may be lost or repeated."""
-        events = []
-        sent = 0
-        async with self.writer(queue, stream) as writer:
-            reader = await self.reader(other, stream)
-
-            async def next_event() -> None:
-                events.append(await anext(reader))
-
-            async def send_more() -> None:
-                nonlocal sent
-                await writer.send_chunk(str(sent))
-                await writer.flush()
-                sent += 1
-
-            await send_more()
-            await cancel_at_every_await(next_event, send_more)
-            await writer.finish()
-            events += [event async for event in reader]
-            await reader.aclose()
-        assert delivered(events) == [*map(str, range(sent)), "END"]
-
-    @requires("writable", "replay")
-    async def test_writer_that_waits_for_room_can_be_cancelled(
-        self, queue: ChunkQueue, stream: StreamId
-    ) -> None:
-        """A chunk whose `send_chunk` was cancelled is not in the stream, and blocks no other."""
-        faulty, block = FaultyQueue(queue), Block()
-        async with self.writer(faulty, stream, settings=self.settings(buffer_bytes=50)) as writer:
-            faulty.always("append", block)
-            await writer.send_chunk("a" * 60)
-            await block.reached()
-            waiting = await self.blocked(writer.send_chunk("never"))
-            behind = await self.blocked(writer.send_chunk("b"))
-            waiting.cancel()
-            block.release()
-            await behind
-            assert (await asyncio.gather(waiting, return_exceptions=True))[0] is not None
-        assert delivered(await self.read_all(queue, stream)) == ["a" * 60, "b", "END"]
+        what = "tasks, threads and files of closed queues are released"
+        await self.eventually(is_released, what, cause=_LEFT)

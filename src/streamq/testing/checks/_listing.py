@@ -11,8 +11,10 @@ from streamq.testing._harness import BackendHarness, OpenQueue
 
 from ._base import Checks
 from ._conditions import needs
+from ._promises import promises
 from ._records import data_of, entries, new_stream
 from ._stream_names import TRICKY_NAMES
+from ._verdicts import holds, same, same_records
 
 _PREFIXES = (
     *(
@@ -38,11 +40,25 @@ _PREFIXES = (
 )
 
 
+_FOREIGN = (
+    "an entry whose name is none ends the listing, the sweep or the task that wakes readers: make "
+    "names with stored_stream() of streamq.driver, and skip None"
+)
+
+
 class ListingChecks(Checks):
     """Exactly the streams of a tenant and prefix are found."""
 
     group = "listing"
 
+    @promises(
+        "ChunkQueue.streams",
+        "Iterate over the streams of a tenant whose name starts with ``prefix``, in any order.",
+    )
+    @promises(
+        "ChunkQueue.streams",
+        "No stream of another tenant is among them.",
+    )
     async def test_streams_lists_one_tenant_by_prefix(
         self, queue: ChunkQueue, open_queue: OpenQueue
     ) -> None:
@@ -61,11 +77,19 @@ class ListingChecks(Checks):
             (other, "", ["run/3"]),
             (longer, "", ["run/4"]),
         ]:
-            listed = [info.stream async for info in reader.streams(tenant, prefix)]
-            assert [StreamId(tenant, name) for name in expected] == sorted(
-                listed, key=lambda stream: stream.name
+            listed = [str(info.stream) async for info in reader.streams(tenant, prefix)]
+            same(
+                sorted(listed),
+                sorted(str(StreamId(tenant, name)) for name in expected),
+                f"the streams of tenant {tenant!r} whose name starts with {prefix!r}",
+                cause="tenant and name are joined to one key, and the tenant is compared as a "
+                "prefix: end it with a character that no tenant has; or the prefix is ignored",
             )
 
+    @promises(
+        "ChunkQueue.streams",
+        "The prefix is taken literally.",
+    )
     async def test_prefix_is_taken_literally(self, queue: ChunkQueue) -> None:
         """`%`, `_`, `*`, `?` and `[` are ordinary characters of a name, not patterns."""
         tenant = new_stream().tenant
@@ -79,8 +103,19 @@ class ListingChecks(Checks):
         for prefix, found in zip(
             _PREFIXES, await asyncio.gather(*map(listed, _PREFIXES)), strict=True
         ):
-            assert sorted(name for name in TRICKY_NAMES if name.startswith(prefix)) == found
+            same(
+                found,
+                sorted(name for name in TRICKY_NAMES if name.startswith(prefix)),
+                f"the names that start with {prefix!r}",
+                cause="the prefix is passed to a pattern language of the backend without escaping "
+                "(%, _, *, ?, [), or compared without regard to case or to bytes",
+            )
 
+    @promises(
+        "ChunkQueue.streams",
+        "Neither is an entry that streamq did not store, or whose name it does not take: it is "
+        "skipped with one line in the log",
+    )
     @needs("plant")
     async def test_foreign_entry_harms_no_stream(
         self, queue: ChunkQueue, open_queue: OpenQueue, backend: BackendHarness
@@ -97,13 +132,21 @@ class ListingChecks(Checks):
             live = await self.blocked(self.read(reader, streams[1], start))
         await backend.plant(tenant)
         listed = [info.stream.name async for info in reader.streams(tenant)]
-        assert sorted(listed) == ["0", "m", "z"]
+        what = "the names that are listed beside foreign entries"
+        same(sorted(listed), ["0", "m", "z"], what, cause=_FOREIGN)
         await queue.sweep()
         await queue.append(streams[1], entries(b"b", first=1))
         if live is not None:
-            assert data_of(await live) == [b"b"]
-        assert b"a" in data_of(await self.read(queue, streams[2]))
+            what = "what a read that waited returned, after foreign entries were stored"
+            same_records(data_of(await live), [b"b"], what, cause=_FOREIGN)
+        found = data_of(await self.read(queue, streams[2]))
+        what = "the records of a stream that sorts after foreign entries"
+        holds(b"a" in found, what, expected="b'a' is among them", seen=found, cause=_FOREIGN)
 
+    @promises(
+        "ChunkQueue.streams",
+        "Each stream comes once, however many there are.",
+    )
     async def test_listing_is_complete_beyond_one_page(
         self, queue: ChunkQueue, backend: BackendHarness
     ) -> None:
@@ -120,6 +163,10 @@ class ListingChecks(Checks):
                 )
             )
         listed = [info.stream.name async for info in queue.streams(tenant)]
-        assert len(set(listed)) == len(names)
-        assert sorted(set(listed)) == names
-        assert len(listed) == len(names), "streams are listed twice"
+        what = f"the names of {len(names):,} streams, on pages of {backend.listing_page:,}"
+        cause = (
+            "the listing ends with the first page of the backend, or goes on after the wrong name"
+        )
+        same(sorted(set(listed)), names, what, cause=cause)
+        cause = "a page begins with the last stream of the page before"
+        same(len(listed), len(names), "how many streams are listed, repeats included", cause=cause)

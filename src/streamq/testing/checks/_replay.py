@@ -6,10 +6,24 @@ import asyncio
 
 from streamq.driver import ChunkQueue, StreamId
 from streamq.testing._harness import OpenQueue
+from streamq.testing._shown import shown
 
 from ._conditions import requires
+from ._deadlines import within
+from ._promises import promises
 from ._records import data_of, entries, new_stream, numbered
+from ._sentences import EVERY_READER
 from ._streams import StreamChecks, values
+from ._verdicts import holds, same_records
+
+_POSITION = (
+    "the position means the record itself instead of the place after it, or another connection "
+    "understands it differently: reading continues after the record"
+)
+_WAKE_UP = (
+    "a reader is not woken by an append and finds the records only when it polls, or the wake-up "
+    "reaches one reader of a stream and not all"
+)
 
 
 class ReplayChecks(StreamChecks):
@@ -17,6 +31,10 @@ class ReplayChecks(StreamChecks):
 
     group = "replay"
 
+    @promises(
+        "Stored.position",
+        "The place after this record, where reading continues",
+    )
     @requires("replay", "ordered")
     async def test_read_goes_on_after_every_position(
         self, queue: ChunkQueue, stream: StreamId
@@ -27,8 +45,18 @@ class ReplayChecks(StreamChecks):
         found = await self.read_many(queue, stream, len(data))
         for at, record in enumerate(found):
             rest = await self.read(queue, stream, record.position, max_wait=0)
-            assert data[at + 1 :] == data_of(rest)
+            what = f"the records after the position of record {at + 1}"
+            same_records(data_of(rest), data[at + 1 :], what, cause=_POSITION)
 
+    @promises(
+        "ChunkQueue.read",
+        "Reading never removes anything and may be repeated (``capabilities.replay``).",
+        cause="a record is acknowledged, or its place in a consumer group moves, when it is read",
+    )
+    @promises(
+        "Capabilities.replay",
+        "Reading removes nothing",
+    )
     @requires("replay")
     async def test_reading_removes_nothing(self, queue: ChunkQueue, stream: StreamId) -> None:
         """A poll that dies after reading must be able to read the same records again."""
@@ -37,6 +65,10 @@ class ReplayChecks(StreamChecks):
         for _ in range(3):
             await self.expect(queue, stream, data)
 
+    @promises(
+        "Stored.position",
+        "meaningful to this driver only, valid later and in other processes",
+    )
     @requires("replay", "ordered")
     async def test_position_is_valid_in_another_connection(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
@@ -45,8 +77,15 @@ class ReplayChecks(StreamChecks):
         await queue.append(stream, entries(*numbered(6)))
         found = await self.read_many(queue, stream, 6)
         rest = await self.read(await open_queue(), stream, found[2].position, max_wait=0)
-        assert found[3:] == list(rest)
+        what = "the records after a position of another connection"
+        same_records(list(rest), found[3:], what, cause=_POSITION)
 
+    @promises(
+        "ChunkQueue.read",
+        "With ``capabilities.ordered`` no record is left out: if fewer are returned than both "
+        "limits allow, they are all whose append had returned, in any process, when the call "
+        "began.",
+    )
     @requires("replay", "ordered")
     async def test_read_at_once_leaves_out_nothing_that_is_stored(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
@@ -58,20 +97,56 @@ class ReplayChecks(StreamChecks):
             await other.append(stream, entries(*data[first : first + 50], first=first))
             await other.append(noise, entries(*data[first : first + 50], first=first))
             found = await self.read(queue, stream, max_records=1_000, max_wait=0)
-            assert data[: first + 50] == data_of(found)
+            same_records(
+                data_of(found),
+                data[: first + 50],
+                "a read without waiting, after appends on another connection have returned",
+                cause="the read returns what has arrived so far instead of all that is stored: a "
+                "tail in memory that lags behind, a page of the server taken for the end, or a "
+                "snapshot of before the append",
+            )
 
+    @promises(
+        "Stored.position",
+        "short, printable",
+    )
+    @promises(
+        "Stored.position",
+        "No two records of a stream have the same one.",
+    )
+    @promises(
+        "Stored.position",
+        "It has at most 1,024 characters, without ``capabilities.replay`` at most 16,384.",
+    )
     async def test_positions_are_short_and_printable(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
         """Positions travel in cursors, URLs and workflow history."""
         await queue.append(stream, entries(*numbered(3), epoch=2**62))
         positions = [record.position for record in await self.read_many(queue, stream, 3)]
-        assert len(set(positions)) == 3
+        holds(
+            len(set(positions)) == 3,
+            "the positions of three records",
+            expected="three different ones",
+            seen=positions,
+            cause="the position is that of the append or of the page instead of the record",
+        )
         for position in positions:
             # Without replay, a position also acknowledges the records before it, elsewhere.
-            assert 0 < len(position) <= (1_024 if queue.capabilities.replay else 16_384)
-            assert position.isprintable()
+            most = 1_024 if queue.capabilities.replay else 16_384
+            holds(
+                0 < len(position) <= most and position.isprintable(),
+                "a position",
+                expected=f"1 to {most:,} printable characters",
+                seen=f"{len(position):,} characters: {shown(position)}",
+                cause="the position holds raw bytes or a whole token of the server: encode it",
+            )
 
+    @promises(
+        *EVERY_READER,
+        cause="a record goes to one of the readers that wait: they share a subscription, a "
+        "consumer group or one future",
+    )
     @requires("fan_out")
     async def test_ten_readers_each_see_everything(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
@@ -85,11 +160,13 @@ class ReplayChecks(StreamChecks):
         for first in range(0, len(data), 4):
             await queue.append(stream, entries(*data[first : first + 4], first=first))
         # Half of the time that a read waits: a reader that is not woken, but polls, is too late.
-        async with asyncio.timeout(self.patience / 2):
+        what = "ten reads that wait while records are appended"
+        async with within(self.patience / 2, what, cause=_WAKE_UP):
             results = await asyncio.gather(*readers)
-        for found in results:
-            assert data == data_of(found)
+        for number, found in enumerate(results, 1):
+            same_records(data_of(found), data, f"the records that reader {number} of ten got")
 
+    @promises(*EVERY_READER)
     @requires("writable", "replay", "fan_out")
     async def test_ten_live_readers_each_get_everything(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -99,9 +176,12 @@ class ReplayChecks(StreamChecks):
         await asyncio.sleep(0)
         await self.write(queue, stream, *map(str, range(300)))
         results = await asyncio.gather(*readers)
-        assert all(result == results[0] for result in results)
-        assert [event.offset for event in results[0]] == list(range(1, 302))
+        self.expect_same(results, [*map(str, range(300)), "END"])
 
+    @promises(
+        "Capabilities.replay",
+        "every position stays valid, later, in other processes, and after its record was removed",
+    )
     @requires("writable", "replay")
     async def test_cursor_goes_on_with_exactly_the_next_chunk(
         self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
@@ -112,8 +192,19 @@ class ReplayChecks(StreamChecks):
         async with self.reader(queue, stream) as reader:
             async for _ in reader:
                 cursors.append(reader.cursor)
-            assert reader.statistics().records < 12, "the chunks should be packed for this test"
+            holds(
+                reader.statistics().records < 12,
+                "how streamq's writer has packed twelve chunks",
+                expected="fewer than twelve records",
+                seen=f"{reader.statistics().records} records",
+                cause="records are returned twice",
+            )
         for place, cursor in enumerate(cursors[:-1], 1):
             async with self.reader(other, stream, cursor) as reader:
                 events = [event async for event in reader]
-            assert values(events) == [str(i) for i in range(place, 12)]
+            same_records(
+                values(events),
+                [str(i) for i in range(place, 12)],
+                f"the chunks after the cursor of event {place}",
+                cause=_POSITION,
+            )

@@ -24,6 +24,7 @@ from streamq import (
 from streamq.driver import ChunkQueue, StreamId
 
 from ._base import Checks
+from ._verdicts import same, same_records
 
 _RETENTION_SECONDS = 300.0
 
@@ -61,6 +62,18 @@ def valid_values(events: Iterable[EventOrGap]) -> list[object]:
         elif isinstance(event, Reset):
             valid.clear()
     return valid
+
+
+def same_offsets(events: Sequence[EventOrGap], offsets: Iterable[int]) -> None:
+    """Fail unless the events have these offsets."""
+    __tracebackhide__ = True
+    same(
+        [event.offset for event in events],
+        list(offsets),
+        "the offsets of the events",
+        cause="streamq numbers events by the records before them: describe(last=...) or read() "
+        "left one out, or returned one that belongs to an older epoch",
+    )
 
 
 class StreamChecks(Checks):
@@ -141,8 +154,15 @@ class StreamChecks(Checks):
 
     def expect_same(self, results: Iterable[list[EventOrGap]], story: Sequence[object]) -> None:
         """Assert that every reader got the same events, with the same dense offsets."""
+        __tracebackhide__ = True
         results = list(results)
-        assert delivered(results[0]) == list(story)
-        assert [event.offset for event in results[0]] == list(range(1, len(story) + 1))
-        for result in results[1:]:
-            assert result == results[0]
+        same_records(delivered(results[0]), list(story), "the events that a reader got")
+        same_offsets(results[0], range(1, len(story) + 1))
+        for number, result in enumerate(results[1:], 2):
+            same(
+                result,
+                results[0],
+                f"the events of reader {number}, compared with those of the first",
+                cause="readers read in different orders, or one began after the first record; "
+                "every connection has to return the same records in the same order",
+            )

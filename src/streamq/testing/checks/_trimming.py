@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
-
 from streamq import Gap, OnRetry, TrimmedError
 from streamq.driver import ChunkQueue, StreamId
 from streamq.testing._faulty_queue import FaultyQueue
 from streamq.testing._harness import BackendHarness
 
 from ._conditions import needs, requires
+from ._promises import promises
 from ._records import data_of, entries, numbered
-from ._streams import StreamChecks, delivered
+from ._sentences import NEWEST_FIRST, OLDEST_LEFT
+from ._streams import StreamChecks, delivered, same_offsets
+from ._verdicts import refuses, same, same_records
+
+_OLDEST = (
+    "a position whose record is gone leads to the newest record, to nothing or to an error: "
+    "reading continues with the oldest record after it"
+)
 
 
 class TrimmingChecks(StreamChecks):
@@ -21,6 +27,11 @@ class TrimmingChecks(StreamChecks):
 
     group = "trimming"
 
+    @promises(
+        *OLDEST_LEFT,
+        cause="the position of a record of the deleted stream is compared with those of the new "
+        "one by place instead of by epoch and index",
+    )
     @requires("replay", "ordered")
     async def test_position_of_a_vanished_record_leads_to_the_oldest_one(
         self, queue: ChunkQueue, stream: StreamId
@@ -32,6 +43,11 @@ class TrimmingChecks(StreamChecks):
         await queue.append(stream, entries(*numbered(3, "new"), epoch=2))
         await self.expect(queue, stream, numbered(3, "new"), gone)
 
+    @promises(
+        *OLDEST_LEFT,
+        cause="a position whose record is gone leads to the newest record, to nothing or to an "
+        "error",
+    )
     @needs("trim")
     @requires("replay", "ordered")
     async def test_position_of_a_trimmed_record_leads_to_the_oldest_one(
@@ -46,8 +62,10 @@ class TrimmingChecks(StreamChecks):
             await self.expect(queue, stream, data[5:], position)
         await self.expect(queue, stream, data[7:], positions[6])
         newest = (await queue.describe(stream, last=10)).last
-        assert data_of(newest) == data[:4:-1]
+        what = "describe(last=10) of the three records that are left, newest first"
+        same_records(data_of(newest), data[:4:-1], what)
 
+    @promises(*OLDEST_LEFT)
     @needs("trim")
     @requires("writable", "replay", "ordered")
     async def test_reader_from_the_beginning_is_refused_with_the_oldest_offset(
@@ -58,10 +76,11 @@ class TrimmingChecks(StreamChecks):
         await backend.trim(stream, 3)  # e, f and the seal
         async with self.reader(queue, stream) as reader:
             for _ in range(2):
-                with pytest.raises(TrimmedError) as caught:
+                with refuses(TrimmedError, "reading a trimmed stream from its beginning") as caught:
                     await anext(reader)
-                assert caught.value.oldest == 5
+                same(caught.value.oldest, 5, "the oldest event that is left, in the error")
 
+    @promises(*OLDEST_LEFT)
     @needs("trim")
     @requires("writable", "replay", "ordered")
     async def test_gap_is_one_event_for_readers_that_ask_for_it(
@@ -71,9 +90,10 @@ class TrimmingChecks(StreamChecks):
         await self.write_apart(queue, stream, *"abcdef")
         await backend.trim(stream, 3)
         events = await self.read_all(queue, stream, gaps_as_events=True)
-        assert events[0] == Gap(1, 4, 1)
-        assert delivered(events) == ["GAP 1-4", "e", "f", "END"]
+        same(events[0], Gap(1, 4, 1), "the first event of a trimmed stream")
+        same_records(delivered(events), ["GAP 1-4", "e", "f", "END"], "the events that are left")
 
+    @promises(*OLDEST_LEFT)
     @needs("trim")
     @requires("writable", "replay", "ordered")
     async def test_cursors_before_the_head_are_refused_and_later_ones_work(
@@ -86,18 +106,28 @@ class TrimmingChecks(StreamChecks):
         for place, cursor in enumerate(cursors[:6]):
             async with self.reader(other, stream, cursor) as reader:
                 if place < 4:
-                    with pytest.raises(TrimmedError) as caught:
+                    what = f"reading after event {place}, when events 1 to 4 were removed"
+                    with refuses(TrimmedError, what, cause=_OLDEST) as caught:
                         await anext(reader)
-                    assert caught.value.oldest == 5
+                    same(caught.value.oldest, 5, "the oldest event that is left, in the error")
                 else:
-                    assert delivered([event async for event in reader]) == [
-                        *"abcdef"[place:],
-                        "END",
-                    ]
+                    same_records(
+                        delivered([event async for event in reader]),
+                        [*"abcdef"[place:], "END"],
+                        f"the events after event {place}, which is still stored",
+                    )
             if place < 4:
                 events = await self.read_all(other, stream, cursor, gaps_as_events=True)
-                assert delivered(events) == [f"GAP {place + 1}-4", "e", "f", "END"]
+                story = [f"GAP {place + 1}-4", "e", "f", "END"]
+                what = f"the events after event {place}, with gaps as events"
+                same_records(delivered(events), story, what, cause=_OLDEST)
 
+    @promises(
+        "Capabilities.replay",
+        "every position stays valid, later, in other processes, and after its record was removed",
+        cause="a waiting read looks its position up by number of records, or fails when the "
+        "record before it is gone",
+    )
     @needs("trim")
     @requires("writable", "replay", "ordered")
     async def test_reader_past_the_trimmed_records_is_not_affected(
@@ -108,14 +138,17 @@ class TrimmingChecks(StreamChecks):
             for text in "abc":
                 await writer.send_chunk(text)
                 await writer.flush()
-            assert delivered([await anext(reader) for _ in "abc"]) == [*"abc"]
+            first = [await anext(reader) for _ in "abc"]
+            same_records(delivered(first), [*"abc"], "the first three events")
             waiting = await self.blocked(reader.read_batch(max_wait=self.patience))
             await backend.trim(stream, 1)
             await writer.send_chunk("d")
-            assert delivered(await waiting) == ["d"]
+            what = "the events after those that were removed, which the reader has read"
+            same_records(delivered(await waiting), ["d"], what)
             await writer.finish()
-            assert delivered([event async for event in reader]) == ["END"]
+            same_records(delivered([event async for event in reader]), ["END"], "the ending")
 
+    @promises(*OLDEST_LEFT)
     @needs("trim")
     @requires("writable", "replay", "ordered")
     async def test_chunk_that_lost_its_first_part_is_reported_as_missing(
@@ -125,12 +158,14 @@ class TrimmingChecks(StreamChecks):
         small = dataclasses.replace(queue.capabilities, max_record_bytes=5_000)
         await self.write_apart(FaultyQueue(queue, capabilities=small), stream, "x" * 15_000, "b")
         await backend.trim(stream, 4)  # the last parts of it, b and the seal
-        with pytest.raises(TrimmedError) as caught:
+        what = "reading a chunk whose first part was removed"
+        with refuses(TrimmedError, what, cause=_OLDEST) as caught:
             await self.read_all(queue, stream)
-        assert caught.value.oldest == 2
+        same(caught.value.oldest, 2, "the oldest event that is left, in the error")
         events = await self.read_all(queue, stream, gaps_as_events=True)
-        assert delivered(events) == ["GAP 1-1", "b", "END"]
+        same_records(delivered(events), ["GAP 1-1", "b", "END"], "the events that are left")
 
+    @promises(*NEWEST_FIRST)
     @needs("trim")
     @requires("writable", "replay", "ordered")
     async def test_next_attempt_counts_on_from_what_is_left(
@@ -144,8 +179,14 @@ class TrimmingChecks(StreamChecks):
         await first.aclose()
         await backend.trim(stream, 1)
         async with self.writer(other, stream, epoch=2, on_retry=OnRetry.RESUME) as second:
-            assert second.position == 3
+            same(
+                second.position,
+                3,
+                "how many chunks the resuming attempt takes for stored",
+                cause="describe(last=...) does not return the newest record of a trimmed stream",
+            )
             await second.send_chunk("d")
         events = await self.read_all(queue, stream, gaps_as_events=True)
-        assert delivered(events) == ["GAP 1-2", "c", "d", "END"]
-        assert [event.offset for event in events] == [2, 3, 4, 5]
+        story = ["GAP 1-2", "c", "d", "END"]
+        same_records(delivered(events), story, "the events of both attempts that are left")
+        same_offsets(events, [2, 3, 4, 5])

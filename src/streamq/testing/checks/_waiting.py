@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+from collections.abc import Sequence
 
-from streamq.driver import START, ChunkQueue, LatencyClass, StreamId
+from streamq.driver import START, ChunkQueue, LatencyClass, Stored, StreamId
 from streamq.testing._harness import OpenQueue
+from streamq.testing._shown import shown
 
 from ._base import Checks
 from ._conditions import requires
+from ._deadlines import within
+from ._promises import promises
 from ._records import data_of, entries, new_stream
+from ._verdicts import broken, holds, same, same_records
 
 # Far above what each class means, so that a busy CI machine passes and a poll interval does not.
 _SLOWEST_MEDIAN_SECONDS = {
@@ -21,35 +26,80 @@ _SLOWEST_MEDIAN_SECONDS = {
 }
 
 
+_POSITION = "the position means the record itself instead of the place after it"
+
+
 class WaitingChecks(Checks):
     """Reads block for the requested time, and every append wakes its readers."""
 
     group = "waiting"
 
+    @promises(
+        "ChunkQueue.read",
+        "Seconds to wait for the first record; 0 returns at once.",
+        cause='max_wait=0 is taken for "no limit", as some clients do',
+    )
     async def test_zero_wait_returns_at_once(self, queue: ChunkQueue, stream: StreamId) -> None:
         """Core reads all stored records without waiting before it decides on the next step."""
-        assert list(await self.read(queue, stream, max_wait=0)) == []
+        found = list(await self.read(queue, stream, max_wait=0))
+        same(found, [], "a read of a stream that does not exist, with max_wait=0")
         await queue.append(stream, entries(b"a"))
         tail = (await self.read(queue, stream))[-1].position
-        assert list(await self.read(queue, stream, tail, max_wait=0)) == []
+        found = list(await self.read(queue, stream, tail, max_wait=0))
+        same(found, [], "a read after the newest record, with max_wait=0", cause=_POSITION)
 
+    @promises(
+        "ChunkQueue.read",
+        "Seconds to wait for the first record; 0 returns at once.",
+    )
+    @promises(
+        "ChunkQueue.read",
+        "At least one record, or an empty sequence after ``max_wait``, never earlier.",
+    )
     async def test_wait_is_bounded(self, queue: ChunkQueue, stream: StreamId) -> None:
         """A poll that waits too short is billed too often; one that waits too long is killed."""
         clock = asyncio.get_running_loop().time
         started = clock()
-        assert list(await self.read(queue, stream, max_wait=0.2)) == []
-        waited = clock() - started
-        assert 0.15 < waited < 0.2 + self.patience / 3, f"waited {waited:.3f} s, asked for 0.2 s"
+        found = list(await self.read(queue, stream, max_wait=0.2))
+        same(found, [], "a read of a stream that does not exist")
+        waited, most = clock() - started, 0.2 + self.patience / 3
+        holds(
+            0.15 < waited < most,
+            "how long a read with max_wait=0.2 and nothing to return took",
+            expected=f"0.2 s, at least 0.15 and less than {most:g}",
+            seen=f"{waited:.3f} s",
+            cause="max_wait is ignored, rounded to whole seconds, or passed in another unit; or a "
+            "time-out of the client ends the wait earlier",
+        )
 
+    @promises(
+        "ChunkQueue.append",
+        "make blocked readers see them",
+    )
+    @promises(
+        "ChunkQueue.append",
+        "Readers are woken after the entries can be read, never before.",
+    )
+    @promises(
+        "ChunkQueue.read",
+        "The wait ends as soon as there is one record.",
+    )
     async def test_append_wakes_a_blocked_read(self, queue: ChunkQueue, stream: StreamId) -> None:
         """Streaming is useful only if readers get new records at once."""
         await queue.append(stream, entries(b"a"))
         tail = (await self.read(queue, stream))[-1].position
         waiting = await self.blocked(self.read(queue, stream, tail, max_wait=4 * self.patience))
         await queue.append(stream, entries(b"b", first=1))
-        async with asyncio.timeout(self.patience):
-            assert data_of(await waiting) == [b"b"]
+        await self._expect_woken(waiting, b"b")
 
+    @promises(
+        "ChunkQueue.append",
+        "make blocked readers see them",
+    )
+    @promises(
+        "Capabilities.cross_process",
+        "entries, fence, deletion and wake-ups reach the others",
+    )
     async def test_append_wakes_a_read_in_another_connection(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
@@ -59,9 +109,12 @@ class WaitingChecks(Checks):
         tail = (await self.read(other, stream))[-1].position
         waiting = await self.blocked(self.read(other, stream, tail, max_wait=4 * self.patience))
         await queue.append(stream, entries(b"b", first=1))
-        async with asyncio.timeout(self.patience):
-            assert data_of(await waiting) == [b"b"]
+        await self._expect_woken(waiting, b"b")
 
+    @promises(
+        "ChunkQueue.read",
+        "A stream that does not exist yet, or has expired, is waited for like an empty one.",
+    )
     async def test_reader_may_come_before_the_stream(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
     ) -> None:
@@ -69,9 +122,12 @@ class WaitingChecks(Checks):
         reader = await open_queue()
         waiting = await self.blocked(self.read(reader, stream, max_wait=4 * self.patience))
         await queue.append(stream, entries(b"first"))
-        async with asyncio.timeout(self.patience):
-            assert data_of(await waiting) == [b"first"]
+        await self._expect_woken(waiting, b"first")
 
+    @promises(
+        "ChunkQueue.read",
+        "An append to another stream does not end the wait.",
+    )
     async def test_append_to_another_stream_does_not_end_the_wait(
         self, queue: ChunkQueue, stream: StreamId
     ) -> None:
@@ -79,10 +135,28 @@ class WaitingChecks(Checks):
         waiting = await self.blocked(self.read(queue, stream))
         await queue.append(new_stream(), entries(b"other"))
         done, _ = await asyncio.wait({waiting}, timeout=0.1)
-        assert not done
+        if done:
+            broken(
+                "a read that waits, after an append to another stream",
+                expected="it goes on waiting for its own stream",
+                seen=f"it returned {shown(waiting.result())}",
+                cause="every wake-up ends the wait: look for a record, and wait again until "
+                "max_wait has passed",
+            )
         await queue.append(stream, entries(b"mine"))
-        assert data_of(await waiting) == [b"mine"]
+        await self._expect_woken(waiting, b"mine")
 
+    async def _expect_woken(self, waiting: asyncio.Task[Sequence[Stored]], data: bytes) -> None:
+        """Fail unless a read that waits returns the record that was appended, soon."""
+        __tracebackhide__ = True
+        async with within(self.patience, "a read that waits while a record is appended"):
+            found = data_of(await waiting)
+        same_records(found, [data], "what a read that waited returned after the append")
+
+    @promises(
+        "Capabilities.latency",
+        "The median from append to a blocked reader is within what the class allows.",
+    )
     @requires("latency")
     async def test_latency_is_of_the_declared_class(
         self, queue: ChunkQueue, stream: StreamId, open_queue: OpenQueue
@@ -101,11 +175,19 @@ class WaitingChecks(Checks):
             position = batch[-1].position
         declared, median = queue.capabilities.latency, statistics.median(taken)
         allowed = _SLOWEST_MEDIAN_SECONDS[declared]
-        assert median < allowed, (
-            f"the declared latency {declared.value!r} allows {allowed:g} s; the median from append "
-            f"to a blocked reader was {median:.3f} s: declare the next class, or wake readers"
+        holds(
+            median < allowed,
+            "the median time from append to a blocked reader",
+            expected=f"less than {allowed:g} s, as the declared {declared.value!r} allows",
+            seen=f"{median:.3f} s; each took {', '.join(f'{each:.3f}' for each in taken)}",
+            cause="readers find records when they poll next: wake them with each append, or "
+            "declare the next class",
         )
 
+    @promises(
+        "ChunkQueue.read",
+        "Hundreds of reads may wait at the same time.",
+    )
     async def test_many_streams_are_read_at_once(
         self, queue: ChunkQueue, open_queue: OpenQueue
     ) -> None:
@@ -116,8 +198,15 @@ class WaitingChecks(Checks):
             self.begin(self.read(reader, stream, max_wait=4 * self.patience)) for stream in streams
         ]
         await asyncio.wait(waiting, timeout=0.05)
-        async with asyncio.timeout(self.patience):
+        cause = "every read that waits holds a connection or a thread of a limited pool"
+        what = "200 appends to streams on each of which another connection waits"
+        async with within(self.patience, what, cause=cause):
             for i, stream in enumerate(streams):
                 await queue.append(stream, entries(b"%d" % i))
             found = await asyncio.gather(*waiting)
-        assert [[b"%d" % i] for i in range(200)] == [data_of(batch) for batch in found]
+        same_records(
+            [data_of(batch) for batch in found],
+            [[b"%d" % i] for i in range(200)],
+            "what each of 200 reads that waited returned",
+            cause="answers reach the wrong read",
+        )

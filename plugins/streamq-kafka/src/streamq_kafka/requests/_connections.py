@@ -9,22 +9,20 @@ connection of the first.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+import math
+from collections.abc import Callable
+from typing import Any
 
 import aiokafka.errors as ke
 from aiokafka.client import AIOKafkaClient
 
-from streamq.driver import closed_error
+from streamq.driver import Guard
 from streamq_kafka._naming import BACKEND
 from streamq_kafka._settings import KafkaSettings
 
 from ._access import BrokerAccess
 from ._brokers import Brokers
 from ._client import LOGIN_FAILED, REQUEST_LANE, AdaptedClient
-
-T = TypeVar("T")
 
 LONG_FETCH_LANES = (1, 2)
 """The connections for fetches that a broker holds until it has records."""
@@ -39,6 +37,8 @@ class Connections:
     Attributes:
         brokers: What is known of the cluster, shared with producers.
         client: aiokafka's client, which connects, logs in, encodes and decodes.
+        guard: Ends calls when the connections are closed; by itself, aiokafka would wait or
+            reconnect.
         on_replaced: Called when there is another cluster behind the configured servers.
     """
 
@@ -50,8 +50,7 @@ class Connections:
         self.client = AIOKafkaClient(**access.client_options)
         self.on_replaced: Callable[[], None] = _do_nothing
         self._adapted = AdaptedClient(self.client, self.brokers, on_replaced=self._report_replaced)
-        self._is_closed = False
-        self._calls: set[asyncio.Task[Any]] = set()
+        self.guard = Guard(BACKEND, seconds=math.inf)  # aiokafka limits each request
 
     async def open(self) -> None:
         """Connect to any broker.
@@ -64,9 +63,7 @@ class Connections:
 
     async def close(self) -> None:
         """Close all connections. Calls under way fail with ``ClosedError``; idempotent."""
-        self._is_closed = True
-        for call in self._calls:
-            call.cancel()
+        self.guard.close()
         await self._adapted.close()
 
     def topic_error(self, topic: str) -> int:
@@ -91,7 +88,8 @@ class Connections:
             ClosedError: The connections have been closed.
             aiokafka.errors.KafkaError: The broker cannot be reached, or did not answer in time.
         """
-        await self.until_closed(self.client.ready(node))
+        async with self.guard():
+            await self.client.ready(node)
         return dict(self.client._conns[node, REQUEST_LANE]._versions)
 
     def hang_up(self, node: int, lane: int) -> None:
@@ -107,30 +105,11 @@ class Connections:
             ClosedError: The connections have been closed.
             aiokafka.errors.KafkaError: The broker cannot be reached, or did not answer in time.
         """
-        return await self.until_closed(self.client.send(node, request, group=lane))
+        async with self.guard():
+            return await self.client.send(node, request, group=lane)
 
     def _report_replaced(self) -> None:
         self.on_replaced()
-
-    async def until_closed(self, call: Coroutine[Any, Any, T]) -> T:
-        """Await a call of aiokafka, which by itself would wait or reconnect after a close.
-
-        Raises:
-            ClosedError: The connections have been closed.
-        """
-        if self._is_closed:
-            call.close()
-            raise closed_error(BACKEND)
-        task = asyncio.ensure_future(call)
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if self._is_closed and current is not None and not current.cancelling():
-                raise closed_error(BACKEND) from None
-            raise
 
 
 def _do_nothing() -> None:

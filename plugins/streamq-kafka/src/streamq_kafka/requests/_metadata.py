@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar
 
 import aiokafka.errors as ke
@@ -60,7 +60,8 @@ class Metadata:
             waited += pause
             if found or topic in metadata.unauthorized_topics or waited > self._patience:
                 break
-            await self._connections.until_closed(asyncio.sleep(pause))
+            async with self._connections.guard():
+                await asyncio.sleep(pause)
             await self._refresh()
             found = metadata.partitions_for_topic(topic)
         if not found:
@@ -178,16 +179,11 @@ class Metadata:
 
     async def _refresh(self) -> None:
         client = self._connections.client
-        async with asyncio.timeout(self._timeout_seconds):
-            refreshed = _awaited(client.force_metadata_update)
-            if not await self._connections.until_closed(refreshed):
+        async with asyncio.timeout(self._timeout_seconds), self._connections.guard():
+            if not await client.force_metadata_update():
                 raise self._connections.unanswered()
         self._is_stale = False
 
 
 def _leaderless(partition: TopicPartition) -> ke.KafkaError:
     return ke.LeaderNotAvailableError(f"{partition_label(partition)} has no leader")
-
-
-async def _awaited(call: Callable[[], Awaitable[T]]) -> T:
-    return await call()

@@ -6,13 +6,11 @@ Design: docs/design/redis.md.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
 import redis.exceptions as rx
 from redis.asyncio.connection import AbstractConnection
 
 from streamq import ConfigurationError
-from streamq.driver import closed_error
 from streamq_redis._errors import BACKEND, is_harmless, known, speaks_of_server
 from streamq_redis._settings import RedisSettings, address_of, make_pool
 
@@ -43,11 +41,7 @@ class Connector:
         self.address = address_of(self._pool)
         self._open: set[Connection] = set()
         where = self._pool.connection_kwargs
-        self._resolver = Resolver(
-            where.get("host", "localhost"),
-            where.get("port", 6379),
-            closed=partial(closed_error, BACKEND),
-        )
+        self._resolver = Resolver(where.get("host", "localhost"), where.get("port", 6379))
 
     async def connect(self) -> Connection:
         """Make a connection and log in.
@@ -69,16 +63,11 @@ class Connector:
         """
         return await self._connect(is_first=False)
 
-    def close(self) -> None:
-        """Resolve the name no more."""
-        self._resolver.close()
-
     async def gone(self) -> None:
-        """Wait until no resolution is under way and all connections are closed.
+        """Wait until all connections are closed; cancelling only stops the wait.
 
-        Call :meth:`close` before, and end the connections. Cancelling only stops the wait.
+        End the connections before.
         """
-        await self._resolver.gone()
         for connection in tuple(self._open):
             await connection.gone()
 

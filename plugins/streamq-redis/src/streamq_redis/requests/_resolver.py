@@ -1,8 +1,7 @@
 """Resolves the server's name anew for each connection, once for all that connect at the same time.
 
-A resolution cannot be cancelled: it keeps a thread of the event loop's pool until the system gives
-up. If every try began one of its own, a slow name server would take all threads of the process, and
-no try would ever see the end of a resolution that takes longer than a try may.
+No try would ever see the end of a resolution that takes longer than a try may, if every try began
+one of its own.
 
 Design: docs/design/redis.md.
 """
@@ -11,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from redis.asyncio.connection import Connection, SSLConnection
 
-from streamq.driver import SingleFlight
+from streamq.driver import OneThread
 
 _Addresses: TypeAlias = "list[tuple[int, int, int, str, tuple[Any, ...]]]"
 
@@ -27,13 +25,12 @@ class Resolver:
     Args:
         host: The name, or an address.
         port: The port.
-        closed: Returns the error to raise once closed.
     """
 
-    def __init__(self, host: str, port: int, *, closed: Callable[[], Exception]) -> None:
+    def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._resolving = SingleFlight(self._resolve, closed=closed)
+        self._thread = OneThread()
 
     async def connect(self, seconds: float) -> socket.socket:
         """Return a socket that is connected to one of the name's addresses.
@@ -44,7 +41,7 @@ class Resolver:
         Raises:
             OSError: The name cannot be resolved, or no address can be connected to.
         """
-        found = await self._resolving.result()
+        found = await self._resolve()
         error: OSError = OSError("the name has no address")
         for family, kind, protocol, _, address in found:
             connecting = socket.socket(family, kind, protocol)
@@ -61,24 +58,16 @@ class Resolver:
                 raise
         raise error
 
-    def close(self) -> None:
-        """Give up; every waiting caller gets the error of ``closed``."""
-        self._resolving.close()
-
-    async def gone(self) -> None:
-        """Wait until nothing is under way after :meth:`close`."""
-        await self._resolving.gone()
-
     async def _resolve(self) -> _Addresses:
         try:  # an address needs no thread
-            return socket.getaddrinfo(  # type: ignore[return-value]
-                self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-            )
+            return self._look_up(flags=socket.AI_NUMERICHOST)
         except socket.gaierror:
-            loop = asyncio.get_running_loop()
-            return await loop.getaddrinfo(  # type: ignore[return-value]
-                self._host, self._port, type=socket.SOCK_STREAM
-            )
+            return await self._thread.call(self._look_up)  # type: ignore[no-any-return]
+
+    def _look_up(self, *, flags: int = 0) -> _Addresses:
+        return socket.getaddrinfo(  # type: ignore[return-value]
+            self._host, self._port, type=socket.SOCK_STREAM, flags=flags
+        )
 
 
 class ResolvedConnection(Connection):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import os
 from collections.abc import AsyncGenerator
 from datetime import timedelta
@@ -26,9 +27,16 @@ from streamq import (
     load_settings,
     open_queue,
 )
-from streamq.driver import BackendUnavailableError, Calls, ChunkQueue, Closing, close_all
+from streamq.driver import (
+    BackendUnavailableError,
+    ChunkQueue,
+    Closing,
+    Guard,
+    close_all,
+    not_found_error,
+)
 from streamq_aws import AwsClients
-from streamq_s3sns._errors import BACKEND, ObjectNotFoundError, not_found
+from streamq_s3sns._errors import BACKEND, ObjectNotFoundError
 from streamq_s3sns._naming import new_object_id
 from streamq_s3sns._queue import S3SnsQueue
 from streamq_s3sns.requests._bucket import Bucket
@@ -68,7 +76,7 @@ class HandOver:
         self._queue = queue
         self._settings = settings
         self._clients = AwsClients(queue.settings, backend=BACKEND)
-        self._calls = Calls(BACKEND)
+        self._guard = Guard(BACKEND, seconds=math.inf)  # each request has a deadline
         self._uploads: set[asyncio.Future[None]] = set()
         self._closing = Closing(
             self._wait_for_uploads, self._clients.aclose, *([queue.aclose] if owns_queue else [])
@@ -139,7 +147,7 @@ class HandOver:
             check_name(name)
         except ValueError as exc:
             raise ConfigurationError(f"this cannot be handed over: {exc}") from None
-        with self._calls.one(identity):
+        async with self._guard(identity):
             done = asyncio.get_running_loop().create_future()
             self._uploads.add(done)
             try:
@@ -183,11 +191,11 @@ class HandOver:
         identity = self._identity(stream)
         if lifetime < _SECOND:
             raise ConfigurationError(f"a lifetime of {lifetime} is less than a second")
-        with self._calls.one(identity):
+        async with self._guard(identity):
             located = await self._lookup.find(identity, reference)
             seconds = min(lifetime, located.left, LONGEST_LIFETIME) // _SECOND
             if seconds < 1:
-                raise not_found(identity)
+                raise not_found_error(BACKEND, identity)
             return await self._objects.sign(
                 located.key,
                 seconds=seconds,
@@ -214,13 +222,13 @@ class HandOver:
             BackendUnavailableError: S3 does not answer, for ``STREAMQ_RETRY_SECONDS``.
         """
         identity = self._identity(stream)
-        with self._calls.one(identity):
+        async with self._guard(identity):
             key = (await self._lookup.find(identity, reference)).key
         retry = self._lookup.retry(identity)
         digest = hashlib.sha256()
         at = 0
         while at < reference.bytes:
-            with self._calls.one(identity):
+            async with self._guard(identity):
                 block, blocks = await retry.run(partial(self._resume, key, at))
             async with contextlib.aclosing(blocks):
                 while block:
@@ -228,7 +236,7 @@ class HandOver:
                     digest.update(block)
                     yield block
                     try:
-                        with self._calls.one(identity):
+                        async with self._guard(identity):
                             block = await anext(blocks, b"")
                     except BackendUnavailableError:
                         break
@@ -245,7 +253,7 @@ class HandOver:
 
         Uploads under way are removed first, if that takes no longer than ten seconds.
         """
-        self._calls.close()
+        self._guard.close()
         await self._closing.run()
 
     async def __aenter__(self) -> Self:
@@ -271,7 +279,7 @@ class HandOver:
         try:
             # A deletion of the stream in the meantime has not found this object.
             if (await self._lookup.existing(stream)).begin != begin:
-                raise not_found(stream)
+                raise not_found_error(BACKEND, stream)
         except BaseException:
             await upload.discard()
             raise

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from streamq.driver import RetryPolicy, StreamId
-from streamq_s3sns._errors import BACKEND, ObjectNotFoundError, not_found
+from streamq.driver import RetryPolicy, StreamId, not_found_error
+from streamq_s3sns._errors import BACKEND, ObjectNotFoundError
 from streamq_s3sns._naming import OBJECT, object_begin
 from streamq_s3sns._segment import Checkpoint
 from streamq_s3sns.requests._objects import ObjectHeaders, ObjectStore
@@ -67,7 +67,7 @@ class ObjectLookup:
         directory = self._store.keys.directory(stream)
         newest = await self.retry(stream).run(partial(self._store.newest, directory))
         if newest is None or self._store.left(newest) <= timedelta():
-            raise not_found(stream)
+            raise not_found_error(BACKEND, stream)
         return newest
 
     async def find(self, stream: StreamId, reference: ObjectReference | str) -> LocatedObject:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamq.driver import START, StreamId
-from streamq_sqs._errors import foreign_position
+from streamq.driver import START, StreamId, foreign_position
+from streamq_sqs._errors import BACKEND
 
 _SEPARATOR = " "
 _KIND = "sqs"
@@ -26,5 +26,5 @@ def receipts_of(position: str, stream: StreamId) -> list[str]:
         return []
     kind, *receipts = position.split(_SEPARATOR)
     if kind != _KIND or not receipts or not all(receipts) or not position.isprintable():
-        raise foreign_position(stream, position)
+        raise foreign_position(BACKEND, stream, position)
     return receipts

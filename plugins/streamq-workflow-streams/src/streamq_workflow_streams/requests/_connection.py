@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import traceback
 from collections.abc import Awaitable, Callable
@@ -20,10 +21,10 @@ from temporalio.service import (
 
 from streamq.driver import (
     BackendUnavailableError,
+    Guard,
     StreamId,
     StreamqError,
     TemporalEndpoint,
-    closed_error,
 )
 from streamq_workflow_streams._errors import (
     BACKEND,
@@ -97,6 +98,9 @@ class TemporalConnection:
         client: The SDK's client.
         settings: The driver's settings.
         endpoint: Where and how the client connects.
+
+    Attributes:
+        guard: Refuses calls once closed, and ends pauses.
     """
 
     def __init__(
@@ -106,7 +110,7 @@ class TemporalConnection:
         self._retired: list[_Client] = []
         self._settings = settings
         self._endpoint = endpoint
-        self._closing = asyncio.Event()
+        self.guard = Guard(BACKEND, seconds=math.inf)
         self._renewing = asyncio.Lock()
         self._refused_since: float | None = None
         self._worked: set[str] = set()
@@ -143,7 +147,7 @@ class TemporalConnection:
                 the connection is being made anew.
             ClosedError: The queue is closed, also while the call is under way.
         """
-        self.check_open()
+        self.guard.check(stream)
         name = None if stream is None else str(stream)
         limit = seconds or self._settings.operation_timeout_seconds
         client = self._current
@@ -162,8 +166,7 @@ class TemporalConnection:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            if self._closing.is_set():
-                raise closed_error(BACKEND) from None
+            self.guard.check(stream)
             raise connecting_anew(self._endpoint.address, name) from None
         except TimeoutError as exc:
             running.cancel()
@@ -198,25 +201,12 @@ class TemporalConnection:
         Raises:
             ClosedError: The queue was closed meanwhile.
         """
-        closed = asyncio.ensure_future(self._closing.wait())
-        try:
-            await asyncio.wait({closed}, timeout=seconds)
-        finally:
-            closed.cancel()
-        self.check_open()
-
-    def check_open(self) -> None:
-        """Check that the queue is open.
-
-        Raises:
-            ClosedError: It is closed.
-        """
-        if self._closing.is_set():
-            raise closed_error(BACKEND)
+        async with self.guard():
+            await asyncio.sleep(seconds)
 
     def close(self) -> None:
         """Cancel all calls that are under way. Idempotent."""
-        self._closing.set()
+        self.guard.close()
         for each in self._all():
             each.close()
 
@@ -260,7 +250,7 @@ class TemporalConnection:
         """Replace a connection, unless that has been done, or was done just before."""
         async with self._renewing:
             is_new = time.monotonic() - client.made_at < _RENEWAL_SECONDS
-            if client is not self._current or is_new or self._closing.is_set():
+            if client is not self._current or is_new or self.guard.is_closed:
                 return
             try:
                 endpoint = self._settings.target.resolve()

@@ -1,4 +1,4 @@
-"""The shared parts for what is under way: calls that closing ends, and operations for many."""
+"""Operations that many tasks need, and operations side by side."""
 
 from __future__ import annotations
 
@@ -6,60 +6,12 @@ import asyncio
 
 import pytest
 
-from streamq import StreamId
-from streamq.driver import BackendError, Calls, ClosedError, SingleFlight, closed_error, together
-
-STREAM = StreamId("tenant", "name")
+from streamq.driver import BackendError, ClosedError, SingleFlight, closed_error, together
 
 
 async def stuck() -> None:
     """Never return."""
     await asyncio.Event().wait()
-
-
-async def test_closing_ends_the_calls_under_way() -> None:
-    """A reader that waits for minutes must not hold up the end of its process."""
-    calls = Calls("toy")
-
-    async def call() -> None:
-        with calls.one(STREAM):
-            await stuck()
-
-    task = asyncio.create_task(call())
-    await asyncio.sleep(0)
-    calls.close()
-    with pytest.raises(ClosedError, match="this toy queue has been closed") as caught:
-        await task
-    assert caught.value.stream == str(STREAM)
-    assert not task.cancelling()
-    assert calls.is_closed
-    with pytest.raises(ClosedError), calls.one():
-        pass
-
-
-async def test_a_cancellation_by_the_caller_is_passed_on() -> None:
-    """A task that was cancelled must end as cancelled, even if the queue is closed as well."""
-    calls = Calls("toy")
-
-    async def call() -> None:
-        with calls.one():
-            await stuck()
-
-    for closes in (False, True):
-        task = asyncio.create_task(call())
-        await asyncio.sleep(0)
-        task.cancel()
-        if closes:
-            calls.close()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-
-async def test_an_error_gets_the_stream_of_its_call() -> None:
-    """Parts of a driver that know no stream raise errors without one."""
-    with pytest.raises(BackendError) as caught, Calls("toy").one(STREAM):
-        raise BackendError("no", backend="toy")
-    assert caught.value.stream == str(STREAM)
 
 
 async def test_one_operation_serves_all_that_wait() -> None:
