@@ -1,4 +1,4 @@
-"""Which tokens are refused, and what the others permit."""
+"""Tokens that are refused, and what the others permit."""
 
 from __future__ import annotations
 

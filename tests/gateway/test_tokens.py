@@ -1,4 +1,4 @@
-"""What a request gets with a token, without one, and with a bad one."""
+"""Requests with a token, without one, and with a bad one."""
 
 from __future__ import annotations
 
