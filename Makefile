@@ -20,7 +20,7 @@ SLICE := $(addprefix tests/,core/test_drivers.py core/test_settings.py core/test
 	gateway/test_events.py cli/test_app.py cli/test_strange_names.py temporal/test_histories.py \
 	temporal/test_subscribe.py temporal/test_tracing.py temporal/producer/test_streaming.py \
 	temporal/workflow/test_stream_activity.py temporal/generic/test_deliveries.py \
-	temporal/workflow_streams/test_publishing_runs.py)
+	temporal/workflow_streams/test_publishing_runs.py applications/test_forms.py)
 BACKENDS := tests/drivers/test_sqlite_conformance.py $(wildcard plugins/*/tests/*conformance.py) \
 	-k 'not TestStandard and not TestElasticMq and not TestSeaweedFs and not TestApacheKafka and \
 	(name or tenant or foreign or resumed or takeover or chunk or trimmed or expires)'

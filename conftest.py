@@ -9,7 +9,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-pytest_plugins = ["streamq.testing.plugin", "pytester"]
+pytest_plugins = ["streamq.testing.plugin", "streamq.testing.memory", "pytester"]
 
 _NOTES = pytest.StashKey[dict[str, list[str]]]()
 

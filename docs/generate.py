@@ -18,9 +18,11 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from streamq import Capabilities, Settings, installed_drivers, load_driver
+from streamq.devserver import DevServer
 from streamq.driver import DriverSettings
 from streamq.temporal.generic._schema import stream_schema
 from streamq.testing import _catalogue as kit
+from streamq.testing import _contract_page as contract_page
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -117,6 +119,10 @@ def generators() -> dict[str, Callable[[], str]]:
     found: dict[str, Callable[[], str]] = {"capabilities": capabilities}
     found["settings"] = partial(settings, Settings)
     found["hooks"], found["checks"] = hooks, checks
+    found["contract"], found["duties"] = contract_page.contract, contract_page.duties
+    found["errors"], found["parts"] = contract_page.errors, contract_page.parts
+    found["harness"] = contract_page.harness
+    found["server"] = partial(contract_page.described_class, DevServer)
     for name in installed_drivers():
         found[f"settings {name}"] = partial(settings, load_driver(name).settings_type)
     return found

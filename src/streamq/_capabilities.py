@@ -27,7 +27,7 @@ class LatencyClass(enum.Enum):
 class Capabilities:
     """Promises of a driver; a declared capability is mandatory for it.
 
-    Fields that are ``bool`` can be required at open by name, e.g. ``require={"replay"}``. streamq
+    Fields that are ``bool`` can be required at open by name, as ``require={"replay"}``. streamq
     refuses what is required and not declared: ``CapabilityError``, which names the backends that
     declare it. It refuses writers where attempts cannot be told apart (:attr:`writable`). Nothing
     is emulated in silence.
@@ -94,7 +94,10 @@ class Capabilities:
     max_record_bytes: int = field(
         metadata={"help": "largest record that can be stored, at least 4096"}
     )
-    """An entry whose data has this many bytes is stored. streamq splits larger chunks by it."""
+    """An entry whose data has this many bytes is stored. It is at least 4,096.
+
+    streamq splits larger chunks by it.
+    """
 
     latency: LatencyClass = field(metadata={"help": "typical time from append to a blocked reader"})
     """The median from append to a blocked reader is within what the class allows."""

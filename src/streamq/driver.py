@@ -16,6 +16,9 @@ way, :class:`Closing` and :func:`close_all` for the end, :class:`TemporalTarget`
 what settings name, :func:`mask_credentials`, :func:`seen_value` and :func:`terminal_text` for what
 is shown. A driver may use them or not.
 
+Errors, settings and the parts are imported from here as well; ``help()`` of each has its text, and
+``docs/contract.md`` the list.
+
 A driver package registers a :class:`Driver` subclass under its backend name in the entry point
 group ``streamq.drivers``.
 
@@ -32,54 +35,82 @@ from datetime import timedelta
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from ._capabilities import Capabilities, LatencyClass
+
+# Errors, settings and parts, which drivers import from here: "as" exports a name. They are not in
+# __all__, so that help(streamq.driver) is the contract.
+# isort: off
 from ._errors import (
-    AccessDeniedError,
-    BackendError,
-    BackendUnavailableError,
-    ClosedError,
-    ConfigurationError,
-    CursorError,
-    FencedError,
-    ForeignLoopError,
-    SealedError,
-    StorageFullError,
-    StreamNotFoundError,
-    StreamqError,
-    ThrottledError,
+    AccessDeniedError as AccessDeniedError,
+    BackendError as BackendError,
+    BackendUnavailableError as BackendUnavailableError,
+    ClosedError as ClosedError,
+    ConfigurationError as ConfigurationError,
+    CursorError as CursorError,
+    FencedError as FencedError,
+    ForeignLoopError as ForeignLoopError,
+    SealedError as SealedError,
+    StorageFullError as StorageFullError,
+    StreamNotFoundError as StreamNotFoundError,
+    StreamqError as StreamqError,
+    ThrottledError as ThrottledError,
 )
-from ._events import StreamId
-from ._retry import RetryPolicy
-from ._settings_base import DriverSettings
-from .driver_parts._bounds import within_bounds
-from .driver_parts._cleanup import Closing, close_all, to_the_end
+from ._events import StreamId as StreamId
+from ._retry import RetryPolicy as RetryPolicy
+from ._settings_base import DriverSettings as DriverSettings
+from .driver_parts._bounds import within_bounds as within_bounds
+from .driver_parts._cleanup import (
+    Closing as Closing,
+    close_all as close_all,
+    to_the_end as to_the_end,
+)
 from .driver_parts._client_errors import (
-    ErrorRule,
-    ErrorTable,
-    exception_classes,
-    for_stream,
-    translated_errors,
+    ErrorRule as ErrorRule,
+    ErrorTable as ErrorTable,
+    exception_classes as exception_classes,
+    for_stream as for_stream,
+    translated_errors as translated_errors,
 )
-from .driver_parts._connect_once import ConnectOnce
-from .driver_parts._credential_source import CredentialCall, CredentialSource
-from .driver_parts._credentials import mask_credentials, mask_data, mask_value, seen_value
-from .driver_parts._guard import Guard
-from .driver_parts._home import Home
+from .driver_parts._connect_once import ConnectOnce as ConnectOnce
+from .driver_parts._credential_source import (
+    CredentialCall as CredentialCall,
+    CredentialSource as CredentialSource,
+)
+from .driver_parts._credentials import (
+    mask_credentials as mask_credentials,
+    mask_data as mask_data,
+    mask_value as mask_value,
+    seen_value as seen_value,
+)
+from .driver_parts._guard import Guard as Guard
+from .driver_parts._home import Home as Home
 from .driver_parts._home import guard_calls as _guard_calls
-from .driver_parts._named_code import importing_named_code
-from .driver_parts._one_thread import OneThread
-from .driver_parts._position import BEFORE_ALL, decode_position, encode_position
-from .driver_parts._single_flight import SingleFlight
-from .driver_parts._stored_names import skip_foreign, stored_stream
-from .driver_parts._tap import Tap, TapBudget
-from .driver_parts._temporal_target import TemporalEndpoint, TemporalTarget, leaving_sdk
-from .driver_parts._terminal_text import TerminalTextStream, terminal_text
-from .driver_parts._together import together
-from .driver_parts._usual_errors import (
-    closed_error,
-    fenced_error,
-    foreign_position,
-    not_found_error,
+from .driver_parts._named_code import importing_named_code as importing_named_code
+from .driver_parts._one_thread import OneThread as OneThread
+from .driver_parts._position import (
+    BEFORE_ALL as BEFORE_ALL,
+    decode_position as decode_position,
+    encode_position as encode_position,
 )
+from .driver_parts._single_flight import SingleFlight as SingleFlight
+from .driver_parts._stored_names import skip_foreign as skip_foreign, stored_stream as stored_stream
+from .driver_parts._tap import Tap as Tap, TapBudget as TapBudget
+from .driver_parts._temporal_target import (
+    TemporalEndpoint as TemporalEndpoint,
+    TemporalTarget as TemporalTarget,
+    leaving_sdk as leaving_sdk,
+)
+from .driver_parts._terminal_text import (
+    TerminalTextStream as TerminalTextStream,
+    terminal_text as terminal_text,
+)
+from .driver_parts._together import together as together
+from .driver_parts._usual_errors import (
+    closed_error as closed_error,
+    fenced_error as fenced_error,
+    foreign_position as foreign_position,
+    not_found_error as not_found_error,
+)
+# isort: on
 
 START = ""
 """The position before the first record of any stream."""
@@ -555,70 +586,16 @@ class Driver(abc.ABC, Generic[SettingsT]):
 AnyDriver = type[Driver[Any]]
 
 __all__ = [
-    "BEFORE_ALL",
     "START",
-    "AccessDeniedError",
     "AnyDriver",
-    "BackendError",
-    "BackendUnavailableError",
     "Capabilities",
     "ChunkQueue",
-    "ClosedError",
-    "Closing",
-    "ConfigurationError",
-    "ConnectOnce",
-    "CredentialCall",
-    "CredentialSource",
-    "CursorError",
     "Driver",
-    "DriverSettings",
     "Entry",
-    "ErrorRule",
-    "ErrorTable",
-    "FencedError",
     "Finding",
-    "ForeignLoopError",
-    "Guard",
-    "Home",
     "LatencyClass",
-    "OneThread",
     "QueueOptions",
-    "RetryPolicy",
-    "SealedError",
-    "SingleFlight",
-    "StorageFullError",
     "Stored",
-    "StreamId",
     "StreamInfo",
-    "StreamNotFoundError",
-    "StreamqError",
-    "Tap",
-    "TapBudget",
-    "TemporalEndpoint",
-    "TemporalTarget",
-    "TerminalTextStream",
-    "ThrottledError",
-    "close_all",
-    "closed_error",
-    "decode_position",
-    "encode_position",
-    "exception_classes",
-    "fenced_error",
-    "for_stream",
-    "foreign_position",
-    "importing_named_code",
-    "leaving_sdk",
-    "mask_credentials",
-    "mask_data",
-    "mask_value",
     "new_entries",
-    "not_found_error",
-    "seen_value",
-    "skip_foreign",
-    "stored_stream",
-    "terminal_text",
-    "to_the_end",
-    "together",
-    "translated_errors",
-    "within_bounds",
 ]

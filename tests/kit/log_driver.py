@@ -15,17 +15,17 @@ from streamq.driver import (
     START,
     Capabilities,
     ChunkQueue,
-    ClosedError,
-    CursorError,
     Driver,
     DriverSettings,
     Entry,
+    Guard,
     LatencyClass,
     QueueOptions,
     Stored,
     StreamId,
     StreamInfo,
-    StreamNotFoundError,
+    foreign_position,
+    not_found_error,
 )
 from streamq.testing import BackendHarness
 
@@ -72,42 +72,35 @@ class LogQueue(ChunkQueue):
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.is_closed = False
-
-    def check_open(self) -> None:
-        if self.is_closed:
-            raise ClosedError("closed", backend=self.backend)
+        self.guard = Guard(self.backend, seconds=10)
 
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        self.check_open()
         log = self.log
-        for entry in entries:
-            if entry.index == 0:
-                log.epochs[stream] = max(log.epochs.get(stream, 0), entry.epoch)
-            await asyncio.sleep(0.001)  # another attempt may append in between
-            log.heads.setdefault(stream, len(log.records))
-            log.records.append((stream, bytes(entry.data)))
-        async with log.changed:
-            log.changed.notify_all()
+        async with self.guard(stream):
+            for entry in entries:
+                if entry.index == 0:
+                    log.epochs[stream] = max(log.epochs.get(stream, 0), entry.epoch)
+                await asyncio.sleep(0.001)  # another attempt may append in between
+                log.heads.setdefault(stream, len(log.records))
+                log.records.append((stream, bytes(entry.data)))
+            async with log.changed:
+                log.changed.notify_all()
 
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
     ) -> Sequence[Stored]:
-        self.check_open()
         if after != START and not after.isdecimal():
-            raise CursorError(
-                f"{after[:9]!r} is no position", backend=self.backend, stream=str(stream)
-            )
-        try:
-            async with asyncio.timeout(max_wait), self.log.changed:
-                while not (found := self.select(stream, after, max_records, max_bytes)):
-                    await self.log.changed.wait()
-                    self.check_open()
-        except TimeoutError:
-            return self.select(stream, after, max_records, max_bytes)
-        return found
+            raise foreign_position(self.backend, stream, after)
+        async with self.guard(stream, seconds=max_wait + 10):
+            try:
+                async with asyncio.timeout(max_wait), self.log.changed:
+                    while not (found := self.select(stream, after, max_records, max_bytes)):
+                        await self.log.changed.wait()
+            except TimeoutError:
+                return self.select(stream, after, max_records, max_bytes)
+            return found
 
     def select(
         self, stream: StreamId, after: str, max_records: int, max_bytes: int
@@ -128,31 +121,29 @@ class LogQueue(ChunkQueue):
         return found
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        self.check_open()
+        self.guard.check(stream)
         if stream not in self.log.heads:
-            raise StreamNotFoundError("none", backend=self.backend, stream=str(stream))
+            raise not_found_error(self.backend, stream)
         there = self.select(stream, START, 10**9, 10**12)
         return StreamInfo(stream, tuple(reversed(there[-last:])) if last else (), len(there))
 
     async def delete(self, stream: StreamId) -> None:
-        self.check_open()
+        self.guard.check(stream)
         self.log.heads.pop(stream, None)
         self.log.epochs.pop(stream, None)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        self.check_open()
+        self.guard.check()
         for stream in list(self.log.heads):
             if stream.tenant == tenant and stream.name.startswith(prefix):
                 yield StreamInfo(stream)
 
     async def newest_epoch(self, stream: StreamId) -> int:
-        self.check_open()
+        self.guard.check(stream)
         return self.log.epochs.get(stream, 0)
 
     async def aclose(self) -> None:
-        self.is_closed = True
-        async with self.log.changed:
-            self.log.changed.notify_all()
+        self.guard.close()
 
 
 class LogDriver(Driver[LogSettings]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import ClassVar
@@ -15,17 +16,17 @@ from streamq.driver import (
     START,
     Capabilities,
     ChunkQueue,
-    ClosedError,
-    CursorError,
     Driver,
     DriverSettings,
     Entry,
+    Guard,
     LatencyClass,
     QueueOptions,
     Stored,
     StreamId,
     StreamInfo,
-    StreamNotFoundError,
+    foreign_position,
+    not_found_error,
 )
 from streamq.testing import BackendHarness
 
@@ -100,16 +101,12 @@ class MailboxQueue(ChunkQueue):
     def __init__(self, post: Post, hidden_seconds: float) -> None:
         self.post = post
         self.hidden_seconds = hidden_seconds
-        self.is_closed = False
-
-    def check_open(self) -> None:
-        if self.is_closed:
-            raise ClosedError("closed", backend=self.backend)
+        self.guard = Guard(self.backend, seconds=10)
 
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        self.check_open()
+        self.guard.check(stream)
         if not entries:
             return
         box = self.post.boxes.setdefault(stream, Box())
@@ -130,28 +127,23 @@ class MailboxQueue(ChunkQueue):
     async def read(
         self, stream: StreamId, after: str, *, max_records: int, max_bytes: int, max_wait: float
     ) -> Sequence[Stored]:
-        self.check_open()
         self.number(stream, after)
         clock = asyncio.get_running_loop().time
         until = clock() + max_wait
-        while not (found := self.take(stream, max_records, max_bytes)):
-            left = until - clock()
-            if left <= 0:
-                return []
-            try:
+        async with self.guard(stream, seconds=max_wait + 10):
+            while not (found := self.take(stream, max_records, max_bytes)):
+                left = until - clock()
+                if left <= 0:
+                    return []
                 # Hidden messages become visible without an event.
-                async with asyncio.timeout(min(left, 0.05)), self.post.changed:
-                    await self.post.changed.wait()
-            except TimeoutError:
-                pass
-            self.check_open()
-        return found
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, 0.05)), self.post.changed:
+                        await self.post.changed.wait()
+            return found
 
     def number(self, stream: StreamId, position: str) -> int:
         if position != START and not position.isdecimal():
-            raise CursorError(
-                f"{position[:9]!r} is no receipt", backend=self.backend, stream=str(stream)
-            )
+            raise foreign_position(self.backend, stream, position)
         return int(position or 0)
 
     def take(self, stream: StreamId, max_records: int, max_bytes: int) -> list[Stored]:
@@ -168,14 +160,14 @@ class MailboxQueue(ChunkQueue):
         return taken
 
     async def commit(self, stream: StreamId, upto: str) -> None:
-        self.check_open()
+        self.guard.check(stream)
         number = self.number(stream, upto)
         if (box := self.post.boxes.get(stream)) is not None:
             box.messages = [m for m in box.messages if m.number > number]
         await self.notify()
 
     async def release(self, stream: StreamId, after: str) -> None:
-        self.check_open()
+        self.guard.check(stream)
         number = self.number(stream, after)
         for message in self.post.boxes.get(stream, Box()).messages:
             if message.number > number:
@@ -183,29 +175,28 @@ class MailboxQueue(ChunkQueue):
         await self.notify()
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        self.check_open()
+        self.guard.check(stream)
         box = self.post.boxes.get(stream)
         if box is None:
-            raise StreamNotFoundError("none", backend=self.backend, stream=str(stream))
+            raise not_found_error(self.backend, stream)
         return StreamInfo(stream, (), len(box.messages), attempts=len(set(box.epochs)))
 
     async def delete(self, stream: StreamId) -> None:
-        self.check_open()
+        self.guard.check(stream)
         self.post.boxes.pop(stream, None)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        self.check_open()
+        self.guard.check()
         for stream in list(self.post.boxes):
             if stream.tenant == tenant and stream.name.startswith(prefix):
                 yield StreamInfo(stream)
 
     async def newest_epoch(self, stream: StreamId) -> int:
-        self.check_open()
+        self.guard.check(stream)
         return max(self.post.boxes.get(stream, Box()).epochs, default=0)
 
     async def aclose(self) -> None:
-        self.is_closed = True
-        await self.notify()
+        self.guard.close()
 
 
 class MailboxDriver(Driver[MailboxSettings]):

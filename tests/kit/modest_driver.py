@@ -75,14 +75,14 @@ class ModestQueue(MailboxQueue):
         return taken
 
     async def commit(self, stream: StreamId, upto: str) -> None:
-        self.check_open()
+        self.guard.check(stream)
         number = self.number(stream, upto)
         if (box := self.post.boxes.get(stream)) is not None:
             box.messages = [m for m in box.messages if not 0 < m.receipt <= number]
         await self.notify()
 
     async def release(self, stream: StreamId, after: str) -> None:
-        self.check_open()
+        self.guard.check(stream)
         number = self.number(stream, after)
         for message in self.post.boxes.get(stream, Box()).messages:
             if message.receipt > number:

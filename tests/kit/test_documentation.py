@@ -9,14 +9,18 @@ import textwrap
 import uuid
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streamq import BackendUnavailableError, testing
-from streamq.driver import START, Entry, QueueOptions
+from streamq.driver import START, AnyDriver, DriverSettings, Entry, QueueOptions
 from streamq.memory import MemoryDriver, MemorySettings
-from streamq.testing import FaultyQueue, new_stream
+from streamq.testing import BackendHarness, FaultyQueue, new_stream
+from streamq.testing._contract import is_mandatory, objects
+from streamq.testing.checks import DeclarationChecks
 
+CONTRACT = Path(__file__).parents[2] / "docs/contract.md"
 PAGE = Path(__file__).parents[2] / "docs/conformance.md"
 BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 
@@ -73,6 +77,43 @@ async def test_script_of_faults_does_what_the_page_says() -> None:
 def test_hour_of_silence_returns_at_once() -> None:
     """The example of virtual time on the page runs."""
     exec(block_with("an_hour_of_silence"), {**vars(testing), "asyncio": asyncio})
+
+
+async def test_skeleton_of_the_contract_page_is_a_driver() -> None:
+    """An author copies it, and fills in the calls one after the other."""
+    [skeleton] = re.findall(r"```python\n(from .*?)```", CONTRACT.read_text(), flags=re.DOTALL)
+    names: dict[str, Any] = {"__name__": "acme_streamq"}
+    # Without this, the skeleton would be compiled with the future imports of this module.
+    exec(compile(skeleton, "acme_streamq.py", "exec", dont_inherit=True), names)
+    driver = names["AcmeDriver"]
+    settings = driver.settings_type(password="secret")
+    assert "secret" not in repr(settings)
+    queue = await driver.open(QueueOptions(ttl=timedelta(minutes=1)), settings)
+    checks = DeclarationChecks()
+    checks.check_seconds = 10.0
+    await checks.test_driver_describes_itself(_Harness(driver, settings))
+    assert queue.capabilities is driver.capabilities
+    await queue.aclose()
+
+
+class _Harness(BackendHarness):
+    """Leads to nothing."""
+
+    def __init__(self, driver: AnyDriver, settings: DriverSettings) -> None:
+        super().__init__(Path())
+        type(self).driver = driver
+        self._settings = settings
+
+    def settings(self) -> DriverSettings:
+        return self._settings
+
+
+def test_contract_page_has_every_mandatory_member() -> None:
+    """What is on no page is learned from an AttributeError."""
+    page = CONTRACT.read_text()
+    for where in filter(is_mandatory, objects()):
+        name = where.rpartition(".")[2]
+        assert f"#### {where} (must)" in page or f"| `{name}` | **must** |" in page, where
 
 
 @pytest.mark.parametrize("block", BLOCKS)

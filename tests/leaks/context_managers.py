@@ -233,7 +233,9 @@ ELSEWHERE: dict[str, str] = {
     # Programs, which end.
     "streamq.cli._sweep._client": "holds nothing: it waits for the SDK at the end of the process",
     "streamq.cli.demo._activities.running": "the demo; a guardian ends its processes in any case",
-    # The kit.
+    # The kits.
+    "streamq.testing.applications._recording_writer.RecordingWriter": "open_writer",
+    "streamq.testing.applications._recording_writer.recording_writer": "open_writer, in memory",
     "streamq.testing._fault_proxy._Connection": "FaultProxy",
     "streamq.testing._faulty_queue.FaultyQueue": "closes the queue that it is given",
     "streamq.testing._harness.BackendHarness": "stops what its author has started",

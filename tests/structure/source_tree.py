@@ -35,11 +35,16 @@ LAYERS = (
     ),
     ("streamq.temporal._interceptor", "streamq.temporal._versioned"),
     ("streamq.temporal._plugin",),
+    ("streamq.testing.applications",),
     ("streamq.cli",),
     ("streamq_command",),
 )
 APART = ("streamq.devserver", "streamq.gateway", "streamq.temporal", "streamq.testing")
-"""Parts that do not import each other, except that ``streamq.testing`` may start servers."""
+"""Parts that do not import each other, except for :data:`BRIDGES`."""
+BRIDGES = (
+    ("streamq.testing", "streamq.devserver"),  # the kit starts servers
+    ("streamq.testing.applications", "streamq.temporal"),  # and records activities
+)
 
 
 @dataclass(frozen=True)
@@ -245,7 +250,9 @@ def _crosses(name: str, other: str) -> bool:
     ]
     if None in parts or parts[0] == parts[1]:
         return False
-    return parts != ["streamq.testing", "streamq.devserver"]
+    return not any(
+        f"{name}.".startswith(f"{above}.") and parts[1] == below for above, below in BRIDGES
+    )
 
 
 def _code_lines(module: Module) -> Iterator[tuple[int, str]]:

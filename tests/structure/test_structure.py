@@ -152,6 +152,13 @@ def test_commands_that_call_temporal_leave_its_sdk(tree: SourceTree) -> None:
         ("src/streamq/_errors.py", "from .driver import ChunkQueue", "circles"),
         ("src/streamq/driver.py", "from .cli import main", "upward"),
         ("src/streamq/gateway/_hub.py", "from streamq.temporal import poll", "upward"),
+        ("src/streamq/testing/_suite.py", "from streamq.temporal import poll", "upward"),
+        ("src/streamq/testing/_suite.py", "from .applications import record", "upward"),
+        (
+            "src/streamq/testing/applications/_record.py",
+            "from streamq.gateway import create_app",
+            "upward",
+        ),
         ("src/streamq/reading/_reader.py", "from streamq.writing import _writer", "upward"),
         ("src/streamq/_errors.py", "from streamq.gateway import create_app", "upward"),
         (

@@ -318,14 +318,19 @@ def named_conversion(
     Raises:
         ConfigurationError: The name cannot be imported, or is no data converter.
     """
-    converter = _load(name)
+    converter = load_converter(name)
     serializer, codec = conversion(converter, stream.name, namespace, value_type)
     if isinstance(serializer, PayloadSerializer) and serializer.is_transparent:
         return PayloadDecoder(serializer, serializer_for(value_type)), codec
     return serializer, codec
 
 
-def _load(name: str) -> DataConverter:
+def load_converter(name: str) -> DataConverter:
+    """Return the data converter that ``STREAMQ_DATA_CONVERTER`` names, as ``module:name``.
+
+    Raises:
+        ConfigurationError: The name cannot be imported, or is no data converter.
+    """
     shown = f"STREAMQ_DATA_CONVERTER={name!r}"
     module, _, attribute = name.partition(":")
     if not module or not attribute:

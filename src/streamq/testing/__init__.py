@@ -1,6 +1,8 @@
-"""The conformance kit that proves a driver, and tools for tests of code that uses streamq.
+"""The conformance kit that proves a driver, and a test kit for applications that use streamq.
 
-Needs the extra ``testing`` (pytest, pytest-asyncio); nothing else in streamq imports it.
+Needs the extra ``testing`` (pytest, pytest-asyncio); nothing else in streamq imports it. What is
+for activities needs Temporal's SDK as well, and is imported when it is first used: drivers and
+applications without Temporal do without it.
 
 * ``_suite``, ``checks/``: the conformance suite and its groups of checks.
 * ``_harness``, ``_server_harness``: the harness that connects the suite to a backend.
@@ -13,11 +15,16 @@ Needs the extra ``testing`` (pytest, pytest-asyncio); nothing else in streamq im
 * ``_fault_proxy``: a TCP proxy that breaks connections.
 * ``_virtual_time``: an event loop whose clock jumps.
 * ``_cancellation``: cancels a call at every await.
+* ``memory``: the pytest plugin for applications: a backend in memory for each test.
+* ``applications/``: records what one's own activities stream.
 
-Design: docs/design/testing.md.
+Design: docs/design/testing.md, docs/design/testing-applications.md.
 """
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -52,12 +59,56 @@ from .checks._conditions import needs, requires  # noqa: E402
 from .checks._promises import promises  # noqa: E402
 from .checks._records import new_stream  # noqa: E402
 
+if TYPE_CHECKING:
+    from .applications import (
+        CancelReason,
+        Recorded,
+        RecordedAttempt,
+        RecordedStream,
+        RecordingWriter,
+        RecordOptions,
+        ScriptedError,
+        outline,
+        record,
+        recording_writer,
+    )
+
+_OF_APPLICATIONS = {
+    "CancelReason",
+    "RecordOptions",
+    "Recorded",
+    "RecordedAttempt",
+    "RecordedStream",
+    "RecordingWriter",
+    "ScriptedError",
+    "outline",
+    "record",
+    "recording_writer",
+}
+
+if not TYPE_CHECKING:  # to a type checker, any name would exist
+
+    def __getattr__(name: str) -> Any:
+        """Import the part for activities, with Temporal's SDK, when a name of it is first used."""
+        if name not in _OF_APPLICATIONS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return getattr(importlib.import_module(f"{__name__}.applications"), name)
+        except ModuleNotFoundError as exc:
+            if exc.name is None or exc.name.partition(".")[0] != "temporalio":
+                raise
+            raise ImportError(
+                f"streamq.testing.{name} needs Temporal's SDK; run: pip install 'streamq[temporal]'"
+            ) from exc
+
+
 __all__ = [
     "MANDATORY_HOOKS",
     "BackendHarness",
     "Block",
     "BrokenPromiseError",
     "Call",
+    "CancelReason",
     "DeadlockError",
     "Delay",
     "Direction",
@@ -72,6 +123,12 @@ __all__ = [
     "OpenQueue",
     "OpenWith",
     "Pass",
+    "RecordOptions",
+    "Recorded",
+    "RecordedAttempt",
+    "RecordedStream",
+    "RecordingWriter",
+    "ScriptedError",
     "ServerHarness",
     "StorePrefix",
     "Twice",
@@ -80,8 +137,11 @@ __all__ = [
     "new_stream",
     "open_queue_fixture",
     "open_with_fixture",
+    "outline",
     "promises",
     "queue_factory",
+    "record",
+    "recording_writer",
     "requires",
     "run_in_virtual_time",
     "stream_fixture",

@@ -25,7 +25,7 @@ _CALLS = frozenset(
     }
 )
 _DEEPEST = 100
-_PATH_PARTS = 3
+_PATH_PARTS = 2
 _MOST_ENTRIES = 4
 
 

@@ -126,26 +126,27 @@ async def _fail_hanging(
 
 async def _fail_endless(call: Coroutine[Any, Any, object]) -> NoReturn:
     """Fail because of a call that suspends again and again, with the places where it does."""
-    name, awaits = "", 0
-    places: Counter[str] = Counter()
+    awaits = 0
+    places: Counter[WaitingPlace] = Counter()
 
     def on_suspend(_: object) -> None:
-        nonlocal name, awaits
+        nonlocal awaits
         awaits += 1
         if awaits > _MOST_AWAITS:
             raise _EnoughSeen
         stack = await_stack(call)
-        name = name or call_of(stack)
-        places.update(lines_of(stack)[-1:])
+        of_the_driver = [place for place in stack if place.call]
+        places.update(of_the_driver[-1:] or stack[-1:])
 
     with contextlib.suppress(_EnoughSeen):
         await step(call, on_suspend)
     call.close()
+    name = call_of(each for each, _ in places.most_common(1)) or "a call"
     raise BrokenPromiseError(
-        f"{name or 'a call'} was cancelled at {_MOST_AWAITS} awaits, one after the other",
+        f"{name} was cancelled at {_MOST_AWAITS} awaits, one after the other",
         expected=f"one call suspends at fewer than {_MOST_AWAITS} awaits",
         seen=f"it suspended {awaits:,} times, most often here:",
-        details=[f"{count:,} times {place.strip()}" for place, count in places.most_common(3)],
+        details=[f"{count:,} times {place}" for place, count in places.most_common(3)],
         cause="the call polls in a loop with a short sleep (wait for an event, or longer), retries "
         "by itself, or each call that is cancelled leaves work for the next one",
     )

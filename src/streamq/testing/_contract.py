@@ -49,17 +49,10 @@ def one_line(text: str) -> str:
 def attributes_of(owner: type[Any]) -> Mapping[str, str]:
     """Return the documented attributes of a class, each with its documentation.
 
-    A text below the attribute, an entry in the section "Attributes" of the class's docstring, and
-    the help of a dataclass's field are such documentation; the attribute has all that there are.
+    A text below the attribute, and an entry in the section "Attributes" of the class's docstring,
+    are such documentation.
     """
-    found: dict[str, list[str]] = {}
-    if dataclasses.is_dataclass(owner):
-        for field in dataclasses.fields(owner):
-            if "help" in field.metadata:
-                found.setdefault(field.name, []).append(str(field.metadata["help"]))
-    for name, text in (*_listed(owner), *_below(owner)):
-        found.setdefault(name, []).append(text)
-    return {name: one_line(" ".join(texts)) for name, texts in found.items()}
+    return {name: one_line(text) for name, text in (*_listed(owner), *_below(owner))}
 
 
 def _listed(owner: type[Any]) -> list[tuple[str, str]]:
@@ -83,3 +76,68 @@ def _below(owner: type[Any]) -> list[tuple[str, str]]:
         if isinstance(above, ast.AnnAssign) and isinstance(above.target, ast.Name):
             found.append((above.target.id, str(text.value.value)))
     return found
+
+
+_MANDATORY = "Mandatory."
+_MADE_BY_AUTHORS = ("Capabilities", "Stored", "StreamInfo", "Finding")
+
+CLASSES = (
+    *("ChunkQueue", "Driver", "Capabilities", "Entry", "Stored", "StreamInfo"),
+    *("QueueOptions", "Finding"),
+)
+"""The classes of the contract, in the order in which an author meets them."""
+
+
+def objects() -> list[str]:
+    """Return every object of the contract: the classes, and after each its members."""
+    found = []
+    for name in CLASSES:
+        owner = getattr(driver, name)
+        found.append(name)
+        found += [f"{name}.{each}" for each in attributes_of(owner)]
+        found += [f"{name}.{each}" for each in methods_of(owner)]
+    return found
+
+
+def methods_of(owner: type[Any]) -> list[str]:
+    """Return the documented methods and properties of a class, in the order of the source."""
+    known = attributes_of(owner)
+    return [
+        name
+        for name, value in vars(owner).items()
+        if not name.startswith("_")
+        and name not in known
+        and (callable(value) or isinstance(value, (classmethod, property)))
+    ]
+
+
+def is_mandatory(where: str) -> bool:
+    """Whether an author has to supply this attribute, method or field."""
+    name, _, member = where.partition(".")
+    owner = getattr(driver, name)
+    if name in _MADE_BY_AUTHORS and member in (fields := owner.__dataclass_fields__):
+        field = fields[member]
+        return field.default is dataclasses.MISSING
+    value = inspect.getattr_static(owner, member, None)
+    return _MANDATORY in documented(where) or getattr(value, "__isabstractmethod__", False)
+
+
+def sentences(where: str) -> list[str]:
+    """Return the sentences that the contract says of an object, without those of its members."""
+    name, _, member = where.partition(".")
+    owner = getattr(driver, name)
+    if member in attributes_of(owner):
+        paragraphs = [attributes_of(owner)[member]]
+    else:
+        text = inspect.getdoc(inspect.getattr_static(owner, member) if member else owner) or ""
+        text = re.sub(r"^Attributes:\n(?: +.*\n?|\n)+", "", text, flags=re.M)
+        # An entry of a section, such as an argument or an error, is a paragraph of its own.
+        text = re.sub(r"^(?:Args|Raises|Returns):$", "", text, flags=re.M)
+        text = re.sub(r"^(?:    \w+: |\* )", "\n", text, flags=re.M)
+        paragraphs = [one_line(part) for part in text.split("\n\n")]
+    return [
+        sentence.strip()
+        for paragraph in paragraphs
+        for sentence in re.split(r"(?<=[.)])\s+(?=[A-Z`(:]|streamq )", paragraph)
+        if sentence.strip() not in ("", _MANDATORY)
+    ]

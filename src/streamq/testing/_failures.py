@@ -9,10 +9,11 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from streamq import StreamqError
+from streamq import StreamqError, driver
 
 from ._await_stacks import WaitingPlace, call_of, place_of
 from ._broken_promise import BrokenPromiseError
+from ._contract import attributes_of
 from ._shown import shown
 from ._virtual_time import DeadlockError
 from .checks._promises import Promise
@@ -42,12 +43,12 @@ def explain_failure(
     for promise in promises:
         lines += _part("The contract", f'"{_plain(promise.sentence)}" ({promise.where})')
     lines += _seen(error)
-    causes = [_cause(error), *(promise.cause for promise in promises)]
+    causes = [_cause(error), *(promise.cause for promise in promises), _cause_in_core(error)]
     if cause := next(filter(None, causes), ""):
         lines += _part("Likely cause", cause)
     lines += _part("Why it matters", why)
-    lines += _part("Read", f"{_PAGE}, or help(streamq.driver.{promises[0].where})")
-    lines += _part("Run it again", f'pytest "{node}"')
+    lines += _part("Read", f"{_PAGE}, or help(streamq.driver.{_helped(promises[0].where)})")
+    lines.append(f'{"Run it again":<{_LABEL_WIDTH}}  pytest "{node}"')  # not cut, to be copied
     return "\n".join(lines)
 
 
@@ -58,13 +59,11 @@ def explain_start(error: BaseException, label: str) -> str | None:
         error: What the fixtures raised.
         label: The harness's label of the backend.
     """
-    call = call_of(_places(error))
-    if ".open(" not in call or not isinstance(error, Exception):
+    if ".open(" not in call_of(_places(error)) or not isinstance(error, Exception):
         return None
     return "\n".join(
         [
             *_part("Not begun", f"the queue of the check could not be opened on {label}"),
-            *_part("The call", call),
             *_part("Expected", "it returns a queue"),
             *_part("Seen", shown(error)),
             *_part(
@@ -85,7 +84,7 @@ def _seen(error: Exception) -> Iterator[str]:
     yield from _part("Expected", f"{call or 'the check'} raises nothing")
     yield from _part("Seen", shown(error))
     if places and call:
-        yield from _part("Where", str(places[-1]))
+        yield f"{'Where':<{_LABEL_WIDTH}}  {places[-1]}"
 
 
 def _cause(error: Exception) -> str:
@@ -109,6 +108,16 @@ def _cause(error: Exception) -> str:
     )
 
 
+def _cause_in_core(error: Exception) -> str:
+    """Return the likely cause of an error that streamq itself raises, between two calls."""
+    if not isinstance(error, StreamqError) or call_of(_places(error)):
+        return ""
+    return (
+        "streamq's core raises it because of what the driver returned before: it relies on the "
+        "sentence above"
+    )
+
+
 def _places(error: BaseException) -> list[WaitingPlace]:
     """Return the frames of an error's traceback, the outermost first."""
     places = []
@@ -117,6 +126,12 @@ def _places(error: BaseException) -> list[WaitingPlace]:
         places.append(place_of(traceback.tb_frame, traceback.tb_lineno))
         traceback = traceback.tb_next
     return places
+
+
+def _helped(where: str) -> str:
+    """Return the object whose help has the sentence: of an attribute, its class."""
+    owner, _, member = where.partition(".")
+    return owner if member in attributes_of(getattr(driver, owner)) else where
 
 
 def _plain(text: str) -> str:

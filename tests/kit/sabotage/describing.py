@@ -30,6 +30,7 @@ class DescribesTheOldest(SoundQueue):
         full_backend_is_reported_keeps_its_records_and_recovers
         describe_reflects_every_append_that_returned describe_returns_the_newest_records_first
         joining_at_the_tail_gives_exactly_what_comes_after
+        latest_value_is_never_one_that_a_reset_has_voided
         offsets_are_dense_and_equal_through_many_takeovers open_queues_heal_after_a_restart
         takeover_leaves_nothing_of_the_old_epoch_behind_it
     """)

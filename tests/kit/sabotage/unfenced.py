@@ -31,7 +31,7 @@ class LogForgetsEpochs(LogQueue):
     )
 
     async def newest_epoch(self, stream: StreamId) -> int:
-        self.check_open()
+        self.guard.check(stream)
         return 0
 
 
@@ -107,7 +107,7 @@ class MailboxNeverDeletes(MailboxQueue):
     )
 
     async def commit(self, stream: StreamId, upto: str) -> None:
-        self.check_open()
+        self.guard.check(stream)
 
 
 class MailboxKeepsWhatIsLeft(MailboxQueue):
@@ -122,7 +122,7 @@ class MailboxKeepsWhatIsLeft(MailboxQueue):
         super().__init__(post, 60.0)
 
     async def release(self, stream: StreamId, after: str) -> None:
-        self.check_open()
+        self.guard.check(stream)
 
 
 class MailboxNumbersAnew(MailboxQueue):
@@ -168,7 +168,7 @@ class MailboxKnowsItsOwnEpochs(MailboxQueue):
             self.opened[stream] = max(self.opened.get(stream, 0), entry.epoch)
 
     async def newest_epoch(self, stream: StreamId) -> int:
-        self.check_open()
+        self.guard.check(stream)
         return self.opened.get(stream, 0)
 
 

@@ -146,8 +146,8 @@ async def types_are_checked() -> None:
         await workflow.execute_activity(first, args=["p", 1], start_to_close_timeout=start), bytes
     )
     await workflow.execute_activity(last, 1, start_to_close_timeout=start)  # type: ignore[misc]
-    await last("p", stream=None)  # type: ignore[call-arg]
-    await first("p", 1, None)  # type: ignore[call-arg]
+    await last("p", streams=None)  # type: ignore[call-overload]
+    await first("p", 1, None)  # type: ignore[call-overload]
 
 
 def test_stream_name_is_computable_from_a_handle() -> None:

@@ -33,7 +33,18 @@ Owner = TypeVar("Owner")
 AIn = TypeVar("AIn", contravariant=True)
 BIn = TypeVar("BIn", contravariant=True)
 CIn = TypeVar("CIn", contravariant=True)
+TIn = TypeVar("TIn", contravariant=True)
 ROut = TypeVar("ROut", covariant=True)
+
+
+class TakesChunks(Protocol[TIn]):
+    """A writer of either kind, or a double: what a direct call may pass as ``stream=``.
+
+    A function states its kind only by the writer's class, and a generator often has none.
+    """
+
+    def send_chunk(self, value: TIn, /) -> object:
+        """Take one chunk."""
 
 
 if TYPE_CHECKING:
@@ -48,14 +59,20 @@ if TYPE_CHECKING:
         """A decorated function, for type checkers; at run time it is a function.
 
         ``P`` are its arguments without the writers, ``ROut`` what it returns, and ``T`` the type
-        of the main stream's chunks.
+        of the main stream's chunks. A unit test that calls the function itself passes ``stream=``
+        as well, and every further writer: that call's other arguments are not checked, since a
+        ``ParamSpec`` takes no further parameter by name.
         """
 
         __name__: str
         __qualname__: str
         __module__: str
 
+        @overload
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ROut: ...
+        @overload
+        def __call__(self, *args: Any, stream: TakesChunks[T] | None, **others: Any) -> ROut: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
         @overload
         def __get__(self, instance: None, owner: type, /) -> Self: ...
         @overload

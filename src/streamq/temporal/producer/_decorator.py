@@ -83,7 +83,8 @@ def streaming_activity(
     the parameter's name (``{topic}.{name}`` if the main topic is not the default one).
 
     Temporal does not see the writers: ``workflow.execute_activity`` passes the other arguments. The
-    worker needs :class:`StreamqPlugin`. A unit test calls the function itself with ``stream=``.
+    worker needs :class:`StreamqPlugin`. A unit test runs it with :func:`streamq.testing.record`, or
+    calls the function itself with ``stream=``.
 
     Values are encoded by the client's data converter, and records by its payload codec.
 

@@ -30,5 +30,7 @@ def given_writers() -> dict[str, Any]:
     """
     writers = _writers.get()
     if writers is None:
-        raise no_plugin("; a unit test that calls the function itself passes stream=")
+        raise no_plugin(
+            "; a unit test runs the activity with streamq.testing.record, or passes stream="
+        )
     return writers

@@ -37,6 +37,10 @@ class BasicChecks(StreamChecks):
 
     group = "basics"
 
+    @promises(
+        "ChunkQueue.append",
+        "The first entry creates the stream.",
+    )
     @promises("Stored.data", "Exactly the bytes that were appended.")
     async def test_bytes_come_back_unchanged(self, queue: ChunkQueue, stream: StreamId) -> None:
         """Records may be compressed or encrypted, so every byte value matters, and empty ones."""

@@ -120,6 +120,10 @@ class CancellingChecks(StreamChecks):
 
                 await cancel_at_every_await(read, check)
 
+    @promises(
+        "ChunkQueue.describe",
+        "Without ``capabilities.replay`` no records are returned: reading them would hide them.",
+    )
     @promises(*CANCELLED)
     @promises(
         "ChunkQueue.describe",

@@ -47,8 +47,9 @@ class within:
         try:
             await self._timeout.__aexit__(kind, exc, tb)
         except TimeoutError:
+            call = self._seen.partition("(")[0] if "(" in self._seen else ""
             raise BrokenPromiseError(
-                f"{self._what}: still waiting after {self._seconds:g} s",
+                f"{self._what} waits after {self._seconds:g} s" + (f" for {call}" if call else ""),
                 expected=f"it ends within {self._seconds:g} s",
                 seen=self._seen,
                 details=self._hung,

@@ -92,6 +92,10 @@ class DeclarationChecks(StreamChecks):
 
     @promises(
         "ChunkQueue.capabilities",
+        "The capabilities of this queue: those of its driver, or fewer.",
+    )
+    @promises(
+        "ChunkQueue.capabilities",
         "A queue declares less where its server is configured for less, never more.",
     )
     @promises(
@@ -129,7 +133,7 @@ class DeclarationChecks(StreamChecks):
     )
     @promises(
         "Capabilities.max_record_bytes",
-        "largest record that can be stored, at least 4096",
+        "It is at least 4,096.",
     )
     @promises(
         "Capabilities.cross_host",

@@ -44,7 +44,7 @@ def _missing(
 ) -> tuple[str, str]:
     if not seen:
         return (
-            f"nothing came, and {len(expected):,} {_items(expected)} should",
+            f"nothing came, and {len(expected):,} item{'s' if len(expected) > 1 else ''} should",
             "the read looks in another place than the append stored in, does not see what another "
             "connection has stored, or hides records that it should return",
         )

@@ -38,6 +38,10 @@ class ExpiryChecks(StreamChecks):
         "QueueOptions.ttl",
         "How long a stream is kept after its last append, unless the append sets another time.",
     )
+    @promises(
+        "ChunkQueue.streams",
+        "None of the streams has expired; ``last`` may be empty.",
+    )
     @requires("expires")
     async def test_stream_expires_after_its_ttl(
         self, open_queue: OpenQueue, stream: StreamId, backend: BackendHarness
@@ -65,6 +69,10 @@ class ExpiryChecks(StreamChecks):
         same_records(found, [b"new-0"], what, cause="the records or the fence outlive the stream")
 
     @promises(
+        "Capabilities.expires",
+        "It is not gone earlier.",
+    )
+    @promises(
         "ChunkQueue.append",
         "From then on it has a time to live (``capabilities.expires``), which every append renews",
     )
@@ -91,6 +99,10 @@ class ExpiryChecks(StreamChecks):
             "every append renews it for the whole stream",
         )
 
+    @promises(
+        "Capabilities.expires",
+        "``StreamInfo.expires_in`` has the time left.",
+    )
     @promises(
         "StreamInfo.expires_in",
         "Time until the stream expires",
@@ -232,6 +244,10 @@ class ExpiryChecks(StreamChecks):
             with refuses(StreamNotFoundError, what, cause=cause):
                 await reader.read_batch(max_wait=0.1)
 
+    @promises(
+        "ChunkQueue.sweep",
+        "Remove expired streams that still take room; return how many were removed.",
+    )
     @promises(
         "ChunkQueue.sweep",
         "A stream that has not expired is not touched",

@@ -190,7 +190,7 @@ class LifecycleChecks(StreamChecks):
                 expected="it returned, or raised an error of streamq",
                 seen=result,
                 cause="the client cancels its calls, or its error for a closed connection comes "
-                "through: Calls of streamq.driver ends them with ClosedError",
+                "through: Guard of streamq.driver ends them with ClosedError",
             )
         acknowledged = [b"%d" % i for i, result in enumerate(results) if result is None]
         if queue.capabilities.replay and queue.capabilities.cross_process:

@@ -35,6 +35,11 @@ class OrderingChecks(Checks):
         await self.expect(queue, stream, data)
 
     @promises(
+        "Entry",
+        "``(epoch, index)`` identifies it within its stream and orders it: entries of one epoch "
+        "have a growing index, and a larger epoch supersedes every smaller one.",
+    )
+    @promises(
         "Entry.epoch",
         "Epochs are compared as numbers.",
         cause="10 is sorted before 9: numbers are compared as text; write them with leading zeros",

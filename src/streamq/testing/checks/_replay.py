@@ -32,6 +32,14 @@ class ReplayChecks(StreamChecks):
     group = "replay"
 
     @promises(
+        "ChunkQueue.read",
+        "Return stored records after a position, oldest first, waiting if there are none.",
+    )
+    @promises(
+        "ChunkQueue.read",
+        "A position of this stream, or :data:`START`.",
+    )
+    @promises(
         "Stored.position",
         "The place after this record, where reading continues",
     )
