@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from streamq.access import (
     new_ed25519_key,
     new_secret,
 )
-from streamq.access._keys import FixedKeys
+from streamq.access._keys import FixedKeys, own_keys, published_keys
 from streamq.driver import StreamId
 
 from .issuing import (
@@ -343,6 +344,14 @@ SHORT_RSA = (
     )
     .decode()
 )
+PUBLIC_TEXT = new_ed25519_key()[1]
+PUBLIC_RSA = rsa.generate_private_key(65_537, 2_048).public_key()
+DER = PUBLIC_RSA.public_bytes(
+    serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+)
+SSH = PUBLIC_RSA.public_bytes(
+    serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+).decode()
 WEAK = OKPKey.generate_key("X25519").as_pem(private=True).decode()
 
 
@@ -356,6 +365,11 @@ WEAK = OKPKey.generate_key("X25519").as_pem(private=True).decode()
         ('{"keys": []}', "no key"),
         (WEAK, "weak"),
         (SHORT_RSA, "weak"),
+        (json.dumps([ED.as_dict(private=False)]), "no key"),
+        (SSH, "no key"),
+        ("# of the gateway\n" + SSH, "no key"),
+        (base64.b64encode(DER).decode(), "no key"),
+        (str(Path(__file__)), "STREAMQ_TOKEN_KEY_FILE"),
     ],
 )
 def test_a_bad_key_is_named_and_not_shown(key: str, why: str) -> None:
@@ -363,6 +377,34 @@ def test_a_bad_key_is_named_and_not_shown(key: str, why: str) -> None:
     with pytest.raises(ConfigurationError, match=why) as refused:
         configured_issuers(load_settings(token_key=key))
     assert key not in refused.value.message or key in ("{", "short")
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        PUBLIC_TEXT.encode(),
+        b"\xef\xbb\xbf" + PUBLIC_TEXT.encode(),
+        b"Bag Attributes\n    friendlyName: gateway\n" + PUBLIC_TEXT.encode(),
+        b"\xef\xbb\xbf" + json.dumps(ED.as_dict(private=False)).encode(),
+    ],
+)
+def test_a_public_key_is_one_in_whatever_it_is_wrapped(contents: bytes) -> None:
+    """Taken for a secret, everybody who knows the public key could sign with it."""
+    assert [type(key) for key in own_keys(contents, "it")] == [OKPKey]
+
+
+def test_a_public_key_in_binary_is_no_secret(tmp_path: Path) -> None:
+    """As above; a file in DER is not one of those that are read."""
+    (tmp_path / "key.der").write_bytes(DER)
+    with pytest.raises(ConfigurationError, match="no key"):
+        configured_issuers(load_settings(token_key_file=tmp_path / "key.der"))
+
+
+def test_a_private_key_that_is_published_is_not_used() -> None:
+    """Everybody can sign with it."""
+    entries = [RSA.as_dict(private=True), EC.as_dict(private=False)]
+    found = published_keys(json.dumps({"keys": entries}).encode(), "it")
+    assert [key.kid for key in found] == ["ec-1"]
 
 
 GOOD = """

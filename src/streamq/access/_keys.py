@@ -5,13 +5,19 @@ Design: docs/design/access.md.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import logging
+import os
+import re
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, JWKRegistry, Key, OctKey, OKPKey, RSAKey
 
@@ -38,6 +44,10 @@ PUBLIC_ALGORITHMS = tuple(
 
 ALGORITHMS = (*_SECRET_ALGORITHMS, *PUBLIC_ALGORITHMS)
 """Every algorithm that an issuer may use; ``none`` is not among them."""
+
+_UTF8_MARK = b"\xef\xbb\xbf"
+_PEM = b"-----BEGIN"
+_SSH_KEY = re.compile(rb"(?:ssh-\w+|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)\S* AAAA")
 
 _logger = logging.getLogger("streamq")
 
@@ -150,8 +160,8 @@ def algorithms_of(key: Key) -> tuple[str, ...]:
 def published_keys(document: bytes, where: str) -> Sequence[Key]:
     """Return the usable keys of a JSON Web Key Set.
 
-    Keys that are unknown, too weak, for encryption or secret are left out: a secret that is
-    published signs for everybody.
+    Keys that are unknown, too weak, for encryption, or secret or private are left out: with one
+    that is published, everybody can sign.
 
     Raises:
         ConfigurationError: It is no key set, or has no usable key, or far too many.
@@ -175,18 +185,19 @@ def own_keys(contents: bytes, where: str) -> Sequence[Key]:
     """Return the keys that a setting or a file of one's own gives.
 
     A PEM file has a private or public key; a JSON document is a key or a key set; anything else is
-    a secret for HMAC.
+    a secret for HMAC, unless it is a public key in another format, or the name of a file: others
+    know these, and could sign with them.
 
     Raises:
         ConfigurationError: It is none of them, or too weak. The message has nothing of it.
     """
-    text = contents.strip()
+    text = contents.strip().removeprefix(_UTF8_MARK).strip()
     try:
         keys = _imported(text)
     except (ValueError, TypeError, KeyError, JoseError):
         raise ConfigurationError(
             f"{where} is no key: give a secret of at least {LEAST_SECRET_BYTES} bytes, a PEM file, "
-            "or a JSON Web Key"
+            "or a JSON Web Key; the name of a file belongs in STREAMQ_TOKEN_KEY_FILE"
         ) from None
     for key in keys:
         is_short = isinstance(key, OctKey) and len(key.raw_value) < LEAST_SECRET_BYTES
@@ -218,17 +229,36 @@ def _imported(text: bytes) -> list[Key]:
     """Return the keys of a text, however weak."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SecurityWarning)
-        if text.startswith(b"-----BEGIN"):
-            return [_imported_pem(text)]
-        if text.startswith(b"{"):
+        if _PEM in text:
+            return [_imported_pem(text[text.index(_PEM) :])]  # programs write remarks before it
+        if text.startswith((b"{", b"[")):
             document = json.loads(text)
-            entries = document.get("keys", [document])
+            entries = document.get("keys", [document]) if isinstance(document, dict) else []
             if not entries:
-                raise ValueError("an empty key set")
+                raise ValueError("no key, and no key set with one")
             return [JWKRegistry.import_key(entry) for entry in entries]
-        if len(text) < LEAST_SECRET_BYTES:
-            raise ValueError("too short")
+        if len(text) < LEAST_SECRET_BYTES or _is_known_to_others(text):
+            raise ValueError("no secret")
         return [OctKey.import_key(text)]
+
+
+def _is_known_to_others(text: bytes) -> bool:
+    """Whether a text that could be a secret is a public key, or the name of a file."""
+    if _SSH_KEY.search(text) is not None or os.path.isfile(text):
+        return True
+    with contextlib.suppress(ValueError):
+        return _is_public_key(text) or _is_public_key(base64.b64decode(text))
+    return False
+
+
+def _is_public_key(der: bytes) -> bool:
+    try:
+        serialization.load_der_public_key(der)
+    except ValueError:
+        return False
+    except UnsupportedAlgorithm:
+        pass
+    return True
 
 
 def _imported_pem(text: bytes) -> Key:
@@ -243,7 +273,7 @@ def _imported_pem(text: bytes) -> Key:
 def _public_key(entry: Any) -> Key | None:
     if not isinstance(entry, Mapping):
         raise TypeError("a key is no object")
-    if entry.get("kty") == "oct":
+    if entry.get("kty") == "oct" or "d" in entry:
         return None
     try:
         with warnings.catch_warnings():
