@@ -189,6 +189,13 @@ class Settings(SourcedSettings):
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
 
+    @field_validator("token_key_file", "token_issuers", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("it is empty, which would let everybody read; unset it if you mean so")
+        return value
+
     @property
     def temporal_target(self) -> TemporalTarget:
         """Where Temporal is, as far as these settings state it."""

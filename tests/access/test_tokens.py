@@ -294,6 +294,19 @@ async def test_a_lifetime_has_a_ceiling() -> None:
     assert await verifier(max_lifetime_seconds=700).verify(signed())
 
 
+@pytest.mark.parametrize(
+    "name", ["STREAMQ_TOKEN_KEY", "STREAMQ_TOKEN_KEY_FILE", "STREAMQ_TOKEN_ISSUERS"]
+)
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_variable_opens_nothing(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that a deployment fails to fill in would let everybody read."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=name):
+        configured_issuers(load_settings())
+
+
 @pytest.mark.parametrize("kind", ["ed25519", "secret"])
 async def test_a_token_of_ones_own(kind: str, tmp_path: Path) -> None:
     """One call makes it; the gateway needs the public half only."""
