@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,8 @@ ATTACKS: dict[str, tuple[Callable[[], str], str]] = {
     "expired by a second": (lambda: signed(claims(exp=int(time.time()) - 1)), "expired"),
     "no end": (lambda: signed(claims(exp=None)), "exp"),
     "end is text": (lambda: signed(claims(exp="9999999999")), "exp"),
+    "end beyond all years": (lambda: signed(claims(exp=10**400)), "exp"),
+    "end in a million years": (lambda: signed(claims(exp=10**13)), "exp"),
     "end is infinite": (lambda: signed(claims(exp=float("inf"))), "exp"),
     "end is no number": (lambda: signed(claims(exp=float("nan"))), "exp"),
     "end is true": (lambda: signed(claims(exp=True)), "exp"),
@@ -329,7 +332,26 @@ async def test_a_token_of_ones_own(kind: str, tmp_path: Path) -> None:
     assert not rights.allow(Action.DELETE, StreamId("default", name))
     if kind == "ed25519":
         with pytest.raises(ConfigurationError, match="public"):
-            mint_token(settings=load_settings(token_key_file=public))
+            mint_token(every=True, settings=load_settings(token_key_file=public))
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({}, "which streams"),
+        ({"workflow": None}, "which streams"),
+        ({"stream": "a", "every": True}, "which streams"),
+        ({"workflow": ""}, "needs a name"),
+        ({"stream": "a", "tenant": ""}, "tenant"),
+        ({"stream": "a", "subject": ""}, "empty"),
+        ({"stream": "a", "actions": []}, "empty"),
+        ({"stream": "a", "lifetime": timedelta.max}, "lifetime"),
+    ],
+)
+def test_what_is_empty_by_mistake_opens_nothing(given: dict[str, Any], why: str) -> None:
+    """An id or a tenant that an application failed to find must not stand for all of them."""
+    with pytest.raises(ConfigurationError, match=why):
+        mint_token(**given, settings=load_settings(token_key=new_secret()))
 
 
 async def test_a_replaced_key_file_is_read_again(tmp_path: Path) -> None:
@@ -337,7 +359,7 @@ async def test_a_replaced_key_file_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(new_secret())
     issuers = configured_issuers(load_settings(token_key_file=path))
-    old = mint_token(settings=load_settings(token_key_file=path))
+    old = mint_token(every=True, settings=load_settings(token_key_file=path))
     verifier = TokenVerifier(issuers)
     assert await verifier.verify(old)
     path.write_text("too short")
@@ -345,7 +367,9 @@ async def test_a_replaced_key_file_is_read_again(tmp_path: Path) -> None:
     path.write_text(new_secret() + "longer")
     with pytest.raises(InvalidTokenError):
         await verifier.verify(old)
-    assert await verifier.verify(mint_token(settings=load_settings(token_key_file=path)))
+    assert await verifier.verify(
+        mint_token(every=True, settings=load_settings(token_key_file=path))
+    )
 
 
 SHORT_RSA = (

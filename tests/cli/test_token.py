@@ -43,6 +43,9 @@ def test_a_key_is_not_overwritten(inside: Inside, tmp_path: Path) -> None:
     assert failed.code == 2
     assert "exists" in failed.err
     assert (tmp_path / "our.key").read_text() == "precious"
+    (tmp_path / "other.key.pub").write_text("precious")
+    assert "exists" in inside.run("token", "key", "other.key").err
+    assert not (tmp_path / "other.key").exists()
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,8 @@ def test_a_key_is_not_overwritten(inside: Inside, tmp_path: Path) -> None:
         (["new"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "one of --stream"),
         (["new", "--all", "--stream", "a"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "one of --stream"),
         (["new", "--all", "--action", "x"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "'x'"),
+        (["new", "--all", "--tenant", ""], {"STREAMQ_TOKEN_KEY": "s" * 40}, "tenant"),
+        (["new", "--all", "--for", "99999999d"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "lifetime"),
         (["new", "--all", "--for", "0s"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "positive"),
         (["new", "--all", "--tenant", "a/b"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "a/b"),
         (["new", "--all"], {"STREAMQ_TOKEN_KEY": "short-and-secret"}, "32 bytes"),

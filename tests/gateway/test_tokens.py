@@ -13,6 +13,8 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from streamq import ConfigurationError, Settings, load_settings, open_writer
 from streamq.access import mint_token, new_secret
@@ -42,6 +44,7 @@ def settings() -> Settings:
 
 
 def bearer(**of: Any) -> dict[str, str]:
+    of.setdefault("every", not of.keys() & {"stream", "workflow", "prefix"})
     return {"Authorization": f"Bearer {mint_token(settings=SETTINGS, **of)}"}
 
 
@@ -194,7 +197,9 @@ async def test_waiting_for_anothers_stream_is_waiting_for_nothing(
         began = time.monotonic()
         answer = await get(served, f"/streams/{name}/events?wait=1", token)
         assert time.monotonic() - began >= 1, (name, answer.status_code, answer.text)
-        answers[name] = answer.text.replace(name, "x")
+        assert f"no stream default/{name}, " in answer.text
+        error = answer.text.partition("event: error")[2]  # before it, the token's seconds
+        answers[name] = error.replace(name, "x")
     assert answers["theirs"] == answers["nobodys"]
     assert "stream_not_found" in answers["theirs"]
     assert "streamq-hidden" not in answers["theirs"]
@@ -210,6 +215,50 @@ async def test_a_right_that_is_missing_is_named_to_those_who_know_the_stream(
     assert (answer.status_code, answer.json()["error"]) == (403, "insufficient_scope")
     assert 'error="insufficient_scope"' in answer.headers["WWW-Authenticate"]
     assert (await get(served, "/streams/a", bearer(stream="a", actions=["describe"]))).json()
+
+
+async def test_a_hidden_stream_has_its_own_name_in_the_log(
+    start: Serve, queue: WatchedQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator could do nothing with the name that replaces it, and others must not know it."""
+    caplog.set_level("DEBUG", "streamq")
+    await write(queue, "theirs")
+    served = await start()
+    await get(served, "/streams/theirs/events?wait=0", bearer(stream="mine"))
+    assert "reading default/theirs stopped" in caplog.text
+    assert "streamq-hidden" not in caplog.text
+
+
+async def test_the_clock_may_be_set_while_a_token_is_in_use(
+    start: Serve, queue: WatchedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that slept wakes with a later clock, and its connections' tokens have ended."""
+    served = await start()
+    async with open_writer("a", queue=queue, settings=SETTINGS) as writer:
+        await writer.send_chunk("one")
+        async with aconnect_sse(
+            served.client, "GET", "/streams/a/events", headers=bearer(stream="a")
+        ) as source:
+            events = source.aiter_sse()
+            while "one" not in (await anext(events)).data:
+                pass
+            later = time.time() + 3_600
+            monkeypatch.setattr("streamq.gateway._sse.time.time", lambda: later)
+            await writer.send_chunk("two")
+            rest = [event async for event in events]
+    assert rest[-1].json()["reason"] == "token_expired"
+
+
+async def test_a_mounted_gateway_says_where_it_is(queue: WatchedQueue) -> None:
+    """At the root of its parent nothing would answer."""
+    parent = Starlette(routes=[Mount("/streams-of-us", app=create_app(queue, SETTINGS))])
+    async with serve_app(parent) as server, httpx.AsyncClient(base_url=server.url) as client:
+        refused = await client.get("/streams-of-us/streams/a", headers={"Host": 'x"y'})
+        challenge = refused.headers["WWW-Authenticate"]
+        assert challenge.count('"') == 4
+        metadata = challenge.partition('resource_metadata="')[2].rstrip('"')
+        described = (await client.get(httpx.URL(metadata).path)).json()
+        assert described["resource"] == f"{server.url.rstrip('/')}/streams-of-us/"
 
 
 async def test_tenants_do_not_meet(start: Serve, queue: WatchedQueue) -> None:

@@ -22,6 +22,7 @@ from ._claims import DETAILS, TENANT, details_of
 from ._issuers import OWN_ISSUER
 from ._keys import algorithms_of, own_keys, read_file
 from ._rights import Action, Permission, StreamMatch
+from ._verifying import MOST_SECONDS
 
 DEFAULT_LIFETIME = timedelta(minutes=15)
 
@@ -31,6 +32,7 @@ def mint_token(
     stream: str | None = None,
     workflow: str | None = None,
     prefix: str | None = None,
+    every: bool = False,
     actions: Collection[str] = ("read", "cancel"),
     subject: str = "anonymous",
     tenant: str | None = None,
@@ -39,16 +41,18 @@ def mint_token(
 ) -> str:
     """Return a token for the gateway, signed with the key that the settings give.
 
-    Give one of ``stream``, ``workflow`` and ``prefix``; none of them for all streams of the tenant.
+    Give one of ``stream``, ``workflow``, ``prefix`` and ``every``.
 
     Args:
         stream: Name of one stream.
         workflow: Id of a workflow, for all streams of its runs.
         prefix: The stream of this name, and all whose names continue it after a slash.
+        every: All streams of the tenant. It has to be said: an id that is ``None`` by mistake would
+            otherwise open everything.
         actions: What the token permits: ``read``, ``describe``, ``list``, ``cancel``, ``delete``,
             ``admin``.
         subject: Who gets it, for quotas, revocation and logs.
-        tenant: Whose streams; by default the configured tenant.
+        tenant: Whose streams; by default, and for ``None`` only, the configured tenant.
         lifetime: How long it is valid. Browsers get a new one before it ends.
         settings: By default the configured ones.
 
@@ -59,18 +63,24 @@ def mint_token(
     key = _signing_key(chosen)
     given = [("exact", stream), ("workflow", workflow), ("prefix", prefix)]
     named = [(kind, name) for kind, name in given if name is not None]
-    if len(named) > 1:
-        raise ConfigurationError("give one of stream, workflow and prefix, or none for all streams")
+    if len(named) + every != 1:
+        raise ConfigurationError(
+            "say for which streams the token is: one of stream, workflow, prefix and every"
+        )
+    if not subject or not actions:
+        raise ConfigurationError("a token needs a subject, and an action; the one given is empty")
     kind, name = named[0] if named else ("all", "")
     try:
         match = StreamMatch(kind, name)  # type: ignore[arg-type]
         permission = Permission(frozenset(map(Action, actions)), match)
-        tenant = StreamId(tenant or chosen.tenant, "x").tenant
+        tenant = StreamId(chosen.tenant if tenant is None else tenant, "x").tenant
     except ValueError as exc:
         raise ConfigurationError(f"this token cannot be made: {exc}") from None
     if not lifetime > timedelta(0):
         raise ConfigurationError(f"a token's lifetime has to be positive, not {lifetime}")
     now = time.time()
+    if now + lifetime.total_seconds() > MOST_SECONDS:
+        raise ConfigurationError(f"a token's lifetime cannot be {lifetime.days} days")
     claims: dict[str, Any] = {
         "iss": OWN_ISSUER,
         "aud": OWN_ISSUER,

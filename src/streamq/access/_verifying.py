@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -31,6 +30,9 @@ MOST_TOKEN_BYTES = 8_192
 
 _TYPES = ("at+jwt", "application/at+jwt")
 _MOST_TRIED_KEYS = 5
+MOST_SECONDS = 253_402_300_799.0
+"""The last moment that is accepted in a claim, since the epoch: the end of the year 9999."""
+
 _SKEW_SECONDS = 5.0
 """How far an issuer's clock may be ahead of ours."""
 
@@ -186,6 +188,8 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 
 def _moment(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        value = -1
+    if not 0 <= value <= MOST_SECONDS:  # which NaN is not
         raise InvalidTokenError(f"the token has no {name}, a number of seconds")
     return float(value)

@@ -55,6 +55,8 @@ def key(
         _write_new(path, new_secret(), 0o600)
         show_notice(f"{path}: a secret, for where tokens are made and for the gateway")
         return
+    if public.exists():
+        raise _exists(public)
     private_pem, public_pem = new_ed25519_key()
     _write_new(path, private_pem, 0o600)
     _write_new(public, public_pem, 0o644)
@@ -109,6 +111,7 @@ def new(
             stream=stream,
             workflow=workflow,
             prefix=prefix,
+            every=every,
             actions=action or ("read", "cancel"),
             subject=subject,
             tenant=tenant,
@@ -186,8 +189,12 @@ def _write_new(path: Path, text: str, mode: int) -> None:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
             file.write(text)
     except FileExistsError:
-        raise ConfigurationError(
-            f"{str(path)!r} exists; its tokens would end at once. Name another file"
-        ) from None
+        raise _exists(path) from None
     except OSError as exc:
         raise ConfigurationError(f"{str(path)!r} cannot be written: {exc.strerror}") from None
+
+
+def _exists(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{str(path)!r} exists; its tokens would end at once. Name another file"
+    )

@@ -23,12 +23,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings, load_settings
-from streamq.access import DETAIL_TYPE, Action, Rights
+from streamq.access import Action, Rights
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
 from ._access import MOUNTED, AccessGuard, SiteRules
-from ._authority import InsufficientScopeError, visible_stream
+from ._authority import METADATA_PATH, InsufficientScopeError, metadata_url, visible_stream
 from ._clients import GatewayLimitError
 from ._error_responses import HEADERS, BadRequestError, Problem
 from ._gateway import Gateway
@@ -46,7 +46,6 @@ _MAX_WAIT_SECONDS = 300.0
 _MAX_LISTED = 1_000
 _LISTED = 100
 _EVENTS = "/events"
-_METADATA = "/.well-known/oauth-protected-resource"
 _CLIENT_GONE = 499  # for logs: no client gets it
 
 
@@ -124,7 +123,7 @@ def create_app(
             *page_routes(),
             Route("/healthz", _healthz, methods=["GET"]),
             Route("/readyz", _readyz, methods=["GET"]),
-            Route(_METADATA, _metadata, methods=["GET"]),
+            Route(METADATA_PATH, _metadata, methods=["GET"]),
             Route("/streams", _list, methods=["GET"]),
             Route("/streams/{name:streamq_name}", _one, methods=["GET"]),
         ],
@@ -206,17 +205,17 @@ async def _one(request: Request) -> Response:
         stream = StreamId(rights.tenant, name.removesuffix(_EVENTS) if wanted else name)
     except ValueError as exc:
         raise BadRequestError(str(exc)) from None
-    visible = visible_stream(rights, Action.READ if wanted else Action.DESCRIBE, stream)
     try:
         if wanted:
-            return await _events(request, visible, rights.expires_at)
-        return await _status(request, visible)
+            return await _events(request, stream, rights)
+        return await _status(request, visible_stream(rights, Action.DESCRIBE, stream))
     except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
         raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
 
 
-async def _events(request: Request, stream: StreamId, expires_at: float | None) -> Response:
+async def _events(request: Request, asked: StreamId, rights: Rights) -> Response:
     gateway = _gateway(request)
+    stream = visible_stream(rights, Action.READ, asked)
     after = _start(request)
     wait = request.query_params.get("wait")
     wait_seconds = 0.0 if wait is None else _number("wait", wait, _MAX_WAIT_SECONDS)
@@ -230,7 +229,12 @@ async def _events(request: Request, stream: StreamId, expires_at: float | None) 
         return Response(status_code=204, headers=HEADERS)
     opening = None if isinstance(after, EventPlace) else follower.place
     return EventStream(
-        gateway, follower, opening=opening, wait_seconds=wait_seconds, expires_at=expires_at
+        gateway,
+        follower,
+        asked=asked,
+        opening=opening,
+        wait_seconds=wait_seconds,
+        expires_at=rights.expires_at,
     )
 
 
@@ -320,15 +324,7 @@ async def _metadata(request: Request) -> Response:
     gateway = _gateway(request)
     if not gateway.authority.needs_tokens:
         raise HTTPException(404)
-    return JSONResponse(
-        {
-            "resource": str(request.base_url),
-            "authorization_servers": list(gateway.authority.issuers),
-            "bearer_methods_supported": ["header"],
-            "authorization_details_types_supported": [DETAIL_TYPE],
-        },
-        headers=HEADERS,
-    )
+    return JSONResponse(gateway.authority.metadata(request), headers=HEADERS)
 
 
 async def _rights(request: Request) -> Rights:
@@ -378,7 +374,7 @@ async def _on_streamq_error(request: Request, exc: Exception) -> Response:
     problem = Problem.of(exc)
     if problem.status >= 500:
         _logger.warning("%s: %s", exc.code, exc)
-    metadata = str(request.base_url.replace(path=request.base_url.path.rstrip("/") + _METADATA))
+    metadata = metadata_url(request) if problem.is_challenge else None
     return problem.response(_gateway(request).options.retry_seconds, metadata)
 
 

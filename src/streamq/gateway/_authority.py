@@ -9,11 +9,15 @@ import hashlib
 import secrets
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 
 from streamq._errors import ConfigurationError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings
-from streamq.access import Action, Rights, TokenVerifier, configured_issuers
+from streamq.access import DETAIL_TYPE, Action, Rights, TokenVerifier, configured_issuers
+
+METADATA_PATH = "/.well-known/oauth-protected-resource"
+"""Where the gateway says which issuers it accepts."""
 
 _HIDDEN = f"streamq-hidden-{secrets.token_hex(16)}/"
 _SCHEME = "bearer"
@@ -52,8 +56,7 @@ class Authority:
         if not issuers and not settings.gateway_anonymous.strip():
             actions = _ACCEPTABLE
         self._anonymous = Rights.of_everybody(settings.tenant, actions)
-        self.issuers = tuple(issuer.issuer for issuer in issuers)
-        """Names of the issuers whose tokens are accepted."""
+        self._names = [issuer.issuer for issuer in issuers]
 
     @property
     def needs_tokens(self) -> bool:
@@ -86,10 +89,30 @@ class Authority:
             )
         return await self._verifier.verify(token.strip())
 
+    def metadata(self, request: Request) -> dict[str, object]:
+        """Return which issuers' tokens are accepted, by RFC 9728."""
+        return {
+            "resource": _own_url(request),
+            "authorization_servers": self._names,
+            "bearer_methods_supported": ["header"],
+            "authorization_details_types_supported": [DETAIL_TYPE],
+        }
+
     async def aclose(self) -> None:
         """Release the connections to issuers. Idempotent."""
         if self._verifier is not None:
             await self._verifier.aclose()
+
+
+def metadata_url(request: Request) -> str:
+    """Return where the gateway says which issuers it accepts."""
+    return _own_url(request).rstrip("/") + METADATA_PATH
+
+
+def _own_url(request: Request) -> str:
+    """Return the address of the gateway; it may be below that of what has mounted it."""
+    own = {**request.scope, "app_root_path": request.scope.get("root_path", "")}
+    return str(Request(own).base_url)
 
 
 def visible_stream(rights: Rights, action: Action, stream: StreamId) -> StreamId:
@@ -123,7 +146,6 @@ def anonymous_actions(text: str) -> tuple[Action, ...]:
         if name not in _ACCEPTABLE:
             raise ConfigurationError(
                 f"STREAMQ_GATEWAY_ANONYMOUS has {name!r}; it lists actions: "
-                f"{', '.join(_ACCEPTABLE)}"
                 f"{', '.join(_ACCEPTABLE)}"
             )
         found.append(Action(name))

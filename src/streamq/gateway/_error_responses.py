@@ -62,7 +62,7 @@ _REPLACED: dict[type[StreamqError], tuple[int, str]] = {
 }
 
 _CHALLENGED = (401, 403)
-_NOT_IN_QUOTES = {ord('"'): "'", ord("\\"): "/"} | dict.fromkeys(range(32), " ")
+_NOT_IN_QUOTES = {ord('"'): "'", ord("\\"): "/"} | dict.fromkeys((*range(32), 127), " ")
 
 # Retryable for a client that reconnects by itself, though not for a program that reads once.
 _RETRYABLE = (ClosedError, IdleTimeoutError)
@@ -95,6 +95,11 @@ class Problem:
         )
         return cls(status, exc.code, message, retryable)
 
+    @property
+    def is_challenge(self) -> bool:
+        """Whether the answer is about tokens."""
+        return self.status in _CHALLENGED
+
     def response(self, retry_seconds: float, metadata_url: str | None = None) -> JSONResponse:
         """Return the problem as JSON.
 
@@ -106,19 +111,21 @@ class Problem:
         headers = dict(HEADERS)
         if self.retryable:
             headers["Retry-After"] = str(math.ceil(retry_seconds))
-        if self.status in _CHALLENGED:
+        if metadata_url is not None and self.is_challenge:
             headers["WWW-Authenticate"] = self._challenge(metadata_url)
         return JSONResponse(
             {"error": self.code, "message": self.message}, self.status, headers=headers
         )
 
-    def _challenge(self, metadata_url: str | None) -> str:
+    def _challenge(self, metadata_url: str) -> str:
         """Return the value of ``WWW-Authenticate``, by RFC 6750 and RFC 9728."""
         parts = ['realm="streamq"']
         if self.code != MissingTokenError.code:
-            text = self.message.encode("ascii", "replace").decode()
-            described = text.translate(_NOT_IN_QUOTES)
-            parts += [f'error="{self.code}"', f'error_description="{described}"']
-        if metadata_url is not None:
-            parts.append(f'resource_metadata="{metadata_url}"')
+            parts += [f'error="{self.code}"', f'error_description="{_quotable(self.message)}"']
+        parts.append(f'resource_metadata="{_quotable(metadata_url)}"')
         return "Bearer " + ", ".join(parts)
+
+
+def _quotable(text: str) -> str:
+    """Return a text that fits between the quotes of a header."""
+    return text.encode("ascii", "replace").decode().translate(_NOT_IN_QUOTES)

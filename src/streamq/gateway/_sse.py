@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from streamq._errors import StreamNotFoundError, StreamqError
+from streamq._events import StreamId
 
 from ._error_responses import Problem
 from ._follower import Follower
@@ -51,6 +52,8 @@ class EventStream(Response):
     Args:
         gateway: Counts the connection and can stop it.
         follower: Reads the stream for this client; released when the response ends.
+        asked: The stream by the name that the client asked for; the follower may read another, see
+            :func:`visible_stream`. Only this one is named to anybody.
         opening: Place to send to the client at once, see :func:`encode_opening`.
         wait_seconds: How long a stream that does not exist may take to appear.
         expires_at: When the token of this client ends, in seconds since the epoch.
@@ -63,6 +66,7 @@ class EventStream(Response):
         gateway: Gateway,
         follower: Follower,
         *,
+        asked: StreamId,
         opening: EventPlace | None = None,
         wait_seconds: float = 0.0,
         expires_at: float | None = None,
@@ -73,6 +77,7 @@ class EventStream(Response):
         self._gateway = gateway
         self._options = gateway.options
         self._follower = follower
+        self._asked = asked
         self._opening = opening
         self._wait_seconds = wait_seconds
         self._expires_at = expires_at
@@ -94,7 +99,7 @@ class EventStream(Response):
                     await self._say_goodbye(send, "stopping", _START_AND_END_SECONDS)
             await _send(send, end, _START_AND_END_SECONDS)
         except _ClientGoneError as exc:
-            _logger.debug("a client of %s is gone: %s", self._follower.hub.stream, exc)
+            _logger.debug("a client of %s is gone: %s", self._asked, exc)
         finally:
             self._gateway.leave(self._follower)
 
@@ -133,7 +138,7 @@ class EventStream(Response):
                 await self._say_goodbye(send, self._goodbye, options.send_timeout_seconds)
         except StreamqError as exc:
             if exc is not self._follower.hub.failure:
-                self._gateway.failures.log(self._follower.hub.stream, exc)
+                self._gateway.failures.log(self._asked, exc)
             problem = Problem.of(exc)
             patience = 1 if problem.retryable else _PATIENCE
             frame = encode_error(
@@ -149,14 +154,14 @@ class EventStream(Response):
         now = written = time.monotonic()
         close_at = now + self._most_seconds()
         appear_by = now + self._wait_seconds
-        while not follower.is_ended and now < close_at:
+        while not follower.is_ended and now < close_at and not self._is_expired():
             if hub.has_appeared:
                 appear_by = math.inf
             elif now >= appear_by and not await self._exists():
                 raise StreamNotFoundError(
-                    f"there is no stream {hub.stream}, and none appeared within "
+                    f"there is no stream {self._asked}, and none appeared within "
                     f"{self._wait_seconds:g} s",
-                    stream=str(hub.stream),
+                    stream=str(self._asked),
                 )
             until = min(written + options.heartbeat_seconds, close_at, appear_by)
             data = await follower.read(max(until - now, 0.0))
@@ -175,6 +180,13 @@ class EventStream(Response):
             return most
         self._goodbye = "token_expired"
         return max(self._expires_at - time.time(), 0.0)
+
+    def _is_expired(self) -> bool:
+        """Whether the token has ended by the clock, which may have been set meanwhile."""
+        if self._expires_at is None or time.time() < self._expires_at:
+            return False
+        self._goodbye = "token_expired"
+        return True
 
     async def _exists(self) -> bool:
         follower = self._follower
