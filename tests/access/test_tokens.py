@@ -20,6 +20,8 @@ from streamq.access import (
     Action,
     InvalidTokenError,
     Issuer,
+    Permission,
+    Rights,
     StreamMatch,
     TokenVerifier,
     configured_issuers,
@@ -276,6 +278,35 @@ def test_matches(match_type: Any, match: str, covered: list[str], not_covered: l
     streams = StreamMatch(match_type, match)
     assert [streams.covers(name) for name in covered] == [True] * len(covered)
     assert [streams.covers(name) for name in not_covered] == [False] * len(not_covered)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "searched"),
+    [
+        ("", ["chat-7", "one", "w/"]),
+        ("c", ["chat-7"]),
+        ("chat-7/a", ["chat-7/a"]),
+        ("chat-70", []),
+        ("one-more", []),
+        ("w/1", ["w/1"]),
+        ("w-secret", []),
+        ("secret", []),
+    ],
+)
+def test_only_what_is_permitted_is_searched(prefix: str, searched: list[str]) -> None:
+    """How long a search among others' streams takes would tell what they are called."""
+    matches = [
+        StreamMatch("exact", "one"),
+        StreamMatch("workflow", "w"),
+        StreamMatch("prefix", "chat-7/"),
+        StreamMatch("prefix", "chat-7/b"),
+    ]
+    permissions = [Permission(frozenset({Action.LIST}), match) for match in matches]
+    permissions.append(Permission(frozenset({Action.READ}), StreamMatch("all")))
+    rights = Rights(tenant="acme", permissions=tuple(permissions))
+    assert rights.prefixes(Action.LIST, prefix) == searched
+    everything = Rights.of_everybody("acme", [Action.LIST])
+    assert everything.prefixes(Action.LIST, prefix) == [prefix]
 
 
 async def test_the_tenant_is_the_issuers() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import json
 import logging
 import os
@@ -67,6 +68,9 @@ class KeyRing(Protocol):
             IssuerUnavailableError: They cannot be fetched, and none are known.
         """
 
+    def twin(self) -> KeyRing:
+        """Return the same keys for another event loop; reads and fetches nothing."""
+
     async def aclose(self) -> None:
         """Release connections. Idempotent."""
 
@@ -84,6 +88,10 @@ class FixedKeys:
     async def find(self, key_id: str | None, algorithm: str) -> Sequence[Key]:
         """Return the keys with which a token may have been signed."""
         return matching(self.keys, key_id, algorithm)
+
+    def twin(self) -> FixedKeys:
+        """Return the same keys for another event loop."""
+        return self
 
     async def aclose(self) -> None:
         """Do nothing."""
@@ -118,6 +126,10 @@ class FileKeys:
                 _logger.warning("the former keys stay in use: %s", exc)
             self._stamp = stamp
         return matching(self.keys, key_id, algorithm)
+
+    def twin(self) -> FileKeys:
+        """Return the same keys for another event loop, also if the file cannot be used now."""
+        return copy.copy(self)
 
     async def aclose(self) -> None:
         """Do nothing."""

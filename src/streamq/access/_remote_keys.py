@@ -71,6 +71,12 @@ class RemoteKeys:
             )
         return found
 
+    def twin(self) -> RemoteKeys:
+        """Return the same keys for another event loop, with a connection of its own."""
+        other = RemoteKeys(self._url, issuer=self._issuer, transport=self._transport)
+        other._keys, other._fetched = self._keys, self._fetched
+        return other
+
     async def aclose(self) -> None:
         """Stop fetching and close the connection."""
         task, self._fetching = self._fetching, None

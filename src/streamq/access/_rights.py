@@ -80,6 +80,21 @@ class StreamMatch:
                 above = self.match.rstrip("/")
                 return name == above or name.startswith(above + "/")
 
+    def narrowed(self, prefix: str) -> str | None:
+        """Return the beginning of all names that are matched and begin with ``prefix``.
+
+        ``None`` if there can be none. Other names may have this beginning, too.
+        """
+        root = self.match
+        if self.match_type == "workflow":
+            root += "/"
+        elif self.match_type == "prefix":
+            root = root.rstrip("/")
+        if root.startswith(prefix):
+            return root
+        below = {"exact": None, "prefix": root + "/"}.get(self.match_type, root)
+        return prefix if below is not None and prefix.startswith(below) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Permission:
@@ -133,6 +148,24 @@ class Rights:
         """Whether an action is permitted on any stream."""
         sufficient = _INCLUDED_IN[action]
         return any(not sufficient.isdisjoint(each.actions) for each in self.permissions)
+
+    def prefixes(self, action: Action, prefix: str) -> list[str]:
+        """Return where to look for the streams below ``prefix`` on which an action is permitted.
+
+        None of these is below another. A search beyond them would take longer where others have
+        streams, and so tell what they are called.
+        """
+        sufficient = _INCLUDED_IN[action]
+        found: list[str] = []
+        for each in self.permissions:
+            narrowed = each.streams.narrowed(prefix)
+            if narrowed is not None and not sufficient.isdisjoint(each.actions):
+                found.append(narrowed)
+        kept: list[str] = []
+        for one in sorted(found):
+            if not kept or not one.startswith(kept[-1]):
+                kept.append(one)
+        return kept
 
     def know(self, stream: StreamId) -> bool:
         """Whether the holder may know that a stream exists: any right on it says so."""

@@ -10,6 +10,7 @@ import binascii
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from joserfc import jwt
@@ -93,6 +94,11 @@ class TokenVerifier:
             issued_at=_moment(claims, "iat"),
             expires_at=_moment(claims, "exp"),
         )
+
+    def twin(self) -> TokenVerifier:
+        """Return another one for another event loop: same issuers, and keys as they are now."""
+        issuers = [replace(each, keys=each.keys.twin()) for each in self._issuers.values()]
+        return TokenVerifier(issuers, self._clock)
 
     async def aclose(self) -> None:
         """Release the connections to issuers. Idempotent."""

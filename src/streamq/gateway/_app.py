@@ -270,7 +270,7 @@ async def _list(request: Request) -> Response:
     if not rights.allow_some(Action.LIST):
         raise InsufficientScopeError("the token does not permit to list streams")
     async with gateway.questions.ask(gateway.client_of(request.scope), is_list=True) as queue:
-        found = await _found(queue.streams(rights.tenant, prefix), rights)
+        found = await _found(queue, rights, prefix)
     # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
     listed = [
@@ -288,17 +288,19 @@ async def _list(request: Request) -> Response:
     )
 
 
-async def _found(infos: AsyncIterator[StreamInfo], rights: Rights) -> list[StreamInfo]:
+async def _found(queue: ChunkQueue, rights: Rights, prefix: str) -> list[StreamInfo]:
     found: list[StreamInfo] = []
-    try:
-        async for info in infos:
-            if rights.allow(Action.LIST, info.stream):
-                found.append(info)
-            if len(found) == _MAX_LISTED:
-                break
-    finally:
-        if isinstance(infos, AsyncGenerator):
-            await infos.aclose()
+    for searched in rights.prefixes(Action.LIST, prefix):
+        infos = queue.streams(rights.tenant, searched)
+        try:
+            async for info in infos:
+                if rights.allow(Action.LIST, info.stream):
+                    found.append(info)
+                if len(found) == _MAX_LISTED:
+                    return found
+        finally:
+            if isinstance(infos, AsyncGenerator):
+                await infos.aclose()
     return found
 
 

@@ -5,6 +5,7 @@ Design: docs/design/access.md.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import secrets
 
@@ -97,6 +98,15 @@ class Authority:
             "bearer_methods_supported": ["header"],
             "authorization_details_types_supported": [DETAIL_TYPE],
         }
+
+    def twin(self) -> Authority:
+        """Return another one for another event loop.
+
+        It reads no file, since that may not be usable now, and the gateway has to go on.
+        """
+        other = copy.copy(self)
+        other._verifier = None if self._verifier is None else self._verifier.twin()
+        return other
 
     async def aclose(self) -> None:
         """Release the connections to issuers. Idempotent."""
