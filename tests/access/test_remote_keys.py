@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -205,6 +206,15 @@ async def test_old_keys_are_renewed_beside(
     assert await verifier.verify(signed())
     for _ in range(2):
         await server.requests.get()
+
+
+async def test_an_answer_is_not_expanded(server: KeyServer, verifier: TokenVerifier) -> None:
+    """A small one may expand to any size, before the bound is reached."""
+    body = gzip.compress(json.dumps(KEYS).encode())
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    server.answer = head.encode() + body
+    with pytest.raises(IssuerUnavailableError):
+        await verifier.verify(signed())
 
 
 async def test_closing_ends_a_fetch(server: KeyServer, verifier: TokenVerifier) -> None:
