@@ -71,6 +71,7 @@ async def test_without_a_token_nothing_is_read(
     served = await start()
     answer = await get(served, path)
     assert (answer.status_code, answer.json()["error"]) == (401, "token_required")
+    assert answer.json()["message"].endswith("after the word Bearer")  # and not masked
     challenge = answer.headers["WWW-Authenticate"]
     assert challenge.startswith('Bearer realm="streamq"')
     assert "error=" not in challenge  # RFC 6750, 3.1

@@ -80,13 +80,13 @@ class Authority:
         if not given:
             if not self._anonymous.permissions:
                 raise MissingTokenError(
-                    "this needs a token: send the header Authorization: Bearer TOKEN"
+                    "this needs a token: send it in the header Authorization, after the word Bearer"
                 )
             return self._anonymous
         scheme, _, token = given[0].strip().partition(" ")
         if len(given) > 1 or scheme.lower() != _SCHEME or not token.strip():
             raise MissingTokenError(
-                "the header Authorization has to be given once, as Bearer TOKEN"
+                "the header Authorization has to be given once: the word Bearer, and a token"
             )
         return await self._verifier.verify(token.strip())
 
