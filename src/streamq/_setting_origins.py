@@ -40,6 +40,9 @@ _SERVER = re.compile(
 _SENT_FILE = re.compile(r"(?:password|token|secret|username|api_key)_file$")
 _LISTENING = "gateway_"  # settings of what this process listens on
 
+_KEYS_OF_TOKENS = ("token_key", "token_key_file", "token_issuers")
+_PERMITTING = (*_KEYS_OF_TOKENS, "gateway_anonymous")
+
 _LINK = re.compile(r"STREAMQ(?:_[A-Z0-9_]+)?_(?P<kind>SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?)")
 _DOCKER_LINK = re.compile(
     r"STREAMQ(?:_[A-Z0-9_]+)?_PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?"
@@ -161,7 +164,8 @@ def refuse_unasked(
 
     Raises:
         ConfigurationError: A file names code; or a server, while credentials come from elsewhere;
-            or a file outside of the directory whose content would be sent.
+            or a file outside of the directory whose content would be sent; or who else may read
+            what tokens protect whose keys come from elsewhere.
     """
     unasked = {
         name: origin
@@ -178,6 +182,8 @@ def refuse_unasked(
         foreign = [*ambient]
         for secret in secrets:
             giver = found.get(secret)
+            if secret in _KEYS_OF_TOKENS:  # sent to nobody
+                continue
             if secret != name and giver is not None and giver.value and secret not in unasked:
                 foreign.append(giver.key)
         if foreign:
@@ -185,6 +191,21 @@ def refuse_unasked(
                 found[name],
                 f"decides where credentials go that are not from this file ({foreign[0]})",
             )
+    _refuse_permitting(found, unasked)
+
+
+def _refuse_permitting(
+    found: Mapping[str, SettingOrigin], unasked: Mapping[str, SettingOrigin]
+) -> None:
+    """Refuse a further issuer or anonymous reading where the environment asks for tokens.
+
+    A file that alone says who may read only narrows: without it, everybody may.
+    """
+    for name in _PERMITTING:
+        for key in _KEYS_OF_TOKENS:
+            giver = found.get(key)
+            if name in unasked and giver is not None and giver.value and key not in unasked:
+                raise _refusal(unasked[name], f"decides who may read besides those of {giver.key}")
 
 
 def directory_files_name_code_or_servers() -> bool:

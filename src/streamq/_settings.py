@@ -5,17 +5,14 @@ Design: docs/design/configuration.md.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
@@ -35,8 +32,8 @@ from ._setting_origins import (
     holds_credentials,
     origins,
     refuse_unasked,
-    toml_table,
 )
+from ._settings_base import DriverSettings, SourcedSettings, did_you_mean
 from .driver_parts._credentials import is_secret_name, mask_credentials, seen_value
 from .driver_parts._temporal_target import DEFAULT_TEMPORAL_ADDRESS, TemporalTarget
 from .records._wire import MAX_CHUNK_BYTES
@@ -47,79 +44,7 @@ OFFICIAL_PLUGINS = ("kafka", "postgres", "redis", "s3sns", "sqs", "workflow_stre
 _TABLES_OF_OTHERS = ("streamq", "tool", "settings", "core", "default")
 
 
-class _Given(PydanticBaseSettingsSource):
-    """Feeds values into a settings class that were read already."""
-
-    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, Any]) -> None:
-        super().__init__(settings_cls)
-        self._values = values
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return self._values.get(field_name), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        return dict(self._values)
-
-
-class _Base(BaseSettings):
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
-
-    toml_table: ClassVar[str] = ""
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _empty_path_is_none(cls, value: Any, info: ValidationInfo) -> Any:
-        is_optional = cls.model_fields[str(info.field_name)].annotation == (Path | None)
-        return None if is_optional and value == "" else value
-
-    @classmethod
-    def ambient_credentials(cls) -> Collection[str]:
-        """Return the credentials that are used and are no settings, as messages name them."""
-        return ()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        document = read_config_file()
-        table = toml_table(document, cls.toml_table)
-        for key in (key for key in table if key not in cls.model_fields):
-            where = f"[{cls.toml_table}] in {document.path}" if cls.toml_table else document.path
-            meant = did_you_mean(key, cls.model_fields)
-            raise ConfigurationError(f"unknown setting {key!r} in {where}{meant}")
-        return (
-            init_settings,
-            _variables(settings_cls, environment()),
-            _variables(settings_cls, read_dotenv().values),
-            _Given(settings_cls, table),
-            file_secret_settings,
-        )
-
-
-def _variables(
-    settings_cls: type[BaseSettings], values: Mapping[str, str]
-) -> PydanticBaseSettingsSource:
-    source = EnvSettingsSource(settings_cls)
-    source.env_vars = {name.lower(): value for name, value in values.items()}
-    return source
-
-
-class DriverSettings(_Base):
-    """Base of a driver's settings.
-
-    A subclass sets ``model_config = SettingsConfigDict(env_prefix="STREAMQ_<NAME>_")`` and
-    ``toml_table = "<name>"``, describes every field, and keeps secrets in ``SecretStr``. If
-    credentials come from elsewhere, :meth:`ambient_credentials` names them: a file of the working
-    directory then cannot say where they are sent.
-    """
-
-
-class Settings(_Base):
+class Settings(SourcedSettings):
     """Settings of streamq itself; each driver adds its own, with its own prefix.
 
     Create it with :func:`load_settings`, which also refuses mistyped variables.
@@ -217,6 +142,23 @@ class Settings(_Base):
     temporal_tls_client_key: Path | None = Field(
         default=None, description="file with its private key"
     )
+    token_key: SecretStr | None = Field(
+        default=None,
+        description="key of the tokens that `streamq token` makes and the gateway accepts: a "
+        "secret of at least 32 bytes, a PEM or a JSON Web Key",
+    )
+    token_key_file: Path | None = Field(
+        default=None, description="file with that key, read again after it was replaced"
+    )
+    token_issuers: Path | None = Field(
+        default=None,
+        description="TOML file with other issuers whose tokens the gateway accepts",
+    )
+    gateway_anonymous: str = Field(
+        default="",
+        description="what requests without a token may do where tokens are accepted: actions, "
+        "separated by commas, such as `read`; a token that is refused is never anonymous",
+    )
     gateway_host: str = Field(default="127.0.0.1", description="address that `streamq serve` binds")
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8330, description="port that `streamq serve` binds; 0 picks a free one"
@@ -247,6 +189,13 @@ class Settings(_Base):
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
 
+    @field_validator("token_key_file", "token_issuers", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("it is empty, which would let everybody read; unset it if you mean so")
+        return value
+
     @property
     def temporal_target(self) -> TemporalTarget:
         """Where Temporal is, as far as these settings state it."""
@@ -276,7 +225,7 @@ class Settings(_Base):
         return min(timedelta(seconds=self.sealed_ttl_seconds), self.ttl)
 
 
-SettingsT = TypeVar("SettingsT", bound=_Base)
+SettingsT = TypeVar("SettingsT", bound=SourcedSettings)
 
 
 def build(settings_type: type[SettingsT], /, **overrides: object) -> SettingsT:
@@ -392,9 +341,3 @@ def check_variables(
                 f"unknown variable {variable}{place}{did_you_mean(name, known)} "
                 "(`streamq config` lists what is read)"
             )
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the closest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -56,7 +56,7 @@ from ._errors import (
 )
 from ._events import StreamId as StreamId
 from ._retry import RetryPolicy as RetryPolicy
-from ._settings import DriverSettings as DriverSettings
+from ._settings_base import DriverSettings as DriverSettings
 from .driver_parts._bounds import within_bounds as within_bounds
 from .driver_parts._cleanup import (
     Closing as Closing,

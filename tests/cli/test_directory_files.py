@@ -192,3 +192,29 @@ def test_a_wrong_value_is_reported_where_it_stands(inside: Inside) -> None:
     assert f"STREAMQ_TTL_SECONDS in {dotenv}: " in one_error(inside.run("ls"))
     dotenv.write_text("STREAMQ_TLL_SECONDS=5\n")
     assert f"unknown variable STREAMQ_TLL_SECONDS in {dotenv}" in one_error(inside.run("ls"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'token_issuers = "issuers.toml"',
+        'token_key = "0123456789abcdef0123456789abcdef"',
+        'gateway_anonymous = "read"',
+    ],
+)
+def test_a_directory_lets_nobody_else_read(line: str, inside: Inside) -> None:
+    """Whoever asks for tokens in the environment has not asked for the issuers of a checkout."""
+    (inside.directory / "streamq.toml").write_text(line + "\n")
+    (inside.directory / "our.key").write_text("s" * 40)
+    assert inside.run("config").code == 0  # alone it only narrows
+    env = {"STREAMQ_TOKEN_KEY_FILE": str(inside.directory / "our.key")}
+    message = one_error(inside.run("config", env=env))
+    assert "decides who may read besides those of STREAMQ_TOKEN_KEY_FILE" in message
+    trusted = {**env, "STREAMQ_TRUSTED_DIRECTORIES": str(inside.directory)}
+    assert inside.run("config", env=trusted).code == 0
+
+
+def test_a_key_of_tokens_is_no_credential_of_a_server(inside: Inside) -> None:
+    """It is sent to nobody, so that an address of the directory can do nothing with it."""
+    (inside.directory / "streamq.toml").write_text('temporal_address = "temporal:7233"\n')
+    assert inside.run("config", env={"STREAMQ_TOKEN_KEY": "s" * 40}).code == 0

@@ -130,6 +130,17 @@ def test_a_gateway_that_others_can_read_says_so(cli: Cli) -> None:
     assert process.wait(30) == 0
 
 
+def test_a_gateway_that_takes_tokens_in_the_clear_says_so(cli: Cli) -> None:
+    """It does ask for credentials, and whoever is on the way can read them."""
+    env = {"STREAMQ_TOKEN_KEY": "s" * 40}
+    process = cli.start("serve", "--port", "0", "--host", "0.0.0.0", env=env)
+    read_until(process, "Ctrl-C stops it")
+    warning = read_until(process, "\n", from_stderr=True)
+    assert "takes tokens without encryption" in warning
+    process.terminate()
+    assert process.wait(30) == 0
+
+
 def test_doctor_finds_what_is_wrong_with_temporal(
     inside: Inside, temporal: TemporalDevServer
 ) -> None:

@@ -7,7 +7,8 @@ from pydantic import SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from streamq import ConfigurationError, Settings, load_settings, open_queue
-from streamq._settings import DriverSettings, build, check_variables
+from streamq._settings import build, check_variables
+from streamq._settings_base import DriverSettings
 
 
 class FakeSettings(DriverSettings):

@@ -12,6 +12,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from streamq import Settings, load_settings, open_writer
+from streamq.access import mint_token, new_secret
 from streamq.gateway import create_app
 
 
@@ -79,3 +80,19 @@ def test_loop_that_was_closed_without_cleaning_up(settings: Settings) -> None:
     loop.close()
     assert TestClient(app).get("/readyz").status_code == 200
     assert_no_threads()
+
+
+def test_a_key_file_that_is_broken_later_breaks_no_other_loop(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """The keys before it stay valid for every loop, as they do in one."""
+    key = tmp_path / "our.key"
+    key.write_text(new_secret())
+    guarded = settings.model_copy(update={"token_key_file": key})
+    token = mint_token(stream="s", settings=guarded)
+    client = TestClient(create_app(settings=guarded), base_url="http://localhost")
+    headers = {"Authorization": f"Bearer {token}"}
+    assert client.get("/streams/s", headers=headers).status_code == 200
+    for broken in ("too short", None):
+        key.unlink() if broken is None else key.write_text(broken)
+        assert client.get("/streams/s", headers=headers).status_code == 200

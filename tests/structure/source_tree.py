@@ -19,7 +19,7 @@ LAYERS = (
     ("streamq.calling",),
     ("streamq.memory", "streamq.sqlite", "streamq._sqlite", "streamq.reading"),
     ("streamq.writing",),
-    ("streamq.opening",),
+    ("streamq.opening", "streamq.access"),
     ("streamq._sweep",),
     ("streamq.devserver",),
     ("streamq.gateway", "streamq.temporal", "streamq.testing"),

@@ -74,7 +74,12 @@ def serve(
             for other in others:
                 stdout().print(Text(other, style="bold"), soft_wrap=True)
             sys.stdout.flush()
-            if not _is_loopback(server.host):
+            if not _is_loopback(server.host) and app.state.gateway.authority.needs_tokens:
+                show_warning(
+                    f"port {server.port} of this machine takes tokens without encryption: whoever "
+                    "is on the way can use them; put a proxy with TLS in front"
+                )
+            elif not _is_loopback(server.host):
                 show_warning(
                     f"whoever can reach port {server.port} of this machine can read every stream "
                     f"of tenant {settings.tenant} on backend {settings.backend}, and their names: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +19,7 @@ from streamq.driver import ChunkQueue, leaving_sdk
 from streamq.opening._open import open_queue, stream_id
 from streamq.opening._requirements import check_capabilities
 
+from ._durations import duration
 from ._names import named
 from ._terminal import (
     Table,
@@ -37,21 +37,7 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
 _GRACE = timedelta(seconds=SweepRequest.grace_seconds)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _STYLES = {"sealed": "green", "deleted": "green", "kept": "yellow", "failed": "red"}
-
-
-def _duration(text: str | timedelta) -> timedelta:
-    if isinstance(text, timedelta):
-        return text  # typer also parses defaults
-    match = _DURATION.fullmatch(text.strip())
-    try:
-        if match is not None:
-            return timedelta(**{_UNITS[match[2] or "s"]: float(match[1])})
-    except OverflowError:
-        pass
-    raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 10m, 36h or 7d")
 
 
 def sweep(
@@ -70,7 +56,7 @@ def sweep(
     grace: Annotated[
         timedelta,
         typer.Option(
-            parser=_duration,
+            parser=duration,
             metavar="DURATION",
             help="Ignore what ended more recently than this.",
             show_default="60s",
@@ -87,7 +73,7 @@ def sweep(
     delete_persistent: Annotated[
         timedelta | None,
         typer.Option(
-            parser=_duration,
+            parser=duration,
             metavar="AGE",
             help="Delete streams that never expire if their newest attempt began this long ago.",
         ),
@@ -95,7 +81,7 @@ def sweep(
     schedule: Annotated[
         timedelta | None,
         typer.Option(
-            parser=_duration,
+            parser=duration,
             metavar="EVERY",
             help="Let workers repeat this at this interval, by a Temporal schedule.",
         ),

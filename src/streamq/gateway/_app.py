@@ -6,7 +6,7 @@ Design: docs/design/gateway.md.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from urllib.parse import unquote
@@ -24,11 +24,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings, load_settings
+from streamq.access import Action, Rights
 from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, StreamInfo
 from streamq.opening._open import describe
 
 from ._access import MOUNTED, AccessGuard, SiteRules
+from ._authority import METADATA_PATH, InsufficientScopeError, metadata_url, visible_stream
 from ._clients import GatewayLimitError
 from ._error_responses import HEADERS, BadRequestError, Problem
 from ._gateway import Gateway
@@ -69,6 +71,7 @@ def create_app(
       be, unless clients or proxies would resolve it (``a/../b``).
     * ``GET /streams?prefix=&limit=``: a list.
     * ``GET /``: a page that shows a stream as it arrives, ``/?stream=NAME``.
+    * ``GET /.well-known/oauth-protected-resource``: whose tokens are accepted.
     * ``GET /healthz``: this process answers. ``GET /readyz``: the backend answers, too.
 
     If the application is mounted under a prefix, the parent does not run its lifespan: the queue is
@@ -106,7 +109,8 @@ def create_app(
                 CORSMiddleware,
                 allow_origins=sorted(access.origins),
                 allow_methods=["GET"],
-                allow_headers=["Last-Event-ID"],
+                allow_headers=["Authorization", "Last-Event-ID"],
+                expose_headers=["WWW-Authenticate", "Retry-After"],
             )
         )
     middleware.append(Middleware(_InTurn, gateways=gateways))
@@ -121,6 +125,7 @@ def create_app(
             *page_routes(),
             Route("/healthz", _healthz, methods=["GET"]),
             Route("/readyz", _readyz, methods=["GET"]),
+            Route(METADATA_PATH, _metadata, methods=["GET"]),
             Route("/streams", _list, methods=["GET"]),
             Route("/streams/{name:streamq_name}", _one, methods=["GET"]),
         ],
@@ -197,16 +202,22 @@ async def _one(request: Request) -> Response:
     except UnicodeDecodeError:
         raise BadRequestError("the path is not UTF-8, percent-encoded") from None
     wanted = name.endswith(_EVENTS) and (not raw or raw.endswith(_EVENTS.encode()))
+    rights = await _rights(request)
     try:
-        tenant = _gateway(request).settings.tenant
-        stream = StreamId(tenant, name.removesuffix(_EVENTS) if wanted else name)
+        stream = StreamId(rights.tenant, name.removesuffix(_EVENTS) if wanted else name)
     except ValueError as exc:
         raise BadRequestError(str(exc)) from None
-    return await (_events if wanted else _status)(request, stream)
+    try:
+        if wanted:
+            return await _events(request, stream, rights)
+        return await _status(request, visible_stream(rights, Action.DESCRIBE, stream))
+    except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
+        raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
 
 
-async def _events(request: Request, stream: StreamId) -> Response:
+async def _events(request: Request, asked: StreamId, rights: Rights) -> Response:
     gateway = _gateway(request)
+    stream = visible_stream(rights, Action.READ, asked)
     after = _start(request)
     wait = request.query_params.get("wait")
     wait_seconds = 0.0 if wait is None else _number("wait", wait, _MAX_WAIT_SECONDS)
@@ -219,16 +230,20 @@ async def _events(request: Request, stream: StreamId) -> Response:
     if follower is None:
         return Response(status_code=204, headers=HEADERS)
     opening = None if isinstance(after, EventPlace) else follower.place
-    return EventStream(gateway, follower, opening=opening, wait_seconds=wait_seconds)
+    return EventStream(
+        gateway,
+        follower,
+        asked=asked,
+        opening=opening,
+        wait_seconds=wait_seconds,
+        expires_at=rights.expires_at,
+    )
 
 
 async def _status(request: Request, stream: StreamId) -> Response:
     gateway = _gateway(request)
-    try:
-        async with gateway.questions.ask(gateway.client_of(request.scope)) as queue:
-            status = await describe(stream, queue=queue, settings=gateway.brief_settings)
-    except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
-        raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
+    async with gateway.questions.ask(gateway.client_of(request.scope)) as queue:
+        status = await describe(stream, queue=queue, settings=gateway.brief_settings)
     return JSONResponse(
         {
             "tenant": stream.tenant,
@@ -253,8 +268,11 @@ async def _list(request: Request) -> Response:
     gateway = _gateway(request)
     prefix = request.query_params.get("prefix", "")
     limit = int(_number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
+    rights = await _rights(request)
+    if not rights.allow_some(Action.LIST):
+        raise InsufficientScopeError("the token does not permit to list streams")
     async with gateway.questions.ask(gateway.client_of(request.scope), is_list=True) as queue:
-        found = await _found(calling.streams(queue, gateway.settings.tenant, prefix))
+        found = await _found(queue, rights, prefix)
     # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
     listed = [
@@ -272,27 +290,45 @@ async def _list(request: Request) -> Response:
     )
 
 
-async def _found(infos: AsyncGenerator[StreamInfo, None]) -> list[StreamInfo]:
+async def _found(queue: ChunkQueue, rights: Rights, prefix: str) -> list[StreamInfo]:
     found: list[StreamInfo] = []
-    async with contextlib.aclosing(infos):
-        async for info in infos:
-            found.append(info)
-            if len(found) == _MAX_LISTED:
-                break
+    for searched in rights.prefixes(Action.LIST, prefix):
+        async with contextlib.aclosing(calling.streams(queue, rights.tenant, searched)) as infos:
+            async for info in infos:
+                if rights.allow(Action.LIST, info.stream):
+                    found.append(info)
+                if len(found) == _MAX_LISTED:
+                    return found
     return found
 
 
 async def _healthz(request: Request) -> Response:
-    statistics = _gateway(request).statistics()
-    return JSONResponse(
-        {"status": "ok", "streams": statistics.streams, "connections": statistics.connections},
-        headers=HEADERS,
-    )
+    gateway = _gateway(request)
+    answer: dict[str, object] = {"status": "ok"}
+    if not gateway.authority.needs_tokens:
+        statistics = gateway.statistics()
+        answer |= {"streams": statistics.streams, "connections": statistics.connections}
+    return JSONResponse(answer, headers=HEADERS)
 
 
 async def _readyz(request: Request) -> Response:
-    backend = await _gateway(request).check_backend()
-    return JSONResponse({"status": "ok", "backend": backend}, headers=HEADERS)
+    gateway = _gateway(request)
+    answer = {"status": "ok", "backend": await gateway.check_backend()}
+    if gateway.authority.needs_tokens:
+        del answer["backend"]
+    return JSONResponse(answer, headers=HEADERS)
+
+
+async def _metadata(request: Request) -> Response:
+    """Say which issuers' tokens are accepted, by RFC 9728."""
+    gateway = _gateway(request)
+    if not gateway.authority.needs_tokens:
+        raise HTTPException(404)
+    return JSONResponse(gateway.authority.metadata(request), headers=HEADERS)
+
+
+async def _rights(request: Request) -> Rights:
+    return await _gateway(request).authority.rights(request.headers)
 
 
 def _gateway(request: Request) -> Gateway:
@@ -338,7 +374,8 @@ async def _on_streamq_error(request: Request, exc: Exception) -> Response:
     problem = Problem.of(exc)
     if problem.status >= 500:
         _logger.warning("%s: %s", exc.code, exc)
-    return problem.response(_gateway(request).options.retry_seconds)
+    metadata = metadata_url(request) if problem.is_challenge else None
+    return problem.response(_gateway(request).options.retry_seconds, metadata)
 
 
 async def _on_http_exception(_request: Request, exc: Exception) -> Response:

@@ -22,7 +22,9 @@ from streamq._errors import (
     StreamqError,
     ThrottledError,
 )
+from streamq.access import InvalidTokenError, IssuerUnavailableError
 
+from ._authority import InsufficientScopeError, MissingTokenError
 from ._clients import ClientLimitError, GatewayLimitError
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -44,6 +46,10 @@ _PUBLIC: dict[type[StreamqError], int] = {
     IdleTimeoutError: 504,
     ClientLimitError: 429,
     GatewayLimitError: 503,
+    MissingTokenError: 401,
+    InvalidTokenError: 401,
+    InsufficientScopeError: 403,
+    IssuerUnavailableError: 503,
 }
 
 _REPLACED: dict[type[StreamqError], tuple[int, str]] = {
@@ -54,6 +60,9 @@ _REPLACED: dict[type[StreamqError], tuple[int, str]] = {
     AccessDeniedError: (502, "the backend refuses the gateway's credentials"),
     CapabilityError: (501, "the backend cannot do what this request needs"),
 }
+
+_CHALLENGED = (401, 403)
+_NOT_IN_QUOTES = {ord('"'): "'", ord("\\"): "/"} | dict.fromkeys((*range(32), 127), " ")
 
 # Retryable for a client that reconnects by itself, though not for a program that reads once.
 _RETRYABLE = (ClosedError, IdleTimeoutError)
@@ -86,11 +95,37 @@ class Problem:
         )
         return cls(status, exc.code, message, retryable)
 
-    def response(self, retry_seconds: float) -> JSONResponse:
-        """Return the problem as JSON, with ``Retry-After`` if it is retryable."""
+    @property
+    def is_challenge(self) -> bool:
+        """Whether the answer is about tokens."""
+        return self.status in _CHALLENGED
+
+    def response(self, retry_seconds: float, metadata_url: str | None = None) -> JSONResponse:
+        """Return the problem as JSON.
+
+        Args:
+            retry_seconds: For ``Retry-After``, if it is retryable.
+            metadata_url: For ``WWW-Authenticate``, if it is about tokens: where the gateway says
+                which issuers it accepts.
+        """
         headers = dict(HEADERS)
         if self.retryable:
             headers["Retry-After"] = str(math.ceil(retry_seconds))
+        if metadata_url is not None and self.is_challenge:
+            headers["WWW-Authenticate"] = self._challenge(metadata_url)
         return JSONResponse(
             {"error": self.code, "message": self.message}, self.status, headers=headers
         )
+
+    def _challenge(self, metadata_url: str) -> str:
+        """Return the value of ``WWW-Authenticate``, by RFC 6750 and RFC 9728."""
+        parts = ['realm="streamq"']
+        if self.code != MissingTokenError.code:
+            parts += [f'error="{self.code}"', f'error_description="{_quotable(self.message)}"']
+        parts.append(f'resource_metadata="{_quotable(metadata_url)}"')
+        return "Bearer " + ", ".join(parts)
+
+
+def _quotable(text: str) -> str:
+    """Return a text that fits between the quotes of a header."""
+    return text.encode("ascii", "replace").decode().translate(_NOT_IN_QUOTES)

@@ -46,7 +46,9 @@ def encode_event(event: EventOrGap) -> Frame:
     return Frame(event.offset, event.offset, event.epoch, data)
 
 
-def encode_opening(retry_seconds: float, place: str | None = None) -> bytes:
+def encode_opening(
+    retry_seconds: float, place: str | None = None, expires_in: float | None = None
+) -> bytes:
     """Return the first bytes of a connection.
 
     Args:
@@ -55,9 +57,15 @@ def encode_opening(retry_seconds: float, place: str | None = None) -> bytes:
             requested the live tail and lost its connection before the first event would request
             the tail again, and silently miss the events in between. A frame without data is not
             dispatched; it only sets ``Last-Event-ID``.
+        expires_in: Seconds until the token of this connection ends, in an event of its own: the
+            clocks of both sides need not agree.
     """
     position = "" if place is None else f"id: {place}\n\n"
-    return f"retry: {round(retry_seconds * 1000)}\n{position}".encode("ascii")
+    token = ""
+    if expires_in is not None:
+        lifetime = {"expires_in_seconds": round(max(expires_in, 0.0), 3)}
+        token = f"event: token\ndata: {_to_json(lifetime)}\n\n"
+    return f"retry: {round(retry_seconds * 1000)}\n{position}{token}".encode("ascii")
 
 
 def encode_error(code: str, message: str, *, retryable: bool, retry_seconds: float) -> bytes:
@@ -70,7 +78,7 @@ def encode_reconnect(reason: str, place: str) -> bytes:
     """Return the frame before a connection ends although its stream does not.
 
     Args:
-        reason: ``max_age`` or ``stopping``.
+        reason: ``max_age``, ``stopping`` or ``token_expired``.
         place: Where the client continues, as in the ``id`` of the last event.
     """
     text = _to_json({"event": "reconnect", "reason": reason, "after": place})

@@ -19,6 +19,7 @@ from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import retry_policy
 from streamq.reading._tail import read_latest
 
+from ._authority import Authority
 from ._catch_up import CatchUp
 from ._clients import Bound, Clients
 from ._descriptors import room_for_connections
@@ -77,10 +78,15 @@ class Gateway:
             opened twice, for live events and for all other reads, and closed with the gateway.
         settings: Tenant and limits.
         options: Bounds and deadlines of connections.
+        authority: Decides what a request may do; by default one by the settings.
     """
 
     def __init__(
-        self, queue: ChunkQueue | None, settings: Settings, options: GatewayOptions
+        self,
+        queue: ChunkQueue | None,
+        settings: Settings,
+        options: GatewayOptions,
+        authority: Authority | None = None,
     ) -> None:
         self.settings = settings
         self.options = options
@@ -99,6 +105,8 @@ class Gateway:
         self._rings = RingBudget(options.rings_bytes)
         self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer())
         self._gate = Gate()
+        self.authority = authority or Authority(settings)
+        """Decides what a request may do."""
         self.questions = Questions(self._queues, options)
         """Asks the backend about streams."""
         self._held = Bound(
@@ -174,6 +182,7 @@ class Gateway:
             self._stop_watcher,
             self._close_hubs,
             self._catch_up.aclose,
+            self.authority.aclose,
             self._queues.aclose,
             self._allow_opening,
         )
@@ -189,12 +198,13 @@ class Gateway:
 
     def twin(self) -> Gateway:
         """Return another gateway with the same queue, if one was given, settings and options."""
-        return Gateway(self._queues.given, self.settings, self.options)
+        return Gateway(self._queues.given, self.settings, self.options, self.authority.twin())
 
     def renew(self) -> None:
         """Begin anew for another event loop: what belonged to the last one has ended with it."""
         self._queues.abandon()
-        Gateway.__init__(self, self._queues.given, self.settings, self.options)
+        authority = self.authority.twin()
+        Gateway.__init__(self, self._queues.given, self.settings, self.options, authority)
 
     def stop_connections(self) -> None:
         """End every open connection; clients reconnect and continue where they were."""

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from streamq._errors import StreamNotFoundError, StreamqError
+from streamq._events import StreamId
 
 from ._error_responses import Problem
 from ._follower import Follower
@@ -51,8 +52,11 @@ class EventStream(Response):
     Args:
         gateway: Counts the connection and can stop it.
         follower: Reads the stream for this client; released when the response ends.
+        asked: The stream by the name that the client asked for; the follower may read another, see
+            :func:`visible_stream`. Only this one is named to anybody.
         opening: Place to send to the client at once, see :func:`encode_opening`.
         wait_seconds: How long a stream that does not exist may take to appear.
+        expires_at: When the token of this client ends, in seconds since the epoch.
     """
 
     media_type = "text/event-stream"
@@ -62,8 +66,10 @@ class EventStream(Response):
         gateway: Gateway,
         follower: Follower,
         *,
+        asked: StreamId,
         opening: EventPlace | None = None,
         wait_seconds: float = 0.0,
+        expires_at: float | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -71,8 +77,11 @@ class EventStream(Response):
         self._gateway = gateway
         self._options = gateway.options
         self._follower = follower
+        self._asked = asked
         self._opening = opening
         self._wait_seconds = wait_seconds
+        self._expires_at = expires_at
+        self._goodbye = "max_age"
         self._writer: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._sent = follower.offset  # less than its offset if stopped before what it read was sent
@@ -90,7 +99,7 @@ class EventStream(Response):
                     await self._say_goodbye(send, "stopping", _START_AND_END_SECONDS)
             await _send(send, end, _START_AND_END_SECONDS)
         except _ClientGoneError as exc:
-            _logger.debug("a client of %s is gone: %s", self._follower.hub.stream, exc)
+            _logger.debug("a client of %s is gone: %s", self._asked, exc)
         finally:
             self._gateway.leave(self._follower)
 
@@ -122,13 +131,14 @@ class EventStream(Response):
         options = self._options
         try:
             opening = None if self._opening is None else str(self._opening)
-            await self._write(send, encode_opening(options.retry_seconds, opening))
+            lifetime = None if self._expires_at is None else self._expires_at - time.time()
+            await self._write(send, encode_opening(options.retry_seconds, opening, lifetime))
             await self._write_events(send)
             if not self._follower.is_ended:
-                await self._say_goodbye(send, "max_age", options.send_timeout_seconds)
+                await self._say_goodbye(send, self._goodbye, options.send_timeout_seconds)
         except StreamqError as exc:
             if exc is not self._follower.hub.failure:
-                self._gateway.failures.log(self._follower.hub.stream, exc)
+                self._gateway.failures.log(self._asked, exc)
             problem = Problem.of(exc)
             patience = 1 if problem.retryable else _PATIENCE
             frame = encode_error(
@@ -142,16 +152,16 @@ class EventStream(Response):
     async def _write_events(self, send: Send) -> None:
         follower, hub, options = self._follower, self._follower.hub, self._options
         now = written = time.monotonic()
-        close_at = now + options.max_age_seconds * random.uniform(0.9, 1.0)
+        close_at = now + self._most_seconds()
         appear_by = now + self._wait_seconds
-        while not follower.is_ended and now < close_at:
+        while not follower.is_ended and now < close_at and not self._is_expired():
             if hub.has_appeared:
                 appear_by = math.inf
             elif now >= appear_by and not await self._exists():
                 raise StreamNotFoundError(
-                    f"there is no stream {hub.stream}, and none appeared within "
+                    f"there is no stream {self._asked}, and none appeared within "
                     f"{self._wait_seconds:g} s",
-                    stream=str(hub.stream),
+                    stream=str(self._asked),
                 )
             until = min(written + options.heartbeat_seconds, close_at, appear_by)
             data = await follower.read(max(until - now, 0.0))
@@ -162,6 +172,21 @@ class EventStream(Response):
                 await self._write(send, data)
                 self._sent = follower.offset
                 now = written = time.monotonic()
+
+    def _most_seconds(self) -> float:
+        """Return how long this connection may last: no longer than its token."""
+        most = self._options.max_age_seconds * random.uniform(0.9, 1.0)
+        if self._expires_at is None or self._expires_at - time.time() > most:
+            return most
+        self._goodbye = "token_expired"
+        return max(self._expires_at - time.time(), 0.0)
+
+    def _is_expired(self) -> bool:
+        """Whether the token has ended by the clock, which may have been set meanwhile."""
+        if self._expires_at is None or time.time() < self._expires_at:
+            return False
+        self._goodbye = "token_expired"
+        return True
 
     async def _exists(self) -> bool:
         follower = self._follower

@@ -11,7 +11,8 @@ import inspect
 from stevedore import NamedExtensionManager
 
 from streamq._errors import BackendLoadError, BackendNotFoundError, error_text
-from streamq._settings import OFFICIAL_PLUGINS, DriverSettings, did_you_mean
+from streamq._settings import OFFICIAL_PLUGINS
+from streamq._settings_base import DriverSettings, did_you_mean
 from streamq.calling._breach import shown
 from streamq.calling._queues import capabilities_problem
 from streamq.driver import AnyDriver, Driver

@@ -15,7 +15,7 @@ from temporalio.converter import value_to_type
 from temporalio.exceptions import ApplicationError
 
 from streamq._errors import ConfigurationError
-from streamq._settings import did_you_mean
+from streamq._settings_base import did_you_mean
 
 from ._failure import final_failure
 

@@ -30,7 +30,7 @@ from temporalio.converter import (
 from streamq._errors import ConfigurationError, SerializationError, error_text
 from streamq._events import StreamId
 from streamq._executions import execution_of
-from streamq._settings import did_you_mean
+from streamq._settings_base import did_you_mean
 from streamq.driver_parts._named_code import importing_named_code
 from streamq.records._codec import Codec
 from streamq.records._payload import StoredPayload

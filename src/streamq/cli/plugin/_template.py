@@ -19,7 +19,7 @@ from pathlib import Path
 
 import streamq
 from streamq._errors import ConfigurationError
-from streamq._settings import did_you_mean
+from streamq._settings_base import did_you_mean
 
 ANSWERS = ".copier-answers.yml"
 """File of a plugin with the answers that it was made from."""

@@ -1,0 +1,33 @@
+"""Says who may do what with which streams: rights, the tokens that carry them, and their issuers.
+
+Needs the extra ``gateway`` (joserfc, httpx).
+
+* ``_rights``: what a token permits. ``_claims``: how a token states it.
+* ``_issuers``: who issues tokens, and for which tenants. ``_keys``, ``_remote_keys``: their keys.
+* ``_verifying``, ``_minting``: verifies tokens, and makes them.
+
+Design: docs/design/access.md.
+"""
+
+from ._claims import DETAIL_TYPE
+from ._errors import InvalidTokenError, IssuerUnavailableError
+from ._issuers import Issuer, configured_issuers
+from ._minting import mint_token, new_ed25519_key, new_secret
+from ._rights import Action, Permission, Rights, StreamMatch
+from ._verifying import TokenVerifier
+
+__all__ = [
+    "DETAIL_TYPE",
+    "Action",
+    "InvalidTokenError",
+    "Issuer",
+    "IssuerUnavailableError",
+    "Permission",
+    "Rights",
+    "StreamMatch",
+    "TokenVerifier",
+    "configured_issuers",
+    "mint_token",
+    "new_ed25519_key",
+    "new_secret",
+]

@@ -1,0 +1,201 @@
+"""Verifies access tokens (RFC 9068) and returns the rights in them.
+
+Design: docs/design/access.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
+from joserfc.jwk import Key
+from joserfc.jws import JWSRegistry
+
+from streamq._errors import ConfigurationError
+from streamq.driver import close_all
+
+from ._claims import permissions_of
+from ._errors import InvalidTokenError
+from ._issuers import Issuer
+from ._rights import Rights
+
+MOST_TOKEN_BYTES = 8_192
+"""Longest token. Common servers and proxies accept headers of 8 KiB."""
+
+_TYPES = ("at+jwt", "application/at+jwt")
+_MOST_TRIED_KEYS = 5
+MOST_SECONDS = 253_402_300_799.0
+"""The last moment that is accepted in a claim, since the epoch: the end of the year 9999."""
+
+_SKEW_SECONDS = 5.0
+"""How far an issuer's clock may be ahead of ours."""
+
+
+class TokenVerifier:
+    """Verifies the tokens of some issuers.
+
+    Args:
+        issuers: The issuers. Each has a name of its own.
+        clock: Returns the seconds since the epoch.
+
+    Raises:
+        ConfigurationError: Two issuers have one name.
+    """
+
+    def __init__(self, issuers: Collection[Issuer], clock: Callable[[], float] = time.time) -> None:
+        self._issuers = {issuer.issuer: issuer for issuer in issuers}
+        self._clock = clock
+        if len(self._issuers) < len(issuers):
+            names = sorted(issuer.issuer for issuer in issuers)
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ConfigurationError(f"issuer {twice!r} is configured twice")
+
+    async def verify(self, token: str) -> Rights:
+        """Return the rights of a token.
+
+        Checked are: its size; its type ``at+jwt``; the issuer, one of ours to the letter; the
+        algorithm, one that this issuer uses; the signature, by a key of this issuer; ``crit``,
+        which must name nothing that is unknown; ``exp``, without any leeway, ``nbf`` and ``iat``,
+        with 5 s for clocks that differ; ``aud``; ``sub`` and ``jti``, by which it can be revoked;
+        the tenant, one that the issuer may speak for; every right.
+
+        Raises:
+            InvalidTokenError: It is refused. The message says why, and has nothing of the token but
+                the claim that is wrong.
+            IssuerUnavailableError: The keys of its issuer cannot be fetched.
+        """
+        issuer, header = self._issuer_of(token)
+        algorithm, key_id = _named_key(header, issuer)
+        keys = await issuer.keys.find(key_id, algorithm)
+        claims = _verified(token, keys[:_MOST_TRIED_KEYS], algorithm)
+        if claims.get("iss") != issuer.issuer:
+            raise InvalidTokenError("the token names two issuers")
+        self._check_times(claims, issuer)
+        _check_audience(claims, issuer)
+        tenant = issuer.tenant_of(claims)
+        if tenant is None:
+            raise InvalidTokenError(
+                f"the token names no tenant (claim {issuer.tenant_claim!r}) that its issuer may "
+                "speak for"
+            )
+        return Rights(
+            tenant=tenant,
+            permissions=permissions_of(claims),
+            subject=_text(claims, "sub"),
+            issuer=issuer.issuer,
+            token_id=_text(claims, "jti"),
+            issued_at=_moment(claims, "iat"),
+            expires_at=_moment(claims, "exp"),
+        )
+
+    def twin(self) -> TokenVerifier:
+        """Return another one for another event loop: same issuers, and keys as they are now."""
+        issuers = [replace(each, keys=each.keys.twin()) for each in self._issuers.values()]
+        return TokenVerifier(issuers, self._clock)
+
+    async def aclose(self) -> None:
+        """Release the connections to issuers. Idempotent."""
+        await close_all(*(issuer.keys.aclose for issuer in self._issuers.values()))
+
+    def _issuer_of(self, token: str) -> tuple[Issuer, Mapping[str, Any]]:
+        """Return whose token it claims to be, and its header; nothing is verified yet."""
+        if len(token) > MOST_TOKEN_BYTES:
+            raise InvalidTokenError(f"the token is larger than {MOST_TOKEN_BYTES} bytes")
+        parts = token.split(".")
+        if len(parts) != 3:
+            raise InvalidTokenError("the token is no signed JSON Web Token (three parts with dots)")
+        header, claims = _decoded(parts[0]), _decoded(parts[1])
+        named = claims.get("iss")
+        issuer = self._issuers.get(named) if isinstance(named, str) else None
+        if issuer is None:
+            raise InvalidTokenError("the token's issuer (iss) is not one of those configured here")
+        return issuer, header
+
+    def _check_times(self, claims: Mapping[str, Any], issuer: Issuer) -> None:
+        now = self._clock()
+        expires_at = _moment(claims, "exp")
+        if expires_at <= now:
+            raise InvalidTokenError(f"the token expired {now - expires_at:.0f} s ago")
+        most = issuer.max_lifetime_seconds
+        if most is not None and expires_at > now + most:
+            raise InvalidTokenError(f"the token is valid for longer than {most:g} s")
+        if _moment(claims, "iat") > now + _SKEW_SECONDS:
+            raise InvalidTokenError("the token was issued in the future (iat): compare the clocks")
+        if "nbf" in claims and _moment(claims, "nbf") > now + _SKEW_SECONDS:
+            raise InvalidTokenError("the token is not valid yet (nbf)")
+
+
+class _Registry(JWSRegistry):
+    """The algorithm of one token, without warnings: whether it may be used is checked before."""
+
+    def get_alg(self, name: str) -> Any:
+        if self.allowed is None or name not in self.allowed:
+            raise UnsupportedAlgorithmError(f"algorithm {name!r} is not expected")
+        return self.algorithms[name]
+
+
+def _named_key(header: Mapping[str, Any], issuer: Issuer) -> tuple[str, str | None]:
+    """Return the algorithm and the id of the key that a header names."""
+    kind = header.get("typ")
+    if not isinstance(kind, str) or kind.lower() not in _TYPES:
+        raise InvalidTokenError("the token is no access token: its type (typ) is not at+jwt")
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in issuer.algorithms:
+        raise InvalidTokenError("the token's algorithm (alg) is not one that its issuer uses")
+    key_id = header.get("kid")
+    if key_id is not None and not isinstance(key_id, str):
+        raise InvalidTokenError("the token's key id (kid) is no text")
+    return algorithm, key_id
+
+
+def _verified(token: str, keys: Collection[Key], algorithm: str) -> Mapping[str, Any]:
+    """Return the claims of a token that one of the keys has signed."""
+    registry = _Registry(algorithms=[algorithm], strict_check_header=False)
+    for key in keys:
+        try:
+            return jwt.decode(token, key, algorithms=[algorithm], registry=registry).claims
+        except BadSignatureError:
+            continue
+        except (JoseError, ValueError, TypeError, RecursionError) as exc:
+            raise InvalidTokenError(f"the token is malformed: {type(exc).__name__}") from None
+    raise InvalidTokenError("no key of the token's issuer has signed it")
+
+
+def _check_audience(claims: Mapping[str, Any], issuer: Issuer) -> None:
+    audience = claims.get("aud")
+    named = audience if isinstance(audience, list) else [audience]
+    if issuer.audience not in named:
+        raise InvalidTokenError(f"the token is not meant for {issuer.audience!r} (aud)")
+
+
+def _decoded(part: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(base64.b64decode(part + "=" * (-len(part) % 4), b"-_", validate=True))
+    except (ValueError, binascii.Error, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidTokenError("the token is malformed: a part of it is no JSON object")
+    return found
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not value:
+        raise InvalidTokenError(f"the token has no {name}, a text")
+    return value
+
+
+def _moment(claims: Mapping[str, Any], name: str) -> float:
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        value = -1
+    if not 0 <= value <= MOST_SECONDS:  # which NaN is not
+        raise InvalidTokenError(f"the token has no {name}, a number of seconds")
+    return float(value)

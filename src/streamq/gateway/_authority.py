@@ -1,0 +1,162 @@
+"""Decides what a request may do, by the token that it brings.
+
+Design: docs/design/access.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import secrets
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+from streamq._errors import ConfigurationError, StreamqError
+from streamq._events import StreamId
+from streamq._settings import Settings
+from streamq.access import DETAIL_TYPE, Action, Rights, TokenVerifier, configured_issuers
+
+METADATA_PATH = "/.well-known/oauth-protected-resource"
+"""Where the gateway says which issuers it accepts."""
+
+_HIDDEN = f"streamq-hidden-{secrets.token_hex(16)}/"
+_SCHEME = "bearer"
+_ACCEPTABLE = tuple(action for action in Action if action is not Action.WRITE)
+
+
+class MissingTokenError(StreamqError):
+    """A request brings no token, and may do nothing without one."""
+
+    code = "token_required"
+
+
+class InsufficientScopeError(StreamqError):
+    """A token permits something with a stream, and not what was asked for."""
+
+    code = "insufficient_scope"
+
+
+class Authority:
+    """Decides for one gateway, in one event loop.
+
+    Without any issuer in the settings, every request may do everything: whoever reaches the gateway
+    is trusted, and tokens are not looked at, since a proxy in front may have its own.
+
+    Args:
+        settings: The tenant, the issuers, and what is permitted without a token.
+
+    Raises:
+        ConfigurationError: A setting cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        issuers = configured_issuers(settings)
+        self._verifier = TokenVerifier(issuers) if issuers else None
+        actions = anonymous_actions(settings.gateway_anonymous)
+        if not issuers and not settings.gateway_anonymous.strip():
+            actions = _ACCEPTABLE
+        self._anonymous = Rights.of_everybody(settings.tenant, actions)
+        self._names = [issuer.issuer for issuer in issuers]
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether tokens are accepted at all; otherwise everybody may do the same."""
+        return self._verifier is not None
+
+    async def rights(self, headers: Headers) -> Rights:
+        """Return what a request may do.
+
+        A token that is refused never counts as none.
+
+        Raises:
+            MissingTokenError: There is no token, and nothing is permitted without one.
+            InvalidTokenError: The token is refused.
+            IssuerUnavailableError: It cannot be verified at the moment.
+        """
+        if self._verifier is None:
+            return self._anonymous
+        given = headers.getlist("authorization")
+        if not given:
+            if not self._anonymous.permissions:
+                raise MissingTokenError(
+                    "this needs a token: send it in the header Authorization, after the word Bearer"
+                )
+            return self._anonymous
+        scheme, _, token = given[0].strip().partition(" ")
+        if len(given) > 1 or scheme.lower() != _SCHEME or not token.strip():
+            raise MissingTokenError(
+                "the header Authorization has to be given once: the word Bearer, and a token"
+            )
+        return await self._verifier.verify(token.strip())
+
+    def metadata(self, request: Request) -> dict[str, object]:
+        """Return which issuers' tokens are accepted, by RFC 9728."""
+        return {
+            "resource": _own_url(request),
+            "authorization_servers": self._names,
+            "bearer_methods_supported": ["header"],
+            "authorization_details_types_supported": [DETAIL_TYPE],
+        }
+
+    def twin(self) -> Authority:
+        """Return another one for another event loop.
+
+        It reads no file, since that may not be usable now, and the gateway has to go on.
+        """
+        other = copy.copy(self)
+        other._verifier = None if self._verifier is None else self._verifier.twin()
+        return other
+
+    async def aclose(self) -> None:
+        """Release the connections to issuers. Idempotent."""
+        if self._verifier is not None:
+            await self._verifier.aclose()
+
+
+def metadata_url(request: Request) -> str:
+    """Return where the gateway says which issuers it accepts."""
+    return _own_url(request).rstrip("/") + METADATA_PATH
+
+
+def _own_url(request: Request) -> str:
+    """Return the address of the gateway; it may be below that of what has mounted it."""
+    own = {**request.scope, "app_root_path": request.scope.get("root_path", "")}
+    return str(Request(own).base_url)
+
+
+def visible_stream(rights: Rights, action: Action, stream: StreamId) -> StreamId:
+    """Return the stream that a request gets when it asks for ``stream``.
+
+    One that the request may not know of is replaced by one that does not exist, under a name that
+    nobody can guess: what follows then is that of a stream that is not there, in body, status and
+    time.
+
+    Raises:
+        InsufficientScopeError: The request may know of it, and may not do this with it.
+    """
+    if rights.allow(action, stream):
+        return stream
+    if rights.know(stream):
+        raise InsufficientScopeError(
+            f"the token does not permit to {action} stream {stream}", stream=str(stream)
+        )
+    digest = hashlib.sha256(_HIDDEN.encode() + stream.full_name.encode()).hexdigest()
+    return StreamId(rights.tenant, _HIDDEN + digest)
+
+
+def anonymous_actions(text: str) -> tuple[Action, ...]:
+    """Return the actions that a setting lists.
+
+    Raises:
+        ConfigurationError: One is unknown.
+    """
+    found = []
+    for name in filter(None, (part.strip().lower() for part in text.split(","))):
+        if name not in _ACCEPTABLE:
+            raise ConfigurationError(
+                f"STREAMQ_GATEWAY_ANONYMOUS has {name!r}; it lists actions: "
+                f"{', '.join(_ACCEPTABLE)}"
+            )
+        found.append(Action(name))
+    return tuple(found)

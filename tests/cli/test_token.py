@@ -1,0 +1,76 @@
+"""``streamq token``: keys and tokens for development and for small set-ups."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from .command import Inside
+
+
+def test_a_key_a_token_and_what_it_permits(inside: Inside, tmp_path: Path) -> None:
+    """Three commands from nothing to a token that the gateway takes."""
+    assert inside.run("token", "key", "our.key").code == 0
+    key, public = tmp_path / "our.key", tmp_path / "our.key.pub"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    made = inside.run(
+        "token", "new", "--workflow", "chat-7", "--subject", "ada", "--for", "1h",
+        env={"STREAMQ_TOKEN_KEY_FILE": str(key)},
+    )  # fmt: skip
+    assert made.out.count(".") == 2
+    shown = inside.run(
+        "token", "show", "--json", made.out.strip(), env={"STREAMQ_TOKEN_KEY_FILE": str(public)}
+    )
+    facts = json.loads(shown.out)
+    assert (facts["subject"], facts["tenant"]) == ("ada", "default")
+    assert facts["permissions"] == [
+        {"actions": ["cancel", "read"], "match_type": "workflow", "match": "chat-7"}
+    ]
+    table = inside.run(
+        "token", "show", made.out.strip(), env={"STREAMQ_TOKEN_KEY_FILE": str(public)}
+    )
+    assert "chat-7" in table.out
+    assert "cancel, read" in table.out
+
+
+def test_a_key_is_not_overwritten(inside: Inside, tmp_path: Path) -> None:
+    """All tokens of the old one would end at once."""
+    (tmp_path / "our.key").write_text("precious")
+    failed = inside.run("token", "key", "our.key")
+    assert failed.code == 2
+    assert "exists" in failed.err
+    assert (tmp_path / "our.key").read_text() == "precious"
+    (tmp_path / "other.key.pub").write_text("precious")
+    assert "exists" in inside.run("token", "key", "other.key").err
+    assert not (tmp_path / "other.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "why"),
+    [
+        (["new", "--all"], {}, "streamq token key"),
+        (["new"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "one of --stream"),
+        (["new", "--all", "--stream", "a"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "one of --stream"),
+        (["new", "--all", "--action", "x"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "'x'"),
+        (["new", "--all", "--tenant", ""], {"STREAMQ_TOKEN_KEY": "s" * 40}, "tenant"),
+        (["new", "--all", "--for", "99999999d"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "lifetime"),
+        (["new", "--all", "--for", "0s"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "positive"),
+        (["new", "--all", "--tenant", "a/b"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "a/b"),
+        (["new", "--all"], {"STREAMQ_TOKEN_KEY": "short-and-secret"}, "32 bytes"),
+        (["show", "a.b.c"], {}, "no issuer"),
+        (["show", "a.b.c"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "malformed"),
+        (["key", "nowhere/key"], {}, "cannot be written"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    arguments: list[str], variables: dict[str, str], why: str, inside: Inside
+) -> None:
+    """One line, exit code 2, and never the key."""
+    failed = inside.run("token", *arguments, env=variables)
+    assert failed.code == 2
+    assert why in failed.err
+    assert "Traceback" not in failed.err
+    assert "short-and-secret" not in failed.err
