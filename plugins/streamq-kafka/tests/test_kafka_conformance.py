@@ -106,6 +106,7 @@ class TestApacheKafka(DriverSuite):
         return ApacheHarness(tmp_path, apache)
 
 
+@pytest.mark.full
 class TestTansu(DriverSuite):
     """The same on the broker of the demo, which stores nothing on disk and deletes no records."""
 

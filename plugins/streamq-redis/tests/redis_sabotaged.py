@@ -17,6 +17,7 @@ from streamq.testing import DriverSuite
 from streamq_redis import _reading
 from streamq_redis._queue import RedisQueue
 from streamq_redis.embedded import EmbeddedRedis
+from streamq_redis.requests._commands import newest_entries
 from test_redis_conformance import RedisHarness, suite_server
 
 __all__ = ["suite_server"]
@@ -38,7 +39,7 @@ def _stops_at_a_page(patch: pytest.MonkeyPatch) -> None:
 
 
 def _describes_a_page(patch: pytest.MonkeyPatch) -> None:
-    newest = _reading.newest_entries
+    newest = newest_entries
     patch.setattr(_reading, "newest_entries", lambda key, last: newest(key, min(last, 50)))
 
 

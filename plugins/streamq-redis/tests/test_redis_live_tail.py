@@ -135,6 +135,16 @@ async def test_wrong_type_of_one_key_hurts_no_other_reader(
     assert [record.data for record in await reader] == [b"y"]
 
 
+async def blocked_client(bare: redis.asyncio.Redis) -> dict[str, str]:
+    """Return the client that waits for records, once there is one."""
+    async with asyncio.timeout(10):
+        while True:
+            for each in await bare.client_list():
+                if each["cmd"] == "xread":
+                    return each
+            await asyncio.sleep(0.01)
+
+
 async def test_half_open_blocking_connection_is_given_up_without_a_storm(
     start_server: StartServer, open_at: OpenAt, stream: StreamId
 ) -> None:
@@ -144,8 +154,7 @@ async def test_half_open_blocking_connection_is_given_up_without_a_storm(
         queue = await open_at(f"redis://127.0.0.1:{proxy.port}")
         async with redis.asyncio.Redis.from_url(server.url) as bare:
             read = read_soon(queue, stream)
-            await asyncio.sleep(0.1)
-            (blocked,) = [each for each in await bare.client_list() if each["cmd"] == "xread"]
+            blocked = await blocked_client(bare)
             proxy.keeps_open = True
             await bare.client_kill_filter(_id=blocked["id"])
             before = (await bare.info("commandstats"))["cmdstat_client|unblock"]["calls"]

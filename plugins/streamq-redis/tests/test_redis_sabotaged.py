@@ -10,6 +10,7 @@ from tests.kit.sabotaged_runs import failed_checks
 from redis_sabotaged import SABOTAGED
 
 
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_faults_of_the_driver_are_caught(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """A kit proves nothing of a driver in which it does not find a fault that was put there."""

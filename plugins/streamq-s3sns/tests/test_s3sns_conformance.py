@@ -229,6 +229,7 @@ def seaweed_client(seaweed: SeaweedFs) -> Iterator[Any]:
     client.close()
 
 
+@pytest.mark.full
 class TestSeaweedFs(
     ListingChecks,
     ExpiryChecks,

@@ -118,6 +118,7 @@ class TestFifo(DriverSuite):
         return SqsHarness(tmp_path, aws, fifo=True)
 
 
+@pytest.mark.full
 class TestStandard(DriverSuite):
     """Standard queues, which may deliver messages in another order, and twice."""
 
@@ -131,6 +132,7 @@ class TestStandard(DriverSuite):
         return SqsHarness(tmp_path, aws, fifo=False)
 
 
+@pytest.mark.full
 class TestElasticMq(DriverSuite):
     """FIFO queues of another implementation."""
 

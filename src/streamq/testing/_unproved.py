@@ -38,7 +38,6 @@ UNPROVED: dict[tuple[str, str], str] = {
     ("ChunkQueue.describe", "streamq calls it twice"): _CORE,
     ("ChunkQueue.describe", "``last`` is 4"): _CORE,
     ("ChunkQueue.delete", "Without ``capabilities.erases``"): _ALLOWS,
-    ("ChunkQueue.streams", "A stream that is created or removed meanwhile"): _ALLOWS,
     ("ChunkQueue.streams", "Cost: one request for each page"): _REQUESTS,
     ("ChunkQueue.streams", "streamq may take minutes"): (
         "a check of minutes would double the time of the kit"
@@ -69,7 +68,6 @@ UNPROVED: dict[tuple[str, str], str] = {
     ("Driver.open", "streamq retries opening"): _CORE,
     ("Driver.open", "The settings contradict each other"): _DOCTOR,
     ("Driver.examine", "Examine what :meth:`open` needs"): _DOCTOR,
-    ("Driver.examine", "Changes nothing."): _DOCTOR,
     ("Driver.examine", "The default opens a queue"): _CORE,
     ("Driver.examine", "The server cannot be examined"): _DOCTOR,
     ("Driver.provision", "Create what :meth:`examine` finds missing"): _DOCTOR,
@@ -107,7 +105,6 @@ UNPROVED: dict[tuple[str, str], str] = {
     ("Finding.ok", "Whether it is as it should be."): _REFERENCE,
     ("Finding.ok", "Not, if a promise of the queue does not hold."): _DOCTOR,
     ("Finding.detail", "What was found."): _REFERENCE,
-    ("Finding.remedy", "The next step if it is not ok"): _REFERENCE,
     ("Finding.is_warning", "It works, and does not survive"): _REFERENCE,
 }
 """For each object and the beginning of a sentence, why no check proves it."""

@@ -210,7 +210,7 @@ class MailboxSkipsARepeatWhole(MailboxQueue):
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        self.check_open()
+        self.guard.check(stream)
         box = self.post.boxes.get(stream)
         if entries and box is not None and (entries[0].epoch, entries[0].index) in box.seen:
             return

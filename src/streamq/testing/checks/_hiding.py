@@ -134,9 +134,10 @@ class HidingChecks(Checks):
         data = numbered(4)
         await taking.append(stream, entries(*data))
         found: list[bytes] = []
+        position = START
         for most in (1, 2, 1, 1, 1, 1):
             batch = await taking.read(
-                stream, START, max_records=most, max_bytes=10**6, max_wait=self.patience
+                stream, position, max_records=most, max_bytes=10**6, max_wait=self.patience
             )
             holds(
                 1 <= len(batch) <= most,
@@ -145,6 +146,7 @@ class HidingChecks(Checks):
                 seen=f"{len(batch)} records",
             )
             found += data_of(batch)
+            position = batch[-1].position
             for _ in range(2):
                 await other.commit(stream, batch[-1].position)
             if len(set(found)) == len(data):

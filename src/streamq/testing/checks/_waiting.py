@@ -200,7 +200,7 @@ class WaitingChecks(Checks):
         await asyncio.wait(waiting, timeout=0.05)
         cause = "every read that waits holds a connection or a thread of a limited pool"
         what = "200 appends to streams on each of which another connection waits"
-        async with within(self.patience, what, cause=cause):
+        async with within(4 * self.patience, what, cause=cause):
             for i, stream in enumerate(streams):
                 await queue.append(stream, entries(b"%d" % i))
             found = await asyncio.gather(*waiting)
