@@ -1,4 +1,4 @@
-"""What callers that gave up leave behind must not take the time of those who come after them."""
+"""Overload: calls that were given up must not take the time of those that come later."""
 
 from __future__ import annotations
 
