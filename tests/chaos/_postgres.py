@@ -42,7 +42,6 @@ host replication {USER} 127.0.0.1/32 trust
 _AGAIN_SECONDS = 0.1
 _PROMOTION_SECONDS = 60
 _CONNECT_SECONDS = 2
-_STARTS = 3
 
 
 class PostgresPair(Backend):
@@ -93,7 +92,7 @@ class PostgresPair(Backend):
 
     async def start(self) -> None:
         """Start both."""
-        await _start(self.primary)
+        await asyncio.to_thread(self.primary.start)
         role, password = sql.Identifier(OWNER), sql.Literal(self._password)
         await self.ask(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
         await self.ask(sql.SQL("GRANT CREATE ON DATABASE postgres TO {}").format(role))
@@ -165,10 +164,12 @@ class PostgresPair(Backend):
             if user is not None:
                 os.chown(place, user.pw_uid, user.pw_gid)
             if await self._copy(place / "data"):
-                break
+                # While it catches up, the primary may be away for longer than it has patience.
+                with contextlib.suppress(BackendUnavailableError):
+                    await asyncio.to_thread(server.start)
+                    break
             shutil.rmtree(place, ignore_errors=True)
             await asyncio.sleep(_AGAIN_SECONDS)
-        await _start(server)
         self._standby = server
         await self.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
         await self.ask("SELECT pg_reload_conf()")
@@ -237,19 +238,6 @@ class PostgresPair(Backend):
         }
         arguments = [each for name, value in options.items() for each in ("-c", f"{name}={value}")]
         return EmbeddedPostgres(port=port, data_dir=place, arguments=arguments)
-
-
-async def _start(server: EmbeddedPostgres) -> None:
-    """Start a server; its files are made within the time that it has, so a busy machine gets more.
-
-    Raises:
-        BackendUnavailableError: It does not start.
-    """
-    for _ in range(_STARTS - 1):
-        with contextlib.suppress(BackendUnavailableError):
-            await asyncio.to_thread(server.start)
-            return
-    await asyncio.to_thread(server.start)
 
 
 class PrimaryVictim(ServerVictim):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from temporalio.client import Client
 
 from streamq import BackendUnavailableError, ConfigurationError
-from streamq.devserver import TemporalDevServer, find_temporal
+from streamq.devserver import DevServer, TemporalDevServer, find_temporal
 
 
 async def test_it_is_ready_once_entered_and_gone_afterwards() -> None:
@@ -56,6 +58,25 @@ def test_a_start_that_is_interrupted_leaves_nothing() -> None:
         Interrupted().start()
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
+
+
+def test_making_its_files_takes_nothing_of_the_time_to_start() -> None:
+    """A busy machine takes longer to make a database than the server may take until it serves."""
+
+    class Prepared(DevServer):
+        backend = "prepared"
+
+        def command(self, data_dir: Path) -> Sequence[str]:
+            time.sleep(1.1 * self._start_seconds)
+            return ["sleep", "100"]
+
+        def answers(self, log: Path) -> bool:
+            questions.append(log)
+            return len(questions) > 1  # not at once
+
+    questions: list[Path] = []
+    with Prepared(start_seconds=2.0, stop_seconds=0) as server:
+        assert server.pid
 
 
 def test_a_port_that_is_taken_is_reported() -> None:

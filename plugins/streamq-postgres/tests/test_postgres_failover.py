@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
@@ -117,6 +119,27 @@ async def stays_a_primary(pair: Pair) -> AsyncIterator[None]:
     yield
 
 
+@asynccontextmanager
+async def falls_silent(pair: Pair) -> AsyncIterator[None]:
+    """The old primary answers nothing any more, and its connections stay."""
+    await pair.promote()
+    stopped = [pair.old.pid, *children(pair.old.pid)]
+    for process in stopped:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        pair.move()
+        yield
+    finally:
+        for process in stopped:
+            os.kill(process, signal.SIGCONT)
+
+
+def children(parent: int) -> list[int]:
+    """Return the processes that a process has started: the server's, one for each connection."""
+    found = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(each) for each in found.split()]
+
+
 async def follow_and_write(
     queue: ChunkQueue, pair: Pair, fault: contextlib.AbstractAsyncContextManager[None]
 ) -> float:
@@ -169,6 +192,7 @@ async def values(reader: StreamReader[object], count: int) -> list[object]:
         (dies, 2.0),
         (becomes_read_only, 2.0),
         (stays_a_primary, 2.0),
+        (falls_silent, 2.0),
     ],
 )
 async def test_everybody_follows_the_name(

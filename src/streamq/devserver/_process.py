@@ -35,7 +35,8 @@ class DevServer(abc.ABC):
         data_dir: Directory of the server's files; by default a temporary one, removed at the end.
             A given one is kept, so that a later server can continue with it.
         stop_seconds: How long the server may take to stop before it is killed; 0 kills at once.
-        start_seconds: How long the server may take until it serves.
+        start_seconds: How long the server may take until it serves, from when it is started: what
+            :meth:`command` prepares before does not count.
 
     Attributes:
         port: The port in use.
@@ -117,9 +118,10 @@ class DevServer(abc.ABC):
             ConfigurationError: There is no program to run.
         """
         if self._server is None:
-            self._deadline = time.monotonic() + self._start_seconds
             self._attempt = 0
             self._launch()
+            # Not before: making the command may include making the files, with a limit of its own.
+            self._deadline = time.monotonic() + self._start_seconds
 
     def is_ready(self) -> bool:
         """Whether the launched server serves; poll it until it does.

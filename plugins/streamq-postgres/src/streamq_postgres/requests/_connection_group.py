@@ -194,25 +194,33 @@ class SharedConnection:
     async def run(self, job: Callable[[Connection], Awaitable[T]]) -> T:
         """Run statements on the connection, after those of the others.
 
-        Cancellation: ends the wait. A job that has begun goes on to its end by itself.
+        Cancellation: ends the wait, and a job that has not begun is not run at all. One that has
+        begun goes on to its end by itself.
 
         Raises:
             ClosedError: :meth:`aclose` has been called.
             psycopg.Error: Connecting has failed, or a statement has.
         """
-        if self._is_closed:
-            raise closed_error(BACKEND)
-        task = asyncio.create_task(self.run_here(job), name="streamq-postgres-job")
+        # The caller waits for its turn itself. If jobs waited, those of callers that have given up
+        # during a stall would be run after it, and would take the time of all who come later.
+        await self._turn.acquire()
+        task = asyncio.create_task(self._run_in_turn(job), name="streamq-postgres-job")
         self._jobs.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
 
     async def run_here(self, job: Callable[[Connection], Awaitable[T]]) -> T:
         """Do the same in the task of the caller, which nobody cancels."""
-        async with self._turn:
+        await self._turn.acquire()
+        return await self._run_in_turn(job)
+
+    async def _run_in_turn(self, job: Callable[[Connection], Awaitable[T]]) -> T:
+        try:
             if self._is_closed:
                 raise closed_error(BACKEND)
             return await job(self.current or await self.get())
+        finally:
+            self._turn.release()
 
     def drop(self, moment: float, reason: Exception) -> None:
         """Drop the connection if connecting began before a moment."""
