@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from postgres_servers import OpenAt, StartServer, ask, read_soon, sessions
+from postgres_servers import OpenAt, StartServer, ask, plain, read_soon, sessions
 from streamq import StreamId
 from streamq.driver import Entry
 from streamq.testing import Direction, FaultProxy
@@ -91,3 +91,19 @@ async def test_expired_stream_is_hidden_and_its_rows_are_removed_by_whoever_writ
                 break
             await asyncio.sleep(0.05)
     assert await ask(server.url, "SELECT count(*) FROM streamq.buried") == [(0,)]
+
+
+async def test_processes_that_start_together_create_the_schema_once(
+    start_server: StartServer, open_at: OpenAt
+) -> None:
+    """The first deployment starts several workers at the same moment, on an empty database."""
+    server = start_server()
+    async with plain(server.url) as first, first.transaction():
+        await first.execute("SELECT pg_advisory_xact_lock(hashtext('streamq'))")
+        await first.execute("CREATE SCHEMA streamq")
+        second = asyncio.ensure_future(open_at(server.url))
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        async with asyncio.timeout(10):
+            while not await ask(server.url, waiting):  # noqa: ASYNC110 - the server says so
+                await asyncio.sleep(0.01)
+    await second

@@ -260,6 +260,8 @@ END
 $sweep$;
 """
 
+_LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('streamq'));"
+
 
 def creation(schema: str) -> sql.Composed:
     """Return the statements that create a schema and all that is in it, as far as it is missing.
@@ -268,7 +270,7 @@ def creation(schema: str) -> sql.Composed:
     """
     names = {"schema": sql.Identifier(schema), "channel": sql.Literal(channel(schema))}
     statements = (
-        "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('streamq'));",
+        _LOCK,
         _TABLES,
         _APPEND,
         _APPEND_ONE,
@@ -281,5 +283,7 @@ def creation(schema: str) -> sql.Composed:
 
 
 def creation_of_schema(schema: str) -> sql.Composed:
-    """Return the statement that creates the schema itself, if there is none."""
-    return sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
+    """Return the statements that create the schema itself, if there is none; sent together."""
+    # IF NOT EXISTS does not see what another session is about to commit, and then fails.
+    statement = _LOCK + "CREATE SCHEMA IF NOT EXISTS {}"
+    return sql.SQL(statement).format(sql.Identifier(schema))

@@ -104,7 +104,7 @@ class Connector:
         )
         if not exists:
             # A role without CREATE on the database gets no further, and need not if it exists.
-            await connection.run(creation_of_schema(name))
+            await connection.run(creation_of_schema(name), is_script=True)
         await connection.run(creation(name), is_script=True)
 
     async def _connect_anew(self) -> Connection:
