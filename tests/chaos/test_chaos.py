@@ -72,7 +72,11 @@ def reachable() -> Iterator[Path]:
 
 
 @pytest.mark.timeout(600)  # on a busy machine most of it is what follows the faults
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.backend)
+@pytest.mark.parametrize(
+    "run",
+    [RUNS[0], *(pytest.param(run, marks=pytest.mark.full) for run in RUNS[1:])],
+    ids=lambda run: run.backend,
+)
 def test_nothing_is_lost_duplicated_reordered_or_hung(run: ShortRun, reachable: Path) -> None:
     """streamq's guarantees have to hold while everything fails that can; these are short runs."""
     arguments = ("--seconds", str(run.seconds), "--seed", str(run.seed))

@@ -97,6 +97,7 @@ class DirectoryHarness(BackendHarness):
         return DirectorySettings(path=self.directory / "file" / "nowhere")
 
 
+@pytest.mark.full
 class TestDirectory(DriverSuite):
     """The driver of a third party fulfils its declaration."""
 
