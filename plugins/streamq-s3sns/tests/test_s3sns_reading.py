@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -150,6 +152,63 @@ async def test_reading_a_long_stream_takes_a_request_for_each_segment(
     assert len(found) == 40
     assert calls["get_object"] <= 41
     assert sum(calls.values()) <= 45
+
+
+async def begun_and_expired(writing: ChunkQueue, reading: ChunkQueue, stream: StreamId) -> str:
+    """Let a stream of two segments expire; return a position within the first one.
+
+    The reading connection has read the first segment, and does not list again for a while. The time
+    to live in this segment is a day; the second one has shortened it.
+    """
+    await writing.append(stream, [Entry(3, i, b"old %d" % i) for i in range(3)])
+    for queue in (writing, reading):
+        first = await queue.read(stream, "", **PLENTY, max_wait=0)
+        assert len(first) == 3
+    await writing.append(stream, [Entry(3, 3, b"last")], ttl=timedelta(milliseconds=50))
+    for queue in (writing, reading):  # each has its own view of the server's clock
+        async with asyncio.timeout(20):
+            with contextlib.suppress(StreamNotFoundError):
+                while True:
+                    await queue.describe(stream)
+                    await asyncio.sleep(0.02)  # nothing tells that time has passed
+    return first[0].position
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_reader_that_finds_a_new_stream_behind_an_expired_one_drops_the_old_text(
+    open_queue: OpenQueue, stream: StreamId, waits: bool
+) -> None:
+    """Segments of both lie in a row until a sweep: a page across the border had expired text."""
+    writing, reading = await open_queue(), await open_queue()
+    position = await begun_and_expired(writing, reading, stream)
+    await writing.append(stream, [Entry(4, 0, b"new"), Entry(4, 1, b"newer")])
+    found = await reading.read(stream, position, **PLENTY, max_wait=10.0 * waits)
+    assert [each.data for each in found] == [b"new", b"newer"]
+
+
+async def test_reader_within_an_expired_stream_believes_what_another_reader_has_seen(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """Readers of a process share one memory: a listing of the new stream, made for one of them,
+    must not make the old one readable for the others, whose pages end before the new one."""
+    writing, reading = await open_queue(), await open_queue()
+    position = await begun_and_expired(writing, reading, stream)
+    await writing.append(stream, [Entry(4, 0, b"new")])
+    one: dict[str, Any] = {"max_records": 1, "max_bytes": 2**20, "max_wait": 0}
+    # The one has read from the beginning, the other one has written.
+    assert [each.data for each in await reading.read(stream, "", **one)] == [b"new"]
+    for queue in (reading, writing):
+        found = await queue.read(stream, position, **one)
+        assert [each.data for each in found] == [b"new"]
+
+
+async def test_reader_that_reaches_the_segment_by_which_its_stream_has_expired_gets_nothing(
+    open_queue: OpenQueue, stream: StreamId
+) -> None:
+    """A page holds the proof of expiry in its last segment: it must not be ignored."""
+    writing, reading = await open_queue(), await open_queue()
+    position = await begun_and_expired(writing, reading, stream)
+    assert await reading.read(stream, position, **PLENTY, max_wait=0) == []
 
 
 async def test_waiting_at_the_end_costs_few_requests(

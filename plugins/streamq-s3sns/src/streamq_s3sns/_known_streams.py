@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
 
-from ._segment import Checkpoint
+from ._segment import Checkpoint, Segment
 
 _REMEMBERED = 10_000
 _TRUSTED_SECONDS = 3_600.0  # a day later a lifecycle rule may have freed the number that follows
@@ -78,19 +78,19 @@ class KnownStream:
         lock: Held by an append, so that the queue's appends to the stream take turns.
         writer: State after the last append.
         newest: Largest segment number that has been seen, or reported by a notification.
-        expires: When the stream expires by the newest segment that a reader has seen, in
-            milliseconds of the server's clock.
+        seen: The newest checkpoint that a reader or an append has seen; with the number 0 if none
+            has. It shows when the stream expires, and where it begins.
         listed_at: When a reader last requested a listing.
         news: Events of the readers that wait, set when a segment may have come.
     """
 
-    __slots__ = ("expires", "listed_at", "lock", "newest", "news", "users", "writer")
+    __slots__ = ("listed_at", "lock", "newest", "news", "seen", "users", "writer")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.writer = WriterMemory()
         self.newest = 0
-        self.expires = float("inf")
+        self.seen = Checkpoint()
         self.listed_at = float("-inf")
         self.news: set[asyncio.Event] = set()
         self.users = 0
@@ -101,16 +101,36 @@ class KnownStream:
         for event in self.news:
             event.set()
 
-    def note(self, number: int, expires: float) -> None:
+    def read(self, segment: Segment) -> None:
         """Note a segment that a reader has seen."""
-        if number >= self.newest:
-            self.newest, self.expires = number, expires
+        self.newest = max(self.newest, segment.through)
+        self.note(segment.checkpoint)
+
+    def note(self, checkpoint: Checkpoint) -> None:
+        """Note a checkpoint, unless a newer one has been seen."""
+        if checkpoint.number >= self.seen.number:
+            self.seen = checkpoint
+
+    def listed(self, newest: Checkpoint | None, now: float, *, before: Checkpoint) -> None:
+        """Note the newest checkpoint by a listing, which may lie before one seen long ago.
+
+        Args:
+            newest: The checkpoint; ``None`` if there is none.
+            now: The time, by the clock of ``listed_at``.
+            before: What had been seen when the listing was requested.
+        """
+        self.listed_at = now
+        self.newest = newest.number if newest else 0
+        if self.seen is before:
+            self.seen = newest or Checkpoint()
+        elif newest is not None:
+            self.note(newest)  # what was seen meanwhile may be newer than the listing
 
     def forget(self) -> None:
         """Forget the stream: it has been deleted."""
         self.writer.forget()
         self.newest = 0
-        self.expires = float("inf")
+        self.seen = Checkpoint()
         self.listed_at = float("-inf")
 
 

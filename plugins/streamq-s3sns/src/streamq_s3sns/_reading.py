@@ -6,6 +6,11 @@ are small. After a packed segment it continues with the first number that is not
 page may end in the middle of a segment. The rest of that segment is kept in memory for the next
 page, so that a large segment is not fetched again for every page.
 
+Segments of a stream that has expired stay in the bucket until a sweep, also when a new stream of
+the same name has begun behind them. A page has records of one stream only, and of none that is
+known to have expired: every segment states where its stream begins and when it expires, and the
+newest one that anything in this queue has seen decides.
+
 Design: docs/design/s3sns.md.
 """
 
@@ -26,17 +31,22 @@ _AT_ONCE = 16
 _AT_ONCE_BYTES = 16 * 2**20
 _KEPT_BYTES = 16 * 2**20
 _LISTING_SECONDS = 30.0
+_ATTEMPTS = 3
 
 
 @dataclass(slots=True)
 class _Page:
-    """The records that a read returns, within its limits."""
+    """The records that a read returns, of one stream and within its limits.
+
+    ``begin`` is the number of the stream's first segment; ``None`` if no segment has been taken.
+    """
 
     max_records: int
     max_bytes: int
     records: list[Stored] = field(default_factory=list)
     size: int = 0
     is_full: bool = False
+    begin: int | None = None
 
     @property
     def has_room(self) -> bool:
@@ -46,7 +56,13 @@ class _Page:
         )
 
     def take(self, segment: Segment, after: tuple[int, int]) -> None:
-        """Add the entries of a segment that come after one of them, as far as they fit."""
+        """Add the entries of a segment that come after one of them, as far as they fit.
+
+        If the segment begins a new stream, what was taken before has expired.
+        """
+        if segment.checkpoint.begin != self.begin:
+            self.begin, self.size = segment.checkpoint.begin, 0
+            self.records.clear()
         for record in stored(segment, after):
             self.size += len(record.data)
             if self.records and (
@@ -110,37 +126,58 @@ class SegmentReader:
             is_final: No further request follows soon, so a missing segment has to be investigated.
             was_empty: The same call has requested this position before, and found nothing.
         """
-        page = _Page(max_records, max_bytes)
+        for _ in range(_ATTEMPTS):
+            page = _Page(max_records, max_bytes)
+            reached = await self._fill(
+                page, directory, known, position, is_final=is_final, was_empty=was_empty
+            )
+            # What was seen meanwhile, also by others, may show that the stream of the page is gone.
+            # The next attempt then begins with a listing.
+            if page.begin is None or not self._is_gone(known, page.begin):
+                break
+        return page.records, reached
+
+    async def _fill(
+        self,
+        page: _Page,
+        directory: str,
+        known: KnownStream,
+        position: SegmentPosition,
+        *,
+        is_final: bool,
+        was_empty: bool,
+    ) -> SegmentPosition:
+        """Fill a page, as :meth:`fetch`; return the position to continue from."""
         segment: Segment | None = None
         if position.number:
             segment = await self._get(directory, position)
             if segment is None and not self._has_to_list(known, position, is_final=is_final):
-                return [], position
+                return position
         if segment is None or self._may_have_expired(known, segment):
             # Reading begins, or the expected segment is missing, or it may belong to a stream that
             # has expired: only the newest segment shows which.
             newest = await self._list(directory, known)
             if newest is None:
                 # The next stream begins right after the expired one, or with the first number.
-                return [], position if position.number else SegmentPosition(known.newest + 1)
+                return position if position.number else SegmentPosition(known.newest + 1)
             begin = await self._begin(directory, position, newest, is_there=segment is not None)
             if begin is None:
-                return [], position
+                return position
             if segment is None or begin != position:
                 position, segment = begin, await self._store.get(directory, begin.number)
                 if segment is None:
-                    return [], position
+                    return position
         after = _after(position, segment)
         page.take(segment, after)
         if page.is_full:
             self._leftovers.keep(directory, segment)
         number = segment.through + 1
-        known.note(segment.through, segment.checkpoint.expires)
+        known.read(segment)
         if not (was_empty and page.records and known.newest < number):
             # A reader that has waited for this segment was here before it came. The segments that
             # follow it came later still, and may be left to the next call.
             number = await self._continue(directory, known, number, page, segment, after)
-        return page.records, SegmentPosition(number, position.key)
+        return SegmentPosition(number, position.key)
 
     async def _continue(
         self,
@@ -185,7 +222,7 @@ class SegmentReader:
                 # still exist.
                 is_same = segment.checkpoint.begin == last.checkpoint.begin
                 page.take(segment, after if is_same else (0, -1))
-                known.note(segment.through, segment.checkpoint.expires)
+                known.read(segment)
                 if page.is_full:
                     self._leftovers.keep(directory, segment)
                     return number
@@ -225,18 +262,29 @@ class SegmentReader:
 
         A later append may have shortened its time to live, in another process.
         """
-        ends = min(segment.checkpoint.expires, known.expires)
-        return ends <= self._store.clock.now_ms() or self._is_overdue(known)
+        return (
+            segment.checkpoint.expires <= self._store.clock.now_ms()
+            or self._is_gone(known, segment.checkpoint.begin)
+            or self._is_overdue(known)
+        )
+
+    def _is_gone(self, known: KnownStream, begin: int) -> bool:
+        """Whether a stream has expired, or another one has begun, by what has been seen last.
+
+        That may be out of date: a listing shows whether it is true.
+        """
+        seen = known.seen
+        is_over = seen.begin != begin or seen.expires <= self._store.clock.now_ms()
+        return seen.number > 0 and is_over
 
     def _is_overdue(self, known: KnownStream) -> bool:
         return self._clock() >= known.listed_at + _LISTING_SECONDS
 
     async def _list(self, directory: str, known: KnownStream) -> Checkpoint | None:
         """Return the newest checkpoint, unless the stream has expired."""
+        before = known.seen
         newest = await self._store.newest(directory)
-        known.listed_at = self._clock()
-        known.newest = newest.number if newest else 0
-        known.expires = newest.expires if newest else float("inf")
+        known.listed(newest, self._clock(), before=before)
         if newest is None or newest.expires <= self._store.clock.now_ms():
             return None
         return newest

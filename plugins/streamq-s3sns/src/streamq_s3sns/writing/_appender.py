@@ -69,6 +69,7 @@ class Appender:
             )
             checkpoint = await self._run(append, stream, directory, known)
             known.writer.appended(checkpoint, self._clock())
+            known.note(checkpoint)
             known.notify(checkpoint.number)
             if ttl is not None:
                 # Only the record that ends a stream has a time to live of its own.
