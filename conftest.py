@@ -11,6 +11,17 @@ import pytest
 
 pytest_plugins = ["streamq.testing.plugin", "streamq.testing.memory", "pytester"]
 
+# Checks of the kit that take a quarter of a minute and more on these servers. They are the same on
+# every driver, and stay in the quick suite on the others.
+_MANY = "test_many_streams_are_read_at_once"
+_INTERLEAVED = "test_interleaved_writers_of_many_streams"
+_TAKEOVER = "test_takeover_by_another_process_in_the_middle_of_appends_is_clean"
+_LONG_CHECKS = {
+    "TestMinistack": {_MANY, _INTERLEAVED, _TAKEOVER},
+    "TestWorkflowStreams": {_MANY, _INTERLEAVED, _TAKEOVER},
+    "TestFifo": {_MANY, "test_listing_is_complete_beyond_one_page"},
+}
+
 _NOTES = pytest.StashKey[dict[str, list[str]]]()
 
 # A shell starts background jobs with SIGINT ignored. Processes that tests start would inherit that,
@@ -47,6 +58,15 @@ def pytest_configure(config: pytest.Config) -> None:
     starts_workers = bool(config.getoption("numprocesses", None)) and not is_worker
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and not starts_workers:
         signal.signal(signal.SIGHUP, lambda number, frame: None)
+
+
+@pytest.hookimpl(tryfirst=True)  # before markers select tests
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave checks that take long on some servers to ``make test-full``."""
+    for item in items:
+        cls = item.cls if isinstance(item, pytest.Function) else None
+        if cls is not None and item.name in _LONG_CHECKS.get(cls.__name__, ()):
+            item.add_marker(pytest.mark.full)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
