@@ -181,7 +181,14 @@ ELSEWHERE: dict[str, str] = {
     "streamq.gateway._gateway.Gateway": "Gateway.running",
     "streamq.gateway._gateway.Gateway.connection": "holds nothing but an entry in a set",
     "streamq.gateway._hub.Hub": "Gateway.running",
-    "streamq.gateway._gateway.Gateway.query": "holds a turn, which is given back at once",
+    "streamq.gateway._questions.Questions.ask": "holds a turn, which is given back at once",
+    "streamq.gateway._authority.Authority": "Gateway.running",
+    # Keys of issuers: tests/access ends their requests.
+    "streamq.access._keys.FileKeys": "has no resource",
+    "streamq.access._keys.FixedKeys": "has no resource",
+    "streamq.access._keys.KeyRing": "a protocol",
+    "streamq.access._remote_keys.RemoteKeys": "tests/access/test_remote_keys.py",
+    "streamq.access._verifying.TokenVerifier": "RemoteKeys",
     "streamq.gateway._turns.Turns.turn": "holds a turn, which is given back at once",
     "streamq.gateway._pacer.Steps": "holds a turn, which is given back at once",
     "streamq.gateway._catch_up.CatchUp": "Gateway.running",
@@ -197,6 +204,9 @@ ELSEWHERE: dict[str, str] = {
     "streamq.temporal.workflow_streams._publication.Publication": "publishing_activity",
     "streamq.temporal.workflow_streams._publication.publishing_activity": "close_all, its writers",
     "streamq.temporal.workflow_streams._topic_stream.TopicStream": "closes one writer",
+    "streamq.driver_parts._connect_once.ConnectOnce": "tests/drivers/test_connect_once.py",
+    "streamq.driver_parts._guard._GuardedCall": "tests/drivers/test_guard.py",
+    "streamq.testing.checks._deadlines.within": "a deadline of the kit, which holds nothing",
     # Drivers: the kit's checks of leaving, on each of them.
     **dict.fromkeys(
         (

@@ -55,7 +55,7 @@ def _mutant(old: str, new: str) -> Mutant:
 
 
 SOUND = Sound({CHECK: 0.01}, {}, (), (), 1.0)
-RAISES = 'raise StreamNotFoundError("none", backend=self.backend, stream=str(stream))'
+RAISES = "raise not_found_error(self.backend, stream)"
 
 
 def test_failing_check_catches_a_mutant(forker: Forker) -> None:
