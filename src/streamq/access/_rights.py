@@ -103,6 +103,10 @@ class Permission:
     actions: frozenset[Action]
     streams: StreamMatch
 
+    def permits(self, action: Action) -> bool:
+        """Whether an action on these streams is permitted, by itself or by one that includes it."""
+        return not _INCLUDED_IN[action].isdisjoint(self.actions)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rights:
@@ -138,16 +142,13 @@ class Rights:
         """Whether an action on a stream is permitted."""
         if stream.tenant != self.tenant:
             return False
-        sufficient = _INCLUDED_IN[action]
         return any(
-            not sufficient.isdisjoint(permission.actions) and permission.streams.covers(stream.name)
-            for permission in self.permissions
+            each.permits(action) and each.streams.covers(stream.name) for each in self.permissions
         )
 
     def allow_some(self, action: Action) -> bool:
         """Whether an action is permitted on any stream."""
-        sufficient = _INCLUDED_IN[action]
-        return any(not sufficient.isdisjoint(each.actions) for each in self.permissions)
+        return any(each.permits(action) for each in self.permissions)
 
     def prefixes(self, action: Action, prefix: str) -> list[str]:
         """Return where to look for the streams below ``prefix`` on which an action is permitted.
@@ -155,11 +156,10 @@ class Rights:
         None of these is below another. A search beyond them would take longer where others have
         streams, and so tell what they are called.
         """
-        sufficient = _INCLUDED_IN[action]
         found: list[str] = []
         for each in self.permissions:
             narrowed = each.streams.narrowed(prefix)
-            if narrowed is not None and not sufficient.isdisjoint(each.actions):
+            if narrowed is not None and each.permits(action):
                 found.append(narrowed)
         kept: list[str] = []
         for one in sorted(found):

@@ -313,9 +313,10 @@ async def _healthz(request: Request) -> Response:
 
 async def _readyz(request: Request) -> Response:
     gateway = _gateway(request)
-    answer = {"status": "ok", "backend": await gateway.check_backend()}
-    if gateway.authority.needs_tokens:
-        del answer["backend"]
+    backend = await gateway.check_backend()
+    answer = {"status": "ok"}
+    if not gateway.authority.needs_tokens:
+        answer["backend"] = backend
     return JSONResponse(answer, headers=HEADERS)
 
 
