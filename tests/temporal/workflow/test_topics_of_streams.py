@@ -167,12 +167,19 @@ async def test_own_error_of_the_workflow_is_raised_first(worker: Worker, start: 
 async def test_refused_producer_does_not_end_the_stream_of_the_other_call(
     worker: Worker, start: Any, queue: ChunkQueue, settings: Settings
 ) -> None:
-    """Of two simultaneous calls on one topic one is refused; the other one is not disturbed."""
+    """Of two simultaneous calls on one topic one is refused; the other one is not disturbed.
+
+    A busy server may schedule the calls in two different milliseconds. The later one then takes the
+    stream over from the earlier one, and readers get a RESET between them.
+    """
     async with worker:
         handle = await start(TwoAtOnceOnOneTopic)
         found = await asyncio.wait_for(handle.result(), 15)
         story = outline(await read_all(handle, queue, settings))
-    [winner] = [each for each in found if isinstance(each, list)]
-    assert winner in (["one", "one"], ["two", "two"])
+    [read] = [each for each in found if isinstance(each, list)]
     assert "FencedError" in found
-    assert story == [*winner, "END"]
+    winner, refused = read[-1], {"one": "two", "two": "one"}[read[-1]]
+    assert (read, story) in (
+        ([winner, winner], [winner, winner, "END"]),
+        ([refused, winner, winner], [refused, "RESET 2", winner, winner, "END"]),
+    )

@@ -96,7 +96,8 @@ async def open_attempt_writer(
     except FencedError as exc:
         if await newest_epoch(context.queue, stream, retry) != epoch:
             raise
-        # Attempts of one call have different epochs. Two calls in one workflow task have the same.
+        # Attempts of one call have different epochs. Two calls of one workflow task have the same
+        # if Temporal scheduled them in the same millisecond.
         raise refusal(
             FencedError,
             f"stream {stream} is being written by another call of this workflow, scheduled at the "

@@ -108,7 +108,7 @@ class ExpiredChecks(Checks):
             "a listing",
         )
         chosen = [(name, each) for name in names for each in (queue, other)]
-        begun = await asyncio.gather(*(self.followed(queue, queue, other) for _ in chosen))
+        begun = [await self.followed(queue, queue, other) for _ in chosen]
         await self.expire(queue, [stream for stream, _ in begun], backend)
         late: list[str] = []
 
