@@ -159,6 +159,11 @@ class Settings(SourcedSettings):
         description="what requests without a token may do where tokens are accepted: actions, "
         "separated by commas, such as `read`; a token that is refused is never anonymous",
     )
+    gateway_trust_tenants: bool = Field(
+        default=False,
+        description="whether requests may name any tenant in their path (`/t/TENANT/...`) where no "
+        "tokens are used, so that everybody who reaches the gateway is trusted with all of them",
+    )
     gateway_host: str = Field(default="127.0.0.1", description="address that `streamq serve` binds")
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8330, description="port that `streamq serve` binds; 0 picks a free one"

@@ -40,13 +40,16 @@ def create_app(
 
     Routes:
 
-    * ``GET /streams/{name}/events``: the stream as Server-Sent Events. The start is given by
+    * ``GET /events/{name}``: the stream as Server-Sent Events. The start is given by
       the ``Last-Event-ID`` header, else ``?after=ID`` (or ``?last_event_id=``), else
       ``?from=beginning`` (default), ``?from=last`` (the latest value, and then what is live) or
       ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a stream that does not exist yet.
-    * ``GET /streams/{name}``: the status of a stream. Names are percent-encoded; a slash need not
-      be, unless clients or proxies would resolve it (``a/../b``).
+    * ``GET /story/{name}``: what is stored until now, as JSON, in pages (``?after=ID``).
+    * ``GET /streams/{name}``: the status of a stream; ``DELETE`` deletes it. Names are
+      percent-encoded; a slash need not be, unless clients or proxies would resolve it
+      (``a/../b``).
     * ``GET /streams?prefix=&limit=``: a list.
+    * ``/t/{tenant}/...``: the same for one tenant.
     * ``GET /``: a page that shows a stream as it arrives, ``/?stream=NAME``.
     * ``GET /.well-known/oauth-protected-resource``: whose tokens are accepted.
     * ``GET /healthz``: this process answers. ``GET /readyz``: the backend answers, too.

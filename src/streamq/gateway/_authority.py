@@ -6,10 +6,10 @@ Design: docs/design/access.md.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import secrets
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from streamq._errors import ConfigurationError, StreamqError
@@ -23,6 +23,7 @@ METADATA_PATH = "/.well-known/oauth-protected-resource"
 _HIDDEN = f"streamq-hidden-{secrets.token_hex(16)}/"
 _SCHEME = "bearer"
 _ACCEPTABLE = tuple(action for action in Action if action is not Action.WRITE)
+_OF_EVERYBODY = (Action.READ, Action.LIST, Action.CANCEL)
 
 
 class MissingTokenError(StreamqError):
@@ -40,8 +41,8 @@ class InsufficientScopeError(StreamqError):
 class Authority:
     """Decides for one gateway, in one event loop.
 
-    Without any issuer in the settings, every request may do everything: whoever reaches the gateway
-    is trusted, and tokens are not looked at, since a proxy in front may have its own.
+    Without any issuer in the settings, every request may do what is undone easily: whoever reaches
+    the gateway is trusted, and tokens are not looked at, since a proxy in front may have its own.
 
     Args:
         settings: The tenant, the issuers, and what is permitted without a token.
@@ -55,8 +56,14 @@ class Authority:
         self._verifier = TokenVerifier(issuers) if issuers else None
         actions = anonymous_actions(settings.gateway_anonymous)
         if not issuers and not settings.gateway_anonymous.strip():
-            actions = _ACCEPTABLE
+            actions = _OF_EVERYBODY
         self._anonymous = Rights.of_everybody(settings.tenant, actions)
+        self._trusts_tenants = settings.gateway_trust_tenants
+        if issuers and self._trusts_tenants:
+            raise ConfigurationError(
+                "STREAMQ_GATEWAY_TRUST_TENANTS and tokens exclude each other: a token has its own "
+                "tenant; unset the one that is not meant"
+            )
         self._names = [issuer.issuer for issuer in issuers]
 
     @property
@@ -64,10 +71,11 @@ class Authority:
         """Whether tokens are accepted at all; otherwise everybody may do the same."""
         return self._verifier is not None
 
-    async def rights(self, headers: Headers) -> Rights:
+    async def rights(self, request: Request) -> Rights:
         """Return what a request may do.
 
-        A token that is refused never counts as none.
+        A token that is refused never counts as none. The tenant is the token's; without tokens it
+        is the configured one, or that of the path where a setting says so.
 
         Raises:
             MissingTokenError: There is no token, and nothing is permitted without one.
@@ -75,8 +83,11 @@ class Authority:
             IssuerUnavailableError: It cannot be verified at the moment.
         """
         if self._verifier is None:
+            named = request.path_params.get("tenant")
+            if named is not None and self._trusts_tenants:
+                return dataclasses.replace(self._anonymous, tenant=named)
             return self._anonymous
-        given = headers.getlist("authorization")
+        given = request.headers.getlist("authorization")
         if not given:
             if not self._anonymous.permissions:
                 raise MissingTokenError(
@@ -138,9 +149,28 @@ def visible_stream(rights: Rights, action: Action, stream: StreamId) -> StreamId
     if rights.allow(action, stream):
         return stream
     if rights.know(stream):
-        raise InsufficientScopeError(
-            f"the token does not permit to {action} stream {stream}", stream=str(stream)
-        )
+        lacking = f"the token does not permit to {action} stream {stream}"
+        if rights.subject is None:
+            lacking = (
+                f"requests without a token may not {action} streams here; "
+                "STREAMQ_GATEWAY_ANONYMOUS lists what they may"
+            )
+        raise InsufficientScopeError(lacking, stream=str(stream))
+    return _hidden(rights, stream)
+
+
+def visible_prefix(rights: Rights, tenant: str, prefix: str) -> str:
+    """Return the prefix that is searched when a request asks for the streams of a tenant.
+
+    The streams of another tenant are not there: nothing begins with the prefix that replaces it.
+    """
+    if tenant == rights.tenant:
+        return prefix
+    return _hidden(rights, StreamId(tenant, prefix or "/")).name
+
+
+def _hidden(rights: Rights, stream: StreamId) -> StreamId:
+    """Return a stream that does not exist, under a name that nobody can guess."""
     digest = hashlib.sha256(_HIDDEN.encode() + stream.full_name.encode()).hexdigest()
     return StreamId(rights.tenant, _HIDDEN + digest)
 
