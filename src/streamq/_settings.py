@@ -159,6 +159,11 @@ class Settings(SourcedSettings):
         description="what requests without a token may do where tokens are accepted: actions, "
         "separated by commas, such as `read`; a token that is refused is never anonymous",
     )
+    gateway_ticket_key: SecretStr | None = Field(
+        default=None,
+        description="secret of at least 32 bytes, the same for all processes of a gateway, that "
+        "lets it give tickets: `POST /ticket/NAME` for a token, `?ticket=` for the events",
+    )
     gateway_trust_tenants: bool = Field(
         default=False,
         description="whether requests may name any tenant in their path (`/t/TENANT/...`) where no "

@@ -12,30 +12,28 @@ import secrets
 
 from starlette.requests import Request
 
-from streamq._errors import ConfigurationError, StreamqError
+from streamq._errors import ConfigurationError
 from streamq._events import StreamId
 from streamq._settings import Settings
-from streamq.access import DETAIL_TYPE, Action, Rights, TokenVerifier, configured_issuers
+from streamq.access import (
+    DETAIL_TYPE,
+    Action,
+    InvalidTokenError,
+    Rights,
+    TicketOffice,
+    TokenVerifier,
+    configured_issuers,
+)
+
+from ._credentials import brought_credential
+from ._error_responses import InsufficientScopeError, MissingTokenError
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
 """Where the gateway says which issuers it accepts."""
 
 _HIDDEN = f"streamq-hidden-{secrets.token_hex(16)}/"
-_SCHEME = "bearer"
 _ACCEPTABLE = tuple(action for action in Action if action is not Action.WRITE)
 _OF_EVERYBODY = (Action.READ, Action.LIST, Action.CANCEL)
-
-
-class MissingTokenError(StreamqError):
-    """A request brings no token, and may do nothing without one."""
-
-    code = "token_required"
-
-
-class InsufficientScopeError(StreamqError):
-    """A token permits something with a stream, and not what was asked for."""
-
-    code = "insufficient_scope"
 
 
 class Authority:
@@ -64,6 +62,9 @@ class Authority:
                 "STREAMQ_GATEWAY_TRUST_TENANTS and tokens exclude each other: a token has its own "
                 "tenant; unset the one that is not meant"
             )
+        key = settings.gateway_ticket_key
+        self.tickets = None if key is None else TicketOffice(key.get_secret_value())
+        """Issues and accepts tickets, if that is wanted."""
         self._names = [issuer.issuer for issuer in issuers]
 
     @property
@@ -71,11 +72,15 @@ class Authority:
         """Whether tokens are accepted at all; otherwise everybody may do the same."""
         return self._verifier is not None
 
-    async def rights(self, request: Request) -> Rights:
+    async def rights(self, request: Request, *, takes_ticket: bool = False) -> Rights:
         """Return what a request may do.
 
         A token that is refused never counts as none. The tenant is the token's; without tokens it
         is the configured one, or that of the path where a setting says so.
+
+        Args:
+            request: The request.
+            takes_ticket: Whether a ticket is accepted for it.
 
         Raises:
             MissingTokenError: There is no token, and nothing is permitted without one.
@@ -87,19 +92,18 @@ class Authority:
             if named is not None and self._trusts_tenants:
                 return dataclasses.replace(self._anonymous, tenant=named)
             return self._anonymous
-        given = request.headers.getlist("authorization")
-        if not given:
+        brought = brought_credential(request)
+        if brought is None:
             if not self._anonymous.permissions:
                 raise MissingTokenError(
                     "this needs a token: send it in the header Authorization, after the word Bearer"
                 )
             return self._anonymous
-        scheme, _, token = given[0].strip().partition(" ")
-        if len(given) > 1 or scheme.lower() != _SCHEME or not token.strip():
-            raise MissingTokenError(
-                "the header Authorization has to be given once: the word Bearer, and a token"
-            )
-        return await self._verifier.verify(token.strip())
+        if brought.kind != "ticket":
+            return await self._verifier.verify(brought.text)
+        if self.tickets is None or not takes_ticket:
+            raise InvalidTokenError("a ticket is not accepted here")
+        return self.tickets.accept(brought.text)
 
     def metadata(self, request: Request) -> dict[str, object]:
         """Return which issuers' tokens are accepted, by RFC 9728."""

@@ -126,6 +126,10 @@ class Gateway:
         """Return the name of the client of a request, by its ASGI scope."""
         return self._clients.name(scope)
 
+    def is_https(self, scope: Any) -> bool:
+        """Whether a request came by HTTPS, by its ASGI scope, or to a trusted proxy."""
+        return self._clients.is_https(scope)
+
     async def enter(self, scope: Any) -> None:
         """Wait until a request may begin: one after the other, in rotation over clients.
 

@@ -26,8 +26,10 @@ from ._handlers._deletion import delete_stream
 from ._handlers._events import send_events
 from ._handlers._listing import send_list
 from ._handlers._service import send_healthz, send_metadata, send_readyz
+from ._handlers._session import send_session
 from ._handlers._status import send_status
 from ._handlers._story import send_story
+from ._handlers._ticket import send_ticket
 from ._loops import gateway_of
 from ._page import page_routes
 from ._parameters import stream_of
@@ -61,6 +63,7 @@ def routes() -> list[Route]:
         Route("/healthz", send_healthz, methods=["GET"]),
         Route("/readyz", send_readyz, methods=["GET"]),
         Route(METADATA_PATH, send_metadata, methods=["GET"]),
+        Route("/session", send_session, methods=["POST", "DELETE"]),
         *_stream_routes(""),
         *_stream_routes("/t/{tenant}"),
     ]
@@ -72,6 +75,7 @@ def _stream_routes(prefix: str) -> list[Route]:
         Route(f"{prefix}/streams", _literal(send_list), methods=["GET"]),
         _route("GET", f"{prefix}/events", send_events),
         _route("GET", f"{prefix}/story", send_story),
+        _route("POST", f"{prefix}/ticket", send_ticket),
         Route(f"{prefix}/streams/{_NAME}", _one, methods=["GET", "DELETE"]),
     ]
 
@@ -113,7 +117,8 @@ async def _one(request: Request) -> Response:
 
 
 async def _answer(request: Request, name: str, handler: _Handler) -> Response:
-    rights = await gateway_of(request).authority.rights(request)
+    authority = gateway_of(request).authority
+    rights = await authority.rights(request, takes_ticket=handler is send_events)
     stream = stream_of(request, rights, name)
     try:
         return await handler(request, stream, rights)

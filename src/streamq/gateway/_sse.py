@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 
-from ._error_responses import Problem
+from ._error_responses import SAFE_HEADERS, Problem
 from ._follower import Follower
 from ._frames import HEARTBEAT, encode_error, encode_opening, encode_reconnect
 from ._gateway import Gateway
@@ -38,7 +38,7 @@ HEADERS = {
     # it, to proxies (compression of Express, CDNs) and to middleware that asks for an encoding.
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
-    "X-Content-Type-Options": "nosniff",
+    **SAFE_HEADERS,
 }
 
 

@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse, Response
 from streamq.access import Action, Rights
 from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, StreamInfo
-from streamq.gateway._authority import InsufficientScopeError, visible_prefix
-from streamq.gateway._error_responses import HEADERS
+from streamq.gateway._authority import visible_prefix
+from streamq.gateway._error_responses import HEADERS, InsufficientScopeError
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._parameters import number, tenant_of
 
