@@ -221,6 +221,17 @@ class BufferFullError(StreamqError):
     retryable = True
 
 
+class QuotaError(StreamqError):
+    """A tenant, or the holder of a token, has taken all that its quota permits.
+
+    ``retryable`` says whether it may have more later: another writer may end, while what one
+    attempt may send is used up for good.
+    """
+
+    code = "quota"
+    retryable = True
+
+
 class NotAwaitedError(StreamqError):
     """Chunks were lost because calls of ``send_chunk`` were never awaited."""
 

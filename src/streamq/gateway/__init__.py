@@ -31,7 +31,8 @@ except ModuleNotFoundError as exc:
 
 from ._app import create_app
 from ._descriptors import raise_descriptor_limit
-from ._gateway import Gateway, GatewayStatistics
+from ._gateway import Gateway
+from ._gateway_statistics import GatewayStatistics
 from ._options import GatewayOptions
 from ._server import GatewayServer, serve
 

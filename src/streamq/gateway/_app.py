@@ -210,7 +210,7 @@ async def _one(request: Request) -> Response:
     try:
         if wanted:
             return await _events(request, stream, rights)
-        return await _status(request, visible_stream(rights, Action.DESCRIBE, stream))
+        return await _status(request, visible_stream(rights, Action.DESCRIBE, stream), rights)
     except StreamNotFoundError as exc:  # a driver's message may contain hosts or paths
         raise StreamNotFoundError(f"there is no stream {stream}", stream=str(stream)) from exc
 
@@ -221,7 +221,7 @@ async def _events(request: Request, asked: StreamId, rights: Rights) -> Response
     after = _start(request)
     wait = request.query_params.get("wait")
     wait_seconds = 0.0 if wait is None else _number("wait", wait, _MAX_WAIT_SECONDS)
-    client = gateway.client_of(request.scope)
+    client = gateway.client_of(request.scope, rights)
     follow = gateway.follow(stream, after, may_be_missing=wait is not None, client=client)
     try:
         follower = await follow_unless_gone(gateway, request.receive, follow)
@@ -240,9 +240,9 @@ async def _events(request: Request, asked: StreamId, rights: Rights) -> Response
     )
 
 
-async def _status(request: Request, stream: StreamId) -> Response:
+async def _status(request: Request, stream: StreamId, rights: Rights) -> Response:
     gateway = _gateway(request)
-    async with gateway.questions.ask(gateway.client_of(request.scope)) as queue:
+    async with gateway.questions.ask(gateway.client_of(request.scope, rights)) as queue:
         status = await describe(stream, queue=queue, settings=gateway.brief_settings)
     return JSONResponse(
         {
@@ -271,7 +271,8 @@ async def _list(request: Request) -> Response:
     rights = await _rights(request)
     if not rights.allow_some(Action.LIST):
         raise InsufficientScopeError("the token does not permit to list streams")
-    async with gateway.questions.ask(gateway.client_of(request.scope), is_list=True) as queue:
+    client = gateway.client_of(request.scope, rights)
+    async with gateway.questions.ask(client, is_list=True) as queue:
         found = await _found(queue, rights, prefix)
     # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
