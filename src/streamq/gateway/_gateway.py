@@ -132,10 +132,9 @@ class Gateway:
             memory_bytes=self._rings.used + catch_up.cache.size_bytes,
         )
 
-    def client_of(self, scope: Any, rights: Rights | None = None) -> Client:
-        """Return the client of a request, by its ASGI scope and, once known, its rights."""
-        name = self._clients.name(scope)
-        return Client(name) if rights is None else Client(name, rights.tenant, rights.subject)
+    def client_of(self, scope: Any, rights: Rights) -> Client:
+        """Return the client of a request, by its ASGI scope and its rights."""
+        return Client(self._clients.name(scope), rights.tenant, rights.subject)
 
     async def enter(self, scope: Any) -> None:
         """Wait until a request may begin: one after the other, in rotation over clients.
@@ -143,7 +142,7 @@ class Gateway:
         Raises:
             GatewayLimitError: It may not within 50 s.
         """
-        await self._gate.enter(self.client_of(scope))
+        await self._gate.enter(Client(self._clients.name(scope)))
 
     async def open(self) -> ChunkQueue:
         """Return the queue of live events; open the configured one if necessary.
