@@ -23,6 +23,7 @@ Each class below names the situation and stands under its base class::
             ForeignLoopError
         ChunkTooLargeError
         BufferFullError
+        QuotaError
         NotAwaitedError
         ReplayError
         SerializationError

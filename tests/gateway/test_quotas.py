@@ -154,7 +154,7 @@ async def test_lists_of_a_tenant_wait_in_turn(
     assert await listed("another", "192.0.2.3") == ["a"]
     assert not second.done()
     block.release()
-    assert await asyncio.gather(first, second) == [["a"], ["a"]]
+    assert [await first, await second] == [["a"], ["a"]]
 
 
 async def test_pages_of_a_tenant_are_read_in_turn(
