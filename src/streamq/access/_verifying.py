@@ -95,6 +95,11 @@ class TokenVerifier:
             expires_at=_moment(claims, "exp"),
         )
 
+    @property
+    def issuers(self) -> Collection[Issuer]:
+        """The issuers."""
+        return self._issuers.values()
+
     def twin(self) -> TokenVerifier:
         """Return another one for another event loop: same issuers, and keys as they are now."""
         issuers = [replace(each, keys=each.keys.twin()) for each in self._issuers.values()]
@@ -124,7 +129,7 @@ class TokenVerifier:
         if expires_at <= now:
             raise InvalidTokenError(f"the token expired {now - expires_at:.0f} s ago")
         most = issuer.max_lifetime_seconds
-        if most is not None and expires_at > now + most:
+        if most is not None and expires_at > min(now, _moment(claims, "iat")) + most:
             raise InvalidTokenError(f"the token is valid for longer than {most:g} s")
         if _moment(claims, "iat") > now + _SKEW_SECONDS:
             raise InvalidTokenError("the token was issued in the future (iat): compare the clocks")

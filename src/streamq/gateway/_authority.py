@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import secrets
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -15,7 +16,16 @@ from starlette.requests import Request
 from streamq._errors import ConfigurationError, StreamqError
 from streamq._events import StreamId
 from streamq._settings import Settings
-from streamq.access import DETAIL_TYPE, Action, Rights, TokenVerifier, configured_issuers
+from streamq.access import (
+    DETAIL_TYPE,
+    Action,
+    Issuer,
+    Rights,
+    TokenVerifier,
+    configured_issuers,
+)
+
+from ._revocations import Revocations
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
 """Where the gateway says which issuers it accepts."""
@@ -58,11 +68,18 @@ class Authority:
             actions = _ACCEPTABLE
         self._anonymous = Rights.of_everybody(settings.tenant, actions)
         self._names = [issuer.issuer for issuer in issuers]
+        self.revocations: Revocations
+        """Knows which tokens were revoked. The gateway sets it, as it has the backend."""
 
     @property
     def needs_tokens(self) -> bool:
         """Whether tokens are accepted at all; otherwise everybody may do the same."""
         return self._verifier is not None
+
+    @property
+    def issuers(self) -> Collection[Issuer]:
+        """The issuers whose tokens are accepted."""
+        return () if self._verifier is None else self._verifier.issuers
 
     async def rights(self, headers: Headers) -> Rights:
         """Return what a request may do.
@@ -73,6 +90,7 @@ class Authority:
             MissingTokenError: There is no token, and nothing is permitted without one.
             InvalidTokenError: The token is refused.
             IssuerUnavailableError: It cannot be verified at the moment.
+            RevocationsUnknownError: It may have been revoked.
         """
         if self._verifier is None:
             return self._anonymous
@@ -88,7 +106,9 @@ class Authority:
             raise MissingTokenError(
                 "the header Authorization has to be given once: the word Bearer, and a token"
             )
-        return await self._verifier.verify(token.strip())
+        rights = await self._verifier.verify(token.strip())
+        await self.revocations.check(rights)
+        return rights
 
     def metadata(self, request: Request) -> dict[str, object]:
         """Return which issuers' tokens are accepted, by RFC 9728."""

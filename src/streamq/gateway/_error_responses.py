@@ -26,6 +26,7 @@ from streamq.access import InvalidTokenError, IssuerUnavailableError
 
 from ._authority import InsufficientScopeError, MissingTokenError
 from ._clients import ClientLimitError, GatewayLimitError
+from ._revocations import RevocationImpossibleError, RevocationsUnknownError
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """Headers of every answer that is JSON."""
@@ -50,6 +51,8 @@ _PUBLIC: dict[type[StreamqError], int] = {
     InvalidTokenError: 401,
     InsufficientScopeError: 403,
     IssuerUnavailableError: 503,
+    RevocationsUnknownError: 503,
+    RevocationImpossibleError: 501,
 }
 
 _REPLACED: dict[type[StreamqError], tuple[int, str]] = {

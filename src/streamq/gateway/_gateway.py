@@ -32,6 +32,7 @@ from ._pages import ReadPlace
 from ._places import EventPlace, NamedPlace
 from ._questions import Questions
 from ._queues import Queues
+from ._revocations import Revocations
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
 
@@ -107,6 +108,9 @@ class Gateway:
         self._gate = Gate()
         self.authority = authority or Authority(settings)
         """Decides what a request may do."""
+        self.revocations = Revocations(self._queues, settings, self.authority.needs_tokens)
+        """Knows which tokens were revoked."""
+        self.authority.revocations = self.revocations
         self.questions = Questions(self._queues, options)
         """Asks the backend about streams."""
         self._held = Bound(
@@ -181,6 +185,7 @@ class Gateway:
         await close_all(
             self._stop_watcher,
             self._close_hubs,
+            self.revocations.aclose,
             self._catch_up.aclose,
             self.authority.aclose,
             self._queues.aclose,
@@ -191,6 +196,7 @@ class Gateway:
     async def running(self) -> AsyncIterator[None]:
         """Open the queue on entry, and close everything on exit."""
         await self.open()
+        self.revocations.start()
         try:
             yield
         finally:

@@ -23,6 +23,7 @@ from ._authority import METADATA_PATH
 from ._error_responses import BadRequestError
 from ._handlers._events import send_events
 from ._handlers._listing import send_list
+from ._handlers._revocations import send_revocation
 from ._handlers._service import send_healthz, send_metadata, send_readyz
 from ._handlers._status import send_status
 from ._loops import gateway_of
@@ -55,6 +56,7 @@ def routes() -> list[Route]:
         Route("/healthz", send_healthz, methods=["GET"]),
         Route("/readyz", send_readyz, methods=["GET"]),
         Route(METADATA_PATH, send_metadata, methods=["GET"]),
+        Route("/revocations", send_revocation, methods=["POST"]),
         Route("/streams", send_list, methods=["GET"]),
         Route("/streams/{name:streamq_name}", _one, methods=["GET"]),
     ]
