@@ -125,7 +125,7 @@ async def _read_one(port: int, name: str, found: _Found) -> None:
 
 
 def _request(name: str, query: str) -> bytes:
-    path = f"/streams/{urllib.parse.quote(name, safe='')}/events?{query}"
+    path = f"/events/{urllib.parse.quote(name, safe='')}?{query}"
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
 
 

@@ -165,6 +165,16 @@ class Settings(SourcedSettings):
         description="how long the gateway goes on accepting tokens while it cannot learn from the "
         "backend which ones were revoked",
     )
+    gateway_ticket_key: SecretStr | None = Field(
+        default=None,
+        description="secret of at least 32 bytes, the same for all processes of a gateway, that "
+        "lets it give tickets: `POST /ticket/NAME` for a token, `?ticket=` for the events",
+    )
+    gateway_trust_tenants: bool = Field(
+        default=False,
+        description="whether requests may name any tenant in their path (`/t/TENANT/...`) where no "
+        "tokens are used, so that everybody who reaches the gateway is trusted with all of them",
+    )
     gateway_host: str = Field(default="127.0.0.1", description="address that `streamq serve` binds")
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8330, description="port that `streamq serve` binds; 0 picks a free one"

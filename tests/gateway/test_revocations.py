@@ -157,6 +157,42 @@ async def test_a_revoked_token_ends_on_every_replica(settings: Settings) -> None
             assert await later.status(other) == 200
 
 
+async def test_a_ticket_and_a_cookie_end_with_their_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are made from it, and a browser would go on with them."""
+    monkeypatch.setenv("STREAMQ_SQLITE_PATH", str(tmp_path / "streams.db"))
+    settings = settings_of("sqlite", gateway_ticket_key=new_secret())
+    token = token_of(settings)
+    async with stream(settings), replica(settings) as one:
+        given = await one.client.post("/ticket/a", headers=bearer(token))
+        path = f"/{given.json()['path']}"
+        begun = asyncio.Event()
+
+        async def last() -> str:
+            name = ""
+            async with aconnect_sse(one.client, "GET", path) as source:
+                async for event in source.aiter_sse():
+                    name = event.event
+                    begun.set()
+            return name
+
+        reading = asyncio.create_task(last())
+        page = {"Sec-Fetch-Site": "same-origin"}
+        await one.client.post("/session", headers=bearer(token))
+        assert (await one.client.get("/streams/a", headers=page)).status_code == 200
+        async with asyncio.timeout(_LIMIT):
+            await begun.wait()
+            await revoke_token(token, settings=settings)
+            assert await reading == "revoked"
+        for answer in (
+            await one.client.get(path),
+            await one.client.get("/streams/a", headers=page),
+        ):
+            assert (answer.status_code, answer.json()["error"]) == (401, "invalid_token")
+            assert "revoked" in answer.json()["message"]
+
+
 async def test_what_a_subject_got_before_a_moment_ends(settings: Settings) -> None:
     """A stolen device: all its tokens at once, by whatever they permit; later ones are new."""
     tokens = [token_of(settings, subject="ada"), token_of(settings, subject="ada")]
@@ -273,7 +309,7 @@ async def test_forged_records_change_nothing(settings: Settings) -> None:
             assert await later.status(token) == 200
 
 
-async def test_a_tenant_cannot_have_the_name(settings: Settings) -> None:
+async def test_a_tenant_cannot_have_the_name(settings: Settings, queue: WatchedQueue) -> None:
     """Otherwise its users could list and read what others revoke, and revoke what is theirs."""
     with pytest.raises(ConfigurationError, match="reserved"):
         load_settings(tenant=SYSTEM_TENANT)
@@ -281,6 +317,18 @@ async def test_a_tenant_cannot_have_the_name(settings: Settings) -> None:
         token_of(settings, tenant=SYSTEM_TENANT)
     with pytest.raises(ConfigurationError):
         await revoke_subject("ada", tenant=SYSTEM_TENANT, settings=settings)
+    trusting = load_settings(backend="memory", gateway_trust_tenants=True)
+    app = create_app(queue, trusting)
+    async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
+        for verb, path in [
+            ("GET", "streams"),
+            ("GET", "streams/revocations/1"),
+            ("GET", "events/revocations/1"),
+            ("GET", "story/revocations/1"),
+            ("DELETE", "streams/revocations/1"),
+        ]:
+            answer = await client.request(verb, f"/t/{SYSTEM_TENANT}/{path}")
+            assert (answer.status_code, answer.json()["error"]) == (400, "bad_request")
 
 
 async def test_the_log_does_not_grow_for_ever(settings: Settings) -> None:

@@ -9,12 +9,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq._settings import Settings
+from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import retry_policy
 from streamq.reading._tail import read_latest
@@ -35,6 +35,7 @@ from ._queues import Queues
 from ._revocations import Revocations
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
+from ._statistics import GatewayStatistics
 
 
 class Stoppable(Protocol):
@@ -42,29 +43,6 @@ class Stoppable(Protocol):
 
     def stop(self) -> None:
         """End the connection now, in an orderly way."""
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayStatistics:
-    """Counters of the gateway.
-
-    Attributes:
-        streams: Streams that are being read, or were until a few seconds ago.
-        connections: Open SSE connections.
-        waiting: How many of them wait for a stream that does not exist.
-        lingering: Streams that stay open after their last client left.
-        page_reads: Pages that are being read for clients that catch up.
-        page_waits: Pages that wait for their turn to be read.
-        memory_bytes: Memory of encoded events, about.
-    """
-
-    streams: int
-    connections: int
-    waiting: int = 0
-    lingering: int = 0
-    page_reads: int = 0
-    page_waits: int = 0
-    memory_bytes: int = 0
 
 
 class Gateway:
@@ -151,6 +129,10 @@ class Gateway:
     def client_of(self, scope: Any) -> str:
         """Return the name of the client of a request, by its ASGI scope."""
         return self._clients.name(scope)
+
+    def is_https(self, scope: Any) -> bool:
+        """Whether a request came by HTTPS, by its ASGI scope, or to a trusted proxy."""
+        return self._clients.is_https(scope)
 
     async def enter(self, scope: Any) -> None:
         """Wait until a request may begin: one after the other, in rotation over clients.
@@ -297,6 +279,21 @@ class Gateway:
             return None
         self._join(hub)
         return Follower(hub, begin, latest, self._catch_up, client, connection, waiting)
+
+    async def delete(self, stream: StreamId, client: str) -> None:
+        """Delete a stream, also one that is not there; who follows it here gets an error at once.
+
+        Raises:
+            GatewayLimitError: The backend could not be asked in time.
+            StreamqError: The backend refuses; calling again removes what is left.
+        """
+        async with self.questions.ask(client) as queue:
+            retry = retry_policy(self.brief_settings, queue, stream)
+            await retry.run(lambda: calling.delete(queue, stream))
+        hub = self._hubs.get(stream)
+        if hub is not None and hub.has_appeared:
+            gone = f"stream {stream} is gone: it was deleted"
+            hub.fail(StreamNotFoundError(gone, stream=str(stream)))
 
     def leave(self, follower: Follower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""

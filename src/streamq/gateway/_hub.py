@@ -280,6 +280,14 @@ class Hub:
         if is_other:
             raise began_again(self.stream, after)
 
+    def fail(self, failure: StreamqError) -> None:
+        """Stop reading because of an error, which every client gets."""
+        if self.failure is None:
+            self.failure = failure
+        if self._task is not None:
+            self._task.cancel()
+        self._announce()
+
     async def aclose(self) -> None:
         """Stop reading, and free the ring. Remaining clients get ``ClosedError``."""
         self._budget.remove(self.ring)

@@ -19,7 +19,7 @@ from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
 from streamq.access import Rights
 
-from ._error_responses import Problem
+from ._error_responses import SAFE_HEADERS, Problem
 from ._follower import Follower
 from ._frames import HEARTBEAT, REVOKED_EVENT, encode_error, encode_opening, encode_reconnect
 from ._gateway import Gateway
@@ -40,7 +40,7 @@ HEADERS = {
     # it, to proxies (compression of Express, CDNs) and to middleware that asks for an encoding.
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
-    "X-Content-Type-Options": "nosniff",
+    **SAFE_HEADERS,
 }
 
 

@@ -16,8 +16,7 @@ from streamq._errors import ConfigurationError
 from streamq.access import Issuer, Rights
 from streamq.access._revocations import Revocation
 from streamq.access._revoking import subject_revocation, token_revocation
-from streamq.gateway._authority import InsufficientScopeError
-from streamq.gateway._error_responses import HEADERS, BadRequestError
+from streamq.gateway._error_responses import HEADERS, BadRequestError, InsufficientScopeError
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._revocations import EFFECTIVE_SECONDS, RevocationImpossibleError
 
@@ -28,7 +27,7 @@ _FIELDS = {"jti", "subject", "issuer", "before", "expires_at"}
 async def send_revocation(request: Request) -> Response:
     """Revoke what the body says, in the tenant of the request, and answer when it is stored."""
     gateway = gateway_of(request)
-    rights = await gateway.authority.rights(request.headers)
+    rights = await gateway.authority.rights(request)
     if not gateway.authority.needs_tokens:
         raise RevocationImpossibleError(
             "this gateway takes no tokens, so there is nothing to revoke: configure a key or an "
