@@ -26,6 +26,7 @@ from streamq.access import InvalidTokenError, IssuerUnavailableError
 
 from ._clients import ClientLimitError, GatewayLimitError
 from ._revocations import RevocationImpossibleError, RevocationsUnknownError
+from ._stopping import NotStoppableError, StopUnavailableError, TemporalUnavailableError
 
 SAFE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -72,6 +73,9 @@ _PUBLIC: dict[type[StreamqError], int] = {
     IssuerUnavailableError: 503,
     RevocationsUnknownError: 503,
     RevocationImpossibleError: 501,
+    NotStoppableError: 409,
+    StopUnavailableError: 501,
+    TemporalUnavailableError: 503,
 }
 
 _REPLACED: dict[type[StreamqError], tuple[int, str]] = {

@@ -36,6 +36,7 @@ from ._revocations import Revocations
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
 from ._statistics import GatewayStatistics
+from ._stopping import Stopping
 
 
 class Stoppable(Protocol):
@@ -89,6 +90,8 @@ class Gateway:
         self.revocations = Revocations(self._queues, settings, self.authority.needs_tokens)
         """Knows which tokens were revoked."""
         self.authority.revocations = self.revocations
+        self.stopping = Stopping(settings)
+        """Cancels in Temporal what produces a stream."""
         self.questions = Questions(self._queues, options)
         """Asks the backend about streams."""
         self._held = Bound(

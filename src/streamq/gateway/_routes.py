@@ -22,6 +22,7 @@ from streamq.access import Rights
 
 from ._authority import METADATA_PATH
 from ._error_responses import BadRequestError
+from ._handlers._cancellation import cancel_producer
 from ._handlers._deletion import delete_stream
 from ._handlers._events import send_events
 from ._handlers._listing import send_list
@@ -78,6 +79,7 @@ def _stream_routes(prefix: str) -> list[Route]:
         _route("GET", f"{prefix}/events", send_events),
         _route("GET", f"{prefix}/story", send_story),
         _route("POST", f"{prefix}/ticket", send_ticket),
+        _route("POST", f"{prefix}/cancel", cancel_producer),
         Route(f"{prefix}/streams/{_NAME}", _one, methods=["GET", "DELETE"]),
     ]
 
