@@ -83,13 +83,23 @@ class Browser:
 
 
 @asynccontextmanager
-async def running_browser(profile_folder: Path) -> AsyncIterator[Browser]:
+async def running_browser(profile_folder: Path, *more: str) -> AsyncIterator[Browser]:
     """Run a browser until the context ends; skips the test where there is none."""
     binary = program(*_NAMES, package="chromium")
     redirect = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null'
     profile = f"--user-data-dir={profile_folder}"
     process = await asyncio.create_subprocess_exec(
-        *("sh", "-c", redirect, "sh", binary, *_ARGUMENTS, profile, "--remote-debugging-pipe"),
+        *(
+            "sh",
+            "-c",
+            redirect,
+            "sh",
+            binary,
+            *_ARGUMENTS,
+            profile,
+            *more,
+            "--remote-debugging-pipe",
+        ),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -16,7 +16,7 @@ From the outside in:
   ``_catch_up``: reads the others, in pages.
 * ``_ring``, ``_pages``, ``_frames``, ``_places``: encoded events in memory, and their places.
 * ``_clients``, ``_questions``, ``_turns``, ``_pacer``: bounds, and who comes next; ``_options``
-  has their values, ``_statistics`` what is counted.
+  has their values.
 * ``_stopping``: cancels in Temporal what produces a stream.
 * ``_revocations``: which tokens were revoked, and the connections that end for it.
 * ``_failure_log``, ``_log_limit``: what is logged, and how often.
@@ -37,9 +37,9 @@ except ModuleNotFoundError as exc:
 from ._app import create_app
 from ._descriptors import raise_descriptor_limit
 from ._gateway import Gateway
+from ._gateway_statistics import GatewayStatistics
 from ._options import GatewayOptions
 from ._server import GatewayServer, serve
-from ._statistics import GatewayStatistics
 
 __all__ = [
     "Gateway",

@@ -141,7 +141,7 @@ class _InTurn:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             gateway = self._gateways.current()
-            scope[HTTPS] = gateway.is_https(scope)
+            scope[HTTPS] = gateway.clients.is_https(scope)
             try:
                 receive = await enter_unless_gone(gateway, scope, receive)
             except ClientGoneError:

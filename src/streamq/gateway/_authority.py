@@ -27,7 +27,7 @@ from streamq.access import (
     configured_issuers,
 )
 
-from ._credentials import brought_credential
+from ._credentials import HTTPS, brought_credential
 from ._error_responses import InsufficientScopeError, MissingTokenError
 from ._revocations import Revocations
 
@@ -151,6 +151,8 @@ def metadata_url(request: Request) -> str:
 def _own_url(request: Request) -> str:
     """Return the address of the gateway; it may be below that of what has mounted it."""
     own = {**request.scope, "app_root_path": request.scope.get("root_path", "")}
+    if own.get(HTTPS):
+        own["scheme"] = "https"
     return str(Request(own).base_url)
 
 

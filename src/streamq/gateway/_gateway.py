@@ -8,23 +8,25 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, Protocol
 
 from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq._settings import Settings
-from streamq.calling import _calls as calling
+from streamq.access import Rights
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import retry_policy
+from streamq.quotas import load_quotas
 from streamq.reading._tail import read_latest
 
 from ._authority import Authority
 from ._catch_up import CatchUp
-from ._clients import Bound, Clients
+from ._clients import Bound, Client, Clients
 from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
+from ._gateway_statistics import GatewayStatistics
 from ._hub import OPEN_RETRY_SECONDS, Hub, Place, locate
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
@@ -32,11 +34,13 @@ from ._pages import ReadPlace
 from ._places import EventPlace, NamedPlace
 from ._questions import Questions
 from ._queues import Queues
+from ._reader_quotas import ReaderQuotas
 from ._revocations import Revocations
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
-from ._statistics import GatewayStatistics
 from ._stopping import Stopping
+
+_NO_CLIENT = Client("")
 
 
 class Stoppable(Protocol):
@@ -72,7 +76,8 @@ class Gateway:
         self.options = options
         share = options.share
         self._queues = Queues(queue, settings)
-        self._clients = Clients(options.trusted_proxies)
+        self.clients = Clients(options.trusted_proxies)
+        """Tells clients apart."""
         self._hubs: dict[StreamId, Hub] = {}
         self._lingering: OrderedDict[Hub, None] = OrderedDict()
         self.failures = FailureLog()
@@ -83,7 +88,10 @@ class Gateway:
         self._watch = ServerWatch()
         self._room: int | None = options.max_connections
         self._rings = RingBudget(options.rings_bytes)
-        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer())
+        self.quotas = ReaderQuotas(load_quotas(settings))
+        """What tenants and subjects may take."""
+        quotas = self.quotas
+        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), quotas)
         self._gate = Gate()
         self.authority = authority or Authority(settings)
         """Decides what a request may do."""
@@ -92,10 +100,13 @@ class Gateway:
         self.authority.revocations = self.revocations
         self.stopping = Stopping(settings)
         """Cancels in Temporal what produces a stream."""
-        self.questions = Questions(self._queues, options)
+        self.questions = Questions(self._queues, options, quotas)
         """Asks the backend about streams."""
         self._held = Bound(
-            "open event streams", lambda: self.max_connections, lambda: share(self.max_connections)
+            "open event streams",
+            lambda: self.max_connections,
+            lambda: share(self.max_connections),
+            quotas.shares("connections"),
         )
         self._awaited = Bound(
             "connections that wait for a stream",
@@ -129,13 +140,9 @@ class Gateway:
             memory_bytes=self._rings.used + catch_up.cache.size_bytes,
         )
 
-    def client_of(self, scope: Any) -> str:
-        """Return the name of the client of a request, by its ASGI scope."""
-        return self._clients.name(scope)
-
-    def is_https(self, scope: Any) -> bool:
-        """Whether a request came by HTTPS, by its ASGI scope, or to a trusted proxy."""
-        return self._clients.is_https(scope)
+    def client_of(self, scope: Any, rights: Rights) -> Client:
+        """Return the client of a request, by its ASGI scope and its rights."""
+        return Client(self.clients.name(scope), rights.tenant, rights.subject)
 
     async def enter(self, scope: Any) -> None:
         """Wait until a request may begin: one after the other, in rotation over clients.
@@ -143,7 +150,7 @@ class Gateway:
         Raises:
             GatewayLimitError: It may not within 50 s.
         """
-        await self._gate.enter(self.client_of(scope))
+        await self._gate.enter(Client(self.clients.name(scope)))
 
     async def open(self) -> ChunkQueue:
         """Return the queue of live events; open the configured one if necessary.
@@ -219,7 +226,7 @@ class Gateway:
         after: EventPlace | NamedPlace,
         *,
         may_be_missing: bool = False,
-        client: str = "",
+        client: Client = _NO_CLIENT,
     ) -> Follower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
@@ -230,7 +237,7 @@ class Gateway:
             after: The last event that the client has; ``"last"`` for the latest value, ``"tail"``
                 for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
-            client: Name of the client, from :meth:`client_of`.
+            client: The client, from :meth:`client_of`.
 
         Returns:
             A follower, or ``None`` if the client already has the end of the stream.
@@ -238,6 +245,7 @@ class Gateway:
         Raises:
             ClientLimitError: The client follows too many streams.
             GatewayLimitError: All clients together do.
+            QuotaError: Its tenant, or the holder of its token, does.
             StreamNotFoundError: The stream does not exist.
             CursorError: The client names an event that the stream does not have, or one of an
                 earlier stream of this name.
@@ -246,11 +254,13 @@ class Gateway:
 
         Cancellation: leaves nothing behind.
         """
-        connection = self._held.take(client)
+        held = ExitStack()
+        held.callback(self._held.take(client).release)
         waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
         begin = after if isinstance(after, EventPlace) else EventPlace(0)
         try:
+            held.callback(self.quotas.follow(client, stream).release)
             queue = await self.open()
             hub = self._usable_hub(stream)
             if hub is None or not hub.knows(after):
@@ -273,26 +283,18 @@ class Gateway:
                 hub.check_life(after)
                 hub.check_offset(after.offset)
         except BaseException:
-            connection.release()
+            held.close()
             if waiting is not None:
                 waiting.release()
             raise
         if hub.has_end(begin.offset):
-            connection.release()
+            held.close()
             return None
         self._join(hub)
-        return Follower(hub, begin, latest, self._catch_up, client, connection, waiting)
+        return Follower(hub, begin, latest, self._catch_up, client, held, waiting)
 
-    async def delete(self, stream: StreamId, client: str) -> None:
-        """Delete a stream, also one that is not there; who follows it here gets an error at once.
-
-        Raises:
-            GatewayLimitError: The backend could not be asked in time.
-            StreamqError: The backend refuses; calling again removes what is left.
-        """
-        async with self.questions.ask(client) as queue:
-            retry = retry_policy(self.brief_settings, queue, stream)
-            await retry.run(lambda: calling.delete(queue, stream))
+    def end_readers(self, stream: StreamId) -> None:
+        """Report to all who follow a stream here that it was deleted."""
         hub = self._hubs.get(stream)
         if hub is not None and hub.has_appeared:
             gone = f"stream {stream} is gone: it was deleted"
@@ -309,7 +311,7 @@ class Gateway:
         task.add_done_callback(self._tasks.discard)
 
     async def _look(
-        self, stream: StreamId, client: str, after: EventPlace | NamedPlace
+        self, stream: StreamId, client: Client, after: EventPlace | NamedPlace
     ) -> tuple[Place, ReadPlace | None]:
         """Return where a stream stands, and the place before its latest value if that was asked.
 

@@ -17,6 +17,7 @@ from streamq._events import StreamId
 from streamq._executions import execution_of
 from streamq.access import Action, Rights
 from streamq.gateway._authority import visible_stream
+from streamq.gateway._clients import Client
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._gateway import Gateway
 from streamq.gateway._loops import gateway_of
@@ -41,7 +42,8 @@ async def cancel_producer(request: Request, asked: StreamId, rights: Rights) -> 
         raise StreamNotFoundError(f"there is no stream {asked}", stream=str(asked))
     wait = request.query_params.get("wait")
     wait_seconds = _WAIT_SECONDS if wait is None else number("wait", wait, _MAX_WAIT_SECONDS)
-    gateway, client = gateway_of(request), gateway_of(request).client_of(request.scope)
+    gateway = gateway_of(request)
+    client = gateway.client_of(request.scope, rights)
     execution = execution_of(asked.name)
     if execution is None:
         raise NotStoppableError(
@@ -68,7 +70,7 @@ async def cancel_producer(request: Request, asked: StreamId, rights: Rights) -> 
 
 
 async def _ended(
-    gateway: Gateway, client: str, stream: StreamId, seconds: float
+    gateway: Gateway, client: Client, stream: StreamId, seconds: float
 ) -> StreamStatus | None:
     """Return how a stream stands when it has ended, or when the time is over."""
     until = time.monotonic() + seconds
@@ -82,7 +84,7 @@ async def _ended(
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
-async def _status(gateway: Gateway, client: str, stream: StreamId) -> StreamStatus | None:
+async def _status(gateway: Gateway, client: Client, stream: StreamId) -> StreamStatus | None:
     try:
         async with gateway.questions.ask(client) as queue:
             return await describe(stream, queue=queue, settings=gateway.brief_settings)

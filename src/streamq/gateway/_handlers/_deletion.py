@@ -11,9 +11,11 @@ from starlette.responses import Response
 from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq.access import Action, Rights
+from streamq.calling import _calls as calling
 from streamq.gateway._authority import visible_stream
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
+from streamq.opening._open import retry_policy
 
 
 async def delete_stream(request: Request, asked: StreamId, rights: Rights) -> Response:
@@ -24,5 +26,8 @@ async def delete_stream(request: Request, asked: StreamId, rights: Rights) -> Re
     if visible_stream(rights, Action.DELETE, asked) != asked:
         raise StreamNotFoundError(f"there is no stream {asked}", stream=str(asked))
     gateway = gateway_of(request)
-    await gateway.delete(asked, gateway.client_of(request.scope))
+    async with gateway.questions.ask(gateway.client_of(request.scope, rights)) as queue:
+        retry = retry_policy(gateway.brief_settings, queue, asked)
+        await retry.run(lambda: calling.delete(queue, asked))
+    gateway.end_readers(asked)
     return Response(status_code=204, headers=HEADERS)

@@ -28,7 +28,7 @@ async def send_events(request: Request, asked: StreamId, rights: Rights) -> Resp
     after = start_place(request)
     wait = request.query_params.get("wait")
     wait_seconds = 0.0 if wait is None else number("wait", wait, _MAX_WAIT_SECONDS)
-    client = gateway.client_of(request.scope)
+    client = gateway.client_of(request.scope, rights)
     follow = gateway.follow(stream, after, may_be_missing=wait is not None, client=client)
     try:
         follower = await follow_unless_gone(gateway, request.receive, follow)

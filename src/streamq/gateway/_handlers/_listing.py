@@ -33,7 +33,9 @@ async def send_list(request: Request) -> Response:
     prefix = visible_prefix(rights, tenant_of(request, rights), prefix)
     if not rights.allow_some(Action.LIST):
         raise InsufficientScopeError("the token does not permit to list streams")
-    async with gateway.questions.ask(gateway.client_of(request.scope), is_list=True) as queue:
+    async with gateway.questions.ask(
+        gateway.client_of(request.scope, rights), is_list=True
+    ) as queue:
         found = await _found(queue, rights, prefix)
     # Every append restarts the time to live, so the stream that expires last is the most recent.
     found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)

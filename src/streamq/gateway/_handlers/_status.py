@@ -22,7 +22,7 @@ async def send_status(request: Request, asked: StreamId, rights: Rights) -> Resp
     """Answer with attempt, offset, seal and size, as JSON."""
     stream = visible_stream(rights, Action.DESCRIBE, asked)
     gateway = gateway_of(request)
-    async with gateway.questions.ask(gateway.client_of(request.scope)) as queue:
+    async with gateway.questions.ask(gateway.client_of(request.scope, rights)) as queue:
         status = await describe(stream, queue=queue, settings=gateway.brief_settings)
     return JSONResponse(
         {

@@ -31,7 +31,7 @@ async def send_story(request: Request, asked: StreamId, rights: Rights) -> Respo
     stream = visible_stream(rights, Action.READ, asked)
     gateway = gateway_of(request)
     start = start_place(request)
-    client = gateway.client_of(request.scope)
+    client = gateway.client_of(request.scope, rights)
     async with gateway.questions.ask(client) as queue:
         status = await describe(stream, queue=queue, settings=gateway.brief_settings)
     follow = gateway.follow(stream, start, client=client)
