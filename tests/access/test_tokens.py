@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -401,6 +403,26 @@ async def test_a_replaced_key_file_is_read_again(tmp_path: Path) -> None:
     assert await verifier.verify(
         mint_token(every=True, settings=load_settings(token_key_file=path))
     )
+
+
+async def test_a_key_file_that_does_not_answer_delays_nobody_else(tmp_path: Path) -> None:
+    """A file system of another host may hang, and streams have to go on meanwhile."""
+    path = tmp_path / "key"
+    path.write_text(new_secret())
+    token = mint_token(every=True, settings=load_settings(token_key_file=path))
+    verifier = TokenVerifier(configured_issuers(load_settings(token_key_file=path)))
+    assert await verifier.verify(token)
+    path.unlink()
+    os.mkfifo(path)  # reading it waits for a writer
+    verifying = asyncio.create_task(verifier.verify(token))
+    turns = 0
+    while not verifying.done():
+        await asyncio.sleep(0.01)
+        turns += 1
+    assert turns > 1
+    assert await verifying  # with the former keys
+    path.write_text("the thread that reads may end")
+    await verifier.aclose()
 
 
 SHORT_RSA = (

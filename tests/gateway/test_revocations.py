@@ -372,8 +372,8 @@ async def test_writers_do_not_lose_each_others_records(settings: Settings) -> No
                 stored.release()
 
         async def rewrite() -> None:
-            for _ in range(12):  # fewer than a writer's attempts
-                for _ in range(3):
+            for _ in range(9):  # fewer than a writer's attempts
+                for _ in range(4):
                     await stored.acquire()
                 await asyncio.gather(*(RevocationLog(queue, settings).rewrite() for _ in range(2)))
 

@@ -120,10 +120,11 @@ class Authority:
         return rights
 
     def metadata(self, request: Request) -> dict[str, object]:
-        """Return which issuers' tokens are accepted, by RFC 9728."""
+        """Return which issuers' tokens are accepted, by RFC 9728: those that have an address."""
+        servers = [name for name in self._names if name.startswith(("https://", "http://"))]
         return {
             "resource": _own_url(request),
-            "authorization_servers": self._names,
+            **({"authorization_servers": servers} if servers else {}),
             "bearer_methods_supported": ["header"],
             "authorization_details_types_supported": [DETAIL_TYPE],
         }
