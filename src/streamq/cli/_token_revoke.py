@@ -76,7 +76,7 @@ def revoke(
             )
             return 0
         await revoke_token(
-            None if token_file is None else _read(token_file),
+            None if token_file is None else read_token(token_file),
             token_id=jti,
             issuer=issuer,
             tenant=tenant,
@@ -92,7 +92,12 @@ def revoke(
     )
 
 
-def _read(path: Path) -> str:
+def read_token(path: Path) -> str:
+    """Return the token in a file; ``-`` is standard input.
+
+    Raises:
+        ConfigurationError: It cannot be read.
+    """
     try:
         text = typer.get_text_stream("stdin").read() if str(path) == "-" else path.read_text()
     except (OSError, ValueError) as exc:
