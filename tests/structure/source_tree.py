@@ -20,7 +20,7 @@ LAYERS = (
     ("streamq.memory", "streamq.sqlite", "streamq._sqlite", "streamq.reading", "streamq.quotas"),
     ("streamq.writing",),
     ("streamq.opening", "streamq.access"),
-    ("streamq._sweep",),
+    ("streamq._erase", "streamq._sweep"),
     ("streamq.devserver",),
     ("streamq.gateway", "streamq.temporal", "streamq.testing"),
     (

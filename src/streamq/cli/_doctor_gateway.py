@@ -95,7 +95,7 @@ def _tenants(settings: Settings) -> list[Finding]:
         Finding(
             "tenants",
             True,
-            "whoever reaches the gateway reads the streams of every tenant and stops what writes them",
+            "whoever reaches the gateway may read and stop the streams of every tenant",
             "unset STREAMQ_GATEWAY_TRUST_TENANTS unless a proxy in front restricts the paths",
             is_warning=True,
         )
