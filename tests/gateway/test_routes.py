@@ -174,6 +174,26 @@ async def test_deleting(queue: WatchedQueue, settings: Settings, stack: AsyncExi
     assert await served.values("x%2Fevents") == ["two"]
 
 
+async def test_what_is_deleted_is_sent_to_nobody_any_more(
+    queue: WatchedQueue, settings: Settings, stack: AsyncExitStack
+) -> None:
+    """Also not to a client that is far behind, for which the gateway has kept it in memory."""
+    changed = settings.model_copy(update={"gateway_anonymous": "read, delete"})
+    served = await Serve(stack, queue, changed)(ring_bytes=64_000_000)
+    async with served.events("a", "wait=60") as live:
+        seen = live.aiter_sse()
+        await write(queue, "a", *(f"{i}:{'x' * 10_000}" for i in range(1_000)))
+        while (await anext(seen)).event != "end":  # from now on every event is in memory
+            pass
+    async with served.events("a") as source:
+        events = source.aiter_sse()
+        await anext(events)
+        assert (await served.client.delete("/streams/a")).status_code == 204
+        rest = [event async for event in events]
+    assert (rest[-1].event, rest[-1].json()["error"]) == ("error", "stream_not_found")
+    assert len(rest) < 1_000  # what was on its way
+
+
 async def test_deleting_needs_to_be_permitted(start: Serve, queue: WatchedQueue) -> None:
     """A gateway that everybody reaches has shown streams so far, and not removed them."""
     await write(queue, "a")

@@ -135,6 +135,23 @@ async def test_a_mounted_gateway_needs_its_names_for_cookies(
     assert [cookie.path for cookie in client.cookies.jar] == ["/named"]
 
 
+async def test_any_origin_means_no_cookies(queue: WatchedQueue, stack: AsyncExitStack) -> None:
+    """Every page would read with the cookie of whoever opens it."""
+    await write(queue, "a")
+    for origins in (["*"], ["null"], ["*", "https://chat.example"]):
+        app = create_app(queue, SETTINGS, origins=origins)
+        server = await stack.enter_async_context(serve(app))
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url))
+        origin = "null" if origins == ["null"] else "https://evil.example"
+        headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+        read = await client.get("/story/a", headers=headers | bearer(stream="a"))
+        assert "secret" in read.text
+        assert "Access-Control-Allow-Credentials" not in read.headers
+        cookie = {"Cookie": f"streamq={mint_token(settings=SETTINGS, stream='a')}"}
+        refused = await client.get("/story/a", headers=headers | cookie)
+        assert (refused.status_code, refused.json()["error"]) == (401, "invalid_token")
+
+
 async def test_without_tokens_there_are_no_sessions(
     queue: WatchedQueue, stack: AsyncExitStack
 ) -> None:

@@ -298,7 +298,8 @@ class Gateway:
         hub = self._hubs.get(stream)
         if hub is not None and hub.has_appeared:
             gone = f"stream {stream} is gone: it was deleted"
-            hub.fail(StreamNotFoundError(gone, stream=str(stream)))
+            hub.cut(StreamNotFoundError(gone, stream=str(stream)))
+            self._catch_up.cache.forget(hub)
 
     def leave(self, follower: Follower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
