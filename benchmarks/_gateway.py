@@ -15,7 +15,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 
 
-class Gateway:
+class GatewayProcess:
     """``streamq serve`` in a process of its own.
 
     Args:

@@ -25,15 +25,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from joserfc import jws
-from starlette.datastructures import Headers
+from starlette.requests import Request
 
-from benchmarks._gateway import Gateway, cpu_seconds
+from benchmarks._gateway import GatewayProcess, cpu_seconds
 from benchmarks._stats import Row, compare, show
 from streamq import Settings, load_settings, open_queue, open_writer
 from streamq.access import mint_token, new_ed25519_key, new_secret
 from streamq.access._keys import algorithms_of, own_keys
 from streamq.driver import ChunkQueue
-from streamq.gateway._authority import Authority
+from streamq.gateway import Gateway, GatewayOptions
 
 _READERS = 20
 _CHUNKS = 400
@@ -54,7 +54,9 @@ bytes_per_second = 1_000_000_000
 """
 
 
-async def deliver(gateway: Gateway, queue: ChunkQueue, settings: Settings, token: str) -> float:
+async def deliver(
+    gateway: GatewayProcess, queue: ChunkQueue, settings: Settings, token: str
+) -> float:
     """Deliver a stream to all readers; return the gateway's CPU time for one event, in µs."""
     name = f"s-{uuid.uuid4().hex}"
     async with open_writer(name, queue=queue, settings=settings) as writer:
@@ -111,8 +113,11 @@ async def deliveries(pairs: int, folder: Path) -> list[Row]:
     guarded_by = {"STREAMQ_TOKEN_KEY": secret, "STREAMQ_QUOTAS": str(quotas)}
     settings = load_settings()
     token = mint_token(every=True, subject="ada", settings=load_settings(token_key=secret))
-    free, guarded = Gateway(folder / "free.log"), Gateway(folder / "guarded.log", None, guarded_by)
-    found: dict[Gateway, list[float]] = {free: [], guarded: []}
+    free, guarded = (
+        GatewayProcess(folder / "free.log"),
+        GatewayProcess(folder / "guarded.log", None, guarded_by),
+    )
+    found: dict[GatewayProcess, list[float]] = {free: [], guarded: []}
     tokens = {free: "", guarded: token}
     try:
         async with open_queue(settings) as queue:
@@ -137,6 +142,13 @@ async def deliveries(pairs: int, folder: Path) -> list[Row]:
     return [row]
 
 
+def brought_by(token: str) -> Request:
+    """Return a request for events that brings a token."""
+    allowed = (b"authorization", f"Bearer {token}".encode())
+    path = {"path": "/events/s", "raw_path": b"/events/s", "query_string": b""}
+    return Request({"type": "http", "method": "GET", "headers": [allowed], **path})
+
+
 async def checks(folder: Path) -> list[Row]:
     """Compare the check of a connection's token to that of its signature alone."""
     kinds = {"HMAC": new_secret(), "Ed25519": new_ed25519_key()[0]}
@@ -144,25 +156,26 @@ async def checks(folder: Path) -> list[Row]:
     for name, text in kinds.items():
         path = folder / "key"
         path.write_text(text)
-        settings = load_settings(token_key_file=path)
+        settings = load_settings(backend="memory", token_key_file=path)
         token = mint_token(every=True, subject="ada", settings=settings)
-        headers = Headers({"Authorization": f"Bearer {token}"})
-        authority = Authority(settings)
+        request = brought_by(token)
         [key] = own_keys(text.encode(), "the key")
         algorithms = list(algorithms_of(key))
-        await authority.rights(headers)
         bare: list[float] = []
         ours: list[float] = []
-        for _ in range(_CHECK_ROUNDS):
-            begun = time.process_time()
-            for _ in range(_CHECKS):
-                jws.deserialize_compact(token, key, algorithms=algorithms)
-            between = time.process_time()
-            for _ in range(_CHECKS):
-                await authority.rights(headers)
-            bare.append((between - begun) / _CHECKS * 1e6)
-            ours.append((time.process_time() - between) / _CHECKS * 1e6)
-        await authority.aclose()
+        async with open_queue(settings) as queue:
+            gateway = Gateway(queue, settings, GatewayOptions())
+            async with gateway.running():
+                await gateway.authority.rights(request)
+                for _ in range(_CHECK_ROUNDS):
+                    begun = time.process_time()
+                    for _ in range(_CHECKS):
+                        jws.deserialize_compact(token, key, algorithms=algorithms)
+                    between = time.process_time()
+                    for _ in range(_CHECKS):
+                        await gateway.authority.rights(request)
+                    bare.append((between - begun) / _CHECKS * 1e6)
+                    ours.append((time.process_time() - between) / _CHECKS * 1e6)
         rows.append(
             compare(f"a connection's token, {name}: CPU, µs", bare, ours, at_most=_CHECK_BAR)
         )

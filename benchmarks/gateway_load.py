@@ -35,7 +35,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks._gateway import Gateway, cpu_seconds, end_with
+from benchmarks._gateway import GatewayProcess, cpu_seconds, end_with
 from benchmarks._stats import Row, percentile, show
 from streamq import load_settings, open_queue, open_writer
 
@@ -123,7 +123,7 @@ async def _read_one(port: int, name: str, found: _Found) -> None:
 
 
 def _request(name: str, query: str) -> bytes:
-    path = f"/streams/{urllib.parse.quote(name, safe='')}/events?{query}"
+    path = f"/events/{urllib.parse.quote(name, safe='')}?{query}"
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
 
 
@@ -207,7 +207,7 @@ def measure(
     folder: Path, load: str, seconds: float, tag: str, share: float | None
 ) -> dict[str, Any]:
     """Measure the readers once: under a load, or beside a process that burns ``share`` of a CPU."""
-    gateway = Gateway(folder / f"{tag}.log", _DESCRIPTORS.get(load))
+    gateway = GatewayProcess(folder / f"{tag}.log", _DESCRIPTORS.get(load))
     others: list[subprocess.Popen[bytes]] = []
     try:
         if share is None:

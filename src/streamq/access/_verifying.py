@@ -5,7 +5,6 @@ Design: docs/design/access.md.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import functools
 import json
@@ -32,6 +31,7 @@ MOST_TOKEN_BYTES = 8_192
 
 _TYPES = ("at+jwt", "application/at+jwt")
 _MOST_TRIED_KEYS = 5
+_TO_BASE64 = bytes.maketrans(b"-_+/", b"+/..")  # "." is in neither alphabet
 MOST_SECONDS = 253_402_300_799.0
 """The last moment that is accepted in a claim, since the epoch: the end of the year 9999."""
 
@@ -77,7 +77,7 @@ class TokenVerifier:
         algorithm, key_id = _named_key(header, issuer)
         keys = await issuer.keys.find(key_id, algorithm)
         _check_signature(token, payload, keys[:_MOST_TRIED_KEYS], algorithm)
-        self._check_times(claims, issuer)
+        issued_at, expires_at = self._checked_times(claims, issuer)
         _check_audience(claims, issuer)
         tenant = issuer.tenant_of(claims)
         if tenant is None:
@@ -91,9 +91,14 @@ class TokenVerifier:
             subject=_text(claims, "sub"),
             issuer=issuer.issuer,
             token_id=_text(claims, "jti"),
-            issued_at=_moment(claims, "iat"),
-            expires_at=_moment(claims, "exp"),
+            issued_at=issued_at,
+            expires_at=expires_at,
         )
+
+    @property
+    def issuers(self) -> Collection[Issuer]:
+        """The issuers."""
+        return self._issuers.values()
 
     def twin(self) -> TokenVerifier:
         """Return another one for another event loop: same issuers, and keys as they are now."""
@@ -112,18 +117,20 @@ class TokenVerifier:
             raise InvalidTokenError("the token's issuer (iss) is not one of those configured here")
         return issuer
 
-    def _check_times(self, claims: Mapping[str, Any], issuer: Issuer) -> None:
+    def _checked_times(self, claims: Mapping[str, Any], issuer: Issuer) -> tuple[float, float]:
+        """Return when a token was issued and when it ends."""
         now = self._clock()
-        expires_at = _moment(claims, "exp")
+        issued_at, expires_at = _moment(claims, "iat"), _moment(claims, "exp")
         if expires_at <= now:
             raise InvalidTokenError(f"the token expired {now - expires_at:.0f} s ago")
         most = issuer.max_lifetime_seconds
-        if most is not None and expires_at > now + most:
+        if most is not None and expires_at > min(now, issued_at) + most:
             raise InvalidTokenError(f"the token is valid for longer than {most:g} s")
-        if _moment(claims, "iat") > now + _SKEW_SECONDS:
+        if issued_at > now + _SKEW_SECONDS:
             raise InvalidTokenError("the token was issued in the future (iat): compare the clocks")
         if "nbf" in claims and _moment(claims, "nbf") > now + _SKEW_SECONDS:
             raise InvalidTokenError("the token is not valid yet (nbf)")
+        return issued_at, expires_at
 
 
 class _Registry(JWSRegistry):
@@ -189,14 +196,15 @@ def _parts(token: str) -> tuple[Mapping[str, Any], bytes, Mapping[str, Any]]:
 
 def _decoded(part: str) -> bytes:
     try:
-        return base64.b64decode(part + "=" * (-len(part) % 4), b"-_", validate=True)
-    except (ValueError, binascii.Error):
+        padded = part.encode("ascii").translate(_TO_BASE64) + b"=" * (-len(part) % 4)
+        return binascii.a2b_base64(padded, strict_mode=True)
+    except ValueError:
         return b""
 
 
 def _json_object(text: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(text)
+        found = json.loads(text.decode())
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
