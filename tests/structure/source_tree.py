@@ -45,6 +45,7 @@ APART = ("streamq.devserver", "streamq.gateway", "streamq.temporal", "streamq.te
 BRIDGES = (
     ("streamq.testing", "streamq.devserver"),  # the kit starts servers
     ("streamq.testing.applications", "streamq.temporal"),  # and records activities
+    ("streamq.gateway._stopping", "streamq.temporal"),  # asks Temporal to cancel
 )
 
 

@@ -17,6 +17,8 @@ From the outside in:
 * ``_ring``, ``_pages``, ``_frames``, ``_places``: encoded events in memory, and their places.
 * ``_clients``, ``_questions``, ``_turns``, ``_pacer``: bounds, and who comes next; ``_options``
   has their values.
+* ``_stopping``: cancels in Temporal what produces a stream.
+* ``_revocations``: which tokens were revoked, and the connections that end for it.
 * ``_failure_log``, ``_log_limit``: what is logged, and how often.
 * ``_server``: runs the application in the current event loop. ``_listener``, ``_http_protocol``,
   ``_descriptors``: its connections. ``_server_watch``: notices that any server stops.

@@ -55,6 +55,8 @@ def create_app(
     * ``POST /ticket/{name}``: a ticket for the events, ``?ticket=``, where a setting permits it.
     * ``POST /session``, ``DELETE /session``: the token of the header as a cookie, to read with.
     * ``GET /.well-known/oauth-protected-resource``: whose tokens are accepted.
+    * ``POST /cancel/{name}``: stops the workflow or activity behind a stream.
+    * ``POST /revocations``: revokes tokens.
     * ``GET /healthz``: this process answers. ``GET /readyz``: the backend answers, too.
 
     If the application is mounted under a prefix, the parent does not run its lifespan: the queue is

@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import hashlib
 import secrets
+from collections.abc import Collection
 
 from starlette.requests import Request
 
@@ -19,6 +20,7 @@ from streamq.access import (
     DETAIL_TYPE,
     Action,
     InvalidTokenError,
+    Issuer,
     Rights,
     TicketOffice,
     TokenVerifier,
@@ -27,6 +29,7 @@ from streamq.access import (
 
 from ._credentials import HTTPS, brought_credential
 from ._error_responses import InsufficientScopeError, MissingTokenError
+from ._revocations import Revocations
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
 """Where the gateway says which issuers it accepts."""
@@ -66,11 +69,18 @@ class Authority:
         self.tickets = None if key is None else TicketOffice(key.get_secret_value())
         """Issues and accepts tickets, if that is wanted."""
         self._names = [issuer.issuer for issuer in issuers]
+        self.revocations: Revocations
+        """Knows which tokens were revoked. The gateway sets it, as it has the backend."""
 
     @property
     def needs_tokens(self) -> bool:
         """Whether tokens are accepted at all; otherwise everybody may do the same."""
         return self._verifier is not None
+
+    @property
+    def issuers(self) -> Collection[Issuer]:
+        """The issuers whose tokens are accepted."""
+        return () if self._verifier is None else self._verifier.issuers
 
     async def rights(self, request: Request, *, takes_ticket: bool = False) -> Rights:
         """Return what a request may do.
@@ -86,6 +96,7 @@ class Authority:
             MissingTokenError: There is no token, and nothing is permitted without one.
             InvalidTokenError: The token is refused.
             IssuerUnavailableError: It cannot be verified at the moment.
+            RevocationsUnknownError: It may have been revoked.
         """
         if self._verifier is None:
             named = request.path_params.get("tenant")
@@ -100,16 +111,20 @@ class Authority:
                 )
             return self._anonymous
         if brought.kind != "ticket":
-            return await self._verifier.verify(brought.text)
-        if self.tickets is None or not takes_ticket:
+            rights = await self._verifier.verify(brought.text)
+        elif self.tickets is None or not takes_ticket:
             raise InvalidTokenError("a ticket is not accepted here")
-        return self.tickets.accept(brought.text)
+        else:  # it names the token that it was given for
+            rights = self.tickets.accept(brought.text)
+        await self.revocations.check(rights)
+        return rights
 
     def metadata(self, request: Request) -> dict[str, object]:
-        """Return which issuers' tokens are accepted, by RFC 9728."""
+        """Return which issuers' tokens are accepted, by RFC 9728: those that have an address."""
+        servers = [name for name in self._names if name.startswith(("https://", "http://"))]
         return {
             "resource": _own_url(request),
-            "authorization_servers": self._names,
+            **({"authorization_servers": servers} if servers else {}),
             "bearer_methods_supported": ["header"],
             "authorization_details_types_supported": [DETAIL_TYPE],
         }

@@ -26,6 +26,8 @@ from streamq._errors import (
 from streamq.access import InvalidTokenError, IssuerUnavailableError
 
 from ._clients import ClientLimitError, GatewayLimitError
+from ._revocations import RevocationImpossibleError, RevocationsUnknownError
+from ._stopping import NotStoppableError, StopUnavailableError, TemporalUnavailableError
 
 SAFE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -71,6 +73,11 @@ _PUBLIC: dict[type[StreamqError], int] = {
     InvalidTokenError: 401,
     InsufficientScopeError: 403,
     IssuerUnavailableError: 503,
+    RevocationsUnknownError: 503,
+    RevocationImpossibleError: 501,
+    NotStoppableError: 409,
+    StopUnavailableError: 501,
+    TemporalUnavailableError: 503,
 }
 
 _REPLACED: dict[type[StreamqError], tuple[int, str]] = {

@@ -79,11 +79,15 @@ def encode_reconnect(reason: str, place: str) -> bytes:
     """Return the frame before a connection ends although its stream does not.
 
     Args:
-        reason: ``max_age``, ``stopping`` or ``token_expired``.
+        reason: ``max_age``, ``stopping``, ``token_expired`` or ``revocations_unknown``.
         place: Where the client continues, as in the ``id`` of the last event.
     """
     text = to_json({"event": "reconnect", "reason": reason, "after": place})
     return f"event: reconnect\ndata: {text}\n\n".encode("ascii")
+
+
+REVOKED_EVENT = b'event: revoked\ndata: {"event":"revoked"}\n\n'
+"""The last event of a connection whose token was revoked."""
 
 
 def clip(event: EventOrGap, after: int) -> EventOrGap | None:

@@ -35,8 +35,10 @@ from ._places import EventPlace, NamedPlace
 from ._questions import Questions
 from ._queues import Queues
 from ._reader_quotas import ReaderQuotas
+from ._revocations import Revocations
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
+from ._stopping import Stopping
 
 _NO_CLIENT = Client("")
 
@@ -93,6 +95,11 @@ class Gateway:
         self._gate = Gate()
         self.authority = authority or Authority(settings)
         """Decides what a request may do."""
+        self.revocations = Revocations(self._queues, settings, self.authority.needs_tokens)
+        """Knows which tokens were revoked."""
+        self.authority.revocations = self.revocations
+        self.stopping = Stopping(settings)
+        """Cancels in Temporal what produces a stream."""
         self.questions = Questions(self._queues, options, quotas)
         """Asks the backend about streams."""
         self._held = Bound(
@@ -170,6 +177,7 @@ class Gateway:
         await close_all(
             self._stop_watcher,
             self._close_hubs,
+            self.revocations.aclose,
             self._catch_up.aclose,
             self.authority.aclose,
             self._queues.aclose,
@@ -180,6 +188,7 @@ class Gateway:
     async def running(self) -> AsyncIterator[None]:
         """Open the queue on entry, and close everything on exit."""
         await self.open()
+        self.revocations.start()
         try:
             yield
         finally:

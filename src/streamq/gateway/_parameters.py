@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from streamq._events import StreamId
+from streamq._events import StreamId, user_stream
 from streamq.access import Rights
 
 from ._error_responses import BadRequestError
@@ -30,7 +30,7 @@ def stream_of(request: Request, rights: Rights, name: str) -> StreamId:
         BadRequestError: It has a name that no stream can have.
     """
     try:
-        return StreamId(request.path_params.get("tenant", rights.tenant), name)
+        return user_stream(request.path_params.get("tenant", rights.tenant), name)
     except ValueError as exc:
         raise BadRequestError(str(exc)) from None
 

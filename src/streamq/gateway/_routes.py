@@ -22,9 +22,11 @@ from streamq.access import Rights
 
 from ._authority import METADATA_PATH
 from ._error_responses import BadRequestError
+from ._handlers._cancellation import cancel_producer
 from ._handlers._deletion import delete_stream
 from ._handlers._events import send_events
 from ._handlers._listing import send_list
+from ._handlers._revocations import send_revocation
 from ._handlers._service import send_healthz, send_metadata, send_readyz
 from ._handlers._session import send_session
 from ._handlers._status import send_status
@@ -63,6 +65,7 @@ def routes() -> list[Route]:
         Route("/healthz", send_healthz, methods=["GET"]),
         Route("/readyz", send_readyz, methods=["GET"]),
         Route(METADATA_PATH, send_metadata, methods=["GET"]),
+        Route("/revocations", send_revocation, methods=["POST"]),
         Route("/session", send_session, methods=["POST", "DELETE"]),
         *_stream_routes(""),
         *_stream_routes("/t/{tenant}"),
@@ -76,6 +79,7 @@ def _stream_routes(prefix: str) -> list[Route]:
         _route("GET", f"{prefix}/events", send_events),
         _route("GET", f"{prefix}/story", send_story),
         _route("POST", f"{prefix}/ticket", send_ticket),
+        _route("POST", f"{prefix}/cancel", cancel_producer),
         Route(f"{prefix}/streams/{_NAME}", _one, methods=["GET", "DELETE"]),
     ]
 
