@@ -5,6 +5,6 @@ does everything that it needs, and finds nothing of another tenant.
 """
 
 from ._page import code_blocks
-from ._tenant import reveals_nothing, tells_whole_story, written_stream
+from ._tenant import finds_nothing, reveals_nothing, tells_whole_story, written_stream
 
-__all__ = ["code_blocks", "reveals_nothing", "tells_whole_story", "written_stream"]
+__all__ = ["code_blocks", "finds_nothing", "reveals_nothing", "tells_whole_story", "written_stream"]

@@ -9,7 +9,15 @@ from collections.abc import Awaitable, Callable
 from streamq import Chunk, FencedError, load_settings, open_reader, open_writer
 from streamq._executions import Execution
 from streamq._sweep import Life, SweepRequest, Verdict, sweep
-from streamq.driver import START, AccessDeniedError, ChunkQueue, Entry, StreamId, StreamqError
+from streamq.driver import (
+    START,
+    AccessDeniedError,
+    ChunkQueue,
+    Entry,
+    StreamId,
+    StreamNotFoundError,
+    StreamqError,
+)
 
 _IDLE_SECONDS = 60
 _WAIT_SECONDS = 0.2
@@ -70,6 +78,26 @@ async def tells_whole_story(queue: ChunkQueue, other: ChunkQueue, tenant: str) -
     for each in (stream, left):
         await queue.delete(each)
     assert await _listed(other, tenant) == before
+
+
+async def finds_nothing(queue: ChunkQueue, theirs: StreamId) -> None:
+    """Look for a stream of another tenant where a tenant has a store of its own.
+
+    It is as absent as one that never was, and what is written and deleted under its name concerns
+    the tenant's own store.
+    """
+    assert await _listed(queue, theirs.tenant) == set()
+    for stream in (theirs, _new_stream(theirs.tenant)):
+        for wait in (0, _WAIT_SECONDS):
+            assert not await queue.read(stream, START, max_records=1, max_bytes=1, max_wait=wait)
+        try:
+            await queue.describe(stream, last=1)
+        except StreamNotFoundError:
+            pass
+        else:
+            raise AssertionError(f"{stream} was described")
+        await queue.append(stream, [Entry(99, 0, b"x")])
+        await queue.delete(stream)
 
 
 async def reveals_nothing(queue: ChunkQueue, theirs: StreamId) -> None:
