@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from streamq.driver import (
 )
 
 _IDLE_SECONDS = 60
+_PATIENCE_SECONDS = 30
 _WAIT_SECONDS = 0.2
 
 
@@ -34,6 +36,13 @@ def _new_stream(tenant: str) -> StreamId:
 
 async def _listed(queue: ChunkQueue, tenant: str) -> set[StreamId]:
     return {each.stream async for each in queue.streams(tenant)}
+
+
+async def _expect_listed(queue: ChunkQueue, tenant: str, expected: set[StreamId]) -> None:
+    """Wait until a listing has what is expected: that of some backends lags behind."""
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while await _listed(queue, tenant) != expected:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.1)
 
 
 async def written_stream(queue: ChunkQueue, tenant: str) -> StreamId:
@@ -70,14 +79,14 @@ async def tells_whole_story(queue: ChunkQueue, other: ChunkQueue, tenant: str) -
         async with open_writer(left, queue=queue) as writer:
             await writer.send_chunk("half")
             await writer.flush()
-            assert await _listed(other, tenant) == before | {stream, left}
+            await _expect_listed(other, tenant, before | {stream, left})
             request = SweepRequest(tenant=tenant, grace_seconds=0)
             summary = await sweep(other, load_settings(tenant=tenant), request, has_ended)
             assert (summary.failed, summary.problems) == (0, [])
             assert summary.sealed == (1 if queue.capabilities.fenced else 0)
     for each in (stream, left):
         await queue.delete(each)
-    assert await _listed(other, tenant) == before
+    await _expect_listed(other, tenant, before)
 
 
 async def finds_nothing(queue: ChunkQueue, theirs: StreamId) -> None:
