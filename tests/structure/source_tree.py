@@ -17,7 +17,7 @@ LAYERS = (
     ("streamq", "streamq.records", "streamq.driver_parts"),
     ("streamq.driver",),
     ("streamq.calling",),
-    ("streamq.memory", "streamq.sqlite", "streamq._sqlite", "streamq.reading"),
+    ("streamq.memory", "streamq.sqlite", "streamq._sqlite", "streamq.reading", "streamq.quotas"),
     ("streamq.writing",),
     ("streamq.opening", "streamq.access"),
     ("streamq._sweep",),
