@@ -139,6 +139,7 @@ class TenantHarness(PostgresHarness):
         return url_of(self.server, "acme")
 
 
+@pytest.mark.full
 class TestTenant(BasicChecks):
     """A sample of the conformance kit, with the rights of one tenant."""
 

@@ -170,6 +170,7 @@ class TenantHarness(RedisHarness):
         return settings_of(self.server, self.tenant)
 
 
+@pytest.mark.full
 class TestTenant(BasicChecks):
     """A sample of the conformance kit, with the rights of one tenant."""
 
