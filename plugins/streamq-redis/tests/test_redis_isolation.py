@@ -153,6 +153,7 @@ async def test_doctor_of_a_tenant_finds_its_rights_complete(
     assert {"+info", "+config|get", "+client|unblock"} == set(
         found.remedy.partition("SETUSER NAME ")[2].partition(";")[0].split()
     )
+    assert found.remedy.endswith("leave them out where tenants are kept apart")
     monkeypatch.setenv("STREAMQ_TENANT", "globex")
     findings = await RedisDriver.examine(options, tenants["acme"])
     (found,) = [each for each in findings if each.subject == "permissions"]

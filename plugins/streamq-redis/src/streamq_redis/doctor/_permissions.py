@@ -96,13 +96,15 @@ async def permissions(connection: Connection, settings: RedisSettings) -> list[F
     )
     if not missing:
         return [Finding(subject, True, "every command that is used is allowed")]
+    apart = "; leave them out where tenants are kept apart" if keys.is_indexed else ""
     effects = [f"{rule}: {_EFFECTS[rule[1:]]}" for rule in missing]
     return [
         Finding(
             subject,
             True,
             "not allowed, and not needed: " + "; ".join(effects),
-            f"run: ACL SETUSER NAME {' '.join(missing)}; some services refuse them to everybody",
+            f"run: ACL SETUSER NAME {' '.join(missing)}; some services refuse them to everybody"
+            + apart,
             is_warning=True,
         )
     ]
