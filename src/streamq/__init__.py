@@ -7,6 +7,7 @@ Design: docs/design/structure.md.
 """
 
 from ._capabilities import Capabilities, LatencyClass
+from ._erase import erase_streams
 from ._errors import (
     AccessDeniedError,
     BackendError,
@@ -108,6 +109,7 @@ __all__ = [
     "TrimmedError",
     "WriterStatistics",
     "describe",
+    "erase_streams",
     "installed_drivers",
     "load_driver",
     "load_settings",

@@ -77,7 +77,7 @@ class Served:
     ) -> AsyncIterator[EventSource]:
         """Open a stream."""
         headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
-        path = f"/streams/{name}/events{query and '?' + query}"
+        path = f"/events/{name}{query and '?' + query}"
         async with aconnect_sse(self.client, "GET", path, headers=headers) as source:
             yield source
 
@@ -95,7 +95,7 @@ class Served:
 
     async def raw(self, name: str, query: str = "") -> bytes:
         """Read the bytes of a connection."""
-        return (await self.client.get(f"/streams/{name}/events?{query}")).content
+        return (await self.client.get(f"/events/{name}?{query}")).content
 
 
 class Serve:

@@ -19,6 +19,7 @@ from streamq.driver import ChunkQueue
 
 from ._access import MOUNTED, AccessGuard, SiteRules
 from ._clients import GatewayLimitError
+from ._credentials import HTTPS, hide_tickets
 from ._error_handlers import ERROR_HANDLERS
 from ._error_responses import Problem
 from ._gateway import Gateway
@@ -40,15 +41,22 @@ def create_app(
 
     Routes:
 
-    * ``GET /streams/{name}/events``: the stream as Server-Sent Events. The start is given by
+    * ``GET /events/{name}``: the stream as Server-Sent Events. The start is given by
       the ``Last-Event-ID`` header, else ``?after=ID`` (or ``?last_event_id=``), else
       ``?from=beginning`` (default), ``?from=last`` (the latest value, and then what is live) or
       ``?from=tail``. ``?wait=SECONDS`` (up to 300) accepts a stream that does not exist yet.
-    * ``GET /streams/{name}``: the status of a stream. Names are percent-encoded; a slash need not
-      be, unless clients or proxies would resolve it (``a/../b``).
+    * ``GET /story/{name}``: what is stored until now, as JSON, in pages (``?after=ID``).
+    * ``GET /streams/{name}``: the status of a stream; ``DELETE`` deletes it. Names are
+      percent-encoded; a slash need not be, unless clients or proxies would resolve it
+      (``a/../b``).
     * ``GET /streams?prefix=&limit=``: a list.
+    * ``/t/{tenant}/...``: the same for one tenant.
     * ``GET /``: a page that shows a stream as it arrives, ``/?stream=NAME``.
+    * ``POST /ticket/{name}``: a ticket for the events, ``?ticket=``, where a setting permits it.
+    * ``POST /session``, ``DELETE /session``: the token of the header as a cookie, to read with.
     * ``GET /.well-known/oauth-protected-resource``: whose tokens are accepted.
+    * ``POST /cancel/{name}``: stops the workflow or activity behind a stream.
+    * ``POST /revocations``: revokes tokens.
     * ``GET /healthz``: this process answers. ``GET /readyz``: the backend answers, too.
 
     If the application is mounted under a prefix, the parent does not run its lifespan: the queue is
@@ -85,8 +93,10 @@ def create_app(
             Middleware(
                 CORSMiddleware,
                 allow_origins=sorted(access.origins),
-                allow_methods=["GET"],
+                allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["Authorization", "Last-Event-ID"],
+                # Any page at all could otherwise read with the cookie of whoever opens it.
+                allow_credentials=access.origins == access.named_origins,
                 expose_headers=["WWW-Authenticate", "Retry-After"],
             )
         )
@@ -103,6 +113,7 @@ def create_app(
         middleware=middleware,
         exception_handlers=ERROR_HANDLERS,
     )
+    app.state.site_rules = access
     app.state.gateway = gateway
     app.state.gateways = gateways
     return app
@@ -111,6 +122,8 @@ def create_app(
 class _GatewayApp(Starlette):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[MOUNTED] = "app" in scope  # Starlette and FastAPI put themselves there
+        if scope["type"] == "http":
+            hide_tickets(scope)
         await super().__call__(scope, receive, send)
 
 
@@ -128,6 +141,7 @@ class _InTurn:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             gateway = self._gateways.current()
+            scope[HTTPS] = gateway.clients.is_https(scope)
             try:
                 receive = await enter_unless_gone(gateway, scope, receive)
             except ClientGoneError:

@@ -94,6 +94,16 @@ class Clients:
             return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
         return str(address)
 
+    def is_https(self, scope: Any) -> bool:
+        """Whether the client sent a request by HTTPS, by the scope or by a trusted proxy."""
+        if scope.get("scheme") == "https":
+            return True
+        peer = (scope.get("client") or (_UNKNOWN,))[0]
+        if not self._trusted or not self._is_trusted(_parse(peer), peer):
+            return False
+        values = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
+        return b",".join(values).rpartition(b",")[2].strip().lower() == b"https"
+
     def _warn(self, scope: Any, peer: Address | None) -> None:
         """Log once that there seems to be a proxy which is not named."""
         forwarded = [_parse(each) for each in _forwarded_for(scope)]

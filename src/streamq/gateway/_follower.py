@@ -76,6 +76,8 @@ class Follower:
         self.hub.start()
         until = time.monotonic() + max_wait
         while not self.is_ended:
+            if self.hub.is_cut:
+                self.hub.raise_failure()
             left = max(until - time.monotonic(), 0.0)
             data = await self._read(left)
             if self._waiting is not None and self.hub.has_appeared:
@@ -128,7 +130,7 @@ class Follower:
         if self._request is None:
             self._request = self._catch_up.request(self.hub, place, self.client)
         request = self._request
-        if not await request.wait(max_wait):
+        if not await request.wait(max_wait) or self.hub.is_cut:
             return b""
         try:
             page = request.result()

@@ -35,8 +35,10 @@ from ._places import EventPlace, NamedPlace
 from ._questions import Questions
 from ._queues import Queues
 from ._reader_quotas import ReaderQuotas
+from ._revocations import Revocations
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
+from ._stopping import Stopping
 from ._tenant_converters import settings_of_tenant
 
 _NO_CLIENT = Client("")
@@ -76,7 +78,8 @@ class Gateway:
         self.options = options
         share = options.share
         self._queues = Queues(queue, settings)
-        self._clients = Clients(options.trusted_proxies)
+        self.clients = Clients(options.trusted_proxies)
+        """Tells clients apart."""
         self._hubs: dict[StreamId, Hub] = {}
         self._lingering: OrderedDict[Hub, None] = OrderedDict()
         self.failures = FailureLog()
@@ -94,6 +97,11 @@ class Gateway:
         self._gate = Gate()
         self.authority = authority or Authority(settings)
         """Decides what a request may do."""
+        self.revocations = Revocations(self._queues, settings, self.authority.needs_tokens)
+        """Knows which tokens were revoked."""
+        self.authority.revocations = self.revocations
+        self.stopping = Stopping(settings)
+        """Cancels in Temporal what produces a stream."""
         self.questions = Questions(self._queues, options, quotas)
         """Asks the backend about streams."""
         self._held = Bound(
@@ -136,7 +144,7 @@ class Gateway:
 
     def client_of(self, scope: Any, rights: Rights) -> Client:
         """Return the client of a request, by its ASGI scope and its rights."""
-        return Client(self._clients.name(scope), rights.tenant, rights.subject)
+        return Client(self.clients.name(scope), rights.tenant, rights.subject)
 
     async def enter(self, scope: Any) -> None:
         """Wait until a request may begin: one after the other, in rotation over clients.
@@ -144,7 +152,7 @@ class Gateway:
         Raises:
             GatewayLimitError: It may not within 50 s.
         """
-        await self._gate.enter(Client(self._clients.name(scope)))
+        await self._gate.enter(Client(self.clients.name(scope)))
 
     async def open(self) -> ChunkQueue:
         """Return the queue of live events; open the configured one if necessary.
@@ -171,6 +179,7 @@ class Gateway:
         await close_all(
             self._stop_watcher,
             self._close_hubs,
+            self.revocations.aclose,
             self._catch_up.aclose,
             self.authority.aclose,
             self._queues.aclose,
@@ -181,6 +190,7 @@ class Gateway:
     async def running(self) -> AsyncIterator[None]:
         """Open the queue on entry, and close everything on exit."""
         await self.open()
+        self.revocations.start()
         try:
             yield
         finally:
@@ -284,6 +294,14 @@ class Gateway:
             return None
         self._join(hub)
         return Follower(hub, begin, latest, self._catch_up, client, held, waiting)
+
+    def end_readers(self, stream: StreamId) -> None:
+        """Report to all who follow a stream here that it was deleted."""
+        hub = self._hubs.get(stream)
+        if hub is not None and hub.has_appeared:
+            gone = f"stream {stream} is gone: it was deleted"
+            hub.cut(StreamNotFoundError(gone, stream=str(stream)))
+            self._catch_up.cache.forget(hub)
 
     def leave(self, follower: Follower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""

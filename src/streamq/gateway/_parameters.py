@@ -7,8 +7,32 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
+from streamq._events import StreamId, user_stream
+from streamq.access import Rights
+
 from ._error_responses import BadRequestError
 from ._places import EventPlace, NamedPlace
+
+
+def tenant_of(request: Request, rights: Rights) -> str:
+    """Return the tenant that a request asks for: that of its path, or its own.
+
+    Raises:
+        BadRequestError: It is no name of a tenant.
+    """
+    return stream_of(request, rights, "x").tenant
+
+
+def stream_of(request: Request, rights: Rights, name: str) -> StreamId:
+    """Return the stream that a request asks for, which it may not know of.
+
+    Raises:
+        BadRequestError: It has a name that no stream can have.
+    """
+    try:
+        return user_stream(request.path_params.get("tenant", rights.tenant), name)
+    except ValueError as exc:
+        raise BadRequestError(str(exc)) from None
 
 
 def start_place(request: Request) -> EventPlace | NamedPlace:

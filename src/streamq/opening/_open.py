@@ -16,7 +16,7 @@ from streamq._errors import (
     StreamNotFoundError,
     ThrottledError,
 )
-from streamq._events import Gap, StreamId
+from streamq._events import Gap, StreamId, user_stream
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, build, check_variables, load_settings
 from streamq.calling import _calls as calling
@@ -336,9 +336,9 @@ def stream_id(stream: str | StreamId, settings: Settings) -> StreamId:
     Raises:
         ConfigurationError: The name or the tenant is not usable.
     """
-    if isinstance(stream, StreamId):
-        return stream
     try:
+        if isinstance(stream, StreamId):
+            return user_stream(stream.tenant, stream.name)
         return StreamId(settings.tenant, stream)
     except ValueError as exc:
         raise ConfigurationError(str(exc)) from None

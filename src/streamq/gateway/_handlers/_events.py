@@ -43,5 +43,5 @@ async def send_events(request: Request, asked: StreamId, rights: Rights) -> Resp
         asked=asked,
         opening=opening,
         wait_seconds=wait_seconds,
-        expires_at=rights.expires_at,
+        rights=rights,
     )

@@ -13,10 +13,10 @@ from starlette.responses import JSONResponse, Response
 from streamq.access import Action, Rights
 from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, StreamInfo
-from streamq.gateway._authority import InsufficientScopeError
-from streamq.gateway._error_responses import HEADERS
+from streamq.gateway._authority import visible_prefix
+from streamq.gateway._error_responses import HEADERS, InsufficientScopeError
 from streamq.gateway._loops import gateway_of
-from streamq.gateway._parameters import number
+from streamq.gateway._parameters import number, tenant_of
 
 from ._seconds import seconds
 
@@ -29,7 +29,8 @@ async def send_list(request: Request) -> Response:
     gateway = gateway_of(request)
     prefix = request.query_params.get("prefix", "")
     limit = int(number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
-    rights = await gateway_of(request).authority.rights(request.headers)
+    rights = await gateway.authority.rights(request)
+    prefix = visible_prefix(rights, tenant_of(request, rights), prefix)
     if not rights.allow_some(Action.LIST):
         raise InsufficientScopeError("the token does not permit to list streams")
     async with gateway.questions.ask(

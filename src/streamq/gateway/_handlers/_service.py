@@ -12,6 +12,8 @@ from starlette.responses import JSONResponse, Response
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._loops import gateway_of
 
+_READY_SECONDS = 2.0
+
 
 async def send_healthz(request: Request) -> Response:
     """Answer that this process works, and how much it has to do."""
@@ -24,8 +26,10 @@ async def send_healthz(request: Request) -> Response:
 
 
 async def send_readyz(request: Request) -> Response:
-    """Answer that the backend answers, too."""
+    """Answer that the backend answers, too, and has said which tokens were revoked."""
     gateway = gateway_of(request)
+    if gateway.authority.needs_tokens:
+        await gateway.revocations.check_known(_READY_SECONDS)
     backend = await gateway.check_backend()
     answer = {"status": "ok"}
     if not gateway.authority.needs_tokens:
