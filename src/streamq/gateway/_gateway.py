@@ -39,7 +39,6 @@ from ._revocations import Revocations
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
 from ._stopping import Stopping
-from ._tenant_converters import settings_of_tenant
 
 _NO_CLIENT = Client("")
 
@@ -73,7 +72,6 @@ class Gateway:
         options: GatewayOptions,
         authority: Authority | None = None,
     ) -> None:
-        settings_of_tenant(settings, settings.tenant)  # raises if the setting is wrong
         self.settings = settings
         self.options = options
         share = options.share
@@ -356,8 +354,7 @@ class Gateway:
 
     def _new_hub(self, queue: ChunkQueue, stream: StreamId, place: Place) -> Hub:
         """Return a hub that reads nothing yet; :meth:`_join` keeps it."""
-        settings = settings_of_tenant(self.settings, stream.tenant)
-        return Hub(queue, stream, place, settings, self.options, self.failures, self._rings)
+        return Hub(queue, stream, place, self.settings, self.options, self.failures, self._rings)
 
     def _join(self, hub: Hub) -> None:
         self._hubs[hub.stream] = hub
