@@ -180,7 +180,10 @@ def _signature(name: str, value: object) -> str:
 
 def _arguments(value: object) -> str:
     function = value.__func__ if isinstance(value, classmethod) else value
-    return str(inspect.signature(function)).replace("'", "") if callable(function) else ""
+    if not callable(function):
+        return ""
+    # Annotations are strings, in quotes; a default that is an empty string keeps its own.
+    return str(inspect.signature(function)).replace("''", '""').replace("'", "")
 
 
 def _body(text: str) -> str:
