@@ -154,6 +154,11 @@ class Settings(SourcedSettings):
         default=None,
         description="TOML file with other issuers whose tokens the gateway accepts",
     )
+    quotas: Path | None = Field(
+        default=None,
+        description="TOML file with what each tenant and each holder of a token may take of a "
+        "process, read again after it was replaced; no bounds without one",
+    )
     gateway_anonymous: str = Field(
         default="",
         description="what requests without a token may do where tokens are accepted: actions, "

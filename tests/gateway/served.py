@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NoReturn
 
@@ -18,6 +19,13 @@ from streamq.testing import FaultyQueue
 def number(event: ServerSentEvent) -> str:
     """Return the offset that the id of an event begins with."""
     return event.id.partition("@")[0]
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Poll a condition for which there is no event."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 class AsStored:

@@ -151,6 +151,7 @@ class EventStream(Response):
 
     async def _write_events(self, send: Send) -> None:
         follower, hub, options = self._follower, self._follower.hub, self._options
+        throttles = self._gateway.quotas.throttles(follower.client)
         now = written = time.monotonic()
         close_at = now + self._most_seconds()
         appear_by = now + self._wait_seconds
@@ -164,12 +165,18 @@ class EventStream(Response):
                     stream=str(self._asked),
                 )
             until = min(written + options.heartbeat_seconds, close_at, appear_by)
-            data = await follower.read(max(until - now, 0.0))
+            data = b""
+            if throttles and (delay := max(each.delay for each in throttles)):
+                await asyncio.sleep(min(delay, max(until - now, 0.0)))
+            else:
+                data = await follower.read(max(until - now, 0.0))
             now = time.monotonic()
             if not data and not follower.is_ended and now >= written + options.heartbeat_seconds:
                 data = HEARTBEAT
             if data:
                 await self._write(send, data)
+                for each in throttles:
+                    each.spend(len(data))
                 self._sent = follower.offset
                 now = written = time.monotonic()
 
