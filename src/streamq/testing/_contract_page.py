@@ -88,7 +88,9 @@ def harness() -> str:
         value = getattr(BackendHarness, name, None)
         if isinstance(value, timedelta):
             value = value.total_seconds()
-        rows.append((f"`{name}`", "**must**" if value is None else f"{value:,g}", _markdown(text)))
+        rows.append(
+            (f"`{name}`", "**must**" if value is None else f"{value:,.9g}", _markdown(text))
+        )
     return _table(("attribute", "default", "meaning"), rows)
 
 
