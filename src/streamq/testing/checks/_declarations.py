@@ -37,7 +37,8 @@ _SMALLEST_RECORD_BYTES = 4_096
 _TAKEOVERS = 20
 _STARVED = (
     "the takeover starves: it compares what each append of the writer before changes, and "
-    "loses that race again and again; let its first entry compare the epoch only"
+    "loses that race again and again (let its first entry compare the epoch only); or what one "
+    "process stores does not reach another"
 )
 _OTHERS = (
     "what one process stores, or the wake-up, does not reach another: it stays in memory, or "
