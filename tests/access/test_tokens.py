@@ -25,6 +25,7 @@ from streamq.access import (
     Rights,
     StreamMatch,
     TokenVerifier,
+    _keys,
     configured_issuers,
     mint_token,
     new_ed25519_key,
@@ -248,8 +249,11 @@ def test_what_is_empty_by_mistake_opens_nothing(given: dict[str, Any], why: str)
         mint_token(**given, settings=load_settings(token_key=new_secret()))
 
 
-async def test_a_replaced_key_file_is_read_again(tmp_path: Path) -> None:
+async def test_a_replaced_key_file_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rotation needs no restart; a file that is broken for a moment ends no session."""
+    monkeypatch.setattr(_keys, "_FRESH_SECONDS", 0.0)
     path = tmp_path / "key"
     path.write_text(new_secret())
     issuers = configured_issuers(load_settings(token_key_file=path))
@@ -266,8 +270,11 @@ async def test_a_replaced_key_file_is_read_again(tmp_path: Path) -> None:
     )
 
 
-async def test_a_key_file_that_does_not_answer_delays_nobody_else(tmp_path: Path) -> None:
+async def test_a_key_file_that_does_not_answer_delays_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file system of another host may hang, and streams have to go on meanwhile."""
+    monkeypatch.setattr(_keys, "_FRESH_SECONDS", 0.0)
     path = tmp_path / "key"
     path.write_text(new_secret())
     token = mint_token(every=True, settings=load_settings(token_key_file=path))

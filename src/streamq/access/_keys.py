@@ -11,8 +11,10 @@ import contextlib
 import copy
 import json
 import logging
+import math
 import os
 import re
+import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +29,7 @@ from streamq._errors import ConfigurationError, error_text
 
 _MOST_KEYS = 50
 _LOOK_SECONDS = 1.0
+_FRESH_SECONDS = 1.0
 _LEAST_RSA_BITS = 2_048
 LEAST_SECRET_BYTES = 32
 """RFC 7518, section 3.2: a key for HS256 has at least as many bits as its hash."""
@@ -102,9 +105,9 @@ class FixedKeys:
 class FileKeys:
     """Keys of a file, which is read again after it was replaced.
 
-    While a file cannot be read or used, the keys before it stay, and the log says so. It is read in
-    a thread: the file system of another host may take long, and no request waits for it for longer
-    than a second.
+    While a file cannot be read or used, the keys before it stay, and the log says so. It is looked
+    at once a second at most, in a thread: the file system of another host may take long, and no
+    request waits for it for longer than a second.
 
     Args:
         path: A JSON Web Key Set, a PEM file, or a secret.
@@ -119,6 +122,7 @@ class FileKeys:
         self._load = load
         self._stamp = self._seen()
         self._looking: asyncio.Task[None] | None = None
+        self._looked_at = -math.inf
         self.keys = tuple(load(read_file(path)))
 
     async def find(self, key_id: str | None, algorithm: str) -> Sequence[Key]:
@@ -126,10 +130,11 @@ class FileKeys:
 
         Cancellation: ends the wait; others may wait for the same look at the file.
         """
-        if self._looking is None or self._looking.done():
-            look = asyncio.to_thread(self._look)
-            self._looking = asyncio.create_task(look, name="streamq-key-file")
-        await asyncio.wait({self._looking}, timeout=_LOOK_SECONDS)
+        if time.monotonic() - self._looked_at >= _FRESH_SECONDS:
+            if self._looking is None or self._looking.done():
+                look = asyncio.to_thread(self._look)
+                self._looking = asyncio.create_task(look, name="streamq-key-file")
+            await asyncio.wait({self._looking}, timeout=_LOOK_SECONDS)
         return matching(self.keys, key_id, algorithm)
 
     def twin(self) -> FileKeys:
@@ -147,6 +152,7 @@ class FileKeys:
 
     def _look(self) -> None:
         """Read the file if it was replaced."""
+        self._looked_at = time.monotonic()
         stamp = self._seen()
         if stamp != self._stamp:
             try:

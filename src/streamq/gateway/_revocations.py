@@ -105,11 +105,11 @@ class Revocations:
             InvalidTokenError: It was.
             RevocationsUnknownError: The gateway cannot know.
         """
-        keys = keys_of(rights)
-        if keys is None:
+        if rights.token_id is None:
             return
         await self.check_known()
-        if self._has(keys, rights.issued_at):
+        keys = keys_of(rights) if self._revoked else None
+        if keys is not None and self._has(keys, rights.issued_at):
             raise InvalidTokenError("the token has been revoked")
 
     async def check_known(self, wait_seconds: float = _LOAD_SECONDS) -> None:
