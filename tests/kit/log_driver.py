@@ -99,7 +99,7 @@ class LogQueue(ChunkQueue):
                     while not (found := self.select(stream, after, max_records, max_bytes)):
                         await self.log.changed.wait()
             except TimeoutError:
-                return self.select(stream, after, max_records, max_bytes)
+                return []
             return found
 
     def select(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import sqlite3
 import time
@@ -101,12 +102,11 @@ def _memory_describes_a_page(patch: pytest.MonkeyPatch) -> None:
 
 def _memory_wakes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
     append, wait = memory._MemoryQueue.append, memory._Waiter.wake
-    patch.setattr(memory, "_DROPPED_SECONDS", 1_000.0)  # readers look again after it
 
     async def early(
         self: Any, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        with (store := self._store).lock:
+        with self._locked() as store:
             for waiter in store._waiters.get(stream, ()):
                 wait(waiter)
         await asyncio.sleep(0)
@@ -128,13 +128,13 @@ def _memory_listens_after_it_has_looked(patch: pytest.MonkeyPatch) -> None:
             return found
         await asyncio.sleep(0)
         until = asyncio.get_running_loop().time() + bounds["max_wait"]
-        waiter = memory._Waiter(
-            asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
-        )
-        with self._store.lock:
-            self._store.add_waiter(stream, waiter)
+        waiter = memory._Waiter(asyncio.get_running_loop())
+        with self._locked() as store:
+            store.add_waiter(stream, waiter)
         self._waiting.add(waiter)
-        await asyncio.wait((waiter.future,), timeout=until - asyncio.get_running_loop().time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await waiter.woken.wait()
         if self._open_store is None:
             raise closed_error(self.backend)
         return await read(self, stream, after, **{**bounds, "max_wait": 0})
