@@ -88,7 +88,7 @@ class _Waiter:
 
     loop: asyncio.AbstractEventLoop
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-    beside: Collection[_Waiter] = ()
+    beside: WeakSet[_Waiter] = field(default_factory=WeakSet)
 
     def wake(self) -> None:
         """Wake the read from any thread."""
@@ -141,27 +141,37 @@ class _Store:
         fresh = new_entries(entries, newest, backend=_NAME, stream=stream)
         size = sum(len(entry.data) for entry in fresh)
         cost = _cost(len(fresh), size)
-        while self._cost_bytes + cost > max_bytes:
-            if not self.sweep(now):
-                raise StorageFullError(
-                    f"the memory store holds {self._cost_bytes} of at most {max_bytes} bytes and "
-                    f"cannot take {cost} more; delete streams, shorten the TTL or raise "
-                    "STREAMQ_MEMORY_MAX_BYTES",
-                    backend=_NAME,
-                    stream=str(stream),
-                )
+        if not self._has_room(cost, max_bytes, now):
+            raise StorageFullError(
+                f"the memory store holds {self._cost_bytes} of at most {max_bytes} bytes and "
+                f"cannot take {cost} more; delete streams, shorten the TTL or raise "
+                "STREAMQ_MEMORY_MAX_BYTES",
+                backend=_NAME,
+                stream=str(stream),
+            )
+        self._cost_bytes += cost
         if found is None:
-            self.remove(stream)  # an expired one
-            found = self._streams[stream] = _Stream(now)
+            found = self._begin(stream, now)
         found.expires_at = now + ttl.total_seconds()
         for entry in fresh:
             key = (entry.epoch, entry.index)
             found.keys.append(key)
             found.records.append(Stored(encode_position(key), bytes(entry.data)))
         found.size_bytes += size
-        self._cost_bytes += cost
         for waiter in self._waiters.get(stream, ()):
             waiter.wake()
+
+    def _begin(self, stream: StreamId, now: float) -> _Stream:
+        """Return a new stream; one that has expired gives its room back."""
+        self.remove(stream)
+        begun = self._streams[stream] = _Stream(now)
+        return begun
+
+    def _has_room(self, cost: int, max_bytes: int, now: float) -> bool:
+        """Whether so much more fits, if necessary after a sweep."""
+        if self._cost_bytes + cost > max_bytes:
+            self.sweep(now)
+        return self._cost_bytes + cost <= max_bytes
 
     def select(
         self, stream: StreamId, after: Key, max_records: int, max_bytes: int
@@ -194,9 +204,8 @@ class _Store:
 
     def add_waiter(self, stream: StreamId, waiter: _Waiter) -> None:
         """Wake a read with the stream's next append."""
-        beside = self._waiters.setdefault(stream, WeakSet())
-        beside.add(waiter)
-        waiter.beside = beside
+        waiter.beside = self._waiters.setdefault(stream, waiter.beside)
+        waiter.beside.add(waiter)
 
     def sweep(self, now: float) -> int:
         """Remove every stream that has expired; return how many there were."""

@@ -175,6 +175,11 @@ class LogHarness(BackendHarness):
         """Return settings of this check's log."""
         return LogSettings(store=str(self.directory))
 
+    async def peek(self, stream: StreamId) -> list[bytes]:
+        """Return what the log holds of a stream, deleted or not."""
+        records = LogDriver.log(self.settings()).records
+        return [data for owner, data in records if owner == stream]
+
     async def stop(self) -> None:
         """Remove the log."""
         LogDriver.logs.pop(str(self.directory), None)

@@ -164,6 +164,16 @@ class CountsWrongly(SoundQueue):
         return dataclasses.replace(await super().describe(stream, last=last), records=1)
 
 
+class MeasuresInKilobytes(SoundQueue):
+    """Returns the size in another unit."""
+
+    caught_by = checks("descriptions_and_listings_count_what_is_stored")
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        info = await super().describe(stream, last=last)
+        return dataclasses.replace(info, size_bytes=(info.size_bytes or 0) // 1024)
+
+
 class DeleteLeavesRecords(SoundQueue):
     """Hides a stream that is deleted, and keeps its records."""
 

@@ -119,6 +119,30 @@ def _memory_wakes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory._MemoryQueue, "append", early)
 
 
+def _memory_wakes_one_of_several(patch: pytest.MonkeyPatch) -> None:
+    store = memory._Store.append
+
+    def append(self: Any, stream: StreamId, *args: Any) -> None:
+        waiters = self._waiters
+        self._waiters = {stream: [*waiters.get(stream, ())][:1]}
+        try:
+            store(self, stream, *args)
+        finally:
+            self._waiters = waiters
+
+    patch.setattr(memory._Store, "append", append)
+
+
+def _memory_keeps_the_loop(patch: pytest.MonkeyPatch) -> None:
+    async def append(
+        self: Any, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        with self._locked() as store:
+            store.append(stream, entries, ttl or self._options.ttl, self._max_bytes)
+
+    patch.setattr(memory._MemoryQueue, "append", append)
+
+
 def _memory_listens_after_it_has_looked(patch: pytest.MonkeyPatch) -> None:
     read = memory._MemoryQueue.read
 
@@ -248,6 +272,12 @@ SABOTAGED: dict[str, tuple[type, Sabotage, str]] = {
         _memory_listens_after_it_has_looked,
         "append_is_not_missed_wherever_a_read_is",
     ),
+    "MemoryWakesOneOfSeveral": (
+        MemoryHarness,
+        _memory_wakes_one_of_several,
+        "append_wakes_every_read_that_waits_for_the_stream",
+    ),
+    "MemoryKeepsTheLoop": (MemoryHarness, _memory_keeps_the_loop, "producer_lets_other_tasks_run"),
     "SqliteRemembersTheNewestEntry": (
         SqliteHarness,
         _sqlite_remembers,
