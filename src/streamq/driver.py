@@ -323,9 +323,11 @@ class ChunkQueue(abc.ABC):
         Reading never removes anything and may be repeated (``capabilities.replay``). Without that
         capability, records that were read are hidden until they are committed; if they are released
         or a time-out of the backend passes first, they are delivered again. The backend may deliver
-        nothing more until then. The wait ends as soon as there is one record. A stream that does
-        not exist yet, or has expired, is waited for like an empty one. An append to another stream
-        does not end the wait. Hundreds of reads may wait at the same time.
+        nothing more until then, or fewer records than both limits allow. The same call, repeated by
+        whichever process, may be given the same records at once, as after an answer that was lost.
+        The wait ends as soon as there is one record. A stream that does not exist yet, or has
+        expired, is waited for like an empty one. An append to another stream does not end the wait.
+        Hundreds of reads may wait at the same time.
 
         With ``capabilities.ordered`` no record is left out: if fewer are returned than both limits
         allow, they are all whose append had returned, in any process, when the call began. streamq

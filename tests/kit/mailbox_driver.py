@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import count, takewhile
 from typing import ClassVar
 
 from pydantic import Field
@@ -43,6 +44,8 @@ _CAPABILITIES = Capabilities(
     latency=LatencyClass.MILLISECONDS,
 )
 _MOST_AT_ONCE = 10
+ALWAYS = float("-inf")
+"""The time from which a message can be taken that nobody has."""
 
 
 class MailboxSettings(DriverSettings):
@@ -69,17 +72,16 @@ class Message:
 
     number: int
     data: bytes
-    visible_at: float = 0.0
-    receipt: int = 0
+    visible_at: float = ALWAYS
+    receipt: int | None = None
 
 
 @dataclass
 class Box:
-    """One stream, first in, first out; nothing more is given while a message is taken."""
+    """One stream."""
 
     messages: list[Message] = field(default_factory=list)
-    epochs: list[int] = field(default_factory=list)
-    seen: set[tuple[int, int]] = field(default_factory=set)
+    epochs: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -88,8 +90,7 @@ class Post:
 
     boxes: dict[StreamId, Box] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    arrived: int = 0
-    taken: int = 0
+    numbers: Iterator[int] = field(default_factory=count)
 
 
 class MailboxQueue(ChunkQueue):
@@ -111,14 +112,11 @@ class MailboxQueue(ChunkQueue):
             return
         box = self.post.boxes.setdefault(stream, Box())
         for entry in entries:
-            if (entry.epoch, entry.index) in box.seen:
-                continue
-            box.seen.add((entry.epoch, entry.index))
             if entry.index == 0:
-                box.epochs.append(entry.epoch)
-            self.post.arrived += 1
-            box.messages.append(Message(self.post.arrived, bytes(entry.data)))
+                box.epochs.add(entry.epoch)
+            box.messages.append(Message(next(self.post.numbers), bytes(entry.data)))
         await self.notify()
+        await asyncio.sleep(0)  # whoever was woken runs
 
     async def notify(self) -> None:
         async with self.post.changed:
@@ -144,42 +142,50 @@ class MailboxQueue(ChunkQueue):
     def number(self, stream: StreamId, position: str) -> int:
         if position != START and not position.isdecimal():
             raise foreign_position(self.backend, stream, position)
-        return int(position or 0)
+        return int(position or -1)
+
+    def messages(self, stream: StreamId) -> list[Message]:
+        return self.post.boxes.get(stream, Box()).messages
 
     def take(self, stream: StreamId, max_records: int, max_bytes: int) -> list[Stored]:
         now = asyncio.get_running_loop().time()
-        box = self.post.boxes.get(stream, Box())
         taken: list[Stored] = []
-        size = 0
-        for message in box.messages[: min(max_records, _MOST_AT_ONCE)]:
-            size += len(message.data)
-            if message.visible_at > now or (taken and size > max_bytes):
+        room = max_bytes
+        for message in self.visible(stream, now)[:max_records]:
+            room -= len(message.data)
+            if taken and room < 0:
                 break
             message.visible_at = now + self.hidden_seconds
-            taken.append(Stored(str(message.number), message.data))
+            taken.append(Stored(self.position(message), message.data))
         return taken
+
+    def visible(self, stream: StreamId, now: float) -> list[Message]:
+        """Return the messages that can be taken: first in, first out, none after a hidden one."""
+        found = takewhile(lambda each: each.visible_at <= now, self.messages(stream))
+        return list(found)[:_MOST_AT_ONCE]
+
+    def position(self, message: Message) -> str:
+        """Return the position after a message that is being taken."""
+        return str(message.number)
 
     async def commit(self, stream: StreamId, upto: str) -> None:
         self.guard.check(stream)
-        number = self.number(stream, upto)
-        if (box := self.post.boxes.get(stream)) is not None:
-            box.messages = [m for m in box.messages if m.number > number]
-        await self.notify()
+        number, messages = self.number(stream, upto), self.messages(stream)
+        messages[:] = [m for m in messages if m.number > number]
 
     async def release(self, stream: StreamId, after: str) -> None:
         self.guard.check(stream)
         number = self.number(stream, after)
-        for message in self.post.boxes.get(stream, Box()).messages:
+        for message in self.messages(stream):
             if message.number > number:
-                message.visible_at = 0.0
-        await self.notify()
+                message.visible_at = ALWAYS
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         self.guard.check(stream)
         box = self.post.boxes.get(stream)
         if box is None:
             raise not_found_error(self.backend, stream)
-        return StreamInfo(stream, (), len(box.messages), attempts=len(set(box.epochs)))
+        return StreamInfo(stream, (), len(box.messages), attempts=len(box.epochs))
 
     async def delete(self, stream: StreamId) -> None:
         self.guard.check(stream)

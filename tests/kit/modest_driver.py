@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from typing import ClassVar
 
@@ -16,12 +15,11 @@ from streamq.driver import (
     DriverSettings,
     LatencyClass,
     QueueOptions,
-    Stored,
     StreamId,
 )
 from streamq.testing import BackendHarness
 
-from .mailbox_driver import Box, MailboxQueue, Post
+from .mailbox_driver import ALWAYS, MailboxQueue, Message, Post
 
 _NOTHING = Capabilities(
     replay=False,
@@ -55,40 +53,28 @@ class ModestQueue(MailboxQueue):
 
     def __init__(self, post: Post) -> None:
         super().__init__(post, hidden_seconds=0.5)
-        self.dice = random.Random(7)
+        self.dice = random.Random("post")
 
-    def take(self, stream: StreamId, max_records: int, max_bytes: int) -> list[Stored]:
-        now = asyncio.get_running_loop().time()
-        box = self.post.boxes.get(stream, Box())
-        there = [message for message in box.messages if message.visible_at <= now]
-        self.dice.shuffle(there)
-        taken: list[Stored] = []
-        size = 0
-        for message in there[:max_records]:
-            size += len(message.data)
-            if taken and size > max_bytes:
-                break
-            message.visible_at = now + self.hidden_seconds
-            self.post.taken += 1
-            message.receipt = self.post.taken
-            taken.append(Stored(str(message.receipt), message.data))
-        return taken
+    def visible(self, stream: StreamId, now: float) -> list[Message]:
+        there = [message for message in self.messages(stream) if message.visible_at <= now]
+        return self.dice.sample(there, len(there))
+
+    def position(self, message: Message) -> str:
+        message.receipt = next(self.post.numbers)
+        return str(message.receipt)
 
     async def commit(self, stream: StreamId, upto: str) -> None:
         self.guard.check(stream)
-        number = self.number(stream, upto)
-        if (box := self.post.boxes.get(stream)) is not None:
-            box.messages = [m for m in box.messages if not 0 < m.receipt <= number]
-        await self.notify()
+        number, messages = self.number(stream, upto), self.messages(stream)
+        messages[:] = [m for m in messages if m.receipt is None or m.receipt > number]
 
     async def release(self, stream: StreamId, after: str) -> None:
         self.guard.check(stream)
         number = self.number(stream, after)
-        for message in self.post.boxes.get(stream, Box()).messages:
-            if message.receipt > number:
+        for message in self.messages(stream):
+            if message.receipt is not None and message.receipt > number:
                 # Without its receipt: the next commit of another reader is not for it.
-                message.visible_at, message.receipt = 0.0, 0
-        await self.notify()
+                message.visible_at, message.receipt = ALWAYS, None
 
 
 class ModestDriver(Driver[ModestSettings]):

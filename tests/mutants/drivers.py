@@ -38,6 +38,7 @@ class DriverUnderTest:
         suite: Test file and class of the suite, below the top of the checkout.
         keyword: Selects among the suite's checks, as ``pytest -k`` does; for suites that have
             several servers.
+        is_full: Whether the suite is left out of the quick tests (``full``), as a whole.
         left_out: What is not changed, and why: modules of the driver, or functions and classes
             in one of ``modules``, as ``module:qualified.name``.
     """
@@ -46,6 +47,7 @@ class DriverUnderTest:
     modules: tuple[str, ...]
     suite: str
     keyword: str = ""
+    is_full: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, module: str) -> Path:
@@ -62,12 +64,13 @@ class DriverUnderTest:
         )
 
 
-def _kit(name: str, **left_out: str) -> DriverUnderTest:
+def _kit(name: str, *, is_full: bool = False, **left_out: str) -> DriverUnderTest:
     module = f"tests.kit.{name}_driver"
     return DriverUnderTest(
         name=name,
         modules=(module,),
         suite=f"tests/kit/test_{name}_driver.py::Test{name.title()}",
+        is_full=is_full,
         left_out={f"{module}:{code}": reason for code, reason in left_out.items()},
     )
 
@@ -87,7 +90,7 @@ DRIVERS = (
             "streamq.memory:_raise_dropped": _DROPPED,
         },
     ),
-    _kit("directory", DirectorySettings=_SETTINGS),
+    _kit("directory", is_full=True, DirectorySettings=_SETTINGS),
     _kit("log", LogSettings=_SETTINGS, LogHarness=_HARNESS),
     _kit("mailbox", MailboxSettings=_SETTINGS, MailboxHarness=_HARNESS),
     _kit("modest", ModestSettings=_SETTINGS, ModestHarness=_HARNESS),

@@ -254,6 +254,7 @@ def _run(
         )
         arguments = [*_OPTIONS, str(ROOT / driver.suite), "--basetemp", str(directory / "tmp")]
         arguments += ["-k", driver.keyword] if driver.keyword else []
+        arguments += ["-m", "full"] if driver.is_full else []
         printed = directory / "printed"
         printed.touch()
         began = time.monotonic()

@@ -13,7 +13,7 @@ import botocore.session
 import pytest
 
 from streamq.devserver import DevServer, free_port
-from streamq.driver import StreamId
+from streamq.driver import ChunkQueue, StreamId
 from streamq.testing import BackendHarness, DriverSuite, ServerHarness
 from streamq_aws.embedded import REGION, Ministack
 from streamq_sqs import SqsDriver, SqsSettings
@@ -138,6 +138,16 @@ class TestElasticMq(DriverSuite):
 
     test_listing_is_complete_beyond_one_page = None  # type: ignore[assignment]
     test_many_streams_are_read_at_once = None  # type: ignore[assignment]
+
+    @pytest.fixture
+    def taking(self) -> ChunkQueue:
+        """Skip what two readers at one position see, of which this server answers otherwise."""
+        pytest.skip(
+            "ElasticMQ answers a ReceiveRequestAttemptId that comes again with status 500 if a "
+            "message of its batch was deleted, and with messages that another reader has if their "
+            "time-out was changed; SQS answers InvalidParameterValue, and the driver then asks "
+            "without the id"
+        )
 
     @pytest.fixture
     def harness(self, tmp_path: Path, elasticmq: DevServer) -> SqsHarness:

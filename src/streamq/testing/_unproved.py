@@ -30,6 +30,7 @@ UNPROVED: dict[tuple[str, str], str] = {
     ("ChunkQueue.append", "Which stream."): _REFERENCE,
     ("ChunkQueue.append", "Allowed where streams are not fenced"): _ALLOWS,
     ("ChunkQueue.read", "The backend may deliver nothing more"): _ALLOWS,
+    ("ChunkQueue.read", "The same call, repeated by whichever process"): _ALLOWS,
     ("ChunkQueue.read", "streamq takes such a page"): _CORE,
     ("ChunkQueue.read", "Size: a reader requests"): _CORE,
     ("ChunkQueue.read", "A takeover and a sweep request"): _CORE,

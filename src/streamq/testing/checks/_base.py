@@ -36,6 +36,7 @@ from streamq.testing._virtual_time import VirtualTimeLoop
 from ._conditions import Conditions, conditions_of
 from ._deadlines import within
 from ._records import data_of, new_stream
+from ._stuck import unstuck
 from ._verdicts import broken, refuses, same_records
 
 T = TypeVar("T")
@@ -53,8 +54,9 @@ def _limited(check: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., A
     @functools.wraps(check)
     async def limited(self: Checks, *args: Any, **fixtures: Any) -> None:
         __tracebackhide__ = True
-        async with within(self.check_seconds, "the check"):
-            await check(self, *args, **fixtures)
+        with unstuck(self._stuck_seconds):
+            async with within(self.check_seconds, "the check"):
+                await check(self, *args, **fixtures)
 
     return limited
 
@@ -70,6 +72,8 @@ class Checks:
 
     virtual_time: ClassVar[bool] = False
     """Run every check on a :class:`VirtualTimeLoop`; for backends inside this process only."""
+
+    _stuck_seconds = 2 * BackendHarness.patience_seconds
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -160,6 +164,7 @@ class Checks:
     ) -> AsyncIterator[None]:
         self.patience = backend.patience_seconds
         self.check_seconds = backend.check_seconds
+        self._stuck_seconds = 2 * backend.patience_seconds
         if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
             self.check_seconds *= _VIRTUAL_FACTOR
         self._begun: list[asyncio.Task[Any]] = []

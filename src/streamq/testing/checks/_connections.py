@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from streamq.driver import START, ChunkQueue, FencedError, StreamId, StreamNotFoundError
@@ -11,9 +9,13 @@ from streamq.testing._harness import BackendHarness
 
 from ._base import Checks
 from ._conditions import needs, requires
+from ._deadlines import within
 from ._promises import promises
 from ._records import data_of, entries, numbered
+from ._verdicts import refuses, same, same_records
 
+_MOVED = "a page begins at a place that was counted, and what is before it has changed"
+_AGAIN = "a read of a stream that another connection has deleted and begun anew"
 _STALE = "a connection believes what it remembers of a stream: ask the backend, which others change"
 
 
@@ -23,25 +25,29 @@ class ConnectionChecks(Checks):
     group = "connections"
 
     async def has(self, queue: ChunkQueue, stream: StreamId, expected: list[bytes]) -> None:
-        """Assert that a connection finds these records, and no others, by each of its calls."""
+        """Fail unless a connection finds these records, and no others, by each of its calls."""
+        __tracebackhide__ = True
         if not queue.capabilities.replay:
             await self.expect(queue, stream, expected)
             return
         for most in (1, 1_000):
             found = data_of(await self.read(queue, stream, max_records=most, max_wait=0))
-            assert found == expected[:most], f"a read with max_records={most}"
+            same_records(found, expected[:most], f"a read with max_records={most}", cause=_STALE)
+        listed = [info.stream async for info in queue.streams(stream.tenant)]
+        same(listed, [stream] if expected else [], "the streams that are listed", cause=_STALE)
         if not expected:
-            with pytest.raises(StreamNotFoundError):
-                await queue.describe(stream, last=1)
-            with pytest.raises(StreamNotFoundError):
-                await queue.describe(stream)
-            assert [info async for info in queue.streams(stream.tenant)] == []
+            for last in (1, 0):
+                what = f"describe(last={last}) of a stream that was deleted"
+                with refuses(StreamNotFoundError, what, cause=_STALE):
+                    await queue.describe(stream, last=last)
             return
-        info = await queue.describe(stream, last=len(expected) + 5)
-        assert data_of(info.last) == expected[::-1]
+        last = len(expected) + 5
+        info = await queue.describe(stream, last=last)
+        what = f"describe(last={last}), newest first"
+        same_records(data_of(info.last), expected[::-1], what, cause=_STALE)
         if info.records is not None:
-            assert info.records == len(expected), "StreamInfo.records counts what was removed"
-        assert [info.stream async for info in queue.streams(stream.tenant)] == [stream]
+            cause = "what was removed or skipped is counted as well"
+            same(info.records, len(expected), "StreamInfo.records", cause=cause)
 
     async def remembered(self, queue: ChunkQueue, stream: StreamId) -> str:
         """Make a connection know all that it can know of a stream; return the last position."""
@@ -108,17 +114,19 @@ class ConnectionChecks(Checks):
             for position in (START, middle, last):
                 for wait in (0.0, 0.05):
                     found = await self.read(each, stream, position, max_records=1, max_wait=wait)
-                    assert data_of(found) == []
+                    what = f"a read after {position!r} of a stream that was deleted"
+                    same_records(data_of(found), [], what, cause=_STALE)
             await self.has(each, stream, [])
         waiting = await self.blocked(self.read(queue, stream, last, max_wait=2 * self.patience))
         await other.append(stream, entries(*numbered(2, "new"), epoch=2))
-        async with asyncio.timeout(self.patience):
-            assert data_of(await waiting) in ([b"new0"], [b"new0", b"new1"])
+        async with within(self.patience, "a read that waits while a deleted stream begins anew"):
+            woken = data_of(await waiting)
+        same_records(woken, [b"new0", b"new1"][: max(1, len(woken))], _AGAIN, cause=_STALE)
         for each in (queue, other):
             await self.has(each, stream, [b"new0", b"new1"])
             for position in (middle, last):
                 found = await self.read(each, stream, position)
-                assert data_of(found) == [b"new0", b"new1"]
+                same_records(data_of(found), [b"new0", b"new1"], _AGAIN, cause=_STALE)
 
     @promises(
         "ChunkQueue.append",
@@ -143,7 +151,8 @@ class ConnectionChecks(Checks):
             await self.has(each, stream, data)
         await other.append(stream, entries(b"next", epoch=2))
         for first in (3, 21):
-            with pytest.raises(FencedError):
+            what = "an append of epoch 1, after another connection has opened epoch 2"
+            with refuses(FencedError, what, cause=_STALE):
                 await queue.append(stream, entries(b"stale", first=first))
         await queue.append(stream, entries(b"more", epoch=2, first=1))
         await other.append(stream, entries(b"next", b"more", b"last", epoch=2))
@@ -170,14 +179,18 @@ class ConnectionChecks(Checks):
         for each in (queue, other):
             for position in (START, positions[1], positions[4]):
                 found = await self.read(each, stream, position, max_records=2, max_wait=0)
-                assert data_of(found) == data[5:7]
+                what = f"a read with max_records=2 after {position!r}, when five records are gone"
+                same_records(data_of(found), data[5:7], what, cause=_STALE)
             newest = (await each.describe(stream, last=8)).last
-            assert data_of(newest) == data[:4:-1]
+            what = "describe(last=8), newest first, of a stream with three records left"
+            same_records(data_of(newest), data[:4:-1], what, cause=_STALE)
         if queue.capabilities.fenced:
             await queue.append(stream, entries(*data))
         await queue.append(stream, entries(b"next", first=8))
         for each in (queue, other):
-            assert data_of(await self.read(each, stream, max_wait=0)) == [*data[5:], b"next"]
+            found = await self.read(each, stream, max_wait=0)
+            what = "the records of a stream that was trimmed, and appended to"
+            same_records(data_of(found), [*data[5:], b"next"], what, cause=_STALE)
 
     @promises(
         "ChunkQueue.streams",
@@ -198,23 +211,12 @@ class ConnectionChecks(Checks):
             await other.delete(each)
         await other.append(new, entries(b"x"))
         found += [info.stream async for info in listed]
-        assert len(found) == len(set(found)), "a stream is listed twice"
-        assert set(streams) - set(found) <= set(removed), "a stream that stayed is left out"
-        assert set(found) <= {*streams, new}
-        again = {info.stream async for info in queue.streams(stream.tenant)}
-        assert again == {*streams, new} - set(removed)
-
-    @promises("ChunkQueue.commit", "The position alone has to suffice, in another process too")
-    @promises("ChunkQueue.commit", "repeating it is harmless")
-    async def test_acknowledgement_through_another_connection_counts(
-        self, queue: ChunkQueue, other: ChunkQueue, stream: StreamId
-    ) -> None:
-        """The poll that acknowledges runs on another machine than the one that has read."""
-        if queue.capabilities.replay:
-            pytest.skip(f"{queue.backend} has replay: reading removes nothing")
-        await queue.append(stream, entries(b"a"))
-        (first,) = await self.read(queue, stream)
-        for each in (other, queue, other):
-            await each.commit(stream, first.position)
-        await other.append(stream, entries(b"b", first=1))
-        assert data_of(await self.read(other, stream)) == [b"b"]
+        names_found = sorted(each.name for each in found)
+        same(names_found, sorted({*names_found}), "a listing, in which no stream comes twice")
+        stayed = [each.name for each in streams if each not in removed]
+        left_out = [name for name in stayed if name not in names_found]
+        same(left_out, [], "the streams that stayed and that a listing has left out", cause=_MOVED)
+        foreign = [name for name in names_found if name not in [*names, new.name]]
+        same(foreign, [], "the streams in a listing that were never there")
+        again = sorted([info.stream.name async for info in queue.streams(stream.tenant)])
+        same(again, sorted([*stayed, new.name]), "a listing after streams came and went")

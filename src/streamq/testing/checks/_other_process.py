@@ -19,10 +19,11 @@ TAKEOVER = [Entry(2, index, b"2-%d" % index) for index in range(4)]
 
 
 async def reply(queue: ChunkQueue, stream: StreamId, patience: float) -> None:
-    """Read one record of a stream, print it, and append one."""
+    """Read one record of a stream, print it, acknowledge it, and append one."""
     found = await queue.read(stream, START, max_records=1, max_bytes=1_000, max_wait=patience)
     sys.stdout.buffer.write(found[0].data)
     sys.stdout.flush()
+    await queue.commit(stream, found[0].position)
     await queue.append(stream, [Entry(1, 1, b"theirs")])
 
 
