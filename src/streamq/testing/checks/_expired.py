@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TypeAlias
 
 from streamq.driver import (
@@ -20,7 +21,7 @@ from streamq.testing._harness import BackendHarness
 from streamq.testing._shown import shown
 
 from ._base import Checks
-from ._conditions import requires
+from ._conditions import needs, requires
 from ._deadlines import within
 from ._promises import promises
 from ._records import data_of, entries, new_stream, numbered
@@ -28,6 +29,7 @@ from ._verdicts import broken, holds, same, same_records
 
 IsGone: TypeAlias = Callable[[], Awaitable[bool]]
 
+_APPENDED_AT_ONCE = 500
 _SHORTER = timedelta(seconds=60)
 _RECORDS = 4
 _ON_SOME_PATHS = "expiry is looked at on some paths only: look on each, also when a page is full"
@@ -182,6 +184,33 @@ class ExpiredChecks(Checks):
             batches = [data_of(await each) for each in waiting]
         for found in batches:
             same_records(found, [b"new"], f"a read that waited for {_BEGUN_ANEW}")
+
+    @promises(
+        "ChunkQueue.sweep",
+        "Nothing of an expired one is left in the backend.",
+        cause="a sweep works in steps, and forgets what a step has left of one stream as soon as "
+        "another one is gone",
+    )
+    @needs("peek")
+    @requires("expires", "replay")
+    async def test_sweep_leaves_nothing_of_several_large_streams(
+        self, queue: ChunkQueue, backend: BackendHarness
+    ) -> None:
+        """What is left of a stream that nobody can list stays on the disk for ever."""
+        large = [new_stream() for _ in range(2)]
+        data = numbered(backend.read_page * 11 // 10)
+        for stream in large:
+            for first in range(0, len(data), _APPENDED_AT_ONCE):
+                batch = entries(*data[first : first + _APPENDED_AT_ONCE], first=first)
+                await queue.append(stream, batch)
+            last = entries(b"last", first=len(data))
+            await queue.append(stream, last, ttl=backend.short_ttl)
+        for stream in large:
+            await self.eventually(partial(self.is_gone, queue, stream), "the stream has expired")
+        await queue.sweep()
+        for stream in large:
+            left = len(await backend.peek(stream))
+            same(left, 0, f"the records that peek() shows of {len(data) + 1:,}, after a sweep")
 
     async def expires_in(self, queue: ChunkQueue, stream: StreamId) -> timedelta:
         """Return when a stream expires, as described and as listed."""
