@@ -97,7 +97,8 @@ class Capabilities:
     )
     """An entry whose data has this many bytes is stored. It is at least 4,096.
 
-    streamq splits larger chunks by it.
+    It is at most 64 MiB, the most that the conformance kit can prove. streamq splits larger chunks
+    by it.
     """
 
     latency: LatencyClass = field(metadata={"help": "typical time from append to a blocked reader"})

@@ -189,7 +189,8 @@ class StreamInfo:
         stream: Which stream.
         last: The newest records, newest first, as many as were requested and exist.
         records: How many records are stored, if cheap to know; ``None`` rather than an estimate.
-        size_bytes: How much they take, if cheap to know; an estimate will do.
+        size_bytes: How much they take, if cheap to know; an estimate will do, from half of the
+            bytes that were appended to four times as many.
         expires_in: Time until the stream expires or, without ``capabilities.expires``, until a
             sweep may remove it (0 if it is due); ``None`` if neither is known.
         attempts: How many epochs have been opened, if the backend counts them; needed only without
@@ -267,7 +268,8 @@ class ChunkQueue(abc.ABC):
 
         When it returns, every entry can be read and described, in every process. Readers are woken
         after the entries can be read, never before. What is stored is exactly the bytes of the
-        entries, one record for each.
+        entries, one record for each. Other tasks of the event loop run before it returns, also if
+        it need not wait: a producer that never pauses must not keep its own readers waiting.
 
         With ``capabilities.fenced`` every entry is compared with the newest one that is stored:
 

@@ -8,19 +8,22 @@ Design: docs/design/contract.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from typing import Annotated, NoReturn, TypeAlias
-from weakref import WeakValueDictionary, finalize
+from weakref import WeakSet, WeakValueDictionary, finalize
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from .driver import (
+    BEFORE_ALL,
     Capabilities,
     ChunkQueue,
     Driver,
@@ -43,7 +46,6 @@ from .driver import (
 
 _NAME = "memory"
 _RECORD_OVERHEAD_BYTES = 200  # so that empty records are bounded as well
-_SWEEP_SECONDS = 1.0
 _DROPPED_SECONDS = 1.0
 _MAX_DROPPED = 10_000
 
@@ -80,23 +82,20 @@ class MemorySettings(DriverSettings):
     )
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class _Waiter:
-    """A blocked read, in any event loop."""
+    """A blocked read, in any event loop. It is woken as long as the read refers to it."""
 
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[None]
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    beside: WeakSet[_Waiter] = field(default_factory=WeakSet)
 
     def wake(self) -> None:
         """Wake the read from any thread."""
         try:
-            self.loop.call_soon_threadsafe(self._resolve)
+            self.loop.call_soon_threadsafe(self.woken.set)
         except RuntimeError:  # its loop has been closed, and its reads with it
             return
-
-    def _resolve(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
 
 
 @dataclass(slots=True)
@@ -108,11 +107,6 @@ class _Stream:
     records: list[Stored] = field(default_factory=list)
     size_bytes: int = 0
 
-    @property
-    def cost_bytes(self) -> int:
-        """What the stream counts against the store's bound."""
-        return self.size_bytes + len(self.records) * _RECORD_OVERHEAD_BYTES
-
 
 class _Store:
     """The streams that the queues of one name share. Callers of its methods hold :attr:`lock`."""
@@ -120,23 +114,20 @@ class _Store:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._streams: dict[StreamId, _Stream] = {}
-        self._waiters: dict[StreamId, set[_Waiter]] = {}
+        # Both weak: a read that ends, in whatever way, leaves nothing to clean up.
+        self._waiters: WeakValueDictionary[StreamId, WeakSet[_Waiter]] = WeakValueDictionary()
         self._cost_bytes = 0
-        self._next_sweep = 0.0
 
-    def find(self, stream: StreamId) -> _Stream | None:
+    def find(self, stream: StreamId, now: float) -> _Stream | None:
         """Return a stream unless it has expired."""
         found = self._streams.get(stream)
-        if found is not None and found.expires_at <= _now():
-            self.remove(stream)
-            return None
-        return found
+        return found if found is not None and found.expires_at > now else None
 
     def remove(self, stream: StreamId) -> None:
         """Remove a stream, if there is one."""
         found = self._streams.pop(stream, None)
         if found is not None:
-            self._cost_bytes -= found.cost_bytes
+            self._cost_bytes -= _cost(len(found.records), found.size_bytes)
 
     def append(
         self, stream: StreamId, entries: Sequence[Entry], ttl: timedelta, max_bytes: int
@@ -145,57 +136,66 @@ class _Store:
         if not entries:
             return
         now = _now()
-        if now >= self._next_sweep:
-            self.sweep(now)
-        found = self.find(stream)
-        keys = found.keys if found is not None else []
-        newest = keys[-1] if keys else (0, -1)
+        found = self.find(stream, now)
+        newest = found.keys[-1] if found is not None and found.keys else BEFORE_ALL
         fresh = new_entries(entries, newest, backend=_NAME, stream=stream)
         size = sum(len(entry.data) for entry in fresh)
-        cost = size + len(fresh) * _RECORD_OVERHEAD_BYTES
-        if self._cost_bytes + cost > max_bytes:
-            self.sweep(now)
-            if self._cost_bytes + cost > max_bytes:
-                raise StorageFullError(
-                    f"the memory store holds {self._cost_bytes} of at most {max_bytes} bytes and "
-                    f"cannot take {cost} more; delete streams, shorten the TTL or raise "
-                    "STREAMQ_MEMORY_MAX_BYTES",
-                    backend=_NAME,
-                    stream=str(stream),
-                )
-        if found is None:
-            found = self._streams[stream] = _Stream(now)
-        found.expires_at = now + ttl.total_seconds()
-        found.size_bytes += size
+        cost = _cost(len(fresh), size)
+        if not self._has_room(cost, max_bytes, now):
+            raise StorageFullError(
+                f"the memory store holds {self._cost_bytes} of at most {max_bytes} bytes and "
+                f"cannot take {cost} more; delete streams, shorten the TTL or raise "
+                "STREAMQ_MEMORY_MAX_BYTES",
+                backend=_NAME,
+                stream=str(stream),
+            )
         self._cost_bytes += cost
+        if found is None:
+            found = self._begin(stream, now)
+        found.expires_at = now + ttl.total_seconds()
         for entry in fresh:
             key = (entry.epoch, entry.index)
             found.keys.append(key)
             found.records.append(Stored(encode_position(key), bytes(entry.data)))
+        found.size_bytes += size
         for waiter in self._waiters.get(stream, ()):
             waiter.wake()
+
+    def _begin(self, stream: StreamId, now: float) -> _Stream:
+        """Return a new stream; one that has expired gives its room back."""
+        self.remove(stream)
+        begun = self._streams[stream] = _Stream(now)
+        return begun
+
+    def _has_room(self, cost: int, max_bytes: int, now: float) -> bool:
+        """Whether so much more fits, if necessary after a sweep."""
+        if self._cost_bytes + cost > max_bytes:
+            self.sweep(now)
+        return self._cost_bytes + cost <= max_bytes
 
     def select(
         self, stream: StreamId, after: Key, max_records: int, max_bytes: int
     ) -> list[Stored]:
         """Return the records after a key, within the bounds of a read."""
-        found = self.find(stream)
+        found = self.find(stream, _now())
         if found is None:
             return []
         start = bisect_right(found.keys, after)
-        return within_bounds(found.records[start : start + max_records], max_records, max_bytes)
+        rest = (found.records[at] for at in range(start, len(found.records)))
+        return within_bounds(rest, max_records, max_bytes)
 
     def describe(self, stream: StreamId, last: int) -> StreamInfo | None:
         """Return what is known of a stream, or ``None`` if there is none."""
-        found = self.find(stream)
+        now = _now()
+        found = self.find(stream, now)
         if found is None:
             return None
         return StreamInfo(
             stream,
-            tuple(reversed(found.records[-last:])) if last > 0 else (),
+            tuple(islice(reversed(found.records), last)),
             len(found.records),
             found.size_bytes,
-            timedelta(seconds=max(0.0, found.expires_at - _now())),
+            timedelta(seconds=found.expires_at - now),
         )
 
     def names(self) -> list[StreamId]:
@@ -204,22 +204,20 @@ class _Store:
 
     def add_waiter(self, stream: StreamId, waiter: _Waiter) -> None:
         """Wake a read with the stream's next append."""
-        self._waiters.setdefault(stream, set()).add(waiter)
-
-    def discard_waiter(self, stream: StreamId, waiter: _Waiter) -> None:
-        """Wake a read no longer."""
-        waiters = self._waiters[stream]
-        waiters.discard(waiter)
-        if not waiters:
-            del self._waiters[stream]
+        waiter.beside = self._waiters.setdefault(stream, waiter.beside)
+        waiter.beside.add(waiter)
 
     def sweep(self, now: float) -> int:
         """Remove every stream that has expired; return how many there were."""
-        self._next_sweep = now + _SWEEP_SECONDS
-        expired = [name for name, found in self._streams.items() if found.expires_at <= now]
+        expired = [name for name in self._streams if self.find(name, now) is None]
         for name in expired:
             self.remove(name)
         return len(expired)
+
+
+def _cost(records: int, size_bytes: int) -> int:
+    """Return what records count against the store's bound."""
+    return size_bytes + records * _RECORD_OVERHEAD_BYTES
 
 
 class _Stores:
@@ -243,9 +241,16 @@ class _Stores:
                 finalize(store, self._on_dropped, name, store._streams).atexit = False
             return store
 
-    def was_dropped(self, name: str, stream: StreamId) -> bool:
-        """Whether a stream went with the last queue of an earlier store."""
-        return (name, stream) in self._dropped
+    def wait_seconds(self, name: str, stream: StreamId, max_wait: float) -> float:
+        """Return for how long a read waits: for a stream that went with an earlier store, less."""
+        is_dropped = (name, stream) in self._dropped
+        return min(max_wait, _DROPPED_SECONDS) if is_dropped else max_wait
+
+    def found_nothing(self, stream: StreamId, waited: float, max_wait: float) -> list[Stored]:
+        """Return no records, unless the read waited less than it was to wait."""
+        if waited < max_wait:
+            _raise_dropped(stream)
+        return []
 
     def begin(self, name: str, stream: StreamId) -> None:
         """Note that a stream is there, maybe again."""
@@ -276,20 +281,22 @@ class _MemoryQueue(ChunkQueue):
         self._name = settings.store
         self._max_bytes = settings.max_bytes
         self._open_store: _Store | None = store
-        self._waiting: set[_Waiter] = set()
+        self._waiting: WeakSet[_Waiter] = WeakSet()
 
-    @property
-    def _store(self) -> _Store:
-        if self._open_store is None:
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[_Store]:
+        store = self._open_store
+        if store is None:
             raise closed_error(_NAME)
-        return self._open_store
+        with store.lock:
+            yield store
 
     async def append(
         self, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        with (store := self._store).lock:
+        with self._locked() as store:
             store.append(stream, entries, ttl or self._options.ttl, self._max_bytes)
-        _stores.begin(self._name, stream)
+            _stores.begin(self._name, stream)
         # Let other tasks of this loop run: a producer must not starve its readers.
         await asyncio.sleep(0)
 
@@ -304,55 +311,49 @@ class _MemoryQueue(ChunkQueue):
     ) -> Sequence[Stored]:
         key = decode_position(after, backend=_NAME, stream=stream)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + max_wait
-        give_up = loop.time() + _DROPPED_SECONDS
+        wait = _stores.wait_seconds(self._name, stream, max_wait)
+        deadline = loop.time() + wait
         while True:
-            store = self._store
-            waiter = _Waiter(loop, loop.create_future())
-            with store.lock:
+            waiter = _Waiter(loop)
+            with self._locked() as store:
                 found = store.select(stream, key, max_records, max_bytes)
                 left = deadline - loop.time()
                 if found or left <= 0:
-                    return found
-                if _stores.was_dropped(self._name, stream) and give_up <= loop.time():
-                    _raise_dropped(stream)
+                    return found or _stores.found_nothing(stream, wait, max_wait)
                 store.add_waiter(stream, waiter)
             self._waiting.add(waiter)
-            try:
-                await asyncio.wait((waiter.future,), timeout=min(left, _DROPPED_SECONDS))
-            finally:
-                self._waiting.discard(waiter)
-                with store.lock:
-                    store.discard_waiter(stream, waiter)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await waiter.woken.wait()
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
-        with (store := self._store).lock:
+        with self._locked() as store:
             info = store.describe(stream, last)
         if info is None:
             _raise_not_found(stream)
         return info
 
     async def delete(self, stream: StreamId) -> None:
-        with (store := self._store).lock:
+        with self._locked() as store:
             store.remove(stream)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        with (store := self._store).lock:
+        with self._locked() as store:
             names = store.names()
         for name in names:
             if name.tenant == tenant and name.name.startswith(prefix):
-                with store.lock:
+                with self._locked() as store:
                     info = store.describe(name, 0)
                 if info is not None:
                     yield info
 
     async def sweep(self) -> int:
-        with (store := self._store).lock:
+        with self._locked() as store:
             return store.sweep(_now())
 
     async def aclose(self) -> None:
         self._open_store = None
-        for waiter in tuple(self._waiting):
+        for waiter in self._waiting:
             waiter.wake()
 
 

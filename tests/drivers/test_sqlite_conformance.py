@@ -36,11 +36,15 @@ class SqliteHarness(BackendHarness):
         return SqliteSettings(path=self.path, busy_seconds=0.5)
 
     async def peek(self, stream: StreamId) -> list[bytes]:
-        """Return what is in the table."""
+        """Return what is in the table; for a stream that is gone, what is left of any such one."""
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            name = (stream.tenant, stream.name)
+            (is_gone,) = connection.execute(f"SELECT {_ID} IS NULL", name).fetchone()
             rows = connection.execute(
-                f"SELECT data FROM records WHERE stream = {_ID} ORDER BY epoch, idx",
-                (stream.tenant, stream.name),
+                "SELECT data FROM records WHERE stream NOT IN (SELECT id FROM streams)"
+                if is_gone
+                else f"SELECT data FROM records WHERE stream = {_ID} ORDER BY epoch, idx",
+                () if is_gone else name,
             )
             return [row[0] for row in rows]
 

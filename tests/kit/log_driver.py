@@ -99,7 +99,7 @@ class LogQueue(ChunkQueue):
                     while not (found := self.select(stream, after, max_records, max_bytes)):
                         await self.log.changed.wait()
             except TimeoutError:
-                return self.select(stream, after, max_records, max_bytes)
+                return []
             return found
 
     def select(
@@ -174,6 +174,11 @@ class LogHarness(BackendHarness):
     def settings(self) -> LogSettings:
         """Return settings of this check's log."""
         return LogSettings(store=str(self.directory))
+
+    async def peek(self, stream: StreamId) -> list[bytes]:
+        """Return what the log holds of a stream, deleted or not."""
+        records = LogDriver.log(self.settings()).records
+        return [data for owner, data in records if owner == stream]
 
     async def stop(self) -> None:
         """Remove the log."""

@@ -116,6 +116,7 @@ class MailboxQueue(ChunkQueue):
                 box.epochs.add(entry.epoch)
             box.messages.append(Message(next(self.post.numbers), bytes(entry.data)))
         await self.notify()
+        await asyncio.sleep(0)  # whoever was woken runs
 
     async def notify(self) -> None:
         async with self.post.changed:

@@ -18,6 +18,10 @@ _DROPPED = (
     "what a process still knows of a store whose last queue was closed, and what a fork does not, "
     "is a promise of this driver alone; see test_memory.py"
 )
+_ROOM = (
+    "how much of the room an empty record takes, and that expired streams give theirs back before "
+    "somebody sweeps, are promises of this driver alone; see test_memory.py"
+)
 _DOCTOR = "what `streamq doctor` says is no part of the contract"
 _SETTINGS = "settings are described by documents and tests of their own"
 _HARNESS = "a part of the kit's side, not of the driver"
@@ -79,6 +83,9 @@ DRIVERS = (
         left_out={
             "streamq.memory:MemorySettings": _SETTINGS,
             "streamq.memory:MemoryDriver.examine": _DOCTOR,
+            "streamq.memory:_Store._begin": _ROOM,
+            "streamq.memory:_Store._has_room": _ROOM,
+            "streamq.memory:_cost": _ROOM,
             "streamq.memory:_Stores": _DROPPED,
             "streamq.memory:_raise_dropped": _DROPPED,
         },
@@ -102,21 +109,47 @@ DRIVERS = (
             "streamq._sqlite._doctor": _DOCTOR,
             "streamq._sqlite._errors": _REPLIES,
             "streamq._sqlite._driver:SqliteDriver.examine": _DOCTOR,
-            "streamq._sqlite._doorbells": "wakes other processes sooner than the poll that is the "
-            "promise; its own tests kill processes and remove files",
+            **dict.fromkeys(
+                (
+                    "streamq._sqlite._doorbells",
+                    *(
+                        f"streamq._sqlite._live_tail:LiveTail.{bell}"
+                        for bell in ("renew_bell", "drop_idle_bell", "_drop_bell")
+                    ),
+                ),
+                "wakes other processes sooner than the poll that is the promise; tested by "
+                "test_sqlite_doorbells.py, which kills processes and removes files",
+            ),
+            **dict.fromkeys(
+                (
+                    "streamq._sqlite._writing:WritingThread._sweep",
+                    "streamq._sqlite._writing:WritingThread.log_is_long",
+                ),
+                "how soon, and in which steps, a producer removes what has expired before somebody "
+                "sweeps; tested by test_sqlite_removing.py",
+            ),
             **dict.fromkeys(
                 (
                     *("streamq._sqlite._file", "streamq._sqlite._open_files"),
                     "streamq._sqlite._thread:ConnectionThread._check_file",
+                    "streamq._sqlite._thread:ConnectionThread._connected",
+                    "streamq._sqlite._thread:ConnectionThread._disconnect",
+                    "streamq._sqlite._writing:WritingThread.append",
+                    "streamq._sqlite._writing:WritingThread._check_commit",
                     "streamq._sqlite._thread:_merge_log",
                     "streamq._sqlite._reading:ReadingThread.nudge",
+                    "streamq._sqlite._reading:ReadingThread._check_if_nudged",
                     "streamq._sqlite._writing:WritingThread.nudge",
                 ),
                 "files that are removed or replaced under an open queue, which no other backend "
                 "has; tested by test_sqlite_removed_files.py",
             ),
             **dict.fromkeys(
-                ("streamq._sqlite._reserve", "streamq._sqlite._schema:connect_alone"),
+                (
+                    *("streamq._sqlite._reserve", "streamq._sqlite._schema:connect_alone"),
+                    "streamq._sqlite._reading:ReadingThread._reading",
+                    "streamq._sqlite._writing:WritingThread._transact",
+                ),
                 "deleting on a full disk needs a full file system; see test_sqlite_full_disk.py",
             ),
             **dict.fromkeys(

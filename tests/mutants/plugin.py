@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Generator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _TIMED_OUT = "Timeout ("
 _MOST_HUNG = 3
+_EARLIER_SECONDS = 5.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,7 +59,8 @@ class Judge:
 
             self._coverage = coverage.Coverage(data_file=None, include=job["measured"])
             self._coverage.start()
-        _shorten_patience(self._patience)
+        self._check_seconds = math.inf
+        self._shorten_patience()
 
     def write(self, **line: object) -> None:
         """Write a line of the outcome, which is there even if this process is killed."""
@@ -74,8 +77,7 @@ class Judge:
             items[:] = [found[name] for name in self._limits if name in found]
             for item in items:
                 item.add_marker(pytest.mark.timeout(self._limits[item.nodeid]), append=False)
-        suites = {getattr(item, "cls", None) for item in items}
-        virtual = all(getattr(suite, "virtual_time", False) for suite in suites)
+        virtual = all(map(_is_virtual, items))
         self.write(collected=len(items), virtual=virtual)
 
     @pytest.hookimpl(wrapper=True)
@@ -86,6 +88,9 @@ class Judge:
         if self._coverage is not None:
             self._coverage.switch_context(item.nodeid)
         self._began, self._worst = time.monotonic(), (PASSED, "")
+        if self._limits is not None and not _is_virtual(item):
+            # The kit's own deadline of a check comes before that of this run.
+            self._check_seconds = self._limits[item.nodeid] - _EARLIER_SECONDS
         try:
             return (yield)
         finally:
@@ -99,6 +104,18 @@ class Judge:
             self._hung += outcome == HUNG
             if self._limits is not None and (outcome == CAUGHT or self._hung == _MOST_HUNG):
                 item.session.shouldstop = outcome
+
+    def _shorten_patience(self) -> None:
+        """Let checks give up sooner: a sound driver needs a small part of their usual patience."""
+        prepare: Callable[..., None] = BackendHarness.__init__
+
+        @functools.wraps(prepare)
+        def prepare_sooner(harness: Any, *args: Any, **options: Any) -> None:
+            prepare(harness, *args, **options)
+            harness.patience_seconds = min(harness.patience_seconds, self._patience)
+            harness.check_seconds = min(harness.check_seconds, self._check_seconds)
+
+        setattr(BackendHarness, "__init__", prepare_sooner)  # noqa: B010 - for the type checker
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember the worst of what the parts of a check report."""
@@ -126,13 +143,5 @@ def _is_of_the_kit(item: pytest.Item) -> bool:
     return str(getattr(function, "__module__", "")).startswith("streamq.testing.")
 
 
-def _shorten_patience(seconds: float) -> None:
-    """Let checks give up sooner: a sound driver needs a small part of their usual patience."""
-    prepare: Callable[..., None] = BackendHarness.__init__
-
-    @functools.wraps(prepare)
-    def prepare_sooner(harness: BackendHarness, *args: Any, **options: Any) -> None:
-        prepare(harness, *args, **options)
-        harness.patience_seconds = min(harness.patience_seconds, seconds)  # type: ignore[misc]
-
-    setattr(BackendHarness, "__init__", prepare_sooner)  # noqa: B010 - for the type checker
+def _is_virtual(item: pytest.Item) -> bool:
+    return bool(getattr(getattr(item, "cls", None), "virtual_time", False))

@@ -178,10 +178,8 @@ class SqliteQueue(ChunkQueue):
             gone += removal.sweep(connection)
             return False
 
-        # In steps, so that writers do not wait for the whole sweep.
-        while await self._query(None, removal.has_expired):
-            if self._writer.log_is_long():
-                break  # a later sweep goes on
+        # In steps, so that writers do not wait for the whole sweep; a later one goes on.
+        while not self._writer.log_is_long() and await self._query(None, removal.has_expired):
             await self._write(None, step, frees_room=True)
         # Rings every doorbell, which removes those of killed readers.
         with contextlib.suppress(StorageFullError):  # nothing was to be removed

@@ -123,11 +123,7 @@ class ReadingThread(ConnectionThread):
 
     def _work(self, selector: selectors.BaseSelector) -> bool:
         """Do all that is to be done now; return whether to go on."""
-        if self._is_nudged:
-            self._is_nudged = False
-            self._live_tail.is_dirty = True
-            with contextlib.suppress(StreamqError):  # the next read reports it
-                self._check_file()
+        self._check_if_nudged()
         while self._jobs:
             job = self._jobs.popleft()
             if job is None:
@@ -135,6 +131,13 @@ class ReadingThread(ConnectionThread):
             self._run(job, selector)
         self._answer_blocked(selector)
         return True
+
+    def _check_if_nudged(self) -> None:
+        if self._is_nudged:
+            self._is_nudged = False
+            self._live_tail.is_dirty = True
+            with contextlib.suppress(StreamqError):  # the next read reports it
+                self._check_file()
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

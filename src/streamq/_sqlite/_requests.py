@@ -82,8 +82,8 @@ def select(
     cursor = connection.execute(
         "SELECT epoch, idx, data FROM records WHERE stream ="
         " (SELECT id FROM streams WHERE tenant = ? AND name = ? AND expires_ms > ?)"
-        " AND (epoch, idx) > (?, ?) ORDER BY epoch, idx LIMIT ?",
-        (stream.tenant, stream.name, now_ms(), *after, max_records),
+        " AND (epoch, idx) > (?, ?) ORDER BY epoch, idx",
+        (stream.tenant, stream.name, now_ms(), *after),
     )
     rows = (Stored(encode_position((epoch, index)), data) for epoch, index, data in cursor)
     found = within_bounds(rows, max_records, max_bytes)

@@ -191,13 +191,16 @@ class WritingThread(ConnectionThread):
                     outcomes.append(None)
                 except StreamqError as exc:  # fenced, before it has written anything
                     outcomes.append(exc)
+        self._check_commit()
+        return outcomes, changed
+
+    def _check_commit(self) -> None:
         self._checked_at = time.monotonic()
         if (change := self.file.change()) is not None:
             self._checked_at = 0.0
             raise BackendUnavailableError(
                 f"{self.file.given} {change.value} during a commit", backend=BACKEND
             )
-        return outcomes, changed
 
     def _sweep(self) -> None:
         now = time.monotonic()

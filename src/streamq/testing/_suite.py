@@ -10,6 +10,7 @@ from .checks import (
     CancellingChecks,
     ConnectionChecks,
     ConsumingChecks,
+    CountingChecks,
     DeclarationChecks,
     EndingChecks,
     ExpiredChecks,
@@ -31,6 +32,7 @@ from .checks import (
     TimingChecks,
     TrimmingChecks,
     WaitingChecks,
+    WakingChecks,
 )
 
 
@@ -40,6 +42,7 @@ class DriverSuite(
     ExpiredChecks,
     ExpiryChecks,
     TimingChecks,
+    WakingChecks,
     WaitingChecks,
     DeclarationChecks,
     RefusalChecks,
@@ -61,6 +64,7 @@ class DriverSuite(
     PageChecks,
     ReplayChecks,
     OrderingChecks,
+    CountingChecks,
     BasicChecks,
 ):
     """Tests everything that :mod:`streamq.driver` demands, one test for each guarantee.

@@ -99,7 +99,6 @@ UNPROVED: dict[tuple[str, str], str] = {
     ("Stored", "A record as read."): _DEFINES,
     ("StreamInfo", "Information that a backend has"): _DEFINES,
     ("StreamInfo.stream", "Which stream."): _REFERENCE,
-    ("StreamInfo.size_bytes", "How much they take"): _ALLOWS,
     ("QueueOptions", "Options that every queue is opened with"): _DEFINES,
     ("Finding", "One thing that ``streamq doctor`` examined."): _DEFINES,
     ("Finding.subject", "What was examined"): _REFERENCE,

@@ -81,3 +81,11 @@ class FindsFaultsWithoutANextStep(SoundQueue):
     caught_by = checks("examination_changes_nothing_and_names_each_next_step")
 
     findings = (Finding("disk", False, "it is nearly full"),)
+
+
+class DeclaresMoreThanCanBeProved(SoundQueue):
+    """Promises records of a gigabyte."""
+
+    caught_by = checks("declaration_is_usable")
+
+    declared = promised = dataclasses.replace(CAPABILITIES, max_record_bytes=2**30)

@@ -157,11 +157,22 @@ class CountsWrongly(SoundQueue):
         append_after_another_connection_has_begun_anew_goes_on_there
         append_after_another_connection_has_deleted_begins_anew
         appends_of_two_connections_are_one_sequence describe_returns_the_newest_records_first
+        descriptions_and_listings_count_what_is_stored
         what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
     async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
         return dataclasses.replace(await super().describe(stream, last=last), records=1)
+
+
+class MeasuresInKilobytes(SoundQueue):
+    """Returns the size in another unit."""
+
+    caught_by = checks("descriptions_and_listings_count_what_is_stored")
+
+    async def describe(self, stream: StreamId, *, last: int = 0) -> StreamInfo:
+        info = await super().describe(stream, last=last)
+        return dataclasses.replace(info, size_bytes=(info.size_bytes or 0) // 1024)
 
 
 class DeleteLeavesRecords(SoundQueue):
@@ -183,6 +194,7 @@ class DeleteKeepsTheFence(SoundQueue):
     caught_by = checks("""
         append_after_another_connection_has_begun_anew_goes_on_there
         append_after_another_connection_has_deleted_begins_anew deleted_stream_can_be_created_anew
+        descriptions_and_listings_count_what_is_stored
     """)
 
     async def delete(self, stream: StreamId) -> None:
@@ -202,10 +214,10 @@ class DeletesForItselfOnly(SoundQueue):
 
     caught_by = checks("""
         append_after_another_connection_has_deleted_begins_anew
-        delete_and_append_at_the_same_time_leave_a_sound_stream
-        delete_leaves_nothing_in_the_backend delete_removes_the_stream_for_everyone
-        describe_and_delete_go_beyond_a_page_of_the_server
-        listing_goes_on_while_streams_come_and_go reader_of_a_deleted_stream_gets_an_error
+        delete_and_append_at_the_same_time_leave_a_sound_stream delete_leaves_nothing_in_the_backend
+        delete_removes_the_stream_for_everyone describe_and_delete_go_beyond_a_page_of_the_server
+        descriptions_and_listings_count_what_is_stored listing_goes_on_while_streams_come_and_go
+        reader_of_a_deleted_stream_gets_an_error
         what_another_connection_has_deleted_is_gone_for_every_call
     """)
 

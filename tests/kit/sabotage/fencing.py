@@ -16,7 +16,7 @@ class AcceptsStaleAttempt(SoundQueue):
     caught_by = checks("""
         appends_of_two_connections_are_one_sequence
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
-        next_attempt_is_delivered_whole_after_a_reset
+        descriptions_and_listings_count_what_is_stored next_attempt_is_delivered_whole_after_a_reset
         older_attempt_that_opens_after_a_newer_one_is_refused
         older_epoch_is_fenced_even_if_it_never_wrote refused_append_shortens_nothing
         stale_attempt_cannot_end_the_stream stale_epoch_is_fenced
@@ -47,6 +47,7 @@ class AcceptsOlderAttemptThatNeverWrote(AcceptsStaleAttempt):
     """Fences attempts that have written before; accepts a late first append of an old attempt."""
 
     caught_by = checks("""
+        descriptions_and_listings_count_what_is_stored
         older_attempt_that_opens_after_a_newer_one_is_refused
         older_epoch_is_fenced_even_if_it_never_wrote takeover_within_an_append_is_clean
     """)
@@ -107,6 +108,7 @@ class FencesItsOwnAttempt(SoundQueue):
         bounds_of_a_read_hold_to_the_record_and_to_the_byte
         describe_reflects_every_append_that_returned
         description_within_which_a_stream_changes_is_of_one_moment
+        descriptions_and_listings_count_what_is_stored
         full_backend_is_reported_keeps_its_records_and_recovers
         last_append_sets_the_ttl_whichever_connection_makes_it
         read_that_is_blocked_when_its_connection_drops_fails_or_continues

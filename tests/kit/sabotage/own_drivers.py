@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import sqlite3
 import time
@@ -101,12 +102,11 @@ def _memory_describes_a_page(patch: pytest.MonkeyPatch) -> None:
 
 def _memory_wakes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
     append, wait = memory._MemoryQueue.append, memory._Waiter.wake
-    patch.setattr(memory, "_DROPPED_SECONDS", 1_000.0)  # readers look again after it
 
     async def early(
         self: Any, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
     ) -> None:
-        with (store := self._store).lock:
+        with self._locked() as store:
             for waiter in store._waiters.get(stream, ()):
                 wait(waiter)
         await asyncio.sleep(0)
@@ -119,6 +119,30 @@ def _memory_wakes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory._MemoryQueue, "append", early)
 
 
+def _memory_wakes_one_of_several(patch: pytest.MonkeyPatch) -> None:
+    store = memory._Store.append
+
+    def append(self: Any, stream: StreamId, *args: Any) -> None:
+        waiters = self._waiters
+        self._waiters = {stream: [*waiters.get(stream, ())][:1]}
+        try:
+            store(self, stream, *args)
+        finally:
+            self._waiters = waiters
+
+    patch.setattr(memory._Store, "append", append)
+
+
+def _memory_keeps_the_loop(patch: pytest.MonkeyPatch) -> None:
+    async def append(
+        self: Any, stream: StreamId, entries: Sequence[Entry], *, ttl: timedelta | None = None
+    ) -> None:
+        with self._locked() as store:
+            store.append(stream, entries, ttl or self._options.ttl, self._max_bytes)
+
+    patch.setattr(memory._MemoryQueue, "append", append)
+
+
 def _memory_listens_after_it_has_looked(patch: pytest.MonkeyPatch) -> None:
     read = memory._MemoryQueue.read
 
@@ -128,13 +152,13 @@ def _memory_listens_after_it_has_looked(patch: pytest.MonkeyPatch) -> None:
             return found
         await asyncio.sleep(0)
         until = asyncio.get_running_loop().time() + bounds["max_wait"]
-        waiter = memory._Waiter(
-            asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
-        )
-        with self._store.lock:
-            self._store.add_waiter(stream, waiter)
+        waiter = memory._Waiter(asyncio.get_running_loop())
+        with self._locked() as store:
+            store.add_waiter(stream, waiter)
         self._waiting.add(waiter)
-        await asyncio.wait((waiter.future,), timeout=until - asyncio.get_running_loop().time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await waiter.woken.wait()
         if self._open_store is None:
             raise closed_error(self.backend)
         return await read(self, stream, after, **{**bounds, "max_wait": 0})
@@ -248,6 +272,12 @@ SABOTAGED: dict[str, tuple[type, Sabotage, str]] = {
         _memory_listens_after_it_has_looked,
         "append_is_not_missed_wherever_a_read_is",
     ),
+    "MemoryWakesOneOfSeveral": (
+        MemoryHarness,
+        _memory_wakes_one_of_several,
+        "append_wakes_every_read_that_waits_for_the_stream",
+    ),
+    "MemoryKeepsTheLoop": (MemoryHarness, _memory_keeps_the_loop, "producer_lets_other_tasks_run"),
     "SqliteRemembersTheNewestEntry": (
         SqliteHarness,
         _sqlite_remembers,

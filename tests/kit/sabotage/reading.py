@@ -112,28 +112,27 @@ class RepeatsLastRecord(SoundQueue):
         acknowledged_records_survive_a_restart aclose_ends_blocked_reads_at_once
         append_can_be_cancelled_at_any_await append_is_not_missed_wherever_a_read_is
         append_wakes_a_blocked_read append_wakes_a_read_in_another_connection
-        backend_holds_exactly_what_was_appended blocked_readers_get_a_record_that_is_stored_late
+        append_wakes_every_read_that_waits_for_the_stream backend_holds_exactly_what_was_appended
+        blocked_readers_get_a_record_that_is_stored_late
         bounds_of_a_read_hold_to_the_record_and_to_the_byte bytes_come_back_unchanged
         cancelled_append_can_be_repeated cancelled_read_loses_nothing
         connection_that_dropped_while_idle_is_replaced deleted_stream_can_be_created_anew
-        describe_returns_the_newest_records_first
-        ending_is_stored_in_one_record_with_the_last_chunk
+        describe_returns_the_newest_records_first ending_is_stored_in_one_record_with_the_last_chunk
         epochs_and_indexes_are_compared_as_numbers every_call_to_a_server_that_hangs_ends_in_time
         examination_changes_nothing_and_names_each_next_step foreign_entry_harms_no_stream
         indexes_may_have_gaps interleaved_writers_of_many_streams
         largest_chunk_passes_and_a_larger_one_is_refused largest_epoch_and_index_work
         many_entries_in_one_append max_bytes_is_obeyed max_records_is_obeyed
         older_epoch_is_fenced_even_if_it_never_wrote order_holds_across_appends
-        position_is_valid_in_another_connection
-        position_of_a_trimmed_record_leads_to_the_oldest_one
+        position_is_valid_in_another_connection position_of_a_trimmed_record_leads_to_the_oldest_one
         position_of_a_vanished_record_leads_to_the_oldest_one read_can_be_cancelled_at_any_await
         read_goes_on_after_every_position read_returns_more_than_a_page_of_the_server
         read_that_is_blocked_when_its_connection_drops_fails_or_continues reading_removes_nothing
         reads_of_one_connection_do_not_disturb_each_other records_outlive_the_connections
         repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
-        repeated_append_is_skipped stale_epoch_is_fenced
-        stale_epoch_is_fenced_in_another_connection subscribers_that_come_and_go_leave_nothing
-        ten_readers_each_see_everything waits_are_exact zero_wait_returns_at_once
+        repeated_append_is_skipped stale_epoch_is_fenced stale_epoch_is_fenced_in_another_connection
+        subscribers_that_come_and_go_leave_nothing ten_readers_each_see_everything waits_are_exact
+        zero_wait_returns_at_once
     """)
 
     async def read(
@@ -151,12 +150,12 @@ class SkipsNextRecord(SoundQueue):
     """Skips a record after a position of another connection."""
 
     caught_by = checks("""
+        append_wakes_every_read_that_waits_for_the_stream
         blocked_readers_get_a_record_that_is_stored_late
         bounds_of_a_read_hold_to_the_record_and_to_the_byte
         cursor_goes_on_with_exactly_the_next_chunk
         cursors_before_the_head_are_refused_and_later_ones_work
-        describe_returns_the_newest_records_first
-        joining_at_the_tail_after_the_end_gives_the_ending
+        describe_returns_the_newest_records_first joining_at_the_tail_after_the_end_gives_the_ending
         joining_at_the_tail_gives_exactly_what_comes_after
         joining_inside_a_packed_record_of_a_live_stream live_tail_misses_nothing_after_it
         position_is_valid_in_another_connection resuming_at_the_ending_ends_again_at_once
@@ -183,13 +182,14 @@ class KnowsOnlyItsOwnPositions(SoundQueue):
     """Uses positions that are valid only within one connection."""
 
     caught_by = checks("""
+        append_wakes_every_read_that_waits_for_the_stream
         blocked_readers_get_a_record_that_is_stored_late
         bounds_of_a_read_hold_to_the_record_and_to_the_byte
         chunk_larger_than_a_record_is_split_and_joined cursor_goes_on_with_exactly_the_next_chunk
         cursors_before_the_head_are_refused_and_later_ones_work
         describe_returns_the_newest_records_first
-        expired_stream_begins_anew_for_connections_that_know_it
-        expired_stream_is_gone_by_every_path joining_at_the_tail_after_the_end_gives_the_ending
+        expired_stream_begins_anew_for_connections_that_know_it expired_stream_is_gone_by_every_path
+        joining_at_the_tail_after_the_end_gives_the_ending
         joining_at_the_tail_gives_exactly_what_comes_after
         joining_inside_a_packed_record_of_a_live_stream live_tail_misses_nothing_after_it
         position_is_valid_in_another_connection read_can_be_cancelled_at_any_await
@@ -284,6 +284,7 @@ class RemovesWhatIsRead(_Reading):
         acknowledged_records_survive_a_restart
         append_after_another_connection_has_begun_anew_goes_on_there
         append_after_another_connection_has_deleted_begins_anew
+        append_wakes_every_read_that_waits_for_the_stream
         appends_of_two_connections_are_one_sequence
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         backend_holds_exactly_what_was_appended blocked_readers_get_a_record_that_is_stored_late
@@ -295,15 +296,13 @@ class RemovesWhatIsRead(_Reading):
         delete_and_append_at_the_same_time_leave_a_sound_stream
         epochs_and_indexes_are_compared_as_numbers every_call_to_a_server_that_hangs_ends_in_time
         every_ending_ends_live_and_late_readers
-        expired_stream_begins_anew_for_connections_that_know_it
-        expired_stream_is_gone_by_every_path invalid_position_is_refused
-        joining_a_live_stream_at_any_moment_gives_all_of_it
+        expired_stream_begins_anew_for_connections_that_know_it expired_stream_is_gone_by_every_path
+        invalid_position_is_refused joining_a_live_stream_at_any_moment_gives_all_of_it
         joining_at_the_tail_gives_exactly_what_comes_after
         joining_inside_a_packed_record_of_a_live_stream
         offsets_are_dense_and_equal_through_many_takeovers
         outage_beyond_the_deadline_is_reported_and_later_work_succeeds
-        position_is_valid_in_another_connection
-        position_of_a_trimmed_record_leads_to_the_oldest_one
+        position_is_valid_in_another_connection position_of_a_trimmed_record_leads_to_the_oldest_one
         read_at_once_leaves_out_nothing_that_is_stored read_can_be_cancelled_at_any_await
         read_goes_on_after_every_position read_returns_more_bytes_than_a_page_of_the_server
         read_returns_more_than_a_page_of_the_server
@@ -334,6 +333,7 @@ class ServesFirstReaderOnly(SoundQueue):
     caught_by = checks("""
         append_after_another_connection_has_begun_anew_goes_on_there
         append_after_another_connection_has_deleted_begins_anew
+        append_wakes_every_read_that_waits_for_the_stream
         appends_of_two_connections_are_one_sequence
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
         blocked_readers_get_a_record_that_is_stored_late
@@ -342,17 +342,16 @@ class ServesFirstReaderOnly(SoundQueue):
         cursors_before_the_head_are_refused_and_later_ones_work
         delete_and_append_at_the_same_time_leave_a_sound_stream
         every_ending_ends_live_and_late_readers
-        expired_stream_begins_anew_for_connections_that_know_it
-        expired_stream_is_gone_by_every_path joining_a_live_stream_at_any_moment_gives_all_of_it
+        expired_stream_begins_anew_for_connections_that_know_it expired_stream_is_gone_by_every_path
+        joining_a_live_stream_at_any_moment_gives_all_of_it
         joining_inside_a_packed_record_of_a_live_stream
         offsets_are_dense_and_equal_through_many_takeovers position_is_valid_in_another_connection
         read_can_be_cancelled_at_any_await read_returns_more_than_a_page_of_the_server
-        replay_that_differs_is_refused_and_changes_nothing
-        resuming_at_the_ending_ends_again_at_once second_seal_changes_nothing
-        stream_goes_on_after_the_server_hung stream_is_delivered_once_through_dropped_connections
+        replay_that_differs_is_refused_and_changes_nothing resuming_at_the_ending_ends_again_at_once
+        second_seal_changes_nothing stream_goes_on_after_the_server_hung
+        stream_is_delivered_once_through_dropped_connections
         stream_is_delivered_once_when_every_other_append ten_live_readers_each_get_everything
-        ten_readers_each_see_everything
-        trimmed_records_are_gone_for_connections_that_have_read_them
+        ten_readers_each_see_everything trimmed_records_are_gone_for_connections_that_have_read_them
         what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
@@ -373,6 +372,7 @@ class WakesOneReaderOnly(SoundQueue):
     """Wakes one of the readers of a stream; the others check again when their wait has ended."""
 
     caught_by = checks("""
+        append_wakes_every_read_that_waits_for_the_stream
         blocked_readers_get_a_record_that_is_stored_late
         expired_stream_begins_anew_for_connections_that_know_it ten_readers_each_see_everything
     """)

@@ -27,7 +27,7 @@ class RemembersTheNewestEntry(SoundQueue):
     caught_by = checks("""
         append_after_another_connection_has_begun_anew_goes_on_there
         append_after_another_connection_has_deleted_begins_anew
-        appends_of_two_connections_are_one_sequence
+        appends_of_two_connections_are_one_sequence descriptions_and_listings_count_what_is_stored
         expired_stream_begins_anew_for_connections_that_know_it stream_expires_after_its_ttl
     """)
 

@@ -122,7 +122,7 @@ class Server:
 
     def stored(self, stream: StreamId) -> memory._Stream | None:
         """Return the records on the disk."""
-        return self.disk.find(stream)
+        return self.disk.find(stream, asyncio.get_running_loop().time())
 
     def newest(self, stream: StreamId) -> tuple[int, int]:
         """Return epoch and index of the newest record."""
@@ -327,7 +327,7 @@ class SabotageHarness(BackendHarness):
         SERVERS.pop(self.server.name, None)
 
     async def peek(self, stream: StreamId) -> list[bytes]:
-        found = self.server.disk._streams.get(stream)  # looking for it would remove it
+        found = self.server.disk._streams.get(stream)
         there = [] if found is None else [record.data for record in found.records]
         return self.server.trash.get(stream, []) + there
 

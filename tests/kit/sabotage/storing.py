@@ -17,13 +17,14 @@ class DropsLastRecord(SoundQueue):
 
     caught_by = checks("""
         append_can_be_cancelled_at_any_await appends_of_two_connections_are_one_sequence
-        backend_holds_exactly_what_was_appended
-        bounds_of_a_read_hold_to_the_record_and_to_the_byte bytes_come_back_unchanged
-        cancelled_append_can_be_repeated chunk_larger_than_a_record_is_split_and_joined
+        backend_holds_exactly_what_was_appended bounds_of_a_read_hold_to_the_record_and_to_the_byte
+        bytes_come_back_unchanged cancelled_append_can_be_repeated
+        chunk_larger_than_a_record_is_split_and_joined
         delete_and_append_at_the_same_time_leave_a_sound_stream
         describe_and_delete_go_beyond_a_page_of_the_server
         describe_returns_all_when_more_are_requested describe_returns_the_newest_records_first
         description_within_which_a_stream_changes_is_of_one_moment
+        descriptions_and_listings_count_what_is_stored
         every_call_to_a_server_that_hangs_ends_in_time
         largest_chunk_passes_and_a_larger_one_is_refused largest_declared_record_fits
         many_entries_in_one_append max_bytes_is_obeyed max_records_is_obeyed
@@ -36,8 +37,7 @@ class DropsLastRecord(SoundQueue):
         repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
         repeat_within_the_append_adds_nothing repeated_append_is_skipped
         stream_is_delivered_once_when_every_other_append takeover_within_an_append_is_clean
-        ten_readers_each_see_everything
-        trimmed_records_are_gone_for_connections_that_have_read_them
+        ten_readers_each_see_everything trimmed_records_are_gone_for_connections_that_have_read_them
         two_appends_of_one_epoch_keep_the_order_of_indexes
         what_another_connection_has_deleted_is_gone_for_every_call
     """)
@@ -51,12 +51,13 @@ class DropsFirstRecord(SoundQueue):
 
     caught_by = checks("""
         append_can_be_cancelled_at_any_await appends_of_two_connections_are_one_sequence
-        backend_holds_exactly_what_was_appended
-        bounds_of_a_read_hold_to_the_record_and_to_the_byte bytes_come_back_unchanged
-        cancelled_append_can_be_repeated chunk_larger_than_a_record_is_split_and_joined
+        backend_holds_exactly_what_was_appended bounds_of_a_read_hold_to_the_record_and_to_the_byte
+        bytes_come_back_unchanged cancelled_append_can_be_repeated
+        chunk_larger_than_a_record_is_split_and_joined
         describe_and_delete_go_beyond_a_page_of_the_server
         describe_returns_all_when_more_are_requested describe_returns_the_newest_records_first
         description_within_which_a_stream_changes_is_of_one_moment
+        descriptions_and_listings_count_what_is_stored
         every_call_to_a_server_that_hangs_ends_in_time
         largest_chunk_passes_and_a_larger_one_is_refused largest_declared_record_fits
         many_entries_in_one_append max_bytes_is_obeyed max_records_is_obeyed
@@ -69,8 +70,7 @@ class DropsFirstRecord(SoundQueue):
         repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
         repeat_within_the_append_adds_nothing repeated_append_is_skipped
         stream_is_delivered_once_when_every_other_append takeover_within_an_append_is_clean
-        ten_readers_each_see_everything
-        trimmed_records_are_gone_for_connections_that_have_read_them
+        ten_readers_each_see_everything trimmed_records_are_gone_for_connections_that_have_read_them
         two_appends_of_one_epoch_keep_the_order_of_indexes
         what_another_connection_has_deleted_is_gone_for_every_call
     """)
@@ -230,8 +230,9 @@ class StoresRepeats(SoundQueue):
 
     caught_by = checks("""
         append_can_be_cancelled_at_any_await appends_of_two_connections_are_one_sequence
-        cancelled_append_can_be_repeated repeat_within_the_append_adds_nothing
-        repeated_append_is_skipped stream_is_delivered_once_when_every_other_append
+        cancelled_append_can_be_repeated descriptions_and_listings_count_what_is_stored
+        repeat_within_the_append_adds_nothing repeated_append_is_skipped
+        stream_is_delivered_once_when_every_other_append
         trimmed_records_are_gone_for_connections_that_have_read_them
         two_appends_of_one_epoch_keep_the_order_of_indexes two_writers_cannot_hold_one_epoch
     """)
@@ -248,8 +249,8 @@ class RefusesPartOfWhatIsStored(SoundQueue):
     """Treats an append as a repeat only if all of it is already stored."""
 
     caught_by = checks("""
-        appends_of_two_connections_are_one_sequence repeat_continues_where_a_prefix_was_stored
-        repeat_through_another_connection_is_skipped
+        appends_of_two_connections_are_one_sequence descriptions_and_listings_count_what_is_stored
+        repeat_continues_where_a_prefix_was_stored repeat_through_another_connection_is_skipped
         stream_is_delivered_once_when_every_other_append
     """)
 
@@ -265,9 +266,9 @@ class KnowsOnlyItsOwnRepeats(SoundQueue):
     """Remembers stored records in the connection, not in the backend."""
 
     caught_by = checks("""
-        appends_of_two_connections_are_one_sequence repeat_through_another_connection_is_skipped
-        repeat_within_the_append_adds_nothing two_appends_of_one_epoch_keep_the_order_of_indexes
-        two_writers_cannot_hold_one_epoch
+        appends_of_two_connections_are_one_sequence descriptions_and_listings_count_what_is_stored
+        repeat_through_another_connection_is_skipped repeat_within_the_append_adds_nothing
+        two_appends_of_one_epoch_keep_the_order_of_indexes two_writers_cannot_hold_one_epoch
     """)
 
     def altered(self, stream: StreamId, entries: list[Entry]) -> list[Entry]:
@@ -296,11 +297,12 @@ class AcknowledgesBeforeItStores(SoundQueue):
         append_after_another_connection_has_begun_anew_goes_on_there
         appends_of_two_connections_are_one_sequence
         attempt_that_keeps_writing_during_the_takeover_is_not_blended_in
+        descriptions_and_listings_count_what_is_stored
         every_call_to_a_server_that_hangs_ends_in_time
         full_backend_is_reported_keeps_its_records_and_recovers
         gap_is_one_event_for_readers_that_ask_for_it
-        joining_a_live_stream_at_any_moment_gives_all_of_it
-        next_attempt_counts_on_from_what_is_left next_attempt_is_delivered_whole_after_a_reset
+        joining_a_live_stream_at_any_moment_gives_all_of_it next_attempt_counts_on_from_what_is_left
+        next_attempt_is_delivered_whole_after_a_reset
         offsets_are_dense_and_equal_through_many_takeovers
         older_epoch_is_fenced_even_if_it_never_wrote read_only_backend_is_reported
         reader_from_the_beginning_is_refused_with_the_oldest_offset

@@ -18,14 +18,14 @@ class NeverWaits(_Reading):
         aclose_ends_blocked_reads_at_once aclose_releases_everything_wherever_it_is_cancelled
         append_is_not_missed_wherever_a_read_is append_to_another_stream_does_not_end_the_wait
         append_wakes_a_blocked_read append_wakes_a_read_in_another_connection
+        append_wakes_every_read_that_waits_for_the_stream
         blocked_readers_get_a_record_that_is_stored_late
         blocked_reads_end_with_the_queue_and_not_later
         bounds_of_a_read_hold_to_the_record_and_to_the_byte closing_one_queue_leaves_others_alone
         every_call_to_a_server_that_hangs_ends_in_time
         expired_stream_begins_anew_for_connections_that_know_it foreign_entry_harms_no_stream
-        latency_is_of_the_declared_class many_streams_are_read_at_once
-        nothing_is_left_after_aclose open_queues_heal_after_a_restart
-        opening_leaves_nothing_if_it_is_cancelled_again_and_again
+        latency_is_of_the_declared_class many_streams_are_read_at_once nothing_is_left_after_aclose
+        open_queues_heal_after_a_restart opening_leaves_nothing_if_it_is_cancelled_again_and_again
         read_that_is_blocked_when_its_connection_drops_fails_or_continues
         reader_may_come_before_the_stream subscribers_that_come_and_go_leave_nothing
         ten_readers_each_see_everything wait_is_bounded waits_are_exact
@@ -78,7 +78,8 @@ class NeverWakesUp(_LookingAgain):
 
     caught_by = checks("""
         append_is_not_missed_wherever_a_read_is append_wakes_a_blocked_read
-        append_wakes_a_read_in_another_connection blocked_readers_get_a_record_that_is_stored_late
+        append_wakes_a_read_in_another_connection append_wakes_every_read_that_waits_for_the_stream
+        blocked_readers_get_a_record_that_is_stored_late
         expired_stream_begins_anew_for_connections_that_know_it latency_is_of_the_declared_class
         many_streams_are_read_at_once
         read_that_is_blocked_when_its_connection_drops_fails_or_continues

@@ -6,6 +6,7 @@ such as one for a second service behind a driver, derives from the groups that a
 Checks of what is stored:
 
 * ``_basics``: bytes, bounds, descriptions, deletion.
+* ``_counting``: numbers of records and bytes.
 * ``_ordering``: order and repeated appends.
 * ``_replay``: reading again, from any position.
 * ``_trimming``: records that were removed while a reader was away.
@@ -20,7 +21,7 @@ Checks of whole streams, through writers and readers:
 
 Checks of operation:
 
-* ``_waiting``: waiting reads, wake-ups, latency.
+* ``_waiting``, ``_waking``: waiting reads, wake-ups, latency; several reads of one stream.
 * ``_lifecycle``: opening and closing.
 * ``_cancelling``: calls that are cancelled.
 * ``_leaving``: closing and opening that are cancelled again and again.
@@ -41,6 +42,7 @@ from ._basics import BasicChecks
 from ._cancelling import CancellingChecks
 from ._connections import ConnectionChecks
 from ._consuming import ConsumingChecks
+from ._counting import CountingChecks
 from ._declarations import DeclarationChecks
 from ._endings import EndingChecks
 from ._expired import ExpiredChecks
@@ -63,6 +65,7 @@ from ._stream_names import TRICKY_NAMES
 from ._timing import TimingChecks
 from ._trimming import TrimmingChecks
 from ._waiting import WaitingChecks
+from ._waking import WakingChecks
 
 __all__ = [
     "TRICKY_NAMES",
@@ -71,6 +74,7 @@ __all__ = [
     "CancellingChecks",
     "ConnectionChecks",
     "ConsumingChecks",
+    "CountingChecks",
     "DeclarationChecks",
     "EndingChecks",
     "ExpiredChecks",
@@ -92,4 +96,5 @@ __all__ = [
     "TimingChecks",
     "TrimmingChecks",
     "WaitingChecks",
+    "WakingChecks",
 ]

@@ -120,9 +120,14 @@ class Checks:
         """Return a function that opens a queue with given settings."""
         async with AsyncExitStack() as stack:
 
+            async def close(queue: ChunkQueue) -> None:
+                async with within(2 * backend.patience_seconds, "closing a queue of the check"):
+                    await queue.aclose()
+
             async def open_with(settings: DriverSettings, ttl: timedelta = LONG_TTL) -> ChunkQueue:
-                queue = await backend.driver.open(QueueOptions(ttl=ttl), settings)
-                stack.push_async_callback(queue.aclose)
+                async with within(2 * backend.patience_seconds, "opening a queue"):
+                    queue = await backend.driver.open(QueueOptions(ttl=ttl), settings)
+                stack.push_async_callback(close, queue)
                 return queue
 
             yield open_with

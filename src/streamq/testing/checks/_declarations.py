@@ -27,6 +27,7 @@ from streamq.testing._harness import LONG_TTL, BackendHarness, OpenQueue
 
 from ._conditions import requires
 from ._deadlines import within
+from ._limits import LARGEST_TRIED_BYTES
 from ._other_process import TAKEOVER
 from ._promises import promises
 from ._records import data_of, entries, new_stream
@@ -150,6 +151,10 @@ class DeclarationChecks(StreamChecks):
         "It is at least 4,096.",
     )
     @promises(
+        "Capabilities.max_record_bytes",
+        "It is at most 64 MiB, the most that the conformance kit can prove.",
+    )
+    @promises(
         "Capabilities.cross_host",
         "It includes ``cross_process``.",
     )
@@ -172,9 +177,10 @@ class DeclarationChecks(StreamChecks):
                 seen=capabilities.latency,
             )
             holds(
-                capabilities.max_record_bytes >= _SMALLEST_RECORD_BYTES,
+                _SMALLEST_RECORD_BYTES <= capabilities.max_record_bytes <= LARGEST_TRIED_BYTES,
                 f"'max_record_bytes' of the {owner}",
-                expected=f"at least {_SMALLEST_RECORD_BYTES:,}: the record that opens an attempt",
+                expected=f"at least {_SMALLEST_RECORD_BYTES:,}, for the record that opens an "
+                f"attempt, and at most {LARGEST_TRIED_BYTES:,}, so that the kit can prove it",
                 seen=capabilities.max_record_bytes,
             )
             holds(

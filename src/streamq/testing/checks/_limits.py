@@ -20,7 +20,7 @@ from ._stream_names import TRICKY_NAMES
 from ._streams import StreamChecks, delivered, values
 from ._verdicts import holds, refuses, same, same_records
 
-_LARGEST_TRIED_BYTES = 64 * 2**20
+LARGEST_TRIED_BYTES = 64 * 2**20
 _SMALL_RECORD_BYTES = 5_000
 
 
@@ -36,7 +36,7 @@ class LimitChecks(StreamChecks):
     @requires("max_record_bytes")
     async def test_largest_declared_record_fits(self, queue: ChunkQueue, stream: StreamId) -> None:
         """Core splits chunks by the declared limit; a smaller real one would block streams."""
-        size = min(queue.capabilities.max_record_bytes, _LARGEST_TRIED_BYTES)
+        size = min(queue.capabilities.max_record_bytes, LARGEST_TRIED_BYTES)
         large = random.Random(1).randbytes(1024) * (size // 1024) + bytes(size % 1024)
         data = entries(b"before", large, b"after")
         await self.until_answered(lambda: queue.append(stream, data))
@@ -67,7 +67,7 @@ class LimitChecks(StreamChecks):
     ) -> None:
         """A truncated record would be damage; a call without an answer would block the stream."""
         size = queue.capabilities.max_record_bytes + 1
-        if size > _LARGEST_TRIED_BYTES + 1:
+        if size > LARGEST_TRIED_BYTES + 1:
             pytest.skip(f"a record of {size} bytes is more than this check tries")
         await queue.append(stream, entries(b"before"))
         refusal: StreamqError | None = None

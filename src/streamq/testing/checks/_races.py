@@ -17,14 +17,18 @@ from streamq.testing._interleaving import Interleaved, interleave
 
 from ._base import Checks
 from ._conditions import requires
+from ._deadlines import within
 from ._promises import promises
 from ._records import data_of, entries, new_stream, numbered
+from ._sentences import TWO_STEPS
+from ._verdicts import holds, one_of, same, same_records
 
 T = TypeVar("T")
 
 _MOST_AWAITS = 20  # a read that looks again and again has no end of them
 _BEGINS_SECONDS = 0.1
 _LOOKS_SECONDS = 0.03
+_MIXED = "the answer is put together from requests between which the stream has changed"
 _BEGUN = pytest.mark.parametrize("begun", [(), (b"0",)], ids=["first append", "later append"])
 
 
@@ -56,14 +60,9 @@ class Race:
             waits: Whether the call waits for the others before its last await.
         """
         reach = _BEGINS_SECONDS if waits else self._patience
-        try:
-            async with asyncio.timeout(self._patience):
-                outcome = await interleave(call, self.at, meanwhile, reach_seconds=reach)
-        except TimeoutError:
-            pytest.fail(
-                f"a call that {self} has not ended within {self._patience:g} s after it went on: "
-                "it has missed what they did, or each waits for the other"
-            )
+        cause = "it has missed what they did, or each waits for the other"
+        async with within(self._patience, f"a call that {self}", cause=cause):
+            outcome = await interleave(call, self.at, meanwhile, reach_seconds=reach)
         self.was_held = outcome.was_held
         return outcome
 
@@ -104,7 +103,7 @@ class RaceChecks(Checks):
             record = entries(b"%d" % race.at, first=race.at)
             outcome = await race.run(read, partial(writer.append, stream, record), waits=True)
             found = outcome.value()
-            assert data_of(found) == [b"%d" % race.at], f"a read that {race} gave other records"
+            same_records(data_of(found), [b"%d" % race.at], f"the records of a read that {race}")
             position = found[-1].position
 
         await self.at_every_await(run)
@@ -133,12 +132,16 @@ class RaceChecks(Checks):
             outcome = await race.run(append, partial(asyncio.sleep, _LOOKS_SECONDS))
             outcome.value()
             _, late = await asyncio.wait(waiting, timeout=self.patience)
-            assert not late, (
-                f"{len(late)} of 2 blocked reads did not return within {self.patience:g} s of an "
-                f"append that {race} had stored: wake the readers after storing"
+            holds(
+                not late,
+                f"two reads that wait, {self.patience:g} s after an append that {race}",
+                expected="both have returned",
+                seen=f"{len(late)} of them still wait",
+                cause="the readers are woken before the record is stored",
             )
             for each in waiting:
-                assert data_of(each.result()) == [b"%d" % race.at]
+                what = f"what a read returned that waited for an append that {race}"
+                same_records(data_of(each.result()), [b"%d" % race.at], what)
             position = waiting[0].result()[-1].position
 
         await self.at_every_await(run)
@@ -161,12 +164,20 @@ class RaceChecks(Checks):
             found = await self.stored(other, stream)
             whole = [*begun, b"1", b"2", b"new"]
             if outcome.error is None:
-                assert found == whole, f"an append that {race} has succeeded"
+                same_records(found, whole, f"the records, when an append that {race} succeeded")
                 return
-            assert isinstance(outcome.error, FencedError), f"an append that {race} failed"
+            holds(
+                isinstance(outcome.error, FencedError),
+                f"an append that {race}",
+                expected="it succeeds, or raises FencedError",
+                seen=outcome.error,
+            )
             prefixes = [whole[:count] for count in range(len(begun), len(whole))]
-            assert found in [[*prefix, b"new"] for prefix in prefixes], (
-                f"an append that {race} was fenced"
+            one_of(
+                found,
+                [[*prefix, b"new"] for prefix in prefixes],
+                f"the records, when an append that {race} was fenced",
+                cause=TWO_STEPS,
             )
 
         await self.at_every_await(run)
@@ -190,7 +201,8 @@ class RaceChecks(Checks):
             repeat = partial(other.append, stream, batch)
             (await race.run(queue.append(stream, batch), repeat)).value()
             found = await self.stored(other, stream)
-            assert found == [*begun, b"1", b"2"], f"an append that {race} was repeated there"
+            what = f"the records, when an append that {race} was repeated there"
+            same_records(found, [*begun, b"1", b"2"], what)
 
         await self.at_every_await(run)
 
@@ -209,8 +221,12 @@ class RaceChecks(Checks):
             later = partial(writer.append, stream, entries(b"2", b"3", first=2))
             (await race.run(append, later)).value()
             found = await self.stored(other, stream)
-            assert found == sorted(set(found)), f"an append of 0 and 1 that {race} blends with 2, 3"
-            assert found[-2:] == [b"2", b"3"], f"an append of 0 and 1 that {race} replaces 2 and 3"
+            one_of(
+                found,
+                [[b"2", b"3"], [b"0", b"2", b"3"], [b"1", b"2", b"3"], [b"0", b"1", b"2", b"3"]],
+                f"the records, when an append of 0 and 1 {race} one of 2 and 3",
+                cause="looking for the newest entry and storing are two steps",
+            )
 
         await self.at_every_await(run)
 
@@ -229,8 +245,13 @@ class RaceChecks(Checks):
             async def append() -> None:
                 try:
                     await queue.append(stream, entries(b"2", b"3", first=2))
-                except StreamNotFoundError:
-                    assert not queue.capabilities.fenced, "only backends that do not fence may"
+                except StreamNotFoundError as exc:
+                    holds(
+                        not queue.capabilities.fenced,
+                        "an append to a stream that is deleted meanwhile",
+                        expected="it stores its entries: only backends that do not fence may raise",
+                        seen=exc,
+                    )
 
             async def delete() -> None:
                 await other.delete(stream)
@@ -238,13 +259,16 @@ class RaceChecks(Checks):
             calls = (append, delete) if stopped == "append" else (delete, append)
             (await race.run(calls[0](), calls[1])).value()
             found = await self.stored(other, stream)
-            assert found in ([], [b"3"], [b"2", b"3"]), f"the {stopped} {race} has left records"
-            assert await self.is_gone(other, stream) == (not found), (
-                f"after the {stopped} {race} describe() and read() do not agree"
-            )
+            what = f"the records, when the {stopped} {race}"
+            cause = "records of before the delete come back, or are left"
+            one_of(found, [[], [b"3"], [b"2", b"3"]], what, cause=cause)
+            what = f"whether the stream is gone for describe(), when the {stopped} {race}"
+            cause = "describe() and read() do not agree"
+            same(await self.is_gone(other, stream), not found, what, cause=cause)
             await queue.append(stream, entries(b"next", epoch=2))
             for each in (queue, other):
-                assert await self.stored(each, stream) == [*found, b"next"]
+                what = f"the records after one more append, when the {stopped} {race}"
+                same_records(await self.stored(each, stream), [*found, b"next"], what)
 
         await self.at_every_await(run)
 
@@ -266,10 +290,10 @@ class RaceChecks(Checks):
 
             read = self.read(queue, stream, max_wait=0)
             found = data_of((await race.run(read, begin_again)).value())
-            assert found in [old[:i] + new[:j] for i in range(4) for j in range(3)], (
-                f"a read that {race} gave records in disorder"
-            )
-            assert await self.stored(queue, stream) == new
+            allowed = [old[:i] + new[:j] for i in range(4) for j in range(3)]
+            one_of(found, allowed, f"the records of a read that {race}", cause=_MIXED)
+            left = await self.stored(queue, stream)
+            same_records(left, new, "the records of a stream that was deleted and began anew")
 
         await self.at_every_await(run)
 
@@ -295,6 +319,6 @@ class RaceChecks(Checks):
             allowed = [[b"2", b"1", b"0"]]
             if change == "append":
                 allowed += [[b"3", b"2", b"1", b"0"], [b"4", b"3", b"2", b"1"]]
-            assert found in allowed, f"a description that {race} shows other records"
+            one_of(found, allowed, f"the newest records of a description that {race}", cause=_MIXED)
 
         await self.at_every_await(run)

@@ -75,6 +75,16 @@ def same_records(
     )
 
 
+def one_of(
+    seen: Sequence[object], allowed: Sequence[Sequence[object]], subject: str, *, cause: str = ""
+) -> None:
+    """Fail unless the records are one of several sequences, each of which may come."""
+    __tracebackhide__ = True
+    if list(seen) not in [list(each) for each in allowed]:
+        expected = f"one of {shown([list(each) for each in allowed])}"
+        broken(subject, expected=expected, seen=shown(list(seen)), cause=cause)
+
+
 class refuses(Generic[E]):
     """Fail unless the block raises an error of this type; ``value`` is the error.
 

@@ -19,7 +19,7 @@ from ._records import data_of, entries, new_stream
 from ._verdicts import broken, holds, same, same_records
 
 # Far above what each class means, so that a busy CI machine passes and a poll interval does not.
-_SLOWEST_MEDIAN_SECONDS = {
+SLOWEST_MEDIAN_SECONDS = {
     LatencyClass.MICROSECONDS: 0.02,
     LatencyClass.MILLISECONDS: 0.05,
     LatencyClass.TENS_OF_MILLISECONDS: 0.5,
@@ -175,7 +175,7 @@ class WaitingChecks(Checks):
             taken.append(clock() - started)
             position = batch[-1].position
         declared, median = queue.capabilities.latency, statistics.median(taken)
-        allowed = _SLOWEST_MEDIAN_SECONDS[declared]
+        allowed = SLOWEST_MEDIAN_SECONDS[declared]
         if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
             allowed /= _VIRTUAL_FACTOR
         holds(
