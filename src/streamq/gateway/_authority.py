@@ -29,21 +29,20 @@ from streamq.access import (
 
 from ._credentials import HTTPS, brought_credential
 from ._error_responses import InsufficientScopeError, MissingTokenError
-from ._revocations import Revocations
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
 """Where the gateway says which issuers it accepts."""
 
 _HIDDEN = f"streamq-hidden-{secrets.token_hex(16)}/"
 _ACCEPTABLE = tuple(action for action in Action if action is not Action.WRITE)
-_OF_EVERYBODY = (Action.READ, Action.LIST, Action.CANCEL)
+_OF_EVERYBODY = (Action.READ, Action.LIST)
 
 
 class Authority:
     """Decides for one gateway, in one event loop.
 
-    Without any issuer in the settings, every request may do what is undone easily: whoever reaches
-    the gateway is trusted, and tokens are not looked at, since a proxy in front may have its own.
+    Without any issuer in the settings, every request may read and list, and more only if a setting
+    says so; tokens are not looked at, since a proxy in front may have its own.
 
     Args:
         settings: The tenant, the issuers, and what is permitted without a token.
@@ -69,8 +68,6 @@ class Authority:
         self.tickets = None if key is None else TicketOffice(key.get_secret_value())
         """Issues and accepts tickets, if that is wanted."""
         self._names = [issuer.issuer for issuer in issuers]
-        self.revocations: Revocations
-        """Knows which tokens were revoked. The gateway sets it, as it has the backend."""
 
     @property
     def needs_tokens(self) -> bool:
@@ -96,7 +93,6 @@ class Authority:
             MissingTokenError: There is no token, and nothing is permitted without one.
             InvalidTokenError: The token is refused.
             IssuerUnavailableError: It cannot be verified at the moment.
-            RevocationsUnknownError: It may have been revoked.
         """
         if self._verifier is None:
             named = request.path_params.get("tenant")
@@ -111,13 +107,10 @@ class Authority:
                 )
             return self._anonymous
         if brought.kind != "ticket":
-            rights = await self._verifier.verify(brought.text)
-        elif self.tickets is None or not takes_ticket:
+            return await self._verifier.verify(brought.text)
+        if self.tickets is None or not takes_ticket:
             raise InvalidTokenError("a ticket is not accepted here")
-        else:  # it names the token that it was given for
-            rights = self.tickets.accept(brought.text)
-        await self.revocations.check(rights)
-        return rights
+        return self.tickets.accept(brought.text)  # it names the token that it was given for
 
     def metadata(self, request: Request) -> dict[str, object]:
         """Return which issuers' tokens are accepted, by RFC 9728: those that have an address."""

@@ -6,10 +6,11 @@ Design: docs/design/gateway.md.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any, Protocol
+
+from starlette.requests import Request
 
 from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
@@ -27,7 +28,8 @@ from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
 from ._gateway_statistics import GatewayStatistics
-from ._hub import OPEN_RETRY_SECONDS, Hub, Place, locate
+from ._hub import OPEN_RETRY_SECONDS, Place, locate
+from ._hubs import Hubs
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
 from ._pages import ReadPlace
@@ -36,7 +38,6 @@ from ._questions import Questions
 from ._queues import Queues
 from ._reader_quotas import ReaderQuotas
 from ._revocations import Revocations
-from ._ring import RingBudget
 from ._server_watch import ServerWatch
 from ._stopping import Stopping
 
@@ -78,8 +79,6 @@ class Gateway:
         self._queues = Queues(queue, settings)
         self.clients = Clients(options.trusted_proxies)
         """Tells clients apart."""
-        self._hubs: dict[StreamId, Hub] = {}
-        self._lingering: OrderedDict[Hub, None] = OrderedDict()
         self.failures = FailureLog()
         """Logs why streams cannot be read."""
         self._connections: set[Stoppable] = set()
@@ -87,17 +86,22 @@ class Gateway:
         self._watcher: asyncio.Task[None] | None = None
         self._watch = ServerWatch()
         self._room: int | None = options.max_connections
-        self._rings = RingBudget(options.rings_bytes)
         self.quotas = ReaderQuotas(load_quotas(settings))
         """What tenants and subjects may take."""
         quotas = self.quotas
         self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), quotas)
+        self._hubs = Hubs(
+            settings,
+            options,
+            self.failures,
+            forget_pages=self._catch_up.cache.forget,
+            own=self.own,
+        )
         self._gate = Gate()
         self.authority = authority or Authority(settings)
         """Decides what a request may do."""
         self.revocations = Revocations(self._queues, settings, self.authority.needs_tokens)
         """Knows which tokens were revoked."""
-        self.authority.revocations = self.revocations
         self.stopping = Stopping(settings)
         """Cancels in Temporal what produces a stream."""
         self.questions = Questions(self._queues, options, quotas)
@@ -134,11 +138,28 @@ class Gateway:
             streams=len(self._hubs),
             connections=len(self._connections),
             waiting=self._awaited.held,
-            lingering=len(self._lingering),
+            lingering=self._hubs.lingering,
             page_reads=catch_up.turns.taken,
             page_waits=catch_up.turns.waiting,
-            memory_bytes=self._rings.used + catch_up.cache.size_bytes,
+            memory_bytes=self._hubs.memory_bytes + catch_up.cache.size_bytes,
         )
+
+    async def rights_of(self, request: Request, *, takes_ticket: bool = False) -> Rights:
+        """Return what a request may do, by its token, unless that was revoked.
+
+        Args:
+            request: The request.
+            takes_ticket: Whether a ticket is accepted for it.
+
+        Raises:
+            MissingTokenError: There is no token, and nothing is permitted without one.
+            InvalidTokenError: The token is refused.
+            IssuerUnavailableError: It cannot be verified at the moment.
+            RevocationsUnknownError: It may have been revoked.
+        """
+        rights = await self.authority.rights(request, takes_ticket=takes_ticket)
+        await self.revocations.check(rights)
+        return rights
 
     def client_of(self, scope: Any, rights: Rights) -> Client:
         """Return the client of a request, by its ASGI scope and its rights."""
@@ -176,7 +197,8 @@ class Gateway:
         self._queues.refuse()
         await close_all(
             self._stop_watcher,
-            self._close_hubs,
+            self._hubs.aclose,
+            self._end_tasks,
             self.revocations.aclose,
             self._catch_up.aclose,
             self.authority.aclose,
@@ -262,16 +284,16 @@ class Gateway:
         try:
             held.callback(self.quotas.follow(client, stream).release)
             queue = await self.open()
-            hub = self._usable_hub(stream)
+            hub = self._hubs.usable(stream)
             if hub is None or not hub.knows(after):
                 place, latest = await self._look(stream, client, after)
-                hub = self._usable_hub(stream)
+                hub = self._hubs.usable(stream)
                 if hub is not None:
                     hub.note(place)
                     if hub.is_outdated:
-                        self._forget(hub)
+                        self._hubs.forget(hub)
                         hub = None
-                hub = hub or self._new_hub(queue, stream, place)
+                hub = hub or self._hubs.new(queue, stream, place)
                 if not isinstance(after, EventPlace):
                     begin = hub.named_place(latest)
             # Without an await from here on, so that the hub cannot be closed meanwhile.
@@ -290,21 +312,17 @@ class Gateway:
         if hub.has_end(begin.offset):
             held.close()
             return None
-        self._join(hub)
+        self._hubs.join(hub)
         return Follower(hub, begin, latest, self._catch_up, client, held, waiting)
 
     def end_readers(self, stream: StreamId) -> None:
         """Report to all who follow a stream here that it was deleted."""
-        hub = self._hubs.get(stream)
-        if hub is not None and hub.has_appeared:
-            gone = f"stream {stream} is gone: it was deleted"
-            hub.cut(StreamNotFoundError(gone, stream=str(stream)))
-            self._catch_up.cache.forget(hub)
+        self._hubs.cut(stream)
 
     def leave(self, follower: Follower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
         follower.close()
-        self._leave(follower.hub)
+        self._hubs.leave(follower.hub)
 
     def own(self, task: asyncio.Task[Any]) -> None:
         """Wait for a task when the gateway is closed."""
@@ -319,7 +337,7 @@ class Gateway:
         The place is that of a hub that others have made meanwhile, if possible.
         """
         async with self.questions.ask(client) as queue:
-            hub = self._usable_hub(stream)
+            hub = self._hubs.usable(stream)
             if hub is not None and hub.knows(after):
                 return hub.place, None
             retry = retry_policy(self.brief_settings, queue, stream)
@@ -335,64 +353,11 @@ class Gateway:
             self._watcher.cancel()
             await asyncio.wait({self._watcher})
 
-    async def _close_hubs(self) -> None:
-        hubs, self._hubs = list(self._hubs.values()), {}
-        self._lingering.clear()
-        for hub in hubs:
-            if hub.linger is not None:
-                hub.linger.cancel()
-            self._catch_up.cache.forget(hub)
-        closing = (hub.aclose() for hub in hubs)
-        await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
+    async def _end_tasks(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _allow_opening(self) -> None:
         self._queues.allow()
-
-    def _usable_hub(self, stream: StreamId) -> Hub | None:
-        hub = self._hubs.get(stream)
-        return None if hub is None or hub.failure is not None else hub
-
-    def _new_hub(self, queue: ChunkQueue, stream: StreamId, place: Place) -> Hub:
-        """Return a hub that reads nothing yet; :meth:`_join` keeps it."""
-        return Hub(queue, stream, place, self.settings, self.options, self.failures, self._rings)
-
-    def _join(self, hub: Hub) -> None:
-        self._hubs[hub.stream] = hub
-        hub.clients += 1
-        if hub.linger is not None:
-            hub.linger.cancel()
-            hub.linger = None
-            del self._lingering[hub]
-
-    def _leave(self, hub: Hub) -> None:
-        hub.clients -= 1
-        if hub.clients:
-            return
-        if hub.failure is not None or not hub.is_started:
-            self._forget(hub)  # it does not read, and no other client will join it
-            return
-        if not hub.has_appeared:  # nothing is kept for what is not there
-            self._retire(hub)
-            return
-        loop = asyncio.get_running_loop()
-        hub.linger = loop.call_later(self.options.linger_seconds, self._retire, hub)
-        self._lingering[hub] = None
-        if len(self._lingering) > self.options.max_lingering:
-            oldest = next(iter(self._lingering))
-            assert oldest.linger is not None
-            oldest.linger.cancel()
-            self._retire(oldest)
-
-    def _forget(self, hub: Hub) -> None:
-        self._lingering.pop(hub, None)
-        self._catch_up.cache.forget(hub)
-        self._rings.remove(hub.ring)
-        if self._hubs.get(hub.stream) is hub:
-            del self._hubs[hub.stream]
-
-    def _retire(self, hub: Hub) -> None:
-        self._forget(hub)
-        self.own(asyncio.create_task(hub.aclose()))
 
     async def _watch_server(self) -> None:
         """Stop all connections as soon as the server begins to exit; runs while there are any."""

@@ -121,8 +121,7 @@ async def _one(request: Request) -> Response:
 
 
 async def _answer(request: Request, name: str, handler: _Handler) -> Response:
-    authority = gateway_of(request).authority
-    rights = await authority.rights(request, takes_ticket=handler is send_events)
+    rights = await gateway_of(request).rights_of(request, takes_ticket=handler is send_events)
     stream = stream_of(request, rights, name)
     try:
         return await handler(request, stream, rights)

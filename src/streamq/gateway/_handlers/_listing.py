@@ -29,7 +29,7 @@ async def send_list(request: Request) -> Response:
     gateway = gateway_of(request)
     prefix = request.query_params.get("prefix", "")
     limit = int(number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
-    rights = await gateway.authority.rights(request)
+    rights = await gateway.rights_of(request)
     prefix = visible_prefix(rights, tenant_of(request, rights), prefix)
     if not rights.allow_some(Action.LIST):
         raise InsufficientScopeError("the token does not permit to list streams")

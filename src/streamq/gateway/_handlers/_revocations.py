@@ -27,7 +27,7 @@ _FIELDS = {"jti", "subject", "issuer", "before", "expires_at"}
 async def send_revocation(request: Request) -> Response:
     """Revoke what the body says, in the tenant of the request, and answer when it is stored."""
     gateway = gateway_of(request)
-    rights = await gateway.authority.rights(request)
+    rights = await gateway.rights_of(request)
     if not gateway.authority.needs_tokens:
         raise RevocationImpossibleError(
             "this gateway takes no tokens, so there is nothing to revoke: configure a key or an "
