@@ -18,11 +18,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import json
 import math
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -37,6 +35,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks._gateway import GatewayProcess, cpu_seconds, end_with
 from benchmarks._stats import Row, percentile, show
 from streamq import load_settings, open_queue, open_writer
 
@@ -50,7 +49,6 @@ _LEFT_STREAMS = 300
 _DESCRIPTORS = {"idle": 256}
 _MOST_OPENING_SECONDS = 30.0
 _MOST_DEBT_SECONDS = 0.1
-_PR_SET_PDEATHSIG = 1
 
 
 # -- the well-behaved readers, in a process of their own ------------------------------------------
@@ -125,7 +123,7 @@ async def _read_one(port: int, name: str, found: _Found) -> None:
 
 
 def _request(name: str, query: str) -> bytes:
-    path = f"/streams/{urllib.parse.quote(name, safe='')}/events?{query}"
+    path = f"/events/{urllib.parse.quote(name, safe='')}?{query}"
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
 
 
@@ -181,65 +179,6 @@ async def _open_and_leave(port: int, i: int) -> None:
 # -- what is measured ------------------------------------------------------------------------------
 
 
-class Gateway:
-    """``streamq serve`` in a process of its own.
-
-    Args:
-        log: File of what it prints and logs.
-        descriptors: Its limit of file descriptors.
-    """
-
-    def __init__(self, log: Path, descriptors: int | None) -> None:
-        self._log = log
-        self._file = log.open("wb")
-        parent = os.getpid()
-
-        def limit() -> None:
-            _end_with(parent)
-            if descriptors is not None:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-
-        self.process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("streamq")), "serve", "--port", "0"],
-            stdout=self._file,
-            stderr=self._file,
-            preexec_fn=limit,  # noqa: PLW1509 - no threads here
-        )
-        self.port = self._wait_for_port()
-
-    def _wait_for_port(self) -> int:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            for word in self._log.read_text(errors="replace").split():
-                if word.startswith("http://"):
-                    return int(word.rpartition(":")[2])
-            time.sleep(0.05)
-        raise SystemExit(f"streamq serve does not start:\n{self._log.read_text()}")
-
-    def peak_mib(self) -> float:
-        """Return the largest resident memory so far."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1_024
-        return 0.0
-
-    def log_kib(self) -> float:
-        """Return the size of everything it printed."""
-        return self._log.stat().st_size / 1_024
-
-    def close(self) -> None:
-        """End it."""
-        self.process.terminate()
-        self.process.wait(30)
-        self._file.close()
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has taken."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def burn(share: float, beside: int) -> None:
     """Burn CPU until this process is ended: with another process together, a share of one CPU.
 
@@ -257,17 +196,10 @@ def burn(share: float, beside: int) -> None:
         time.sleep(0.01 * max(1 - share, 0.1))
 
 
-def _end_with(parent: int) -> None:
-    """Have the kernel end this process when its parent ends, in whichever way."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def role(*arguments: object, output: int | None = None) -> subprocess.Popen[bytes]:
     """Start this module in another role."""
     command = [sys.executable, "-m", "benchmarks.gateway_load", "--role", *map(str, arguments)]
-    end_with_us = partial(_end_with, os.getpid())
+    end_with_us = partial(end_with, os.getpid())
     return subprocess.Popen(command, stdout=output, preexec_fn=end_with_us)  # noqa: PLW1509
 
 
@@ -275,7 +207,7 @@ def measure(
     folder: Path, load: str, seconds: float, tag: str, share: float | None
 ) -> dict[str, Any]:
     """Measure the readers once: under a load, or beside a process that burns ``share`` of a CPU."""
-    gateway = Gateway(folder / f"{tag}.log", _DESCRIPTORS.get(load))
+    gateway = GatewayProcess(folder / f"{tag}.log", _DESCRIPTORS.get(load))
     others: list[subprocess.Popen[bytes]] = []
     try:
         if share is None:

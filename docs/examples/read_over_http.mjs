@@ -1,7 +1,7 @@
 // Reads a stream over HTTP until it has ended, whatever closes the connection meanwhile. It uses
 // fetch, which browsers and Node have, where EventSource does not fit: headers of one's own, no
 // DOM. Run it with the address of a stream:
-// node read_over_http.mjs http://127.0.0.1:8330/streams/NAME/events
+// node read_over_http.mjs http://127.0.0.1:8330/events/NAME
 
 // Yields every event of a stream once; the last one is its "end". Only the event "end" ends a
 // stream. A response that ends without it has reached the gateway's limit of age, or the gateway

@@ -1,7 +1,7 @@
 """Reads a stream over HTTP until it has ended, whatever closes the connection meanwhile.
 
 Needs httpx-sse. Run it with the address of a stream:
-``python read_over_http.py http://127.0.0.1:8330/streams/NAME/events``
+``python read_over_http.py http://127.0.0.1:8330/events/NAME``
 """
 
 import asyncio

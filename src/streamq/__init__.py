@@ -7,6 +7,7 @@ Design: docs/design/structure.md.
 """
 
 from ._capabilities import Capabilities, LatencyClass
+from ._erase import erase_streams
 from ._errors import (
     AccessDeniedError,
     BackendError,
@@ -26,6 +27,7 @@ from ._errors import (
     IdleTimeoutError,
     NotAwaitedError,
     ProducerGoneError,
+    QuotaError,
     ReplayError,
     SealedError,
     SerializationError,
@@ -84,6 +86,7 @@ __all__ = [
     "OnRetry",
     "Opening",
     "ProducerGoneError",
+    "QuotaError",
     "ReaderStatistics",
     "ReplayError",
     "Reset",
@@ -106,6 +109,7 @@ __all__ = [
     "TrimmedError",
     "WriterStatistics",
     "describe",
+    "erase_streams",
     "installed_drivers",
     "load_driver",
     "load_settings",

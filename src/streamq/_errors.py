@@ -23,6 +23,7 @@ Each class below names the situation and stands under its base class::
             ForeignLoopError
         ChunkTooLargeError
         BufferFullError
+        QuotaError
         NotAwaitedError
         ReplayError
         SerializationError
@@ -218,6 +219,17 @@ class BufferFullError(StreamqError):
     """The writer's buffer has no room and its policy is not to wait; the chunk was not accepted."""
 
     code = "buffer_full"
+    retryable = True
+
+
+class QuotaError(StreamqError):
+    """A tenant, or the holder of a token, has taken all that its quota permits.
+
+    ``retryable`` says whether it may have more later: another writer may end, while what one
+    attempt may send is used up for good.
+    """
+
+    code = "quota"
     retryable = True
 
 

@@ -17,6 +17,9 @@ from .records._json_form import json_form
 from .records._values import PLAIN, Encoding, Serializer, T, TCo
 
 _LOOKS_ENCODED = re.compile("%[0-9A-Fa-f]{2}")
+SYSTEM_TENANT = "streamq.system"
+"""The tenant of streams that streamq keeps for itself; settings and tokens cannot name it."""
+
 STREAM_NAME_BYTES = 1_536
 """Longest name of a stream: the longest workflow id and a run id leave 498 bytes for the topic."""
 
@@ -64,6 +67,17 @@ class StreamId:
 
     def __str__(self) -> str:
         return f"{self.tenant}/{shown(self.name)}"
+
+
+def user_stream(tenant: str, name: str) -> StreamId:
+    """Return the identity of a stream that is not one of streamq's own.
+
+    Raises:
+        ValueError: It cannot be one.
+    """
+    if tenant == SYSTEM_TENANT:
+        raise ValueError(f"tenant {tenant!r} is reserved for streamq itself; choose another name")
+    return StreamId(tenant, name)
 
 
 def shown(name: str) -> str:

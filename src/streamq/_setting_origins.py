@@ -41,7 +41,8 @@ _SENT_FILE = re.compile(r"(?:password|token|secret|username|api_key)_file$")
 _LISTENING = "gateway_"  # settings of what this process listens on
 
 _KEYS_OF_TOKENS = ("token_key", "token_key_file", "token_issuers")
-_PERMITTING = (*_KEYS_OF_TOKENS, "gateway_anonymous")
+_SENT_TO_NOBODY = (*_KEYS_OF_TOKENS, "gateway_ticket_key")
+_PERMITTING = (*_SENT_TO_NOBODY, "gateway_anonymous")
 
 _LINK = re.compile(r"STREAMQ(?:_[A-Z0-9_]+)?_(?P<kind>SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?)")
 _DOCKER_LINK = re.compile(
@@ -182,7 +183,7 @@ def refuse_unasked(
         foreign = [*ambient]
         for secret in secrets:
             giver = found.get(secret)
-            if secret in _KEYS_OF_TOKENS:  # sent to nobody
+            if secret in _SENT_TO_NOBODY:
                 continue
             if secret != name and giver is not None and giver.value and secret not in unasked:
                 foreign.append(giver.key)

@@ -24,6 +24,7 @@ from ._configuration_files import (
     read_dotenv,
 )
 from ._errors import ConfigurationError
+from ._events import SYSTEM_TENANT
 from ._setting_origins import (
     PREFIX,
     SettingOrigin,
@@ -154,10 +155,30 @@ class Settings(SourcedSettings):
         default=None,
         description="TOML file with other issuers whose tokens the gateway accepts",
     )
+    quotas: Path | None = Field(
+        default=None,
+        description="TOML file with what each tenant and each holder of a token may take of a "
+        "process, read again after it was replaced; no bounds without one",
+    )
     gateway_anonymous: str = Field(
         default="",
         description="what requests without a token may do where tokens are accepted: actions, "
         "separated by commas, such as `read`; a token that is refused is never anonymous",
+    )
+    gateway_revocation_seconds: Annotated[float, Field(ge=1, le=_LONGEST_SECONDS)] = Field(
+        default=60.0,
+        description="how long the gateway goes on accepting tokens while it cannot learn from the "
+        "backend which ones were revoked",
+    )
+    gateway_ticket_key: SecretStr | None = Field(
+        default=None,
+        description="secret of at least 32 bytes, the same for all processes of a gateway, that "
+        "lets it give tickets: `POST /ticket/NAME` for a token, `?ticket=` for the events",
+    )
+    gateway_trust_tenants: bool = Field(
+        default=False,
+        description="whether requests may name any tenant in their path (`/t/TENANT/...`) where no "
+        "tokens are used, so that everybody who reaches the gateway is trusted with all of them",
     )
     gateway_host: str = Field(default="127.0.0.1", description="address that `streamq serve` binds")
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
@@ -188,6 +209,13 @@ class Settings(SourcedSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("tenant")
+    @classmethod
+    def _is_not_reserved(cls, value: str) -> str:
+        if value == SYSTEM_TENANT:
+            raise ValueError("this tenant is reserved for streamq itself; choose another name")
+        return value
 
     @field_validator("token_key_file", "token_issuers", mode="before")
     @classmethod

@@ -25,7 +25,7 @@ from ._errors import (
     StreamNotFoundError,
     StreamqError,
 )
-from ._events import StreamId
+from ._events import StreamId, user_stream
 from ._executions import Execution, execution_of
 from ._settings import Settings
 from .calling import _calls as calling
@@ -202,7 +202,7 @@ def _check(request: SweepRequest) -> None:
             raise ConfigurationError(f"{name} must be a number of at least 0, not {seconds}")
     if request.tenant is not None:
         try:
-            StreamId(request.tenant, "any")
+            user_stream(request.tenant, "any")
         except ValueError as exc:
             raise ConfigurationError(str(exc)) from None
 

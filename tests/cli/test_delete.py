@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from streamq.driver import ChunkQueue
 
 from .command import Cli, one_error, read_until
@@ -36,3 +38,60 @@ async def test_nothing_is_deleted_without_consent(cli: Cli, queue: ChunkQueue) -
         os.close(ours)
     assert "\nb " in cli.run("ls").out
     assert "\na " not in cli.run("ls").out
+
+
+WORKFLOW = "chat/7"
+RUNS = ("6f1c0a52-0d0b-4b52-9f7d-0a3a54e7b0aa", "6f1c0a52-0d0b-4b52-9f7d-0a3a54e7b0ab")
+
+
+async def test_all_streams_of_a_workflow_are_deleted(cli: Cli, queue: ChunkQueue) -> None:
+    """Of each run and topic, and nothing of a workflow whose id only begins like it."""
+    ours = [f"{WORKFLOW}/{run}/{topic}" for run in RUNS for topic in ("default", "log")]
+    others = [f"{WORKFLOW}0/{RUNS[0]}/default", f"{WORKFLOW}/{RUNS[0]}", "chat/x"]
+    others.append(f"{WORKFLOW}/activity-{RUNS[0]}/default")  # an activity with the same id
+    await write(queue, *ours, *others)
+    done = cli.run("delete", "--workflow", WORKFLOW, "--yes")
+    assert (done.code, done.out) == (0, "")
+    assert "deleted 4 streams of tenant default" in done.err
+    found = [info.stream.name async for info in queue.streams("default")]
+    assert sorted(found) == sorted(others)
+
+
+async def test_all_streams_below_a_prefix_or_of_a_tenant_are_deleted(
+    cli: Cli, queue: ChunkQueue
+) -> None:
+    """The user sees what it is about before anything is done."""
+    await write(queue, *(f"a{i}" for i in range(7)), "b")
+    assert "--yes" in one_error(cli.run("delete", "--prefix", "a"))
+    assert cli.run("delete", "--prefix", "a", "--yes").code == 0
+    assert [info.stream.name async for info in queue.streams("default")] == ["b"]
+    done = cli.run("delete", "--tenant", "another", "--all", "--yes")
+    assert "tenant another has no such stream" in done.err
+    assert [info.stream.name async for info in queue.streams("default")] == ["b"]
+    ours, theirs = os.openpty()
+    process = cli.start("delete", "--all", stdin=theirs)
+    os.close(theirs)
+    asked = read_until(process, "[y/N]", from_stderr=True)
+    assert "Delete 1 streams of tenant default (b)?" in asked
+    os.write(ours, b"y\n")
+    assert cli.finish(process).code == 0
+    os.close(ours)
+    assert [info.stream.name async for info in queue.streams("default")] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["a", "--all"],
+        ["--all", "--prefix", "a"],
+        ["--workflow", "a", "--prefix", "b"],
+        ["--prefix", ""],
+        ["--workflow", ""],
+    ],
+)
+def test_what_is_to_be_deleted_is_said_once(cli: Cli, arguments: list[str]) -> None:
+    """An empty variable in a script must not delete a tenant's streams."""
+    done = cli.run("delete", *arguments, "--yes")
+    assert done.code == 2
+    assert "--all" in done.err

@@ -200,6 +200,7 @@ def test_a_wrong_value_is_reported_where_it_stands(inside: Inside) -> None:
         'token_issuers = "issuers.toml"',
         'token_key = "0123456789abcdef0123456789abcdef"',
         'gateway_anonymous = "read"',
+        'gateway_ticket_key = "0123456789abcdef0123456789abcdef"',
     ],
 )
 def test_a_directory_lets_nobody_else_read(line: str, inside: Inside) -> None:

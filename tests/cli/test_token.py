@@ -74,3 +74,48 @@ def test_what_is_wrong_is_named(
     assert why in failed.err
     assert "Traceback" not in failed.err
     assert "short-and-secret" not in failed.err
+
+
+def test_a_token_is_revoked(inside: Inside, tmp_path: Path) -> None:
+    """By itself, by its id, or with all others of its subject."""
+    variables = {"STREAMQ_TOKEN_KEY": "s" * 40, "STREAMQ_BACKEND": "sqlite"}
+    made = inside.run("token", "new", "--all", env=variables)
+    (tmp_path / "token.txt").write_text(f"Bearer {made.out}")
+    for arguments in (
+        ["--token-file", "token.txt"],
+        ["--jti", "x", "--expires", "2999-01-31T12:00:00Z"],
+        ["--subject", "ada"],
+        ["--subject", "ada", "--before", "1700000000"],
+    ):
+        done = inside.run("token", "revoke", *arguments, env=variables)
+        assert (done.code, done.out) == (0, ""), done.err
+        assert "within 2 s" in done.err
+    from_stdin = inside.run("token", "revoke", "--token-file", "-", env=variables)
+    assert from_stdin.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed", "why"),
+    [
+        ([], {}, "one of --jti"),
+        (["--jti", "x", "--subject", "y"], {}, "one of --jti"),
+        (["--jti", "x", "--before", "1"], {}, "--before belongs"),
+        (["--subject", "x", "--expires", "1"], {}, "--expires belongs"),
+        (["--subject", "x", "--before", "soon"], {}, "2026-01-31T12:00:00Z"),
+        (["--jti", "x", "--expires", "2020-01-31"], {}, "in the future"),
+        (["--jti", ""], {}, "empty"),
+        (["--jti", "x", "--issuer", "https://nobody"], {}, "'streamq'"),
+        (["--jti", "x", "--tenant", "streamq.system"], {}, "tenant"),
+        (["--token-file", "nothing.txt"], {}, "cannot be read"),
+        (["--jti", "x"], {"STREAMQ_BACKEND": "memory"}, "POST /revocations"),
+    ],
+)
+def test_what_cannot_be_revoked(
+    inside: Inside, arguments: list[str], changed: dict[str, str], why: str
+) -> None:
+    """Nothing was revoked then, and the reason says what to give instead."""
+    variables = {"STREAMQ_TOKEN_KEY": "s" * 40, "STREAMQ_BACKEND": "sqlite", **changed}
+    failed = inside.run("token", "revoke", *arguments, env=variables)
+    assert failed.code == 2
+    assert why in failed.err
+    assert "Traceback" not in failed.err

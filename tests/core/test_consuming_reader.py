@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 from tests.kit.mailbox_driver import MailboxQueue, Post
@@ -115,8 +116,8 @@ async def test_place_within_a_record_is_not_changed_by_later_records() -> None:
 class Unshuffled(random.Random):
     """Leaves everything as it is."""
 
-    def shuffle(self, x: object) -> None:
-        pass
+    def sample(self, population: Any, k: int, *, counts: object = None) -> list[Any]:
+        return [*population][:k]
 
 
 class NearlyOrdered(ModestQueue):

@@ -6,7 +6,7 @@ import pytest
 
 from streamq import ConfigurationError, Settings, open_reader, open_writer
 from streamq.driver import ChunkQueue
-from streamq.opening._open import MAX_HEADER_BYTES
+from streamq.opening._opening_record import MAX_HEADER_BYTES
 
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 

@@ -90,6 +90,7 @@ def test_only_passing_conditions_are_retryable() -> None:
     assert retryable == {
         "BackendUnavailableError",
         "BufferFullError",
+        "QuotaError",
         "StorageFullError",
         "ThrottledError",
     }

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from streamq import Settings, load_settings
 from streamq.driver import QueueOptions
 from streamq.memory import MemoryDriver, MemorySettings
 
+from .browsers import Browser, running_browser
 from .served import Serve, WatchedQueue
 
 
@@ -33,3 +35,9 @@ async def queue() -> AsyncIterator[WatchedQueue]:
 async def start(queue: WatchedQueue, settings: Settings) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
         yield Serve(stack, queue, settings)
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    async with running_browser(tmp_path) as running:
+        yield running

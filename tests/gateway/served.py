@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NoReturn
 
@@ -18,6 +19,13 @@ from streamq.testing import FaultyQueue
 def number(event: ServerSentEvent) -> str:
     """Return the offset that the id of an event begins with."""
     return event.id.partition("@")[0]
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Poll a condition for which there is no event."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 class AsStored:
@@ -69,7 +77,7 @@ class Served:
     ) -> AsyncIterator[EventSource]:
         """Open a stream."""
         headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
-        path = f"/streams/{name}/events{query and '?' + query}"
+        path = f"/events/{name}{query and '?' + query}"
         async with aconnect_sse(self.client, "GET", path, headers=headers) as source:
             yield source
 
@@ -87,7 +95,7 @@ class Served:
 
     async def raw(self, name: str, query: str = "") -> bytes:
         """Read the bytes of a connection."""
-        return (await self.client.get(f"/streams/{name}/events?{query}")).content
+        return (await self.client.get(f"/events/{name}?{query}")).content
 
 
 class Serve:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -15,20 +14,13 @@ import pytest
 from streamq import Settings, load_settings, open_queue, open_writer
 from streamq.driver import ChunkQueue
 from streamq.gateway import GatewayOptions, create_app, serve
-from streamq.gateway._clients import Clients
+from streamq.gateway._clients import Client, Clients
 from streamq.gateway._log_limit import LogLimit
 from streamq.testing import Block, Delay
 
-from .served import Serve, WatchedQueue
+from .served import Serve, WatchedQueue, eventually
 
 TEXT = "0123456789" * 10
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Poll a condition for which there is no event."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def write(queue: ChunkQueue, name: str, chunks: int, text: str = TEXT) -> None:
@@ -335,7 +327,8 @@ async def test_a_client_that_goes_before_its_turn_gives_up_its_place(start: Serv
     """
     served = await start()
     turns = served.gateway._gate._turns
-    await turns.take("another")  # no request may begin
+    another = Client("another")
+    await turns.take(another)  # no request may begin
     requests = [asyncio.create_task(served.get("/streams/s")) for _ in range(5)]
     await eventually(lambda: turns.waiting == 5)
     stays = requests.pop()
@@ -343,7 +336,7 @@ async def test_a_client_that_goes_before_its_turn_gives_up_its_place(start: Serv
         request.cancel()
     await asyncio.gather(*requests, return_exceptions=True)
     await eventually(lambda: turns.waiting == 1)
-    turns.give_back("another")
+    turns.give_back(another)
     assert (await stays).status_code == 404
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from streamq import Settings, StreamId, open_writer
 from streamq.driver import ChunkQueue
 from streamq.gateway import Gateway, GatewayOptions
+from streamq.gateway._clients import Client
 from streamq.gateway._places import EventPlace
 
 CLIENTS = 12
@@ -38,7 +39,7 @@ async def most_in_one_round(gateway: Gateway, name: str, chunks: int) -> int:
     rounds = Rounds()
     served: Counter[int] = Counter()
 
-    async def read(client: str) -> None:
+    async def read(client: Client) -> None:
         stream = StreamId(gateway.settings.tenant, name)
         follower = await gateway.follow(stream, EventPlace(0), client=client)
         assert follower is not None
@@ -51,7 +52,7 @@ async def most_in_one_round(gateway: Gateway, name: str, chunks: int) -> int:
         gateway.leave(follower)
 
     async with asyncio.timeout(60):
-        await asyncio.gather(*(read(f"client-{i % 3}") for i in range(CLIENTS)))
+        await asyncio.gather(*(read(Client(f"client-{i % 3}")) for i in range(CLIENTS)))
     assert sum(served.values()) >= CLIENTS
     return max(served.values())
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,7 @@ from tests.programs import missing, program
 
 from streamq import open_writer
 
+from .proxies import free_port, running, start_nginx
 from .served import Serve, WatchedQueue
 
 _DEBIAN = Path("/usr/share/nodejs")
@@ -28,40 +28,12 @@ app.use((request, response) => proxy.web(request, response));
 const server = app.listen(Number(process.argv[2]), "127.0.0.1", () => console.log("ready"));
 """
 _NGINX = """
-daemon off; worker_processes 1; pid {directory}/pid; error_log {directory}/errors;
-events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  client_body_temp_path {directory}/1; proxy_temp_path {directory}/2;
-  fastcgi_temp_path {directory}/3; uwsgi_temp_path {directory}/4; scgi_temp_path {directory}/5;
-  gzip on; gzip_min_length 0; gzip_types *; gzip_proxied any; gzip_http_version 1.0;
   server {{
     listen 127.0.0.1:{port};
     location / {{ proxy_pass {target}; proxy_http_version 1.1; proxy_set_header Host $host; }}
   }}
-}}
 """
 Start = Callable[[AsyncExitStack, str, Path], Awaitable[str]]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@asynccontextmanager
-async def running(*command: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, env=environment or None
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 async def express(stack: AsyncExitStack, target: str, _directory: Path) -> str:
@@ -77,21 +49,9 @@ async def express(stack: AsyncExitStack, target: str, _directory: Path) -> str:
 
 
 async def nginx(stack: AsyncExitStack, target: str, directory: Path) -> str:
-    binary, port = program("nginx", "/usr/sbin/nginx", package="nginx-light"), free_port()
-    configuration = directory / "nginx.conf"
-    configuration.write_text(_NGINX.format(directory=directory, port=port, target=target))
-    await stack.enter_async_context(
-        running(binary, "-p", str(directory), "-c", str(configuration), "-e", f"{directory}/errors")
-    )
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return f"http://127.0.0.1:{port}"
+    port = free_port()
+    await start_nginx(stack, directory, port, _NGINX.format(port=port, target=target))
+    return f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("start_proxy", [express, nginx], ids=["express", "nginx"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from streamq.driver import Entry
 from streamq.gateway import GatewayOptions, create_app
 from streamq.testing import Fail
 
-from .served import Serve, WatchedQueue, number
+from .served import Serve, WatchedQueue, eventually, number
 
 TEXT = "0123456789" * 10
 
@@ -57,13 +56,6 @@ class DirectClient:
             for line in self.received.split(b"\n")
             if line.startswith(b"id: ")
         ]
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Poll a condition for which there is no event."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def test_fifty_clients_cost_one_read(start: Serve, queue: WatchedQueue) -> None:

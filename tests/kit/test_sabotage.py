@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from streamq.testing import DriverSuite
-from streamq.testing.checks import ConsumingChecks
+from streamq.testing.checks import ConsumingChecks, HidingChecks
 
 from .sabotage.server import SoundQueue
 from .sabotage.suites import CAUGHT_BY
@@ -30,7 +30,11 @@ pytestmark = pytest.mark.full  # four minutes: every check against every fault
 # With xdist, another process uses the other core.
 _PROCESSES = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 _DEADLINE_SECONDS = 540
-_CONSUMING = {name.removeprefix("test_") for name in vars(ConsumingChecks) if "test_" in name}
+_CONSUMING = {
+    name.removeprefix("test_")
+    for name in (*vars(ConsumingChecks), *vars(HidingChecks))
+    if "test_" in name
+}
 _SOUND_SKIPS = {
     # Checks of backends that do not fence, or have no replay.
     "epochs_are_known_before_their_records",

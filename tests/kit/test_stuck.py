@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_stuck_check_fails_with_the_place(
     """The author of a driver sees which loop goes round and round."""
 
     async def check() -> None:
-        with unstuck(_SECONDS):
+        with unstuck(_SECONDS, 30.0):
             await call()
 
     with (
@@ -72,12 +73,24 @@ def test_stuck_check_fails_with_the_place(
     assert "test_stuck.py" in str(caught.value)
 
 
+def test_call_that_blocks_fails_too() -> None:
+    """A client that waits in the operating system takes no time of the processor."""
+
+    async def check() -> None:
+        with unstuck(30.0, _SECONDS):
+            while True:
+                time.sleep(0.1)  # noqa: ASYNC251 - as such a driver has it
+
+    with pytest.raises(BrokenPromiseError, match="the event loop is stuck"):
+        asyncio.run(check())
+
+
 def test_check_that_only_waits_is_left_alone() -> None:
     """A check may wait for as long as it likes, as long as the loop turns."""
     threads = threading.active_count()
 
     async def check() -> None:
-        with unstuck(_SECONDS):
+        with unstuck(_SECONDS, 30.0):
             await asyncio.sleep(2 * _SECONDS)
 
     asyncio.run(check())
@@ -90,7 +103,7 @@ def test_hours_of_virtual_time_are_no_standstill() -> None:
     async def check() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
-        with unstuck(_SECONDS):
+        with unstuck(_SECONDS, 30.0):
             await asyncio.sleep(36_000)
 
     run_in_virtual_time(check)

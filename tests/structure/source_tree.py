@@ -17,10 +17,10 @@ LAYERS = (
     ("streamq", "streamq.records", "streamq.driver_parts"),
     ("streamq.driver",),
     ("streamq.calling",),
-    ("streamq.memory", "streamq.sqlite", "streamq._sqlite", "streamq.reading"),
+    ("streamq.memory", "streamq.sqlite", "streamq._sqlite", "streamq.reading", "streamq.quotas"),
     ("streamq.writing",),
     ("streamq.opening", "streamq.access"),
-    ("streamq._sweep",),
+    ("streamq._erase", "streamq._sweep"),
     ("streamq.devserver",),
     ("streamq.gateway", "streamq.temporal", "streamq.testing"),
     (
@@ -45,6 +45,7 @@ APART = ("streamq.devserver", "streamq.gateway", "streamq.temporal", "streamq.te
 BRIDGES = (
     ("streamq.testing", "streamq.devserver"),  # the kit starts servers
     ("streamq.testing.applications", "streamq.temporal"),  # and records activities
+    ("streamq.gateway._stopping", "streamq.temporal"),  # asks Temporal to cancel
 )
 
 

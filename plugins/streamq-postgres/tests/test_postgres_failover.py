@@ -49,13 +49,17 @@ class Pair:
         """The URL that names both servers."""
         return f"postgresql://postgres@{self.old.address},{self.new.address}/postgres"
 
-    async def promote(self) -> None:
-        """Make the replica a primary, after it has all that the old one has."""
+    async def level(self) -> None:
+        """Wait until the replica has all that the primary has."""
         ((position,),) = await ask(self.old.url, "SELECT pg_current_wal_lsn()::text")
         async with asyncio.timeout(20):
             behind = "SELECT pg_last_wal_replay_lsn() < %s::pg_lsn"
             while await ask(self.new.url, behind, position) == [(True,)]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+
+    async def promote(self) -> None:
+        """Make the replica a primary, after it has all that the old one has."""
+        await self.level()
         await ask(self.new.url, "SELECT pg_promote()")
         async with asyncio.timeout(20):
             while await ask(self.new.url, "SELECT pg_is_in_recovery()") != [(False,)]:  # noqa: ASYNC110
@@ -230,6 +234,7 @@ async def test_standby_alone_is_refused_and_can_be_read_from_if_wanted(
     """A standby refuses every append; a gateway may still read there, by polling."""
     writer = await open_at(pair.old.url)
     await writer.append(stream, [Entry(1, 0, b"a")])
+    await pair.level()
     with pytest.raises(BackendUnavailableError, match="read only"):
         await open_at(pair.new.url)
     reader = await open_at(f"{pair.new.url}?target_session_attrs=any")

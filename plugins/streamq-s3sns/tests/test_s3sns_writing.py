@@ -185,10 +185,10 @@ async def test_expired_stream_gives_way_to_a_new_one_and_positions_stay_valid(
     settings: S3SnsSettings, stream: StreamId, open_queue: OpenQueue
 ) -> None:
     """An expired stream is stored until a sweep, but it must be invisible and fence no writer."""
-    async with await S3SnsDriver.open(QueueOptions(ttl=timedelta(seconds=0.3)), settings) as brief:
+    async with await S3SnsDriver.open(QueueOptions(ttl=timedelta(seconds=2)), settings) as brief:
         await brief.append(stream, [Entry(7, 0, b"old")])
         position = (await brief.read(stream, "", **PLENTY, max_wait=0))[0].position
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(2.05)
     queue = await open_queue()
     with pytest.raises(StreamNotFoundError):
         await queue.describe(stream)

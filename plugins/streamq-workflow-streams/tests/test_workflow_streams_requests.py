@@ -52,9 +52,10 @@ async def test_deadlines_of_waiting_queries_do_not_add_up(server: TemporalDevSer
     """Queries of one stream run one after the other; if the server hangs, all must fail in time."""
     stream, count = new_stream(), 12
     async with FaultProxy("127.0.0.1", server.port) as proxy:
+        async with await WorkflowStreamsDriver.open(OPTIONS, settings_for(server)) as queue:
+            await queue.append(stream, [Entry(1, 0, b"a")])
         settings = WorkflowStreamsSettings(address=proxy.address, operation_timeout_seconds=1)
         async with await WorkflowStreamsDriver.open(OPTIONS, settings) as queue:
-            await queue.append(stream, [Entry(1, 0, b"a")])
             proxy.hold()
             queries = [asyncio.ensure_future(queue.describe(stream)) for _ in range(count)]
             _, late = await asyncio.wait(queries, timeout=count / 2)

@@ -4,7 +4,8 @@ Needs the extra ``gateway`` (joserfc, httpx).
 
 * ``_rights``: what a token permits. ``_claims``: how a token states it.
 * ``_issuers``: who issues tokens, and for which tenants. ``_keys``, ``_remote_keys``: their keys.
-* ``_verifying``, ``_minting``: verifies tokens, and makes them.
+* ``_verifying``, ``_minting``: verifies tokens, and makes them. ``_tickets``: for one connection.
+* ``_revoking``, ``_revocation_log``, ``_revocations``: revokes tokens, in the backend, for all.
 
 Design: docs/design/access.md.
 """
@@ -13,7 +14,9 @@ from ._claims import DETAIL_TYPE
 from ._errors import InvalidTokenError, IssuerUnavailableError
 from ._issuers import Issuer, configured_issuers
 from ._minting import mint_token, new_ed25519_key, new_secret
+from ._revoking import revoke_subject, revoke_token
 from ._rights import Action, Permission, Rights, StreamMatch
+from ._tickets import TicketOffice
 from ._verifying import TokenVerifier
 
 __all__ = [
@@ -25,9 +28,12 @@ __all__ = [
     "Permission",
     "Rights",
     "StreamMatch",
+    "TicketOffice",
     "TokenVerifier",
     "configured_issuers",
     "mint_token",
     "new_ed25519_key",
     "new_secret",
+    "revoke_subject",
+    "revoke_token",
 ]

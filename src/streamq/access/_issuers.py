@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streamq._errors import ConfigurationError
-from streamq._events import StreamId
+from streamq._events import SYSTEM_TENANT, user_stream
 from streamq._settings import Settings
 from streamq.driver import seen_value
 
@@ -71,7 +71,7 @@ class Issuer:
         named = claims.get(self.tenant_claim)
         if not isinstance(named, str) or (self.tenants and named not in self.tenants):
             return None
-        return named if _is_tenant(named) else None
+        return named if is_tenant(named) else None
 
 
 def configured_issuers(settings: Settings) -> list[Issuer]:
@@ -147,9 +147,10 @@ def _issuer(entry: Mapping[str, Any], where: str, folder: Path) -> Issuer:
             keys = FileKeys(folder / place, lambda found: own_keys(found, where))
     tenant = _text(entry, "tenant", where) if "tenant" in entry else None
     tenants = _texts(entry, "tenants", where)
-    if tenant is not None and not _is_tenant(tenant):
+    if tenant is not None and not is_tenant(tenant):
         raise ConfigurationError(
-            f"{where} has tenant {tenant!r}; give 1 to 64 letters, digits, '.', '_' or '-'"
+            f"{where} has tenant {tenant!r}; give 1 to 64 letters, digits, '.', '_' or '-', and "
+            f"not {SYSTEM_TENANT!r}"
         )
     if (tenant is None) == ("tenant_claim" not in entry):
         raise ConfigurationError(f"{where} needs tenant or tenant_claim, and not both")
@@ -227,9 +228,10 @@ def _is_loopback(host: str | None) -> bool:
         return False
 
 
-def _is_tenant(name: str) -> bool:
+def is_tenant(name: str) -> bool:
+    """Whether tokens may name this tenant."""
     try:
-        StreamId(name, "x")
+        user_stream(name, "x")
     except ValueError:
         return False
     return True

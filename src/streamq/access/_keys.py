@@ -5,13 +5,16 @@ Design: docs/design/access.md.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import copy
 import json
 import logging
+import math
 import os
 import re
+import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +28,8 @@ from joserfc.jwk import ECKey, JWKRegistry, Key, OctKey, OKPKey, RSAKey
 from streamq._errors import ConfigurationError, error_text
 
 _MOST_KEYS = 50
+_LOOK_SECONDS = 1.0
+_FRESH_SECONDS = 1.0
 _LEAST_RSA_BITS = 2_048
 LEAST_SECRET_BYTES = 32
 """RFC 7518, section 3.2: a key for HS256 has at least as many bits as its hash."""
@@ -100,7 +105,9 @@ class FixedKeys:
 class FileKeys:
     """Keys of a file, which is read again after it was replaced.
 
-    While a file cannot be read or used, the keys before it stay, and the log says so.
+    While a file cannot be read or used, the keys before it stay, and the log says so. It is looked
+    at once a second at most, in a thread: the file system of another host may take long, and no
+    request waits for it for longer than a second.
 
     Args:
         path: A JSON Web Key Set, a PEM file, or a secret.
@@ -114,10 +121,38 @@ class FileKeys:
         self._path = path
         self._load = load
         self._stamp = self._seen()
+        self._looking: asyncio.Task[None] | None = None
+        self._looked_at = -math.inf
         self.keys = tuple(load(read_file(path)))
 
     async def find(self, key_id: str | None, algorithm: str) -> Sequence[Key]:
-        """Return the keys with which a token may have been signed."""
+        """Return the keys with which a token may have been signed.
+
+        Cancellation: ends the wait; others may wait for the same look at the file.
+        """
+        if time.monotonic() - self._looked_at >= _FRESH_SECONDS:
+            if self._looking is None or self._looking.done():
+                look = asyncio.to_thread(self._look)
+                self._looking = asyncio.create_task(look, name="streamq-key-file")
+            await asyncio.wait({self._looking}, timeout=_LOOK_SECONDS)
+        return matching(self.keys, key_id, algorithm)
+
+    def twin(self) -> FileKeys:
+        """Return the same keys for another event loop, also if the file cannot be used now."""
+        other = copy.copy(self)
+        other._looking = None
+        return other
+
+    async def aclose(self) -> None:
+        """Wait for no file any more; a thread that reads one ends by itself."""
+        task, self._looking = self._looking, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    def _look(self) -> None:
+        """Read the file if it was replaced."""
+        self._looked_at = time.monotonic()
         stamp = self._seen()
         if stamp != self._stamp:
             try:
@@ -125,14 +160,6 @@ class FileKeys:
             except ConfigurationError as exc:
                 _logger.warning("the former keys stay in use: %s", exc)
             self._stamp = stamp
-        return matching(self.keys, key_id, algorithm)
-
-    def twin(self) -> FileKeys:
-        """Return the same keys for another event loop, also if the file cannot be used now."""
-        return copy.copy(self)
-
-    async def aclose(self) -> None:
-        """Do nothing."""
 
     def _seen(self) -> tuple[int, int, int] | None:
         try:

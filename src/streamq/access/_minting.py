@@ -15,7 +15,7 @@ from joserfc import jwt
 from joserfc.jwk import Key, OKPKey
 
 from streamq._errors import ConfigurationError
-from streamq._events import StreamId
+from streamq._events import user_stream
 from streamq._settings import Settings, load_settings
 
 from ._claims import DETAILS, TENANT, details_of
@@ -73,7 +73,7 @@ def mint_token(
     try:
         match = StreamMatch(kind, name)  # type: ignore[arg-type]
         permission = Permission(frozenset(map(Action, actions)), match)
-        tenant = StreamId(chosen.tenant if tenant is None else tenant, "x").tenant
+        tenant = user_stream(chosen.tenant if tenant is None else tenant, "x").tenant
     except ValueError as exc:
         raise ConfigurationError(f"this token cannot be made: {exc}") from None
     if not lifetime > timedelta(0):

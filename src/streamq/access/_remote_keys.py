@@ -43,7 +43,8 @@ class RemoteKeys:
     def __init__(
         self, url: str, *, issuer: str, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        self._url = url
+        self.url = url
+        """Address of the key set."""
         self._issuer = issuer
         self._transport = transport
         self._keys: tuple[Key, ...] = ()
@@ -73,7 +74,7 @@ class RemoteKeys:
 
     def twin(self) -> RemoteKeys:
         """Return the same keys for another event loop, with a connection of its own."""
-        other = RemoteKeys(self._url, issuer=self._issuer, transport=self._transport)
+        other = RemoteKeys(self.url, issuer=self._issuer, transport=self._transport)
         other._keys, other._fetched = self._keys, self._fetched
         return other
 
@@ -107,7 +108,7 @@ class RemoteKeys:
         try:
             async with asyncio.timeout(_FETCH_SECONDS):
                 document = await self._get()
-            self._keys = tuple(published_keys(document, f"the answer of {self._url}"))
+            self._keys = tuple(published_keys(document, f"the answer of {self.url}"))
             self._fetched = time.monotonic()
         except TimeoutError:
             self._log(f"no answer within {_FETCH_SECONDS:g} s")
@@ -120,7 +121,7 @@ class RemoteKeys:
                 transport=self._transport, follow_redirects=False, timeout=_FETCH_SECONDS
             )
         plain = {"Accept-Encoding": "identity"}  # a small answer may expand to any size
-        async with self._client.stream("GET", self._url, headers=plain) as response:
+        async with self._client.stream("GET", self.url, headers=plain) as response:
             if response.status_code != httpx.codes.OK:
                 raise ValueError(f"status {response.status_code}, not 200")
             found = b""
@@ -135,7 +136,7 @@ class RemoteKeys:
         _logger.warning(
             "the keys of issuer %r could not be fetched from %s, %s: %s",
             self._issuer,
-            self._url,
+            self.url,
             kept,
             why,
         )

@@ -167,6 +167,14 @@ class Rights:
                 kept.append(one)
         return kept
 
+    @property
+    def administers(self) -> bool:
+        """Whether the holder may administer the tenant: everything, on all its streams."""
+        return any(
+            each.permits(Action.ADMIN) and each.streams.match_type == "all"
+            for each in self.permissions
+        )
+
     def know(self, stream: StreamId) -> bool:
         """Whether the holder may know that a stream exists: any right on it says so."""
         return any(self.allow(action, stream) for action in Action if action is not Action.WRITE)

@@ -5,15 +5,15 @@ Design: docs/design/access.md.
 
 from __future__ import annotations
 
-import base64
 import binascii
+import functools
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from joserfc import jwt
+from joserfc import jws
 from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import Key
 from joserfc.jws import JWSRegistry
@@ -31,6 +31,7 @@ MOST_TOKEN_BYTES = 8_192
 
 _TYPES = ("at+jwt", "application/at+jwt")
 _MOST_TRIED_KEYS = 5
+_TO_BASE64 = bytes.maketrans(b"-_+/", b"+/..")  # "." is in neither alphabet
 MOST_SECONDS = 253_402_300_799.0
 """The last moment that is accepted in a claim, since the epoch: the end of the year 9999."""
 
@@ -71,13 +72,12 @@ class TokenVerifier:
                 the claim that is wrong.
             IssuerUnavailableError: The keys of its issuer cannot be fetched.
         """
-        issuer, header = self._issuer_of(token)
+        header, payload, claims = _parts(token)
+        issuer = self._issuer_of(claims)
         algorithm, key_id = _named_key(header, issuer)
         keys = await issuer.keys.find(key_id, algorithm)
-        claims = _verified(token, keys[:_MOST_TRIED_KEYS], algorithm)
-        if claims.get("iss") != issuer.issuer:
-            raise InvalidTokenError("the token names two issuers")
-        self._check_times(claims, issuer)
+        _check_signature(token, payload, keys[:_MOST_TRIED_KEYS], algorithm)
+        issued_at, expires_at = self._checked_times(claims, issuer)
         _check_audience(claims, issuer)
         tenant = issuer.tenant_of(claims)
         if tenant is None:
@@ -91,9 +91,14 @@ class TokenVerifier:
             subject=_text(claims, "sub"),
             issuer=issuer.issuer,
             token_id=_text(claims, "jti"),
-            issued_at=_moment(claims, "iat"),
-            expires_at=_moment(claims, "exp"),
+            issued_at=issued_at,
+            expires_at=expires_at,
         )
+
+    @property
+    def issuers(self) -> Collection[Issuer]:
+        """The issuers."""
+        return self._issuers.values()
 
     def twin(self) -> TokenVerifier:
         """Return another one for another event loop: same issuers, and keys as they are now."""
@@ -104,32 +109,28 @@ class TokenVerifier:
         """Release the connections to issuers. Idempotent."""
         await close_all(*(issuer.keys.aclose for issuer in self._issuers.values()))
 
-    def _issuer_of(self, token: str) -> tuple[Issuer, Mapping[str, Any]]:
-        """Return whose token it claims to be, and its header; nothing is verified yet."""
-        if len(token) > MOST_TOKEN_BYTES:
-            raise InvalidTokenError(f"the token is larger than {MOST_TOKEN_BYTES} bytes")
-        parts = token.split(".")
-        if len(parts) != 3:
-            raise InvalidTokenError("the token is no signed JSON Web Token (three parts with dots)")
-        header, claims = _decoded(parts[0]), _decoded(parts[1])
+    def _issuer_of(self, claims: Mapping[str, Any]) -> Issuer:
+        """Return whose token it claims to be; nothing is verified yet."""
         named = claims.get("iss")
         issuer = self._issuers.get(named) if isinstance(named, str) else None
         if issuer is None:
             raise InvalidTokenError("the token's issuer (iss) is not one of those configured here")
-        return issuer, header
+        return issuer
 
-    def _check_times(self, claims: Mapping[str, Any], issuer: Issuer) -> None:
+    def _checked_times(self, claims: Mapping[str, Any], issuer: Issuer) -> tuple[float, float]:
+        """Return when a token was issued and when it ends."""
         now = self._clock()
-        expires_at = _moment(claims, "exp")
+        issued_at, expires_at = _moment(claims, "iat"), _moment(claims, "exp")
         if expires_at <= now:
             raise InvalidTokenError(f"the token expired {now - expires_at:.0f} s ago")
         most = issuer.max_lifetime_seconds
-        if most is not None and expires_at > now + most:
+        if most is not None and expires_at > min(now, issued_at) + most:
             raise InvalidTokenError(f"the token is valid for longer than {most:g} s")
-        if _moment(claims, "iat") > now + _SKEW_SECONDS:
+        if issued_at > now + _SKEW_SECONDS:
             raise InvalidTokenError("the token was issued in the future (iat): compare the clocks")
         if "nbf" in claims and _moment(claims, "nbf") > now + _SKEW_SECONDS:
             raise InvalidTokenError("the token is not valid yet (nbf)")
+        return issued_at, expires_at
 
 
 class _Registry(JWSRegistry):
@@ -139,6 +140,11 @@ class _Registry(JWSRegistry):
         if self.allowed is None or name not in self.allowed:
             raise UnsupportedAlgorithmError(f"algorithm {name!r} is not expected")
         return self.algorithms[name]
+
+
+@functools.cache
+def _registry(algorithm: str) -> _Registry:
+    return _Registry(algorithms=[algorithm], strict_check_header=False)
 
 
 def _named_key(header: Mapping[str, Any], issuer: Issuer) -> tuple[str, str | None]:
@@ -155,12 +161,14 @@ def _named_key(header: Mapping[str, Any], issuer: Issuer) -> tuple[str, str | No
     return algorithm, key_id
 
 
-def _verified(token: str, keys: Collection[Key], algorithm: str) -> Mapping[str, Any]:
-    """Return the claims of a token that one of the keys has signed."""
-    registry = _Registry(algorithms=[algorithm], strict_check_header=False)
+def _check_signature(token: str, payload: bytes, keys: Collection[Key], algorithm: str) -> None:
+    """Check that one of the keys has signed a token with this payload."""
     for key in keys:
         try:
-            return jwt.decode(token, key, algorithms=[algorithm], registry=registry).claims
+            signed = jws.deserialize_compact(token, key, registry=_registry(algorithm))
+            if signed.payload != payload:
+                raise InvalidTokenError("the token is malformed: another payload is signed")
+            return
         except BadSignatureError:
             continue
         except (JoseError, ValueError, TypeError, RecursionError) as exc:
@@ -175,10 +183,29 @@ def _check_audience(claims: Mapping[str, Any], issuer: Issuer) -> None:
         raise InvalidTokenError(f"the token is not meant for {issuer.audience!r} (aud)")
 
 
-def _decoded(part: str) -> Mapping[str, Any]:
+def _parts(token: str) -> tuple[Mapping[str, Any], bytes, Mapping[str, Any]]:
+    """Return the header of a token, its payload and the claims in that; nothing is verified yet."""
+    if len(token) > MOST_TOKEN_BYTES:
+        raise InvalidTokenError(f"the token is larger than {MOST_TOKEN_BYTES} bytes")
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise InvalidTokenError("the token is no signed JSON Web Token (three parts with dots)")
+    header, payload = _decoded(parts[0]), _decoded(parts[1])
+    return _json_object(header), payload, _json_object(payload)
+
+
+def _decoded(part: str) -> bytes:
     try:
-        found = json.loads(base64.b64decode(part + "=" * (-len(part) % 4), b"-_", validate=True))
-    except (ValueError, binascii.Error, RecursionError):
+        padded = part.encode("ascii").translate(_TO_BASE64) + b"=" * (-len(part) % 4)
+        return binascii.a2b_base64(padded, strict_mode=True)
+    except ValueError:
+        return b""
+
+
+def _json_object(text: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text.decode())
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InvalidTokenError("the token is malformed: a part of it is no JSON object")

@@ -22,6 +22,7 @@ from ._standard_streams import flush, prepare_standard_streams
 from ._sweep import sweep
 from ._tail import tail
 from ._token import token
+from ._token_revoke import revoke
 from .demo._command import demo
 from .plugin._command import plugin_app
 
@@ -66,6 +67,7 @@ def run(arguments: Sequence[str] | None) -> int:
     for command in (demo, ls, tail, serve, delete, sweep, doctor, backends, config, schema):
         app.command()(command)
     app.add_typer(plugin_app())
+    token.command()(revoke)
     app.add_typer(token)
     with readable_logs():
         try:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 from rich.text import Text
 
-from streamq._errors import StreamqError
+from streamq._errors import ConfigurationError, StreamqError
 from streamq._settings import Settings, load_settings
 from streamq.calling import _calls as calling
 from streamq.calling._drivers import examine, open_driver, provision
@@ -31,13 +32,29 @@ from streamq.opening._data_converter import configured_conversion
 from streamq.opening._open import configured_driver, open_reader, open_writer, stream_id
 from streamq.opening._opening import Opening
 
-from ._terminal import Table, run_async, show_json, show_note, show_table, stderr_line, stdout
+from ._doctor_gateway import examine_gateway_settings
+from ._doctor_tokens import ask_gateway, examine_issuer, examine_token
+from ._terminal import (
+    Table,
+    needs_extra,
+    run_async,
+    show_json,
+    show_note,
+    show_table,
+    stderr_line,
+    stdout,
+)
+from ._token_revoke import read_token
 
 _TEMPORAL_SECONDS = 10.0
 _UNHEALTHY_EXIT = 1
 
 
 def doctor(
+    what: Annotated[
+        Literal["backend", "gateway"],
+        typer.Argument(help="What to check.", show_default=True),
+    ] = "backend",
     create: Annotated[
         bool, typer.Option("--create", help="Create missing resources, such as topics.")
     ] = False,
@@ -45,20 +62,37 @@ def doctor(
         bool,
         typer.Option("--write", help="Also write and read a small stream, and delete it again."),
     ] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(help="gateway: the address by which browsers reach it; it is asked."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="gateway: file with a token to verify; - reads standard input."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
 ) -> None:
-    """Check whether the chosen backend is ready, and advise what to do if it is not.
+    """Check whether the backend, or the gateway, is ready, and advise what to do if it is not.
 
-    The exit code is 1 if a check fails. Changes nothing without --create or --write, except that
-    SQLite's file is made if there is none.
+    `gateway` finds who can reach it and read what, weak keys, sites that may read, and clocks that
+    differ; run it where the gateway runs. The exit code is 1 if a check fails. Changes nothing
+    without --create or --write, except that SQLite's file is made if there is none.
 
     \b
     Examples:
       streamq doctor
       STREAMQ_BACKEND=kafka streamq doctor --create
       streamq doctor --write --json
+      streamq doctor gateway --url https://streams.example.org
     """
     settings = load_settings()
+    if what == "gateway":
+        if create or write:
+            raise ConfigurationError("--create and --write concern the backend: leave them out")
+        token = None if token_file is None else read_token(token_file)
+        raise typer.Exit(run_async(lambda: _examine_gateway(settings, url, token, as_json)))
+    if url is not None or token_file is not None:
+        raise ConfigurationError("--url and --token-file belong to: streamq doctor gateway")
     raise typer.Exit(run_async(lambda: _examine(settings, create, write, as_json)))
 
 
@@ -83,17 +117,57 @@ async def _examine(settings: Settings, create: bool, write: bool, as_json: bool)
             if importlib.util.find_spec("temporalio")
             else "Temporal was not looked at: its SDK is not installed (streamq[temporal])"
         )
+    return _report(driver.name, created, findings, notes, as_json)
+
+
+async def _examine_gateway(
+    settings: Settings, url: str | None, token: str | None, as_json: bool
+) -> int:
+    with needs_extra("gateway"):
+        from streamq.access import configured_issuers
+        from streamq.gateway import create_app
+    notes: list[str] = []
+    try:
+        issuers = configured_issuers(settings)
+        create_app(settings=settings)  # raises what would keep it from starting
+    except ConfigurationError as exc:
+        found = [Finding("settings", False, str(exc), "the gateway does not start: correct this")]
+        return _report("gateway", (), found, notes, as_json)
+    findings = examine_gateway_settings(settings, issuers)
+    for issuer in issuers:
+        findings += await examine_issuer(issuer)
+    if url is None:
+        notes.append("the gateway itself was not asked: --url gives its address for browsers")
+    else:
+        findings += await ask_gateway(url, needs_tokens=bool(issuers))
+    if token is None:
+        notes.append("no token was verified: --token-file names one")
+    elif not issuers:
+        detail = "no issuer is configured, so the gateway does not look at tokens"
+        findings.append(Finding("the token", False, detail, "set STREAMQ_TOKEN_KEY_FILE"))
+    else:
+        findings += await examine_token(settings, issuers, token)
+    return _report("gateway", (), findings, notes, as_json)
+
+
+def _report(
+    title: str,
+    created: Sequence[str],
+    findings: Sequence[Finding],
+    notes: Sequence[str],
+    as_json: bool,
+) -> int:
     if as_json:
         show_json(
             {
-                "backend": driver.name,
+                "backend": title,
                 "created": list(created),
                 "findings": [mask_data(asdict(finding)) for finding in findings],
-                "notes": notes,
+                "notes": list(notes),
             }
         )
     else:
-        _show(driver.name, created, findings)
+        _show(title, created, findings)
         for note in notes:
             show_note(note)
     return 0 if all(finding.ok for finding in findings) else _UNHEALTHY_EXIT

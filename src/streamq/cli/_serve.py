@@ -74,12 +74,12 @@ def serve(
             for other in others:
                 stdout().print(Text(other, style="bold"), soft_wrap=True)
             sys.stdout.flush()
-            if not _is_loopback(server.host) and app.state.gateway.authority.needs_tokens:
+            if not is_loopback(server.host) and app.state.gateway.authority.needs_tokens:
                 show_warning(
                     f"port {server.port} of this machine takes tokens without encryption: whoever "
                     "is on the way can use them; put a proxy with TLS in front"
                 )
-            elif not _is_loopback(server.host):
+            elif not is_loopback(server.host):
                 show_warning(
                     f"whoever can reach port {server.port} of this machine can read every stream "
                     f"of tenant {settings.tenant} on backend {settings.backend}, and their names: "
@@ -96,7 +96,8 @@ def serve(
     return run_async(work, on_sigterm=0)
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:
@@ -109,14 +110,14 @@ def _urls(address: str, port: int) -> list[str]:
     found = [bare]
     if bare.is_unspecified:
         found = [ipaddress.ip_address("127.0.0.1" if bare.version == 4 else "::1")]
-        found += _own_addresses(bare.version)
+        found += own_addresses(bare.version)
     return [
         f"http://[{each}]:{port}" if each.version == 6 else f"http://{each}:{port}"
         for each in dict.fromkeys(found)
     ]
 
 
-def _own_addresses(version: int) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+def own_addresses(version: int) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     """Return the address of this machine that others see, as far as its routes tell."""
     family, elsewhere = (
         (socket.AF_INET, "192.0.2.1") if version == 4 else (socket.AF_INET6, "2001:db8::1")

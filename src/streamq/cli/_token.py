@@ -99,7 +99,7 @@ def new(
     Examples:
       streamq token new --workflow chat-7 --subject ada
       streamq token new --all --action read --action list --for 8h
-      curl -H "Authorization: Bearer $(streamq token new --stream a)" http://127.0.0.1:8330/streams/a
+      curl -H "Authorization: Bearer $(streamq token new --stream a)" http://127.0.0.1:8330/events/a
     """
     with needs_extra("gateway"):
         from streamq.access import mint_token

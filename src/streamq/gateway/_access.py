@@ -72,6 +72,11 @@ class SiteRules:
             bool(names),
         )
 
+    @property
+    def named_origins(self) -> frozenset[str]:
+        """Origins whose pages may bring cookies: those that are named, one by one."""
+        return self.origins - {_ANY, "null"}
+
     def allows_host(self, host: str) -> bool:
         """Whether a request may name this host.
 

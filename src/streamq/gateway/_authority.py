@@ -6,42 +6,44 @@ Design: docs/design/access.md.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import secrets
+from collections.abc import Collection
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from streamq._errors import ConfigurationError, StreamqError
+from streamq._errors import ConfigurationError
 from streamq._events import StreamId
 from streamq._settings import Settings
-from streamq.access import DETAIL_TYPE, Action, Rights, TokenVerifier, configured_issuers
+from streamq.access import (
+    DETAIL_TYPE,
+    Action,
+    InvalidTokenError,
+    Issuer,
+    Rights,
+    TicketOffice,
+    TokenVerifier,
+    configured_issuers,
+)
+
+from ._credentials import HTTPS, brought_credential
+from ._error_responses import InsufficientScopeError, MissingTokenError
+from ._revocations import Revocations
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
 """Where the gateway says which issuers it accepts."""
 
 _HIDDEN = f"streamq-hidden-{secrets.token_hex(16)}/"
-_SCHEME = "bearer"
 _ACCEPTABLE = tuple(action for action in Action if action is not Action.WRITE)
-
-
-class MissingTokenError(StreamqError):
-    """A request brings no token, and may do nothing without one."""
-
-    code = "token_required"
-
-
-class InsufficientScopeError(StreamqError):
-    """A token permits something with a stream, and not what was asked for."""
-
-    code = "insufficient_scope"
+_OF_EVERYBODY = (Action.READ, Action.LIST, Action.CANCEL)
 
 
 class Authority:
     """Decides for one gateway, in one event loop.
 
-    Without any issuer in the settings, every request may do everything: whoever reaches the gateway
-    is trusted, and tokens are not looked at, since a proxy in front may have its own.
+    Without any issuer in the settings, every request may do what is undone easily: whoever reaches
+    the gateway is trusted, and tokens are not looked at, since a proxy in front may have its own.
 
     Args:
         settings: The tenant, the issuers, and what is permitted without a token.
@@ -55,46 +57,74 @@ class Authority:
         self._verifier = TokenVerifier(issuers) if issuers else None
         actions = anonymous_actions(settings.gateway_anonymous)
         if not issuers and not settings.gateway_anonymous.strip():
-            actions = _ACCEPTABLE
+            actions = _OF_EVERYBODY
         self._anonymous = Rights.of_everybody(settings.tenant, actions)
+        self._trusts_tenants = settings.gateway_trust_tenants
+        if issuers and self._trusts_tenants:
+            raise ConfigurationError(
+                "STREAMQ_GATEWAY_TRUST_TENANTS and tokens exclude each other: a token has its own "
+                "tenant; unset the one that is not meant"
+            )
+        key = settings.gateway_ticket_key
+        self.tickets = None if key is None else TicketOffice(key.get_secret_value())
+        """Issues and accepts tickets, if that is wanted."""
         self._names = [issuer.issuer for issuer in issuers]
+        self.revocations: Revocations
+        """Knows which tokens were revoked. The gateway sets it, as it has the backend."""
 
     @property
     def needs_tokens(self) -> bool:
         """Whether tokens are accepted at all; otherwise everybody may do the same."""
         return self._verifier is not None
 
-    async def rights(self, headers: Headers) -> Rights:
+    @property
+    def issuers(self) -> Collection[Issuer]:
+        """The issuers whose tokens are accepted."""
+        return () if self._verifier is None else self._verifier.issuers
+
+    async def rights(self, request: Request, *, takes_ticket: bool = False) -> Rights:
         """Return what a request may do.
 
-        A token that is refused never counts as none.
+        A token that is refused never counts as none. The tenant is the token's; without tokens it
+        is the configured one, or that of the path where a setting says so.
+
+        Args:
+            request: The request.
+            takes_ticket: Whether a ticket is accepted for it.
 
         Raises:
             MissingTokenError: There is no token, and nothing is permitted without one.
             InvalidTokenError: The token is refused.
             IssuerUnavailableError: It cannot be verified at the moment.
+            RevocationsUnknownError: It may have been revoked.
         """
         if self._verifier is None:
+            named = request.path_params.get("tenant")
+            if named is not None and self._trusts_tenants:
+                return dataclasses.replace(self._anonymous, tenant=named)
             return self._anonymous
-        given = headers.getlist("authorization")
-        if not given:
+        brought = brought_credential(request)
+        if brought is None:
             if not self._anonymous.permissions:
                 raise MissingTokenError(
                     "this needs a token: send it in the header Authorization, after the word Bearer"
                 )
             return self._anonymous
-        scheme, _, token = given[0].strip().partition(" ")
-        if len(given) > 1 or scheme.lower() != _SCHEME or not token.strip():
-            raise MissingTokenError(
-                "the header Authorization has to be given once: the word Bearer, and a token"
-            )
-        return await self._verifier.verify(token.strip())
+        if brought.kind != "ticket":
+            rights = await self._verifier.verify(brought.text)
+        elif self.tickets is None or not takes_ticket:
+            raise InvalidTokenError("a ticket is not accepted here")
+        else:  # it names the token that it was given for
+            rights = self.tickets.accept(brought.text)
+        await self.revocations.check(rights)
+        return rights
 
     def metadata(self, request: Request) -> dict[str, object]:
-        """Return which issuers' tokens are accepted, by RFC 9728."""
+        """Return which issuers' tokens are accepted, by RFC 9728: those that have an address."""
+        servers = [name for name in self._names if name.startswith(("https://", "http://"))]
         return {
             "resource": _own_url(request),
-            "authorization_servers": self._names,
+            **({"authorization_servers": servers} if servers else {}),
             "bearer_methods_supported": ["header"],
             "authorization_details_types_supported": [DETAIL_TYPE],
         }
@@ -122,6 +152,8 @@ def metadata_url(request: Request) -> str:
 def _own_url(request: Request) -> str:
     """Return the address of the gateway; it may be below that of what has mounted it."""
     own = {**request.scope, "app_root_path": request.scope.get("root_path", "")}
+    if own.get(HTTPS):
+        own["scheme"] = "https"
     return str(Request(own).base_url)
 
 
@@ -138,9 +170,28 @@ def visible_stream(rights: Rights, action: Action, stream: StreamId) -> StreamId
     if rights.allow(action, stream):
         return stream
     if rights.know(stream):
-        raise InsufficientScopeError(
-            f"the token does not permit to {action} stream {stream}", stream=str(stream)
-        )
+        lacking = f"the token does not permit to {action} stream {stream}"
+        if rights.subject is None:
+            lacking = (
+                f"requests without a token may not {action} streams here; "
+                "STREAMQ_GATEWAY_ANONYMOUS lists what they may"
+            )
+        raise InsufficientScopeError(lacking, stream=str(stream))
+    return _hidden(rights, stream)
+
+
+def visible_prefix(rights: Rights, tenant: str, prefix: str) -> str:
+    """Return the prefix that is searched when a request asks for the streams of a tenant.
+
+    The streams of another tenant are not there: nothing begins with the prefix that replaces it.
+    """
+    if tenant == rights.tenant:
+        return prefix
+    return _hidden(rights, StreamId(tenant, prefix or "/")).name
+
+
+def _hidden(rights: Rights, stream: StreamId) -> StreamId:
+    """Return a stream that does not exist, under a name that nobody can guess."""
     digest = hashlib.sha256(_HIDDEN.encode() + stream.full_name.encode()).hexdigest()
     return StreamId(rights.tenant, _HIDDEN + digest)
 

@@ -22,11 +22,13 @@ from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
 from streamq.records._values import Serializer
 
+from ._clients import Client
 from ._frames import Frame, clip, encode_event
 from ._hub import Hub
 from ._options import GatewayOptions
 from ._pacer import Pacer
 from ._pages import START_PLACE, EventPage, EventPageCache, ReadPlace
+from ._reader_quotas import ReaderQuotas
 from ._turns import Turns
 
 _PAGE_BYTES = 16_384
@@ -42,6 +44,7 @@ class CatchUp:
         open_queue: Returns the queue to read from.
         options: Bounds.
         pacer: Shares the time of the event loop.
+        quotas: Bounds the reads of each tenant and subject.
     """
 
     def __init__(
@@ -49,17 +52,22 @@ class CatchUp:
         open_queue: Callable[[], Awaitable[ChunkQueue]],
         options: GatewayOptions,
         pacer: Pacer,
+        quotas: ReaderQuotas,
     ) -> None:
         self.cache = EventPageCache(options.pages_bytes)
         """Pages that were read."""
-        self.turns = Turns(options.max_page_reads, options.share(options.max_page_reads))
+        self.turns = Turns(
+            options.max_page_reads,
+            options.share(options.max_page_reads),
+            quotas.shares("catch_ups"),
+        )
         """Bounds the reads, in turn for each client."""
         self._open_queue = open_queue
         self._pacer = pacer
         self._reads: dict[tuple[Hub, int], _Read] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def request(self, hub: Hub, place: ReadPlace, client: str) -> PageRequest:
+    def request(self, hub: Hub, place: ReadPlace, client: Client) -> PageRequest:
         """Ask for the page after a place; the caller waits for it, or drops the request."""
         page = self.cache.get(hub, place.offset)
         if page is not None:
@@ -67,7 +75,7 @@ class CatchUp:
         key = hub, place.offset
         read = self._reads.get(key)
         if read is None or read.task.cancelling():
-            turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            turn: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
             name = f"streamq-page {hub.stream} {place.offset}"
             task = asyncio.create_task(self._read(hub, place, turn), name=name)
             read = self._reads[key] = _Read(task, turn)
@@ -79,7 +87,7 @@ class CatchUp:
         read.clients += 1
         return PageRequest(None, read)
 
-    async def turn(self, client: str) -> None:
+    async def turn(self, client: Client) -> None:
         """Wait until a client that is behind may be sent something.
 
         Cancellation: leaves nothing behind.
@@ -96,7 +104,7 @@ class CatchUp:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self, turn: asyncio.Future[str], client: str) -> None:
+    async def _ask(self, turn: asyncio.Future[Client], client: Client) -> None:
         """Wait for a turn of one of the clients that want a page; the first one is used."""
         await self.turns.take(client)
         if turn.done():
@@ -122,7 +130,7 @@ class CatchUp:
             hub.places.add(page.end)
 
     async def _read(
-        self, hub: Hub, place: ReadPlace, turn: asyncio.Future[str]
+        self, hub: Hub, place: ReadPlace, turn: asyncio.Future[Client]
     ) -> EventPage | None:
         """Return the page after a place; ``None`` if nothing is stored after it."""
         client = await turn  # given back when this task has ended
@@ -182,10 +190,10 @@ class _Read:
 
     __slots__ = ("asks", "clients", "task", "turn")
 
-    def __init__(self, task: asyncio.Task[EventPage | None], turn: asyncio.Future[str]) -> None:
+    def __init__(self, task: asyncio.Task[EventPage | None], turn: asyncio.Future[Client]) -> None:
         self.task = task
         self.turn = turn
-        self.asks: dict[str, asyncio.Task[None]] = {}
+        self.asks: dict[Client, asyncio.Task[None]] = {}
         self.clients = 0
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from streamq._errors import StreamqError
 
 from ._log_limit import gateway_logger
+from ._shares import Share
 
 _logger = gateway_logger()
 
@@ -20,6 +22,7 @@ _IPV6_PREFIX = 64
 """One subscriber of an IPv6 provider has at least a network of this length."""
 
 _UNKNOWN = "unknown"
+T = TypeVar("T")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -36,6 +39,24 @@ class GatewayLimitError(StreamqError):
 
     code = "gateway_limit"
     retryable = True
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The sender of a request.
+
+    Attributes:
+        name: Its address, from :meth:`Clients.name`.
+        tenant: The tenant whose streams it may see; empty while that is not known.
+        subject: Who holds its token; ``None`` without a token.
+    """
+
+    name: str
+    tenant: str = ""
+    subject: str | None = None
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Clients:
@@ -73,6 +94,16 @@ class Clients:
             return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
         return str(address)
 
+    def is_https(self, scope: Any) -> bool:
+        """Whether the client sent a request by HTTPS, by the scope or by a trusted proxy."""
+        if scope.get("scheme") == "https":
+            return True
+        peer = (scope.get("client") or (_UNKNOWN,))[0]
+        if not self._trusted or not self._is_trusted(_parse(peer), peer):
+            return False
+        values = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
+        return b",".join(values).rpartition(b",")[2].strip().lower() == b"https"
+
     def _warn(self, scope: Any, peer: Address | None) -> None:
         """Log once that there seems to be a proxy which is not named."""
         forwarded = [_parse(each) for each in _forwarded_for(scope)]
@@ -93,64 +124,83 @@ class Clients:
 
 
 class Bound:
-    """Counts what clients hold of one kind, in all and each of them.
+    """Counts what clients hold of one kind: in all, each of them, and by their quotas.
 
     Args:
         kind: What is counted, in the plural, for messages.
         most: Largest number in all; asked each time, since it may depend on the system.
         client_most: Largest number of one client.
+        quotas: Returns the quotas that a client counts for.
     """
 
-    def __init__(self, kind: str, most: Callable[[], int], client_most: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        most: Callable[[], int],
+        client_most: Callable[[], int],
+        quotas: Callable[[Client], Iterable[Share]] = lambda _: (),
+    ) -> None:
         self.held = 0
         """Number held in all."""
         self._kind = kind
         self._most = most
         self._client_most = client_most
-        self._by_client: Counter[str] = Counter()
+        self._quotas = quotas
+        self._by_holder: Counter[str] = Counter()
 
-    def take(self, client: str) -> Hold:
+    def take(self, client: Client) -> Hold:
         """Count one more; the caller releases the result.
 
         Raises:
             ClientLimitError: The client has its part already.
             GatewayLimitError: All of the bound is taken.
+            QuotaError: The client's tenant, or the holder of its token, has its quota already.
         """
         most, client_most = self._most(), self._client_most()
         if self.held >= most:
             raise GatewayLimitError(
                 f"the gateway has {self.held} {self._kind}, the most that it takes; try again later"
             )
-        if self._by_client[client] >= client_most:
+        if self._by_holder[client.name] >= client_most:
             raise ClientLimitError(
                 f"client {client} has {client_most} {self._kind}, its part of all; "
                 "close some, or try again later"
             )
+        quotas = tuple(self._quotas(client))
+        for quota in quotas:
+            if self._by_holder[quota.holder] >= quota.most:
+                raise quota.exceeded(self._kind)
         self.held += 1
-        self._by_client[client] += 1
-        return Hold(self, client)
+        holders = (client.name, *(quota.holder for quota in quotas))
+        self._by_holder.update(holders)
+        return Hold(lambda: self._release(holders))
 
-    def _release(self, client: str) -> None:
+    def _release(self, holders: tuple[str, ...]) -> None:
         self.held -= 1
-        self._by_client[client] -= 1
-        if not self._by_client[client]:
-            del self._by_client[client]
+        subtract(self._by_holder, holders)
 
 
 class Hold:
     """One item that a client holds, until it is released."""
 
-    __slots__ = ("_bound", "_client")
+    __slots__ = ("_release",)
 
-    def __init__(self, bound: Bound, client: str) -> None:
-        self._bound: Bound | None = bound
-        self._client = client
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._release: Callable[[], None] | None = release
 
     def release(self) -> None:
         """Give it back. Idempotent."""
-        bound, self._bound = self._bound, None
-        if bound is not None:
-            bound._release(self._client)
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+
+def subtract(held: Counter[T], counted: Iterable[T]) -> None:
+    """Count one less of each, and forget those of which nothing is left."""
+    for each in counted:
+        held[each] -= 1
+        if not held[each]:
+            del held[each]
 
 
 def _parse(text: str) -> Address | None:

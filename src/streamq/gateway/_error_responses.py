@@ -17,6 +17,7 @@ from streamq._errors import (
     ClosedError,
     CursorError,
     IdleTimeoutError,
+    QuotaError,
     StorageFullError,
     StreamNotFoundError,
     StreamqError,
@@ -24,10 +25,19 @@ from streamq._errors import (
 )
 from streamq.access import InvalidTokenError, IssuerUnavailableError
 
-from ._authority import InsufficientScopeError, MissingTokenError
 from ._clients import ClientLimitError, GatewayLimitError
+from ._revocations import RevocationImpossibleError, RevocationsUnknownError
+from ._stopping import NotStoppableError, StopUnavailableError, TemporalUnavailableError
 
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+SAFE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Headers by which a browser shows an answer to nothing but the code that asked for it."""
+
+HEADERS = {"Cache-Control": "no-store", **SAFE_HEADERS}
 """Headers of every answer that is JSON."""
 
 
@@ -35,6 +45,18 @@ class BadRequestError(StreamqError):
     """A request has a parameter that cannot be used."""
 
     code = "bad_request"
+
+
+class MissingTokenError(StreamqError):
+    """A request brings no token, and may do nothing without one."""
+
+    code = "token_required"
+
+
+class InsufficientScopeError(StreamqError):
+    """A token permits something with a stream, and not what was asked for."""
+
+    code = "insufficient_scope"
 
 
 # Their messages concern the request or the stream. All other messages may contain internals (hosts,
@@ -46,10 +68,16 @@ _PUBLIC: dict[type[StreamqError], int] = {
     IdleTimeoutError: 504,
     ClientLimitError: 429,
     GatewayLimitError: 503,
+    QuotaError: 429,
     MissingTokenError: 401,
     InvalidTokenError: 401,
     InsufficientScopeError: 403,
     IssuerUnavailableError: 503,
+    RevocationsUnknownError: 503,
+    RevocationImpossibleError: 501,
+    NotStoppableError: 409,
+    StopUnavailableError: 501,
+    TemporalUnavailableError: 503,
 }
 
 _REPLACED: dict[type[StreamqError], tuple[int, str]] = {

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 
 from ._catch_up import CatchUp, PageRequest
-from ._clients import Hold
+from ._clients import Client, Hold
 from ._hub import Hub
 from ._pages import ReadPlace
 from ._places import EventPlace, began_again
@@ -26,8 +27,8 @@ class Follower:
         read_place: Where the log is read for it, if that is known; by default the last place that
             the hub knows.
         catch_up: Reads pages of the log.
-        client: Name of the client, whose pages are read in turn with those of others.
-        connection: What the client holds while it follows.
+        client: The client, whose pages are read in turn with those of others.
+        held: What the client holds while it follows.
         waiting: What it holds until the stream exists.
     """
 
@@ -37,8 +38,8 @@ class Follower:
         place: EventPlace,
         read_place: ReadPlace | None,
         catch_up: CatchUp,
-        client: str,
-        connection: Hold,
+        client: Client,
+        held: ExitStack,
         waiting: Hold | None = None,
     ) -> None:
         self.hub = hub
@@ -50,8 +51,8 @@ class Follower:
         """Whether that event was the seal."""
         self._catch_up = catch_up
         self.client = client
-        """Name of the client."""
-        self._connection = connection
+        """The client."""
+        self._held = held
         self._waiting = waiting
         self._place = read_place
         self._request: PageRequest | None = None
@@ -75,6 +76,8 @@ class Follower:
         self.hub.start()
         until = time.monotonic() + max_wait
         while not self.is_ended:
+            if self.hub.is_cut:
+                self.hub.raise_failure()
             left = max(until - time.monotonic(), 0.0)
             data = await self._read(left)
             if self._waiting is not None and self.hub.has_appeared:
@@ -91,7 +94,7 @@ class Follower:
             self._request = None
         if self._waiting is not None:
             self._waiting.release()
-        self._connection.release()
+        self._held.close()
 
     async def _read(self, max_wait: float) -> bytes:
         hub = self.hub
@@ -127,7 +130,7 @@ class Follower:
         if self._request is None:
             self._request = self._catch_up.request(self.hub, place, self.client)
         request = self._request
-        if not await request.wait(max_wait):
+        if not await request.wait(max_wait) or self.hub.is_cut:
             return b""
         try:
             page = request.result()

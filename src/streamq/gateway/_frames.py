@@ -16,7 +16,8 @@ from streamq._events import EventOrGap, Gap
 HEARTBEAT = b":\n"
 """A comment line, without a blank line after it: some clients would dispatch an empty event."""
 
-_to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+"""Encodes JSON in ASCII, on one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Frame:
 def encode_event(event: EventOrGap) -> Frame:
     """Encode a stored event, whatever its value is."""
     fields = event.to_dict()
-    text = _to_json(fields)
+    text = to_json(fields)
     data = f"id: {event.place}\nevent: {fields['event']}\ndata: {text}\n\n".encode("ascii")
     if isinstance(event, Gap):
         return Frame(event.first, event.offset, 0, data)
@@ -64,13 +65,13 @@ def encode_opening(
     token = ""
     if expires_in is not None:
         lifetime = {"expires_in_seconds": round(max(expires_in, 0.0), 3)}
-        token = f"event: token\ndata: {_to_json(lifetime)}\n\n"
+        token = f"event: token\ndata: {to_json(lifetime)}\n\n"
     return f"retry: {round(retry_seconds * 1000)}\n{position}{token}".encode("ascii")
 
 
 def encode_error(code: str, message: str, *, retryable: bool, retry_seconds: float) -> bytes:
     """Return the frame that states why a connection is about to end."""
-    text = _to_json({"error": code, "message": message, "retryable": retryable})
+    text = to_json({"error": code, "message": message, "retryable": retryable})
     return f"event: error\nretry: {round(retry_seconds * 1000)}\ndata: {text}\n\n".encode("ascii")
 
 
@@ -78,11 +79,15 @@ def encode_reconnect(reason: str, place: str) -> bytes:
     """Return the frame before a connection ends although its stream does not.
 
     Args:
-        reason: ``max_age``, ``stopping`` or ``token_expired``.
+        reason: ``max_age``, ``stopping``, ``token_expired`` or ``revocations_unknown``.
         place: Where the client continues, as in the ``id`` of the last event.
     """
-    text = _to_json({"event": "reconnect", "reason": reason, "after": place})
+    text = to_json({"event": "reconnect", "reason": reason, "after": place})
     return f"event: reconnect\ndata: {text}\n\n".encode("ascii")
+
+
+REVOKED_EVENT = b'event: revoked\ndata: {"event":"revoked"}\n\n'
+"""The last event of a connection whose token was revoked."""
 
 
 def clip(event: EventOrGap, after: int) -> EventOrGap | None:

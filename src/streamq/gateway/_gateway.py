@@ -8,23 +8,25 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, Protocol
 
 from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq._settings import Settings
+from streamq.access import Rights
 from streamq.driver import ChunkQueue, close_all
 from streamq.opening._open import retry_policy
+from streamq.quotas import load_quotas
 from streamq.reading._tail import read_latest
 
 from ._authority import Authority
 from ._catch_up import CatchUp
-from ._clients import Bound, Clients
+from ._clients import Bound, Client, Clients
 from ._descriptors import room_for_connections
 from ._failure_log import FailureLog
 from ._follower import Follower
+from ._gateway_statistics import GatewayStatistics
 from ._hub import OPEN_RETRY_SECONDS, Hub, Place, locate
 from ._options import GatewayOptions
 from ._pacer import Gate, Pacer
@@ -32,8 +34,13 @@ from ._pages import ReadPlace
 from ._places import EventPlace, NamedPlace
 from ._questions import Questions
 from ._queues import Queues
+from ._reader_quotas import ReaderQuotas
+from ._revocations import Revocations
 from ._ring import RingBudget
 from ._server_watch import ServerWatch
+from ._stopping import Stopping
+
+_NO_CLIENT = Client("")
 
 
 class Stoppable(Protocol):
@@ -41,29 +48,6 @@ class Stoppable(Protocol):
 
     def stop(self) -> None:
         """End the connection now, in an orderly way."""
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayStatistics:
-    """Counters of the gateway.
-
-    Attributes:
-        streams: Streams that are being read, or were until a few seconds ago.
-        connections: Open SSE connections.
-        waiting: How many of them wait for a stream that does not exist.
-        lingering: Streams that stay open after their last client left.
-        page_reads: Pages that are being read for clients that catch up.
-        page_waits: Pages that wait for their turn to be read.
-        memory_bytes: Memory of encoded events, about.
-    """
-
-    streams: int
-    connections: int
-    waiting: int = 0
-    lingering: int = 0
-    page_reads: int = 0
-    page_waits: int = 0
-    memory_bytes: int = 0
 
 
 class Gateway:
@@ -92,7 +76,8 @@ class Gateway:
         self.options = options
         share = options.share
         self._queues = Queues(queue, settings)
-        self._clients = Clients(options.trusted_proxies)
+        self.clients = Clients(options.trusted_proxies)
+        """Tells clients apart."""
         self._hubs: dict[StreamId, Hub] = {}
         self._lingering: OrderedDict[Hub, None] = OrderedDict()
         self.failures = FailureLog()
@@ -103,14 +88,25 @@ class Gateway:
         self._watch = ServerWatch()
         self._room: int | None = options.max_connections
         self._rings = RingBudget(options.rings_bytes)
-        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer())
+        self.quotas = ReaderQuotas(load_quotas(settings))
+        """What tenants and subjects may take."""
+        quotas = self.quotas
+        self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), quotas)
         self._gate = Gate()
         self.authority = authority or Authority(settings)
         """Decides what a request may do."""
-        self.questions = Questions(self._queues, options)
+        self.revocations = Revocations(self._queues, settings, self.authority.needs_tokens)
+        """Knows which tokens were revoked."""
+        self.authority.revocations = self.revocations
+        self.stopping = Stopping(settings)
+        """Cancels in Temporal what produces a stream."""
+        self.questions = Questions(self._queues, options, quotas)
         """Asks the backend about streams."""
         self._held = Bound(
-            "open event streams", lambda: self.max_connections, lambda: share(self.max_connections)
+            "open event streams",
+            lambda: self.max_connections,
+            lambda: share(self.max_connections),
+            quotas.shares("connections"),
         )
         self._awaited = Bound(
             "connections that wait for a stream",
@@ -144,9 +140,9 @@ class Gateway:
             memory_bytes=self._rings.used + catch_up.cache.size_bytes,
         )
 
-    def client_of(self, scope: Any) -> str:
-        """Return the name of the client of a request, by its ASGI scope."""
-        return self._clients.name(scope)
+    def client_of(self, scope: Any, rights: Rights) -> Client:
+        """Return the client of a request, by its ASGI scope and its rights."""
+        return Client(self.clients.name(scope), rights.tenant, rights.subject)
 
     async def enter(self, scope: Any) -> None:
         """Wait until a request may begin: one after the other, in rotation over clients.
@@ -154,7 +150,7 @@ class Gateway:
         Raises:
             GatewayLimitError: It may not within 50 s.
         """
-        await self._gate.enter(self.client_of(scope))
+        await self._gate.enter(Client(self.clients.name(scope)))
 
     async def open(self) -> ChunkQueue:
         """Return the queue of live events; open the configured one if necessary.
@@ -181,6 +177,7 @@ class Gateway:
         await close_all(
             self._stop_watcher,
             self._close_hubs,
+            self.revocations.aclose,
             self._catch_up.aclose,
             self.authority.aclose,
             self._queues.aclose,
@@ -191,6 +188,7 @@ class Gateway:
     async def running(self) -> AsyncIterator[None]:
         """Open the queue on entry, and close everything on exit."""
         await self.open()
+        self.revocations.start()
         try:
             yield
         finally:
@@ -228,7 +226,7 @@ class Gateway:
         after: EventPlace | NamedPlace,
         *,
         may_be_missing: bool = False,
-        client: str = "",
+        client: Client = _NO_CLIENT,
     ) -> Follower | None:
         """Add a client to a stream; pass the result to :meth:`leave` at the end.
 
@@ -239,7 +237,7 @@ class Gateway:
             after: The last event that the client has; ``"last"`` for the latest value, ``"tail"``
                 for what comes after now.
             may_be_missing: Accept a stream that does not exist yet.
-            client: Name of the client, from :meth:`client_of`.
+            client: The client, from :meth:`client_of`.
 
         Returns:
             A follower, or ``None`` if the client already has the end of the stream.
@@ -247,6 +245,7 @@ class Gateway:
         Raises:
             ClientLimitError: The client follows too many streams.
             GatewayLimitError: All clients together do.
+            QuotaError: Its tenant, or the holder of its token, does.
             StreamNotFoundError: The stream does not exist.
             CursorError: The client names an event that the stream does not have, or one of an
                 earlier stream of this name.
@@ -255,11 +254,13 @@ class Gateway:
 
         Cancellation: leaves nothing behind.
         """
-        connection = self._held.take(client)
+        held = ExitStack()
+        held.callback(self._held.take(client).release)
         waiting = latest = None
         # A named place is replaced below, since no hub knows it by itself.
         begin = after if isinstance(after, EventPlace) else EventPlace(0)
         try:
+            held.callback(self.quotas.follow(client, stream).release)
             queue = await self.open()
             hub = self._usable_hub(stream)
             if hub is None or not hub.knows(after):
@@ -282,15 +283,23 @@ class Gateway:
                 hub.check_life(after)
                 hub.check_offset(after.offset)
         except BaseException:
-            connection.release()
+            held.close()
             if waiting is not None:
                 waiting.release()
             raise
         if hub.has_end(begin.offset):
-            connection.release()
+            held.close()
             return None
         self._join(hub)
-        return Follower(hub, begin, latest, self._catch_up, client, connection, waiting)
+        return Follower(hub, begin, latest, self._catch_up, client, held, waiting)
+
+    def end_readers(self, stream: StreamId) -> None:
+        """Report to all who follow a stream here that it was deleted."""
+        hub = self._hubs.get(stream)
+        if hub is not None and hub.has_appeared:
+            gone = f"stream {stream} is gone: it was deleted"
+            hub.cut(StreamNotFoundError(gone, stream=str(stream)))
+            self._catch_up.cache.forget(hub)
 
     def leave(self, follower: Follower) -> None:
         """Remove a client; after the last one, the hub is closed after ``linger_seconds``."""
@@ -303,7 +312,7 @@ class Gateway:
         task.add_done_callback(self._tasks.discard)
 
     async def _look(
-        self, stream: StreamId, client: str, after: EventPlace | NamedPlace
+        self, stream: StreamId, client: Client, after: EventPlace | NamedPlace
     ) -> tuple[Place, ReadPlace | None]:
         """Return where a stream stands, and the place before its latest value if that was asked.
 

@@ -143,6 +143,8 @@ class Hub:
         """Whether the newest event in the ring is the seal."""
         self.failure: StreamqError | None = None
         """The error that stopped the reader task before the seal."""
+        self.is_cut = False
+        """Whether clients get the error before the events that they have not read."""
         self.changed = asyncio.Event()
         """Set, and replaced by a new event, whenever ring, ``is_ended`` or ``failure`` changes."""
         self.places = ReadPlaces()
@@ -279,6 +281,13 @@ class Hub:
             is_other = bool(place.newest_epoch) and (only or after.epoch > place.newest_epoch)
         if is_other:
             raise began_again(self.stream, after)
+
+    def cut(self, failure: StreamqError) -> None:
+        """Stop because of an error, which every client gets at once instead of what is left."""
+        self.failure, self.is_cut = failure, True
+        if self._task is not None:
+            self._task.cancel()
+        self._announce()
 
     async def aclose(self) -> None:
         """Stop reading, and free the ring. Remaining clients get ``ClosedError``."""

@@ -12,6 +12,8 @@ import contextlib
 import threading
 from collections.abc import AsyncGenerator
 
+from starlette.requests import Request
+
 from ._gateway import Gateway
 
 
@@ -44,6 +46,12 @@ class LoopGateways:
         for loop in [loop for loop in self._by_loop if loop.is_closed()]:
             gateway, _ = self._by_loop.pop(loop)
             gateway.renew()
+
+
+def gateway_of(request: Request) -> Gateway:
+    """Return the gateway that answers a request: that of the running loop."""
+    gateways: LoopGateways = request.app.state.gateways
+    return gateways.current()
 
 
 def _closed_with_loop(gateway: Gateway) -> AsyncGenerator[None, None]:

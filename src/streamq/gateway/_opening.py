@@ -19,6 +19,9 @@ from starlette.types import Message, Receive, Scope
 from ._follower import Follower
 from ._gateway import Gateway
 
+CLIENT_GONE = 499
+"""Status for logs where the client has gone: no client gets it."""
+
 
 class ClientGoneError(Exception):
     """The client disconnected before its response began."""

@@ -9,6 +9,7 @@ import asyncio
 import time
 from typing import Self
 
+from ._clients import Client
 from ._turns import Turns
 
 _STEP_SECONDS = 0.002
@@ -33,11 +34,11 @@ class Pacer:
         self._turns = Turns(1, 1)
         self._worked = 0.0
 
-    def steps(self, client: str) -> Steps:
+    def steps(self, client: Client) -> Steps:
         """Return a context manager for one piece of long work of a client."""
         return Steps(self, client)
 
-    async def turn(self, client: str) -> None:
+    async def turn(self, client: Client) -> None:
         """Wait for a turn, which ends by itself when the caller next awaits something.
 
         Cancellation: leaves nothing behind.
@@ -46,14 +47,14 @@ class Pacer:
         await self.begin(client)
         loop.call_soon(self._end_turn, client, time.perf_counter())
 
-    async def begin(self, client: str) -> None:
+    async def begin(self, client: Client) -> None:
         """Wait until nobody else works; the caller calls :meth:`end`.
 
         Cancellation: leaves nothing behind.
         """
         await self._turns.take(client)
 
-    def end(self, client: str, worked: float) -> None:
+    def end(self, client: Client, worked: float) -> None:
         """Let the next one begin, after a rest if it is time for one.
 
         Args:
@@ -67,7 +68,7 @@ class Pacer:
         rest, self._worked = self._worked, 0.0
         asyncio.get_running_loop().call_later(rest, self._turns.give_back, client)
 
-    def _end_turn(self, client: str, begun: float) -> None:
+    def _end_turn(self, client: Client, begun: float) -> None:
         # The round of the event loop may have been long because of others.
         self.end(client, min(time.perf_counter() - begun, _STEP_SECONDS))
 
@@ -75,7 +76,7 @@ class Pacer:
 class Steps:
     """Work that is done in steps, in turn with other work."""
 
-    def __init__(self, pacer: Pacer, client: str) -> None:
+    def __init__(self, pacer: Pacer, client: Client) -> None:
         self._pacer = pacer
         self._client = client
         self._since = 0.0
@@ -139,7 +140,7 @@ class Gate:
         self._turns = Turns(1, 1)
         self._pace = Pace(2 * _REQUEST_SECONDS, _BURST)
 
-    async def enter(self, client: str) -> None:
+    async def enter(self, client: Client) -> None:
         """Wait until a request of a client may begin.
 
         Raises:

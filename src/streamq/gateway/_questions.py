@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 
 from streamq.driver import ChunkQueue
 
+from ._clients import Client
 from ._options import GatewayOptions
 from ._queues import Queues
+from ._reader_quotas import ReaderQuotas
 from ._turns import Turns
 
 _LISTS = 2
@@ -23,16 +25,17 @@ class Questions:
     Args:
         queues: Opens the queue.
         options: How many questions at once, and how long they may wait.
+        quotas: Bounds the lists of each tenant and subject.
     """
 
-    def __init__(self, queues: Queues, options: GatewayOptions) -> None:
+    def __init__(self, queues: Queues, options: GatewayOptions, quotas: ReaderQuotas) -> None:
         self._queues = queues
         self._options = options
-        self._lists = Turns(_LISTS, 1)
+        self._lists = Turns(_LISTS, 1, quotas.shares("lists"))
         self._others: Turns | None = None  # as many as suit the backend, once it is open
 
     @asynccontextmanager
-    async def ask(self, client: str, *, is_list: bool = False) -> AsyncIterator[ChunkQueue]:
+    async def ask(self, client: Client, *, is_list: bool = False) -> AsyncIterator[ChunkQueue]:
         """Return the queue when the turn of the question comes.
 
         Args:

@@ -17,13 +17,15 @@ from starlette.types import Message, Receive, Scope, Send
 
 from streamq._errors import StreamNotFoundError, StreamqError
 from streamq._events import StreamId
+from streamq.access import Rights
 
-from ._error_responses import Problem
+from ._error_responses import SAFE_HEADERS, Problem
 from ._follower import Follower
-from ._frames import HEARTBEAT, encode_error, encode_opening, encode_reconnect
+from ._frames import HEARTBEAT, REVOKED_EVENT, encode_error, encode_opening, encode_reconnect
 from ._gateway import Gateway
 from ._log_limit import gateway_logger
 from ._places import EventPlace
+from ._revocations import REVOKED
 
 _logger = gateway_logger()
 
@@ -38,7 +40,7 @@ HEADERS = {
     # it, to proxies (compression of Express, CDNs) and to middleware that asks for an encoding.
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
-    "X-Content-Type-Options": "nosniff",
+    **SAFE_HEADERS,
 }
 
 
@@ -56,7 +58,7 @@ class EventStream(Response):
             :func:`visible_stream`. Only this one is named to anybody.
         opening: Place to send to the client at once, see :func:`encode_opening`.
         wait_seconds: How long a stream that does not exist may take to appear.
-        expires_at: When the token of this client ends, in seconds since the epoch.
+        rights: What the client's token permits, and when it ends.
     """
 
     media_type = "text/event-stream"
@@ -69,7 +71,7 @@ class EventStream(Response):
         asked: StreamId,
         opening: EventPlace | None = None,
         wait_seconds: float = 0.0,
-        expires_at: float | None = None,
+        rights: Rights | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -80,10 +82,11 @@ class EventStream(Response):
         self._asked = asked
         self._opening = opening
         self._wait_seconds = wait_seconds
-        self._expires_at = expires_at
+        self._rights = rights
+        self._expires_at = None if rights is None else rights.expires_at
         self._goodbye = "max_age"
         self._writer: asyncio.Task[None] | None = None
-        self._is_stopping = False
+        self._stopped_for: str | None = None
         self._sent = follower.offset  # less than its offset if stopped before what it read was sent
         self._is_sending = False
 
@@ -93,20 +96,24 @@ class EventStream(Response):
         try:
             await _send(send, start, _START_AND_END_SECONDS)
             if scope["method"] != "HEAD":
-                async with self._gateway.connection(self):
-                    await self._serve(receive, send)
-                if self._is_stopping and not self._is_sending:
-                    await self._say_goodbye(send, "stopping", _START_AND_END_SECONDS)
+                revocations = self._gateway.revocations
+                with revocations.holding(self._rights, self):
+                    async with self._gateway.connection(self):
+                        await self._serve(receive, send)
+                if self._stopped_for is not None and not self._is_sending:
+                    await self._say_goodbye(send, self._stopped_for, _START_AND_END_SECONDS)
             await _send(send, end, _START_AND_END_SECONDS)
         except _ClientGoneError as exc:
             _logger.debug("a client of %s is gone: %s", self._asked, exc)
         finally:
             self._gateway.leave(self._follower)
 
-    def stop(self) -> None:
+    def stop(self, reason: str = "stopping") -> None:
         """End the connection now, in an orderly way."""
-        if self._writer is not None and not self._writer.done():
-            self._is_stopping = True
+        if self._writer is None:  # the response begins; it writes nothing then
+            self._stopped_for = reason
+        elif not self._writer.done():
+            self._stopped_for = reason
             self._writer.cancel()
 
     async def _serve(self, receive: Receive, send: Send) -> None:
@@ -115,6 +122,8 @@ class EventStream(Response):
         Raises:
             _ClientGoneError: The client disconnected, or accepts no data.
         """
+        if self._stopped_for is not None:
+            return
         writer = self._writer = asyncio.create_task(self._write_all(send))
         leaving = asyncio.create_task(_disconnected(receive))
         try:
@@ -151,6 +160,7 @@ class EventStream(Response):
 
     async def _write_events(self, send: Send) -> None:
         follower, hub, options = self._follower, self._follower.hub, self._options
+        throttles = self._gateway.quotas.throttles(follower.client)
         now = written = time.monotonic()
         close_at = now + self._most_seconds()
         appear_by = now + self._wait_seconds
@@ -164,12 +174,18 @@ class EventStream(Response):
                     stream=str(self._asked),
                 )
             until = min(written + options.heartbeat_seconds, close_at, appear_by)
-            data = await follower.read(max(until - now, 0.0))
+            data = b""
+            if throttles and (delay := max(each.delay for each in throttles)):
+                await asyncio.sleep(min(delay, max(until - now, 0.0)))
+            else:
+                data = await follower.read(max(until - now, 0.0))
             now = time.monotonic()
             if not data and not follower.is_ended and now >= written + options.heartbeat_seconds:
                 data = HEARTBEAT
             if data:
                 await self._write(send, data)
+                for each in throttles:
+                    each.spend(len(data))
                 self._sent = follower.offset
                 now = written = time.monotonic()
 
@@ -197,7 +213,7 @@ class EventStream(Response):
         follower, sent = self._follower, self._sent
         is_sent = follower.offset == sent
         place = follower.place if is_sent else EventPlace(sent, follower.hub.epochs.at(sent))
-        data = encode_reconnect(reason, str(place))
+        data = REVOKED_EVENT if reason == REVOKED else encode_reconnect(reason, str(place))
         message = {"type": "http.response.body", "body": data, "more_body": True}
         await _send(send, message, timeout_seconds)
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
-from ._clients import GatewayLimitError
+from ._clients import Client, GatewayLimitError, subtract
+from ._shares import Share
 
 
 class Turns:
@@ -19,15 +20,22 @@ class Turns:
     Args:
         most: Turns at once.
         client_most: Turns of one client at once.
+        quotas: Returns the quotas that a client counts for. One that has its quota waits, too.
     """
 
-    def __init__(self, most: int, client_most: int) -> None:
+    def __init__(
+        self,
+        most: int,
+        client_most: int,
+        quotas: Callable[[Client], Iterable[Share]] = lambda _: (),
+    ) -> None:
         self.taken = 0
         """Turns taken at the moment."""
         self._most = most
         self._client_most = client_most
-        self._by_client: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._quotas = quotas
+        self._by_holder: Counter[str] = Counter()
+        self._waiting: OrderedDict[Client, deque[asyncio.Future[None]]] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -35,7 +43,7 @@ class Turns:
         return sum(len(each) for each in self._waiting.values())
 
     @asynccontextmanager
-    async def turn(self, client: str, max_wait: float | None = None) -> AsyncIterator[None]:
+    async def turn(self, client: Client, max_wait: float | None = None) -> AsyncIterator[None]:
         """Wait for a turn and hold it inside the context.
 
         Raises:
@@ -47,7 +55,7 @@ class Turns:
         finally:
             self.give_back(client)
 
-    async def take(self, client: str, max_wait: float | None = None) -> None:
+    async def take(self, client: Client, max_wait: float | None = None) -> None:
         """Wait for a turn; the caller gives it back. At once if there is one.
 
         Args:
@@ -78,12 +86,10 @@ class Turns:
                 ) from None
             raise
 
-    def give_back(self, client: str) -> None:
+    def give_back(self, client: Client) -> None:
         """End a turn that :meth:`take` gave."""
         self.taken -= 1
-        self._by_client[client] -= 1
-        if not self._by_client[client]:
-            del self._by_client[client]
+        subtract(self._by_holder, self._holders(client))
         self._grant()
 
     def _grant(self) -> None:
@@ -91,17 +97,27 @@ class Turns:
             queue = self._waiting[client]
             while queue and queue[0].done():  # cancelled, and its task has not noticed yet
                 queue.popleft()
-            while queue and self.taken < self._most and self._by_client[client] < self._client_most:
+            while queue and self._has_turn(client):
                 queue.popleft().set_result(None)
                 self.taken += 1
-                self._by_client[client] += 1
+                self._by_holder.update(self._holders(client))
                 self._waiting.move_to_end(client)
             if not queue:
                 del self._waiting[client]
             if self.taken >= self._most:
                 return
 
-    def _withdraw(self, client: str, asked: asyncio.Future[None]) -> None:
+    def _has_turn(self, client: Client) -> bool:
+        return (
+            self.taken < self._most
+            and self._by_holder[client.name] < self._client_most
+            and all(self._by_holder[each.holder] < each.most for each in self._quotas(client))
+        )
+
+    def _holders(self, client: Client) -> list[str]:
+        return [client.name, *(each.holder for each in self._quotas(client))]
+
+    def _withdraw(self, client: Client, asked: asyncio.Future[None]) -> None:
         queue = self._waiting.get(client)
         if queue is not None and asked in queue:
             queue.remove(asked)

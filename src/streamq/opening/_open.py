@@ -6,8 +6,6 @@ Design: docs/design/contract.md.
 from __future__ import annotations
 
 import contextlib
-import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Literal, TypedDict, Unpack, overload
@@ -18,23 +16,22 @@ from streamq._errors import (
     StreamNotFoundError,
     ThrottledError,
 )
-from streamq._events import Gap, StreamId
+from streamq._events import Gap, StreamId, user_stream
 from streamq._retry import RetryPolicy
 from streamq._settings import Settings, build, check_variables, load_settings
 from streamq.calling import _calls as calling
 from streamq.calling._drivers import open_driver
 from streamq.calling._queues import check_queue
 from streamq.driver import AnyDriver, ChunkQueue, DriverSettings, QueueOptions, close_all
+from streamq.quotas._writers import WriterQuota
 from streamq.reading._cursor import Cursor
 from streamq.reading._reader import StreamReader
 from streamq.reading._tail import StreamStatus, read_latest, read_tail
 from streamq.records._codec import Codec
-from streamq.records._text import well_formed
 from streamq.records._values import PLAIN, Serializer, T
-from streamq.records._wire import MAX_EPOCH, Record, RecordKind
 from streamq.writing._epochs import clock_epoch
 from streamq.writing._fence import Fence
-from streamq.writing._outbox import MAX_PRODUCER_BYTES, SMALLEST_RECORD_BYTES, Outbox
+from streamq.writing._outbox import SMALLEST_RECORD_BYTES, Outbox
 from streamq.writing._owner import current_owner
 from streamq.writing._policies import OnFull, OnRetry
 from streamq.writing._replay import durable_fingerprints
@@ -45,11 +42,10 @@ from streamq.writing._writer_options import WriterOptions
 from ._data_converter import configured_conversion
 from ._drivers import installed_drivers, load_driver
 from ._opening import Opening
+from ._opening_record import check_policies, checked_producer, opening_record
 from ._requirements import check_capabilities
 
 _NAMED_PLACES = ("beginning", "last", "tail")
-MAX_HEADER_BYTES = 3_000
-"""Most bytes of headers, so that an OPEN record fits every backend."""
 
 
 def open_queue(settings: Settings | None = None) -> Opening[ChunkQueue]:
@@ -132,6 +128,7 @@ def open_writer(
         FencedError: A newer attempt has opened the stream already.
         SealedError: The stream has ended.
         CapabilityError: The backend lacks a required capability.
+        QuotaError: The tenant has as many writers in this process as its quota permits.
         ConfigurationError: As for :func:`open_queue`; or the name is not usable; or ``OnFull.DROP``
             is combined with ``OnRetry.REPLAY``.
     """
@@ -139,67 +136,48 @@ def open_writer(
     async def opener() -> StreamWriter:
         chosen = settings or load_settings()
         identity = stream_id(stream, chosen)
-        number = clock_epoch() if epoch is None else epoch
-        if not 0 < number <= MAX_EPOCH:
-            raise ConfigurationError(f"epoch {number} is outside 1 to 2**63-1")
-        if on_retry is OnRetry.REPLAY and on_full is OnFull.DROP:
-            raise ConfigurationError(
-                "OnRetry.REPLAY compares every chunk with what is stored, and OnFull.DROP leaves "
-                "some out; take OnFull.BLOCK, or OnRetry.RESTART"
-            )
-        whole_producer = well_formed(producer)
-        if len(whole_producer.encode()) > MAX_PRODUCER_BYTES:
-            raise ConfigurationError(
-                f"producer {producer[:40]!r}... is longer than {MAX_PRODUCER_BYTES} bytes"
-            )
-        header_items = tuple(
-            (well_formed(name), well_formed(value)) for name, value in (headers or {}).items()
-        )
-        size = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in header_items)
-        if size > MAX_HEADER_BYTES:
-            raise ConfigurationError(
-                f"headers take {size} bytes, more than {MAX_HEADER_BYTES}; send them as a chunk"
-            )
-        options = WriterOptions.from_settings(
-            chosen,
-            on_full=on_full,
-            serializer=serializer,
-            codec=codec,
-            seals_failures=seals_failures,
-        )
+        check_policies(on_retry, on_full)
+        opening = opening_record(clock_epoch() if epoch is None else epoch, on_retry, headers)
+        whole_producer = checked_producer(producer)
         if (owner := current_owner.get()) is not None:
             await owner.opens(identity)
-        async with _using(queue, chosen) as (used, on_close):
-            check_capabilities(used, require)
-            retry = retry_policy(chosen, used, identity)
-            max_record_bytes = _record_bytes(used, codec)
-            opening = Record(
-                RecordKind.OPEN,
-                number,
-                restarts=on_retry is OnRetry.RESTART,
-                created_ms=time.time_ns() // 1_000_000,
-                nonce=os.urandom(8),
-                headers=header_items,
-            )
-            beginning = await take_over(used, identity, opening, retry, is_by_clock=epoch is None)
-            number = beginning.progress.epoch
-            durable = None
-            if on_retry is OnRetry.REPLAY:
-                durable = await durable_fingerprints(used, identity, number, retry, codec)
-            outbox = Outbox(
-                beginning.progress,
-                stream=identity,
-                restarts=opening.restarts,
-                needs_reset=beginning.needs_reset,
-                max_record_bytes=max_record_bytes,
-                durable=durable,
-                producer=whole_producer,
-                holds_back=options.holds_back,
-            )
-            fence = None
-            if not used.capabilities.fenced:
-                seconds = chosen.cancel_seconds
-                fence = Fence(used, identity, number, seconds=seconds, retry=retry)
+        quota = WriterQuota.take(identity, chosen)
+        with contextlib.ExitStack() as held:
+            held.callback(quota.release)
+            async with _using(queue, chosen) as (used, on_close):
+                check_capabilities(used, require)
+                retry = retry_policy(chosen, used, identity)
+                max_record_bytes = _record_bytes(used, codec)
+                beginning = await take_over(
+                    used, identity, opening, retry, is_by_clock=epoch is None
+                )
+                number = beginning.progress.epoch
+                durable = None
+                if on_retry is OnRetry.REPLAY:
+                    durable = await durable_fingerprints(used, identity, number, retry, codec)
+                options = WriterOptions.from_settings(
+                    chosen,
+                    on_full=on_full,
+                    serializer=serializer,
+                    codec=codec,
+                    seals_failures=seals_failures,
+                    quota=quota,
+                )
+                outbox = Outbox(
+                    beginning.progress,
+                    stream=identity,
+                    restarts=opening.restarts,
+                    needs_reset=beginning.needs_reset,
+                    max_record_bytes=max_record_bytes,
+                    durable=durable,
+                    producer=whole_producer,
+                    holds_back=options.holds_back,
+                )
+                fence = None
+                if not used.capabilities.fenced:
+                    seconds = chosen.cancel_seconds
+                    fence = Fence(used, identity, number, seconds=seconds, retry=retry)
+            held.pop_all()  # the writer releases it at its end
         return StreamWriter(
             used,
             identity,
@@ -358,9 +336,9 @@ def stream_id(stream: str | StreamId, settings: Settings) -> StreamId:
     Raises:
         ConfigurationError: The name or the tenant is not usable.
     """
-    if isinstance(stream, StreamId):
-        return stream
     try:
+        if isinstance(stream, StreamId):
+            return user_stream(stream.tenant, stream.name)
         return StreamId(settings.tenant, stream)
     except ValueError as exc:
         raise ConfigurationError(str(exc)) from None

@@ -7,7 +7,8 @@ removes the streams that crashed producers left.
 This module is the facade. The rooms are named by where their code runs, from the top down:
 
 * ``_plugin``, ``_interceptor``, ``_versioned``: the worker;
-* ``_connect``, ``_subscribe``, ``_find_name``, ``_targets``: any process outside of workers;
+* ``_connect``, ``_subscribe``, ``_find_name``, ``_targets``, ``_reader_token``: any process outside
+  of workers;
 * ``generic/``: ``streamq.Stream``; ``sweeping/``: ``streamq.Sweep``; ``workflow_streams/``: the
   names of Temporal's Workflow Streams;
 * ``workflow/``: workflow code;
@@ -29,6 +30,7 @@ from ._connect import connect
 from ._find_name import find_stream_name
 from ._names import DEFAULT_TOPIC, stream_name
 from ._plugin import StreamqPlugin
+from ._reader_token import ReaderToken, reader_token
 from ._subscribe import Subscription, subscribe
 from ._tracing import trace_headers
 from .activities._forward import (
@@ -73,6 +75,7 @@ __all__ = [
     "PollRequest",
     "PollResult",
     "ProduceWorkflow",
+    "ReaderToken",
     "SealRequest",
     "StreamInbox",
     "StreamOptions",
@@ -93,6 +96,7 @@ __all__ = [
     "find_stream_name",
     "forward",
     "poll",
+    "reader_token",
     "resume_stream",
     "schedule_sweep",
     "seal",

@@ -6,8 +6,13 @@ Design: docs/design/writing.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
-from streamq._errors import BufferFullError, ChunkTooLargeError, NotAwaitedError
+from streamq._errors import BufferFullError, ChunkTooLargeError, NotAwaitedError, QuotaError
+from streamq._events import StreamId
+from streamq.driver import ChunkQueue
+
+from ._writer_options import WriterOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,7 @@ class Limits:
         takes_parts: Whether a larger one may be stored in parts.
         buffer_bytes: Most bytes that are accepted and not stored.
         holds_back: Whether chunks are held back until the end, as batch mode does.
+        attempt_bytes: Most bytes of chunks that the writer accepts in all, by its tenant's quota.
         backend: Name of the backend, for messages.
         stream: The stream, for messages.
     """
@@ -29,8 +35,42 @@ class Limits:
     takes_parts: bool
     buffer_bytes: int
     holds_back: bool
+    attempt_bytes: int | None
     backend: str
     stream: str
+
+    @classmethod
+    def of(
+        cls, options: WriterOptions, queue: ChunkQueue, stream: StreamId, record_bytes: int
+    ) -> Self:
+        """Return the limits of a writer with these options, on this backend."""
+        return cls(
+            chunk_bytes=options.max_chunk_bytes,
+            record_bytes=record_bytes,
+            takes_parts=queue.capabilities.replay,
+            buffer_bytes=options.buffer_bytes,
+            holds_back=options.holds_back,
+            attempt_bytes=options.quota.attempt_bytes if options.quota else None,
+            backend=queue.backend,
+            stream=str(stream),
+        )
+
+    def check_total(self, size: int) -> None:
+        """Check the bytes of all chunks of the attempt, with the one that is being accepted.
+
+        Raises:
+            QuotaError: They are more than the tenant's quota permits. Not retryable.
+        """
+        if self.attempt_bytes is not None and size > self.attempt_bytes:
+            error = QuotaError(
+                f"the attempt has {size} bytes of chunks with this one, more than the "
+                f"{self.attempt_bytes} that the tenant's quota permits (attempt_bytes in "
+                "STREAMQ_QUOTAS); send less, or raise the quota",
+                backend=self.backend,
+                stream=self.stream,
+            )
+            error.retryable = False
+            raise error
 
     def check_chunk(self, size: int) -> None:
         """Check the size of an encoded chunk.

@@ -16,6 +16,7 @@ from streamq._events import StreamId
 from streamq._retry import RetryPolicy
 from streamq.calling import _calls as calling
 from streamq.driver import ChunkQueue, Entry, Home
+from streamq.quotas._writers import WriterQuota
 from streamq.records._codec import Codec, conceal
 from streamq.records._wire import SealBody
 
@@ -37,6 +38,7 @@ class Sender:
         codec: Encrypts or compresses each record, if set.
         fence: Detects a newer attempt, on a backend that does not refuse appends of an older one.
         sealed_ttl: Time to live that the append of the seal requests.
+        quota: Delays appends that are more than the tenant's quota permits; released at the end.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Sender:
         codec: Codec | None,
         fence: Fence | None,
         sealed_ttl: timedelta | None,
+        quota: WriterQuota | None = None,
     ) -> None:
         self.home = Home("writer", backend=queue.backend, stream=stream)
         """The event loop of the task."""
@@ -67,6 +70,7 @@ class Sender:
         self._codec = codec
         self._fence = fence
         self._sealed_ttl = sealed_ttl
+        self._quota = quota
         self._is_closing = False
         self._progressed = asyncio.Event()
         if outbox.has_work:  # the reset
@@ -174,6 +178,8 @@ class Sender:
         await self._fence.check_if_due()
 
     def _on_stopped(self, task: asyncio.Task[None]) -> None:
+        if self._quota is not None:
+            self._quota.release()
         if task.cancelled() and not self._is_closing:
             # Cancelled from outside: callers must not wait for ever.
             self.error = ClosedError(
@@ -188,6 +194,8 @@ class Sender:
     async def _send(self, batch: Batch) -> None:
         ttl = self._sealed_ttl if batch.seals else None
         entries = await self._entries(batch)
+        if self._quota is not None:
+            await self._quota.admit(sum(len(entry.data) for entry in entries))
         await self._retry.run(lambda: calling.append(self._queue, self._stream, entries, ttl=ttl))
         if batch.seals and self._fence is not None:
             # A stored seal counts only if no newer attempt was opened before it.

@@ -77,15 +77,7 @@ class StreamWriter(Generic[TContra]):
         """Whether a codec encrypts or compresses what is stored."""
         self._queue = queue
         self._outbox = outbox
-        self._limits = Limits(
-            options.max_chunk_bytes,
-            outbox.whole_bytes,
-            queue.capabilities.replay,
-            options.buffer_bytes,
-            options.holds_back,
-            queue.backend,
-            str(stream),
-        )
+        self._limits = Limits.of(options, queue, stream, outbox.whole_bytes)
         self._encoder = ChunkEncoder(options.serializer, self._limits)
         self._on_full = options.on_full
         self._seals_failures = options.seals_failures
@@ -103,6 +95,7 @@ class StreamWriter(Generic[TContra]):
             codec=options.codec,
             fence=fence,
             sealed_ttl=options.sealed_ttl,
+            quota=options.quota,
         )
         self._home, self._lock, self._wake = self._sender.home, self._sender.lock, self._sender.wake
         self._closing = Closing(self._end_sending, *([] if on_close is None else [on_close]))
@@ -159,6 +152,7 @@ class StreamWriter(Generic[TContra]):
             ChunkTooLargeError: The encoded value exceeds the limit. Nothing of it is stored and
                 the stream stays usable.
             BufferFullError: There is no room, with ``OnFull.ERROR``; nothing of it is stored.
+            QuotaError: It is more than the tenant's quota permits; nothing of it is stored.
             ReplayError: With ``OnRetry.REPLAY``: an earlier attempt stored another chunk here.
             FencedError: A newer attempt has taken the stream over.
             SealedError: The stream has been sealed by this writer.
@@ -221,6 +215,7 @@ class StreamWriter(Generic[TContra]):
         return True
 
     def _accept(self, encoding: Encoding, data: bytes) -> None:
+        self._limits.check_total(self._chunk_bytes + len(data))
         self._outbox.accept(encoding, data)
         self._chunks += 1
         self._chunk_bytes += len(data)

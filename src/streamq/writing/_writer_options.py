@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from streamq._settings import Settings
+from streamq.quotas._writers import WriterQuota
 from streamq.records._codec import Codec
 from streamq.records._values import PLAIN, Serializer
 
@@ -34,6 +35,8 @@ class WriterOptions:
             the writer.
         discards: Whether chunks are stored nowhere, because the stream was sealed before this
             attempt began.
+        quota: What the writer takes of its tenant's quota; released at its end. ``None`` for a
+            writer that stores nothing.
         seal_timeout: How many seconds ``aclose`` waits for accepted chunks and a requested seal to
             be stored.
     """
@@ -47,6 +50,7 @@ class WriterOptions:
     codec: Codec | None = None
     seals_failures: bool = True
     discards: bool = False
+    quota: WriterQuota | None = None
     seal_timeout: float = 10.0
 
     @classmethod
@@ -59,6 +63,7 @@ class WriterOptions:
         codec: Codec | None = None,
         seals_failures: bool = True,
         discards: bool = False,
+        quota: WriterQuota | None = None,
     ) -> Self:
         """Return the options for a writer with the limits that are configured.
 
@@ -75,4 +80,5 @@ class WriterOptions:
             codec=codec,
             seals_failures=seals_failures,
             discards=discards,
+            quota=quota,
         )

@@ -25,13 +25,13 @@ function newWatch(name) {
   };
 }
 
-// Escapes a name as a whole only if it could be mistaken for another (a/../b, a//b, a/events): some
-// proxies reject %2F.
-function address(name) {
+// Escapes a name as a whole only if it could be mistaken for another (a/../b, a//b; as a status also
+// a/events): some proxies reject %2F.
+function address(verb, name) {
   const parts = name.split("/");
   const risky = parts.some((part) => part === "" || part === "." || part === "..")
-    || name.endsWith("/events");
-  return "streams/" + (risky ? encodeURIComponent(name) : parts.map(encodeURIComponent).join("/"));
+    || verb === "streams" && name.endsWith("/events");
+  return verb + "/" + (risky ? encodeURIComponent(name) : parts.map(encodeURIComponent).join("/"));
 }
 
 // Shows a character that cannot be seen as its code, as the commands do (`shown` in _events.py).
@@ -86,7 +86,7 @@ function connect(w) {
   connection(w.offset ? "reconnecting" : "waiting", w.offset ? "reconnecting" : "connecting");
   const query = new URLSearchParams({ wait: WAIT_SECONDS });
   if (w.place) query.set("after", w.place);
-  const source = w.source = new EventSource(address(w.name) + "/events?" + query);
+  const source = w.source = new EventSource(address("events", w.name) + "?" + query);
   const on = (kind, handle) => source.addEventListener(kind, (message) => {
     if (w !== watched || w.over) return;
     if (typeof message.data !== "string") return; // the connection's own "error"
@@ -126,7 +126,7 @@ function connect(w) {
 // The connection is open. With ?wait= this does not mean that the stream exists.
 async function opened(w) {
   w.leaving = false;
-  const status = await ask(address(w.name));
+  const status = await ask(address("streams", w.name));
   if (w !== watched || w.over) return;
   if (status.code === 404) {
     waiting();
@@ -158,10 +158,10 @@ function silent() {
 
 // The server's answer was not a stream: show the reason, and try again if that can help.
 async function refused(w) {
-  let status = await ask(address(w.name));
+  let status = await ask(address("streams", w.name));
   if (status.code === 200 && w.place) { // was it the place that the server refused?
     const query = new URLSearchParams({ after: w.place });
-    const { code } = await ask(address(w.name) + "/events?" + query, "HEAD");
+    const { code } = await ask(address("events", w.name) + "?" + query, "HEAD");
     if (code === 400) w.place = String(w.offset); // a gateway that knows no places but offsets
     if (code === 409) status = { code };
   }

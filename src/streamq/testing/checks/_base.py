@@ -54,7 +54,7 @@ def _limited(check: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., A
     @functools.wraps(check)
     async def limited(self: Checks, *args: Any, **fixtures: Any) -> None:
         __tracebackhide__ = True
-        with unstuck(self._stuck_seconds):
+        with unstuck(*self._stuck_seconds):
             async with within(self.check_seconds, "the check"):
                 await check(self, *args, **fixtures)
 
@@ -73,7 +73,7 @@ class Checks:
     virtual_time: ClassVar[bool] = False
     """Run every check on a :class:`VirtualTimeLoop`; for backends inside this process only."""
 
-    _stuck_seconds = 2 * BackendHarness.patience_seconds
+    _stuck_seconds = (2 * BackendHarness.patience_seconds, BackendHarness.check_seconds)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -164,7 +164,7 @@ class Checks:
     ) -> AsyncIterator[None]:
         self.patience = backend.patience_seconds
         self.check_seconds = backend.check_seconds
-        self._stuck_seconds = 2 * backend.patience_seconds
+        self._stuck_seconds = (2 * backend.patience_seconds, backend.check_seconds)
         if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
             self.check_seconds *= _VIRTUAL_FACTOR
         self._begun: list[asyncio.Task[Any]] = []

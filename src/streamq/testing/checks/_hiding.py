@@ -156,7 +156,7 @@ class HidingChecks(Checks):
         for index, item in enumerate(data):
             await taking.append(stream, entries(item, first=index))
         await taking.read(stream, START, max_records=1, max_bytes=10**6, max_wait=self.patience)
-        early = await other.read(stream, START, max_records=10, max_bytes=10**6, max_wait=0.02)
+        early = await other.read(stream, START, max_records=1, max_bytes=10**6, max_wait=0.02)
         clock = asyncio.get_running_loop().time
         started = clock()
         await taking.release(stream, START)

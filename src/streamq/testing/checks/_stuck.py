@@ -22,6 +22,7 @@ from streamq.testing._virtual_time import VirtualTimeLoop
 
 _LOOK_SECONDS = 0.5
 _INNERMOST = 4
+_IMPORTS = "<frozen importlib"
 _BUSY = (
     "a loop that looks again and again and never awaits, or that awaits only what is ready already "
     "(such as a lock, or sleep(0)): wait for an event or for a pause, and look at the deadline"
@@ -36,14 +37,16 @@ class unstuck:
     """Fail if the running event loop makes no progress within the block.
 
     A thread asks the loop for a sign of life. It raises in the loop's thread if none comes, and
-    cancels the task if the loop is alive but its virtual time stands still.
+    cancels the task if the loop is alive but its virtual time stands still. Imports are progress.
 
     Args:
-        seconds: For how long, by the machine's clock.
+        busy_seconds: For how long, in time of the processor: a busy machine must not count.
+        blocked_seconds: For how long, by the machine's clock.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, busy_seconds: float, blocked_seconds: float) -> None:
+        self._busy_seconds = busy_seconds
+        self._blocked_seconds = blocked_seconds
         self._left = threading.Event()
         self._found: tuple[str, list[str]] | None = None
 
@@ -69,7 +72,7 @@ class unstuck:
             if self._task is not None and isinstance(exc, asyncio.CancelledError):
                 self._task.uncancel()
             raise BrokenPromiseError(
-                f"the event loop is stuck, for {self._seconds:g} s",
+                "the event loop is stuck",
                 expected="every call awaits what it waits for, and time goes on",
                 seen=seen,
                 details=places,
@@ -84,24 +87,28 @@ class unstuck:
             nonlocal signs
             signs += 1
 
-        last, since = self._state(signs), time.monotonic()
+        last, begun = self._state(signs), _clocks()
         while not self._left.wait(_LOOK_SECONDS):
             if self._found is None:
                 self._loop.call_soon_threadsafe(sign)
                 now = self._state(signs)
+                busy, passed = (a - b for a, b in zip(_clocks(), begun, strict=True))
                 if now != last:
-                    last, since = now, time.monotonic()
-                elif time.monotonic() - since > self._seconds:
-                    self._find()
+                    last, begun = now, _clocks()
+                elif busy > self._busy_seconds or passed > self._blocked_seconds:
+                    stack = _stack_of(sys._current_frames().get(self._owner))
+                    if any(place.path.startswith(_IMPORTS) for place in stack):
+                        begun = _clocks()
+                    else:
+                        self._find(stack)
             else:
                 self._end()
 
     def _state(self, signs: int) -> float:
         return self._loop.time() if isinstance(self._loop, VirtualTimeLoop) else signs
 
-    def _find(self) -> None:
+    def _find(self, stack: list[WaitingPlace]) -> None:
         """Note what the loop's thread does, and end it at the next look."""
-        stack = _stack_of(sys._current_frames().get(self._owner))
         stack = stack if call_of(stack) else await_stack(self._task) or stack
         call = call_of(stack)
         places = lines_of(stack if call else stack[-_INNERMOST:])
@@ -116,6 +123,11 @@ class unstuck:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(self._owner), ctypes.py_object(_StuckCheck)
         )
+
+
+def _clocks() -> tuple[float, float]:
+    """Return the time of the processor that this process took, and the machine's."""
+    return time.process_time(), time.monotonic()
 
 
 def _stack_of(frame: types.FrameType | None) -> list[WaitingPlace]:

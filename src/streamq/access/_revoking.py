@@ -1,0 +1,225 @@
+"""Revokes tokens: one by its id, or all that a subject got before a moment.
+
+Design: docs/design/access.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from datetime import datetime
+
+from streamq._errors import ConfigurationError
+from streamq._settings import Settings, load_settings
+from streamq.driver import ChunkQueue
+from streamq.opening._open import open_queue
+
+from ._issuers import OWN_ISSUER, Issuer, configured_issuers, is_tenant
+from ._revocation_log import RevocationLog
+from ._revocations import Revocation, keys_of, subject_key, token_key
+from ._verifying import MOST_SECONDS, TokenVerifier
+
+KEPT_SECONDS = 3_650 * 86_400.0
+"""How long a revocation is kept if nothing says how long its tokens last."""
+
+_MARGIN_SECONDS = 300.0
+"""How much longer than its tokens a revocation is kept: clocks differ."""
+
+
+async def revoke_token(
+    token: str | None = None,
+    *,
+    token_id: str | None = None,
+    issuer: str | None = None,
+    tenant: str | None = None,
+    expires_at: datetime | None = None,
+    queue: ChunkQueue | None = None,
+    settings: Settings | None = None,
+) -> Revocation:
+    """Revoke one token, given by itself or by its id.
+
+    When this returns, every gateway of this backend refuses it within 2 s and has ended the
+    connections that were opened with it; one that does not reach the backend refuses all tokens
+    after ``STREAMQ_GATEWAY_REVOCATION_SECONDS``.
+
+    Args:
+        token: The token, which has to be valid otherwise.
+        token_id: Its ``jti``, if the token itself is not at hand.
+        issuer: Who issued it (``iss``), with ``token_id``; by default the only configured issuer.
+        tenant: Its tenant, with ``token_id``; by default the configured one.
+        expires_at: When it ends, with ``token_id``. Without it the revocation is kept for as long
+            as the issuer's tokens last at most, or ten years.
+        queue: An open queue to use; it stays open.
+        settings: By default the configured ones.
+
+    Raises:
+        ConfigurationError: An argument is missing or cannot be used.
+        InvalidTokenError: The token is refused anyway.
+        CapabilityError: The backend cannot keep revocations.
+        StreamqError: It cannot be reached.
+
+    Cancellation: it is revoked, or not; repeating the call is harmless.
+    """
+    chosen = settings or load_settings()
+    if (token is None) == (token_id is None):
+        raise ConfigurationError("say which token to revoke: the token itself, or its id")
+    issuers = configured_issuers(chosen)
+    if token is not None:
+        revocation = await verified_revocation(TokenVerifier(issuers), token)
+    else:
+        assert token_id is not None
+        revocation = token_revocation(
+            issuers,
+            token_id,
+            issuer=issuer,
+            tenant=chosen.tenant if tenant is None else tenant,
+            expires_at=None if expires_at is None else expires_at.timestamp(),
+        )
+    await _store(revocation, queue, chosen)
+    return revocation
+
+
+async def revoke_subject(
+    subject: str,
+    *,
+    before: datetime | None = None,
+    issuer: str | None = None,
+    tenant: str | None = None,
+    queue: ChunkQueue | None = None,
+    settings: Settings | None = None,
+) -> Revocation:
+    """Revoke every token that a subject got before a moment.
+
+    Issuers state whole seconds, so that a token of the same second is revoked, too.
+
+    Args:
+        subject: The tokens' ``sub``.
+        before: Tokens that were issued before it (``iat``, by the issuer's clock); by default now.
+        issuer: As for :func:`revoke_token`.
+        tenant: As for :func:`revoke_token`.
+        queue: An open queue to use; it stays open.
+        settings: By default the configured ones.
+
+    Raises:
+        StreamqError: As for :func:`revoke_token`.
+
+    Cancellation: they are revoked, or not; repeating the call is harmless.
+    """
+    chosen = settings or load_settings()
+    revocation = subject_revocation(
+        configured_issuers(chosen),
+        subject,
+        issuer=issuer,
+        tenant=chosen.tenant if tenant is None else tenant,
+        before=None if before is None else before.timestamp(),
+    )
+    await _store(revocation, queue, chosen)
+    return revocation
+
+
+async def verified_revocation(verifier: TokenVerifier, token: str) -> Revocation:
+    """Return the revocation of a token that is valid otherwise; the verifier is closed.
+
+    Raises:
+        StreamqError: As for :meth:`TokenVerifier.verify`.
+    """
+    try:
+        rights = await verifier.verify(token)
+    finally:
+        await verifier.aclose()
+    keys = keys_of(rights)
+    assert keys is not None
+    assert rights.expires_at is not None
+    return Revocation(key=keys[0], forget_at=rights.expires_at + _MARGIN_SECONDS)
+
+
+def token_revocation(
+    issuers: Collection[Issuer],
+    token_id: str,
+    *,
+    issuer: str | None,
+    tenant: str,
+    expires_at: float | None,
+) -> Revocation:
+    """Return the revocation of a token that is known by its id.
+
+    Raises:
+        ConfigurationError: The issuer is not known, or an argument cannot be used.
+    """
+    whose = _whose(issuers, issuer)
+    _check(token_id, "the id of the token", tenant)
+    now = time.time()
+    if expires_at is not None and not now < expires_at <= MOST_SECONDS:
+        raise ConfigurationError(
+            "the time when the token expires has to be in the future; one that has expired is "
+            "refused anyway"
+        )
+    last = _last(issuers, whose, now) if expires_at is None else expires_at + _MARGIN_SECONDS
+    return Revocation(key=token_key(whose, tenant, token_id), forget_at=last)
+
+
+def subject_revocation(
+    issuers: Collection[Issuer],
+    subject: str,
+    *,
+    issuer: str | None,
+    tenant: str,
+    before: float | None,
+) -> Revocation:
+    """Return the revocation of the tokens that a subject got before a moment.
+
+    Raises:
+        ConfigurationError: The issuer is not known, or an argument cannot be used.
+    """
+    whose = _whose(issuers, issuer)
+    _check(subject, "the subject", tenant)
+    moment = time.time() if before is None else before
+    if not 0 <= moment <= MOST_SECONDS:
+        raise ConfigurationError("the moment before which tokens are revoked has no such year")
+    return Revocation(
+        key=subject_key(whose, tenant, subject),
+        before=moment,
+        forget_at=_last(issuers, whose, max(moment, time.time())),
+    )
+
+
+def _whose(issuers: Collection[Issuer], issuer: str | None) -> str:
+    names = [each.issuer for each in issuers]
+    if issuer is None:
+        if len(names) > 1:
+            raise ConfigurationError(
+                f"say who issued the tokens: one of {', '.join(map(repr, names))}"
+            )
+        return names[0] if names else OWN_ISSUER
+    if names and issuer not in names:
+        raise ConfigurationError(
+            f"no issuer {issuer!r} is configured, and no gateway accepts its tokens; configured: "
+            f"{', '.join(map(repr, names))}"
+        )
+    return issuer
+
+
+def _check(value: str, what: str, tenant: str) -> None:
+    if not value:
+        raise ConfigurationError(f"{what} is empty; give the one that the tokens have")
+    if not is_tenant(tenant):
+        raise ConfigurationError(f"tenant {tenant!r} is none that tokens can have")
+
+
+def _last(issuers: Collection[Issuer], issuer: str, moment: float) -> float:
+    """Return when the last token of an issuer that exists at a moment has ended."""
+    longest = next((each.max_lifetime_seconds for each in issuers if each.issuer == issuer), None)
+    return moment + (KEPT_SECONDS if longest is None else longest) + _MARGIN_SECONDS
+
+
+async def _store(revocation: Revocation, queue: ChunkQueue | None, settings: Settings) -> None:
+    if queue is not None:
+        await RevocationLog(queue, settings).add(revocation)
+        return
+    async with open_queue(settings) as opened:
+        if not opened.capabilities.cross_process:
+            raise ConfigurationError(
+                f"backend {opened.backend!r} is seen by this process only, and no gateway would "
+                "learn of the revocation; send it to the gateway itself: POST /revocations"
+            )
+        await RevocationLog(opened, settings).add(revocation)

@@ -1,0 +1,144 @@
+"""Finds the token that a request brings: in its header, its ticket or its cookie.
+
+Design: docs/design/access.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote_plus
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from streamq.access import InvalidTokenError
+
+from ._access import SiteRules, host_of
+from ._error_responses import MissingTokenError
+
+SECURE_COOKIE = "__Secure-streamq"
+"""Name of the cookie by HTTPS; browsers take one of this name from nowhere else."""
+
+LOOPBACK_COOKIE = "streamq"
+"""Its name by plain HTTP, on the machine itself only."""
+
+HTTPS = "streamq.https"
+"""Key of the scope that says whether the browser sent the request by HTTPS."""
+
+_TICKETS = "streamq.tickets"
+_READING = ("GET", "HEAD")
+_SCHEME = "bearer"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a request brings to show what it may do.
+
+    Attributes:
+        kind: Where it was found.
+        text: The token or the ticket.
+    """
+
+    kind: Literal["header", "ticket", "cookie"]
+    text: str
+
+
+def brought_credential(request: Request) -> Credential | None:
+    """Return the token of a request: that of the header, else a ticket, else that of the cookie.
+
+    Raises:
+        MissingTokenError: The header is there, and has no token.
+        InvalidTokenError: There are two tickets or cookies, or the cookie is not accepted here.
+    """
+    given = request.headers.getlist("authorization")
+    if given:
+        scheme, _, token = given[0].strip().partition(" ")
+        if len(given) > 1 or scheme.lower() != _SCHEME or not token.strip():
+            raise MissingTokenError(
+                "the header Authorization has to be given once: the word Bearer, and a token"
+            )
+        return Credential("header", token.strip())
+    tickets: list[str] = request.scope.get(_TICKETS, [])
+    if tickets:
+        if len(tickets) > 1:
+            raise InvalidTokenError("the request has two tickets")
+        return Credential("ticket", tickets[0])
+    cookies = _cookies(request)
+    if not cookies:
+        return None
+    if len(cookies) > 1:
+        raise InvalidTokenError("the request has two session cookies: another site has set one")
+    if request.method not in _READING:
+        raise InvalidTokenError("a cookie permits to read only: send the token in the header")
+    if not is_of_own_page(request):
+        raise InvalidTokenError(
+            "the session cookie is accepted only from pages of this host, or of an origin in "
+            "STREAMQ_GATEWAY_ORIGINS, and of a browser that says which page asks (Sec-Fetch-Site "
+            "or Origin)"
+        )
+    return Credential("cookie", cookies[0])
+
+
+def hide_tickets(scope: Scope) -> None:
+    """Move tickets out of the query, which servers write to their logs."""
+    query: bytes = scope.get("query_string", b"")
+    if b"=" not in query:
+        return
+    kept, tickets = [], []
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if unquote_plus(name.decode("latin-1")) == "ticket":
+            tickets.append(unquote_plus(value.decode("latin-1")))
+        else:
+            kept.append(pair)
+    if tickets:
+        scope["query_string"] = b"&".join(kept)
+        scope[_TICKETS] = tickets
+
+
+def cookie_name(request: Request) -> str | None:
+    """Return the name of the session cookie; ``None`` where the connection is not safe for one."""
+    if request.scope.get(HTTPS):
+        return SECURE_COOKIE
+    host = host_of(request.headers.get("host", ""))
+    return LOOPBACK_COOKIE if host is not None and _is_loopback(host) else None
+
+
+def is_of_own_page(request: Request) -> bool:
+    """Whether a browser says that a page of this host, or of a configured origin, sends this.
+
+    Names are not enough here: another port of the same machine may be another application, and the
+    browser sends it the same cookies.
+    """
+    rules: SiteRules = request.app.state.site_rules
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if not rules.allows_host(host):
+        return False
+    if origin is not None and origin.lower() in rules.named_origins:
+        return True
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    return origin is not None and origin.lower().partition("://")[2] == host.lower()
+
+
+def _cookies(request: Request) -> list[str]:
+    name = cookie_name(request)
+    found = []
+    for header in request.headers.getlist("cookie"):
+        for pair in header.split(";"):
+            key, _, value = pair.strip().partition("=")
+            if key == name:
+                found.append(value.strip())
+    return found
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

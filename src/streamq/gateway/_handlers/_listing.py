@@ -1,0 +1,66 @@
+"""Answers with a list of streams.
+
+Design: docs/design/gateway.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from streamq.access import Action, Rights
+from streamq.calling import _calls as calling
+from streamq.driver import ChunkQueue, StreamInfo
+from streamq.gateway._authority import visible_prefix
+from streamq.gateway._error_responses import HEADERS, InsufficientScopeError
+from streamq.gateway._loops import gateway_of
+from streamq.gateway._parameters import number, tenant_of
+
+from ._seconds import seconds
+
+_MAX_LISTED = 1_000
+_LISTED = 100
+
+
+async def send_list(request: Request) -> Response:
+    """Answer with the streams that the request may know of, the most recent ones first."""
+    gateway = gateway_of(request)
+    prefix = request.query_params.get("prefix", "")
+    limit = int(number("limit", request.query_params.get("limit", str(_LISTED)), _MAX_LISTED))
+    rights = await gateway.authority.rights(request)
+    prefix = visible_prefix(rights, tenant_of(request, rights), prefix)
+    if not rights.allow_some(Action.LIST):
+        raise InsufficientScopeError("the token does not permit to list streams")
+    async with gateway.questions.ask(
+        gateway.client_of(request.scope, rights), is_list=True
+    ) as queue:
+        found = await _found(queue, rights, prefix)
+    # Every append restarts the time to live, so the stream that expires last is the most recent.
+    found.sort(key=lambda info: (info.expires_in is None, info.expires_in), reverse=True)
+    listed = [
+        {
+            "name": info.stream.name,
+            "records": info.records,
+            "size_bytes": info.size_bytes,
+            "expires_in_seconds": seconds(info.expires_in),
+        }
+        for info in found[:limit]
+    ]
+    return JSONResponse(
+        {"streams": listed, "is_complete": len(found) < _MAX_LISTED and len(found) <= limit},
+        headers=HEADERS,
+    )
+
+
+async def _found(queue: ChunkQueue, rights: Rights, prefix: str) -> list[StreamInfo]:
+    found: list[StreamInfo] = []
+    for searched in rights.prefixes(Action.LIST, prefix):
+        async with contextlib.aclosing(calling.streams(queue, rights.tenant, searched)) as infos:
+            async for info in infos:
+                if rights.allow(Action.LIST, info.stream):
+                    found.append(info)
+                if len(found) == _MAX_LISTED:
+                    return found
+    return found

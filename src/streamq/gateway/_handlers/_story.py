@@ -1,0 +1,112 @@
+"""Answers with what is stored of a stream, in pages that end.
+
+Design: docs/design/gateway.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from streamq._events import StreamId
+from streamq.access import Action, Rights
+from streamq.gateway._authority import visible_stream
+from streamq.gateway._error_responses import HEADERS
+from streamq.gateway._follower import Follower
+from streamq.gateway._frames import to_json
+from streamq.gateway._loops import gateway_of
+from streamq.gateway._opening import CLIENT_GONE, ClientGoneError, follow_unless_gone
+from streamq.gateway._parameters import start_place
+from streamq.opening._open import describe
+
+_PAGE_BYTES = 1_048_576
+_PAGE_SECONDS = 10.0
+
+
+async def send_story(request: Request, asked: StreamId, rights: Rights) -> Response:
+    """Answer with the events up to the newest one of now, as JSON; with a part if they are many."""
+    stream = visible_stream(rights, Action.READ, asked)
+    gateway = gateway_of(request)
+    start = start_place(request)
+    client = gateway.client_of(request.scope, rights)
+    async with gateway.questions.ask(client) as queue:
+        status = await describe(stream, queue=queue, settings=gateway.brief_settings)
+    follow = gateway.follow(stream, start, client=client)
+    try:
+        follower = await follow_unless_gone(gateway, request.receive, follow)
+    except ClientGoneError:
+        return Response(status_code=CLIENT_GONE)
+    page = _Page()
+    after, is_complete = str(start), True
+    if follower is not None:
+        try:
+            await _fill(page, follower, status.offset)
+            after, is_complete = str(follower.place), follower.offset >= status.offset
+        finally:
+            gateway.leave(follower)
+    head = {
+        "tenant": asked.tenant,
+        "name": asked.name,
+        "attempt": status.attempt,
+        "offset": status.offset,
+        "state": status.seal.state.name if status.seal else "OPEN",
+        "seal": status.seal.to_dict() if status.seal else None,
+        "after": after,
+        "is_complete": is_complete,
+        "starts_over": page.starts_over,
+    }
+    return Response(page.document(head), media_type="application/json", headers=HEADERS)
+
+
+async def _fill(page: _Page, follower: Follower, newest: int) -> None:
+    """Add the events up to ``newest``, as far as they fit and arrive in time."""
+    until = time.monotonic() + _PAGE_SECONDS
+    while follower.offset < newest and page.size_bytes < _PAGE_BYTES:
+        data = await follower.read(max(until - time.monotonic(), 0.0))
+        if not data:  # the end, or others have their turn: the next page goes on
+            return
+        page.add(data)
+
+
+class _Page:
+    """Collects encoded events; those that a reset makes void are left out."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        """Bytes that were added."""
+        self.starts_over = False
+        """Whether there was a reset, which makes all former pages void."""
+        self._chunks: list[bytes] = []
+        self._gaps: list[bytes] = []
+
+    def add(self, frames: bytes) -> None:
+        """Add whole frames of an event stream."""
+        self.size_bytes += len(frames)
+        for place, kind, data in _parts(frames):
+            match kind:
+                case b"chunk":
+                    self._chunks.append(b'{"id":"%b",%b' % (place, data[1:]))
+                case b"gap":
+                    self._gaps.append(data)
+                case b"reset":
+                    self.starts_over = True
+                    self._chunks.clear()
+                    self._gaps.clear()
+
+    def document(self, head: dict[str, object]) -> bytes:
+        """Return the page as JSON, after other fields."""
+        return b'%b,"gaps":[%b],"chunks":[%b]}' % (
+            to_json(head).encode("ascii")[:-1],
+            b",".join(self._gaps),
+            b",".join(self._chunks),
+        )
+
+
+def _parts(frames: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield id, event and data of frames that :func:`encode_event` has made."""
+    for frame in frames.split(b"\n\n")[:-1]:
+        place, kind, data = frame.split(b"\n")
+        yield place[4:], kind[7:], data[6:]

@@ -1,0 +1,42 @@
+"""Gives a ticket for the events of one stream.
+
+Design: docs/design/access.md.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from streamq._errors import StreamNotFoundError
+from streamq._events import StreamId
+from streamq.access import Action, Rights
+from streamq.gateway._authority import visible_stream
+from streamq.gateway._error_responses import HEADERS, BadRequestError, MissingTokenError
+from streamq.gateway._loops import gateway_of
+
+
+async def send_ticket(request: Request, asked: StreamId, rights: Rights) -> Response:
+    """Answer with a ticket for a stream that the token may read, which need not exist yet."""
+    office = gateway_of(request).authority.tickets
+    if office is None:
+        raise HTTPException(404)
+    if rights.subject is None:
+        raise MissingTokenError("a ticket needs a token in the header Authorization")
+    if visible_stream(rights, Action.READ, asked) != asked:
+        raise StreamNotFoundError(f"there is no stream {asked}", stream=str(asked))
+    try:
+        ticket, seconds = office.issue(rights, asked)
+    except ValueError as exc:
+        raise BadRequestError(str(exc)) from None
+    return JSONResponse(
+        {
+            "ticket": ticket,
+            "expires_in_seconds": round(seconds, 3),
+            "path": f"t/{asked.tenant}/events/{quote(asked.name, safe='')}?ticket={ticket}",
+        },
+        headers=HEADERS,
+    )

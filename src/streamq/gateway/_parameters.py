@@ -1,0 +1,76 @@
+"""Reads the parameters of requests: names of streams, places, numbers.
+
+Design: docs/design/gateway.md.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from streamq._events import StreamId, user_stream
+from streamq.access import Rights
+
+from ._error_responses import BadRequestError
+from ._places import EventPlace, NamedPlace
+
+
+def tenant_of(request: Request, rights: Rights) -> str:
+    """Return the tenant that a request asks for: that of its path, or its own.
+
+    Raises:
+        BadRequestError: It is no name of a tenant.
+    """
+    return stream_of(request, rights, "x").tenant
+
+
+def stream_of(request: Request, rights: Rights, name: str) -> StreamId:
+    """Return the stream that a request asks for, which it may not know of.
+
+    Raises:
+        BadRequestError: It has a name that no stream can have.
+    """
+    try:
+        return user_stream(request.path_params.get("tenant", rights.tenant), name)
+    except ValueError as exc:
+        raise BadRequestError(str(exc)) from None
+
+
+def start_place(request: Request) -> EventPlace | NamedPlace:
+    """Return the place after which to continue.
+
+    The header wins: a browser that reconnects sends it with the original address.
+
+    Raises:
+        BadRequestError: It is no place, or there are several.
+    """
+    query = request.query_params
+    header = request.headers.get("last-event-id", "")
+    if header:
+        return EventPlace.parse("Last-Event-ID", header)
+    given = [name for name in ("after", "last_event_id", "from") if name in query]
+    if len(given) > 1:
+        raise BadRequestError(f"{' and '.join(given)} exclude each other; give one of them")
+    if not given:
+        return EventPlace(0)
+    if given[0] != "from":
+        return EventPlace.parse(given[0], query[given[0]])
+    match query["from"]:
+        case "beginning":
+            return EventPlace(0)
+        case "last" | "tail" as name:
+            return name
+        case other:
+            raise BadRequestError(
+                f"from is {other[:40]!r}; it can be 'beginning', 'last' or 'tail'"
+            )
+
+
+def number(name: str, text: str, most: float) -> float:
+    """Return a parameter that is a whole number.
+
+    Raises:
+        BadRequestError: It is none, or larger than ``most``.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text) <= most):
+        raise BadRequestError(f"{name} is {text[:40]!r}; it can be 0 to {most:g}")
+    return float(text)

@@ -1,0 +1,357 @@
+"""Lists what is tried against a gateway, and each answer, for the tests and for docs/tokens.md.
+
+``python -m tests.gateway.attacks`` renews the table there. In paths and headers, ``<mine>`` and the
+like stand for tokens and tickets, see :data:`PLACEHOLDERS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from tests.access.forgeries import FORGERIES
+
+Headers: TypeAlias = dict[str, str]
+
+PLACEHOLDERS = (
+    "<mine>",  # a token that may read `mine` and what is below it
+    "<describes>",  # one that may only describe it
+    "<cancels>",  # one that may only cancel it
+    "<expired>",
+    "<ticket>",  # a ticket for `mine`
+    "<old-ticket>",
+    "<forged-ticket>",
+)
+
+MINE = {"Authorization": "Bearer <mine>"}
+DESCRIBES = {"Authorization": "Bearer <describes>"}
+OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
+CROSS = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+COOKIE = {"Cookie": "streamq=<mine>"}
+OWN_COOKIE = {**COOKIE, **OWN_PAGE}
+HTTPS = {"Host": "streams.example.org", "X-Forwarded-Proto": "https", **OWN_PAGE}
+
+REQUIRED = (401, "token_required")
+INVALID = (401, "invalid_token")
+SCOPE = (403, "insufficient_scope")
+ABSENT = (404, "stream_not_found")
+NO_ROUTE = (404, "not_found")
+BAD = (400, "bad_request")
+ORIGIN = (403, "origin_not_allowed")
+SITE = (403, "cross_site")
+HOST = (421, "host_not_allowed")
+NOTHING = (200, "an empty list")
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A request, and how it is answered.
+
+    Attributes:
+        what: What is tried.
+        request: Method and path.
+        answer: Status and error code.
+        headers: What the request brings.
+    """
+
+    what: str
+    request: str
+    answer: tuple[int, str]
+    headers: Headers = field(default_factory=dict)
+
+
+def _forgery(name: str) -> Attack:
+    return Attack(name, "GET /events/a", INVALID, {"Authorization": f"Bearer <forgery {name}>"})
+
+
+def _by_every_route(what: str, name: str, prefix: str = "") -> list[Attack]:
+    return [
+        Attack(f"{what}: {request.partition(' ')[0]} {path}", request, ABSENT, MINE)
+        for method, path in (
+            ("GET", "/events/NAME"),
+            ("GET", "/events/NAME?from=tail"),
+            ("GET", "/events/NAME?from=last"),
+            ("GET", "/events/NAME?after=9999"),
+            ("GET", "/streams/NAME/events"),
+            ("GET", "/story/NAME"),
+            ("GET", "/streams/NAME"),
+            ("DELETE", "/streams/NAME"),
+            ("POST", "/ticket/NAME"),
+        )
+        for request in (f"{method} {prefix}{path.replace('NAME', name)}",)
+    ]
+
+
+ATTACKS: dict[str, list[Attack]] = {
+    "Without a token": [
+        Attack("read", "GET /events/mine", REQUIRED),
+        Attack("read by the former route", "GET /streams/mine/events", REQUIRED),
+        Attack("read below the tenant", "GET /t/default/events/mine", REQUIRED),
+        Attack("read what is stored", "GET /story/mine", REQUIRED),
+        Attack("ask where a stream stands", "GET /streams/mine", REQUIRED),
+        Attack("list", "GET /streams", REQUIRED),
+        Attack("list a tenant", "GET /t/other/streams", REQUIRED),
+        Attack("delete", "DELETE /streams/mine", REQUIRED),
+        Attack("get a ticket", "POST /ticket/mine", REQUIRED),
+        Attack("begin a session", "POST /session", REQUIRED),
+        Attack("token in the address, RFC 6750", "GET /events/mine?access_token=<mine>", REQUIRED),
+        Attack("another scheme", "GET /events/mine", REQUIRED, {"Authorization": "Basic <mine>"}),
+        Attack("no scheme", "GET /events/mine", REQUIRED, {"Authorization": "<mine>"}),
+        Attack("an empty header", "GET /events/mine", REQUIRED, {"Authorization": ""}),
+        Attack("the word alone", "GET /events/mine", REQUIRED, {"Authorization": "Bearer"}),
+        Attack("quoted", "GET /events/mine", INVALID, {"Authorization": 'Bearer "<mine>"'}),
+        Attack(
+            "two tokens in a header",
+            "GET /events/mine",
+            INVALID,
+            {"Authorization": "Bearer <mine>, Bearer <mine>"},
+        ),
+        Attack("token in another header", "GET /events/mine", REQUIRED, {"X-Token": "<mine>"}),
+    ],
+    "A token that nobody has issued, or not for this": [
+        _forgery(name) for name in FORGERIES if name not in ("empty", "line breaks")
+    ],
+    "Streams of others, which are not there": [
+        *_by_every_route("a stream of the same tenant", "theirs"),
+        Attack("a name that goes on", "GET /events/mine2", ABSENT, MINE),
+        Attack("a name that goes on, listed", "GET /streams?prefix=mine2", NOTHING, MINE),
+        Attack("in capitals", "GET /events/MINE", ABSENT, MINE),
+        Attack("a space at the end", "GET /events/mine%20", ABSENT, MINE),
+        Attack("a NUL", "GET /events/mine%00", ABSENT, MINE),
+        Attack("dots", "GET /events/mine%2F..%2Ftheirs", ABSENT, MINE),
+        Attack("dots, encoded twice", "GET /events/mine%252F..%252Ftheirs", ABSENT, MINE),
+        Attack("a slash in front", "GET /events/%2Fmine", ABSENT, MINE),
+        Attack("not UTF-8", "GET /events/mine%ff", BAD, MINE),
+        Attack("letters that look alike", "GET /events/m%D1%96ne", ABSENT, MINE),
+        Attack("half of a character", "GET /events/mine%ED%A0%80", BAD, MINE),
+        Attack("an endless name", f"GET /events/{'x' * 2_000}", BAD, MINE),
+    ],
+    "A tenant in the path that is not the token's": [
+        *_by_every_route("its stream", "theirs", "/t/other"),
+        *_by_every_route("its stream of a name of mine", "mine", "/t/other"),
+        Attack("a list", "GET /t/other/streams", NOTHING, MINE),
+        Attack("a list of a prefix", "GET /t/other/streams?prefix=mine", NOTHING, MINE),
+        Attack("an encoded letter", "GET /t/%6fther/events/mine", NO_ROUTE, MINE),
+        Attack("an encoded letter of mine", "GET /t/%64efault/events/mine", NO_ROUTE, MINE),
+        Attack("an encoded slash", "GET /t/other%2Fevents/mine", NO_ROUTE, MINE),
+        Attack("an encoded route", "GET /t/other/%65vents/mine", NO_ROUTE, MINE),
+        Attack("in capitals", "GET /t/DEFAULT/events/mine", ABSENT, MINE),
+        Attack("dots", "GET /t/..%2Fother/events/mine", NO_ROUTE, MINE),
+        Attack("a space", "GET /t/default%20/events/mine", NO_ROUTE, MINE),
+        Attack("a name that no tenant has", "GET /t/de,fault/events/mine", BAD, MINE),
+        Attack("no tenant", "GET /t//events/mine", NO_ROUTE, MINE),
+        Attack("two tenants", "GET /t/default/t/other/events/mine", NO_ROUTE, MINE),
+        Attack("in the name", "GET /events/other/mine", ABSENT, MINE),
+        Attack("in the name, as a path", "GET /events/..%2Ft%2Fother%2Fmine", ABSENT, MINE),
+        Attack("in a header", "GET /events/theirs", ABSENT, {**MINE, "X-Tenant": "other"}),
+        Attack("as a parameter", "GET /events/theirs?tenant=other", ABSENT, MINE),
+    ],
+    "A right that the token lacks": [
+        Attack("delete", "DELETE /streams/mine", SCOPE, MINE),
+        Attack(
+            "delete by another method's name",
+            "POST /streams/mine",
+            (405, "method_not_allowed"),
+            {**MINE, "X-HTTP-Method-Override": "DELETE"},
+        ),
+        Attack("read with a token to describe", "GET /events/mine", SCOPE, DESCRIBES),
+        Attack("the story with one", "GET /story/mine", SCOPE, DESCRIBES),
+        Attack("a ticket with one", "POST /ticket/mine", SCOPE, DESCRIBES),
+        Attack("list with one", "GET /streams", SCOPE, DESCRIBES),
+        Attack(
+            "read with a token to cancel",
+            "GET /events/mine",
+            SCOPE,
+            {"Authorization": "Bearer <cancels>"},
+        ),
+    ],
+    "A cookie": [
+        Attack(
+            "of a page of another origin",
+            "GET /events/mine",
+            ORIGIN,
+            {**COOKIE, "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+        ),
+        Attack(
+            "of a page without an origin", "GET /events/mine", ORIGIN, {**COOKIE, "Origin": "null"}
+        ),
+        Attack(
+            "of an image or a script of another site", "GET /story/mine", SITE, {**COOKIE, **CROSS}
+        ),
+        Attack(
+            "of another host of the same site",
+            "GET /story/mine",
+            SITE,
+            {**COOKIE, **CROSS, "Sec-Fetch-Site": "same-site"},
+        ),
+        Attack("of a link from another site", "GET /events/mine", SITE, {**COOKIE, **LINK}),
+        Attack(
+            "of a frame of another site",
+            "GET /events/mine",
+            SITE,
+            {**COOKIE, **LINK, "Sec-Fetch-Dest": "iframe"},
+        ),
+        Attack(
+            "of another port of this machine",
+            "GET /events/mine",
+            INVALID,
+            {**COOKIE, "Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"},
+        ),
+        Attack(
+            "of another port, of an old browser",
+            "GET /events/mine",
+            INVALID,
+            {**COOKIE, "Origin": "http://127.0.0.1:1"},
+        ),
+        Attack(
+            "of a client that does not say whose page asks", "GET /events/mine", INVALID, COOKIE
+        ),
+        Attack(
+            "by a rebound name", "GET /events/mine", HOST, {**OWN_COOKIE, "Host": "evil.example"}
+        ),
+        Attack(
+            "by a rebound name that claims this origin",
+            "GET /events/mine",
+            HOST,
+            {**OWN_COOKIE, "Host": "evil.example", "Origin": "http://127.0.0.1"},
+        ),
+        Attack(
+            "by a name below a rebound one",
+            "GET /events/mine",
+            HOST,
+            {**OWN_COOKIE, "Host": "127.0.0.1.evil.example"},
+        ),
+        Attack("that deletes", "DELETE /streams/mine", INVALID, OWN_COOKIE),
+        Attack("that gets a ticket", "POST /ticket/mine", INVALID, OWN_COOKIE),
+        Attack("that begins a session again", "POST /session", INVALID, OWN_COOKIE),
+        Attack(
+            "of an expired token",
+            "GET /events/mine",
+            INVALID,
+            {"Cookie": "streamq=<expired>", **OWN_PAGE},
+        ),
+        Attack("that is none", "GET /events/mine", INVALID, {"Cookie": "streamq=x", **OWN_PAGE}),
+        Attack("that is empty", "GET /events/mine", INVALID, {"Cookie": "streamq=", **OWN_PAGE}),
+        Attack(
+            "set a second time by a neighbour",
+            "GET /events/mine",
+            INVALID,
+            {"Cookie": "streamq=<mine>; streamq=<mine>", **OWN_PAGE},
+        ),
+        Attack(
+            "of a ticket", "GET /events/mine", INVALID, {"Cookie": "streamq=<ticket>", **OWN_PAGE}
+        ),
+        Attack(
+            "beside a bad header",
+            "GET /events/mine",
+            INVALID,
+            {**OWN_COOKIE, "Authorization": "Bearer x"},
+        ),
+        Attack("for a stream of others", "GET /events/theirs", ABSENT, OWN_COOKIE),
+        Attack("for another tenant", "GET /t/other/events/mine", ABSENT, OWN_COOKIE),
+        Attack(
+            "of HTTPS, sent without",
+            "GET /events/mine",
+            REQUIRED,
+            {"Cookie": "__Secure-streamq=<mine>", **OWN_PAGE},
+        ),
+        Attack("without HTTPS, sent by HTTPS", "GET /events/mine", REQUIRED, {**HTTPS, **COOKIE}),
+        Attack(
+            "without HTTPS, beyond this machine",
+            "GET /events/mine",
+            REQUIRED,
+            {**OWN_COOKIE, "Host": "streams.example.org"},
+        ),
+        Attack(
+            "set without HTTPS, beyond this machine",
+            "POST /session",
+            BAD,
+            {**MINE, "Host": "streams.example.org"},
+        ),
+        Attack(
+            "set by a page of another origin",
+            "POST /session",
+            ORIGIN,
+            {**MINE, "Origin": "https://evil.example"},
+        ),
+        Attack(
+            "removed by a page of another origin",
+            "DELETE /session",
+            ORIGIN,
+            {**COOKIE, "Origin": "https://evil.example"},
+        ),
+        Attack(
+            "set with an expired token",
+            "POST /session",
+            INVALID,
+            {"Authorization": "Bearer <expired>"},
+        ),
+    ],
+    "A ticket": [
+        Attack("for another stream", "GET /events/theirs?ticket=<ticket>", ABSENT),
+        Attack("for a stream below its own", "GET /events/mine%2F1?ticket=<ticket>", ABSENT),
+        Attack("for another tenant", "GET /t/other/events/mine?ticket=<ticket>", ABSENT),
+        Attack("for the story", "GET /story/mine?ticket=<ticket>", INVALID),
+        Attack("for the status", "GET /streams/mine?ticket=<ticket>", INVALID),
+        Attack("for a list", "GET /streams?ticket=<ticket>", INVALID),
+        Attack("that deletes", "DELETE /streams/mine?ticket=<ticket>", INVALID),
+        Attack("for another ticket", "POST /ticket/mine?ticket=<ticket>", INVALID),
+        Attack("for a session", "POST /session?ticket=<ticket>", INVALID),
+        Attack("as a token", "GET /events/mine", INVALID, {"Authorization": "Bearer <ticket>"}),
+        Attack("that is a token", "GET /events/mine?ticket=<mine>", INVALID),
+        Attack("that is old", "GET /events/mine?ticket=<old-ticket>", INVALID),
+        Attack("of another secret", "GET /events/mine?ticket=<forged-ticket>", INVALID),
+        Attack("that is none", "GET /events/mine?ticket=x", INVALID),
+        Attack("that is empty", "GET /events/mine?ticket=", INVALID),
+        Attack("twice", "GET /events/mine?ticket=<ticket>&ticket=<ticket>", INVALID),
+        Attack("in an encoded parameter", "GET /events/theirs?%74icket=<ticket>", ABSENT),
+        Attack(
+            "beside a bad header",
+            "GET /events/mine?ticket=<ticket>",
+            INVALID,
+            {"Authorization": "Bearer x"},
+        ),
+        Attack(
+            "of a page of another origin",
+            "GET /events/mine?ticket=<ticket>",
+            ORIGIN,
+            {"Origin": "https://evil.example"},
+        ),
+        Attack(
+            "by a rebound name", "GET /events/mine?ticket=<ticket>", HOST, {"Host": "evil.example"}
+        ),
+    ],
+}
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs/tokens.md"
+BEGIN, END = "<!-- tests/gateway/attacks.py -->\n", "<!-- end -->\n"
+
+
+def renewed(document: str) -> str:
+    """Return the document with its table as the list has it."""
+    before, _, rest = document.partition(BEGIN)
+    return f"{before}{BEGIN}{_table()}\n{END}{rest.partition(END)[2]}"
+
+
+def _table() -> str:
+    parts = []
+    for theme, attacks in ATTACKS.items():
+        rows = [f"| {_cell(each.what)} | {_answer(each.answer)} |" for each in attacks]
+        parts.append("\n".join([f"| {theme} | answer |", "|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "\\<")
+
+
+def _answer(answer: tuple[int, str]) -> str:
+    status, code = answer
+    return f"{status}, {code}" if answer == NOTHING else f"{status} `{code}`"
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(renewed(DOCUMENT.read_text()))
