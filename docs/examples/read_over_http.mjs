@@ -1,20 +1,22 @@
 // Reads a stream over HTTP until it has ended, whatever closes the connection meanwhile. It uses
 // fetch, which browsers and Node have, where EventSource does not fit: headers of one's own, no
-// DOM. Run it with the address of a stream:
-// node read_over_http.mjs http://127.0.0.1:8330/events/NAME
+// DOM. Run it with the address of a stream, and, where the gateway wants one, a file that has a
+// token: node read_over_http.mjs http://127.0.0.1:8330/events/NAME token.txt
 
 // Yields every event of a stream once; the last one is its "end". Only the event "end" ends a
-// stream. A response that ends without it has reached the gateway's limit of age, or the gateway
-// or the network has stopped: read on after the last id.
-export async function* follow(url, { pause = 1000, signal } = {}) {
+// stream. A response that ends without it has reached the gateway's limit of age or the end of its
+// token, or the gateway or the network has stopped: read on after the last id. `token` returns a
+// token that is valid now, or a promise of one; each connection asks for one.
+export async function* follow(url, { pause = 1000, signal, token } = {}) {
   let place = "";
   for (;;) {
     try {
       const headers = place ? { "Last-Event-ID": place } : {};
+      if (token) headers.Authorization = `Bearer ${await token()}`;
       const response = await fetch(url, { headers, signal });
       if (response.status === 204) return; // this client already has the end
       const passes = [429, 502, 503, 504].includes(response.status); // by itself
-      if (response.status !== 200 && !passes) { // 404; 409: another stream
+      if (response.status !== 200 && !passes) { // 401, 404; 409: another stream
         throw Object.assign(new Error(await response.text()), { isFinal: true });
       }
       if (response.status === 200) {
@@ -54,8 +56,11 @@ async function* events(body) {
   }
 }
 
-if (process.argv[2]) {
-  for await (const event of follow(process.argv[2])) {
+const [, , address, file] = globalThis.process?.argv ?? [];
+if (address) {
+  const { readFile } = await import("node:fs/promises");
+  const token = file && (async () => (await readFile(file, "utf8")).trim());
+  for await (const event of follow(address, { token })) {
     if (event.event === "chunk") console.log(event.value ?? event);
     else if (event.event === "reset") console.log("-- another attempt starts over");
     else if (event.event === "end") console.log(`-- ${event.state}`);

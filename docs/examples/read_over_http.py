@@ -1,29 +1,33 @@
 """Reads a stream over HTTP until it has ended, whatever closes the connection meanwhile.
 
-Needs httpx-sse. Run it with the address of a stream:
-``python read_over_http.py http://127.0.0.1:8330/events/NAME``
+Needs httpx-sse. Run it with the address of a stream, and, where the gateway wants one, a file that
+has a token: ``python read_over_http.py http://127.0.0.1:8330/events/NAME token.txt``
 """
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 from httpx_sse import aconnect_sse
 
 
-async def follow(url: str) -> AsyncIterator[dict[str, Any]]:
+async def follow(url: str, token: Callable[[], str] | None = None) -> AsyncIterator[dict[str, Any]]:
     """Yield every event of a stream once; the last one is its ``end``.
 
     Only the event ``end`` ends a stream. A response that ends without it has reached the gateway's
-    limit of age, or the gateway or the network has stopped: read on after the last id.
+    limit of age or the end of its token, or the gateway or the network has stopped: read on after
+    the last id. ``token`` returns a token that is valid now; each connection asks for one.
     """
     place = ""
     pause = 1.0
     async with httpx.AsyncClient(timeout=httpx.Timeout(10, read=45)) as client:
         while True:
             headers = {"Last-Event-ID": place} if place else {}
+            if token is not None:
+                headers["Authorization"] = f"Bearer {token()}"
             try:
                 async with aconnect_sse(client, "GET", url, headers=headers) as source:
                     response = source.response
@@ -33,7 +37,7 @@ async def follow(url: str) -> AsyncIterator[dict[str, Any]]:
                         after = response.headers.get("Retry-After", "")
                         await asyncio.sleep(float(after) if after.isdigit() else pause)
                         continue
-                    if response.status_code != 200:  # 404, 409 (another stream has the name now)
+                    if response.status_code != 200:  # 401, 404, 409 (another stream)
                         raise RuntimeError((await response.aread()).decode())
                     async for event in source.aiter_sse():
                         if not event.data:  # only says where this client is
@@ -53,7 +57,8 @@ async def follow(url: str) -> AsyncIterator[dict[str, Any]]:
 
 async def main() -> None:
     """Print the values of the attempt that counts."""
-    async for event in follow(sys.argv[1]):
+    token = None if len(sys.argv) < 3 else lambda: Path(sys.argv[2]).read_text().strip()
+    async for event in follow(sys.argv[1], token):
         if event["event"] == "chunk":
             print(event.get("value", event))
         elif event["event"] == "reset":

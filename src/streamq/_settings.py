@@ -205,6 +205,12 @@ class Settings(SourcedSettings):
         "(CORS), for example `https://chat.example.org`",
     )
 
+    gateway_data_converters: str = Field(
+        default="",
+        description="data converters of tenants, `tenant=module:name`, separated by commas; the "
+        "streams of other tenants are decoded by `STREAMQ_DATA_CONVERTER`",
+    )
+
     @field_validator("backend", "mode", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:

@@ -7,7 +7,7 @@ other features of a plugin.)
 
 Parts that several drivers need are here, too. Every driver writes what two of them do:
 :class:`Guard` for each call (closed, too late, failed) and :class:`ConnectOnce` for the connection.
-Then there are :class:`Tap` and :func:`within_bounds` for reading,
+Then there are :func:`batches` for appending, :class:`Tap` and :func:`within_bounds` for reading,
 :func:`stored_stream` and :func:`skip_foreign` for listing, :class:`ErrorTable`,
 :class:`translated_errors` and :func:`for_stream` for errors,
 :class:`SingleFlight`, :class:`OneThread`, :func:`together` and :func:`to_the_end` for what is under
@@ -57,6 +57,7 @@ from ._errors import (
 from ._events import StreamId as StreamId
 from ._retry import RetryPolicy as RetryPolicy
 from ._settings_base import DriverSettings as DriverSettings
+from .driver_parts._batches import batches as batches
 from .driver_parts._bounds import within_bounds as within_bounds
 from .driver_parts._cleanup import (
     Closing as Closing,

@@ -21,7 +21,8 @@ from streamq_kafka.embedded import TopicSpec
 
 from ._requests import AlterQuotas, AlterScramUsers
 
-_TOPIC, _LITERAL, _READ, _DESCRIBE, _ALLOW = 2, 3, 3, 8, 3
+_TOPIC, _LITERAL, _ALLOW = 2, 3, 3
+_OPERATIONS = {"Read": 3, "Write": 4, "Describe": 8, "DescribeConfigs": 10}
 _SHA_512, _ITERATIONS = 2, 4_096
 _choose = DefaultPartitioner()
 
@@ -126,10 +127,18 @@ class Operator:
 
     async def permit_reading(self, user: str, topics: Sequence[str]) -> None:
         """Allow a user to read topics, and nothing else."""
+        await self.permit(f"User:{user}", topics, ("Read", "Describe"))
+
+    async def permit(
+        self, principal: str, topics: Sequence[str], operations: Sequence[str]
+    ) -> None:
+        """Allow a principal operations on topics, by the names that Kafka's tools give them."""
         requests = [
-            CreateAclsRequest(_TOPIC, topic, _LITERAL, f"User:{user}", "*", operation, _ALLOW)
+            CreateAclsRequest(
+                _TOPIC, topic, _LITERAL, principal, "*", _OPERATIONS[operation], _ALLOW
+            )
             for topic in topics
-            for operation in (_READ, _DESCRIBE)
+            for operation in operations
         ]
         async with self._admin() as admin:
             for request in requests:

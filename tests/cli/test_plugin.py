@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tomllib
 from pathlib import Path
 
 from streamq.cli.plugin._readme import with_tables
 from streamq.cli.plugin._template import Template
+from streamq.driver import Capabilities
 
 from .command import Cli, Inside, one_error
 
@@ -117,7 +119,8 @@ def test_what_was_made_and_what_comes_next_is_printed(inside: Inside, tmp_path: 
     made = {path.name for path in (tmp_path / "d/e").rglob("*")}
     assert {name for name in made if name not in finished.out} == set()
     assert "_queue.py  the contract: write this" in finished.out
-    for step in ("cd d/e", "pip install -e . --group dev", "pytest -x"):
+    steps = ("cd d/e", "pip install --upgrade 'pip>=25.1'", "pip install -e . --group dev")
+    for step in (*steps, "pytest -x"):
         assert f"  {step}\n" in finished.out
     project = tomllib.loads((tmp_path / "d/e/pyproject.toml").read_text())["project"]
     assert project["entry-points"] == {"streamq.drivers": {"acme": "streamq_acme:AcmeDriver"}}
@@ -171,6 +174,15 @@ def test_what_stands_beside_a_table_is_not_changed() -> None:
     """An author's words may stand before, between and after the tables."""
     text = "a\n<!-- begin t -->\nold\n<!-- end t -->\nb <!-- begin --> c\n"
     assert with_tables(text, {"t": lambda: "new"}) == text.replace("old", "new")
+
+
+def test_help_names_every_answer_that_can_be_given(inside: Inside) -> None:
+    """Whoever writes a script has not seen the questions."""
+    shown = " ".join(inside.run(*NEW, "--help").out.split())
+    text = (Template().current / "copier.yml").read_text()
+    choices = re.findall(r"^    .+: (\w+)$", text, re.MULTILINE)
+    assert {"http", *Capabilities.flags()} < {*choices}
+    assert [each for each in choices if not re.search(rf"\b{each}\b", shown)] == []
 
 
 def test_questions_of_the_template_are_known_to_the_command() -> None:

@@ -79,6 +79,7 @@ def _by_every_route(what: str, name: str, prefix: str = "") -> list[Attack]:
             ("GET", "/streams/NAME"),
             ("DELETE", "/streams/NAME"),
             ("POST", "/ticket/NAME"),
+            ("POST", "/cancel/NAME"),
         )
         for request in (f"{method} {prefix}{path.replace('NAME', name)}",)
     ]
@@ -95,6 +96,8 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("list a tenant", "GET /t/other/streams", REQUIRED),
         Attack("delete", "DELETE /streams/mine", REQUIRED),
         Attack("get a ticket", "POST /ticket/mine", REQUIRED),
+        Attack("cancel", "POST /cancel/mine", REQUIRED),
+        Attack("revoke", "POST /revocations", REQUIRED),
         Attack("begin a session", "POST /session", REQUIRED),
         Attack("token in the address, RFC 6750", "GET /events/mine?access_token=<mine>", REQUIRED),
         Attack("another scheme", "GET /events/mine", REQUIRED, {"Authorization": "Basic <mine>"}),
@@ -150,6 +153,8 @@ ATTACKS: dict[str, list[Attack]] = {
     ],
     "A right that the token lacks": [
         Attack("delete", "DELETE /streams/mine", SCOPE, MINE),
+        Attack("cancel", "POST /cancel/mine", SCOPE, MINE),
+        Attack("revoke", "POST /revocations", SCOPE, MINE),
         Attack(
             "delete by another method's name",
             "POST /streams/mine",
@@ -224,6 +229,8 @@ ATTACKS: dict[str, list[Attack]] = {
             {**OWN_COOKIE, "Host": "127.0.0.1.evil.example"},
         ),
         Attack("that deletes", "DELETE /streams/mine", INVALID, OWN_COOKIE),
+        Attack("that cancels", "POST /cancel/mine", INVALID, OWN_COOKIE),
+        Attack("that revokes", "POST /revocations", INVALID, OWN_COOKIE),
         Attack("that gets a ticket", "POST /ticket/mine", INVALID, OWN_COOKIE),
         Attack("that begins a session again", "POST /session", INVALID, OWN_COOKIE),
         Attack(
@@ -297,6 +304,7 @@ ATTACKS: dict[str, list[Attack]] = {
         Attack("for the status", "GET /streams/mine?ticket=<ticket>", INVALID),
         Attack("for a list", "GET /streams?ticket=<ticket>", INVALID),
         Attack("that deletes", "DELETE /streams/mine?ticket=<ticket>", INVALID),
+        Attack("that cancels", "POST /cancel/mine?ticket=<ticket>", INVALID),
         Attack("for another ticket", "POST /ticket/mine?ticket=<ticket>", INVALID),
         Attack("for a session", "POST /session?ticket=<ticket>", INVALID),
         Attack("as a token", "GET /events/mine", INVALID, {"Authorization": "Bearer <ticket>"}),

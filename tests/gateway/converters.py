@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import (
     CompositePayloadConverter,
     DataConverter,
     DefaultPayloadConverter,
     EncodingPayloadConverter,
+    PayloadCodec,
 )
 
 
@@ -53,3 +56,31 @@ class PicklingPayloadConverter(CompositePayloadConverter):
 CONVERTER = dataclasses.replace(
     DataConverter.default, payload_converter_class=PicklingPayloadConverter
 )
+
+
+class Encryption(PayloadCodec):
+    """Encrypts payloads with a key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Encrypt."""
+        return [
+            Payload(
+                metadata={"encoding": b"binary/encrypted"},
+                data=self._cipher.encrypt(bytes(12), each.SerializeToString(), None),
+            )
+            for each in payloads
+        ]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Decrypt; another key raises."""
+        return [
+            Payload.FromString(self._cipher.decrypt(bytes(12), each.data, None))
+            for each in payloads
+        ]
+
+
+ACME = dataclasses.replace(DataConverter.default, payload_codec=Encryption(b"a" * 32))
+GLOBEX = dataclasses.replace(DataConverter.default, payload_codec=Encryption(b"g" * 32))

@@ -111,6 +111,25 @@ async def test_other_sites_get_nothing_without_cors(start: Serve, queue: Watched
     assert (await served.client.get("/streams/s", headers=own)).status_code == 200
 
 
+@pytest.mark.parametrize("origins", [[], ["*"]])
+async def test_a_page_of_another_port_changes_nothing(
+    queue: WatchedQueue, settings: Settings, stack: AsyncExitStack, origins: list[str]
+) -> None:
+    """Browsers send a POST without headers of its own at once, to whatever listens there."""
+    await sealed(queue)
+    open_to_all = settings.model_copy(update={"gateway_anonymous": "read, cancel, delete"})
+    http = await client(stack, create_app(queue, open_to_all, origins=origins))
+    own = str(http.base_url).rstrip("/")
+    other = {"Origin": "http://127.0.0.1:1"}
+    for headers in (other, {**other, "Sec-Fetch-Site": "same-site"}):
+        for method, path in (("POST", "/cancel/s"), ("DELETE", "/streams/s")):
+            response = await http.request(method, path, headers=headers)
+            assert (response.status_code, response.json()["error"]) == (403, "origin_not_allowed")
+    assert (await http.get("/streams/s", headers=other)).status_code == 200
+    for headers in ({"Origin": own}, {"Origin": own, "Sec-Fetch-Site": "same-origin"}, {}):
+        assert (await http.delete("/streams/s", headers=headers)).status_code == 204
+
+
 @pytest.mark.parametrize("origin", ["http://[", "http://[x]", "http://a:b:c", "://", "http://\xff"])
 async def test_a_malformed_origin_is_refused(start: Serve, origin: str) -> None:
     """It is the client's fault: no 500, and no traceback in the log for each request."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from tests.programs import program
 
-from streamq import open_writer
+from streamq import Settings, open_writer
+from streamq.access import mint_token, new_secret
 
 from .served import Serve, WatchedQueue
 
@@ -95,3 +99,40 @@ async def test_the_example_reads_to_the_end_of_the_stream(
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@pytest.mark.parametrize("example", ["read_over_http.py", "read_over_http.mjs"])
+async def test_the_example_goes_on_with_a_new_token(
+    queue: WatchedQueue, settings: Settings, tmp_path: Path, example: str
+) -> None:
+    """A connection ends with its token, and the next one begins at the place."""
+    guarded = settings.model_copy(update={"token_key": SecretStr(new_secret())})
+    file = tmp_path / "token.txt"
+    file.write_text(mint_token(stream="s", lifetime=timedelta(seconds=10), settings=guarded) + "\n")
+    async with AsyncExitStack() as stack:
+        served = await Serve(stack, queue, guarded)()
+        async with asyncio.timeout(60), open_writer("s", queue=queue) as writer:
+            await writer.send_chunk("first")
+            await writer.flush()
+            process = await asyncio.create_subprocess_exec(
+                *(interpreter(example), str(EXAMPLES / example)),
+                *(f"{served.server.url}/events/s", str(file)),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            stack.push_async_callback(ended, process)
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"first\n"
+            file.write_text(mint_token(stream="s", settings=guarded))
+            while served.gateway.statistics().connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            await writer.send_chunk("second")
+            assert await process.stdout.readline() == b"second\n"
+        async with asyncio.timeout(60):
+            assert (await process.stdout.read()).decode().splitlines() == ["-- END"]
+            assert await process.wait() == 0
+
+
+async def ended(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    await process.wait()

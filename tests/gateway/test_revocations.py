@@ -22,6 +22,7 @@ from streamq import (
     ConfigurationError,
     Settings,
     StreamId,
+    erase_streams,
     load_settings,
     open_queue,
     open_reader,
@@ -317,6 +318,8 @@ async def test_a_tenant_cannot_have_the_name(settings: Settings, queue: WatchedQ
         token_of(settings, tenant=SYSTEM_TENANT)
     with pytest.raises(ConfigurationError):
         await revoke_subject("ada", tenant=SYSTEM_TENANT, settings=settings)
+    with pytest.raises(ConfigurationError, match="reserved"):
+        await erase_streams(tenant=SYSTEM_TENANT, queue=queue)
     trusting = load_settings(backend="memory", gateway_trust_tenants=True)
     app = create_app(queue, trusting)
     async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:

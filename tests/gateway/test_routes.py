@@ -22,6 +22,18 @@ from streamq.gateway import create_app, serve
 from .served import Serve, Served, WatchedQueue
 
 NAMES = ["a", "x/events", "events", "streams/a", "t/other/events/a", "a/../b", "a//b", "/a", "%2F"]
+NOT_LITERAL = [
+    "/t/%64efault/events/a",
+    "/t%2Fdefault/events/a",
+    "/t/default%2Fevents/a",
+    "/t/default/events%2Fa",
+    "/t/%64efault/events/t/default/events/a",
+    "/%65vents/a",
+    "/events%2Fa",
+    "/%65vents/events/a",
+    "/%73treams",
+    "/t/default%2Fstreams",
+]
 
 
 @pytest.fixture
@@ -44,20 +56,18 @@ async def story(served: Served, path: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("prefix", ["", "/t/default"])
-async def test_every_name_has_its_address(
-    name: str, prefix: str, start: Serve, queue: WatchedQueue
-) -> None:
+async def test_every_name_has_its_address(prefix: str, start: Serve, queue: WatchedQueue) -> None:
     """A topic may be called events, and a workflow id like a route."""
-    await write(queue, name)
     served = await start()
-    encoded = quote(name, safe="")
-    assert f"value of {name}" in (await served.get(f"{prefix}/events/{encoded}")).text
-    read = await story(served, f"{prefix}/story/{encoded}")
-    assert [each["value"] for each in read["chunks"]] == [f"value of {name}"]
-    status = await story(served, f"{prefix}/streams/{encoded}")
-    assert (status["name"], status["state"]) == (name, "END")
+    for name in NAMES:
+        await write(queue, name)
+        encoded = quote(name, safe="")
+        assert f"value of {name}" in (await served.get(f"{prefix}/events/{encoded}")).text
+        read = await story(served, f"{prefix}/story/{encoded}")
+        assert [each["value"] for each in read["chunks"]] == [f"value of {name}"]
+        status = await story(served, f"{prefix}/streams/{encoded}")
+        assert (status["name"], status["state"]) == (name, "END")
 
 
 async def test_a_slash_need_not_be_encoded_after_a_verb(start: Serve, queue: WatchedQueue) -> None:
@@ -233,24 +243,9 @@ async def test_the_path_names_a_tenant_only_to_those_who_are_trusted(
         create_app(settings=trusting.model_copy(update={"token_key": SecretStr(new_secret())}))
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/t/%64efault/events/a",
-        "/t%2Fdefault/events/a",
-        "/t/default%2Fevents/a",
-        "/t/default/events%2Fa",
-        "/t/%64efault/events/t/default/events/a",
-        "/%65vents/a",
-        "/events%2Fa",
-        "/%65vents/events/a",
-        "/%73treams",
-        "/t/default%2Fstreams",
-    ],
-)
 @pytest.mark.parametrize("mount", ["", "/events", "/in%20it"])
 async def test_what_stands_before_the_name_is_written_as_it_is(
-    path: str, mount: str, queue: WatchedQueue, settings: Settings, stack: AsyncExitStack
+    mount: str, queue: WatchedQueue, settings: Settings, stack: AsyncExitStack
 ) -> None:
     """A proxy that lets only one tenant through compares the path as it was sent."""
     await write(queue, "a")
@@ -258,6 +253,7 @@ async def test_what_stands_before_the_name_is_written_as_it_is(
     parent = Starlette(routes=[Mount(mount.replace("%20", " "), app)]) if mount else app
     server = await stack.enter_async_context(serve(parent))
     http = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url))
-    assert (await http.get(f"{mount}{path}")).status_code == 404
+    for path in NOT_LITERAL:
+        assert (await http.get(f"{mount}{path}")).status_code == 404, path
     for good in ("/t/default/events/a", "/events/a", "/streams", "/t/default/streams"):
         assert (await http.get(f"{mount}{good}")).status_code == 200

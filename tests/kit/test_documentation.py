@@ -7,6 +7,7 @@ import asyncio
 import re
 import textwrap
 import uuid
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 
 from streamq import BackendUnavailableError, testing
+from streamq.devserver import DevServer
 from streamq.driver import START, AnyDriver, DriverSettings, Entry, QueueOptions
 from streamq.memory import MemoryDriver, MemorySettings
 from streamq.testing import BackendHarness, FaultyQueue, new_stream
 from streamq.testing._contract import is_mandatory, objects
+from streamq.testing._harness import HOOKS
 from streamq.testing.checks import DeclarationChecks
 
 CONTRACT = Path(__file__).parents[2] / "docs/contract.md"
@@ -51,6 +54,30 @@ def test_complete_test_file_is_complete(pytester: pytest.Pytester) -> None:
     )
     assert found.ret == 0, found.stdout.str()
     assert found.parseoutcomes()["passed"] > 3
+
+
+async def test_harness_of_a_server_is_complete(tmp_path: Path) -> None:
+    """An author copies it, and has every hook that does not need to know the backend."""
+
+    class AcmeServer(DevServer):
+        backend = "acme"
+
+        def command(self, data_dir: Path) -> Sequence[str]:
+            return []
+
+        def answers(self, log: Path) -> bool:
+            return False
+
+    block = block_with("ServerHarness[")
+    names: dict[str, Any] = {"__name__": "test_acme", "AcmeServer": AcmeServer, "Path": Path}
+    names |= {"Iterator": Iterator, "pytest": pytest, "AcmeDriver": MemoryDriver, **vars(testing)}
+    names["AcmeSettings"] = lambda **given: given
+    exec(compile(block, "test_acme.py", "exec", dont_inherit=True), names)
+    harness = names["AcmeHarness"](tmp_path, AcmeServer(port=1))
+    async with harness:
+        assert harness.settings()["url"] == f"acme://127.0.0.1:{harness.proxy.port}"
+    stated = re.findall(r"`(\w+)`", re.findall(r"has the hooks\n(.*?)\. Left", PAGE.read_text())[0])
+    assert {hook for hook in HOOKS if harness.supplies(hook)} == {*stated}
 
 
 async def test_script_of_faults_does_what_the_page_says() -> None:

@@ -20,7 +20,7 @@ from streamq.testing.checks._verdicts import refuses, same_records
 _DRIVER = '''
 import asyncio
 import dataclasses
-from streamq.driver import BackendUnavailableError, Entry
+from streamq.driver import BackendUnavailableError, Entry, fenced_error
 from streamq.memory import MemoryDriver, MemorySettings, _MemoryQueue, _stores
 from streamq.testing import BackendHarness, DriverSuite
 
@@ -78,6 +78,17 @@ class Accepts(Sound):
             return
         await super().append(stream, entries, ttl=ttl)
 
+class Remembers(Sound):
+    """Refuses what is older than the newest entry that it remembers."""
+
+    newest = 0
+
+    async def append(self, stream, entries, *, ttl=None):
+        if entries[0].epoch < self.newest:
+            raise fenced_error("memory", stream, epoch=entries[0].epoch, newest=self.newest)
+        self.newest = entries[0].epoch
+        await super().append(stream, entries, ttl=ttl)
+
 class Closed(Sound):
     """Cannot be opened."""
 
@@ -107,6 +118,7 @@ _CHECKS = {
     "Polls": "aclose_can_be_cancelled_at_any_await_and_finished_later",
     "Breaks": "indexes_may_have_gaps",
     "Accepts": "stale_epoch_is_fenced",
+    "Remembers": "append_after_another_connection_has_deleted_begins_anew[older epoch]",
     "Closed": "delete_is_idempotent",
 }
 _EXPECTED = Path(__file__).with_name("failure_messages.txt")

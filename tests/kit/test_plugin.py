@@ -123,6 +123,17 @@ class Harness(Harness):
     )
 
 
+def test_checks_that_are_skipped_for_one_reason_are_one_line(author: pytest.Pytester) -> None:
+    """An author has to accept each line; forty that say the same are not read."""
+    file = author.makepyfile(_HEAD + _SUITE)
+    found = run(author, "-rs", "-k", "TestIt and (server_hung or server_that_hangs or trimmed)")
+    lines = [line for line in found.outlines if line.startswith("SKIPPED")]
+    reasons = [line.rpartition(": ")[2] for line in lines]
+    assert sorted(reasons) == [f"Harness does not supply {hook}()" for hook in ("hang", "trim")]
+    assert sum(int(line.split("[")[1].split("]")[0]) for line in lines) > 3
+    assert all(f" {file.name}:" in line for line in lines)
+
+
 def test_authors_add_checks_of_their_own(author: pytest.Pytester) -> None:
     """An author's own check uses the same fixtures, marks and report."""
     author.makepyfile(

@@ -17,6 +17,7 @@ from temporalio import workflow
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 from temporalio.worker import Worker
+from tests.temporal.support.firing_workflows import Fires, stay
 from tests.temporal.support.standalone import begin, cause_of
 
 from streamq import Settings, StreamId, StreamWriter, load_settings, open_writer
@@ -101,8 +102,8 @@ async def worker(
     async with Worker(
         client,
         task_queue=task_queue,
-        workflows=[Waits, GoesOnAnew],
-        activities=[chatter],
+        workflows=[Waits, GoesOnAnew, Fires],
+        activities=[chatter, stay],
         plugins=[StreamqPlugin(queue, settings)],
     ) as running:
         yield running
@@ -227,6 +228,29 @@ async def test_a_later_run_of_the_chain_is_cancelled(
     async with gateway(queue, settings) as http:
         user = bearer(settings)
         await written(http, name, user)
+        answer = await cancel(http, name, user)
+        assert (answer.status_code, answer.json()["state"]) == (200, "CANCELLED")
+
+
+@pytest.mark.usefixtures("worker")
+async def test_another_firing_of_a_cron_schedule_is_not_cancelled(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """For Temporal all firings are one chain; each has a stream of its own, and its own stop."""
+    workflow_id = f"cron-{uuid.uuid4().hex}"
+    handle = await client.start_workflow(
+        Fires.run, "staying", id=workflow_id, task_queue=task_queue, cron_schedule="@every 1s"
+    )
+    first = name = await find_stream_name(handle)
+    async with asyncio.timeout(_LIMIT):
+        while name == first:
+            await asyncio.sleep(0.1)
+            name = await find_stream_name(workflow_id, client=client)
+    async with gateway(queue, settings) as http:
+        user = bearer(settings)
+        await written(http, name, user)
+        before = await cancel(http, first, user, "?wait=0")
+        assert (before.status_code, before.json()["cancel_requested"]) == (202, False)
         answer = await cancel(http, name, user)
         assert (answer.status_code, answer.json()["state"]) == (200, "CANCELLED")
 

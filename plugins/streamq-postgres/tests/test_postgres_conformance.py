@@ -51,6 +51,11 @@ class PostgresHarness(ServerHarness[EmbeddedPostgres, PostgresSettings]):
                 for table in TABLES:
                     await client.execute(f"DELETE FROM streamq.{table}")
 
+    @property
+    def inspected_url(self) -> str:
+        """Where records are looked at past the driver."""
+        return self.server.url
+
     @asynccontextmanager
     async def hang(self) -> AsyncIterator[None]:
         """Pass nothing on: a stopped main process would leave those that serve connections."""
@@ -66,7 +71,7 @@ class PostgresHarness(ServerHarness[EmbeddedPostgres, PostgresSettings]):
             f"SELECT data FROM streamq.records WHERE stream = {_OF_STREAM} "
             "OR stream NOT IN (SELECT id FROM streamq.streams) ORDER BY stream, epoch, idx"
         )
-        return [row[0] for row in await ask(self.server.url, query, *names_of(stream))]
+        return [row[0] for row in await ask(self.inspected_url, query, *names_of(stream))]
 
     async def trim(self, stream: StreamId, keep: int) -> None:
         """Remove the oldest rows."""

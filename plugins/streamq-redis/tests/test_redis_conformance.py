@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import redis.asyncio
@@ -23,6 +23,7 @@ class RedisHarness(ServerHarness[EmbeddedRedis, RedisSettings]):
 
     driver = RedisDriver
     answer_seconds = 6.0
+    listing: Literal["scan", "index"] = "scan"
 
     def __init__(self, directory: Path, server: EmbeddedRedis, label: str) -> None:
         super().__init__(directory, server)
@@ -40,6 +41,7 @@ class RedisHarness(ServerHarness[EmbeddedRedis, RedisSettings]):
             connect_timeout_seconds=2.0,
             operation_timeout_seconds=2.0,
             block_seconds=1.0,
+            listing=self.listing,
         )
 
     @asynccontextmanager
@@ -99,6 +101,25 @@ class RedisHarness(ServerHarness[EmbeddedRedis, RedisSettings]):
         return self.settings_at(self.server.address, f"nobody:{secret}@"), secret
 
 
+class RedisIndexHarness(RedisHarness):
+    """The same, with an index of the names of each tenant."""
+
+    listing = "index"
+
+    @property
+    def label(self) -> str:
+        """Name the server program, and what is special."""
+        return f"{self._label}, index"
+
+    async def plant(self, tenant: str) -> None:
+        """Name those keys in the index as well, and streams that do not exist."""
+        await super().plant(tenant)
+        names = (b"", b"l\xff", b"x\xed\xa0\x80", b"a%41", b"y}x", b"a", b"m" * 2_000, b"gone")
+        async with self.client() as client:
+            index = KeySpace("streamq").index(tenant)
+            await client.zadd(index, dict.fromkeys(names, 2e9))
+
+
 @pytest.fixture(scope="module")
 def suite_server(binary: Path) -> Iterator[EmbeddedRedis]:
     """Start a server that survives being killed, so that the queue declares ``durable``."""
@@ -114,6 +135,18 @@ class TestRedis(DriverSuite):
     def harness(self, tmp_path: Path, binary: Path, suite_server: EmbeddedRedis) -> RedisHarness:
         """Return a harness on the suite's server."""
         return RedisHarness(tmp_path, suite_server, f"redis ({binary.stem})")
+
+
+@pytest.mark.full
+class TestRedisIndex(DriverSuite):
+    """The same where each tenant has an index: the setting changes no promise."""
+
+    @pytest.fixture
+    def harness(
+        self, tmp_path: Path, binary: Path, suite_server: EmbeddedRedis
+    ) -> RedisIndexHarness:
+        """Return a harness on the suite's server."""
+        return RedisIndexHarness(tmp_path, suite_server, f"redis ({binary.stem})")
 
 
 async def test_stream_that_a_server_without_persistence_has_lost_is_told(

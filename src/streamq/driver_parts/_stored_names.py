@@ -52,7 +52,7 @@ def skip_foreign(backend: str, place: str, reason: str) -> None:
         reason: Why it is no stream of streamq.
     """
     _logger.warning(
-        "backend %r: %.300r is skipped, because it is no stream that this streamq knows (%s); "
+        "backend %r: %.300r is skipped, because it is no stream that this streamq knows (%.300s); "
         "another program or a newer streamq has stored it",
         backend,
         place,

@@ -100,6 +100,20 @@ class SiteRules:
         name = _split(origin).hostname
         return name is not None and name == host_of(host)
 
+    def is_own_page(self, headers: Headers) -> bool:
+        """Whether a browser says that a page of this host, or of a named origin, sends this.
+
+        Names are not enough here: another port of the same machine may be another application, and
+        the browser sends it the same cookies.
+        """
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if origin is not None and origin.lower() in self.named_origins:
+            return True
+        site = headers.get("sec-fetch-site")
+        if site is not None:
+            return site in ("same-origin", "none")
+        return origin is not None and origin.lower().partition("://")[2] == host.lower()
+
 
 class AccessGuard:
     """Middleware that refuses what :class:`SiteRules` does not allow, with 421 or 403.
@@ -132,12 +146,12 @@ class AccessGuard:
             )
         if origin is not None:
             leaves_cors = is_mounted and not access.origins
-            if leaves_cors or access.allows_origin(origin, host):
+            if leaves_cors or (access.allows_origin(origin, host) and self._may_change(scope)):
                 return None
             return _refused(
                 403,
                 "origin_not_allowed",
-                f"pages of {_quoted(origin)} may not read streams here. If they may, give their "
+                f"pages of {_quoted(origin)} may not do this here. If they may, give their "
                 "origin as STREAMQ_GATEWAY_ORIGINS, or create_app(origins=...)",
             )
         if _is_foreign(headers, is_page=_path(scope) == "/"):
@@ -149,6 +163,12 @@ class AccessGuard:
                 "by CORS",
             )
         return None
+
+    def _may_change(self, scope: Scope) -> bool:
+        """Whether a page may send this method: without a token, a browser asks nobody before."""
+        headers = Headers(scope=scope)
+        is_read = scope["method"] in ("GET", "HEAD", "OPTIONS")
+        return is_read or "authorization" in headers or self._access.is_own_page(headers)
 
 
 def host_of(host: str) -> str | None:

@@ -27,6 +27,7 @@ from ._loops import LoopGateways
 from ._opening import CLIENT_GONE, ClientGoneError, enter_unless_gone
 from ._options import GatewayOptions
 from ._routes import routes
+from ._tenant_converters import settings_of_tenant
 
 
 def create_app(
@@ -80,6 +81,7 @@ def create_app(
         ConfigurationError: A setting is invalid.
     """
     chosen = settings or load_settings()
+    settings_of_tenant(chosen, chosen.tenant)  # raises if the data converters are not readable
     gateway = Gateway(queue, chosen, options or GatewayOptions.from_settings(chosen))
     gateways = LoopGateways(gateway)
     access = SiteRules.of(

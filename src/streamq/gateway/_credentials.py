@@ -107,21 +107,9 @@ def cookie_name(request: Request) -> str | None:
 
 
 def is_of_own_page(request: Request) -> bool:
-    """Whether a browser says that a page of this host, or of a configured origin, sends this.
-
-    Names are not enough here: another port of the same machine may be another application, and the
-    browser sends it the same cookies.
-    """
+    """Whether a browser says that a page of ours sends this, to a host of ours."""
     rules: SiteRules = request.app.state.site_rules
-    host, origin = request.headers.get("host", ""), request.headers.get("origin")
-    if not rules.allows_host(host):
-        return False
-    if origin is not None and origin.lower() in rules.named_origins:
-        return True
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site in ("same-origin", "none")
-    return origin is not None and origin.lower().partition("://")[2] == host.lower()
+    return rules.allows_host(request.headers.get("host", "")) and rules.is_own_page(request.headers)
 
 
 def _cookies(request: Request) -> list[str]:

@@ -46,6 +46,7 @@ from ._options import GatewayOptions
 from ._pages import START_PLACE, ReadPlace, ReadPlaces
 from ._places import Epochs, EventPlace, NamedPlace, began_again
 from ._ring import Ring, RingBudget
+from ._tenant_converters import settings_of_tenant
 
 _logger = gateway_logger()
 
@@ -116,7 +117,7 @@ class Hub:
         queue: Where to read.
         stream: The stream.
         place: Its end; the hub reads what comes after it.
-        settings: Limits.
+        settings: Limits, and the data converters.
         options: Bounds and deadlines.
         failures: Logs why reading stopped.
         budget: Counts the memory of the ring.
@@ -150,7 +151,7 @@ class Hub:
         self.places = ReadPlaces()
         """Where pages of the log can begin."""
         self._queue = queue
-        self.settings = settings
+        self.settings = settings_of_tenant(settings, stream.tenant)
         """Limits of all readers of the stream."""
         self._options = options
         self._failures = failures

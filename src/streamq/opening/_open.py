@@ -339,7 +339,7 @@ def stream_id(stream: str | StreamId, settings: Settings) -> StreamId:
     try:
         if isinstance(stream, StreamId):
             return user_stream(stream.tenant, stream.name)
-        return StreamId(settings.tenant, stream)
+        return user_stream(settings.tenant, stream)
     except ValueError as exc:
         raise ConfigurationError(str(exc)) from None
 

@@ -26,7 +26,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import pytest
+try:
+    import pytest
+except ModuleNotFoundError as exc:
+    _missing = "streamq.testing needs pytest; run: pip install 'streamq[testing]'"
+    raise ModuleNotFoundError(_missing, name=exc.name) from None
 
 pytest.register_assert_rewrite(f"{__name__}.checks", f"{__name__}._cancellation")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ._harness import HOOKS, MANDATORY_HOOKS, BackendHarness
@@ -37,7 +37,7 @@ class HookFacts:
 
     Attributes:
         signature: Its name and parameters.
-        does: What it does.
+        does: What it does, and what its checks rely on.
         proves: What its checks prove.
         mandatory_for: Capabilities that cannot be declared without it.
     """
@@ -70,10 +70,19 @@ def hooks() -> Iterator[HookFacts]:
         parameters = [each for each in inspect.signature(hook).parameters if each != "self"]
         yield HookFacts(
             f"{name}({', '.join(parameters)})",
-            paragraphs[0],
+            " ".join(_before_sections(paragraphs, proves)),
             proves.removeprefix("Proves ").removeprefix("that "),
             tuple(flag for flag, needed in MANDATORY_HOOKS.items() if name in needed),
         )
+
+
+def _before_sections(paragraphs: Sequence[str], proves: str) -> Iterator[str]:
+    """Yield the paragraphs of a hook's docstring that say what it does."""
+    for part in paragraphs:
+        if part.startswith("Args:"):
+            return
+        if part != proves:
+            yield part
 
 
 def group_of(suite: type, check: str) -> str:

@@ -88,7 +88,9 @@ def harness() -> str:
         value = getattr(BackendHarness, name, None)
         if isinstance(value, timedelta):
             value = value.total_seconds()
-        rows.append((f"`{name}`", "**must**" if value is None else f"{value:,g}", _markdown(text)))
+        rows.append(
+            (f"`{name}`", "**must**" if value is None else f"{value:,.9g}", _markdown(text))
+        )
     return _table(("attribute", "default", "meaning"), rows)
 
 
@@ -180,7 +182,10 @@ def _signature(name: str, value: object) -> str:
 
 def _arguments(value: object) -> str:
     function = value.__func__ if isinstance(value, classmethod) else value
-    return str(inspect.signature(function)).replace("'", "") if callable(function) else ""
+    if not callable(function):
+        return ""
+    # Annotations are strings, in quotes; a default that is an empty string keeps its own.
+    return str(inspect.signature(function)).replace("''", '""').replace("'", "")
 
 
 def _body(text: str) -> str:

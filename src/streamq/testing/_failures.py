@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from streamq import StreamqError, driver
+from streamq import CursorError, FencedError, StreamNotFoundError, StreamqError, driver
 
 from ._await_stacks import WaitingPlace, call_of, place_of
 from ._broken_promise import BrokenPromiseError
@@ -24,6 +24,7 @@ BEFORE = "before the check"
 _WIDTH = 96
 _LABEL_WIDTH = 14
 _PAGE = "docs/contract.md"
+_ABOUT_STATE = (FencedError, StreamNotFoundError, CursorError)
 
 
 def explain_failure(
@@ -43,7 +44,10 @@ def explain_failure(
     for promise in promises:
         lines += _part("The contract", f'"{_plain(promise.sentence)}" ({promise.where})')
     lines += _seen(error)
-    causes = [_cause(error), *(promise.cause for promise in promises), _cause_in_core(error)]
+    known = [promise.cause for promise in promises]
+    # A wrong belief about a stream looks like an error about its state: the check knows the cause.
+    first = known if isinstance(error, _ABOUT_STATE) else []
+    causes = [*first, _cause(error), *known, _cause_in_core(error)]
     if cause := next(filter(None, causes), ""):
         lines += _part("Likely cause", cause)
     lines += _part("Why it matters", why)

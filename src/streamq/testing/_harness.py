@@ -178,7 +178,8 @@ class BackendHarness(abc.ABC):
         """Leave no room for one more MiB, inside the context; gives settings that are affected.
 
         These settings reach the streams that :meth:`settings` reaches, or a copy of them, and these
-        can be read.
+        can be read. The limit itself will do where the server has a switch for it, such as an alarm
+        that it raises at its quota.
 
         Proves that a full backend is reported as ``StorageFullError``, and that writing works again
         afterwards.
@@ -196,6 +197,9 @@ class BackendHarness(abc.ABC):
 
     def wrong_credentials(self) -> tuple[DriverSettings, str]:
         """Return settings that the backend refuses, and the secret in them.
+
+        A call and no context: the server demands a login before and after it. If the one of the
+        other checks does not, start a second one in a fixture, which serves :meth:`read_only`, too.
 
         Proves that this is reported as ``AccessDeniedError``, and that no message has the secret.
         """

@@ -14,6 +14,7 @@ Design: docs/design/testing.md.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -81,6 +82,8 @@ def pytest_runtest_makereport(
         label, declared = item.stash.get(OPENED, ("", None))
         if report.failed and call.excinfo is not None:
             _explain(report, item, call.excinfo.value, label)
+        if report.skipped and isinstance(report.longrepr, tuple):
+            report.longrepr = (*_place_of(suite), report.longrepr[2])
         setattr(
             report,
             _ATTRIBUTE,
@@ -96,6 +99,14 @@ def pytest_runtest_makereport(
             },
         )
     return report
+
+
+def _place_of(suite: type) -> tuple[str, int]:
+    """Return file and line of a suite.
+
+    As the place of each skip they let pytest print one line for all checks with the same reason.
+    """
+    return inspect.getfile(suite), inspect.getsourcelines(suite)[1]
 
 
 def _explain(

@@ -20,8 +20,10 @@ import grpc
 import trustme
 from google.protobuf.message import Message
 from temporalio.api.common.v1 import GrpcStatus
+from temporalio.api.workflowservice import v1 as workflowservice
 
 _THREADS = 64  # polls of workers occupy one each
+_FOR_EVERYBODY = ("GetSystemInfo",)
 _OWN_METADATA = ("user-agent", "authorization")
 
 
@@ -34,6 +36,9 @@ class SecureFrontend:
         calls: Methods that were called, with the namespace's header if there is one.
         api_key: Key that it accepts; may be replaced.
         refused_calls: Methods for which we have no permission.
+        permissions: What each key may do, as the claims of a token say it: ``NAMESPACE:write``. A
+            call is refused without that permission for the namespace of its request, or if its
+            request has none; replaces ``api_key``.
         refusal: What it answers to every call instead of passing it on; may be replaced.
     """
 
@@ -42,6 +47,17 @@ class SecureFrontend:
     calls: list[str] = field(default_factory=list)
     refusal: Refusal | None = None
     refused_calls: set[str] = field(default_factory=set)
+    permissions: dict[str, list[str]] = field(default_factory=dict)
+
+    def permits(self, authorization: str, method: str, request: bytes) -> bool:
+        """Whether the permissions of a key allow a call."""
+        if method in _FOR_EVERYBODY:
+            return True
+        kind = getattr(workflowservice, f"{method}Request", None)
+        if kind is None or "namespace" not in kind.DESCRIPTOR.fields_by_name:
+            return False
+        permission = f"{kind.FromString(request).namespace}:write"
+        return permission in self.permissions[authorization.removeprefix("Bearer ")]
 
 
 @dataclass(frozen=True)
@@ -75,19 +91,29 @@ class _Forwarding(grpc.GenericRpcHandler):  # type: ignore[misc]
     def service(self, details: Any) -> Any:
         def forward(request: bytes, context: Any) -> bytes:
             metadata = dict(context.invocation_metadata())
-            key = self._frontend.api_key
-            if key is not None and metadata.get("authorization") != f"Bearer {key}":
+            key, permissions = self._frontend.api_key, self._frontend.permissions
+            given = metadata.get("authorization", "")
+            accepted = [f"Bearer {each}" for each in (permissions or [key])]
+            if (permissions or key is not None) and given not in accepted:
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "Request unauthorized.")
             if self._frontend.refusal is not None:
                 self._frontend.refusal.raise_in(context)
             method = details.method.rpartition("/")[2]
+            if permissions and not self._frontend.permits(given, method, request):
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, "Request unauthorized.")
             if method in self._frontend.refused_calls:
                 context.abort(grpc.StatusCode.PERMISSION_DENIED, "no such permission")
             self._frontend.calls.append(method)
             passed = [each for each in metadata.items() if each[0] not in _OWN_METADATA]
-            call = self._upstream.unary_unary(details.method)
+            call = self._upstream.unary_unary(details.method).future(
+                request, timeout=context.time_remaining(), metadata=passed
+            )
+            # Otherwise the poll of a worker that has left would take the next task.
+            context.add_callback(call.cancel)
             try:
-                found: bytes = call(request, timeout=context.time_remaining(), metadata=passed)
+                found: bytes = call.result()
+            except grpc.FutureCancelledError:
+                context.abort(grpc.StatusCode.CANCELLED, "the client has left")
             except grpc.RpcError as exc:
                 context.set_trailing_metadata(
                     [each for each in exc.trailing_metadata() or () if each[0].startswith("grpc-")]

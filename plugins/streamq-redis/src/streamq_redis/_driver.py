@@ -24,7 +24,6 @@ from streamq.driver import (
 )
 
 from ._errors import BACKEND, to_streamq
-from ._naming import KeySpace
 from ._queue import RedisQueue
 from ._settings import RedisSettings
 from .doctor._examination import examine
@@ -89,7 +88,7 @@ class RedisDriver(Driver[RedisSettings]):
         """Examine the server's configuration and the user's permissions; change nothing."""
         connector = Connector(settings)
         translate = partial(
-            to_streamq, address=connector.address, keys=KeySpace(settings.key_prefix).all
+            to_streamq, address=connector.address, keys=settings.key_space().granted
         )
         with translated_errors(translate):
             connection = await connector.connect()

@@ -4,6 +4,9 @@ The braces make a Cluster hash tag, so that data that is later stored beside a s
 slot. ``%``, ``{`` and ``}`` of a name are percent-encoded: the tag stays well formed, and two names
 never share a key.
 
+Beside the streams a tenant may have an index of their names, ``{prefix}:{tenant/}:names``. One
+pattern of an ACL, ``{prefix}:{tenant/*``, covers both.
+
 Design: docs/design/redis.md.
 """
 
@@ -23,12 +26,21 @@ _GLOB = re.compile(r"([\\*?\[\]^-])")
 
 
 class KeySpace:
-    """Translates between streams and keys below one prefix."""
+    """Translates between streams and keys below one prefix.
 
-    def __init__(self, prefix: str) -> None:
+    Args:
+        prefix: Beginning of every key.
+        is_indexed: Whether each tenant has an index of the names of its streams.
+
+    Attributes:
+        is_indexed: The same.
+    """
+
+    def __init__(self, prefix: str, *, is_indexed: bool = False) -> None:
         self._start = f"{prefix}:{{"
-        self.all = f"{prefix}:*"
-        """Pattern of all keys, as an ACL has it."""
+        self.is_indexed = is_indexed
+        self.granted = self.of_tenant("TENANT") if is_indexed else f"{prefix}:*"
+        """Pattern of the keys that a user needs, as an ACL has it."""
 
     def key(self, stream: StreamId) -> bytes:
         """Return the key of a stream."""
@@ -48,6 +60,26 @@ class KeySpace:
             skip_foreign(BACKEND, _place(key), reason)
             return None
         return found
+
+    def index(self, tenant: str) -> bytes:
+        """Return the key of the index of a tenant's streams."""
+        return f"{self._start}{tenant}/}}:names".encode()
+
+    def member(self, stream: StreamId) -> bytes:
+        """Return what the index of its tenant calls a stream."""
+        return _encode(stream.name).encode()
+
+    def key_of_member(self, tenant: str, member: bytes) -> bytes:
+        """Return the key of a stream that the index of its tenant has."""
+        return f"{self._start}{tenant}/".encode() + member + b"}"
+
+    def of_tenant(self, tenant: str) -> str:
+        """Return the pattern of all keys of a tenant, as an ACL has it."""
+        return f"{self._start}{tenant}/*"
+
+    def members(self, prefix: str) -> bytes:
+        """Return a glob pattern for what an index calls streams whose name has a prefix."""
+        return (_GLOB.sub(r"\\\1", _encode(prefix)) + "*").encode()
 
     def pattern(self, tenant: str, prefix: str) -> bytes:
         """Return a glob pattern for the keys of a tenant's streams whose name has a prefix."""

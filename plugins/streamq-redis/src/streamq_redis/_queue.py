@@ -33,11 +33,10 @@ from streamq.driver import (
 
 from ._errors import BACKEND, to_streamq
 from ._live_tail import LiveTail
-from ._naming import KeySpace
 from ._reading import KeyScan, RecordReader, StreamLister
 from ._settings import RedisSettings
 from ._writing import Appender
-from .requests._commands import checked, parse_durability, persistence, remove
+from .requests._commands import checked, parse_durability, persistence, remove, remove_indexed
 from .requests._connection import Connection, Server
 from .requests._connection_group import ConnectionGroup
 from .requests._handshake import Connector, check_unblock
@@ -57,12 +56,14 @@ class RedisQueue(ChunkQueue):
     ) -> None:
         self.capabilities = capabilities
         self._connector = Connector(settings)
-        self._keys = KeySpace(settings.key_prefix)
-        translate = partial(to_streamq, address=self._connector.address, keys=self._keys.all)
+        self._keys = settings.key_space()
+        translate = partial(to_streamq, address=self._connector.address, keys=self._keys.granted)
         self._guard = Guard(BACKEND, translate, seconds=math.inf)  # each request has a deadline
         self._connections = ConnectionGroup(self._connector.connect_again, settings.lookup_seconds)
         self._for_requests = self._connections.member(self._connect_for_requests)
-        self._appender = Appender(self._connections.member(self._connector.connect), options.ttl)
+        self._appender = Appender(
+            self._connections.member(self._connector.connect), self._keys, options.ttl
+        )
         self._reader = RecordReader(self._for_requests)
         self._lister = StreamLister(self._for_requests, self._keys, options.ttl, self._appender.lag)
         self._live_tail = LiveTail(
@@ -121,16 +122,20 @@ class RedisQueue(ChunkQueue):
 
     async def delete(self, stream: StreamId) -> None:
         key = self._keys.key(stream)
+        commands = [remove(key)]
+        if self._keys.is_indexed:
+            index, member = self._keys.index(stream.tenant), self._keys.member(stream)
+            commands = remove_indexed(key, index, member)
         async with self._guard(stream):
             connection = await self._for_requests.get()
-            (reply,) = await connection.call(remove(key))
-            checked(reply)
+            for reply in await connection.call(*commands):
+                checked(reply)
         self._appender.forget(key)
         self._reader.forget(key)
         self._live_tail.drop(key)
 
     async def streams(self, tenant: str, prefix: str = "") -> AsyncIterator[StreamInfo]:
-        walk = KeyScan(self._keys.pattern(tenant, prefix))
+        walk = KeyScan(tenant, prefix)
         while not walk.is_complete:
             async with self._guard():
                 infos = await self._lister.page(walk)

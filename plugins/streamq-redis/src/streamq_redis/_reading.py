@@ -14,6 +14,7 @@ import redis.exceptions as rx
 
 from streamq.driver import Stored, StreamId, StreamInfo, encode_position, within_bounds
 
+from ._errors import is_wrong_type
 from ._naming import KeySpace
 from .requests._commands import (
     FACTS,
@@ -26,6 +27,7 @@ from .requests._commands import (
     newest_entries,
     parse_entries,
     scan,
+    scan_index,
 )
 from .requests._connection import Connection
 from .requests._connection_group import SharedConnection
@@ -107,14 +109,16 @@ class KeyScan:
     """The state of one walk.
 
     Attributes:
-        pattern: Of keys.
+        tenant: Whose streams.
+        prefix: How their names begin.
         cursor: Where the server goes on.
         connection: Whose server the cursor belongs to.
         seen: Streams that are left out from now on.
         is_complete: Whether there is no further page.
     """
 
-    pattern: bytes
+    tenant: str
+    prefix: str
     cursor: bytes = b"0"
     connection: Connection | None = None
     seen: set[StreamId] = field(default_factory=set)
@@ -156,12 +160,15 @@ class StreamLister:
         if walk.connection is not connection:
             # Another server orders its keys in another way.
             walk.connection, walk.cursor = connection, b"0"
-        (reply,) = await connection.call(scan(walk.cursor, walk.pattern))
+        (reply,) = await connection.call(self._next_page(walk))
         page = checked(reply)
         assert isinstance(page, list)
         cursor, keys = page
+        assert isinstance(keys, list)
+        if self._keys.is_indexed:
+            keys = [self._keys.key_of_member(walk.tenant, name) for name in keys[::2]]  # type: ignore[arg-type]
         found: list[StreamId] = []
-        for key in keys:  # type: ignore[union-attr]
+        for key in keys:
             stream = self._keys.stream(key)  # type: ignore[arg-type]
             if stream is not None and stream not in walk.seen:
                 walk.seen.add(stream)
@@ -174,13 +181,23 @@ class StreamLister:
             *(fact for stream in found for fact in facts(self._keys.key(stream)))
         )
         infos = [
-            self._info(stream, replies[FACTS * at : FACTS * (at + 1)])
+            self._info(stream, replies[FACTS * at : FACTS * (at + 1)], is_listed=True)
             for at, stream in enumerate(found)
         ]
         return [info for info in infos if info is not None]
 
-    def _info(self, stream: StreamId, replies: Sequence[Reply]) -> StreamInfo | None:
+    def _next_page(self, walk: KeyScan) -> Command:
+        if not self._keys.is_indexed:
+            return scan(walk.cursor, self._keys.pattern(walk.tenant, walk.prefix))
+        pattern = self._keys.members(walk.prefix)
+        return scan_index(self._keys.index(walk.tenant), walk.cursor, pattern)
+
+    def _info(
+        self, stream: StreamId, replies: Sequence[Reply], *, is_listed: bool = False
+    ) -> StreamInfo | None:
         """Build the description from the replies to ``facts``; ``None`` if there is no stream."""
+        if is_listed and is_wrong_type(replies[0]):
+            return None  # an index may have the name of a key that holds something else
         records, left, size = checked(replies[0]), checked(replies[1]), replies[2]
         assert isinstance(records, int)
         assert isinstance(left, int)

@@ -6,7 +6,7 @@ Design: docs/design/redis.md.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from streamq.driver import CredentialCall, CredentialSource, DriverSettings
 
+from ._naming import KeySpace
 from .requests._resolver import ResolvedConnection, ResolvedSSLConnection
 
 CREDENTIALS = frozenset({"username", "password"})
@@ -50,6 +51,12 @@ class RedisSettings(DriverSettings):
         default="streamq",
         description="beginning of every key, to share a database or to restrict an ACL",
     )
+    listing: Literal["scan", "index"] = Field(
+        default="scan",
+        description="how streams are listed: `scan` walks the keys of the whole database; `index` "
+        "also keeps the names of each tenant's streams in a key of the tenant, so that an ACL can "
+        "separate tenants",
+    )
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         default=5.0, description="longest time to connect and to authenticate"
     )
@@ -78,6 +85,10 @@ class RedisSettings(DriverSettings):
         return CredentialSource(
             "STREAMQ_REDIS_", CREDENTIALS, call=self.credentials, files=files, fixed=fixed
         )
+
+    def key_space(self) -> KeySpace:
+        """Return what names the keys of streams."""
+        return KeySpace(self.key_prefix, is_indexed=self.listing == "index")
 
     @field_validator("key_prefix")
     @classmethod

@@ -16,6 +16,8 @@ There are two forms of request. Each takes one round trip:
   entries can fail: those whose ids are too small. A transaction takes 10 to 20 us longer in each
   round trip than bare commands; for a batch the difference cannot be measured.
 
+If streams are listed by an index, the transaction also notes the name of the stream there.
+
 Two other forms were rejected. In a plain pipeline the server could refuse an entry for lack of
 memory and store a later one after memory was freed; nothing could fill that hole. A script needs
 permission to run scripts and a way to load them.
@@ -38,12 +40,15 @@ import redis.exceptions as rx
 from streamq.driver import BackendUnavailableError, Entry, FencedError, StreamId
 
 from ._errors import BACKEND, is_rejected_id
+from ._naming import KeySpace
 from .requests._commands import (
+    Command,
     Reply,
     add_all,
     add_if_exists,
     checked,
     expire,
+    index_name,
     last_id,
     milliseconds,
     parse_last_id,
@@ -53,6 +58,8 @@ from .requests._connection_group import SharedConnection
 
 _LONGEST_LAG_SECONDS = 30.0
 _REMEMBERED_STREAMS = 10_000
+# The hosts of writers note and drop names by their own clocks, which may differ by this much.
+_NAMES_OUTLIVE_SECONDS = 86_400
 
 
 class Appender:
@@ -60,11 +67,13 @@ class Appender:
 
     Args:
         connection: The connection for appends.
+        keys: Names of keys.
         ttl: Time to live of a stream after its last append.
     """
 
-    def __init__(self, connection: SharedConnection, ttl: timedelta) -> None:
+    def __init__(self, connection: SharedConnection, keys: KeySpace, ttl: timedelta) -> None:
         self._connection = connection
+        self._keys = keys
         seconds = ttl.total_seconds()
         # The time to live is renewed now and then, and set longer by that lag: never too short.
         self._lag = min(seconds / 8, _LONGEST_LAG_SECONDS)
@@ -95,19 +104,36 @@ class Appender:
                 await self._settle(connection, stream, key, entries, [reply])
                 return
         asked = time.monotonic()  # the server sets the time to live after this, never before
-        replies = await connection.call(*add_all(key, entries, self._ttl_ms))
+        replies = await connection.call(
+            *add_all(key, entries, self._ttl_ms, *self._naming(stream, ttl))
+        )
         done = replies[-1]
         if not isinstance(done, list):
             # EXECABORT only says that a command was refused; that command's own error says why.
             raise next(reply for reply in replies if isinstance(reply, rx.RedisError))
         self._remember(key, asked)
         await self._settle(connection, stream, key, entries, done)
+        for reply in done[len(entries) :]:
+            checked(reply)
         if ttl is not None:
             # Not inside the transaction: a stale writer, which is refused there, must not shorten
             # the life of a stream that goes on.
             (reply,) = await connection.call(expire(key, milliseconds(ttl)))
             checked(reply)
             self.forget(key)  # the next append without a time of its own sets the usual one
+
+    def _naming(self, stream: StreamId, ttl: timedelta | None) -> list[Command]:
+        """Return the commands that note the name of a stream for as long as it may live."""
+        if not self._keys.is_indexed:
+            return []
+        now = int(time.time())
+        longest = max(milliseconds(ttl) if ttl is not None else 0, self._ttl_ms) // 1000 + 1
+        return index_name(
+            self._keys.index(stream.tenant),
+            self._keys.member(stream),
+            until=now + longest + _NAMES_OUTLIVE_SECONDS,
+            now=now,
+        )
 
     async def _settle(
         self,

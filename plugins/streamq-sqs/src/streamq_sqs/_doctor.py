@@ -13,6 +13,7 @@ from typing import Any
 from streamq.driver import Finding, QueueOptions, StreamNotFoundError, StreamqError, together
 from streamq_aws import clock_finding
 
+from ._naming import QueueNames
 from ._requests import LONGEST_RETENTION, SqsRequests
 from ._settings import SqsSettings
 
@@ -39,7 +40,18 @@ class Doctor:
     async def examine(self) -> list[Finding]:
         """Examine everything, and change nothing."""
         prefix = self._settings.queue_prefix
-        await self._requests.start(prefix)
+        await self._requests.start(QueueNames(prefix, fifo=self._settings.fifo))
+        if not self._requests.may_list:
+            listing = Finding(
+                "SQS",
+                True,
+                "it answers, and does not let us list queues: no queue is examined, and `streamq "
+                "ls` and sweeps are refused",
+                "grant sqs:ListQueues, which shows the queues of every tenant, or let an operator "
+                "sweep",
+                is_warning=True,
+            )
+            return [listing, self._time_to_live(), self._visibility()]
         answer = await self._requests.some(prefix, _EXAMINED)
         return [
             Finding("SQS", True, "it answers, and lets us list queues"),

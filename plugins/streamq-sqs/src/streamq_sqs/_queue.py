@@ -77,7 +77,7 @@ class SqsQueue(ChunkQueue):
         Raises:
             StreamqError: It does not answer, or refuses the request.
         """
-        await self._requests.start(self._names.prefix)
+        await self._requests.start(self._names)
         self._readers.start()
 
     # -- the contract: docstrings are inherited ------------------------------------------------

@@ -11,16 +11,25 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamq.driver import BackendError, Entry, StreamId, StreamNotFoundError
+from streamq import load_settings
+from streamq.driver import (
+    AccessDeniedError,
+    BackendError,
+    Entry,
+    StreamId,
+    StreamNotFoundError,
+)
 from streamq_aws import AwsClients, aws_errors
 
 from ._errors import BACKEND, check_batch, is_existing_queue, is_missing_queue, is_stale_attempt_id
 from ._messages import ATTRIBUTE, MOST_AT_ONCE, HeldMessage, record_of, to_message
+from ._naming import QueueNames
 from ._settings import SqsSettings
 from ._tags import QueueTags
 
 _LONGEST_POLL_SECONDS = 20
 LONGEST_RETENTION = 1_209_600  # 14 days; a sweep ends a stream before that
+_NAME_TO_LOOK_UP = "streamq-doctor"
 _ATTEMPT_ID = "ReceiveRequestAttemptId"
 _COUNTS = (
     "ApproximateNumberOfMessages",
@@ -75,11 +84,24 @@ class SqsRequests:
         self._turns = asyncio.Semaphore(settings.max_connections)
         self._poll_turns = asyncio.Semaphore(settings.max_polls)
         self._sqs: Any = None
+        self.may_list = True
+        """Whether we may list all queues, as far as is known."""
 
-    async def start(self, prefix: str) -> None:
-        """Open the client, and check that SQS answers."""
+    async def start(self, names: QueueNames) -> None:
+        """Open the client, and check that SQS answers us.
+
+        The rights of one tenant do not include listing, which IAM cannot limit to some queues. Then
+        a queue of the configured tenant is looked up instead.
+        """
         self._sqs = await self._clients.client("sqs", poll_seconds=_LONGEST_POLL_SECONDS)
-        await self.some(prefix, 1)
+        try:
+            await self.some(names.prefix, 1)
+        except AccessDeniedError as refused:
+            try:
+                await self.url(names.queue(StreamId(load_settings().tenant, _NAME_TO_LOOK_UP)))
+            except AccessDeniedError:
+                raise refused from refused.__cause__
+            self.may_list = False
 
     async def aclose(self) -> None:
         """Close the client."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
-from streamq.driver import Entry, StreamId, StreamNotFoundError, fenced_error
+from streamq.driver import Entry, StreamId, StreamNotFoundError, batches, fenced_error
 
 from ._errors import BACKEND
 from ._lookup import KnownQueue, QueueLookup
@@ -77,7 +77,12 @@ class Appender:
         # matters, each message is a request of its own. This costs the same: streamq's records are
         # as large as one request in the bill of SQS.
         most = 1 if self._settings.fifo else MOST_AT_ONCE
-        return batches(entries, self._settings.max_message_bytes, max_entries=most)
+        return batches(
+            entries,
+            max_bytes=self._settings.max_message_bytes,
+            max_entries=most,
+            overhead_bytes=MESSAGE_OVERHEAD,
+        )
 
     async def _open_epoch(self, stream: StreamId, opening: Entry) -> KnownQueue:
         """Create the queue if there is none, and announce an epoch in its tags.
@@ -140,21 +145,3 @@ class Appender:
             return
         await self._requests.tag(known.url, life_tags(ttl_seconds))
         known.alive_at = now
-
-
-def batches(
-    entries: Sequence[Entry], max_bytes: int, *, max_entries: int = MOST_AT_ONCE
-) -> Iterator[list[Entry]]:
-    """Divide entries into requests, none larger than one message; an opening begins a new one."""
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        cost = len(entry.data) + MESSAGE_OVERHEAD
-        is_full = len(batch) == max_entries or size + cost > max_bytes
-        if batch and (is_full or entry.index == 0):
-            yield batch
-            batch, size = [], 0
-        batch.append(entry)
-        size += cost
-    if batch:
-        yield batch

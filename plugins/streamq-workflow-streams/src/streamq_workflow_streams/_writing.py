@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.update.v1 import Outcome
 
-from streamq.driver import BackendError, Entry, StreamId, StreamNotFoundError
+from streamq.driver import BackendError, Entry, StreamId, StreamNotFoundError, batches
 
 from ._errors import BACKEND, HostBusyError, refused_append
 from ._protocol import APPEND, RECORD_OVERHEAD_BYTES, binary_payload, pack
@@ -64,26 +64,17 @@ class Appender:
         """Forget that a stream's host was started, because the stream has been deleted."""
         self._started.pop(stream, None)
 
-    def _batches(self, stream: StreamId, entries: Sequence[Entry]) -> list[list[Entry]]:
+    def _batches(self, stream: StreamId, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         """Divide entries so that each batch fits into one update, before any of them is sent."""
-        limit = self._max_record_bytes
-        batches: list[list[Entry]] = []
-        room = 0
-        for entry in entries:
-            size = len(entry.data)
-            if size > limit:
-                raise BackendError(
-                    f"a record of {size} bytes is more than a workflow takes, which is {limit}",
-                    backend=BACKEND,
-                    stream=str(stream),
-                )
-            cost = size + RECORD_OVERHEAD_BYTES
-            if not batches or cost > room:
-                batches.append([])
-                room = _REQUEST_BYTES
-            batches[-1].append(entry)
-            room -= cost
-        return batches
+        largest = max((len(entry.data) for entry in entries), default=0)
+        if largest > self._max_record_bytes:
+            raise BackendError(
+                f"a record of {largest} bytes is more than a workflow takes, which is "
+                f"{self._max_record_bytes}",
+                backend=BACKEND,
+                stream=str(stream),
+            )
+        return batches(entries, max_bytes=_REQUEST_BYTES, overhead_bytes=RECORD_OVERHEAD_BYTES)
 
     async def _append(self, stream: StreamId, entries: list[Entry], ttl: timedelta) -> None:
         header = {

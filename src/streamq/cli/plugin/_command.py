@@ -84,6 +84,10 @@ def new(
       streamq plugin new acme --defaults
       streamq plugin new acme --defaults --data kind=http --data client_package=httpx
       streamq plugin new shelf --defaults --data kind=embedded --directory plugins/shelf
+      streamq plugin new acme --defaults --data 'capabilities=[replay, ordered, cross_process]'
+
+    The kind is tcp, http or embedded. Capabilities: replay, fan_out, ordered, fenced, durable,
+    cross_process, cross_host, expires, erases; the default is all that the kind can have.
     """
     names = plugin_names(name)
     target = empty_directory(directory or Path(names.distribution))
@@ -183,6 +187,7 @@ def _show(names: PluginNames, target: Path) -> None:
     steps = (
         f"cd {shlex.quote(str(target))}",
         "git init && git add --all && git commit -m 'Begin'",
+        "pip install --upgrade 'pip>=25.1'",  # earlier ones do not know --group
         "pip install -e . --group dev",
         "pytest -x",
     )

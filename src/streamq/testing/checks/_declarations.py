@@ -37,6 +37,11 @@ from ._verdicts import holds, refuses, same, same_records
 
 _SMALLEST_RECORD_BYTES = 4_096
 _TAKEOVERS = 20
+_STARVED = (
+    "the takeover starves: it compares what each append of the writer before changes, and "
+    "loses that race again and again (let its first entry compare the epoch only); or what one "
+    "process stores does not reach another"
+)
 _OTHERS = (
     "what one process stores, or the wake-up, does not reach another: it stays in memory, or "
     "depends on a connection"
@@ -324,7 +329,8 @@ class DeclarationChecks(StreamChecks):
         """Checking for a newer epoch and appending must be one step, even for two workers."""
         streams = [new_stream() for _ in range(_TAKEOVERS)]
         acknowledged: dict[StreamId, int] = {}
-        async with self._another_process(backend, "take_over", streams) as result:
+        taking_over = self._another_process(backend, "take_over", streams, cause=_STARVED)
+        async with taking_over as result:
             for stream in streams:
                 with suppress(FencedError):
                     for index in itertools.count():
@@ -338,7 +344,7 @@ class DeclarationChecks(StreamChecks):
 
     @asynccontextmanager
     async def _another_process(
-        self, backend: BackendHarness, task: str, subject: object
+        self, backend: BackendHarness, task: str, subject: object, *, cause: str = _OTHERS
     ) -> AsyncIterator[asyncio.Task[bytes]]:
         """Start a task of ``_other_process``; yields its output, available when it has ended."""
         driver, settings = backend.driver, backend.settings()
@@ -371,7 +377,7 @@ class DeclarationChecks(StreamChecks):
 
         ended = asyncio.ensure_future(result())
         try:
-            async with within(4 * self.patience, "the work of another process", cause=_OTHERS):
+            async with within(4 * self.patience, "the work of another process", cause=cause):
                 yield ended
         finally:
             if process.returncode is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamq.driver import Finding
-from streamq_redis._naming import KeySpace
 from streamq_redis._settings import RedisSettings
 from streamq_redis.requests._connection import Connection
 
@@ -45,7 +44,7 @@ async def examine(
         findings += replication(facts, is_local=is_local(address))
     findings.append(clock(facts))
     findings += encryption(settings, is_local=is_local(address))
-    findings += await permissions(connection, KeySpace(settings.key_prefix))
+    findings += await permissions(connection, settings)
     return findings
 
 

@@ -9,9 +9,10 @@ import uuid
 
 import redis.exceptions as rx
 
+from streamq import load_settings
 from streamq.driver import Entry, Finding, StreamId
 from streamq_redis._errors import aborted_because, missing_rule
-from streamq_redis._naming import KeySpace
+from streamq_redis._settings import RedisSettings
 from streamq_redis.requests._commands import (
     Command,
     Reply,
@@ -24,11 +25,12 @@ from streamq_redis.requests._commands import (
     persistence,
     remove,
     scan,
+    scan_index,
     unblock,
 )
 from streamq_redis.requests._connection import Connection
 
-_TENANT = "streamq-doctor"
+_NAME = "streamq-doctor"
 
 _EFFECTS = {
     "client|unblock": "a stream that is newly followed is read up to 0.1 s later",
@@ -40,8 +42,10 @@ _EFFECTS = {
 """The consequence of a missing permission, for commands that can be done without."""
 
 
-async def permissions(connection: Connection, keys: KeySpace) -> list[Finding]:
+async def permissions(connection: Connection, settings: RedisSettings) -> list[Finding]:
     """Return which commands the user may not run.
+
+    With an index for each tenant, keys of the configured tenant are tried: others may be forbidden.
 
     Raises:
         redis.exceptions.RedisError: The connection was lost.
@@ -50,8 +54,20 @@ async def permissions(connection: Connection, keys: KeySpace) -> list[Finding]:
     subject = "permissions"
     if connection.server.is_replica:
         return [Finding(subject, True, "not examined: a replica refuses most commands")]
-    stream = StreamId(_TENANT, str(uuid.uuid4()))
-    key = keys.key(stream)
+    keys = settings.key_space()
+    tenant = load_settings().tenant if keys.is_indexed else _NAME
+    stream = StreamId(tenant, f"{_NAME}/{uuid.uuid4()}")
+    key, index, member = keys.key(stream), keys.index(tenant), keys.member(stream)
+    listing = (
+        [
+            ("ZREM", index, member),
+            ("ZREMRANGEBYSCORE", index, "-inf", 0),
+            ("ZADD", index, "XX", 0, member),
+            scan_index(index, b"0", keys.members(stream.name)),
+        ]
+        if keys.is_indexed
+        else [scan(b"0", keys.pattern(tenant, stream.name))]
+    )
     needed: list[Command] = [
         ("PING",),
         add_if_exists(key, Entry(1, 0, b"")),
@@ -63,11 +79,12 @@ async def permissions(connection: Connection, keys: KeySpace) -> list[Finding]:
         ("XREAD", "COUNT", 1, "STREAMS", key, "0-0"),
         *facts(key)[:2],
         remove(key),
-        scan(b"0", keys.pattern(_TENANT, stream.name)),
+        *listing,
     ]
     useful = [facts(key)[2], last_id(key)[0], *persistence(), unblock(connection.server.client_id)]
     replies = await connection.call(*needed, *useful)
-    lacking = _rules(needed, replies[: len(needed)], keys)
+    pattern = keys.of_tenant(tenant) if keys.is_indexed else keys.granted
+    lacking = _rules(needed, replies[: len(needed)], pattern)
     if lacking:
         rules = " ".join(lacking)
         detail = f"the user lacks {rules}: streams cannot be written, read, listed or deleted"
@@ -79,25 +96,27 @@ async def permissions(connection: Connection, keys: KeySpace) -> list[Finding]:
     )
     if not missing:
         return [Finding(subject, True, "every command that is used is allowed")]
+    apart = "; leave them out where tenants are kept apart" if keys.is_indexed else ""
     effects = [f"{rule}: {_EFFECTS[rule[1:]]}" for rule in missing]
     return [
         Finding(
             subject,
             True,
             "not allowed, and not needed: " + "; ".join(effects),
-            f"run: ACL SETUSER NAME {' '.join(missing)}; some services refuse them to everybody",
+            f"run: ACL SETUSER NAME {' '.join(missing)}; some services refuse them to everybody"
+            + apart,
             is_warning=True,
         )
     ]
 
 
-def _rules(commands: list[Command], replies: list[Reply], keys: KeySpace) -> list[str]:
+def _rules(commands: list[Command], replies: list[Reply], pattern: str) -> list[str]:
     """Return the rules that would allow the commands that were refused, each once."""
     found: dict[str, None] = {}
     for command, answer in zip(commands, replies, strict=True):
         reply = aborted_because(answer) if isinstance(answer, rx.ResponseError) else answer
         if isinstance(reply, rx.NoPermissionError):
-            found[missing_rule(reply, keys.all)] = None
+            found[missing_rule(reply, pattern)] = None
         elif isinstance(reply, rx.ResponseError) and "unknown command" in str(reply):
             found[f"+{str(command[0]).lower()}"] = None
     return list(found)

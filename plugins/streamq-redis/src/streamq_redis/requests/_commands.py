@@ -36,8 +36,8 @@ def add_if_exists(key: bytes, entry: Entry) -> Command:
     return ("XADD", key, "NOMKSTREAM", number, _FIELD, entry.data)
 
 
-def add_all(key: bytes, entries: Sequence[Entry], ttl_ms: int) -> list[Command]:
-    """Add entries and set the time to live, as one transaction.
+def add_all(key: bytes, entries: Sequence[Entry], ttl_ms: int, *also: Command) -> list[Command]:
+    """Add entries and set the time to live, as one transaction, perhaps with more commands.
 
     The last reply is the list of the transaction's own replies, or an error.
     """
@@ -45,7 +45,16 @@ def add_all(key: bytes, entries: Sequence[Entry], ttl_ms: int) -> list[Command]:
         ("MULTI",),
         *[add(key, entry) for entry in entries],
         expire(key, ttl_ms),
+        *also,
         ("EXEC",),
+    ]
+
+
+def index_name(index: bytes, member: bytes, until: int, now: int) -> list[Command]:
+    """Note the name of a stream until a time, in seconds, and drop names whose time is over."""
+    return [
+        ("ZADD", index, until, member),
+        ("ZREMRANGEBYSCORE", index, "-inf", now),
     ]
 
 
@@ -57,6 +66,11 @@ def expire(key: bytes, ttl_ms: int) -> Command:
 def remove(key: bytes) -> Command:
     """Remove a stream."""
     return ("UNLINK", key)
+
+
+def remove_indexed(key: bytes, index: bytes, member: bytes) -> list[Command]:
+    """Remove a stream and its name, as one transaction."""
+    return [("MULTI",), remove(key), ("ZREM", index, member), ("EXEC",)]
 
 
 def milliseconds(ttl: timedelta) -> int:
@@ -105,6 +119,11 @@ def last_id(key: bytes) -> list[Command]:
 def scan(cursor: bytes, pattern: bytes) -> Command:
     """Return a page of the keys that hold streams, and the cursor of the next page."""
     return ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT, "TYPE", "stream")
+
+
+def scan_index(index: bytes, cursor: bytes, pattern: bytes) -> Command:
+    """Return a page of an index, each name with its time, and the cursor of the next page."""
+    return ("ZSCAN", index, cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
 
 
 def greet() -> Command:
