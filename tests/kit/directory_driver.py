@@ -111,6 +111,7 @@ class DirectoryQueue(sd.ChunkQueue):
             expires = time.time() + (ttl or self._options.ttl).total_seconds()
             head = _Head(stream.full_name, head.life if head else time.time_ns(), *newest, expires)
             _put(folder / "head", json.dumps(head).encode())
+        await asyncio.sleep(0)  # readers in this process run
 
     def _look(self, stream: sd.StreamId, after: str, chosen: slice, room: float) -> list[sd.Stored]:
         folder = self._folder(stream)

@@ -103,7 +103,7 @@ def suite(queue):
 
     class Harness(BackendHarness):
         driver = Driver
-        check_seconds = 1.0
+        check_seconds = 20.0
 
         def settings(self):
             return MemorySettings(store=str(self.directory))

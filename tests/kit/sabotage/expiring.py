@@ -19,12 +19,11 @@ class NeverExpires(SoundQueue):
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it append_of_nothing_has_no_effect
-        expired_stream_begins_anew_for_connections_that_know_it
-        expired_stream_is_gone_by_every_path
+        expired_stream_begins_anew_for_connections_that_know_it expired_stream_is_gone_by_every_path
         last_append_sets_the_ttl_whichever_connection_makes_it
         repeat_without_a_ttl_sets_the_usual_one repeated_append_sets_the_shorter_ttl_again
         sealed_stream_expires_by_its_own_ttl stream_expires_after_its_ttl
-        sweep_removes_expired_streams_only
+        sweep_leaves_nothing_of_several_large_streams sweep_removes_expired_streams_only
     """)
 
     async def store(
@@ -72,11 +71,10 @@ class IgnoresTtlOfAppend(SoundQueue):
 
     caught_by = checks("""
         append_can_shorten_the_ttl_and_the_next_one_restores_it
-        expired_stream_begins_anew_for_connections_that_know_it
-        expired_stream_is_gone_by_every_path
+        expired_stream_begins_anew_for_connections_that_know_it expired_stream_is_gone_by_every_path
         last_append_sets_the_ttl_whichever_connection_makes_it
         repeat_without_a_ttl_sets_the_usual_one repeated_append_sets_the_shorter_ttl_again
-        sealed_stream_expires_by_its_own_ttl
+        sealed_stream_expires_by_its_own_ttl sweep_leaves_nothing_of_several_large_streams
     """)
 
     async def store(

@@ -143,7 +143,8 @@ class RaisesKeyError(SoundQueue):
         describe_of_a_missing_stream_raises errors_of_the_backend_are_errors_of_streamq
         expired_stream_is_gone_by_every_path reader_of_a_deleted_stream_gets_an_error
         repeated_append_sets_the_shorter_ttl_again sealed_stream_expires_by_its_own_ttl
-        stream_expires_after_its_ttl sweep_removes_expired_streams_only
+        stream_expires_after_its_ttl sweep_leaves_nothing_of_several_large_streams
+        sweep_removes_expired_streams_only
         what_another_connection_has_deleted_is_gone_for_every_call
     """)
 
@@ -167,7 +168,7 @@ class TakesMissingForUnavailable(SoundQueue):
         describe_of_a_missing_stream_raises expired_stream_is_gone_by_every_path
         reader_of_a_deleted_stream_gets_an_error repeated_append_sets_the_shorter_ttl_again
         sealed_stream_expires_by_its_own_ttl stream_expires_after_its_ttl
-        sweep_removes_expired_streams_only
+        sweep_leaves_nothing_of_several_large_streams sweep_removes_expired_streams_only
         what_another_connection_has_deleted_is_gone_for_every_call
     """)
 

@@ -413,8 +413,8 @@ class ForgetsTheSeal(SoundQueue):
         ending_is_stored_in_one_record_with_the_last_chunk
         ending_whose_acknowledgement_is_lost_is_delivered_once
         every_ending_ends_live_and_late_readers
-        expired_stream_begins_anew_for_connections_that_know_it
-        expired_stream_is_gone_by_every_path full_buffer_blocks_refuses_or_drops_as_configured
+        expired_stream_begins_anew_for_connections_that_know_it expired_stream_is_gone_by_every_path
+        full_buffer_blocks_refuses_or_drops_as_configured
         gap_is_one_event_for_readers_that_ask_for_it
         joining_a_live_stream_at_any_moment_gives_all_of_it
         joining_at_the_tail_after_the_end_gives_the_ending
@@ -443,8 +443,9 @@ class ForgetsTheSeal(SoundQueue):
         stale_attempt_cannot_end_the_stream status_reports_offset_attempt_and_seal
         stream_goes_on_after_the_server_hung stream_is_delivered_once_through_dropped_connections
         stream_is_delivered_once_when_every_other_append stream_without_chunks_ends_as_well
-        ten_live_readers_each_get_everything two_writers_cannot_hold_one_epoch
-        writer_can_be_cancelled_at_any_await writer_that_waits_for_room_can_be_cancelled
+        sweep_leaves_nothing_of_several_large_streams ten_live_readers_each_get_everything
+        two_writers_cannot_hold_one_epoch writer_can_be_cancelled_at_any_await
+        writer_that_waits_for_room_can_be_cancelled
     """)
 
     # Every reader waits for an ending that never comes.

@@ -118,8 +118,15 @@ def _statements(node: cst.CSTNode) -> Sequence[cst.BaseStatement]:
     return [
         each
         for each in (node.body if isinstance(node, cst.IndentedBlock) else ())
-        if isinstance(each, cst.BaseStatement)
+        if isinstance(each, cst.BaseStatement) and not _is_text(each)
     ]
+
+
+def _is_text(statement: cst.BaseStatement) -> bool:
+    small = _only(statement)
+    return isinstance(small, cst.Expr) and isinstance(
+        small.value, cst.SimpleString | cst.ConcatenatedString
+    )
 
 
 def _may_swap(first: cst.CSTNode, second: cst.CSTNode) -> bool:
