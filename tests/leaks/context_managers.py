@@ -184,6 +184,7 @@ ELSEWHERE: dict[str, str] = {
     "streamq.gateway._questions.Questions.ask": "holds a turn, which is given back at once",
     "streamq.gateway._authority.Authority": "Gateway.running",
     "streamq.gateway._revocations.Revocations": "Gateway.running",
+    "streamq.gateway._hubs.Hubs": "Gateway.running",
     # Keys of issuers: tests/access ends their requests.
     "streamq.access._keys.FileKeys": "has no resource",
     "streamq.access._keys.FixedKeys": "has no resource",

@@ -91,11 +91,7 @@ class Gateway:
         quotas = self.quotas
         self._catch_up = CatchUp(self._queues.open_for_the_past, options, Pacer(), quotas)
         self._hubs = Hubs(
-            settings,
-            options,
-            self.failures,
-            forget_pages=self._catch_up.cache.forget,
-            own=self.own,
+            options, self.failures, forget_pages=self._catch_up.cache.forget, own=self.own
         )
         self._gate = Gate()
         self.authority = authority or Authority(settings)
@@ -293,7 +289,7 @@ class Gateway:
                     if hub.is_outdated:
                         self._hubs.forget(hub)
                         hub = None
-                hub = hub or self._hubs.new(queue, stream, place)
+                hub = hub or self._hubs.new(queue, stream, place, self.settings)
                 if not isinstance(after, EventPlace):
                     begin = hub.named_place(latest)
             # Without an await from here on, so that the hub cannot be closed meanwhile.

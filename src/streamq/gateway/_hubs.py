@@ -25,7 +25,6 @@ class Hubs:
     """The hubs of one gateway.
 
     Args:
-        settings: How streams are read.
         options: How long a hub lingers, and how much it keeps in memory.
         failures: Logs why streams cannot be read.
         forget_pages: Drops the pages that were read for a hub.
@@ -34,14 +33,12 @@ class Hubs:
 
     def __init__(
         self,
-        settings: Settings,
         options: GatewayOptions,
         failures: FailureLog,
         *,
         forget_pages: Callable[[Hub], None],
         own: Callable[[asyncio.Task[Any]], None],
     ) -> None:
-        self._settings = settings
         self._options = options
         self._failures = failures
         self._forget_pages = forget_pages
@@ -68,10 +65,9 @@ class Hubs:
         hub = self._hubs.get(stream)
         return None if hub is None or hub.failure is not None else hub
 
-    def new(self, queue: ChunkQueue, stream: StreamId, place: Place) -> Hub:
+    def new(self, queue: ChunkQueue, stream: StreamId, place: Place, settings: Settings) -> Hub:
         """Return a hub that reads nothing yet; :meth:`join` keeps it."""
-        settings, options = self._settings, self._options
-        return Hub(queue, stream, place, settings, options, self._failures, self._rings)
+        return Hub(queue, stream, place, settings, self._options, self._failures, self._rings)
 
     def join(self, hub: Hub) -> None:
         """Add a client to a hub."""
