@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+from functools import partial
 from typing import Any
 
 import pytest
 from tests.kit.mailbox_driver import MailboxQueue, Post
 from tests.kit.modest_driver import ModestQueue
 
-from streamq import Chunk, Event, Reset, Seal, TrimmedError, open_reader, open_writer
+from streamq import Chunk, Event, FencedError, Reset, Seal, TrimmedError, open_reader, open_writer
 from streamq.driver import START, StreamId
 from streamq.testing import run_in_virtual_time
 
@@ -183,3 +185,40 @@ def test_cursor_names_a_bounded_number_of_early_records() -> None:
             assert 100 < reader.statistics().records < 1_000
 
     run_in_virtual_time(run)
+
+
+class Given(random.Random):
+    """Gives in an order that is given."""
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order = order
+
+    def sample(self, population: Any, k: int, *, counts: object = None) -> list[Any]:
+        return [population[each] for each in self.order if each < len(population)]
+
+
+@pytest.mark.parametrize("chunks_of_stale", [0, 1])
+def test_seal_of_a_stale_attempt_ends_nothing_in_whatever_order_it_comes(
+    chunks_of_stale: int,
+) -> None:
+    """It may come before the newer opening, which was stored before it."""
+
+    async def run(order: tuple[int, ...]) -> list[str]:
+        queue = ModestQueue(Post())
+        queue.dice = Given(order)
+        stale = await open_writer("a", queue=queue, epoch=10)
+        for _ in range(chunks_of_stale):
+            await stale.send_chunk("old")
+            await stale.flush()
+        async with open_writer("a", queue=queue, epoch=20) as writer:
+            with pytest.raises(FencedError):
+                await stale.finish()
+            await writer.send_chunk("new")
+            await writer.flush()
+        await stale.aclose()
+        async with open_reader("a", queue=queue, idle_seconds=SECONDS) as reader:
+            return await reader.collect()
+
+    for order in itertools.permutations(range(5 + chunks_of_stale)):
+        assert run_in_virtual_time(partial(run, order)) == ["new"], order

@@ -31,6 +31,7 @@ from streamq.records._values import PLAIN, Serializer, T
 from streamq.records._wire import Record
 
 from ._cursor import Cursor
+from ._disorder import Disorder
 from ._endings import raise_for_seal
 from ._read_ahead import ReadAhead
 from ._repeats import Repeats
@@ -102,7 +103,7 @@ class StreamReader(Generic[T, GapT]):
             serializer=serializer,
         )
         self._repeats = Repeats(queue, stream, self._sequencer)
-        self._hole_until: float | None = None
+        self._disorder = Disorder(queue, stream, self._sequencer, retry, self._clock)
         self._failure: StreamqError | None = None
         self._records = 0
 
@@ -278,11 +279,12 @@ class StreamReader(Generic[T, GapT]):
             if self.is_spent:
                 await asyncio.sleep(max_wait)
                 return False
-        if (pause := self._pause()) > 0:
+        if (pause := self._disorder.pause()) > 0:
             await asyncio.sleep(min(max_wait, pause, _PAUSE_SECONDS))
             return False
         found = await self._read(max_wait)
         records = await self._decode(found)
+        await self._disorder.judge_seals(records)
         self._check_open()
         if not found:
             await self._check_existence()
@@ -320,20 +322,6 @@ class StreamReader(Generic[T, GapT]):
         if failure is not None and not self._ahead.pending:
             raise failure
         return True
-
-    def _pause(self) -> float:
-        """Return how many seconds to pause, because a missing record may be hidden from us.
-
-        Records taken by a reader that died stay hidden for a time-out. When half of the room for
-        records after them is used, reading pauses that long before they can count as lost.
-        """
-        if not self._sequencer.is_half_full:
-            self._hole_until = None
-            return 0.0
-        now = self._clock()
-        if self._hole_until is None:
-            self._hole_until = now + self._queue.hidden_seconds
-        return self._hole_until - now
 
     async def _commit(self) -> None:
         """Acknowledge the events delivered, or those before the cursor that the reader began at.

@@ -65,6 +65,8 @@ class Sequencer:
         self._reorder_bytes = reorder_bytes
         self._reorder_records = reorder_records
         self._serializer = serializer
+        self.newest_epoch = 0
+        """The newest epoch that the backend has named; a seal of an older one does not count."""
         self._early: dict[tuple[int, int], Record] = {}
         self._early_bytes = 0
         self._parts: list[bytes] = []  # of the chunk after ``offset``
@@ -83,6 +85,11 @@ class Sequencer:
         A reader that continues later has to read them again.
         """
         return bool(self._parts or self._early)
+
+    @property
+    def holds_seal(self) -> bool:
+        """Whether a seal is held back."""
+        return any(record.seal is not None for record in self._early.values())
 
     @property
     def held_bytes(self) -> int:
@@ -205,7 +212,10 @@ class Sequencer:
             events.append(chunk)
         self.next_seq = record.seq + len(record.chunks)
         self.offset, self.event_epoch = record.last_offset, record.epoch
-        if record.seal is not None:
+        if record.seal is not None and record.epoch < self.newest_epoch:
+            self.stale_records += 1
+            self.offset -= 1  # the seal takes none
+        elif record.seal is not None:
             body = record.seal
             self.sealed_by = body.producer
             self.seal = Seal(
