@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from streamq import BackendUnavailableError, QuotaError, Settings, load_settings, open_writer
+from streamq import (
+    BackendUnavailableError,
+    QuotaError,
+    Settings,
+    StreamId,
+    load_settings,
+    open_writer,
+)
 from streamq.driver import ChunkQueue, QueueOptions
 from streamq.memory import MemoryDriver, MemorySettings
 from streamq.quotas import Throttle
@@ -34,7 +41,7 @@ def limited(tmp_path: Path) -> Limited:
 
     def limited(text: str) -> Settings:
         path = tmp_path / f"{uuid.uuid4().hex}.toml"
-        path.write_text(f"[tenants.{tenant}]\n{text}\n")
+        path.write_text(f"[tenants.{tenant}]\n{text.format(tenant=tenant)}\n")
         return load_settings(tenant=tenant, quotas=path, retry_seconds=0.05)
 
     return limited
@@ -108,6 +115,45 @@ async def test_writers_of_a_tenant_share_its_rate(queue: ChunkQueue, limited: Li
         async with open_writer(name, queue=queue, settings=settings) as writer:
             await writer.send_chunk("x" * 50_000)
     assert time.monotonic() - begun >= 0.2
+
+
+async def left(queue: ChunkQueue, stream: StreamId) -> float:
+    """Return how many seconds a stream is still kept."""
+    found = (await queue.describe(stream)).expires_in
+    assert found is not None
+    return found.total_seconds()
+
+
+KEPT = """kept_seconds = 100
+
+[tenants.{tenant}.kept_below]
+"chat-7/" = 50
+"chat-7/brief" = 20
+"long/" = 100_000_000
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("a", 100), ("chat-70", 100), ("chat-7/a", 50), ("chat-7/brief/a", 20)]
+)
+async def test_a_stream_is_kept_as_long_as_its_quota(
+    queue: ChunkQueue, limited: Limited, name: str, most: int
+) -> None:
+    """From its opening on, with each append and after its end, and however long others are kept."""
+    settings = limited(KEPT)
+    stream = StreamId(settings.tenant, name)
+    async with open_writer(name, queue=queue, settings=settings) as writer:
+        assert most - 15 < await left(queue, stream) <= most
+        await writer.send_chunk("text")
+        await writer.flush()
+        assert most - 15 < await left(queue, stream) <= most
+    assert most - 15 < await left(queue, stream) <= most
+
+
+async def test_a_quota_makes_nothing_last_longer(queue: ChunkQueue, limited: Limited) -> None:
+    settings = limited(KEPT)
+    async with open_writer("long/a", queue=queue, settings=settings):
+        assert await left(queue, StreamId(settings.tenant, "long/a")) <= 300
 
 
 def test_a_throttle_is_held_on_average() -> None:

@@ -142,6 +142,14 @@ def open_writer(
         if (owner := current_owner.get()) is not None:
             await owner.opens(identity)
         quota = WriterQuota.take(identity, chosen)
+        options = WriterOptions.from_settings(
+            chosen,
+            on_full=on_full,
+            serializer=serializer,
+            codec=codec,
+            seals_failures=seals_failures,
+            quota=quota,
+        )
         with contextlib.ExitStack() as held:
             held.callback(quota.release)
             async with _using(queue, chosen) as (used, on_close):
@@ -149,20 +157,12 @@ def open_writer(
                 retry = retry_policy(chosen, used, identity)
                 max_record_bytes = _record_bytes(used, codec)
                 beginning = await take_over(
-                    used, identity, opening, retry, is_by_clock=epoch is None
+                    used, identity, opening, retry, is_by_clock=epoch is None, ttl=options.ttl
                 )
                 number = beginning.progress.epoch
                 durable = None
                 if on_retry is OnRetry.REPLAY:
                     durable = await durable_fingerprints(used, identity, number, retry, codec)
-                options = WriterOptions.from_settings(
-                    chosen,
-                    on_full=on_full,
-                    serializer=serializer,
-                    codec=codec,
-                    seals_failures=seals_failures,
-                    quota=quota,
-                )
                 outbox = Outbox(
                     beginning.progress,
                     stream=identity,

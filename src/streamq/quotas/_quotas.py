@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -50,11 +51,22 @@ class TenantQuota(Quota):
         written_bytes_per_second: Bytes stored in one second, on average; more is delayed, so that
             buffers fill and ``send_chunk`` waits.
         attempt_bytes: Bytes of chunks that one writer accepts in all.
+        kept_seconds: How long a stream is kept after its last append, and after its end.
+        kept_below: The same for streams whose names begin with a text, by this text; the longest
+            one counts. All streams of a workflow begin with its id and a slash.
     """
 
     writers: Count | None = None
     written_bytes_per_second: Count | None = None
     attempt_bytes: Count | None = None
+    kept_seconds: Count | None = None
+    kept_below: dict[str, Count] = {}
+
+    def kept(self, name: str) -> timedelta | None:
+        """Return how long a stream of this name is kept at most; ``None`` for no bound."""
+        fitting = [prefix for prefix in self.kept_below if name.startswith(prefix)]
+        seconds = self.kept_below[max(fitting, key=len)] if fitting else self.kept_seconds
+        return None if seconds is None else timedelta(seconds=seconds)
 
 
 class Quotas(BaseModel):

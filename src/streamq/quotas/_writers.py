@@ -47,6 +47,8 @@ class WriterQuota:
     def __init__(self, stream: StreamId, quota: TenantQuota) -> None:
         self.attempt_bytes = quota.attempt_bytes
         """Most bytes of chunks that the writer may accept; ``None`` for no bound."""
+        self.kept = quota.kept(stream.name)
+        """How long the stream may be kept; ``None`` for no bound."""
         self._stream = stream
         self._is_held = True
         with _lock:

@@ -37,6 +37,7 @@ class Sender:
         retry: How appends are retried, and how long one call may take.
         codec: Encrypts or compresses each record, if set.
         fence: Detects a newer attempt, on a backend that does not refuse appends of an older one.
+        ttl: Time to live that other appends request; ``None`` for the backend's usual one.
         sealed_ttl: Time to live that the append of the seal requests.
         quota: Delays appends that are more than the tenant's quota permits; released at the end.
     """
@@ -50,6 +51,7 @@ class Sender:
         retry: RetryPolicy,
         codec: Codec | None,
         fence: Fence | None,
+        ttl: timedelta | None,
         sealed_ttl: timedelta | None,
         quota: WriterQuota | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class Sender:
         self._retry = retry
         self._codec = codec
         self._fence = fence
+        self._ttl = ttl
         self._sealed_ttl = sealed_ttl
         self._quota = quota
         self._is_closing = False
@@ -192,7 +195,7 @@ class Sender:
             return self._outbox.pack()
 
     async def _send(self, batch: Batch) -> None:
-        ttl = self._sealed_ttl if batch.seals else None
+        ttl = self._sealed_ttl if batch.seals else self._ttl
         entries = await self._entries(batch)
         if self._quota is not None:
             await self._quota.admit(sum(len(entry.data) for entry in entries))

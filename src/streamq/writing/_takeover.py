@@ -6,8 +6,9 @@ Design: docs/design/attempts.md.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TypeAlias
 
 from streamq._errors import (
@@ -29,7 +30,8 @@ from streamq.records._wire import MAX_EPOCH, Record
 
 from ._epochs import clock_epoch, clock_hint
 
-MakeEntry: TypeAlias = Callable[[int], Entry]
+Store: TypeAlias = Callable[[int], Awaitable[Entry]]
+"""Stores the record that opens the attempt, given the newest epoch; returns it."""
 _CLOCK_TRIES = 5
 
 
@@ -53,8 +55,9 @@ async def take_over(
     retry: RetryPolicy,
     *,
     is_by_clock: bool = False,
+    ttl: timedelta | None = None,
 ) -> Beginning:
-    """Store the record that opens an attempt; return where the attempt begins.
+    """Store the record that opens an attempt, with a time to live; return where it begins.
 
     With ``is_by_clock`` nothing but the clock has made the epoch of ``opening``. It is then raised
     above every epoch of the stream, since another host's clock may be ahead: the attempt that opens
@@ -80,7 +83,7 @@ async def take_over(
             backend=queue.backend,
         )
     for _ in range(_CLOCK_TRIES if is_by_clock else 1):
-        beginning = await _try(queue, stream, opening, retry, is_by_clock=is_by_clock)
+        beginning = await _try(queue, stream, opening, retry, is_by_clock=is_by_clock, ttl=ttl)
         if beginning is not None:
             return beginning
     raise FencedError(
@@ -92,25 +95,34 @@ async def take_over(
 
 
 async def _try(
-    queue: ChunkQueue, stream: StreamId, opening: Record, retry: RetryPolicy, *, is_by_clock: bool
+    queue: ChunkQueue,
+    stream: StreamId,
+    opening: Record,
+    retry: RetryPolicy,
+    *,
+    is_by_clock: bool,
+    ttl: timedelta | None,
 ) -> Beginning | None:
     """Try once; return ``None`` if another writer has stored the same epoch, and a next may do."""
     capabilities = queue.capabilities
 
-    def entry(newest: int) -> Entry:
-        """Return the record to store, given the newest epoch of the stream."""
+    async def store(newest: int) -> Entry:
+        """Store the record, given the newest epoch of the stream; return it."""
         opened = opening
         if is_by_clock and newest < MAX_EPOCH:
             opened = replace(opening, epoch=clock_epoch(newest))
-        if newest > opened.epoch:
+        is_taken = newest == opened.epoch and not capabilities.replay
+        if newest > opened.epoch or is_taken:
             raise _superseded(opened.epoch, newest, queue, stream, clock_hint(newest))
-        return Entry(opened.epoch, 0, opened.encode())
+        mine = Entry(opened.epoch, 0, opened.encode())
+        await retry.run(lambda: calling.append(queue, stream, [mine], ttl=ttl))
+        return mine
 
     if not capabilities.replay:
-        return await _without_replay(queue, stream, entry, opening.restarts, retry)
+        return await _without_replay(queue, stream, store, opening.restarts, retry)
     take = _with_fence if capabilities.fenced else _with_order
     try:
-        state, won, mine = await take(queue, stream, entry, retry)
+        state, won, mine = await take(queue, stream, store, retry)
     except FencedError:
         if is_by_clock:
             return None
@@ -131,7 +143,7 @@ async def _try(
 
 
 async def _without_replay(
-    queue: ChunkQueue, stream: StreamId, entry: MakeEntry, restarts: bool, retry: RetryPolicy
+    queue: ChunkQueue, stream: StreamId, store: Store, restarts: bool, retry: RetryPolicy
 ) -> Beginning:
     """Start over without knowing what was delivered before; only the stream's reader knows."""
     if not restarts:
@@ -148,10 +160,7 @@ async def _without_replay(
     earlier, attempts = await newest_epoch(), 0
     with contextlib.suppress(StreamNotFoundError):
         attempts = (await retry.run(lambda: calling.describe(queue, stream))).attempts or 0
-    mine = entry(earlier)
-    if earlier == mine.epoch:
-        raise _superseded(mine.epoch, earlier, queue, stream)
-    await retry.run(lambda: calling.append(queue, stream, [mine]))
+    mine = await store(earlier)
     newest = await newest_epoch()
     if newest < mine.epoch:
         raise breach(
@@ -178,7 +187,7 @@ def _superseded(
 
 
 async def _with_fence(
-    queue: ChunkQueue, stream: StreamId, entry: MakeEntry, retry: RetryPolicy
+    queue: ChunkQueue, stream: StreamId, store: Store, retry: RetryPolicy
 ) -> tuple[Sequencer, bytes | None, Entry]:
     # Nothing is appended to a sealed stream: another OPEN would renew its time to live.
     newest, is_new = 0, True
@@ -186,21 +195,19 @@ async def _with_fence(
         state = (await read_tail(queue, stream, retry)).state
         _refuse_sealed(state, queue, stream)
         newest, is_new = state.epoch, False
-    mine = entry(newest)
-    await retry.run(lambda: calling.append(queue, stream, [mine]))
+    mine = await store(newest)
     tail = await read_tail(queue, stream, retry, is_new=is_new)
     _refuse_sealed(tail.state, queue, stream)
     return tail.state, tail.opening, mine
 
 
 async def _with_order(
-    queue: ChunkQueue, stream: StreamId, entry: MakeEntry, retry: RetryPolicy
+    queue: ChunkQueue, stream: StreamId, store: Store, retry: RetryPolicy
 ) -> tuple[Sequencer, bytes | None, Entry]:
     fold = Fold(queue, stream, retry)
     await fold.advance()
     _refuse_sealed(fold.state, queue, stream)
-    mine = entry(fold.state.epoch)
-    await retry.run(lambda: calling.append(queue, stream, [mine]))
+    mine = await store(fold.state.epoch)
     if not await fold.advance(until=mine.data):
         raise BackendError(
             f"backend {queue.backend!r} has acknowledged the record that opens epoch "

@@ -94,6 +94,7 @@ class StreamWriter(Generic[TContra]):
             retry=retry,
             codec=options.codec,
             fence=fence,
+            ttl=options.ttl,
             sealed_ttl=options.sealed_ttl,
             quota=options.quota,
         )

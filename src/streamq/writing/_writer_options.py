@@ -26,6 +26,8 @@ class WriterOptions:
         buffer_bytes: Most bytes accepted and not yet acknowledged or, with ``holds_back``, held
             back.
         holds_back: Keep every chunk until the stream is sealed END (batch mode).
+        ttl: How long the backend keeps the stream after an append; ``None`` for its usual time to
+            live.
         sealed_ttl: How long the backend keeps the stream once it is sealed; ``None`` for its usual
             time to live.
         on_full: What ``send_chunk`` does while the buffer has no room.
@@ -44,6 +46,7 @@ class WriterOptions:
     max_chunk_bytes: int
     buffer_bytes: int
     holds_back: bool = False
+    ttl: timedelta | None = None
     sealed_ttl: timedelta | None = None
     on_full: OnFull = OnFull.BLOCK
     serializer: Serializer[Any] = PLAIN
@@ -69,12 +72,15 @@ class WriterOptions:
 
         A writer that discards its chunks holds none of them back.
         """
+        kept = None if quota is None else quota.kept
+        ttl = kept if kept is not None and kept < settings.ttl else None
         holds_back = settings.mode == "batch" and not discards
         return cls(
             max_chunk_bytes=settings.max_chunk_bytes,
             buffer_bytes=settings.batch_bytes if holds_back else settings.buffer_bytes,
             holds_back=holds_back,
-            sealed_ttl=settings.sealed_ttl,
+            ttl=ttl,
+            sealed_ttl=settings.sealed_ttl if ttl is None else min(settings.sealed_ttl, ttl),
             on_full=on_full,
             serializer=serializer,
             codec=codec,
