@@ -298,9 +298,9 @@ class ChunkQueue(abc.ABC):
             entries: In order; a call with none has no effect. streamq itself keeps each at or below
                 ``capabilities.max_record_bytes``.
             ttl: Time to live from now, by default ``QueueOptions.ttl``. streamq passes a shorter
-                one with the record that ends the stream, and with every one of a tenant whose
-                streams are kept for less time. A repeat sets it again; an append that is
-                refused does not shorten it.
+                one with the record that ends the stream. With a quota of the tenant it passes one
+                with each append. A repeat sets it again; an append that is refused does not
+                shorten it.
 
         Raises:
             FencedError: A newer epoch has been opened; nothing was added after that.

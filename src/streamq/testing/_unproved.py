@@ -25,6 +25,7 @@ UNPROVED: dict[tuple[str, str], str] = {
         "a recommendation: which epochs a driver knows is its own matter"
     ),
     ("ChunkQueue.append", "streamq repeats it with the same entries"): _CORE,
+    ("ChunkQueue.append", "With a quota of the tenant it passes one"): _CORE,
     ("ChunkQueue.append", "streamq itself keeps each at or below"): _CORE,
     ("ChunkQueue.append", "It stops adding records when an append has reached"): _CORE,
     ("ChunkQueue.append", "Which stream."): _REFERENCE,
