@@ -319,7 +319,7 @@ async def test_a_tenant_cannot_have_the_name(settings: Settings, queue: WatchedQ
     with pytest.raises(ConfigurationError):
         await revoke_subject("ada", tenant=SYSTEM_TENANT, settings=settings)
     with pytest.raises(ConfigurationError, match="reserved"):
-        await erase_streams(tenant=SYSTEM_TENANT, queue=queue)
+        await erase_streams(every=True, tenant=SYSTEM_TENANT, queue=queue)
     trusting = load_settings(backend="memory", gateway_trust_tenants=True)
     app = create_app(queue, trusting)
     async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
