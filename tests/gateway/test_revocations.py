@@ -408,7 +408,7 @@ async def test_without_replay_tokens_work_and_are_not_revoked(queue: WatchedQueu
 
 
 async def test_without_tokens_there_is_nothing_to_revoke(queue: WatchedQueue) -> None:
-    """And everybody may do everything, so that the answer has to say what is missing."""
+    """And everybody may read all, so that the answer has to say what is missing."""
     app = create_app(queue, load_settings(backend="memory"))
     async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
         answer = await client.post("/revocations", json={"jti": "x"})
