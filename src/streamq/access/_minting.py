@@ -25,6 +25,7 @@ from ._rights import Action, Permission, StreamMatch
 from ._verifying import MOST_SECONDS
 
 DEFAULT_LIFETIME = timedelta(minutes=15)
+"""How long a token is valid unless the call says otherwise."""
 
 
 def mint_token(

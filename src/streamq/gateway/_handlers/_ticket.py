@@ -11,10 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq.access import Action, Rights
-from streamq.gateway._authority import visible_stream
+from streamq.gateway._authority import check_visible
 from streamq.gateway._error_responses import HEADERS, BadRequestError, MissingTokenError
 from streamq.gateway._loops import gateway_of
 
@@ -26,8 +25,7 @@ async def send_ticket(request: Request, asked: StreamId, rights: Rights) -> Resp
         raise HTTPException(404)
     if rights.subject is None:
         raise MissingTokenError("a ticket needs a token in the header Authorization")
-    if visible_stream(rights, Action.READ, asked) != asked:
-        raise StreamNotFoundError(f"there is no stream {asked}", stream=str(asked))
+    check_visible(rights, Action.READ, asked)
     try:
         ticket, seconds = office.issue(rights, asked)
     except ValueError as exc:
