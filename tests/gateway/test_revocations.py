@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,10 +35,10 @@ from streamq.access._revocation_log import RevocationLog
 from streamq.access._revocations import Revocation, RevokedTokens, token_key
 from streamq.driver import Entry
 from streamq.gateway import GatewayServer, create_app, serve
-from streamq.testing import FaultProxy, FaultyQueue
+from streamq.testing import Block, FaultProxy, FaultyQueue, Pass
 from streamq_redis.embedded import EmbeddedRedis
 
-from .served import WatchedQueue
+from .served import WatchedQueue, eventually
 
 _SECRET = new_secret()
 _LIMIT = 20.0
@@ -272,6 +273,80 @@ async def test_a_replica_that_is_cut_off_refuses_and_says_so(
         await one.becomes(401, token)
         assert await one.status(other) == 200
         assert (await one.client.get("/readyz")).status_code == 200
+
+
+async def opened(app: Any, stack: AsyncExitStack) -> httpx.AsyncClient:
+    server = await stack.enter_async_context(serve(app))
+    client = httpx.AsyncClient(base_url=server.url, timeout=_LIMIT)
+    return await stack.enter_async_context(client)
+
+
+async def last_event(client: httpx.AsyncClient, token: str) -> tuple[str, str]:
+    """Read the stream ``a`` until the connection ends; return the last event."""
+    last = "", ""
+    async with asyncio.timeout(_LIMIT):
+        async with aconnect_sse(client, "GET", "/events/a", headers=bearer(token)) as source:
+            async for event in source.aiter_sse():
+                last = event.event, event.data
+    return last
+
+
+async def test_a_connection_that_begins_while_the_news_gets_old_ends(queue: WatchedQueue) -> None:
+    """Its request was checked before; nothing else would end it until its token ends."""
+    settings = settings_of("memory", gateway_revocation_seconds=1.0)
+    token = token_of(settings)
+    async with AsyncExitStack() as stack:
+        writer = await stack.enter_async_context(open_writer("a", queue=queue, settings=settings))
+        await writer.send_chunk("hello")
+        await writer.flush()
+        app = create_app(queue, settings)
+        client = await opened(app, stack)
+        revocations = app.state.gateway.revocations
+        await revocations.check_known()
+        looking, reading = Block(), Block()
+        queue.always("describe", lambda call: looking if call.stream.name == "a" else Pass())
+        begun = asyncio.create_task(last_event(client, token))
+        await looking.reached()
+        queue.always("read", reading)
+        queue.always("streams", reading)
+        async with asyncio.timeout(_LIMIT):
+            while True:
+                if (await client.get("/readyz")).status_code == 503:
+                    break
+                await asyncio.sleep(0.05)
+        queue.always("read", lambda call: Pass() if call.stream.name == "a" else reading)
+        looking.release()
+        name, data = await begun
+        assert name == "reconnect"
+        assert json.loads(data)["reason"] == "revocations_unknown"
+        reading.release()
+
+
+async def test_a_machine_that_slept_ends_its_connections(
+    queue: WatchedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timers have stood still meanwhile, and the backend may be away."""
+    settings = settings_of("memory")
+    token = token_of(settings)
+    async with AsyncExitStack() as stack:
+        writer = await stack.enter_async_context(open_writer("a", queue=queue, settings=settings))
+        await writer.send_chunk("hello")
+        await writer.flush()
+        reading = Block()
+        queue.always(
+            "read", lambda call: reading if call.stream.tenant == SYSTEM_TENANT else Pass()
+        )
+        app = create_app(queue, settings)
+        client = await opened(app, stack)
+        begun = asyncio.create_task(last_event(client, token))
+        await reading.reached()
+        await eventually(lambda: bool(app.state.gateway.statistics().connections))
+        later = time.time() + 120
+        monkeypatch.setattr("streamq.gateway._revocations.time.time", lambda: later)
+        name, data = await begun
+        assert name == "reconnect"
+        assert json.loads(data)["reason"] == "revocations_unknown"
+        reading.release()
 
 
 async def test_forged_records_change_nothing(settings: Settings) -> None:
