@@ -424,6 +424,8 @@ tenant = "acme"
         (("[[issuer]]", "= ="), "no TOML"),
         (('tenant = "acme"', 'tenant = "acme"\nrights = 5'), "unknown field 'rights'"),
         (('tenant = "acme"', 'tenant = "acme"\nmax_lifetime_seconds = -1'), "-1"),
+        (('tenant = "acme"', 'tenant = "acme"\nmax_lifetime_seconds = inf'), "inf"),
+        (('tenant = "acme"', f'tenant = "acme"\nmax_lifetime_seconds = {10**400}'), "at most"),
         (('tenant = "acme"', 'tenant = "acme"' + GOOD), "twice"),
     ],
 )

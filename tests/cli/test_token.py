@@ -102,6 +102,8 @@ def test_a_token_is_revoked(inside: Inside, tmp_path: Path) -> None:
         (["--jti", "x", "--before", "1"], {}, "--before belongs"),
         (["--subject", "x", "--expires", "1"], {}, "--expires belongs"),
         (["--subject", "x", "--before", "soon"], {}, "2026-01-31T12:00:00Z"),
+        (["--subject", "x", "--before", "0001-01-01"], {}, "2026-01-31T12:00:00Z"),
+        (["--subject", "x", "--before", "1969-01-01"], {}, "1970"),
         (["--jti", "x", "--expires", "2020-01-31"], {}, "in the future"),
         (["--jti", ""], {}, "empty"),
         (["--jti", "x", "--issuer", "https://nobody"], {}, "'streamq'"),

@@ -203,12 +203,49 @@ async def test_what_a_subject_got_before_a_moment_ends(settings: Settings) -> No
         async with one.watching(tokens[0]) as first, two.watching(tokens[1]) as second:
             await revoke_subject("ada", settings=settings)
             assert await first() == await second() == "revoked"
+        hasty = token_of(settings, subject="ada")  # of the same seconds: nobody can tell
+        assert await one.status(hasty) == 401
         early = datetime.fromtimestamp(claim(other, "iat"), UTC)
         await revoke_subject("bob", before=early, settings=settings)  # not before itself
         for each in (one, two):
             for token in tokens:
                 assert await each.status(token) == 401
             assert await each.status(other) == 200
+
+
+async def test_a_token_whose_issuer_is_ahead_is_among_them(
+    queue: WatchedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is accepted although it is dated in the future, so that it has to end, too."""
+    settings = settings_of("memory")
+    app = create_app(queue, settings)
+    async with AsyncExitStack() as stack:
+        client = await opened(app, stack)
+        there = time.time() + 4.0
+        with monkeypatch.context() as clock:
+            clock.setattr("streamq.access._minting.time.time", lambda: there)
+            ahead = token_of(settings, subject="ada")
+        other = token_of(settings, subject="bob")
+        admin = token_of(settings, subject="root", actions=["admin"])
+        last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+        async def status(token: str) -> int:
+            return (await client.get("/streams/a", headers=bearer(token))).status_code
+
+        assert claim(ahead, "iat") > claim(other, "iat") + 2
+        assert await status(ahead) == await status(other) == 404
+        body = {"subject": "ada"}
+        answer = await client.post("/revocations", json=body, headers=bearer(admin))
+        assert answer.status_code == 200
+        assert await status(ahead) == 401
+        assert await status(other) == 404
+        ever = await revoke_subject("bob", before=last, queue=queue, settings=settings)
+        assert ever.forget_at == last.timestamp()  # later than that is no moment
+        async with asyncio.timeout(_LIMIT):
+            while True:
+                if await status(other) == 401:
+                    break
+                await asyncio.sleep(0.02)
 
 
 async def test_an_administrator_revokes_by_http(settings: Settings) -> None:
@@ -236,9 +273,17 @@ async def test_an_administrator_revokes_by_http(settings: Settings) -> None:
             {"jti": 1},
             {"jti": "x", "subject": "y"},
             {"jti": "x", "before": 1},
+            {"subject": "y", "before": 10**400},
+            {"subject": "y", "before": -1},
+            {"subject": "y", "before": True},
+            {"jti": "x", "expires_at": 10**400},
+            {"jti": "x", "expires_at": 1},
         ]
         for body in bodies:
             assert (await post(body)).json()["error"] == "bad_request"
+        for text in ('{"subject": "y", "before": 1e999}', '{"subject": "y", "before": NaN}'):
+            answer = await client.post("/revocations", content=text, headers=bearer(admin))
+            assert answer.json()["error"] == "bad_request"
         assert (await post({"jti": "x", "tenant": "acme"})).json()["error"] == "bad_request"
         refused = await post({"jti": "x", "issuer": "https://nobody.example/"})
         assert refused.status_code == 400
@@ -372,6 +417,10 @@ async def test_forged_records_change_nothing(settings: Settings) -> None:
             json.dumps({"format": 1, **forged, "kind": "everybody"}).encode(),
             json.dumps({"format": 1, **forged, "kind": "subject"}).encode(),
             json.dumps({"format": 1, **forged, "forget_at": None}).encode(),
+            json.dumps({"format": 1, **forged, "forget_at": 10**400}).encode(),
+            json.dumps({"format": 1, **forged, "kind": "subject", "before": 10**400}).encode(),
+            json.dumps({"format": 1, "kind": "begun", "at": 10**400}).encode(),
+            json.dumps({"format": 1, "kind": "moved", "to": 10**400}).encode(),
             json.dumps({"format": 1, "kind": "moved", "to": -1}).encode(),
             json.dumps({"format": 1, "kind": "moved", "to": "x"}).encode(),
         ]

@@ -27,6 +27,7 @@ from streamq.driver import START, ChunkQueue, Entry
 from streamq.opening._open import retry_policy
 from streamq.writing._epochs import clock_epoch
 
+from ._moments import moment
 from ._revocations import FORMAT, Revocation, RevokedTokens
 
 _PREFIX = "revocations/"
@@ -223,7 +224,7 @@ class RevocationLog:
             record = _decoded(stored.data)
             match record.get("kind"):
                 case "begun":
-                    begun_at = begun_at or _number(record.get("at"))
+                    begun_at = begun_at or moment(record.get("at")) or 0.0
                 case "moved":
                     moved_to = int(_number(record.get("to"))) or None
                 case _:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ._moments import moment
 from ._rights import Rights
 
 FORMAT = 1
@@ -64,7 +64,7 @@ class Revocation:
     def from_dict(cls, data: Mapping[str, Any]) -> Revocation | None:
         """Return the revocation in a record; ``None`` if there is none that can be understood."""
         key, identity = data.get("key"), data.get("id")
-        before, forget_at = _moment(data.get("before")), _moment(data.get("forget_at"))
+        before, forget_at = moment(data.get("before")), moment(data.get("forget_at"))
         if not isinstance(key, str) or not _KEY.fullmatch(key) or not isinstance(identity, str):
             return None
         kind = data.get("kind")
@@ -130,9 +130,3 @@ def keys_of(rights: Rights) -> tuple[str, str] | None:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _moment(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 <= value < math.inf else None

@@ -15,9 +15,10 @@ from streamq.driver import ChunkQueue
 from streamq.opening._open import open_queue
 
 from ._issuers import OWN_ISSUER, Issuer, configured_issuers, is_tenant
+from ._moments import MOST_SECONDS, SKEW_SECONDS
 from ._revocation_log import RevocationLog
 from ._revocations import Revocation, keys_of, subject_key, token_key
-from ._verifying import MOST_SECONDS, TokenVerifier
+from ._verifying import TokenVerifier
 
 KEPT_SECONDS = 3_650 * 86_400.0
 """How long a revocation is kept if nothing says how long its tokens last."""
@@ -90,11 +91,14 @@ async def revoke_subject(
 ) -> Revocation:
     """Revoke every token that a subject got before a moment.
 
-    Issuers state whole seconds, so that a token of the same second is revoked, too.
+    Issuers' clocks may be ahead of ours by 5 s, and they state whole seconds. By default all that
+    is dated until 5 s from now is revoked, so that no token is left that the subject has now: a new
+    one is good if it is issued 5 s later.
 
     Args:
         subject: The tokens' ``sub``.
-        before: Tokens that were issued before it (``iat``, by the issuer's clock); by default now.
+        before: Tokens that were issued before it (``iat``, by the issuer's clock); by default 5 s
+            from now.
         issuer: As for :func:`revoke_token`.
         tenant: As for :func:`revoke_token`.
         queue: An open queue to use; it stays open.
@@ -130,7 +134,7 @@ async def verified_revocation(verifier: TokenVerifier, token: str) -> Revocation
     keys = keys_of(rights)
     assert keys is not None
     assert rights.expires_at is not None
-    return Revocation(key=keys[0], forget_at=rights.expires_at + _MARGIN_SECONDS)
+    return Revocation(key=keys[0], forget_at=_forget_at(rights.expires_at))
 
 
 def token_revocation(
@@ -154,7 +158,7 @@ def token_revocation(
             "the time when the token expires has to be in the future; one that has expired is "
             "refused anyway"
         )
-    last = _last(issuers, whose, now) if expires_at is None else expires_at + _MARGIN_SECONDS
+    last = _last(issuers, whose, now) if expires_at is None else _forget_at(expires_at)
     return Revocation(key=token_key(whose, tenant, token_id), forget_at=last)
 
 
@@ -173,13 +177,17 @@ def subject_revocation(
     """
     whose = _whose(issuers, issuer)
     _check(subject, "the subject", tenant)
-    moment = time.time() if before is None else before
-    if not 0 <= moment <= MOST_SECONDS:
-        raise ConfigurationError("the moment before which tokens are revoked has no such year")
+    now = time.time()
+    # A token that exists by now may be dated as far ahead as a verifier accepts.
+    until = now + SKEW_SECONDS if before is None else before
+    if not 0 <= until <= MOST_SECONDS:
+        raise ConfigurationError(
+            "the moment before which tokens are revoked has to be between the years 1970 and 9999"
+        )
     return Revocation(
         key=subject_key(whose, tenant, subject),
-        before=moment,
-        forget_at=_last(issuers, whose, max(moment, time.time())),
+        before=until,
+        forget_at=_last(issuers, whose, max(until, now)),
     )
 
 
@@ -209,7 +217,12 @@ def _check(value: str, what: str, tenant: str) -> None:
 def _last(issuers: Collection[Issuer], issuer: str, moment: float) -> float:
     """Return when the last token of an issuer that exists at a moment has ended."""
     longest = next((each.max_lifetime_seconds for each in issuers if each.issuer == issuer), None)
-    return moment + (KEPT_SECONDS if longest is None else longest) + _MARGIN_SECONDS
+    return _forget_at(moment + (KEPT_SECONDS if longest is None else longest))
+
+
+def _forget_at(last: float) -> float:
+    """Return until when a revocation is kept whose last token ends at a moment."""
+    return min(last + _MARGIN_SECONDS, MOST_SECONDS)
 
 
 async def _store(revocation: Revocation, queue: ChunkQueue | None, settings: Settings) -> None:

@@ -27,7 +27,7 @@ def revoke(
         typer.Option(
             metavar="TIME",
             help="With --subject: 2026-01-31T12:00:00Z, or seconds since 1970.",
-            show_default="now",
+            show_default="5 s from now: issuers' clocks may be ahead",
         ),
     ] = None,
     expires: Annotated[
@@ -69,7 +69,7 @@ def revoke(
         if subject is not None:
             await revoke_subject(
                 subject,
-                before=None if before is None else _moment("--before", before),
+                before=None if before is None else _time_given("--before", before),
                 issuer=issuer,
                 tenant=tenant,
                 settings=settings,
@@ -80,7 +80,7 @@ def revoke(
             token_id=jti,
             issuer=issuer,
             tenant=tenant,
-            expires_at=None if expires is None else _moment("--expires", expires),
+            expires_at=None if expires is None else _time_given("--expires", expires),
             settings=settings,
         )
         return 0
@@ -106,14 +106,14 @@ def read_token(path: Path) -> str:
     return text.strip().removeprefix("Bearer ")
 
 
-def _moment(option: str, text: str) -> datetime:
+def _time_given(option: str, text: str) -> datetime:
     try:
         if text.replace(".", "", 1).isdigit():
             return datetime.fromtimestamp(float(text), UTC)
         found = datetime.fromisoformat(text)
+        return found if found.tzinfo is not None else found.astimezone()
     except (ValueError, OverflowError, OSError):
         raise ConfigurationError(
             f"{option} is {text[:40]!r}; give a time such as 2026-01-31T12:00:00Z, or "
             "seconds since 1970"
         ) from None
-    return found if found.tzinfo is not None else found.astimezone()
