@@ -180,13 +180,18 @@ def visible_prefix(rights: Rights, tenant: str, prefix: str) -> str:
     """
     if tenant == rights.tenant:
         return prefix
-    return _hidden(rights, StreamId(tenant, prefix or "/")).name
+    return _hidden_name(tenant, prefix)
 
 
 def _hidden(rights: Rights, stream: StreamId) -> StreamId:
     """Return a stream that does not exist, under a name that nobody can guess."""
-    digest = hashlib.sha256(_HIDDEN.encode() + stream.full_name.encode()).hexdigest()
-    return StreamId(rights.tenant, _HIDDEN + digest)
+    return StreamId(rights.tenant, _hidden_name(stream.tenant, stream.name))
+
+
+def _hidden_name(tenant: str, name: str) -> str:
+    """Return what stands for a name, or for the beginning of names: it may have any length."""
+    text = f"{_HIDDEN}{tenant}/{name}"
+    return _HIDDEN + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def anonymous_actions(text: str) -> tuple[Action, ...]:
