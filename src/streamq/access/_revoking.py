@@ -17,7 +17,7 @@ from streamq.opening._open import open_queue
 from ._issuers import OWN_ISSUER, Issuer, configured_issuers, is_tenant
 from ._moments import MOST_SECONDS, SKEW_SECONDS
 from ._revocation_log import RevocationLog
-from ._revocations import Revocation, keys_of, subject_key, token_key
+from ._revocations import Revocation, keys_of, subject_key, tenant_key, token_key
 from ._verifying import TokenVerifier
 
 KEPT_SECONDS = 3_650 * 86_400.0
@@ -134,7 +134,9 @@ async def verified_revocation(verifier: TokenVerifier, token: str) -> Revocation
     keys = keys_of(rights)
     assert keys is not None
     assert rights.expires_at is not None
-    return Revocation(key=keys[0], forget_at=_forget_at(rights.expires_at))
+    return Revocation(
+        key=keys[0], forget_at=_forget_at(rights.expires_at), tenant_key=tenant_key(rights.tenant)
+    )
 
 
 def token_revocation(
@@ -159,7 +161,9 @@ def token_revocation(
             "refused anyway"
         )
     last = _last(issuers, whose, now) if expires_at is None else _forget_at(expires_at)
-    return Revocation(key=token_key(whose, tenant, token_id), forget_at=last)
+    return Revocation(
+        key=token_key(whose, tenant, token_id), forget_at=last, tenant_key=tenant_key(tenant)
+    )
 
 
 def subject_revocation(
@@ -188,6 +192,7 @@ def subject_revocation(
         key=subject_key(whose, tenant, subject),
         before=until,
         forget_at=_last(issuers, whose, max(until, now)),
+        tenant_key=tenant_key(tenant),
     )
 
 

@@ -39,7 +39,8 @@ async def send_revocation(request: Request) -> Response:
             "the token does not permit to revoke others: that needs the action admin on all streams"
         )
     revocation = _revocation(gateway.authority.issuers, rights, await _body(request))
-    await gateway.revocations.revoke(revocation)
+    async with gateway.questions.ask(gateway.client_of(request.scope, rights)):
+        await gateway.revocations.revoke(revocation)
     return JSONResponse(
         {"revoked": True, "effective_within_seconds": EFFECTIVE_SECONDS}, headers=HEADERS
     )
