@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 from httpx_sse import aconnect_sse
+from joserfc.jwk import KeySet
+from tests.access.issuing import AUDIENCE, EC, NAME
 
 from streamq import (
     CapabilityError,
@@ -483,6 +485,38 @@ def test_what_ended_makes_room() -> None:
     known.add(Revocation(key="d" * 64, forget_at=10.0, tenant_key="t" * 64))
     known.forget(10.0)
     assert len(known) == 0
+
+
+async def test_what_would_revoke_nothing_is_refused(tmp_path: Path, queue: WatchedQueue) -> None:
+    """Whoever revokes goes away believing that a stolen token has ended."""
+    keys = KeySet([EC]).as_dict(private=False)
+    (tmp_path / "keys.json").write_text(json.dumps(keys))
+    (tmp_path / "issuers.toml").write_text(
+        f'[[issuer]]\nissuer = "{NAME}"\naudience = "{AUDIENCE}"\njwks_file = "keys.json"\n'
+        'algorithms = ["ES256"]\ntenant = "acme"\n'
+    )
+    issued = load_settings(backend="memory", token_issuers=tmp_path / "issuers.toml")
+    ours, nobodys = settings_of("memory"), load_settings(backend="memory")
+    token = token_of(ours)
+    for given in ({"issuer": "streamq"}, {"tenant": "acme"}, {"expires_at": datetime.now(UTC)}):
+        with pytest.raises(ConfigurationError, match="the token states"):
+            await revoke_token(token, queue=queue, settings=ours, **given)  # type: ignore[arg-type]
+    for call in (
+        lambda **given: revoke_token(token_id="x", queue=queue, **given),
+        lambda **given: revoke_subject("ada", queue=queue, **given),
+    ):
+        with pytest.raises(ConfigurationError, match="no issuer is configured"):
+            await call(settings=nobodys)
+        with pytest.raises(ConfigurationError, match="makes no tokens of tenant 'default'"):
+            await call(settings=issued, tenant="default")
+        revoked = await call(settings=issued)
+        assert revoked.concerns.endswith(f", tenant acme, issuer {NAME}")
+        assert (await call(settings=issued, tenant="acme")).key == revoked.key
+        assert (await call(settings=nobodys, issuer=NAME, tenant="acme")).key == revoked.key
+    stored = [each async for each in queue.streams(SYSTEM_TENANT)]
+    assert len(stored) == 1
+    read = await queue.read(stored[0].stream, "", max_records=99, max_bytes=10**6, max_wait=0.0)
+    assert not any(b"ada" in each.data or b"acme" in each.data for each in read)
 
 
 async def test_forged_records_change_nothing(settings: Settings) -> None:

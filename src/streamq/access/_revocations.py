@@ -51,6 +51,7 @@ class Revocation:
         forget_at: When none of these tokens can be valid any more by itself.
         tenant_key: Whose tokens they are, from :func:`tenant_key`; ``None`` if that is not known.
         id: Tells this record apart from others.
+        concerns: Whose it is, for whoever revokes; it is not stored.
     """
 
     key: str
@@ -58,6 +59,7 @@ class Revocation:
     forget_at: float
     tenant_key: str | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(8))
+    concerns: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Return the revocation as JSON-ready data."""
