@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -498,13 +499,19 @@ async def test_what_would_revoke_nothing_is_refused(tmp_path: Path, queue: Watch
     issued = load_settings(backend="memory", token_issuers=tmp_path / "issuers.toml")
     ours, nobodys = settings_of("memory"), load_settings(backend="memory")
     token = token_of(ours)
-    for given in ({"issuer": "streamq"}, {"tenant": "acme"}, {"expires_at": datetime.now(UTC)}):
+    beside: list[dict[str, Any]] = [
+        {"issuer": "streamq"},
+        {"tenant": "acme"},
+        {"expires_at": datetime.now(UTC)},
+    ]
+    for given in beside:
         with pytest.raises(ConfigurationError, match="the token states"):
-            await revoke_token(token, queue=queue, settings=ours, **given)  # type: ignore[arg-type]
-    for call in (
-        lambda **given: revoke_token(token_id="x", queue=queue, **given),
-        lambda **given: revoke_subject("ada", queue=queue, **given),
-    ):
+            await revoke_token(token, queue=queue, settings=ours, **given)
+    calls: list[Callable[..., Awaitable[Revocation]]] = [
+        partial(revoke_token, token_id="x", queue=queue),
+        partial(revoke_subject, "ada", queue=queue),
+    ]
+    for call in calls:
         with pytest.raises(ConfigurationError, match="no issuer is configured"):
             await call(settings=nobodys)
         with pytest.raises(ConfigurationError, match="makes no tokens of tenant 'default'"):
