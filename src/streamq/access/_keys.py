@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -56,6 +56,9 @@ _PEM = b"-----BEGIN"
 _SSH_KEY = re.compile(rb"(?:ssh-\w+|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)\S* AAAA")
 
 _logger = logging.getLogger("streamq")
+
+_Stamp: TypeAlias = tuple[int, int, int]
+"""What changes when a file is replaced."""
 
 
 class KeyRing(Protocol):
@@ -105,9 +108,10 @@ class FixedKeys:
 class FileKeys:
     """Keys of a file, which is read again after it was replaced.
 
-    While a file cannot be read or used, the keys before it stay, and the log says so. It is looked
-    at once a second at most, in a thread: the file system of another host may take long, and no
-    request waits for it for longer than a second.
+    While a file cannot be read or used, the keys before it stay, the log says so once, and it is
+    tried again: what hinders may end without a change of the file, such as a missing right. It is
+    looked at once a second at most, in a thread: the file system of another host may take long, and
+    no request waits for it for longer than a second.
 
     Args:
         path: A JSON Web Key Set, a PEM file, or a secret.
@@ -121,6 +125,7 @@ class FileKeys:
         self._path = path
         self._load = load
         self._stamp = self._seen()
+        self._refused: tuple[_Stamp | None, str] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = -math.inf
         self.keys = tuple(load(read_file(path)))
@@ -151,17 +156,23 @@ class FileKeys:
             await asyncio.wait({task})
 
     def _look(self) -> None:
-        """Read the file if it was replaced."""
+        """Read the file if it was replaced, or could not be used since it was."""
         self._looked_at = time.monotonic()
         stamp = self._seen()
-        if stamp != self._stamp:
-            try:
-                self.keys = tuple(self._load(read_file(self._path)))
-            except ConfigurationError as exc:
+        if stamp == self._stamp:
+            self._refused = None
+            return
+        try:
+            self.keys = tuple(self._load(read_file(self._path)))
+        except ConfigurationError as exc:
+            refused = stamp, exc.message
+            if refused != self._refused:
+                self._refused = refused
                 _logger.warning("the former keys stay in use: %s", exc)
-            self._stamp = stamp
+            return
+        self._stamp, self._refused = stamp, None
 
-    def _seen(self) -> tuple[int, int, int] | None:
+    def _seen(self) -> _Stamp | None:
         try:
             found = self._path.stat()
         except OSError:

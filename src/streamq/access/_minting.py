@@ -21,8 +21,8 @@ from streamq._settings import Settings, load_settings
 from ._claims import DETAILS, TENANT, details_of
 from ._issuers import OWN_ISSUER
 from ._keys import algorithms_of, own_keys, read_file
+from ._moments import MOST_SECONDS
 from ._rights import Action, Permission, StreamMatch
-from ._verifying import MOST_SECONDS
 
 DEFAULT_LIFETIME = timedelta(minutes=15)
 
