@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from datetime import timedelta
 
 import pytest
 
-from streamq.driver import ChunkQueue
+from streamq import StreamId
+from streamq._sqlite._queue import SqliteQueue
+from streamq.driver import ChunkQueue, Entry, QueueOptions
+from streamq.sqlite import SqliteDriver, SqliteSettings
 
-from .command import Cli, one_error, read_until
+from .command import DATABASE, Cli, Inside, one_error, read_until
 from .streams import write
 
 
@@ -95,3 +100,28 @@ def test_what_is_to_be_deleted_is_said_once(cli: Cli, arguments: list[str]) -> N
     done = cli.run("delete", *arguments, "--yes")
     assert done.code == 2
     assert "--all" in done.err
+
+
+def test_what_producers_begin_anew_is_reported(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ "Deleted 2 streams" would say of text that has to be forgotten that it is."""
+    delete = SqliteQueue.delete
+
+    async def write_first() -> None:
+        options = QueueOptions(ttl=timedelta(hours=1))
+        settings = SqliteSettings(path=inside.directory / DATABASE)
+        async with await SqliteDriver.open(options, settings) as queue:
+            await write(queue, "a", "b")
+
+    async def delete_and_begin_anew(queue: SqliteQueue, stream: StreamId) -> None:
+        await delete(queue, stream)
+        if stream.name == "a":
+            await queue.append(stream, [Entry(1, 0, b"text")])
+
+    asyncio.run(write_first())
+    monkeypatch.setattr(SqliteQueue, "delete", delete_and_begin_anew)
+    done = inside.run("delete", "--all", "--yes")
+    assert done.code == 1
+    assert "deleted 2 streams of tenant default, and 1 are left (a)" in done.err
+    assert "stop their producers" in done.err

@@ -55,9 +55,7 @@ class Authority:
     def __init__(self, settings: Settings) -> None:
         issuers = configured_issuers(settings)
         self._verifier = TokenVerifier(issuers) if issuers else None
-        actions = anonymous_actions(settings.gateway_anonymous)
-        if not issuers and not settings.gateway_anonymous.strip():
-            actions = _OF_EVERYBODY
+        actions = actions_without_token(settings, needs_tokens=bool(issuers))
         self._anonymous = Rights.of_everybody(settings.tenant, actions, takes_tokens=bool(issuers))
         self._trusts_tenants = settings.gateway_trust_tenants
         if issuers and self._trusts_tenants:
@@ -205,6 +203,17 @@ def _hidden_name(tenant: str, name: str) -> str:
     """Return what stands for a name, or for the beginning of names: it may have any length."""
     text = f"{_HIDDEN}{tenant}/{name}"
     return _HIDDEN + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def actions_without_token(settings: Settings, *, needs_tokens: bool) -> tuple[Action, ...]:
+    """Return what requests without a token may do.
+
+    Raises:
+        ConfigurationError: The setting has an unknown action.
+    """
+    if not needs_tokens and not settings.gateway_anonymous.strip():
+        return _OF_EVERYBODY
+    return anonymous_actions(settings.gateway_anonymous)
 
 
 def anonymous_actions(text: str) -> tuple[Action, ...]:

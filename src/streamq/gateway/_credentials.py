@@ -5,7 +5,6 @@ Design: docs/design/access.md.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote_plus
@@ -13,9 +12,10 @@ from urllib.parse import unquote_plus
 from starlette.requests import Request
 from starlette.types import Scope
 
+from streamq._loopback import is_loopback
 from streamq.access import InvalidTokenError
 
-from ._access import SiteRules, host_of
+from ._access import SiteRules, host_of, is_bearer
 from ._error_responses import MissingTokenError
 
 SECURE_COOKIE = "__Secure-streamq"
@@ -29,7 +29,6 @@ HTTPS = "streamq.https"
 
 _TICKETS = "streamq.tickets"
 _READING = ("GET", "HEAD")
-_SCHEME = "bearer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +53,12 @@ def brought_credential(request: Request) -> Credential | None:
     """
     given = request.headers.getlist("authorization")
     if given:
-        scheme, _, token = given[0].strip().partition(" ")
-        if len(given) > 1 or scheme.lower() != _SCHEME or not token.strip():
+        token = given[0].strip().partition(" ")[2].strip()
+        if len(given) > 1 or not is_bearer(given[0]) or not token:
             raise MissingTokenError(
                 "the header Authorization has to be given once: the word Bearer, and a token"
             )
-        return Credential("header", token.strip())
+        return Credential("header", token)
     tickets: list[str] = request.scope.get(_TICKETS, [])
     if tickets:
         if len(tickets) > 1:
@@ -103,7 +102,7 @@ def cookie_name(request: Request) -> str | None:
     if request.scope.get(HTTPS):
         return SECURE_COOKIE
     host = host_of(request.headers.get("host", ""))
-    return LOOPBACK_COOKIE if host is not None and _is_loopback(host) else None
+    return LOOPBACK_COOKIE if host is not None and is_loopback(host) else None
 
 
 def is_of_own_page(request: Request) -> bool:
@@ -121,12 +120,3 @@ def _cookies(request: Request) -> list[str]:
             if key == name:
                 found.append(value.strip())
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
