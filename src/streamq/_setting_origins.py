@@ -42,7 +42,7 @@ _LISTENING = "gateway_"  # settings of what this process listens on
 
 _KEYS_OF_TOKENS = ("token_key", "token_key_file", "token_issuers")
 _SENT_TO_NOBODY = (*_KEYS_OF_TOKENS, "gateway_ticket_key")
-_PERMITTING = (*_SENT_TO_NOBODY, "gateway_anonymous")
+_PERMITTING = (*_SENT_TO_NOBODY, "gateway_anonymous", "gateway_cancel_tenants")
 
 _LINK = re.compile(r"STREAMQ(?:_[A-Z0-9_]+)?_(?P<kind>SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?)")
 _DOCKER_LINK = re.compile(

@@ -24,7 +24,7 @@ from ._configuration_files import (
     read_dotenv,
 )
 from ._errors import ConfigurationError
-from ._events import SYSTEM_TENANT
+from ._events import SYSTEM_TENANT, user_stream
 from ._setting_origins import (
     PREFIX,
     SettingOrigin,
@@ -181,6 +181,12 @@ class Settings(SourcedSettings):
         description="whether requests may name any tenant in their path (`/t/TENANT/...`) where no "
         "tokens are used, so that everybody who reaches the gateway is trusted with all of them",
     )
+    gateway_cancel_tenants: str = Field(
+        default="",
+        description="tenants, separated by commas, whose workflows the gateway's Temporal "
+        "namespace has, so that their requests may cancel any of them. By default "
+        "`STREAMQ_TENANT` where requests can name no other tenant, else none",
+    )
     gateway_host: str = Field(default="127.0.0.1", description="address that `streamq serve` binds")
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8330, description="port that `streamq serve` binds; 0 picks a free one"
@@ -222,6 +228,13 @@ class Settings(SourcedSettings):
     def _is_not_reserved(cls, value: str) -> str:
         if value == SYSTEM_TENANT:
             raise ValueError("this tenant is reserved for streamq itself; choose another name")
+        return value
+
+    @field_validator("gateway_cancel_tenants")
+    @classmethod
+    def _are_tenants(cls, value: str) -> str:
+        for name in filter(None, map(str.strip, value.split(","))):
+            user_stream(name, "any")  # raises if it is no tenant
         return value
 
     @field_validator("token_key_file", "token_issuers", mode="before")

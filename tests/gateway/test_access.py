@@ -7,10 +7,12 @@ from contextlib import AsyncExitStack
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from streamq import ConfigurationError, Settings, open_writer
+from streamq.access import mint_token, new_secret
 from streamq.gateway import create_app, serve
 
 from .served import Serve, WatchedQueue
@@ -121,13 +123,45 @@ async def test_a_page_of_another_port_changes_nothing(
     http = await client(stack, create_app(queue, open_to_all, origins=origins))
     own = str(http.base_url).rstrip("/")
     other = {"Origin": "http://127.0.0.1:1"}
+    form = {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}
     for headers in (other, {**other, "Sec-Fetch-Site": "same-site"}):
         for method, path in (("POST", "/cancel/s"), ("DELETE", "/streams/s")):
             response = await http.request(method, path, headers=headers)
             assert (response.status_code, response.json()["error"]) == (403, "origin_not_allowed")
+            for login in ("Basic YTpi", "Bearer x", "x"):  # browsers add the first by themselves
+                response = await http.request(
+                    method, path, headers={**headers, "Authorization": login}
+                )
+                assert (response.status_code, login) == (403, login)
+            assert (await http.request(method, path, headers=form)).status_code == 403
     assert (await http.get("/streams/s", headers=other)).status_code == 200
     for headers in ({"Origin": own}, {"Origin": own, "Sec-Fetch-Site": "same-origin"}, {}):
         assert (await http.delete("/streams/s", headers=headers)).status_code == 204
+
+
+async def test_a_page_of_any_origin_changes_something_with_a_token_only(
+    queue: WatchedQueue, settings: Settings, stack: AsyncExitStack
+) -> None:
+    """Where everybody may delete, pages of other sites may not do so in a visitor's name."""
+    await sealed(queue)
+    chosen = settings.model_copy(
+        update={"gateway_anonymous": "read,delete", "token_key": SecretStr(new_secret())}
+    )
+    token = f"Bearer {mint_token(every=True, actions=['delete'], settings=chosen)}"
+    foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    asks = {
+        "Access-Control-Request-Method": "DELETE",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    for is_mounted in (False, True):
+        app = create_app(queue, chosen, origins=["*"])
+        http = await client(stack, Starlette(routes=[Mount("/in", app)]) if is_mounted else app)
+        path = "/in/streams/s" if is_mounted else "/streams/s"
+        assert (await http.options(path, headers={**foreign, **asks})).status_code == 200
+        for login, status in (("Basic YTpi", 403), ("x", 403), ("Bearer x", 401), (token, 204)):
+            headers = {**foreign, "Authorization": login}
+            assert (await http.delete(path, headers=headers)).status_code == status, login
+        assert (await http.delete(path, headers=foreign)).status_code == 403
 
 
 @pytest.mark.parametrize("origin", ["http://[", "http://[x]", "http://a:b:c", "://", "http://\xff"])
@@ -168,6 +202,15 @@ async def test_a_mounted_gateway_leaves_hosts_and_cors_to_its_parent(
     assert (await http.get("/in/streams/s/events", headers=foreign)).status_code == 200
     assert (await http.get("/in/", headers=LINK)).status_code == 200
     assert (await http.get("/in/streams/s", headers=LINK)).status_code == 403
+    open_to_all = settings.model_copy(update={"gateway_anonymous": "read,cancel,delete"})
+    http = await client(stack, Starlette(routes=[Mount("/in", create_app(queue, open_to_all))]))
+    by_cors = {**foreign, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+    for headers in (foreign, by_cors, CROSS, {**foreign, "Authorization": "Basic YTpi"}):
+        for method, path in (("POST", "/in/cancel/s"), ("DELETE", "/in/streams/s")):
+            assert (await http.request(method, path, headers=headers)).status_code == 403
+    own = {"Host": "chat.example", "Origin": "https://chat.example"}
+    for headers in (own, {}):
+        assert (await http.delete("/in/streams/none", headers=headers)).status_code == 204
     strict = create_app(queue, settings, hosts=["chat.example"], origins=["https://a.example"])
     http = await client(stack, Starlette(routes=[Mount("/in", strict)]))
     assert (await http.get("/in/streams", headers={"Host": "evil.example"})).status_code == 421

@@ -44,6 +44,7 @@ def settings(temporal_address: str) -> Settings:
         idle_seconds=20,
         cancel_seconds=0.2,
         token_key=_SECRET,
+        gateway_cancel_tenants="default",
         temporal_address=temporal_address,
     )
 
@@ -200,13 +201,13 @@ async def test_a_workflow_is_cancelled_once_and_not_its_successor(
 async def test_a_producer_is_stopped_before_it_has_opened_its_stream(
     client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
 ) -> None:
-    """The answer says that there is no stream yet; in another tenant there is nothing at all."""
+    """The answer says that there is no stream yet; another tenant stops nothing."""
     workflow_id = f"wf-{uuid.uuid4().hex}"
     handle = await begun(client, task_queue, workflow_id, at_once=False)
     name = await find_stream_name(handle)
     async with gateway(queue, settings) as http:
         foreign = await cancel(http, name, bearer(settings, tenant="acme"))
-        assert (foreign.status_code, foreign.json()["error"]) == (404, "stream_not_found")
+        assert (foreign.status_code, foreign.json()["error"]) == (501, "cancel_unavailable")
         assert await state_of(handle) == "RUNNING"
         answer = await cancel(http, name, bearer(settings), "?wait=0")
         assert (answer.status_code, answer.json()["state"]) == (202, "ABSENT")
@@ -214,6 +215,39 @@ async def test_a_producer_is_stopped_before_it_has_opened_its_stream(
         with pytest.raises(WorkflowFailureError) as caught:
             await asyncio.wait_for(handle.result(), _LIMIT)
         assert isinstance(caught.value.cause, CancelledError)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_tenant_cancels_no_workflow_of_another_one(
+    client: Client, queue: ChunkQueue, settings: Settings, task_queue: str
+) -> None:
+    """Whoever knows a run needs no stream for it, or writes one of its name in a tenant of theirs.
+
+    Only a setting can say that all workflows of a namespace are of a tenant.
+    """
+    handle = await begun(client, task_queue, f"wf-{uuid.uuid4().hex}", at_once=False)
+    name = await find_stream_name(handle)
+    unset = settings.model_copy(update={"gateway_cancel_tenants": ""})
+    theirs = settings.model_copy(update={"gateway_cancel_tenants": "globex"})
+    shared = settings.model_copy(update={"gateway_cancel_tenants": "globex, acme"})
+    async with open_writer(StreamId("acme", name), queue=queue, settings=settings) as writer:
+        await writer.send_chunk("mine")
+        await writer.flush()
+        for given in (unset, theirs):
+            async with gateway(queue, given) as http:
+                for tenant in ("default", "acme"):
+                    headers = bearer(settings, tenant=tenant)
+                    for path in (f"/cancel/{quote(name, safe='')}", f"/t/{tenant}/cancel/{name}"):
+                        answer = await http.post(path, headers=headers)
+                        found = answer.json()
+                        assert (answer.status_code, found["error"]) == (501, "cancel_unavailable")
+                        assert "STREAMQ_GATEWAY_CANCEL_TENANTS=" in found["message"]
+        async with gateway(queue, shared) as http:
+            answer = await cancel(http, name, bearer(settings, tenant="globex"))
+            assert (answer.status_code, answer.json()["error"]) == (404, "stream_not_found")
+            assert await state_of(handle) == "RUNNING"
+            answer = await cancel(http, name, bearer(settings, tenant="acme"), "?wait=0")
+            assert (answer.status_code, answer.json()["cancel_requested"]) == (202, True)
 
 
 @pytest.mark.usefixtures("worker")
@@ -301,8 +335,9 @@ async def test_without_temporal_the_answer_says_what_is_missing(
     name = stream_name("wf", str(uuid.uuid4()))
     for variable in ("TEMPORAL_ADDRESS", "STREAMQ_TEMPORAL_ADDRESS"):
         monkeypatch.delenv(variable, raising=False)
-    nowhere = load_settings(backend="memory", token_key=_SECRET)
-    away = load_settings(backend="memory", token_key=_SECRET, temporal_address="127.0.0.1:9")
+    given = {"backend": "memory", "token_key": _SECRET, "gateway_cancel_tenants": "default"}
+    nowhere = load_settings(**given)
+    away = load_settings(**given, temporal_address="127.0.0.1:9")
     async with gateway(queue, nowhere) as http:
         answer = await cancel(http, name, bearer(settings))
         assert (answer.status_code, answer.json()["error"]) == (501, "cancel_unavailable")

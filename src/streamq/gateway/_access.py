@@ -121,11 +121,13 @@ class AccessGuard:
     Args:
         app: The application.
         access: What is allowed.
+        needs_tokens: Whether the application verifies the token of each request that has one.
     """
 
-    def __init__(self, app: ASGIApp, access: SiteRules) -> None:
+    def __init__(self, app: ASGIApp, access: SiteRules, *, needs_tokens: bool) -> None:
         self._app = app
         self._access = access
+        self._needs_tokens = needs_tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it."""
@@ -146,7 +148,8 @@ class AccessGuard:
             )
         if origin is not None:
             leaves_cors = is_mounted and not access.origins
-            if leaves_cors or (access.allows_origin(origin, host) and self._may_change(scope)):
+            is_allowed = leaves_cors or access.allows_origin(origin, host)
+            if is_allowed and self._may_change(scope["method"], headers):
                 return None
             return _refused(
                 403,
@@ -154,7 +157,8 @@ class AccessGuard:
                 f"pages of {_quoted(origin)} may not do this here. If they may, give their "
                 "origin as STREAMQ_GATEWAY_ORIGINS, or create_app(origins=...)",
             )
-        if _is_foreign(headers, is_page=_path(scope) == "/"):
+        is_foreign = _is_foreign(headers, is_page=_path(scope) == "/")
+        if is_foreign or not self._may_change(scope["method"], headers):
             return _refused(
                 403,
                 "cross_site",
@@ -164,11 +168,23 @@ class AccessGuard:
             )
         return None
 
-    def _may_change(self, scope: Scope) -> bool:
-        """Whether a page may send this method: without a token, a browser asks nobody before."""
-        headers = Headers(scope=scope)
-        is_read = scope["method"] in ("GET", "HEAD", "OPTIONS")
-        return is_read or "authorization" in headers or self._access.is_own_page(headers)
+    def _may_change(self, method: str, headers: Headers) -> bool:
+        """Whether a page may send this method, also where the parent decides who may read.
+
+        A browser asks nobody before it sends a POST. It adds the login of a proxy by itself, but
+        never a token: one in the header, which the application verifies, shows who sends it.
+        """
+        if method in ("GET", "HEAD", "OPTIONS"):
+            return True
+        if self._needs_tokens and any(map(is_bearer, headers.getlist("authorization"))):
+            return True
+        is_of_browser = "origin" in headers or "sec-fetch-site" in headers
+        return not is_of_browser or self._access.is_own_page(headers)
+
+
+def is_bearer(authorization: str) -> bool:
+    """Whether the value of a header ``Authorization`` has the scheme of tokens."""
+    return authorization.strip().partition(" ")[0].lower() == "bearer"
 
 
 def host_of(host: str) -> str | None:

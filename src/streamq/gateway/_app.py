@@ -75,7 +75,8 @@ def create_app(
             another application mounts this one, hosts are checked only if there are any.
         origins: Origins of other sites whose pages may read streams (CORS); by default those of
             ``STREAMQ_GATEWAY_ORIGINS``. Other sites' pages get 403; where another application
-            mounts this one and no origins are given, CORS is left to it.
+            mounts this one and no origins are given, reading by CORS is left to it. POST and DELETE
+            of a page of another origin need a token in the header, or that origin here.
 
     Raises:
         ConfigurationError: A setting is invalid.
@@ -89,7 +90,8 @@ def create_app(
         _listed(chosen.gateway_origins) if origins is None else origins,
         chosen.gateway_host,
     )
-    middleware = [Middleware(AccessGuard, access=access)]
+    needs_tokens = gateway.authority.needs_tokens
+    middleware = [Middleware(AccessGuard, access=access, needs_tokens=needs_tokens)]
     if access.origins:
         middleware.append(
             Middleware(

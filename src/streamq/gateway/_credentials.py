@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from streamq.access import InvalidTokenError
 
-from ._access import SiteRules, host_of
+from ._access import SiteRules, host_of, is_bearer
 from ._error_responses import MissingTokenError
 
 SECURE_COOKIE = "__Secure-streamq"
@@ -29,7 +29,6 @@ HTTPS = "streamq.https"
 
 _TICKETS = "streamq.tickets"
 _READING = ("GET", "HEAD")
-_SCHEME = "bearer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +53,12 @@ def brought_credential(request: Request) -> Credential | None:
     """
     given = request.headers.getlist("authorization")
     if given:
-        scheme, _, token = given[0].strip().partition(" ")
-        if len(given) > 1 or scheme.lower() != _SCHEME or not token.strip():
+        token = given[0].strip().partition(" ")[2].strip()
+        if len(given) > 1 or not is_bearer(given[0]) or not token:
             raise MissingTokenError(
                 "the header Authorization has to be given once: the word Bearer, and a token"
             )
-        return Credential("header", token.strip())
+        return Credential("header", token)
     tickets: list[str] = request.scope.get(_TICKETS, [])
     if tickets:
         if len(tickets) > 1:

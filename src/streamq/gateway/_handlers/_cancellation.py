@@ -17,6 +17,7 @@ from streamq._events import StreamId
 from streamq._executions import execution_of
 from streamq.access import Action, Rights
 from streamq.gateway._authority import visible_stream
+from streamq.gateway._cancel_tenants import cancelling_tenants, check_cancels_for
 from streamq.gateway._clients import Client
 from streamq.gateway._error_responses import HEADERS
 from streamq.gateway._gateway import Gateway
@@ -36,13 +37,16 @@ async def cancel_producer(request: Request, asked: StreamId, rights: Rights) -> 
     """Cancel the workflow or activity that a stream is named after.
 
     Answers 200 when the stream has ended, and 202 if that takes longer than ``?wait=`` seconds.
-    Nothing is cancelled for a stream that has ended.
+    Nothing is cancelled for a stream that has ended, nor for a tenant whose workflows the namespace
+    may not have, nor, where several share it, for a stream that is not there.
     """
     if visible_stream(rights, Action.CANCEL, asked) != asked:
         raise StreamNotFoundError(f"there is no stream {asked}", stream=str(asked))
     wait = request.query_params.get("wait")
     wait_seconds = _WAIT_SECONDS if wait is None else number("wait", wait, _MAX_WAIT_SECONDS)
     gateway = gateway_of(request)
+    tenants = cancelling_tenants(gateway.settings, gateway.authority.issuers)
+    check_cancels_for(asked.tenant, tenants)
     client = gateway.client_of(request.scope, rights)
     execution = execution_of(asked.name)
     if execution is None:
@@ -52,8 +56,7 @@ async def cancel_producer(request: Request, asked: StreamId, rights: Rights) -> 
             stream=str(asked),
         )
     status = await _status(gateway, client, asked)
-    if status is None and asked.tenant != gateway.settings.tenant:
-        # Workflows have no tenant: that the stream is there shows whose workflow it is.
+    if status is None and len(tenants) > 1:
         raise StreamNotFoundError(f"there is no stream {asked}", stream=str(asked))
     requested = False
     if status is None or status.seal is None:
