@@ -71,7 +71,7 @@ async def erase_streams(
     """Delete every stream of a tenant, of a workflow's runs, or whose name begins with a text.
 
     What began meanwhile is deleted, too, as far as listings show it: they are repeated, three
-    times at most. A producer that still runs is not stopped and may begin its stream again, so stop
+    times at most. A producer that still runs is not stopped and brings its stream back, so stop
     producers first. Whether the bytes are gone at once depends on the backend: see its capability
     ``erases``.
 
