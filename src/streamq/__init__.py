@@ -36,6 +36,7 @@ from ._errors import (
     StreamFailedError,
     StreamNotFoundError,
     StreamqError,
+    StreamsLeftError,
     ThrottledError,
     TrimmedError,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "StreamStatus",
     "StreamWriter",
     "StreamqError",
+    "StreamsLeftError",
     "ThrottledError",
     "TrimmedError",
     "WriterStatistics",

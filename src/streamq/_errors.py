@@ -14,6 +14,7 @@ Each class below names the situation and stands under its base class::
         BackendError
         DriverError
         StreamNotFoundError
+        StreamsLeftError
         TrimmedError
         CursorError
         CorruptRecordError
@@ -38,6 +39,7 @@ Design: docs/design/contract.md.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import ClassVar
 
 from .driver_parts._credentials import mask_credentials
@@ -140,6 +142,22 @@ class StreamNotFoundError(StreamqError):
     """The stream does not exist, or has expired."""
 
     code = "stream_not_found"
+
+
+class StreamsLeftError(StreamqError):
+    """Streams that were to be erased are there, since their producers go on.
+
+    Attributes:
+        erased: How many were deleted.
+        left: Names of those that are there.
+    """
+
+    code = "streams_left"
+
+    def __init__(self, message: str, *, erased: int, left: Sequence[str]) -> None:
+        super().__init__(message)
+        self.erased = erased
+        self.left = tuple(left)
 
 
 class TrimmedError(StreamqError):

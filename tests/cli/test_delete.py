@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from datetime import timedelta
 
 import pytest
 
 from streamq import StreamId, TrimmedError, open_reader, open_writer
-from streamq.driver import ChunkQueue
+from streamq._sqlite._queue import SqliteQueue
+from streamq.driver import ChunkQueue, Entry, QueueOptions
+from streamq.sqlite import SqliteDriver, SqliteSettings
 
-from .command import Cli, one_error, read_until
+from .command import DATABASE, Cli, Inside, one_error, read_until
 from .streams import write
 
 
@@ -118,3 +122,28 @@ async def test_a_producer_that_still_runs_is_warned_of(cli: Cli, queue: ChunkQue
             async with open_reader("running", queue=queue) as reader:
                 [event async for event in reader]
         await queue.delete(StreamId("default", "running"))
+
+
+def test_what_producers_begin_anew_is_reported(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ "Deleted 2 streams" would say of text that has to be forgotten that it is."""
+    delete = SqliteQueue.delete
+
+    async def write_first() -> None:
+        options = QueueOptions(ttl=timedelta(hours=1))
+        settings = SqliteSettings(path=inside.directory / DATABASE)
+        async with await SqliteDriver.open(options, settings) as queue:
+            await write(queue, "a", "b")
+
+    async def delete_and_begin_anew(queue: SqliteQueue, stream: StreamId) -> None:
+        await delete(queue, stream)
+        if stream.name == "a":
+            await queue.append(stream, [Entry(1, 0, b"text")])
+
+    asyncio.run(write_first())
+    monkeypatch.setattr(SqliteQueue, "delete", delete_and_begin_anew)
+    done = inside.run("delete", "--all", "--yes")
+    assert done.code == 1
+    assert "deleted 2 streams of tenant default, and 1 are left (a)" in done.err
+    assert "stop their producers" in done.err

@@ -74,10 +74,21 @@ def test_a_gateway_for_oneself_is_fine(inside: Inside) -> None:
             True,
         ),
         (
+            {"STREAMQ_GATEWAY_HOST": "0.0.0.0", "STREAMQ_GATEWAY_ANONYMOUS": "read,list,delete"},
+            "without a token",
+            True,
+        ),
+        (
+            {"STREAMQ_GATEWAY_HOST": "0.0.0.0", "STREAMQ_GATEWAY_ANONYMOUS": "cancel"},
+            "without a token",
+            True,
+        ),
+        (
             {"STREAMQ_GATEWAY_HOST": "10.1.2.3", "STREAMQ_GATEWAY_TRUST_TENANTS": "true"},
             "tenants",
             False,
         ),
+        ({"STREAMQ_GATEWAY_CANCEL_TENANTS": "a,b"}, "who may stop workflows", False),
     ],
 )
 def test_what_is_exposed_by_a_setting_is_found(
@@ -91,6 +102,71 @@ def test_what_is_exposed_by_a_setting_is_found(
     assert one["remedy"]
     assert code == (0 if all(each["ok"] for each in found) else 1)
     assert _KEY not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("variables", "permitted"),
+    [
+        ({}, "read, list every stream of tenant default"),
+        ({"STREAMQ_GATEWAY_ANONYMOUS": "describe"}, "to describe every stream"),
+        ({"STREAMQ_GATEWAY_ANONYMOUS": "read, cancel"}, "to read, cancel every stream"),
+        ({"STREAMQ_GATEWAY_ANONYMOUS": "list", "STREAMQ_TOKEN_KEY": _KEY}, "to list every stream"),
+        ({"STREAMQ_TOKEN_KEY": _KEY}, "the networks of this machine, with a token"),
+    ],
+)
+def test_what_everybody_may_do_is_said_as_it_is(
+    inside: Inside, variables: dict[str, str], permitted: str
+) -> None:
+    """Nobody may stop or delete anything unless a setting says so."""
+    address = {"STREAMQ_GATEWAY_HOST": "10.1.2.3"}
+    _, found = findings(inside, env={**address, **variables})
+    assert permitted in about(found, "who reaches it")["detail"]
+    trusting = {"STREAMQ_GATEWAY_TRUST_TENANTS": "true"}
+    if "STREAMQ_TOKEN_KEY" not in variables:
+        _, found = findings(inside, env={**address, **variables, **trusting})
+        expected = permitted.removeprefix("to ").partition(" every")[0]
+        assert f"may {expected} the streams of every tenant" in about(found, "tenants")["detail"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_this_machine_alone_needs_no_encryption(inside: Inside, host: str) -> None:
+    """Also by its name: one finding must not say what the next one denies."""
+    variables = {"STREAMQ_GATEWAY_HOST": host, "STREAMQ_GATEWAY_ANONYMOUS": "read,delete"}
+    variables["STREAMQ_GATEWAY_ORIGINS"] = "http://[::1]:3000,http://a.localhost:3000"
+    code, found = findings(inside, env=variables)
+    assert code == 0
+    assert "this machine only" in about(found, "who reaches it")["detail"]
+    assert not any(each["is_warning"] for each in found)
+
+
+def test_a_file_that_others_can_change_is_found(inside: Inside, tmp_path: Path) -> None:
+    """Whoever puts a key of their own there makes tokens, also where the key is a public one."""
+    assert inside.run("token", "key", "our.key").code == 0
+    public, key, issuers = (tmp_path / name for name in ("our.key.pub", "our.key", "issuers.toml"))
+    issuers.write_text(
+        '[[issuer]]\nissuer = "i"\naudience = "a"\nkey_file = "our.key"\n'
+        'algorithms = ["Ed25519"]\ntenant = "acme"\n'
+    )
+    issuers.chmod(0o644)
+    variables = {
+        "STREAMQ_TOKEN_KEY_FILE": str(public),
+        "STREAMQ_TOKEN_ISSUERS": str(issuers),
+    }
+    for path, right, wrong in (
+        (public, 0o644, 0o666),
+        (public, 0o644, 0o664),
+        (issuers, 0o644, 0o622),
+        (key, 0o600, 0o644),
+        (key, 0o600, 0o620),
+    ):
+        assert findings(inside, env=variables)[0] == 0
+        path.chmod(wrong)
+        code, found = findings(inside, env=variables)
+        [one] = [each for each in found if not each["ok"]]
+        assert (code, one["subject"]) == (1, "keys")
+        assert one["remedy"].startswith("chmod")
+        assert one["remedy"].endswith(str(path))
+        path.chmod(right)
 
 
 def test_a_key_that_others_can_read_is_found(inside: Inside, tmp_path: Path) -> None:

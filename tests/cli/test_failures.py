@@ -125,7 +125,7 @@ def test_a_gateway_that_others_can_read_says_so(cli: Cli) -> None:
     assert get(url).status == 200
     warning = read_until(process, "\n", from_stderr=True)
     assert warning.startswith("warning: ")
-    assert "can read every stream of tenant default" in warning
+    assert "may read, list every stream of tenant default" in warning
     process.terminate()
     assert process.wait(30) == 0
 

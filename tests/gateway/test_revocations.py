@@ -443,7 +443,7 @@ async def test_a_tenant_cannot_have_the_name(settings: Settings, queue: WatchedQ
     with pytest.raises(ConfigurationError):
         await revoke_subject("ada", tenant=SYSTEM_TENANT, settings=settings)
     with pytest.raises(ConfigurationError, match="reserved"):
-        await erase_streams(tenant=SYSTEM_TENANT, queue=queue)
+        await erase_streams(every=True, tenant=SYSTEM_TENANT, queue=queue)
     trusting = load_settings(backend="memory", gateway_trust_tenants=True)
     app = create_app(queue, trusting)
     async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
@@ -532,7 +532,7 @@ async def test_without_replay_tokens_work_and_are_not_revoked(queue: WatchedQueu
 
 
 async def test_without_tokens_there_is_nothing_to_revoke(queue: WatchedQueue) -> None:
-    """And everybody may do everything, so that the answer has to say what is missing."""
+    """And everybody may read all, so that the answer has to say what is missing."""
     app = create_app(queue, load_settings(backend="memory"))
     async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
         answer = await client.post("/revocations", json={"jti": "x"})

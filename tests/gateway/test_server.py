@@ -7,16 +7,18 @@ import os
 import signal
 import socket
 import sys
-import time
 
 import httpx
 import pytest
 import uvicorn
 
 from streamq import ConfigurationError, Settings, open_writer
-from streamq.gateway import create_app, serve
+from streamq.gateway import GatewayOptions, create_app, serve
 
 from .served import WatchedQueue
+
+_LIMIT = 60.0
+"""Seconds for a shutdown on a busy machine; what it must not wait for takes several times that."""
 
 _PROGRAM = """
 import socket, uvicorn
@@ -69,17 +71,19 @@ async def test_a_shutdown_ends_open_streams_at_once(
     queue: WatchedQueue, settings: Settings
 ) -> None:
     """Event streams never end by themselves; a restart must not wait for them."""
-    async with open_writer("s", queue=queue) as writer, httpx.AsyncClient() as client:
+    async with (
+        asyncio.timeout(_LIMIT),
+        open_writer("s", queue=queue) as writer,
+        httpx.AsyncClient(timeout=_LIMIT) as client,
+    ):
         await writer.send_chunk("x")
         await writer.flush()
-        async with serve(create_app(queue, settings)) as server:
+        async with serve(create_app(queue, settings), shutdown_seconds=10 * _LIMIT) as server:
             url = f"{server.url}/streams/s/events"
             clients = [asyncio.create_task(client.get(url)) for _ in range(10)]
             health = {"connections": 0}
             while health["connections"] < 10:
                 health = (await client.get(f"{server.url}/healthz")).json()
-            started = time.monotonic()
-        assert time.monotonic() - started < 1.5
         for response in await asyncio.gather(*clients):  # ended in an orderly way, not aborted
             assert response.content.startswith(b"retry: 2000\n")  # the event may be on its way
             assert b'event: reconnect\ndata: {"event":"reconnect","reason":"stopping"' in (
@@ -92,11 +96,13 @@ async def test_a_client_that_accepts_no_data_does_not_delay_the_shutdown(
     queue: WatchedQueue, settings: Settings
 ) -> None:
     """The duration of a shutdown is bounded whatever clients do."""
-    async with open_writer("s", queue=queue) as writer:
+    patient = GatewayOptions(send_timeout_seconds=10 * _LIMIT)
+    async with asyncio.timeout(_LIMIT), open_writer("s", queue=queue) as writer:
         for _ in range(100):
             await writer.send_chunk("x" * 200_000)
         await writer.flush()
-        async with serve(create_app(queue, settings), shutdown_seconds=1) as server:
+        app = create_app(queue, settings, options=patient)
+        async with serve(app, shutdown_seconds=1) as server:
             _, stuck = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
             stuck.write(b"GET /streams/s/events HTTP/1.1\r\nHost: x\r\n\r\n")
             async with httpx.AsyncClient() as client:
@@ -105,8 +111,6 @@ async def test_a_client_that_accepts_no_data_does_not_delay_the_shutdown(
                     seen.append(queue.records_read)  # until every buffer is full
                     await client.get(f"{server.url}/healthz")
             assert queue.records_read < 101
-            started = time.monotonic()
-        assert time.monotonic() - started < 3
         stuck.transport.abort()
 
 
@@ -119,16 +123,14 @@ async def test_ctrl_c_ends_a_plain_uvicorn_with_open_streams() -> None:
     try:
         assert process.stdout is not None
         port = int(await process.stdout.readline())
-        url = f"http://127.0.0.1:{port}/streams/s/events?wait=60"
+        url = f"http://127.0.0.1:{port}/streams/s/events?wait=300"
         async with httpx.AsyncClient() as client, client.stream("GET", url) as response:
             received = response.aiter_bytes()
             assert await anext(received) == b"retry: 2000\n"
-            started = time.monotonic()
             process.send_signal(signal.SIGINT)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(_LIMIT):  # without the gateway's part it takes 300 s
                 assert b"event: reconnect" in b"".join([piece async for piece in received])
                 await process.wait()
-        assert time.monotonic() - started < 3
     finally:
         if process.returncode is None:
             process.kill()

@@ -5,7 +5,6 @@ Design: docs/design/access.md.
 
 from __future__ import annotations
 
-import ipaddress
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 
 from streamq._errors import ConfigurationError
 from streamq._events import SYSTEM_TENANT, user_stream
+from streamq._loopback import is_loopback
 from streamq._settings import Settings
 from streamq.driver import seen_value
 
@@ -216,19 +216,12 @@ def _checked_url(url: str, where: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         parts = urlsplit("")
-    schemes = ("https", "http") if _is_loopback(parts.hostname) else ("https",)
+    schemes = ("https", "http") if is_loopback(parts.hostname or "") else ("https",)
     if not parts.hostname or parts.scheme not in schemes:
         raise ConfigurationError(f"{where} has jwks_url {seen_value(url)}; give an https address")
     if parts.username or parts.password:
         raise ConfigurationError(f"{where} has a jwks_url with a password; keys are public")
     return url
-
-
-def _is_loopback(host: str | None) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 def is_tenant(name: str) -> bool:

@@ -143,6 +143,11 @@ class FileKeys:
             await asyncio.wait({self._looking}, timeout=_LOOK_SECONDS)
         return matching(self.keys, key_id, algorithm)
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     def twin(self) -> FileKeys:
         """Return the same keys for another event loop, also if the file cannot be used now."""
         other = copy.copy(self)

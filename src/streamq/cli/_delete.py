@@ -10,12 +10,13 @@ from typing import Annotated
 
 import typer
 
-from streamq._erase import StreamSelection, erase_streams
+from streamq._erase import StreamSelection, erase_selected
 from streamq._errors import (
     CapabilityError,
     ConfigurationError,
     CorruptRecordError,
     StreamNotFoundError,
+    StreamsLeftError,
 )
 from streamq._events import StreamId, shown
 from streamq._settings import Settings, load_settings
@@ -27,9 +28,10 @@ from ._completion import stream_names
 from ._lookup import missing_database, not_found
 from ._names import Encoded, named
 from ._open_streams import count_open, counted, warn_after, warn_before
-from ._terminal import run_async, show_notice, stderr
+from ._terminal import run_async, show_notice, show_warning, stderr
 
 _NAMED = 5
+_LEFT_EXIT = 1
 
 
 def delete(
@@ -64,7 +66,8 @@ def delete(
 
     A stream that is not deleted disappears when it expires. The name of a deleted one can be used
     again. Stop its producer first: one that still runs goes on, and brings the stream back without
-    its beginning. If one of the named streams does not exist, none is deleted.
+    its beginning. If one of the named streams does not exist, none is deleted. The exit code is 1
+    if there are streams of the workflow, prefix or tenant again afterwards.
 
     \b
     Examples:
@@ -139,13 +142,13 @@ def _delete_selected(selection: StreamSelection, settings: Settings, *, yes: boo
         return 0
 
     async def remove() -> int:
-        with _progress(len(found)) as on_erased:
-            erased = await erase_streams(
-                prefix=selection.prefix,
-                workflow=selection.workflow,
-                settings=settings,
-                on_erased=on_erased,
-            )
+        try:
+            async with open_queue(settings) as queue:
+                with _progress(len(found)) as on_erased:
+                    erased = await erase_selected(selection, queue, settings, on_erased)
+        except StreamsLeftError as exc:
+            show_warning(str(exc))
+            return _LEFT_EXIT
         show_notice(f"deleted {counted(erased)} of tenant {selection.tenant}")
         warn_after(running)
         return 0

@@ -8,19 +8,24 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from streamq._errors import ConfigurationError
+from streamq._loopback import is_loopback
 from streamq._settings import Settings
 from streamq.driver import Finding
 from streamq.opening._open import configured_driver
 
-from ._serve import is_loopback, own_addresses
+from ._serve import own_addresses
 
 if TYPE_CHECKING:
     from streamq.access import Issuer
 
 _DANGEROUS = ("cancel", "delete", "admin")
 _FEW_CHARACTERS = 10
+_THIS_MACHINE = "this machine"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS_USE = stat.S_IRWXG | stat.S_IRWXO
 
 
 def examine_gateway_settings(settings: Settings, issuers: Sequence[Issuer]) -> list[Finding]:
@@ -30,18 +35,24 @@ def examine_gateway_settings(settings: Settings, issuers: Sequence[Issuer]) -> l
         settings: The settings that the gateway has.
         issuers: The issuers that they name.
     """
-    needs_tokens = bool(issuers)
-    return [
+    from streamq.gateway._authority import actions_without_token
+
+    needs_tokens, where = bool(issuers), _reach(settings.gateway_host)
+    permitted = [*actions_without_token(settings, needs_tokens=needs_tokens)]
+    found = [
         _backend(settings, needs_tokens),
-        _exposure(settings, needs_tokens),
-        *_anonymous(settings, needs_tokens),
-        *_tenants(settings),
-        *_encryption(settings, needs_tokens),
+        _exposure(settings, where, permitted, needs_tokens),
+        _cancelling(settings, issuers),
         *_origins(settings, needs_tokens),
         *_hosts(settings, needs_tokens),
         *_secrets(settings, issuers),
-        *_key_files(settings),
+        *_key_files(settings, issuers),
     ]
+    if where != _THIS_MACHINE:
+        found += _anonymous(permitted)
+        found += _tenants(settings, permitted)
+        found.append(_encryption(settings, needs_tokens))
+    return found
 
 
 def _backend(settings: Settings, needs_tokens: bool) -> Finding:
@@ -58,25 +69,29 @@ def _backend(settings: Settings, needs_tokens: bool) -> Finding:
     )
 
 
-def _exposure(settings: Settings, needs_tokens: bool) -> Finding:
+def _exposure(
+    settings: Settings, where: str, permitted: Sequence[str], needs_tokens: bool
+) -> Finding:
     subject, host = "who reaches it", settings.gateway_host
-    where = _reach(host)
-    if where == "this machine":
+    if where == _THIS_MACHINE:
         return Finding(subject, True, f"{host}: {where} only, and a proxy on it")
-    if needs_tokens:
+    if needs_tokens and not permitted:
         return Finding(subject, True, f"{host}: {where}, with a token")
+    asked = "does not need a token" if needs_tokens else "is not asked for credentials"
     detail = (
-        f"{host}: {where}, and nothing asks for credentials: whoever reaches it reads every "
-        f"stream of tenant {settings.tenant} and stops what writes it"
+        f"{host}: {where}, and whoever reaches it {asked} to {', '.join(permitted)} every stream "
+        f"of tenant {settings.tenant}"
     )
     remedy = "configure tokens (`streamq token key`), or bind 127.0.0.1 behind a proxy with a login"
-    return Finding(subject, where != "the Internet", detail, remedy, is_warning=True)
+    if needs_tokens:
+        remedy = "unset STREAMQ_GATEWAY_ANONYMOUS unless everybody is meant"
+    is_right = where != "the Internet" or needs_tokens
+    return Finding(subject, is_right, detail, remedy, is_warning=True)
 
 
-def _anonymous(settings: Settings, needs_tokens: bool) -> list[Finding]:
-    given = [part.strip().lower() for part in settings.gateway_anonymous.split(",")]
-    named = [action for action in _DANGEROUS if action in given]
-    if not named or not needs_tokens or is_loopback(settings.gateway_host):
+def _anonymous(permitted: Sequence[str]) -> list[Finding]:
+    named = [action for action in _DANGEROUS if action in permitted]
+    if not named:
         return []
     return [
         Finding(
@@ -88,34 +103,51 @@ def _anonymous(settings: Settings, needs_tokens: bool) -> list[Finding]:
     ]
 
 
-def _tenants(settings: Settings) -> list[Finding]:
-    if not settings.gateway_trust_tenants or is_loopback(settings.gateway_host):
+def _tenants(settings: Settings, permitted: Sequence[str]) -> list[Finding]:
+    if not settings.gateway_trust_tenants:
         return []
     return [
         Finding(
             "tenants",
             True,
-            "whoever reaches the gateway may read and stop the streams of every tenant",
+            f"whoever reaches the gateway may {', '.join(permitted)} the streams of every tenant",
             "unset STREAMQ_GATEWAY_TRUST_TENANTS unless a proxy in front restricts the paths",
             is_warning=True,
         )
     ]
 
 
-def _encryption(settings: Settings, needs_tokens: bool) -> list[Finding]:
-    if is_loopback(settings.gateway_host):
-        return []
-    what = "tokens and streams" if needs_tokens else "streams"
-    return [
-        Finding(
-            "encryption",
-            True,
-            f"port {settings.gateway_port} carries {what} in clear text to whoever is on the way: "
-            "the gateway itself has no TLS",
-            "put a proxy with TLS in front, and bind an address that only the proxy reaches",
-            is_warning=True,
+def _cancelling(settings: Settings, issuers: Sequence[Issuer]) -> Finding:
+    from streamq.gateway._cancel_tenants import cancelling_tenants
+
+    subject, tenants = "who may stop workflows", sorted(cancelling_tenants(settings, issuers))
+    if not tenants:
+        detail = (
+            "no tenant: requests may name several, and STREAMQ_GATEWAY_CANCEL_TENANTS is not set"
         )
-    ]
+        return Finding(subject, True, detail)
+    named = ", ".join(tenants)
+    if len(tenants) == 1:
+        return Finding(subject, True, f"whoever has the action cancel in tenant {named}")
+    return Finding(
+        subject,
+        True,
+        f"tenants {named}: each may stop the workflows of the others",
+        "give each a Temporal namespace and a gateway, unless they trust one another",
+        is_warning=True,
+    )
+
+
+def _encryption(settings: Settings, needs_tokens: bool) -> Finding:
+    what = "tokens and streams" if needs_tokens else "streams"
+    return Finding(
+        "encryption",
+        True,
+        f"port {settings.gateway_port} carries {what} in clear text to whoever is on the way: "
+        "the gateway itself has no TLS",
+        "put a proxy with TLS in front, and bind an address that only the proxy reaches",
+        is_warning=True,
+    )
 
 
 def _origins(settings: Settings, needs_tokens: bool) -> list[Finding]:
@@ -209,55 +241,66 @@ def _secrets(settings: Settings, issuers: Sequence[Issuer]) -> list[Finding]:
     return found
 
 
-def _key_files(settings: Settings) -> list[Finding]:
-    path = settings.token_key_file
-    if path is None:
-        return []
+def _key_files(settings: Settings, issuers: Sequence[Issuer]) -> list[Finding]:
+    """Examine who may read and change the files that decide which tokens are good."""
+    from joserfc.jwk import OctKey
+
+    from streamq.access._keys import FileKeys
+
     found: list[Finding] = []
-    try:
-        contents, mode = path.read_bytes(), path.stat().st_mode
-    except OSError as exc:
-        raise ConfigurationError(f"{str(path)!r} cannot be read: {exc.strerror}") from None
-    is_public = b"PUBLIC KEY" in contents
-    if not is_public and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        found.append(
-            Finding(
-                "keys",
-                False,
-                f"{path} makes tokens, and other users of this machine can read or change it "
-                f"({stat.filemode(mode)})",
-                f"chmod 600 {path}",
-            )
-        )
-    if b"PRIVATE KEY" in contents:
-        found.append(
-            Finding(
+    if settings.token_issuers is not None:
+        found.append(_file(settings.token_issuers, "says whose tokens are accepted", _OTHERS_WRITE))
+    for issuer in issuers:
+        if not isinstance(issuer.keys, FileKeys):
+            continue
+        path, keys = issuer.keys.path, issuer.keys.keys
+        if not any(key.is_private for key in keys):
+            found.append(_file(path, "verifies tokens", _OTHERS_WRITE))
+            continue
+        found.append(_file(path, "makes tokens", _OTHERS_USE))
+        if found[-1].ok and not any(isinstance(key, OctKey) for key in keys):
+            found[-1] = Finding(
                 "keys",
                 True,
                 f"{path} is the private half: whoever gets into the gateway can make tokens",
                 _public_half(path),
                 is_warning=True,
             )
-        )
-    return found or [Finding("keys", True, f"{path}: {'public half' if is_public else 'secret'}")]
+    return found
+
+
+def _file(path: Path, purpose: str, forbidden: int) -> Finding:
+    try:
+        mode = path.stat().st_mode
+    except OSError as exc:
+        raise ConfigurationError(f"{str(path)!r} cannot be read: {exc.strerror}") from None
+    if not mode & forbidden:
+        return Finding("keys", True, f"{path} {purpose}")
+    does = "change it" if forbidden == _OTHERS_WRITE else "read or change it"
+    return Finding(
+        "keys",
+        False,
+        f"{path} {purpose}, and other users of this machine can {does} ({stat.filemode(mode)})",
+        f"chmod {'go-w' if forbidden == _OTHERS_WRITE else '600'} {path}",
+    )
 
 
 def _public_half(path: Path) -> str:
     public = path.with_name(path.name + ".pub")
     named = str(public) if public.exists() else "the public half"
-    return f"where tokens are only verified, let STREAMQ_TOKEN_KEY_FILE name {named}"
+    return f"where tokens are only verified, give the gateway {named}"
 
 
 def _is_plain(origin: str) -> bool:
-    host = origin.removeprefix("http://").partition(":")[0]
-    return origin.startswith("http://") and not (host == "localhost" or is_loopback(host))
+    parts = urlsplit(origin)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def _reach(host: str) -> str:
     """Return from where an address to listen on is reached."""
     addresses = _addresses(host)
     if all(each.is_loopback for each in addresses):
-        return "this machine"
+        return _THIS_MACHINE
     if any(each.is_global for each in addresses):
         return "the Internet"
     return "the networks of this machine"

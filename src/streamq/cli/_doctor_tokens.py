@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from streamq._errors import StreamqError, error_text
+from streamq._loopback import is_loopback
 from streamq._settings import Settings
 from streamq.driver import Finding
 from streamq.opening._open import open_queue
-
-from ._serve import is_loopback
 
 if TYPE_CHECKING:
     import httpx
@@ -109,7 +108,7 @@ async def ask_gateway(url: str, *, needs_tokens: bool) -> list[Finding]:
 
     subject = "the gateway itself"
     parts = urlsplit(url)
-    is_local = parts.hostname == "localhost" or is_loopback(parts.hostname or "")
+    is_local = is_loopback(parts.hostname or "")
     found: list[Finding] = []
     if parts.scheme != "https" and not is_local:
         found.append(

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from streamq._loopback import is_loopback
 from streamq._settings import load_settings
 from streamq.opening._data_converter import configured_conversion
 from streamq.opening._open import stream_id
@@ -59,6 +60,7 @@ def serve(
     with needs_extra("gateway"):
         from streamq.gateway import create_app, raise_descriptor_limit
         from streamq.gateway import serve as serve_app
+        from streamq.gateway._authority import actions_without_token
 
     async def work() -> int:
         raise_descriptor_limit()
@@ -74,17 +76,24 @@ def serve(
             for other in others:
                 stdout().print(Text(other, style="bold"), soft_wrap=True)
             sys.stdout.flush()
-            if not is_loopback(server.host) and app.state.gateway.authority.needs_tokens:
+            needs_tokens = app.state.gateway.authority.needs_tokens
+            permitted = actions_without_token(settings, needs_tokens=needs_tokens)
+            if not is_loopback(server.host) and needs_tokens:
                 show_warning(
                     f"port {server.port} of this machine takes tokens without encryption: whoever "
                     "is on the way can use them; put a proxy with TLS in front"
                 )
-            elif not is_loopback(server.host):
+            if not is_loopback(server.host) and permitted:
+                whose = (
+                    "every tenant"
+                    if settings.gateway_trust_tenants
+                    else f"tenant {settings.tenant}"
+                )
                 show_warning(
-                    f"whoever can reach port {server.port} of this machine can read every stream "
-                    f"of tenant {settings.tenant} on backend {settings.backend}, and their names: "
-                    "the gateway asks for no credentials; use --host 127.0.0.1, or put a proxy in "
-                    "front that authenticates"
+                    f"whoever can reach port {server.port} of this machine may "
+                    f"{', '.join(permitted)} every stream of {whose} on backend "
+                    f"{settings.backend}: the gateway asks for no credentials; use --host "
+                    "127.0.0.1, or put a proxy in front that authenticates"
                 )
             # What exists by now stays: without it, a collection takes a few ms instead of 50.
             gc.collect()
@@ -94,14 +103,6 @@ def serve(
         return 0
 
     return run_async(work, on_sigterm=0)
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 def _urls(address: str, port: int) -> list[str]:

@@ -54,9 +54,7 @@ class Authority:
     def __init__(self, settings: Settings) -> None:
         issuers = configured_issuers(settings)
         self._verifier = TokenVerifier(issuers) if issuers else None
-        actions = anonymous_actions(settings.gateway_anonymous)
-        if not issuers and not settings.gateway_anonymous.strip():
-            actions = _OF_EVERYBODY
+        actions = actions_without_token(settings, needs_tokens=bool(issuers))
         self._anonymous = Rights.of_everybody(settings.tenant, actions)
         self._trusts_tenants = settings.gateway_trust_tenants
         if issuers and self._trusts_tenants:
@@ -187,6 +185,17 @@ def _hidden(rights: Rights, stream: StreamId) -> StreamId:
     """Return a stream that does not exist, under a name that nobody can guess."""
     digest = hashlib.sha256(_HIDDEN.encode() + stream.full_name.encode()).hexdigest()
     return StreamId(rights.tenant, _HIDDEN + digest)
+
+
+def actions_without_token(settings: Settings, *, needs_tokens: bool) -> tuple[Action, ...]:
+    """Return what requests without a token may do.
+
+    Raises:
+        ConfigurationError: The setting has an unknown action.
+    """
+    if not needs_tokens and not settings.gateway_anonymous.strip():
+        return _OF_EVERYBODY
+    return anonymous_actions(settings.gateway_anonymous)
 
 
 def anonymous_actions(text: str) -> tuple[Action, ...]:

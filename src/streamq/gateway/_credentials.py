@@ -5,7 +5,6 @@ Design: docs/design/access.md.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote_plus
@@ -13,6 +12,7 @@ from urllib.parse import unquote_plus
 from starlette.requests import Request
 from starlette.types import Scope
 
+from streamq._loopback import is_loopback
 from streamq.access import InvalidTokenError
 
 from ._access import SiteRules, host_of, is_bearer
@@ -102,7 +102,7 @@ def cookie_name(request: Request) -> str | None:
     if request.scope.get(HTTPS):
         return SECURE_COOKIE
     host = host_of(request.headers.get("host", ""))
-    return LOOPBACK_COOKIE if host is not None and _is_loopback(host) else None
+    return LOOPBACK_COOKIE if host is not None and is_loopback(host) else None
 
 
 def is_of_own_page(request: Request) -> bool:
@@ -120,12 +120,3 @@ def _cookies(request: Request) -> list[str]:
             if key == name:
                 found.append(value.strip())
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -83,9 +83,8 @@ async def test_the_window_collects_but_never_delays_the_first_chunk(
     """The window trades latency for history, but never for the first chunk of a stream."""
     async with open_writer(STREAM, queue=queue, settings=settings) as writer:
         await writer.send_chunk("first")
-        began = time.monotonic()
-        first = await polled(window_seconds=60)
-        assert time.monotonic() - began < 5
+        async with asyncio.timeout(60):
+            first = await polled(window_seconds=600)
         await writer.send_chunk("second")
         poll_task = asyncio.ensure_future(
             polled(cursor=first.cursor, window_seconds=60, max_events=2)
