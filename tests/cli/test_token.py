@@ -103,6 +103,17 @@ def test_a_token_is_revoked(inside: Inside, tmp_path: Path) -> None:
         done = inside.run("token", "revoke", *arguments, env=variables)
         assert (done.code, done.out) == (0, ""), done.err
         assert "within 2 s" in done.err
+        assert "tenant default, issuer streamq" in done.err
+        assert arguments[0] != "--subject" or "subject ada" in done.err
+    tenant = inside.run("token", "revoke", "--subject", "ada", "--tenant", "acme", env=variables)
+    assert "tenant acme" in tenant.err
+    stranger = {"STREAMQ_BACKEND": "sqlite"}  # no issuer is configured, and one is named
+    named = inside.run(
+        "token", "revoke", "--subject", "ada", "--issuer", "https://x.example/", env=stranger
+    )
+    assert (named.code, "issuer https://x.example/" in named.err) == (0, True)
+    nobodys = inside.run("token", "revoke", "--subject", "ada", env=stranger)
+    assert (nobodys.code, "no issuer is configured" in nobodys.err) == (2, True)
     from_stdin = inside.run("token", "revoke", "--token-file", "-", env=variables)
     assert from_stdin.code == 2
 

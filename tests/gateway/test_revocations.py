@@ -11,12 +11,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from httpx_sse import aconnect_sse
+from joserfc.jwk import KeySet
+from tests.access.issuing import AUDIENCE, EC, NAME
 
 from streamq import (
     CapabilityError,
@@ -34,8 +37,8 @@ from streamq.access import mint_token, new_secret, revoke_subject, revoke_token
 from streamq.access._revocation_log import RevocationLog
 from streamq.access._revocations import Revocation, RevokedTokens, token_key
 from streamq.driver import Entry
-from streamq.gateway import GatewayServer, create_app, serve
-from streamq.testing import Block, FaultProxy, FaultyQueue, Pass
+from streamq.gateway import GatewayOptions, GatewayServer, create_app, serve
+from streamq.testing import Block, Call, FaultProxy, FaultyQueue, Pass
 from streamq_redis.embedded import EmbeddedRedis
 
 from .served import WatchedQueue, eventually
@@ -326,6 +329,10 @@ async def opened(app: Any, stack: AsyncExitStack) -> httpx.AsyncClient:
     return await stack.enter_async_context(client)
 
 
+def name_of(call: Call) -> str:
+    return "" if call.stream is None else call.stream.name
+
+
 async def last_event(client: httpx.AsyncClient, token: str) -> tuple[str, str]:
     """Read the stream ``a`` until the connection ends; return the last event."""
     last = "", ""
@@ -349,7 +356,7 @@ async def test_a_connection_that_begins_while_the_news_gets_old_ends(queue: Watc
         revocations = app.state.gateway.revocations
         await revocations.check_known()
         looking, reading = Block(), Block()
-        queue.always("describe", lambda call: looking if call.stream.name == "a" else Pass())
+        queue.always("describe", lambda call: looking if name_of(call) == "a" else Pass())
         begun = asyncio.create_task(last_event(client, token))
         await looking.reached()
         queue.always("read", reading)
@@ -359,7 +366,7 @@ async def test_a_connection_that_begins_while_the_news_gets_old_ends(queue: Watc
                 if (await client.get("/readyz")).status_code == 503:
                     break
                 await asyncio.sleep(0.05)
-        queue.always("read", lambda call: Pass() if call.stream.name == "a" else reading)
+        queue.always("read", lambda call: Pass() if name_of(call) == "a" else reading)
         looking.release()
         name, data = await begun
         assert name == "reconnect"
@@ -379,7 +386,7 @@ async def test_a_machine_that_slept_ends_its_connections(
         await writer.flush()
         reading = Block()
         queue.always(
-            "read", lambda call: reading if call.stream.tenant == SYSTEM_TENANT else Pass()
+            "read", lambda call: reading if name_of(call).startswith("revocations/") else Pass()
         )
         app = create_app(queue, settings)
         client = await opened(app, stack)
@@ -392,6 +399,131 @@ async def test_a_machine_that_slept_ends_its_connections(
         assert name == "reconnect"
         assert json.loads(data)["reason"] == "revocations_unknown"
         reading.release()
+
+
+async def test_revoking_costs_the_same_however_much_was_revoked(queue: WatchedQueue) -> None:
+    """One tenant's administrator would otherwise delay all that others read."""
+    settings = settings_of("memory")
+    admin = token_of(settings, actions=["admin"])
+    async with AsyncExitStack() as stack:
+        log = RevocationLog(queue, settings)
+        for index in range(300):
+            await log.add(Revocation(key=f"{index:064x}", forget_at=9e9))
+        client = await opened(create_app(queue, settings), stack)
+        assert (await client.get("/readyz")).status_code == 200
+        read = queue.records_read
+        for index in range(5):
+            body = {"jti": f"token-{index}"}
+            answer = await client.post("/revocations", json=body, headers=bearer(admin))
+            assert answer.status_code == 200
+        # Each is read back, and read by the gateway that waits for it.
+        assert queue.records_read - read < 50
+
+
+async def test_revocations_take_turns(queue: WatchedQueue) -> None:
+    """As all that asks the backend for a client."""
+    settings = settings_of("memory")
+    admin = token_of(settings, actions=["admin"])
+    options = GatewayOptions(max_queries=1, queue_seconds=0.2)
+    async with AsyncExitStack() as stack:
+        client = await opened(create_app(queue, settings, options=options), stack)
+        assert (await client.get("/readyz")).status_code == 200
+        block = Block()
+        queue.script("append", block)
+
+        async def post(jti: str) -> httpx.Response:
+            return await client.post("/revocations", json={"jti": jti}, headers=bearer(admin))
+
+        first = asyncio.create_task(post("one"))
+        await block.reached()
+        refused = await post("two")
+        assert (refused.status_code, refused.json()["error"]) == (503, "gateway_limit")
+        block.release()
+        assert (await first).status_code == 200
+
+
+async def test_a_tenant_has_a_bound_of_revocations(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every gateway keeps all of them in memory; the gateways of other tenants are the same."""
+    monkeypatch.setattr("streamq.gateway._revocations.MOST_OF_A_TENANT", 3)
+    admin = token_of(settings, actions=["admin"])
+    other = token_of(settings, actions=["admin"], tenant="acme")
+    async with replica(settings) as one, replica(settings) as two:
+
+        async def post(body: dict[str, Any], by: str = admin, at: Replica = one) -> httpx.Response:
+            return await at.client.post("/revocations", json=body, headers=bearer(by))
+
+        for body in ({"jti": "a"}, {"jti": "b"}, {"subject": "ada"}):
+            assert (await post(body)).status_code == 200
+        refused = await post({"jti": "c"})
+        assert (refused.status_code, refused.json()["error"]) == (429, "quota")
+        assert "streamq token revoke" in refused.json()["message"]
+        assert (await post({"subject": "ada"})).status_code == 200  # takes no more room
+        assert (await post({"jti": "c"}, other)).status_code == 200
+        async with asyncio.timeout(_LIMIT):
+            while True:
+                if (await post({"jti": "c"}, at=two)).status_code == 429:
+                    break
+        token = token_of(settings, subject="bob")
+        await revoke_token(token, settings=settings)  # by who has the backend's credentials
+        await one.becomes(401, token)
+
+
+def test_what_ended_makes_room() -> None:
+    """Counted is what is still needed, once however often it was revoked."""
+    known = RevokedTokens()
+    for key in ("a", "a", "b"):
+        known.add(Revocation(key=key * 64, forget_at=5.0, tenant_key="t" * 64))
+    known.add(Revocation(key="c" * 64, forget_at=9.0, tenant_key="t" * 64, before=1.0))
+    assert known.count_of("t" * 64) == 3
+    known.forget(4.0)
+    assert len(known) == 3
+    known.forget(5.0)
+    assert (known.count_of("t" * 64), len(known)) == (1, 1)
+    known.forget(9.0)
+    assert (known.count_of("t" * 64), len(known)) == (0, 0)
+    known.add(Revocation(key="d" * 64, forget_at=10.0, tenant_key="t" * 64))
+    known.forget(10.0)
+    assert len(known) == 0
+
+
+async def test_what_would_revoke_nothing_is_refused(tmp_path: Path, queue: WatchedQueue) -> None:
+    """Whoever revokes goes away believing that a stolen token has ended."""
+    keys = KeySet([EC]).as_dict(private=False)
+    (tmp_path / "keys.json").write_text(json.dumps(keys))
+    (tmp_path / "issuers.toml").write_text(
+        f'[[issuer]]\nissuer = "{NAME}"\naudience = "{AUDIENCE}"\njwks_file = "keys.json"\n'
+        'algorithms = ["ES256"]\ntenant = "acme"\n'
+    )
+    issued = load_settings(backend="memory", token_issuers=tmp_path / "issuers.toml")
+    ours, nobodys = settings_of("memory"), load_settings(backend="memory")
+    token = token_of(ours)
+    beside: list[dict[str, Any]] = [
+        {"issuer": "streamq"},
+        {"tenant": "acme"},
+        {"expires_at": datetime.now(UTC)},
+    ]
+    for given in beside:
+        with pytest.raises(ConfigurationError, match="the token states"):
+            await revoke_token(token, queue=queue, settings=ours, **given)
+    calls: list[Callable[..., Awaitable[Revocation]]] = [
+        partial(revoke_token, token_id="x", queue=queue),
+        partial(revoke_subject, "ada", queue=queue),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigurationError, match="no issuer is configured"):
+            await call(settings=nobodys)
+        with pytest.raises(ConfigurationError, match="makes no tokens of tenant 'default'"):
+            await call(settings=issued, tenant="default")
+        revoked = await call(settings=issued)
+        assert revoked.concerns.endswith(f", tenant acme, issuer {NAME}")
+        assert (await call(settings=issued, tenant="acme")).key == revoked.key
+        assert (await call(settings=nobodys, issuer=NAME, tenant="acme")).key == revoked.key
+    stored = [each async for each in queue.streams(SYSTEM_TENANT)]
+    assert len(stored) == 1
+    read = await queue.read(stored[0].stream, "", max_records=99, max_bytes=10**6, max_wait=0.0)
+    assert not any(b"ada" in each.data or b"acme" in each.data for each in read)
 
 
 async def test_forged_records_change_nothing(settings: Settings) -> None:

@@ -111,8 +111,11 @@ class RevocationLog:
         self._settings = settings
         self._reads: tuple[StreamId, Reads] | None = None
 
-    async def add(self, revocation: Revocation) -> None:
+    async def add(self, revocation: Revocation, place: LogPlace | None = None) -> None:
         """Store a revocation. When this returns, each gateway that can read will see it.
+
+        It is read back, with all that came after ``place``, where a reader of the log already is;
+        by default with the whole generation.
 
         Cancellation and errors: it is stored, or not; repeating the call is harmless.
 
@@ -127,7 +130,8 @@ class RevocationLog:
             for generation in found:
                 await self._append(generation, [revocation.to_dict()])
             newest = found[-1] if found else 1
-            if not await self._has(newest, revocation):
+            begin = place if place is not None and place.generation == newest else LogPlace(newest)
+            if not await self._has(begin, revocation):
                 continue  # another writer had the same epoch, and this record was taken for its own
             if not await self._exists(newest + 1) and (await self._generations())[-1:] == [newest]:
                 return
@@ -242,9 +246,9 @@ class RevocationLog:
             place.is_tidy,
         )
 
-    async def _has(self, generation: int, revocation: Revocation) -> bool:
+    async def _has(self, place: LogPlace, revocation: Revocation) -> bool:
         seen = set[str]()
-        await self._read_to_end(LogPlace(generation), lambda each: seen.add(each.id))
+        await self._read_to_end(place, lambda each: seen.add(each.id))
         return revocation.id in seen
 
     async def _generations(self) -> list[int]:

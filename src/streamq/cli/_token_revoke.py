@@ -42,7 +42,10 @@ def revoke(
         typer.Option(help="Who issued them (iss).", show_default="the only one configured"),
     ] = None,
     tenant: Annotated[
-        str | None, typer.Option(help="Tenant of the tokens.", show_default="STREAMQ_TENANT")
+        str | None,
+        typer.Option(
+            help="Tenant of the tokens.", show_default="that of the issuer, or STREAMQ_TENANT"
+        ),
     ] = None,
 ) -> None:
     """Revoke tokens on every gateway of the backend; their connections end.
@@ -67,29 +70,30 @@ def revoke(
 
     async def work() -> int:
         if subject is not None:
-            await revoke_subject(
+            revocation = await revoke_subject(
                 subject,
                 before=None if before is None else _time_given("--before", before),
                 issuer=issuer,
                 tenant=tenant,
                 settings=settings,
             )
-            return 0
-        await revoke_token(
-            None if token_file is None else read_token(token_file),
-            token_id=jti,
-            issuer=issuer,
-            tenant=tenant,
-            expires_at=None if expires is None else _time_given("--expires", expires),
-            settings=settings,
+        else:
+            revocation = await revoke_token(
+                None if token_file is None else read_token(token_file),
+                token_id=jti,
+                issuer=issuer,
+                tenant=tenant,
+                expires_at=None if expires is None else _time_given("--expires", expires),
+                settings=settings,
+            )
+        show_notice(
+            f"revoked {revocation.concerns}, if there are any: gateways that reach the backend "
+            "refuse them within 2 s, others refuse all tokens after "
+            f"{settings.gateway_revocation_seconds:g} s"
         )
         return 0
 
     run_async(work)
-    show_notice(
-        "revoked: gateways that reach the backend refuse it within 2 s, others refuse all tokens "
-        f"after {settings.gateway_revocation_seconds:g} s"
-    )
 
 
 def read_token(path: Path) -> str:

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Never, Protocol
 
-from streamq._errors import CapabilityError, StreamqError
+from streamq._errors import CapabilityError, QuotaError, StreamqError
 from streamq._settings import Settings
 from streamq.access import InvalidTokenError, Rights
 from streamq.access._revocation_log import LogPlace, RevocationLog, can_keep_revocations
@@ -30,6 +30,9 @@ _logger = gateway_logger()
 
 EFFECTIVE_SECONDS = 2.0
 """Within this time connections end on gateways that reach the backend."""
+
+MOST_OF_A_TENANT = 10_000
+"""Most revocations of one tenant that requests may add: every gateway has all in memory."""
 
 REVOKED, UNKNOWN = "revoked", "revocations_unknown"
 """Why a connection ends."""
@@ -172,6 +175,7 @@ class Revocations:
 
         Raises:
             RevocationImpossibleError: The backend cannot keep revocations.
+            QuotaError: Its tenant has as many as are kept for one.
             StreamqError: It cannot be reached.
 
         Cancellation: it is revoked, or not.
@@ -180,8 +184,21 @@ class Revocations:
             log = await self._log()
         except CapabilityError as exc:
             raise RevocationImpossibleError(exc.message) from None
-        await log.add(revocation)
+        self._check_room(revocation)
+        await log.add(revocation, self._place)
         self.add(revocation)
+
+    def _check_room(self, revocation: Revocation) -> None:
+        revoked = self._revoked
+        revoked.forget(time.time())
+        if not revoked.has(revocation.key) and (
+            revoked.count_of(revocation.tenant_key) >= MOST_OF_A_TENANT
+        ):
+            raise QuotaError(
+                f"this tenant has {MOST_OF_A_TENANT:,} revocations that are still needed, all that "
+                "a gateway keeps for one: revoke by subject instead of by jti, give expires_at, so "
+                "that they are forgotten then, or let an operator use `streamq token revoke`"
+            )
 
     async def _log(self) -> RevocationLog:
         return RevocationLog(await self._queues.open_for_the_past(), self._settings)

@@ -17,7 +17,8 @@ from streamq.access import Issuer, Rights
 from streamq.access._moments import moment
 from streamq.access._revocations import Revocation
 from streamq.access._revoking import subject_revocation, token_revocation
-from streamq.gateway._error_responses import HEADERS, BadRequestError, InsufficientScopeError
+from streamq.gateway._authority import refusal
+from streamq.gateway._error_responses import HEADERS, BadRequestError
 from streamq.gateway._loops import gateway_of
 from streamq.gateway._revocations import EFFECTIVE_SECONDS, RevocationImpossibleError
 
@@ -35,11 +36,10 @@ async def send_revocation(request: Request) -> Response:
             "issuer first"
         )
     if not rights.administers:
-        raise InsufficientScopeError(
-            "the token does not permit to revoke others: that needs the action admin on all streams"
-        )
+        raise refusal(rights, "revoke tokens (action admin on all streams)")
     revocation = _revocation(gateway.authority.issuers, rights, await _body(request))
-    await gateway.revocations.revoke(revocation)
+    async with gateway.questions.ask(gateway.client_of(request.scope, rights)):
+        await gateway.revocations.revoke(revocation)
     return JSONResponse(
         {"revoked": True, "effective_within_seconds": EFFECTIVE_SECONDS}, headers=HEADERS
     )
