@@ -36,6 +36,16 @@ def test_a_key_a_token_and_what_it_permits(inside: Inside, tmp_path: Path) -> No
     assert "cancel, read" in table.out
 
 
+def test_actions_are_listed_or_repeated(inside: Inside) -> None:
+    """As in the settings, where commas separate them."""
+    variables = {"STREAMQ_TOKEN_KEY": "s" * 40}
+    for given in (["--action", "read, list"], ["--action", "read", "--action", "LIST"]):
+        made = inside.run("token", "new", "--all", *given, env=variables)
+        shown = inside.run("token", "show", "--json", made.out.strip(), env=variables)
+        [permission] = json.loads(shown.out)["permissions"]
+        assert permission["actions"] == ["list", "read"]
+
+
 def test_a_key_is_not_overwritten(inside: Inside, tmp_path: Path) -> None:
     """All tokens of the old one would end at once."""
     (tmp_path / "our.key").write_text("precious")
@@ -55,6 +65,9 @@ def test_a_key_is_not_overwritten(inside: Inside, tmp_path: Path) -> None:
         (["new"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "one of --stream"),
         (["new", "--all", "--stream", "a"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "one of --stream"),
         (["new", "--all", "--action", "x"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "'x'"),
+        (["new", "--all", "--action", "read,x"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "read, describe"),
+        (["new", "--all", "--action", "write"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "'write'"),
+        (["new", "--all", "--action", ","], {"STREAMQ_TOKEN_KEY": "s" * 40}, "action"),
         (["new", "--all", "--tenant", ""], {"STREAMQ_TOKEN_KEY": "s" * 40}, "tenant"),
         (["new", "--all", "--for", "99999999d"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "lifetime"),
         (["new", "--all", "--for", "0s"], {"STREAMQ_TOKEN_KEY": "s" * 40}, "positive"),

@@ -51,6 +51,7 @@ PUBLIC_ALGORITHMS = tuple(
 ALGORITHMS = (*_SECRET_ALGORITHMS, *PUBLIC_ALGORITHMS)
 """Every algorithm that an issuer may use; ``none`` is not among them."""
 
+_OF_A_FILE = "the name of a file belongs in STREAMQ_TOKEN_KEY_FILE"
 _UTF8_MARK = b"\xef\xbb\xbf"
 _PEM = b"-----BEGIN"
 _SSH_KEY = re.compile(rb"(?:ssh-\w+|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)\S* AAAA")
@@ -236,12 +237,17 @@ def published_keys(document: bytes, where: str) -> Sequence[Key]:
     return found
 
 
-def own_keys(contents: bytes, where: str) -> Sequence[Key]:
+def own_keys(contents: bytes, where: str, *, file_advice: str = _OF_A_FILE) -> Sequence[Key]:
     """Return the keys that a setting or a file of one's own gives.
 
     A PEM file has a private or public key; a JSON document is a key or a key set; anything else is
     a secret for HMAC, unless it is a public key in another format, or the name of a file: others
     know these, and could sign with them.
+
+    Args:
+        contents: What it gives.
+        where: Which setting or file that is, for messages.
+        file_advice: What to do with a key that is in a file, for messages.
 
     Raises:
         ConfigurationError: It is none of them, or too weak. The message has nothing of it.
@@ -252,15 +258,15 @@ def own_keys(contents: bytes, where: str) -> Sequence[Key]:
     except (ValueError, TypeError, KeyError, JoseError):
         raise ConfigurationError(
             f"{where} is no key: give a secret of at least {LEAST_SECRET_BYTES} bytes, a PEM file, "
-            "or a JSON Web Key; the name of a file belongs in STREAMQ_TOKEN_KEY_FILE"
+            f"or a JSON Web Key; {file_advice}"
         ) from None
     for key in keys:
         is_short = isinstance(key, OctKey) and len(key.raw_value) < LEAST_SECRET_BYTES
         if is_short or not algorithms_of(key):
             raise ConfigurationError(
                 f"{where} is too weak, or not made for signatures: give a secret of at least "
-                f"{LEAST_SECRET_BYTES} bytes (`streamq token key` makes one), an RSA key of at "
-                f"least {_LEAST_RSA_BITS} bits, or an EC or Ed25519 key"
+                f"{LEAST_SECRET_BYTES} bytes (`streamq token key --kind secret FILE` makes one), "
+                f"an RSA key of at least {_LEAST_RSA_BITS} bits, or an EC or Ed25519 key"
             )
         key.ensure_kid()
     return keys

@@ -68,7 +68,8 @@ def serve(
         app = create_app(settings=settings)
         async with serve_app(app, settings.gateway_host, settings.gateway_port) as server:
             # Without replay, the gateway would take records away from their reader.
-            check_capabilities(await app.state.gateway.open(), ["replay"])
+            queue = await app.state.gateway.open()
+            check_capabilities(queue, ["replay"])
             url, *others = _urls(server.host, server.port) or [server.url]
             notice = Text.assemble(
                 (url, "bold"), f"  serves backend {settings.backend}; Ctrl-C stops it"
@@ -77,6 +78,12 @@ def serve(
             for other in others:
                 stdout().print(Text(other, style="bold"), soft_wrap=True)
             sys.stdout.flush()
+            if not queue.capabilities.cross_process:
+                show_warning(
+                    f"backend {settings.backend} shows the streams of one process only, and "
+                    "nothing writes any in this one: choose another STREAMQ_BACKEND, or mount "
+                    "create_app() where the producers run"
+                )
             needs_tokens = app.state.gateway.authority.needs_tokens
             permitted = actions_without_token(settings, needs_tokens=needs_tokens)
             if not is_loopback(server.host) and needs_tokens:

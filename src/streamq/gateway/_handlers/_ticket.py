@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -15,7 +14,12 @@ from streamq._errors import StreamNotFoundError
 from streamq._events import StreamId
 from streamq.access import Action, Rights
 from streamq.gateway._authority import visible_stream
-from streamq.gateway._error_responses import HEADERS, BadRequestError, MissingTokenError
+from streamq.gateway._error_responses import (
+    HEADERS,
+    BadRequestError,
+    MissingTokenError,
+    TicketsOffError,
+)
 from streamq.gateway._loops import gateway_of
 
 
@@ -23,7 +27,10 @@ async def send_ticket(request: Request, asked: StreamId, rights: Rights) -> Resp
     """Answer with a ticket for a stream that the token may read, which need not exist yet."""
     office = gateway_of(request).authority.tickets
     if office is None:
-        raise HTTPException(404)
+        raise TicketsOffError(
+            "this gateway gives no tickets: that needs STREAMQ_GATEWAY_TICKET_KEY, a secret of at "
+            "least 32 bytes"
+        )
     if rights.subject is None:
         raise MissingTokenError("a ticket needs a token in the header Authorization")
     if visible_stream(rights, Action.READ, asked) != asked:
